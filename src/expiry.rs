@@ -1,0 +1,172 @@
+//! Which files must go: by age, by an ephemeral file's own end, or as the oldest of an owner.
+//!
+//! Pure: it is told paths, sizes and times, and names victims; the store removes them.
+
+use std::collections::BinaryHeap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::slot::Purpose;
+
+/// How long files live.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetime {
+    /// Age from which a file may go; zero is for ever.
+    pub max_age: Duration,
+}
+
+impl Lifetime {
+    /// The moment from which a file must be gone; `None` when it has no end. `purpose` is what the tree tells;
+    /// profile pictures and permanent files do not age.
+    pub fn end(&self, purpose: Option<Purpose>, modified: SystemTime) -> Option<SystemTime> {
+        let aged = || {
+            (!self.max_age.is_zero())
+                .then(|| modified.checked_add(self.max_age))
+                .flatten()
+        };
+        match purpose {
+            Some(Purpose::Profile | Purpose::Permanent) => None,
+            Some(Purpose::Ephemeral { .. }) => match (hard_end(purpose), aged()) {
+                (Some(own), Some(aged)) => Some(own.min(aged)),
+                (own, aged) => own.or(aged),
+            },
+            Some(Purpose::Message) | None => aged(),
+        }
+    }
+}
+
+/// The moment from which an ephemeral file must not be served, swept or not (XEP-0363 §5).
+pub fn hard_end(purpose: Option<Purpose>) -> Option<SystemTime> {
+    match purpose {
+        Some(Purpose::Ephemeral { expire_before }) => {
+            UNIX_EPOCH.checked_add(Duration::from_secs(expire_before))
+        }
+        _ => None,
+    }
+}
+
+/// One file that may have to go.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Candidate {
+    pub modified: SystemTime,
+    /// Relative to `storage_path`.
+    pub path: Vec<u8>,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Picks the oldest files that together hold at least a number of bytes, in memory that does not grow with the
+/// number of files looked at.
+#[derive(Debug)]
+pub struct Oldest {
+    need: u64,
+    sum: u64,
+    most: usize,
+    picked: BinaryHeap<Candidate>,
+}
+
+impl Oldest {
+    /// `need` bytes are to be freed; at most `most` files are held at a time.
+    pub fn new(need: u64, most: usize) -> Oldest {
+        Oldest {
+            need,
+            sum: 0,
+            most,
+            picked: BinaryHeap::new(),
+        }
+    }
+
+    /// Looks at one more file.
+    pub fn consider(&mut self, candidate: Candidate) {
+        if self.sum >= self.need && self.picked.peek().is_some_and(|top| *top <= candidate) {
+            return;
+        }
+        self.sum = self.sum.saturating_add(candidate.size);
+        self.picked.push(candidate);
+        while let Some(top) = self.picked.peek() {
+            let superfluous = self.sum - top.size >= self.need;
+            if !superfluous && self.picked.len() <= self.most {
+                break;
+            }
+            self.sum -= top.size;
+            self.picked.pop();
+        }
+    }
+
+    /// The victims, oldest first, and whether they free enough.
+    pub fn finish(self) -> (Vec<Candidate>, bool) {
+        let enough = self.sum >= self.need;
+        (self.picked.into_sorted_vec(), enough)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[track_caller]
+    fn check(max_age: u64, purpose: Option<Purpose>, end: Option<u64>) {
+        let lifetime = Lifetime {
+            max_age: Duration::from_secs(max_age),
+        };
+        assert_eq!(
+            lifetime.end(purpose, at(1000)),
+            end.map(at),
+            "{max_age} {purpose:?}"
+        );
+    }
+
+    #[test]
+    fn age_zero_is_for_ever() {
+        let ephemeral = |expire_before| Some(Purpose::Ephemeral { expire_before });
+        check(0, None, None);
+        check(0, Some(Purpose::Message), None);
+        check(60, None, Some(1060));
+        check(60, Some(Purpose::Message), Some(1060));
+        check(60, Some(Purpose::Profile), None);
+        check(60, Some(Purpose::Permanent), None);
+        check(0, ephemeral(1020), Some(1020));
+        check(60, ephemeral(1020), Some(1020));
+        check(60, ephemeral(2000), Some(1060));
+        check(u64::MAX, None, None);
+        check(60, ephemeral(u64::MAX), Some(1060));
+    }
+
+    #[track_caller]
+    fn picks(need: u64, most: usize, files: &[(u64, u64)], victims: &[u64], enough: bool) {
+        let mut oldest = Oldest::new(need, most);
+        for (modified, size) in files {
+            oldest.consider(Candidate {
+                modified: at(*modified),
+                path: modified.to_string().into_bytes(),
+                size: *size,
+            });
+        }
+        let (found, found_enough) = oldest.finish();
+        let times: Vec<SystemTime> = victims.iter().copied().map(at).collect();
+        assert_eq!(
+            found.iter().map(|c| c.modified).collect::<Vec<_>>(),
+            times,
+            "need {need}"
+        );
+        assert_eq!(found_enough, enough, "need {need}");
+    }
+
+    #[test]
+    fn the_oldest_go_first_and_no_more_than_needed() {
+        let files = [(30, 10), (10, 10), (40, 10), (20, 10)];
+        picks(0, 9, &files, &[], true);
+        picks(1, 9, &files, &[10], true);
+        picks(10, 9, &files, &[10], true);
+        picks(11, 9, &files, &[10, 20], true);
+        picks(40, 9, &files, &[10, 20, 30, 40], true);
+        picks(41, 9, &files, &[10, 20, 30, 40], false);
+        picks(40, 2, &files, &[10, 20], false);
+        picks(15, 9, &[(3, 1), (2, 100), (1, 1)], &[1, 2], true);
+        picks(5, 9, &[], &[], false);
+        picks(u64::MAX, 9, &[(1, u64::MAX), (2, u64::MAX)], &[1], true);
+    }
+}

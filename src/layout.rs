@@ -1,0 +1,297 @@
+//! Where a file lies below `storage_path`, and back.
+//!
+//! ```text
+//! <owner folder>/<random>~<suffix>/<name>
+//! <owner folder>/<random>/<name>            trees of predecessors, served and counted in place
+//! <owner folder>/<name>
+//! ```
+//!
+//! The owner folder is base64url(SHA-1(bare JID)) without padding, as HttpUploadComponent has it. The suffix tells
+//! the purpose and, for ephemeral files, the expiry, so that the tree alone says all that the sweep must know.
+//! This module knows nothing of files; it only judges and builds paths.
+
+use data_encoding::BASE64URL_NOPAD;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
+
+use crate::jid::BareJid;
+use crate::slot::Purpose;
+
+/// Random bytes of a slot: 120 bits.
+pub const RANDOM: usize = 15;
+
+/// Longest name of one folder or file, in bytes, on every Linux file system.
+pub const MAX_NAME: usize = 255;
+
+/// Deepest path that is served or counted; upslot's own have three segments.
+pub const MAX_DEPTH: usize = 8;
+
+/// The folder below `storage_path` that is upslot's own; like every dot name it is never served.
+pub const INTERNAL: &str = ".upslot";
+
+/// What a path segment of a URL keeps unencoded: the unreserved characters of RFC 3986 §2.3.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// The folder that holds an owner's files: 27 characters of base64url.
+pub fn owner_folder(owner: &BareJid) -> String {
+    let mut sha1 = sha1_smol::Sha1::new();
+    sha1.update(owner.as_str().as_bytes());
+    BASE64URL_NOPAD.encode(&sha1.digest().bytes())
+}
+
+/// A checked relative path of a file below `storage_path`: two to eight segments, none of them empty, hidden, longer
+/// than a name may be, or holding a NUL.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct StorePath {
+    bytes: Vec<u8>,
+}
+
+impl StorePath {
+    /// The path of a new slot's file. `name` has passed [`crate::slot::name::clean`].
+    pub fn of_slot(
+        owner: &BareJid,
+        purpose: Purpose,
+        random: &[u8; RANDOM],
+        name: &str,
+    ) -> Option<StorePath> {
+        let mut bytes = owner_folder(owner).into_bytes();
+        bytes.push(b'/');
+        bytes.extend_from_slice(BASE64URL_NOPAD.encode(random).as_bytes());
+        bytes.push(b'~');
+        bytes.extend_from_slice(suffix(purpose).as_bytes());
+        bytes.push(b'/');
+        bytes.extend_from_slice(name.as_bytes());
+        StorePath::from_segments(bytes.split(|b| *b == b'/'))
+    }
+
+    /// Takes decoded segments; `None` when they name no file that could ever be served.
+    pub fn from_segments<'a>(segments: impl Iterator<Item = &'a [u8]>) -> Option<StorePath> {
+        let mut bytes = Vec::with_capacity(96);
+        let mut depth = 0;
+        for segment in segments {
+            let sound = !segment.is_empty()
+                && segment.len() <= MAX_NAME
+                && segment[0] != b'.'
+                && !segment.iter().any(|b| *b == b'/' || *b == 0);
+            depth += 1;
+            if !sound || depth > MAX_DEPTH {
+                return None;
+            }
+            if depth > 1 {
+                bytes.push(b'/');
+            }
+            bytes.extend_from_slice(segment);
+        }
+        (depth >= 2).then_some(StorePath { bytes })
+    }
+
+    /// The path, segments joined by `/`, no leading one.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The first segment.
+    pub fn owner_folder(&self) -> &[u8] {
+        self.segments().next().unwrap_or_default()
+    }
+
+    /// Everything above the file.
+    pub fn folder(&self) -> &[u8] {
+        self.split().0
+    }
+
+    /// The file's name.
+    pub fn name(&self) -> &[u8] {
+        self.split().1
+    }
+
+    /// All segments.
+    pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
+        self.bytes.split(|b| *b == b'/')
+    }
+
+    /// The purpose that the tree tells, for paths of upslot's own making.
+    pub fn purpose(&self) -> Option<Purpose> {
+        let mut segments = self.segments();
+        let folder = segments.nth(1)?;
+        segments.next()?;
+        purpose_of(folder)
+    }
+
+    /// The path, percent-encoded for a URL.
+    pub fn encoded(&self) -> String {
+        let mut url = String::with_capacity(self.bytes.len() + 16);
+        for (at, segment) in self.segments().enumerate() {
+            if at > 0 {
+                url.push('/');
+            }
+            url.extend(percent_encode(segment, SEGMENT));
+        }
+        url
+    }
+
+    fn split(&self) -> (&[u8], &[u8]) {
+        match self.bytes.iter().rposition(|b| *b == b'/') {
+            Some(at) => (&self.bytes[..at], &self.bytes[at + 1..]),
+            None => (&[], &self.bytes),
+        }
+    }
+}
+
+impl std::fmt::Debug for StorePath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.bytes.escape_ascii())
+    }
+}
+
+/// Decodes one segment of a URL's path, once. `None` when a `%` is not followed by two hex digits.
+pub fn decode_segment(raw: &[u8]) -> Option<Vec<u8>> {
+    let mut rest = raw;
+    while let Some(at) = rest.iter().position(|b| *b == b'%') {
+        let hex = rest.get(at + 1..at + 3)?;
+        if !hex.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
+        rest = &rest[at + 3..];
+    }
+    Some(percent_decode(raw).collect())
+}
+
+/// Percent-encodes one value for a URL's query or path.
+pub fn encode_value(value: &[u8]) -> String {
+    percent_encode(value, SEGMENT).collect()
+}
+
+/// What stands behind the `~` of a slot's folder.
+fn suffix(purpose: Purpose) -> String {
+    match purpose {
+        Purpose::Message => "m".to_owned(),
+        Purpose::Profile => "p".to_owned(),
+        Purpose::Permanent => "k".to_owned(),
+        Purpose::Ephemeral { expire_before } => format!("e{expire_before:x}"),
+    }
+}
+
+/// The purpose that a slot's folder tells; `None` for folders of other making.
+pub fn purpose_of(folder: &[u8]) -> Option<Purpose> {
+    let (random, suffix) = folder.split_at_checked(RANDOM.div_ceil(3) * 4 + 1)?;
+    if random.last() != Some(&b'~') {
+        return None;
+    }
+    match suffix {
+        b"m" => Some(Purpose::Message),
+        b"p" => Some(Purpose::Profile),
+        b"k" => Some(Purpose::Permanent),
+        [b'e', hex @ ..] => {
+            let hex = std::str::from_utf8(hex).ok()?;
+            let lower = hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+            let expire_before = u64::from_str_radix(hex, 16).ok().filter(|_| lower)?;
+            Some(Purpose::Ephemeral { expire_before })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner() -> BareJid {
+        BareJid::parse("romeo@montague.tld").unwrap()
+    }
+
+    #[test]
+    fn the_owner_folder_is_that_of_http_upload_component() {
+        assert_eq!(owner_folder(&owner()), "Q_7dsld2o0PGmDXH553Cx_WVmKY");
+    }
+
+    #[test]
+    fn a_slot_s_path_tells_its_purpose() {
+        let purposes = [
+            Purpose::Message,
+            Purpose::Profile,
+            Purpose::Permanent,
+            Purpose::Ephemeral {
+                expire_before: 1_767_225_600,
+            },
+            Purpose::Ephemeral { expire_before: 0 },
+        ];
+        for purpose in purposes {
+            let path = StorePath::of_slot(&owner(), purpose, &[0xff; RANDOM], "a b.jpg").unwrap();
+            assert_eq!(path.purpose(), Some(purpose), "{path:?}");
+            assert_eq!(path.name(), b"a b.jpg");
+            assert_eq!(path.owner_folder(), b"Q_7dsld2o0PGmDXH553Cx_WVmKY");
+            assert!(path.encoded().ends_with("/a%20b.jpg"), "{}", path.encoded());
+        }
+    }
+
+    #[test]
+    fn folders_of_other_making_tell_nothing() {
+        for folder in [
+            "",
+            "m",
+            "~m",
+            "AbCdEfGhIjKlM",
+            "4a771ac1-f0b2-4a4a-9700-f2a26fa2bb67",
+            "aaaaaaaaaaaaaaaaaaaa~",
+            "aaaaaaaaaaaaaaaaaaaa~x",
+            "aaaaaaaaaaaaaaaaaaaa~e",
+            "aaaaaaaaaaaaaaaaaaaa~eXYZ",
+            "aaaaaaaaaaaaaaaaaaaa~e+1",
+            "aaaaaaaaaaaaaaaaaaaa~eFF",
+            "aaaaaaaaaaaaaaaaaaaa~e11111111111111111",
+            "aaaaaaaaaaaaaaaaaaa~mm",
+        ] {
+            assert_eq!(purpose_of(folder.as_bytes()), None, "{folder}");
+        }
+    }
+
+    #[track_caller]
+    fn check(path: &str, accepted: bool) {
+        let parsed = StorePath::from_segments(path.as_bytes().split(|b| *b == b'/'));
+        assert_eq!(parsed.is_some(), accepted, "{path:?}");
+        if let Some(parsed) = parsed {
+            assert_eq!(parsed.as_bytes(), path.as_bytes());
+        }
+    }
+
+    #[test]
+    fn only_paths_of_visible_files_pass() {
+        check("a/b", true);
+        check("a/b/c", true);
+        check("a/b/très cool.jpg", true);
+        check("1/2/3/4/5/6/7/8", true);
+        check("1/2/3/4/5/6/7/8/9", false);
+        for path in [
+            "",
+            "a",
+            "/a",
+            "a/",
+            "a//b",
+            "../a",
+            "a/..",
+            "a/.",
+            "a/.b",
+            ".upslot/secret",
+            "a/b\0",
+        ] {
+            check(path, false);
+        }
+        check(&format!("a/{}", "x".repeat(255)), true);
+        check(&format!("a/{}", "x".repeat(256)), false);
+        assert!(StorePath::from_segments([&b"a"[..], b"b/c"].into_iter()).is_none());
+    }
+
+    #[test]
+    fn segments_are_decoded_once() {
+        assert_eq!(decode_segment(b"a%20b").unwrap(), b"a b");
+        assert_eq!(decode_segment(b"%252F").unwrap(), b"%2F");
+        assert_eq!(decode_segment(b"a+b%c3%A8").unwrap(), "a+bè".as_bytes());
+        for raw in [&b"%"[..], b"%4", b"%zz", b"%%41", b"a%2"] {
+            assert_eq!(decode_segment(raw), None, "{}", raw.escape_ascii());
+        }
+    }
+}

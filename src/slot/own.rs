@@ -1,0 +1,233 @@
+//! upslot's own scheme: slots that are signed, not stored.
+//!
+//! The PUT URL's query carries the size, the type and the lapse time, and an HMAC-SHA-256 (RFC 2104) over these and
+//! the path, which tells owner and purpose. So a slot lives through a restart, costs no memory, and is taken by
+//! every node that has the same secret.
+//!
+//! Signed bytes: `upslot1`, path, size, lapse time in Unix seconds (decimal), then `-` without a type or `+` and the
+//! type, joined by NUL, which none of them can hold.
+
+use data_encoding::BASE64URL_NOPAD;
+use ring::hmac;
+
+use crate::layout::{StorePath, decode_segment, encode_value};
+use crate::slot::grant::{Denial, Grant};
+
+/// Signs slots and checks them.
+pub struct Signer {
+    key: hmac::Key,
+}
+
+impl Signer {
+    pub fn new(secret: &[u8]) -> Signer {
+        Signer {
+            key: hmac::Key::new(hmac::HMAC_SHA256, secret),
+        }
+    }
+
+    /// The query, with its `?`, that makes a PUT of `size` bytes of `content_type` to `path` good until `until`
+    /// (Unix seconds).
+    pub fn query(
+        &self,
+        path: &StorePath,
+        size: u64,
+        content_type: Option<&str>,
+        until: u64,
+    ) -> String {
+        let tag = hmac::sign(&self.key, &message(path, size, content_type, until));
+        let mut query = format!("?size={size}");
+        if let Some(content_type) = content_type {
+            query.push_str("&type=");
+            query.push_str(&encode_value(content_type.as_bytes()));
+        }
+        query.push_str(&format!(
+            "&until={until}&sig={}",
+            BASE64URL_NOPAD.encode(tag.as_ref())
+        ));
+        query
+    }
+
+    /// Verifies the query of a PUT to `path` at the moment `now` (Unix seconds). The comparison takes the same time
+    /// wherever two signatures differ.
+    pub fn verify(&self, path: &StorePath, query: &[u8], now: u64) -> Result<Grant, Denial> {
+        let parameters = Parameters::parse(query);
+        let Some(signature) = parameters.signature else {
+            return Err(Denial::Unsigned);
+        };
+        let (Some(size), Some(until)) = (parameters.size, parameters.until) else {
+            return Err(Denial::Forged);
+        };
+        let content_type = parameters.content_type.as_deref();
+        hmac::verify(
+            &self.key,
+            &message(path, size, content_type, until),
+            &signature,
+        )
+        .map_err(|_| Denial::Forged)?;
+        if now > until {
+            return Err(Denial::Lapsed);
+        }
+        Ok(Grant {
+            path: path.clone(),
+            size,
+            content_type: parameters.content_type,
+        })
+    }
+}
+
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Signer(..)")
+    }
+}
+
+fn message(path: &StorePath, size: u64, content_type: Option<&str>, until: u64) -> Vec<u8> {
+    let mut message = b"upslot1\0".to_vec();
+    message.extend_from_slice(path.as_bytes());
+    let (mark, content_type) = match content_type {
+        Some(content_type) => ('+', content_type),
+        None => ('-', ""),
+    };
+    message.extend_from_slice(format!("\0{size}\0{until}\0{mark}{content_type}").as_bytes());
+    message
+}
+
+/// The query's parts. A part that stands twice, or that is not in the form that `query` writes, counts as absent.
+#[derive(Default)]
+struct Parameters {
+    size: Option<u64>,
+    content_type: Option<String>,
+    until: Option<u64>,
+    signature: Option<Vec<u8>>,
+}
+
+impl Parameters {
+    fn parse(query: &[u8]) -> Parameters {
+        let mut parameters = Parameters::default();
+        for part in query.split(|b| *b == b'&') {
+            let Some(at) = part.iter().position(|b| *b == b'=') else {
+                continue;
+            };
+            let (key, value) = (&part[..at], &part[at + 1..]);
+            match key {
+                b"size" => parameters.size = decimal(value),
+                b"until" => parameters.until = decimal(value),
+                b"type" => {
+                    parameters.content_type = decode_segment(value)
+                        .and_then(|bytes| String::from_utf8(bytes).ok())
+                        .filter(|text| !text.contains('\0'));
+                }
+                b"sig" => parameters.signature = BASE64URL_NOPAD.decode(value).ok(),
+                _ => {}
+            }
+        }
+        parameters
+    }
+}
+
+/// Digits only, without a leading zero: one number has one spelling.
+fn decimal(text: &[u8]) -> Option<u64> {
+    let canonical = text == b"0" || text.first().is_some_and(|b| *b != b'0');
+    if !canonical || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jid::BareJid;
+    use crate::slot::Purpose;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn path(name: &str) -> StorePath {
+        let owner = BareJid::parse("romeo@montague.tld").unwrap();
+        StorePath::of_slot(&owner, Purpose::Message, &[7; 15], name).unwrap()
+    }
+
+    fn signer() -> Signer {
+        Signer::new(b"correct horse battery staple")
+    }
+
+    #[track_caller]
+    fn check(path: &StorePath, query: &str, now: u64, denial: Option<Denial>) {
+        let verdict = signer().verify(path, query.trim_start_matches('?').as_bytes(), now);
+        assert_eq!(verdict.err(), denial, "{query}");
+    }
+
+    #[test]
+    fn a_slot_is_good_until_it_lapses() {
+        let path = path("a.jpg");
+        for content_type in [
+            None,
+            Some("image/jpeg"),
+            Some("text/plain; charset=\"a&b\""),
+        ] {
+            let query = signer().query(&path, 23456, content_type, NOW);
+            check(&path, &query, NOW - 300, None);
+            check(&path, &query, NOW, None);
+            check(&path, &query, NOW + 1, Some(Denial::Lapsed));
+            let grant = signer().verify(&path, &query.as_bytes()[1..], NOW).unwrap();
+            assert_eq!(grant.size, 23456);
+            assert_eq!(grant.content_type.as_deref(), content_type);
+            assert!(query.is_ascii() && !query.contains(' '), "{query}");
+            check(&path, &format!("{query}&unknown=1"), NOW, None);
+        }
+    }
+
+    #[test]
+    fn whatever_is_altered_is_refused() {
+        let good = path("a.jpg");
+        let query = signer().query(&good, 23456, Some("image/jpeg"), NOW);
+        check(&path("b.jpg"), &query, NOW, Some(Denial::Forged));
+        for (from, to) in [
+            ("size=23456", "size=23457"),
+            ("size=23456", "size=023456"),
+            ("size=23456", "size="),
+            ("size=23456&", ""),
+            ("image%2Fjpeg", "image%2Fpng"),
+            ("&type=image%2Fjpeg", ""),
+            ("until=1800000000", "until=1800000001"),
+            ("sig=", "sig=AAAA"),
+            ("sig=", "sig=!"),
+        ] {
+            assert!(query.contains(from), "{from}");
+            let denial = if to == "sig=!" {
+                Denial::Unsigned
+            } else {
+                Denial::Forged
+            };
+            check(&good, &query.replace(from, to), NOW, Some(denial));
+        }
+        for at in 0..query.len() {
+            let mut altered = query.clone().into_bytes();
+            altered[at] ^= 1;
+            let altered = String::from_utf8(altered).unwrap();
+            let verdict = signer().verify(&good, &altered.as_bytes()[1..], NOW);
+            assert!(at == 0 || verdict.is_err(), "byte {at} altered: {altered}");
+        }
+        check(&good, "", NOW, Some(Denial::Unsigned));
+        check(
+            &good,
+            &query[..query.len() - 1],
+            NOW,
+            Some(Denial::Unsigned),
+        );
+        let other = Signer::new(b"another key").query(&good, 23456, Some("image/jpeg"), NOW);
+        check(&good, &other, NOW, Some(Denial::Forged));
+    }
+
+    #[test]
+    fn no_type_and_an_empty_type_differ() {
+        let path = path("a");
+        let without = signer().query(&path, 1, None, NOW);
+        check(
+            &path,
+            &without.replace("&until", "&type=&until"),
+            NOW,
+            Some(Denial::Forged),
+        );
+    }
+}
