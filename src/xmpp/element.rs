@@ -1,0 +1,360 @@
+//! One XML element as a value.
+//!
+//! Elements carry resolved namespaces and no prefixes: what a prefix was called is forgotten on reading, and the
+//! writer declares what it needs. This file knows no bytes of a stream ([`super::xml`] reads those) and of XMPP
+//! only how an answer is addressed (RFC 6120 §8).
+
+use std::sync::Arc;
+
+/// Namespace of the prefix `xml`, which needs no declaration (Namespaces in XML 1.0 §3).
+pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
+/// Namespace of stanzas on a component's stream (XEP-0114).
+pub const COMPONENT: &str = "jabber:component:accept";
+/// Namespace of the conditions inside a stanza error (RFC 6120 §8.3).
+pub const STANZA_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
+
+/// An element with everything in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Element {
+    /// The name without a prefix.
+    pub name: String,
+    /// The namespace; empty when none is declared. Shared, since every child of a stanza has its parent's: a long
+    /// name that thousands of children inherit must not be kept thousands of times.
+    pub namespace: Arc<str>,
+    /// In the order they were written; no two have the same name and namespace.
+    pub attributes: Vec<Attribute>,
+    pub children: Vec<Node>,
+}
+
+/// One attribute; namespace declarations are not among them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attribute {
+    /// The name without a prefix.
+    pub name: String,
+    /// Absent for a name without a prefix, which belongs to no namespace.
+    pub namespace: Option<Arc<str>>,
+    /// The value after references were resolved.
+    pub value: String,
+}
+
+/// What stands between two tags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Node {
+    Element(Element),
+    /// The characters after references were resolved; never two of these side by side when they were read.
+    Text(String),
+}
+
+/// Building.
+impl Element {
+    /// An empty element. The name must be an XML name without a colon; it is written as it is.
+    pub fn new(name: &str, namespace: &str) -> Element {
+        Element {
+            name: name.to_owned(),
+            namespace: Arc::from(namespace),
+            attributes: Vec::new(),
+            children: Vec::new(),
+        }
+    }
+
+    /// Adds an attribute without a namespace, or replaces its value.
+    pub fn with(mut self, name: &str, value: &str) -> Element {
+        self.set(name, None, value);
+        self
+    }
+
+    /// Adds an attribute without a namespace if there is a value for it.
+    pub fn with_some(self, name: &str, value: Option<&str>) -> Element {
+        match value {
+            Some(value) => self.with(name, value),
+            None => self,
+        }
+    }
+
+    /// Says in which language the text is (XML 1.0 §2.12).
+    pub fn with_language(mut self, tag: &str) -> Element {
+        self.set("lang", Some(Arc::from(XML)), tag);
+        self
+    }
+
+    /// Adds a child after the others.
+    pub fn with_child(mut self, child: Element) -> Element {
+        self.children.push(Node::Element(child));
+        self
+    }
+
+    /// Adds several children after the others.
+    pub fn with_children(mut self, children: impl IntoIterator<Item = Element>) -> Element {
+        self.children
+            .extend(children.into_iter().map(Node::Element));
+        self
+    }
+
+    /// Adds text after the other children.
+    pub fn with_text(mut self, text: &str) -> Element {
+        self.children.push(Node::Text(text.to_owned()));
+        self
+    }
+
+    fn set(&mut self, name: &str, namespace: Option<Arc<str>>, value: &str) {
+        let same = |a: &&mut Attribute| a.name == name && a.namespace == namespace;
+        match self.attributes.iter_mut().find(same) {
+            Some(attribute) => value.clone_into(&mut attribute.value),
+            None => self.attributes.push(Attribute {
+                name: name.to_owned(),
+                namespace,
+                value: value.to_owned(),
+            }),
+        }
+    }
+}
+
+/// Asking.
+impl Element {
+    /// Whether it has this name in this namespace.
+    pub fn is(&self, name: &str, namespace: &str) -> bool {
+        self.name == name && *self.namespace == *namespace
+    }
+
+    /// The value of an attribute without a namespace.
+    pub fn attribute(&self, name: &str) -> Option<&str> {
+        self.attributes
+            .iter()
+            .find(|a| a.namespace.is_none() && a.name == name)
+            .map(|a| a.value.as_str())
+    }
+
+    /// The children that are elements, in order.
+    pub fn elements(&self) -> impl Iterator<Item = &Element> {
+        self.children.iter().filter_map(|node| match node {
+            Node::Element(element) => Some(element),
+            Node::Text(_) => None,
+        })
+    }
+
+    /// The first child of this name in this namespace.
+    pub fn child(&self, name: &str, namespace: &str) -> Option<&Element> {
+        self.elements().find(|child| child.is(name, namespace))
+    }
+
+    /// The text that stands directly in it, as one piece.
+    pub fn text(&self) -> String {
+        let texts = self.children.iter().filter_map(|node| match node {
+            Node::Element(_) => None,
+            Node::Text(text) => Some(text.as_str()),
+        });
+        texts.collect()
+    }
+
+    /// About how many bytes it takes when written, before escaping. A namespace counts wherever it may have to be
+    /// declared, so this can be far more than what was read: see [`Element::namespace`].
+    pub fn weight(&self) -> usize {
+        let own = 2 * self.name.len() + self.namespace.len() + 5;
+        let attributes = self.attributes.iter().map(|a| {
+            let namespace = a.namespace.as_ref().map_or(0, |namespace| namespace.len());
+            a.name.len() + namespace + a.value.len() + 4
+        });
+        let children = self.children.iter().map(|node| match node {
+            Node::Element(element) => element.weight(),
+            Node::Text(text) => text.len(),
+        });
+        attributes.chain(children).fold(own, usize::saturating_add)
+    }
+}
+
+/// Writing.
+impl Element {
+    /// Appends the element as XML that stands where `inherited` is the default namespace. Characters that XML
+    /// cannot carry at all become U+FFFD.
+    pub fn write(&self, inherited: &str, out: &mut Vec<u8>) {
+        out.push(b'<');
+        out.extend_from_slice(self.name.as_bytes());
+        if *self.namespace != *inherited {
+            write_attribute("xmlns", &self.namespace, out);
+        }
+        for (index, attribute) in self.attributes.iter().enumerate() {
+            match attribute.namespace.as_deref() {
+                None => write_attribute(&attribute.name, &attribute.value, out),
+                Some(XML) => {
+                    write_attribute(&format!("xml:{}", attribute.name), &attribute.value, out);
+                }
+                Some(namespace) => {
+                    write_attribute(&format!("xmlns:ns{index}"), namespace, out);
+                    let name = format!("ns{index}:{}", attribute.name);
+                    write_attribute(&name, &attribute.value, out);
+                }
+            }
+        }
+        if self.children.is_empty() {
+            out.extend_from_slice(b"/>");
+            return;
+        }
+        out.push(b'>');
+        for node in &self.children {
+            match node {
+                Node::Element(element) => element.write(&self.namespace, out),
+                Node::Text(text) => escape(text, false, out),
+            }
+        }
+        out.extend_from_slice(b"</");
+        out.extend_from_slice(self.name.as_bytes());
+        out.push(b'>');
+    }
+}
+
+/// Whether XML 1.0 §2.2 has this character at all.
+pub fn is_xml_char(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{FFFD}' | '\u{10000}'..)
+}
+
+/// An `<error/>` child (RFC 6120 §8.3.2): its type, the condition, and a sentence for people.
+pub fn stanza_error(kind: &str, condition: &str, text: Option<&str>) -> Element {
+    let error = Element::new("error", COMPONENT)
+        .with("type", kind)
+        .with_child(Element::new(condition, STANZA_ERRORS));
+    match text {
+        Some(text) => error.with_child(
+            Element::new("text", STANZA_ERRORS)
+                .with_language("en")
+                .with_text(text),
+        ),
+        None => error,
+    }
+}
+
+fn write_attribute(name: &str, value: &str, out: &mut Vec<u8>) {
+    out.push(b' ');
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"='");
+    escape(value, true, out);
+    out.push(b'\'');
+}
+
+/// Writes characters so that a reader gets exactly them back. White space in attributes would be read as blanks
+/// (XML 1.0 §3.3.3), and a CR anywhere as LF (§2.11), unless they are written as references.
+fn escape(text: &str, in_attribute: bool, out: &mut Vec<u8>) {
+    for c in text.chars() {
+        let reference: &[u8] = match c {
+            '&' => b"&amp;",
+            '<' => b"&lt;",
+            '>' => b"&gt;",
+            '\r' => b"&#13;",
+            '\'' if in_attribute => b"&apos;",
+            '"' if in_attribute => b"&quot;",
+            '\t' if in_attribute => b"&#9;",
+            '\n' if in_attribute => b"&#10;",
+            c if is_xml_char(c) => {
+                out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+                continue;
+            }
+            _ => "\u{FFFD}".as_bytes(),
+        };
+        out.extend_from_slice(reference);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(element: &Element, written: &str) {
+        let mut out = Vec::new();
+        element.write(COMPONENT, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), written);
+    }
+
+    #[test]
+    fn declares_a_namespace_only_where_it_changes() {
+        check(&Element::new("iq", COMPONENT), "<iq/>");
+        check(&Element::new("a", ""), "<a xmlns=''/>");
+        let tree = Element::new("iq", COMPONENT).with_child(
+            Element::new("query", "q")
+                .with_child(Element::new("x", "q"))
+                .with_child(Element::new("y", "z").with_text("t"))
+                .with_child(Element::new("n", "")),
+        );
+        check(
+            &tree,
+            "<iq><query xmlns='q'><x/><y xmlns='z'>t</y><n xmlns=''/></query></iq>",
+        );
+    }
+
+    #[test]
+    fn escapes_what_would_be_read_differently() {
+        let element = Element::new("a", COMPONENT)
+            .with("v", "<&>'\"\t\r\n ü😀")
+            .with_text("<&>'\"\t\r\n ]]> ü😀");
+        check(
+            &element,
+            "<a v='&lt;&amp;&gt;&apos;&quot;&#9;&#13;&#10; ü😀'>\
+             &lt;&amp;&gt;'\"\t&#13;\n ]]&gt; ü😀</a>",
+        );
+        check(
+            &Element::new("a", COMPONENT).with_text("\u{0}\u{1B}\u{FFFE}\u{FFFF}x"),
+            "<a>\u{FFFD}\u{FFFD}\u{FFFD}\u{FFFD}x</a>",
+        );
+    }
+
+    #[test]
+    fn keeps_attributes_of_other_namespaces() {
+        let mut element = Element::new("a", COMPONENT)
+            .with("x", "1")
+            .with_language("en");
+        element.set("x", Some(Arc::from("urn:o'")), "2");
+        check(
+            &element,
+            "<a x='1' xml:lang='en' xmlns:ns2='urn:o&apos;' ns2:x='2'/>",
+        );
+        assert_eq!(element.attribute("x"), Some("1"));
+        assert_eq!(element.attribute("lang"), None);
+    }
+
+    #[test]
+    fn replaces_a_value_and_skips_an_absent_one() {
+        check(
+            &Element::new("a", COMPONENT)
+                .with("x", "1")
+                .with("x", "2")
+                .with_some("y", None)
+                .with_some("z", Some("3")),
+            "<a x='2' z='3'/>",
+        );
+    }
+
+    #[test]
+    fn finds_children_and_text() {
+        let element = Element::new("a", "n")
+            .with_text("one ")
+            .with_child(Element::new("b", "other"))
+            .with_child(Element::new("b", "n").with_text("inner"))
+            .with_text("two");
+        assert_eq!(element.text(), "one two");
+        assert_eq!(element.child("b", "n").unwrap().text(), "inner");
+        assert!(element.child("c", "n").is_none());
+        assert_eq!(element.elements().count(), 2);
+        assert!(element.is("a", "n") && !element.is("a", "m") && !element.is("b", "n"));
+    }
+
+    #[test]
+    fn weighs_every_declaration() {
+        let long = "n".repeat(1000);
+        let child = || Element::new("c", &long);
+        let element = Element::new("p", "").with_children((0..10).map(|_| child()));
+        assert!(element.weight() > 10_000 && element.weight() < 11_000);
+    }
+
+    #[test]
+    fn an_error_has_a_condition_and_a_text_with_its_language() {
+        check(
+            &stanza_error("modify", "bad-request", Some("No <good>.")),
+            "<error type='modify'><bad-request xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>\
+             <text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas' xml:lang='en'>No &lt;good&gt;.</text></error>",
+        );
+        check(
+            &stanza_error("cancel", "service-unavailable", None),
+            "<error type='cancel'>\
+             <service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>",
+        );
+    }
+}
