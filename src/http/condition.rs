@@ -1,0 +1,447 @@
+//! Whether a request's conditions hold.
+//!
+//! The fields of RFC 9110 §13 are weighed against the validators of the file that the request names,
+//! in the order of §13.2.2. This knows no file; it is told the validators, or that there is no file.
+//!
+//! What cannot be understood never lets a change through. A malformed `If-Match` matches nothing; a
+//! malformed `If-None-Match` matches nothing for GET and HEAD (the file is sent) and everything for
+//! PUT (nothing is stored). A date that is none, or comes twice, is ignored as §13.1.3 and §13.1.4 say.
+
+use std::str;
+use std::time::SystemTime;
+
+use crate::http::head::{Method, RequestHead};
+use crate::now::unix;
+
+/// What tells one version of a file from another.
+#[derive(Clone, Copy, Debug)]
+pub struct Validators<'a> {
+    /// The entity tag with its quotation marks, and with `W/` if it is weak.
+    pub etag: &'a str,
+    /// The time of the last change; only its whole seconds count, as in `Last-Modified`.
+    pub modified: SystemTime,
+}
+
+/// What the conditions say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Do what was asked for.
+    Proceed,
+    /// 304; for GET and HEAD only.
+    NotModified,
+    /// 412.
+    Failed,
+}
+
+/// Weighs the conditions of a GET, HEAD or PUT; with other methods they have no meaning
+/// (RFC 9110 §13.2.1). `None`: there is no file under this name.
+pub fn evaluate(head: &RequestHead, validators: Option<&Validators<'_>>) -> Verdict {
+    let reads = match head.method() {
+        Method::Get | Method::Head => true,
+        Method::Put => false,
+        Method::Options | Method::Known | Method::Unknown => return Verdict::Proceed,
+    };
+    match matches(head, "if-match", validators, strongly) {
+        Some(Match::Yes) => {}
+        Some(Match::No | Match::Unclear) => return Verdict::Failed,
+        None => {
+            if is_later(head, "if-unmodified-since", validators) == Some(true) {
+                return Verdict::Failed;
+            }
+        }
+    }
+    match matches(head, "if-none-match", validators, weakly) {
+        Some(Match::Yes) if reads => Verdict::NotModified,
+        Some(Match::Yes | Match::Unclear) if !reads => Verdict::Failed,
+        Some(_) => Verdict::Proceed,
+        None if reads && is_later(head, "if-modified-since", validators) == Some(false) => {
+            Verdict::NotModified
+        }
+        None => Verdict::Proceed,
+    }
+}
+
+/// Whether `Range` counts: there is no `If-Range`, or it names exactly this version (RFC 9110 §13.1.5).
+/// An entity tag must be strong. A date must be the very one of `Last-Modified`; it counts as strong,
+/// because a file never changes once it has a name.
+pub fn range_applies(head: &RequestHead, validators: &Validators<'_>) -> bool {
+    let mut lines = head.fields("if-range");
+    match (lines.next(), lines.next()) {
+        (None, _) => true,
+        (Some(_), Some(_)) => false,
+        (Some(value), None) => match tag(value) {
+            Some((found, [])) => strongly(found, validators.etag.as_bytes()),
+            Some(_) => false,
+            None => date(value) == Some(unix(validators.modified)),
+        },
+    }
+}
+
+/// Whether a list of entity tags names the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Match {
+    Yes,
+    No,
+    /// The list is malformed.
+    Unclear,
+}
+
+/// Reads all lines of a field as one list (RFC 9110 §5.3) and compares each tag. `None`: no such field.
+fn matches(
+    head: &RequestHead,
+    name: &str,
+    validators: Option<&Validators<'_>>,
+    same: fn(&[u8], &[u8]) -> bool,
+) -> Option<Match> {
+    let mut lines = head.fields(name).peekable();
+    let first = *lines.peek()?;
+    if first == b"*" && head.fields(name).count() == 1 {
+        return Some(if validators.is_some() {
+            Match::Yes
+        } else {
+            Match::No
+        });
+    }
+    let mut result = Match::No;
+    for mut rest in lines {
+        loop {
+            // Empty elements are allowed (RFC 9110 §5.6.1.2).
+            while let [b',' | b' ' | b'\t', after @ ..] = rest {
+                rest = after;
+            }
+            if rest.is_empty() {
+                break;
+            }
+            let Some((found, after)) = tag(rest) else {
+                return Some(Match::Unclear);
+            };
+            if validators.is_some_and(|validators| same(found, validators.etag.as_bytes())) {
+                result = Match::Yes;
+            }
+            rest = after;
+            while let [b' ' | b'\t', after @ ..] = rest {
+                rest = after;
+            }
+            if !matches!(rest, [] | [b',', ..]) {
+                return Some(Match::Unclear);
+            }
+        }
+    }
+    Some(result)
+}
+
+/// The entity tag at the beginning of a text, and what follows it (RFC 9110 §8.8.3).
+fn tag(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let open = match text {
+        [b'"', ..] => 1,
+        [b'W', b'/', b'"', ..] => 3,
+        _ => return None,
+    };
+    let close = open + text[open..].iter().position(|&byte| byte == b'"')?;
+    let sound = text[open..close]
+        .iter()
+        .all(|&byte| byte > b' ' && byte != 0x7f);
+    sound.then(|| text.split_at(close + 1))
+}
+
+/// Strong comparison (RFC 9110 §8.8.3.2): the same, and neither is weak.
+fn strongly(a: &[u8], b: &[u8]) -> bool {
+    a == b && a.starts_with(b"\"")
+}
+
+/// Weak comparison: the same but for `W/`.
+fn weakly(a: &[u8], b: &[u8]) -> bool {
+    a.strip_prefix(b"W/").unwrap_or(a) == b.strip_prefix(b"W/").unwrap_or(b)
+}
+
+/// Whether the file was changed after the date in a field. `None`: there is no such field, it is no
+/// date, it comes twice, or there is no file.
+fn is_later(head: &RequestHead, name: &str, validators: Option<&Validators<'_>>) -> Option<bool> {
+    let mut lines = head.fields(name);
+    let value = lines.next()?;
+    if lines.next().is_some() {
+        return None;
+    }
+    Some(unix(validators?.modified) > date(value)?)
+}
+
+/// A date in any of the three forms (RFC 9110 §5.6.7), in seconds since 1970.
+fn date(value: &[u8]) -> Option<u64> {
+    let text = str::from_utf8(value).ok()?;
+    httpdate::parse_http_date(text).ok().map(unix)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::Verdict::*;
+    use super::*;
+
+    /// Sun, 06 Nov 1994 08:49:37 GMT.
+    const MODIFIED: u64 = 784_111_777;
+    const SAME: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
+    const AFTER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
+
+    fn head(method: &str, fields: &[&str]) -> RequestHead {
+        let mut text = format!("{method} / HTTP/1.1\r\nHost: a\r\n").into_bytes();
+        for field in fields {
+            text.extend_from_slice(field.as_bytes());
+            text.extend_from_slice(b"\r\n");
+        }
+        text.extend_from_slice(b"\r\n");
+        RequestHead::parse(&text).unwrap()
+    }
+
+    /// A file whose time has a fraction, which does not count.
+    fn file() -> Validators<'static> {
+        Validators {
+            etag: "\"a,b\"",
+            modified: UNIX_EPOCH + Duration::from_millis(MODIFIED * 1000 + 700),
+        }
+    }
+
+    #[track_caller]
+    fn check(method: &str, fields: &[&str], there: Verdict, absent: Verdict) {
+        let head = head(method, fields);
+        assert_eq!(
+            evaluate(&head, Some(&file())),
+            there,
+            "{method} {fields:?}, with a file"
+        );
+        assert_eq!(
+            evaluate(&head, None),
+            absent,
+            "{method} {fields:?}, without a file"
+        );
+    }
+
+    #[test]
+    fn without_conditions() {
+        for method in ["GET", "HEAD", "PUT", "OPTIONS", "POST"] {
+            check(method, &[], Proceed, Proceed);
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn if_match() {
+        for method in ["GET", "HEAD", "PUT"] {
+            check(method, &["If-Match: \"a,b\""], Proceed, Failed);
+            check(method, &["If-Match: *"], Proceed, Failed);
+            check(
+                method,
+                &["If-Match: \"x\", \"a,b\" ,\"y\""],
+                Proceed,
+                Failed,
+            );
+            check(
+                method,
+                &["If-Match: \"x\"", "if-match: ,\"a,b\","],
+                Proceed,
+                Failed,
+            );
+            for value in [
+                "", ",", "\"x\"", "W/\"a,b\"", "a,b", "\"a,b", "\"a,b\"x", "\"a,b\" \"x\"",
+                "\"x\" \"a,b\"", "**", "*, \"a,b\"", "\"a,b\", *", "w/\"a,b\"", "\"a,b\", x",
+                "\"a b\", \"a,b\"", "\"A,B\"", "\"a\",b\"",
+            ] {
+                check(method, &[&format!("If-Match: {value}")], Failed, Failed);
+            }
+            check(method, &["If-Match: *", "If-Match: *"], Failed, Failed);
+        }
+        check("OPTIONS", &["If-Match: \"x\""], Proceed, Proceed);
+        check("DELETE", &["If-Match: \"x\""], Proceed, Proceed);
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn if_none_match() {
+        for value in [
+            "\"a,b\"", "W/\"a,b\"", "*", "\"x\",\"a,b\"", ", ,\"x\" , W/\"a,b\",", "\"\", \"a,b\"",
+        ] {
+            let field = format!("If-None-Match: {value}");
+            check("GET", &[&field], NotModified, Proceed);
+            check("HEAD", &[&field], NotModified, Proceed);
+            check("PUT", &[&field], Failed, Proceed);
+        }
+        for value in ["", "\"x\"", "\"\"", "W/\"x\"", "\"a\", \"b\""] {
+            let field = format!("If-None-Match: {value}");
+            check("GET", &[&field], Proceed, Proceed);
+            check("PUT", &[&field], Proceed, Proceed);
+        }
+        for value in [
+            "a,b", "\"a,b", "w/\"a,b\"", "W/ \"a,b\"", "*, \"a,b\"", "\"a,b\" \"x\"", "\"x\", y",
+        ] {
+            let field = format!("If-None-Match: {value}");
+            check("GET", &[&field], Proceed, Proceed);
+            check("PUT", &[&field], Failed, Failed);
+        }
+        check(
+            "GET",
+            &["If-None-Match: \"x\"", "If-None-Match: \"a,b\""],
+            NotModified,
+            Proceed,
+        );
+        check(
+            "GET",
+            &["If-None-Match: \"a,b\"", "If-None-Match: \"x\""],
+            NotModified,
+            Proceed,
+        );
+        check(
+            "GET",
+            &["If-None-Match: \"y\"", "If-None-Match: \"x\""],
+            Proceed,
+            Proceed,
+        );
+        check("OPTIONS", &["If-None-Match: *"], Proceed, Proceed);
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn if_modified_since() {
+        let field = |date: &str| format!("If-Modified-Since: {date}");
+        check("GET", &[&field(SAME)], NotModified, Proceed);
+        check("HEAD", &[&field(AFTER)], NotModified, Proceed);
+        check("GET", &[&field(BEFORE)], Proceed, Proceed);
+        check(
+            "GET",
+            &[&field("Sunday, 06-Nov-94 08:49:37 GMT")],
+            NotModified,
+            Proceed,
+        );
+        check(
+            "GET",
+            &[&field("Sun Nov  6 08:49:37 1994")],
+            NotModified,
+            Proceed,
+        );
+        check(
+            "GET",
+            &[&field("Sun Nov  6 08:49:36 1994")],
+            Proceed,
+            Proceed,
+        );
+        check("PUT", &[&field(AFTER)], Proceed, Proceed);
+        for value in [
+            "", "yesterday", "784111777", "Sun, 06 Nov 2094 08:49:37 GMT", "2094-11-06T08:49:37Z",
+            "\u{e9}",
+        ] {
+            check("GET", &[&field(value)], Proceed, Proceed);
+        }
+        check("GET", &[&field(SAME), &field(SAME)], Proceed, Proceed);
+    }
+
+    #[test]
+    fn if_unmodified_since() {
+        let field = |date: &str| format!("If-Unmodified-Since: {date}");
+        for method in ["GET", "HEAD", "PUT"] {
+            check(method, &[&field(SAME)], Proceed, Proceed);
+            check(method, &[&field(AFTER)], Proceed, Proceed);
+            check(method, &[&field(BEFORE)], Failed, Proceed);
+            check(
+                method,
+                &[&field("Sun Nov  6 08:49:36 1994")],
+                Failed,
+                Proceed,
+            );
+            check(method, &[&field("never")], Proceed, Proceed);
+            check(method, &[&field(BEFORE), &field(BEFORE)], Proceed, Proceed);
+        }
+        check("OPTIONS", &[&field(BEFORE)], Proceed, Proceed);
+    }
+
+    #[test]
+    fn precedence() {
+        let since = format!("If-Modified-Since: {SAME}");
+        let since_before = format!("If-Modified-Since: {BEFORE}");
+        let unmodified_before = format!("If-Unmodified-Since: {BEFORE}");
+        let unmodified = format!("If-Unmodified-Since: {SAME}");
+        check("GET", &["If-None-Match: \"x\"", &since], Proceed, Proceed);
+        check("GET", &["If-None-Match: x", &since], Proceed, Proceed);
+        check(
+            "GET",
+            &["If-None-Match: \"a,b\"", &since_before],
+            NotModified,
+            Proceed,
+        );
+        check(
+            "GET",
+            &["If-Match: \"a,b\"", &unmodified_before],
+            Proceed,
+            Failed,
+        );
+        check("GET", &["If-Match: \"x\"", &unmodified], Failed, Failed);
+        check(
+            "GET",
+            &["If-Match: \"a,b\"", "If-None-Match: \"a,b\""],
+            NotModified,
+            Failed,
+        );
+        check(
+            "GET",
+            &["If-Match: \"x\"", "If-None-Match: \"a,b\""],
+            Failed,
+            Failed,
+        );
+        check("GET", &["If-Match: \"a,b\"", &since], NotModified, Failed);
+        check(
+            "GET",
+            &[&unmodified, "If-None-Match: \"a,b\""],
+            NotModified,
+            Proceed,
+        );
+        check(
+            "GET",
+            &[&unmodified_before, "If-None-Match: \"a,b\""],
+            Failed,
+            Proceed,
+        );
+        check("GET", &[&unmodified_before, &since], Failed, Proceed);
+        check("PUT", &["If-Match: *", "If-None-Match: *"], Failed, Failed);
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn if_range() {
+        let applies = |fields: &[&str]| range_applies(&head("GET", fields), &file());
+        assert!(applies(&[]));
+        assert!(applies(&["If-Range: \"a,b\""]));
+        assert!(applies(&[&format!("If-Range: {SAME}")]));
+        assert!(applies(&["If-Range: Sun Nov  6 08:49:37 1994"]));
+        for value in [
+            BEFORE,
+            AFTER,
+            "", "*", "\"x\"", "W/\"a,b\"", "a,b", "\"a,b", "\"a,b\",\"a,b\"", "\"a,b\" x",
+        ] {
+            assert!(!applies(&[&format!("If-Range: {value}")]), "{value:?}");
+        }
+        assert!(!applies(&["If-Range: \"a,b\"", "If-Range: \"a,b\""]));
+    }
+
+    #[test]
+    fn a_weak_tag_of_our_own_matches_weakly_only() {
+        let weak = Validators {
+            etag: "W/\"w\"",
+            ..file()
+        };
+        let with = |field: &str| evaluate(&head("GET", &[field]), Some(&weak));
+        assert_eq!(with("If-Match: W/\"w\""), Failed);
+        assert_eq!(with("If-Match: \"w\""), Failed);
+        assert_eq!(with("If-None-Match: \"w\""), NotModified);
+        assert_eq!(with("If-None-Match: W/\"w\""), NotModified);
+        assert!(!range_applies(&head("GET", &["If-Range: W/\"w\""]), &weak));
+    }
+
+    #[test]
+    fn times_before_1970_are_survived() {
+        let old = Validators {
+            etag: "\"o\"",
+            modified: UNIX_EPOCH - Duration::from_secs(1),
+        };
+        let field = format!("If-Modified-Since: {SAME}");
+        assert_eq!(evaluate(&head("GET", &[&field]), Some(&old)), NotModified);
+    }
+}

@@ -1,0 +1,362 @@
+//! Which parts of a file a GET asks for.
+//!
+//! The field `Range` becomes [`Spec`]s, and these, once the size of the file is known, become
+//! [`Ranges`] to be sent. Whether `Range` counts at all (method, `If-Range`) is asked elsewhere, and
+//! how parts are written into an answer as well. What cannot be understood is ignored, as the
+//! specification allows: the answer is then the whole file.
+//!
+//! An answer is never much larger than the file: ranges that overlap or touch are joined, and when the
+//! parts would still come to more than the file and [`MARGIN`], so are those with a small gap.
+//!
+//! Sources: RFC 9110 §14.1, §14.2, §15.3.7.2 and §17.15.
+
+use std::ops::Range;
+
+use crate::http::head::{RequestHead, trim};
+
+/// Most ranges in one request, empty list elements included.
+pub const MAX_SPECS: usize = 64;
+/// What a part of a multipart answer costs beside its data: boundary, type, range, line ends; bytes.
+pub const PART_OVERHEAD: u64 = 256;
+/// By how many bytes an answer with many ranges may be larger than the file.
+pub const MARGIN: u64 = 1024;
+
+/// One range as it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spec {
+    /// From this byte on to this one, inclusive; to the end if none is named. A number beyond 64 bits
+    /// is taken for the largest one.
+    From(u64, Option<u64>),
+    /// So many bytes at the end.
+    Suffix(u64),
+}
+
+/// What to send. Ranges are not empty and lie within the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ranges {
+    /// The whole file, with 200.
+    Whole,
+    /// Nothing that was asked for exists: 416.
+    Unsatisfiable,
+    /// One range, with 206.
+    One(Range<u64>),
+    /// Several ranges that do not overlap, as multipart/byteranges, in this order.
+    Many(Vec<Range<u64>>),
+}
+
+/// The ranges that a request asks for. `None` when it asks for none in a way that can be understood:
+/// no field or several of them, another unit than bytes, bad syntax, too many ranges.
+pub fn requested(head: &RequestHead) -> Option<Vec<Spec>> {
+    let mut lines = head.fields("range");
+    match (lines.next(), lines.next()) {
+        (Some(value), None) => parse(value),
+        _ => None,
+    }
+}
+
+/// The ranges in a value of the field `Range`; `None` as for [`requested`].
+pub fn parse(value: &[u8]) -> Option<Vec<Spec>> {
+    let equals = value.iter().position(|&byte| byte == b'=')?;
+    let (unit, set) = (&value[..equals], &value[equals + 1..]);
+    if !unit.eq_ignore_ascii_case(b"bytes") {
+        return None;
+    }
+    let mut specs = Vec::new();
+    for (n, element) in set.split(|&byte| byte == b',').map(trim).enumerate() {
+        if n == MAX_SPECS {
+            return None;
+        }
+        // A list may have empty elements (RFC 9110 §5.6.1.2).
+        if !element.is_empty() {
+            specs.push(spec(element)?);
+        }
+    }
+    (!specs.is_empty()).then_some(specs)
+}
+
+/// What to send of a file of `size` bytes.
+pub fn resolve(specs: &[Spec], size: u64) -> Ranges {
+    let mut ranges: Vec<Range<u64>> = Vec::with_capacity(specs.len().min(MAX_SPECS));
+    for spec in specs {
+        let range = match *spec {
+            Spec::From(first, _) if first >= size => continue,
+            Spec::From(first, last) => {
+                first..last.map_or(size, |last| size.min(last.saturating_add(1)))
+            }
+            Spec::Suffix(0) => continue,
+            // Satisfiable by the letter (RFC 9110 §14.1.2), but no Content-Range can say so.
+            Spec::Suffix(_) if size == 0 => return Ranges::Whole,
+            Spec::Suffix(length) => size.saturating_sub(length)..size,
+        };
+        if ranges.len() == MAX_SPECS {
+            return Ranges::Whole;
+        }
+        ranges.push(range);
+    }
+    ranges = joined(ranges, 0);
+    if ranges.len() > 1 && cost(&ranges) > size.saturating_add(MARGIN) {
+        ranges = joined(ranges, PART_OVERHEAD);
+    }
+    match ranges.as_slice() {
+        [] => Ranges::Unsatisfiable,
+        [range] => Ranges::One(range.clone()),
+        _ if cost(&ranges) > size.saturating_add(MARGIN) => Ranges::Whole,
+        _ => Ranges::Many(ranges),
+    }
+}
+
+/// One range-spec (RFC 9110 §14.1.1). A last byte before the first one is malformed.
+fn spec(text: &[u8]) -> Option<Spec> {
+    let dash = text.iter().position(|&byte| byte == b'-')?;
+    let (first, last) = (&text[..dash], &text[dash + 1..]);
+    match (first, last) {
+        ([], suffix) => Some(Spec::Suffix(number(suffix)?)),
+        (first, []) => Some(Spec::From(number(first)?, None)),
+        (first, last) => {
+            let (from, to) = (number(first)?, number(last)?);
+            (from <= to).then_some(Spec::From(from, Some(to)))
+        }
+    }
+}
+
+/// One or more digits; saturates.
+fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0u64, |value, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        Some(value.saturating_mul(10).saturating_add(digit))
+    })
+}
+
+/// Joins ranges that overlap, touch, or are at most `gap` bytes apart. What is joined stands where its
+/// first piece stood.
+fn joined(ranges: Vec<Range<u64>>, gap: u64) -> Vec<Range<u64>> {
+    let near = |a: &Range<u64>, b: &Range<u64>| {
+        a.start <= b.end.saturating_add(gap) && b.start <= a.end.saturating_add(gap)
+    };
+    let mut result: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
+    for mut range in ranges {
+        // What was swallowed may have brought the range near to others that were passed by.
+        let mut place = None;
+        while let Some(at) = result.iter().position(|other| near(other, &range)) {
+            let other = result.remove(at);
+            range = range.start.min(other.start)..range.end.max(other.end);
+            place = Some(place.map_or(at, |first: usize| first.min(at)));
+        }
+        result.insert(place.unwrap_or(result.len()), range);
+    }
+    result
+}
+
+/// Bytes of an answer with these parts.
+fn cost(ranges: &[Range<u64>]) -> u64 {
+    ranges.iter().fold(0, |sum: u64, range| {
+        sum.saturating_add(range.end - range.start)
+            .saturating_add(PART_OVERHEAD)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(value: &str, size: u64, expected: Ranges) {
+        let resolved = parse(value.as_bytes()).map_or(Ranges::Whole, |specs| resolve(&specs, size));
+        assert_eq!(resolved, expected, "{value:?} of {size}");
+    }
+
+    fn one(range: Range<u64>) -> Ranges {
+        Ranges::One(range)
+    }
+
+    fn many<const N: usize>(ranges: [Range<u64>; N]) -> Ranges {
+        Ranges::Many(ranges.to_vec())
+    }
+
+    #[test]
+    fn single_ranges() {
+        check("bytes=0-499", 10_000, one(0..500));
+        check("bytes=500-999", 10_000, one(500..1000));
+        check("bytes=-500", 10_000, one(9500..10_000));
+        check("bytes=9500-", 10_000, one(9500..10_000));
+        check("bytes=0-", 10_000, one(0..10_000));
+        check("bytes=0-0", 10_000, one(0..1));
+        check("bytes=0-1", 1, one(0..1));
+        check("bytes=-1", 10_000, one(9999..10_000));
+        check("bytes=-20000", 10_000, one(0..10_000));
+        check("bytes=9999-9999", 10_000, one(9999..10_000));
+        check("bytes=9999-10000", 10_000, one(9999..10_000));
+        check("BYTES=0-0", 10, one(0..1));
+        check("Bytes=  0-0 ", 10, one(0..1));
+        check("bytes=00-0001", 10, one(0..2));
+        check("bytes=,0-0,,\t,", 10, one(0..1));
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn what_lies_behind_the_end() {
+        for value in [
+            "bytes=10-", "bytes=10-20", "bytes=-0", "bytes=10-,-0", "bytes=99999999999999999999-",
+        ] {
+            check(value, 10, Ranges::Unsatisfiable);
+        }
+        for value in ["bytes=0-", "bytes=0-0", "bytes=-0", "bytes=5-9"] {
+            check(value, 0, Ranges::Unsatisfiable);
+        }
+        check("bytes=-1", 0, Ranges::Whole);
+        check("bytes=0-,-5", 0, Ranges::Whole);
+        check("bytes=20-,0-0", 10, one(0..1));
+        check(
+            "bytes=0-0,20-30,-1",
+            10_000,
+            many([0..1, 20..31, 9999..10_000]),
+        );
+        check("bytes=0-0,10000-,-1", 10_000, many([0..1, 9999..10_000]));
+    }
+
+    #[test]
+    fn large_numbers() {
+        check("bytes=0-99999999999999999999", 10, one(0..10));
+        check("bytes=-99999999999999999999", 10, one(0..10));
+        check("bytes=0-18446744073709551615", u64::MAX, one(0..u64::MAX));
+        check(
+            "bytes=18446744073709551614-",
+            u64::MAX,
+            one(u64::MAX - 1..u64::MAX),
+        );
+        check(
+            "bytes=18446744073709551615-",
+            u64::MAX,
+            Ranges::Unsatisfiable,
+        );
+        check(
+            "bytes=0-0,-1",
+            u64::MAX,
+            many([0..1, u64::MAX - 1..u64::MAX]),
+        );
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn what_is_no_range_is_ignored() {
+        for value in [
+            "", "bytes", "bytes=", "bytes=,", "bytes= ", "bytes=-", "bytes=--1", "bytes=1",
+            "bytes=a-b", "bytes=0x0-1", "bytes=5-4", "bytes=0-1,5-4", "bytes=0 -1", "bytes=0- 1",
+            "bytes =0-1", " bytes=0-1", "byte=0-1", "bits=0-1", "items=0-1", "bytes:0-1",
+            "bytes=0-1;2-3", "bytes=0-1 2-3", "bytes=0-1-2", "bytes=+0-1", "bytes=0-+1",
+            "bytes==0-1", "bytes=0-1,x", "bytes=\u{e9}-1", "bytes=1.0-2", "none", "bytes 0-1/10",
+        ] {
+            check(value, 100, Ranges::Whole);
+        }
+    }
+
+    #[test]
+    fn several_ranges_keep_their_order() {
+        check(
+            "bytes=0-0,500-509,-10",
+            10_000,
+            many([0..1, 500..510, 9990..10_000]),
+        );
+        check("bytes=-10 , 0-9", 10_000, many([9990..10_000, 0..10]));
+        check("bytes=500-600,100-200", 10_000, many([500..601, 100..201]));
+        check("bytes=0-1,4-5", 10, many([0..2, 4..6]));
+    }
+
+    #[test]
+    fn ranges_that_meet_are_joined() {
+        check("bytes=0-9,5-20", 10_000, one(0..21));
+        check("bytes=0-9,10-19", 10_000, one(0..20));
+        check("bytes=500-700,601-999", 10_000, one(500..1000));
+        check("bytes=0-9,0-9,0-9", 10_000, one(0..10));
+        check("bytes=0-9,900-909,5-20", 10_000, many([0..21, 900..910]));
+        check(
+            "bytes=900-909,0-9,20-29,5-25",
+            10_000,
+            many([900..910, 0..30]),
+        );
+        check(
+            "bytes=0-9,20-29,10-19,500-509",
+            10_000,
+            many([0..30, 500..510]),
+        );
+        check("bytes=20-29,0-9,0-", 10_000, one(0..10_000));
+    }
+
+    #[test]
+    fn answers_are_not_much_larger_than_the_file() {
+        let every_other = |n: u64| {
+            let specs: Vec<String> = (0..n).map(|i| format!("{}-{}", 2 * i, 2 * i)).collect();
+            format!("bytes={}", specs.join(","))
+        };
+        check(&every_other(20), 100, one(0..39));
+        check(&every_other(64), 1000, one(0..127));
+        check(&every_other(65), 1000, Ranges::Whole);
+        check(&format!("bytes=0-0{}", ",".repeat(64)), 1000, Ranges::Whole);
+        check(&format!("bytes={}", "0-,".repeat(64)), 1000, Ranges::Whole);
+        check(&format!("bytes={}0-", "0-,".repeat(63)), 1000, one(0..1000));
+        match parse(every_other(64).as_bytes()).map(|specs| resolve(&specs, 1 << 30)) {
+            Some(Ranges::Many(ranges)) => assert_eq!(ranges.len(), 64),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(
+            resolve(&vec![Spec::From(0, Some(0)); 65], 10),
+            Ranges::Whole
+        );
+    }
+
+    #[test]
+    fn one_field_counts_and_two_do_not() {
+        let head = |fields: &str| {
+            let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            requested(&RequestHead::parse(text.as_bytes()).unwrap())
+        };
+        assert_eq!(head(""), None);
+        assert_eq!(head("Range: bytes=1-\r\n"), Some(vec![Spec::From(1, None)]));
+        assert_eq!(head("Range: bytes=1-\r\nRange: bytes=1-\r\n"), None);
+        assert_eq!(head("Range: pages=1-\r\n"), None);
+    }
+
+    /// Whatever is asked for, the answer is sound: within the file, without overlap, and bounded.
+    #[test]
+    fn any_text_gives_sound_ranges() {
+        let mut seed = 0x9e37_79b9_7f4a_7c15u64;
+        let mut next = move |n: u64| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed % n
+        };
+        let alphabet = b"0123456789--,,, =x";
+        for round in 0..20_000u64 {
+            let mut value = b"bytes=".to_vec();
+            for _ in 0..next(60) {
+                value.push(alphabet[next(alphabet.len() as u64) as usize]);
+            }
+            let size = [0, 1, 7, 100, 5000, u64::MAX][(round % 6) as usize];
+            let Some(specs) = parse(&value) else {
+                continue;
+            };
+            let ranges = match resolve(&specs, size) {
+                Ranges::Whole | Ranges::Unsatisfiable => continue,
+                Ranges::One(range) => vec![range],
+                Ranges::Many(ranges) => {
+                    assert!(ranges.len() > 1);
+                    assert!(cost(&ranges) <= size.saturating_add(MARGIN));
+                    ranges
+                }
+            };
+            for (n, range) in ranges.iter().enumerate() {
+                assert!(
+                    range.start < range.end && range.end <= size,
+                    "{range:?} of {size}"
+                );
+                for other in &ranges[n + 1..] {
+                    assert!(range.end < other.start || other.end < range.start);
+                }
+            }
+        }
+    }
+}

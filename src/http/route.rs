@@ -1,0 +1,142 @@
+//! From a request target to a path in the store.
+//!
+//! A proxy may keep the path prefix of `put_url` and `get_url`, strip it, or double it; all three are understood.
+//! The path is decoded exactly once, segment by segment, so that an encoded slash never becomes a separator.
+
+use crate::layout::{StorePath, decode_segment};
+
+/// What a path names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The service itself.
+    Root,
+    /// A file that may exist.
+    File(StorePath),
+    /// Nothing that could ever be served.
+    Nothing,
+}
+
+/// The path prefixes under which the service is known.
+#[derive(Clone, Debug)]
+pub struct Prefixes {
+    /// Each as its decoded segments; longest first.
+    prefixes: Vec<Vec<Vec<u8>>>,
+}
+
+impl Prefixes {
+    /// Takes the decoded paths of the URL prefixes, such as `/` and `/upload/`.
+    pub fn new(paths: &[&[u8]]) -> Prefixes {
+        let mut prefixes: Vec<Vec<Vec<u8>>> = paths
+            .iter()
+            .map(|path| {
+                path.split(|b| *b == b'/')
+                    .filter(|segment| !segment.is_empty())
+                    .map(<[u8]>::to_vec)
+                    .collect()
+            })
+            .filter(|prefix: &Vec<Vec<u8>>| !prefix.is_empty())
+            .collect();
+        prefixes.sort_by_key(|prefix| std::cmp::Reverse(prefix.len()));
+        prefixes.dedup();
+        Prefixes { prefixes }
+    }
+
+    /// What the raw path of a request target names.
+    pub fn place(&self, path: &[u8]) -> Place {
+        let Some(below) = path.strip_prefix(b"/") else {
+            return Place::Nothing;
+        };
+        let decoded: Option<Vec<Vec<u8>>> =
+            below.split(|b| *b == b'/').map(decode_segment).collect();
+        let Some(decoded) = decoded else {
+            return Place::Nothing;
+        };
+        let mut segments = &decoded[..];
+        for _ in 0..2 {
+            let found = self
+                .prefixes
+                .iter()
+                .find(|prefix| segments.starts_with(prefix));
+            let Some(prefix) = found else { break };
+            segments = &segments[prefix.len()..];
+        }
+        if segments.is_empty() || (segments.len() == 1 && segments[0].is_empty()) {
+            return Place::Root;
+        }
+        match StorePath::from_segments(segments.iter().map(Vec::as_slice)) {
+            Some(path) => Place::File(path),
+            None => Place::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(prefixes: &[&str], path: &str, place: &str) {
+        let bytes: Vec<&[u8]> = prefixes.iter().map(|p| p.as_bytes()).collect();
+        let found = match Prefixes::new(&bytes).place(path.as_bytes()) {
+            Place::Root => "root".to_owned(),
+            Place::Nothing => "nothing".to_owned(),
+            Place::File(path) => String::from_utf8_lossy(path.as_bytes()).into_owned(),
+        };
+        assert_eq!(found, place, "{path} below {prefixes:?}");
+    }
+
+    #[test]
+    fn a_prefix_may_be_kept_stripped_or_doubled() {
+        for path in [
+            "/up/load/o/r/n",
+            "/o/r/n",
+            "/up/load/up/load/o/r/n",
+            "/%75p/lo%61d/o/r/n",
+        ] {
+            check(&["/up/load/"], path, "o/r/n");
+        }
+        check(
+            &["/up/load/"],
+            "/up/load/up/load/up/load/o/r/n",
+            "up/load/o/r/n",
+        );
+        check(&["/"], "/o/r/n", "o/r/n");
+        check(&["/get/", "/put/"], "/put/o/r/n", "o/r/n");
+        check(&["/a/", "/a/b/"], "/a/b/o/n", "o/n");
+        check(&["/up/"], "/up", "root");
+        check(&["/up/"], "/up/", "root");
+        check(&["/up/"], "/", "root");
+        check(&["/up/"], "/up/up/", "root");
+    }
+
+    #[test]
+    fn paths_are_decoded_once_and_stay_inside() {
+        check(&["/"], "/o/r/tr%C3%a8s%20cool.jpg", "o/r/très cool.jpg");
+        check(&["/"], "/o/r/très", "o/r/très");
+        check(&["/"], "/o/r/a+b", "o/r/a+b");
+        check(&["/"], "/o/r/%2541", "o/r/%41");
+        for path in [
+            "",
+            "*",
+            "o/r/n",
+            "//o/r/n",
+            "/o",
+            "/o/",
+            "/o//n",
+            "/o/r/",
+            "/./r/n",
+            "/../o/n",
+            "/o/%2e%2e/n",
+            "/o/..%2fn",
+            "/o/r%2Fn",
+            "/o/%00",
+            "/o/.n",
+            "/.upslot/secret",
+            "/o/%2eupslot",
+            "/o/%zz",
+            "/o/%",
+        ] {
+            check(&["/"], path, "nothing");
+        }
+    }
+}
