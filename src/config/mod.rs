@@ -1,0 +1,388 @@
+//! The configuration: YAML text to a checked [`Config`], and what changed between two of them.
+//!
+//! - [`fault`] errors and warnings, and how they are said;
+//! - [`raw`] YAML to a tree in which everything knows its line;
+//! - [`scalar`] numbers, sizes, durations, modes; [`secret`]; [`address`]; [`url`]; [`headers`];
+//! - [`keys`] the names of all keys;
+//! - [`reader`] takes values out of the tree and gathers what is wrong;
+//! - [`network`] the keys about connections;
+//! - this file: what the keys mean, alone and together.
+//!
+//! It reads text and nothing else: no file, no environment, no resolver. Files that are named in it are opened by
+//! others. A file written for HttpUploadComponent means here what it meant there.
+
+pub mod address;
+pub mod fault;
+pub mod headers;
+pub mod keys;
+pub mod network;
+pub mod raw;
+pub mod reader;
+pub mod scalar;
+pub mod secret;
+pub mod url;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{self, Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use log::LevelFilter;
+
+pub use crate::config::address::Listen;
+pub use crate::config::fault::{Fault, Faulty, Warning};
+pub use crate::config::network::{Component, SecretSource, TlsFiles};
+pub use crate::config::raw::MAX_TEXT;
+pub use crate::config::secret::Secret;
+pub use crate::config::url::BaseUrl;
+
+use crate::config::fault::Wrong;
+use crate::config::reader::Reader;
+use crate::jid::BareJid;
+
+/// Shortest slot secret, in bytes. Everybody who gets a slot can try secrets against its signature at leisure, so
+/// a short one is as good as none.
+const MIN_SLOT_SECRET: usize = 16;
+
+/// Most connections that can be asked for; the connections' keys number them with 16 bits.
+const MAX_CONNECTIONS: u64 = 65_000;
+
+/// Longest time between slot and PUT, in seconds: a year.
+const MAX_PUT_TIMEOUT: u64 = 365 * 86_400;
+
+/// Everything an operator can choose, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The link to the XMPP server; without it upslot serves HTTP alone.
+    pub component: Option<Component>,
+    /// Root of the stored files; never the root of the file system. May be relative to the working directory.
+    pub storage_path: PathBuf,
+    /// Permissions of stored files; at least 0600.
+    pub file_mode: u32,
+    /// Permissions of folders; at least 0700.
+    pub dir_mode: u32,
+    /// Who may ask for slots; `None` is everyone, an empty list is nobody. A bare address means itself; a domain
+    /// means itself and every user at exactly this domain, not at its subdomains.
+    pub whitelist: Option<Vec<BareJid>>,
+    /// Bytes; a file of exactly this size is allowed. At least 1.
+    pub max_file_size: u64,
+    /// Patterns of the MIME types that may be uploaded, `type/subtype`, `type/*` or `*/*` in lower case; `None` is
+    /// all of them.
+    pub allowed_file_types: Option<Vec<String>>,
+    /// Patterns of the MIME types that are shown inline, as above; `None` is upslot's own choice. No wildcard stands
+    /// for a type that can carry script.
+    pub safe_file_types: Option<Vec<String>>,
+    /// Where HTTP is served; at least one, none of which covers another.
+    pub listen: Vec<Listen>,
+    /// The certificate, when the listeners speak TLS.
+    pub tls: Option<TlsFiles>,
+    /// What GET URLs begin with.
+    pub get_url: BaseUrl,
+    /// What PUT URLs begin with.
+    pub put_url: BaseUrl,
+    /// CORS fields on every response.
+    pub allow_web_clients: bool,
+    /// Fields added to every response, in the order of the file; one that upslot sets too replaces upslot's. Names
+    /// are tokens and unique, values visible ASCII; none of them frames a message or describes one file.
+    pub custom_headers: Vec<(String, String)>,
+    /// Whether GET and HEAD are answered; false when another server has that task.
+    pub serve_downloads: bool,
+    /// Time between slot and start of the PUT; 1 s to a year.
+    pub put_timeout: Duration,
+    /// Key that signs slots; at least 16 bytes. Never together with `slot_secret_file`.
+    pub slot_secret: Option<Secret>,
+    /// File that holds the key; neither of both: one is made at the first start.
+    pub slot_secret_file: Option<PathBuf>,
+    /// Time between two runs of the expiry; zero is off.
+    pub expire_interval: Duration,
+    /// Age at which a file goes; zero is never.
+    pub expire_maxage: Duration,
+    /// Bytes that one owner may store; 0 is off.
+    pub user_quota_hard: u64,
+    /// Bytes to which an owner's files are trimmed when the expiry runs; 0 is off.
+    pub user_quota_soft: u64,
+    /// Whether the owner's oldest files make room instead of a refusal at `user_quota_hard`.
+    pub evict_on_quota: bool,
+    /// Bytes that all files together may use; 0 is off.
+    pub global_quota: u64,
+    /// Bytes of the disk that uploads leave free; 0 is off.
+    pub min_free_space: u64,
+    /// Peers whose `Forwarded` and `X-Forwarded-For` are believed. IPv4 networks are never in their mapped form. A
+    /// peer on a Unix socket has no address: it is believed when this list is not empty.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Most open HTTP connections; `None` is 1024, or what the limit of descriptors allows. 1 to 65000.
+    pub max_connections: Option<usize>,
+    /// Most open HTTP connections of one client address; 0 is off.
+    pub max_connections_per_address: usize,
+    /// For the whole head of a request, and the TLS handshake; 1 s to a day.
+    pub header_timeout: Duration,
+    /// For 4 KiB of progress in a body, either way; 1 s to a day.
+    pub body_timeout: Duration,
+    /// For the next request on a kept connection; 1 s to a day.
+    pub idle_timeout: Duration,
+    /// For what is under way when the process is asked to end; 1 s to a day.
+    pub shutdown_timeout: Duration,
+    /// Whether a 201 waits until file and name are on stable storage.
+    pub fsync: bool,
+    /// How much is logged.
+    pub log_level: LevelFilter,
+}
+
+/// A usable configuration, and what is odd about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    pub config: Config,
+    pub warnings: Vec<Warning>,
+}
+
+/// Reads the bytes of a file, which must be UTF-8.
+pub fn read_bytes(bytes: &[u8]) -> Result<Reading, Faulty> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => read(text),
+        Err(error) => {
+            let sound = &bytes[..error.valid_up_to()];
+            let fault = Fault {
+                line: Some(1 + sound.iter().filter(|&&b| b == b'\n').count()),
+                key: String::new(),
+                found: "bytes that are not UTF-8".into(),
+                expected: "text in UTF-8".into(),
+            };
+            Err(fault.into())
+        }
+    }
+}
+
+/// Reads a configuration. Fails with all its faults at once; of broken YAML there is only the first.
+pub fn read(text: &str) -> Result<Reading, Faulty> {
+    let mut r = Reader::new(raw::parse(text)?);
+    let allow_web_clients = r.one("allow_web_clients", scalar::boolean).unwrap_or(true);
+    let storage_path = r.needed(
+        "storage_path",
+        "the folder of the stored files",
+        storage_path,
+    );
+    // An empty path or URL is never seen: what is missing or wrong is a fault, and then there is no config.
+    let storage_path = storage_path.unwrap_or_default();
+    let (slot_secret, slot_secret_file) = slot_secret(&mut r);
+    let config = Config {
+        component: network::component(&mut r),
+        storage_path,
+        file_mode: mode(&mut r, "file_mode", 0o600, 0o640),
+        dir_mode: mode(&mut r, "dir_mode", 0o700, 0o750),
+        whitelist: whitelist(&mut r),
+        max_file_size: size(&mut r, "max_file_size", 1, 20 << 20),
+        allowed_file_types: file_types(&mut r, "allowed_file_types"),
+        safe_file_types: file_types(&mut r, "safe_file_types"),
+        listen: network::listen(&mut r),
+        tls: network::tls(&mut r),
+        get_url: network::base_url(&mut r, "get_url"),
+        put_url: network::base_url(&mut r, "put_url"),
+        allow_web_clients,
+        custom_headers: custom_headers(&mut r, allow_web_clients),
+        serve_downloads: r.one("serve_downloads", scalar::boolean).unwrap_or(true),
+        put_timeout: put_timeout(&mut r),
+        slot_secret,
+        slot_secret_file,
+        expire_interval: span(&mut r, "expire_interval"),
+        expire_maxage: span(&mut r, "expire_maxage"),
+        user_quota_hard: size(&mut r, "user_quota_hard", 0, 0),
+        user_quota_soft: size(&mut r, "user_quota_soft", 0, 0),
+        evict_on_quota: r.one("evict_on_quota", scalar::boolean).unwrap_or(false),
+        global_quota: size(&mut r, "global_quota", 0, 0),
+        min_free_space: size(&mut r, "min_free_space", 0, 64 << 20),
+        trusted_proxies: network::trusted_proxies(&mut r),
+        max_connections: count(&mut r, "max_connections", 1),
+        max_connections_per_address: count(&mut r, "max_connections_per_address", 0).unwrap_or(0),
+        header_timeout: timeout(&mut r, "header_timeout", 10),
+        body_timeout: timeout(&mut r, "body_timeout", 60),
+        idle_timeout: timeout(&mut r, "idle_timeout", 60),
+        shutdown_timeout: timeout(&mut r, "shutdown_timeout", 30),
+        fsync: r.one("fsync", scalar::boolean).unwrap_or(true),
+        log_level: r
+            .one("log_level", scalar::log_level)
+            .unwrap_or(LevelFilter::Info),
+    };
+    if !r.is_faulty() {
+        warn(&mut r, &config);
+    }
+    let warnings = r.finish()?;
+    Ok(Reading { config, warnings })
+}
+
+/// The keys whose change takes effect only after a restart: what is bound or opened once. Everything else can be
+/// applied to a running process, a renewed certificate too; a changed component means a new link.
+pub fn restart_keys(old: &Config, new: &Config) -> Vec<&'static str> {
+    let address = |listen: &Listen| match listen {
+        Listen::Tcp(address) => Listen::Tcp((address.ip(), 0).into()),
+        Listen::Unix(path) => Listen::Unix(path.clone()),
+    };
+    let moved = !old
+        .listen
+        .iter()
+        .map(address)
+        .eq(new.listen.iter().map(address));
+    let changes = [
+        ("http_address", moved),
+        ("http_port", !moved && old.listen != new.listen),
+        ("http_certfile", old.tls.is_some() != new.tls.is_some()),
+        ("storage_path", old.storage_path != new.storage_path),
+        ("slot_secret", old.slot_secret != new.slot_secret),
+        (
+            "slot_secret_file",
+            old.slot_secret_file != new.slot_secret_file,
+        ),
+    ];
+    changes
+        .iter()
+        .filter(|(_, changed)| *changed)
+        .map(|(key, _)| *key)
+        .collect()
+}
+
+fn slot_secret(r: &mut Reader) -> (Option<Secret>, Option<PathBuf>) {
+    if r.given("slot_secret") && r.given("slot_secret_file") {
+        r.fault(
+            "slot_secret_file",
+            "a file beside slot_secret",
+            "only one of both",
+        );
+    }
+    let secret = r.secret("slot_secret", MIN_SLOT_SECRET);
+    (secret, r.one("slot_secret_file", scalar::path))
+}
+
+fn whitelist(r: &mut Reader) -> Option<Vec<BareJid>> {
+    if !r.written("whitelist") {
+        r.warn(
+            "whitelist",
+            "is absent, so everyone who reaches the component may upload",
+        );
+    } else if !r.given("whitelist") {
+        let expected = "domains or addresses; without the key everyone may upload, with [] nobody";
+        r.fault("whitelist", "an empty value", expected);
+    } else if r.empty_list("whitelist") {
+        r.warn("whitelist", "is an empty list, so nobody may upload");
+    }
+    r.many("whitelist", true, address::bare_jid)
+}
+
+fn file_types(r: &mut Reader, key: &str) -> Option<Vec<String>> {
+    if r.written(key) && !r.given(key) {
+        let expected = "MIME types; without the key the default holds, with [] there are none";
+        r.fault(key, "an empty value", expected);
+    }
+    if key == "allowed_file_types" && r.empty_list(key) {
+        r.warn(key, "is an empty list, so nothing may be uploaded");
+    }
+    r.many(key, true, scalar::mime_pattern)
+}
+
+fn custom_headers(r: &mut Reader, cors: bool) -> Vec<(String, String)> {
+    let headers = r.pairs(
+        "custom_headers",
+        |name| headers::name(name, cors),
+        headers::value,
+    );
+    if headers.len() > headers::MAX_HEADERS {
+        let found = format!("{} header fields", headers.len());
+        r.fault(
+            "custom_headers",
+            found,
+            format!("at most {}", headers::MAX_HEADERS),
+        );
+    }
+    headers
+}
+
+fn put_timeout(r: &mut Reader) -> Duration {
+    let read = |text: &str| {
+        let span = scalar::span(text, 1)?;
+        if span.as_secs() > MAX_PUT_TIMEOUT {
+            return Err("at most a year".into());
+        }
+        Ok(span)
+    };
+    r.one("put_timeout", read)
+        .unwrap_or(Duration::from_secs(360))
+}
+
+fn mode(r: &mut Reader, key: &str, needed: u32, default: u32) -> u32 {
+    let mode = r
+        .one(key, |text| scalar::mode(text, needed))
+        .unwrap_or(default);
+    if mode & 0o002 != 0 {
+        r.warn(
+            key,
+            format!("is 0{mode:o}, which lets every user of this machine write"),
+        );
+    }
+    mode
+}
+
+fn size(r: &mut Reader, key: &str, least: u64, default: u64) -> u64 {
+    r.one(key, |text| scalar::size(text, least))
+        .unwrap_or(default)
+}
+
+fn span(r: &mut Reader, key: &str) -> Duration {
+    r.one(key, |text| scalar::span(text, 0)).unwrap_or_default()
+}
+
+fn timeout(r: &mut Reader, key: &str, default: u64) -> Duration {
+    r.one(key, scalar::timeout)
+        .unwrap_or(Duration::from_secs(default))
+}
+
+fn count(r: &mut Reader, key: &str, least: u64) -> Option<usize> {
+    let number = r.one(key, |text| scalar::number(text, least..=MAX_CONNECTIONS))?;
+    usize::try_from(number).ok()
+}
+
+/// Files are removed below this folder, so the root of the file system is never meant.
+fn storage_path(text: &str) -> Result<PathBuf, Wrong> {
+    let named = |part: path::Component<'_>| matches!(part, path::Component::Normal(_));
+    let whole = Path::new(text);
+    if whole.has_root() && !whole.components().any(named) {
+        return Err("a folder of its own, not the root of the file system".into());
+    }
+    scalar::path(text)
+}
+
+/// Says what is allowed but has no effect, or another effect than it seems.
+fn warn(r: &mut Reader, config: &Config) {
+    let ages = !config.expire_maxage.is_zero();
+    let trims = config.user_quota_soft > 0;
+    if config.expire_interval.is_zero() {
+        let idle = "has no effect, because expire_interval is 0 and the expiry never runs";
+        if ages {
+            r.warn("expire_maxage", idle);
+        }
+        if trims {
+            r.warn("user_quota_soft", idle);
+        }
+    } else if !ages && !trims {
+        let idle = "has no effect, because neither expire_maxage nor user_quota_soft is set";
+        r.warn("expire_interval", idle);
+    }
+    if config.user_quota_hard > 0 {
+        if config.user_quota_soft > config.user_quota_hard {
+            r.warn(
+                "user_quota_soft",
+                "is above user_quota_hard, so nothing is ever trimmed",
+            );
+        }
+        if config.max_file_size > config.user_quota_hard {
+            r.warn(
+                "max_file_size",
+                "is above user_quota_hard, so no file of this size fits",
+            );
+        }
+    } else if config.evict_on_quota {
+        r.warn(
+            "evict_on_quota",
+            "has no effect, because user_quota_hard is 0",
+        );
+    }
+}

@@ -1,0 +1,314 @@
+//! Takes values out of the tree, key by key, and gathers everything that is wrong on the way.
+//!
+//! A faulty value reads as an absent one, so that reading goes on and all faults are told at once. What the keys
+//! mean together is not decided here.
+
+use std::collections::HashMap;
+
+use crate::config::fault::{Fault, Faulty, Warning, Wrong, quote};
+use crate::config::keys::{KEYS, UNSUPPORTED, nearest};
+use crate::config::raw::{Entry, Node, Value};
+use crate::config::scalar;
+use crate::config::secret::Secret;
+
+/// Most faults that are told in full; a file with more is no configuration.
+const MAX_FAULTS: usize = 200;
+
+/// The known keys of a file, and what was wrong so far.
+#[derive(Debug, Default)]
+pub struct Reader {
+    entries: Vec<Entry>,
+    faults: Vec<Fault>,
+    warnings: Vec<Warning>,
+}
+
+impl Reader {
+    /// Sorts out what is doubled, unknown or not supported.
+    pub fn new(entries: Vec<Entry>) -> Reader {
+        let mut reader = Reader::default();
+        let mut seen: HashMap<String, usize> = HashMap::new();
+        for entry in entries {
+            if let Some(first) = seen.get(&entry.key) {
+                reader.faults.push(Fault {
+                    line: Some(entry.line),
+                    key: printable(&entry.key),
+                    found: "the key a second time".into(),
+                    expected: once(*first),
+                });
+                continue;
+            }
+            seen.insert(entry.key.clone(), entry.line);
+            if KEYS.contains(&entry.key.as_str()) {
+                reader.entries.push(entry);
+            } else if UNSUPPORTED.contains(&entry.key.as_str()) {
+                reader.unsupported(&entry);
+            } else {
+                let hint = match nearest(&entry.key) {
+                    Some(key) => format!("is not a known key and is ignored; {key} may be meant"),
+                    None => "is not a known key and is ignored".to_owned(),
+                };
+                reader.warnings.push(Warning {
+                    line: Some(entry.line),
+                    key: printable(&entry.key),
+                    text: hint,
+                });
+            }
+        }
+        reader
+    }
+
+    fn unsupported(&mut self, entry: &Entry) {
+        let harmless = match &entry.node.value {
+            Value::Null => true,
+            Value::Scalar(text) if text.is_empty() => true,
+            Value::Scalar(text) if entry.key == "sandbox" => scalar::boolean(text) == Ok(false),
+            _ => false,
+        };
+        if !harmless {
+            self.faults.push(Fault {
+                line: Some(entry.line),
+                key: entry.key.clone(),
+                found: "a value".into(),
+                expected: "none, because the key is not supported by this version".into(),
+            });
+        }
+    }
+
+    /// Whether the key stands in the file, with a value or without.
+    pub fn written(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key == key)
+    }
+
+    /// Whether the key has a value, right or wrong.
+    pub fn given(&self, key: &str) -> bool {
+        self.node(key).is_some()
+    }
+
+    /// Whether the key has the value `''`, in quotes.
+    pub fn quoted_nothing(&self, key: &str) -> bool {
+        let nothing = Value::Scalar(String::new());
+        self.entries
+            .iter()
+            .any(|entry| entry.key == key && entry.node.value == nothing)
+    }
+
+    /// Whether the key has the value `[]`.
+    pub fn empty_list(&self, key: &str) -> bool {
+        self.node(key)
+            .is_some_and(|node| node.value == Value::List(Vec::new()))
+    }
+
+    /// A single value.
+    pub fn one<T>(&mut self, key: &str, read: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<T> {
+        let node = self.node(key)?;
+        let line = node.line;
+        let result = match &node.value {
+            Value::Scalar(text) => read(text).map_err(|wrong| (quote(text), wrong)),
+            other => Err((other.kind().to_owned(), "a single value".into())),
+        };
+        self.keep(key, line, result)
+    }
+
+    /// A single value that must be there; `expected` says what, when it is not.
+    pub fn needed<T>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        read: impl FnOnce(&str) -> Result<T, Wrong>,
+    ) -> Option<T> {
+        if !self.given(key) {
+            self.fault(key, "nothing", expected);
+        }
+        self.one(key, read)
+    }
+
+    /// A single value that is never repeated in a message. At least `least` bytes.
+    pub fn secret(&mut self, key: &str, least: usize) -> Option<Secret> {
+        self.one(key, |text| {
+            if text.len() >= least {
+                return Ok(Secret::new(text));
+            }
+            Err(Wrong {
+                found: Some(format!("a secret of {} bytes", text.len())),
+                expected: format!("at least {least}"),
+            })
+        })
+    }
+
+    /// A list of single values, or one. With `words`, a single value may hold several with blanks between.
+    pub fn many<T>(
+        &mut self,
+        key: &str,
+        words: bool,
+        read: impl Fn(&str) -> Result<T, Wrong>,
+    ) -> Option<Vec<T>> {
+        let node = self.node(key)?;
+        let read = |text: &str| read(text).map_err(|wrong| (quote(text), wrong));
+        let results: Vec<_> = match &node.value {
+            Value::Scalar(text) if words => {
+                let texts = text
+                    .split_whitespace()
+                    .map(|word| word.trim_end_matches(','));
+                texts.map(|word| (node.line, read(word))).collect()
+            }
+            Value::Scalar(text) => vec![(node.line, read(text))],
+            Value::List(items) => {
+                let item = |item: &Node| match &item.value {
+                    Value::Scalar(text) => (item.line, read(text)),
+                    other => (
+                        item.line,
+                        Err((other.kind().to_owned(), "a single value".into())),
+                    ),
+                };
+                items.iter().map(item).collect()
+            }
+            other => {
+                let wrong = (
+                    other.kind().to_owned(),
+                    Wrong::from("a list or a single value"),
+                );
+                vec![(node.line, Err(wrong))]
+            }
+        };
+        let mut values = Vec::with_capacity(results.len());
+        for (line, result) in results {
+            values.extend(self.keep(key, line, result));
+        }
+        Some(values)
+    }
+
+    /// A map of single values. A name may stand in it once, in whatever case.
+    pub fn pairs(
+        &mut self,
+        key: &str,
+        name: impl Fn(&str) -> Result<(), Wrong>,
+        value: impl Fn(&str) -> Result<(), Wrong>,
+    ) -> Vec<(String, String)> {
+        let Some(node) = self.node(key) else {
+            return Vec::new();
+        };
+        let mut seen: HashMap<String, usize> = HashMap::new();
+        let mut results = Vec::new();
+        match &node.value {
+            Value::Map(entries) => {
+                for entry in entries {
+                    let first = seen.get(&entry.key.to_ascii_lowercase()).copied();
+                    seen.entry(entry.key.to_ascii_lowercase())
+                        .or_insert(entry.line);
+                    let node = &entry.node;
+                    let result = match (&node.value, first) {
+                        (_, Some(first)) => Err((quote(&entry.key), once(first).into())),
+                        (Value::Scalar(text), None) => name(&entry.key)
+                            .map_err(|wrong| (quote(&entry.key), wrong))
+                            .and_then(|()| value(text).map_err(|wrong| (quote(text), wrong)))
+                            .map(|()| (entry.key.clone(), text.clone())),
+                        (other, None) => Err((other.kind().to_owned(), "a single value".into())),
+                    };
+                    results.push((node.line, result));
+                }
+            }
+            other => {
+                let wrong = Wrong::from("a map of names and values");
+                results.push((node.line, Err((other.kind().to_owned(), wrong))));
+            }
+        }
+        let keep = |(line, result)| self.keep(key, line, result);
+        results.into_iter().filter_map(keep).collect()
+    }
+
+    /// Reports a fault about a key as a whole.
+    pub fn fault(&mut self, key: &str, found: impl Into<String>, expected: impl Into<String>) {
+        self.faults.push(Fault {
+            line: self.line(key),
+            key: key.into(),
+            found: found.into(),
+            expected: expected.into(),
+        });
+    }
+
+    /// Reports an oddity about a key as a whole; `text` is a clause without its full stop.
+    pub fn warn(&mut self, key: &str, text: impl Into<String>) {
+        self.warnings.push(Warning {
+            line: self.line(key),
+            key: key.into(),
+            text: text.into(),
+        });
+    }
+
+    /// Whether anything was wrong so far, beyond warnings.
+    pub fn is_faulty(&self) -> bool {
+        !self.faults.is_empty()
+    }
+
+    /// Everything that was wrong, in the order of the lines; what is missing comes last.
+    pub fn finish(mut self) -> Result<Vec<Warning>, Faulty> {
+        self.faults
+            .sort_by_key(|fault| fault.line.unwrap_or(usize::MAX));
+        self.warnings
+            .sort_by_key(|warning| warning.line.unwrap_or(usize::MAX));
+        if self.faults.is_empty() {
+            return Ok(self.warnings);
+        }
+        let more = self.faults.len().saturating_sub(MAX_FAULTS);
+        if more > 0 {
+            self.faults.truncate(MAX_FAULTS);
+            self.faults.push(Fault {
+                line: None,
+                key: String::new(),
+                found: format!("{more} more faults"),
+                expected: "none".into(),
+            });
+        }
+        self.warnings.truncate(MAX_FAULTS);
+        Err(Faulty {
+            faults: self.faults,
+            warnings: self.warnings,
+        })
+    }
+
+    /// The value of a key; an empty one counts as none.
+    fn node(&self, key: &str) -> Option<&Node> {
+        let entry = self.entries.iter().find(|entry| entry.key == key)?;
+        match &entry.node.value {
+            Value::Null => None,
+            Value::Scalar(text) if text.is_empty() => None,
+            _ => Some(&entry.node),
+        }
+    }
+
+    fn line(&self, key: &str) -> Option<usize> {
+        self.entries
+            .iter()
+            .find(|entry| entry.key == key)
+            .map(|entry| entry.line)
+    }
+
+    fn keep<T>(&mut self, key: &str, line: usize, result: Result<T, (String, Wrong)>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err((found, wrong)) => {
+                self.faults.push(Fault {
+                    line: Some(line),
+                    key: key.into(),
+                    found: wrong.found.unwrap_or(found),
+                    expected: wrong.expected,
+                });
+                None
+            }
+        }
+    }
+}
+
+/// A key from outside, as it may be printed.
+fn printable(key: &str) -> String {
+    let sound = key.len() <= 64
+        && key
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if sound { key.to_owned() } else { quote(key) }
+}
+
+/// What is expected of a key that stands in the file already.
+fn once(first: usize) -> String {
+    format!("it once only, and it is in line {first} already")
+}

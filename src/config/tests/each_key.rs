@@ -1,0 +1,557 @@
+//! Tables of good and bad values for every key, and of keys beside each other.
+
+use std::fmt::Debug;
+
+use super::*;
+
+type Field<T> = fn(&Config) -> T;
+
+/// Every value of `good` gives its value in `field`, without a warning; every value of `bad` gives one fault, about
+/// this key and its line.
+#[track_caller]
+fn check<T: Debug + PartialEq>(
+    key: &str,
+    field: impl Fn(&Config) -> T,
+    good: &[(&str, T)],
+    bad: &[&str],
+) {
+    for (value, expected) in good {
+        let text = with(&[key], &format!("{key}: {value}"));
+        let reading = read(&text).unwrap_or_else(|faulty| panic!("{key}: {value}\n{faulty}"));
+        assert_eq!(field(&reading.config), *expected, "{key}: {value}");
+        assert_eq!(reading.warnings, [], "{key}: {value}");
+    }
+    for value in bad {
+        let text = with(&[key], &format!("{key}: {value}"));
+        let line = text.lines().count();
+        let faulty = read(&text).expect_err(value);
+        assert_eq!(faulty.faults.len(), 1, "{key}: {value}\n{faulty}");
+        let fault = &faulty.faults[0];
+        assert_eq!(
+            (fault.key.as_str(), fault.line),
+            (key, Some(line)),
+            "{key}: {value}\n{faulty}"
+        );
+        assert!(fault.to_string().ends_with('.'), "{fault}");
+    }
+}
+
+/// `check` for a switch.
+#[track_caller]
+fn check_switch(key: &str, field: impl Fn(&Config) -> bool) {
+    let good = [
+        ("yes", true),
+        ("Off", false),
+        ("'true'", true),
+        ("FALSE", false),
+    ];
+    check(key, field, &good, &["maybe", "[true]", "{}", "2"]);
+}
+
+#[test]
+fn reads_each_key() {
+    let uses = |read: fn(&Component) -> String| move |c: &Config| c.component.as_ref().map(read);
+    let some = |text: &str| Some(text.to_owned());
+    check(
+        "component_jid",
+        uses(|c| c.jid.clone()),
+        &[
+            ("Upload.Example.org", some("upload.example.org")),
+            ("localhost", some("localhost")),
+        ],
+        &["a@b.example", "a b", "[a.example]", "a/b"],
+    );
+    check(
+        "component_secret",
+        uses(|c| {
+            format!(
+                "{:?} {}",
+                c.secret,
+                c.secret == SecretSource::Inline(Secret::new("0123"))
+            )
+        }),
+        &[
+            ("0123", some("Inline(Secret(..)) true")),
+            ("yes", some("Inline(Secret(..)) false")),
+        ],
+        &["[hunter2]", "{}"],
+    );
+    check(
+        "component_host",
+        uses(|c| c.host.clone()),
+        &[
+            ("xmpp.example", some("xmpp.example")),
+            ("'::1'", some("::1")),
+            ("'[::1]'", some("::1")),
+            ("", some("localhost")),
+        ],
+        &["a b", "host:5347", "[::1, ::2]"],
+    );
+    check(
+        "component_port",
+        uses(|c| c.port.to_string()),
+        &[
+            ("5347", some("5347")),
+            ("'1'", some("1")),
+            ("~", some("5347")),
+        ],
+        &["0", "65536", "-1", "xmpp", "05347"],
+    );
+    let path = PathBuf::from;
+    check(
+        "storage_path",
+        |c| c.storage_path.clone(),
+        &[("/srv/a b", path("/srv/a b")), ("./files", path("./files"))],
+        &["/", "//", "/..", "[a]", "\"a\\0b\""],
+    );
+    check(
+        "file_mode",
+        |c| c.file_mode,
+        &[("0644", 0o644), ("640", 0o640), ("0o600", 0o600)],
+        &["0o200", "9", "rw", "01777"],
+    );
+    check(
+        "dir_mode",
+        |c| c.dir_mode,
+        &[("'0755'", 0o755), ("700", 0o700)],
+        &["0640", "x", "2750"],
+    );
+    check_switch("fsync", |c| c.fsync);
+    check_switch("allow_web_clients", |c| c.allow_web_clients);
+    check_switch("serve_downloads", |c| c.serve_downloads);
+    check(
+        "max_file_size",
+        |c| c.max_file_size,
+        &[("1", 1), ("'5 GiB'", 5 << 30), ("", 20 << 20)],
+        &["0", "-1", "20M", "lots"],
+    );
+    let sizes: [(&str, Field<u64>); 3] = [
+        ("user_quota_hard", |c| c.user_quota_hard),
+        ("global_quota", |c| c.global_quota),
+        ("min_free_space", |c| c.min_free_space),
+    ];
+    for (key, field) in sizes {
+        check(
+            key,
+            field,
+            &[("0", 0), ("1 GB", 1_000_000_000)],
+            &["-1", "1.5", "x", "9223372036854775808"],
+        );
+    }
+    check(
+        "put_timeout",
+        |c| c.put_timeout,
+        &[("300", secs(300)), ("1 h", secs(3600))],
+        &["0", "1.5", "366 d", "x"],
+    );
+    let timeouts: [(&str, Field<Duration>); 4] = [
+        ("header_timeout", |c| c.header_timeout),
+        ("body_timeout", |c| c.body_timeout),
+        ("idle_timeout", |c| c.idle_timeout),
+        ("shutdown_timeout", |c| c.shutdown_timeout),
+    ];
+    for (key, field) in timeouts {
+        let good = [
+            ("1", secs(1)),
+            ("2.5", Duration::from_millis(2500)),
+            ("86400", secs(86_400)),
+        ];
+        check(key, field, &good, &["0", "0.5", "86401", "-1", "x"]);
+    }
+    check(
+        "max_connections",
+        |c| c.max_connections,
+        &[("1", Some(1)), ("65000", Some(65_000)), ("", None)],
+        &["0", "65001", "x"],
+    );
+    check(
+        "max_connections_per_address",
+        |c| c.max_connections_per_address,
+        &[("0", 0), ("20", 20)],
+        &["-1", "65001"],
+    );
+    check(
+        "log_level",
+        |c| c.log_level,
+        &[("DEBUG", LevelFilter::Debug)],
+        &["off", "loud", "[info]"],
+    );
+    check(
+        "slot_secret",
+        |c| c.slot_secret.as_ref().map(|s| s.expose().to_owned()),
+        &[("0123456789abcdef", some("0123456789abcdef")), ("''", None)],
+        &["0123456789abcde", "[0123456789abcdef]"],
+    );
+    check(
+        "slot_secret_file",
+        |c| c.slot_secret_file.clone(),
+        &[("/k", Some(path("/k"))), ("", None)],
+        &["[/k]", "\"a\\nb\""],
+    );
+}
+
+#[test]
+fn reads_keys_that_take_lists() {
+    let strings = |list: &[&str]| Some(list.iter().map(|&s| s.to_owned()).collect::<Vec<_>>());
+    check(
+        "whitelist",
+        |c| {
+            c.whitelist
+                .as_ref()
+                .map(|list| list.iter().map(BareJid::to_string).collect())
+        },
+        &[
+            ("example.org", strings(&["example.org"])),
+            ("'Romeo@Montague.TLD'", strings(&["romeo@montague.tld"])),
+            ("a.example b.example", strings(&["a.example", "b.example"])),
+            ("a.example, b.example", strings(&["a.example", "b.example"])),
+            (
+                "[a.example, 'u@b.example']",
+                strings(&["a.example", "u@b.example"]),
+            ),
+        ],
+        &[
+            "",
+            "''",
+            "~",
+            "'*.example.org'",
+            "'*@example.org'",
+            "u@b.example/home",
+            "a b@",
+            "[a, [b]]",
+            "[a, ~]",
+            "{a: b}",
+            "'@'",
+            "a,b",
+        ],
+    );
+    let types: [(&str, Field<Option<Vec<String>>>); 2] = [
+        ("allowed_file_types", |c| c.allowed_file_types.clone()),
+        ("safe_file_types", |c| c.safe_file_types.clone()),
+    ];
+    for (key, field) in types {
+        let good = [
+            ("image/*", strings(&["image/*"])),
+            ("[Image/PNG, '*/*']", strings(&["image/png", "*/*"])),
+            ("image/png video/mp4", strings(&["image/png", "video/mp4"])),
+        ];
+        check(
+            key,
+            field,
+            &good,
+            &["", "''", "image", "[image/png; q=1]", "{}", "'*'"],
+        );
+    }
+    let listening = |c: &Config| c.listen.iter().map(Listen::to_string).collect::<Vec<_>>();
+    check(
+        "http_address",
+        |c| Some(listening(c)),
+        &[
+            ("", strings(&["127.0.0.1:8080"])),
+            ("'::'", strings(&["[::]:8080"])),
+            ("localhost", strings(&["127.0.0.1:8080", "[::1]:8080"])),
+            (
+                "[127.0.0.1, '[::1]:8081', 'unix:/run/u']",
+                strings(&["127.0.0.1:8080", "[::1]:8081", "unix:/run/u"]),
+            ),
+            (
+                "[127.0.0.1:0, 127.0.0.1:0]",
+                strings(&["127.0.0.1:0", "127.0.0.1:0"]),
+            ),
+        ],
+        &[
+            "[]",
+            "upload.example.org",
+            "'*'",
+            "[127.0.0.1, ~]",
+            "{}",
+            "unix:here",
+        ],
+    );
+    check(
+        "http_port",
+        |c| Some(listening(c)),
+        &[
+            ("0", strings(&["127.0.0.1:0"])),
+            ("'8443'", strings(&["127.0.0.1:8443"])),
+        ],
+        &["65536", "-1", "http", "[80]"],
+    );
+    check(
+        "trusted_proxies",
+        |c| Some(c.trusted_proxies.iter().map(IpNet::to_string).collect()),
+        &[
+            ("[]", strings(&[])),
+            ("", strings(&[])),
+            ("localhost", strings(&["127.0.0.0/8", "::1/128"])),
+            (
+                "[10.1.2.3/8, '::ffff:192.0.2.1']",
+                strings(&["10.0.0.0/8", "192.0.2.1/32"]),
+            ),
+            ("10.0.0.0/8 fd00::/8", strings(&["10.0.0.0/8", "fd00::/8"])),
+        ],
+        &["unix", "proxy.example", "[10.0.0.0/33]", "{}"],
+    );
+}
+
+#[test]
+fn reads_urls() {
+    for key in ["get_url", "put_url"] {
+        check(
+            key,
+            |c| {
+                [&c.get_url, &c.put_url]
+                    .map(|url| url.prefix.len())
+                    .iter()
+                    .sum::<usize>()
+            },
+            &[
+                ("https://up.example/a", 19 + 21),
+                ("http://localhost:80", 19 + 20),
+            ],
+            &[
+                "up.example",
+                "https://up.example/?a",
+                "https://münchen.example/",
+                "[a]",
+                "ftp://a/",
+            ],
+        );
+    }
+    let text = with(&["get_url"], "get_url: https://romeo:hunter3@up.example/");
+    assert!(
+        !read(&text)
+            .expect_err("a password")
+            .to_string()
+            .contains("hunter3")
+    );
+}
+
+#[test]
+fn reads_custom_headers() {
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    check(
+        "custom_headers",
+        |c| c.custom_headers.clone(),
+        &[
+            ("{}", vec![]),
+            ("", vec![]),
+            (
+                "{X-A: 1, Cache-Control: 'no-store'}",
+                vec![pair("X-A", "1"), pair("Cache-Control", "no-store")],
+            ),
+        ],
+        &[
+            "[X-A]",
+            "X-A",
+            "{Content-Length: 1}",
+            "{Access-Control-Allow-Origin: '*'}",
+            "{X-A: [1]}",
+            "{X-A: }",
+            "{X-A: ''}",
+            "{X-A: é}",
+            "{X-A: \"a\\r\\nb: c\"}",
+            "{'X A': 1}",
+            "{X-A: 1, x-a: 2}",
+        ],
+    );
+    let own_cors = "allow_web_clients: no\ncustom_headers:\n  Access-Control-Allow-Origin: https://a.example\n";
+    assert_eq!(good(&with(&[], own_cors)).config.custom_headers.len(), 1);
+    let lines: String = (0..65).map(|n| format!("  X-{n}: a\n")).collect();
+    assert_eq!(
+        faults(&with(&[], &format!("custom_headers:\n{lines}"))),
+        ["custom_headers@7"]
+    );
+    let text = with(
+        &[],
+        "custom_headers:\n  X-A: a\n  Date: b\n  X-B: a\n  X-a: c\n",
+    );
+    assert_eq!(faults(&text), ["custom_headers@9", "custom_headers@11"]);
+}
+
+#[test]
+fn judges_keys_beside_each_other() {
+    let component = &["component_jid", "component_secret"][..];
+    assert_eq!(
+        faults(&with(&["component_secret"], "")),
+        ["component_secret"]
+    );
+    assert_eq!(faults(&with(&["component_jid"], "")), ["component_jid"]);
+    assert_eq!(
+        faults(&with(component, "component_secret_file: /s")),
+        ["component_jid"]
+    );
+    assert_eq!(
+        faults(&with(&[], "component_secret_file: /s")),
+        ["component_secret_file@7"]
+    );
+    let from_file = good(&with(&["component_secret"], "component_secret_file: /s"))
+        .config
+        .component;
+    assert_eq!(
+        from_file.map(|c| c.secret),
+        Some(SecretSource::File("/s".into()))
+    );
+    assert_eq!(good(&with(component, "")).config.component, None);
+
+    assert_eq!(faults(&with(&[], "http_certfile: /c")), ["http_keyfile"]);
+    assert_eq!(
+        faults(&with(&[], "http_certfile: ''\nhttp_keyfile: /k")),
+        ["http_certfile@7"]
+    );
+    let tls = good(&with(&[], "http_certfile: /c\nhttp_keyfile: /k"))
+        .config
+        .tls;
+    let (certfile, keyfile) = ("/c".into(), "/k".into());
+    assert_eq!(tls, Some(TlsFiles { certfile, keyfile }));
+
+    let both = "slot_secret: 0123456789abcdef\nslot_secret_file: /k";
+    assert_eq!(faults(&with(&[], both)), ["slot_secret_file@8"]);
+}
+
+#[test]
+fn knows_keys_that_it_cannot_obey() {
+    for key in UNSUPPORTED {
+        for value in ["", "~", "''"] {
+            assert_eq!(
+                warnings(&with(&[], &format!("{key}: {value}"))),
+                [""; 0],
+                "{key}: {value}"
+            );
+        }
+        for value in ["x", "{}", "[]", "\n  - jid: a", "auto"] {
+            assert_eq!(
+                faults(&with(&[], &format!("{key}: {value}"))),
+                [format!("{key}@7")],
+                "{key}: {value}"
+            );
+        }
+    }
+    assert_eq!(warnings(&with(&[], "sandbox: off")), [""; 0]);
+    assert_eq!(faults(&with(&[], "access: off")), ["access@7"]);
+}
+
+#[test]
+fn warns_of_what_is_probably_not_meant() {
+    let cases: [(&[&str], &str, &[&str]); 17] = [
+        (&["whitelist"], "", &["whitelist: is absent"]),
+        (
+            &["whitelist"],
+            "whitelist: []",
+            &["whitelist (line 6): is an empty list"],
+        ),
+        (
+            &["component_jid", "component_secret"],
+            "",
+            &["component_jid: is absent"],
+        ),
+        (
+            &[],
+            "max_filesize: 1",
+            &[
+                "max_filesize (line 7): is not a known key and is ignored; max_file_size may be meant.",
+            ],
+        ),
+        (
+            &[],
+            "colour: blue",
+            &["colour (line 7): is not a known key and is ignored."],
+        ),
+        (
+            &[],
+            "\"a\\e[1m\": x",
+            &["\"a\\u{1b}[1m\" (line 7): is not a known key"],
+        ),
+        (
+            &["get_url"],
+            "get_url: http://up.example/",
+            &["get_url (line 6): is not https"],
+        ),
+        (&[], "file_mode: 0666", &["file_mode (line 7): is 0666"]),
+        (
+            &[],
+            "expire_maxage: 9\nuser_quota_soft: 9",
+            &[
+                "expire_maxage (line 7): has no effect",
+                "user_quota_soft (line 8): has no effect",
+            ],
+        ),
+        (
+            &[],
+            "expire_interval: 9",
+            &["expire_interval (line 7): has no effect"],
+        ),
+        (&[], "expire_interval: 9\nuser_quota_soft: 9", &[]),
+        (&[], "expire_interval: 9\nexpire_maxage: 9", &[]),
+        (
+            &[],
+            "expire_interval: 9\nuser_quota_soft: 3 GB\nuser_quota_hard: 2 GB",
+            &["user_quota_soft (line 8): is above user_quota_hard"],
+        ),
+        (
+            &[],
+            "user_quota_hard: 1 MB",
+            &["max_file_size: is above user_quota_hard"],
+        ),
+        (
+            &[],
+            "evict_on_quota: yes",
+            &["evict_on_quota (line 7): has no effect"],
+        ),
+        (
+            &[],
+            "trusted_proxies: [0.0.0.0/0]",
+            &["trusted_proxies (line 7): has a network of all addresses"],
+        ),
+        (
+            &[],
+            "allowed_file_types: []",
+            &["allowed_file_types (line 7): is an empty list"],
+        ),
+    ];
+    for (without, lines, expected) in cases {
+        let said = warnings(&with(without, lines));
+        assert_eq!(said.len(), expected.len(), "{lines}\n{said:?}");
+        for (said, expected) in said.iter().zip(expected) {
+            assert!(
+                said.starts_with(expected) && said.ends_with('.'),
+                "{lines}\n{said}"
+            );
+        }
+    }
+}
+
+#[test]
+fn leaves_out_listeners_that_could_not_be_bound() {
+    let cases = [
+        ("['0.0.0.0', '::']", &["[::]:8080"][..], 1),
+        (
+            "['::', 127.0.0.1, '127.0.0.1:81']",
+            &["[::]:8080", "127.0.0.1:81"],
+            1,
+        ),
+        (
+            "[127.0.0.1, localhost, '::1']",
+            &["127.0.0.1:8080", "[::1]:8080"],
+            2,
+        ),
+        ("['unix:/a', 'unix:/a']", &["unix:/a"], 1),
+        ("''", &["0.0.0.0:8080"], 1),
+    ];
+    for (value, listening, count) in cases {
+        let reading = good(&with(&[], &format!("http_address: {value}")));
+        let places: Vec<String> = reading
+            .config
+            .listen
+            .iter()
+            .map(Listen::to_string)
+            .collect();
+        assert_eq!(places, listening, "{value}");
+        assert_eq!(
+            reading.warnings.len(),
+            count,
+            "{value}: {:?}",
+            reading.warnings
+        );
+    }
+}

@@ -1,0 +1,293 @@
+//! The URL prefixes under which files are uploaded and found (RFC 3986).
+//!
+//! Only what a slot's URL can be built on is taken: scheme, host, port and path, in ASCII. Whether anything answers
+//! there is not known here.
+
+use std::fmt;
+
+use percent_encoding::{CONTROLS, percent_decode_str, utf8_percent_encode};
+
+use crate::config::address;
+use crate::config::fault::Wrong;
+
+/// Longest prefix, in bytes; a file's URL must stay below what clients and proxies take.
+const MAX_URL: usize = 1024;
+
+/// A checked `http://` or `https://` prefix.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BaseUrl {
+    /// The whole URL, ASCII, ending in `/`. Scheme and host are in lower case.
+    pub prefix: String,
+    /// The path of it, beginning and ending with `/`, as it stands in the URL.
+    pub path: String,
+    /// The path with its percent-encoding undone, for comparison with a decoded request path.
+    pub decoded: String,
+    /// HTTPS, or plain HTTP to a host that is local or an onion service. Many clients refuse other URLs.
+    pub secure: bool,
+}
+
+impl fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.prefix)
+    }
+}
+
+/// Reads a prefix, with or without a path and a final `/`.
+pub fn base_url(text: &str) -> Result<BaseUrl, Wrong> {
+    let wrong =
+        || Wrong::from("a URL such as https://upload.example.org/ or https://example.org/upload/");
+    let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
+    let scheme = scheme.to_ascii_lowercase();
+    if scheme != "http" && scheme != "https" {
+        return Err("a URL that begins with https:// or http://".into());
+    }
+    if text.contains(['?', '#']) {
+        return Err("a URL without ? and #".into());
+    }
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if authority.contains('@') {
+        return Err(Wrong {
+            found: Some("a URL with a user name or password".into()),
+            expected: "one without".into(),
+        });
+    }
+    if !authority.is_ascii() {
+        return Err("the host name in punycode (xn--...)".into());
+    }
+    let authority = authority.to_ascii_lowercase();
+    let (host, port) = split_port(&authority);
+    let port_sound = match port {
+        None => true,
+        Some(port) => {
+            port.bytes().all(|b| b.is_ascii_digit())
+                && port.parse::<u16>().is_ok_and(|port| port > 0)
+        }
+    };
+    let bracketed = host.starts_with('[');
+    let host_sound = match address::ip(host) {
+        Some(ip) => ip.is_ipv6() == bracketed,
+        None => address::is_host_name(host),
+    };
+    if !port_sound || !host_sound {
+        return Err(wrong());
+    }
+    let (path, decoded) = base_path(path)?;
+    let prefix = format!("{scheme}://{authority}{path}");
+    if prefix.len() > MAX_URL {
+        return Err(format!("a URL of at most {MAX_URL} bytes").into());
+    }
+    Ok(BaseUrl {
+        secure: scheme == "https" || is_local(host),
+        prefix,
+        path,
+        decoded,
+    })
+}
+
+/// Host and port; the colons inside brackets belong to the host.
+fn split_port(authority: &str) -> (&str, Option<&str>) {
+    let from = authority.rfind(']').map_or(0, |at| at + 1);
+    match authority[from..].find(':') {
+        None => (authority, None),
+        Some(at) => (&authority[..from + at], Some(&authority[from + at + 1..])),
+    }
+}
+
+/// The path and its decoded form, both with one `/` at each end.
+fn base_path(path: &str) -> Result<(String, String), Wrong> {
+    let wrong = || {
+        Wrong::from(
+            "a path without empty or dot segments, of characters that are allowed in a URL (others as %XX)",
+        )
+    };
+    let trimmed = path.trim_end_matches('/');
+    let allowed =
+        |b: u8| !b.is_ascii() || b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%/".contains(&b);
+    if !trimmed.bytes().all(allowed) {
+        return Err(wrong());
+    }
+    let encoded = utf8_percent_encode(trimmed, CONTROLS).to_string();
+    let mut decoded = String::new();
+    for segment in encoded.split('/').skip(1) {
+        let hex = |b: &u8| b.is_ascii_hexdigit();
+        let whole = |part: &str| {
+            part.as_bytes()
+                .get(..2)
+                .is_some_and(|two| two.iter().all(hex))
+        };
+        let segment_sound = segment.split('%').skip(1).all(whole);
+        let text = percent_decode_str(segment)
+            .decode_utf8()
+            .map_err(|_| wrong())?;
+        let text_sound = !matches!(&*text, "" | "." | "..")
+            && !text.contains(|c: char| c == '/' || c.is_control());
+        if !segment_sound || !text_sound {
+            return Err(wrong());
+        }
+        decoded.push('/');
+        decoded.push_str(&text);
+    }
+    Ok((format!("{encoded}/"), format!("{decoded}/")))
+}
+
+/// A host to which plain HTTP is no risk, or is encrypted by other means.
+fn is_local(host: &str) -> bool {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    match address::ip(host) {
+        Some(ip) => ip.to_canonical().is_loopback(),
+        None => name == "localhost" || name.ends_with(".localhost") || name.ends_with(".onion"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, prefix: &str, path: &str, decoded: &str) {
+        let url = base_url(text).unwrap_or_else(|wrong| panic!("{text:?}: {}", wrong.expected));
+        assert_eq!(
+            (url.prefix.as_str(), url.path.as_str(), url.decoded.as_str()),
+            (prefix, path, decoded),
+            "{text:?}"
+        );
+        assert!(
+            url.prefix.is_ascii() && url.prefix.ends_with(&url.path),
+            "{text:?}"
+        );
+        assert_eq!(base_url(prefix), Ok(url), "{text:?}");
+    }
+
+    #[track_caller]
+    fn refused(text: &str, expected: &str) {
+        let wrong = base_url(text).expect_err(text);
+        assert!(
+            wrong.expected.contains(expected),
+            "{text:?}: {}",
+            wrong.expected
+        );
+    }
+
+    #[test]
+    fn takes_prefixes() {
+        check("https://up.example", "https://up.example/", "/", "/");
+        check("HTTPS://Up.Example/", "https://up.example/", "/", "/");
+        check(
+            "https://up.example/Files",
+            "https://up.example/Files/",
+            "/Files/",
+            "/Files/",
+        );
+        check(
+            "https://up.example:8443/a/b//",
+            "https://up.example:8443/a/b/",
+            "/a/b/",
+            "/a/b/",
+        );
+        check("http://127.0.0.1:8080", "http://127.0.0.1:8080/", "/", "/");
+        check("http://[::1]:8080/x", "http://[::1]:8080/x/", "/x/", "/x/");
+        check(
+            "http://[2001:DB8::1]/x",
+            "http://[2001:db8::1]/x/",
+            "/x/",
+            "/x/",
+        );
+        check(
+            "https://xn--mnchen-3ya.example/",
+            "https://xn--mnchen-3ya.example/",
+            "/",
+            "/",
+        );
+        check(
+            "https://up.example/a%20b/",
+            "https://up.example/a%20b/",
+            "/a%20b/",
+            "/a b/",
+        );
+        check(
+            "https://up.example/é",
+            "https://up.example/%C3%A9/",
+            "/%C3%A9/",
+            "/é/",
+        );
+        check(
+            "https://up.example/~x:@!$&'()*+,;=",
+            "https://up.example/~x:@!$&'()*+,;=/",
+            "/~x:@!$&'()*+,;=/",
+            "/~x:@!$&'()*+,;=/",
+        );
+    }
+
+    #[test]
+    fn refuses_the_rest() {
+        for text in [
+            "",
+            "up.example",
+            "https:/up.example",
+            "https://",
+            "https:///x",
+            "https://a b/",
+            "https://a..b/",
+        ] {
+            refused(text, "a URL such as");
+        }
+        for text in [
+            "https://up.example:/",
+            "https://up.example:0/",
+            "https://up.example:65536/",
+            "https://up.example:+80/",
+        ] {
+            refused(text, "a URL such as");
+        }
+        for text in [
+            "https://::1/",
+            "https://[127.0.0.1]/",
+            "https://[::1/",
+            "https://[::1]x/",
+            "https://256.0.0.1/",
+        ] {
+            refused(text, "a URL such as");
+        }
+        refused("ftp://up.example/", "https://");
+        refused("https://münchen.example/", "punycode");
+        refused("https://up.example/?x", "without ?");
+        refused("https://up.example/#x", "without ?");
+        for path in [
+            "a//b", "//a", "a/./b", "../a", "%2e%2E", "a b", "a\"b", "a\\b", "<a>", "%", "%4",
+            "%zz", "%+1a", "%2f", "%00", "%ff", "a\nb",
+        ] {
+            refused(&format!("https://up.example/{path}"), "a path without");
+        }
+        refused(
+            &format!("https://up.example/{}", "x".repeat(1024)),
+            "at most 1024",
+        );
+    }
+
+    #[test]
+    fn does_not_repeat_a_password() {
+        let wrong = base_url("https://romeo:hunter2@up.example/").expect_err("user information");
+        assert_eq!(
+            wrong.found.as_deref(),
+            Some("a URL with a user name or password")
+        );
+    }
+
+    #[test]
+    fn knows_where_plain_http_is_no_risk() {
+        for (text, secure) in [
+            ("https://up.example", true),
+            ("http://up.example", false),
+            ("http://192.0.2.1", false),
+            ("http://[2001:db8::1]", false),
+            ("http://127.0.0.2:80", true),
+            ("http://[::1]", true),
+            ("http://localhost:8080", true),
+            ("http://upload.localhost", true),
+            ("http://abcdefgh.onion", true),
+            ("http://notlocalhost", false),
+        ] {
+            assert_eq!(base_url(text).expect(text).secure, secure, "{text}");
+        }
+    }
+}
