@@ -1,0 +1,59 @@
+//! upslot: the XMPP HTTP File Upload service (XEP-0363).
+//!
+//! One thread, one reactor, one poll. It carries the link to the XMPP server (XEP-0114) and all HTTP connections,
+//! moves bodies between socket and disk, and folds expiry into its own timeout. Two short-lived kinds of helper
+//! thread do nothing but wait: for stable storage ([`syncer`]) and for name servers ([`resolve`]).
+//!
+//! # Layers
+//!
+//! Everything that decides is pure: it sees no socket, no file and no clock, and is tested without them. Everything
+//! that touches the world is small. A module imports from lower layers only.
+//!
+//! | layer | modules |
+//! | --- | --- |
+//! | 0 values | [`now`] [`jid`] |
+//! | 1 decisions | [`layout`] [`slot`] [`policy`] [`expiry`] |
+//! | 2 protocols | [`xmpp`] [`http`] |
+//! | 3 program | [`config`] [`service`] |
+//! | 4 system | [`sys`] [`tls`] [`setup`] [`transport`] [`store`] [`syncer`] [`resolve`] [`signals`] |
+//! | 5 loop | [`reactor`] |
+//!
+//! # A way through
+//!
+//! Start with [`reactor`], which writes down one turn of the loop. Then [`http::exchange`]: the machine says what it
+//! wants, the driver in [`reactor::client`] does it and reports how much moved. Then [`service`], which decides, and
+//! [`slot::own`], which signs slots so that none has to be remembered. Every other file is a detail of one of these.
+
+pub mod now;
+
+pub mod jid;
+
+pub mod layout;
+pub mod slot;
+
+pub mod policy;
+
+pub mod expiry;
+
+pub mod xmpp;
+
+pub mod http;
+
+pub mod config;
+pub mod service;
+
+pub mod sys;
+
+pub mod tls;
+
+pub mod setup;
+pub mod transport;
+
+pub mod store;
+
+pub mod syncer;
+
+pub mod resolve;
+pub mod signals;
+
+pub mod reactor;

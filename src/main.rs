@@ -1,0 +1,163 @@
+//! The program: arguments, logging, exit code. Everything else is in the library.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use upslot::reactor::Reactor;
+use upslot::setup;
+
+mod logger;
+
+/// A configuration or start-up fault.
+const FAULT: u8 = 1;
+
+/// Arguments that make no sense.
+const USAGE: u8 = 2;
+
+const HELP: &str = "\
+upslot stores and serves files that are shared over XMPP (HTTP File Upload, XEP-0363).
+
+Usage: upslot [-c FILE] [-l FILE]
+
+  -c, --config FILE    configuration (default: config.yml)
+  -l, --logfile FILE   where to log (default: standard error)
+      --check-config   read the configuration, report every fault, exit
+  -V, --version        print the version
+  -h, --help           print this
+
+Signals: SIGTERM and SIGINT end in order, a second one at once; SIGHUP reads the
+configuration and the certificate anew and reopens the log file.
+";
+
+/// What the arguments ask for.
+enum Call {
+    Run {
+        config: PathBuf,
+        logfile: Option<PathBuf>,
+    },
+    Check {
+        config: PathBuf,
+    },
+    Print(String),
+}
+
+fn main() -> ExitCode {
+    match arguments(std::env::args_os().skip(1).collect()) {
+        Ok(Call::Print(text)) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Ok(Call::Check { config }) => check(config),
+        Ok(Call::Run { config, logfile }) => run(config, logfile),
+        Err(error) => {
+            complain(&format!("upslot: {error}. See upslot --help."));
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+fn arguments(arguments: Vec<OsString>) -> Result<Call, lexopt::Error> {
+    use lexopt::prelude::{Long, Short};
+    let mut config = PathBuf::from("config.yml");
+    let mut logfile = None;
+    let mut check = false;
+    let mut parser = lexopt::Parser::from_args(arguments);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('c') | Long("config") => config = parser.value()?.into(),
+            Short('l') | Long("logfile") => logfile = Some(parser.value()?.into()),
+            Long("check-config") => check = true,
+            Short('V') | Long("version") => {
+                return Ok(Call::Print(format!(
+                    "upslot {}\n",
+                    env!("CARGO_PKG_VERSION")
+                )));
+            }
+            Short('h') | Long("help") => return Ok(Call::Print(HELP.to_owned())),
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(if check {
+        Call::Check { config }
+    } else {
+        Call::Run { config, logfile }
+    })
+}
+
+fn check(config: PathBuf) -> ExitCode {
+    match setup::read(&config) {
+        Ok(setup) => {
+            for warning in &setup.warnings {
+                complain(&format!("warning: {warning}"));
+            }
+            print(&format!("{}: no faults.\n", config.display()));
+            ExitCode::SUCCESS
+        }
+        Err(faults) => {
+            for fault in faults {
+                complain(&fault);
+            }
+            ExitCode::from(FAULT)
+        }
+    }
+}
+
+fn run(config: PathBuf, logfile: Option<PathBuf>) -> ExitCode {
+    let setup = setup::read(&config);
+    let level = setup
+        .as_ref()
+        .map_or(log::LevelFilter::Info, |setup| setup.config.log_level);
+    if let Err(error) = logger::start(level, logfile) {
+        complain(&format!("upslot: {error}"));
+        return ExitCode::from(FAULT);
+    }
+    let setup = match setup {
+        Ok(setup) => setup,
+        Err(faults) => {
+            for fault in faults {
+                log::error!("cannot start why={fault:?}");
+            }
+            return ExitCode::from(FAULT);
+        }
+    };
+    log::info!(
+        "starting version={} config={}",
+        env!("CARGO_PKG_VERSION"),
+        config.display()
+    );
+    for warning in &setup.warnings {
+        log::warn!("config warning={warning:?}");
+    }
+    let ended = Reactor::start(setup, config).and_then(|mut reactor| {
+        reactor.on_reload(|level| {
+            logger::set_level(level);
+            logger::reopen();
+        });
+        reactor
+            .run()
+            .map_err(|error| format!("the loop failed: {error}."))
+    });
+    match ended {
+        Ok(()) => {
+            log::info!("stopped");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            log::error!("cannot start why={error:?}");
+            ExitCode::from(FAULT)
+        }
+    }
+}
+
+/// To standard output; a reader that left is no fault of ours.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// To standard error.
+fn complain(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

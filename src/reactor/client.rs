@@ -1,0 +1,688 @@
+//! The driver of one HTTP connection: it does what the exchange wants, with the transport and the store.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use crate::http::exchange::{Exchange, Want};
+use crate::http::forwarded;
+use crate::http::head::RequestHead;
+use crate::now::Now;
+use crate::reactor::listener::Peer;
+use crate::reactor::shared::{Admission, Effort, Shared, Waiter};
+use crate::reactor::table::Key;
+use crate::service::{Decision, Found, PutRefusal};
+use crate::slot::Refusal;
+use crate::slot::grant::Grant;
+use crate::store::upload::{PublishError, Upload};
+use crate::syncer::Work;
+use crate::sys;
+use crate::transport::{Moved, Transport};
+
+/// What one connection may use per turn; on an SD card this bounds a turn to tens of milliseconds.
+const STEPS: usize = 16;
+const BYTES: usize = 256 * 1024;
+
+/// Most bytes read at once while a request head is awaited.
+const HEAD_READ: usize = 16 * 1024;
+
+/// How long TLS may take to bring out the rest of what was written, at the end of a connection.
+const CLOSING_TIME: Duration = Duration::from_secs(20);
+
+/// What came of driving a connection.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// An event, a result or a deadline will tell when to go on.
+    Blocked,
+    /// The turn's budget is used up.
+    Again,
+    /// It is over.
+    Ended,
+}
+
+/// Why a client gets no service; known when it is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Welcome {
+    Served,
+    /// Too many connections: every request is answered with 503.
+    Turned,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Client {
+    key: Key,
+    peer: Peer,
+    transport: Transport,
+    exchange: Exchange,
+    upload: Option<Pending>,
+    download: Option<OwnedFd>,
+    welcome: Welcome,
+    /// The client behind a trusted proxy, as of the present request.
+    forwarded: Option<IpAddr>,
+    /// What is counted in [`crate::reactor::shared::Addresses`].
+    counted: Option<IpAddr>,
+    effort: Effort,
+    handshake_until: Option<Instant>,
+    closing_until: Option<Instant>,
+    why: Option<String>,
+    /// Whether it is on the run queue.
+    pub queued: bool,
+    /// The earliest of its entries among the deadlines.
+    pub armed: Option<Instant>,
+}
+
+/// An upload under way.
+#[derive(Debug)]
+struct Pending {
+    upload: Upload,
+    grant: Grant,
+    content_type: Option<String>,
+    begun: Instant,
+    stage: Stage,
+    reserved: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Receiving,
+    SyncingFile,
+    SyncingFolders,
+}
+
+/// What one step came to.
+enum Step {
+    Moved,
+    Blocked,
+}
+
+impl Client {
+    /// A connection that was just accepted.
+    pub fn new(
+        key: Key,
+        peer: Peer,
+        transport: Transport,
+        welcome: Welcome,
+        counted: Option<IpAddr>,
+        shared: &Shared,
+        now: Now,
+    ) -> Client {
+        let timeouts = shared.service.timeouts();
+        Client {
+            key,
+            peer,
+            handshake_until: transport.is_tls().then(|| now.mono + timeouts.header),
+            transport,
+            exchange: Exchange::new(timeouts, now.mono),
+            upload: None,
+            download: None,
+            welcome,
+            forwarded: None,
+            counted,
+            effort: Effort::default(),
+            closing_until: None,
+            why: None,
+            queued: false,
+            armed: None,
+        }
+    }
+
+    pub fn transport(&mut self) -> &mut Transport {
+        &mut self.transport
+    }
+
+    /// The moment at which [`Client::due`] must be called.
+    pub fn deadline(&self) -> Option<Instant> {
+        [
+            self.exchange.deadline(),
+            self.handshake_until,
+            self.closing_until,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Since when the client has owed a whole request head, so that it may be closed to make room: idle ones before
+    /// those who have begun.
+    pub fn expendable(&self) -> Option<(bool, Instant)> {
+        let deadline = self.exchange.deadline()?;
+        self.exchange
+            .is_before_request()
+            .then_some((!self.exchange.is_idle(), deadline))
+    }
+
+    /// Takes limits that changed.
+    pub fn set_timeouts(&mut self, shared: &Shared) {
+        self.exchange.set_timeouts(shared.service.timeouts());
+    }
+
+    /// Takes no further request. True when there is nothing to finish.
+    pub fn make_last(&mut self) -> bool {
+        self.exchange.make_last();
+        self.exchange.is_before_request()
+    }
+
+    /// Goes on as far as the budget and the socket let it.
+    pub fn drive(&mut self, shared: &mut Shared, now: Now) -> Outcome {
+        let mut budget = BYTES;
+        for _ in 0..STEPS {
+            if self.exchange.want() == Want::Close {
+                return self.close();
+            }
+            match self.step(shared, now, &mut budget) {
+                Ok(Step::Moved) if budget == 0 => return Outcome::Again,
+                Ok(Step::Moved) => {}
+                Ok(Step::Blocked) => return Outcome::Blocked,
+                Err(error) => {
+                    self.why = Some(error.to_string());
+                    return Outcome::Ended;
+                }
+            }
+        }
+        Outcome::Again
+    }
+
+    /// A deadline of it has come.
+    pub fn due(&mut self, shared: &mut Shared, now: Now) -> Outcome {
+        let over = |until: Option<Instant>| until.is_some_and(|until| until <= now.mono);
+        if over(self.handshake_until) {
+            if !self.transport.is_established() {
+                self.why = Some("the TLS handshake took too long".to_owned());
+                return Outcome::Ended;
+            }
+            self.handshake_until = None;
+        }
+        if over(self.closing_until) {
+            return Outcome::Ended;
+        }
+        if self.exchange.is_answering() && over(self.exchange.deadline()) {
+            // The kernel announces room only when there is much of it; a slow reader may have made some.
+            self.transport.assume_writable();
+            match self.drive(shared, now) {
+                Outcome::Blocked => {}
+                other => return other,
+            }
+        }
+        self.exchange.deadline_passed(now.mono);
+        self.drive(shared, now)
+    }
+
+    /// Room was made for the PUT that is to be decided, or was looked for.
+    pub fn room_was_made(&mut self) {
+        self.effort = self.effort.repeated(None);
+    }
+
+    /// What was handed to the syncing thread has its result.
+    pub fn synced(&mut self, result: io::Result<()>, shared: &mut Shared, now: Now) {
+        let Some(pending) = &self.upload else {
+            return;
+        };
+        match (pending.stage, result) {
+            (Stage::SyncingFile, Ok(())) => self.publish(shared, now),
+            (Stage::SyncingFolders, Ok(())) => self.stored(shared, now),
+            (Stage::SyncingFolders, Err(error)) => {
+                // It has its name, but the name may not last: the client must not believe in it.
+                shared.store.take_back(&pending.grant.path);
+                shared
+                    .usage
+                    .removed(pending.grant.path.owner_folder(), pending.grant.size);
+                self.storage_failed("sync", &error, shared, now);
+            }
+            (_, Err(error)) => self.storage_failed("sync", &error, shared, now),
+            (Stage::Receiving, Ok(())) => {}
+        }
+    }
+
+    /// Gives back what it holds of shared things, before it is dropped.
+    pub fn dispose(&mut self, shared: &mut Shared) {
+        self.end_upload(shared);
+        if let Some(group) = self.counted.take() {
+            shared.addresses.remove(group);
+        }
+    }
+
+    fn close(&mut self) -> Outcome {
+        match self.transport.shut_write() {
+            Ok(false) => {
+                self.closing_until
+                    .get_or_insert(sys::monotonic() + CLOSING_TIME);
+                Outcome::Blocked
+            }
+            Ok(true) | Err(_) => Outcome::Ended,
+        }
+    }
+
+    fn step(&mut self, shared: &mut Shared, now: Now, budget: &mut usize) -> io::Result<Step> {
+        let want = self.exchange.want();
+        if self.transport.is_tls() {
+            let flushed = self.transport.flush()?;
+            self.exchange
+                .flushed(self.transport.take_flushed(), now.mono);
+            let reads = matches!(
+                want,
+                Want::Head(_) | Want::Body(_) | Want::Discard(_) | Want::Decide
+            );
+            if !flushed && !reads {
+                return Ok(Step::Blocked);
+            }
+        }
+        match want {
+            Want::Head(most) => {
+                let most = most.min(HEAD_READ);
+                match self.transport.read(&mut shared.scratch[..most])? {
+                    Moved::Bytes(n) => {
+                        *budget = budget.saturating_sub(n);
+                        self.exchange.received(&shared.scratch[..n], now.mono);
+                    }
+                    Moved::End => self.exchange.peer_closed(),
+                    Moved::Nothing => {}
+                    Moved::Blocked => return Ok(Step::Blocked),
+                }
+            }
+            Want::Decide => {
+                self.handshake_until = None;
+                return Ok(self.decide(shared, now));
+            }
+            Want::Body(most) => return self.move_in(most, shared, now, budget),
+            Want::Publish => {
+                let Some(pending) = &mut self.upload else {
+                    return Err(io::Error::other("a body without an upload"));
+                };
+                if pending.stage != Stage::Receiving {
+                    return Ok(Step::Blocked);
+                }
+                if shared.config.fsync {
+                    pending.stage = Stage::SyncingFile;
+                    let work = Work::File(pending.upload.file());
+                    self.submit(work, shared, now);
+                } else {
+                    self.publish(shared, now);
+                }
+            }
+            Want::Write => {
+                let more = self.exchange.file_follows();
+                match self.transport.write(self.exchange.output(), more)? {
+                    Moved::Bytes(n) => {
+                        *budget = budget.saturating_sub(n);
+                        self.exchange.wrote(n, now.mono);
+                    }
+                    _ => return Ok(Step::Blocked),
+                }
+            }
+            Want::File { start, end } => {
+                let Some(file) = &self.download else {
+                    return Err(io::Error::other("an answer without its file"));
+                };
+                let most = usize::try_from(end - start)
+                    .unwrap_or(usize::MAX)
+                    .min(*budget);
+                match self
+                    .transport
+                    .send_file(file, start, most, &mut shared.scratch)?
+                {
+                    Moved::Bytes(0) => {
+                        log::warn!("file cut short conn={} while it was sent", self.key);
+                        self.exchange.file_failed();
+                    }
+                    Moved::Bytes(n) => {
+                        *budget = budget.saturating_sub(n);
+                        self.exchange.sent_file(n as u64, now.mono);
+                    }
+                    _ => return Ok(Step::Blocked),
+                }
+            }
+            Want::Discard(most) => {
+                let most = most.min(shared.scratch.len());
+                match self.transport.read(&mut shared.scratch[..most])? {
+                    Moved::Bytes(n) => {
+                        *budget = budget.saturating_sub(n);
+                        self.exchange.discard(&shared.scratch[..n], now.mono);
+                    }
+                    Moved::End => self.exchange.peer_closed(),
+                    Moved::Nothing => {}
+                    Moved::Blocked => return Ok(Step::Blocked),
+                }
+            }
+            Want::Linger => {
+                if !self.transport.shut_write()? {
+                    return Ok(Step::Blocked);
+                }
+                match self.transport.drop_input(&mut shared.scratch)? {
+                    Moved::Bytes(n) => {
+                        *budget = budget.saturating_sub(n);
+                        self.exchange.lingered(n as u64, now.mono);
+                    }
+                    Moved::End => self.exchange.peer_closed(),
+                    Moved::Nothing => {}
+                    Moved::Blocked => return Ok(Step::Blocked),
+                }
+            }
+            Want::Close => {}
+        }
+        Ok(Step::Moved)
+    }
+
+    fn move_in(
+        &mut self,
+        most: usize,
+        shared: &mut Shared,
+        now: Now,
+        budget: &mut usize,
+    ) -> io::Result<Step> {
+        let Some(pending) = &mut self.upload else {
+            return Err(io::Error::other("a body without an upload"));
+        };
+        let Shared { store, scratch, .. } = shared;
+        let upload = &mut pending.upload;
+        let received = if let Some(input) = self.exchange.take_input() {
+            *budget = budget.saturating_sub(input.len());
+            self.exchange
+                .receive(&input, now.mono, |data| store.append(upload, data))
+        } else {
+            let most = most.min(scratch.len());
+            match self.transport.read(&mut scratch[..most])? {
+                Moved::Bytes(n) => {
+                    *budget = budget.saturating_sub(n);
+                    let input = &scratch[..n];
+                    self.exchange
+                        .receive(input, now.mono, |data| store.append(upload, data))
+                }
+                Moved::End => {
+                    self.why = Some("the client broke off within a body".to_owned());
+                    self.exchange.peer_closed();
+                    Ok(())
+                }
+                Moved::Nothing => Ok(()),
+                Moved::Blocked => return Ok(Step::Blocked),
+            }
+        };
+        if let Err(error) = received {
+            self.storage_failed("write", &error, shared, now);
+        }
+        Ok(Step::Moved)
+    }
+
+    fn decide(&mut self, shared: &mut Shared, now: Now) -> Step {
+        let request = match self.exchange.request() {
+            Some(Ok(request)) => request,
+            Some(Err(fault)) => {
+                let refusal = PutRefusal::Fault(fault.clone());
+                self.refuse(&refusal, shared, now);
+                return Step::Moved;
+            }
+            None => return Step::Moved,
+        };
+        self.forwarded = self.proxied(request, shared);
+        if !self.is_welcome(shared) {
+            self.refuse(&PutRefusal::Busy, shared, now);
+            return Step::Moved;
+        }
+        let Some(Ok(request)) = self.exchange.request() else {
+            return Step::Moved;
+        };
+        log::debug!(
+            "request conn={} from={} method={} path={}",
+            self.key,
+            self.from(),
+            request.method_str().escape_debug(),
+            request.path().escape_ascii()
+        );
+        match shared.service.decide(request, now) {
+            Decision::Answer(answer) => {
+                if answer.status >= 400 {
+                    log::debug!(
+                        "request refused status={} from={}",
+                        answer.status,
+                        self.from()
+                    );
+                }
+                self.exchange.answer(answer, now.mono);
+            }
+            Decision::Refuse(refusal) => self.refuse(&refusal, shared, now),
+            Decision::Download(path) => match shared.store.download(&path) {
+                Ok(Some(file)) => {
+                    let found = Found {
+                        size: file.size,
+                        modified: file.modified,
+                        content_type: file.content_type.as_deref(),
+                    };
+                    let answer = shared.service.download(request, &path, &found, now);
+                    self.download = Some(file.file);
+                    self.exchange.answer(answer, now.mono);
+                }
+                Ok(None) => {
+                    log::debug!("request refused status=404 from={}", self.from());
+                    shared.look_at_root(now);
+                    self.exchange.answer(shared.service.not_found(), now.mono);
+                }
+                Err(error) => {
+                    log::warn!("file not opened path={path:?} why={:?}", error.to_string());
+                    self.refuse(&PutRefusal::Busy, shared, now);
+                }
+            },
+            Decision::Upload(grant) => {
+                let content_type = shared.service.content_type(&grant, request);
+                return self.begin(grant, content_type, shared, now);
+            }
+        }
+        Step::Moved
+    }
+
+    fn begin(
+        &mut self,
+        grant: Grant,
+        content_type: Option<String>,
+        shared: &mut Shared,
+        now: Now,
+    ) -> Step {
+        shared.look_at_root(now);
+        match shared.store.exists(&grant.path) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.refuse(&PutRefusal::Used, shared, now);
+                return Step::Moved;
+            }
+            Err(error) => {
+                self.storage_failed("look", &error, shared, now);
+                return Step::Moved;
+            }
+        }
+        let owner = grant.path.owner_folder().to_vec();
+        match shared.admit(&owner, grant.size, self.effort, now) {
+            Admission::Granted => {}
+            Admission::Wait => {
+                if shared.waiting.push(&owner, Waiter::Put(self.key)).is_err() {
+                    self.refuse(&PutRefusal::NoRoom(Refusal::Busy), shared, now);
+                    return Step::Moved;
+                }
+                return Step::Blocked;
+            }
+            Admission::Refused(refusal) => {
+                self.refuse(&PutRefusal::NoRoom(refusal), shared, now);
+                return Step::Moved;
+            }
+        }
+        self.effort = Effort::default();
+        match shared.store.begin(grant.size) {
+            Ok(upload) => {
+                let size = grant.size;
+                let reserved = shared.counts();
+                if reserved {
+                    shared.usage.reserve(&owner, size, now.mono);
+                }
+                self.upload = Some(Pending {
+                    upload,
+                    grant,
+                    content_type,
+                    begun: now.mono,
+                    stage: Stage::Receiving,
+                    reserved,
+                });
+                self.exchange.accept(size, now.mono);
+            }
+            Err(error) if sys::is_out_of_descriptors(&error) => {
+                log::warn!("upload not begun why={:?}", error.to_string());
+                self.refuse(&PutRefusal::Busy, shared, now);
+            }
+            Err(error) => self.storage_failed("open", &error, shared, now),
+        }
+        Step::Moved
+    }
+
+    /// Gives a complete upload its name.
+    fn publish(&mut self, shared: &mut Shared, now: Now) {
+        let Some(pending) = &mut self.upload else {
+            return;
+        };
+        let Grant { path, size, .. } = &pending.grant;
+        let content_type = pending.content_type.as_deref();
+        match shared.store.publish(&pending.upload, path, content_type) {
+            Ok(published) => {
+                if std::mem::take(&mut pending.reserved) {
+                    shared.usage.release(path.owner_folder(), *size);
+                }
+                shared.usage.added(path.owner_folder(), *size);
+                if shared.config.fsync {
+                    pending.stage = Stage::SyncingFolders;
+                    self.submit(Work::Folders(published.folders), shared, now);
+                } else {
+                    self.stored(shared, now);
+                }
+            }
+            Err(PublishError::Taken) => self.refuse(&PutRefusal::Used, shared, now),
+            Err(PublishError::Io(error)) => self.storage_failed("publish", &error, shared, now),
+        }
+    }
+
+    /// The upload is where it was promised to be.
+    fn stored(&mut self, shared: &mut Shared, now: Now) {
+        let Some(pending) = &self.upload else {
+            return;
+        };
+        let Grant { path, size, .. } = &pending.grant;
+        log::info!(
+            "upload published owner={} path={:?} bytes={size} ms={} from={}",
+            path.owner_folder().escape_ascii(),
+            path,
+            now.mono
+                .saturating_duration_since(pending.begun)
+                .as_millis(),
+            self.from()
+        );
+        shared.trouble.clear();
+        let answer = shared.service.created(path);
+        self.end_upload(shared);
+        self.exchange.answer(answer, now.mono);
+    }
+
+    fn submit(&mut self, work: Work, shared: &mut Shared, now: Now) {
+        if let Err(error) = shared.syncer.submit(self.key.to_token(), work) {
+            self.synced(Err(error), shared, now);
+        }
+    }
+
+    fn storage_failed(&mut self, what: &str, error: &io::Error, shared: &mut Shared, now: Now) {
+        let full = sys::is_full(error);
+        shared.trouble.note(what, error);
+        self.refuse(&PutRefusal::Storage { full }, shared, now);
+    }
+
+    /// Says no, in the protocol and in the log.
+    fn refuse(&mut self, refusal: &PutRefusal, shared: &mut Shared, now: Now) {
+        let uploading = self.upload.is_some();
+        self.end_upload(shared);
+        let put = uploading
+            || matches!(self.exchange.request(), Some(Ok(request)) if request.method_str() == "PUT");
+        log::info!(
+            "{} refused status={} why={:?} from={}",
+            if put { "upload" } else { "request" },
+            refusal.status(),
+            refusal.to_string(),
+            self.from()
+        );
+        let mut answer = shared.service.refuse(refusal);
+        let broken = matches!(refusal, PutRefusal::Fault(_) | PutRefusal::Busy);
+        if broken || uploading && !matches!(refusal, PutRefusal::Used) {
+            answer = answer.closing();
+        }
+        self.exchange.answer(answer, now.mono);
+    }
+
+    fn end_upload(&mut self, shared: &mut Shared) {
+        if let Some(pending) = self.upload.take() {
+            if pending.reserved {
+                shared
+                    .usage
+                    .release(pending.grant.path.owner_folder(), pending.grant.size);
+            }
+            shared.store.end(pending.upload);
+        }
+    }
+
+    /// The client's own address, where a trusted proxy tells it.
+    fn proxied(&self, request: &RequestHead, shared: &Shared) -> Option<IpAddr> {
+        let trusted = &shared.config.trusted_proxies;
+        let by_proxy = match self.peer {
+            Peer::Tcp(address) => forwarded::is_trusted(address.ip().to_canonical(), trusted),
+            Peer::Unix => !trusted.is_empty(),
+        };
+        by_proxy
+            .then(|| forwarded::client_address(request, trusted))
+            .flatten()
+    }
+
+    /// Whether it may be served; counts clients behind a proxy by what the proxy says.
+    fn is_welcome(&mut self, shared: &mut Shared) -> bool {
+        if self.welcome == Welcome::Turned {
+            return false;
+        }
+        let most = shared.config.max_connections_per_address;
+        let Some(address) = self.forwarded.filter(|_| most > 0) else {
+            return true;
+        };
+        if let Some(before) = self.counted.take() {
+            shared.addresses.remove(before);
+        }
+        let (count, group) = shared.addresses.add(address);
+        self.counted = Some(group);
+        count <= most
+    }
+
+    fn from(&self) -> From {
+        From {
+            forwarded: self.forwarded,
+            peer: self.peer,
+        }
+    }
+}
+
+/// Who a client is, for the log.
+struct From {
+    forwarded: Option<IpAddr>,
+    peer: Peer,
+}
+
+impl fmt::Display for From {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.forwarded {
+            Some(address) => write!(f, "{address}"),
+            None => write!(f, "{}", self.peer),
+        }
+    }
+}
+
+impl fmt::Display for Client {
+    /// For the log: who it was and why it is over.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "conn={} from={} why=\"", self.key, self.from())?;
+        match (&self.why, self.exchange.ended()) {
+            (Some(why), _) => write!(f, "{}", why.escape_debug())?,
+            (None, Some(ended)) => write!(f, "{ended}")?,
+            (None, None) => f.write_str("the process ends")?,
+        }
+        f.write_str("\"")
+    }
+}

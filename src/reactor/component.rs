@@ -1,0 +1,388 @@
+//! The driver of the link to the XMPP server: resolve, connect, keep the stream, and come back for ever.
+//!
+//! ```text
+//!   Resting ── due ──▶ Resolving ──▶ Connecting ── connected ──▶ Streaming
+//!      ▲                   │ no address   │ no address left          │ ended
+//!      └───────────────────┴──────────────┴──────────────────────────┘   (backoff, 1 s to 60 s)
+//! ```
+//!
+//! A first connect that fails is no different from a later one. HTTP goes on serving in every state.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+use crate::jid::BareJid;
+use crate::now::Now;
+use crate::resolve::Resolver;
+use crate::setup::Target;
+use crate::sys;
+use crate::xmpp::backoff::Backoff;
+use crate::xmpp::element::Element;
+use crate::xmpp::stream::{self, Stream};
+
+/// How long one address may take to accept the connection.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
+
+/// Bytes read per turn.
+const BYTES: usize = 64 * 1024;
+
+/// The link.
+#[derive(Debug)]
+pub struct Link {
+    target: Target,
+    state: State,
+    backoff: Backoff,
+    token: Token,
+    /// What was logged last about a link that is down; repeated only when it changes.
+    logged: Option<String>,
+    closing: bool,
+    /// The state of the jitter's generator; it need not be unpredictable.
+    jitter: u32,
+}
+
+#[derive(Debug)]
+enum State {
+    Resting {
+        until: Instant,
+    },
+    Resolving,
+    Connecting {
+        stream: TcpStream,
+        server: SocketAddr,
+        until: Instant,
+        left: VecDeque<SocketAddr>,
+    },
+    Streaming(Box<Streaming>),
+    /// Ended for good, as asked.
+    Over,
+}
+
+#[derive(Debug)]
+struct Streaming {
+    socket: TcpStream,
+    server: SocketAddr,
+    machine: Stream,
+    up_since: Option<Instant>,
+    readable: bool,
+    writable: bool,
+}
+
+impl Link {
+    /// A link that is tried at once. All its sockets get this token; only one is open at a time, and a late event
+    /// of an earlier one does no more than provoke an attempt.
+    pub fn new(target: Target, token: Token, jitter: u32, now: Now) -> Link {
+        Link {
+            target,
+            state: State::Resting { until: now.mono },
+            backoff: Backoff::new(),
+            token,
+            logged: None,
+            closing: false,
+            jitter,
+        }
+    }
+
+    /// The moment at which [`Link::due`] must be called.
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Resting { until } | State::Connecting { until, .. } => Some(*until),
+            State::Streaming(streaming) => streaming.machine.deadline(),
+            State::Resolving | State::Over => None,
+        }
+    }
+
+    /// Our own name.
+    pub fn jid(&self) -> &BareJid {
+        &self.target.jid
+    }
+
+    pub fn is_up(&self) -> bool {
+        matches!(&self.state, State::Streaming(streaming) if streaming.up_since.is_some())
+    }
+
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+
+    /// Takes a target that changed: the present stream is closed and a new one opened.
+    pub fn set_target(&mut self, target: Target, now: Now) {
+        if target == self.target {
+            return;
+        }
+        if let State::Streaming(streaming) = &mut self.state {
+            streaming.machine.close(now.mono);
+            // What fits into the socket's buffer is sent; nobody waits for the rest.
+            let _ = streaming.write();
+        }
+        let token = self.token;
+        *self = Link::new(target, token, self.jitter, now);
+    }
+
+    /// Ends the link in order.
+    pub fn close(&mut self, now: Now) {
+        self.closing = true;
+        match &mut self.state {
+            State::Streaming(streaming) => {
+                streaming.machine.close(now.mono);
+                if streaming.write().is_err() {
+                    self.state = State::Over;
+                }
+            }
+            _ => self.state = State::Over,
+        }
+    }
+
+    /// A deadline has come.
+    pub fn due(&mut self, registry: &Registry, resolver: &mut Resolver, now: Now) {
+        if self.deadline().is_none_or(|deadline| deadline > now.mono) {
+            return;
+        }
+        match &mut self.state {
+            State::Resting { .. } => {
+                self.state = State::Resolving;
+                if let Some(addresses) = resolver.resolve(&self.target.host, self.target.port) {
+                    self.connect(addresses.into(), None, registry, now);
+                }
+            }
+            State::Connecting { left, server, .. } => {
+                let error = format!("{server} did not accept the connection within 10 s");
+                let left = std::mem::take(left);
+                self.connect(left, Some(error), registry, now);
+            }
+            State::Streaming(streaming) => streaming.machine.deadline_passed(now.mono),
+            State::Resolving | State::Over => {}
+        }
+    }
+
+    /// A look-up has its outcome.
+    pub fn resolved(&mut self, answer: io::Result<Vec<SocketAddr>>, registry: &Registry, now: Now) {
+        if !matches!(self.state, State::Resolving) {
+            return;
+        }
+        match answer {
+            Ok(addresses) => self.connect(addresses.into(), None, registry, now),
+            Err(error) => self.rest(&error.to_string(), Duration::ZERO, now),
+        }
+    }
+
+    /// Remembers what an event says.
+    pub fn set_ready(&mut self, event: &Event) {
+        if let State::Streaming(streaming) = &mut self.state {
+            streaming.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+            streaming.writable |= event.is_writable() || event.is_error();
+        }
+    }
+
+    /// Goes on as far as it can. Stanzas go to `take`. True when there is more to do without an event.
+    pub fn drive(
+        &mut self,
+        registry: &Registry,
+        scratch: &mut [u8],
+        now: Now,
+        mut take: impl FnMut(Element),
+    ) -> bool {
+        if let State::Connecting { .. } = self.state {
+            self.finish_connect(registry, now);
+        }
+        let State::Streaming(streaming) = &mut self.state else {
+            return false;
+        };
+        let read = streaming.read(scratch, now);
+        let mut ended = None;
+        while let Some(event) = streaming.machine.next_event() {
+            match event {
+                stream::Event::Up => {
+                    streaming.up_since = Some(now.mono);
+                    self.logged = None;
+                    log::info!(
+                        "link up jid={} server={}",
+                        self.target.jid,
+                        streaming.server
+                    );
+                }
+                stream::Event::Stanza(stanza) => take(stanza),
+                stream::Event::Ended(why) => ended = Some(why),
+            }
+        }
+        let wrote = streaming.write();
+        let again = streaming.readable && streaming.machine.wants_input() && ended.is_none();
+        let up_for = streaming.up_since.map_or(Duration::ZERO, |since| {
+            now.mono.saturating_duration_since(since)
+        });
+        if let Some(why) = ended {
+            if self.closing {
+                self.state = State::Over;
+            } else {
+                self.rest(&why.to_string(), up_for, now);
+            }
+            return false;
+        }
+        if let Err(error) = read.and(wrote) {
+            self.rest(&error.to_string(), up_for, now);
+            return false;
+        }
+        again
+    }
+
+    /// Sends a stanza, if the link is up; a reply for which there is no link any more is of no use to anybody.
+    pub fn send(&mut self, stanza: &Element) {
+        if let State::Streaming(streaming) = &mut self.state {
+            if streaming.up_since.is_some() {
+                streaming.machine.send(stanza);
+            }
+        }
+    }
+
+    /// Brings out what was sent.
+    pub fn flush(&mut self, now: Now) {
+        if let State::Streaming(streaming) = &mut self.state {
+            if let Err(error) = streaming.write() {
+                let up_for = streaming.up_since.map_or(Duration::ZERO, |since| {
+                    now.mono.saturating_duration_since(since)
+                });
+                self.rest(&error.to_string(), up_for, now);
+            }
+        }
+    }
+
+    /// Tries addresses until one can be connected to, or none is left.
+    fn connect(
+        &mut self,
+        mut addresses: VecDeque<SocketAddr>,
+        mut error: Option<String>,
+        registry: &Registry,
+        now: Now,
+    ) {
+        while let Some(server) = addresses.pop_front() {
+            let connecting = TcpStream::connect(server).and_then(|mut stream| {
+                registry.register(
+                    &mut stream,
+                    self.token,
+                    Interest::READABLE | Interest::WRITABLE,
+                )?;
+                Ok(stream)
+            });
+            match connecting {
+                Ok(stream) => {
+                    self.state = State::Connecting {
+                        stream,
+                        server,
+                        until: now.mono + CONNECT_TIME,
+                        left: addresses,
+                    };
+                    return;
+                }
+                Err(failure) => error = Some(format!("cannot connect to {server}: {failure}")),
+            }
+        }
+        let error = error.unwrap_or_else(|| format!("{} has no address", self.target.host));
+        self.rest(&error, Duration::ZERO, now);
+    }
+
+    /// Looks whether the connection is made: writable does not mean connected.
+    fn finish_connect(&mut self, registry: &Registry, now: Now) {
+        let State::Connecting { stream, server, .. } = &self.state else {
+            return;
+        };
+        let failure = match stream.take_error() {
+            Ok(None) => match stream.peer_addr() {
+                Ok(_) => None,
+                // Not yet; an event or the deadline will tell.
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => return,
+                Err(error) => Some(error),
+            },
+            Ok(Some(error)) | Err(error) => Some(error),
+        };
+        let failure = failure.map(|error| format!("cannot connect to {server}: {error}"));
+        let State::Connecting {
+            stream,
+            server,
+            left,
+            ..
+        } = std::mem::replace(&mut self.state, State::Resolving)
+        else {
+            return;
+        };
+        if failure.is_some() {
+            drop(stream);
+            self.connect(left, failure, registry, now);
+            return;
+        }
+        // Without it two small writes cost 40 ms.
+        let _ = stream.set_nodelay(true);
+        log::debug!("link connected server={server}");
+        self.state = State::Streaming(Box::new(Streaming {
+            socket: stream,
+            server,
+            machine: Stream::new(
+                self.target.jid.to_string(),
+                self.target.secret.clone(),
+                now.mono,
+            ),
+            up_since: None,
+            readable: true,
+            writable: true,
+        }));
+    }
+
+    fn rest(&mut self, why: &str, up_for: Duration, now: Now) {
+        if self.closing {
+            self.state = State::Over;
+            return;
+        }
+        // Numerical Recipes' generator; only the high bits are used.
+        self.jitter = self
+            .jitter
+            .wrapping_mul(1_664_525)
+            .wrapping_add(1_013_904_223);
+        let rest = self.backoff.ended(up_for, self.jitter);
+        if self.logged.as_deref() == Some(why) {
+            log::debug!("link down why={why:?} retry_ms={}", rest.as_millis());
+        } else {
+            log::warn!("link down why={why:?} retry_ms={}", rest.as_millis());
+            self.logged = Some(why.to_owned());
+        }
+        self.state = State::Resting {
+            until: now.mono + rest,
+        };
+    }
+}
+
+impl Streaming {
+    fn read(&mut self, scratch: &mut [u8], now: Now) -> io::Result<()> {
+        let mut budget = BYTES;
+        while self.readable && budget > 0 && self.machine.wants_input() {
+            let most = budget.min(scratch.len());
+            match sys::receive(&self.socket, &mut scratch[..most]) {
+                Ok(0) => {
+                    self.machine.peer_closed();
+                    break;
+                }
+                Ok(n) => {
+                    budget -= n;
+                    self.machine.received(&scratch[..n], now.mono);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        while self.writable && !self.machine.output().is_empty() {
+            match sys::send(&self.socket, self.machine.output(), false) {
+                Ok(n) => self.machine.wrote(n),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,156 @@
+//! Listening sockets.
+//!
+//! A listener's readiness is remembered like a connection's: while nothing can be accepted (no room, no
+//! descriptors) the bit stays, because no event will repeat what is already waiting.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use mio::net::{TcpListener, UnixListener};
+use mio::{Interest, Registry, Token};
+use rustix::net::sockopt;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+use crate::config::Listen;
+use crate::sys;
+use crate::transport::Socket;
+
+/// Connections that the kernel keeps waiting; it cuts this to its own limit.
+const BACKLOG: i32 = 4096;
+
+/// A Unix socket is as open as a loopback port; the folder's mode says who may reach it.
+const UNIX_UMASK: u32 = 0o111;
+
+/// One listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Listening,
+    tls: bool,
+    pub readable: bool,
+}
+
+#[derive(Debug)]
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    Tcp(SocketAddr),
+    Unix,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peer::Tcp(address) => write!(f, "{}", address.ip().to_canonical()),
+            Peer::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+impl Listener {
+    /// Binds and listens. `tls` says what the port speaks; a Unix socket is always plain, because what connects to
+    /// it is a proxy on the same host.
+    pub fn bind(listen: &Listen, tls: bool) -> io::Result<Listener> {
+        let (socket, tls) = match listen {
+            Listen::Tcp(address) => (Listening::Tcp(bind_tcp(*address)?), tls),
+            Listen::Unix(path) => (Listening::Unix(bind_unix(path)?, path.clone()), false),
+        };
+        Ok(Listener {
+            socket,
+            tls,
+            readable: true,
+        })
+    }
+
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match &mut self.socket {
+            Listening::Tcp(listener) => registry.register(listener, token, Interest::READABLE),
+            Listening::Unix(listener, _) => registry.register(listener, token, Interest::READABLE),
+        }
+    }
+
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    /// Accepts one connection.
+    pub fn accept(&self) -> io::Result<(Socket, Peer)> {
+        match &self.socket {
+            Listening::Tcp(listener) => {
+                let (stream, address) = listener.accept()?;
+                // Without it two small writes cost 40 ms. A socket that is gone already says so later.
+                let _ = stream.set_nodelay(true);
+                Ok((Socket::Tcp(stream), Peer::Tcp(address)))
+            }
+            Listening::Unix(listener, _) => {
+                let (stream, _) = listener.accept()?;
+                Ok((Socket::Unix(stream), Peer::Unix))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Listener {
+    /// The address as a URL, with the port that the system chose.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.socket {
+            Listening::Tcp(listener) => {
+                let scheme = if self.tls { "https" } else { "http" };
+                match listener.local_addr() {
+                    Ok(address) => write!(f, "{scheme}://{address}"),
+                    Err(error) => write!(f, "{scheme}://? ({error})"),
+                }
+            }
+            Listening::Unix(_, path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Listening::Unix(_, path) = &self.socket {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket: OwnedFd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if let SocketAddr::V6(address) = address {
+        // `::` takes IPv4 as well, whatever the system's default says.
+        sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// Binds a Unix socket; one that a dead process left behind is replaced.
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    let bind = || sys::with_umask(UNIX_UMASK, || UnixListener::bind(path));
+    match bind() {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            match std::os::unix::net::UnixStream::connect(path) {
+                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(path)?;
+                    bind()
+                }
+                _ => Err(error),
+            }
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,290 @@
+//! The store: files below `storage_path`, in reading order:
+//!
+//! - `mod.rs` opens the root, finds files beneath it;
+//! - [`upload`] a body on its way into an unnamed file, and the moment that it gets its name;
+//! - [`walk`] files of one owner, one entry at a time;
+//! - [`usage`] bytes per owner and in all;
+//! - [`trim`] removes an owner's oldest files;
+//! - [`sweep`] removes what has expired.
+//!
+//! Only the tree itself is kept on disk: no index, no database. Everything that walks does so in slices.
+
+pub mod sweep;
+pub mod trim;
+pub mod upload;
+pub mod usage;
+pub mod walk;
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::io::Errno;
+
+use crate::layout::{INTERNAL, StorePath};
+use crate::sys::{self, Kind};
+
+/// How often free space and the root's identity are looked at anew.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How an upload gets its name; found out once, at start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Naming {
+    /// An unnamed file, linked by its descriptor.
+    Descriptor,
+    /// An unnamed file, linked through `/proc`.
+    Proc,
+    /// A file with a temporary name in the internal folder, for file systems without unnamed files.
+    Temporary,
+}
+
+/// The open store.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    root: OwnedFd,
+    internal: OwnedFd,
+    naming: Naming,
+    file_mode: u32,
+    dir_mode: u32,
+    /// Number of the next temporary name.
+    serial: u64,
+    /// Bytes that uploads under way will still write.
+    unwritten: u64,
+    free: Option<(Instant, u64)>,
+    root_seen: Option<Instant>,
+}
+
+/// A file that is being served.
+#[derive(Debug)]
+pub struct Download {
+    pub file: OwnedFd,
+    /// Bytes.
+    pub size: u64,
+    pub modified: SystemTime,
+    /// What the extended attribute tells.
+    pub content_type: Option<String>,
+}
+
+/// Why the store cannot be used; a message for the operator.
+#[derive(Debug)]
+pub struct StoreError(String);
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Store {
+    /// Opens the store, makes what is missing, and tries out that files can be made, named and removed.
+    pub fn open(path: &Path, file_mode: u32, dir_mode: u32) -> Result<Store, StoreError> {
+        let fault = |what: &str, error: io::Error| {
+            StoreError(format!(
+                "storage_path {}: cannot {what} as user {}: {error}.",
+                path.display(),
+                sys::user()
+            ))
+        };
+        if !path.exists() {
+            std::fs::create_dir_all(path).map_err(|e| fault("make the folder", e))?;
+        }
+        let root = sys::open_root(path).map_err(|e| fault("open the folder", e))?;
+        sys::make_folder(&root, INTERNAL.as_bytes(), 0o700)
+            .map_err(|e| fault("make .upslot in it", e))?;
+        let internal = sys::open_folder_below(root.as_fd(), INTERNAL.as_bytes())
+            .map_err(|e| fault("open .upslot in it", e))?;
+        let mut store = Store {
+            path: path.to_owned(),
+            root,
+            internal,
+            naming: Naming::Temporary,
+            file_mode,
+            dir_mode,
+            serial: 0,
+            unwritten: 0,
+            free: None,
+            root_seen: None,
+        };
+        store.remove_leftovers();
+        store.naming = store.try_out().map_err(|e| fault("write into it", e))?;
+        Ok(store)
+    }
+
+    /// The root, for walks.
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// How uploads get their names; for the log.
+    pub fn naming(&self) -> &'static str {
+        match self.naming {
+            Naming::Descriptor => "unnamed files",
+            Naming::Proc => "unnamed files through /proc",
+            Naming::Temporary => "temporary names",
+        }
+    }
+
+    /// Takes modes that changed.
+    pub fn set_modes(&mut self, file_mode: u32, dir_mode: u32) {
+        self.file_mode = file_mode;
+        self.dir_mode = dir_mode;
+    }
+
+    /// Reads a small file of the internal folder; `None` when there is none.
+    pub fn read_internal(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        let file = match sys::open_below(self.internal.as_fd(), name.as_bytes()) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = vec![0; 4096];
+        let length = sys::read_at(&file, &mut bytes, 0)?;
+        bytes.truncate(length);
+        Ok(Some(bytes))
+    }
+
+    /// Writes a small secret file of the internal folder, at once and durably; fails where there is one.
+    pub fn write_internal(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let temporary = format!("{name}.new");
+        let _ = sys::remove_file(&self.internal, temporary.as_bytes());
+        let file = sys::open_new(&self.internal, temporary.as_bytes(), 0o600)?;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            rest = &rest[sys::write(&file, rest)?..];
+        }
+        rustix::fs::fsync(&file)?;
+        let linked = sys::link_name(
+            &self.internal,
+            temporary.as_bytes(),
+            &self.internal,
+            name.as_bytes(),
+        );
+        sys::remove_file(&self.internal, temporary.as_bytes())?;
+        linked?;
+        rustix::fs::fsync(&self.internal)?;
+        rustix::fs::fsync(&self.root)?;
+        Ok(())
+    }
+
+    /// Opens a file to be served; `None` when nothing of that name may be.
+    pub fn download(&self, path: &StorePath) -> io::Result<Option<Download>> {
+        let file = match sys::open_below(self.root(), path.as_bytes()) {
+            Ok(file) => file,
+            Err(error) if sys::is_out_of_descriptors(&error) => return Err(error),
+            Err(_) => return Ok(None),
+        };
+        let facts = sys::look_open(&file)?;
+        if facts.kind != Kind::File {
+            return Ok(None);
+        }
+        Ok(Some(Download {
+            content_type: sys::mime_type(&file),
+            file,
+            size: facts.size,
+            modified: facts.modified,
+        }))
+    }
+
+    /// Whether the slot with this path is used.
+    pub fn exists(&self, path: &StorePath) -> io::Result<bool> {
+        sys::exists_below(self.root(), path.as_bytes())
+    }
+
+    /// Free bytes of the disk, less what uploads under way will still write; at most a second old.
+    pub fn free_space(&mut self, now: Instant) -> Option<u64> {
+        let fresh = self
+            .free
+            .filter(|(at, _)| now.saturating_duration_since(*at) < LOOK_INTERVAL);
+        let free = match fresh {
+            Some((_, free)) => free,
+            None => {
+                let free = sys::free_space(&self.root).ok()?;
+                self.free = Some((now, free));
+                free
+            }
+        };
+        Some(free.saturating_sub(self.unwritten))
+    }
+
+    /// Notices a root that was removed, renamed or mounted over, at most once a second: what then stands at
+    /// `storage_path` is taken. True when it was replaced.
+    pub fn look_at_root(&mut self, now: Instant) -> bool {
+        if self
+            .root_seen
+            .is_some_and(|at| now.saturating_duration_since(at) < LOOK_INTERVAL)
+        {
+            return false;
+        }
+        self.root_seen = Some(now);
+        let (Ok(held), Ok(found)) = (sys::look_open(&self.root), sys::look(&self.path)) else {
+            return false;
+        };
+        if held.identity == found.identity {
+            return false;
+        }
+        match Store::open(&self.path, self.file_mode, self.dir_mode) {
+            Ok(opened) => {
+                log::warn!("storage folder replaced path={}", self.path.display());
+                let unwritten = self.unwritten;
+                *self = opened;
+                self.unwritten = unwritten;
+                self.root_seen = Some(now);
+                true
+            }
+            Err(error) => {
+                log::error!(
+                    "storage folder replaced by one that cannot be used why={:?}",
+                    error.to_string()
+                );
+                false
+            }
+        }
+    }
+
+    /// Removes temporary files of a process that died.
+    fn remove_leftovers(&self) {
+        let Ok(entries) = rustix::fs::Dir::read_from(&self.internal) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_bytes();
+            if name.starts_with(upload::TEMPORARY.as_bytes()) {
+                let _ = sys::remove_file(&self.internal, name);
+            }
+        }
+    }
+
+    /// Finds out how files get their names here, by making one, naming it and removing it again.
+    fn try_out(&self) -> io::Result<Naming> {
+        let name = format!("{}try-{}", upload::TEMPORARY, std::process::id());
+        let name = name.as_bytes();
+        let linked = |file: &OwnedFd, link: fn(&OwnedFd, &OwnedFd, &[u8]) -> io::Result<()>| {
+            let linked = link(file, &self.internal, name).is_ok();
+            linked && sys::remove_file(&self.internal, name).is_ok()
+        };
+        match sys::open_unnamed(&self.root, 0o600) {
+            Ok(file) if linked(&file, |f, d, n| sys::link_descriptor(f, d, n)) => {
+                return Ok(Naming::Descriptor);
+            }
+            Ok(file) if linked(&file, |f, d, n| sys::link_through_proc(f, d, n)) => {
+                return Ok(Naming::Proc);
+            }
+            Ok(_) => {}
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {}
+                _ => return Err(error),
+            },
+        }
+        let file = sys::open_new(&self.internal, name, 0o600)?;
+        let second = [name, b"-2"].concat();
+        let linked = sys::link_name(&self.internal, name, &self.internal, &second);
+        drop(file);
+        sys::remove_file(&self.internal, name)?;
+        linked?;
+        sys::remove_file(&self.internal, &second)?;
+        Ok(Naming::Temporary)
+    }
+}

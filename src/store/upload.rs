@@ -1,0 +1,225 @@
+//! A body on its way into the store.
+//!
+//! It goes to a file without a name and gets its name only when it is complete, so that nothing partial is ever
+//! visible or left behind, whatever dies. A taken name is never replaced: of two uploads of one slot the first
+//! complete one wins.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use crate::layout::StorePath;
+use crate::store::{Naming, Store};
+use crate::sys;
+
+/// How temporary names in the internal folder begin.
+pub(super) const TEMPORARY: &str = "upload-";
+
+/// How often publishing is tried anew when another node removes an empty folder under it.
+const TRIES: usize = 4;
+
+/// One body being stored. Dropped unpublished, it leaves nothing.
+#[derive(Debug)]
+pub struct Upload {
+    /// Shared with the helper thread while it is synced.
+    file: Arc<OwnedFd>,
+    temporary: Option<Temporary>,
+    /// Bytes that are still to come, as announced.
+    unwritten: u64,
+}
+
+/// A temporary name, removed when the upload is over, published or not.
+#[derive(Debug)]
+struct Temporary {
+    folder: OwnedFd,
+    name: Vec<u8>,
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = sys::remove_file(&self.folder, &self.name);
+    }
+}
+
+/// Folders whose entries publishing has changed; they must reach stable storage before the upload is promised.
+#[derive(Debug)]
+pub struct Published {
+    pub folders: Vec<OwnedFd>,
+}
+
+/// Why an upload did not get its name.
+#[derive(Debug)]
+pub enum PublishError {
+    /// The slot was used meanwhile.
+    Taken,
+    Io(io::Error),
+}
+
+impl From<io::Error> for PublishError {
+    fn from(error: io::Error) -> PublishError {
+        PublishError::Io(error)
+    }
+}
+
+impl Upload {
+    /// The file, to be synced.
+    pub fn file(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.file)
+    }
+}
+
+impl Store {
+    /// Begins an upload of `size` bytes.
+    pub fn begin(&mut self, size: u64) -> io::Result<Upload> {
+        let (file, temporary) = match self.naming {
+            Naming::Descriptor | Naming::Proc => {
+                (sys::open_unnamed(&self.root, self.file_mode)?, None)
+            }
+            Naming::Temporary => {
+                self.serial += 1;
+                let name =
+                    format!("{TEMPORARY}{}-{}", std::process::id(), self.serial).into_bytes();
+                let folder = self.internal.try_clone()?;
+                let file = sys::open_new(&self.internal, &name, self.file_mode)?;
+                (file, Some(Temporary { folder, name }))
+            }
+        };
+        self.unwritten = self.unwritten.saturating_add(size);
+        Ok(Upload {
+            file: Arc::new(file),
+            temporary,
+            unwritten: size,
+        })
+    }
+
+    /// Appends to an upload.
+    pub fn append(&mut self, upload: &mut Upload, bytes: &[u8]) -> io::Result<()> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let written = sys::write(&upload.file, rest)?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            rest = &rest[written..];
+        }
+        let written = upload.unwritten.min(bytes.len() as u64);
+        upload.unwritten -= written;
+        self.unwritten = self.unwritten.saturating_sub(written);
+        if let Some((_, free)) = &mut self.free {
+            *free = free.saturating_sub(written);
+        }
+        Ok(())
+    }
+
+    /// Ends an upload, published or not; an unpublished one leaves nothing.
+    pub fn end(&mut self, upload: Upload) {
+        self.unwritten = self.unwritten.saturating_sub(upload.unwritten);
+    }
+
+    /// Gives a complete upload its name, and its type where the file system keeps one.
+    pub fn publish(
+        &mut self,
+        upload: &Upload,
+        path: &StorePath,
+        content_type: Option<&str>,
+    ) -> Result<Published, PublishError> {
+        if let Some(content_type) = content_type {
+            sys::set_mime_type(&upload.file, content_type);
+        }
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.try_publish(upload, path) {
+                Err(PublishError::Io(error))
+                    if error.kind() == io::ErrorKind::NotFound && tries < TRIES => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Takes a published file back, because it could not be made durable.
+    pub fn take_back(&mut self, path: &StorePath) {
+        if let Ok(folder) = sys::open_folder_below(self.root(), path.folder()) {
+            let _ = sys::remove_file(&folder, path.name());
+        }
+        self.remove_empty_folders(path);
+    }
+
+    fn try_publish(
+        &mut self,
+        upload: &Upload,
+        path: &StorePath,
+    ) -> Result<Published, PublishError> {
+        let mut folders: Vec<OwnedFd> = Vec::new();
+        let mut made = 0;
+        let outcome = self
+            .make_folders(path, &mut folders, &mut made)
+            .and_then(|folder| {
+                let name = path.name();
+                let linked = match (&upload.temporary, self.naming) {
+                    (Some(temporary), _) => {
+                        sys::link_name(&temporary.folder, &temporary.name, &folder, name)
+                    }
+                    (None, Naming::Descriptor) => sys::link_descriptor(&upload.file, &folder, name),
+                    (None, _) => sys::link_through_proc(&upload.file, &folder, name),
+                };
+                folders.push(folder);
+                linked
+            });
+        match outcome {
+            Ok(()) => Ok(Published { folders }),
+            Err(error) => {
+                if made > 0 {
+                    self.remove_empty_folders(path);
+                }
+                Err(match Errno::from_io_error(&error) {
+                    Some(Errno::EXIST) => PublishError::Taken,
+                    _ => PublishError::Io(error),
+                })
+            }
+        }
+    }
+
+    /// Makes the folders above a path and opens the innermost. The parents of those that were made are kept in
+    /// `folders`.
+    fn make_folders(
+        &self,
+        path: &StorePath,
+        folders: &mut Vec<OwnedFd>,
+        made: &mut usize,
+    ) -> io::Result<OwnedFd> {
+        let mut folder = self.root.try_clone()?;
+        for segment in path.folder().split(|b| *b == b'/') {
+            let new = sys::make_folder(&folder, segment, self.dir_mode)?;
+            let next = sys::open_folder_below(folder.as_fd(), segment)?;
+            if new {
+                *made += 1;
+                folders.push(folder);
+            }
+            folder = next;
+        }
+        Ok(folder)
+    }
+
+    /// Removes the folders above a path from the inside out, as far as they are empty.
+    pub(super) fn remove_empty_folders(&self, path: &StorePath) {
+        let mut inner = path.folder();
+        loop {
+            let (outer, name) = match inner.iter().rposition(|b| *b == b'/') {
+                Some(at) => (Some(&inner[..at]), &inner[at + 1..]),
+                None => (None, inner),
+            };
+            let removed = match outer {
+                Some(outer) => sys::open_folder_below(self.root(), outer)
+                    .and_then(|folder| sys::remove_folder(&folder, name)),
+                None => sys::remove_folder(self.root(), name),
+            };
+            match (removed, outer) {
+                (Ok(true), Some(outer)) => inner = outer,
+                _ => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Stored bytes: per owner, and in all.
+//!
+//! An owner's number is learned by a walk over the one folder when it is first asked for, and kept exact from then
+//! on, because everything that adds or removes a file says so here. The sum of all is learned by a walk over the
+//! whole tree, once, and only where `global_quota` is set. Both walks go in slices. A file that comes or goes while
+//! its owner is being counted makes that owner be counted again.
+//!
+//! Uploads under way are reserved, so that many at once cannot pass a quota together.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use crate::store::walk::{Owners, Slice, Step, Walk};
+
+/// Owners that are remembered; past this those who were not asked for lately are forgotten and counted anew.
+const MOST_OWNERS: usize = 4096;
+
+/// How long an owner who was asked for is surely remembered.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// How often a count is begun anew because files came and went meanwhile; the last result is taken then.
+const RECOUNTS: u32 = 8;
+
+/// The numbers.
+#[derive(Debug, Default)]
+pub struct Usage {
+    owners: HashMap<Vec<u8>, Entry>,
+    /// Owners to be counted because somebody waits for them.
+    asked: VecDeque<Vec<u8>>,
+    counting: Option<Count>,
+    total: Total,
+    reserved: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Bytes of published files; `None` until counted.
+    stored: Option<u64>,
+    /// Bytes of uploads under way.
+    reserved: u64,
+    /// Number of changes, so that a walk can tell whether it saw a steady folder.
+    changes: u64,
+    touched: Instant,
+}
+
+#[derive(Debug, Default)]
+enum Total {
+    #[default]
+    Unwanted,
+    Counting(Box<Tally>),
+    Known(u64),
+}
+
+/// The walk over the whole tree.
+#[derive(Debug)]
+struct Tally {
+    owners: Option<Owners>,
+    /// Owners whose number is in `sum`.
+    done: HashSet<Vec<u8>>,
+    /// Owners who got files before they were counted, and whom the listing may miss.
+    touched: Vec<Vec<u8>>,
+    current: Option<Count>,
+    sum: u64,
+}
+
+/// The walk over one owner.
+#[derive(Debug)]
+struct Count {
+    owner: Vec<u8>,
+    walk: Option<Walk>,
+    sum: u64,
+    unsteady: bool,
+    recounts: u32,
+}
+
+impl Count {
+    fn begin(root: BorrowedFd<'_>, owner: Vec<u8>) -> Count {
+        let mut count = Count {
+            owner,
+            walk: None,
+            sum: 0,
+            unsteady: false,
+            recounts: 0,
+        };
+        count.restart(root);
+        count
+    }
+
+    fn restart(&mut self, root: BorrowedFd<'_>) {
+        self.sum = 0;
+        self.unsteady = false;
+        self.walk = match Walk::new(root, &self.owner, false) {
+            Ok(walk) => Some(walk),
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    log::warn!(
+                        "owner not counted owner={} why={:?}",
+                        self.owner.escape_ascii(),
+                        error.to_string()
+                    );
+                }
+                None
+            }
+        };
+    }
+
+    /// Goes on until the slice is used up; true when the number is known.
+    fn go_on(&mut self, root: BorrowedFd<'_>, slice: &mut Slice) -> bool {
+        loop {
+            let Some(walk) = &mut self.walk else {
+                return true;
+            };
+            if !slice.take() {
+                return false;
+            }
+            match walk.step(root) {
+                Step::File { size, .. } => self.sum = self.sum.saturating_add(size),
+                Step::Other => {}
+                Step::Done if self.unsteady && self.recounts < RECOUNTS => {
+                    self.recounts += 1;
+                    self.restart(root);
+                }
+                Step::Done => return true,
+            }
+        }
+    }
+}
+
+impl Usage {
+    /// Begins to learn the sum of all, unless it is known or being learned.
+    pub fn want_total(&mut self, root: BorrowedFd<'_>) {
+        if matches!(self.total, Total::Unwanted) {
+            self.total = Total::Counting(Box::new(Tally {
+                owners: Owners::new(root).ok(),
+                done: HashSet::new(),
+                touched: Vec::new(),
+                current: None,
+                sum: 0,
+            }));
+        }
+    }
+
+    /// Forgets everything but reservations, because another tree is in place.
+    pub fn forget(&mut self) {
+        let reserved = self.reserved;
+        let mut owners = std::mem::take(&mut self.owners);
+        owners.retain(|_, entry| {
+            entry.stored = None;
+            entry.reserved > 0
+        });
+        let asked = std::mem::take(&mut self.asked);
+        let counting = self.counting.take().map(|count| count.owner);
+        *self = Usage {
+            owners,
+            asked,
+            reserved,
+            ..Usage::default()
+        };
+        self.asked.extend(counting);
+    }
+
+    /// Bytes of all files and uploads under way, once known.
+    pub fn total(&self) -> Option<u64> {
+        match self.total {
+            Total::Known(sum) => Some(sum.saturating_add(self.reserved)),
+            Total::Unwanted | Total::Counting(_) => None,
+        }
+    }
+
+    /// Bytes of an owner's files and uploads under way. `None` when they have to be counted first, which begins:
+    /// the owner is among the results of a later [`Usage::go_on`].
+    pub fn of_owner(&mut self, owner: &[u8], now: Instant) -> Option<u64> {
+        let entry = self.entry(owner, now);
+        if let Some(stored) = entry.stored {
+            return Some(stored.saturating_add(entry.reserved));
+        }
+        let under_way = self
+            .counting
+            .as_ref()
+            .is_some_and(|count| count.owner == owner);
+        if !under_way && !self.asked.iter().any(|asked| asked == owner) {
+            self.asked.push_back(owner.to_vec());
+        }
+        None
+    }
+
+    /// An upload begins.
+    pub fn reserve(&mut self, owner: &[u8], size: u64, now: Instant) {
+        self.entry(owner, now).reserved += size;
+        self.reserved += size;
+    }
+
+    /// An upload that was reserved is over, published or not.
+    pub fn release(&mut self, owner: &[u8], size: u64) {
+        if let Some(entry) = self.owners.get_mut(owner) {
+            entry.reserved = entry.reserved.saturating_sub(size);
+        }
+        self.reserved = self.reserved.saturating_sub(size);
+    }
+
+    /// A file was published.
+    pub fn added(&mut self, owner: &[u8], size: u64) {
+        self.changed(owner, |stored| stored.saturating_add(size));
+        if let Total::Counting(tally) = &mut self.total {
+            if !tally.done.contains(owner) {
+                tally.touched.push(owner.to_vec());
+            }
+        }
+    }
+
+    /// A file was removed.
+    pub fn removed(&mut self, owner: &[u8], size: u64) {
+        self.changed(owner, |stored| stored.saturating_sub(size));
+    }
+
+    /// Number of changes of an owner whose number is known; for [`Usage::learned`].
+    pub fn changes(&self, owner: &[u8]) -> Option<u64> {
+        let entry = self.owners.get(owner)?;
+        entry.stored.map(|_| entry.changes)
+    }
+
+    /// A walk found `stored` bytes, and nothing but itself changed the folder since `changes` was asked: corrects
+    /// what was changed behind our back.
+    pub fn learned(&mut self, owner: &[u8], changes: u64, stored: u64) {
+        let Some(entry) = self.owners.get_mut(owner) else {
+            return;
+        };
+        let Some(before) = entry.stored.filter(|_| entry.changes == changes) else {
+            return;
+        };
+        entry.stored = Some(stored);
+        if let Total::Known(sum) = &mut self.total {
+            *sum = sum.saturating_sub(before).saturating_add(stored);
+        }
+    }
+
+    /// Whether counting has work.
+    pub fn is_counting(&self) -> bool {
+        self.counting.is_some()
+            || !self.asked.is_empty()
+            || matches!(self.total, Total::Counting(_))
+    }
+
+    /// Goes on counting until the slice is used up; returns an owner whose number became known.
+    pub fn go_on(
+        &mut self,
+        root: BorrowedFd<'_>,
+        slice: &mut Slice,
+        now: Instant,
+    ) -> Option<Vec<u8>> {
+        if self.counting.is_none() {
+            self.counting = self
+                .asked
+                .pop_front()
+                .map(|owner| Count::begin(root, owner));
+        }
+        if let Some(mut count) = self.counting.take() {
+            if !count.go_on(root, slice) {
+                self.counting = Some(count);
+                return None;
+            }
+            self.entry(&count.owner, now).stored = Some(count.sum);
+            return Some(count.owner);
+        }
+        self.go_on_with_total(root, slice);
+        None
+    }
+
+    fn go_on_with_total(&mut self, root: BorrowedFd<'_>, slice: &mut Slice) {
+        let Total::Counting(tally) = &mut self.total else {
+            return;
+        };
+        loop {
+            if let Some(count) = &mut tally.current {
+                if !count.go_on(root, slice) {
+                    return;
+                }
+                tally.sum = tally.sum.saturating_add(count.sum);
+                tally.done.insert(std::mem::take(&mut count.owner));
+                tally.current = None;
+            }
+            if !slice.take() {
+                return;
+            }
+            let next = match tally.owners.as_mut().map(Owners::step) {
+                Some(Some(owner)) => owner,
+                Some(None) | None => {
+                    tally.owners = None;
+                    match tally.touched.pop() {
+                        Some(owner) => Some(owner),
+                        None => break,
+                    }
+                }
+            };
+            if let Some(owner) = next.filter(|owner| !tally.done.contains(owner)) {
+                tally.current = Some(Count::begin(root, owner));
+            }
+        }
+        let sum = tally.sum;
+        log::info!("store counted bytes={sum} owners={}", tally.done.len());
+        self.total = Total::Known(sum);
+    }
+
+    fn changed(&mut self, owner: &[u8], change: impl Fn(u64) -> u64) {
+        if let Some(entry) = self.owners.get_mut(owner) {
+            entry.changes += 1;
+            entry.stored = entry.stored.map(&change);
+        }
+        let unsteady = |count: &mut Option<Count>| {
+            if let Some(count) = count.as_mut().filter(|count| count.owner == owner) {
+                count.unsteady = true;
+            }
+        };
+        unsteady(&mut self.counting);
+        match &mut self.total {
+            Total::Unwanted => {}
+            Total::Known(sum) => *sum = change(*sum),
+            Total::Counting(tally) => {
+                if tally.done.contains(owner) {
+                    tally.sum = change(tally.sum);
+                }
+                unsteady(&mut tally.current);
+            }
+        }
+    }
+
+    fn entry(&mut self, owner: &[u8], now: Instant) -> &mut Entry {
+        if self.owners.len() >= MOST_OWNERS && !self.owners.contains_key(owner) {
+            self.owners.retain(|_, entry| {
+                entry.reserved > 0 || now.saturating_duration_since(entry.touched) < REMEMBERED
+            });
+        }
+        let entry = self.owners.entry(owner.to_vec()).or_insert(Entry {
+            stored: None,
+            reserved: 0,
+            changes: 0,
+            touched: now,
+        });
+        entry.touched = now;
+        entry
+    }
+}

@@ -1,0 +1,217 @@
+//! Walks the tree one entry at a time, so that whoever walks can stop after every one.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::fs::{Dir, FileType};
+
+use crate::layout::MAX_DEPTH;
+use crate::sys::{self, Kind};
+
+/// What one turn may spend on walking.
+const SLICE_ENTRIES: u32 = 64;
+const SLICE_TIME: Duration = Duration::from_millis(2);
+
+/// The rest of a turn's allowance for walking: 64 entries or 2 ms, whichever is used up first.
+#[derive(Debug)]
+pub struct Slice {
+    entries: u32,
+    until: Instant,
+}
+
+impl Slice {
+    /// A slice that begins at this moment.
+    pub fn begin() -> Slice {
+        Slice {
+            entries: SLICE_ENTRIES,
+            until: sys::monotonic() + SLICE_TIME,
+        }
+    }
+
+    /// Takes one entry's worth; false when the slice is used up.
+    pub fn take(&mut self) -> bool {
+        // The clock is read for every eighth entry only: reading it costs as much as a cached entry.
+        if self.entries == 0 || (self.entries % 8 == 0 && sys::monotonic() >= self.until) {
+            self.entries = 0;
+            return false;
+        }
+        self.entries -= 1;
+        true
+    }
+}
+
+/// One step of a walk.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// A file; the path is relative to the root.
+    File {
+        path: &'a [u8],
+        size: u64,
+        modified: SystemTime,
+    },
+    /// An entry that is no file, or the end of a folder.
+    Other,
+    /// The walk is over.
+    Done,
+}
+
+/// A walk over the files of one owner folder.
+#[derive(Debug)]
+pub struct Walk {
+    levels: Vec<Level>,
+    path: Vec<u8>,
+    tidy: bool,
+}
+
+#[derive(Debug)]
+struct Level {
+    entries: Dir,
+    /// Length of the folder's path.
+    length: usize,
+    /// Entries that are not known to be gone.
+    kept: usize,
+}
+
+impl Walk {
+    /// Begins a walk over an owner folder; a `tidy` one removes folders that it finds empty.
+    pub fn new(root: BorrowedFd<'_>, owner: &[u8], tidy: bool) -> io::Result<Walk> {
+        let folder = sys::open_folder_below(root, owner)?;
+        Ok(Walk {
+            levels: vec![Level {
+                entries: Dir::new(folder)?,
+                length: owner.len(),
+                kept: 0,
+            }],
+            path: owner.to_vec(),
+            tidy,
+        })
+    }
+
+    /// Looks at the next entry.
+    pub fn step(&mut self, root: BorrowedFd<'_>) -> Step<'_> {
+        let Some(level) = self.levels.last_mut() else {
+            return Step::Done;
+        };
+        self.path.truncate(level.length);
+        // An entry that cannot be read ends its folder: the rest is met at the next walk.
+        let Some(Ok(entry)) = level.entries.read() else {
+            self.leave(root);
+            return Step::Other;
+        };
+        let name = entry.file_name().to_bytes();
+        if name == b"." || name == b".." {
+            return Step::Other;
+        }
+        level.kept += 1;
+        if name.starts_with(b".") {
+            return Step::Other;
+        }
+        let Ok(folder) = level.entries.fd() else {
+            return Step::Other;
+        };
+        let kind = match entry.file_type() {
+            FileType::RegularFile | FileType::Unknown => match sys::look_at(folder, name) {
+                Ok(facts) if facts.kind == Kind::File => {
+                    self.path.push(b'/');
+                    self.path.extend_from_slice(name);
+                    return Step::File {
+                        path: &self.path,
+                        size: facts.size,
+                        modified: facts.modified,
+                    };
+                }
+                Ok(facts) => facts.kind,
+                Err(_) => Kind::Other,
+            },
+            other => other.into(),
+        };
+        if kind == Kind::Folder && self.levels.len() + 1 < MAX_DEPTH {
+            self.enter(name.to_vec());
+        }
+        Step::Other
+    }
+
+    /// Removes the file that the last step found.
+    pub fn remove(&mut self) -> io::Result<()> {
+        let Some(level) = self.levels.last_mut() else {
+            return Ok(());
+        };
+        let name = self.path.get(level.length + 1..).unwrap_or_default();
+        sys::remove_file(level.entries.fd()?, name)?;
+        level.kept -= 1;
+        Ok(())
+    }
+
+    fn enter(&mut self, name: Vec<u8>) {
+        let Some(level) = self.levels.last() else {
+            return;
+        };
+        let opened = level
+            .entries
+            .fd()
+            .map_err(io::Error::from)
+            .and_then(|fd| sys::open_folder_below(fd, &name))
+            .and_then(|folder| Ok(Dir::new(folder)?));
+        // A folder that cannot be opened is passed by.
+        if let Ok(entries) = opened {
+            self.path.push(b'/');
+            self.path.extend_from_slice(&name);
+            let length = self.path.len();
+            self.levels.push(Level {
+                entries,
+                length,
+                kept: 0,
+            });
+        }
+    }
+
+    fn leave(&mut self, root: BorrowedFd<'_>) {
+        let Some(left) = self.levels.pop() else {
+            return;
+        };
+        if !self.tidy || left.kept > 0 {
+            return;
+        }
+        let start = self.levels.last().map_or(0, |level| level.length + 1);
+        let name = &self.path[start..left.length];
+        let removed = match self.levels.last() {
+            Some(level) => match level.entries.fd() {
+                Ok(folder) => sys::remove_folder(folder, name),
+                Err(error) => Err(error.into()),
+            },
+            None => sys::remove_folder(root, name),
+        };
+        if let (Ok(true), Some(level)) = (removed, self.levels.last_mut()) {
+            level.kept -= 1;
+        }
+    }
+}
+
+/// The owner folders below the root.
+#[derive(Debug)]
+pub struct Owners {
+    entries: Dir,
+}
+
+impl Owners {
+    pub fn new(root: BorrowedFd<'_>) -> io::Result<Owners> {
+        Ok(Owners {
+            entries: Dir::read_from(root)?,
+        })
+    }
+
+    /// The next entry: `Some(Some(_))` an owner folder, `Some(None)` something else, `None` the end.
+    pub fn step(&mut self) -> Option<Option<Vec<u8>>> {
+        let entry = self.entries.read()?.ok()?;
+        let name = entry.file_name().to_bytes();
+        let folder = match entry.file_type() {
+            FileType::Directory => true,
+            FileType::Unknown => self.entries.fd().is_ok_and(|root| {
+                sys::look_at(root.as_fd(), name).is_ok_and(|f| f.kind == Kind::Folder)
+            }),
+            _ => false,
+        };
+        Some((folder && !name.starts_with(b".")).then(|| name.to_vec()))
+    }
+}

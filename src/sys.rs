@@ -1,0 +1,359 @@
+//! Every system call that std and mio do not offer, as small functions with one meaning.
+//!
+//! Paths are resolved below an open folder and never through a symbolic link: with `openat2` where the kernel has
+//! it (5.6), else component by component.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, XattrFlags};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+
+/// The attribute that keeps a file's MIME type (freedesktop.org "Shared MIME-info", extended attributes).
+const MIME_TYPE: &str = "user.mime_type";
+
+/// Longest MIME type that is kept; bytes.
+const MAX_MIME_TYPE: usize = 255;
+
+/// What a look at a directory entry or an open file tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    pub kind: Kind,
+    /// Bytes.
+    pub size: u64,
+    pub modified: SystemTime,
+    /// Device and inode.
+    pub identity: (u64, u64),
+}
+
+/// What a name stands for, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    File,
+    Folder,
+    Other,
+}
+
+impl From<FileType> for Kind {
+    fn from(kind: FileType) -> Kind {
+        match kind {
+            FileType::RegularFile => Kind::File,
+            FileType::Directory => Kind::Folder,
+            _ => Kind::Other,
+        }
+    }
+}
+
+fn facts(stat: &rustix::fs::Stat) -> Facts {
+    let seconds = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
+    let nanos = Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or(0));
+    Facts {
+        kind: FileType::from_raw_mode(stat.st_mode).into(),
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        modified: UNIX_EPOCH + seconds + nanos,
+        identity: (stat.st_dev, stat.st_ino),
+    }
+}
+
+/// Opens a folder by its path, links followed: it is the operator's.
+pub fn open_root(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+/// Looks at a path, links followed.
+pub fn look(path: &Path) -> io::Result<Facts> {
+    Ok(facts(&rustix::fs::stat(path)?))
+}
+
+/// Looks at what is open.
+pub fn look_open(fd: impl AsFd) -> io::Result<Facts> {
+    Ok(facts(&rustix::fs::fstat(fd)?))
+}
+
+/// Looks at one entry of a folder; a link is not followed.
+pub fn look_at(folder: impl AsFd, name: &[u8]) -> io::Result<Facts> {
+    let stat = rustix::fs::statat(folder, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(facts(&stat))
+}
+
+/// Opens a file below a folder for reading. A FIFO or a device does not block, nor does it become a terminal.
+pub fn open_below(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    resolve_below(root, path, flags)
+}
+
+/// Opens a folder below a folder for reading its entries.
+pub fn open_folder_below(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
+    resolve_below(root, path, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+/// Whether anything has this name below the folder.
+pub fn exists_below(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<bool> {
+    match resolve_below(root, path, OFlags::PATH) {
+        Ok(_) => Ok(true),
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::NOENT) => Ok(false),
+            // Something is there, if not a file.
+            Some(Errno::LOOP | Errno::NOTDIR) => Ok(true),
+            _ => Err(error),
+        },
+    }
+}
+
+fn resolve_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+    // Whether the kernel refused the call itself; asked once.
+    static NO_OPENAT2: AtomicBool = AtomicBool::new(false);
+    let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let name = OsStr::from_bytes(path);
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    // openat(2): EAGAIN when a rename races with the resolution.
+    for _ in 0..4 {
+        if NO_OPENAT2.load(Ordering::Relaxed) {
+            break;
+        }
+        match rustix::fs::openat2(root, name, flags, Mode::empty(), resolve) {
+            // Older container engines answer EPERM to calls that they do not know.
+            Err(Errno::NOSYS | Errno::PERM) => NO_OPENAT2.store(true, Ordering::Relaxed),
+            Err(Errno::AGAIN) => {}
+            other => return Ok(other?),
+        }
+    }
+    step_below(root, path, flags)
+}
+
+fn step_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+    let through = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut folder: Option<OwnedFd> = None;
+    let mut rest = path;
+    while let Some(at) = rest.iter().position(|b| *b == b'/') {
+        let at_fd = folder.as_ref().map_or(root, |fd| fd.as_fd());
+        let next = rustix::fs::openat(
+            at_fd,
+            OsStr::from_bytes(&rest[..at]),
+            through,
+            Mode::empty(),
+        )?;
+        folder = Some(next);
+        rest = &rest[at + 1..];
+    }
+    let at_fd = folder.as_ref().map_or(root, |fd| fd.as_fd());
+    Ok(rustix::fs::openat(
+        at_fd,
+        OsStr::from_bytes(rest),
+        flags,
+        Mode::empty(),
+    )?)
+}
+
+/// Makes a folder; true when it was not there before.
+pub fn make_folder(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<bool> {
+    match rustix::fs::mkdirat(folder, OsStr::from_bytes(name), Mode::from_raw_mode(mode)) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes a file's name.
+pub fn remove_file(folder: impl AsFd, name: &[u8]) -> io::Result<()> {
+    Ok(rustix::fs::unlinkat(
+        folder,
+        OsStr::from_bytes(name),
+        AtFlags::empty(),
+    )?)
+}
+
+/// Removes a folder; false when it is not empty.
+pub fn remove_folder(folder: impl AsFd, name: &[u8]) -> io::Result<bool> {
+    match rustix::fs::unlinkat(folder, OsStr::from_bytes(name), AtFlags::REMOVEDIR) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Opens a file without a name in a folder's file system.
+pub fn open_unnamed(folder: impl AsFd, mode: u32) -> io::Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(
+        folder,
+        ".",
+        flags,
+        Mode::from_raw_mode(mode),
+    )?)
+}
+
+/// Opens a new file; fails where the name is taken.
+pub fn open_new(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(
+        folder,
+        OsStr::from_bytes(name),
+        flags,
+        Mode::from_raw_mode(mode),
+    )?)
+}
+
+/// Gives an unnamed file a name, by its descriptor alone; fails where the name is taken. Allowed to the one who
+/// opened it since Linux 6.10, before that to holders of CAP_DAC_READ_SEARCH.
+pub fn link_descriptor(file: impl AsFd, folder: impl AsFd, name: &[u8]) -> io::Result<()> {
+    Ok(rustix::fs::linkat(
+        file,
+        "",
+        folder,
+        OsStr::from_bytes(name),
+        AtFlags::EMPTY_PATH,
+    )?)
+}
+
+/// Gives an unnamed file a name, through `/proc`; fails where the name is taken.
+pub fn link_through_proc(file: impl AsFd, folder: impl AsFd, name: &[u8]) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    let name = OsStr::from_bytes(name);
+    Ok(rustix::fs::linkat(
+        rustix::fs::CWD,
+        &*path,
+        folder,
+        name,
+        AtFlags::SYMLINK_FOLLOW,
+    )?)
+}
+
+/// Gives a named file a second name; fails where that is taken.
+pub fn link_name(from: impl AsFd, old: &[u8], to: impl AsFd, new: &[u8]) -> io::Result<()> {
+    let (old, new) = (OsStr::from_bytes(old), OsStr::from_bytes(new));
+    Ok(rustix::fs::linkat(from, old, to, new, AtFlags::empty())?)
+}
+
+/// Writes as much as the file takes at once.
+pub fn write(file: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    retry(|| rustix::io::write(&file, bytes))
+}
+
+/// Reads from a place in a file; 0 at its end.
+pub fn read_at(file: impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    retry(|| rustix::io::pread(&file, &mut *buffer, offset))
+}
+
+/// Sends from a file's place to a socket; 0 at the file's end.
+pub fn send_file(
+    socket: impl AsFd,
+    file: impl AsFd,
+    offset: u64,
+    most: usize,
+) -> io::Result<usize> {
+    let mut offset = offset;
+    retry(|| rustix::fs::sendfile(&socket, &file, Some(&mut offset), most))
+}
+
+/// Sends bytes; `more` says that file data follows at once and should share the packet.
+pub fn send(socket: impl AsFd, bytes: &[u8], more: bool) -> io::Result<usize> {
+    let mut flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    flags.set(SendFlags::MORE, more);
+    retry(|| rustix::net::send(&socket, bytes, flags))
+}
+
+/// Receives bytes; 0 at the end of input.
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    retry(|| rustix::net::recv(&socket, &mut *buffer, RecvFlags::DONTWAIT).map(|(n, _)| n))
+}
+
+fn retry(mut call: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// Keeps a file's MIME type as its extended attribute; false where the file system has none.
+pub fn set_mime_type(file: impl AsFd, mime_type: &str) -> bool {
+    mime_type.len() <= MAX_MIME_TYPE
+        && rustix::fs::fsetxattr(file, MIME_TYPE, mime_type.as_bytes(), XattrFlags::empty()).is_ok()
+}
+
+/// The MIME type that a file's extended attribute tells.
+pub fn mime_type(file: impl AsFd) -> Option<String> {
+    let mut buffer = [0; MAX_MIME_TYPE];
+    let length = rustix::fs::fgetxattr(file, MIME_TYPE, &mut buffer).ok()?;
+    std::str::from_utf8(buffer.get(..length)?)
+        .ok()
+        .map(str::to_owned)
+}
+
+/// Bytes of the file system that an unprivileged process may still use.
+pub fn free_space(folder: impl AsFd) -> io::Result<u64> {
+    let stat = rustix::fs::fstatvfs(folder)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Whether an error says that the disk, or a quota of the file system, has no room.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG)
+    )
+}
+
+/// Whether an error says that the process or the system is out of descriptors.
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE)
+    )
+}
+
+/// Raises the number of descriptors that the process may hold to what it may be; returns the number.
+pub fn raise_descriptor_limit() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current < limit.maximum || limit.maximum.is_none() {
+        let raised = Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        };
+        // What cannot be raised stays as it is.
+        let _ = setrlimit(Resource::Nofile, raised);
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Lets modes of new files and folders be exactly those of the configuration.
+pub fn clear_umask() {
+    rustix::process::umask(Mode::empty());
+}
+
+/// Runs `make` with a umask.
+pub fn with_umask<T>(mask: u32, make: impl FnOnce() -> T) -> T {
+    let before = rustix::process::umask(Mode::from_raw_mode(mask));
+    let made = make();
+    rustix::process::umask(before);
+    made
+}
+
+/// The user that the process acts as; for messages.
+pub fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// The monotonic clock. The loop reads it once per turn; slices of long work read it to know when to stop.
+pub fn monotonic() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+/// Both clocks, read once per turn.
+pub fn now() -> crate::now::Now {
+    crate::now::Now {
+        mono: monotonic(),
+        wall: SystemTime::now(),
+    }
+}

@@ -1,0 +1,62 @@
+//! The certificate, and what TLS upslot speaks: 1.2 and 1.3, ALPN `http/1.1`, any server name, no early data.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// Why there can be no TLS; a message for the operator.
+#[derive(Debug)]
+pub struct TlsError(String);
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Reads a PEM chain and key.
+pub fn load(certfile: &Path, keyfile: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+    let unreadable = |path: &Path, what: &str, error: pem::Error| {
+        let why = match error {
+            pem::Error::NoItemsFound => format!("it holds no {what}"),
+            pem::Error::Io(error) => error.to_string(),
+            other => format!("{other:?}"),
+        };
+        TlsError(format!(
+            "{}: cannot read the {what}: {why}.",
+            path.display()
+        ))
+    };
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certfile)
+        .and_then(Iterator::collect)
+        .map_err(|e| unreadable(certfile, "certificate", e))?;
+    if chain.is_empty() {
+        return Err(unreadable(
+            certfile,
+            "certificate",
+            pem::Error::NoItemsFound,
+        ));
+    }
+    let key =
+        PrivateKeyDer::from_pem_file(keyfile).map_err(|e| unreadable(keyfile, "private key", e))?;
+    let unusable = |error: rustls::Error| {
+        TlsError(format!(
+            "{} and {}: cannot be used together: {error}.",
+            certfile.display(),
+            keyfile.display()
+        ))
+    };
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(unusable)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
