@@ -142,8 +142,10 @@ impl StorePath {
 }
 
 impl std::fmt::Debug for StorePath {
+    /// For the log: escaped, and quoted where it would fall apart.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.bytes.escape_ascii())
+        let quote = if self.bytes.contains(&b' ') { "\"" } else { "" };
+        write!(f, "{quote}{}{quote}", self.bytes.escape_ascii())
     }
 }
 

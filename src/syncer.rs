@@ -35,15 +35,15 @@ struct Job {
     work: Work,
 }
 
+/// A job's key and result.
+type Done = (usize, io::Result<()>);
+
 /// The loop's end of the helper thread.
 #[derive(Debug)]
 pub struct Syncer {
     waker: Arc<Waker>,
     jobs: Option<Sender<Job>>,
-    done: (
-        Sender<(usize, io::Result<()>)>,
-        Receiver<(usize, io::Result<()>)>,
-    ),
+    done: (Sender<Done>, Receiver<Done>),
 }
 
 impl Syncer {
@@ -75,12 +75,12 @@ impl Syncer {
     }
 
     /// A job that is done.
-    pub fn next_done(&mut self) -> Option<(usize, io::Result<()>)> {
+    pub fn next_done(&mut self) -> Option<Done> {
         self.done.1.try_recv().ok()
     }
 }
 
-fn run(jobs: &Receiver<Job>, done: &Sender<(usize, io::Result<()>)>, waker: &Waker) {
+fn run(jobs: &Receiver<Job>, done: &Sender<Done>, waker: &Waker) {
     while let Ok(first) = jobs.recv() {
         let mut batch = vec![first];
         batch.extend(jobs.try_iter());
@@ -94,7 +94,7 @@ fn run(jobs: &Receiver<Job>, done: &Sender<(usize, io::Result<()>)>, waker: &Wak
     }
 }
 
-fn sync(batch: Vec<Job>) -> Vec<(usize, io::Result<()>)> {
+fn sync(batch: Vec<Job>) -> Vec<Done> {
     if batch.len() <= ONE_BY_ONE {
         return batch
             .iter()

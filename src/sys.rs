@@ -52,6 +52,8 @@ impl From<FileType> for Kind {
 
 fn facts(stat: &rustix::fs::Stat) -> Facts {
     let seconds = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
+    // Wider than on some 32-bit hosts, never negative.
+    #[allow(clippy::useless_conversion)]
     let nanos = Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or(0));
     Facts {
         kind: FileType::from_raw_mode(stat.st_mode).into(),
@@ -346,11 +348,13 @@ pub fn user() -> u32 {
 }
 
 /// The monotonic clock. The loop reads it once per turn; slices of long work read it to know when to stop.
+#[allow(clippy::disallowed_methods)]
 pub fn monotonic() -> std::time::Instant {
     std::time::Instant::now()
 }
 
 /// Both clocks, read once per turn.
+#[allow(clippy::disallowed_methods)]
 pub fn now() -> crate::now::Now {
     crate::now::Now {
         mono: monotonic(),

@@ -897,3 +897,6 @@ fn skip(body: &mut Body, bytes: &[u8]) -> Result<(usize, bool), BodyFault> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

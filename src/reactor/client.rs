@@ -65,6 +65,8 @@ pub struct Client {
     /// What is counted in [`crate::reactor::shared::Addresses`].
     counted: Option<IpAddr>,
     effort: Effort,
+    /// Whether its PUT waits for the store to be looked at.
+    waits: bool,
     handshake_until: Option<Instant>,
     closing_until: Option<Instant>,
     why: Option<String>,
@@ -122,6 +124,7 @@ impl Client {
             forwarded: None,
             counted,
             effort: Effort::default(),
+            waits: false,
             closing_until: None,
             why: None,
             queued: false,
@@ -170,7 +173,7 @@ impl Client {
         let mut budget = BYTES;
         for _ in 0..STEPS {
             if self.exchange.want() == Want::Close {
-                return self.close();
+                return self.close(shared, now);
             }
             match self.step(shared, now, &mut budget) {
                 Ok(Step::Moved) if budget == 0 => return Outcome::Again,
@@ -210,9 +213,12 @@ impl Client {
         self.drive(shared, now)
     }
 
-    /// Room was made for the PUT that is to be decided, or was looked for.
-    pub fn room_was_made(&mut self) {
-        self.effort = self.effort.repeated(None);
+    /// The store knows more of the owner whose PUT is to be decided; `searched` when room was looked for.
+    pub fn wake(&mut self, searched: bool) {
+        self.waits = false;
+        if searched {
+            self.effort = self.effort.repeated(None);
+        }
     }
 
     /// What was handed to the syncing thread has its result.
@@ -239,19 +245,28 @@ impl Client {
     /// Gives back what it holds of shared things, before it is dropped.
     pub fn dispose(&mut self, shared: &mut Shared) {
         self.end_upload(shared);
+        if self.transport.is_tls() {
+            // close_notify, if there is room for it.
+            let _ = self.transport.shut_write();
+        }
         if let Some(group) = self.counted.take() {
             shared.addresses.remove(group);
         }
     }
 
-    fn close(&mut self) -> Outcome {
+    /// Brings out the rest. Input that came meanwhile is taken out, for the kernel answers unread input with a reset
+    /// that can overtake what was written.
+    fn close(&mut self, shared: &mut Shared, now: Now) -> Outcome {
         match self.transport.shut_write() {
             Ok(false) => {
-                self.closing_until
-                    .get_or_insert(sys::monotonic() + CLOSING_TIME);
+                self.closing_until.get_or_insert(now.mono + CLOSING_TIME);
                 Outcome::Blocked
             }
-            Ok(true) | Err(_) => Outcome::Ended,
+            Ok(true) => {
+                let _ = self.transport.drop_input(&mut shared.scratch);
+                Outcome::Ended
+            }
+            Err(_) => Outcome::Ended,
         }
     }
 
@@ -283,6 +298,9 @@ impl Client {
                 }
             }
             Want::Decide => {
+                if self.waits {
+                    return Ok(Step::Blocked);
+                }
                 self.handshake_until = None;
                 return Ok(self.decide(shared, now));
             }
@@ -498,6 +516,7 @@ impl Client {
                     self.refuse(&PutRefusal::NoRoom(Refusal::Busy), shared, now);
                     return Step::Moved;
                 }
+                self.waits = true;
                 return Step::Blocked;
             }
             Admission::Refused(refusal) => {

@@ -114,6 +114,8 @@ pub struct Reactor {
     most_connections: usize,
     /// Set when nothing could be accepted: the moment at which to try again.
     accept_pause: Option<Instant>,
+    /// Whether the lack of descriptors has been logged.
+    out_of_descriptors: bool,
     /// What else is to be done at a reload: the log's level and file are not ours.
     on_reload: fn(log::LevelFilter),
     /// Set when the process is ending: the moment by which it must have ended.
@@ -136,9 +138,9 @@ impl Reactor {
         let poll = Poll::new().map_err(|e| format!("cannot poll: {e}."))?;
         let descriptors = sys::raise_descriptor_limit();
         let listeners = listen(&config, tls.is_some(), poll.registry())?;
-        sys::clear_umask();
         let store = Store::open(&config.storage_path, config.file_mode, config.dir_mode)
             .map_err(|error| error.to_string())?;
+        sys::clear_umask();
         log::info!(
             "store open path={} naming={:?}",
             config.storage_path.display(),
@@ -168,7 +170,7 @@ impl Reactor {
         Ok(Reactor {
             poll,
             listeners,
-            table: Table::new(),
+            table: Table::default(),
             run_queue: VecDeque::new(),
             deadlines: Deadlines::default(),
             shared,
@@ -182,6 +184,7 @@ impl Reactor {
             config_path,
             most_connections,
             accept_pause: None,
+            out_of_descriptors: false,
             on_reload: |_| {},
             ending: None,
         })
@@ -378,6 +381,7 @@ impl Reactor {
                 };
                 match self.listeners[index].accept() {
                     Ok((socket, peer)) => {
+                        self.out_of_descriptors = false;
                         left -= 1;
                         self.welcome(index, socket, peer, welcome, now);
                     }
@@ -385,7 +389,9 @@ impl Reactor {
                         self.listeners[index].readable = false;
                     }
                     Err(error) if sys::is_out_of_descriptors(&error) => {
-                        log::warn!("out of descriptors connections={}", self.table.len());
+                        if !std::mem::replace(&mut self.out_of_descriptors, true) {
+                            log::warn!("out of descriptors connections={}", self.table.len());
+                        }
                         self.make_room(now);
                         return self.pause_accepting(now);
                     }
@@ -658,9 +664,7 @@ impl Reactor {
             match waiter {
                 Waiter::Put(key) => {
                     if let Some(client) = self.table.get_mut(key) {
-                        if looked.is_some() {
-                            client.room_was_made();
-                        }
+                        client.wake(looked.is_some());
                         self.enqueue(key);
                     }
                 }
@@ -719,7 +723,7 @@ impl Reactor {
             return false;
         };
         let link_is_over = self.link.as_ref().is_none_or(Link::is_over);
-        if self.table.len() == 0 && link_is_over {
+        if self.table.is_empty() && link_is_over {
             return true;
         }
         if until <= now.mono {

@@ -53,17 +53,23 @@ struct Place<T> {
     value: Option<T>,
 }
 
-impl<T> Table<T> {
-    pub fn new() -> Table<T> {
+impl<T> Default for Table<T> {
+    fn default() -> Table<T> {
         Table {
             places: Vec::new(),
             free: Vec::new(),
         }
     }
+}
 
+impl<T> Table<T> {
     /// Number of values.
     pub fn len(&self) -> usize {
         self.places.len() - self.free.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Puts a value into a free place, which `make` is told; `None` when all keys are in use.
@@ -134,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_late_key_finds_nothing() {
-        let mut table = Table::new();
+        let mut table = Table::default();
         let first = insert(&mut table, 1);
         let second = insert(&mut table, 2);
         assert_eq!(table.len(), 2);
@@ -152,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_failed_insertion_takes_no_place() {
-        let mut table: Table<u32> = Table::new();
+        let mut table: Table<u32> = Table::default();
         assert_eq!(table.insert_with(|_| Err("no")), Some(Err("no")));
         assert_eq!(table.len(), 0);
         insert(&mut table, 1);
@@ -161,7 +167,7 @@ mod tests {
 
     #[test]
     fn the_table_is_full_before_the_reserved_keys() {
-        let mut table = Table::new();
+        let mut table = Table::default();
         for value in 0..Key::FIRST_RESERVED {
             insert(&mut table, value);
         }

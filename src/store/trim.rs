@@ -4,6 +4,7 @@
 //! further pass picks the next.
 
 use std::collections::VecDeque;
+use std::io;
 use std::time::SystemTime;
 
 use crate::expiry::{Candidate, Oldest};
@@ -183,7 +184,11 @@ fn remove(store: &mut Store, victim: &Candidate) -> bool {
     };
     let removed = sys::open_folder_below(store.root(), path.folder())
         .and_then(|folder| sys::remove_file(&folder, path.name()));
-    if let Err(error) = &removed {
+    // What is gone already is as good as removed.
+    if let Some(error) = removed
+        .err()
+        .filter(|error| error.kind() != io::ErrorKind::NotFound)
+    {
         log::warn!("file not removed path={path:?} why={:?}", error.to_string());
         return false;
     }

@@ -318,7 +318,15 @@ mod tests {
             "<![CDATA[<a>]]]]></b >]]>",
             &[(Token::Cdata, "<![CDATA[<a>]]]]>"), (Token::End, "</b >")],
         );
-        check("<?xml a='?>' ?><a>", &[(Token::Declaration, "<?xml a='?>")]);
+        // The first end counts, quoted or not (XML 1.0 §2.6).
+        check(
+            "<?xml a='?>' ?><a>",
+            &[
+                (Token::Declaration, "<?xml a='?>"),
+                (Token::Text, "' ?>"),
+                (Token::Start, "<a>"),
+            ],
+        );
         check(" <a>", &[(Token::Text, " "), (Token::Start, "<a>")]);
     }
 

@@ -4,10 +4,11 @@
 //! Either syntax is read in any of them, and what is answered has the namespace and the syntax of the request. This
 //! file decides nothing but whether a request is well formed; who may have a slot is not its business.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::element::{Element, stanza_error};
 use crate::jid::BareJid;
+use crate::now;
 use crate::slot::{Purpose, Refusal, Slot, SlotRequest};
 
 /// The namespace since XEP-0363 v0.3.
@@ -313,25 +314,8 @@ fn format_date_time(time: SystemTime) -> String {
     let seconds = since.as_secs() + u64::from(since.subsec_nanos() > 0);
     // The last second that four digits of a year can tell.
     let last = days_since_1970(10_000, 1, 1) * DAY - 1;
-    let seconds = i64::try_from(seconds).unwrap_or(last).min(last);
-    let (mut day, second) = (seconds / DAY, seconds % DAY);
-    let mut year = 1970 + day / 366;
-    while days_since_1970(year + 1, 1, 1) <= day {
-        year += 1;
-    }
-    day -= days_since_1970(year, 1, 1);
-    let mut month = 1;
-    while day >= days_in_month(year, month) {
-        day -= days_in_month(year, month);
-        month += 1;
-    }
-    format!(
-        "{year:04}-{month:02}-{:02}T{:02}:{:02}:{:02}Z",
-        day + 1,
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
+    let seconds = seconds.min(last.unsigned_abs());
+    now::date_time(UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
 fn is_leap(year: i64) -> bool {

@@ -1,0 +1,482 @@
+//! The exchange, driven without a socket on a virtual clock.
+
+use super::*;
+use crate::http::response::Common;
+
+const TIMEOUTS: Timeouts = Timeouts {
+    header: Duration::from_secs(10),
+    body: Duration::from_secs(60),
+    idle: Duration::from_secs(60),
+};
+
+/// A driver without a socket: input is a string, a file is a byte pattern, time is a number.
+struct Driver {
+    exchange: Exchange,
+    start: Instant,
+    now: Instant,
+    input: Vec<u8>,
+    eof: bool,
+    /// What the client got.
+    output: Vec<u8>,
+    /// Bodies that were stored.
+    stored: Vec<Vec<u8>>,
+    body: Vec<u8>,
+    /// Bytes moved per step.
+    step: usize,
+    lingers: bool,
+}
+
+impl Driver {
+    fn new(input: &str, step: usize) -> Driver {
+        #[allow(clippy::disallowed_methods)]
+        let start = Instant::now();
+        Driver {
+            exchange: Exchange::new(TIMEOUTS, start),
+            start,
+            now: start,
+            input: input.as_bytes().to_vec(),
+            eof: false,
+            output: Vec::new(),
+            stored: Vec::new(),
+            body: Vec::new(),
+            step,
+            lingers: false,
+        }
+    }
+
+    fn take(&mut self, most: usize) -> Option<Vec<u8>> {
+        if self.input.is_empty() {
+            if self.eof {
+                self.exchange.peer_closed();
+            }
+            return None;
+        }
+        let n = most.min(self.step).min(self.input.len());
+        Some(self.input.drain(..n).collect())
+    }
+
+    /// Goes on until nothing can be done without more input or time.
+    fn run(&mut self) -> &mut Driver {
+        for _ in 0..1_000_000 {
+            let before = self.exchange.want();
+            match before {
+                Want::Close => return self,
+                Want::Head(most) => match self.take(most) {
+                    Some(bytes) => self.exchange.received(&bytes, self.now),
+                    None if self.eof => {}
+                    None => return self,
+                },
+                Want::Decide => self.decide(),
+                Want::Body(most) => {
+                    let bytes = match self.exchange.take_input() {
+                        Some(bytes) => bytes,
+                        None => match self.take(most) {
+                            Some(bytes) => bytes,
+                            None if self.eof => continue,
+                            None => return self,
+                        },
+                    };
+                    let body = &mut self.body;
+                    let sink = |data: &[u8]| {
+                        body.extend_from_slice(data);
+                        Ok(())
+                    };
+                    self.exchange.receive(&bytes, self.now, sink).unwrap();
+                }
+                Want::Publish => {
+                    self.stored.push(std::mem::take(&mut self.body));
+                    let answer = Common::new(false, vec![]).answer(201).bodiless();
+                    self.exchange.answer(answer, self.now);
+                }
+                Want::Write => {
+                    let n = self.exchange.output().len().min(self.step);
+                    let written = self.exchange.output()[..n].to_vec();
+                    self.output.extend_from_slice(&written);
+                    self.exchange.wrote(n, self.now);
+                }
+                Want::File { start, end } => {
+                    let n = (end - start).min(self.step as u64);
+                    let bytes = (start..start + n).map(|at| b'a' + (at % 26) as u8);
+                    self.output.extend(bytes);
+                    self.exchange.sent_file(n, self.now);
+                }
+                Want::Discard(most) => match self.take(most) {
+                    Some(bytes) => self.exchange.discard(&bytes, self.now),
+                    None if self.eof => {}
+                    None => return self,
+                },
+                Want::Linger => {
+                    self.lingers = true;
+                    match self.take(usize::MAX) {
+                        Some(bytes) => self.exchange.lingered(bytes.len() as u64, self.now),
+                        None if self.eof => {}
+                        None => return self,
+                    }
+                }
+            }
+        }
+        panic!("the machine turns in circles at {:?}", self.exchange);
+    }
+
+    /// PUT takes a body of the size in its path, GET serves a file of the size in its path, anything else is
+    /// refused.
+    fn decide(&mut self) {
+        let common = Common::new(false, vec![]);
+        let answer = match self.exchange.request().unwrap() {
+            Err(fault) => {
+                self.body.clear();
+                common.refusal(fault.status(), fault)
+            }
+            Ok(request) => {
+                let path = String::from_utf8_lossy(&request.path()[1..]).into_owned();
+                match (request.method(), path.parse::<u64>()) {
+                    (Method::Put, Ok(size)) => return self.exchange.accept(size, self.now),
+                    (Method::Get | Method::Head, Ok(size)) => {
+                        let mut answer = common.answer(200).bodiless();
+                        answer.content = Content::File(0..size);
+                        answer
+                    }
+                    _ => common.refusal(403, &"No."),
+                }
+            }
+        };
+        self.exchange.answer(answer, self.now);
+    }
+
+    fn wait(&mut self, seconds: u64) -> &mut Driver {
+        self.now += Duration::from_secs(seconds);
+        self.exchange.deadline_passed(self.now);
+        self.run()
+    }
+
+    fn feed(&mut self, input: &str) -> &mut Driver {
+        self.input.extend_from_slice(input.as_bytes());
+        self.run()
+    }
+
+    /// Statuses of the answers, and `close` where one says so.
+    fn statuses(&self) -> String {
+        let text = String::from_utf8_lossy(&self.output);
+        let mut found = Vec::new();
+        for line in text.split("\r\n") {
+            // A body's end may precede the next status line.
+            if let Some((_, status)) = line.split_once("HTTP/1.1 ") {
+                let status = status.get(..3).unwrap_or_default();
+                if status.bytes().all(|b| b.is_ascii_digit()) {
+                    found.push(status.to_owned());
+                }
+            }
+            if line == "Connection: close" {
+                found.push("close".to_owned());
+            }
+        }
+        found.join(" ")
+    }
+}
+
+/// Runs the input whole, byte by byte and in between; all must come to the same.
+#[track_caller]
+fn check(input: &str, statuses: &str, stored: &[&str], ended: Option<Ended>) {
+    for step in [usize::MAX, 1, 7] {
+        let mut driver = Driver::new(input, step);
+        driver.run();
+        assert_eq!(driver.statuses(), statuses, "{input:?} by {step}");
+        let bodies: Vec<&[u8]> = stored.iter().map(|body| body.as_bytes()).collect();
+        assert_eq!(driver.stored, bodies, "{input:?} by {step}");
+        if ended.is_some() {
+            driver.eof = true;
+            driver.run();
+            assert_eq!(
+                driver.exchange.ended(),
+                ended.as_ref(),
+                "{input:?} by {step}"
+            );
+        }
+    }
+}
+
+fn request(line: &str, fields: &str) -> String {
+    format!("{line} HTTP/1.1\r\nHost: a\r\n{fields}\r\n")
+}
+
+#[test]
+fn requests_follow_each_other() {
+    let get = request("GET /3", "");
+    check(&get, "200", &[], Some(Ended::Left));
+    check(
+        &format!("{get}{get}{get}"),
+        "200 200 200",
+        &[],
+        Some(Ended::Left),
+    );
+    check(
+        &format!("\r\n{get}\r\n{get}"),
+        "200 200",
+        &[],
+        Some(Ended::Left),
+    );
+    check("", "", &[], Some(Ended::Left));
+    check("GET /3 HT", "", &[], Some(Ended::Broken));
+    check(
+        &request("GET /3", "Connection: close\r\n"),
+        "200 close",
+        &[],
+        Some(Ended::Done),
+    );
+    check(
+        "GET /3 HTTP/1.0\r\n\r\n",
+        "200 close",
+        &[],
+        Some(Ended::Done),
+    );
+    check(
+        "GET /3 HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /3 HTTP/1.0\r\n\r\n",
+        "200 200 close",
+        &[],
+        None,
+    );
+    check(&request("HEAD /3", ""), "200", &[], Some(Ended::Left));
+    let zero = request("GET /0", "");
+    check(&format!("{zero}{zero}"), "200 200", &[], None);
+}
+
+#[test]
+fn bodies_are_received_whole() {
+    let put = request("PUT /5", "Content-Length: 5\r\n");
+    let get = request("GET /3", "");
+    check(&format!("{put}hello"), "201", &["hello"], Some(Ended::Left));
+    check(
+        &format!("{put}hello{put}world{get}"),
+        "201 201 200",
+        &["hello", "world"],
+        None,
+    );
+    check(&format!("{put}hell"), "", &[], Some(Ended::Broken));
+    let chunked = request("PUT /5", "Transfer-Encoding: chunked\r\n");
+    check(
+        &format!("{chunked}2\r\nhe\r\n3;a=b\r\nllo\r\n0\r\n\r\n{get}"),
+        "201 200",
+        &["hello"],
+        None,
+    );
+    check(
+        &format!("{chunked}2\r\nhe\r\n0\r\n\r\n{get}"),
+        "400 close",
+        &[],
+        None,
+    );
+    check(
+        &format!("{chunked}6\r\nhello!\r\n0\r\n\r\n{get}"),
+        "413 close",
+        &[],
+        None,
+    );
+    check(
+        &format!("{chunked}5\r\nhelloXX{get}"),
+        "400 close",
+        &[],
+        None,
+    );
+    check(&format!("{chunked}zz\r\n{get}"), "400 close", &[], None);
+    check(&format!("{chunked}5\r\nhel"), "", &[], Some(Ended::Broken));
+}
+
+#[test]
+fn an_expectation_is_met_when_the_put_is_accepted() {
+    let put = request("PUT /5", "Content-Length: 5\r\nExpect: 100-continue\r\n");
+    let mut driver = Driver::new(&put, usize::MAX);
+    assert_eq!(driver.run().statuses(), "100");
+    assert_eq!(driver.feed("hello").statuses(), "100 201");
+    // A client that does not wait gets no 100.
+    let mut eager = Driver::new(&format!("{put}hello"), usize::MAX);
+    assert_eq!(eager.run().statuses(), "201");
+    let refused = request("PUT /x", "Content-Length: 5\r\nExpect: 100-continue\r\n");
+    check(&refused, "403 close", &[], Some(Ended::Done));
+    // Expect means nothing in HTTP/1.0.
+    let old = "PUT /5 HTTP/1.0\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+    assert_eq!(Driver::new(old, usize::MAX).run().statuses(), "");
+}
+
+#[test]
+fn unwanted_bodies_are_skipped_when_small() {
+    let get = request("GET /3", "");
+    let refused = request("PUT /x", "Content-Length: 5\r\n");
+    check(
+        &format!("{refused}hello{get}"),
+        "403 200",
+        &[],
+        Some(Ended::Left),
+    );
+    let with_body = request("GET /3", "Content-Length: 5\r\n");
+    check(
+        &format!("{with_body}hello{get}"),
+        "200 200",
+        &[],
+        Some(Ended::Left),
+    );
+    let large = request("PUT /x", "Content-Length: 65537\r\n");
+    check(
+        &format!("{large}hello{get}"),
+        "403 close",
+        &[],
+        Some(Ended::Done),
+    );
+    let mut driver = Driver::new(&large, usize::MAX);
+    assert!(driver.run().lingers, "the client must be able to read why");
+    // A body that does not come ends the connection.
+    let mut driver = Driver::new(&with_body, usize::MAX);
+    assert_eq!(driver.run().statuses(), "200");
+    assert!(driver.wait(2).lingers);
+}
+
+#[test]
+fn a_chunked_body_that_is_there_is_skipped() {
+    let refused = request("PUT /x", "Transfer-Encoding: chunked\r\n");
+    let get = request("GET /3", "");
+    let mut whole = Driver::new(
+        &format!("{refused}5\r\nhello\r\n0\r\n\r\n{get}"),
+        usize::MAX,
+    );
+    assert_eq!(whole.run().statuses(), "403 200");
+    let mut part = Driver::new(&format!("{refused}5\r\nhel"), usize::MAX);
+    assert_eq!(part.run().statuses(), "403 close");
+    let mut bad = Driver::new(&format!("{refused}5\r\nhelloXX{get}"), usize::MAX);
+    assert_eq!(bad.run().statuses(), "403 close");
+}
+
+#[test]
+fn nothing_is_understood_after_a_fault() {
+    let get = request("GET /3", "");
+    for (bad, status) in [
+        ("GET / HTTP/1.1\r\n\r\n", "400"),
+        ("GET / HTTP/1.1\nHost: a\n\n", "400"),
+        ("\u{16}\u{3}\u{1}", "400"),
+        ("GET / HTTP/2.0\r\n", "505"),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
+            "501",
+        ),
+    ] {
+        check(
+            &format!("{bad}{get}"),
+            &format!("{status} close"),
+            &[],
+            Some(Ended::Done),
+        );
+    }
+    let long = format!("GET /{} HTTP/1.1\r\n", "a".repeat(9000));
+    check(&long, "414 close", &[], None);
+    let many = format!("GET / HTTP/1.1\r\n{}", "A: b\r\n".repeat(101));
+    check(&many, "431 close", &[], None);
+    let large = format!("GET / HTTP/1.1\r\nA: {}", "b".repeat(40_000));
+    check(&large, "431 close", &[], None);
+}
+
+#[test]
+fn a_whole_head_has_a_deadline_not_each_byte() {
+    let mut driver = Driver::new("G", 1);
+    driver.run();
+    for _ in 0..9 {
+        driver.wait(1);
+        assert_eq!(driver.feed("E").statuses(), "");
+    }
+    assert_eq!(driver.wait(1).statuses(), "408 close");
+    assert!(driver.lingers);
+}
+
+#[test]
+fn an_idle_connection_ends_in_silence() {
+    let mut driver = Driver::new("\r\n", usize::MAX);
+    driver.run().wait(59);
+    assert_eq!(driver.exchange.ended(), None);
+    driver.wait(1);
+    assert_eq!(driver.exchange.ended(), Some(&Ended::Idle));
+    assert!(driver.output.is_empty());
+}
+
+#[test]
+fn a_drip_is_no_progress() {
+    let put = request("PUT /100000", "Content-Length: 100000\r\n");
+    let mut driver = Driver::new(&put, usize::MAX);
+    driver.run();
+    for _ in 0..3 {
+        driver.wait(59).feed(&"x".repeat(4096));
+    }
+    assert_eq!(driver.statuses(), "");
+    for _ in 0..5 {
+        driver.wait(10).feed("x");
+    }
+    assert_eq!(driver.wait(10).statuses(), "408 close");
+    assert!(driver.stored.is_empty());
+}
+
+#[test]
+fn a_reader_that_stops_is_dropped_and_one_that_moves_is_not() {
+    let mut driver = Driver::new(&request("GET /100000", ""), 4096);
+    driver
+        .exchange
+        .received(&std::mem::take(&mut driver.input), driver.now);
+    driver.decide();
+    let head = driver.exchange.output().len();
+    driver.exchange.wrote(head, driver.now);
+    for _ in 0..3 {
+        driver.now += Duration::from_secs(59);
+        driver.exchange.sent_file(4096, driver.now);
+    }
+    driver.now += Duration::from_secs(60);
+    driver.exchange.flushed(4096, driver.now);
+    driver.exchange.deadline_passed(driver.now);
+    assert_eq!(driver.exchange.ended(), None);
+    driver.now += Duration::from_secs(60);
+    driver.exchange.deadline_passed(driver.now);
+    assert_eq!(driver.exchange.ended(), Some(&Ended::Stalled));
+}
+
+#[test]
+fn lingering_is_bounded() {
+    let large = request("PUT /x", "Content-Length: 1000000000\r\n");
+    let mut silent = Driver::new(&large, usize::MAX);
+    silent.run().wait(6);
+    assert_eq!(silent.exchange.ended(), Some(&Ended::Done));
+    let mut busy = Driver::new(&large, usize::MAX);
+    busy.run();
+    for _ in 0..4 {
+        busy.wait(4).feed("more");
+        assert_eq!(busy.exchange.ended(), None);
+    }
+    busy.wait(4);
+    assert_eq!(busy.exchange.ended(), Some(&Ended::Done));
+    assert!(busy.now - busy.start <= LINGER_TIME);
+    let mut flood = Driver::new(&large, usize::MAX);
+    flood.run();
+    flood.exchange.lingered(6 << 20, flood.now);
+    assert_eq!(flood.exchange.ended(), None);
+    flood.exchange.lingered(LINGER_BYTES, flood.now);
+    assert_eq!(flood.exchange.ended(), Some(&Ended::Done));
+}
+
+#[test]
+fn the_last_request_closes() {
+    let mut driver = Driver::new(&request("GET /3", ""), usize::MAX);
+    driver.exchange.make_last();
+    assert_eq!(driver.run().statuses(), "200 close");
+    assert_eq!(driver.exchange.ended(), Some(&Ended::Done));
+}
+
+#[test]
+fn a_half_closed_client_gets_all_its_answers() {
+    let get = request("GET /3", "");
+    let mut driver = Driver::new(&format!("{get}{get}"), usize::MAX);
+    driver.eof = true;
+    assert_eq!(driver.run().statuses(), "200 200");
+    assert_eq!(driver.exchange.ended(), Some(&Ended::Left));
+}
+
+#[test]
+fn an_idle_exchange_holds_no_buffer() {
+    let get = request("GET /3", "");
+    let mut driver = Driver::new(&get.repeat(3), usize::MAX);
+    driver.run();
+    assert!(driver.exchange.is_idle());
+    assert_eq!(driver.exchange.input.bytes.capacity(), 0);
+}
