@@ -154,6 +154,16 @@ fn step_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<Ow
     )?)
 }
 
+/// [`open_below`] as it is on kernels without `openat2`.
+#[cfg(test)]
+pub fn step_below_for_test(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
+    step_below(
+        root,
+        path,
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+    )
+}
+
 /// Makes a folder; true when it was not there before.
 pub fn make_folder(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<bool> {
     match rustix::fs::mkdirat(folder, OsStr::from_bytes(name), Mode::from_raw_mode(mode)) {

@@ -288,3 +288,6 @@ impl Store {
         Ok(Naming::Temporary)
     }
 }
+
+#[cfg(test)]
+mod tests;
