@@ -410,3 +410,6 @@ pub struct Found<'a> {
     pub modified: SystemTime,
     pub content_type: Option<&'a str>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,6 +54,12 @@ pub(super) enum Part {
 }
 
 impl Answer {
+    /// Status line and fields so far.
+    #[cfg(test)]
+    pub fn head_for_test(&self) -> &[u8] {
+        &self.head
+    }
+
     /// Ends the connection after this answer.
     pub fn closing(mut self) -> Answer {
         self.close = true;

@@ -1,0 +1,379 @@
+//! Decisions, from a configuration and a request to an answer.
+
+use super::*;
+use crate::config;
+use std::time::UNIX_EPOCH;
+
+const BASE: &str = "\
+storage_path: /srv/upslot
+get_url: https://get.example/files/
+put_url: https://put.example/up
+put_timeout: 300
+";
+
+fn service(more: &str) -> Service {
+    let reading = config::read(&format!("{BASE}{more}")).unwrap();
+    let mut service = Service::new(&reading.config, b"a secret of some length");
+    service.set_date(at(0));
+    service
+}
+
+/// So many seconds after a fixed moment.
+fn at(seconds: u64) -> Now {
+    #[allow(clippy::disallowed_methods)]
+    let mono = std::time::Instant::now();
+    Now {
+        mono,
+        wall: UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds),
+    }
+}
+
+fn wish(name: &str, size: u64, content_type: Option<&str>) -> SlotRequest {
+    SlotRequest {
+        owner: BareJid::parse("romeo@montague.tld").unwrap(),
+        name: name.to_owned(),
+        size,
+        content_type: content_type.map(str::to_owned),
+        purpose: crate::slot::Purpose::Message,
+    }
+}
+
+fn head(line: &str, fields: &str) -> RequestHead {
+    let text = format!("{line} HTTP/1.1\r\nHost: put.example\r\n{fields}\r\n");
+    RequestHead::parse(text.as_bytes()).unwrap()
+}
+
+/// The status that a decision comes to; 201 for an upload that is taken, 200 for a download that is looked for.
+fn status(decision: &Decision) -> u16 {
+    match decision {
+        Decision::Answer(answer) => answer.status,
+        Decision::Download(_) => 200,
+        Decision::Upload(_) => 201,
+        Decision::Refuse(refusal) => refusal.status(),
+    }
+}
+
+#[track_caller]
+fn check(service: &Service, line: &str, fields: &str, expected: u16) {
+    let decision = service.decide(&head(line, fields), at(0));
+    assert_eq!(
+        status(&decision),
+        expected,
+        "{line} with {fields:?}: {decision:?}"
+    );
+}
+
+/// The target of the PUT of a slot of 5 bytes.
+fn target(service: &Service, content_type: Option<&str>) -> String {
+    let slot = service
+        .issue(&wish("a b.jpg", 5, content_type), &[7; RANDOM], at(0))
+        .unwrap();
+    slot.put
+        .strip_prefix("https://put.example")
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn a_slot_s_urls_are_ascii_and_below_their_prefixes() {
+    let slot = service("")
+        .issue(&wish("très #?%.jpg", 5, None), &[7; RANDOM], at(0))
+        .unwrap();
+    let path = "Q_7dsld2o0PGmDXH553Cx_WVmKY/BwcHBwcHBwcHBwcHBwcHBwcH~m/tr%C3%A8s%20%23%3F%25.jpg";
+    let path = path.replace("BwcHBwcHBwcHBwcHBwcHBwcH", "BwcHBwcHBwcHBwcHBwcH");
+    assert_eq!(slot.get, format!("https://get.example/files/{path}"));
+    assert!(slot.put.starts_with(&format!(
+        "https://put.example/up/{path}?size=5&until=1800000300&sig="
+    )));
+}
+
+#[test]
+fn a_put_is_taken_as_its_slot_says() {
+    let service = service("");
+    let target = target(&service, Some("image/jpeg"));
+    let put = format!("PUT {target}");
+    for fields in [
+        "Content-Length: 5\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Content-Length: 5\r\nContent-Type: image/jpeg\r\n",
+        "Content-Length: 5\r\nContent-Type: IMAGE/jpeg; q=1\r\n",
+        "Content-Length: 5\r\nContent-Type: \r\n",
+        "Content-Length: 5\r\nContent-Type: application/octet-stream\r\n",
+        "Content-Length: 5\r\nExpect: 100-continue\r\n",
+        "Content-Length: 5\r\nIf-None-Match: *\r\n",
+    ] {
+        check(&service, &put, fields, 201);
+    }
+    for (fields, expected) in [
+        ("", 411),
+        ("Content-Length: 0\r\n", 400),
+        ("Content-Length: 4\r\n", 400),
+        ("Content-Length: 6\r\n", 413),
+        ("Content-Length: 5\r\nContent-Type: image/png\r\n", 415),
+        ("Content-Length: 5\r\nExpect: the-unexpected\r\n", 417),
+        ("Content-Length: 5\r\nContent-Range: bytes 0-4/5\r\n", 400),
+        ("Content-Length: 5\r\nIf-Match: *\r\n", 412),
+    ] {
+        check(&service, &put, fields, expected);
+    }
+    let length = "Content-Length: 5\r\n";
+    let prefixed = put.replace("/up/", "/up/up/");
+    check(&service, &prefixed, length, 201);
+    check(&service, &put.replace("/up/", "/"), length, 201);
+    check(&service, &put.replace("a%20b", "a%20c"), length, 403);
+    check(&service, &put.replace("~m/", "~k/"), length, 403);
+    check(&service, put.split('?').next().unwrap(), length, 403);
+    check(&service, "PUT /", length, 403);
+    check(&service, "PUT /up/../x", length, 403);
+    let late = service.decide(&head(&put, length), at(301));
+    assert_eq!(status(&late), 403);
+    assert_eq!(status(&service.decide(&head(&put, length), at(300))), 201);
+}
+
+#[test]
+fn a_slot_without_a_type_takes_any_and_keeps_what_the_put_says() {
+    let service = service("");
+    let target = target(&service, None);
+    for (put, kept) in [
+        ("image/png", Some("image/png")),
+        ("application/octet-stream", None),
+        ("", None),
+        ("not a type", None),
+    ] {
+        let request = head(
+            &format!("PUT {target}"),
+            &format!("Content-Length: 5\r\nContent-Type: {put}\r\n"),
+        );
+        let Decision::Upload(grant) = service.decide(&request, at(0)) else {
+            panic!("refused with {put:?}");
+        };
+        assert_eq!(
+            service.content_type(&grant, &request).as_deref(),
+            kept,
+            "{put:?}"
+        );
+    }
+}
+
+#[test]
+fn other_requests_have_their_answers() {
+    let service = service("");
+    for (line, expected) in [
+        ("GET /", 200),
+        ("HEAD /files/", 200),
+        ("GET /files/o/r/n", 200),
+        ("GET /o/r/n", 200),
+        ("HEAD /files/o/r/n?x=y", 200),
+        ("GET /files/o", 404),
+        ("GET /files/o/", 404),
+        ("GET /files/o/.n", 404),
+        ("GET /files/.upslot/slot_secret", 404),
+        ("GET /files/o/%2e%2e/n", 404),
+        ("OPTIONS *", 204),
+        ("OPTIONS /files/o/r/n", 204),
+        ("DELETE /files/o/r/n", 405),
+        ("POST /", 405),
+        ("BREW /pot", 501),
+    ] {
+        check(&service, line, "", expected);
+    }
+    let elsewhere = self::service("serve_downloads: false\n");
+    check(&elsewhere, "GET /files/o/r/n", "", 403);
+    check(&elsewhere, "HEAD /files/o/r/n", "", 403);
+    check(&elsewhere, "GET /", "", 200);
+}
+
+#[test]
+fn an_ephemeral_file_is_gone_at_its_second() {
+    let service = service("");
+    let end = at(100).unix();
+    let line = format!("GET /o/aaaaaaaaaaaaaaaaaaaa~e{end:x}/n");
+    assert_eq!(status(&service.decide(&head(&line, ""), at(99))), 200);
+    assert_eq!(status(&service.decide(&head(&line, ""), at(100))), 404);
+}
+
+#[test]
+fn types_and_sizes_are_judged_before_the_store_is_looked_at() {
+    let service = service(
+        "max_file_size: 1000\nallowed_file_types: [image/*, text/plain]\nwhitelist: montague.tld\n",
+    );
+    assert_eq!(service.judge(&wish("a", 1000, Some("image/jpeg"))), Ok(()));
+    assert_eq!(
+        service.judge(&wish("a", 1000, Some("Text/Plain; charset=utf-8"))),
+        Ok(())
+    );
+    assert_eq!(
+        service.judge(&wish("a", 1001, Some("image/jpeg"))),
+        Err(Refusal::TooLarge {
+            size: 1001,
+            limit: 1000
+        })
+    );
+    for content_type in [
+        None,
+        Some("application/zip"),
+        Some("application/octet-stream"),
+    ] {
+        let judged = service.judge(&wish("a", 1, content_type));
+        assert!(
+            matches!(judged, Err(Refusal::TypeNotAllowed { .. })),
+            "{content_type:?}"
+        );
+    }
+    let mut stranger = wish("a", 1, Some("image/jpeg"));
+    stranger.owner = BareJid::parse("tybalt@capulet.tld").unwrap();
+    assert!(matches!(
+        service.judge(&stranger),
+        Err(Refusal::NotAllowed { .. })
+    ));
+}
+
+fn download(
+    service: &Service,
+    line: &str,
+    fields: &str,
+    name: &str,
+    kept: Option<&str>,
+) -> (u16, String) {
+    let path = StorePath::from_segments([&b"o"[..], b"r", name.as_bytes()].into_iter()).unwrap();
+    let found = Found {
+        size: 1000,
+        modified: at(0).wall,
+        content_type: kept,
+    };
+    let answer = service.download(&head(line, fields), &path, &found, at(10));
+    (
+        answer.status,
+        String::from_utf8(answer.head_for_test().to_vec()).unwrap(),
+    )
+}
+
+#[track_caller]
+fn has(head: &str, field: &str) {
+    assert!(
+        head.contains(&format!("\r\n{field}\r\n")),
+        "{field} is not in:\n{head}"
+    );
+}
+
+#[test]
+fn a_download_says_all_that_a_client_needs() {
+    let service = service("expire_interval: 60\nexpire_maxage: 1000\n");
+    let (status, head) = download(&service, "GET /", "", "très.jpg", None);
+    assert_eq!(status, 200);
+    for field in [
+        "Content-Type: image/jpeg",
+        "Content-Length: 1000",
+        "Accept-Ranges: bytes",
+        "X-Content-Type-Options: nosniff",
+        "Cache-Control: max-age=990, immutable, no-transform",
+        "Access-Control-Allow-Origin: *",
+        "Last-Modified: Fri, 15 Jan 2027 08:00:00 GMT",
+    ] {
+        has(&head, field);
+    }
+    assert!(
+        head.contains("Content-Disposition: inline;")
+            && head.contains("filename*=UTF-8''tr%C3%A8s.jpg")
+    );
+    assert!(head.contains("Content-Security-Policy: default-src 'none'"));
+    let (_, head) = download(&service, "GET /", "", "a.html", None);
+    assert!(head.contains("Content-Disposition: attachment;"), "{head}");
+    let (_, head) = download(&service, "GET /", "", "a.svg", Some("image/svg+xml"));
+    assert!(head.contains("Content-Disposition: attachment;"), "{head}");
+    let (_, head) = download(&service, "GET /", "", "a.html", Some("bad\r\ntype"));
+    has(&head, "Content-Type: text/html");
+}
+
+#[test]
+fn ranges_and_conditions_are_answered() {
+    let service = service("");
+    let etag = "If-None-Match: \"18fae27693b40000-3e8\"\r\n";
+    for (line, fields, expected, field) in [
+        (
+            "GET /",
+            "Range: bytes=0-1\r\n",
+            206,
+            "Content-Range: bytes 0-1/1000",
+        ),
+        ("GET /", "Range: bytes=-1\r\n", 206, "Content-Length: 1"),
+        (
+            "GET /",
+            "Range: bytes=1000-\r\n",
+            416,
+            "Content-Range: bytes */1000",
+        ),
+        ("GET /", "Range: bytes=x\r\n", 200, "Content-Length: 1000"),
+        (
+            "HEAD /",
+            "Range: bytes=0-1\r\n",
+            200,
+            "Content-Length: 1000",
+        ),
+        (
+            "GET /",
+            "If-Match: \"x\"\r\n",
+            412,
+            "Cache-Control: no-store",
+        ),
+        ("GET /", etag, 304, "ETag: \"18fae27693b40000-3e8\""),
+        (
+            "GET /",
+            "If-Range: \"x\"\r\nRange: bytes=0-1\r\n",
+            200,
+            "Content-Length: 1000",
+        ),
+        (
+            "GET /",
+            "If-Modified-Since: Fri, 15 Jan 2027 08:00:00 GMT\r\n",
+            304,
+            "Accept-Ranges: bytes",
+        ),
+    ] {
+        let (status, head) = download(&service, line, fields, "a.jpg", None);
+        assert_eq!(status, expected, "{line} {fields}");
+        has(&head, field);
+        has(&head, "Access-Control-Allow-Origin: *");
+    }
+    let (status, head) = download(
+        &service,
+        "GET /",
+        "Range: bytes=0-1,10-11\r\n",
+        "a.jpg",
+        None,
+    );
+    assert_eq!(status, 206);
+    assert!(
+        head.contains("Content-Type: multipart/byteranges; boundary="),
+        "{head}"
+    );
+}
+
+#[test]
+fn web_clients_can_be_kept_out_and_fields_added() {
+    let service =
+        service("allow_web_clients: false\ncustom_headers: {X-A: b, Cache-Control: private}\n");
+    let (_, head) = download(&service, "GET /", "", "a.jpg", None);
+    assert!(!head.contains("Access-Control"), "{head}");
+    has(&head, "X-A: b");
+    has(&head, "Cache-Control: private");
+    assert_eq!(head.matches("Cache-Control").count(), 1);
+    let Decision::Answer(answer) = service.decide(&self::head("OPTIONS /", ""), at(0)) else {
+        panic!("OPTIONS is answered");
+    };
+    let options = String::from_utf8_lossy(answer.head_for_test()).into_owned();
+    has(&options, "Allow: GET, HEAD, OPTIONS, PUT");
+    assert!(!options.contains("Access-Control"), "{options}");
+}
+
+#[test]
+fn time_makes_room_when_files_age() {
+    let ageing = service("expire_interval: 60\nexpire_maxage: 1000\n");
+    let interval = Duration::from_secs(60);
+    assert_eq!(
+        ageing.gone_by_age(at(0).wall, interval),
+        Some(at(1060).wall)
+    );
+    let kept = service("expire_interval: 0\nexpire_maxage: 1000\n");
+    assert_eq!(kept.gone_by_age(at(0).wall, interval), None);
+}
