@@ -17,15 +17,23 @@
 //!                                          ├─ done, rest unread ─▶ Lingering ─▶ Closed (RFC 9112 §9.6)
 //!                                          └─ done, nothing unread ───────────▶ Closed
 //! ```
+//!
+//! [`want`] has what it says, [`state`] what it remembers.
 
-use std::fmt;
+pub mod state;
+pub mod want;
+
 use std::io;
 use std::ops::Range as Span;
 use std::time::{Duration, Instant};
 
 use crate::http::body::{Body, BodyFault, Step};
-use crate::http::head::{Expect, HeadFault, MAX_HEAD, Method, RequestHead, Scan, Version};
+use crate::http::head::{MAX_HEAD, RequestHead, Scan, Version};
 use crate::http::response::{Answer, Content, Part};
+
+pub use want::{Ended, Fault, Timeouts, Want};
+
+use state::{Asked, Input, Progress, State};
 
 /// An unread body up to this size is read and dropped to keep the connection; bytes.
 const SMALL_REST: u64 = 64 * 1024;
@@ -39,112 +47,7 @@ const LINGER_SILENCE: Duration = Duration::from_secs(6);
 const LINGER_TIME: Duration = Duration::from_secs(20);
 const LINGER_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Bytes of a body that count as progress, either way. Less, and a client could hold a connection with a drip.
-const PROGRESS: u64 = 4096;
-
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-
-/// How long a client may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
-    /// For a whole request head, from its first byte.
-    pub header: Duration,
-    /// For 4 KiB of a body, either way.
-    pub body: Duration,
-    /// Between requests.
-    pub idle: Duration,
-}
-
-/// The one thing that the machine needs next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Want {
-    /// Up to so many bytes of input, for [`Exchange::received`].
-    Head(usize),
-    /// A look at [`Exchange::request`], then [`Exchange::accept`] or [`Exchange::answer`].
-    Decide,
-    /// Input for [`Exchange::receive`]; at most so many bytes.
-    Body(usize),
-    /// The body is complete: store it, then [`Exchange::answer`].
-    Publish,
-    /// [`Exchange::output`] written, then [`Exchange::wrote`].
-    Write,
-    /// A span of the open file sent, then [`Exchange::sent_file`].
-    File { start: u64, end: u64 },
-    /// Input for [`Exchange::discard`]; at most so many bytes.
-    Discard(usize),
-    /// The write side shut, then input dropped and told to [`Exchange::lingered`].
-    Linger,
-    /// Nothing any more.
-    Close,
-}
-
-/// Why a request cannot be served, found by the machine itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
-    Head(HeadFault),
-    Body(BodyFault),
-    SlowHead,
-    SlowBody,
-    /// More bytes than the slot allows; fewer; the slot's size.
-    TooLong(u64),
-    TooShort(u64),
-}
-
-impl Fault {
-    /// The HTTP status that says so.
-    pub fn status(&self) -> u16 {
-        match self {
-            Fault::Head(fault) => fault.status(),
-            Fault::Body(_) | Fault::TooShort(_) => 400,
-            Fault::SlowHead | Fault::SlowBody => 408,
-            Fault::TooLong(_) => 413,
-        }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Fault::Head(fault) => fault.fmt(f),
-            Fault::Body(fault) => fault.fmt(f),
-            Fault::SlowHead => f.write_str("The request head took too long."),
-            Fault::SlowBody => f.write_str("The body took too long."),
-            Fault::TooLong(size) => {
-                write!(f, "The body has more than the {size} bytes of its slot.")
-            }
-            Fault::TooShort(size) => {
-                write!(f, "The body has less than the {size} bytes of its slot.")
-            }
-        }
-    }
-}
-
-/// Why a connection is over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// After an answer that said so, or at the end of lingering.
-    Done,
-    /// The client closed between requests.
-    Left,
-    /// The client closed or reset within a request.
-    Broken,
-    /// Nothing came for `idle_timeout`.
-    Idle,
-    /// The client stopped reading an answer.
-    Stalled,
-}
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Ended::Done => "the exchange is complete",
-            Ended::Left => "the client closed it",
-            Ended::Broken => "the client broke off within a request",
-            Ended::Idle => "it was idle for too long",
-            Ended::Stalled => "the client stopped reading",
-        })
-    }
-}
 
 /// The machine. See the module's graph.
 #[derive(Debug)]
@@ -155,147 +58,6 @@ pub struct Exchange {
     state: State,
     /// Set when the process ends: no request is taken after the present one.
     last: bool,
-}
-
-#[derive(Debug)]
-enum State {
-    Idle {
-        until: Instant,
-    },
-    Head {
-        until: Instant,
-    },
-    Deciding {
-        asked: Asked,
-        request: Result<RequestHead, Fault>,
-    },
-    Continuing {
-        asked: Asked,
-        size: u64,
-        sent: usize,
-        progress: Progress,
-    },
-    Receiving {
-        asked: Asked,
-        size: u64,
-        progress: Progress,
-    },
-    Publishing {
-        asked: Asked,
-    },
-    Answering {
-        asked: Asked,
-        close: bool,
-        head: Vec<u8>,
-        sent: usize,
-        content: Content,
-        progress: Progress,
-    },
-    Discarding {
-        body: Body,
-        until: Instant,
-    },
-    Lingering {
-        since: Instant,
-        last: Instant,
-        dropped: u64,
-    },
-    Closed(Ended),
-}
-
-/// What must be remembered of a request until its answer is out.
-#[derive(Debug)]
-struct Asked {
-    head_only: bool,
-    version: Version,
-    keep_alive: bool,
-    /// The client waits for a 100 before it sends the body.
-    expects: bool,
-    /// The body, as far as it has been read; `None` when its end cannot be known any more.
-    body: Option<Body>,
-}
-
-impl Asked {
-    fn of(request: &RequestHead) -> Asked {
-        Asked {
-            head_only: request.method() == Method::Head,
-            version: request.version(),
-            keep_alive: request.keep_alive(),
-            expects: request.expect() == Expect::Continue && request.version() == Version::V11,
-            body: Some(Body::new(request.framing())),
-        }
-    }
-
-    /// For a request whose head or framing is beyond understanding: one answer and the end.
-    fn broken(head_only: bool) -> Asked {
-        Asked {
-            head_only,
-            version: Version::V11,
-            keep_alive: false,
-            expects: false,
-            body: None,
-        }
-    }
-}
-
-/// When a body last moved by as much as counts.
-#[derive(Clone, Copy, Debug)]
-struct Progress {
-    mark: Instant,
-    since: u64,
-}
-
-impl Progress {
-    fn begin(now: Instant) -> Progress {
-        Progress {
-            mark: now,
-            since: 0,
-        }
-    }
-
-    fn moved(&mut self, bytes: u64, now: Instant) {
-        self.since = self.since.saturating_add(bytes);
-        if self.since >= PROGRESS {
-            *self = Progress::begin(now);
-        }
-    }
-}
-
-/// Bytes that came and were not consumed yet.
-#[derive(Debug, Default)]
-struct Input {
-    bytes: Vec<u8>,
-    start: usize,
-}
-
-impl Input {
-    fn rest(&self) -> &[u8] {
-        &self.bytes[self.start..]
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        if self.start > 0 {
-            self.bytes.drain(..self.start);
-            self.start = 0;
-        }
-        self.bytes.extend_from_slice(bytes);
-    }
-
-    /// Drops consumed bytes; an empty buffer gives its memory back.
-    fn consume(&mut self, n: usize) {
-        self.start += n;
-        if self.start >= self.bytes.len() {
-            *self = Input::default();
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.start == self.bytes.len()
-    }
-
-    fn clear(&mut self) {
-        *self = Input::default();
-    }
 }
 
 impl Exchange {

@@ -1,6 +1,7 @@
 //! The exchange, driven without a socket on a virtual clock.
 
 use super::*;
+use crate::http::head::Method;
 use crate::http::response::Common;
 
 const TIMEOUTS: Timeouts = Timeouts {
