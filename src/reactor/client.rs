@@ -1,4 +1,8 @@
 //! The driver of one HTTP connection: it does what the exchange wants, with the transport and the store.
+//!
+//! [`uploads`] has what concerns a body that is stored.
+
+mod uploads;
 
 use std::fmt;
 use std::io;
@@ -11,15 +15,13 @@ use crate::http::forwarded;
 use crate::http::head::RequestHead;
 use crate::now::Now;
 use crate::reactor::listener::Peer;
-use crate::reactor::shared::{Admission, Effort, Shared, Waiter};
+use crate::reactor::shared::{Effort, Shared};
 use crate::reactor::table::Key;
 use crate::service::{Decision, Found, PutRefusal};
-use crate::slot::Refusal;
-use crate::slot::grant::Grant;
-use crate::store::upload::{PublishError, Upload};
 use crate::syncer::Work;
-use crate::sys;
 use crate::transport::{Moved, Transport};
+
+use uploads::{Pending, Stage};
 
 /// What one connection may use per turn; on an SD card this bounds a turn to tens of milliseconds.
 const STEPS: usize = 16;
@@ -74,24 +76,6 @@ pub struct Client {
     pub queued: bool,
     /// The earliest of its entries among the deadlines.
     pub armed: Option<Instant>,
-}
-
-/// An upload under way.
-#[derive(Debug)]
-struct Pending {
-    upload: Upload,
-    grant: Grant,
-    content_type: Option<String>,
-    begun: Instant,
-    stage: Stage,
-    reserved: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Receiving,
-    SyncingFile,
-    SyncingFolders,
 }
 
 /// What one step came to.
@@ -218,27 +202,6 @@ impl Client {
         self.waits = false;
         if searched {
             self.effort = self.effort.repeated(None);
-        }
-    }
-
-    /// What was handed to the syncing thread has its result.
-    pub fn synced(&mut self, result: io::Result<()>, shared: &mut Shared, now: Now) {
-        let Some(pending) = &self.upload else {
-            return;
-        };
-        match (pending.stage, result) {
-            (Stage::SyncingFile, Ok(())) => self.publish(shared, now),
-            (Stage::SyncingFolders, Ok(())) => self.stored(shared, now),
-            (Stage::SyncingFolders, Err(error)) => {
-                // It has its name, but the name may not last: the client must not believe in it.
-                shared.store.take_back(&pending.grant.path);
-                shared
-                    .usage
-                    .removed(pending.grant.path.owner_folder(), pending.grant.size);
-                self.storage_failed("sync", &error, shared, now);
-            }
-            (_, Err(error)) => self.storage_failed("sync", &error, shared, now),
-            (Stage::Receiving, Ok(())) => {}
         }
     }
 
@@ -383,46 +346,6 @@ impl Client {
         Ok(Step::Moved)
     }
 
-    fn move_in(
-        &mut self,
-        most: usize,
-        shared: &mut Shared,
-        now: Now,
-        budget: &mut usize,
-    ) -> io::Result<Step> {
-        let Some(pending) = &mut self.upload else {
-            return Err(io::Error::other("a body without an upload"));
-        };
-        let Shared { store, scratch, .. } = shared;
-        let upload = &mut pending.upload;
-        let received = if let Some(input) = self.exchange.take_input() {
-            *budget = budget.saturating_sub(input.len());
-            self.exchange
-                .receive(&input, now.mono, |data| store.append(upload, data))
-        } else {
-            let most = most.min(scratch.len());
-            match self.transport.read(&mut scratch[..most])? {
-                Moved::Bytes(n) => {
-                    *budget = budget.saturating_sub(n);
-                    let input = &scratch[..n];
-                    self.exchange
-                        .receive(input, now.mono, |data| store.append(upload, data))
-                }
-                Moved::End => {
-                    self.why = Some("the client broke off within a body".to_owned());
-                    self.exchange.peer_closed();
-                    Ok(())
-                }
-                Moved::Nothing => Ok(()),
-                Moved::Blocked => return Ok(Step::Blocked),
-            }
-        };
-        if let Err(error) = received {
-            self.storage_failed("write", &error, shared, now);
-        }
-        Ok(Step::Moved)
-    }
-
     fn decide(&mut self, shared: &mut Shared, now: Now) -> Step {
         let request = match self.exchange.request() {
             Some(Ok(request)) => request,
@@ -489,126 +412,6 @@ impl Client {
         Step::Moved
     }
 
-    fn begin(
-        &mut self,
-        grant: Grant,
-        content_type: Option<String>,
-        shared: &mut Shared,
-        now: Now,
-    ) -> Step {
-        shared.look_at_root(now);
-        match shared.store.exists(&grant.path) {
-            Ok(false) => {}
-            Ok(true) => {
-                self.refuse(&PutRefusal::Used, shared, now);
-                return Step::Moved;
-            }
-            Err(error) => {
-                self.storage_failed("look", &error, shared, now);
-                return Step::Moved;
-            }
-        }
-        let owner = grant.path.owner_folder().to_vec();
-        match shared.admit(&owner, grant.size, self.effort, now) {
-            Admission::Granted => {}
-            Admission::Wait => {
-                if shared.waiting.push(&owner, Waiter::Put(self.key)).is_err() {
-                    self.refuse(&PutRefusal::NoRoom(Refusal::Busy), shared, now);
-                    return Step::Moved;
-                }
-                self.waits = true;
-                return Step::Blocked;
-            }
-            Admission::Refused(refusal) => {
-                self.refuse(&PutRefusal::NoRoom(refusal), shared, now);
-                return Step::Moved;
-            }
-        }
-        self.effort = Effort::default();
-        match shared.store.begin(grant.size) {
-            Ok(upload) => {
-                let size = grant.size;
-                let reserved = shared.counts();
-                if reserved {
-                    shared.usage.reserve(&owner, size, now.mono);
-                }
-                self.upload = Some(Pending {
-                    upload,
-                    grant,
-                    content_type,
-                    begun: now.mono,
-                    stage: Stage::Receiving,
-                    reserved,
-                });
-                self.exchange.accept(size, now.mono);
-            }
-            Err(error) if sys::is_out_of_descriptors(&error) => {
-                log::warn!("upload not begun why={:?}", error.to_string());
-                self.refuse(&PutRefusal::Busy, shared, now);
-            }
-            Err(error) => self.storage_failed("open", &error, shared, now),
-        }
-        Step::Moved
-    }
-
-    /// Gives a complete upload its name.
-    fn publish(&mut self, shared: &mut Shared, now: Now) {
-        let Some(pending) = &mut self.upload else {
-            return;
-        };
-        let Grant { path, size, .. } = &pending.grant;
-        let content_type = pending.content_type.as_deref();
-        match shared.store.publish(&pending.upload, path, content_type) {
-            Ok(published) => {
-                if std::mem::take(&mut pending.reserved) {
-                    shared.usage.release(path.owner_folder(), *size);
-                }
-                shared.usage.added(path.owner_folder(), *size);
-                if shared.config.fsync {
-                    pending.stage = Stage::SyncingFolders;
-                    self.submit(Work::Folders(published.folders), shared, now);
-                } else {
-                    self.stored(shared, now);
-                }
-            }
-            Err(PublishError::Taken) => self.refuse(&PutRefusal::Used, shared, now),
-            Err(PublishError::Io(error)) => self.storage_failed("publish", &error, shared, now),
-        }
-    }
-
-    /// The upload is where it was promised to be.
-    fn stored(&mut self, shared: &mut Shared, now: Now) {
-        let Some(pending) = &self.upload else {
-            return;
-        };
-        let Grant { path, size, .. } = &pending.grant;
-        log::info!(
-            "upload published owner={} path={:?} bytes={size} ms={} from={}",
-            path.owner_folder().escape_ascii(),
-            path,
-            now.mono
-                .saturating_duration_since(pending.begun)
-                .as_millis(),
-            self.from()
-        );
-        shared.trouble.clear();
-        let answer = shared.service.created(path);
-        self.end_upload(shared);
-        self.exchange.answer(answer, now.mono);
-    }
-
-    fn submit(&mut self, work: Work, shared: &mut Shared, now: Now) {
-        if let Err(error) = shared.syncer.submit(self.key.to_token(), work) {
-            self.synced(Err(error), shared, now);
-        }
-    }
-
-    fn storage_failed(&mut self, what: &str, error: &io::Error, shared: &mut Shared, now: Now) {
-        let full = sys::is_full(error);
-        shared.trouble.note(what, error);
-        self.refuse(&PutRefusal::Storage { full }, shared, now);
-    }
-
     /// Says no, in the protocol and in the log.
     fn refuse(&mut self, refusal: &PutRefusal, shared: &mut Shared, now: Now) {
         let uploading = self.upload.is_some();
@@ -628,17 +431,6 @@ impl Client {
             answer = answer.closing();
         }
         self.exchange.answer(answer, now.mono);
-    }
-
-    fn end_upload(&mut self, shared: &mut Shared) {
-        if let Some(pending) = self.upload.take() {
-            if pending.reserved {
-                shared
-                    .usage
-                    .release(pending.grant.path.owner_folder(), pending.grant.size);
-            }
-            shared.store.end(pending.upload);
-        }
     }
 
     /// The client's own address, where a trusted proxy tells it.

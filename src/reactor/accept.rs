@@ -1,0 +1,154 @@
+//! Taking in connections: a few per turn, and what to do when there is no room.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use mio::Token;
+
+use crate::http::forwarded;
+use crate::now::Now;
+use crate::reactor::client::{Client, Welcome};
+use crate::reactor::listener::Peer;
+use crate::reactor::{Reactor, TURNED_AWAY};
+use crate::sys;
+use crate::transport::{Socket, Transport};
+
+/// Connections accepted per turn.
+const ACCEPTS: usize = 16;
+
+/// When to try again after nothing could be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
+/// A request head that has been under way for so long may be given up to make room.
+const HEAD_PATIENCE: Duration = Duration::from_secs(1);
+
+impl Reactor {
+    pub(super) fn accept(&mut self, now: Now) {
+        if self.accept_pause.is_some_and(|until| now.mono < until) {
+            return;
+        }
+        self.accept_pause = None;
+        let mut left = ACCEPTS;
+        for index in 0..self.listeners.len() {
+            while left > 0 && self.listeners[index].readable {
+                let full = self.table.len() >= self.most_connections;
+                let crowded = self.table.len() >= self.most_connections + TURNED_AWAY;
+                let welcome = match full {
+                    true if self.make_room(now) => Welcome::Served,
+                    // Whoever comes now waits in the kernel's queue.
+                    true if crowded => return self.pause_accepting(now),
+                    true => Welcome::Turned,
+                    false => Welcome::Served,
+                };
+                match self.listeners[index].accept() {
+                    Ok((socket, peer)) => {
+                        self.out_of_descriptors = false;
+                        left -= 1;
+                        self.welcome(index, socket, peer, welcome, now);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.listeners[index].readable = false;
+                    }
+                    Err(error) if sys::is_out_of_descriptors(&error) => {
+                        if !std::mem::replace(&mut self.out_of_descriptors, true) {
+                            log::warn!("out of descriptors connections={}", self.table.len());
+                        }
+                        self.make_room(now);
+                        return self.pause_accepting(now);
+                    }
+                    // This one is gone already; the next may not be.
+                    Err(error) => {
+                        left -= 1;
+                        log::debug!("connection not accepted why={:?}", error.to_string());
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn pause_accepting(&mut self, now: Now) {
+        self.accept_pause = Some(now.mono + ACCEPT_PAUSE);
+    }
+
+    pub(super) fn welcome(
+        &mut self,
+        index: usize,
+        socket: Socket,
+        peer: Peer,
+        mut welcome: Welcome,
+        now: Now,
+    ) {
+        let counted = self.count_address(peer, &mut welcome);
+        let tls = self.listeners[index]
+            .is_tls()
+            .then(|| self.tls.clone())
+            .flatten();
+        let registry = self.poll.registry();
+        let shared = &self.shared;
+        let inserted = self.table.insert_with(|key| {
+            let mut socket = socket;
+            socket.register(registry, Token(key.to_token()))?;
+            let transport = Transport::new(socket, tls)?;
+            Ok::<_, io::Error>(Client::new(
+                key, peer, transport, welcome, counted, shared, now,
+            ))
+        });
+        match inserted {
+            Some(Ok(key)) => {
+                log::debug!("connection accepted conn={key} from={peer}");
+                self.enqueue(key);
+            }
+            Some(Err(error)) => log::warn!(
+                "connection not taken from={peer} why={:?}",
+                error.to_string()
+            ),
+            None => log::warn!("connection not taken from={peer} why=\"the table is full\""),
+        }
+    }
+
+    /// Counts a connection for its address, unless a trusted proxy stands there.
+    pub(super) fn count_address(&mut self, peer: Peer, welcome: &mut Welcome) -> Option<IpAddr> {
+        let most = self.shared.config.max_connections_per_address;
+        let Peer::Tcp(address) = peer else {
+            return None;
+        };
+        let address = address.ip().to_canonical();
+        if most == 0 || forwarded::is_trusted(address, &self.shared.config.trusted_proxies) {
+            return None;
+        }
+        let (count, group) = self.shared.addresses.add(address);
+        if count > most {
+            *welcome = Welcome::Turned;
+        }
+        Some(group)
+    }
+
+    /// Closes the connection that has been idle for longest, or owes a request head for longest; false when all are
+    /// at work.
+    pub(super) fn make_room(&mut self, now: Now) -> bool {
+        let patience = self
+            .shared
+            .service
+            .timeouts()
+            .header
+            .saturating_sub(HEAD_PATIENCE);
+        let victim = self
+            .table
+            .iter_mut()
+            .filter_map(|(key, client)| {
+                client
+                    .expendable()
+                    .map(|(begun, until)| (begun, until, key))
+            })
+            .filter(|(begun, until, _)| !begun || *until <= now.mono + patience)
+            .min();
+        match victim {
+            Some((_, _, key)) => {
+                self.remove(key);
+                true
+            }
+            None => false,
+        }
+    }
+}

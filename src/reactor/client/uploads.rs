@@ -1,0 +1,239 @@
+//! The part of a connection's driver that stores a body: begin, move in, sync, publish, answer.
+//!
+//! ```text
+//!   begin ──▶ Receiving ── whole ──▶ SyncingFile ──▶ publish ──▶ SyncingFolders ──▶ 201
+//! ```
+//!
+//! Without `fsync` the syncing is left out. Whatever fails on the way, the upload leaves nothing.
+
+use std::io;
+use std::time::Instant;
+
+use crate::now::Now;
+use crate::reactor::client::{Client, Step};
+use crate::reactor::shared::{Admission, Effort, Shared, Waiter};
+use crate::service::PutRefusal;
+use crate::slot::Refusal;
+use crate::slot::grant::Grant;
+use crate::store::upload::{PublishError, Upload};
+use crate::syncer::Work;
+use crate::sys;
+use crate::transport::Moved;
+
+/// An upload under way.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) upload: Upload,
+    grant: Grant,
+    content_type: Option<String>,
+    begun: Instant,
+    pub(super) stage: Stage,
+    reserved: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Receiving,
+    SyncingFile,
+    SyncingFolders,
+}
+
+impl Client {
+    /// What was handed to the syncing thread has its result.
+    pub fn synced(&mut self, result: io::Result<()>, shared: &mut Shared, now: Now) {
+        let Some(pending) = &self.upload else {
+            return;
+        };
+        match (pending.stage, result) {
+            (Stage::SyncingFile, Ok(())) => self.publish(shared, now),
+            (Stage::SyncingFolders, Ok(())) => self.stored(shared, now),
+            (Stage::SyncingFolders, Err(error)) => {
+                // It has its name, but the name may not last: the client must not believe in it.
+                shared.store.take_back(&pending.grant.path);
+                shared
+                    .usage
+                    .removed(pending.grant.path.owner_folder(), pending.grant.size);
+                self.storage_failed("sync", &error, shared, now);
+            }
+            (_, Err(error)) => self.storage_failed("sync", &error, shared, now),
+            (Stage::Receiving, Ok(())) => {}
+        }
+    }
+
+    pub(super) fn move_in(
+        &mut self,
+        most: usize,
+        shared: &mut Shared,
+        now: Now,
+        budget: &mut usize,
+    ) -> io::Result<Step> {
+        let Some(pending) = &mut self.upload else {
+            return Err(io::Error::other("a body without an upload"));
+        };
+        let Shared { store, scratch, .. } = shared;
+        let upload = &mut pending.upload;
+        let received = if let Some(input) = self.exchange.take_input() {
+            *budget = budget.saturating_sub(input.len());
+            self.exchange
+                .receive(&input, now.mono, |data| store.append(upload, data))
+        } else {
+            let most = most.min(scratch.len());
+            match self.transport.read(&mut scratch[..most])? {
+                Moved::Bytes(n) => {
+                    *budget = budget.saturating_sub(n);
+                    let input = &scratch[..n];
+                    self.exchange
+                        .receive(input, now.mono, |data| store.append(upload, data))
+                }
+                Moved::End => {
+                    self.why = Some("the client broke off within a body".to_owned());
+                    self.exchange.peer_closed();
+                    Ok(())
+                }
+                Moved::Nothing => Ok(()),
+                Moved::Blocked => return Ok(Step::Blocked),
+            }
+        };
+        if let Err(error) = received {
+            self.storage_failed("write", &error, shared, now);
+        }
+        Ok(Step::Moved)
+    }
+
+    pub(super) fn begin(
+        &mut self,
+        grant: Grant,
+        content_type: Option<String>,
+        shared: &mut Shared,
+        now: Now,
+    ) -> Step {
+        shared.look_at_root(now);
+        match shared.store.exists(&grant.path) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.refuse(&PutRefusal::Used, shared, now);
+                return Step::Moved;
+            }
+            Err(error) => {
+                self.storage_failed("look", &error, shared, now);
+                return Step::Moved;
+            }
+        }
+        let owner = grant.path.owner_folder().to_vec();
+        match shared.admit(&owner, grant.size, self.effort, now) {
+            Admission::Granted => {}
+            Admission::Wait => {
+                if shared.waiting.push(&owner, Waiter::Put(self.key)).is_err() {
+                    self.refuse(&PutRefusal::NoRoom(Refusal::Busy), shared, now);
+                    return Step::Moved;
+                }
+                self.waits = true;
+                return Step::Blocked;
+            }
+            Admission::Refused(refusal) => {
+                self.refuse(&PutRefusal::NoRoom(refusal), shared, now);
+                return Step::Moved;
+            }
+        }
+        self.effort = Effort::default();
+        match shared.store.begin(grant.size) {
+            Ok(upload) => {
+                let size = grant.size;
+                let reserved = shared.counts();
+                if reserved {
+                    shared.usage.reserve(&owner, size, now.mono);
+                }
+                self.upload = Some(Pending {
+                    upload,
+                    grant,
+                    content_type,
+                    begun: now.mono,
+                    stage: Stage::Receiving,
+                    reserved,
+                });
+                self.exchange.accept(size, now.mono);
+            }
+            Err(error) if sys::is_out_of_descriptors(&error) => {
+                log::warn!("upload not begun why={:?}", error.to_string());
+                self.refuse(&PutRefusal::Busy, shared, now);
+            }
+            Err(error) => self.storage_failed("open", &error, shared, now),
+        }
+        Step::Moved
+    }
+
+    /// Gives a complete upload its name.
+    pub(super) fn publish(&mut self, shared: &mut Shared, now: Now) {
+        let Some(pending) = &mut self.upload else {
+            return;
+        };
+        let Grant { path, size, .. } = &pending.grant;
+        let content_type = pending.content_type.as_deref();
+        match shared.store.publish(&pending.upload, path, content_type) {
+            Ok(published) => {
+                if std::mem::take(&mut pending.reserved) {
+                    shared.usage.release(path.owner_folder(), *size);
+                }
+                shared.usage.added(path.owner_folder(), *size);
+                if shared.config.fsync {
+                    pending.stage = Stage::SyncingFolders;
+                    self.submit(Work::Folders(published.folders), shared, now);
+                } else {
+                    self.stored(shared, now);
+                }
+            }
+            Err(PublishError::Taken) => self.refuse(&PutRefusal::Used, shared, now),
+            Err(PublishError::Io(error)) => self.storage_failed("publish", &error, shared, now),
+        }
+    }
+
+    /// The upload is where it was promised to be.
+    pub(super) fn stored(&mut self, shared: &mut Shared, now: Now) {
+        let Some(pending) = &self.upload else {
+            return;
+        };
+        let Grant { path, size, .. } = &pending.grant;
+        log::info!(
+            "upload published owner={} path={:?} bytes={size} ms={} from={}",
+            path.owner_folder().escape_ascii(),
+            path,
+            now.mono
+                .saturating_duration_since(pending.begun)
+                .as_millis(),
+            self.from()
+        );
+        shared.trouble.clear();
+        let answer = shared.service.created(path);
+        self.end_upload(shared);
+        self.exchange.answer(answer, now.mono);
+    }
+
+    pub(super) fn submit(&mut self, work: Work, shared: &mut Shared, now: Now) {
+        if let Err(error) = shared.syncer.submit(self.key.to_token(), work) {
+            self.synced(Err(error), shared, now);
+        }
+    }
+
+    pub(super) fn storage_failed(
+        &mut self,
+        what: &str,
+        error: &io::Error,
+        shared: &mut Shared,
+        now: Now,
+    ) {
+        let full = sys::is_full(error);
+        shared.trouble.note(what, error);
+        self.refuse(&PutRefusal::Storage { full }, shared, now);
+    }
+
+    pub(super) fn end_upload(&mut self, shared: &mut Shared) {
+        if let Some(pending) = self.upload.take() {
+            if pending.reserved {
+                shared
+                    .usage
+                    .release(pending.grant.path.owner_folder(), pending.grant.size);
+            }
+            shared.store.end(pending.upload);
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! The beginning, the reload and the end.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mio::{Poll, Token, Waker};
+
+use crate::config::{self, Config, Listen};
+use crate::now::Now;
+use crate::reactor::component::Link;
+use crate::reactor::deadlines::Deadlines;
+use crate::reactor::listener::Listener;
+use crate::reactor::shared::Shared;
+use crate::reactor::table::{Key, Table};
+use crate::reactor::{LINK, Reactor, SIGNALS, StartError, TURNED_AWAY, WAKER};
+use crate::resolve::Resolver;
+use crate::service::Service;
+use crate::setup::{self, Setup};
+use crate::signals::Signals;
+use crate::store::Store;
+use crate::store::sweep::{Plan, Sweep};
+use crate::syncer::Syncer;
+use crate::sys;
+
+/// Most connections where the configuration names no number.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// Descriptors kept for everything but connections: listeners, the link, the store, walks, the log.
+const RESERVED_DESCRIPTORS: u64 = 40;
+
+/// The name of the generated slot secret in the store's internal folder, and its length in bytes.
+const SECRET_FILE: &str = "slot_secret";
+const SECRET_LENGTH: usize = 32;
+
+impl Reactor {
+    /// Opens everything: the store, the listeners, the signals. The link is tried with the first turn.
+    pub fn start(setup: Setup, config_path: PathBuf) -> Result<Reactor, StartError> {
+        let Setup {
+            config,
+            target,
+            slot_secret,
+            tls,
+            ..
+        } = setup;
+        let poll = Poll::new().map_err(|e| format!("cannot poll: {e}."))?;
+        let descriptors = sys::raise_descriptor_limit();
+        let listeners = listen(&config, tls.is_some(), poll.registry())?;
+        let store = Store::open(&config.storage_path, config.file_mode, config.dir_mode)
+            .map_err(|error| error.to_string())?;
+        sys::clear_umask();
+        log::info!(
+            "store open path={} naming={:?}",
+            config.storage_path.display(),
+            store.naming()
+        );
+        let slot_secret = match slot_secret {
+            Some(secret) => secret,
+            None => own_secret(&store)?,
+        };
+        let waker =
+            Waker::new(poll.registry(), WAKER).map_err(|e| format!("cannot make a waker: {e}."))?;
+        let waker = Arc::new(waker);
+        let signals = Signals::register(poll.registry(), SIGNALS)
+            .map_err(|e| format!("cannot take over signals: {e}."))?;
+        let now = sys::now();
+        let service = Service::new(&config, &slot_secret);
+        let syncer = Syncer::new(Arc::clone(&waker));
+        let sweep = Sweep::new(&plan(&config, &service), now.mono);
+        let most_connections = most_connections(&config, descriptors);
+        let mut shared = Shared::new(config, service, store, syncer);
+        shared.count_total();
+        let link = target.map(|target| Link::new(target, LINK, jitter(&shared), now));
+        for listener in &listeners {
+            log::info!("listening on={listener}");
+        }
+        log::info!("ready pid={}", std::process::id());
+        Ok(Reactor {
+            poll,
+            listeners,
+            table: Table::default(),
+            run_queue: VecDeque::new(),
+            deadlines: Deadlines::default(),
+            shared,
+            link,
+            link_has_work: false,
+            resolver: Resolver::new(waker),
+            signals,
+            sweep,
+            tls,
+            slot_secret,
+            config_path,
+            most_connections,
+            accept_pause: None,
+            out_of_descriptors: false,
+            on_reload: |_| {},
+            ending: None,
+        })
+    }
+
+    /// Calls this at every reload, with the log level of the new configuration.
+    pub fn on_reload(&mut self, hook: fn(log::LevelFilter)) {
+        self.on_reload = hook;
+    }
+
+    /// True when the process is to end at once.
+    pub(super) fn obey_signals(&mut self, now: Now) -> bool {
+        let asked = self.signals.take();
+        let ends = asked.terminate + asked.interrupt;
+        if ends > 0 {
+            if self.ending.is_some() || ends > 1 {
+                log::warn!("ending at once");
+                return true;
+            }
+            let signal = if asked.terminate > 0 {
+                "SIGTERM"
+            } else {
+                "SIGINT"
+            };
+            log::info!("shutting down signal={signal}");
+            self.begin_to_end(now);
+        }
+        if asked.reload && self.ending.is_none() {
+            self.reload(now);
+        }
+        false
+    }
+
+    /// No new connection, no new request; what is under way is finished.
+    pub(super) fn begin_to_end(&mut self, now: Now) {
+        self.ending = Some(now.mono + self.shared.config.shutdown_timeout);
+        self.listeners.clear();
+        if let Some(link) = &mut self.link {
+            link.close(now);
+            self.link_has_work = true;
+        }
+        let idle: Vec<Key> = self
+            .table
+            .iter_mut()
+            .filter_map(|(key, client)| client.make_last().then_some(key))
+            .collect();
+        for key in idle {
+            self.remove(key);
+        }
+    }
+
+    pub(super) fn has_ended(&self, now: Now) -> bool {
+        let Some(until) = self.ending else {
+            return false;
+        };
+        let link_is_over = self.link.as_ref().is_none_or(Link::is_over);
+        if self.table.is_empty() && link_is_over {
+            return true;
+        }
+        if until <= now.mono {
+            log::warn!("shutdown_timeout is over connections={}", self.table.len());
+            return true;
+        }
+        false
+    }
+
+    /// Reads the configuration anew and applies what can be applied to a running process.
+    pub(super) fn reload(&mut self, now: Now) {
+        let setup = match setup::read(&self.config_path) {
+            Ok(setup) => setup,
+            Err(faults) => {
+                for fault in faults {
+                    log::error!("config not reloaded why={fault:?}");
+                }
+                return;
+            }
+        };
+        for warning in &setup.warnings {
+            log::warn!("config warning={warning:?}");
+        }
+        for key in config::restart_keys(&self.shared.config, &setup.config) {
+            log::warn!("config key={key} needs a restart to take effect");
+        }
+        (self.on_reload)(setup.config.log_level);
+        self.apply(setup, now);
+        log::info!("config reloaded");
+    }
+
+    pub(super) fn apply(&mut self, setup: Setup, now: Now) {
+        let Setup {
+            config,
+            target,
+            tls,
+            ..
+        } = setup;
+        if self.tls.is_some() && tls.is_some() {
+            self.tls = tls;
+        }
+        match (&mut self.link, target) {
+            (Some(link), Some(target)) => link.set_target(target, now),
+            (Some(_), None) => self.link = None,
+            (None, Some(target)) => {
+                self.link = Some(Link::new(target, LINK, jitter(&self.shared), now))
+            }
+            (None, None) => {}
+        }
+        self.shared.service = Service::new(&config, &self.slot_secret);
+        self.shared.service.set_date(now);
+        self.shared
+            .store
+            .set_modes(config.file_mode, config.dir_mode);
+        self.sweep
+            .set_plan(&plan(&config, &self.shared.service), now.mono);
+        self.most_connections = most_connections(&config, sys::raise_descriptor_limit());
+        self.shared.config = config;
+        self.shared.count_total();
+        for (_, client) in self.table.iter_mut() {
+            client.set_timeouts(&self.shared);
+        }
+    }
+}
+
+/// Where the link's jitter begins.
+fn jitter(shared: &Shared) -> u32 {
+    let [a, b, c, d, ..] = shared.random().unwrap_or_default();
+    u32::from_le_bytes([a, b, c, d])
+}
+
+/// What the sweep goes by.
+pub(super) fn plan(config: &Config, service: &Service) -> Plan {
+    Plan {
+        interval: config.expire_interval,
+        lifetime: service.lifetime(),
+        soft_quota: config.user_quota_soft,
+    }
+}
+
+/// Connections that can be had: each may need a second descriptor for its file.
+fn most_connections(config: &Config, descriptors: u64) -> usize {
+    let possible =
+        usize::try_from(descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2).unwrap_or(usize::MAX);
+    let wanted = config.max_connections.unwrap_or(MAX_CONNECTIONS);
+    let most = Key::FIRST_RESERVED as usize - TURNED_AWAY;
+    let granted = wanted.min(possible.max(1)).min(most);
+    if granted < wanted {
+        log::warn!("max_connections limited to={granted} descriptors={descriptors}");
+    }
+    granted
+}
+
+/// Opens all listeners. One on `::1` may fail where the host has no IPv6, if it is not the only one.
+fn listen(
+    config: &Config,
+    tls: bool,
+    registry: &mio::Registry,
+) -> Result<Vec<Listener>, StartError> {
+    let mut listeners: Vec<Listener> = Vec::new();
+    for listen in &config.listen {
+        let spare = matches!(listen, Listen::Tcp(address) if address.ip().is_loopback() && address.is_ipv6())
+            && config.listen.len() > 1;
+        let bound = Listener::bind(listen, tls).and_then(|mut listener| {
+            let token = Token(Key::FIRST_RESERVED as usize + listeners.len());
+            listener.register(registry, token)?;
+            Ok(listener)
+        });
+        match bound {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if spare && error.kind() == io::ErrorKind::AddrNotAvailable => {
+                log::warn!("not listening on={listen} why={:?}", error.to_string());
+            }
+            Err(error) => return Err(format!("http_address: cannot listen on {listen}: {error}.")),
+        }
+    }
+    Ok(listeners)
+}
+
+/// The slot secret that the store keeps; made at the first start.
+fn own_secret(store: &Store) -> Result<Vec<u8>, StartError> {
+    let fault = |what: &str, error: io::Error| {
+        format!("slot_secret: cannot {what} .upslot/{SECRET_FILE}: {error}.")
+    };
+    if let Some(secret) = store
+        .read_internal(SECRET_FILE)
+        .map_err(|e| fault("read", e))?
+    {
+        if secret.len() >= SECRET_LENGTH {
+            return Ok(secret);
+        }
+    }
+    let mut secret = vec![0; SECRET_LENGTH];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut secret)
+        .map_err(|_| "slot_secret: the system gives no random bytes.".to_owned())?;
+    store
+        .write_internal(SECRET_FILE, &secret)
+        .map_err(|e| fault("write", e))?;
+    Ok(secret)
+}

@@ -1,0 +1,189 @@
+//! Slot requests: from a stanza to its reply, and the wait for the store in between.
+
+use std::time::SystemTime;
+
+use crate::layout;
+use crate::now::Now;
+use crate::reactor::Reactor;
+use crate::reactor::life::plan;
+use crate::reactor::shared::{Admission, Effort, Shared, Waiter};
+use crate::slot::Refusal;
+use crate::store::walk::Slice;
+use crate::xmpp::element::Element;
+use crate::xmpp::iq::{self, Answer, Identity};
+use crate::xmpp::upload::SlotIq;
+
+/// Purposes that are announced.
+const PURPOSES: [&str; 1] = ["message"];
+
+impl Reactor {
+    pub(super) fn drive_link(&mut self, now: Now) {
+        if !std::mem::take(&mut self.link_has_work) {
+            return;
+        }
+        let Some(link) = &mut self.link else {
+            return;
+        };
+        let mut stanzas = Vec::new();
+        let registry = self.poll.registry();
+        let scratch = &mut self.shared.scratch;
+        self.link_has_work = link.drive(registry, scratch, now, |stanza| stanzas.push(stanza));
+        for stanza in stanzas {
+            self.answer_stanza(&stanza, now);
+        }
+        self.flush_link(now);
+    }
+
+    pub(super) fn flush_link(&mut self, now: Now) {
+        if let Some(link) = &mut self.link {
+            link.flush(now);
+        }
+    }
+
+    pub(super) fn answer_stanza(&mut self, stanza: &Element, now: Now) {
+        let service = &self.shared.service;
+        let Some(link) = &self.link else {
+            return;
+        };
+        let identity = Identity {
+            jid: link.jid(),
+            purposes: &PURPOSES,
+        };
+        let answer = iq::route(stanza, identity, now.unix(), |asker| {
+            service.max_file_size(asker)
+        });
+        match answer {
+            Answer::Silence => {}
+            Answer::Reply(reply) => self.reply(&reply),
+            Answer::Slot(iq) => self.answer_slot_request(iq, Effort::default(), now),
+        }
+    }
+
+    pub(super) fn reply(&mut self, reply: &Element) {
+        if let Some(link) = &mut self.link {
+            link.send(reply);
+        }
+    }
+
+    pub(super) fn answer_slot_request(&mut self, iq: Box<SlotIq>, effort: Effort, now: Now) {
+        let refusal = match self.judge_slot_request(&iq, effort, now) {
+            Ok(Some(reply)) => return self.reply(&reply),
+            Ok(None) => {
+                let owner = layout::owner_folder(&iq.owner);
+                match self
+                    .shared
+                    .waiting
+                    .push(owner.as_bytes(), Waiter::Slot(iq, effort))
+                {
+                    Ok(()) => return,
+                    Err(Waiter::Slot(iq, _)) => return self.refuse_slot(&iq, &Refusal::Busy),
+                    Err(Waiter::Put(_)) => return,
+                }
+            }
+            Err(refusal) => refusal,
+        };
+        self.refuse_slot(&iq, &refusal);
+    }
+
+    /// The reply with the slot; `None` while the store is being looked at.
+    pub(super) fn judge_slot_request(
+        &mut self,
+        iq: &SlotIq,
+        effort: Effort,
+        now: Now,
+    ) -> Result<Option<Element>, Refusal> {
+        let request = iq.request.as_ref().map_err(Refusal::clone)?;
+        self.shared.service.judge(request)?;
+        let owner = layout::owner_folder(&request.owner);
+        match self
+            .shared
+            .admit(owner.as_bytes(), request.size, effort, now)
+        {
+            Admission::Granted => {}
+            Admission::Wait => return Ok(None),
+            Admission::Refused(refusal) => return Err(refusal),
+        }
+        let random = self.shared.random().ok_or(Refusal::Busy)?;
+        let slot = self.shared.service.issue(request, &random, now)?;
+        log::debug!(
+            "slot issued owner={} name={:?} size={} purpose={}",
+            request.owner,
+            request.name,
+            request.size,
+            request.purpose.word()
+        );
+        Ok(Some(iq.granted(&slot)))
+    }
+
+    pub(super) fn refuse_slot(&mut self, iq: &SlotIq, refusal: &Refusal) {
+        log::info!(
+            "slot refused owner={} why={:?}",
+            iq.owner,
+            refusal.to_string()
+        );
+        self.reply(&iq.refused(refusal));
+    }
+
+    /// One slice of what walks the store: first what somebody waits for.
+    pub(super) fn walk_a_slice(&mut self, now: Now) {
+        let plan = plan(&self.shared.config, &self.shared.service);
+        let Shared {
+            store,
+            usage,
+            trims,
+            ..
+        } = &mut self.shared;
+        let busy = usage.is_counting() || !trims.is_empty();
+        if !busy && self.sweep.due().is_none_or(|due| due > now.mono) {
+            return;
+        }
+        let mut slice = Slice::begin();
+        let counted = usage.go_on(store.root(), &mut slice, now.mono);
+        let trimmed = trims.go_on(store, usage, &mut slice);
+        let swept = self
+            .sweep
+            .go_on(&plan, store, usage, trims, &mut slice, now);
+        if let Some(report) = swept {
+            log::info!(
+                "sweep done files={} removed={} bytes={} ms={}",
+                report.files,
+                report.removed,
+                report.bytes,
+                report.took.as_millis()
+            );
+        }
+        if let Some(owner) = counted {
+            self.wake(&owner, None, now);
+        }
+        if let Some(trimmed) = trimmed {
+            if trimmed.files > 0 {
+                log::info!(
+                    "owner trimmed owner={} files={} bytes={}",
+                    trimmed.order.owner.escape_ascii(),
+                    trimmed.files,
+                    trimmed.freed
+                );
+            }
+            self.wake(&trimmed.order.owner, Some(trimmed.newest), now);
+        }
+    }
+
+    /// Everybody who waits for this owner asks again. `looked` tells what a search for room found.
+    pub(super) fn wake(&mut self, owner: &[u8], looked: Option<Option<SystemTime>>, now: Now) {
+        for waiter in self.shared.waiting.take(owner) {
+            match waiter {
+                Waiter::Put(key) => {
+                    if let Some(client) = self.table.get_mut(key) {
+                        client.wake(looked.is_some());
+                        self.enqueue(key);
+                    }
+                }
+                Waiter::Slot(iq, effort) => {
+                    let effort = looked.map_or(effort, |newest| effort.repeated(newest));
+                    self.answer_slot_request(iq, effort, now);
+                }
+            }
+        }
+        self.flush_link(now);
+    }
+}
