@@ -136,6 +136,15 @@ impl Exchange {
         matches!(self.state, State::Idle { .. })
     }
 
+    /// Since when a whole request head has been awaited.
+    pub fn awaits_request_since(&self) -> Option<Instant> {
+        match &self.state {
+            State::Idle { until } => until.checked_sub(self.timeouts.idle),
+            State::Head { until } => until.checked_sub(self.timeouts.header),
+            _ => None,
+        }
+    }
+
     /// Whether no whole request head has come.
     pub fn is_before_request(&self) -> bool {
         matches!(self.state, State::Idle { .. } | State::Head { .. })

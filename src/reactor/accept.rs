@@ -20,9 +20,6 @@ const ACCEPTS: usize = 16;
 /// When to try again after nothing could be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
-/// A request head that has been under way for so long may be given up to make room.
-const HEAD_PATIENCE: Duration = Duration::from_secs(1);
-
 impl Reactor {
     pub(super) fn accept(&mut self, now: Now) {
         if self.accept_pause.is_some_and(|until| now.mono < until) {
@@ -35,7 +32,7 @@ impl Reactor {
                 let full = self.table.len() >= self.most_connections;
                 let crowded = self.table.len() >= self.most_connections + TURNED_AWAY;
                 let welcome = match full {
-                    true if self.make_room(now) => Welcome::Served,
+                    true if self.make_room() => Welcome::Served,
                     // Whoever comes now waits in the kernel's queue.
                     true if crowded => return self.pause_accepting(now),
                     true => Welcome::Turned,
@@ -54,7 +51,7 @@ impl Reactor {
                         if !std::mem::replace(&mut self.out_of_descriptors, true) {
                             log::warn!("out of descriptors connections={}", self.table.len());
                         }
-                        self.make_room(now);
+                        self.make_room();
                         return self.pause_accepting(now);
                     }
                     // This one is gone already; the next may not be.
@@ -124,27 +121,16 @@ impl Reactor {
         Some(group)
     }
 
-    /// Closes the connection that has been idle for longest, or owes a request head for longest; false when all are
-    /// at work.
-    pub(super) fn make_room(&mut self, now: Now) -> bool {
-        let patience = self
-            .shared
-            .service
-            .timeouts()
-            .header
-            .saturating_sub(HEAD_PATIENCE);
+    /// Closes the connection that has owed a request head for longest, idle or begun; false when all are at work. In
+    /// a flood the one that came first goes first, so that everybody has the same time to say what they want.
+    pub(super) fn make_room(&mut self) -> bool {
         let victim = self
             .table
             .iter_mut()
-            .filter_map(|(key, client)| {
-                client
-                    .expendable()
-                    .map(|(begun, until)| (begun, until, key))
-            })
-            .filter(|(begun, until, _)| !begun || *until <= now.mono + patience)
+            .filter_map(|(key, client)| client.expendable_since().map(|since| (since, key)))
             .min();
         match victim {
-            Some((_, _, key)) => {
+            Some((_, key)) => {
                 self.remove(key);
                 true
             }

@@ -132,13 +132,9 @@ impl Client {
         .min()
     }
 
-    /// Since when the client has owed a whole request head, so that it may be closed to make room: idle ones before
-    /// those who have begun.
-    pub fn expendable(&self) -> Option<(bool, Instant)> {
-        let deadline = self.exchange.deadline()?;
-        self.exchange
-            .is_before_request()
-            .then_some((!self.exchange.is_idle(), deadline))
+    /// Since when the client has owed a whole request head, so that it may be closed to make room.
+    pub fn expendable_since(&self) -> Option<Instant> {
+        self.exchange.awaits_request_since()
     }
 
     /// Takes limits that changed.
