@@ -245,6 +245,8 @@ impl Client {
         }
         match want {
             Want::Head(most) => {
+                // An idle connection holds no file open.
+                self.download = None;
                 let most = most.min(HEAD_READ);
                 match self.transport.read(&mut shared.scratch[..most])? {
                     Moved::Bytes(n) => {
