@@ -144,8 +144,13 @@ impl StorePath {
 impl std::fmt::Debug for StorePath {
     /// For the log: escaped, and quoted where it would fall apart.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let quote = if self.bytes.contains(&b' ') { "\"" } else { "" };
-        write!(f, "{quote}{}{quote}", self.bytes.escape_ascii())
+        let text = String::from_utf8_lossy(&self.bytes);
+        let quote = if text.contains(char::is_whitespace) {
+            "\""
+        } else {
+            ""
+        };
+        write!(f, "{quote}{}{quote}", text.escape_debug())
     }
 }
 

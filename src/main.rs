@@ -94,8 +94,11 @@ fn check(config: PathBuf) -> ExitCode {
             print(&format!("{}: no faults.\n", config.display()));
             ExitCode::SUCCESS
         }
-        Err(faults) => {
-            for fault in faults {
+        Err(failure) => {
+            for warning in failure.warnings {
+                complain(&format!("warning: {warning}"));
+            }
+            for fault in failure.faults {
                 complain(&fault);
             }
             ExitCode::from(FAULT)
@@ -114,8 +117,11 @@ fn run(config: PathBuf, logfile: Option<PathBuf>) -> ExitCode {
     }
     let setup = match setup {
         Ok(setup) => setup,
-        Err(faults) => {
-            for fault in faults {
+        Err(failure) => {
+            for warning in failure.warnings {
+                log::warn!("config warning={warning:?}");
+            }
+            for fault in failure.faults {
                 log::error!("cannot start why={fault:?}");
             }
             return ExitCode::from(FAULT);

@@ -30,6 +30,24 @@ pub struct Setup {
     pub tls: Option<Arc<ServerConfig>>,
 }
 
+/// A configuration that cannot be used.
+#[derive(Debug)]
+pub struct Failure {
+    /// Everything that is wrong, one sentence each; never empty.
+    pub faults: Vec<String>,
+    /// What is odd besides: a misspelt key explains a missing one.
+    pub warnings: Vec<String>,
+}
+
+impl From<Vec<String>> for Failure {
+    fn from(faults: Vec<String>) -> Failure {
+        Failure {
+            faults,
+            warnings: Vec::new(),
+        }
+    }
+}
+
 /// Where the link leads, and the secret that opens it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Target {
@@ -53,22 +71,22 @@ impl std::fmt::Debug for Setup {
     }
 }
 
-/// Reads a configuration and what it names. Fails with everything that is wrong, one sentence each.
-pub fn read(path: &Path) -> Result<Setup, Vec<String>> {
+/// Reads a configuration and what it names. Fails with everything that is wrong at once.
+pub fn read(path: &Path) -> Result<Setup, Failure> {
     let name = path.display();
     let bytes = read_bounded(path, config::MAX_TEXT as u64)
         .map_err(|error| vec![format!("{name}: cannot read the configuration: {error}.")])?;
-    let reading = config::read_bytes(&bytes).map_err(|faulty| {
-        let warnings = faulty
-            .warnings
-            .iter()
-            .map(|warning| format!("{name}: {warning}"));
-        faulty
+    let reading = config::read_bytes(&bytes).map_err(|faulty| Failure {
+        faults: faulty
             .faults
             .iter()
             .map(|fault| format!("{name}: {fault}"))
-            .chain(warnings)
-            .collect::<Vec<_>>()
+            .collect(),
+        warnings: faulty
+            .warnings
+            .iter()
+            .map(|warning| format!("{name}: {warning}"))
+            .collect(),
     })?;
     let config = reading.config;
     let mut faults = Vec::new();
@@ -87,7 +105,7 @@ pub fn read(path: &Path) -> Result<Setup, Vec<String>> {
             .ok()
     });
     if !faults.is_empty() {
-        return Err(faults);
+        return Err(faults.into());
     }
     Ok(Setup {
         warnings: reading

@@ -56,11 +56,27 @@ enum State {
         stream: TcpStream,
         server: SocketAddr,
         until: Instant,
-        left: VecDeque<SocketAddr>,
+        left: Addresses,
     },
     Streaming(Box<Streaming>),
     /// Ended for good, as asked.
     Over,
+}
+
+/// Addresses that are still to be tried, and why those before them would not do.
+#[derive(Debug, Default)]
+struct Addresses {
+    left: VecDeque<SocketAddr>,
+    failures: Vec<String>,
+}
+
+impl From<Vec<SocketAddr>> for Addresses {
+    fn from(addresses: Vec<SocketAddr>) -> Addresses {
+        Addresses {
+            left: addresses.into(),
+            failures: Vec::new(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -147,13 +163,14 @@ impl Link {
             State::Resting { .. } => {
                 self.state = State::Resolving;
                 if let Some(addresses) = resolver.resolve(&self.target.host, self.target.port) {
-                    self.connect(addresses.into(), None, registry, now);
+                    self.connect(addresses.into(), registry, now);
                 }
             }
             State::Connecting { left, server, .. } => {
-                let error = format!("{server} did not accept the connection within 10 s");
-                let left = std::mem::take(left);
-                self.connect(left, Some(error), registry, now);
+                let mut left = std::mem::take(left);
+                left.failures
+                    .push(format!("{server}: no answer within 10 s"));
+                self.connect(left, registry, now);
             }
             State::Streaming(streaming) => streaming.machine.deadline_passed(now.mono),
             State::Resolving | State::Over => {}
@@ -166,7 +183,7 @@ impl Link {
             return;
         }
         match answer {
-            Ok(addresses) => self.connect(addresses.into(), None, registry, now),
+            Ok(addresses) => self.connect(addresses.into(), registry, now),
             Err(error) => self.rest(&error.to_string(), Duration::ZERO, now),
         }
     }
@@ -252,14 +269,8 @@ impl Link {
     }
 
     /// Tries addresses until one can be connected to, or none is left.
-    fn connect(
-        &mut self,
-        mut addresses: VecDeque<SocketAddr>,
-        mut error: Option<String>,
-        registry: &Registry,
-        now: Now,
-    ) {
-        while let Some(server) = addresses.pop_front() {
+    fn connect(&mut self, mut addresses: Addresses, registry: &Registry, now: Now) {
+        while let Some(server) = addresses.left.pop_front() {
             let connecting = TcpStream::connect(server).and_then(|mut stream| {
                 registry.register(
                     &mut stream,
@@ -278,11 +289,11 @@ impl Link {
                     };
                     return;
                 }
-                Err(failure) => error = Some(format!("cannot connect to {server}: {failure}")),
+                Err(failure) => addresses.failures.push(format!("{server}: {failure}")),
             }
         }
-        let error = error.unwrap_or_else(|| format!("{} has no address", self.target.host));
-        self.rest(&error, Duration::ZERO, now);
+        let why = format!("cannot connect to {}", addresses.failures.join("; "));
+        self.rest(&why, Duration::ZERO, now);
     }
 
     /// Looks whether the connection is made: writable does not mean connected.
@@ -299,19 +310,19 @@ impl Link {
             },
             Ok(Some(error)) | Err(error) => Some(error),
         };
-        let failure = failure.map(|error| format!("cannot connect to {server}: {error}"));
         let State::Connecting {
             stream,
             server,
-            left,
+            mut left,
             ..
         } = std::mem::replace(&mut self.state, State::Resolving)
         else {
             return;
         };
-        if failure.is_some() {
+        if let Some(failure) = failure {
             drop(stream);
-            self.connect(left, failure, registry, now);
+            left.failures.push(format!("{server}: {failure}"));
+            self.connect(left, registry, now);
             return;
         }
         // Without it two small writes cost 40 ms.

@@ -164,8 +164,11 @@ impl Reactor {
     pub(super) fn reload(&mut self, now: Now) {
         let setup = match setup::read(&self.config_path) {
             Ok(setup) => setup,
-            Err(faults) => {
-                for fault in faults {
+            Err(failure) => {
+                for warning in failure.warnings {
+                    log::warn!("config warning={warning:?}");
+                }
+                for fault in failure.faults {
                     log::error!("config not reloaded why={fault:?}");
                 }
                 return;
