@@ -298,7 +298,7 @@ impl Link {
 
     /// Looks whether the connection is made: writable does not mean connected.
     fn finish_connect(&mut self, registry: &Registry, now: Now) {
-        let State::Connecting { stream, server, .. } = &self.state else {
+        let State::Connecting { stream, .. } = &self.state else {
             return;
         };
         let failure = match stream.take_error() {
