@@ -1,0 +1,115 @@
+//! From samples to figures: percentiles, medians, units.
+
+use std::time::Duration;
+
+use crate::load::Sample;
+use crate::process::Cpu;
+
+/// One server's rounds of one case.
+#[derive(Debug)]
+pub struct Tally {
+    /// Bytes of body per request; 0 where there is none.
+    size: u64,
+    rounds: Vec<Round>,
+    latencies: Vec<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    requests: u64,
+    wall: Duration,
+    cpu: Cpu,
+}
+
+impl Tally {
+    pub fn new(size: u64) -> Tally {
+        Tally {
+            size,
+            rounds: Vec::new(),
+            latencies: Vec::new(),
+        }
+    }
+
+    pub fn add(&mut self, sample: Sample, cpu: Cpu) {
+        self.rounds.push(Round {
+            requests: sample.requests,
+            wall: sample.wall,
+            cpu,
+        });
+        self.latencies.extend(sample.latencies);
+    }
+
+    pub fn requests(&self) -> u64 {
+        self.rounds.iter().map(|round| round.requests).sum()
+    }
+
+    /// Microseconds of server CPU time per request; the median of the rounds.
+    pub fn cpu_per_request(&self) -> f64 {
+        median(self.rounds.iter().map(Round::cpu_per_request).collect())
+    }
+
+    /// Milliseconds of server CPU time per GiB of bodies; the median of the rounds.
+    pub fn cpu_per_gib(&self) -> Option<f64> {
+        const GIB: f64 = (1 << 30) as f64;
+        (self.size > 0).then(|| self.cpu_per_request() / 1e3 * GIB / self.size as f64)
+    }
+
+    /// The part of the CPU time that was spent in the kernel, in percent, over all rounds.
+    pub fn system_share(&self) -> Option<f64> {
+        let user: Duration = self.rounds.iter().map(|round| round.cpu.user).sum();
+        let system: Duration = self.rounds.iter().map(|round| round.cpu.system).sum();
+        let all = user + system;
+        // Fewer ticks than this would make the percentage a guess.
+        (all >= Duration::from_millis(100))
+            .then(|| 100.0 * system.as_secs_f64() / all.as_secs_f64())
+    }
+
+    /// The median of the rounds.
+    pub fn requests_per_second(&self) -> f64 {
+        let rate = |round: &Round| round.requests as f64 / round.wall.as_secs_f64();
+        median(self.rounds.iter().map(rate).collect())
+    }
+
+    /// MiB of bodies per second; the median of the rounds.
+    pub fn rate(&self) -> f64 {
+        self.requests_per_second() * self.size as f64 / f64::from(1 << 20)
+    }
+
+    /// Microseconds, over all rounds. `share` from 0 to 1.
+    pub fn latency(&mut self, share: f64) -> f64 {
+        self.latencies.sort_unstable();
+        let last = self.latencies.len().saturating_sub(1);
+        let rank = (last as f64 * share).ceil() as usize;
+        self.latencies
+            .get(rank)
+            .map_or(f64::NAN, |ns| *ns as f64 / 1e3)
+    }
+
+    /// CPU time per request against another server's, round by round: median, least, largest.
+    pub fn ratio(&self, other: &Tally) -> (f64, f64, f64) {
+        let pairs = self.rounds.iter().zip(&other.rounds);
+        let ratios: Vec<f64> = pairs
+            .map(|(a, b)| a.cpu_per_request() / b.cpu_per_request())
+            .collect();
+        let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+        let largest = ratios.iter().copied().fold(0.0, f64::max);
+        (median(ratios), least, largest)
+    }
+}
+
+impl Round {
+    fn cpu_per_request(&self) -> f64 {
+        self.cpu.total.as_secs_f64() * 1e6 / self.requests as f64
+    }
+}
+
+/// The middle one, or the mean of the two in the middle.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match (values.get(middle), values.len() % 2) {
+        (Some(value), 1) => *value,
+        (Some(value), _) => (value + values[middle - 1]) / 2.0,
+        (None, _) => f64::NAN,
+    }
+}

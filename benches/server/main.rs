@@ -1,0 +1,102 @@
+//! The whole-server bench: `cargo bench`, or `cargo bench -- --quick`.
+//!
+//! It starts the real `upslot` with a temporary store and a scripted XMPP server, drives it over loopback from this
+//! process, and prints one line per number. Where nginx is installed, the same files are fetched from and stored on
+//! it by the same client code, in the same rounds: the ratio of the two is the figure that says something on a
+//! machine that nobody else has. It knows nothing of upslot's insides: only the program, its configuration,
+//! XEP-0114, XEP-0363 and HTTP.
+//!
+//! In reading order:
+//!
+//! - [`options`] what the user asked for;
+//! - [`machine`] what it ran on;
+//! - [`scratch`] the temporary folder, and the stop signals;
+//! - [`placement`] which cores it ran on;
+//! - [`process`] a server process: its CPU time, its memory, its end;
+//! - [`link`] the XMPP server's side of the component's link (XEP-0114), and slots (XEP-0363);
+//! - [`answer`] one HTTP answer, judged as it comes in;
+//! - [`load`] the client: a closed loop over a few connections;
+//! - [`server`] upslot and nginx, each started with a configuration of its own;
+//! - [`cases`] what is measured;
+//! - [`figures`] from samples to figures;
+//! - [`report`] lines, table and JSON.
+//!
+//! A wrong answer, whether a status, a length or a byte, ends the bench with exit code 1; wrong usage with 2.
+
+mod answer;
+mod cases;
+mod figures;
+mod link;
+mod load;
+mod machine;
+mod options;
+mod placement;
+mod process;
+mod report;
+mod scratch;
+mod server;
+
+use std::env;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::cases::Bench;
+use crate::machine::Machine;
+use crate::options::{Options, Parsed};
+use crate::placement::Placement;
+use crate::report::Report;
+use crate::scratch::{Scratch, Stop};
+
+/// What goes wrong here ends the bench: a sentence for the user is all that is needed.
+pub type Outcome<T> = Result<T, String>;
+
+fn main() -> ExitCode {
+    let options = match options::parse(env::args_os().skip(1)) {
+        Ok(Parsed::Run(options)) => options,
+        Ok(Parsed::Help) => {
+            return match io::stdout().write_all(options::help().as_bytes()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            };
+        }
+        Err(why) => return complain(&why, 2),
+    };
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => complain(&why, 1),
+    }
+}
+
+fn run(options: &Options) -> Outcome<()> {
+    let stop = Stop::new()?;
+    let scratch = Scratch::new(&env::temp_dir())?;
+    let placement = Placement::new();
+    let open_files = machine::raise_open_files();
+    let nginx = if options.nginx {
+        server::find_nginx()
+    } else {
+        None
+    };
+    let mut report = Report::new();
+    Machine::look(options, nginx.as_deref(), scratch.path(), &placement)?.print(&mut report)?;
+    let bench = Bench {
+        options,
+        stop: &stop,
+        scratch: &scratch,
+        nginx: nginx.as_deref(),
+        placement: &placement,
+        open_files,
+    };
+    bench.run(&mut report)?;
+    report.table()?;
+    match &options.json {
+        Some(file) => report.save(file),
+        None => Ok(()),
+    }
+}
+
+fn complain(why: &str, code: u8) -> ExitCode {
+    // Nothing is left to do where even standard error is gone.
+    let _ = writeln!(io::stderr(), "bench: {why}");
+    ExitCode::from(code)
+}

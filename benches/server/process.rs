@@ -1,0 +1,197 @@
+//! A server process: how it is started, what it used, how it is ended. Linux only: all figures are read from
+//! `/proc/PID` (proc(5)).
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use std::os::unix::process::CommandExt;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::Outcome;
+
+/// The unit of the times in `/proc/PID/stat`. It is 100 a second on every Linux that Rust runs on.
+const TICK: Duration = Duration::from_millis(10);
+/// How long a server may take to end before it is killed.
+const END: Duration = Duration::from_secs(5);
+/// A sleeping task's nanoseconds are exact; a running one's are brought up to date now and then. So long a pause
+/// after the last answer lets the server go back to sleep.
+const SETTLE: Duration = Duration::from_millis(5);
+
+/// A process that is ended, by its id, when this is dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    name: &'static str,
+    /// Its standard error.
+    log: PathBuf,
+}
+
+/// CPU time of all threads since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cpu {
+    /// User and system: in nanoseconds where the kernel counts them, else in ticks.
+    pub total: Duration,
+    /// Always in ticks.
+    pub user: Duration,
+    pub system: Duration,
+}
+
+impl Cpu {
+    pub fn since(self, earlier: Cpu) -> Cpu {
+        Cpu {
+            total: self.total.saturating_sub(earlier.total),
+            user: self.user.saturating_sub(earlier.user),
+            system: self.system.saturating_sub(earlier.system),
+        }
+    }
+}
+
+impl Process {
+    /// Starts a program in a process group of its own, so that Ctrl-C reaches the bench alone, which then ends it.
+    pub fn start(name: &'static str, command: &mut Command, folder: &Path) -> Outcome<Process> {
+        let log = folder.join("stderr");
+        let file = File::create(&log).map_err(|e| format!("{}: {e}", log.display()))?;
+        let child = command
+            // It would overrule the log level in the configuration.
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .process_group(0)
+            .spawn()
+            .map_err(|e| format!("{name} does not start: {e}"))?;
+        Ok(Process { child, name, log })
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// An error when it has ended, with what it said.
+    pub fn check(&mut self) -> Outcome<()> {
+        match self.child.try_wait() {
+            Ok(None) => Ok(()),
+            Ok(Some(status)) => Err(format!(
+                "{} has ended ({status}). It said: {}",
+                self.name,
+                self.said()
+            )),
+            Err(e) => Err(format!("{}: {e}", self.name)),
+        }
+    }
+
+    /// The end of what it wrote to standard error.
+    pub fn said(&self) -> String {
+        let bytes = fs::read(&self.log).unwrap_or_default();
+        let tail = &bytes[bytes.len().saturating_sub(2000)..];
+        let text = String::from_utf8_lossy(tail).trim().to_owned();
+        if text.is_empty() {
+            "nothing".to_owned()
+        } else {
+            text
+        }
+    }
+
+    pub fn cpu(&self) -> Outcome<Cpu> {
+        thread::sleep(SETTLE);
+        let stat = self.read("stat")?;
+        let (user, system) = ticks(&stat).ok_or_else(|| self.strange("stat"))?;
+        let exact = task_times(&format!("/proc/{}/task", self.child.id()));
+        Ok(Cpu {
+            total: exact.unwrap_or(user + system),
+            user,
+            system,
+        })
+    }
+
+    /// Forgets the peak so far. Not every kernel can; then the peak is the one since the start.
+    pub fn forget_peak(&self) {
+        let _ = fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5");
+    }
+
+    /// The largest resident size, in bytes.
+    pub fn peak(&self) -> Outcome<u64> {
+        self.status("VmHWM:")
+    }
+
+    /// Resident memory that is no file's, in bytes: heap and stack.
+    pub fn own_memory(&self) -> Outcome<u64> {
+        self.status("RssAnon:")
+    }
+
+    fn status(&self, key: &str) -> Outcome<u64> {
+        let status = self.read("status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        kib.map(|kib| kib * 1024)
+            .ok_or_else(|| self.strange("status"))
+    }
+
+    fn read(&self, file: &str) -> Outcome<String> {
+        let path = format!("/proc/{}/{file}", self.child.id());
+        fs::read_to_string(&path).map_err(|e| format!("{path} of {}: {e}", self.name))
+    }
+
+    fn strange(&self, file: &str) -> String {
+        format!(
+            "/proc/{}/{file} of {} is not as expected.",
+            self.child.id(),
+            self.name
+        )
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            // The child is not yet waited for, so its id cannot have gone to another process.
+            if !matches!(self.child.try_wait(), Ok(Some(_))) {
+                let _ = kill_process(pid, Signal::TERM);
+            }
+        }
+        let deadline = Instant::now() + END;
+        while Instant::now() < deadline {
+            if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Which clock `Cpu::total` is read from on this machine.
+pub fn clock_source() -> &'static str {
+    match task_times("/proc/self/task") {
+        Some(_) => "schedstat (nanoseconds)",
+        None => "stat (ticks of 10 ms)",
+    }
+}
+
+/// The sum of the run times of a process's threads, where the kernel keeps them (CONFIG_SCHED_INFO).
+fn task_times(folder: &str) -> Option<Duration> {
+    let mut sum = Duration::ZERO;
+    for task in fs::read_dir(folder).ok()? {
+        // A thread may end between the listing and the reading.
+        let Ok(text) = fs::read_to_string(task.ok()?.path().join("schedstat")) else {
+            continue;
+        };
+        sum += Duration::from_nanos(text.split(' ').next()?.parse().ok()?);
+    }
+    (sum > Duration::ZERO).then_some(sum)
+}
+
+/// User and system time of all threads, ended ones too. The name in parentheses may hold anything, so fields are
+/// counted from the last closing one.
+fn ticks(stat: &str) -> Option<(Duration, Duration)> {
+    let (_, after) = stat.rsplit_once(')')?;
+    let mut fields = after.split_whitespace().skip(11);
+    let user: u32 = fields.next()?.parse().ok()?;
+    let system: u32 = fields.next()?.parse().ok()?;
+    Some((TICK * user, TICK * system))
+}
