@@ -24,6 +24,8 @@
 //! wants, the driver in [`reactor::client`] does it and reports how much moved. Then [`service`], which decides, and
 //! [`slot::own`], which signs slots so that none has to be remembered. Every other file is a detail of one of these.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod now;
 
 pub mod jid;

@@ -20,7 +20,6 @@ fn service(more: &str) -> Service {
 
 /// So many seconds after a fixed moment.
 fn at(seconds: u64) -> Now {
-    #[allow(clippy::disallowed_methods)]
     let mono = std::time::Instant::now();
     Now {
         mono,

@@ -29,7 +29,6 @@ struct Driver {
 
 impl Driver {
     fn new(input: &str, step: usize) -> Driver {
-        #[allow(clippy::disallowed_methods)]
         let start = Instant::now();
         Driver {
             exchange: Exchange::new(TIMEOUTS, start),
