@@ -285,7 +285,13 @@ impl Exchange {
         let mut at = 0;
         let fault = loop {
             match body.step(&bytes[at..]) {
-                Ok(Step::Skip(n)) => at += n,
+                Ok(Step::Skip(n)) => {
+                    // A chunk's size is known before its data.
+                    if body.received().saturating_add(body.direct()) > size {
+                        break Some(Fault::TooLong(size));
+                    }
+                    at += n;
+                }
                 Ok(Step::Data(n)) => {
                     if body.received() > size {
                         break Some(Fault::TooLong(size));

@@ -29,19 +29,20 @@ impl Reactor {
         let mut left = ACCEPTS;
         for index in 0..self.listeners.len() {
             while left > 0 && self.listeners[index].readable {
-                let full = self.table.len() >= self.most_connections;
-                let crowded = self.table.len() >= self.most_connections + TURNED_AWAY;
-                let welcome = match full {
-                    true if self.make_room() => Welcome::Served,
+                if self.table.len() >= self.most_connections + TURNED_AWAY {
                     // Whoever comes now waits in the kernel's queue.
-                    true if crowded => return self.pause_accepting(now),
-                    true => Welcome::Turned,
-                    false => Welcome::Served,
-                };
+                    return self.pause_accepting(now);
+                }
                 match self.listeners[index].accept() {
                     Ok((socket, peer)) => {
                         self.out_of_descriptors = false;
                         left -= 1;
+                        let full = self.table.len() >= self.most_connections;
+                        let welcome = if full && !self.make_room() {
+                            Welcome::Turned
+                        } else {
+                            Welcome::Served
+                        };
                         self.welcome(index, socket, peer, welcome, now);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -131,6 +132,9 @@ impl Reactor {
             .min();
         match victim {
             Some((_, key)) => {
+                if let Some(client) = self.table.get_mut(key) {
+                    client.give_up();
+                }
                 self.remove(key);
                 true
             }

@@ -95,7 +95,10 @@ impl Client {
         shared: &Shared,
         now: Now,
     ) -> Client {
-        let timeouts = shared.service.timeouts();
+        let mut timeouts = shared.service.timeouts();
+        if welcome == Welcome::Turned {
+            timeouts.idle = timeouts.idle.min(timeouts.header);
+        }
         Client {
             key,
             peer,
@@ -132,9 +135,18 @@ impl Client {
         .min()
     }
 
-    /// Since when the client has owed a whole request head, so that it may be closed to make room.
+    /// Since when the client has owed a whole request head, so that it may be closed to make room. Who is only to be
+    /// told that there is none leaves by itself.
     pub fn expendable_since(&self) -> Option<Instant> {
-        self.exchange.awaits_request_since()
+        match self.welcome {
+            Welcome::Served => self.exchange.awaits_request_since(),
+            Welcome::Turned => None,
+        }
+    }
+
+    /// It will be closed to make room.
+    pub fn give_up(&mut self) {
+        self.why = Some("it made room for another".to_owned());
     }
 
     /// Takes limits that changed.

@@ -265,6 +265,7 @@ fn bodies_are_received_whole() {
         &[],
         None,
     );
+    check(&format!("{chunked}ffffffff\r\n"), "413 close", &[], None);
     check(
         &format!("{chunked}6\r\nhello!\r\n0\r\n\r\n{get}"),
         "413 close",

@@ -1,0 +1,207 @@
+//! Expiry: by age, by soft quota, and to the second for what is ephemeral.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::harness::site::{ROMEO_FOLDER, age, owner_folder, seed};
+use crate::harness::{Client, Plan, Site, unix_now};
+
+/// Puts a file into the store that goes at that second; its target. The folder's name tells when.
+fn seed_ephemeral(site: &Site, until: u64) -> String {
+    let path = format!("{ROMEO_FOLDER}/Abcdefghijklmnopqrst~e{until:x}/e.txt");
+    seed(&site.store(), &path, b"hello");
+    format!("/files/{path}")
+}
+
+#[test]
+fn by_age() {
+    let plan = Plan::alone()
+        .set("expire_interval", 1)
+        .set("expire_maxage", 1000);
+    let store = plan.store();
+    let old = seed(
+        &store,
+        &format!("{ROMEO_FOLDER}/0123456789abc/old.txt"),
+        b"old",
+    );
+    let two = seed(&store, &format!("{ROMEO_FOLDER}/0123456789abd"), b"old");
+    let alone = seed(
+        &store,
+        &format!("{}/0123456789abc/old.txt", owner_folder("x@montague.tld")),
+        b"old",
+    );
+    let young = seed(
+        &store,
+        &format!("{ROMEO_FOLDER}/0123456789abe/young.txt"),
+        b"young",
+    );
+    for file in [&old, &two, &alone] {
+        age(file, 1100);
+    }
+    age(&young, 900);
+    let site = plan.start();
+    let line = site.program.wait_line(&["sweep done ", "removed=3"]);
+    assert!(
+        line.contains(" files=") && line.contains(" bytes="),
+        "{line}"
+    );
+    assert_eq!(
+        site.files(),
+        [format!("{ROMEO_FOLDER}/0123456789abe/young.txt")]
+    );
+    // Folders that became empty went with their files; the store itself stays.
+    assert_eq!(site.entries().len(), 3, "{:?}", site.entries());
+    let target = format!("/files/{ROMEO_FOLDER}/0123456789abe/young.txt");
+    site.get(&target).is(200);
+    site.get(&format!("/files/{ROMEO_FOLDER}/0123456789abc/old.txt"))
+        .is(404);
+    // It goes on.
+    age(&young, 1100);
+    site.program.wait_line(&["sweep done ", "removed=1"]);
+    assert!(site.entries().is_empty());
+    assert!(site.store().join(".upslot").is_dir());
+}
+
+#[test]
+fn zero_is_off() {
+    let plan = Plan::alone()
+        .set("expire_interval", 1)
+        .set("expire_maxage", 0)
+        .set("user_quota_soft", 1_000_000);
+    let file = seed(
+        &plan.store(),
+        &format!("{ROMEO_FOLDER}/0123456789abc/old.txt"),
+        b"old",
+    );
+    age(&file, 100_000_000);
+    let site = plan.start();
+    site.program.wait_lines(&["sweep done "], 2);
+    assert!(file.exists());
+    // No interval: nothing is swept, whatever the age.
+    let plan = Plan::alone()
+        .set("expire_interval", 0)
+        .set("expire_maxage", 1);
+    let file = seed(
+        &plan.store(),
+        &format!("{ROMEO_FOLDER}/0123456789abc/old.txt"),
+        b"old",
+    );
+    age(&file, 100_000);
+    let mut site = plan.start();
+    site.program.allow("expire_maxage");
+    assert_eq!(
+        site.get(&format!("/files/{ROMEO_FOLDER}/0123456789abc/old.txt"))
+            .is(200)
+            .body,
+        b"old"
+    );
+    assert!(file.exists());
+}
+
+#[test]
+fn an_ephemeral_file_is_never_served_past_its_second() {
+    let mut site = Plan::new().start();
+    let until = unix_now() + 3;
+    let target = seed_ephemeral(&site, until);
+    let lasting = site.upload("a.txt", None, b"hello");
+    let mut client = site.client();
+    let deadline = Instant::now() + Duration::from_secs(15);
+    let mut served = 0;
+    loop {
+        let before = unix_now();
+        let reply = client.get(&target);
+        let after = unix_now();
+        match reply.status {
+            200 => {
+                assert!(before < until, "served at {before}, past {until}");
+                served += 1;
+            }
+            404 => {
+                assert!(after >= until, "gone at {after}, before {until}");
+                break;
+            }
+            status => panic!("{status}"),
+        }
+        assert!(Instant::now() < deadline, "still served");
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(served > 0);
+    let gone = client.get(&target).is(404);
+    let missing = client.get("/files/none").is(404);
+    assert_eq!(
+        (gone.lasting_fields(), gone.body),
+        (missing.lasting_fields(), missing.body)
+    );
+    // No sweep has run; another slot's file is not concerned.
+    assert!(
+        site.store()
+            .join(target.strip_prefix("/files/").unwrap())
+            .exists()
+    );
+    client.get(&lasting.get).is(200);
+}
+
+#[test]
+fn the_sweep_removes_what_was_ephemeral() {
+    let mut site = Plan::alone().set("expire_interval", 1).start();
+    site.program.allow("expire_interval");
+    let until = unix_now() + 3;
+    let short = seed_ephemeral(&site, until);
+    let long = seed_ephemeral(&site, until + 3600);
+    site.program.wait_line(&["sweep done ", "removed=1"]);
+    assert!(unix_now() >= until);
+    let file = site.store().join(short.strip_prefix("/files/").unwrap());
+    assert!(!file.parent().unwrap().exists());
+    site.get(&long).is(200);
+}
+
+#[test]
+fn a_long_sweep_delays_nobody() {
+    const FILES: usize = 8000;
+    let plan = Plan::alone()
+        .set("expire_interval", 1)
+        .set("expire_maxage", 1000);
+    let store = plan.store();
+    // Few owners with many files and many owners with few; half of them have to go.
+    for number in 0..FILES {
+        let owner = if number % 2 == 0 {
+            format!("{:027}", number % 20)
+        } else {
+            format!("{number:027}")
+        };
+        let folder = store.join(owner).join(format!("Abcdefgh{number:05}"));
+        fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("a.txt");
+        fs::write(&file, b"hello").unwrap();
+        if number % 4 < 2 {
+            age(&file, 2000);
+        }
+    }
+    let kept = format!("/files/{:027}/Abcdefgh00003/a.txt", 3);
+    let site = plan.start();
+    let mut client: Client = site.client();
+    let mut slowest = Duration::ZERO;
+    let mut count = 0;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !site
+        .program
+        .lines()
+        .iter()
+        .any(|line| line.contains("sweep done "))
+    {
+        let start = Instant::now();
+        assert_eq!(client.get(&kept).is(200).body, b"hello");
+        slowest = slowest.max(start.elapsed());
+        count += 1;
+        assert!(Instant::now() < deadline, "the sweep does not end");
+    }
+    let line = site.program.wait_line(&["sweep done "]);
+    assert!(line.contains(&format!("removed={}", FILES / 2)), "{line}");
+    assert_eq!(site.files().len(), FILES / 2);
+    // A slice takes milliseconds; the rest is what a busy machine adds.
+    assert!(
+        count > 10 && slowest < Duration::from_secs(2),
+        "{count} requests, the slowest took {slowest:?}"
+    );
+}

@@ -1,0 +1,388 @@
+//! A configured program with its link up, and shortcuts to what most tests need of it.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::XattrFlags;
+
+use super::dir::TempDir;
+use super::program::value_of;
+use super::server::{COMPONENT, SECRET};
+use super::xml::Element;
+use super::{Client, Link, Program, Reply, Server};
+
+/// The URL prefix of every slot. The program itself speaks plain HTTP in most tests, as behind a proxy.
+pub const BASE: &str = "https://upload.localhost/files/";
+
+/// Romeo's owner folder (the published vector of HttpUploadComponent's layout).
+pub const ROMEO: &str = "romeo@montague.tld";
+pub const ROMEO_FOLDER: &str = "Q_7dsld2o0PGmDXH553Cx_WVmKY";
+
+/// The owner folder of a bare JID.
+pub fn owner_folder(owner: &str) -> String {
+    data_encoding::BASE64URL_NOPAD.encode(&sha1_smol::Sha1::from(owner).digest().bytes())
+}
+
+/// A slot, as the request targets that a client would send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Path and query.
+    pub put: String,
+    /// Path.
+    pub get: String,
+}
+
+impl Slot {
+    /// Reads either syntax of a slot element and checks that its URLs are clean.
+    #[track_caller]
+    pub fn of(element: &Element) -> Slot {
+        let url = |name: &str| {
+            let child = element
+                .child(name)
+                .unwrap_or_else(|| panic!("no {name} in {element:?}"));
+            child
+                .attribute("url")
+                .map_or_else(|| child.text.clone(), str::to_owned)
+        };
+        let (put, get) = (url("put"), url("get"));
+        for url in [&put, &get] {
+            let clean =
+                |c: char| c.is_ascii_alphanumeric() || "-._~:/?#[]@!$&'()*+,;=%".contains(c);
+            assert!(url.chars().all(clean), "not clean by RFC 3986: {url}");
+            assert!(url.starts_with(BASE), "elsewhere: {url}");
+        }
+        assert!(!get.contains(['?', '#']), "{get}");
+        let origin = "https://upload.localhost".len();
+        Slot {
+            put: put[origin..].to_owned(),
+            get: get[origin..].to_owned(),
+        }
+    }
+
+    /// The path of the PUT without its query.
+    pub fn put_path(&self) -> &str {
+        self.put.split('?').next().unwrap()
+    }
+
+    /// Below the storage folder.
+    pub fn stored_at(&self) -> PathBuf {
+        let below = self.get.strip_prefix("/files/").unwrap();
+        percent_encoding::percent_decode_str(below)
+            .decode_utf8()
+            .unwrap()
+            .into_owned()
+            .into()
+    }
+}
+
+/// What is to be started.
+#[derive(Debug)]
+pub struct Plan {
+    dir: TempDir,
+    keys: Vec<(String, String)>,
+    server: Option<Server>,
+    descriptors: Option<u64>,
+    welcome: bool,
+}
+
+impl Plan {
+    /// The least configuration with an XMPP side; nobody outside montague.tld and capulet.tld is allowed.
+    pub fn new() -> Plan {
+        let server = Server::new();
+        let mut plan = Plan::alone();
+        plan = plan
+            .set("component_jid", COMPONENT)
+            .set("component_secret", SECRET)
+            .set("component_host", "127.0.0.1")
+            .set("component_port", server.address().port());
+        plan.server = Some(server);
+        plan
+    }
+
+    /// The same with no XMPP side.
+    pub fn alone() -> Plan {
+        let dir = TempDir::new();
+        fs::create_dir(dir.path().join("store")).unwrap();
+        let store = dir.path().join("store");
+        let plan = Plan {
+            dir,
+            keys: Vec::new(),
+            server: None,
+            descriptors: None,
+            welcome: true,
+        };
+        plan.set("storage_path", store.display())
+            .set("http_address", "127.0.0.1")
+            .set("http_port", 0)
+            .set("get_url", BASE)
+            .set("put_url", BASE)
+            .set("whitelist", "[montague.tld, capulet.tld]")
+            .set("shutdown_timeout", 5)
+    }
+
+    pub fn set(mut self, key: &str, value: impl std::fmt::Display) -> Plan {
+        self.keys.retain(|(other, _)| other != key);
+        self.keys.push((key.to_owned(), value.to_string()));
+        self
+    }
+
+    pub fn without(mut self, key: &str) -> Plan {
+        self.keys.retain(|(other, _)| other != key);
+        self
+    }
+
+    /// A limit of open files for the program.
+    pub fn descriptors(mut self, limit: u64) -> Plan {
+        self.descriptors = Some(limit);
+        self
+    }
+
+    /// Does not play the XMPP server's part of the start.
+    pub fn unwelcome(mut self) -> Plan {
+        self.welcome = false;
+        self
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.dir.path().join("store")
+    }
+
+    /// Puts a file into the store before the start.
+    pub fn seed(self, path: &str, bytes: &[u8]) -> Plan {
+        seed(&self.store(), path, bytes);
+        self
+    }
+
+    #[track_caller]
+    pub fn start(self) -> Site {
+        let config = self.dir.path().join("config.yml");
+        write_config(&config, &self.keys);
+        let mut program = Program::start(&config, self.descriptors, &[]);
+        program.hide(SECRET);
+        if self.server.is_none() {
+            program.allow("component_jid: is absent");
+        }
+        program.wait_line(&["ready ", "pid="]);
+        let listening = program.listening(1).remove(0);
+        let http = listening
+            .strip_prefix("http://")
+            .or_else(|| listening.strip_prefix("https://"))
+            .and_then(|address| address.parse().ok())
+            .unwrap_or_else(|| "127.0.0.1:1".parse().unwrap());
+        let link = match &self.server {
+            Some(server) if self.welcome => {
+                let link = server.welcome();
+                program.wait_line(&["link up ", "jid="]);
+                Some(link)
+            }
+            _ => None,
+        };
+        Site {
+            program,
+            link,
+            server: self.server,
+            http,
+            keys: self.keys,
+            descriptors: self.descriptors,
+            dir: self.dir,
+        }
+    }
+}
+
+fn write_config(path: &Path, keys: &[(String, String)]) {
+    let text: String = keys
+        .iter()
+        .map(|(key, value)| format!("{key}: {value}\n"))
+        .collect();
+    fs::write(path, text).unwrap();
+}
+
+/// Writes a file below a storage folder, with its folders.
+pub fn seed(store: &Path, path: &str, bytes: &[u8]) -> PathBuf {
+    let file = store.join(path);
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, bytes).unwrap();
+    file
+}
+
+/// Sets a file's age.
+pub fn age(file: &Path, seconds: u64) {
+    let time = SystemTime::now() - Duration::from_secs(seconds);
+    fs::File::options()
+        .write(true)
+        .open(file)
+        .unwrap()
+        .set_modified(time)
+        .unwrap();
+}
+
+/// Sets a file's kept type; false where the file system keeps none.
+pub fn set_kept_type(file: &Path, kind: &[u8]) -> bool {
+    rustix::fs::setxattr(file, "user.mime_type", kind, XattrFlags::empty()).is_ok()
+}
+
+/// A file's kept type.
+pub fn kept_type(file: &Path) -> Option<String> {
+    let mut buffer = [0; 256];
+    let length = rustix::fs::getxattr(file, "user.mime_type", &mut buffer[..]).ok()?;
+    Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+/// A running program and everything around it. The order of the fields is the order of their end.
+#[derive(Debug)]
+pub struct Site {
+    pub program: Program,
+    /// The link, once it is up.
+    pub link: Option<Link>,
+    pub server: Option<Server>,
+    pub http: SocketAddr,
+    keys: Vec<(String, String)>,
+    descriptors: Option<u64>,
+    pub dir: TempDir,
+}
+
+impl Site {
+    pub fn store(&self) -> PathBuf {
+        self.dir.path().join("store")
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.http)
+    }
+
+    pub fn link(&mut self) -> &mut Link {
+        self.link.as_mut().expect("the link is not up")
+    }
+
+    /// A slot for a message, which must be granted.
+    #[track_caller]
+    pub fn slot(&mut self, owner: &str, name: &str, size: u64, kind: Option<&str>) -> Slot {
+        self.ask(owner, name, size, kind, "")
+            .unwrap_or_else(|refused| panic!("refused: {refused:?}"))
+    }
+
+    #[track_caller]
+    pub fn ask(
+        &mut self,
+        owner: &str,
+        name: &str,
+        size: u64,
+        kind: Option<&str>,
+        inside: &str,
+    ) -> Result<Slot, Element> {
+        self.link().ask(owner, name, size, kind, inside)
+    }
+
+    /// PUTs a body on a connection of its own.
+    #[track_caller]
+    pub fn put(&self, slot: &Slot, body: &[u8]) -> Reply {
+        self.client().ask("PUT", &slot.put, &[], body)
+    }
+
+    /// Asks for a slot of Romeo's and fills it.
+    #[track_caller]
+    pub fn upload(&mut self, name: &str, kind: Option<&str>, body: &[u8]) -> Slot {
+        let slot = self.slot("romeo@montague.tld/garden", name, body.len() as u64, kind);
+        self.put(&slot, body).is(201);
+        slot
+    }
+
+    /// GETs on a connection of its own.
+    #[track_caller]
+    pub fn get(&self, target: &str) -> Reply {
+        self.client().get(target)
+    }
+
+    /// Files in the store, by their path below it; the program's own folder is left out.
+    pub fn files(&self) -> Vec<String> {
+        let mut found = walk(&self.store());
+        found.retain(|path| !path.ends_with('/'));
+        found
+    }
+
+    /// Files and folders in the store; folders end in a slash.
+    pub fn entries(&self) -> Vec<String> {
+        walk(&self.store())
+    }
+
+    /// Changes the configuration file; the program is not told.
+    pub fn rewrite(&mut self, key: &str, value: impl std::fmt::Display) {
+        self.keys.retain(|(other, _)| other != key);
+        self.keys.push((key.to_owned(), value.to_string()));
+        write_config(&self.dir.path().join("config.yml"), &self.keys);
+    }
+
+    /// Replaces a program that has ended by a new one with the same configuration and store.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        let config = self.dir.path().join("config.yml");
+        let mut program = Program::start(&config, self.descriptors, &[]);
+        program.hide(SECRET);
+        program.wait_line(&["ready ", "pid="]);
+        let line = program.wait_line(&["listening ", "on=http"]);
+        let address = value_of(&line, "on").unwrap();
+        self.http = address.split("//").nth(1).unwrap().parse().unwrap();
+        self.program = program;
+        if let Some(server) = &self.server {
+            self.link = Some(server.welcome());
+            self.program.wait_line(&["link up ", "jid="]);
+        }
+    }
+
+    /// The link after a loss of it; the loss is expected.
+    #[track_caller]
+    pub fn relink(&mut self) {
+        self.program.allow("link down");
+        self.link = Some(self.server.as_ref().unwrap().welcome());
+    }
+}
+
+impl Drop for Site {
+    /// Takes part in the orderly end, so that the program need not wait for the XMPP server's side of it.
+    fn drop(&mut self) {
+        if std::thread::panicking() || self.program.has_ended() {
+            return;
+        }
+        if let Some(mut link) = self.link.take() {
+            self.program.signal(rustix::process::Signal::TERM);
+            if link.closed_in_order() {
+                link.send_to_deaf(b"</stream:stream>");
+            }
+        }
+    }
+}
+
+fn walk(root: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = fs::read_dir(&folder) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            let below = path
+                .strip_prefix(root)
+                .unwrap()
+                .to_string_lossy()
+                .into_owned();
+            if below == ".upslot" {
+                continue;
+            }
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(path);
+                found.push(below + "/");
+            } else {
+                found.push(below);
+            }
+        }
+    }
+    found.sort();
+    found
+}

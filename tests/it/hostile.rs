@@ -1,0 +1,269 @@
+//! Hostile clients, hostile servers, and disks that change behind the program's back.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::site::{ROMEO, ROMEO_FOLDER, seed};
+use crate::harness::{Client, Plan, eventually, pseudo_random, raise_descriptors, request};
+
+#[test]
+fn garbage_on_the_http_port() {
+    let mut site = Plan::new().start();
+    let slot = site.slot(ROMEO, "a.txt", 5, None);
+    let good = [
+        request("GET", "/files/none", &[("Range", "bytes=0-1,3-")], b""),
+        request(
+            "PUT",
+            &slot.put,
+            &[("Transfer-Encoding", "chunked"), ("Expect", "100-continue")],
+            b"9\r\nhe",
+        ),
+        request("OPTIONS", "*", &[("Origin", "x")], b""),
+    ];
+    for seed in 0..150_u64 {
+        let noise = pseudo_random(100 + seed, 600);
+        let mut bytes = match seed % 3 {
+            // Noise alone.
+            0 => noise.clone(),
+            // A good request with a few bytes changed.
+            1 => {
+                let mut bytes = good[seed as usize / 3 % good.len()].clone();
+                for pair in noise[..16].chunks(4) {
+                    let at = usize::from(pair[0]) * 7 % bytes.len();
+                    bytes[at] = pair[1];
+                }
+                bytes
+            }
+            // A good request with a part missing.
+            _ => {
+                let mut bytes = good[seed as usize / 3 % good.len()].clone();
+                let at = usize::from(noise[0]) % bytes.len();
+                bytes.drain(at..(at + 1 + usize::from(noise[1]) % 9).min(bytes.len()));
+                bytes
+            }
+        };
+        if seed % 2 == 0 {
+            bytes.extend_from_slice(&noise);
+        }
+        let mut client = site.client();
+        let _ = client.try_send(&bytes);
+        client.shut_write();
+        // Answers, if any, are answers; then the end.
+        while let Some(reply) = client.next_reply("HEAD") {
+            assert_ne!(reply.status, 500, "{}", String::from_utf8_lossy(&bytes));
+            if reply.status >= 200 {
+                break;
+            }
+        }
+        client.drain();
+    }
+    let slot = site.slot(ROMEO, "b.txt", 5, None);
+    site.put(&slot, b"hello").is(201);
+    assert_eq!(site.files(), [slot.stored_at().to_string_lossy()]);
+}
+
+#[test]
+fn a_file_goes_while_it_is_sent() {
+    let mut site = Plan::alone().set("body_timeout", 3).start();
+    site.program.allow("file cut short");
+    let body = pseudo_random(14, 12_000_000);
+    let mut other = site.client();
+    for truncate in [false, true] {
+        let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/large{truncate}.bin");
+        let file = seed(&site.store(), &path, &body);
+        let mut client = Client::narrow(site.http);
+        client.send(&request("GET", &format!("/files/{path}"), &[], b""));
+        assert_eq!(client.reply_head().is(200).body_length, body.len());
+        let mut received = client.read(1000).unwrap();
+        if truncate {
+            fs::File::options()
+                .write(true)
+                .open(&file)
+                .unwrap()
+                .set_len(1_000_000)
+                .unwrap();
+        } else {
+            fs::remove_file(&file).unwrap();
+        }
+        loop {
+            match client.read(1 << 20) {
+                Ok(piece) if piece.is_empty() => break,
+                Ok(piece) => received.extend_from_slice(&piece),
+                Err(error) => panic!("neither more nor an end: {error}"),
+            }
+            if !truncate && received.len() == body.len() {
+                break;
+            }
+        }
+        // Nothing is made up: what came is the beginning of the file. The kernel sends from its cache, where a cut
+        // zeroes the rest of a page that may be on its way already.
+        assert!(received.len() <= body.len());
+        let kept = if truncate { 1_000_000 } else { body.len() };
+        let sound = |(at, (got, had)): (usize, (&u8, &u8))| got == had || (at >= kept && *got == 0);
+        assert!(received.iter().zip(&body).enumerate().all(sound));
+        assert_eq!(received.len() == body.len(), !truncate);
+        other.get("/").is(200);
+    }
+}
+
+#[test]
+fn the_storage_folder_goes_and_comes_back() {
+    let mut site = Plan::new().start();
+    // What is logged about it is the program's choice.
+    for level in ["WARN", "ERROR"] {
+        site.program.allow(level);
+    }
+    let slot = site.upload("a.txt", None, b"hello");
+    let late = site.slot(ROMEO, "late.txt", 5, None);
+    let store = site.store();
+    let away = site.dir.path().join("away");
+    fs::rename(&store, &away).unwrap();
+    let reply = site.get(&slot.get);
+    assert!(matches!(reply.status, 200 | 404), "{}", reply.status);
+    let reply = site.put(&late, b"hello");
+    assert!(matches!(reply.status, 201 | 503 | 507), "{}", reply.status);
+    let _ = site.ask(ROMEO, "b.txt", 5, None, "");
+    fs::rename(&away, &store).unwrap();
+    assert_eq!(site.get(&slot.get).is(200).body, b"hello");
+    let slot = site.upload("b.txt", None, b"hello");
+
+    // Removed, and made anew: the old files are gone, but new ones come in.
+    fs::remove_dir_all(&store).unwrap();
+    site.get(&slot.get).is(404);
+    let late = site.ask(ROMEO, "c.txt", 5, None, "");
+    if let Ok(late) = &late {
+        let reply = site.put(late, b"hello");
+        assert!(matches!(reply.status, 201 | 503 | 507), "{}", reply.status);
+    }
+    let _ = fs::create_dir(&store);
+    eventually("uploads to work again", || {
+        match site.ask(ROMEO, "d.txt", 5, None, "") {
+            Err(_) => false,
+            Ok(slot) => {
+                let status = site.put(&slot, b"hello").status;
+                assert_ne!(status, 500);
+                status == 201 && site.get(&slot.get).status == 200
+            }
+        }
+    });
+    assert!(!site.files().is_empty());
+}
+
+#[test]
+fn thousands_that_say_one_byte() {
+    raise_descriptors(4096);
+    let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/a.txt");
+    let mut site = Plan::new()
+        .set("max_connections", 3000)
+        .set("header_timeout", 5)
+        .seed(&path, b"hello")
+        .start();
+    let target = format!("/files/{path}");
+    let mut early = site.client();
+    early.get(&target).is(200);
+    let mut crowd: Vec<Client> = Vec::new();
+    for _ in 0..2000 {
+        let mut client = site.client();
+        client.send(b"G");
+        crowd.push(client);
+    }
+    // Everybody else works on.
+    early.get(&target).is(200);
+    site.get(&target).is(200);
+    let slot = site.slot(ROMEO, "b.txt", 5, None);
+    site.put(&slot, b"hello").is(201);
+    // Each of them is told that it was too slow.
+    for client in &mut crowd {
+        client.reply().is(408);
+        client.ends();
+    }
+    site.get(&target).is(200);
+}
+
+#[test]
+fn a_flapping_link() {
+    let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/a.txt");
+    let mut site = Plan::new().seed(&path, b"hello").start();
+    site.program.allow("link down");
+    let server = site.server.take().unwrap();
+    let mut client = site.client();
+    site.link().hang_up();
+    for round in 0..3 {
+        let mut link = server
+            .accept_within(Duration::from_secs(30))
+            .expect("it gave up");
+        match round {
+            0 => {}
+            1 => link.read_header(),
+            _ => link.send_to_deaf(&pseudo_random(15, 10_000)),
+        }
+        link.hang_up();
+        client.get(&format!("/files/{path}")).is(200);
+    }
+    site.link = Some(server.welcome());
+    let slot = site.slot(ROMEO, "b.txt", 5, None);
+    site.put(&slot, b"hello").is(201);
+    site.server = Some(server);
+}
+
+/// Resets at any moment of a request.
+#[test]
+fn resets() {
+    let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/large.bin");
+    let body = pseudo_random(16, 3_000_000);
+    let mut site = Plan::new().seed(&path, &body).start();
+    let before = site.program.sockets();
+    let slot = site.slot(ROMEO, "a.bin", 1_000_000, None);
+    for round in 0..30 {
+        let mut client = site.client();
+        match round % 5 {
+            0 => {}
+            1 => client.send(b"GET / HTTP/1.1\r\nHo"),
+            2 => client.send(&request("GET", &format!("/files/{path}"), &[], b"")),
+            3 => {
+                client.send(&request("GET", &format!("/files/{path}"), &[], b"").repeat(5));
+                client.reply_head();
+            }
+            _ => {
+                client.send(&request(
+                    "PUT",
+                    &slot.put,
+                    &[("Content-Length", "1000000")],
+                    b"",
+                ));
+                client.send(&[0; 300_000]);
+            }
+        }
+        client.reset();
+    }
+    eventually("all of them to be gone", || {
+        site.program.sockets() <= before
+    });
+    assert_eq!(site.files().join(" "), path);
+    site.put(&slot, &[0; 1_000_000]).is(201);
+    assert!(site.get(&format!("/files/{path}")).is(200).body == body);
+}
+
+/// Many clients at the same time, each with its own file.
+#[test]
+fn a_crowd_of_honest_clients() {
+    let mut site = Plan::new().start();
+    let slots: Vec<_> = (0..40)
+        .map(|i| site.slot(ROMEO, &format!("{i}.bin"), 200_000, None))
+        .collect();
+    let http = site.http;
+    thread::scope(|scope| {
+        for (number, slot) in slots.iter().enumerate() {
+            scope.spawn(move || {
+                let body = pseudo_random(number as u64, 200_000);
+                let mut client = Client::connect(http);
+                client.ask("PUT", &slot.put, &[], &body).is(201);
+                for _ in 0..3 {
+                    assert!(client.get(&slot.get).is(200).body == body);
+                }
+            });
+        }
+    });
+    assert_eq!(site.files().len(), slots.len());
+}

@@ -1,0 +1,537 @@
+//! The source tree keeps its layers: a module imports from lower layers, and in its own layer only from files listed
+//! before it. The pure layers know no file, no socket and no clock.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Every file below `src/`, without its `.rs`, by layer and in import order.
+const LAYERS: [&[&str]; 7] = [
+    // 0: values.
+    &["now", "jid"],
+    // 1: decisions.
+    &[
+        "slot/mod",
+        "layout",
+        "slot/name",
+        "slot/grant",
+        "slot/own",
+        "policy/mod",
+        "expiry",
+    ],
+    // 2: protocols.
+    &[
+        "xmpp/mod",
+        "xmpp/element",
+        "xmpp/token",
+        "xmpp/xml",
+        "xmpp/ended",
+        "xmpp/stream",
+        "xmpp/backoff",
+        "xmpp/upload",
+        "xmpp/iq",
+        "http/mod",
+        "http/head",
+        "http/body",
+        "http/range",
+        "http/condition",
+        "http/forwarded",
+        "http/mime",
+        "http/disposition",
+        "http/cors",
+        "http/response",
+        "http/route",
+        "http/exchange/want",
+        "http/exchange/state",
+        "http/exchange",
+    ],
+    // 3: program.
+    &[
+        "config/fault",
+        "config/raw",
+        "config/scalar",
+        "config/secret",
+        "config/address",
+        "config/url",
+        "config/headers",
+        "config/keys",
+        "config/reader",
+        "config/network",
+        "config/mod",
+        "service",
+    ],
+    // 4: system.
+    &[
+        "sys",
+        "tls",
+        "setup",
+        "transport",
+        "store/mod",
+        "store/upload",
+        "store/walk",
+        "store/usage",
+        "store/trim",
+        "store/sweep",
+        "syncer",
+        "resolve",
+        "signals",
+    ],
+    // 5: loop.
+    &[
+        "reactor/table",
+        "reactor/deadlines",
+        "reactor/listener",
+        "reactor/shared",
+        "reactor/client",
+        "reactor/client/uploads",
+        "reactor/component",
+        "reactor/mod",
+        // These continue what `mod` begins.
+        "reactor/life",
+        "reactor/slots",
+        "reactor/accept",
+    ],
+    // Top.
+    &["logger", "lib", "main"],
+];
+
+/// Layers below this one are pure.
+const FIRST_IMPURE: usize = 4;
+
+/// What a pure layer does not say.
+const IMPURE: [&str; 10] = [
+    "std::fs",
+    "std::env",
+    "std::net::Tcp",
+    "std::net::Udp",
+    "std::os::unix::net",
+    "std::thread",
+    "mio",
+    "rustix",
+    "Instant::now",
+    "SystemTime::now",
+];
+
+/// Places of somebody's machine; written so that this file does not contain them.
+const PLACES: [&str; 4] = [
+    concat!("/wo", "rk/"),
+    concat!("/ro", "ot/"),
+    concat!("/ho", "me/"),
+    concat!("/tmp/bash", "_jobs"),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Files below a folder with that extension.
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files(&path, found);
+        } else {
+            found.push(path);
+        }
+    }
+}
+
+fn sources() -> Vec<(String, String)> {
+    let src = root().join("src");
+    let mut paths = Vec::new();
+    files(&src, &mut paths);
+    let mut sources: Vec<(String, String)> = paths
+        .iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .map(|path| {
+            let name = path.strip_prefix(&src).unwrap().with_extension("");
+            (
+                name.to_string_lossy().replace('\\', "/"),
+                fs::read_to_string(path).unwrap(),
+            )
+        })
+        .collect();
+    // Tests beside the code are judged like blocks of `cfg(test)`: not at all.
+    sources.retain(|(name, _)| !name.split('/').any(|part| part == "tests"));
+    sources.sort();
+    sources
+}
+
+/// Layer and place of a file.
+fn rank(file: &str) -> Option<(usize, usize)> {
+    LAYERS
+        .iter()
+        .enumerate()
+        .find_map(|(layer, files)| Some((layer, files.iter().position(|name| *name == file)?)))
+}
+
+/// The file that holds `path`, such as `slot::grant::Grant`: the longest beginning of it that is a file.
+fn file_of(path: &[&str]) -> Option<String> {
+    (1..=path.len()).rev().find_map(|length| {
+        let name = path[..length].join("/");
+        [name.clone(), format!("{name}/mod")]
+            .into_iter()
+            .find(|name| rank(name).is_some())
+    })
+}
+
+/// The code alone: comments and literals become blanks, so that what they say counts for nothing.
+fn code_of(text: &str) -> String {
+    let mut code = String::with_capacity(text.len());
+    let chars: Vec<char> = text.chars().collect();
+    let at = |i: usize| chars.get(i).copied().unwrap_or('\0');
+    let mut i = 0;
+    while i < chars.len() {
+        let start = i;
+        let name_before = i > 0 && (at(i - 1).is_alphanumeric() || at(i - 1) == '_');
+        if at(i) == '/' && at(i + 1) == '/' {
+            while i < chars.len() && at(i) != '\n' {
+                i += 1;
+            }
+        } else if at(i) == '/' && at(i + 1) == '*' {
+            let mut depth = 0;
+            while i < chars.len() {
+                match (at(i), at(i + 1)) {
+                    ('/', '*') => (depth, i) = (depth + 1, i + 2),
+                    ('*', '/') => (depth, i) = (depth - 1, i + 2),
+                    _ => i += 1,
+                }
+                if depth == 0 {
+                    break;
+                }
+            }
+        } else if at(i) == 'r' && !name_before && raw_hashes(&chars, i + 1).is_some() {
+            let hashes = raw_hashes(&chars, i + 1).unwrap();
+            i += 2 + hashes;
+            while i < chars.len() && !(at(i) == '"' && (1..=hashes).all(|n| at(i + n) == '#')) {
+                i += 1;
+            }
+            i += 1 + hashes;
+        } else if at(i) == '"' {
+            i += 1;
+            while i < chars.len() && at(i) != '"' {
+                i += if at(i) == '\\' { 2 } else { 1 };
+            }
+            i += 1;
+        } else if at(i) == '\'' && at(i + 1) == '\\' {
+            i += 3;
+            while i < chars.len() && at(i) != '\'' {
+                i += 1;
+            }
+            i += 1;
+        } else if at(i) == '\'' && at(i + 2) == '\'' {
+            i += 3;
+        } else {
+            code.push(at(i));
+            i += 1;
+            continue;
+        }
+        for c in &chars[start..i.min(chars.len())] {
+            code.push(if *c == '\n' { '\n' } else { ' ' });
+        }
+    }
+    code
+}
+
+/// How many `#` stand before the quote of a raw string that begins here.
+fn raw_hashes(chars: &[char], from: usize) -> Option<usize> {
+    let hashes = chars[from..].iter().take_while(|c| **c == '#').count();
+    (chars.get(from + hashes) == Some(&'"')).then_some(hashes)
+}
+
+/// Blanks every item that is only there for tests.
+fn without_tests(code: &str) -> String {
+    let mut kept = String::new();
+    let mut rest = code;
+    while let Some(at) = rest.find("#[cfg(test)]") {
+        kept += &rest[..at];
+        let item = &rest[at..];
+        let mut depth = 0_usize;
+        let mut end = item.len();
+        for (i, c) in item.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 && matches!(c, '}' | ';') {
+                end = i + 1;
+                break;
+            }
+        }
+        kept.extend(item[..end].chars().filter(|c| *c == '\n'));
+        rest = &item[end..];
+    }
+    kept + rest
+}
+
+/// Every path behind `crate::`, groups in braces taken apart.
+fn crate_paths(code: &str) -> Vec<(usize, Vec<String>)> {
+    let mut found = Vec::new();
+    let mut from = 0;
+    while let Some(at) = code[from..].find("crate::") {
+        let start = from + at;
+        let line = code[..start].matches('\n').count() + 1;
+        let inside_name =
+            code[..start].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$');
+        from = start + "crate::".len();
+        if !inside_name {
+            let mut paths = Vec::new();
+            branches(&code[from..], &mut Vec::new(), &mut paths);
+            found.extend(paths.into_iter().map(|path| (line, path)));
+        }
+    }
+    found
+}
+
+/// Reads one use tree, whose beginning is `prefix`; returns how many bytes it took.
+fn branches(text: &str, prefix: &mut Vec<String>, found: &mut Vec<Vec<String>>) -> usize {
+    let depth = prefix.len();
+    let mut at = 0;
+    loop {
+        at += text[at..].len() - text[at..].trim_start().len();
+        if text[at..].starts_with('{') {
+            at += 1;
+            loop {
+                at += branches(&text[at..], prefix, found);
+                at += text[at..].len() - text[at..].trim_start().len();
+                match text[at..].chars().next() {
+                    Some(',') => at += 1,
+                    _ => break,
+                }
+                at += text[at..].len() - text[at..].trim_start().len();
+                if text[at..].starts_with('}') {
+                    break;
+                }
+            }
+            at += 1;
+            prefix.truncate(depth);
+            return at;
+        }
+        let name: String = text[at..]
+            .chars()
+            .take_while(|c| c.is_alphanumeric() || *c == '_')
+            .collect();
+        at += name.len();
+        let star = text[at..].starts_with('*');
+        if star {
+            at += 1;
+        } else {
+            prefix.push(name);
+        }
+        if !star && text[at..].starts_with("::") {
+            at += 2;
+            continue;
+        }
+        found.push(prefix.clone());
+        prefix.truncate(depth);
+        // A rename, `path as name`.
+        if let Some(rest) = text[at..].trim_start().strip_prefix("as ") {
+            let blank = text[at..].len() - text[at..].trim_start().len();
+            let new = rest
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .count();
+            at += blank + 3 + new;
+        }
+        return at;
+    }
+}
+
+/// What is wrong with one file.
+fn faults_of(name: &str, text: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    let Some((layer, place)) = rank(name) else {
+        return vec![format!(
+            "src/{name}.rs: not in the table of layers; put it where it belongs"
+        )];
+    };
+    let code = without_tests(&code_of(text));
+    for (line, path) in crate_paths(&code) {
+        let names: Vec<&str> = path.iter().map(String::as_str).collect();
+        let said = names.join("::");
+        match file_of(&names) {
+            None => faults.push(format!(
+                "src/{name}.rs:{line}: crate::{said} is in no file of the table"
+            )),
+            Some(file) if file == name => {}
+            Some(file) => {
+                let (other_layer, other_place) = rank(&file).unwrap();
+                if (other_layer, other_place) > (layer, place) {
+                    faults.push(format!(
+                        "src/{name}.rs:{line}: crate::{said} is in {file}, layer {other_layer}, which comes later"
+                    ));
+                }
+            }
+        }
+    }
+    for (number, line) in code.lines().enumerate() {
+        if line.contains("super::super") {
+            faults.push(format!(
+                "src/{name}.rs:{}: super::super; say crate::",
+                number + 1
+            ));
+        }
+        if let Some(at) = line.find("super::") {
+            let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let rest: String = line[at + 7..]
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect();
+            let parent: Vec<&str> = folder
+                .split('/')
+                .chain([rest.as_str()])
+                .filter(|part| !part.is_empty())
+                .collect();
+            let later = file_of(&parent)
+                .and_then(|file| rank(&file))
+                .is_some_and(|other| other > (layer, place));
+            if later && !name.ends_with("/mod") {
+                faults.push(format!(
+                    "src/{name}.rs:{}: super::{rest} comes later",
+                    number + 1
+                ));
+            }
+        }
+        if layer < FIRST_IMPURE {
+            for word in IMPURE {
+                if says(line, word) {
+                    faults.push(format!(
+                        "src/{name}.rs:{}: {word} in a pure layer",
+                        number + 1
+                    ));
+                }
+            }
+        }
+    }
+    faults
+}
+
+/// Whether a line says a word that is not the end or the beginning of another one.
+fn says(line: &str, word: &str) -> bool {
+    let inner = |c: char| c.is_alphanumeric() || c == '_';
+    line.match_indices(word).any(|(at, _)| {
+        let open_end = word.ends_with("Tcp") || word.ends_with("Udp");
+        !line[..at].ends_with(inner) && (open_end || !line[at + word.len()..].starts_with(inner))
+    })
+}
+
+#[test]
+fn modules_import_from_lower_layers_only() {
+    let sources = sources();
+    assert!(!sources.is_empty(), "no sources found");
+    let faults: Vec<String> = sources
+        .iter()
+        .flat_map(|(name, text)| faults_of(name, text))
+        .collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn the_table_names_no_file_that_is_not_there() {
+    let sources = sources();
+    for name in LAYERS.iter().copied().flatten() {
+        assert!(
+            sources.iter().any(|(file, _)| file == name),
+            "src/{name}.rs is in the table only"
+        );
+    }
+}
+
+#[test]
+fn nothing_tells_where_it_was_written() {
+    let mut paths = Vec::new();
+    for folder in ["src", "tests", "benches", "contrib"] {
+        files(&root().join(folder), &mut paths);
+    }
+    for file in [
+        "README.md",
+        "CHANGELOG.md",
+        "Cargo.toml",
+        "config.yml.sample",
+    ] {
+        paths.push(root().join(file));
+    }
+    let mut faults = Vec::new();
+    for path in paths {
+        let Ok(text) = fs::read_to_string(&path) else {
+            continue;
+        };
+        for (number, line) in text.lines().enumerate() {
+            for place in PLACES {
+                if line.contains(place) {
+                    faults.push(format!("{}:{}: {place}", path.display(), number + 1));
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// The test itself finds what it looks for, and only that.
+#[test]
+fn the_judge_is_sound() {
+    #[track_caller]
+    fn check(name: &str, text: &str, expected: &[&str]) {
+        let faults = faults_of(name, text);
+        assert_eq!(faults.len(), expected.len(), "{faults:?}");
+        for (fault, part) in faults.iter().zip(expected) {
+            assert!(fault.contains(part), "{fault:?}, expected {part:?}");
+        }
+    }
+    check(
+        "service",
+        "use crate::jid::BareJid;\nuse crate::slot::{Slot, grant::Grant};",
+        &[],
+    );
+    check(
+        "jid",
+        "use crate::service::Service;",
+        &["crate::service::Service is in service"],
+    );
+    check("jid", "fn f() { crate::sys::open() }", &["layer 4"]);
+    check(
+        "now",
+        "use crate::{now::Now, jid::BareJid};",
+        &["crate::jid::BareJid"],
+    );
+    check(
+        "now",
+        "use crate::{\n    now::{Now, *},\n    jid::BareJid as Jid, http,\n};",
+        &["jid", "http"],
+    );
+    check("now", "use crate::Nothing;", &["no file of the table"]);
+    check(
+        "now",
+        "// use crate::jid::X;\nconst S: &str = \"crate::jid\";\nconst C: char = '\"'; // crate::jid",
+        &[],
+    );
+    check(
+        "now",
+        "const R: &str = r#\"crate::jid \" std::fs\"#; /* crate::jid /* */ mio */ use mio::Poll;",
+        &["mio"],
+    );
+    check(
+        "now",
+        "#[cfg(test)]\nmod tests {\n    use crate::service::X;\n    fn f() { Instant::now(); }\n}",
+        &[],
+    );
+    check(
+        "now",
+        "#[cfg(test)]\nuse crate::service::X;\nuse std::fs;",
+        &["now.rs:3: std::fs"],
+    );
+    check(
+        "layout",
+        "let x = Instant::now();\nlet audiomio = 1;",
+        &["layout.rs:1: Instant::now"],
+    );
+    check("layout", "use std::net::TcpStream;", &["std::net::Tcp"]);
+    check(
+        "slot/name",
+        "use super::own::X;",
+        &["super::own comes later"],
+    );
+    check("slot/own", "use super::super::jid;", &["super::super"]);
+    check("xmpp/odd", "", &["not in the table"]);
+    check("sys", "use rustix::fs; use std::fs::File;", &[]);
+}

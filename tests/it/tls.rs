@@ -1,0 +1,280 @@
+//! TLS: versions, names, the end of a connection, and certificates that change.
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustix::process::Signal;
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, ProtocolVersion, RootCertStore, SupportedProtocolVersion};
+
+use crate::harness::http::HOST;
+use crate::harness::site::{ROMEO, ROMEO_FOLDER};
+use crate::harness::{Client, Plan, Site, pseudo_random, request};
+
+/// Writes a new certificate and its key; the certificate.
+fn certify(dir: &Path) -> CertificateDer<'static> {
+    let names = [HOST, "other.example", "127.0.0.1"].map(str::to_owned);
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
+    fs::write(dir.join("cert.pem"), cert.pem()).unwrap();
+    fs::write(dir.join("key.pem"), signing_key.serialize_pem()).unwrap();
+    cert.der().clone()
+}
+
+fn trusting(
+    certificates: &[&CertificateDer<'static>],
+    versions: &[&'static SupportedProtocolVersion],
+) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        roots.add((*certificate).clone()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12, &rustls::version::TLS13];
+
+/// A plan that speaks TLS, and its certificate.
+fn plan(plan: Plan) -> (Plan, CertificateDer<'static>) {
+    let certificate = certify(plan.dir());
+    let (cert, key) = (plan.dir().join("cert.pem"), plan.dir().join("key.pem"));
+    (
+        plan.set("http_certfile", cert.display())
+            .set("http_keyfile", key.display()),
+        certificate,
+    )
+}
+
+/// A site with a file of ten digits, a client's configuration, and the target of the file.
+fn digits() -> (Site, Arc<ClientConfig>, String) {
+    let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/digits.txt");
+    let (plan, certificate) = plan(Plan::new());
+    let site = plan.seed(&path, b"0123456789").start();
+    (
+        site,
+        Arc::new(trusting(&[&certificate], BOTH)),
+        format!("/files/{path}"),
+    )
+}
+
+#[test]
+fn both_versions_upload_and_download() {
+    let (plan, certificate) = plan(Plan::new());
+    let mut site = plan.start();
+    assert!(site.program.listening(1)[0].starts_with("https://127.0.0.1:"));
+    let body = pseudo_random(10, 3_000_001);
+    for (versions, expected) in [
+        (&BOTH[..1], ProtocolVersion::TLSv1_2),
+        (&BOTH[1..], ProtocolVersion::TLSv1_3),
+        (BOTH, ProtocolVersion::TLSv1_3),
+    ] {
+        let config = Arc::new(trusting(&[&certificate], versions));
+        let slot = site.slot(ROMEO, "a.bin", body.len() as u64, None);
+        let mut client = Client::tls(site.http, &config, HOST);
+        assert_eq!(client.session().protocol_version(), Some(expected));
+        client.ask("PUT", &slot.put, &[], &body).is(201);
+        assert!(client.get(&slot.get).is(200).body == body);
+        let part = client
+            .ask("GET", &slot.get, &[("Range", "bytes=1000000-1999999")], b"")
+            .is(206);
+        assert!(part.body == body[1_000_000..2_000_000]);
+        // In chunks, with an expectation, in small records.
+        let slot = site.slot(ROMEO, "b.bin", 5, None);
+        let fields = [("Transfer-Encoding", "chunked"), ("Expect", "100-continue")];
+        client.send(&request("PUT", &slot.put, &fields, b""));
+        client.reply().is(100);
+        for byte in b"5\r\nhello\r\n0\r\n\r\n" {
+            client.send(&[*byte]);
+        }
+        client.reply().is(201);
+        assert_eq!(client.get(&slot.get).is(200).body, b"hello");
+    }
+}
+
+#[test]
+fn application_protocol_and_names() {
+    let (site, config, target) = digits();
+    let mut config = (*config).clone();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let config = Arc::new(config);
+    for name in [HOST, "other.example", "127.0.0.1"] {
+        let mut client = Client::tls(site.http, &config, name);
+        assert_eq!(
+            client.session().alpn_protocol(),
+            Some(&b"http/1.1"[..]),
+            "{name}"
+        );
+        assert_eq!(client.get(&target).is(200).body, b"0123456789");
+    }
+    // A client without ALPN is as welcome; one that speaks only HTTP/2 never gets it.
+    let mut plain = (*config).clone();
+    plain.alpn_protocols.clear();
+    Client::tls(site.http, &Arc::new(plain.clone()), HOST)
+        .get(&target)
+        .is(200);
+    plain.alpn_protocols = vec![b"h2".to_vec()];
+    if let Ok(client) = Client::try_tls(site.http, &Arc::new(plain), HOST) {
+        assert_eq!(client.session().alpn_protocol(), None);
+    }
+}
+
+#[test]
+fn the_end_is_announced() {
+    let (site, config, target) = digits();
+    // rustls reports an end without close_notify as an error, which `ends` would show.
+    for bytes in [
+        format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"),
+        format!("GET {target} HTTP/1.0\r\n\r\n"),
+        "GET / HTTP/9.9\r\nHost: a\r\n\r\n".to_owned(),
+        "nonsense\r\n\r\n".to_owned(),
+    ] {
+        let mut client = Client::tls(site.http, &config, HOST);
+        client.send(bytes.as_bytes());
+        client.reply();
+        client.ends();
+    }
+    // A half close by the client's alert: its answer still comes.
+    let mut client = Client::tls(site.http, &config, HOST);
+    client.send(&request("GET", &target, &[], b""));
+    client.shut_write();
+    assert_eq!(client.reply().is(200).body, b"0123456789");
+    client.ends();
+}
+
+#[test]
+fn idle_tls_ends_with_its_alert() {
+    let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/digits.txt");
+    let (plan, certificate) = plan(Plan::alone().set("idle_timeout", 1));
+    let site = plan.seed(&path, b"0123456789").start();
+    let mut client = Client::tls(site.http, &Arc::new(trusting(&[&certificate], BOTH)), HOST);
+    client.get(&format!("/files/{path}")).is(200);
+    client.ends();
+}
+
+#[test]
+fn many_requests_in_one_record() {
+    let (site, config, target) = digits();
+    let mut client = Client::tls(site.http, &config, HOST);
+    // What was decrypted already is announced by no event of the socket.
+    client.send(&request("GET", &target, &[], b"").repeat(40));
+    for _ in 0..40 {
+        assert_eq!(client.reply().is(200).body, b"0123456789");
+    }
+}
+
+#[test]
+fn refusals_linger_over_tls() {
+    let (site, config, _) = digits();
+    let body = vec![b'x'; 6 << 20];
+    let length = body.len().to_string();
+    for _ in 0..2 {
+        let mut client = Client::tls(site.http, &config, HOST);
+        client.send(&request(
+            "PUT",
+            "/files/none",
+            &[("Content-Length", &length)],
+            b"",
+        ));
+        for (number, piece) in body.chunks(64 * 1024).enumerate() {
+            if let Err(error) = client.try_send(piece) {
+                panic!("{error} in piece {number}");
+            }
+        }
+        client.reply().is(403);
+    }
+}
+
+#[test]
+fn broken_handshakes() {
+    let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/digits.txt");
+    let (plan, certificate) = plan(
+        Plan::alone()
+            .set("header_timeout", 1)
+            .set("idle_timeout", 1),
+    );
+    let site = plan.seed(&path, b"0123456789").start();
+    let config = Arc::new(trusting(&[&certificate], BOTH));
+    let mut hello = Vec::new();
+    let name = HOST.try_into().unwrap();
+    rustls::ClientConnection::new(Arc::clone(&config), name)
+        .unwrap()
+        .write_tls(&mut hello)
+        .unwrap();
+    // Truncated, and closed by the client.
+    for length in [0, 1, 5, 6, hello.len() / 2, hello.len() - 1] {
+        let mut stream = TcpStream::connect(site.http).unwrap();
+        stream.write_all(&hello[..length]).unwrap();
+        drop(stream);
+    }
+    // Truncated, and silent: the deadline of a head covers it.
+    for length in [0, 5, hello.len() - 1, hello.len()] {
+        let mut client = Client::over(TcpStream::connect(site.http).unwrap());
+        client.send(&hello[..length]);
+        client.drain();
+    }
+    // Something else altogether.
+    let mut client = Client::over(TcpStream::connect(site.http).unwrap());
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.drain();
+    let mut client = Client::over(TcpStream::connect(site.http).unwrap());
+    let _ = client.try_send(&pseudo_random(11, 100_000));
+    client.drain();
+    // A client that does not trust the certificate says so and goes.
+    let stranger = Arc::new(trusting(&[], BOTH));
+    assert!(Client::try_tls(site.http, &stranger, HOST).is_err());
+    Client::tls(site.http, &config, HOST)
+        .get(&format!("/files/{path}"))
+        .is(200);
+}
+
+#[test]
+fn a_new_certificate_on_reload() {
+    let (plan, old) = plan(Plan::alone());
+    let mut site = plan.start();
+    let old_config = Arc::new(trusting(&[&old], BOTH));
+    let mut kept = Client::tls(site.http, &old_config, HOST);
+    kept.get("/").is(200);
+
+    let new = certify(site.dir.path());
+    site.program.signal(Signal::HUP);
+    site.program.wait_line(&["config reloaded"]);
+    let new_config = Arc::new(trusting(&[&new], BOTH));
+    Client::tls(site.http, &new_config, HOST).get("/").is(200);
+    assert!(
+        Client::try_tls(site.http, &old_config, HOST).is_err(),
+        "the old certificate is still shown"
+    );
+    // Nothing was dropped.
+    kept.get("/").is(200);
+
+    // A faulty one is reported, and the last good one stays.
+    site.program.allow("config not reloaded");
+    fs::write(site.dir.path().join("cert.pem"), "no certificate at all").unwrap();
+    site.program.signal(Signal::HUP);
+    site.program
+        .wait_line(&["ERROR", "config not reloaded ", "why="]);
+    Client::tls(site.http, &new_config, HOST).get("/").is(200);
+    kept.get("/").is(200);
+}
+
+#[test]
+fn no_early_data() {
+    let (site, config, target) = digits();
+    let mut config = (*config).clone();
+    config.enable_early_data = true;
+    let config = Arc::new(config);
+    for _ in 0..2 {
+        // The second time the session may be resumed.
+        let mut client = Client::tls(site.http, &config, HOST);
+        assert!(!client.session().is_early_data_accepted());
+        client.get(&target).is(200);
+    }
+}
