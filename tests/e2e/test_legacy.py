@@ -1,0 +1,113 @@
+"""Taking over from HttpUploadComponent: its config.yml and its store as they are."""
+
+import os
+import time
+import urllib.parse
+
+from harness import ACCOUNTS, KIB, Process, check, content, get, owner_folder, put, test, until
+
+# In the manner of its sample: blanks before colons, comments, bare and quoted values.
+CONFIG = """\
+# Configuration of the component
+component_jid : {jid}
+component_secret : "{secret}"
+component_port : {component_port}
+
+storage_path : '{store}'   # must be writable
+
+whitelist:
+    - montague.example
+    - "juliet@capulet.example"
+
+max_file_size : 20971520 #20MiB
+
+http_address : 127.0.0.1
+http_port : {port}
+#http_keyfile : /etc/ssl/private/upload.key
+#http_certfile : /etc/ssl/certs/upload.pem
+
+get_url : http://127.0.0.1:{port}
+put_url : http://127.0.0.1:{port}
+
+expire_interval : 82800 #time in secs between expiry runs (82800 secs = 23 hours). set to '0' to disable
+expire_maxage : 2592000
+user_quota_hard : 204800 #200KiB
+user_quota_soft : 0
+
+allow_web_clients : true
+"""
+
+
+def old_store(up):
+    """Files as HttpUploadComponent stores them, ten days old: relative path and content."""
+    folder = owner_folder(ACCOUNTS[0])
+    files = {
+        f"{folder}/a1B2c3D4e5F6g/trscool.jpg": content(50 * KIB, 1),
+        f"{folder}/Zz9Yy8Xx7Ww6V/notes.txt": b"old notes\n",
+        f"{folder}/Q1w2E3r4T5y6U": content(30 * KIB, 2),
+        f"{folder}/0000000000000/a:b@c=1;[x].pdf": content(1000, 3),
+        f"{folder}/1111111111111/no_extension": b"plain",
+        f"{owner_folder('someone@else.example')}/abcdefghijklm/cat.png": content(2000, 4),
+    }
+    for path, data in files.items():
+        file = up.store / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+        os.utime(file, (time.time() - 10 * 86400,) * 2)
+    return files
+
+
+@test(servers=("prosody", "ejabberd"))
+async def config_and_store_unchanged(case):
+    up = await case.upslot(text=CONFIG, start=False, arguments=[])
+    files = old_store(up)
+    await up.start()
+    for path, data in files.items():
+        reply = await get(f"http://127.0.0.1:{up.port}/{path}")
+        check(f"old link {path}", (reply.status, reply.body == data), (200, True))
+        reply = await get(f"http://127.0.0.1:{up.port}/{urllib.parse.quote(path)}")
+        check(f"old link {path}, encoded", (reply.status, reply.body == data), (200, True))
+    types = {path.rsplit("/")[-1]: (await get(f"http://127.0.0.1:{up.port}/{path}")).headers["Content-Type"]
+             for path in files}
+    check("JPEG", types["trscool.jpg"], "image/jpeg")
+    check("PNG", types["cat.png"], "image/png")
+    check("text", types["notes.txt"].split(";")[0], "text/plain")
+
+    romeo = await case.client()
+    check("errors in the log", [line for line in up.process.lines if " ERROR " in line], [])
+    url = await romeo.upload("new.jpg", content(60 * KIB, 5))
+    check("new file", (await get(url)).body, content(60 * KIB, 5))
+    for path, data in files.items():
+        check("old link afterwards", (await get(f"http://127.0.0.1:{up.port}/{path}")).status, 200)
+
+
+@test(servers=("prosody", "ejabberd"))
+async def old_files_count_from_the_first_request_on(case):
+    up = await case.upslot(text=CONFIG, start=False, arguments=["--config", "config.yml"])
+    used = sum(len(data) for path, data in old_store(up).items() if path.startswith(owner_folder(ACCOUNTS[0])))
+    await up.start()
+    romeo = await case.client()
+    left = 204800 - used
+    refusal = await romeo.refusal("too-much.bin", left + 1)
+    check("error", (refusal.type, refusal.condition), ("wait", "resource-constraint"))
+    slot = await romeo.slot("fits.bin", left)
+    check("what fits", (await put(slot.put, bytes(left))).status, 201)
+
+
+@test()
+async def whitelist_as_there(case):
+    await case.upslot(text=CONFIG)
+    juliet = await case.client(ACCOUNTS[2])
+    await juliet.slot("allowed-by-jid.bin", 10)
+
+
+@test()
+async def logfile_option(case):
+    up = await case.upslot(text=CONFIG, start=False, arguments=["-c", "config.yml", "-l", "upload.log"])
+    log = up.folder / "upload.log"
+    # The log goes to the file, so readiness is seen there.
+    up.process = await Process.start("upslot", [os.environ["UPSLOT_BIN"], *up.arguments], cwd=up.folder)
+    await until(lambda: log.exists() and "link up" in log.read_text(), "the link in the log file")
+    check("GET /", (await get(f"http://127.0.0.1:{up.port}/")).status, 200)
+    check("exit code", await up.process.stop(), 0)
+    assert "stopped" in log.read_text()

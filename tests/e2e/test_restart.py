@@ -1,0 +1,211 @@
+"""What is lost when something ends: the XMPP server, upslot in order, upslot by force."""
+
+import asyncio
+import signal
+
+from harness import ACCOUNTS, KIB, MIB, SECRET, check, content, get, put, test, until
+
+
+async def keep_getting(url, expected, tally):
+    """Downloads without end; any failure ends it."""
+    while True:
+        reply = await get(url)
+        assert (reply.status, reply.body) == (200, expected), f"GET: {reply.status}, {len(reply.body)} bytes"
+        tally.append(reply.status)
+
+
+@test(servers=("prosody", "ejabberd"), deadline=150)
+async def xmpp_server_restarted(case):
+    server = await case.own_server()
+    up = await case.upslot(server=server)
+    romeo = await case.client(server=server)
+    body = content(50 * KIB)
+    url = await romeo.upload("before.bin", body)
+    early = await romeo.slot("early.bin", 10)
+    tally = []
+    downloads = case.background(keep_getting(url, body, tally))
+    # Once in order, once as after a crash.
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        since = up.mark()
+        await romeo.stop()
+        await server.process.stop(number)
+        await up.line(r"\blink down\b", since)
+        if number == signal.SIGTERM:
+            check("PUT without XMPP", (await put(early.put, bytes(10))).status, 201)
+        seen = len(tally)
+        await until(lambda: len(tally) > seen + 20 or downloads.done(), "downloads while the server is away")
+        since = up.mark()
+        await server.start()
+        # The back-off grows to a minute at most.
+        await up.line(r"\blink up\b", since, timeout=65)
+        romeo = await case.client(server=server)
+        url = await romeo.upload("after.bin", body)
+        check("GET", (await get(url)).body, body)
+    assert not downloads.done(), f"a download failed: {downloads.exception()}"
+
+
+@test(servers=("prosody", "ejabberd"))
+async def xmpp_server_that_comes_later(case):
+    server = await case.own_server()
+    await server.process.stop()
+    up = await case.upslot(server=server, linked=False)
+    check("GET /", (await get(f"http://127.0.0.1:{up.port}/")).status, 200)
+    await up.line(r"\blink down\b")
+    since = up.mark()
+    await server.start()
+    await up.line(r"\blink up\b", since, timeout=65)
+    await (await case.client(server=server)).slot("a.bin", 1)
+
+
+@test(servers=("prosody", "ejabberd"))
+async def restarted_between_slot_put_and_get(case):
+    up = await case.upslot()
+    romeo = await case.client()
+    body = content(300 * KIB)
+    slot = await romeo.slot("très cool.bin", len(body))
+    await up.restart()
+    check("PUT", (await put(slot.put, body)).status, 201)
+    await up.restart(signal.SIGKILL)
+    check("GET", (await get(slot.get)).body, body)
+    check("slot used already", (await put(slot.put, body)).status, 409)
+
+
+@test()
+async def killed_in_the_middle_of_a_put(case):
+    up = await case.upslot()
+    romeo = await case.client()
+    body = content(4 * MIB)
+    slot = await romeo.slot("big.bin", len(body))
+    raw = await case.raw(up)
+    await raw.send_head("PUT", slot.put, Content_Length=len(body))
+    await raw.send(body[:2 * MIB])
+    await up.receiving(MIB)
+    check("GET of half a file", (await get(slot.get)).status, 404)
+    # Nothing has a name yet. A folder may wait for the file.
+    check("files", [path for path in up.files() if not path.endswith("/")], [])
+    await up.process.stop(signal.SIGKILL)
+    await up.start()
+    check("files", [path for path in up.files() if not path.endswith("/")], [])
+    check("leftovers", up.leftovers(), [])
+    check("GET", (await get(slot.get)).status, 404)
+    check("the same slot again", (await put(slot.put, body)).status, 201)
+    assert (await get(slot.get)).body == body
+
+
+@test()
+async def put_that_breaks_off_can_be_repeated(case):
+    up = await case.upslot()
+    romeo = await case.client()
+    body = content(4 * MIB)
+    slot = await romeo.slot("big.bin", len(body))
+    for _ in range(3):
+        raw = await case.raw(up)
+        await raw.send_head("PUT", slot.put, Content_Length=len(body))
+        await raw.send(body[:2 * MIB])
+        await up.receiving(MIB)
+        since = up.mark()
+        raw.close()
+        await up.line(r"\bconnection closed\b", since)
+    check("files and folders", up.files(), set())
+    check("leftovers", up.leftovers(), [])
+    check("the same slot again", (await put(slot.put, body)).status, 201)
+    assert (await get(slot.get)).body == body
+
+
+@test()
+async def sigterm_lets_running_transfers_finish(case):
+    up = await case.upslot(max_file_size=64 * MIB)
+    romeo = await case.client()
+    big = content(32 * MIB)
+    slot = await romeo.slot("big.bin", len(big))
+    check("PUT", (await put(slot.put, big)).status, 201)
+    other = await romeo.slot("other.bin", 4 * MIB)
+    # One upload and one download are under way, one connection is idle.
+    upload, download, idle = [await case.raw(up) for _ in range(3)]
+    await idle.send_head("GET", up.url)
+    status, fields = await idle.head()
+    await idle.body(int(fields["content-length"]))
+    await upload.send_head("PUT", other.put, Content_Length=4 * MIB)
+    await upload.send(big[:2 * MIB])
+    await up.receiving(MIB)
+    await download.send_head("GET", slot.get)
+    status, fields = await download.head()
+    found = await download.body(MIB)
+
+    up.process.child.send_signal(signal.SIGTERM)
+    await up.line(r"\bshutting down\b.*SIGTERM")
+    check("the idle connection", await asyncio.wait_for(idle.reader.read(1), 10), b"")
+
+    async def refused():
+        try:
+            await case.raw(up)
+        except OSError:
+            return True
+        return False
+
+    assert await refused(), "a new connection was accepted"
+    await upload.send(big[2 * MIB:4 * MIB])
+    status, _ = await upload.head()
+    check("PUT under way", status, 201)
+    found += await download.body(len(big) - MIB)
+    assert found == big, "the download under way was damaged"
+    check("exit code", await up.process.ended(20), 0)
+    assert any("stopped" in line for line in up.process.lines), "no last line in the log"
+    await up.start()
+    check("GET", (await get(other.get)).body, big[:4 * MIB])
+
+
+@test()
+async def second_signal_ends_at_once(case):
+    up = await case.upslot()
+    romeo = await case.client()
+    slot = await romeo.slot("big.bin", 4 * MIB)
+    upload = await case.raw(up)
+    await upload.send_head("PUT", slot.put, Content_Length=4 * MIB)
+    await upload.send(bytes(2 * MIB))
+    await up.receiving(MIB)
+    up.process.child.send_signal(signal.SIGTERM)
+    await up.line(r"\bshutting down\b")
+    up.process.child.send_signal(signal.SIGINT)
+    await up.process.ended(5)
+    check("files", [path for path in up.files() if not path.endswith("/")], [])
+
+
+@test(servers=("prosody", "ejabberd"))
+async def wrong_secret(case):
+    up = await case.upslot(linked=False, component_secret="not the secret")
+    told = await up.line(r"\b(WARN|ERROR)\b.*secret")
+    assert "not the secret" not in told.string and SECRET not in told.string, "a secret is in the log"
+    check("GET /", (await get(f"http://127.0.0.1:{up.port}/")).status, 200)
+    up.configure(component_secret=SECRET)
+    since = up.mark()
+    await up.reload()
+    await up.line(r"\blink up\b", since)
+    url = await (await case.client()).upload("a.bin", b"abc")
+    check("GET", (await get(url)).body, b"abc")
+
+
+@test()
+async def reload_changes_limits_and_survives_faults(case):
+    up = await case.upslot(max_file_size=1000)
+    romeo = await case.client()
+    slot = await romeo.slot("a.bin", 1000)
+    upload = await case.raw(up)
+    await upload.send_head("PUT", slot.put, Content_Length=1000)
+    await upload.send(bytes(500))
+    await up.receiving(500)
+    check("before", (await romeo.refusal("b.bin", 1001)).condition, "not-acceptable")
+
+    up.configure(max_file_size=2000, whitelist=[ACCOUNTS[0]])
+    await up.reload()
+    await romeo.slot("b.bin", 2000)
+    check("whitelist", (await (await case.client(ACCOUNTS[1])).refusal("c.bin", 1)).condition, "forbidden")
+
+    up.configure(max_file_size="plenty")
+    await up.reload(r"\bconfig not reloaded\b")
+    await romeo.slot("b.bin", 2000)
+    check("still", (await romeo.refusal("b.bin", 2001)).condition, "not-acceptable")
+
+    # None of this touched the upload under way.
+    await upload.send(bytes(500))
+    check("PUT under way", (await upload.head())[0], 201)
