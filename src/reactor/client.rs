@@ -215,6 +215,13 @@ impl Client {
 
     /// Gives back what it holds of shared things, before it is dropped.
     pub fn dispose(&mut self, shared: &mut Shared) {
+        if let Some(pending) = &self.upload {
+            log::info!(
+                "upload broken off path={:?} from={}",
+                pending.grant.path,
+                self.from()
+            );
+        }
         self.end_upload(shared);
         if self.transport.is_tls() {
             // close_notify, if there is room for it.

@@ -24,7 +24,7 @@ use crate::transport::Moved;
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) upload: Upload,
-    grant: Grant,
+    pub(super) grant: Grant,
     content_type: Option<String>,
     begun: Instant,
     pub(super) stage: Stage,
