@@ -5,39 +5,48 @@
 use std::collections::BinaryHeap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::layout::{End, Mark};
 use crate::slot::Purpose;
 
-/// How long files live.
-#[derive(Clone, Copy, Debug)]
+/// How long files live, by purpose: the age from which a file may go; zero is for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lifetime {
-    /// Age from which a file may go; zero is for ever.
-    pub max_age: Duration,
+    /// Also of files of other making.
+    pub message: Duration,
+    pub profile: Duration,
+    pub ephemeral: Duration,
+    pub permanent: Duration,
 }
 
 impl Lifetime {
-    /// The moment from which a file must be gone; `None` when it has no end. `purpose` is what the tree tells;
-    /// profile pictures and permanent files do not age.
-    pub fn end(&self, purpose: Option<Purpose>, modified: SystemTime) -> Option<SystemTime> {
-        let aged = || {
-            (!self.max_age.is_zero())
-                .then(|| modified.checked_add(self.max_age))
-                .flatten()
-        };
+    /// The age from which a file of this purpose may go; zero is for ever.
+    pub fn of(&self, purpose: Purpose) -> Duration {
         match purpose {
-            Some(Purpose::Profile | Purpose::Permanent) => None,
-            Some(Purpose::Ephemeral { .. }) => match (hard_end(purpose), aged()) {
-                (Some(own), Some(aged)) => Some(own.min(aged)),
-                (own, aged) => own.or(aged),
-            },
-            Some(Purpose::Message) | None => aged(),
+            Purpose::Message => self.message,
+            Purpose::Profile => self.profile,
+            Purpose::Ephemeral { .. } => self.ephemeral,
+            Purpose::Permanent => self.permanent,
+        }
+    }
+
+    /// The moment from which a file must be gone; `None` when it has no end. `mark` is what the tree tells.
+    pub fn end(&self, mark: Option<Mark>, modified: SystemTime) -> Option<SystemTime> {
+        let mark = mark.unwrap_or(Purpose::Message.into());
+        let max_age = self.of(mark.purpose);
+        let aged = || modified.checked_add(max_age).filter(|_| !max_age.is_zero());
+        match (hard_end(Some(mark)), mark.end) {
+            (Some(own), _) => Some(aged().map_or(own, |aged| aged.min(own))),
+            (None, End::Usual) => aged(),
+            (None, End::Never) => None,
+            (None, End::At(end)) => UNIX_EPOCH.checked_add(Duration::from_secs(end)),
         }
     }
 }
 
 /// The moment from which an ephemeral file must not be served, swept or not (XEP-0363 §5).
-pub fn hard_end(purpose: Option<Purpose>) -> Option<SystemTime> {
-    match purpose {
-        Some(Purpose::Ephemeral { expire_before }) => {
+pub fn hard_end(mark: Option<Mark>) -> Option<SystemTime> {
+    match mark?.purpose {
+        Purpose::Ephemeral { expire_before } => {
             UNIX_EPOCH.checked_add(Duration::from_secs(expire_before))
         }
         _ => None,
@@ -108,31 +117,43 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(max_age: u64, purpose: Option<Purpose>, end: Option<u64>) {
+    fn check(max_age: u64, mark: Option<Mark>, end: Option<u64>) {
+        let max_age = Duration::from_secs(max_age);
         let lifetime = Lifetime {
-            max_age: Duration::from_secs(max_age),
+            message: max_age,
+            ephemeral: max_age,
+            ..Lifetime::default()
         };
         assert_eq!(
-            lifetime.end(purpose, at(1000)),
+            lifetime.end(mark, at(1000)),
             end.map(at),
-            "{max_age} {purpose:?}"
+            "{max_age:?} {mark:?}"
         );
     }
 
     #[test]
     fn age_zero_is_for_ever() {
-        let ephemeral = |expire_before| Some(Purpose::Ephemeral { expire_before });
+        let ephemeral = |expire_before| Some(Purpose::Ephemeral { expire_before }.into());
+        let message = |end| {
+            Some(Mark {
+                purpose: Purpose::Message,
+                end,
+            })
+        };
         check(0, None, None);
-        check(0, Some(Purpose::Message), None);
+        check(0, message(End::Usual), None);
+        check(0, message(End::At(1234)), Some(1234));
         check(60, None, Some(1060));
-        check(60, Some(Purpose::Message), Some(1060));
-        check(60, Some(Purpose::Profile), None);
-        check(60, Some(Purpose::Permanent), None);
+        check(60, message(End::Usual), Some(1060));
+        check(60, message(End::Never), None);
+        check(60, message(End::At(9999)), Some(9999));
+        check(60, message(End::At(u64::MAX)), None);
+        check(60, Some(Purpose::Profile.into()), None);
+        check(60, Some(Purpose::Permanent.into()), None);
         check(0, ephemeral(1020), Some(1020));
         check(60, ephemeral(1020), Some(1020));
         check(60, ephemeral(2000), Some(1060));
         check(u64::MAX, None, None);
-        check(60, ephemeral(u64::MAX), Some(1060));
     }
 
     #[track_caller]

@@ -6,9 +6,17 @@
 //! <owner folder>/<name>
 //! ```
 //!
-//! The owner folder is base64url(SHA-1(bare JID)) without padding, as HttpUploadComponent has it. The suffix tells
-//! the purpose and, for ephemeral files, the expiry, so that the tree alone says all that the sweep must know.
-//! This module knows nothing of files; it only judges and builds paths.
+//! The owner folder is base64url(SHA-1(bare JID)) without padding, as HttpUploadComponent has it. The suffix is the
+//! mark: a letter for the purpose, then, where the file does not live as long as its purpose says, `x` and the end of
+//! its life or `n` for a file without one. So the tree alone says all that the sweep must know. This module knows
+//! nothing of files; it only judges and builds paths.
+//!
+//! | suffix | means |
+//! | --- | --- |
+//! | `m`, `p`, `k` | message, profile, permanent |
+//! | `e<hex>` | ephemeral, not to be had from this Unix second on |
+//! | `mx<hex>`, `px<hex>`, `kx<hex>` | the same, removed from this Unix second on |
+//! | `mn`, `pn`, `kn` | the same, never removed for its age |
 
 use data_encoding::BASE64URL_NOPAD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
@@ -53,7 +61,7 @@ impl StorePath {
     /// The path of a new slot's file. `name` has passed [`crate::slot::name::clean`].
     pub fn of_slot(
         owner: &BareJid,
-        purpose: Purpose,
+        mark: Mark,
         random: &[u8; RANDOM],
         name: &str,
     ) -> Option<StorePath> {
@@ -61,7 +69,7 @@ impl StorePath {
         bytes.push(b'/');
         bytes.extend_from_slice(BASE64URL_NOPAD.encode(random).as_bytes());
         bytes.push(b'~');
-        bytes.extend_from_slice(suffix(purpose).as_bytes());
+        bytes.extend_from_slice(suffix(mark).as_bytes());
         bytes.push(b'/');
         bytes.extend_from_slice(name.as_bytes());
         StorePath::from_segments(bytes.split(|b| *b == b'/'))
@@ -113,12 +121,12 @@ impl StorePath {
         self.bytes.split(|b| *b == b'/')
     }
 
-    /// The purpose that the tree tells, for paths of upslot's own making.
-    pub fn purpose(&self) -> Option<Purpose> {
+    /// What the tree tells, for paths of upslot's own making.
+    pub fn mark(&self) -> Option<Mark> {
         let mut segments = self.segments();
         let folder = segments.nth(1)?;
         segments.next()?;
-        purpose_of(folder)
+        mark_of(folder)
     }
 
     /// The path, percent-encoded for a URL.
@@ -154,6 +162,14 @@ impl std::fmt::Debug for StorePath {
     }
 }
 
+/// What stands for a slot's name in a path: as many bytes as a slot of our own has, so that both look alike.
+pub fn digest_of(slot: &[u8]) -> [u8; RANDOM] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, slot);
+    let mut short = [0; RANDOM];
+    short.copy_from_slice(&digest.as_ref()[..RANDOM]);
+    short
+}
+
 /// Decodes one segment of a URL's path, once. `None` when a `%` is not followed by two hex digits.
 pub fn decode_segment(raw: &[u8]) -> Option<Vec<u8>> {
     let mut rest = raw;
@@ -167,39 +183,87 @@ pub fn decode_segment(raw: &[u8]) -> Option<Vec<u8>> {
     Some(percent_decode(raw).collect())
 }
 
-/// Percent-encodes one value for a URL's query or path.
+/// Percent-encodes one value for a URL's query. A slash stays: it means nothing there (RFC 3986 §3.4), and some
+/// servers encode every `%` of a URL once more.
 pub fn encode_value(value: &[u8]) -> String {
-    percent_encode(value, SEGMENT).collect()
+    const VALUE: &AsciiSet = &SEGMENT.remove(b'/');
+    percent_encode(value, VALUE).collect()
 }
 
-/// What stands behind the `~` of a slot's folder.
-fn suffix(purpose: Purpose) -> String {
-    match purpose {
-        Purpose::Message => "m".to_owned(),
-        Purpose::Profile => "p".to_owned(),
-        Purpose::Permanent => "k".to_owned(),
-        Purpose::Ephemeral { expire_before } => format!("e{expire_before:x}"),
+/// How the life of a file ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// As is usual for its purpose.
+    Usual,
+    /// Not by age.
+    Never,
+    /// It is removed from this Unix second on.
+    At(u64),
+}
+
+/// What the tree tells of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mark {
+    pub purpose: Purpose,
+    /// Means nothing for ephemeral files, whose end is in their purpose.
+    pub end: End,
+}
+
+impl From<Purpose> for Mark {
+    fn from(purpose: Purpose) -> Mark {
+        Mark {
+            purpose,
+            end: End::Usual,
+        }
     }
 }
 
-/// The purpose that a slot's folder tells; `None` for folders of other making.
-pub fn purpose_of(folder: &[u8]) -> Option<Purpose> {
+/// What stands behind the `~` of a slot's folder.
+fn suffix(mark: Mark) -> String {
+    let letter = match mark.purpose {
+        Purpose::Message => 'm',
+        Purpose::Profile => 'p',
+        Purpose::Permanent => 'k',
+        Purpose::Ephemeral { expire_before } => return format!("e{expire_before:x}"),
+    };
+    match mark.end {
+        End::Usual => letter.to_string(),
+        End::Never => format!("{letter}n"),
+        End::At(end) => format!("{letter}x{end:x}"),
+    }
+}
+
+/// What a slot's folder tells; `None` for folders of other making.
+pub fn mark_of(folder: &[u8]) -> Option<Mark> {
     let (random, suffix) = folder.split_at_checked(RANDOM.div_ceil(3) * 4 + 1)?;
     if random.last() != Some(&b'~') {
         return None;
     }
-    match suffix {
-        b"m" => Some(Purpose::Message),
-        b"p" => Some(Purpose::Profile),
-        b"k" => Some(Purpose::Permanent),
-        [b'e', hex @ ..] => {
-            let hex = std::str::from_utf8(hex).ok()?;
-            let lower = hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-            let expire_before = u64::from_str_radix(hex, 16).ok().filter(|_| lower)?;
-            Some(Purpose::Ephemeral { expire_before })
+    let (letter, rest) = suffix.split_first()?;
+    let purpose = match letter {
+        b'm' => Purpose::Message,
+        b'p' => Purpose::Profile,
+        b'k' => Purpose::Permanent,
+        b'e' => {
+            let expire_before = lower_hex(rest)?;
+            return Some(Purpose::Ephemeral { expire_before }.into());
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    let end = match rest {
+        [] => End::Usual,
+        [b'n'] => End::Never,
+        [b'x', hex @ ..] => End::At(lower_hex(hex)?),
+        _ => return None,
+    };
+    Some(Mark { purpose, end })
+}
+
+fn lower_hex(text: &[u8]) -> Option<u64> {
+    let lower = text.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    u64::from_str_radix(std::str::from_utf8(text).ok()?, 16)
+        .ok()
+        .filter(|_| lower)
 }
 
 #[cfg(test)]
@@ -216,19 +280,24 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_s_path_tells_its_purpose() {
-        let purposes = [
-            Purpose::Message,
-            Purpose::Profile,
-            Purpose::Permanent,
-            Purpose::Ephemeral {
-                expire_before: 1_767_225_600,
-            },
-            Purpose::Ephemeral { expire_before: 0 },
-        ];
-        for purpose in purposes {
-            let path = StorePath::of_slot(&owner(), purpose, &[0xff; RANDOM], "a b.jpg").unwrap();
-            assert_eq!(path.purpose(), Some(purpose), "{path:?}");
+    fn a_slot_s_path_tells_its_purpose_and_its_end() {
+        let at = 1_767_225_600;
+        let ends = [End::Usual, End::Never, End::At(at), End::At(0)];
+        let purposes = [Purpose::Message, Purpose::Profile, Purpose::Permanent];
+        let mut marks: Vec<Mark> = purposes
+            .iter()
+            .flat_map(|purpose| {
+                ends.map(|end| Mark {
+                    purpose: *purpose,
+                    end,
+                })
+            })
+            .collect();
+        marks.push(Purpose::Ephemeral { expire_before: at }.into());
+        marks.push(Purpose::Ephemeral { expire_before: 0 }.into());
+        for mark in marks {
+            let path = StorePath::of_slot(&owner(), mark, &[0xff; RANDOM], "a b.jpg").unwrap();
+            assert_eq!(path.mark(), Some(mark), "{path:?}");
             assert_eq!(path.name(), b"a b.jpg");
             assert_eq!(path.owner_folder(), b"Q_7dsld2o0PGmDXH553Cx_WVmKY");
             assert!(path.encoded().ends_with("/a%20b.jpg"), "{}", path.encoded());
@@ -251,8 +320,13 @@ mod tests {
             "aaaaaaaaaaaaaaaaaaaa~eFF",
             "aaaaaaaaaaaaaaaaaaaa~e11111111111111111",
             "aaaaaaaaaaaaaaaaaaa~mm",
+            "aaaaaaaaaaaaaaaaaaaa~mm",
+            "aaaaaaaaaaaaaaaaaaaa~mx",
+            "aaaaaaaaaaaaaaaaaaaa~mxG",
+            "aaaaaaaaaaaaaaaaaaaa~mnn",
+            "aaaaaaaaaaaaaaaaaaaa~en",
         ] {
-            assert_eq!(purpose_of(folder.as_bytes()), None, "{folder}");
+            assert_eq!(mark_of(folder.as_bytes()), None, "{folder}");
         }
     }
 

@@ -11,7 +11,7 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | 0 values | [`now`] [`jid`] |
+//! | 0 values | [`now`] [`jid`] [`metrics`] |
 //! | 1 decisions | [`layout`] [`slot`] [`policy`] [`expiry`] |
 //! | 2 protocols | [`xmpp`] [`http`] |
 //! | 3 program | [`config`] [`service`] |
@@ -29,6 +29,8 @@
 pub mod now;
 
 pub mod jid;
+
+pub mod metrics;
 
 pub mod layout;
 pub mod slot;

@@ -6,8 +6,9 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use crate::config::Config;
+use crate::config::{Config, Purposes};
 use crate::expiry::{self, Lifetime};
+use crate::http::api::Reply;
 use crate::http::condition::{self, Verdict};
 use crate::http::exchange::{Fault, Timeouts};
 use crate::http::head::{Expect, Framing, Method, RequestHead};
@@ -15,19 +16,34 @@ use crate::http::mime::{self, Patterns};
 use crate::http::response::{Answer, Common, FileFacts};
 use crate::http::route::{Place, Prefixes};
 use crate::jid::BareJid;
-use crate::layout::{RANDOM, StorePath};
+use crate::layout::{self, End, Mark, RANDOM, StorePath};
 use crate::now::Now;
+use crate::policy::pool::{self, KINDS};
+use crate::policy::rates;
+use crate::policy::rules::{self, Limits, Rule};
 use crate::policy::{Policy, Room, Stored};
-use crate::slot::grant::{Denial, Grant};
-use crate::slot::own::Signer;
-use crate::slot::{Refusal, Slot, SlotRequest, name};
+use crate::slot::external::External;
+use crate::slot::grant::{Denial, Grant, Source};
+use crate::slot::jwt::{self, FileShare, JwtDenial};
+use crate::slot::own::{Signer, Terms};
+use crate::slot::{Purpose, Refusal, Slot, SlotRequest, name};
+
+/// Time between two sweeps where the configuration names none and there is something to sweep.
+const USUAL_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Everything that decides, made from one configuration.
 #[derive(Debug)]
 pub struct Service {
     policy: Policy,
+    purposes: Purposes,
+    announced: Vec<&'static str>,
     signer: Signer,
+    external: Option<External>,
+    delete_secret: Option<Vec<u8>>,
+    file_share: Option<FileShare>,
     common: Common,
+    /// What answers of the local API have in common: no CORS fields, and none of the operator's.
+    local: Common,
     prefixes: Prefixes,
     put_prefix: String,
     get_prefix: String,
@@ -47,6 +63,8 @@ pub enum Decision {
     Download(StorePath),
     /// Take the body, if there is room.
     Upload(Grant),
+    /// Remove this file.
+    Delete(StorePath),
     /// Say no, and log why.
     Refuse(PutRefusal),
 }
@@ -55,6 +73,10 @@ pub enum Decision {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PutRefusal {
     Denied(Denial),
+    /// The token of Prosody's file share is missing or no token; or it is one, and denied.
+    NoToken,
+    Token(JwtDenial),
+    OtherSlot,
     Used,
     NoLength,
     TooLong {
@@ -85,10 +107,39 @@ pub enum PutRefusal {
 }
 
 impl PutRefusal {
+    /// One word for counting.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            PutRefusal::Denied(Denial::Unsigned) | PutRefusal::NoToken => "unsigned",
+            PutRefusal::Denied(Denial::Forged) | PutRefusal::OtherSlot => "forged",
+            PutRefusal::Denied(Denial::Lapsed) => "lapsed",
+            PutRefusal::Token(_) => "token",
+            PutRefusal::Used => "used",
+            PutRefusal::NoLength => "no_length",
+            PutRefusal::TooLong { .. } => "too_long",
+            PutRefusal::TooShort { .. } => "too_short",
+            PutRefusal::TypeDiffers { .. } => "type",
+            PutRefusal::Expectation => "expectation",
+            PutRefusal::Partial => "partial",
+            PutRefusal::Precondition => "precondition",
+            PutRefusal::NoRoom(refusal) => refusal.reason(),
+            PutRefusal::Storage { .. } => "storage",
+            PutRefusal::DownloadsElsewhere => "elsewhere",
+            PutRefusal::Method { .. } => "method",
+            PutRefusal::Busy => "busy",
+            PutRefusal::Fault(Fault::SlowHead | Fault::SlowBody) => "slow",
+            PutRefusal::Fault(_) => "malformed",
+        }
+    }
+
     /// The HTTP status (RFC 9110 §15.5, §15.6; 507 is RFC 4918 §11.5).
     pub fn status(&self) -> u16 {
         match self {
-            PutRefusal::Denied(_) | PutRefusal::DownloadsElsewhere => 403,
+            PutRefusal::NoToken | PutRefusal::Token(JwtDenial::Malformed) => 401,
+            PutRefusal::Denied(_)
+            | PutRefusal::Token(_)
+            | PutRefusal::OtherSlot
+            | PutRefusal::DownloadsElsewhere => 403,
             PutRefusal::Used => 409,
             PutRefusal::NoLength => 411,
             PutRefusal::TooLong { .. } => 413,
@@ -109,6 +160,9 @@ impl fmt::Display for PutRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PutRefusal::Denied(denial) => denial.fmt(f),
+            PutRefusal::NoToken => f.write_str("The upload needs the token of its slot."),
+            PutRefusal::Token(denial) => denial.fmt(f),
+            PutRefusal::OtherSlot => f.write_str("The token is for another slot."),
             PutRefusal::Used => f.write_str("The upload slot is already used."),
             PutRefusal::NoLength => {
                 f.write_str("A PUT needs a Content-Length or the chunked coding.")
@@ -154,16 +208,24 @@ impl Service {
     pub fn new(config: &Config, secret: &[u8]) -> Service {
         let patterns = |words: &[String]| Patterns::parse(words).ok();
         Service {
-            policy: Policy {
-                whitelist: config.whitelist.clone(),
-                max_file_size: config.max_file_size,
-                owner_quota: config.user_quota_hard,
-                evict: config.evict_on_quota,
-                global_quota: config.global_quota,
-                min_free_space: config.min_free_space,
-            },
+            policy: policy(config),
+            purposes: config.purposes,
+            announced: config.purposes.announced(),
+            external: config
+                .external_secret
+                .as_ref()
+                .map(|s| External::new(s.as_bytes())),
+            delete_secret: config
+                .external_delete_secret
+                .as_ref()
+                .map(|s| s.as_bytes().to_vec()),
+            file_share: config
+                .file_share_secret
+                .as_ref()
+                .map(|s| FileShare::new(s.as_bytes())),
             signer: Signer::new(secret),
             common: Common::new(config.allow_web_clients, config.custom_headers.clone()),
+            local: Common::new(false, Vec::new()),
             prefixes: Prefixes::new(&[
                 config.put_url.decoded.as_bytes(),
                 config.get_url.decoded.as_bytes(),
@@ -171,13 +233,7 @@ impl Service {
             put_prefix: config.put_url.prefix.clone(),
             get_prefix: config.get_url.prefix.clone(),
             put_timeout: config.put_timeout,
-            lifetime: Lifetime {
-                max_age: if config.expire_interval.is_zero() {
-                    Duration::ZERO
-                } else {
-                    config.expire_maxage
-                },
-            },
+            lifetime: lifetime(config),
             // The configuration has checked the patterns.
             allowed_types: config.allowed_file_types.as_deref().and_then(patterns),
             safe_types: config
@@ -204,24 +260,103 @@ impl Service {
         self.lifetime
     }
 
-    /// Bytes of the largest file that this address may upload; what service discovery announces.
-    pub fn max_file_size(&self, _asker: &BareJid) -> u64 {
-        self.policy.max_file_size
+    /// Bytes of the largest file that this address may upload, with the purpose that needs no name; what service
+    /// discovery announces. Whoever may not upload at all is told the general limit: the refusal says the rest.
+    pub fn max_file_size(&self, asker: &BareJid) -> u64 {
+        let limits = self.policy.admit(asker).ok().flatten();
+        self.policy.max_file_size(pool::kind(None), limits)
+    }
+
+    /// Bytes of the largest file that this address may upload, or why it may not.
+    pub fn max_size(&self, asker: &BareJid) -> Result<u64, Refusal> {
+        let limits = self.policy.admit(asker)?;
+        Ok(self.policy.max_file_size(pool::kind(None), limits))
+    }
+
+    /// The words of the purposes that are announced.
+    pub fn purposes(&self) -> &[&'static str] {
+        &self.announced
+    }
+
+    /// The limits, for `explain`.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Whether PUTs may come with a signature that never lapses, so that removed paths must be remembered.
+    pub fn takes_external(&self) -> bool {
+        self.external.is_some()
+    }
+
+    /// Whether GETs may name a file by its slot alone.
+    pub fn shares(&self) -> bool {
+        self.file_share.is_some()
+    }
+
+    /// Time between two sweeps; zero is off. Files whose end stands in their path are swept even if nothing goes by
+    /// its age.
+    pub fn sweep_interval(&self, config: &Config) -> Duration {
+        let by_rule = |rule: &Rule| match &rule.verdict {
+            rules::Verdict::Allow(limits) => limits.expire_maxage.is_some_and(|age| !age.is_zero()),
+            rules::Verdict::Deny => false,
+        };
+        let ends = self.shares()
+            || self.purposes.ephemeral.is_some()
+            || self.lifetime != Lifetime::default()
+            || self.policy.rules.iter().any(by_rule);
+        match config.expire_interval.is_zero() {
+            true if ends => USUAL_INTERVAL,
+            _ => config.expire_interval,
+        }
+    }
+
+    /// As far back as the windows of any rule look.
+    pub fn longest_reach(&self) -> Duration {
+        let reach = |rule: &Rule| match &rule.verdict {
+            rules::Verdict::Allow(limits) => rates::reach(limits),
+            rules::Verdict::Deny => 0,
+        };
+        Duration::from_secs(self.policy.rules.iter().map(reach).max().unwrap_or(0))
     }
 
     /// Brings the answers' date up to the second.
     pub fn set_date(&mut self, now: Now) {
         self.common.set_date(now);
+        self.local.set_date(now);
     }
 
     /// Whether an owner's stored bytes must be known before room can be judged.
-    pub fn counts_owners(&self) -> bool {
-        self.policy.counts_owners()
+    pub fn counts_owners(&self, total: u64) -> bool {
+        self.policy.counts_owners(total)
     }
 
-    /// Judges of a slot request what needs no look at the store.
-    pub fn judge(&self, request: &SlotRequest) -> Result<(), Refusal> {
-        self.policy.judge(request)?;
+    /// Judges of a slot request what needs no look at the store; the limits of the rule that allows it are returned.
+    pub fn judge(&self, request: &SlotRequest) -> Result<Option<&Limits>, Refusal> {
+        let limits = self.policy.admit(&request.owner)?;
+        if self.purposes.limits(request.purpose).is_none() {
+            let word = request.purpose.word();
+            return Err(Refusal::Malformed(format!(
+                "The purpose {word} is not offered here."
+            )));
+        }
+        let limit = self
+            .policy
+            .max_file_size(pool::kind_of(request.purpose), limits);
+        if request.size > limit {
+            return Err(Refusal::TooLarge {
+                size: request.size,
+                limit,
+            });
+        }
+        let by_rule = limits
+            .and_then(|limits| limits.allowed_file_types.as_deref())
+            .and_then(|words| Patterns::parse(words).ok());
+        let content_type = request.content_type.as_deref().unwrap_or(mime::UNKNOWN);
+        if by_rule.is_some_and(|allowed| !allowed.allow(content_type)) {
+            return Err(Refusal::TypeNotAllowed {
+                content_type: content_type.to_owned(),
+            });
+        }
         let allowed = self.allowed_types.as_ref().is_none_or(|allowed| {
             allowed.allow(request.content_type.as_deref().unwrap_or(mime::UNKNOWN))
         });
@@ -233,21 +368,21 @@ impl Service {
                     .unwrap_or_else(|| mime::UNKNOWN.to_owned()),
             });
         }
-        Ok(())
+        Ok(limits)
     }
 
     /// Whether so many bytes more may be stored.
-    pub fn room(&self, size: u64, stored: &Stored) -> Room {
-        self.policy.room(size, stored)
+    pub fn room(&self, size: u64, kind: usize, total: u64, stored: &Stored) -> Room {
+        self.policy.room(size, kind, total, stored)
     }
 
-    /// When files that are `newest` or older will have been removed for their age.
+    /// When messages' files that are `newest` or older will have been removed for their age.
     pub fn gone_by_age(&self, newest: SystemTime, interval: Duration) -> Option<SystemTime> {
-        if self.lifetime.max_age.is_zero() {
+        if self.lifetime.message.is_zero() {
             return None;
         }
         newest
-            .checked_add(self.lifetime.max_age)?
+            .checked_add(self.lifetime.message)?
             .checked_add(interval)
     }
 
@@ -258,16 +393,23 @@ impl Service {
         random: &[u8; RANDOM],
         now: Now,
     ) -> Result<Slot, Refusal> {
+        let limits = self.policy.admit(&request.owner)?;
         let name = name::clean(&request.name);
-        let path = StorePath::of_slot(&request.owner, request.purpose, random, &name)
+        let mark = mark(request.purpose, limits, now);
+        let path = StorePath::of_slot(&request.owner, mark, random, &name)
             .ok_or_else(|| Refusal::Malformed("The file name cannot be stored.".to_owned()))?;
         // A type that cannot be sent back is not worth binding the PUT to.
         let content_type = request
             .content_type
             .as_deref()
             .filter(|t| mime::is_valid(t));
-        let until = now.unix().saturating_add(self.put_timeout.as_secs());
-        let query = self.signer.query(&path, request.size, content_type, until);
+        let terms = Terms {
+            size: request.size,
+            content_type,
+            total: limits.and_then(|limits| limits.max_total_size).unwrap_or(0),
+            until: now.unix().saturating_add(self.put_timeout.as_secs()),
+        };
+        let query = self.signer.query(&path, &terms);
         let encoded = path.encoded();
         Ok(Slot {
             put: format!("{}{encoded}{query}", self.put_prefix),
@@ -292,14 +434,7 @@ impl Service {
             _ if read_only && !self.serve_downloads => {
                 Decision::Refuse(PutRefusal::DownloadsElsewhere)
             }
-            (Method::Get | Method::Head, Place::File(path)) => {
-                let over = expiry::hard_end(path.purpose()).is_some_and(|end| end <= now.wall);
-                if over {
-                    Decision::Answer(self.common.not_found())
-                } else {
-                    Decision::Download(path)
-                }
-            }
+            (Method::Get | Method::Head, Place::File(path)) => Decision::Download(path),
             (Method::Get | Method::Head, Place::Nothing) => {
                 Decision::Answer(self.common.not_found())
             }
@@ -309,6 +444,14 @@ impl Service {
             },
             (Method::Put, Place::Root | Place::Nothing) => {
                 Decision::Refuse(PutRefusal::Denied(Denial::Unsigned))
+            }
+            (Method::Known, Place::File(path))
+                if self.delete_secret.is_some() && request.method_str() == "DELETE" =>
+            {
+                match self.may_delete(request, &path) {
+                    Ok(()) => Decision::Delete(path),
+                    Err(denial) => Decision::Refuse(PutRefusal::Denied(denial)),
+                }
             }
             (Method::Known, _) => Decision::Refuse(PutRefusal::Method { known: true }),
             (Method::Unknown, _) => Decision::Refuse(PutRefusal::Method { known: false }),
@@ -342,7 +485,7 @@ impl Service {
             modified: file.modified,
             content_type,
             inline: self.safe_types.show_inline(content_type),
-            end: self.lifetime.end(path.purpose(), file.modified),
+            end: self.lifetime.end(path.mark(), file.modified),
         };
         self.common.file(request, &facts, now)
     }
@@ -350,6 +493,43 @@ impl Service {
     /// The answer to everything that names no file.
     pub fn not_found(&self) -> Answer {
         self.common.not_found()
+    }
+
+    /// The answer to a DELETE that is done.
+    pub fn deleted(&self) -> Answer {
+        self.common.answer(204).empty()
+    }
+
+    /// What a path would be if its URL had been percent-encoded once more, as ejabberd 23.01 does to the URLs of the
+    /// slot API; `None` when it makes no difference.
+    pub fn decoded_again(&self, request: &RequestHead) -> Option<StorePath> {
+        let path = once_more(request.path())?;
+        match self.prefixes.place(&path) {
+            Place::File(path) => Some(path),
+            Place::Root | Place::Nothing => None,
+        }
+    }
+
+    /// Whether a file's end has come, so that it must not be served, swept or not.
+    pub fn is_over(&self, path: &StorePath, now: Now) -> bool {
+        expiry::hard_end(path.mark()).is_some_and(|end| end <= now.wall)
+    }
+
+    /// The answer of the local API. It is never cached, and nothing of it is for web clients.
+    pub fn local(&self, reply: Reply) -> Answer {
+        let mut builder = self
+            .local
+            .answer(reply.status)
+            .field("Cache-Control", "no-store");
+        if let Some((name, value)) = reply.field {
+            builder = builder.field(name, value);
+        }
+        builder.body(reply.content_type, reply.body)
+    }
+
+    /// The local API's way to say no to what is not understood at all.
+    pub fn refuse_locally(&self, refusal: &PutRefusal) -> Answer {
+        self.local.refusal(refusal.status(), refusal)
     }
 
     /// The answer to an upload that is stored.
@@ -372,11 +552,7 @@ impl Service {
         path: &StorePath,
         now: Now,
     ) -> Result<Grant, PutRefusal> {
-        let query = request.query().unwrap_or_default();
-        let grant = self
-            .signer
-            .verify(path, query, now.unix())
-            .map_err(PutRefusal::Denied)?;
+        let grant = self.granted(request, path, now)?;
         // RFC 9110 §14.5: a partial PUT must not be taken for a whole one.
         if request.field("content-range").is_some() {
             return Err(PutRefusal::Partial);
@@ -386,19 +562,243 @@ impl Service {
         }
         let size = grant.size;
         match request.framing() {
-            Framing::None => return Err(PutRefusal::NoLength),
+            Framing::None if size > 0 => return Err(PutRefusal::NoLength),
             Framing::Length(length) if length > size => return Err(PutRefusal::TooLong { size }),
             Framing::Length(length) if length < size => return Err(PutRefusal::TooShort { size }),
-            Framing::Length(_) | Framing::Chunked => {}
+            Framing::None | Framing::Length(_) | Framing::Chunked => {}
         }
         let put = request.field("content-type");
-        if !mime::same_type(grant.content_type.as_deref(), put) {
+        // An external signature has approved the type that is stored, whatever the PUT calls it.
+        let approved = grant.source == Source::External;
+        if !approved && !mime::same_type(grant.content_type.as_deref(), put) {
             return Err(PutRefusal::TypeDiffers {
                 slot: grant.content_type.unwrap_or_default(),
                 put: String::from_utf8_lossy(put.unwrap_or_default()).into_owned(),
             });
         }
         Ok(grant)
+    }
+
+    /// Finds the scheme by which a PUT shows its right, and the right itself.
+    fn granted(
+        &self,
+        request: &RequestHead,
+        path: &StorePath,
+        now: Now,
+    ) -> Result<Grant, PutRefusal> {
+        let query = request.query().unwrap_or_default();
+        let own = match self.signer.verify(path, query, now.unix()) {
+            Ok(grant) => return Ok(grant),
+            Err(denial) => self
+                .verify_decoded_again(request, now)
+                .unwrap_or(Err(denial)),
+        };
+        let denial = match own {
+            Ok(grant) => return Ok(grant),
+            Err(denial) => denial,
+        };
+        if denial != Denial::Unsigned {
+            return Err(PutRefusal::Denied(denial));
+        }
+        if let Some(external) = self
+            .external
+            .as_ref()
+            .filter(|_| External::recognises(query))
+        {
+            return externally_granted(external, request, path);
+        }
+        let Some(file_share) = &self.file_share else {
+            return Err(PutRefusal::Denied(denial));
+        };
+        // One client library spells the field as it speaks.
+        let authorization = request
+            .field("authorization")
+            .or_else(|| request.field("authorisation"));
+        match authorization {
+            Some(value) => shared(file_share, value, path, now),
+            None if path.segments().count() == 2 => Err(PutRefusal::NoToken),
+            None => Err(PutRefusal::Denied(denial)),
+        }
+    }
+
+    /// The verdict on a URL that was percent-encoded once more on its way to the client; `None` when it was not.
+    fn verify_decoded_again(
+        &self,
+        request: &RequestHead,
+        now: Now,
+    ) -> Option<Result<Grant, Denial>> {
+        let query = request.query().unwrap_or_default();
+        let encoded_again = once_more(request.path()).is_some() || once_more(query).is_some();
+        if !encoded_again {
+            return None;
+        }
+        let path = once_more(request.path()).unwrap_or_else(|| request.path().to_vec());
+        let Place::File(path) = self.prefixes.place(&path) else {
+            return None;
+        };
+        let query = once_more(query).unwrap_or_else(|| query.to_vec());
+        Some(self.signer.verify(&path, &query, now.unix()))
+    }
+
+    /// Whether a DELETE has the signature that Metronome gives it.
+    fn may_delete(&self, request: &RequestHead, path: &StorePath) -> Result<(), Denial> {
+        let (Some(external), Some(secret)) = (&self.external, &self.delete_secret) else {
+            return Err(Denial::Unsigned);
+        };
+        external.verify_delete(path, request.query().unwrap_or_default(), secret)
+    }
+}
+
+/// The right of a PUT that another server signed.
+fn externally_granted(
+    external: &External,
+    request: &RequestHead,
+    path: &StorePath,
+) -> Result<Grant, PutRefusal> {
+    // The size is among what is signed, and nowhere else.
+    let Framing::Length(size) = request.framing() else {
+        return Err(PutRefusal::NoLength);
+    };
+    let query = request.query().unwrap_or_default();
+    let guess = mime::by_extension(path.name());
+    let content_type = external
+        .verify(path, query, size, request.field("content-type"), guess)
+        .map_err(PutRefusal::Denied)?;
+    Ok(Grant {
+        path: path.clone(),
+        size,
+        content_type: content_type.filter(|t| mime::is_valid(t)),
+        total: 0,
+        source: Source::External,
+    })
+}
+
+/// The right of a PUT that brings the token of Prosody's file share. The file goes into its uploader's folder; the
+/// slot and the file name in the URL are how it is asked for.
+fn shared(
+    file_share: &FileShare,
+    authorization: &[u8],
+    public: &StorePath,
+    now: Now,
+) -> Result<Grant, PutRefusal> {
+    let token = jwt::bearer(authorization).ok_or(PutRefusal::NoToken)?;
+    let claims = file_share
+        .verify(token, now.unix())
+        .map_err(PutRefusal::Token)?;
+    if public.segments().count() != 2 || !claims.is_for(public.owner_folder()) {
+        return Err(PutRefusal::OtherSlot);
+    }
+    // A token without an uploader names nobody's quota; its files are the slot's own.
+    let owner = claims.sub.clone().or_else(|| BareJid::parse(&claims.slot));
+    let mark = Mark {
+        purpose: Purpose::Message,
+        end: claims.expires.map_or(End::Never, End::At),
+    };
+    let name = claims.filename.as_deref().unwrap_or("file");
+    let digest = layout::digest_of(claims.slot.as_bytes());
+    let path = owner
+        .and_then(|owner| StorePath::of_slot(&owner, mark, &digest, &name::clean(name)))
+        .ok_or(PutRefusal::Token(JwtDenial::Malformed))?;
+    Ok(Grant {
+        path,
+        size: claims.filesize,
+        content_type: claims
+            .filetype
+            .filter(|t| mime::is_valid(t) && t != mime::UNKNOWN),
+        total: 0,
+        source: Source::Share {
+            public: public.clone(),
+        },
+    })
+}
+
+/// A text that was percent-encoded twice, decoded once; `None` when nothing in it can have been.
+fn once_more(raw: &[u8]) -> Option<Vec<u8>> {
+    let doubled = raw
+        .windows(5)
+        .any(|w| w.starts_with(b"%25") && w[3..].iter().all(u8::is_ascii_hexdigit));
+    if !doubled {
+        return None;
+    }
+    let mut decoded = Vec::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some((first, tail)) = rest.split_first() {
+        decoded.push(*first);
+        rest = match tail.strip_prefix(b"25") {
+            Some(after) if *first == b'%' => after,
+            _ => tail,
+        };
+    }
+    Some(decoded)
+}
+
+/// The limits of a configuration.
+fn policy(config: &Config) -> Policy {
+    let purposes = purposes();
+    let limits = purposes.map(|purpose| config.purposes.limits(purpose).unwrap_or_default());
+    Policy {
+        whitelist: config.whitelist.clone(),
+        rules: config.access.clone(),
+        max_file_size: limits.map(|own| own.max_file_size.unwrap_or(config.max_file_size)),
+        owner_quota: config.user_quota_hard,
+        own_quotas: limits.map(|own| own.user_quota_hard),
+        evict: config.evict_on_quota,
+        global_quota: config.global_quota,
+        min_free_space: config.min_free_space,
+    }
+}
+
+/// How long files live by a configuration. Without an interval nothing goes by age, but for purposes that say so
+/// themselves.
+fn lifetime(config: &Config) -> Lifetime {
+    let general = if config.expire_interval.is_zero() {
+        Duration::ZERO
+    } else {
+        config.expire_maxage
+    };
+    let of = |purpose: Purpose, general: Duration| {
+        let limits = config.purposes.limits(purpose).unwrap_or_default();
+        limits.expire_maxage.unwrap_or(general)
+    };
+    let [message, profile, ephemeral, permanent] = purposes();
+    Lifetime {
+        message: of(message, general),
+        profile: of(profile, Duration::ZERO),
+        ephemeral: of(ephemeral, general),
+        permanent: of(permanent, Duration::ZERO),
+    }
+}
+
+/// One purpose of each kind, in the order of the kinds.
+fn purposes() -> [Purpose; KINDS] {
+    [
+        Purpose::Message,
+        Purpose::Profile,
+        Purpose::Ephemeral { expire_before: 0 },
+        Purpose::Permanent,
+    ]
+}
+
+/// What the tree is to tell of a new file.
+fn mark(purpose: Purpose, limits: Option<&Limits>, now: Now) -> Mark {
+    let by_rule = limits.and_then(|limits| limits.expire_maxage);
+    let age = |age: Duration| now.unix().saturating_add(age.as_secs());
+    match (purpose, by_rule) {
+        (_, None) => purpose.into(),
+        (Purpose::Ephemeral { expire_before }, Some(max_age)) => {
+            let expire_before = match max_age.is_zero() {
+                true => expire_before,
+                false => expire_before.min(age(max_age)),
+            };
+            Purpose::Ephemeral { expire_before }.into()
+        }
+        (_, Some(max_age)) => Mark {
+            purpose,
+            end: match max_age.is_zero() {
+                true => End::Never,
+                false => End::At(age(max_age)),
+            },
+        },
     }
 }
 

@@ -213,6 +213,31 @@ pub fn open_new(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<OwnedFd
     )?)
 }
 
+/// Opens a file to append to it, making it where there is none.
+pub fn open_to_append(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<OwnedFd> {
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let name = OsStr::from_bytes(name);
+    Ok(rustix::fs::openat(
+        folder,
+        name,
+        flags,
+        Mode::from_raw_mode(mode),
+    )?)
+}
+
+/// Makes a symbolic link that holds a text; fails where the name is taken.
+pub fn make_link(folder: impl AsFd, name: &[u8], text: &[u8]) -> io::Result<()> {
+    let (text, name) = (OsStr::from_bytes(text), OsStr::from_bytes(name));
+    Ok(rustix::fs::symlinkat(text, folder, name)?)
+}
+
+/// The text of a symbolic link.
+pub fn read_link(folder: impl AsFd, name: &[u8]) -> io::Result<Vec<u8>> {
+    let text = rustix::fs::readlinkat(folder, OsStr::from_bytes(name), Vec::new())?;
+    Ok(text.into_bytes())
+}
+
 /// Gives an unnamed file a name, by its descriptor alone; fails where the name is taken. Allowed to the one who
 /// opened it since Linux 6.10, before that to holders of CAP_DAC_READ_SEARCH.
 pub fn link_descriptor(file: impl AsFd, folder: impl AsFd, name: &[u8]) -> io::Result<()> {
@@ -337,6 +362,13 @@ pub fn raise_descriptor_limit() -> u64 {
         let _ = setrlimit(Resource::Nofile, raised);
     }
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Bytes of the process that are in memory.
+pub fn resident_memory() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages.saturating_mul(rustix::param::page_size() as u64))
 }
 
 /// Lets modes of new files and folders be exactly those of the configuration.

@@ -1,7 +1,7 @@
 //! The names of all keys, and which of them a misspelt one was meant to be.
 
 /// Every key of this version, in the order of `config.yml.sample`.
-pub const KEYS: [&str; 40] = [
+pub const KEYS: [&str; 46] = [
     "component_jid",
     "component_secret",
     "component_secret_file",
@@ -41,19 +41,17 @@ pub const KEYS: [&str; 40] = [
     "body_timeout",
     "idle_timeout",
     "shutdown_timeout",
+    "access",
+    "purposes",
+    "api",
+    "external_secret",
+    "external_delete_secret",
+    "file_share_secret",
     "log_level",
 ];
 
-/// Keys that are known but that this version cannot obey. Passing over them would be dangerous: a service whose
-/// `access` rules are ignored is open to everyone.
-pub const UNSUPPORTED: [&str; 6] = [
-    "access",
-    "api",
-    "purposes",
-    "external_secret",
-    "file_share_secret",
-    "sandbox",
-];
+/// Keys that are known but that this version cannot obey. Passing over them would promise what is not kept.
+pub const UNSUPPORTED: [&str; 1] = ["sandbox"];
 
 /// Longest unknown key that is compared, in bytes.
 const MAX_COMPARED: usize = 40;
@@ -61,16 +59,25 @@ const MAX_COMPARED: usize = 40;
 /// The known key that `text` most resembles. None when it resembles none: more than three edits, or more than one
 /// for every three characters.
 pub fn nearest(text: &str) -> Option<&'static str> {
+    nearest_in(text, KEYS.iter().chain(&UNSUPPORTED))
+}
+
+/// The same among the keys of a map inside the file.
+pub fn nearest_of(text: &str, keys: &[&'static str]) -> Option<&'static str> {
+    nearest_in(text, keys.iter())
+}
+
+fn nearest_in<'a>(
+    text: &str,
+    keys: impl Iterator<Item = &'a &'static str>,
+) -> Option<&'static str> {
     if text.len() > MAX_COMPARED {
         return None;
     }
     let text = text.to_ascii_lowercase().replace(['-', ' ', '.'], "_");
     let most = (text.chars().count() / 3).min(3);
-    let edits = |key: &&'static str| (distance(&text, key), *key);
-    let best = KEYS
-        .iter()
-        .chain(&UNSUPPORTED)
-        .map(edits)
+    let best = keys
+        .map(|key| (distance(&text, key), *key))
         .min_by_key(|(edits, _)| *edits);
     best.filter(|(edits, _)| *edits <= most).map(|(_, key)| key)
 }

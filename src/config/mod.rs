@@ -5,13 +5,15 @@
 //! - [`scalar`] numbers, sizes, durations, modes; [`secret`]; [`address`]; [`url`]; [`headers`];
 //! - [`keys`] the names of all keys;
 //! - [`reader`] takes values out of the tree and gathers what is wrong;
-//! - [`network`] the keys about connections;
+//! - [`network`] the keys about connections; [`access`] the rules; [`api`] the local API, purposes, signed uploads;
 //! - this file: what the keys mean, alone and together.
 //!
 //! It reads text and nothing else: no file, no environment, no resolver. Files that are named in it are opened by
 //! others. A file written for HttpUploadComponent means here what it meant there.
 
+pub mod access;
 pub mod address;
+pub mod api;
 pub mod fault;
 pub mod headers;
 pub mod keys;
@@ -32,6 +34,7 @@ use ipnet::IpNet;
 use log::LevelFilter;
 
 pub use crate::config::address::Listen;
+pub use crate::config::api::{Api, PurposeLimits, Purposes};
 pub use crate::config::fault::{Fault, Faulty, Warning};
 pub use crate::config::network::{Component, SecretSource, TlsFiles};
 pub use crate::config::raw::MAX_TEXT;
@@ -41,6 +44,7 @@ pub use crate::config::url::BaseUrl;
 use crate::config::fault::Wrong;
 use crate::config::reader::Reader;
 use crate::jid::BareJid;
+use crate::policy::rules::Rules;
 
 /// Shortest slot secret, in bytes. Everybody who gets a slot can try secrets against its signature at leisure, so
 /// a short one is as good as none.
@@ -124,6 +128,18 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// For what is under way when the process is asked to end; 1 s to a day.
     pub shutdown_timeout: Duration,
+    /// What may be uploaded by whom, first match wins; empty is no further restriction.
+    pub access: Rules,
+    /// The purposes that are announced, and what holds for each.
+    pub purposes: Purposes,
+    /// The listener of the slot API, `/health` and `/metrics`.
+    pub api: Option<Api>,
+    /// Key of PUTs that are signed by mod_http_upload_external, Metronome or ejabberd.
+    pub external_secret: Option<Secret>,
+    /// What Metronome puts into the signature of a DELETE; without it nobody can delete.
+    pub external_delete_secret: Option<Secret>,
+    /// Key of the tokens of mod_http_file_share.
+    pub file_share_secret: Option<Secret>,
     /// Whether a 201 waits until file and name are on stable storage.
     pub fsync: bool,
     /// How much is logged.
@@ -166,7 +182,15 @@ pub fn read(text: &str) -> Result<Reading, Faulty> {
     // An empty path or URL is never seen: what is missing or wrong is a fault, and then there is no config.
     let storage_path = storage_path.unwrap_or_default();
     let (slot_secret, slot_secret_file) = slot_secret(&mut r);
+    let listen = network::listen(&mut r);
     let config = Config {
+        api: api::api(&mut r, &listen),
+        access: access::access(&mut r),
+        purposes: api::purposes(&mut r),
+        external_secret: api::signing_secret(&mut r, "external_secret"),
+        external_delete_secret: api::signing_secret(&mut r, "external_delete_secret"),
+        file_share_secret: api::signing_secret(&mut r, "file_share_secret"),
+        listen,
         component: network::component(&mut r),
         storage_path,
         file_mode: mode(&mut r, "file_mode", 0o600, 0o640),
@@ -175,7 +199,6 @@ pub fn read(text: &str) -> Result<Reading, Faulty> {
         max_file_size: size(&mut r, "max_file_size", 1, 20 << 20),
         allowed_file_types: file_types(&mut r, "allowed_file_types"),
         safe_file_types: file_types(&mut r, "safe_file_types"),
-        listen: network::listen(&mut r),
         tls: network::tls(&mut r),
         get_url: network::base_url(&mut r, "get_url"),
         put_url: network::base_url(&mut r, "put_url"),
@@ -227,6 +250,10 @@ pub fn restart_keys(old: &Config, new: &Config) -> Vec<&'static str> {
         ("http_address", moved),
         ("http_port", !moved && old.listen != new.listen),
         ("http_certfile", old.tls.is_some() != new.tls.is_some()),
+        (
+            "api",
+            old.api.as_ref().map(|api| &api.listen) != new.api.as_ref().map(|api| &api.listen),
+        ),
         ("storage_path", old.storage_path != new.storage_path),
         ("slot_secret", old.slot_secret != new.slot_secret),
         (

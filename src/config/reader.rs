@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use crate::config::fault::{Fault, Faulty, Warning, Wrong, quote};
-use crate::config::keys::{KEYS, UNSUPPORTED, nearest};
+use crate::config::keys::{KEYS, UNSUPPORTED, nearest, nearest_of};
 use crate::config::raw::{Entry, Node, Value};
 use crate::config::scalar;
 use crate::config::secret::Secret;
@@ -14,9 +14,15 @@ use crate::config::secret::Secret;
 /// Most faults that are told in full; a file with more is no configuration.
 const MAX_FAULTS: usize = 200;
 
-/// The known keys of a file, and what was wrong so far.
+/// The known keys of a file, or of a map in it, and what was wrong so far.
 #[derive(Debug, Default)]
 pub struct Reader {
+    /// What goes before a key in what is said: nothing in the file itself, `access.2.` in a map.
+    path: String,
+    /// Where the map is, for what is missing from it; the file itself has no such line.
+    place: Option<usize>,
+    /// Whether a key was ignored because it is not known.
+    has_unknown: bool,
     entries: Vec<Entry>,
     faults: Vec<Fault>,
     warnings: Vec<Warning>,
@@ -26,35 +32,89 @@ impl Reader {
     /// Sorts out what is doubled, unknown or not supported.
     pub fn new(entries: Vec<Entry>) -> Reader {
         let mut reader = Reader::default();
+        reader.sort(entries, &KEYS, &UNSUPPORTED, nearest);
+        reader
+    }
+
+    fn sort(
+        &mut self,
+        entries: Vec<Entry>,
+        keys: &[&str],
+        unsupported: &[&str],
+        nearest: impl Fn(&str) -> Option<&'static str>,
+    ) {
         let mut seen: HashMap<String, usize> = HashMap::new();
         for entry in entries {
             if let Some(first) = seen.get(&entry.key) {
-                reader.faults.push(Fault {
+                self.faults.push(Fault {
                     line: Some(entry.line),
-                    key: printable(&entry.key),
+                    key: self.named(&printable(&entry.key)),
                     found: "the key a second time".into(),
                     expected: once(*first),
                 });
                 continue;
             }
             seen.insert(entry.key.clone(), entry.line);
-            if KEYS.contains(&entry.key.as_str()) {
-                reader.entries.push(entry);
-            } else if UNSUPPORTED.contains(&entry.key.as_str()) {
-                reader.unsupported(&entry);
+            if keys.contains(&entry.key.as_str()) {
+                self.entries.push(entry);
+            } else if unsupported.contains(&entry.key.as_str()) {
+                self.unsupported(&entry);
             } else {
+                self.has_unknown = true;
                 let hint = match nearest(&entry.key) {
                     Some(key) => format!("is not a known key and is ignored; {key} may be meant"),
                     None => "is not a known key and is ignored".to_owned(),
                 };
-                reader.warnings.push(Warning {
+                self.warnings.push(Warning {
                     line: Some(entry.line),
-                    key: printable(&entry.key),
+                    key: self.named(&printable(&entry.key)),
                     text: hint,
                 });
             }
         }
-        reader
+    }
+
+    /// The map below a key, or the list of maps, each with a reader for keys of its own. [`Reader::close`] takes each
+    /// of them back.
+    pub fn maps(&mut self, key: &str, keys: &[&'static str]) -> Vec<Reader> {
+        let Some(node) = self.node(key).cloned() else {
+            return Vec::new();
+        };
+        let path = self.named(key);
+        let maps: Vec<(String, Node)> = match node.value {
+            Value::List(items) => (1..)
+                .zip(items)
+                .map(|(number, item)| (format!("{path}.{number}."), item))
+                .collect(),
+            _ => vec![(format!("{path}."), node)],
+        };
+        let mut readers = Vec::with_capacity(maps.len());
+        for (path, node) in maps {
+            let place = Some(node.line);
+            match node.value {
+                Value::Map(entries) => {
+                    let mut reader = Reader {
+                        path,
+                        place,
+                        ..Reader::default()
+                    };
+                    reader.sort(entries, keys, &[], |text| nearest_of(text, keys));
+                    readers.push(reader);
+                }
+                other => self.faults.push(Fault {
+                    line: place,
+                    key: path.trim_end_matches('.').to_owned(),
+                    found: other.kind().to_owned(),
+                    expected: format!("a map of {}", keys.join(", ")),
+                }),
+            }
+        }
+        readers
+    }
+
+    /// Takes over what was wrong inside a map.
+    pub fn close(&mut self, inner: Reader) {
+        self.absorb(inner.faults, inner.warnings);
     }
 
     fn unsupported(&mut self, entry: &Entry) {
@@ -72,6 +132,11 @@ impl Reader {
                 expected: "none, because the key is not supported by this version".into(),
             });
         }
+    }
+
+    /// Whether a key was ignored because it is not known.
+    pub fn has_unknown(&self) -> bool {
+        self.has_unknown
     }
 
     /// Whether the key stands in the file, with a value or without.
@@ -96,6 +161,17 @@ impl Reader {
     pub fn empty_list(&self, key: &str) -> bool {
         self.node(key)
             .is_some_and(|node| node.value == Value::List(Vec::new()))
+    }
+
+    /// A value as a whole, for keys that hold maps; an empty one counts as none.
+    pub fn tree(&self, key: &str) -> Option<Node> {
+        self.node(key).cloned()
+    }
+
+    /// Adds what was wrong inside such a value.
+    pub fn absorb(&mut self, faults: Vec<Fault>, warnings: Vec<Warning>) {
+        self.faults.extend(faults);
+        self.warnings.extend(warnings);
     }
 
     /// A single value.
@@ -220,7 +296,7 @@ impl Reader {
     pub fn fault(&mut self, key: &str, found: impl Into<String>, expected: impl Into<String>) {
         self.faults.push(Fault {
             line: self.line(key),
-            key: key.into(),
+            key: self.named(key),
             found: found.into(),
             expected: expected.into(),
         });
@@ -230,7 +306,7 @@ impl Reader {
     pub fn warn(&mut self, key: &str, text: impl Into<String>) {
         self.warnings.push(Warning {
             line: self.line(key),
-            key: key.into(),
+            key: self.named(key),
             text: text.into(),
         });
     }
@@ -281,6 +357,12 @@ impl Reader {
             .iter()
             .find(|entry| entry.key == key)
             .map(|entry| entry.line)
+            .or(self.place)
+    }
+
+    /// The key as it is named in what is said.
+    fn named(&self, key: &str) -> String {
+        format!("{}{key}", self.path)
     }
 
     fn keep<T>(&mut self, key: &str, line: usize, result: Result<T, (String, Wrong)>) -> Option<T> {
@@ -289,7 +371,7 @@ impl Reader {
             Err((found, wrong)) => {
                 self.faults.push(Fault {
                     line: Some(line),
-                    key: key.into(),
+                    key: self.named(key),
                     found: wrong.found.unwrap_or(found),
                     expected: wrong.expected,
                 });

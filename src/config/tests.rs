@@ -74,6 +74,12 @@ fn the_least_has_the_documented_defaults() {
         file_mode: 0o640,
         dir_mode: 0o750,
         whitelist: BareJid::parse("example.org").map(|jid| vec![jid]),
+        access: Rules::default(),
+        purposes: Purposes::default(),
+        api: None,
+        external_secret: None,
+        external_delete_secret: None,
+        file_share_secret: None,
         max_file_size: 20_971_520,
         allowed_file_types: None,
         safe_file_types: None,
@@ -134,7 +140,8 @@ fn the_sample_shows_the_defaults() {
         warnings,
     } = good(&whole_sample());
     assert_eq!(warnings, []);
-    // These two say in words what the default does.
+    // These three say in words what the default does.
+    assert!(!std::mem::take(&mut config.access).is_empty());
     assert_eq!(
         config.allowed_file_types.take(),
         Some(vec!["*/*".to_owned()])
@@ -261,7 +268,7 @@ whitelist:
   - '@'
 max_file_size: 1
 access:
-  - jid: .*
+  - jid: (
 trusted_proxies: [10.0.0.0/8, x]
 put_url: ftp://up.example/
 fsync: perhaps
@@ -275,7 +282,7 @@ storagepath: /srv/files
         "whitelist@8",
         "whitelist@9",
         "max_file_size@10",
-        "access@11",
+        "access.1.jid@12",
         "trusted_proxies@13",
         "put_url@14",
         "fsync@15",
@@ -294,7 +301,7 @@ storagepath: /srv/files
     for sentence in [
         "http_port (line 4): found \"99999\", expected a whole number from 0 to 65535.",
         "max_file_size (line 10): found the key a second time, expected it once only, and it is in line 5 already.",
-        "access (line 11): found a value, expected none, because the key is not supported by this version.",
+        "access.1.jid (line 12): found \"(\" (found open group without closing ')'), expected a regular expression or a list of them, such as \"@example\\.org$\".",
         "storage_path: found nothing, expected the folder of the stored files.",
     ] {
         assert!(

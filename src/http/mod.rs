@@ -7,9 +7,11 @@
 //! - [`mime`], [`disposition`] types and names of files;
 //! - [`cors`] what browsers of other origins may do;
 //! - [`response`] response heads, and the answers that every route shares;
+//! - [`query`], [`api`] the slot API for programs on this host;
 //! - [`route`] from a request target to a path in the store;
 //! - [`exchange`] the machine of one connection, which puts these together.
 
+pub mod api;
 pub mod body;
 pub mod condition;
 pub mod cors;
@@ -18,6 +20,7 @@ pub mod exchange;
 pub mod forwarded;
 pub mod head;
 pub mod mime;
+pub mod query;
 pub mod range;
 pub mod response;
 pub mod route;

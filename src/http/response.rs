@@ -124,6 +124,9 @@ impl Common {
     /// A refusal: one readable line.
     pub fn refusal(&self, status: u16, why: &dyn fmt::Display) -> Answer {
         let mut builder = self.answer(status).field("Cache-Control", "no-store");
+        if status == 401 {
+            builder = builder.field("WWW-Authenticate", "Bearer realm=\"upslot\"");
+        }
         if status == 405 {
             builder = builder.field("Allow", cors::METHODS);
         }
@@ -267,11 +270,16 @@ impl Builder<'_> {
     }
 
     /// Ends the head; the body is one line of text.
-    pub fn text(mut self, line: &dyn fmt::Display) -> Answer {
+    pub fn text(self, line: &dyn fmt::Display) -> Answer {
         let mut body = String::new();
         // Writing to a string cannot fail.
         let _ = writeln!(body, "{line}");
-        self.push("Content-Type", "text/plain; charset=utf-8");
+        self.body("text/plain; charset=utf-8", body)
+    }
+
+    /// Ends the head; the body is sent as it is, with its own type.
+    pub fn body(mut self, content_type: &str, body: String) -> Answer {
+        self.push("Content-Type", content_type);
         self.push("X-Content-Type-Options", "nosniff");
         self.push_length(body.len() as u64);
         self.finish(Content::Text(body.into_bytes()))
@@ -385,6 +393,8 @@ fn reason(status: u16) -> &'static str {
         206 => "Partial Content",
         304 => "Not Modified",
         400 => "Bad Request",
+        401 => "Unauthorized",
+        402 => "Payment Required",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",

@@ -1,20 +1,34 @@
 //! Who may upload how much: allow, make room first, or refuse, with the numbers.
 //!
+//! - [`pool`] kinds of files that are counted apart;
+//! - [`rules`] the operator's rules, first match wins;
+//! - [`rates`] bytes and uploads per time;
+//! - this file: all limits together.
+//!
 //! Pure arithmetic over what the caller knows; it looks nothing up. Limits are inclusive: exactly the limit is
 //! allowed.
 
+pub mod pool;
+pub mod rates;
+pub mod rules;
+
 use crate::jid::BareJid;
-use crate::slot::{Refusal, SlotRequest};
+use crate::policy::pool::{Bytes, KINDS, Pool};
+use crate::policy::rules::{Decision, Limits, Rules};
+use crate::slot::Refusal;
 
 /// The limits in force; 0 is off for every quota.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// Domains and bare JIDs; `None` lets everyone in.
     pub whitelist: Option<Vec<BareJid>>,
-    /// Bytes of one file.
-    pub max_file_size: u64,
-    /// Bytes of one owner's files.
+    pub rules: Rules,
+    /// Bytes of one file, by kind.
+    pub max_file_size: [u64; KINDS],
+    /// Bytes of one owner's files, of all kinds without a quota of their own.
     pub owner_quota: u64,
+    /// Bytes of one owner's files of kinds that have a quota of their own.
+    pub own_quotas: [Option<u64>; KINDS],
     /// Whether the owner's oldest files make room for new ones.
     pub evict: bool,
     /// Bytes of all files.
@@ -26,8 +40,8 @@ pub struct Policy {
 /// What is stored now, as far as it is known; bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stored {
-    /// The owner's files and uploads under way.
-    pub owner: u64,
+    /// The owner's files and uploads under way, by kind; `None` when nobody counts them.
+    pub owner: Option<Bytes>,
     /// All files and uploads under way; `None` while the first count is under way.
     pub total: Option<u64>,
     /// Free on the disk, less what uploads under way will still write; `None` when the disk cannot tell.
@@ -38,47 +52,69 @@ pub struct Stored {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Room {
     Enough,
-    /// Enough once so many bytes of the owner's oldest files are gone.
-    Evict(u64),
+    /// Not enough: this stands in the way. So many bytes of files of this pool are too many; if `evict`, the oldest of
+    /// them may go.
+    Over {
+        refusal: Refusal,
+        need: u64,
+        pool: Pool,
+        evict: bool,
+    },
     Refused(Refusal),
 }
 
 impl Policy {
-    /// Whether this address may upload at all.
-    pub fn admits(&self, jid: &BareJid) -> bool {
+    /// What the rules allow this address beyond the general limits; `None` when there are no rules.
+    pub fn admit(&self, jid: &BareJid) -> Result<Option<&Limits>, Refusal> {
+        let refused = || Refusal::NotAllowed { owner: jid.clone() };
+        if !self.is_listed(jid) {
+            return Err(refused());
+        }
+        match self.rules.decide(jid) {
+            Decision::NoRules => Ok(None),
+            Decision::Denied { .. } => Err(refused()),
+            Decision::Allowed { limits, .. } => Ok(Some(limits)),
+        }
+    }
+
+    /// Whether the whitelist has this address.
+    pub fn is_listed(&self, jid: &BareJid) -> bool {
         self.whitelist
             .as_ref()
             .is_none_or(|list| list.iter().any(|e| e == jid || e.as_str() == jid.domain()))
     }
 
-    /// Judges what needs no look at the store: who asks, and the size.
-    pub fn judge(&self, request: &SlotRequest) -> Result<(), Refusal> {
-        if !self.admits(&request.owner) {
-            return Err(Refusal::NotAllowed {
-                owner: request.owner.clone(),
-            });
-        }
-        if request.size > self.max_file_size {
-            return Err(Refusal::TooLarge {
-                size: request.size,
-                limit: self.max_file_size,
-            });
-        }
-        Ok(())
+    /// Bytes of the largest file of this kind.
+    pub fn max_file_size(&self, kind: usize, limits: Option<&Limits>) -> u64 {
+        let general = self.max_file_size[kind];
+        limits
+            .and_then(|limits| limits.max_file_size)
+            .map_or(general, |own| own.min(general))
     }
 
-    /// Whether [`Stored::owner`] must be known before [`Policy::room`] can be asked.
-    pub fn counts_owners(&self) -> bool {
-        self.owner_quota > 0
+    /// Whether owners' stored bytes must be known before [`Policy::room`] can be asked; `total` as there.
+    pub fn counts_owners(&self, total: u64) -> bool {
+        total > 0 || self.owner_quota > 0 || self.own_quotas.iter().any(Option::is_some)
     }
 
-    /// Whether `size` more bytes fit in.
-    pub fn room(&self, size: u64, stored: &Stored) -> Room {
+    /// The files that share a quota with those of this kind, and the quota; 0 is off.
+    pub fn quota(&self, kind: usize) -> (Pool, u64) {
+        match self.own_quotas[kind] {
+            Some(quota) => (Pool::only(kind), quota),
+            None => (
+                Pool(self.own_quotas.map(|own| own.is_none())),
+                self.owner_quota,
+            ),
+        }
+    }
+
+    /// Whether `size` more bytes of this kind fit in. `total` is what a rule allows the owner in all; 0 is off.
+    pub fn room(&self, size: u64, kind: usize, total: u64, stored: &Stored) -> Room {
         let over = |limit: u64, stored: u64| limit > 0 && stored.saturating_add(size) > limit;
-        if let Some(total) = stored.total.filter(|total| over(self.global_quota, *total)) {
+        if let Some(all) = stored.total.filter(|all| over(self.global_quota, *all)) {
             return Room::Refused(Refusal::GlobalQuota {
                 size,
-                stored: total,
+                stored: all,
                 limit: self.global_quota,
             });
         }
@@ -93,16 +129,24 @@ impl Policy {
                 reserve: self.min_free_space,
             });
         }
-        if over(self.owner_quota, stored.owner) {
-            if self.evict && size <= self.owner_quota {
-                return Room::Evict(stored.owner + size - self.owner_quota);
+        let Some(owner) = stored.owner else {
+            return Room::Enough;
+        };
+        for (pool, limit) in [self.quota(kind), (Pool::ALL, total)] {
+            let stored = pool.sum(&owner);
+            if over(limit, stored) {
+                return Room::Over {
+                    refusal: Refusal::OwnerQuota {
+                        size,
+                        stored,
+                        limit,
+                        retry: None,
+                    },
+                    need: stored.saturating_add(size).saturating_sub(limit),
+                    pool: pool.and(Pool::EXPENDABLE),
+                    evict: self.evict && size <= limit,
+                };
             }
-            return Room::Refused(Refusal::OwnerQuota {
-                size,
-                stored: stored.owner,
-                limit: self.owner_quota,
-                retry: None,
-            });
         }
         Room::Enough
     }
@@ -111,7 +155,6 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::slot::Purpose;
 
     fn jid(text: &str) -> BareJid {
         BareJid::parse(text).unwrap()
@@ -120,7 +163,9 @@ mod tests {
     fn policy() -> Policy {
         Policy {
             whitelist: None,
-            max_file_size: 100,
+            rules: Rules::default(),
+            max_file_size: [100, 100, 100, 5000],
+            own_quotas: [None, None, None, Some(200)],
             owner_quota: 1000,
             evict: false,
             global_quota: 5000,
@@ -130,7 +175,7 @@ mod tests {
 
     fn stored(owner: u64, total: u64, free: u64) -> Stored {
         Stored {
-            owner,
+            owner: Some([owner, 0, 0, 100]),
             total: Some(total),
             free: Some(free),
         }
@@ -152,40 +197,55 @@ mod tests {
             ("montague.tld@evil.tld", false),
             ("capulet.tld", false),
         ] {
-            assert_eq!(policy.admits(&jid(asker)), admitted, "{asker}");
+            assert_eq!(policy.admit(&jid(asker)).is_ok(), admitted, "{asker}");
         }
         let nobody = Policy {
             whitelist: Some(vec![]),
             ..policy
         };
-        assert!(!nobody.admits(&jid("romeo@montague.tld")));
+        assert!(nobody.admit(&jid("romeo@montague.tld")).is_err());
     }
 
     #[test]
-    fn exactly_the_limit_is_allowed() {
-        let request = |size| SlotRequest {
-            owner: jid("romeo@montague.tld"),
-            name: "a".to_owned(),
-            size,
-            content_type: None,
-            purpose: Purpose::Message,
+    fn a_rule_can_only_narrow_the_general_limit() {
+        let narrow = |max_file_size| Limits {
+            max_file_size,
+            ..Limits::default()
         };
-        assert_eq!(policy().judge(&request(100)), Ok(()));
-        assert_eq!(
-            policy().judge(&request(101)),
-            Err(Refusal::TooLarge {
-                size: 101,
-                limit: 100
-            })
+        assert_eq!(policy().max_file_size(0, None), 100);
+        assert_eq!(policy().max_file_size(0, Some(&narrow(Some(50)))), 50);
+        assert_eq!(policy().max_file_size(0, Some(&narrow(Some(500)))), 100);
+        assert_eq!(policy().max_file_size(3, Some(&narrow(None))), 5000);
+    }
+
+    #[test]
+    fn a_purpose_with_a_quota_of_its_own_has_a_pool_of_its_own() {
+        let plain = policy();
+        let full = stored(1000, 0, 1000);
+        let room = |kind, size| matches!(plain.room(size, kind, 0, &full), Room::Enough);
+        assert!(
+            !room(0, 1) && !room(1, 1) && !room(2, 1),
+            "the general quota is used up"
+        );
+        assert!(
+            room(3, 100) && !room(3, 101),
+            "permanent files have 100 bytes left"
+        );
+        let limited = |size, total| matches!(plain.room(size, 3, total, &full), Room::Enough);
+        assert!(
+            limited(100, 1200) && !limited(100, 1199),
+            "a rule's total is over all kinds"
         );
     }
 
     #[track_caller]
     fn check(policy: &Policy, size: u64, stored: Stored, room: &str) {
-        let found = match policy.room(size, &stored) {
+        let found = match policy.room(size, 0, 0, &stored) {
             Room::Enough => "enough".to_owned(),
-            Room::Evict(bytes) => format!("evict {bytes}"),
-            Room::Refused(Refusal::OwnerQuota { .. }) => "owner".to_owned(),
+            Room::Over {
+                need, evict: true, ..
+            } => format!("evict {need}"),
+            Room::Over { evict: false, .. } => "owner".to_owned(),
             Room::Refused(Refusal::GlobalQuota { .. }) => "global".to_owned(),
             Room::Refused(Refusal::FreeSpace { .. }) => "free".to_owned(),
             Room::Refused(other) => panic!("{other:?}"),
@@ -206,7 +266,7 @@ mod tests {
             &plain,
             1,
             Stored {
-                owner: 1000,
+                owner: Some([1000, 0, 0, 0]),
                 total: None,
                 free: None,
             },
@@ -214,12 +274,13 @@ mod tests {
         );
         let off = Policy {
             owner_quota: 0,
+            own_quotas: [None; KINDS],
             global_quota: 0,
             min_free_space: 0,
             ..policy()
         };
         check(&off, u64::MAX, stored(u64::MAX, u64::MAX, 0), "enough");
-        assert!(plain.counts_owners() && !off.counts_owners());
+        assert!(plain.counts_owners(0) && !off.counts_owners(0) && off.counts_owners(1));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use mio::Token;
 
 use crate::http::forwarded;
 use crate::now::Now;
-use crate::reactor::client::{Client, Welcome};
+use crate::reactor::client::{Client, Door, Entry, Welcome};
 use crate::reactor::listener::Peer;
 use crate::reactor::{Reactor, TURNED_AWAY};
 use crate::sys;
@@ -38,7 +38,9 @@ impl Reactor {
                         self.out_of_descriptors = false;
                         left -= 1;
                         let full = self.table.len() >= self.most_connections;
+                        self.shared.metrics.accepted();
                         let welcome = if full && !self.make_room() {
+                            self.shared.metrics.turned_away();
                             Welcome::Turned
                         } else {
                             Welcome::Served
@@ -82,15 +84,23 @@ impl Reactor {
             .is_tls()
             .then(|| self.tls.clone())
             .flatten();
+        let door = match self.listeners[index].is_local() {
+            true => Door::Local,
+            false => Door::Public,
+        };
+        let entry = Entry {
+            peer,
+            door,
+            welcome,
+            counted,
+        };
         let registry = self.poll.registry();
         let shared = &self.shared;
         let inserted = self.table.insert_with(|key| {
             let mut socket = socket;
             socket.register(registry, Token(key.to_token()))?;
             let transport = Transport::new(socket, tls)?;
-            Ok::<_, io::Error>(Client::new(
-                key, peer, transport, welcome, counted, shared, now,
-            ))
+            Ok::<_, io::Error>(Client::new(key, entry, transport, shared, now))
         });
         match inserted {
             Some(Ok(key)) => {

@@ -1,7 +1,8 @@
 //! The driver of one HTTP connection: it does what the exchange wants, with the transport and the store.
 //!
-//! [`uploads`] has what concerns a body that is stored.
+//! [`uploads`] has what concerns a body that is stored, [`local`] the local API.
 
+mod local;
 mod uploads;
 
 use std::fmt;
@@ -13,11 +14,14 @@ use std::time::{Duration, Instant};
 use crate::http::exchange::{Exchange, Want};
 use crate::http::forwarded;
 use crate::http::head::RequestHead;
+use crate::layout::StorePath;
 use crate::now::Now;
+use crate::policy::pool;
 use crate::reactor::listener::Peer;
 use crate::reactor::shared::{Effort, Shared};
 use crate::reactor::table::Key;
 use crate::service::{Decision, Found, PutRefusal};
+use crate::store::Download;
 use crate::syncer::Work;
 use crate::transport::{Moved, Transport};
 
@@ -52,6 +56,24 @@ pub enum Welcome {
     Turned,
 }
 
+/// Which listener a connection came through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    Public,
+    /// The local API.
+    Local,
+}
+
+/// How a connection came in.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    pub peer: Peer,
+    pub door: Door,
+    pub welcome: Welcome,
+    /// What is counted for it in [`crate::reactor::shared::Addresses`].
+    pub counted: Option<IpAddr>,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub struct Client {
@@ -61,7 +83,10 @@ pub struct Client {
     exchange: Exchange,
     upload: Option<Pending>,
     download: Option<OwnedFd>,
+    /// Bytes of the file that were sent.
+    sent: u64,
     welcome: Welcome,
+    door: Door,
     /// The client behind a trusted proxy, as of the present request.
     forwarded: Option<IpAddr>,
     /// What is counted in [`crate::reactor::shared::Addresses`].
@@ -86,16 +111,14 @@ enum Step {
 
 impl Client {
     /// A connection that was just accepted.
-    pub fn new(
-        key: Key,
-        peer: Peer,
-        transport: Transport,
-        welcome: Welcome,
-        counted: Option<IpAddr>,
-        shared: &Shared,
-        now: Now,
-    ) -> Client {
+    pub fn new(key: Key, entry: Entry, transport: Transport, shared: &Shared, now: Now) -> Client {
         let mut timeouts = shared.service.timeouts();
+        let Entry {
+            peer,
+            door,
+            welcome,
+            counted,
+        } = entry;
         if welcome == Welcome::Turned {
             timeouts.idle = timeouts.idle.min(timeouts.header);
         }
@@ -107,7 +130,9 @@ impl Client {
             exchange: Exchange::new(timeouts, now.mono),
             upload: None,
             download: None,
+            sent: 0,
             welcome,
+            door,
             forwarded: None,
             counted,
             effort: Effort::default(),
@@ -221,8 +246,10 @@ impl Client {
                 pending.grant.path,
                 self.from()
             );
+            shared.metrics.upload_refused("broken_off", 0);
         }
         self.end_upload(shared);
+        self.end_download(shared);
         if self.transport.is_tls() {
             // close_notify, if there is room for it.
             let _ = self.transport.shut_write();
@@ -264,8 +291,7 @@ impl Client {
         }
         match want {
             Want::Head(most) => {
-                // An idle connection holds no file open.
-                self.download = None;
+                self.end_download(shared);
                 let most = most.min(HEAD_READ);
                 match self.transport.read(&mut shared.scratch[..most])? {
                     Moved::Bytes(n) => {
@@ -327,6 +353,7 @@ impl Client {
                     }
                     Moved::Bytes(n) => {
                         *budget = budget.saturating_sub(n);
+                        self.sent += n as u64;
                         self.exchange.sent_file(n as u64, now.mono);
                     }
                     _ => return Ok(Step::Blocked),
@@ -373,6 +400,9 @@ impl Client {
             }
             None => return Step::Moved,
         };
+        if self.door == Door::Local {
+            return self.decide_locally(shared, now);
+        }
         self.forwarded = self.proxied(request, shared);
         if !self.is_welcome(shared) {
             self.refuse(&PutRefusal::Busy, shared, now);
@@ -400,8 +430,8 @@ impl Client {
                 self.exchange.answer(answer, now.mono);
             }
             Decision::Refuse(refusal) => self.refuse(&refusal, shared, now),
-            Decision::Download(path) => match shared.store.download(&path) {
-                Ok(Some(file)) => {
+            Decision::Download(path) => match find(request, path, shared, now) {
+                Ok(Some((path, file))) => {
                     let found = Found {
                         size: file.size,
                         modified: file.modified,
@@ -417,10 +447,11 @@ impl Client {
                     self.exchange.answer(shared.service.not_found(), now.mono);
                 }
                 Err(error) => {
-                    log::warn!("file not opened path={path:?} why={:?}", error.to_string());
+                    log::warn!("file not opened why={:?}", error.to_string());
                     self.refuse(&PutRefusal::Busy, shared, now);
                 }
             },
+            Decision::Delete(path) => self.delete(&path, shared, now),
             Decision::Upload(grant) => {
                 let content_type = shared.service.content_type(&grant, request);
                 return self.begin(grant, content_type, shared, now);
@@ -442,11 +473,54 @@ impl Client {
             refusal.to_string(),
             self.from()
         );
-        let mut answer = shared.service.refuse(refusal);
+        if put {
+            shared
+                .metrics
+                .upload_refused(refusal.reason(), refusal.status());
+        } else {
+            shared
+                .metrics
+                .request_refused(refusal.reason(), refusal.status());
+        }
+        let mut answer = match self.door {
+            Door::Public => shared.service.refuse(refusal),
+            Door::Local => shared.service.refuse_locally(refusal),
+        };
         let broken = matches!(refusal, PutRefusal::Fault(_) | PutRefusal::Busy);
         if broken || uploading && !matches!(refusal, PutRefusal::Used) {
             answer = answer.closing();
         }
+        self.exchange.answer(answer, now.mono);
+    }
+
+    /// Closes the file of an answer that is out: an idle connection holds none open.
+    fn end_download(&mut self, shared: &mut Shared) {
+        if self.download.take().is_some() {
+            shared.metrics.downloaded(std::mem::take(&mut self.sent));
+        }
+    }
+
+    /// Removes a file, as the server that signed for it asks.
+    fn delete(&mut self, path: &StorePath, shared: &mut Shared, now: Now) {
+        let size = shared
+            .store
+            .download(path)
+            .ok()
+            .flatten()
+            .map(|file| file.size);
+        let answer = match (size, shared.store.remove(path)) {
+            (Some(size), Ok(true)) => {
+                let kind = pool::kind(path.mark());
+                shared.usage.removed(path.owner_folder(), kind, size);
+                log::info!(
+                    "file deleted path={path:?} bytes={size} from={}",
+                    self.from()
+                );
+                shared.service.deleted()
+            }
+            (_, Ok(_)) => shared.service.not_found(),
+            (_, Err(error)) => return self.storage_failed("delete", &error, shared, now),
+        };
         self.exchange.answer(answer, now.mono);
     }
 
@@ -484,6 +558,39 @@ impl Client {
             forwarded: self.forwarded,
             peer: self.peer,
         }
+    }
+}
+
+/// The file that a GET asks for: by its path, by the path behind one encoding more, or by its slot's name.
+fn find(
+    request: &RequestHead,
+    path: StorePath,
+    shared: &mut Shared,
+    now: Now,
+) -> io::Result<Option<(StorePath, Download)>> {
+    let slot = path.owner_folder().to_vec();
+    let again = shared.service.decoded_again(request);
+    let shares = shared.service.shares();
+    let mut open = |path: StorePath| -> io::Result<Option<(StorePath, Download)>> {
+        if shared.service.is_over(&path, now) {
+            return Ok(None);
+        }
+        Ok(shared.store.download(&path)?.map(|file| (path, file)))
+    };
+    if let Some(found) = open(path)? {
+        return Ok(Some(found));
+    }
+    if let Some(found) = again.map(&mut open).transpose()?.flatten() {
+        return Ok(Some(found));
+    }
+    if !shares {
+        return Ok(None);
+    }
+    match shared.store.alias(&slot) {
+        Some(path) if !shared.service.is_over(&path, now) => {
+            Ok(shared.store.download(&path)?.map(|file| (path, file)))
+        }
+        _ => Ok(None),
     }
 }
 

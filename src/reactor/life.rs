@@ -69,11 +69,13 @@ impl Reactor {
         let syncer = Syncer::new(Arc::clone(&waker));
         let sweep = Sweep::new(&plan(&config, &service), now.mono);
         let most_connections = most_connections(&config, descriptors);
-        let mut shared = Shared::new(config, service, store, syncer);
+        let mut shared = Shared::new(config, service, store, syncer, now);
+        shared.store.set_buries(shared.service.takes_external());
         shared.count_total();
         let link = target.map(|target| Link::new(target, LINK, jitter(&shared), now));
         for listener in &listeners {
-            log::info!("listening on={listener}");
+            let what = if listener.is_local() { " for=api" } else { "" };
+            log::info!("listening on={listener}{what}");
         }
         log::info!("ready pid={}", std::process::id());
         Ok(Reactor {
@@ -85,6 +87,7 @@ impl Reactor {
             shared,
             link,
             link_has_work: false,
+            was_up: false,
             resolver: Resolver::new(waker),
             signals,
             sweep,
@@ -212,6 +215,8 @@ impl Reactor {
             .set_plan(&plan(&config, &self.shared.service), now.mono);
         self.most_connections = most_connections(&config, sys::raise_descriptor_limit());
         self.shared.config = config;
+        let buries = self.shared.service.takes_external();
+        self.shared.store.set_buries(buries);
         self.shared.count_total();
         for (_, client) in self.table.iter_mut() {
             client.set_timeouts(&self.shared);
@@ -228,9 +233,13 @@ fn jitter(shared: &Shared) -> u32 {
 /// What the sweep goes by.
 pub(super) fn plan(config: &Config, service: &Service) -> Plan {
     Plan {
-        interval: config.expire_interval,
+        interval: service.sweep_interval(config),
         lifetime: service.lifetime(),
-        soft_quota: config.user_quota_soft,
+        soft_quota: if config.expire_interval.is_zero() {
+            0
+        } else {
+            config.user_quota_soft
+        },
     }
 }
 
@@ -247,27 +256,38 @@ fn most_connections(config: &Config, descriptors: u64) -> usize {
     granted
 }
 
-/// Opens all listeners. One on `::1` may fail where the host has no IPv6, if it is not the only one.
+/// Opens all listeners, the local API's last. One on `::1` may fail where the host has no IPv6, if it is not the only
+/// one.
 fn listen(
     config: &Config,
     tls: bool,
     registry: &mio::Registry,
 ) -> Result<Vec<Listener>, StartError> {
     let mut listeners: Vec<Listener> = Vec::new();
-    for listen in &config.listen {
-        let spare = matches!(listen, Listen::Tcp(address) if address.ip().is_loopback() && address.is_ipv6())
-            && config.listen.len() > 1;
-        let bound = Listener::bind(listen, tls).and_then(|mut listener| {
-            let token = Token(Key::FIRST_RESERVED as usize + listeners.len());
-            listener.register(registry, token)?;
-            Ok(listener)
-        });
-        match bound {
-            Ok(listener) => listeners.push(listener),
-            Err(error) if spare && error.kind() == io::ErrorKind::AddrNotAvailable => {
-                log::warn!("not listening on={listen} why={:?}", error.to_string());
+    let api = config
+        .api
+        .as_ref()
+        .map(|api| &api.listen[..])
+        .unwrap_or_default();
+    for (places, local) in [(&config.listen[..], false), (api, true)] {
+        for listen in places {
+            let spare = matches!(listen, Listen::Tcp(at) if at.ip().is_loopback() && at.is_ipv6())
+                && places.len() > 1;
+            let bound = Listener::bind(listen, tls && !local, local).and_then(|mut listener| {
+                let token = Token(Key::FIRST_RESERVED as usize + listeners.len());
+                listener.register(registry, token)?;
+                Ok(listener)
+            });
+            match bound {
+                Ok(listener) => listeners.push(listener),
+                Err(error) if spare && error.kind() == io::ErrorKind::AddrNotAvailable => {
+                    log::warn!("not listening on={listen} why={:?}", error.to_string());
+                }
+                Err(error) => {
+                    let key = if local { "api" } else { "http_address" };
+                    return Err(format!("{key}: cannot listen on {listen}: {error}."));
+                }
             }
-            Err(error) => return Err(format!("http_address: cannot listen on {listen}: {error}.")),
         }
     }
     Ok(listeners)

@@ -29,6 +29,8 @@ const UNIX_UMASK: u32 = 0o111;
 pub struct Listener {
     socket: Listening,
     tls: bool,
+    /// Whether it is the local API's.
+    local: bool,
     pub readable: bool,
 }
 
@@ -57,7 +59,7 @@ impl fmt::Display for Peer {
 impl Listener {
     /// Binds and listens. `tls` says what the port speaks; a Unix socket is always plain, because what connects to
     /// it is a proxy on the same host.
-    pub fn bind(listen: &Listen, tls: bool) -> io::Result<Listener> {
+    pub fn bind(listen: &Listen, tls: bool, local: bool) -> io::Result<Listener> {
         let (socket, tls) = match listen {
             Listen::Tcp(address) => (Listening::Tcp(bind_tcp(*address)?), tls),
             Listen::Unix(path) => (Listening::Unix(bind_unix(path)?, path.clone()), false),
@@ -65,6 +67,7 @@ impl Listener {
         Ok(Listener {
             socket,
             tls,
+            local,
             readable: true,
         })
     }
@@ -74,6 +77,11 @@ impl Listener {
             Listening::Tcp(listener) => registry.register(listener, token, Interest::READABLE),
             Listening::Unix(listener, _) => registry.register(listener, token, Interest::READABLE),
         }
+    }
+
+    /// Whether it is the local API's.
+    pub fn is_local(&self) -> bool {
+        self.local
     }
 
     pub fn is_tls(&self) -> bool {

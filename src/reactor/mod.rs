@@ -41,6 +41,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 use rustls::ServerConfig;
 
+use crate::metrics;
 use crate::now::Now;
 use crate::reactor::client::{Client, Outcome};
 use crate::reactor::component::Link;
@@ -74,6 +75,8 @@ pub struct Reactor {
     shared: Shared,
     link: Option<Link>,
     link_has_work: bool,
+    /// Whether the link was ever up.
+    was_up: bool,
     resolver: Resolver,
     signals: Signals,
     sweep: Sweep,
@@ -138,6 +141,7 @@ impl Reactor {
             if woken {
                 self.take_results(now);
             }
+            self.note_state();
             self.work_run_queue(now);
             self.drive_link(now);
             self.pass_deadlines(now);
@@ -172,6 +176,23 @@ impl Reactor {
         earliest.map_or(LONGEST_SLEEP, |at| {
             at.saturating_duration_since(now.mono).min(LONGEST_SLEEP)
         })
+    }
+
+    /// Keeps what `/health` and `/metrics` tell of the loop itself.
+    fn note_state(&mut self) {
+        let link = match &self.link {
+            None => metrics::Link::None,
+            Some(link) if link.is_up() => metrics::Link::Up,
+            Some(_) => metrics::Link::Down,
+        };
+        let shared = &mut self.shared;
+        if link == metrics::Link::Up && shared.link != link {
+            shared
+                .metrics
+                .linked(std::mem::replace(&mut self.was_up, true));
+        }
+        shared.link = link;
+        shared.connections = (self.table.len(), self.most_connections);
     }
 
     fn enqueue(&mut self, key: Key) {

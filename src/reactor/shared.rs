@@ -3,21 +3,28 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::config::Config;
-use crate::layout::RANDOM;
+use crate::http::api::{Health, StoreHealth};
+use crate::jid::BareJid;
+use crate::layout::{self, RANDOM};
+use crate::metrics::{self, Gauges, Metrics};
 use crate::now::Now;
+use crate::policy::pool;
+use crate::policy::rates::{self, Outcome, Rates};
+use crate::policy::rules::{Decision, Limits};
 use crate::policy::{Room, Stored};
 use crate::reactor::table::Key;
 use crate::service::Service;
-use crate::slot::Refusal;
+use crate::slot::{Refusal, Slot, SlotRequest};
 use crate::store::Store;
 use crate::store::trim::{Order, Trims};
-use crate::store::usage::Usage;
+use crate::store::usage::{Counted, Usage};
 use crate::syncer::Syncer;
+use crate::sys;
 use crate::xmpp::upload::SlotIq;
 
 /// Size of the one buffer through which bytes pass that cannot go from descriptor to descriptor.
@@ -40,9 +47,36 @@ pub struct Shared {
     pub syncer: Syncer,
     pub waiting: Waiting,
     pub addresses: Addresses,
+    pub rates: Rates,
+    /// The limits of owners whose files are being looked at for the sake of rates.
+    learning: HashMap<Vec<u8>, Limits>,
+    pub metrics: Metrics,
+    pub link: metrics::Link,
+    /// Open connections, and how many there may be.
+    pub connections: (usize, usize),
+    started: Instant,
     pub scratch: Box<[u8]>,
     pub trouble: Trouble,
     random: SystemRandom,
+}
+
+/// What somebody wants to store.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// The owner folder; `None` when the file counts as nobody's.
+    pub owner: Option<&'a [u8]>,
+    pub kind: usize,
+    /// Bytes.
+    pub size: u64,
+    /// Bytes that a rule allows the owner in all; 0 is off.
+    pub total: u64,
+}
+
+/// A slot request that passed all checks.
+#[derive(Debug)]
+pub struct Ready {
+    owner: Vec<u8>,
+    limits: Option<Limits>,
 }
 
 /// Whether bytes may be stored, now or after a wait.
@@ -73,7 +107,7 @@ impl Effort {
 }
 
 impl Shared {
-    pub fn new(config: Config, service: Service, store: Store, syncer: Syncer) -> Shared {
+    pub fn new(config: Config, service: Service, store: Store, syncer: Syncer, now: Now) -> Shared {
         Shared {
             config,
             service,
@@ -83,6 +117,12 @@ impl Shared {
             syncer,
             waiting: Waiting::default(),
             addresses: Addresses::default(),
+            rates: Rates::default(),
+            learning: HashMap::new(),
+            metrics: Metrics::default(),
+            link: metrics::Link::None,
+            connections: (0, 0),
+            started: now.mono,
             scratch: vec![0; SCRATCH].into_boxed_slice(),
             trouble: Trouble::default(),
             random: SystemRandom::new(),
@@ -96,71 +136,194 @@ impl Shared {
         Some(bytes)
     }
 
-    /// Whether the owner may store so many bytes more. Looks into the store in slices where it must.
-    pub fn admit(&mut self, owner: &[u8], size: u64, effort: Effort, now: Now) -> Admission {
+    /// Whether an owner may store so many bytes more. Looks into the store in slices where it must.
+    pub fn admit(&mut self, wish: &Wish<'_>, effort: Effort, now: Now) -> Admission {
+        let Wish {
+            owner,
+            kind,
+            size,
+            total,
+        } = *wish;
         let mut stored = Stored {
-            owner: 0,
+            owner: None,
             total: self.usage.total(),
             free: self.store.free_space(now.mono),
         };
-        if self.service.counts_owners() {
+        if let Some(owner) = owner.filter(|_| self.service.counts_owners(total)) {
             match self.usage.of_owner(owner, now.mono) {
-                Some(bytes) => stored.owner = bytes,
+                Some(bytes) => stored.owner = Some(bytes),
                 None => return Admission::Wait,
             }
         }
-        let (need, remove, refusal) = match self.service.room(size, &stored) {
+        let (mut refusal, need, pool, evict) = match self.service.room(size, kind, total, &stored) {
             Room::Enough => return Admission::Granted,
-            Room::Evict(need) => {
-                let limit = self.config.user_quota_hard;
-                let refusal = Refusal::OwnerQuota {
-                    size,
-                    stored: stored.owner,
-                    limit,
-                    retry: None,
-                };
-                (need, true, refusal)
-            }
-            Room::Refused(Refusal::OwnerQuota {
-                size,
-                stored,
-                limit,
-                ..
-            }) => {
-                let interval = self.config.expire_interval;
-                let retry = effort
-                    .newest
-                    .and_then(|newest| self.service.gone_by_age(newest, interval));
-                let ages = !self.service.lifetime().max_age.is_zero();
-                let need = stored.saturating_add(size).saturating_sub(limit);
-                let refusal = Refusal::OwnerQuota {
-                    size,
-                    stored,
-                    limit,
-                    retry,
-                };
-                if !ages || retry.is_some() || effort.tries > 0 || size > limit {
-                    return Admission::Refused(refusal);
-                }
-                (need, false, refusal)
-            }
             Room::Refused(refusal) => return Admission::Refused(refusal),
+            Room::Over {
+                refusal,
+                need,
+                pool,
+                evict,
+            } => (refusal, need, pool, evict),
         };
-        if effort.tries >= TRIES {
+        // Nothing is looked for in vain: files must be of the kind that goes, and room must come of it.
+        let ages = !self.service.lifetime().message.is_zero();
+        let tries = if evict { TRIES } else { u8::from(ages) };
+        let Some(owner) = owner.filter(|_| effort.tries < tries) else {
+            if let Refusal::OwnerQuota { retry, .. } = &mut refusal {
+                let interval = self.config.expire_interval;
+                let newest = effort.newest.filter(|_| !evict);
+                *retry = newest.and_then(|newest| self.service.gone_by_age(newest, interval));
+            }
             return Admission::Refused(refusal);
-        }
+        };
         self.trims.push(Order {
             owner: owner.to_vec(),
             need,
-            remove,
+            pool,
+            remove: evict,
         });
         Admission::Wait
+    }
+
+    /// Judges a slot request with everything that is known; `None` while the store is being looked at.
+    pub fn judge_slot(
+        &mut self,
+        request: &SlotRequest,
+        effort: Effort,
+        now: Now,
+    ) -> Result<Option<Ready>, Refusal> {
+        let limits = self.service.judge(request)?.cloned();
+        let owner = layout::owner_folder(&request.owner).into_bytes();
+        let wish = Wish {
+            owner: Some(&owner),
+            kind: pool::kind_of(request.purpose),
+            size: request.size,
+            total: limits
+                .as_ref()
+                .and_then(|limits| limits.max_total_size)
+                .unwrap_or(0),
+        };
+        match self.admit(&wish, effort, now) {
+            Admission::Granted => {}
+            Admission::Wait => return Ok(None),
+            Admission::Refused(refusal) => return Err(refusal),
+        }
+        if let Some(limits) = &limits {
+            match self.rates.check(&owner, limits, request.size, now.unix()) {
+                Outcome::Allowed => {}
+                Outcome::Unknown => {
+                    self.usage.ask(&owner);
+                    self.learning.insert(owner, limits.clone());
+                    return Ok(None);
+                }
+                Outcome::Refused { over, retry } => {
+                    return Err(Refusal::Rate {
+                        bytes: over.kind == rates::Kind::Bytes,
+                        size: request.size,
+                        used: over.used,
+                        limit: over.limit,
+                        delta: over.delta,
+                        retry: retry.and_then(|at| UNIX_EPOCH.checked_add(Duration::from_secs(at))),
+                    });
+                }
+            }
+        }
+        Ok(Some(Ready { owner, limits }))
+    }
+
+    /// Hands out a slot that was judged, and counts it.
+    pub fn issue_slot(
+        &mut self,
+        request: &SlotRequest,
+        ready: &Ready,
+        now: Now,
+    ) -> Result<Slot, Refusal> {
+        let random = self.random().ok_or(Refusal::Busy)?;
+        let slot = self.service.issue(request, &random, now)?;
+        if let Some(limits) = &ready.limits {
+            self.rates
+                .issued(&ready.owner, limits, request.size, now.unix());
+        }
+        self.metrics.slot_granted();
+        log::debug!(
+            "slot issued owner={} name={:?} size={} purpose={}",
+            request.owner,
+            request.name,
+            request.size,
+            request.purpose.word()
+        );
+        Ok(slot)
+    }
+
+    /// A slot request is refused: one line with the address, the rule and the numbers.
+    pub fn note_refused_slot(&mut self, owner: &BareJid, refusal: &Refusal) {
+        self.metrics.slot_refused(refusal.reason());
+        let why = refusal.to_string();
+        match self.service.policy().rules.decide(owner) {
+            Decision::Allowed { rule, .. } | Decision::Denied { rule: Some(rule) } => {
+                log::info!("slot refused owner={owner} rule=\"{rule}\" why={why:?}");
+            }
+            Decision::Denied { rule: None } => {
+                log::info!("slot refused owner={owner} rule=none why={why:?}");
+            }
+            Decision::NoRules => log::info!("slot refused owner={owner} why={why:?}"),
+        }
+    }
+
+    /// An owner was counted.
+    pub fn counted(&mut self, counted: &Counted, now: Now) {
+        if let Some(limits) = self.learning.remove(&counted.owner) {
+            self.rates
+                .learned(&counted.owner, &limits, &counted.recent, now.unix());
+        }
+    }
+
+    /// What `/health` says.
+    pub fn health(&mut self, now: Now) -> Health {
+        let reserve = self.config.min_free_space;
+        let quota = self.config.global_quota;
+        let full = self
+            .store
+            .free_space(now.mono)
+            .is_some_and(|free| free < reserve)
+            || self
+                .usage
+                .total()
+                .is_some_and(|total| quota > 0 && total >= quota);
+        let store = if self.trouble.is_there() {
+            StoreHealth::Failing
+        } else if full {
+            StoreHealth::Full
+        } else {
+            StoreHealth::Good
+        };
+        Health {
+            link: self.link,
+            store,
+        }
+    }
+
+    /// What `/metrics` says.
+    pub fn expose(&mut self, now: Now) -> String {
+        let gauges = Gauges {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime: now.mono.saturating_duration_since(self.started),
+            connections: self.connections.0,
+            connections_limit: self.connections.1,
+            link: self.link,
+            stored_bytes: self.usage.total(),
+            stored_files: None,
+            free_bytes: self.store.free_space(now.mono),
+            resident_bytes: sys::resident_memory(),
+        };
+        self.metrics.expose(&gauges)
     }
 
     /// Notices another tree at `storage_path`, and counts it anew.
     pub fn look_at_root(&mut self, now: Now) {
         if self.store.look_at_root(now.mono) {
             self.usage.forget();
+            self.rates.forget();
             self.count_total();
         }
     }
@@ -174,7 +337,10 @@ impl Shared {
 
     /// Whether anybody counts stored bytes.
     pub fn counts(&self) -> bool {
-        self.service.counts_owners() || self.config.global_quota > 0
+        // A rule's total counts owners too, and may come at any time.
+        self.service
+            .counts_owners(u64::from(!self.service.policy().rules.is_empty()))
+            || self.config.global_quota > 0
     }
 }
 
@@ -194,6 +360,11 @@ impl Trouble {
             log::error!("store failed why={why:?}");
             self.last = Some(why);
         }
+    }
+
+    /// Whether the last attempt failed.
+    pub fn is_there(&self) -> bool {
+        self.last.is_some()
     }
 
     /// Something worked.

@@ -6,15 +6,12 @@ use crate::layout;
 use crate::now::Now;
 use crate::reactor::Reactor;
 use crate::reactor::life::plan;
-use crate::reactor::shared::{Admission, Effort, Shared, Waiter};
+use crate::reactor::shared::{Effort, Shared, Waiter};
 use crate::slot::Refusal;
 use crate::store::walk::Slice;
 use crate::xmpp::element::Element;
 use crate::xmpp::iq::{self, Answer, Identity};
 use crate::xmpp::upload::SlotIq;
-
-/// Purposes that are announced.
-const PURPOSES: [&str; 1] = ["message"];
 
 impl Reactor {
     pub(super) fn drive_link(&mut self, now: Now) {
@@ -47,7 +44,7 @@ impl Reactor {
         };
         let identity = Identity {
             jid: link.jid(),
-            purposes: &PURPOSES,
+            purposes: service.purposes(),
         };
         let answer = iq::route(stanza, identity, now.unix(), |asker| {
             service.max_file_size(asker)
@@ -93,39 +90,21 @@ impl Reactor {
         now: Now,
     ) -> Result<Option<Element>, Refusal> {
         let request = iq.request.as_ref().map_err(Refusal::clone)?;
-        self.shared.service.judge(request)?;
-        let owner = layout::owner_folder(&request.owner);
-        match self
-            .shared
-            .admit(owner.as_bytes(), request.size, effort, now)
-        {
-            Admission::Granted => {}
-            Admission::Wait => return Ok(None),
-            Admission::Refused(refusal) => return Err(refusal),
-        }
-        let random = self.shared.random().ok_or(Refusal::Busy)?;
-        let slot = self.shared.service.issue(request, &random, now)?;
-        log::debug!(
-            "slot issued owner={} name={:?} size={} purpose={}",
-            request.owner,
-            request.name,
-            request.size,
-            request.purpose.word()
-        );
+        let Some(ready) = self.shared.judge_slot(request, effort, now)? else {
+            return Ok(None);
+        };
+        let slot = self.shared.issue_slot(request, &ready, now)?;
         Ok(Some(iq.granted(&slot)))
     }
 
     pub(super) fn refuse_slot(&mut self, iq: &SlotIq, refusal: &Refusal) {
-        log::info!(
-            "slot refused owner={} why={:?}",
-            iq.owner,
-            refusal.to_string()
-        );
+        self.shared.note_refused_slot(&iq.owner, refusal);
         self.reply(&iq.refused(refusal));
     }
 
     /// One slice of what walks the store: first what somebody waits for.
     pub(super) fn walk_a_slice(&mut self, now: Now) {
+        let window = self.shared.service.longest_reach();
         let plan = plan(&self.shared.config, &self.shared.service);
         let Shared {
             store,
@@ -138,12 +117,15 @@ impl Reactor {
             return;
         }
         let mut slice = Slice::begin();
-        let counted = usage.go_on(store.root(), &mut slice, now.mono);
+        let counted = usage.go_on(store.root(), &mut slice, window, now);
         let trimmed = trims.go_on(store, usage, &mut slice);
         let swept = self
             .sweep
             .go_on(&plan, store, usage, trims, &mut slice, now);
         if let Some(report) = swept {
+            self.shared
+                .metrics
+                .swept(report.removed, report.bytes, report.took);
             log::info!(
                 "sweep done files={} removed={} bytes={} ms={}",
                 report.files,
@@ -152,11 +134,13 @@ impl Reactor {
                 report.took.as_millis()
             );
         }
-        if let Some(owner) = counted {
-            self.wake(&owner, None, now);
+        if let Some(counted) = counted {
+            self.shared.counted(&counted, now);
+            self.wake(&counted.owner, None, now);
         }
         if let Some(trimmed) = trimmed {
             if trimmed.files > 0 {
+                self.shared.metrics.trimmed();
                 log::info!(
                     "owner trimmed owner={} files={} bytes={}",
                     trimmed.order.owner.escape_ascii(),

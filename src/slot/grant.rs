@@ -13,6 +13,35 @@ pub struct Grant {
     pub size: u64,
     /// The type to store and serve; `None` leaves it to the PUT.
     pub content_type: Option<String>,
+    /// Bytes that the owner's files may have in all, where a rule says so; 0 is off.
+    pub total: u64,
+    pub source: Source,
+}
+
+/// Which scheme granted it, with what the scheme needs afterwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A slot of our own.
+    Own,
+    /// A signature of another server's, which never lapses and names no owner.
+    External,
+    /// A token of Prosody's file share: `public` is the path in the URL, whose first segment is the slot.
+    Share { public: StorePath },
+}
+
+impl Grant {
+    /// The path under which the file is had afterwards.
+    pub fn public(&self) -> &StorePath {
+        match &self.source {
+            Source::Share { public } => public,
+            Source::Own | Source::External => &self.path,
+        }
+    }
+
+    /// Whether the file counts as an owner's.
+    pub fn has_owner(&self) -> bool {
+        self.source != Source::External
+    }
 }
 
 /// Why a PUT shows no right that holds.

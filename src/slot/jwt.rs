@@ -175,16 +175,13 @@ impl fmt::Display for JwtDenial {
 /// The token in the value of an `Authorization` field: `Bearer`, in any case, spaces, and a token of RFC 6750 §2.1.
 /// `None` for another scheme or a malformed value.
 pub fn bearer(value: &[u8]) -> Option<&[u8]> {
-    let value = value.trim_ascii();
-    let (scheme, rest) = value.split_at_checked(b"Bearer".len())?;
-    let token = rest.trim_ascii_start();
-    let separated =
-        rest.len() > token.len() && rest[..rest.len() - token.len()].iter().all(|b| *b == b' ');
-    let sound = !token.is_empty()
-        && token
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._~+/=".contains(b));
-    (scheme.eq_ignore_ascii_case(b"Bearer") && separated && sound).then_some(token)
+    let (scheme, rest) = value.trim_ascii().split_at_checked(b"Bearer".len())?;
+    let start = rest.iter().position(|b| *b != b' ')?;
+    let token = &rest[start..];
+    let sound = token
+        .iter()
+        .all(|b| b.is_ascii_alphanumeric() || b"-._~+/=".contains(b));
+    (scheme.eq_ignore_ascii_case(b"Bearer") && start > 0 && sound).then_some(token)
 }
 
 /// base64url without padding (RFC 7515 §2); bits left over must be zero, so that one token has one spelling.
@@ -407,7 +404,6 @@ mod tests {
     fn a_token_has_three_parts_in_base64url_without_padding() {
         let good = sign(HS256, LEAST);
         check(&good, None);
-        let standard = good.replace(['-', '_'], "+");
         for token in [
             String::new(),
             ".".to_owned(),
@@ -430,7 +426,6 @@ mod tests {
         ] {
             check(&token, Some(JwtDenial::Malformed));
         }
-        assert!(standard == good || verify(&standard, IAT).is_err());
         check("..", Some(JwtDenial::Forged));
     }
 

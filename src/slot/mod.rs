@@ -3,16 +3,20 @@
 //! - `mod.rs` a slot request, its purpose, the slot, and every refusal;
 //! - [`name`] the rules for file names;
 //! - [`grant`] what one PUT may do, whichever scheme allowed it;
-//! - [`own`] the scheme of upslot itself: slots that are signed, not stored.
+//! - [`own`] the scheme of upslot itself: slots that are signed, not stored;
+//! - [`external`] PUTs signed by Prosody's mod_http_upload_external, by Metronome, or by ejabberd;
+//! - [`jwt`] PUTs with the token of Prosody's mod_http_file_share.
 //!
 //! Source: XEP-0363 §4 to §6.
 
+pub mod external;
 pub mod grant;
+pub mod jwt;
 pub mod name;
 pub mod own;
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::jid::BareJid;
 
@@ -83,12 +87,39 @@ pub enum Refusal {
         limit: u64,
         retry: Option<SystemTime>,
     },
+    /// The slots issued to the owner lately leave no room: bytes, or with `bytes` false slots, within `delta`. `retry`
+    /// when the same slot will be issued; `None` is never.
+    Rate {
+        bytes: bool,
+        size: u64,
+        used: u64,
+        limit: u64,
+        delta: Duration,
+        retry: Option<SystemTime>,
+    },
     /// All stored files together leave no room; bytes.
     GlobalQuota { size: u64, stored: u64, limit: u64 },
     /// The disk would keep less than `min_free_space`; bytes.
     FreeSpace { size: u64, free: u64, reserve: u64 },
     /// The service cannot take the request at this moment; trying again soon may help.
     Busy,
+}
+
+impl Refusal {
+    /// One word for counting.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Refusal::Malformed(_) => "malformed",
+            Refusal::NotAllowed { .. } => "not_allowed",
+            Refusal::TooLarge { .. } => "too_large",
+            Refusal::TypeNotAllowed { .. } => "type",
+            Refusal::OwnerQuota { .. } => "owner_quota",
+            Refusal::Rate { .. } => "rate",
+            Refusal::GlobalQuota { .. } => "global_quota",
+            Refusal::FreeSpace { .. } => "free_space",
+            Refusal::Busy => "busy",
+        }
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -119,6 +150,23 @@ impl fmt::Display for Refusal {
             } => write!(
                 f,
                 "Your files use {stored} of {limit} bytes, which leaves no room for {size} bytes."
+            ),
+            Refusal::Rate {
+                bytes: true,
+                size,
+                used,
+                limit,
+                delta,
+                ..
+            } => write!(
+                f,
+                "You asked for {used} of {limit} bytes in {} seconds, which leaves no room for {size} bytes.",
+                delta.as_secs()
+            ),
+            Refusal::Rate { limit, delta, .. } => write!(
+                f,
+                "You asked for {limit} uploads in {} seconds, and no more are allowed.",
+                delta.as_secs()
             ),
             Refusal::GlobalQuota {
                 size,

@@ -4,14 +4,14 @@
 //! the path, which tells owner and purpose. So a slot lives through a restart, costs no memory, and is taken by
 //! every node that has the same secret.
 //!
-//! Signed bytes: `upslot1`, path, size, lapse time in Unix seconds (decimal), then `-` without a type or `+` and the
-//! type, joined by NUL, which none of them can hold.
+//! Signed bytes: `upslot1`, path, size, lapse time in Unix seconds, the owner's total (all decimal; 0 where there is
+//! none), then `-` without a type or `+` and the type, joined by NUL, which none of them can hold.
 
 use data_encoding::BASE64URL_NOPAD;
 use ring::hmac;
 
 use crate::layout::{StorePath, decode_segment, encode_value};
-use crate::slot::grant::{Denial, Grant};
+use crate::slot::grant::{Denial, Grant, Source};
 
 /// Signs slots and checks them.
 pub struct Signer {
@@ -25,25 +25,19 @@ impl Signer {
         }
     }
 
-    /// The query, with its `?`, that makes a PUT of `size` bytes of `content_type` to `path` good until `until`
-    /// (Unix seconds).
-    pub fn query(
-        &self,
-        path: &StorePath,
-        size: u64,
-        content_type: Option<&str>,
-        until: u64,
-    ) -> String {
-        let tag = hmac::sign(&self.key, &message(path, size, content_type, until));
-        let mut query = format!("?size={size}");
-        if let Some(content_type) = content_type {
+    /// The query, with its `?`, that makes a PUT to `path` as these terms say.
+    pub fn query(&self, path: &StorePath, terms: &Terms<'_>) -> String {
+        let tag = hmac::sign(&self.key, &message(path, terms));
+        let mut query = format!("?size={}", terms.size);
+        if let Some(content_type) = terms.content_type {
             query.push_str("&type=");
             query.push_str(&encode_value(content_type.as_bytes()));
         }
-        query.push_str(&format!(
-            "&until={until}&sig={}",
-            BASE64URL_NOPAD.encode(tag.as_ref())
-        ));
+        if terms.total > 0 {
+            query.push_str(&format!("&total={}", terms.total));
+        }
+        let tag = BASE64URL_NOPAD.encode(tag.as_ref());
+        query.push_str(&format!("&until={}&sig={tag}", terms.until));
         query
     }
 
@@ -57,22 +51,36 @@ impl Signer {
         let (Some(size), Some(until)) = (parameters.size, parameters.until) else {
             return Err(Denial::Forged);
         };
-        let content_type = parameters.content_type.as_deref();
-        hmac::verify(
-            &self.key,
-            &message(path, size, content_type, until),
-            &signature,
-        )
-        .map_err(|_| Denial::Forged)?;
+        let terms = Terms {
+            size,
+            content_type: parameters.content_type.as_deref(),
+            total: parameters.total.unwrap_or(0),
+            until,
+        };
+        hmac::verify(&self.key, &message(path, &terms), &signature).map_err(|_| Denial::Forged)?;
         if now > until {
             return Err(Denial::Lapsed);
         }
         Ok(Grant {
             path: path.clone(),
             size,
+            total: terms.total,
             content_type: parameters.content_type,
+            source: Source::Own,
         })
     }
+}
+
+/// What a slot's query says.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// Bytes.
+    pub size: u64,
+    pub content_type: Option<&'a str>,
+    /// Bytes that the owner's files may have in all; 0 is off.
+    pub total: u64,
+    /// The last second in which a PUT may start, Unix time.
+    pub until: u64,
 }
 
 impl std::fmt::Debug for Signer {
@@ -81,14 +89,18 @@ impl std::fmt::Debug for Signer {
     }
 }
 
-fn message(path: &StorePath, size: u64, content_type: Option<&str>, until: u64) -> Vec<u8> {
+fn message(path: &StorePath, terms: &Terms<'_>) -> Vec<u8> {
     let mut message = b"upslot1\0".to_vec();
     message.extend_from_slice(path.as_bytes());
-    let (mark, content_type) = match content_type {
+    let Terms {
+        size, total, until, ..
+    } = terms;
+    let (mark, content_type) = match terms.content_type {
         Some(content_type) => ('+', content_type),
         None => ('-', ""),
     };
-    message.extend_from_slice(format!("\0{size}\0{until}\0{mark}{content_type}").as_bytes());
+    let rest = format!("\0{size}\0{until}\0{total}\0{mark}{content_type}");
+    message.extend_from_slice(rest.as_bytes());
     message
 }
 
@@ -98,6 +110,7 @@ struct Parameters {
     size: Option<u64>,
     content_type: Option<String>,
     until: Option<u64>,
+    total: Option<u64>,
     signature: Option<Vec<u8>>,
 }
 
@@ -113,6 +126,7 @@ impl Parameters {
             match key {
                 b"size" => once(&mut parameters.size, decimal(value))?,
                 b"until" => once(&mut parameters.until, decimal(value))?,
+                b"total" => once(&mut parameters.total, decimal(value))?,
                 b"type" => once(&mut parameters.content_type, text(value))?,
                 b"sig" => once(
                     &mut parameters.signature,
@@ -157,7 +171,17 @@ mod tests {
 
     fn path(name: &str) -> StorePath {
         let owner = BareJid::parse("romeo@montague.tld").unwrap();
-        StorePath::of_slot(&owner, Purpose::Message, &[7; 15], name).unwrap()
+        StorePath::of_slot(&owner, Purpose::Message.into(), &[7; 15], name).unwrap()
+    }
+
+    fn query(signer: &Signer, path: &StorePath, content_type: Option<&str>) -> String {
+        let terms = Terms {
+            size: 23456,
+            content_type,
+            total: 1000,
+            until: NOW,
+        };
+        signer.query(path, &terms)
     }
 
     fn signer() -> Signer {
@@ -178,7 +202,7 @@ mod tests {
             Some("image/jpeg"),
             Some("text/plain; charset=\"a&b\""),
         ] {
-            let query = signer().query(&path, 23456, content_type, NOW);
+            let query = query(&signer(), &path, content_type);
             check(&path, &query, NOW - 300, None);
             check(&path, &query, NOW, None);
             check(&path, &query, NOW + 1, Some(Denial::Lapsed));
@@ -193,15 +217,15 @@ mod tests {
     #[test]
     fn whatever_is_altered_is_refused() {
         let good = path("a.jpg");
-        let query = signer().query(&good, 23456, Some("image/jpeg"), NOW);
-        check(&path("b.jpg"), &query, NOW, Some(Denial::Forged));
+        let good_query = query(&signer(), &good, Some("image/jpeg"));
+        check(&path("b.jpg"), &good_query, NOW, Some(Denial::Forged));
         for (from, to) in [
             ("size=23456", "size=23457"),
             ("size=23456", "size=023456"),
             ("size=23456", "size="),
             ("size=23456&", ""),
-            ("image%2Fjpeg", "image%2Fpng"),
-            ("&type=image%2Fjpeg", ""),
+            ("image/jpeg", "image/png"),
+            ("&type=image/jpeg", ""),
             ("until=1800000000", "until=1800000001"),
             ("sig=", "sig=AAAA"),
             ("sig=", "sig=!"),
@@ -209,27 +233,39 @@ mod tests {
             ("size=23456", "size=1&size=23456"),
             ("&until", "&until=1&until"),
             ("&sig", "&sig=AAAA&sig"),
+            ("total=1000", "total=1001"),
+            ("&total=1000", ""),
         ] {
-            assert!(query.contains(from), "{from}");
-            check(&good, &query.replace(from, to), NOW, Some(Denial::Forged));
+            assert!(good_query.contains(from), "{from}");
+            check(
+                &good,
+                &good_query.replace(from, to),
+                NOW,
+                Some(Denial::Forged),
+            );
         }
-        for at in 0..query.len() {
-            let mut altered = query.clone().into_bytes();
+        for at in 0..good_query.len() {
+            let mut altered = good_query.clone().into_bytes();
             altered[at] ^= 1;
             let altered = String::from_utf8(altered).unwrap();
             let verdict = signer().verify(&good, &altered.as_bytes()[1..], NOW);
             assert!(at == 0 || verdict.is_err(), "byte {at} altered: {altered}");
         }
         check(&good, "", NOW, Some(Denial::Unsigned));
-        check(&good, &query[..query.len() - 1], NOW, Some(Denial::Forged));
-        let other = Signer::new(b"another key").query(&good, 23456, Some("image/jpeg"), NOW);
+        check(
+            &good,
+            &good_query[..good_query.len() - 1],
+            NOW,
+            Some(Denial::Forged),
+        );
+        let other = query(&Signer::new(b"another key"), &good, Some("image/jpeg"));
         check(&good, &other, NOW, Some(Denial::Forged));
     }
 
     #[test]
     fn no_type_and_an_empty_type_differ() {
         let path = path("a");
-        let without = signer().query(&path, 1, None, NOW);
+        let without = query(&signer(), &path, None);
         check(
             &path,
             &without.replace("&until", "&type=&until"),

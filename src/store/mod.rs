@@ -4,11 +4,14 @@
 //! - [`upload`] a body on its way into an unnamed file, and the moment that it gets its name;
 //! - [`walk`] files of one owner, one entry at a time;
 //! - [`usage`] bytes per owner and in all;
+//! - [`graves`] paths that must not come back; [`aliases`] slots that another server named;
 //! - [`trim`] removes an owner's oldest files;
 //! - [`sweep`] removes what has expired.
 //!
 //! Only the tree itself is kept on disk: no index, no database. Everything that walks does so in slices.
 
+pub mod aliases;
+pub mod graves;
 pub mod sweep;
 pub mod trim;
 pub mod upload;
@@ -53,6 +56,8 @@ pub struct Store {
     serial: u64,
     /// Bytes that uploads under way will still write.
     unwritten: u64,
+    /// Whether removed paths of other making are remembered.
+    buries: bool,
     free: Option<(Instant, u64)>,
     root_seen: Option<Instant>,
 }
@@ -105,6 +110,7 @@ impl Store {
             dir_mode,
             serial: 0,
             unwritten: 0,
+            buries: false,
             free: None,
             root_seen: None,
         };
@@ -131,6 +137,42 @@ impl Store {
     pub fn set_modes(&mut self, file_mode: u32, dir_mode: u32) {
         self.file_mode = file_mode;
         self.dir_mode = dir_mode;
+    }
+
+    /// From now on removed paths of other making are remembered, because a signature could bring them back.
+    pub fn set_buries(&mut self, buries: bool) {
+        self.buries = buries;
+    }
+
+    /// A file is about to be removed for good.
+    fn before_removal(&self, path: &StorePath) {
+        if self.buries && path.mark().is_none() {
+            if let Err(error) = self.bury(path) {
+                log::error!(
+                    "path not remembered path={path:?} why={:?}",
+                    error.to_string()
+                );
+            }
+        }
+    }
+
+    /// Removes a file and the folders that it leaves empty; false when there is none.
+    pub fn remove(&self, path: &StorePath) -> io::Result<bool> {
+        let removed = sys::open_folder_below(self.root(), path.folder()).and_then(|folder| {
+            if sys::look_at(&folder, path.name())?.kind != Kind::File {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            self.before_removal(path);
+            sys::remove_file(&folder, path.name())
+        });
+        match removed {
+            Ok(()) => {
+                self.remove_empty_folders(path);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads a small file of the internal folder; `None` when there is none.
@@ -228,9 +270,10 @@ impl Store {
         match Store::open(&self.path, self.file_mode, self.dir_mode) {
             Ok(opened) => {
                 log::warn!("storage folder replaced path={}", self.path.display());
-                let unwritten = self.unwritten;
+                let (unwritten, buries) = (self.unwritten, self.buries);
                 *self = opened;
                 self.unwritten = unwritten;
+                self.buries = buries;
                 self.root_seen = Some(now);
                 true
             }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::expiry::Lifetime;
 use crate::layout::StorePath;
 use crate::now::Now;
+use crate::policy::pool::{self, Bytes, Pool};
 use crate::store::Store;
 use crate::store::trim::{Order, Trims};
 use crate::store::usage::Usage;
@@ -23,7 +24,7 @@ pub struct Plan {
     /// Time between two sweeps; zero is off.
     pub interval: Duration,
     pub lifetime: Lifetime,
-    /// Bytes per owner that the sweep trims to; 0 is off.
+    /// Bytes per owner that the sweep trims to, profile pictures and permanent files apart; 0 is off.
     pub soft_quota: u64,
 }
 
@@ -38,6 +39,7 @@ pub struct Sweep {
 struct Pass {
     begun: Instant,
     owners: Owners,
+    aliases: Option<rustix::fs::Dir>,
     current: Option<OwnerPass>,
     report: Report,
 }
@@ -46,8 +48,8 @@ struct Pass {
 struct OwnerPass {
     owner: Vec<u8>,
     walk: Walk,
-    /// Bytes that stay.
-    kept: u64,
+    /// Bytes that stay, by kind.
+    kept: Bytes,
     /// The owner's number of changes that would be ours alone.
     changes: Option<u64>,
 }
@@ -111,6 +113,7 @@ impl Sweep {
                     self.pass = Some(Pass {
                         begun: now.mono,
                         owners,
+                        aliases: store.aliases(),
                         current: None,
                         report: Report::default(),
                     });
@@ -146,6 +149,7 @@ impl Pass {
         while slice.take() {
             let Some(current) = &mut self.current else {
                 match self.owners.step() {
+                    None if self.drop_an_alias(store) => {}
                     None => return true,
                     Some(None) => {}
                     Some(Some(owner)) => {
@@ -154,7 +158,7 @@ impl Pass {
                             changes: usage.changes(&owner),
                             owner,
                             walk,
-                            kept: 0,
+                            kept: Bytes::default(),
                         });
                     }
                 }
@@ -168,27 +172,31 @@ impl Pass {
                     modified,
                 } => {
                     self.report.files += 1;
-                    let purpose = StorePath::from_segments(path.split(|b| *b == b'/'))
-                        .and_then(|path| path.purpose());
-                    let over = plan
-                        .lifetime
-                        .end(purpose, modified)
-                        .is_some_and(|end| end <= now.wall);
-                    if !over {
-                        current.kept = current.kept.saturating_add(size);
+                    // A path that nobody could ask for is nobody's upload.
+                    let Some(path) = StorePath::from_segments(path.split(|b| *b == b'/')) else {
+                        continue;
+                    };
+                    let mark = path.mark();
+                    let kind = pool::kind(mark);
+                    let end = plan.lifetime.end(mark, modified);
+                    if end.is_none_or(|end| end > now.wall) {
+                        current.kept[kind] = current.kept[kind].saturating_add(size);
                         continue;
                     }
-                    let shown = path.escape_ascii().to_string();
+                    store.before_removal(&path);
                     match current.walk.remove() {
                         Ok(()) => {
-                            usage.removed(&current.owner, size);
+                            usage.removed(&current.owner, kind, size);
                             current.changes = current.changes.map(|changes| changes + 1);
                             self.report.removed += 1;
                             self.report.bytes += size;
-                            log::debug!("file expired path={shown} bytes={size}");
+                            log::debug!("file expired path={path:?} bytes={size}");
                         }
                         Err(error) => {
-                            log::warn!("file not removed path={shown} why={:?}", error.to_string());
+                            log::warn!(
+                                "file not removed path={path:?} why={:?}",
+                                error.to_string()
+                            );
                         }
                     }
                 }
@@ -196,10 +204,12 @@ impl Pass {
                     if let Some(changes) = current.changes {
                         usage.learned(&current.owner, changes, current.kept);
                     }
-                    if plan.soft_quota > 0 && current.kept > plan.soft_quota {
+                    let expendable = Pool::EXPENDABLE.sum(&current.kept);
+                    if plan.soft_quota > 0 && expendable > plan.soft_quota {
                         trims.push(Order {
                             owner: std::mem::take(&mut current.owner),
-                            need: current.kept - plan.soft_quota,
+                            need: expendable - plan.soft_quota,
+                            pool: Pool::EXPENDABLE,
                             remove: true,
                         });
                     }
@@ -208,5 +218,14 @@ impl Pass {
             }
         }
         false
+    }
+
+    /// Looks at one more alias; false at the end.
+    fn drop_an_alias(&mut self, store: &Store) -> bool {
+        let Some(Some(Ok(entry))) = self.aliases.as_mut().map(rustix::fs::Dir::read) else {
+            return false;
+        };
+        store.drop_dead_alias(entry.file_name().to_bytes());
+        true
     }
 }

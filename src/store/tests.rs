@@ -12,6 +12,7 @@ use super::walk::Slice;
 use super::*;
 use crate::expiry::Lifetime;
 use crate::now::Now;
+use crate::policy::pool::Pool;
 
 /// A folder that goes with the test.
 struct Folder(PathBuf);
@@ -88,9 +89,9 @@ fn put(store: &mut Store, at: &str, bytes: &[u8]) -> Result<(), PublishError> {
 fn count(usage: &mut Usage, store: &Store, owner: &str, now: Now) -> u64 {
     for _ in 0..10_000 {
         if let Some(bytes) = usage.of_owner(owner.as_bytes(), now.mono) {
-            return bytes;
+            return Pool::ALL.sum(&bytes);
         }
-        usage.go_on(store.root(), &mut Slice::begin(), now.mono);
+        usage.go_on(store.root(), &mut Slice::begin(), Duration::ZERO, now);
     }
     panic!("counting does not end");
 }
@@ -136,7 +137,8 @@ fn plan(max_age: u64, soft_quota: u64) -> Plan {
     Plan {
         interval: Duration::from_secs(60),
         lifetime: Lifetime {
-            max_age: Duration::from_secs(max_age),
+            message: Duration::from_secs(max_age),
+            ..Lifetime::default()
         },
         soft_quota,
     }
@@ -278,14 +280,29 @@ fn old_files_count_from_the_first_question() {
     let mut usage = Usage::default();
     assert_eq!(count(&mut usage, &store, "owner", now), 420);
     assert_eq!(count(&mut usage, &store, "nobody", now), 0);
-    usage.reserve(b"owner", 50, now.mono);
-    assert_eq!(usage.of_owner(b"owner", now.mono), Some(470));
+    usage.reserve(b"owner", 0, 50, now.mono);
+    assert_eq!(
+        usage
+            .of_owner(b"owner", now.mono)
+            .map(|b| Pool::ALL.sum(&b)),
+        Some(470)
+    );
     put(&mut store, "owner/r/n", &[0; 50]).unwrap();
-    usage.release(b"owner", 50);
-    usage.added(b"owner", 50);
-    assert_eq!(usage.of_owner(b"owner", now.mono), Some(470));
-    usage.removed(b"owner", 100);
-    assert_eq!(usage.of_owner(b"owner", now.mono), Some(370));
+    usage.release(b"owner", 0, 50);
+    usage.added(b"owner", 0, 50);
+    assert_eq!(
+        usage
+            .of_owner(b"owner", now.mono)
+            .map(|b| Pool::ALL.sum(&b)),
+        Some(470)
+    );
+    usage.removed(b"owner", 0, 100);
+    assert_eq!(
+        usage
+            .of_owner(b"owner", now.mono)
+            .map(|b| Pool::ALL.sum(&b)),
+        Some(370)
+    );
 }
 
 #[test]
@@ -301,12 +318,12 @@ fn a_file_that_comes_while_its_owner_is_counted_is_counted_once() {
         usage.want_total(store.root());
         assert_eq!(usage.of_owner(b"owner", now.mono), None);
         for _ in 0..after {
-            usage.go_on(store.root(), &mut Slice::begin(), now.mono);
+            usage.go_on(store.root(), &mut Slice::begin(), Duration::ZERO, now);
         }
         put(&mut store, &format!("owner/new{after}/f"), b"x").unwrap();
-        usage.added(b"owner", 1);
+        usage.added(b"owner", 0, 1);
         put(&mut store, &format!("late{after}/new/f"), b"xy").unwrap();
-        usage.added(format!("late{after}").as_bytes(), 2);
+        usage.added(format!("late{after}").as_bytes(), 0, 2);
         let expected = 200 + [1, 2, 3, 5, 8].iter().filter(|a| **a <= after).count() as u64;
         assert_eq!(
             count(&mut usage, &store, "owner", now),
@@ -314,7 +331,7 @@ fn a_file_that_comes_while_its_owner_is_counted_is_counted_once() {
             "after {after} slices"
         );
         while usage.total().is_none() {
-            usage.go_on(store.root(), &mut Slice::begin(), now.mono);
+            usage.go_on(store.root(), &mut Slice::begin(), Duration::ZERO, now);
         }
         let late = 2 * (expected - 200);
         assert_eq!(usage.total(), Some(expected + late), "after {after} slices");
@@ -334,6 +351,7 @@ fn the_oldest_files_make_room() {
     let order = |need, remove| Order {
         owner: b"owner".to_vec(),
         need,
+        pool: Pool::ALL,
         remove,
     };
     let looked = trim(&mut store, &mut usage, order(15, false));
@@ -351,7 +369,12 @@ fn the_oldest_files_make_room() {
         folder.tree(),
         ["owner/", "owner/c/", "owner/c/f", "owner/d/", "owner/d/f"]
     );
-    assert_eq!(usage.of_owner(b"owner", now.mono), Some(20));
+    assert_eq!(
+        usage
+            .of_owner(b"owner", now.mono)
+            .map(|b| Pool::ALL.sum(&b)),
+        Some(20)
+    );
     let trimmed = trim(&mut store, &mut usage, order(1000, true));
     assert_eq!(trimmed.files, 2);
     assert_eq!(folder.tree(), Vec::<String>::new());
@@ -397,15 +420,18 @@ fn a_sweep_removes_what_is_old_and_what_is_over_soft_quota() {
     ];
     left.sort();
     assert_eq!(folder.tree(), left);
-    assert_eq!(usage.of_owner(b"o", now.mono), Some(40));
-    let report = sweep(&mut store, &mut usage, plan(0, 25));
+    assert_eq!(
+        usage.of_owner(b"o", now.mono).map(|b| Pool::ALL.sum(&b)),
+        Some(40)
+    );
+    let report = sweep(&mut store, &mut usage, plan(0, 15));
     assert_eq!(report.removed, 0, "age is off");
     assert_eq!(
-        usage.of_owner(b"o", now.mono),
-        Some(20),
-        "trimmed to the soft quota"
+        usage.of_owner(b"o", now.mono).map(|b| Pool::ALL.sum(&b)),
+        Some(30),
+        "of what may go, the soft quota is left"
     );
-    assert_eq!(count(&mut Usage::default(), &store, "o", now), 20);
+    assert_eq!(count(&mut Usage::default(), &store, "o", now), 30);
 }
 
 #[test]
@@ -419,11 +445,14 @@ fn a_sweep_corrects_what_was_changed_behind_the_back() {
     usage.want_total(store.root());
     assert_eq!(count(&mut usage, &store, "o", now), 20);
     while usage.total().is_none() {
-        usage.go_on(store.root(), &mut Slice::begin(), now.mono);
+        usage.go_on(store.root(), &mut Slice::begin(), Duration::ZERO, now);
     }
     fs::remove_file(folder.0.join("o/r/n")).unwrap();
     sweep(&mut store, &mut usage, plan(0, 0));
-    assert_eq!(usage.of_owner(b"o", now.mono), Some(10));
+    assert_eq!(
+        usage.of_owner(b"o", now.mono).map(|b| Pool::ALL.sum(&b)),
+        Some(10)
+    );
     assert_eq!(usage.total(), Some(10));
     assert_eq!(folder.tree(), ["o/", "o/s/", "o/s/n"]);
 }

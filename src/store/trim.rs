@@ -4,15 +4,14 @@
 //! further pass picks the next.
 
 use std::collections::VecDeque;
-use std::io;
 use std::time::SystemTime;
 
 use crate::expiry::{Candidate, Oldest};
 use crate::layout::StorePath;
+use crate::policy::pool::{self, Pool};
 use crate::store::Store;
 use crate::store::usage::Usage;
 use crate::store::walk::{Slice, Step, Walk};
-use crate::sys;
 
 /// Files picked in one pass.
 const MOST_PICKED: usize = 1024;
@@ -37,6 +36,8 @@ pub struct Order {
     pub owner: Vec<u8>,
     /// Bytes.
     pub need: u64,
+    /// Files of these kinds may go.
+    pub pool: Pool,
     /// False: nothing is removed, only [`Trimmed::newest`] is found.
     pub remove: bool,
 }
@@ -133,11 +134,15 @@ impl Trim {
                             path,
                             size,
                             modified,
-                        } => oldest.consider(Candidate {
-                            modified,
-                            path: path.to_vec(),
-                            size,
-                        }),
+                        } => {
+                            if self.order.pool.has(kind_at(path)) {
+                                oldest.consider(Candidate {
+                                    modified,
+                                    path: path.to_vec(),
+                                    size,
+                                });
+                            }
+                        }
                         Step::Other => {}
                         Step::Done => {
                             let oldest = std::mem::replace(oldest, Oldest::new(0, 0));
@@ -168,7 +173,7 @@ impl Trim {
                         // What cannot be removed would be picked again for ever.
                         return Some(None);
                     }
-                    usage.removed(&self.order.owner, victim.size);
+                    usage.removed(&self.order.owner, kind_at(&victim.path), victim.size);
                     self.freed += victim.size;
                     self.files += 1;
                     victims.pop_front();
@@ -178,20 +183,20 @@ impl Trim {
     }
 }
 
+/// The kind of the file at a path.
+pub(super) fn kind_at(path: &[u8]) -> usize {
+    let path = StorePath::from_segments(path.split(|b| *b == b'/'));
+    pool::kind(path.and_then(|path| path.mark()))
+}
+
 fn remove(store: &mut Store, victim: &Candidate) -> bool {
     let Some(path) = StorePath::from_segments(victim.path.split(|b| *b == b'/')) else {
         return false;
     };
-    let removed = sys::open_folder_below(store.root(), path.folder())
-        .and_then(|folder| sys::remove_file(&folder, path.name()));
     // What is gone already is as good as removed.
-    if let Some(error) = removed
-        .err()
-        .filter(|error| error.kind() != io::ErrorKind::NotFound)
-    {
+    if let Err(error) = store.remove(&path) {
         log::warn!("file not removed path={path:?} why={:?}", error.to_string());
         return false;
     }
-    store.remove_empty_folders(&path);
     true
 }

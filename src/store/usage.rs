@@ -12,6 +12,9 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+use crate::layout::StorePath;
+use crate::now::{Now, unix};
+use crate::policy::pool::{self, Bytes, Pool};
 use crate::store::walk::{Owners, Slice, Step, Walk};
 
 /// Owners that are remembered; past this those who were not asked for lately are forgotten and counted anew.
@@ -22,6 +25,9 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// How often a count is begun anew because files came and went meanwhile; the last result is taken then.
 const RECOUNTS: u32 = 8;
+
+/// Young files that are listed of one owner.
+pub const MOST_RECENT: usize = 4096;
 
 /// The numbers.
 #[derive(Debug, Default)]
@@ -37,9 +43,9 @@ pub struct Usage {
 #[derive(Debug)]
 struct Entry {
     /// Bytes of published files; `None` until counted.
-    stored: Option<u64>,
+    stored: Option<Bytes>,
     /// Bytes of uploads under way.
-    reserved: u64,
+    reserved: Bytes,
     /// Number of changes, so that a walk can tell whether it saw a steady folder.
     changes: u64,
     touched: Instant,
@@ -70,17 +76,30 @@ struct Tally {
 struct Count {
     owner: Vec<u8>,
     walk: Option<Walk>,
-    sum: u64,
+    sum: Bytes,
+    /// Unix seconds and bytes of files that are younger than `since`.
+    recent: Vec<(u64, u64)>,
+    since: u64,
     unsteady: bool,
     recounts: u32,
 }
 
+/// An owner who was counted.
+#[derive(Debug)]
+pub struct Counted {
+    pub owner: Vec<u8>,
+    /// Unix seconds and bytes of the young files, the youngest [`MOST_RECENT`] of them.
+    pub recent: Vec<(u64, u64)>,
+}
+
 impl Count {
-    fn begin(root: BorrowedFd<'_>, owner: Vec<u8>) -> Count {
+    fn begin(root: BorrowedFd<'_>, owner: Vec<u8>, since: u64) -> Count {
         let mut count = Count {
             owner,
             walk: None,
-            sum: 0,
+            sum: Bytes::default(),
+            recent: Vec::new(),
+            since,
             unsteady: false,
             recounts: 0,
         };
@@ -89,7 +108,8 @@ impl Count {
     }
 
     fn restart(&mut self, root: BorrowedFd<'_>) {
-        self.sum = 0;
+        self.sum = Bytes::default();
+        self.recent.clear();
         self.unsteady = false;
         self.walk = match Walk::new(root, &self.owner, false) {
             Ok(walk) => Some(walk),
@@ -116,7 +136,21 @@ impl Count {
                 return false;
             }
             match walk.step(root) {
-                Step::File { size, .. } => self.sum = self.sum.saturating_add(size),
+                Step::File {
+                    path,
+                    size,
+                    modified,
+                } => {
+                    let mark = StorePath::from_segments(path.split(|b| *b == b'/'))
+                        .and_then(|path| path.mark());
+                    let sum = &mut self.sum[pool::kind(mark)];
+                    *sum = sum.saturating_add(size);
+                    let modified = unix(modified);
+                    if modified >= self.since {
+                        self.recent.push((modified, size));
+                        shorten(&mut self.recent);
+                    }
+                }
                 Step::Other => {}
                 Step::Done if self.unsteady && self.recounts < RECOUNTS => {
                     self.recounts += 1;
@@ -148,7 +182,7 @@ impl Usage {
         let mut owners = std::mem::take(&mut self.owners);
         owners.retain(|_, entry| {
             entry.stored = None;
-            entry.reserved > 0
+            entry.reserved != Bytes::default()
         });
         let asked = std::mem::take(&mut self.asked);
         let counting = self.counting.take().map(|count| count.owner);
@@ -169,13 +203,22 @@ impl Usage {
         }
     }
 
-    /// Bytes of an owner's files and uploads under way. `None` when they have to be counted first, which begins:
+    /// Bytes of an owner's files and uploads under way, by kind. `None` when they have to be counted first, which begins:
     /// the owner is among the results of a later [`Usage::go_on`].
-    pub fn of_owner(&mut self, owner: &[u8], now: Instant) -> Option<u64> {
+    pub fn of_owner(&mut self, owner: &[u8], now: Instant) -> Option<Bytes> {
         let entry = self.entry(owner, now);
-        if let Some(stored) = entry.stored {
-            return Some(stored.saturating_add(entry.reserved));
+        if let Some(mut bytes) = entry.stored {
+            for (bytes, reserved) in bytes.iter_mut().zip(entry.reserved) {
+                *bytes = bytes.saturating_add(reserved);
+            }
+            return Some(bytes);
         }
+        self.ask(owner);
+        None
+    }
+
+    /// Counts an owner, known or not: the owner is among the results of a later [`Usage::go_on`].
+    pub fn ask(&mut self, owner: &[u8]) {
         let under_way = self
             .counting
             .as_ref()
@@ -183,26 +226,26 @@ impl Usage {
         if !under_way && !self.asked.iter().any(|asked| asked == owner) {
             self.asked.push_back(owner.to_vec());
         }
-        None
     }
 
     /// An upload begins.
-    pub fn reserve(&mut self, owner: &[u8], size: u64, now: Instant) {
-        self.entry(owner, now).reserved += size;
-        self.reserved += size;
+    pub fn reserve(&mut self, owner: &[u8], kind: usize, size: u64, now: Instant) {
+        let reserved = &mut self.entry(owner, now).reserved[kind];
+        *reserved = reserved.saturating_add(size);
+        self.reserved = self.reserved.saturating_add(size);
     }
 
     /// An upload that was reserved is over, published or not.
-    pub fn release(&mut self, owner: &[u8], size: u64) {
+    pub fn release(&mut self, owner: &[u8], kind: usize, size: u64) {
         if let Some(entry) = self.owners.get_mut(owner) {
-            entry.reserved = entry.reserved.saturating_sub(size);
+            entry.reserved[kind] = entry.reserved[kind].saturating_sub(size);
         }
         self.reserved = self.reserved.saturating_sub(size);
     }
 
     /// A file was published.
-    pub fn added(&mut self, owner: &[u8], size: u64) {
-        self.changed(owner, |stored| stored.saturating_add(size));
+    pub fn added(&mut self, owner: &[u8], kind: usize, size: u64) {
+        self.changed(owner, kind, |stored| stored.saturating_add(size));
         if let Total::Counting(tally) = &mut self.total {
             if !tally.done.contains(owner) {
                 tally.touched.push(owner.to_vec());
@@ -211,8 +254,8 @@ impl Usage {
     }
 
     /// A file was removed.
-    pub fn removed(&mut self, owner: &[u8], size: u64) {
-        self.changed(owner, |stored| stored.saturating_sub(size));
+    pub fn removed(&mut self, owner: &[u8], kind: usize, size: u64) {
+        self.changed(owner, kind, |stored| stored.saturating_sub(size));
     }
 
     /// Number of changes of an owner whose number is known; for [`Usage::learned`].
@@ -223,7 +266,7 @@ impl Usage {
 
     /// A walk found `stored` bytes, and nothing but itself changed the folder since `changes` was asked: corrects
     /// what was changed behind our back.
-    pub fn learned(&mut self, owner: &[u8], changes: u64, stored: u64) {
+    pub fn learned(&mut self, owner: &[u8], changes: u64, stored: Bytes) {
         let Some(entry) = self.owners.get_mut(owner) else {
             return;
         };
@@ -232,6 +275,7 @@ impl Usage {
         };
         entry.stored = Some(stored);
         if let Total::Known(sum) = &mut self.total {
+            let (before, stored) = (Pool::ALL.sum(&before), Pool::ALL.sum(&stored));
             *sum = sum.saturating_sub(before).saturating_add(stored);
         }
     }
@@ -243,26 +287,33 @@ impl Usage {
             || matches!(self.total, Total::Counting(_))
     }
 
-    /// Goes on counting until the slice is used up; returns an owner whose number became known.
+    /// Goes on counting until the slice is used up; returns an owner whose number became known. Files younger than
+    /// `window` are listed.
     pub fn go_on(
         &mut self,
         root: BorrowedFd<'_>,
         slice: &mut Slice,
-        now: Instant,
-    ) -> Option<Vec<u8>> {
+        window: Duration,
+        now: Now,
+    ) -> Option<Counted> {
+        let since = now.unix().saturating_sub(window.as_secs());
+        let since = if window.is_zero() { u64::MAX } else { since };
         if self.counting.is_none() {
             self.counting = self
                 .asked
                 .pop_front()
-                .map(|owner| Count::begin(root, owner));
+                .map(|owner| Count::begin(root, owner, since));
         }
         if let Some(mut count) = self.counting.take() {
             if !count.go_on(root, slice) {
                 self.counting = Some(count);
                 return None;
             }
-            self.entry(&count.owner, now).stored = Some(count.sum);
-            return Some(count.owner);
+            self.entry(&count.owner, now.mono).stored = Some(count.sum);
+            return Some(Counted {
+                owner: count.owner,
+                recent: count.recent,
+            });
         }
         self.go_on_with_total(root, slice);
         None
@@ -277,7 +328,7 @@ impl Usage {
                 if !count.go_on(root, slice) {
                     return;
                 }
-                tally.sum = tally.sum.saturating_add(count.sum);
+                tally.sum = tally.sum.saturating_add(Pool::ALL.sum(&count.sum));
                 tally.done.insert(std::mem::take(&mut count.owner));
                 tally.current = None;
             }
@@ -295,7 +346,7 @@ impl Usage {
                 }
             };
             if let Some(owner) = next.filter(|owner| !tally.done.contains(owner)) {
-                tally.current = Some(Count::begin(root, owner));
+                tally.current = Some(Count::begin(root, owner, u64::MAX));
             }
         }
         let sum = tally.sum;
@@ -303,10 +354,12 @@ impl Usage {
         self.total = Total::Known(sum);
     }
 
-    fn changed(&mut self, owner: &[u8], change: impl Fn(u64) -> u64) {
+    fn changed(&mut self, owner: &[u8], kind: usize, change: impl Fn(u64) -> u64) {
         if let Some(entry) = self.owners.get_mut(owner) {
             entry.changes += 1;
-            entry.stored = entry.stored.map(&change);
+            if let Some(stored) = &mut entry.stored {
+                stored[kind] = change(stored[kind]);
+            }
         }
         let unsteady = |count: &mut Option<Count>| {
             if let Some(count) = count.as_mut().filter(|count| count.owner == owner) {
@@ -329,16 +382,25 @@ impl Usage {
     fn entry(&mut self, owner: &[u8], now: Instant) -> &mut Entry {
         if self.owners.len() >= MOST_OWNERS && !self.owners.contains_key(owner) {
             self.owners.retain(|_, entry| {
-                entry.reserved > 0 || now.saturating_duration_since(entry.touched) < REMEMBERED
+                entry.reserved != Bytes::default()
+                    || now.saturating_duration_since(entry.touched) < REMEMBERED
             });
         }
         let entry = self.owners.entry(owner.to_vec()).or_insert(Entry {
             stored: None,
-            reserved: 0,
+            reserved: Bytes::default(),
             changes: 0,
             touched: now,
         });
         entry.touched = now;
         entry
+    }
+}
+
+/// Keeps the youngest.
+fn shorten(recent: &mut Vec<(u64, u64)>) {
+    if recent.len() >= 2 * MOST_RECENT {
+        recent.sort_unstable_by(|a, b| b.cmp(a));
+        recent.truncate(MOST_RECENT);
     }
 }

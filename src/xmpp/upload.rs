@@ -129,7 +129,7 @@ fn refusal_error(refusal: &Refusal, namespace: &str) -> Element {
             ("modify", "not-acceptable", Some(detail))
         }
         Refusal::TypeNotAllowed { .. } => ("modify", "not-acceptable", None),
-        Refusal::OwnerQuota { retry, .. } => {
+        Refusal::OwnerQuota { retry, .. } | Refusal::Rate { retry, .. } => {
             let detail = retry
                 .map(|at| Element::new("retry", UPLOAD_0).with("stamp", &format_date_time(at)));
             ("wait", "resource-constraint", detail)

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Every file below `src/`, without its `.rs`, by layer and in import order.
 const LAYERS: [&[&str]; 7] = [
     // 0: values.
-    &["now", "jid"],
+    &["now", "jid", "metrics"],
     // 1: decisions.
     &[
         "slot/mod",
@@ -15,6 +15,11 @@ const LAYERS: [&[&str]; 7] = [
         "slot/name",
         "slot/grant",
         "slot/own",
+        "slot/external",
+        "slot/jwt",
+        "policy/pool",
+        "policy/rules",
+        "policy/rates",
         "policy/mod",
         "expiry",
     ],
@@ -40,6 +45,8 @@ const LAYERS: [&[&str]; 7] = [
         "http/cors",
         "http/response",
         "http/route",
+        "http/query",
+        "http/api",
         "http/exchange/want",
         "http/exchange/state",
         "http/exchange",
@@ -55,7 +62,9 @@ const LAYERS: [&[&str]; 7] = [
         "config/headers",
         "config/keys",
         "config/reader",
+        "config/access",
         "config/network",
+        "config/api",
         "config/mod",
         "service",
     ],
@@ -68,6 +77,8 @@ const LAYERS: [&[&str]; 7] = [
         "store/mod",
         "store/upload",
         "store/walk",
+        "store/graves",
+        "store/aliases",
         "store/usage",
         "store/trim",
         "store/sweep",
@@ -83,6 +94,7 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/shared",
         "reactor/client",
         "reactor/client/uploads",
+        "reactor/client/local",
         "reactor/component",
         "reactor/mod",
         // These continue what `mod` begins.

@@ -10,11 +10,12 @@ use std::io;
 use std::time::Instant;
 
 use crate::now::Now;
+use crate::policy::pool;
 use crate::reactor::client::{Client, Step};
-use crate::reactor::shared::{Admission, Effort, Shared, Waiter};
+use crate::reactor::shared::{Admission, Effort, Shared, Waiter, Wish};
 use crate::service::PutRefusal;
 use crate::slot::Refusal;
-use crate::slot::grant::Grant;
+use crate::slot::grant::{Grant, Source};
 use crate::store::upload::{PublishError, Upload};
 use crate::syncer::Work;
 use crate::sys;
@@ -50,9 +51,11 @@ impl Client {
             (Stage::SyncingFolders, Err(error)) => {
                 // It has its name, but the name may not last: the client must not believe in it.
                 shared.store.take_back(&pending.grant.path);
+                let grant = &pending.grant;
+                let kind = pool::kind(grant.path.mark());
                 shared
                     .usage
-                    .removed(pending.grant.path.owner_folder(), pending.grant.size);
+                    .removed(grant.path.owner_folder(), kind, grant.size);
                 self.storage_failed("sync", &error, shared, now);
             }
             (_, Err(error)) => self.storage_failed("sync", &error, shared, now),
@@ -108,7 +111,11 @@ impl Client {
         now: Now,
     ) -> Step {
         shared.look_at_root(now);
-        match shared.store.exists(&grant.path) {
+        let used = match (shared.store.exists(&grant.path), &grant.source) {
+            (Ok(false), Source::External) => shared.store.is_buried(&grant.path),
+            (exists, _) => exists,
+        };
+        match used {
             Ok(false) => {}
             Ok(true) => {
                 self.refuse(&PutRefusal::Used, shared, now);
@@ -120,7 +127,14 @@ impl Client {
             }
         }
         let owner = grant.path.owner_folder().to_vec();
-        match shared.admit(&owner, grant.size, self.effort, now) {
+        let kind = pool::kind(grant.path.mark());
+        let wish = Wish {
+            owner: grant.has_owner().then_some(&owner[..]),
+            kind,
+            size: grant.size,
+            total: grant.total,
+        };
+        match shared.admit(&wish, self.effort, now) {
             Admission::Granted => {}
             Admission::Wait => {
                 if shared.waiting.push(&owner, Waiter::Put(self.key)).is_err() {
@@ -139,9 +153,9 @@ impl Client {
         match shared.store.begin(grant.size) {
             Ok(upload) => {
                 let size = grant.size;
-                let reserved = shared.counts();
+                let reserved = shared.counts() && grant.has_owner();
                 if reserved {
-                    shared.usage.reserve(&owner, size, now.mono);
+                    shared.usage.reserve(&owner, kind, size, now.mono);
                 }
                 self.upload = Some(Pending {
                     upload,
@@ -167,14 +181,27 @@ impl Client {
         let Some(pending) = &mut self.upload else {
             return;
         };
-        let Grant { path, size, .. } = &pending.grant;
+        let Grant {
+            path, size, source, ..
+        } = &pending.grant;
+        let kind = pool::kind(path.mark());
         let content_type = pending.content_type.as_deref();
         match shared.store.publish(&pending.upload, path, content_type) {
-            Ok(published) => {
+            Ok(mut published) => {
                 if std::mem::take(&mut pending.reserved) {
-                    shared.usage.release(path.owner_folder(), *size);
+                    shared.usage.release(path.owner_folder(), kind, *size);
                 }
-                shared.usage.added(path.owner_folder(), *size);
+                shared.usage.added(path.owner_folder(), kind, *size);
+                if let Source::Share { public } = source {
+                    match shared.store.set_alias(public.owner_folder(), path) {
+                        Ok(folder) => published.folders.push(folder),
+                        Err(error) => {
+                            shared.store.take_back(path);
+                            shared.usage.removed(path.owner_folder(), kind, *size);
+                            return self.storage_failed("publish", &error, shared, now);
+                        }
+                    }
+                }
                 if shared.config.fsync {
                     pending.stage = Stage::SyncingFolders;
                     self.submit(Work::Folders(published.folders), shared, now);
@@ -203,7 +230,8 @@ impl Client {
             self.from()
         );
         shared.trouble.clear();
-        let answer = shared.service.created(path);
+        shared.metrics.published(*size);
+        let answer = shared.service.created(pending.grant.public());
         self.end_upload(shared);
         self.exchange.answer(answer, now.mono);
     }
@@ -229,9 +257,11 @@ impl Client {
     pub(super) fn end_upload(&mut self, shared: &mut Shared) {
         if let Some(pending) = self.upload.take() {
             if pending.reserved {
+                let grant = &pending.grant;
+                let kind = pool::kind(grant.path.mark());
                 shared
                     .usage
-                    .release(pending.grant.path.owner_folder(), pending.grant.size);
+                    .release(grant.path.owner_folder(), kind, grant.size);
             }
             shared.store.end(pending.upload);
         }

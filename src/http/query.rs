@@ -1,0 +1,182 @@
+//! The query of a request target, as forms write it: `application/x-www-form-urlencoded` (WHATWG URL §5).
+//!
+//! Strict where others guess: every `%` is followed by two hex digits, and everything is UTF-8, or the whole query is
+//! refused. It is decoded once. What the values mean is left to the caller, NUL and control characters too.
+//!
+//! Only the slot API reads its query so. In the signed queries of PUTs a `+` is a plus, and no parameter may stand
+//! twice.
+
+use std::fmt;
+
+use crate::layout::decode_segment;
+
+/// Most parameters of a query; no request has a tenth of them.
+pub const MAX_PARAMETERS: usize = 64;
+
+/// A decoded query.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    parameters: Vec<(String, String)>,
+}
+
+/// Why a query cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueryFault {
+    /// A `%` that two hex digits do not follow.
+    Percent,
+    /// Decoded bytes that are not UTF-8.
+    NotUtf8,
+    /// More than [`MAX_PARAMETERS`].
+    TooMany,
+}
+
+impl fmt::Display for QueryFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            QueryFault::Percent => "The query has a % without two hex digits.",
+            QueryFault::NotUtf8 => "The query is not UTF-8.",
+            QueryFault::TooMany => "The query has too many parameters.",
+        })
+    }
+}
+
+impl Query {
+    /// Reads what follows the `?` of a target, whose length the request head has bounded. Empty pieces between two
+    /// `&` are passed by; a piece without `=` is a name with an empty value.
+    pub fn parse(raw: &[u8]) -> Result<Query, QueryFault> {
+        let mut parameters = Vec::new();
+        for piece in raw.split(|b| *b == b'&').filter(|piece| !piece.is_empty()) {
+            if parameters.len() == MAX_PARAMETERS {
+                return Err(QueryFault::TooMany);
+            }
+            let (name, value) = match piece.iter().position(|b| *b == b'=') {
+                Some(at) => (&piece[..at], &piece[at + 1..]),
+                None => (piece, &b""[..]),
+            };
+            parameters.push((decode(name)?, decode(value)?));
+        }
+        Ok(Query { parameters })
+    }
+
+    /// The value of a parameter. Of several with the same name the last one counts, as in Django's `QueryDict`.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let found = self.parameters.iter().rev().find(|(n, _)| n == name);
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+fn decode(raw: &[u8]) -> Result<String, QueryFault> {
+    let spaced: Vec<u8> = raw
+        .iter()
+        .map(|b| if *b == b'+' { b' ' } else { *b })
+        .collect();
+    let decoded = decode_segment(&spaced).ok_or(QueryFault::Percent)?;
+    String::from_utf8(decoded).map_err(|_| QueryFault::NotUtf8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The query reads as these parameters, in their order.
+    #[track_caller]
+    fn check(raw: &str, parameters: &[(&str, &str)]) {
+        let query = Query::parse(raw.as_bytes()).expect(raw);
+        let found: Vec<(&str, &str)> = query
+            .parameters
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        assert_eq!(found, parameters, "{raw:?}");
+    }
+
+    #[track_caller]
+    fn refused(raw: &[u8], fault: QueryFault) {
+        assert_eq!(Query::parse(raw), Err(fault), "{}", raw.escape_ascii());
+        assert!(fault.to_string().ends_with('.'));
+    }
+
+    #[test]
+    fn splits_and_decodes_once() {
+        check("", &[]);
+        check("&&", &[]);
+        check("a=1&b=2", &[("a", "1"), ("b", "2")]);
+        check("&a=1&&b=2&", &[("a", "1"), ("b", "2")]);
+        check("a", &[("a", "")]);
+        check("a=", &[("a", "")]);
+        check("=1", &[("", "1")]);
+        check("a=b=c", &[("a", "b=c")]);
+        check("a=1;b=2?c", &[("a", "1;b=2?c")]);
+        check("%61=%31%3d%26", &[("a", "1=&")]);
+        check("a=%2541%2B", &[("a", "%41+")]);
+        check("a+b=c+d%20e", &[("a b", "c d e")]);
+        check("a=tr%C3%A8s%20cool.jpg", &[("a", "très cool.jpg")]);
+        check("a=tr%c3%a8s", &[("a", "très")]);
+        check("a=très", &[("a", "très")]);
+        check("a=%00%0d%0A%7f", &[("a", "\0\r\n\u{7f}")]);
+    }
+
+    #[test]
+    fn the_last_of_several_counts() {
+        let query = Query::parse(b"a=1&b=2&%61=3&A=4").unwrap();
+        assert_eq!(query.get("a"), Some("3"));
+        assert_eq!(query.get("A"), Some("4"));
+        assert_eq!(query.get("c"), None);
+        assert_eq!(Query::parse(b"a=1&a").unwrap().get("a"), Some(""));
+    }
+
+    #[test]
+    fn refuses_what_could_be_read_in_two_ways() {
+        for raw in [&b"a=%"[..], b"a=%4", b"a=%zz", b"a=%%41", b"%=1", b"a=% 41"] {
+            refused(raw, QueryFault::Percent);
+        }
+        for raw in [
+            &b"a=%ff"[..],
+            b"a=\xff",
+            b"a=%C3",
+            b"a=%C0%AF",
+            b"a=%ED%A0%80",
+            b"%E9=1",
+        ] {
+            refused(raw, QueryFault::NotUtf8);
+        }
+        // A sequence is not put together from two parameters.
+        refused(b"a=%C3&=%A8", QueryFault::NotUtf8);
+    }
+
+    #[test]
+    fn bounds_the_parameters() {
+        assert!(Query::parse("a&".repeat(MAX_PARAMETERS).as_bytes()).is_ok());
+        refused(
+            "a&".repeat(MAX_PARAMETERS + 1).as_bytes(),
+            QueryFault::TooMany,
+        );
+        assert!(Query::parse("&".repeat(8192).as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn mutated_queries_do_no_harm() {
+        let seed = "jid=romeo%40montague.tld&name=tr%C3%A8s+cool.jpg&size=23456&type=image%2Fjpeg";
+        let pieces: [&[u8]; 8] = [b"%", b"&", b"=", b"+", b"\xff", b"%C3", b"%00", b"\xc3\xa8"];
+        let mut dice = 0x9e37_79b9_u64;
+        for _ in 0..5000 {
+            let mut raw = seed.as_bytes().to_vec();
+            for _ in 0..3 {
+                dice ^= dice << 13;
+                dice ^= dice >> 7;
+                dice ^= dice << 17;
+                let at = (dice >> 8) as usize % (raw.len() + 1);
+                let piece = pieces[dice as usize % pieces.len()];
+                raw.splice(at..at, piece.iter().copied());
+            }
+            if let Ok(query) = Query::parse(&raw) {
+                let bytes: usize = query
+                    .parameters
+                    .iter()
+                    .map(|(n, v)| n.len() + v.len())
+                    .sum();
+                assert!(bytes <= raw.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,534 @@
+//! What the service counts, and the text in which Prometheus reads it (exposition format 0.0.4).
+//!
+//! A plain struct of numbers: whoever does something says so in the past tense. It knows nothing of what it counts;
+//! what is a state rather than a sum is looked up by the caller when somebody asks, and comes in as [`Gauges`].
+//! Names and labels are stable. Reasons are words from the code, never text from outside, so that their number is
+//! small; should it ever grow, the rest is counted together.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+use std::time::Duration;
+
+/// The `Content-Type` of [`Metrics::expose`].
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Most reasons of one kind that are counted apart.
+const MAX_REASONS: usize = 64;
+
+/// The reason under which everything beyond [`MAX_REASONS`] is counted.
+const OTHER: &str = "other";
+
+/// All sums since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metrics {
+    slots_granted: u64,
+    /// By reason.
+    slots_refused: Tally<&'static str>,
+    uploads: u64,
+    upload_bytes: u64,
+    /// By reason and HTTP status.
+    uploads_refused: Tally<(&'static str, u16)>,
+    downloads: u64,
+    download_bytes: u64,
+    /// By reason and HTTP status.
+    requests_refused: Tally<(&'static str, u16)>,
+    accepted: u64,
+    turned_away: u64,
+    reconnects: u64,
+    sweeps: u64,
+    sweep_files: u64,
+    sweep_bytes: u64,
+    last_sweep: Option<Duration>,
+    owners_trimmed: u64,
+}
+
+/// The link to the XMPP server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Link {
+    /// There is none: the service runs without a component.
+    #[default]
+    None,
+    Down,
+    Up,
+}
+
+/// What holds at the moment of asking. `None` is unknown, and then there is no line about it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Gauges<'a> {
+    /// The program's version.
+    pub version: &'a str,
+    pub uptime: Duration,
+    /// Open HTTP connections, and how many there may be.
+    pub connections: usize,
+    pub connections_limit: usize,
+    pub link: Link,
+    /// Bytes and number of all stored files.
+    pub stored_bytes: Option<u64>,
+    pub stored_files: Option<u64>,
+    /// Bytes that are free on the disk of the store.
+    pub free_bytes: Option<u64>,
+    /// Bytes of the process that are in memory.
+    pub resident_bytes: Option<u64>,
+}
+
+impl Metrics {
+    /// A slot was handed out.
+    pub fn slot_granted(&mut self) {
+        self.slots_granted += 1;
+    }
+
+    /// A slot request was refused.
+    pub fn slot_refused(&mut self, reason: &'static str) {
+        self.slots_refused.count(reason, OTHER);
+    }
+
+    /// A file of so many bytes got its name.
+    pub fn published(&mut self, bytes: u64) {
+        self.uploads += 1;
+        self.upload_bytes = self.upload_bytes.saturating_add(bytes);
+    }
+
+    /// A PUT was refused, or broke off; then the status is 0.
+    pub fn upload_refused(&mut self, reason: &'static str, status: u16) {
+        self.uploads_refused
+            .count((reason, status), (OTHER, status_class(status)));
+    }
+
+    /// A download is over, complete or not, after so many bytes of the file.
+    pub fn downloaded(&mut self, bytes: u64) {
+        self.downloads += 1;
+        self.download_bytes = self.download_bytes.saturating_add(bytes);
+    }
+
+    /// A request other than a PUT was refused.
+    pub fn request_refused(&mut self, reason: &'static str, status: u16) {
+        self.requests_refused
+            .count((reason, status), (OTHER, status_class(status)));
+    }
+
+    /// A connection was taken in.
+    pub fn accepted(&mut self) {
+        self.accepted += 1;
+    }
+
+    /// A connection was answered with 503, because there was no room.
+    pub fn turned_away(&mut self) {
+        self.turned_away += 1;
+    }
+
+    /// The link came up; `again` after it was lost.
+    pub fn linked(&mut self, again: bool) {
+        self.reconnects += u64::from(again);
+    }
+
+    /// A sweep came to its end; files and bytes that it removed.
+    pub fn swept(&mut self, files: u64, bytes: u64, took: Duration) {
+        self.sweeps += 1;
+        self.sweep_files = self.sweep_files.saturating_add(files);
+        self.sweep_bytes = self.sweep_bytes.saturating_add(bytes);
+        self.last_sweep = Some(took);
+    }
+
+    /// The oldest files of an owner were removed, for a quota.
+    pub fn trimmed(&mut self) {
+        self.owners_trimmed += 1;
+    }
+
+    /// All numbers, one a line, each name with its HELP and TYPE.
+    pub fn expose(&self, now: &Gauges<'_>) -> String {
+        let mut page = Page::default();
+        self.expose_sums(&mut page);
+        expose_gauges(&mut page, now);
+        page.text
+    }
+
+    fn expose_sums(&self, page: &mut Page) {
+        page.counter("slots_total", "Slot requests, by outcome.");
+        page.labelled(&[("outcome", "granted")], self.slots_granted);
+        page.labelled(&[("outcome", "refused")], self.slots_refused.sum());
+        page.counter("slot_refusals_total", "Refused slot requests, by reason.");
+        for (reason, count) in self.slots_refused.iter() {
+            page.labelled(&[("reason", reason)], count);
+        }
+
+        page.counter("uploads_total", "PUT requests, by outcome.");
+        page.labelled(&[("outcome", "published")], self.uploads);
+        page.labelled(&[("outcome", "refused")], self.uploads_refused.sum());
+        page.counter("upload_bytes_total", "Bytes of published files.");
+        page.plain(self.upload_bytes);
+        page.counter(
+            "upload_refusals_total",
+            "Refused PUT requests, by reason and status; status 0 for those that broke off.",
+        );
+        page.refusals(&self.uploads_refused);
+
+        page.counter("downloads_total", "Downloads, complete or not.");
+        page.plain(self.downloads);
+        page.counter("download_bytes_total", "Bytes of files that were sent.");
+        page.plain(self.download_bytes);
+        page.counter(
+            "request_refusals_total",
+            "Refused requests other than PUT, by reason and status.",
+        );
+        page.refusals(&self.requests_refused);
+
+        page.counter("connections_accepted_total", "HTTP connections taken in.");
+        page.plain(self.accepted);
+        page.counter(
+            "connections_turned_away_total",
+            "HTTP connections for which there was no room.",
+        );
+        page.plain(self.turned_away);
+
+        page.counter(
+            "link_reconnects_total",
+            "How often the link to the XMPP server came up again.",
+        );
+        page.plain(self.reconnects);
+
+        page.counter("sweeps_total", "Completed sweeps.");
+        page.plain(self.sweeps);
+        page.counter("sweep_removed_files_total", "Files that sweeps removed.");
+        page.plain(self.sweep_files);
+        page.counter("sweep_removed_bytes_total", "Bytes that sweeps removed.");
+        page.plain(self.sweep_bytes);
+        if let Some(took) = self.last_sweep {
+            page.gauge("sweep_last_duration_seconds", "Length of the last sweep.");
+            page.plain(took.as_secs_f64());
+        }
+        page.counter(
+            "owners_trimmed_total",
+            "How often the oldest files of an owner were removed for a quota.",
+        );
+        page.plain(self.owners_trimmed);
+    }
+}
+
+fn expose_gauges(page: &mut Page, now: &Gauges<'_>) {
+    page.gauge("connections", "Open HTTP connections.");
+    page.plain(now.connections);
+    page.gauge("connections_limit", "Most open HTTP connections.");
+    page.plain(now.connections_limit);
+    if now.link != Link::None {
+        page.gauge("link_up", "Whether the link to the XMPP server is up.");
+        page.plain(u8::from(now.link == Link::Up));
+    }
+    let known = [
+        ("stored_bytes", "Bytes of all files.", now.stored_bytes),
+        ("stored_files", "Number of all files.", now.stored_files),
+        (
+            "free_bytes",
+            "Bytes that are free on the disk of the store.",
+            now.free_bytes,
+        ),
+        (
+            "resident_memory_bytes",
+            "Memory of the process.",
+            now.resident_bytes,
+        ),
+    ];
+    for (name, help, value) in known {
+        if let Some(value) = value {
+            page.gauge(name, help);
+            page.plain(value);
+        }
+    }
+    page.gauge("uptime_seconds", "Time since the start.");
+    page.plain(now.uptime.as_secs());
+    page.gauge("build_info", "The program, always 1.");
+    page.labelled(&[("version", now.version)], 1);
+}
+
+/// The first status of its class, so that [`OTHER`] has few of them.
+fn status_class(status: u16) -> u16 {
+    match status {
+        400..=499 => 400,
+        500..=599 => 500,
+        _ => 0,
+    }
+}
+
+/// Counts by key, of a bounded number of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Tally<K>(BTreeMap<K, u64>);
+
+impl<K> Default for Tally<K> {
+    fn default() -> Self {
+        Tally(BTreeMap::new())
+    }
+}
+
+impl<K: Ord + Copy> Tally<K> {
+    /// Counts under `key`, or under `other` when there are too many keys already.
+    fn count(&mut self, key: K, other: K) {
+        let known = self.0.contains_key(&key) || self.0.len() < MAX_REASONS;
+        *self.0.entry(if known { key } else { other }).or_insert(0) += 1;
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (K, u64)> {
+        self.0.iter().map(|(key, count)| (*key, *count))
+    }
+
+    fn sum(&self) -> u64 {
+        self.0.values().sum()
+    }
+}
+
+/// The text so far. Writing to a string cannot fail.
+#[derive(Debug, Default)]
+struct Page {
+    text: String,
+    /// The present name, without its prefix.
+    name: &'static str,
+}
+
+impl Page {
+    fn counter(&mut self, name: &'static str, help: &str) {
+        self.begin(name, help, "counter");
+    }
+
+    fn gauge(&mut self, name: &'static str, help: &str) {
+        self.begin(name, help, "gauge");
+    }
+
+    fn begin(&mut self, name: &'static str, help: &str, kind: &str) {
+        self.name = name;
+        let _ = writeln!(
+            self.text,
+            "# HELP upslot_{name} {help}\n# TYPE upslot_{name} {kind}"
+        );
+    }
+
+    fn plain(&mut self, value: impl fmt::Display) {
+        self.labelled(&[], value);
+    }
+
+    fn labelled(&mut self, labels: &[(&str, &str)], value: impl fmt::Display) {
+        let _ = write!(self.text, "upslot_{}", self.name);
+        for (at, (label, text)) in labels.iter().enumerate() {
+            let before = if at == 0 { '{' } else { ',' };
+            let _ = write!(self.text, "{before}{label}=\"{}\"", Escaped(text));
+        }
+        let after = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.text, "{after} {value}");
+    }
+
+    fn refusals(&mut self, tally: &Tally<(&'static str, u16)>) {
+        for ((reason, status), count) in tally.iter() {
+            let status = status.to_string();
+            self.labelled(&[("reason", reason), ("status", &status)], count);
+        }
+    }
+}
+
+/// A label's value, with what would end it escaped.
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '\\' => f.write_str("\\\\")?,
+                '"' => f.write_str("\\\"")?,
+                '\n' => f.write_str("\\n")?,
+                c => f.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn gauges() -> Gauges<'static> {
+        Gauges {
+            version: "0.2.0",
+            uptime: Duration::from_millis(61_900),
+            connections: 3,
+            connections_limit: 1024,
+            link: Link::Up,
+            stored_bytes: Some(1 << 40),
+            stored_files: Some(7),
+            free_bytes: Some(0),
+            resident_bytes: Some(4096),
+        }
+    }
+
+    /// The page has exactly this line, once.
+    #[track_caller]
+    fn check(page: &str, line: &str) {
+        let found = page.lines().filter(|l| *l == line).count();
+        assert_eq!(found, 1, "{line}\n{page}");
+    }
+
+    fn busy() -> Metrics {
+        let mut metrics = Metrics::default();
+        metrics.slot_granted();
+        metrics.slot_granted();
+        metrics.slot_refused("not_allowed");
+        metrics.slot_refused("too_large");
+        metrics.slot_refused("too_large");
+        metrics.published(23456);
+        metrics.published(1);
+        metrics.upload_refused("used", 409);
+        metrics.upload_refused("broken", 0);
+        metrics.upload_refused("used", 409);
+        metrics.downloaded(10);
+        metrics.request_refused("not_found", 404);
+        metrics.accepted();
+        metrics.accepted();
+        metrics.turned_away();
+        metrics.linked(true);
+        metrics.swept(5, 500, Duration::from_millis(1500));
+        metrics.swept(1, 10, Duration::from_millis(250));
+        metrics.trimmed();
+        metrics
+    }
+
+    #[test]
+    fn exposes_what_was_counted() {
+        let page = busy().expose(&gauges());
+        for line in [
+            "# HELP upslot_slots_total Slot requests, by outcome.",
+            "# TYPE upslot_slots_total counter",
+            "upslot_slots_total{outcome=\"granted\"} 2",
+            "upslot_slots_total{outcome=\"refused\"} 3",
+            "upslot_slot_refusals_total{reason=\"not_allowed\"} 1",
+            "upslot_slot_refusals_total{reason=\"too_large\"} 2",
+            "upslot_uploads_total{outcome=\"published\"} 2",
+            "upslot_uploads_total{outcome=\"refused\"} 3",
+            "upslot_upload_bytes_total 23457",
+            "upslot_upload_refusals_total{reason=\"used\",status=\"409\"} 2",
+            "upslot_upload_refusals_total{reason=\"broken\",status=\"0\"} 1",
+            "upslot_downloads_total 1",
+            "upslot_download_bytes_total 10",
+            "upslot_request_refusals_total{reason=\"not_found\",status=\"404\"} 1",
+            "upslot_connections_accepted_total 2",
+            "upslot_connections_turned_away_total 1",
+            "upslot_link_reconnects_total 1",
+            "upslot_sweeps_total 2",
+            "upslot_sweep_removed_files_total 6",
+            "upslot_sweep_removed_bytes_total 510",
+            "upslot_sweep_last_duration_seconds 0.25",
+            "upslot_owners_trimmed_total 1",
+            "# TYPE upslot_connections gauge",
+            "upslot_connections 3",
+            "upslot_connections_limit 1024",
+            "upslot_link_up 1",
+            "upslot_stored_bytes 1099511627776",
+            "upslot_stored_files 7",
+            "upslot_free_bytes 0",
+            "upslot_resident_memory_bytes 4096",
+            "upslot_uptime_seconds 61",
+            "upslot_build_info{version=\"0.2.0\"} 1",
+        ] {
+            check(&page, line);
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_has_no_line() {
+        let page = Metrics::default().expose(&Gauges {
+            version: "0.2.0",
+            ..Gauges::default()
+        });
+        for name in [
+            "link_up",
+            "stored_",
+            "free_bytes",
+            "resident",
+            "sweep_last",
+            "reason=",
+        ] {
+            assert!(!page.contains(name), "{name}\n{page}");
+        }
+        check(&page, "upslot_slots_total{outcome=\"granted\"} 0");
+        check(&page, "upslot_uploads_total{outcome=\"refused\"} 0");
+        let down = Gauges {
+            link: Link::Down,
+            ..Gauges::default()
+        };
+        check(&Metrics::default().expose(&down), "upslot_link_up 0");
+    }
+
+    /// By the letter of the format: HELP, TYPE, then the samples of one name together, and a line end after the last.
+    #[test]
+    fn the_page_is_well_formed() {
+        let page = busy().expose(&gauges());
+        assert!(page.ends_with('\n') && page.is_ascii());
+        let mut names = BTreeSet::new();
+        let mut samples = BTreeSet::new();
+        let mut name = "";
+        let mut lines = page.lines();
+        while let Some(line) = lines.next() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                name = help.split(' ').next().unwrap();
+                assert!(names.insert(name), "{name} twice");
+                let kind = lines
+                    .next()
+                    .unwrap()
+                    .strip_prefix(&format!("# TYPE {name} "));
+                let total = name.ends_with("_total");
+                assert_eq!(
+                    kind,
+                    Some(if total { "counter" } else { "gauge" }),
+                    "{name}"
+                );
+                continue;
+            }
+            let (sample, value) = line.rsplit_once(' ').unwrap();
+            assert!(value.parse::<f64>().is_ok(), "{line}");
+            assert_eq!(sample.split('{').next(), Some(name), "{line}");
+            assert!(samples.insert(sample), "{sample} twice");
+            assert!(name.starts_with("upslot_"));
+        }
+        assert!(names.len() > 20);
+    }
+
+    #[test]
+    fn labels_are_escaped() {
+        let gauges = Gauges {
+            version: "a\\b\"c\nd",
+            ..Gauges::default()
+        };
+        check(
+            &Metrics::default().expose(&gauges),
+            "upslot_build_info{version=\"a\\\\b\\\"c\\nd\"} 1",
+        );
+    }
+
+    #[test]
+    fn the_number_of_reasons_is_bounded() {
+        let reasons: Vec<&'static str> = (0..MAX_REASONS + 10)
+            .map(|n| &*format!("reason_{n}").leak())
+            .collect();
+        let mut metrics = Metrics::default();
+        for status in [0, 404, 409, 507] {
+            for reason in &reasons {
+                metrics.slot_refused(reason);
+                metrics.upload_refused(reason, status);
+            }
+        }
+        assert_eq!(metrics.slots_refused.sum(), 4 * reasons.len() as u64);
+        assert_eq!(metrics.uploads_refused.sum(), 4 * reasons.len() as u64);
+        assert!(metrics.slots_refused.0.len() <= MAX_REASONS + 1);
+        assert!(metrics.uploads_refused.0.len() <= MAX_REASONS + 3);
+        assert_eq!(metrics.slots_refused.0[OTHER], 40);
+    }
+
+    #[test]
+    fn sums_do_not_overflow() {
+        let mut metrics = Metrics::default();
+        metrics.published(u64::MAX);
+        metrics.published(1);
+        metrics.downloaded(u64::MAX);
+        metrics.downloaded(1);
+        let page = metrics.expose(&gauges());
+        check(&page, "upslot_upload_bytes_total 18446744073709551615");
+        check(&page, "upslot_download_bytes_total 18446744073709551615");
+    }
+}

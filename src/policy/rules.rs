@@ -1,0 +1,373 @@
+//! Which rule holds for an address, and what it allows: the operator's `access` list.
+//!
+//! The first rule with a pattern that is found in the bare address decides; none: denied. It refuses to know what was
+//! uploaded so far; [`rates`](crate::policy::rates) counts, and the quotas know what is stored.
+//!
+//! Addresses come from outside, patterns from the operator. A search costs time proportional to the pattern's size
+//! times the address's length, whatever both are (the engine never backtracks), and both are bounded.
+
+use std::fmt;
+use std::time::Duration;
+
+use regex_lite::{Regex, RegexBuilder};
+
+use crate::jid::BareJid;
+
+/// Longest text of one pattern, in bytes.
+pub const MAX_PATTERN: usize = 1000;
+
+/// Most memory of one compiled pattern, in bytes. It keeps counted repetitions such as `((a{99}){99}){99}` from
+/// making a short text into a large program; the longest text without them stays below.
+const MAX_PROGRAM: usize = 64 << 10;
+
+/// Most windows of one kind in one rule.
+pub const MOST_WINDOWS: usize = 8;
+
+/// Longest piece of a pattern that a rule's name repeats, in characters.
+const MAX_SHOWN: usize = 60;
+
+/// A regular expression that is searched in bare addresses, in whatever case.
+#[derive(Clone, Debug)]
+pub struct Pattern(Regex);
+
+impl Pattern {
+    /// Takes a regular expression. Fails with a clause that says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Pattern, String> {
+        if text.is_empty() {
+            return Err("it is empty and would match every address".into());
+        }
+        if text.len() > MAX_PATTERN {
+            let bytes = text.len();
+            return Err(format!("it has {bytes} bytes, more than {MAX_PATTERN}"));
+        }
+        RegexBuilder::new(text)
+            // Addresses are folded to lower case before they come here; a pattern with a capital would never match.
+            .case_insensitive(true)
+            .size_limit(MAX_PROGRAM)
+            .build()
+            .map(Pattern)
+            .map_err(|error| error.to_string())
+    }
+
+    /// Whether the pattern is found anywhere in the address.
+    pub fn matches(&self, jid: &BareJid) -> bool {
+        self.0.is_match(jid.as_str())
+    }
+
+    /// The text that it was made of.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Pattern) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Pattern {}
+
+/// At most so many bytes in any span of this length. Counted are issued slots, not stored files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteWindow {
+    /// Whole seconds, at least one.
+    pub delta: Duration,
+    /// Bytes; exactly so many are allowed.
+    pub bytes: u64,
+}
+
+/// At most so many slots in any span of this length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UploadWindow {
+    /// Whole seconds, at least one.
+    pub delta: Duration,
+    /// Slots; exactly so many are allowed.
+    pub uploads: u64,
+}
+
+/// What those may upload whom a rule lets in. What is absent adds nothing to the limits that hold for everyone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one file; exactly so many are allowed.
+    pub max_file_size: Option<u64>,
+    /// Bytes of all files of one owner.
+    pub max_total_size: Option<u64>,
+    /// All of them must allow a slot; at most [`MOST_WINDOWS`].
+    pub bytes: Vec<ByteWindow>,
+    /// All of them must allow a slot; at most [`MOST_WINDOWS`].
+    pub uploads: Vec<UploadWindow>,
+    /// Age at which files go, instead of the general one; zero is never.
+    pub expire_maxage: Option<Duration>,
+    /// Patterns of MIME types as in the configuration: `type/subtype`, `type/*` or `*/*` in lower case.
+    pub allowed_file_types: Option<Vec<String>>,
+}
+
+/// What a rule says about whom it matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Deny,
+    Allow(Limits),
+}
+
+/// One rule of the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Place in the list, from 1.
+    pub number: usize,
+    /// One of them must be found; never empty.
+    pub patterns: Vec<Pattern>,
+    pub verdict: Verdict,
+}
+
+impl fmt::Display for Rule {
+    /// The rule as an operator recognises it: `rule 2 ("^blocked@example\.org$" and 1 more)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rule {}", self.number)?;
+        let Some(first) = self.patterns.first().map(Pattern::as_str) else {
+            return Ok(());
+        };
+        f.write_str(" (\"")?;
+        for c in first.chars().take(MAX_SHOWN) {
+            // Backslashes stay single, so that the pattern can be found in the file.
+            if c.is_control() {
+                write!(f, "{}", c.escape_default())?;
+            } else {
+                write!(f, "{c}")?;
+            }
+        }
+        if first.chars().nth(MAX_SHOWN).is_some() {
+            f.write_str("...")?;
+        }
+        f.write_str("\"")?;
+        if self.patterns.len() > 1 {
+            write!(f, " and {} more", self.patterns.len() - 1)?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// What the rules say about an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision<'a> {
+    /// There are no rules, and so no further restriction.
+    NoRules,
+    /// The address may not upload: this rule says so, or none matches.
+    Denied { rule: Option<&'a Rule> },
+    /// The address may upload within these limits.
+    Allowed { rule: &'a Rule, limits: &'a Limits },
+}
+
+/// The rules in the order of the file. Without any, everyone may upload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules(Vec<Rule>);
+
+impl Rules {
+    /// Numbers the rules in their order.
+    pub fn new(rules: impl IntoIterator<Item = (Vec<Pattern>, Verdict)>) -> Rules {
+        let number = |(at, (patterns, verdict))| Rule {
+            number: at + 1,
+            patterns,
+            verdict,
+        };
+        Rules(rules.into_iter().enumerate().map(number).collect())
+    }
+
+    /// All rules, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &Rule> {
+        self.0.iter()
+    }
+
+    /// Whether there are no rules.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What holds for this address.
+    pub fn decide(&self, jid: &BareJid) -> Decision<'_> {
+        if self.is_empty() {
+            return Decision::NoRules;
+        }
+        let matches = |rule: &&Rule| rule.patterns.iter().any(|pattern| pattern.matches(jid));
+        match self.0.iter().find(matches) {
+            None => Decision::Denied { rule: None },
+            Some(rule) => match &rule.verdict {
+                Verdict::Deny => Decision::Denied { rule: Some(rule) },
+                Verdict::Allow(limits) => Decision::Allowed { rule, limits },
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn jid(text: &str) -> BareJid {
+        BareJid::parse(text).unwrap()
+    }
+
+    fn rule(patterns: &[&str], verdict: Verdict) -> (Vec<Pattern>, Verdict) {
+        let parse = |text: &&str| Pattern::parse(text).unwrap();
+        (patterns.iter().map(parse).collect(), verdict)
+    }
+
+    fn anything() -> Verdict {
+        Verdict::Allow(Limits::default())
+    }
+
+    fn at_most(bytes: u64) -> Verdict {
+        Verdict::Allow(Limits {
+            max_file_size: Some(bytes),
+            ..Limits::default()
+        })
+    }
+
+    /// `none`, `denied`, `denied by 2`, `allowed by 1`, or `at most 512 by 3`.
+    #[track_caller]
+    fn check(rules: &Rules, address: &str, decision: &str) {
+        let found = match rules.decide(&jid(address)) {
+            Decision::NoRules => "none".to_owned(),
+            Decision::Denied { rule: None } => "denied".to_owned(),
+            Decision::Denied { rule: Some(rule) } => format!("denied by {}", rule.number),
+            Decision::Allowed { rule, limits } => match limits.max_file_size {
+                None => format!("allowed by {}", rule.number),
+                Some(bytes) => format!("at most {bytes} by {}", rule.number),
+            },
+        };
+        assert_eq!(found, decision, "{address}");
+    }
+
+    #[test]
+    fn the_first_match_decides() {
+        let rules = Rules::new([
+            rule(&[r"^admin@example\.org$"], anything()),
+            rule(&["^blocked@example.org$"], Verdict::Deny),
+            rule(&[r"@example\.org$", r"@example\.net$"], at_most(512)),
+            rule(&["^gateway\\."], anything()),
+        ]);
+        check(&rules, "admin@example.org", "allowed by 1");
+        check(&rules, "Admin@Example.ORG/phone", "allowed by 1");
+        check(&rules, "admin@example.net", "at most 512 by 3");
+        check(&rules, "sysadmin@example.org", "at most 512 by 3");
+        check(&rules, "blocked@example.org", "denied by 2");
+        // An unescaped dot is any character.
+        check(&rules, "blocked@exampleXorg", "denied by 2");
+        check(&rules, "unblocked@example.org", "at most 512 by 3");
+        check(&rules, "romeo@example.net", "at most 512 by 3");
+        check(&rules, "romeo@example.net.evil.tld", "denied");
+        check(&rules, "romeo@sub.example.org", "denied");
+        check(&rules, "gateway.example.org", "allowed by 4");
+        check(&rules, "example.org", "denied");
+    }
+
+    #[test]
+    fn patterns_are_searched_in_any_case() {
+        let rules = Rules::new([
+            rule(&["OBS"], Verdict::Deny),
+            rule(&["^Jürgen@|ß"], at_most(1)),
+            rule(&[".*"], anything()),
+        ]);
+        check(&rules, "jobs@a.tld", "denied by 1");
+        check(&rules, "a@jobs.tld", "denied by 1");
+        check(&rules, "jürgen@a.tld", "at most 1 by 2");
+        check(&rules, "straße@a.tld", "at most 1 by 2");
+        check(&rules, "a.tld", "allowed by 3");
+    }
+
+    #[test]
+    fn without_rules_nothing_is_restricted_and_without_a_match_all() {
+        check(&Rules::default(), "romeo@montague.tld", "none");
+        check(
+            &Rules::new([rule(&["^$"], anything())]),
+            "romeo@montague.tld",
+            "denied",
+        );
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_a_pattern() {
+        for (text, why) in [
+            ("", "empty"),
+            ("(a", "without closing"),
+            ("a)", "without matching"),
+            ("[a", "closing bracket"),
+            ("*a", "repetition"),
+            ("a{2,1}", "min bigger than its max"),
+            ("(?!a)b", "look-around"),
+            (r"(a)\1", "backreferences"),
+            (r"\p{L}", "Unicode"),
+            (r"a\Z", "escape"),
+            ("\\", "escape"),
+            ("((((a{99}){99}){99}){99}){99}", "size limit"),
+            ("(?:){4294967295}", "size limit"),
+            (r"\w{4294967295}", "size limit"),
+            (&"(".repeat(1000), "nesting"),
+            (&format!("a{}", "*".repeat(999)), "nesting"),
+            (&"a".repeat(1001), "more than 1000"),
+        ] {
+            let error = Pattern::parse(text).expect_err(text);
+            assert!(error.contains(why), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn long_but_plain_patterns_fit() {
+        for text in [
+            "a".repeat(MAX_PATTERN),
+            "ß".repeat(MAX_PATTERN / 2),
+            "[a-c]".repeat(MAX_PATTERN / 5),
+            format!("^(?:{}z)@", "a|".repeat(490)),
+            format!("a{}", "*".repeat(40)),
+            r"\S".repeat(MAX_PATTERN / 2),
+            "(?:[0-9a-f]{8}-){12}".to_owned(),
+        ] {
+            if let Err(error) = Pattern::parse(&text) {
+                panic!("{text}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_pattern_takes_long() {
+        let address = jid(&format!("{}!@{}", "a".repeat(1000), "a".repeat(1000)));
+        for text in [
+            "^(a+)+$",
+            "(a|aa)+$",
+            "(a*)*b",
+            "(.*)*x$",
+            "^(([a-z])+.)+[A-Z]([a-z])+$",
+            "(a?){60}a{60}$",
+            "(x+x+)+y",
+            &format!("{}{}$", "a?".repeat(200), "a".repeat(200)),
+            &format!("a{}!$", "*".repeat(40)),
+            &format!("(?:{}b)+$", "a|".repeat(400)),
+            r"(\w{1,40}){1,40}x",
+        ] {
+            let Ok(pattern) = Pattern::parse(text) else {
+                // Too large to be taken, which is an answer too.
+                continue;
+            };
+            let start = Instant::now();
+            pattern.matches(&address);
+            let spent = start.elapsed();
+            // Backtracking would take years; this bound is generous to a slow machine without optimisation.
+            assert!(spent.as_secs() < 10, "{text}: {spent:?}");
+        }
+    }
+
+    #[test]
+    fn names_itself_as_in_the_file() {
+        let rules = Rules::new([
+            rule(&[r"^a@b\.c$"], Verdict::Deny),
+            rule(&["x\u{1b}0m", "y", "z"], anything()),
+            rule(&[&"é".repeat(61)], anything()),
+        ]);
+        let names: Vec<String> = rules.iter().map(Rule::to_string).collect();
+        assert_eq!(names[0], r#"rule 1 ("^a@b\.c$")"#);
+        assert_eq!(names[1], r#"rule 2 ("x\u{1b}0m" and 2 more)"#);
+        assert_eq!(names[2], format!("rule 3 (\"{}...\")", "é".repeat(60)));
+    }
+}

@@ -1,0 +1,127 @@
+//! The part of a connection's driver that answers the local API: slots for other programs, health, metrics.
+//!
+//! It has a listener of its own; nothing of it can be reached through the public one, and nothing public through it.
+
+use std::net::IpAddr;
+
+use crate::http::api::{self, Endpoint, Reply};
+use crate::http::head::{Expect, RequestHead};
+use crate::layout;
+use crate::now::Now;
+use crate::reactor::client::{Client, Step};
+use crate::reactor::listener::Peer;
+use crate::reactor::shared::{Shared, Waiter};
+use crate::service::PutRefusal;
+use crate::slot::Refusal;
+
+impl Client {
+    /// Decides on a request to the local API.
+    pub(super) fn decide_locally(&mut self, shared: &mut Shared, now: Now) -> Step {
+        let Some(Ok(request)) = self.exchange.request() else {
+            return Step::Moved;
+        };
+        // The peer's own address counts; what proxies say of others does not.
+        let peer: Option<IpAddr> = match self.peer {
+            Peer::Tcp(address) => Some(address.ip()),
+            Peer::Unix => None,
+        };
+        if request.expect() == Expect::Other {
+            self.refuse(&PutRefusal::Expectation, shared, now);
+            return Step::Moved;
+        }
+        let reply = match admit(request, peer, shared) {
+            Ok(Endpoint::Slot) => {
+                let query = request.query().unwrap_or_default().to_vec();
+                match self.slot(&query, shared, now) {
+                    Some(reply) => reply,
+                    None => return Step::Blocked,
+                }
+            }
+            Ok(Endpoint::MaxSize) => max_size(request.query().unwrap_or_default(), shared),
+            Ok(Endpoint::Health) => Reply::health(shared.health(now)),
+            Ok(Endpoint::Metrics) => Reply::metrics(shared.expose(now)),
+            Ok(Endpoint::Unknown) => Reply::not_found(),
+            Err(reply) => reply,
+        };
+        if reply.status >= 400 && reply.status != 503 {
+            log::info!(
+                "api refused status={} why={:?} from={}",
+                reply.status,
+                reply.body,
+                self.peer
+            );
+        }
+        let answer = shared.service.local(reply);
+        self.exchange.answer(answer, now.mono);
+        Step::Moved
+    }
+
+    /// The answer to a slot request; `None` while the store is being looked at.
+    fn slot(&mut self, query: &[u8], shared: &mut Shared, now: Now) -> Option<Reply> {
+        let asked = match api::slot_request(query) {
+            Ok(asked) => asked,
+            Err(refusal) => {
+                log::debug!("api request malformed why={:?}", refusal.to_string());
+                return Some(Reply::malformed(&refusal));
+            }
+        };
+        let request = &asked.request;
+        let judged = match shared.judge_slot(request, self.effort, now) {
+            Ok(None) => {
+                let owner = layout::owner_folder(&request.owner);
+                let waiter = Waiter::Put(self.key);
+                if shared.waiting.push(owner.as_bytes(), waiter).is_ok() {
+                    self.waits = true;
+                    return None;
+                }
+                Err(Refusal::Busy)
+            }
+            Ok(Some(ready)) => Ok(ready),
+            Err(refusal) => Err(refusal),
+        };
+        self.effort = Default::default();
+        let granted = judged.and_then(|ready| match asked.output {
+            Ok(output) => {
+                let slot = shared.issue_slot(request, &ready, now)?;
+                Ok(Reply::granted(&slot, output))
+            }
+            Err(refusal) => Ok(Reply::malformed(&refusal)),
+        });
+        Some(granted.unwrap_or_else(|refusal| {
+            shared.note_refused_slot(&request.owner, &refusal);
+            Reply::refused(&refusal)
+        }))
+    }
+}
+
+/// Who may ask, for what, and how: the peer's address, the bearer token, the path, the method, in this order.
+fn admit(request: &RequestHead, peer: Option<IpAddr>, shared: &Shared) -> Result<Endpoint, Reply> {
+    let Some(api) = &shared.config.api else {
+        return Err(Reply::not_found());
+    };
+    if !api.admits(peer) {
+        return Err(Reply::stranger());
+    }
+    let header = request.field("authorization");
+    let authorised = |token: &crate::config::Secret| api::authorised(header, token.expose());
+    if !api.token.as_ref().is_none_or(authorised) {
+        return Err(Reply::unauthorised(header));
+    }
+    match api::route(&api.prefix, request.path()) {
+        Endpoint::Unknown => Err(Reply::not_found()),
+        endpoint if !endpoint.takes(request.method()) => Err(Reply::method(endpoint)),
+        endpoint => Ok(endpoint),
+    }
+}
+
+fn max_size(query: &[u8], shared: &Shared) -> Reply {
+    let asked = match api::max_size_request(query) {
+        Ok(asked) => asked,
+        Err(refusal) => return Reply::malformed(&refusal),
+    };
+    match (shared.service.max_size(&asked.jid), asked.output) {
+        (Err(refusal), _) => Reply::refused(&refusal),
+        (Ok(_), Err(refusal)) => Reply::malformed(&refusal),
+        (Ok(bytes), Ok(output)) => Reply::max_size(bytes, output),
+    }
+}

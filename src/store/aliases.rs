@@ -1,0 +1,64 @@
+//! Slots that another server named: from a slot's name to the path of its file.
+//!
+//! Prosody's external file share gives a GET URL that holds only the slot and a cosmetic file name; the file itself
+//! lies in its uploader's folder, so that it is counted and expires like any other. The way from one to the other is
+//! a symbolic link in the internal folder, whose text is the path; it is only ever read, never followed.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use data_encoding::BASE64URL_NOPAD;
+
+use crate::layout::{StorePath, digest_of};
+use crate::store::Store;
+use crate::sys;
+
+/// The folder in the internal folder.
+const FOLDER: &[u8] = b"share";
+
+impl Store {
+    /// The path of the file that was stored for a slot.
+    pub fn alias(&self, slot: &[u8]) -> Option<StorePath> {
+        let folder = sys::open_folder_below(self.internal.as_fd(), FOLDER).ok()?;
+        let target = sys::read_link(&folder, name(slot).as_bytes()).ok()?;
+        StorePath::from_segments(target.split(|b| *b == b'/'))
+    }
+
+    /// Remembers where the file of a slot is; what was remembered before is replaced.
+    pub fn set_alias(&self, slot: &[u8], path: &StorePath) -> io::Result<std::os::fd::OwnedFd> {
+        sys::make_folder(&self.internal, FOLDER, 0o700)?;
+        let folder = sys::open_folder_below(self.internal.as_fd(), FOLDER)?;
+        let name = name(slot);
+        if let Err(error) = sys::make_link(&folder, name.as_bytes(), path.as_bytes()) {
+            if error.kind() != io::ErrorKind::AlreadyExists {
+                return Err(error);
+            }
+            sys::remove_file(&folder, name.as_bytes())?;
+            sys::make_link(&folder, name.as_bytes(), path.as_bytes())?;
+        }
+        Ok(folder)
+    }
+
+    /// The entries to be looked at by [`Store::drop_dead_alias`].
+    pub(super) fn aliases(&self) -> Option<rustix::fs::Dir> {
+        let folder = sys::open_folder_below(self.internal.as_fd(), FOLDER).ok()?;
+        rustix::fs::Dir::new(folder).ok()
+    }
+
+    /// Drops an alias whose file is gone.
+    pub(super) fn drop_dead_alias(&self, name: &[u8]) {
+        let Ok(folder) = sys::open_folder_below(self.internal.as_fd(), FOLDER) else {
+            return;
+        };
+        let Ok(target) = sys::read_link(&folder, name) else {
+            return;
+        };
+        if sys::exists_below(self.root(), &target).is_ok_and(|exists| !exists) {
+            let _ = sys::remove_file(&folder, name);
+        }
+    }
+}
+
+fn name(slot: &[u8]) -> String {
+    BASE64URL_NOPAD.encode(&digest_of(slot))
+}

@@ -1,0 +1,74 @@
+//! Paths that must not be stored again: an external signature never lapses, so that a PUT that is repeated after its
+//! file has expired would bring it back.
+//!
+//! A path is remembered by 16 bytes of its SHA-256, in one of 256 files of the internal folder. To look one up costs
+//! the reading of one of them; nothing is held in memory, nothing is read at start.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use ring::digest::{SHA256, digest};
+
+use crate::layout::StorePath;
+use crate::store::Store;
+use crate::sys;
+
+/// The folder in the internal folder.
+const FOLDER: &[u8] = b"gone";
+
+/// Bytes that are kept of a path.
+const LENGTH: usize = 16;
+
+impl Store {
+    /// Remembers a path for ever.
+    pub fn bury(&self, path: &StorePath) -> io::Result<()> {
+        if self.is_buried(path)? {
+            return Ok(());
+        }
+        let (shard, grave) = grave(path);
+        sys::make_folder(&self.internal, FOLDER, 0o700)?;
+        let folder = sys::open_folder_below(self.internal.as_fd(), FOLDER)?;
+        let file = sys::open_to_append(&folder, shard.as_bytes(), 0o600)?;
+        // Short enough to be written at once or not at all.
+        if sys::write(&file, &grave)? != LENGTH {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        Ok(())
+    }
+
+    /// Whether a path was remembered.
+    pub fn is_buried(&self, path: &StorePath) -> io::Result<bool> {
+        let (shard, grave) = grave(path);
+        let name = [FOLDER, b"/", shard.as_bytes()].concat();
+        let file: OwnedFd = match sys::open_below(self.internal.as_fd(), &name) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let mut buffer = vec![0; 1024 * LENGTH];
+        let mut offset = 0;
+        loop {
+            let read = sys::read_at(&file, &mut buffer, offset)?;
+            // An entry that a crash cut short is the last one, and ignored.
+            let whole = read - read % LENGTH;
+            if buffer[..whole]
+                .chunks_exact(LENGTH)
+                .any(|entry| entry == grave)
+            {
+                return Ok(true);
+            }
+            if whole == 0 {
+                return Ok(false);
+            }
+            offset += whole as u64;
+        }
+    }
+}
+
+/// The file and the entry of a path.
+fn grave(path: &StorePath) -> (String, [u8; LENGTH]) {
+    let digest = digest(&SHA256, path.as_bytes());
+    let mut entry = [0; LENGTH];
+    entry.copy_from_slice(&digest.as_ref()[1..=LENGTH]);
+    (format!("{:02x}", digest.as_ref()[0]), entry)
+}
