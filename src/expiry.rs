@@ -34,23 +34,33 @@ impl Lifetime {
         let mark = mark.unwrap_or(Purpose::Message.into());
         let max_age = self.of(mark.purpose);
         let aged = || modified.checked_add(max_age).filter(|_| !max_age.is_zero());
-        match (hard_end(Some(mark)), mark.end) {
-            (Some(own), _) => Some(aged().map_or(own, |aged| aged.min(own))),
-            (None, End::Usual) => aged(),
-            (None, End::Never) => None,
-            (None, End::At(end)) => UNIX_EPOCH.checked_add(Duration::from_secs(end)),
+        let own = hard_end(Some(mark));
+        match (mark.purpose, mark.end) {
+            (Purpose::Ephemeral { .. }, _) => match (own, aged()) {
+                (Some(own), Some(aged)) => Some(own.min(aged)),
+                (own, aged) => own.or(aged),
+            },
+            (_, End::Usual) => aged(),
+            (_, End::Never) => None,
+            (_, End::At(_)) => own,
         }
     }
 }
 
-/// The moment from which an ephemeral file must not be served, swept or not (XEP-0363 §5).
+/// The moment from which a file must not be served, swept or not, because its path says so: an ephemeral file's
+/// (XEP-0363 §5), or one that a rule or another server has set.
 pub fn hard_end(mark: Option<Mark>) -> Option<SystemTime> {
-    match mark?.purpose {
-        Purpose::Ephemeral { expire_before } => {
-            UNIX_EPOCH.checked_add(Duration::from_secs(expire_before))
-        }
-        _ => None,
-    }
+    let end = match mark? {
+        Mark {
+            purpose: Purpose::Ephemeral { expire_before },
+            ..
+        } => expire_before,
+        Mark {
+            end: End::At(end), ..
+        } => end,
+        _ => return None,
+    };
+    UNIX_EPOCH.checked_add(Duration::from_secs(end))
 }
 
 /// One file that may have to go.

@@ -17,6 +17,7 @@
 //! | 3 program | [`config`] [`service`] |
 //! | 4 system | [`sys`] [`tls`] [`setup`] [`transport`] [`store`] [`syncer`] [`resolve`] [`signals`] |
 //! | 5 loop | [`reactor`] |
+//! | top | [`explain`] [`demo`] |
 //!
 //! # A way through
 //!
@@ -61,3 +62,6 @@ pub mod resolve;
 pub mod signals;
 
 pub mod reactor;
+
+pub mod demo;
+pub mod explain;

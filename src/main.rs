@@ -4,8 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use upslot::demo::Demo;
+use upslot::explain::{self, Question};
+use upslot::jid::BareJid;
 use upslot::reactor::Reactor;
-use upslot::setup;
+use upslot::{setup, sys};
 
 mod logger;
 
@@ -19,12 +22,18 @@ const HELP: &str = "\
 upslot stores and serves files that are shared over XMPP (HTTP File Upload, XEP-0363).
 
 Usage: upslot [-c FILE] [-l FILE]
+       upslot [-c FILE] explain JID [SIZE] [TYPE]
 
   -c, --config FILE    configuration (default: config.yml)
   -l, --logfile FILE   where to log (default: standard error)
       --check-config   read the configuration, report every fault, exit
+      --demo           run on loopback without XMPP, and print commands to try
   -V, --version        print the version
   -h, --help           print this
+
+explain says what a slot request of JID (for SIZE bytes of the MIME type TYPE)
+would meet: whitelist and rules, every limit with its present use, and why it
+would be refused.
 
 Signals: SIGTERM and SIGINT end in order, a second one at once; SIGHUP reads the
 configuration and the certificate anew and reopens the log file.
@@ -39,6 +48,11 @@ enum Call {
     Check {
         config: PathBuf,
     },
+    Explain {
+        config: PathBuf,
+        question: Question,
+    },
+    Demo,
     Print(String),
 }
 
@@ -49,6 +63,8 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Call::Check { config }) => check(config),
+        Ok(Call::Explain { config, question }) => explain_slot(config, &question),
+        Ok(Call::Demo) => demonstrate(),
         Ok(Call::Run { config, logfile }) => run(config, logfile),
         Err(error) => {
             complain(&format!("upslot: {error}. See upslot --help."));
@@ -58,16 +74,23 @@ fn main() -> ExitCode {
 }
 
 fn arguments(arguments: Vec<OsString>) -> Result<Call, lexopt::Error> {
-    use lexopt::prelude::{Long, Short};
+    use lexopt::prelude::{Long, Short, Value};
     let mut config = PathBuf::from("config.yml");
     let mut logfile = None;
     let mut check = false;
+    let mut demo = false;
+    let mut words: Vec<String> = Vec::new();
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next()? {
         match argument {
             Short('c') | Long("config") => config = parser.value()?.into(),
             Short('l') | Long("logfile") => logfile = Some(parser.value()?.into()),
             Long("check-config") => check = true,
+            Long("demo") => demo = true,
+            // explain, and up to three words for it.
+            Value(word) if words.len() < 4 && (!words.is_empty() || word == "explain") => {
+                words.push(word.into_string()?);
+            }
             Short('V') | Long("version") => {
                 return Ok(Call::Print(format!(
                     "upslot {}\n",
@@ -78,11 +101,70 @@ fn arguments(arguments: Vec<OsString>) -> Result<Call, lexopt::Error> {
             other => return Err(other.unexpected()),
         }
     }
-    Ok(if check {
-        Call::Check { config }
-    } else {
-        Call::Run { config, logfile }
+    if let Some((_, question)) = words.split_first() {
+        let question = question_of(question)?;
+        return Ok(Call::Explain { config, question });
+    }
+    Ok(match (check, demo) {
+        (true, _) => Call::Check { config },
+        (false, true) => Call::Demo,
+        (false, false) => Call::Run { config, logfile },
     })
+}
+
+/// JID, SIZE and TYPE. Without a size one byte is asked for.
+fn question_of(words: &[String]) -> Result<Question, lexopt::Error> {
+    let Some(jid) = words.first() else {
+        return Err("explain needs a JID".into());
+    };
+    let jid = BareJid::parse(jid).ok_or_else(|| format!("{jid:?} is not an address"))?;
+    let size = match words.get(1) {
+        Some(size) => size
+            .parse()
+            .ok()
+            .filter(|size| *size > 0)
+            .ok_or_else(|| format!("{size:?} is not a number of bytes"))?,
+        None => 1,
+    };
+    Ok(Question {
+        jid,
+        size,
+        content_type: words.get(2).cloned(),
+    })
+}
+
+fn explain_slot(config: PathBuf, question: &Question) -> ExitCode {
+    let read = setup::read(&config).map_err(|failure| failure.faults.join("\n"));
+    match read.and_then(|setup| explain::explain(&setup.config, question, sys::now())) {
+        Ok(text) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(fault) => {
+            complain(&fault);
+            ExitCode::from(FAULT)
+        }
+    }
+}
+
+fn demonstrate() -> ExitCode {
+    let begun = logger::start(log::LevelFilter::Info, None).and_then(|()| {
+        Demo::new().map_err(|error| format!("cannot make a folder or find ports: {error}."))
+    });
+    let ended = begun.and_then(|demo| {
+        let mut reactor = Reactor::start(demo.setup()?, PathBuf::from("config.yml"))?;
+        print(&demo.commands());
+        reactor
+            .run()
+            .map_err(|error| format!("the loop failed: {error}."))
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("upslot: {error}"));
+            ExitCode::from(FAULT)
+        }
+    }
 }
 
 fn check(config: PathBuf) -> ExitCode {

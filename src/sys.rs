@@ -69,6 +69,11 @@ pub fn open_root(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
+/// Makes a folder for nobody else; fails where there is something.
+pub fn make_private_folder(path: &Path) -> io::Result<()> {
+    Ok(rustix::fs::mkdir(path, Mode::from_raw_mode(0o700))?)
+}
+
 /// Looks at a path, links followed.
 pub fn look(path: &Path) -> io::Result<Facts> {
     Ok(facts(&rustix::fs::stat(path)?))

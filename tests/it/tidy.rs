@@ -103,7 +103,7 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/accept",
     ],
     // Top.
-    &["logger", "lib", "main"],
+    &["explain", "demo", "logger", "lib", "main"],
 ];
 
 /// Layers below this one are pure.
