@@ -382,3 +382,231 @@ fn time_makes_room_when_files_age() {
     let kept = service("expire_interval: 0\nexpire_maxage: 1000\n");
     assert_eq!(kept.gone_by_age(at(0).wall, interval), None);
 }
+
+/// `key` over `message`, in hex.
+fn signed(key: &str, message: &str) -> String {
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key.as_bytes());
+    data_encoding::HEXLOWER.encode(ring::hmac::sign(&key, message.as_bytes()).as_ref())
+}
+
+#[test]
+fn a_put_that_another_server_signed_is_taken() {
+    let service = service("external_secret: correct horse battery staple\n");
+    let path = "4a771ac1-f0b2-4a4a-9700-f2a26fa2bb67/tr%c3%a8s%20cool.jpg";
+    let v = "212eb66427e3cb987986d586d16214fdda08527a11b1542dd9a31c6c6ec7d2e9";
+    let v2 = "9fd17fe95a0cd01a221b83ed9550daf6407f1150c352655b0502cceaf543260c";
+    let length = "Content-Length: 23456\r\n";
+    let typed = "Content-Length: 23456\r\nContent-Type: image/jpeg; x=y\r\n";
+    let other = "Content-Length: 23456\r\nContent-Type: image/png\r\n";
+    check(&service, &format!("PUT /{path}?v={v}"), length, 201);
+    check(&service, &format!("PUT /up/{path}?v={v}"), length, 201);
+    check(
+        &service,
+        &format!("PUT /{path}?v={v}"),
+        "Content-Length: 23457\r\n",
+        403,
+    );
+    check(
+        &service,
+        &format!("PUT /{path}?v={v}"),
+        "Transfer-Encoding: chunked\r\n",
+        411,
+    );
+    check(&service, &format!("PUT /{path}x?v={v}"), length, 403);
+    check(&service, &format!("PUT /{path}?v2={v2}"), typed, 201);
+    check(&service, &format!("PUT /{path}?token={v2}"), typed, 201);
+    // The extension suggests the type that was signed.
+    check(&service, &format!("PUT /{path}?v2={v2}"), other, 201);
+    check(
+        &service,
+        &format!("PUT /{path}?v2={v2}&v={v}"),
+        "Content-Length: 1\r\n",
+        403,
+    );
+    check(&service, &format!("PUT /{path}"), length, 403);
+    let closed = self::service("");
+    check(&closed, &format!("PUT /{path}?v={v}"), length, 403);
+}
+
+#[test]
+fn only_a_signed_delete_is_obeyed() {
+    let path = "uuid/a.jpg";
+    let delete = signed("a secret of the server", &format!("{path}\0delete me"));
+    let keys = "external_secret: a secret of the server\nexternal_delete_secret: delete me\n";
+    let service = service(keys);
+    check(&service, &format!("DELETE /{path}?token={delete}"), "", 204);
+    check(
+        &service,
+        &format!("DELETE /uuid/b.jpg?token={delete}"),
+        "",
+        403,
+    );
+    check(&service, &format!("DELETE /{path}"), "", 403);
+    check(&service, "POST /uuid/a.jpg", "", 405);
+    let closed = self::service("external_secret: a secret of the server\n");
+    check(&closed, &format!("DELETE /{path}?token={delete}"), "", 405);
+}
+
+/// A token of Prosody's file share.
+fn token(key: &str, claims: &str) -> String {
+    let encode = |text: &str| data_encoding::BASE64URL_NOPAD.encode(text.as_bytes());
+    let signed = format!(
+        "{}.{}",
+        encode(r#"{"alg":"HS256","typ":"JWT"}"#),
+        encode(claims)
+    );
+    let hmac_key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key.as_bytes());
+    let tag = ring::hmac::sign(&hmac_key, signed.as_bytes());
+    format!(
+        "{signed}.{}",
+        data_encoding::BASE64URL_NOPAD.encode(tag.as_ref())
+    )
+}
+
+#[test]
+fn a_put_with_a_token_goes_to_its_uploader() {
+    let key = "a key of the file share";
+    let service = service(&format!("file_share_secret: {key}\n"));
+    let (iat, exp, expires) = (at(0).unix(), at(300).unix(), at(9999).unix());
+    let claims = format!(
+        r#"{{"slot":"slot-1","sub":"romeo@montague.tld","iat":{iat},"exp":{exp},"expires":{expires},"filename":"a b.jpg","filesize":5,"filetype":"image/jpeg"}}"#
+    );
+    let good = format!("Authorization: Bearer {}\r\n", token(key, &claims));
+    let length = "Content-Length: 5\r\n";
+    let put = "PUT /up/slot-1/a%20b.jpg";
+    check(&service, put, &format!("{good}{length}"), 201);
+    check(
+        &service,
+        put,
+        &format!("{}{length}", good.replace("Authorization", "Authorisation")),
+        201,
+    );
+    check(&service, put, length, 401);
+    check(
+        &service,
+        put,
+        &format!("Authorization: Basic eDp5\r\n{length}"),
+        401,
+    );
+    check(
+        &service,
+        put,
+        &format!("Authorization: Bearer x.y.z\r\n{length}"),
+        401,
+    );
+    check(
+        &service,
+        "PUT /up/slot-2/a%20b.jpg",
+        &format!("{good}{length}"),
+        403,
+    );
+    check(&service, put, &format!("{good}Content-Length: 6\r\n"), 413);
+    check(&service, put, &format!("{good}Content-Length: 4\r\n"), 400);
+    check(
+        &service,
+        put,
+        &format!("{good}Transfer-Encoding: chunked\r\n"),
+        201,
+    );
+    let forged = good.replace(&token(key, &claims), &token("another key", &claims));
+    check(&service, put, &format!("{forged}{length}"), 403);
+    let late = service.decide(&head(put, &format!("{good}{length}")), at(300));
+    assert_eq!(status(&late), 403);
+    let Decision::Upload(grant) = service.decide(&head(put, &format!("{good}{length}")), at(0))
+    else {
+        panic!("the token is good");
+    };
+    assert_eq!(grant.path.owner_folder(), b"Q_7dsld2o0PGmDXH553Cx_WVmKY");
+    assert_eq!(
+        grant.path.mark().map(|mark| mark.end),
+        Some(End::At(expires))
+    );
+    assert_eq!(grant.path.name(), b"a b.jpg");
+    assert_eq!(grant.public().as_bytes(), b"slot-1/a b.jpg");
+    assert_eq!(grant.content_type.as_deref(), Some("image/jpeg"));
+    assert!(grant.has_owner());
+}
+
+#[test]
+fn a_url_that_was_encoded_once_more_is_understood() {
+    let service = service("");
+    let slot = service
+        .issue(
+            &wish("très 100%.jpg", 5, Some("image/svg+xml")),
+            &[7; RANDOM],
+            at(0),
+        )
+        .unwrap();
+    let target = slot
+        .put
+        .strip_prefix("https://put.example")
+        .unwrap()
+        .replace('%', "%25");
+    check(
+        &service,
+        &format!("PUT {target}"),
+        "Content-Length: 5\r\n",
+        201,
+    );
+    let get = slot
+        .get
+        .strip_prefix("https://get.example")
+        .unwrap()
+        .replace('%', "%25");
+    let again = service.decoded_again(&head(&format!("GET {get}"), ""));
+    assert_eq!(again.unwrap().name(), "très 100%.jpg".as_bytes());
+    for line in [
+        "GET /o/r/%252e%252e",
+        "GET /o/%252e%252e/n",
+        "GET /o/r/a%252fb",
+        "GET /o/r/%2500",
+    ] {
+        assert_eq!(service.decoded_again(&head(line, "")), None, "{line}");
+    }
+    assert_eq!(service.decoded_again(&head("GET /o/r/a%20b", "")), None);
+}
+
+#[test]
+fn purposes_and_rules_stand_in_the_path() {
+    let config = "\
+purposes: {message: {}, profile: {}, ephemeral: {}, permanent: {}}
+access:
+  - {jid: '^romeo@', expire_maxage: 1000, max_total_size: 77}
+  - {jid: '^juliet@', expire_maxage: 0}
+";
+    let service = service(config);
+    let until = at(1000).unix();
+    let issue = |jid: &str, purpose: Purpose| {
+        let mut request = wish("a", 5, None);
+        request.owner = BareJid::parse(jid).unwrap();
+        request.purpose = purpose;
+        service.issue(&request, &[7; RANDOM], at(0)).unwrap().put
+    };
+    let soon = Purpose::Ephemeral {
+        expire_before: until - 1,
+    };
+    let later = Purpose::Ephemeral {
+        expire_before: until + 1,
+    };
+    for (jid, purpose, mark) in [
+        ("romeo@m.tld", Purpose::Message, format!("~mx{until:x}/")),
+        ("romeo@m.tld", Purpose::Permanent, format!("~kx{until:x}/")),
+        ("romeo@m.tld", soon, format!("~e{:x}/", until - 1)),
+        ("romeo@m.tld", later, format!("~e{until:x}/")),
+        ("juliet@m.tld", Purpose::Message, "~mn/".to_owned()),
+        ("juliet@m.tld", Purpose::Profile, "~pn/".to_owned()),
+        ("juliet@m.tld", later, format!("~e{:x}/", until + 1)),
+    ] {
+        let put = issue(jid, purpose);
+        assert!(put.contains(&mark), "{mark} is not in {put}");
+        assert_eq!(put.contains("&total=77"), jid.starts_with("romeo"), "{put}");
+    }
+    assert_eq!(
+        service.purposes(),
+        ["message", "profile", "ephemeral", "permanent"]
+    );
+    let plain = self::service("");
+    let mut request = wish("a", 5, None);
+    request.purpose = Purpose::Profile;
+    assert!(matches!(plain.judge(&request), Err(Refusal::Malformed(_))));
+}

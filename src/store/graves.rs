@@ -29,6 +29,11 @@ impl Store {
         sys::make_folder(&self.internal, FOLDER, 0o700)?;
         let folder = sys::open_folder_below(self.internal.as_fd(), FOLDER)?;
         let file = sys::open_to_append(&folder, shard.as_bytes(), 0o600)?;
+        // An entry that a crash cut short would shift all that follow.
+        let size = sys::look_open(&file)?.size;
+        if size % LENGTH as u64 != 0 {
+            rustix::fs::ftruncate(&file, size - size % LENGTH as u64)?;
+        }
         // Short enough to be written at once or not at all.
         if sys::write(&file, &grave)? != LENGTH {
             return Err(io::ErrorKind::WriteZero.into());

@@ -532,3 +532,89 @@ fn modification_times_before_1970_are_survived() {
     let report = sweep(&mut store, &mut Usage::default(), plan(60, 0));
     assert_eq!(report.removed, 1);
 }
+
+#[test]
+fn a_path_that_was_buried_stays_so() {
+    let folder = Folder::new("graves");
+    let mut store = folder.open();
+    for at in 0..3000 {
+        store.bury(&path(&format!("uuid{at}/f"))).unwrap();
+    }
+    assert!(store.is_buried(&path("uuid0/f")).unwrap());
+    assert!(store.is_buried(&path("uuid2999/f")).unwrap());
+    assert!(!store.is_buried(&path("uuid3000/f")).unwrap());
+    // What a crash cut short spoils nothing before it.
+    for entry in fs::read_dir(folder.0.join(".upslot/gone")).unwrap() {
+        let mut bytes = fs::read(entry.as_ref().unwrap().path()).unwrap();
+        bytes.extend_from_slice(b"cut");
+        fs::write(entry.unwrap().path(), bytes).unwrap();
+    }
+    assert!(store.is_buried(&path("uuid2999/f")).unwrap());
+
+    store.set_buries(true);
+    folder.file("uuid/r/old", 10, 100);
+    folder.file("aaaaaaaaaaa/aaaaaaaaaaaaaaaaaaaa~m/own", 10, 100);
+    sweep(&mut store, &mut Usage::default(), plan(50, 0));
+    assert_eq!(folder.tree(), Vec::<String>::new());
+    assert!(store.is_buried(&path("uuid/r/old")).unwrap());
+    let own = path("aaaaaaaaaaa/aaaaaaaaaaaaaaaaaaaa~m/own");
+    assert!(!store.is_buried(&own).unwrap(), "our own slots lapse");
+    folder.file("uuid/r/new", 10, 0);
+    assert!(store.remove(&path("uuid/r/new")).unwrap());
+    assert!(!store.remove(&path("uuid/r/new")).unwrap());
+    assert!(store.is_buried(&path("uuid/r/new")).unwrap());
+}
+
+#[test]
+fn what_was_buried_after_a_cut_entry_is_found() {
+    let folder = Folder::new("cut-grave");
+    let store = folder.open();
+    fs::create_dir_all(folder.0.join(".upslot/gone")).unwrap();
+    for shard in 0..256 {
+        fs::write(folder.0.join(format!(".upslot/gone/{shard:02x}")), b"cut").unwrap();
+    }
+    store.bury(&path("uuid/r/n")).unwrap();
+    assert!(store.is_buried(&path("uuid/r/n")).unwrap());
+}
+
+#[test]
+fn an_alias_leads_to_its_file_and_goes_with_it() {
+    let folder = Folder::new("alias");
+    let mut store = folder.open();
+    assert_eq!(store.alias(b"slot"), None);
+    put(&mut store, "owner/r/n", b"x").unwrap();
+    store.set_alias(b"slot", &path("owner/r/n")).unwrap();
+    store.set_alias(b"../../etc", &path("owner/r/m")).unwrap();
+    assert_eq!(store.alias(b"slot"), Some(path("owner/r/n")));
+    sweep(&mut store, &mut Usage::default(), plan(0, 0));
+    assert_eq!(store.alias(b"slot"), Some(path("owner/r/n")));
+    assert_eq!(store.alias(b"../../etc"), None, "its file never was");
+    assert!(store.remove(&path("owner/r/n")).unwrap());
+    sweep(&mut store, &mut Usage::default(), plan(0, 0));
+    assert_eq!(store.alias(b"slot"), None);
+    assert_eq!(
+        fs::read_dir(folder.0.join(".upslot/share"))
+            .unwrap()
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn what_is_there_to_stay_is_never_trimmed() {
+    let folder = Folder::new("stay");
+    let mut store = folder.open();
+    let random = "aaaaaaaaaaaaaaaaaaaa";
+    folder.file(&format!("o/{random}~k/kept"), 10, 1000);
+    folder.file(&format!("o/{random}~pn/avatar"), 10, 1000);
+    folder.file(&format!("o/{random}~m/message"), 10, 10);
+    let mut usage = Usage::default();
+    let order = Order {
+        owner: b"o".to_vec(),
+        need: 1000,
+        pool: Pool::EXPENDABLE,
+        remove: true,
+    };
+    assert_eq!(trim(&mut store, &mut usage, order).files, 1);
+    assert_eq!(folder.tree().len(), 5);
+}
