@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use crate::http::api::{self, Endpoint, Reply};
+use crate::http::api::{self, ApiRefusal, Endpoint, Reply};
 use crate::http::head::{Expect, RequestHead};
 use crate::layout;
 use crate::now::Now;
@@ -41,16 +41,16 @@ impl Client {
             Ok(Endpoint::Health) => Reply::health(shared.health(now)),
             Ok(Endpoint::Metrics) => Reply::metrics(shared.expose(now)),
             Ok(Endpoint::Unknown) => Reply::not_found(),
-            Err(reply) => reply,
+            Err(reply) => {
+                log::info!(
+                    "api refused status={} why={:?} from={}",
+                    reply.status,
+                    reply.body,
+                    self.peer
+                );
+                reply
+            }
         };
-        if reply.status >= 400 && reply.status != 503 {
-            log::info!(
-                "api refused status={} why={:?} from={}",
-                reply.status,
-                reply.body,
-                self.peer
-            );
-        }
         let answer = shared.service.local(reply);
         self.exchange.answer(answer, now.mono);
         Step::Moved
@@ -60,10 +60,7 @@ impl Client {
     fn slot(&mut self, query: &[u8], shared: &mut Shared, now: Now) -> Option<Reply> {
         let asked = match api::slot_request(query) {
             Ok(asked) => asked,
-            Err(refusal) => {
-                log::debug!("api request malformed why={:?}", refusal.to_string());
-                return Some(Reply::malformed(&refusal));
-            }
+            Err(refusal) => return Some(malformed(&refusal)),
         };
         let request = &asked.request;
         let judged = match shared.judge_slot(request, self.effort, now) {
@@ -85,7 +82,7 @@ impl Client {
                 let slot = shared.issue_slot(request, &ready, now)?;
                 Ok(Reply::granted(&slot, output))
             }
-            Err(refusal) => Ok(Reply::malformed(&refusal)),
+            Err(refusal) => Ok(malformed(&refusal)),
         });
         Some(granted.unwrap_or_else(|refusal| {
             shared.note_refused_slot(&request.owner, &refusal);
@@ -114,14 +111,23 @@ fn admit(request: &RequestHead, peer: Option<IpAddr>, shared: &Shared) -> Result
     }
 }
 
-fn max_size(query: &[u8], shared: &Shared) -> Reply {
+fn max_size(query: &[u8], shared: &mut Shared) -> Reply {
     let asked = match api::max_size_request(query) {
         Ok(asked) => asked,
-        Err(refusal) => return Reply::malformed(&refusal),
+        Err(refusal) => return malformed(&refusal),
     };
     match (shared.service.max_size(&asked.jid), asked.output) {
-        (Err(refusal), _) => Reply::refused(&refusal),
-        (Ok(_), Err(refusal)) => Reply::malformed(&refusal),
+        (Err(refusal), _) => {
+            shared.note_refused_slot(&asked.jid, &refusal);
+            Reply::refused(&refusal)
+        }
+        (Ok(_), Err(refusal)) => malformed(&refusal),
         (Ok(bytes), Ok(output)) => Reply::max_size(bytes, output),
     }
+}
+
+/// The original answers some of these with an empty body; the log says why all the same.
+fn malformed(refusal: &ApiRefusal) -> Reply {
+    log::info!("api refused status=400 why={:?}", refusal.to_string());
+    Reply::malformed(refusal)
 }
