@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use upslot::config::scalar;
 use upslot::demo::Demo;
 use upslot::explain::{self, Question};
 use upslot::jid::BareJid;
@@ -119,8 +120,7 @@ fn question_of(words: &[String]) -> Result<Question, lexopt::Error> {
     };
     let jid = BareJid::parse(jid).ok_or_else(|| format!("{jid:?} is not an address"))?;
     let size = match words.get(1) {
-        Some(size) => size
-            .parse()
+        Some(size) => scalar::size(size)
             .ok()
             .filter(|size| *size > 0)
             .ok_or_else(|| format!("{size:?} is not a number of bytes"))?,

@@ -28,3 +28,35 @@ Component "upload.example.org"
 --
 -- Remove other upload modules, so that clients do not find two services: any Component with "http_file_share" or
 -- "http_upload", and "http_upload" or "http_upload_external" in modules_enabled.
+
+
+-- Two alternatives, in which Prosody hands out the slots itself and upslot does HTTP. Take one of them INSTEAD of the
+-- Component above. The base URL must be put_url and get_url of upslot, and end in "/".
+--
+-- A. Prosody 0.12 or newer, with its own module. In upslot's configuration:   file_share_secret: the same as here
+--
+--     Component "upload.example.org" "http_file_share"
+--       http_file_share_base_url = "https://upload.example.org/"
+--       http_file_share_secret = "change-me"
+--       http_file_share_size_limit = 100 * 1024 * 1024
+--       http_file_share_daily_quota = 1024 * 1024 * 1024
+--       http_file_share_expires_after = 30 * 86400
+--
+-- B. With mod_http_upload_external, which Debian has in the package prosody-modules. In upslot's configuration:
+--                                                                             external_secret: the same as here
+--
+--     Component "upload.example.org" "http_upload_external"
+--       http_upload_external_base_url = "https://upload.example.org/"
+--       http_upload_external_secret = "change-me"
+--       http_upload_external_file_size_limit = 100 * 1024 * 1024
+--       http_upload_external_protocol = "v2"
+--
+-- Metronome has a module of the same name with other settings. In upslot's configuration:
+--                                                              external_secret: the same as http_file_secret
+--                                                              external_delete_secret: as http_file_delete_secret
+--
+--     Component "upload.example.org" "http_upload_external"
+--       http_file_external_url = "https://upload.example.org/"
+--       http_file_external_delete_url = "https://upload.example.org/"
+--       http_file_secret = "change-me"
+--       http_file_delete_secret = "change-me-too"

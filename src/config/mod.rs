@@ -44,7 +44,7 @@ pub use crate::config::url::BaseUrl;
 use crate::config::fault::Wrong;
 use crate::config::reader::Reader;
 use crate::jid::BareJid;
-use crate::policy::rules::Rules;
+use crate::policy::rules::{Rules, Verdict};
 
 /// Shortest slot secret, in bytes. Everybody who gets a slot can try secrets against its signature at leisure, so
 /// a short one is as good as none.
@@ -378,6 +378,25 @@ fn storage_path(text: &str) -> Result<PathBuf, Wrong> {
 }
 
 /// Says what is allowed but has no effect, or another effect than it seems.
+/// Whether files go for other reasons than the general age and quota.
+fn ends_otherwise(config: &Config) -> bool {
+    let Purposes {
+        message,
+        profile,
+        ephemeral,
+        permanent,
+    } = config.purposes;
+    let by_purpose = [message, profile, permanent]
+        .into_iter()
+        .flatten()
+        .any(|limits| limits.expire_maxage.is_some_and(|age| !age.is_zero()));
+    let by_rule = config.access.iter().any(|rule| match &rule.verdict {
+        Verdict::Allow(limits) => limits.expire_maxage.is_some_and(|age| !age.is_zero()),
+        Verdict::Deny => false,
+    });
+    by_purpose || by_rule || ephemeral.is_some() || config.file_share_secret.is_some()
+}
+
 fn warn(r: &mut Reader, config: &Config) {
     let ages = !config.expire_maxage.is_zero();
     let trims = config.user_quota_soft > 0;
@@ -389,7 +408,7 @@ fn warn(r: &mut Reader, config: &Config) {
         if trims {
             r.warn("user_quota_soft", idle);
         }
-    } else if !ages && !trims {
+    } else if !ages && !trims && !ends_otherwise(config) {
         let idle = "has no effect, because neither expire_maxage nor user_quota_soft is set";
         r.warn("expire_interval", idle);
     }

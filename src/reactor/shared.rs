@@ -261,7 +261,8 @@ impl Shared {
         let why = refusal.to_string();
         match self.service.policy().rules.decide(owner) {
             Decision::Allowed { rule, .. } | Decision::Denied { rule: Some(rule) } => {
-                log::info!("slot refused owner={owner} rule=\"{rule}\" why={why:?}");
+                let rule = rule.to_string();
+                log::info!("slot refused owner={owner} rule={rule:?} why={why:?}");
             }
             Decision::Denied { rule: None } => {
                 log::info!("slot refused owner={owner} rule=none why={why:?}");

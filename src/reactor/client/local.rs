@@ -42,6 +42,7 @@ impl Client {
             Ok(Endpoint::Metrics) => Reply::metrics(shared.expose(now)),
             Ok(Endpoint::Unknown) => Reply::not_found(),
             Err(reply) => {
+                shared.metrics.request_refused("api", reply.status);
                 log::info!(
                     "api refused status={} why={:?} from={}",
                     reply.status,
