@@ -120,9 +120,8 @@ fn question_of(words: &[String]) -> Result<Question, lexopt::Error> {
     };
     let jid = BareJid::parse(jid).ok_or_else(|| format!("{jid:?} is not an address"))?;
     let size = match words.get(1) {
-        Some(size) => scalar::size(size)
+        Some(size) => scalar::size(size, 1)
             .ok()
-            .filter(|size| *size > 0)
             .ok_or_else(|| format!("{size:?} is not a number of bytes"))?,
         None => 1,
     };

@@ -312,8 +312,8 @@ impl Shared {
             connections: self.connections.0,
             connections_limit: self.connections.1,
             link: self.link,
-            stored_bytes: self.usage.total(),
-            stored_files: None,
+            stored_bytes: self.usage.stored().map(|(_, bytes)| bytes),
+            stored_files: self.usage.stored().map(|(files, _)| files),
             free_bytes: self.store.free_space(now.mono),
             resident_bytes: sys::resident_memory(),
         };

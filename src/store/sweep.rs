@@ -50,8 +50,16 @@ struct OwnerPass {
     walk: Walk,
     /// Bytes that stay, by kind.
     kept: Bytes,
+    kept_files: u64,
     /// The owner's number of changes that would be ours alone.
     changes: Option<u64>,
+}
+
+impl OwnerPass {
+    fn keep(&mut self, kind: usize, size: u64) {
+        self.kept[kind] = self.kept[kind].saturating_add(size);
+        self.kept_files += 1;
+    }
 }
 
 /// What one sweep did.
@@ -159,6 +167,7 @@ impl Pass {
                             owner,
                             walk,
                             kept: Bytes::default(),
+                            kept_files: 0,
                         });
                     }
                 }
@@ -172,15 +181,16 @@ impl Pass {
                     modified,
                 } => {
                     self.report.files += 1;
-                    // A path that nobody could ask for is nobody's upload.
+                    // A path that nobody could ask for is nobody's upload, but it is there.
                     let Some(path) = StorePath::from_segments(path.split(|b| *b == b'/')) else {
+                        current.keep(pool::kind(None), size);
                         continue;
                     };
                     let mark = path.mark();
                     let kind = pool::kind(mark);
                     let end = plan.lifetime.end(mark, modified);
                     if end.is_none_or(|end| end > now.wall) {
-                        current.kept[kind] = current.kept[kind].saturating_add(size);
+                        current.keep(kind, size);
                         continue;
                     }
                     store.before_removal(&path);
@@ -202,7 +212,7 @@ impl Pass {
                 }
                 Step::Done => {
                     if let Some(changes) = current.changes {
-                        usage.learned(&current.owner, changes, current.kept);
+                        usage.learned(&current.owner, changes, current.kept, current.kept_files);
                     }
                     let expendable = Pool::EXPENDABLE.sum(&current.kept);
                     if plan.soft_quota > 0 && expendable > plan.soft_quota {

@@ -454,6 +454,7 @@ fn a_sweep_corrects_what_was_changed_behind_the_back() {
         Some(10)
     );
     assert_eq!(usage.total(), Some(10));
+    assert_eq!(usage.stored(), Some((1, 10)));
     assert_eq!(folder.tree(), ["o/", "o/s/", "o/s/n"]);
 }
 

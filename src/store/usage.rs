@@ -42,8 +42,8 @@ pub struct Usage {
 
 #[derive(Debug)]
 struct Entry {
-    /// Bytes of published files; `None` until counted.
-    stored: Option<Bytes>,
+    /// Published files; `None` until counted.
+    stored: Option<Counts>,
     /// Bytes of uploads under way.
     reserved: Bytes,
     /// Number of changes, so that a walk can tell whether it saw a steady folder.
@@ -56,7 +56,7 @@ enum Total {
     #[default]
     Unwanted,
     Counting(Box<Tally>),
-    Known(u64),
+    Known(Sum),
 }
 
 /// The walk over the whole tree.
@@ -68,7 +68,49 @@ struct Tally {
     /// Owners who got files before they were counted, and whom the listing may miss.
     touched: Vec<Vec<u8>>,
     current: Option<Count>,
-    sum: u64,
+    sum: Sum,
+}
+
+/// Files of one owner.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    bytes: Bytes,
+    files: u64,
+}
+
+/// All files.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    bytes: u64,
+    files: u64,
+}
+
+impl Counts {
+    fn add(&mut self, new: &Counts) {
+        self.files = self.files.saturating_add(new.files);
+        for (bytes, new) in self.bytes.iter_mut().zip(new.bytes) {
+            *bytes = bytes.saturating_add(new);
+        }
+    }
+
+    fn subtract(&mut self, gone: &Counts) {
+        self.files = self.files.saturating_sub(gone.files);
+        for (bytes, gone) in self.bytes.iter_mut().zip(gone.bytes) {
+            *bytes = bytes.saturating_sub(gone);
+        }
+    }
+}
+
+impl Sum {
+    fn add(&mut self, counts: &Counts) {
+        self.bytes = self.bytes.saturating_add(Pool::ALL.sum(&counts.bytes));
+        self.files = self.files.saturating_add(counts.files);
+    }
+
+    fn subtract(&mut self, counts: &Counts) {
+        self.bytes = self.bytes.saturating_sub(Pool::ALL.sum(&counts.bytes));
+        self.files = self.files.saturating_sub(counts.files);
+    }
 }
 
 /// The walk over one owner.
@@ -76,7 +118,7 @@ struct Tally {
 struct Count {
     owner: Vec<u8>,
     walk: Option<Walk>,
-    sum: Bytes,
+    sum: Counts,
     /// Unix seconds and bytes of files that are younger than `since`.
     recent: Vec<(u64, u64)>,
     since: u64,
@@ -97,7 +139,7 @@ impl Count {
         let mut count = Count {
             owner,
             walk: None,
-            sum: Bytes::default(),
+            sum: Counts::default(),
             recent: Vec::new(),
             since,
             unsteady: false,
@@ -108,7 +150,7 @@ impl Count {
     }
 
     fn restart(&mut self, root: BorrowedFd<'_>) {
-        self.sum = Bytes::default();
+        self.sum = Counts::default();
         self.recent.clear();
         self.unsteady = false;
         self.walk = match Walk::new(root, &self.owner, false) {
@@ -143,7 +185,8 @@ impl Count {
                 } => {
                     let mark = StorePath::from_segments(path.split(|b| *b == b'/'))
                         .and_then(|path| path.mark());
-                    let sum = &mut self.sum[pool::kind(mark)];
+                    self.sum.files += 1;
+                    let sum = &mut self.sum.bytes[pool::kind(mark)];
                     *sum = sum.saturating_add(size);
                     let modified = unix(modified);
                     if modified >= self.since {
@@ -171,7 +214,7 @@ impl Usage {
                 done: HashSet::new(),
                 touched: Vec::new(),
                 current: None,
-                sum: 0,
+                sum: Sum::default(),
             }));
         }
     }
@@ -198,7 +241,15 @@ impl Usage {
     /// Bytes of all files and uploads under way, once known.
     pub fn total(&self) -> Option<u64> {
         match self.total {
-            Total::Known(sum) => Some(sum.saturating_add(self.reserved)),
+            Total::Known(sum) => Some(sum.bytes.saturating_add(self.reserved)),
+            Total::Unwanted | Total::Counting(_) => None,
+        }
+    }
+
+    /// Number and bytes of all published files, once known.
+    pub fn stored(&self) -> Option<(u64, u64)> {
+        match self.total {
+            Total::Known(sum) => Some((sum.files, sum.bytes)),
             Total::Unwanted | Total::Counting(_) => None,
         }
     }
@@ -207,7 +258,7 @@ impl Usage {
     /// the owner is among the results of a later [`Usage::go_on`].
     pub fn of_owner(&mut self, owner: &[u8], now: Instant) -> Option<Bytes> {
         let entry = self.entry(owner, now);
-        if let Some(mut bytes) = entry.stored {
+        if let Some(Counts { mut bytes, .. }) = entry.stored {
             for (bytes, reserved) in bytes.iter_mut().zip(entry.reserved) {
                 *bytes = bytes.saturating_add(reserved);
             }
@@ -245,7 +296,12 @@ impl Usage {
 
     /// A file was published.
     pub fn added(&mut self, owner: &[u8], kind: usize, size: u64) {
-        self.changed(owner, kind, |stored| stored.saturating_add(size));
+        let mut new = Counts {
+            files: 1,
+            ..Counts::default()
+        };
+        new.bytes[kind] = size;
+        self.changed(owner, |stored| stored.add(&new), |sum| sum.add(&new));
         if let Total::Counting(tally) = &mut self.total {
             if !tally.done.contains(owner) {
                 tally.touched.push(owner.to_vec());
@@ -255,7 +311,16 @@ impl Usage {
 
     /// A file was removed.
     pub fn removed(&mut self, owner: &[u8], kind: usize, size: u64) {
-        self.changed(owner, kind, |stored| stored.saturating_sub(size));
+        let mut gone = Counts {
+            files: 1,
+            ..Counts::default()
+        };
+        gone.bytes[kind] = size;
+        self.changed(
+            owner,
+            |stored| stored.subtract(&gone),
+            |sum| sum.subtract(&gone),
+        );
     }
 
     /// Number of changes of an owner whose number is known; for [`Usage::learned`].
@@ -266,7 +331,8 @@ impl Usage {
 
     /// A walk found `stored` bytes, and nothing but itself changed the folder since `changes` was asked: corrects
     /// what was changed behind our back.
-    pub fn learned(&mut self, owner: &[u8], changes: u64, stored: Bytes) {
+    pub fn learned(&mut self, owner: &[u8], changes: u64, bytes: Bytes, files: u64) {
+        let stored = Counts { bytes, files };
         let Some(entry) = self.owners.get_mut(owner) else {
             return;
         };
@@ -275,8 +341,8 @@ impl Usage {
         };
         entry.stored = Some(stored);
         if let Total::Known(sum) = &mut self.total {
-            let (before, stored) = (Pool::ALL.sum(&before), Pool::ALL.sum(&stored));
-            *sum = sum.saturating_sub(before).saturating_add(stored);
+            sum.subtract(&before);
+            sum.add(&stored);
         }
     }
 
@@ -328,7 +394,7 @@ impl Usage {
                 if !count.go_on(root, slice) {
                     return;
                 }
-                tally.sum = tally.sum.saturating_add(Pool::ALL.sum(&count.sum));
+                tally.sum.add(&count.sum);
                 tally.done.insert(std::mem::take(&mut count.owner));
                 tally.current = None;
             }
@@ -350,15 +416,25 @@ impl Usage {
             }
         }
         let sum = tally.sum;
-        log::info!("store counted bytes={sum} owners={}", tally.done.len());
+        log::info!(
+            "store counted files={} bytes={} owners={}",
+            sum.files,
+            sum.bytes,
+            tally.done.len()
+        );
         self.total = Total::Known(sum);
     }
 
-    fn changed(&mut self, owner: &[u8], kind: usize, change: impl Fn(u64) -> u64) {
+    fn changed(
+        &mut self,
+        owner: &[u8],
+        change: impl Fn(&mut Counts),
+        change_sum: impl Fn(&mut Sum),
+    ) {
         if let Some(entry) = self.owners.get_mut(owner) {
             entry.changes += 1;
             if let Some(stored) = &mut entry.stored {
-                stored[kind] = change(stored[kind]);
+                change(stored);
             }
         }
         let unsteady = |count: &mut Option<Count>| {
@@ -369,10 +445,10 @@ impl Usage {
         unsteady(&mut self.counting);
         match &mut self.total {
             Total::Unwanted => {}
-            Total::Known(sum) => *sum = change(*sum),
+            Total::Known(sum) => change_sum(sum),
             Total::Counting(tally) => {
                 if tally.done.contains(owner) {
-                    tally.sum = change(tally.sum);
+                    change_sum(&mut tally.sum);
                 }
                 unsteady(&mut tally.current);
             }
