@@ -183,6 +183,11 @@ pub fn decode_segment(raw: &[u8]) -> Option<Vec<u8>> {
     Some(percent_decode(raw).collect())
 }
 
+/// Percent-encodes one segment of a URL's path.
+pub fn encode_segment(segment: &[u8]) -> String {
+    percent_encode(segment, SEGMENT).collect()
+}
+
 /// Percent-encodes one value for a URL's query. A slash stays: it means nothing there (RFC 3986 §3.4), and some
 /// servers encode every `%` of a URL once more.
 pub fn encode_value(value: &[u8]) -> String {

@@ -59,14 +59,26 @@ pub struct Service {
 #[derive(Debug)]
 pub enum Decision {
     Answer(Answer),
-    /// Serve this file, or say that it is not there.
-    Download(StorePath),
+    /// Serve the file, or say that it is not there.
+    Download(Wanted),
     /// Take the body, if there is room.
     Upload(Grant),
     /// Remove this file.
     Delete(StorePath),
     /// Say no, and log why.
     Refuse(PutRefusal),
+}
+
+/// What a GET may mean, in the order in which it is tried.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The path as it was sent.
+    pub path: Option<StorePath>,
+    /// The path if the whole URL had been percent-encoded once more, as ejabberd 23.01 does to the URLs of the slot
+    /// API.
+    pub again: Option<StorePath>,
+    /// The slot that Prosody's file share gave it.
+    pub slot: Option<Vec<u8>>,
 }
 
 /// Why a PUT, or anything that is no mere look, is refused.
@@ -288,11 +300,6 @@ impl Service {
         self.external.is_some()
     }
 
-    /// Whether GETs may name a file by its slot alone.
-    pub fn shares(&self) -> bool {
-        self.file_share.is_some()
-    }
-
     /// Time between two sweeps; zero is off. Files whose end stands in their path are swept even if nothing goes by
     /// its age.
     pub fn sweep_interval(&self, config: &Config) -> Duration {
@@ -300,7 +307,7 @@ impl Service {
             rules::Verdict::Allow(limits) => limits.expire_maxage.is_some_and(|age| !age.is_zero()),
             rules::Verdict::Deny => false,
         };
-        let ends = self.shares()
+        let ends = self.file_share.is_some()
             || self.purposes.ephemeral.is_some()
             || self.lifetime != Lifetime::default()
             || self.policy.rules.iter().any(by_rule);
@@ -434,17 +441,11 @@ impl Service {
             _ if read_only && !self.serve_downloads => {
                 Decision::Refuse(PutRefusal::DownloadsElsewhere)
             }
-            (Method::Get | Method::Head, Place::File(path)) => Decision::Download(path),
-            (Method::Get | Method::Head, Place::Nothing) => {
-                Decision::Answer(self.common.not_found())
-            }
-            (Method::Put, Place::File(path)) => match self.grant(request, &path, now) {
+            (Method::Get | Method::Head, place) => self.wanted(request, place),
+            (Method::Put, place) => match self.grant(request, place, now) {
                 Ok(grant) => Decision::Upload(grant),
                 Err(refusal) => Decision::Refuse(refusal),
             },
-            (Method::Put, Place::Root | Place::Nothing) => {
-                Decision::Refuse(PutRefusal::Denied(Denial::Unsigned))
-            }
             (Method::Known, Place::File(path))
                 if self.delete_secret.is_some() && request.method_str() == "DELETE" =>
             {
@@ -500,16 +501,6 @@ impl Service {
         self.common.answer(204).empty()
     }
 
-    /// What a path would be if its URL had been percent-encoded once more, as ejabberd 23.01 does to the URLs of the
-    /// slot API; `None` when it makes no difference.
-    pub fn decoded_again(&self, request: &RequestHead) -> Option<StorePath> {
-        let path = once_more(request.path())?;
-        match self.prefixes.place(&path) {
-            Place::File(path) => Some(path),
-            Place::Root | Place::Nothing => None,
-        }
-    }
-
     /// Whether a file's end has come, so that it must not be served, swept or not.
     pub fn is_over(&self, path: &StorePath, now: Now) -> bool {
         expiry::hard_end(path.mark()).is_some_and(|end| end <= now.wall)
@@ -533,10 +524,13 @@ impl Service {
     }
 
     /// The answer to an upload that is stored.
-    pub fn created(&self, path: &StorePath) -> Answer {
+    pub fn created(&self, grant: &Grant) -> Answer {
         self.common
             .answer(201)
-            .field("Location", format!("{}{}", self.get_prefix, path.encoded()))
+            .field(
+                "Location",
+                format!("{}{}", self.get_prefix, grant.location()),
+            )
             .text(&"The file is stored.")
     }
 
@@ -545,14 +539,27 @@ impl Service {
         self.common.refusal(refusal.status(), refusal)
     }
 
+    /// What a GET may mean.
+    fn wanted(&self, request: &RequestHead, place: Place) -> Decision {
+        let path = match place {
+            Place::File(path) => Some(path),
+            Place::Root | Place::Nothing => None,
+        };
+        let again = self.encoded_again(request).map(|(path, _)| path);
+        let wanted = Wanted {
+            again: again.filter(|again| Some(again) != path.as_ref()),
+            slot: self.share(request).map(|(slot, _)| slot),
+            path,
+        };
+        if wanted == Wanted::default() {
+            return Decision::Answer(self.common.not_found());
+        }
+        Decision::Download(wanted)
+    }
+
     /// Every check of a PUT that needs no look at the store.
-    fn grant(
-        &self,
-        request: &RequestHead,
-        path: &StorePath,
-        now: Now,
-    ) -> Result<Grant, PutRefusal> {
-        let grant = self.granted(request, path, now)?;
+    fn grant(&self, request: &RequestHead, place: Place, now: Now) -> Result<Grant, PutRefusal> {
+        let grant = self.granted(request, place, now)?;
         // RFC 9110 §14.5: a partial PUT must not be taken for a whole one.
         if request.field("content-range").is_some() {
             return Err(PutRefusal::Partial);
@@ -580,64 +587,68 @@ impl Service {
     }
 
     /// Finds the scheme by which a PUT shows its right, and the right itself.
-    fn granted(
-        &self,
-        request: &RequestHead,
-        path: &StorePath,
-        now: Now,
-    ) -> Result<Grant, PutRefusal> {
+    fn granted(&self, request: &RequestHead, place: Place, now: Now) -> Result<Grant, PutRefusal> {
         let query = request.query().unwrap_or_default();
-        let own = match self.signer.verify(path, query, now.unix()) {
-            Ok(grant) => return Ok(grant),
-            Err(denial) => self
-                .verify_decoded_again(request, now)
-                .unwrap_or(Err(denial)),
+        let verify = |path: &StorePath, query: &[u8]| self.signer.verify(path, query, now.unix());
+        let own = match &place {
+            Place::File(path) => verify(path, query),
+            Place::Root | Place::Nothing => Err(Denial::Unsigned),
         };
         let denial = match own {
             Ok(grant) => return Ok(grant),
             Err(denial) => denial,
         };
+        if let Some((path, query)) = self.encoded_again(request) {
+            match verify(&path, &query) {
+                Ok(grant) => return Ok(grant),
+                Err(Denial::Lapsed) => return Err(PutRefusal::Denied(Denial::Lapsed)),
+                Err(Denial::Forged | Denial::Unsigned) => {}
+            }
+        }
         if denial != Denial::Unsigned {
             return Err(PutRefusal::Denied(denial));
         }
-        if let Some(external) = self
-            .external
-            .as_ref()
-            .filter(|_| External::recognises(query))
-        {
-            return externally_granted(external, request, path);
+        if let (Some(external), Place::File(path)) = (&self.external, &place) {
+            if External::recognises(query) {
+                return externally_granted(external, request, path);
+            }
         }
-        let Some(file_share) = &self.file_share else {
+        let (Some(file_share), Some((slot, name))) = (&self.file_share, self.share(request)) else {
             return Err(PutRefusal::Denied(denial));
         };
         // One client library spells the field as it speaks.
         let authorization = request
             .field("authorization")
-            .or_else(|| request.field("authorisation"));
-        match authorization {
-            Some(value) => shared(file_share, value, path, now),
-            None if path.segments().count() == 2 => Err(PutRefusal::NoToken),
-            None => Err(PutRefusal::Denied(denial)),
+            .or_else(|| request.field("authorisation"))
+            .ok_or(PutRefusal::NoToken)?;
+        shared(file_share, authorization, slot, name, now)
+    }
+
+    /// The path and the query if the whole URL was percent-encoded once more on its way to the client, its `?`
+    /// included. What comes of it has to be as sound as any other path, and as well signed.
+    fn encoded_again(&self, request: &RequestHead) -> Option<(StorePath, Vec<u8>)> {
+        if !request.path().contains(&b'%') {
+            return None;
+        }
+        let decode = |raw: &[u8]| -> Vec<u8> { percent_encoding::percent_decode(raw).collect() };
+        let mut path = decode(request.path());
+        let query = match (request.query(), path.iter().position(|b| *b == b'?')) {
+            (Some(query), _) => decode(query),
+            (None, Some(at)) => path.split_off(at).split_off(1),
+            (None, None) => Vec::new(),
+        };
+        match self.prefixes.place(&path) {
+            Place::File(path) => Some((path, query)),
+            Place::Root | Place::Nothing => None,
         }
     }
 
-    /// The verdict on a URL that was percent-encoded once more on its way to the client; `None` when it was not.
-    fn verify_decoded_again(
-        &self,
-        request: &RequestHead,
-        now: Now,
-    ) -> Option<Result<Grant, Denial>> {
-        let query = request.query().unwrap_or_default();
-        let encoded_again = once_more(request.path()).is_some() || once_more(query).is_some();
-        if !encoded_again {
-            return None;
-        }
-        let path = once_more(request.path()).unwrap_or_else(|| request.path().to_vec());
-        let Place::File(path) = self.prefixes.place(&path) else {
-            return None;
-        };
-        let query = once_more(query).unwrap_or_else(|| query.to_vec());
-        Some(self.signer.verify(&path, &query, now.unix()))
+    /// The slot and the file name in a URL of Prosody's file share. The name is cosmetic, so it may be anything.
+    fn share(&self, request: &RequestHead) -> Option<(Vec<u8>, Vec<u8>)> {
+        self.file_share.as_ref()?;
+        let segments = self.prefixes.segments(request.path())?;
+        let [slot, name]: [Vec<u8>; 2] = segments.try_into().ok()?;
+        (!slot.is_empty()).then_some((slot, name))
     }
 
     /// Whether a DELETE has the signature that Metronome gives it.
@@ -678,14 +689,15 @@ fn externally_granted(
 fn shared(
     file_share: &FileShare,
     authorization: &[u8],
-    public: &StorePath,
+    slot: Vec<u8>,
+    name: Vec<u8>,
     now: Now,
 ) -> Result<Grant, PutRefusal> {
     let token = jwt::bearer(authorization).ok_or(PutRefusal::NoToken)?;
     let claims = file_share
         .verify(token, now.unix())
         .map_err(PutRefusal::Token)?;
-    if public.segments().count() != 2 || !claims.is_for(public.owner_folder()) {
+    if !claims.is_for(&slot) {
         return Err(PutRefusal::OtherSlot);
     }
     // A token without an uploader names nobody's quota; its files are the slot's own.
@@ -694,10 +706,11 @@ fn shared(
         purpose: Purpose::Message,
         end: claims.expires.map_or(End::Never, End::At),
     };
-    let name = claims.filename.as_deref().unwrap_or("file");
+    let kept = claims.filename.as_deref().filter(|kept| !kept.is_empty());
+    let kept = name::clean(kept.unwrap_or("file"));
     let digest = layout::digest_of(claims.slot.as_bytes());
     let path = owner
-        .and_then(|owner| StorePath::of_slot(&owner, mark, &digest, &name::clean(name)))
+        .and_then(|owner| StorePath::of_slot(&owner, mark, &digest, &kept))
         .ok_or(PutRefusal::Token(JwtDenial::Malformed))?;
     Ok(Grant {
         path,
@@ -706,30 +719,8 @@ fn shared(
             .filetype
             .filter(|t| mime::is_valid(t) && t != mime::UNKNOWN),
         total: 0,
-        source: Source::Share {
-            public: public.clone(),
-        },
+        source: Source::Share { slot, name },
     })
-}
-
-/// A text that was percent-encoded twice, decoded once; `None` when nothing in it can have been.
-fn once_more(raw: &[u8]) -> Option<Vec<u8>> {
-    let doubled = raw
-        .windows(5)
-        .any(|w| w.starts_with(b"%25") && w[3..].iter().all(u8::is_ascii_hexdigit));
-    if !doubled {
-        return None;
-    }
-    let mut decoded = Vec::with_capacity(raw.len());
-    let mut rest = raw;
-    while let Some((first, tail)) = rest.split_first() {
-        decoded.push(*first);
-        rest = match tail.strip_prefix(b"25") {
-            Some(after) if *first == b'%' => after,
-            _ => tail,
-        };
-    }
-    Some(decoded)
 }
 
 /// The limits of a configuration.

@@ -43,23 +43,9 @@ impl Prefixes {
 
     /// What the raw path of a request target names.
     pub fn place(&self, path: &[u8]) -> Place {
-        let Some(below) = path.strip_prefix(b"/") else {
+        let Some(segments) = self.segments(path) else {
             return Place::Nothing;
         };
-        let decoded: Option<Vec<Vec<u8>>> =
-            below.split(|b| *b == b'/').map(decode_segment).collect();
-        let Some(decoded) = decoded else {
-            return Place::Nothing;
-        };
-        let mut segments = &decoded[..];
-        for _ in 0..2 {
-            let found = self
-                .prefixes
-                .iter()
-                .find(|prefix| segments.starts_with(prefix));
-            let Some(prefix) = found else { break };
-            segments = &segments[prefix.len()..];
-        }
         if segments.is_empty() || (segments.len() == 1 && segments[0].is_empty()) {
             return Place::Root;
         }
@@ -67,6 +53,24 @@ impl Prefixes {
             Some(path) => Place::File(path),
             None => Place::Nothing,
         }
+    }
+
+    /// The decoded segments of the raw path of a request target, below whichever prefix it has; they may be anything.
+    pub fn segments(&self, path: &[u8]) -> Option<Vec<Vec<u8>>> {
+        let below = path.strip_prefix(b"/")?;
+        let mut segments: Vec<Vec<u8>> = below
+            .split(|b| *b == b'/')
+            .map(decode_segment)
+            .collect::<Option<_>>()?;
+        for _ in 0..2 {
+            let found = self
+                .prefixes
+                .iter()
+                .find(|prefix| segments.starts_with(prefix));
+            let Some(prefix) = found else { break };
+            segments.drain(..prefix.len());
+        }
+        Some(segments)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::policy::pool;
 use crate::reactor::listener::Peer;
 use crate::reactor::shared::{Effort, Shared};
 use crate::reactor::table::Key;
-use crate::service::{Decision, Found, PutRefusal};
+use crate::service::{Decision, Found, PutRefusal, Wanted};
 use crate::store::Download;
 use crate::syncer::Work;
 use crate::transport::{Moved, Transport};
@@ -430,7 +430,7 @@ impl Client {
                 self.exchange.answer(answer, now.mono);
             }
             Decision::Refuse(refusal) => self.refuse(&refusal, shared, now),
-            Decision::Download(path) => match find(request, path, shared, now) {
+            Decision::Download(wanted) => match find(wanted, shared, now) {
                 Ok(Some((path, file))) => {
                     let found = Found {
                         size: file.size,
@@ -561,37 +561,27 @@ impl Client {
     }
 }
 
-/// The file that a GET asks for: by its path, by the path behind one encoding more, or by its slot's name.
+/// The file that a GET asks for, whichever of its meanings is there.
 fn find(
-    request: &RequestHead,
-    path: StorePath,
+    wanted: Wanted,
     shared: &mut Shared,
     now: Now,
 ) -> io::Result<Option<(StorePath, Download)>> {
-    let slot = path.owner_folder().to_vec();
-    let again = shared.service.decoded_again(request);
-    let shares = shared.service.shares();
-    let mut open = |path: StorePath| -> io::Result<Option<(StorePath, Download)>> {
+    let Wanted { path, again, slot } = wanted;
+    let by_slot = || slot.and_then(|slot| shared.store.alias(&slot));
+    for path in path
+        .into_iter()
+        .chain(again)
+        .chain(std::iter::once_with(by_slot).flatten())
+    {
         if shared.service.is_over(&path, now) {
-            return Ok(None);
+            continue;
         }
-        Ok(shared.store.download(&path)?.map(|file| (path, file)))
-    };
-    if let Some(found) = open(path)? {
-        return Ok(Some(found));
-    }
-    if let Some(found) = again.map(&mut open).transpose()?.flatten() {
-        return Ok(Some(found));
-    }
-    if !shares {
-        return Ok(None);
-    }
-    match shared.store.alias(&slot) {
-        Some(path) if !shared.service.is_over(&path, now) => {
-            Ok(shared.store.download(&path)?.map(|file| (path, file)))
+        if let Some(file) = shared.store.download(&path)? {
+            return Ok(Some((path, file)));
         }
-        _ => Ok(None),
     }
+    Ok(None)
 }
 
 /// Who a client is, for the log.

@@ -188,7 +188,10 @@ fn an_ephemeral_file_is_gone_at_its_second() {
     let service = service("");
     let end = at(100).unix();
     let line = format!("GET /o/aaaaaaaaaaaaaaaaaaaa~e{end:x}/n");
-    let Decision::Download(path) = service.decide(&head(&line, ""), at(99)) else {
+    let Decision::Download(Wanted {
+        path: Some(path), ..
+    }) = service.decide(&head(&line, ""), at(99))
+    else {
         panic!("it may be there");
     };
     assert!(!service.is_over(&path, at(99)) && service.is_over(&path, at(100)));
@@ -522,7 +525,16 @@ fn a_put_with_a_token_goes_to_its_uploader() {
         Some(End::At(expires))
     );
     assert_eq!(grant.path.name(), b"a b.jpg");
-    assert_eq!(grant.public().as_bytes(), b"slot-1/a b.jpg");
+    assert_eq!(grant.location(), "slot-1/a%20b.jpg");
+    for name in [".htaccess", "...", &"a".repeat(300)] {
+        check(
+            &service,
+            &format!("PUT /slot-1/{name}"),
+            &format!("{good}{length}"),
+            201,
+        );
+        check(&service, &format!("GET /slot-1/{name}"), "", 200);
+    }
     assert_eq!(grant.content_type.as_deref(), Some("image/jpeg"));
     assert!(grant.has_owner());
 }
@@ -537,33 +549,61 @@ fn a_url_that_was_encoded_once_more_is_understood() {
             at(0),
         )
         .unwrap();
-    let target = slot
-        .put
-        .strip_prefix("https://put.example")
-        .unwrap()
-        .replace('%', "%25");
+    // Everything but the unreserved characters and slashes, as ejabberd does it.
+    let again = |url: &str| -> String {
+        let path = url.split_once(".example").unwrap().1;
+        path.bytes()
+            .map(|b| match b {
+                b'/' | b'-' | b'_' | b'.' => char::from(b).to_string(),
+                b if b.is_ascii_alphanumeric() => char::from(b).to_string(),
+                b => format!("%{b:02X}"),
+            })
+            .collect()
+    };
+    let only_percent = |url: &str| url.split_once(".example").unwrap().1.replace('%', "%25");
+    let length = "Content-Length: 5\r\n";
+    check(&service, &format!("PUT {}", again(&slot.put)), length, 201);
     check(
         &service,
-        &format!("PUT {target}"),
-        "Content-Length: 5\r\n",
+        &format!("PUT {}", only_percent(&slot.put)),
+        length,
         201,
     );
-    let get = slot
-        .get
-        .strip_prefix("https://get.example")
-        .unwrap()
-        .replace('%', "%25");
-    let again = service.decoded_again(&head(&format!("GET {get}"), ""));
-    assert_eq!(again.unwrap().name(), "très 100%.jpg".as_bytes());
-    for line in [
-        "GET /o/r/%252e%252e",
-        "GET /o/%252e%252e/n",
-        "GET /o/r/a%252fb",
-        "GET /o/r/%2500",
-    ] {
-        assert_eq!(service.decoded_again(&head(line, "")), None, "{line}");
+    check(
+        &service,
+        &format!("PUT {}", again(&slot.put).replace("5", "6")),
+        length,
+        403,
+    );
+    for get in [again(&slot.get), only_percent(&slot.get)] {
+        let Decision::Download(wanted) = service.decide(&head(&format!("GET {get}"), ""), at(0))
+        else {
+            panic!("{get} may be there");
+        };
+        let found = wanted.again.or(wanted.path).unwrap();
+        assert_eq!(found.name(), "très 100%.jpg".as_bytes());
     }
-    assert_eq!(service.decoded_again(&head("GET /o/r/a%20b", "")), None);
+    let long = service
+        .issue(&wish(&"é".repeat(127), 5, None), &[7; RANDOM], at(0))
+        .unwrap();
+    check(&service, &format!("PUT {}", again(&long.put)), length, 201);
+    check(&service, &format!("GET {}", again(&long.get)), "", 200);
+    for line in [
+        "/o/r/%252e%252e",
+        "/o/%252e%252e/n",
+        "/o/%252eupslot",
+        "/o/r/%2500",
+    ] {
+        let decision = service.decide(&head(&format!("GET {line}"), ""), at(0));
+        if let Decision::Download(wanted) = decision {
+            assert_eq!(wanted.again, None, "{line}");
+        }
+    }
+    let plain = service.decide(&head("GET /o/r/a%20b", ""), at(0));
+    assert!(matches!(
+        plain,
+        Decision::Download(Wanted { again: None, .. })
+    ));
 }
 
 #[test]

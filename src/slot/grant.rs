@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::layout::StorePath;
+use crate::layout::{self, StorePath};
 
 /// A verified permission: store exactly these bytes there, once. A PUT is handled on the strength of a grant and
 /// nothing else.
@@ -25,16 +25,22 @@ pub enum Source {
     Own,
     /// A signature of another server's, which never lapses and names no owner.
     External,
-    /// A token of Prosody's file share: `public` is the path in the URL, whose first segment is the slot.
-    Share { public: StorePath },
+    /// A token of Prosody's file share; the slot and the file name as they stand in the URL, decoded.
+    Share { slot: Vec<u8>, name: Vec<u8> },
 }
 
 impl Grant {
-    /// The path under which the file is had afterwards.
-    pub fn public(&self) -> &StorePath {
+    /// Where the file is had afterwards, below the prefix of GET URLs; percent-encoded.
+    pub fn location(&self) -> String {
         match &self.source {
-            Source::Share { public } => public,
-            Source::Own | Source::External => &self.path,
+            Source::Share { slot, name } => {
+                format!(
+                    "{}/{}",
+                    layout::encode_segment(slot),
+                    layout::encode_segment(name)
+                )
+            }
+            Source::Own | Source::External => self.path.encoded(),
         }
     }
 

@@ -6,12 +6,16 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::time::{Duration, SystemTime};
 
 use data_encoding::BASE64URL_NOPAD;
 
 use crate::layout::{StorePath, digest_of};
 use crate::store::Store;
 use crate::sys;
+
+/// How long a slot is known to be used after it was; a token is good for some minutes.
+const KEPT: Duration = Duration::from_secs(86_400);
 
 /// The folder in the internal folder.
 const FOLDER: &[u8] = b"share";
@@ -45,15 +49,28 @@ impl Store {
         rustix::fs::Dir::new(folder).ok()
     }
 
-    /// Drops an alias whose file is gone.
-    pub(super) fn drop_dead_alias(&self, name: &[u8]) {
+    /// Forgets a slot whose file could not be stored after all.
+    pub fn drop_alias(&self, slot: &[u8]) {
+        if let Ok(folder) = sys::open_folder_below(self.internal.as_fd(), FOLDER) {
+            let _ = sys::remove_file(&folder, name(slot).as_bytes());
+        }
+    }
+
+    /// Drops an alias whose file is gone, once it is so old that no token can be good for its slot any more.
+    pub(super) fn drop_dead_alias(&self, name: &[u8], now: SystemTime) {
         let Ok(folder) = sys::open_folder_below(self.internal.as_fd(), FOLDER) else {
             return;
         };
+        let old = sys::look_at(&folder, name).is_ok_and(|facts| {
+            facts
+                .modified
+                .checked_add(KEPT)
+                .is_some_and(|until| until < now)
+        });
         let Ok(target) = sys::read_link(&folder, name) else {
             return;
         };
-        if sys::exists_below(self.root(), &target).is_ok_and(|exists| !exists) {
+        if old && sys::exists_below(self.root(), &target).is_ok_and(|exists| !exists) {
             let _ = sys::remove_file(&folder, name);
         }
     }

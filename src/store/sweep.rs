@@ -157,7 +157,7 @@ impl Pass {
         while slice.take() {
             let Some(current) = &mut self.current else {
                 match self.owners.step() {
-                    None if self.drop_an_alias(store) => {}
+                    None if self.drop_an_alias(store, now) => {}
                     None => return true,
                     Some(None) => {}
                     Some(Some(owner)) => {
@@ -231,11 +231,11 @@ impl Pass {
     }
 
     /// Looks at one more alias; false at the end.
-    fn drop_an_alias(&mut self, store: &Store) -> bool {
+    fn drop_an_alias(&mut self, store: &Store, now: Now) -> bool {
         let Some(Some(Ok(entry))) = self.aliases.as_mut().map(rustix::fs::Dir::read) else {
             return false;
         };
-        store.drop_dead_alias(entry.file_name().to_bytes());
+        store.drop_dead_alias(entry.file_name().to_bytes(), now.wall);
         true
     }
 }

@@ -250,8 +250,16 @@ class Prosody:
 
     kind = "prosody"
 
-    def __init__(self, folder, authority, extra=""):
-        self.folder, self.client_port, self.component_port = folder, free_port(), free_port()
+    def __init__(self, folder, authority, extra="", component=True):
+        """`extra` is more of its configuration. Without `component` it has no place for upslot's component, and
+        `extra` may give its name to another service."""
+        self.folder, self.client_port = folder, free_port()
+        self.component_port = free_port() if component else None
+        components = f"""
+component_ports = {{ {self.component_port} }}
+component_interfaces = {{ "127.0.0.1" }}""" if component else ""
+        if component:
+            extra = f'Component "{UPLOAD}"\ncomponent_secret = "{SECRET}"\n{extra}'
         for account in ACCOUNTS:
             user, domain = account.split("@")
             accounts = folder / "data" / domain.replace(".", "%2e") / "accounts"
@@ -269,9 +277,7 @@ modules_disabled = {{ "s2s" }}
 interfaces = {{ "127.0.0.1" }}
 local_interfaces = {{ "127.0.0.1" }}
 c2s_ports = {{ {self.client_port} }}
-c2s_direct_tls_ports = {{ }}
-component_ports = {{ {self.component_port} }}
-component_interfaces = {{ "127.0.0.1" }}
+c2s_direct_tls_ports = {{ }}{components}
 authentication = "internal_plain"
 storage = "internal"
 c2s_require_encryption = false
@@ -280,14 +286,12 @@ ssl = {{ certificate = "{authority.chain}", key = "{authority.key}" }}
 VirtualHost "{DOMAIN}"
 VirtualHost "{OTHER_DOMAIN}"
 disco_items = {{ {{ "{UPLOAD}", "uploads" }} }}
-Component "{UPLOAD}"
-component_secret = "{SECRET}"
 {extra}
 """)
 
     async def start(self):
         self.process = await Process.start("prosody", ["prosody", "-F", "--config", self.config])
-        for port in (self.client_port, self.component_port):
+        for port in filter(None, (self.client_port, self.component_port)):
             await port_open(port, self.process)
 
 
@@ -297,8 +301,15 @@ class Ejabberd:
 
     kind = "ejabberd"
 
-    def __init__(self, folder, authority, extra=""):
-        self.folder, self.client_port, self.component_port = folder, free_port(), free_port()
+    def __init__(self, folder, authority, extra="", component=True):
+        self.folder, self.client_port = folder, free_port()
+        self.component_port = free_port() if component else None
+        components = f"""
+  - port: {self.component_port}
+    ip: "127.0.0.1"
+    module: ejabberd_service
+    access: all
+    hosts: {{"{UPLOAD}": {{password: "{SECRET}"}}}}""" if component else ""
         (folder / "server.pem").write_text(authority.chain.read_text() + authority.key.read_text())
         self.config = folder / "ejabberd.yml"
         self.config.write_text(f"""
@@ -309,12 +320,7 @@ auth_password_format: plain
 certfiles: ["{folder}/server.pem"]
 ca_file: "{authority.pem}"
 listen:
-  - {{port: {self.client_port}, ip: "127.0.0.1", module: ejabberd_c2s, access: all, starttls: true}}
-  - port: {self.component_port}
-    ip: "127.0.0.1"
-    module: ejabberd_service
-    access: all
-    hosts: {{"{UPLOAD}": {{password: "{SECRET}"}}}}
+  - {{port: {self.client_port}, ip: "127.0.0.1", module: ejabberd_c2s, access: all, starttls: true}}{components}
 modules:
   mod_disco: {{extra_domains: []}}
   mod_ping: {{}}
@@ -336,7 +342,7 @@ modules:
                      EJABBERD_CONFIG_PATH=str(self.config), EJABBERD_LOG_PATH=f"{self.folder}/log/ejabberd.log",
                      ERL_CRASH_DUMP=f"{self.folder}/crash.dump"))
         await self.process.line("accounts are there")
-        for port in (self.client_port, self.component_port):
+        for port in filter(None, (self.client_port, self.component_port)):
             await port_open(port, self.process)
 
 
@@ -356,10 +362,10 @@ class Group:
             await self.servers[kind].start()
         return self.servers[kind]
 
-    async def new_server(self, kind, extra=""):
+    async def new_server(self, kind, extra="", component=True):
         folder = self.folder / f"{kind}-{len(list(self.folder.iterdir()))}"
         folder.mkdir()
-        server = SERVERS[kind](folder, self.authority, extra)
+        server = SERVERS[kind](folder, self.authority, extra, component)
         await server.start()
         return server
 
@@ -372,9 +378,11 @@ class Group:
 class Upslot:
     """The program with a configuration of its own. Its store outlives a restart."""
 
-    def __init__(self, folder, server, text=None, wrapper=(), arguments=None, **settings):
+    def __init__(self, folder, server, text=None, wrapper=(), arguments=None, port=None, **settings):
+        # A server without a port for components is reached in no way.
+        server = server if server and server.component_port else None
         self.folder, self.server, self.wrapper = folder, server, list(wrapper)
-        self.store, self.config, self.port = folder / "store", folder / "config.yml", free_port()
+        self.store, self.config, self.port = folder / "store", folder / "config.yml", port or free_port()
         self.store.mkdir(parents=True, exist_ok=True)
         tls = "http_certfile" in settings
         self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}/files/"
@@ -464,7 +472,7 @@ def owner_folder(jid):
 
 # Clients -------------------------------------------------------------------------------------------------------------
 
-Slot = namedtuple("Slot", "put get")
+Slot = namedtuple("Slot", "put get headers")
 Refusal = namedtuple("Refusal", "type condition text xml")
 
 
@@ -521,15 +529,16 @@ class Client:
         except IqError as error:
             return error.iq.xml
 
-    async def slot(self, name, size, type="application/octet-stream"):
+    async def slot(self, name, size, type="application/octet-stream", to=UPLOAD):
         """A slot by XEP-0363."""
-        answer = await self.xmpp["xep_0363"].request_slot(UPLOAD, name, size, type, timeout=PATIENCE)
+        answer = await self.xmpp["xep_0363"].request_slot(to, name, size, type, timeout=PATIENCE)
         slot = answer["http_upload_slot"]
-        return Slot(slot["put"]["url"], slot["get"]["url"])
+        headers = {header["name"]: header["value"] for header in slot["put"]["headers"]}
+        return Slot(slot["put"]["url"], slot["get"]["url"], headers)
 
-    async def refusal(self, name, size, namespace=NAMESPACES[0]):
+    async def refusal(self, name, size, namespace=NAMESPACES[0], to=UPLOAD):
         """Asks for a slot that must be refused; the error."""
-        answer = await self.ask(slot_request(namespace, name, size))
+        answer = await self.ask(slot_request(namespace, name, size), to=to)
         check("type of the answer", answer.get("type"), "error")
         return refusal_of(answer)
 
@@ -647,9 +656,9 @@ class Case:
     async def server(self):
         return await self.group.server(self.server_kind) if self.server_kind else None
 
-    async def own_server(self):
-        """A server that no other test uses, for tests that stop it."""
-        server = await self.group.new_server(self.server_kind)
+    async def own_server(self, extra="", component=True):
+        """A server that no other test uses, for tests that stop it or need more of its configuration."""
+        server = await self.group.new_server(self.server_kind, extra, component)
         self.ends(server)
         return server
 

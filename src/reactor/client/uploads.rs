@@ -51,6 +51,9 @@ impl Client {
             (Stage::SyncingFolders, Err(error)) => {
                 // It has its name, but the name may not last: the client must not believe in it.
                 shared.store.take_back(&pending.grant.path);
+                if let Source::Share { slot, .. } = &pending.grant.source {
+                    shared.store.drop_alias(slot);
+                }
                 let grant = &pending.grant;
                 let kind = pool::kind(grant.path.mark());
                 shared
@@ -113,6 +116,8 @@ impl Client {
         shared.look_at_root(now);
         let used = match (shared.store.exists(&grant.path), &grant.source) {
             (Ok(false), Source::External) => shared.store.is_buried(&grant.path),
+            // The slot is used up even if its file is gone.
+            (Ok(false), Source::Share { slot, .. }) => Ok(shared.store.alias(slot).is_some()),
             (exists, _) => exists,
         };
         match used {
@@ -192,8 +197,8 @@ impl Client {
                     shared.usage.release(path.owner_folder(), kind, *size);
                 }
                 shared.usage.added(path.owner_folder(), kind, *size);
-                if let Source::Share { public } = source {
-                    match shared.store.set_alias(public.owner_folder(), path) {
+                if let Source::Share { slot, .. } = source {
+                    match shared.store.set_alias(slot, path) {
                         Ok(folder) => published.folders.push(folder),
                         Err(error) => {
                             shared.store.take_back(path);
@@ -231,7 +236,7 @@ impl Client {
         );
         shared.trouble.clear();
         shared.metrics.published(*size);
-        let answer = shared.service.created(pending.grant.public());
+        let answer = shared.service.created(&pending.grant);
         self.end_upload(shared);
         self.exchange.answer(answer, now.mono);
     }
