@@ -79,6 +79,8 @@ pub struct Candidate {
 pub struct Oldest {
     need: u64,
     sum: u64,
+    /// Bytes of all files that were looked at.
+    seen: u64,
     most: usize,
     picked: BinaryHeap<Candidate>,
 }
@@ -89,6 +91,7 @@ impl Oldest {
         Oldest {
             need,
             sum: 0,
+            seen: 0,
             most,
             picked: BinaryHeap::new(),
         }
@@ -96,6 +99,7 @@ impl Oldest {
 
     /// Looks at one more file.
     pub fn consider(&mut self, candidate: Candidate) {
+        self.seen = self.seen.saturating_add(candidate.size);
         if self.sum >= self.need && self.picked.peek().is_some_and(|top| *top <= candidate) {
             return;
         }
@@ -111,11 +115,39 @@ impl Oldest {
         }
     }
 
-    /// The victims, oldest first, and whether they free enough.
-    pub fn finish(self) -> (Vec<Candidate>, bool) {
-        let enough = self.sum >= self.need;
-        (self.picked.into_sorted_vec(), enough)
+    /// What was found.
+    pub fn finish(self) -> Found {
+        let coverage = if self.sum >= self.need {
+            Coverage::Enough
+        } else if self.seen >= self.need {
+            Coverage::Part
+        } else {
+            Coverage::Never
+        };
+        Found {
+            victims: self.picked.into_sorted_vec(),
+            coverage,
+        }
     }
+}
+
+/// The victims, and how far they go.
+#[derive(Debug)]
+pub struct Found {
+    /// Oldest first.
+    pub victims: Vec<Candidate>,
+    pub coverage: Coverage,
+}
+
+/// Whether enough bytes can be freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coverage {
+    /// The victims are enough.
+    Enough,
+    /// They are as many as may be held at a time; a further look finds more.
+    Part,
+    /// All files together are too few, so none should go.
+    Never,
 }
 
 #[cfg(test)]
@@ -167,7 +199,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn picks(need: u64, most: usize, files: &[(u64, u64)], victims: &[u64], enough: bool) {
+    fn picks(need: u64, most: usize, files: &[(u64, u64)], victims: &[u64], coverage: Coverage) {
         let mut oldest = Oldest::new(need, most);
         for (modified, size) in files {
             oldest.consider(Candidate {
@@ -176,28 +208,43 @@ mod tests {
                 size: *size,
             });
         }
-        let (found, found_enough) = oldest.finish();
+        let Found {
+            victims: found,
+            coverage: covered,
+        } = oldest.finish();
         let times: Vec<SystemTime> = victims.iter().copied().map(at).collect();
         assert_eq!(
             found.iter().map(|c| c.modified).collect::<Vec<_>>(),
             times,
             "need {need}"
         );
-        assert_eq!(found_enough, enough, "need {need}");
+        assert_eq!(covered, coverage, "need {need}");
     }
 
     #[test]
     fn the_oldest_go_first_and_no_more_than_needed() {
         let files = [(30, 10), (10, 10), (40, 10), (20, 10)];
-        picks(0, 9, &files, &[], true);
-        picks(1, 9, &files, &[10], true);
-        picks(10, 9, &files, &[10], true);
-        picks(11, 9, &files, &[10, 20], true);
-        picks(40, 9, &files, &[10, 20, 30, 40], true);
-        picks(41, 9, &files, &[10, 20, 30, 40], false);
-        picks(40, 2, &files, &[10, 20], false);
-        picks(15, 9, &[(3, 1), (2, 100), (1, 1)], &[1, 2], true);
-        picks(5, 9, &[], &[], false);
-        picks(u64::MAX, 9, &[(1, u64::MAX), (2, u64::MAX)], &[1], true);
+        picks(0, 9, &files, &[], Coverage::Enough);
+        picks(1, 9, &files, &[10], Coverage::Enough);
+        picks(10, 9, &files, &[10], Coverage::Enough);
+        picks(11, 9, &files, &[10, 20], Coverage::Enough);
+        picks(40, 9, &files, &[10, 20, 30, 40], Coverage::Enough);
+        picks(41, 9, &files, &[10, 20, 30, 40], Coverage::Never);
+        picks(40, 2, &files, &[10, 20], Coverage::Part);
+        picks(
+            15,
+            9,
+            &[(3, 1), (2, 100), (1, 1)],
+            &[1, 2],
+            Coverage::Enough,
+        );
+        picks(5, 9, &[], &[], Coverage::Never);
+        picks(
+            u64::MAX,
+            9,
+            &[(1, u64::MAX), (2, u64::MAX)],
+            &[1],
+            Coverage::Enough,
+        );
     }
 }

@@ -627,7 +627,10 @@ impl Service {
     /// The path and the query if the whole URL was percent-encoded once more on its way to the client, its `?`
     /// included. What comes of it has to be as sound as any other path, and as well signed.
     fn encoded_again(&self, request: &RequestHead) -> Option<(StorePath, Vec<u8>)> {
-        if !request.path().contains(&b'%') {
+        let raw = request.path();
+        // A slash that was encoded once is no separator, here or anywhere.
+        let slash = |w: &[u8]| w.eq_ignore_ascii_case(b"%2f");
+        if !raw.contains(&b'%') || raw.windows(3).any(slash) {
             return None;
         }
         let decode = |raw: &[u8]| -> Vec<u8> { percent_encoding::percent_decode(raw).collect() };
@@ -648,7 +651,7 @@ impl Service {
         self.file_share.as_ref()?;
         let segments = self.prefixes.segments(request.path())?;
         let [slot, name]: [Vec<u8>; 2] = segments.try_into().ok()?;
-        (!slot.is_empty()).then_some((slot, name))
+        (!slot.is_empty() && !name.is_empty()).then_some((slot, name))
     }
 
     /// Whether a DELETE has the signature that Metronome gives it.

@@ -375,7 +375,12 @@ fn the_oldest_files_make_room() {
             .map(|b| Pool::ALL.sum(&b)),
         Some(20)
     );
-    let trimmed = trim(&mut store, &mut usage, order(1000, true));
+    assert_eq!(
+        trim(&mut store, &mut usage, order(21, true)).files,
+        0,
+        "it would be in vain"
+    );
+    let trimmed = trim(&mut store, &mut usage, order(20, true));
     assert_eq!(trimmed.files, 2);
     assert_eq!(folder.tree(), Vec::<String>::new());
 }
@@ -625,7 +630,7 @@ fn what_is_there_to_stay_is_never_trimmed() {
     let mut usage = Usage::default();
     let order = Order {
         owner: b"o".to_vec(),
-        need: 1000,
+        need: 10,
         pool: Pool::EXPENDABLE,
         remove: true,
     };

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::SystemTime;
 
-use crate::expiry::{Candidate, Oldest};
+use crate::expiry::{Candidate, Coverage, Found, Oldest};
 use crate::layout::StorePath;
 use crate::policy::pool::{self, Pool};
 use crate::store::Store;
@@ -146,10 +146,15 @@ impl Trim {
                         Step::Other => {}
                         Step::Done => {
                             let oldest = std::mem::replace(oldest, Oldest::new(0, 0));
-                            let (victims, enough) = oldest.finish();
-                            if !self.order.remove || victims.is_empty() {
-                                let newest = victims.last().filter(|_| enough).map(|v| v.modified);
-                                return Some(newest);
+                            let Found { victims, coverage } = oldest.finish();
+                            let newest = victims.last().map(|victim| victim.modified);
+                            let enough = coverage == Coverage::Enough;
+                            // Nothing is removed in vain.
+                            if !self.order.remove
+                                || victims.is_empty()
+                                || coverage == Coverage::Never
+                            {
+                                return Some(newest.filter(|_| enough));
                             }
                             self.stage = Stage::Removing {
                                 victims: victims.into(),

@@ -13,6 +13,8 @@
 mod harness;
 
 mod a_long_silence;
+mod access;
+mod api;
 mod config;
 mod cors;
 mod expiry;
@@ -21,8 +23,10 @@ mod hostile;
 mod http_get;
 mod http_put;
 mod limits;
+mod purposes;
 mod quota;
 mod signals;
+mod signed;
 mod tidy;
 mod tls;
 mod xmpp;

@@ -46,8 +46,13 @@ impl Slot {
                 .attribute("url")
                 .map_or_else(|| child.text.clone(), str::to_owned)
         };
-        let (put, get) = (url("put"), url("get"));
-        for url in [&put, &get] {
+        Slot::from_urls(&url("put"), &url("get"))
+    }
+
+    /// Checks that the URLs are clean.
+    #[track_caller]
+    pub fn from_urls(put: &str, get: &str) -> Slot {
+        for url in [put, get] {
             let clean =
                 |c: char| c.is_ascii_alphanumeric() || "-._~:/?#[]@!$&'()*+,;=%".contains(c);
             assert!(url.chars().all(clean), "not clean by RFC 3986: {url}");
@@ -250,6 +255,47 @@ pub struct Site {
 impl Site {
     pub fn store(&self) -> PathBuf {
         self.dir.path().join("store")
+    }
+
+    /// Where the local API listens.
+    #[track_caller]
+    pub fn api(&self) -> SocketAddr {
+        let line = self
+            .program
+            .wait_line(&["listening ", "on=http", "for=api"]);
+        let address = value_of(&line, "on").unwrap();
+        address.split("//").nth(1).unwrap().parse().unwrap()
+    }
+
+    /// GETs from the local API on a connection of its own.
+    #[track_caller]
+    pub fn ask_api(&self, target: &str) -> Reply {
+        Client::local(self.api()).get(target)
+    }
+
+    /// A slot through the local API, which must be granted.
+    #[track_caller]
+    pub fn api_slot(&self, query: &str) -> Slot {
+        let reply = self.ask_api(&format!("/slot/?{query}")).is(200);
+        let (put, get) = reply.text().split_once('\n').expect("two lines");
+        Slot::from_urls(put, get)
+    }
+
+    /// Ends the program in order and starts a new one with the same configuration and store.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        self.program.signal(rustix::process::Signal::TERM);
+        if let Some(mut link) = self.link.take() {
+            if link.closed_in_order() {
+                link.send_to_deaf(b"</stream:stream>");
+            }
+        }
+        assert_eq!(self.program.exit_code(), Some(0));
+        let alone = self.server.is_none();
+        self.start_again();
+        if alone {
+            self.program.allow("component_jid: is absent");
+        }
     }
 
     pub fn client(&self) -> Client {

@@ -273,3 +273,11 @@ fn elements_are_found_whole_and_in_pieces() {
         matches!(opening(b"<s t=''><a"), Found::Whole(header, 8) if header.children.is_empty())
     );
 }
+
+/// The one element that a text is.
+pub fn whole(text: &str) -> Option<Element> {
+    match next(text.as_bytes()) {
+        Found::Whole(element, used) if used == text.len() => Some(element),
+        _ => None,
+    }
+}
