@@ -1,0 +1,422 @@
+//! What [`super`] must do, case by case.
+
+use super::*;
+use crate::layout::decode_segment;
+
+const KEY: &str = "correct horse battery staple";
+const PATH: &str = "4a771ac1-f0b2-4a4a-9700-f2a26fa2bb67/tr%c3%a8s%20cool.jpg";
+const SIZE: u64 = 23456;
+const V1: &str = "212eb66427e3cb987986d586d16214fdda08527a11b1542dd9a31c6c6ec7d2e9";
+const V2_JPEG: &str = "9fd17fe95a0cd01a221b83ed9550daf6407f1150c352655b0502cceaf543260c";
+const V2_OCTETS: &str = "914ebd33e9b058a7c64a3b8380aefccf202e63788417b56eb2be3b649099a14f";
+const DELETE: &str = "13d50f9fac1df132ae3a3d91d3cef2b02ea9994807c424980522a533af1d5661";
+const DELETE_SECRET: &[u8] = b"delete me";
+
+fn path(url: &str) -> StorePath {
+    let segments: Vec<_> = url
+        .split('/')
+        .map(|segment| decode_segment(segment.as_bytes()).unwrap())
+        .collect();
+    StorePath::from_segments(segments.iter().map(Vec::as_slice)).unwrap()
+}
+
+/// A PUT; the table's rows alter what they are about.
+#[derive(Clone, Copy)]
+struct Put<'a> {
+    key: &'a str,
+    path: &'a str,
+    query: &'a str,
+    size: u64,
+    content_type: Option<&'a str>,
+    guess: &'a str,
+}
+
+const PUT: Put = Put {
+    key: KEY,
+    path: PATH,
+    query: "",
+    size: SIZE,
+    content_type: Some("image/jpeg"),
+    guess: "image/jpeg",
+};
+
+#[track_caller]
+fn check(put: Put, verdict: Result<Option<&str>, Denial>) {
+    let found = External::new(put.key.as_bytes()).verify(
+        &path(put.path),
+        put.query.as_bytes(),
+        put.size,
+        put.content_type.map(str::as_bytes),
+        put.guess,
+    );
+    let verdict = verdict.map(|approved| approved.map(str::to_owned));
+    assert_eq!(found, verdict, "{}", put.query);
+    let recognised = External::recognises(put.query.as_bytes());
+    assert_eq!(
+        recognised,
+        verdict != Err(Denial::Unsigned),
+        "{}",
+        put.query
+    );
+}
+
+#[track_caller]
+fn check_query(query: &str, verdict: Result<Option<&str>, Denial>) {
+    check(Put { query, ..PUT }, verdict);
+}
+
+#[test]
+fn what_the_servers_sign_is_good() {
+    for (key, path, size, query, approved) in [
+        (KEY, PATH, SIZE, format!("v={V1}"), None),
+        (
+            KEY,
+            &PATH.replace("%c3%a8", "%C3%A8"),
+            SIZE,
+            format!("v={V1}"),
+            None,
+        ),
+        (KEY, PATH, SIZE, format!("v2={V2_JPEG}"), Some("image/jpeg")),
+        (
+            KEY,
+            PATH,
+            SIZE,
+            format!("token={V2_JPEG}"),
+            Some("image/jpeg"),
+        ),
+        (
+            KEY,
+            PATH,
+            SIZE,
+            format!("v2={V2_OCTETS}"),
+            Some(UNKNOWN_TYPE),
+        ),
+        (
+            KEY,
+            PATH,
+            SIZE,
+            format!("token={V2_OCTETS}"),
+            Some(UNKNOWN_TYPE),
+        ),
+        (
+            KEY,
+            "43feddb25776a343c69835c7e79dc2c7f59598a6/a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8s9T0/très_cool.jpg",
+            SIZE,
+            "v=64430ebca8f196162769a37afbd0bb8c79cbbd58c3068eb24617a767047a1021".to_owned(),
+            None,
+        ),
+        (
+            "mysecret",
+            "thomas/abc/catmetal.jpg",
+            23026,
+            "v=7b8879e2d1c733b423a70cde30cecc3a3c64a03f790d1b5bcbb2a6aca52b477e".to_owned(),
+            None,
+        ),
+        (
+            "mysecret",
+            "thomas/abc/catmetal.jpg",
+            23026,
+            "v2=7318cd44d4c40731e3b2ff869f553ab2326eae631868e7b8054db20d4aee1c06".to_owned(),
+            Some("image/jpeg"),
+        ),
+        (
+            "mysecret",
+            "thomas/abc/catmetal.jpg",
+            23026,
+            "token=7318cd44d4c40731e3b2ff869f553ab2326eae631868e7b8054db20d4aee1c06".to_owned(),
+            Some("image/jpeg"),
+        ),
+        (
+            "secret string",
+            "foo/bar.jpg",
+            1_048_576,
+            "v=e6df55a04516617d6a86ad6ca23879819591085a1a8c0041f4da06824f5d2db7".to_owned(),
+            None,
+        ),
+        (
+            "secret string",
+            "foo/bar.jpg",
+            1_048_576,
+            "v2=a19d27add075aa60035e27c05e794f13079ba48c508852b3d7160a6bec0f85ab".to_owned(),
+            Some("image/jpeg"),
+        ),
+    ] {
+        let put = Put {
+            key,
+            path,
+            size,
+            query: &query,
+            ..PUT
+        };
+        check(put, Ok(approved));
+        let store_path = self::path(path);
+        let (name, hex) = query.split_once('=').unwrap();
+        let upper = format!("{name}={}", hex.to_uppercase());
+        check(
+            Put {
+                query: &upper,
+                ..put
+            },
+            Ok(approved),
+        );
+        let among = format!("a=b&x&{query}&=&v3=1&w=%zz");
+        check(
+            Put {
+                query: &among,
+                ..put
+            },
+            Ok(approved),
+        );
+
+        let forged = Err(Denial::Forged);
+        check(
+            Put {
+                key: "another key",
+                ..put
+            },
+            forged,
+        );
+        check(Put { key: "", ..put }, forged);
+        check(Put { path: "a/b", ..put }, forged);
+        let deeper = format!("{path}/x");
+        check(
+            Put {
+                path: &deeper,
+                ..put
+            },
+            forged,
+        );
+        let longer = format!("{path}%20{size}");
+        check(
+            Put {
+                path: &longer,
+                ..put
+            },
+            forged,
+        );
+        for size in [size - 1, size + 1, size * 10, 0, u64::MAX] {
+            check(Put { size, ..put }, forged);
+        }
+        for cut in 0..hex.len() {
+            let cut = format!("{name}={}", &hex[..cut]);
+            check(Put { query: &cut, ..put }, forged);
+        }
+        for at in 0..hex.len() {
+            for byte in [b'0', b'f', b'g', b'%', 0, 0xff] {
+                let mut altered = query.clone().into_bytes();
+                let place = &mut altered[name.len() + 1 + at];
+                if *place == byte {
+                    continue;
+                }
+                *place = byte;
+                let verdict = External::new(key.as_bytes()).verify(
+                    &store_path,
+                    &altered,
+                    size,
+                    Some(b"image/jpeg"),
+                    "",
+                );
+                assert_eq!(verdict, Err(Denial::Forged));
+            }
+        }
+        for query in [
+            format!("{query}00"),
+            format!("{query}0"),
+            format!("{query} "),
+            format!("{name}= {hex}"),
+            format!("{name}=={hex}"),
+            format!("{query}&{query}"),
+            format!("{query}&{name}="),
+            format!("{name}&{query}"),
+        ] {
+            check(
+                Put {
+                    query: &query,
+                    ..put
+                },
+                forged,
+            );
+        }
+    }
+}
+
+#[test]
+fn one_of_the_likely_types_must_be_the_signed_one() {
+    let typed = |content_type, guess| Put {
+        content_type,
+        guess,
+        ..PUT
+    };
+    for name in ["v2", "token"] {
+        let query = &format!("{name}={V2_JPEG}");
+        let jpeg = Ok(Some("image/jpeg"));
+        for put in [
+            typed(Some("image/jpeg"), ""),
+            typed(Some("image/jpeg;charset=utf-8"), ""),
+            typed(Some("Image/JPEG ; q=\";\""), ""),
+            typed(Some(UNKNOWN_TYPE), "image/jpeg"),
+            typed(Some(""), "image/jpeg"),
+            typed(Some("image/png"), "image/jpeg"),
+            typed(None, "image/jpeg"),
+        ] {
+            check(Put { query, ..put }, jpeg);
+        }
+        for put in [
+            typed(Some("image/png"), "image/png"),
+            typed(Some("image/jpg"), UNKNOWN_TYPE),
+            typed(Some(""), ""),
+            typed(None, UNKNOWN_TYPE),
+            typed(Some("x;image/jpeg"), "IMAGE/JPEG"),
+        ] {
+            check(Put { query, ..put }, Err(Denial::Forged));
+        }
+        let query = &format!("{name}={V2_OCTETS}");
+        for content_type in [None, Some(""), Some("image/png"), Some("a/b; c=d")] {
+            let put = typed(content_type, "image/jpeg");
+            check(Put { query, ..put }, Ok(Some(UNKNOWN_TYPE)));
+        }
+    }
+}
+
+#[test]
+fn a_type_of_many_parts_or_of_none_is_approved_as_it_was_signed() {
+    let sign = |content_type: &str| {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, KEY.as_bytes());
+        let message = [
+            path(PATH).as_bytes(),
+            b"\x0023456\0",
+            content_type.as_bytes(),
+        ]
+        .concat();
+        let tag = hmac::sign(&key, &message);
+        format!("v2={}", HEXLOWER_PERMISSIVE.encode(tag.as_ref()))
+    };
+    for (signed, sent, approved) in [
+        (
+            "text/plain; charset=utf-8",
+            Some("text/plain; charset=utf-8"),
+            true,
+        ),
+        ("text/plain; charset=utf-8", Some("text/plain"), false),
+        ("Text/Plain", Some("Text/Plain;a=b"), true),
+        ("text/plain", Some("Text/Plain;a=b"), true),
+    ] {
+        let put = Put {
+            query: &sign(signed),
+            content_type: sent,
+            ..PUT
+        };
+        let verdict = if approved {
+            Ok(Some(signed))
+        } else {
+            Err(Denial::Forged)
+        };
+        check(put, verdict);
+    }
+    for content_type in [None, Some("")] {
+        let query = &sign("");
+        check(
+            Put {
+                query,
+                content_type,
+                ..PUT
+            },
+            Ok(None),
+        );
+    }
+    let verdict = External::new(KEY.as_bytes()).verify(
+        &path(PATH),
+        format!("v2={V2_JPEG}").as_bytes(),
+        SIZE,
+        Some(b"image/jp\xffg"),
+        "text/plain",
+    );
+    assert_eq!(verdict, Err(Denial::Forged));
+}
+
+#[test]
+fn the_highest_parameter_decides_alone() {
+    let jpeg = Ok(Some("image/jpeg"));
+    let octets = Ok(Some(UNKNOWN_TYPE));
+    check_query(&format!("v={V1}&token={V2_OCTETS}&v2={V2_JPEG}"), jpeg);
+    check_query(&format!("v2={V2_JPEG}&token={V2_OCTETS}&v={V1}"), jpeg);
+    check_query(&format!("v={V1}&token={V2_OCTETS}"), octets);
+    check_query(&format!("v2={V2_JPEG}&v={V2_JPEG}"), jpeg);
+    for query in [
+        format!("v={V1}&v2={V1}"),
+        format!("v={V1}&token={V1}"),
+        format!("token={V2_JPEG}&v2={V1}"),
+        format!("v={V1}&v2="),
+        format!("v={V1}&v2"),
+        format!("v2={V2_JPEG}&v=junk"),
+        format!("v={V1}&v={V1}&v2={V2_JPEG}"),
+    ] {
+        check_query(&query, Err(Denial::Forged));
+    }
+}
+
+#[test]
+fn a_query_without_signature_is_unsigned() {
+    for query in [
+        "",
+        "&",
+        "=",
+        "&&==",
+        "x",
+        "v3=1&expires=1",
+        "V=1",
+        "vv=1",
+        "v1=1",
+        "size=1&until=2&sig=AAAA",
+        "%76=1",
+        "?v=1",
+    ] {
+        check_query(query, Err(Denial::Unsigned));
+    }
+    for query in ["v", "v=", "token=\u{0}", "v2=%", "v=\u{e9}", "x&v"] {
+        check_query(query, Err(Denial::Forged));
+    }
+}
+
+#[track_caller]
+fn check_delete(key: &str, url: &str, query: &str, secret: &[u8], denial: Option<Denial>) {
+    let verdict = External::new(key.as_bytes()).verify_delete(&path(url), query.as_bytes(), secret);
+    assert_eq!(verdict.err(), denial, "{query}");
+}
+
+#[test]
+fn only_its_own_token_deletes_a_file() {
+    let good = format!("token={DELETE}");
+    let forged = Some(Denial::Forged);
+    check_delete(KEY, PATH, &good, DELETE_SECRET, None);
+    let upper = format!("token={}", DELETE.to_uppercase());
+    check_delete(KEY, PATH, &upper, DELETE_SECRET, None);
+    check_delete("another key", PATH, &good, DELETE_SECRET, forged);
+    check_delete(KEY, "a/b", &good, DELETE_SECRET, forged);
+    for secret in [&b"delete m"[..], b"delete me!", b"", b"\0delete me"] {
+        check_delete(KEY, PATH, &good, secret, forged);
+    }
+    for query in [
+        format!("token={V2_JPEG}"),
+        format!("{good}&{good}"),
+        format!("token={}", &DELETE[1..]),
+        "token=".to_owned(),
+        "token".to_owned(),
+    ] {
+        check_delete(KEY, PATH, &query, DELETE_SECRET, forged);
+    }
+    for query in [
+        String::new(),
+        format!("v={DELETE}"),
+        format!("v2={DELETE}"),
+        format!("v={V1}"),
+    ] {
+        check_delete(KEY, PATH, &query, DELETE_SECRET, Some(Denial::Unsigned));
+    }
+    check_query(&good, Err(Denial::Forged));
+}
+
+#[test]
+fn the_secret_stays_out_of_the_log() {
+    assert_eq!(format!("{:?}", External::new(b"s3cret")), "External(..)");
+}

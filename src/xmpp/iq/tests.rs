@@ -1,0 +1,414 @@
+//! What [`super`] must do, case by case.
+
+use super::super::xml::{Reader, XmlEvent};
+use super::*;
+
+/// 2026-01-01T00:00:00Z.
+const NOW: u64 = 1_767_225_600;
+const OPEN: &str = "<s xmlns='jabber:component:accept'>";
+
+fn parse(xml: &str) -> Vec<Element> {
+    let mut reader = Reader::new();
+    reader.received(OPEN.as_bytes());
+    reader.received(xml.as_bytes());
+    let mut stanzas = Vec::new();
+    while let Ok(Some(event)) = reader.next_event() {
+        if let XmlEvent::Stanza(element) = event {
+            stanzas.push(element);
+        }
+    }
+    stanzas
+}
+
+fn ask(stanza: &Element) -> Answer {
+    let jid = BareJid::parse("upload.montague.tld").unwrap();
+    let identity = Identity {
+        jid: &jid,
+        purposes: &["message", "profile"],
+    };
+    route(stanza, identity, NOW, |asker| {
+        let length = asker.as_str().len();
+        u64::try_from(length).unwrap() * 1000
+    })
+}
+
+/// The answer as it goes out, `slot` for a request for one, and nothing for silence.
+fn answer(xml: &str) -> String {
+    let stanzas = parse(xml);
+    assert_eq!(stanzas.len(), 1, "{xml}");
+    match ask(&stanzas[0]) {
+        Answer::Silence => String::new(),
+        Answer::Slot(iq) => match iq.request {
+            Ok(_) => "slot".to_owned(),
+            Err(refusal) => format!("slot: {refusal}"),
+        },
+        Answer::Reply(element) => {
+            let mut out = Vec::new();
+            element.write(COMPONENT, &mut out);
+            String::from_utf8(out).unwrap()
+        }
+    }
+}
+
+#[track_caller]
+fn check(xml: &str, expected: &str) {
+    assert_eq!(answer(xml), expected, "{xml}");
+}
+
+const ADDRESSES: &str = "id='1' from='romeo@montague.tld/garden' to='upload.montague.tld'";
+const BACK: &str = "id='1' from='upload.montague.tld' to='romeo@montague.tld/garden'";
+
+/// A request of this type with this inside, and what comes back in the answer.
+#[track_caller]
+fn check_request(kind: &str, inner: &str, answer_kind: &str, answer: &str) {
+    let answer = match answer {
+        "" => format!("<iq {BACK} type='{answer_kind}'/>"),
+        answer => format!("<iq {BACK} type='{answer_kind}'>{answer}</iq>"),
+    };
+    check(
+        &format!("<iq type='{kind}' {ADDRESSES}>{inner}</iq>"),
+        &answer,
+    );
+}
+
+const UNAVAILABLE: &str = "<error type='cancel'><service-unavailable \
+                               xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>";
+const NOT_FOUND: &str = "<error type='cancel'><item-not-found \
+                             xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>";
+
+fn bad_request(text: &str) -> String {
+    format!(
+        "<error type='modify'><bad-request xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>\
+             <text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas' xml:lang='en'>{text}</text></error>"
+    )
+}
+
+#[test]
+fn answers_discovery() {
+    let form = |namespace: &str| {
+        format!(
+            "<x xmlns='jabber:x:data' type='result'>\
+                 <field var='FORM_TYPE' type='hidden'><value>{namespace}</value></field>\
+                 <field var='max-file-size'><value>18000</value></field></x>"
+        )
+    };
+    let info = format!(
+        "<query xmlns='http://jabber.org/protocol/disco#info'>\
+             <identity category='store' type='file' name='HTTP File Upload'/>\
+             <feature var='http://jabber.org/protocol/disco#info'/>\
+             <feature var='http://jabber.org/protocol/disco#items'/>\
+             <feature var='urn:xmpp:http:upload:0'/><feature var='urn:xmpp:http:upload'/>\
+             <feature var='eu:siacs:conversations:http:upload'/>\
+             <feature var='urn:xmpp:ping'/><feature var='jabber:iq:version'/>\
+             <feature var='urn:xmpp:http:upload:purpose:0#message'/>\
+             <feature var='urn:xmpp:http:upload:purpose:0#profile'/>{}{}</query>",
+        form("urn:xmpp:http:upload:0"),
+        form("urn:xmpp:http:upload")
+    );
+    for query in [
+        "<query xmlns='http://jabber.org/protocol/disco#info'/>",
+        "\n <query xmlns='http://jabber.org/protocol/disco#info' node=''>\n</query>\n",
+        "<d:query xmlns:d='http://jabber.org/protocol/disco#info'/>",
+    ] {
+        check_request("get", query, "result", &info);
+    }
+    check_request(
+        "get",
+        "<query xmlns='http://jabber.org/protocol/disco#items'/>",
+        "result",
+        "<query xmlns='http://jabber.org/protocol/disco#items'/>",
+    );
+    for what in ["info", "items"] {
+        check_request(
+            "get",
+            &format!("<query xmlns='http://jabber.org/protocol/disco#{what}' node='n'/>"),
+            "error",
+            NOT_FOUND,
+        );
+        check_request(
+            "set",
+            &format!("<query xmlns='http://jabber.org/protocol/disco#{what}'/>"),
+            "error",
+            UNAVAILABLE,
+        );
+    }
+}
+
+#[test]
+fn answers_version_and_ping() {
+    check_request(
+        "get",
+        "<query xmlns='jabber:iq:version'/>",
+        "result",
+        &format!(
+            "<query xmlns='jabber:iq:version'><name>upslot</name><version>{}</version></query>",
+            env!("CARGO_PKG_VERSION")
+        ),
+    );
+    check_request("get", "<ping xmlns='urn:xmpp:ping'/>", "result", "");
+}
+
+#[test]
+fn refuses_every_other_request() {
+    for inner in [
+        "<query xmlns='jabber:iq:roster'/>",
+        "<query/>",
+        "<ping xmlns='urn:xmpp:pong'/>",
+        "<info xmlns='http://jabber.org/protocol/disco#info'/>",
+        "<slot xmlns='urn:xmpp:http:upload:0'/>",
+        "<error type='cancel'/>",
+    ] {
+        check_request("get", inner, "error", UNAVAILABLE);
+        check_request("set", inner, "error", UNAVAILABLE);
+    }
+    check_request("set", "<ping xmlns='urn:xmpp:ping'/>", "error", UNAVAILABLE);
+    check_request(
+        "set",
+        "<query xmlns='jabber:iq:version'/>",
+        "error",
+        UNAVAILABLE,
+    );
+}
+
+#[test]
+fn reads_requests_for_slots() {
+    let slot = "<request xmlns='urn:xmpp:http:upload:0' filename='a' size='1'/>";
+    check(&format!("<iq type='get' {ADDRESSES}>{slot}</iq>"), "slot");
+    check(
+        &format!("<iq type='set' {ADDRESSES}>{slot}</iq>"),
+        "slot: A slot is asked for with an iq of type get.",
+    );
+    check(
+        &format!(
+            "<iq type='get' {ADDRESSES}><u:request xmlns:u='urn:xmpp:http:upload'>\
+                 <u:filename>a</u:filename><u:size>1</u:size></u:request></iq>"
+        ),
+        "slot",
+    );
+    check(
+        &format!("<iq type='get' {ADDRESSES}><request xmlns='urn:xmpp:http:upload:0'/></iq>"),
+        "slot: The file name is missing or empty.",
+    );
+    // The answer goes where the request came from, and the file is counted for the bare address.
+    let stanza = parse(&format!("<iq type='get' {ADDRESSES}>{slot}</iq>"));
+    let Answer::Slot(iq) = ask(&stanza[0]) else {
+        panic!("no slot");
+    };
+    assert_eq!(iq.owner.as_str(), "romeo@montague.tld");
+    let refused = iq.refused(&crate::slot::Refusal::Busy);
+    assert_eq!(refused.attribute("id"), Some("1"));
+    assert_eq!(refused.attribute("type"), Some("error"));
+    assert_eq!(refused.attribute("to"), Some("romeo@montague.tld/garden"));
+    assert_eq!(refused.attribute("from"), Some("upload.montague.tld"));
+    assert_eq!(*refused.elements().next().unwrap(), parse(slot)[0]);
+}
+
+#[test]
+fn refuses_requests_that_are_none() {
+    let one = "A request has exactly one child element.";
+    for inner in [
+        "",
+        "text",
+        "<ping xmlns='urn:xmpp:ping'/><ping xmlns='urn:xmpp:ping'/>",
+    ] {
+        check_request("get", inner, "error", &bad_request(one));
+        check_request("set", inner, "error", &bad_request(one));
+    }
+    let kinds = "An iq is of type get, set, result or error.";
+    check_request("", "<a/>", "error", &bad_request(kinds));
+    check_request("GET", "<a/>", "error", &bad_request(kinds));
+    let ping = "<ping xmlns='urn:xmpp:ping'/>";
+    let addresses = ADDRESSES.replace("id='1' ", "");
+    let back = BACK.replace("id='1' ", "");
+    check(
+        &format!("<iq type='get' {addresses}>{ping}</iq>"),
+        &format!(
+            "<iq {back} type='error'>{}</iq>",
+            bad_request("An iq needs an id.")
+        ),
+    );
+    check(
+        &format!("<iq {ADDRESSES}>{ping}</iq>"),
+        &format!("<iq {BACK} type='error'>{}</iq>", bad_request(kinds)),
+    );
+}
+
+#[test]
+fn is_silent_about_what_is_no_request() {
+    let ping = "<ping xmlns='urn:xmpp:ping'/>";
+    for kind in ["result", "error"] {
+        for inner in [
+            ping,
+            "",
+            "<request xmlns='urn:xmpp:http:upload:0'/>",
+            "<a/><b/>",
+        ] {
+            check(&format!("<iq type='{kind}' {ADDRESSES}>{inner}</iq>"), "");
+        }
+    }
+    for name in ["presence", "message", "iQ", "handshake"] {
+        for kind in ["get", "set", "subscribe", "chat", "error"] {
+            check(
+                &format!("<{name} type='{kind}' {ADDRESSES}>{ping}</{name}>"),
+                "",
+            );
+        }
+    }
+    check(
+        &format!("<iq xmlns='jabber:server' type='get' {ADDRESSES}>{ping}</iq>"),
+        "",
+    );
+    for from in [
+        "",
+        "from=''",
+        "from='@'",
+        "from='upload.montague.tld'",
+        "from='upload.montague.tld/x'",
+        "from='x@upload.montague.tld'",
+        "from='UPLOAD.montague.tld'",
+    ] {
+        check(
+            &format!("<iq type='get' id='1' to='upload.montague.tld' {from}>{ping}</iq>"),
+            "",
+        );
+    }
+    for to in [
+        "montague.tld",
+        "x@montague.tld",
+        "other.upload.montague.tld",
+        "@",
+        "",
+    ] {
+        check(
+            &format!("<iq type='get' id='1' from='romeo@montague.tld' to='{to}'>{ping}</iq>"),
+            "",
+        );
+    }
+}
+
+#[test]
+fn answers_every_sort_of_asker_from_where_it_was_asked() {
+    let ping = "<ping xmlns='urn:xmpp:ping'/>";
+    let check = |from: &str, to: Option<&str>, answer_from: &str, kind: &str, inner: &str| {
+        let to = to.map(|to| format!(" to='{to}'")).unwrap_or_default();
+        let answer = match inner {
+            "" => format!("<iq id='1' from='{answer_from}' to='{from}' type='{kind}'/>"),
+            _ => format!("<iq id='1' from='{answer_from}' to='{from}' type='{kind}'>{inner}</iq>"),
+        };
+        check(
+            &format!("<iq type='get' id='1' from='{from}'{to}>{ping}</iq>"),
+            &answer,
+        );
+    };
+    let us = "upload.montague.tld";
+    for from in [
+        "romeo@montague.tld/garden",
+        "romeo@montague.tld",
+        "montague.tld",
+        "irc.montague.tld/x@y",
+        "montague.tld/&apos;&lt;&quot;",
+        "jürgen@münchen.example/bü",
+    ] {
+        check(from, Some(us), us, "result", "");
+        check(from, None, us, "result", "");
+    }
+    let there = "upload.montague.tld/r";
+    check("montague.tld", Some(there), there, "result", "");
+    // Nobody lives at our domain.
+    for nobody in ["x@upload.montague.tld", "x@upload.montague.tld/y"] {
+        check("montague.tld", Some(nobody), nobody, "error", UNAVAILABLE);
+    }
+}
+
+#[test]
+fn carries_any_id_back_unchanged() {
+    let long = "x".repeat(60_000);
+    for id in [
+        "&apos;&quot;&lt;&gt;&amp;",
+        "&#13;&#10;&#9; x",
+        "😀",
+        long.as_str(),
+    ] {
+        check(
+            &format!(
+                "<iq type='get' id='{id}' from='a@b' to='upload.montague.tld'>\
+                     <ping xmlns='urn:xmpp:ping'/></iq>"
+            ),
+            &format!("<iq id='{id}' from='upload.montague.tld' to='a@b' type='result'/>"),
+        );
+    }
+}
+
+#[test]
+fn takes_stanzas_of_a_client_stream_too() {
+    check(
+        &format!(
+            "<iq xmlns='jabber:client' type='get' {ADDRESSES}><ping xmlns='urn:xmpp:ping'/></iq>"
+        ),
+        &format!("<iq {BACK} type='result'/>"),
+    );
+}
+
+#[test]
+fn never_panics_and_never_answers_itself() {
+    let corpus = [
+        format!("<iq type='get' {ADDRESSES}><query xmlns='{DISCO_INFO}' node='x'/></iq>"),
+        format!("<iq type='get' {ADDRESSES}><query xmlns='{VERSION}'/></iq>"),
+        format!(
+            "<iq type='get' {ADDRESSES}><request xmlns='{UPLOAD_0}' filename='a' size='12' content-type='t/s'>\
+                 <ephemeral xmlns='{PURPOSE}' expire-before='2026-12-31T23:59:59.5+01:00'/></request></iq>"
+        ),
+        format!(
+            "<iq type='set' {ADDRESSES}><request xmlns='{UPLOAD}'><filename>a</filename><size>1</size>\
+                 </request></iq>"
+        ),
+    ];
+    let mut random = 7_u32;
+    let mut next = |below: usize| {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (random >> 8) as usize % below
+    };
+    let mut answers = 0;
+    for _ in 0..30_000 {
+        let mut bytes = corpus[next(corpus.len())].clone().into_bytes();
+        for _ in 0..=next(4) {
+            let at = next(bytes.len());
+            match next(3) {
+                0 => drop(bytes.remove(at)),
+                1 => bytes[at] = b"-1:Zgx ./@'9"[next(12)],
+                _ => {
+                    let from = next(bytes.len());
+                    let to = (from + next(20)).min(bytes.len());
+                    let piece = bytes[from..to].to_vec();
+                    bytes.splice(at..at, piece);
+                }
+            }
+        }
+        let Ok(xml) = String::from_utf8(bytes) else {
+            continue;
+        };
+        for stanza in parse(&xml) {
+            let reply = match ask(&stanza) {
+                Answer::Silence => continue,
+                Answer::Reply(reply) => reply,
+                Answer::Slot(iq) => match &iq.request {
+                    Ok(request) => {
+                        assert!(request.size > 0 && !request.name.is_empty());
+                        iq.granted(&crate::slot::Slot {
+                            put: xml.clone(),
+                            get: xml.clone(),
+                        })
+                    }
+                    Err(refusal) => iq.refused(refusal),
+                },
+            };
+            answers += 1;
+            assert!(matches!(reply.attribute("type"), Some("result" | "error")));
+            assert!(matches!(ask(&reply), Answer::Silence));
+            let mut out = Vec::new();
+            reply.write(COMPONENT, &mut out);
+            assert_eq!(parse(std::str::from_utf8(&out).unwrap()), [reply]);
+        }
+    }
+    assert!(answers > 3_000, "{answers}");
+}

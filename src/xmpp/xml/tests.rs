@@ -1,0 +1,526 @@
+//! What [`super`] must do, case by case.
+
+use super::super::element::COMPONENT;
+use super::*;
+
+const OPEN: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' \
+                        xmlns:stream='http://etherx.jabber.org/streams' id='3BF96D32'>";
+
+/// Everything that comes out when the bytes come in in these pieces.
+fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<XmlEvent>, Option<Fault>) {
+    let mut reader = Reader::new();
+    let mut events = Vec::new();
+    for piece in pieces {
+        reader.received(piece);
+        loop {
+            match reader.next_event() {
+                Ok(Some(event)) => events.push(event),
+                Ok(None) => break,
+                Err(fault) => {
+                    assert_eq!(reader.next_event(), Err(fault), "a fault stays");
+                    return (events, Some(fault));
+                }
+            }
+            assert!(events.len() < 100_000);
+        }
+        assert!(reader.tokens.waiting() <= MAX_STANZA);
+    }
+    (events, None)
+}
+
+/// The same whole, byte by byte, and split at every byte.
+#[track_caller]
+fn read_all_ways(bytes: &[u8]) -> (Vec<XmlEvent>, Option<Fault>) {
+    let whole = read([bytes]);
+    assert_eq!(read(bytes.chunks(1)), whole, "byte by byte");
+    if bytes.len() < 2000 {
+        for at in 0..bytes.len() {
+            let (a, b) = bytes.split_at(at);
+            assert_eq!(read([a, b]), whole, "split at {at}");
+        }
+    }
+    whole
+}
+
+/// One stanza, as it is written again inside a component's stream.
+#[track_caller]
+fn check(stanza: &str, written: &str) {
+    let (events, fault) = read_all_ways(format!("{OPEN}{stanza}<after/>").as_bytes());
+    assert_eq!(fault, None, "{stanza}");
+    let [
+        XmlEvent::Opened(_),
+        XmlEvent::Stanza(element),
+        XmlEvent::Stanza(_),
+    ] = &events[..]
+    else {
+        panic!("{events:?}");
+    };
+    let mut out = Vec::new();
+    element.write(COMPONENT, &mut out);
+    assert_eq!(String::from_utf8(out.clone()).unwrap(), written);
+
+    // What was written is read back as the same element.
+    let again = [OPEN.as_bytes(), &out].concat();
+    let (events, fault) = read([&again[..]]);
+    assert_eq!(fault, None);
+    assert_eq!(events[1], XmlEvent::Stanza(element.clone()));
+}
+
+/// Bytes after the stream's header that are a fault.
+#[track_caller]
+fn check_fault(stanza: impl AsRef<[u8]>, expected: fn(&'static str) -> Fault) {
+    let mut bytes = OPEN.as_bytes().to_vec();
+    bytes.extend_from_slice(stanza.as_ref());
+    bytes.extend_from_slice(b" <after/></stream:stream>");
+    let (events, fault) = read_all_ways(&bytes);
+    let stanza = String::from_utf8_lossy(stanza.as_ref());
+    let fault = fault.unwrap_or_else(|| panic!("no fault in {stanza}: {events:?}"));
+    let (Fault::Malformed(what) | Fault::Restricted(what) | Fault::TooLarge(what)) = fault;
+    assert_eq!(fault, expected(what), "{stanza}");
+    assert_eq!(events.len(), 1, "{stanza}: {events:?}");
+}
+
+#[test]
+fn reads_a_stream_from_end_to_end() {
+    let text = format!("{OPEN} \n<a/>\t<b x='1'>t</b>\r\n</stream:stream >trailing <<");
+    let (events, fault) = read_all_ways(text.as_bytes());
+    assert_eq!(fault, None);
+    let [
+        XmlEvent::Opened(root),
+        XmlEvent::Stanza(a),
+        XmlEvent::Stanza(b),
+        XmlEvent::Closed,
+    ] = &events[..]
+    else {
+        panic!("{events:?}");
+    };
+    assert!(root.is("stream", "http://etherx.jabber.org/streams"));
+    assert_eq!(root.attribute("id"), Some("3BF96D32"));
+    assert!(root.attributes.len() == 1 && root.children.is_empty());
+    assert!(a.is("a", COMPONENT) && b.is("b", COMPONENT));
+    assert_eq!(b.text(), "t");
+}
+
+#[test]
+fn refuses_text_after_a_stanza() {
+    let (events, fault) = read_all_ways(format!("{OPEN}<a>x</a> text").as_bytes());
+    assert_eq!(events.len(), 2);
+    assert_eq!(fault, Some(Fault::Malformed("text outside of a stanza")));
+}
+
+#[test]
+fn takes_every_form_of_tag_and_text() {
+    check("<a/>", "<a/>");
+    check("<a></a>", "<a/>");
+    check("<a  x = '1'\n\ty=\"2\" />", "<a x='1' y='2'/>");
+    check("<a x='>' y='/>'/>", "<a x='&gt;' y='/&gt;'/>");
+    check("<a x='\"' y=\"'\"/>", "<a x='&quot;' y='&apos;'/>");
+    check("<a x=''></a\n>", "<a x=''/>");
+    check("<a>one<b/>two</a>", "<a>one<b/>two</a>");
+    check("<a> \n </a>", "<a> \n </a>");
+    check("<a>]] ></a>", "<a>]] &gt;</a>");
+    check("<ü-1.2·/>", "<ü-1.2·/>");
+    check("<a>😀 é</a>", "<a>😀 é</a>");
+}
+
+#[test]
+fn resolves_references_and_sections() {
+    check(
+        "<a>&lt;&gt;&amp;&apos;&quot;</a>",
+        "<a>&lt;&gt;&amp;'\"</a>",
+    );
+    check("<a>&#65;&#x41;&#x1F600;</a>", "<a>AA😀</a>");
+    check("<a>&amp;lt;&amp;amp;</a>", "<a>&amp;lt;&amp;amp;</a>");
+    check(
+        "<a x='&lt;&amp;&gt;&apos;&quot;&#65;'/>",
+        "<a x='&lt;&amp;&gt;&apos;&quot;A'/>",
+    );
+    check("<a x='&amp;amp;'/>", "<a x='&amp;amp;'/>");
+    check(
+        "<a><![CDATA[<b>&amp;]]]]></a>",
+        "<a>&lt;b&gt;&amp;amp;]]</a>",
+    );
+    check("<a>x<![CDATA[y]]>z<![CDATA[]]></a>", "<a>xyz</a>");
+    check("<a><![CDATA[]]></a>", "<a/>");
+    check("<a><![CDATA[]>]]]></a>", "<a>]&gt;]</a>");
+}
+
+#[test]
+fn makes_line_ends_and_blanks_what_xml_says() {
+    check("<a>1\r\n2\r3\n4&#13;5</a>", "<a>1\n2\n3\n4&#13;5</a>");
+    check("<a><![CDATA[1\r\n2]]></a>", "<a>1\n2</a>");
+    check(
+        "<a x='1\r\n2\r3\n4\t5&#13;&#10;&#9;6'/>",
+        "<a x='1 2 3 4 5&#13;&#10;&#9;6'/>",
+    );
+}
+
+#[test]
+fn resolves_namespaces() {
+    check("<p:a xmlns:p='n'/>", "<a xmlns='n'/>");
+    check(
+        "<p:a xmlns:p='n'><b/><p:c/></p:a>",
+        "<a xmlns='n'><b xmlns='jabber:component:accept'/><c/></a>",
+    );
+    check(
+        "<a xmlns='n'><b xmlns=''><c/></b><d/></a>",
+        "<a xmlns='n'><b xmlns=''><c/></b><d/></a>",
+    );
+    check(
+        "<a xmlns:p='1'><p:b xmlns:p='2'/><p:c/></a>",
+        "<a><b xmlns='2'/><c xmlns='1'/></a>",
+    );
+    check("<a xml:lang='en'/>", "<a xml:lang='en'/>");
+    check(
+        "<a xmlns:xml='http://www.w3.org/XML/1998/namespace' xml:lang='en'/>",
+        "<a xml:lang='en'/>",
+    );
+    check(
+        "<a p:x='1' x='2' xmlns:p='n'/>",
+        "<a xmlns:ns0='n' ns0:x='1' x='2'/>",
+    );
+    check("<a xmlnsx='1'/>", "<a xmlnsx='1'/>");
+    check(
+        "<stream:a/>",
+        "<a xmlns='http://etherx.jabber.org/streams'/>",
+    );
+    check("<a xmlns='a&amp;b'/>", "<a xmlns='a&amp;b'/>");
+}
+
+#[test]
+fn refuses_what_is_no_xml() {
+    for stanza in [
+        "text",
+        "&amp;",
+        "<![CDATA[x]]>",
+        "<>",
+        "</>",
+        "< a/>",
+        "<a",
+        "<<a/>",
+        "<a<b/>",
+        "<a/ >",
+        "<a//>",
+        "<a / >",
+        "<a/b>",
+        "<1/>",
+        "<-a/>",
+        "<a!/>",
+        "<a x/>",
+        "<a x=1/>",
+        "<a x='1/>",
+        "<a x='1'y='2'/>",
+        "<a x='<'/>",
+        "<a 'x'/>",
+        "<a x='1''/>",
+        "<a ='1'/>",
+        "<a x='1' x='2'/>",
+        "<a 1='1'/>",
+        "<a x=='1'/>",
+        "<a></b>",
+        "<a></ a>",
+        "<a></a x='1'>",
+        "<a></a/>",
+        "</a>",
+        "<a></A>",
+        "<p:a xmlns:p='n'></a>",
+        "<a>]]></a>",
+        "<a>&</a>",
+        "<a>& </a>",
+        "<a>&amp</a>",
+        "<a>&amp<b/>;</a>",
+        "<a>&#;</a>",
+        "<a>&#x;</a>",
+        "<a>&#+65;</a>",
+        "<a>&#xG;</a>",
+        "<a>&#65 ;</a>",
+        "<a>&#x110000;</a>",
+        "<a>&#xD800;</a>",
+        "<a x='&'/>",
+        "<a x='&#99999999999;'/>",
+    ] {
+        check_fault(stanza, Fault::Malformed);
+    }
+}
+
+#[test]
+fn refuses_characters_that_xml_forbids() {
+    for c in ["\u{0}", "\u{1}", "\u{B}", "\u{1F}", "\u{FFFE}", "\u{FFFF}"] {
+        check_fault(format!("<a>{c}</a>"), Fault::Malformed);
+        check_fault(format!("<a x='{c}'/>"), Fault::Malformed);
+        check_fault(format!("<a><![CDATA[{c}]]></a>"), Fault::Malformed);
+        check_fault(c, Fault::Malformed);
+        let reference = format!("&#{};", u32::from(c.chars().next().unwrap()));
+        check_fault(format!("<a>{reference}</a>"), Fault::Malformed);
+        check_fault(format!("<a x='{reference}'/>"), Fault::Malformed);
+    }
+    for bytes in [
+        &b"\xFF"[..],
+        b"\xC3",
+        b"\xC0\x80",
+        b"\xED\xA0\x80",
+        b"\xF8\x88\x80\x80\x80",
+    ] {
+        check_fault([b"<a>", bytes, b"</a>"].concat(), Fault::Malformed);
+        check_fault([b"<a x='", bytes, b"'/>"].concat(), Fault::Malformed);
+        check_fault([b"<a", bytes, b"/>"].concat(), Fault::Malformed);
+    }
+}
+
+#[test]
+fn refuses_namespaces_that_are_none() {
+    for stanza in [
+        "<p:a/>",
+        "<a p:x='1'/>",
+        "<a xmlns:p=''/>",
+        "<a xmlns:='n'/>",
+        "<a xmlns:1='n'/>",
+        "<:a/>",
+        "<a:/>",
+        "<xmlns:a/>",
+        "<a xmlns:p:q='n'/>",
+        "<p:q:a xmlns:p='n'/>",
+        "<a :x='1'/>",
+        "<a xmlns:xml='n'/>",
+        "<a xmlns:xmlns='n'/>",
+        "<a xmlns:p='http://www.w3.org/XML/1998/namespace'/>",
+        "<a xmlns='http://www.w3.org/XML/1998/namespace'/>",
+        "<a xmlns='http://www.w3.org/2000/xmlns/'/>",
+        "<a xmlns:p='http://www.w3.org/2000/xmlns/'/>",
+        "<a xmlns='1' xmlns='2'/>",
+        "<a xmlns:p='1' xmlns:p='2'/>",
+        "<a xmlns:p='n' xmlns:q='n' p:x='1' q:x='2'/>",
+        "<a xml:lang='en' xml:lang='de'/>",
+        "<a><b xmlns:p='n'/><p:c/></a>",
+    ] {
+        check_fault(stanza, Fault::Malformed);
+    }
+}
+
+#[test]
+fn refuses_what_xmpp_forbids() {
+    for stanza in [
+        "<!-- c -->",
+        "<a><!-- c --></a>",
+        "<?pi?>",
+        "<a><?pi x?></a>",
+        "<?xml version='1.0'?>",
+        "<!DOCTYPE a>",
+        "<!ENTITY a 'b'>",
+        "<a><![cdata[x]]></a>",
+        "<a><![INCLUDE[x]]></a>",
+        "<a>&nbsp;</a>",
+        "<a x='&foo;'/>",
+        "<a>&;</a>",
+        "<a>&AMP;</a>",
+    ] {
+        check_fault(stanza, Fault::Restricted);
+    }
+    for start in [
+        "<?xml-stylesheet?><s>",
+        "<?pi x?><s>",
+        " <?xml version='1.0'?><s>",
+    ] {
+        let (events, fault) = read_all_ways(start.as_bytes());
+        assert!(events.is_empty());
+        assert!(
+            matches!(fault, Some(Fault::Restricted(_))),
+            "{start}: {fault:?}"
+        );
+    }
+}
+
+#[test]
+fn takes_only_a_declaration_of_utf_8() {
+    for (declaration, sound) in [
+        ("", true),
+        ("\n ", true),
+        ("<?xml version='1.0'?>", true),
+        (
+            "<?xml version=\"1.0\" encoding=\"UTF-8\" standalone='yes'?>\n",
+            true,
+        ),
+        ("<?xml version='1.0' encoding='utf-8' ?>", true),
+        ("<?xml version='1.1'?>", false),
+        ("<?xml version='1.0' encoding='latin1'?>", false),
+        ("<?xml encoding='utf-8'?>", false),
+        ("<?xml version='1.0' version='1.0'?>", false),
+        ("<?xml version='1.0' x?>", false),
+        ("\u{FEFF}", false),
+        ("x", false),
+        ("</a>", false),
+        ("<a/>", false),
+    ] {
+        let (events, fault) = read_all_ways(format!("{declaration}<s>").as_bytes());
+        assert_eq!(
+            (events.len(), fault.is_none()),
+            (sound.into(), sound),
+            "{declaration}"
+        );
+    }
+}
+
+/// A stanza of exactly `size` bytes.
+fn stanza_of(size: usize, filler: &str) -> String {
+    let (start, end) = ("<a>", "</a>");
+    let count = (size - start.len() - end.len()) / filler.len();
+    let mut stanza = format!("{start}{}", filler.repeat(count));
+    stanza.push_str(&"x".repeat(size - stanza.len() - end.len()));
+    stanza.push_str(end);
+    stanza
+}
+
+#[test]
+fn stops_at_the_limit_of_a_stanza_to_the_byte() {
+    for filler in ["x", "<b/>", "<![CDATA[]]>", "&lt;", "<b xmlns='n'>é</b>"] {
+        let stanza = stanza_of(MAX_STANZA, filler);
+        let twice = format!("{OPEN}{stanza}  {stanza}");
+        let (events, fault) = read_all_ways(twice.as_bytes());
+        assert_eq!((events.len(), fault), (3, None), "{filler}");
+        check_fault(stanza_of(MAX_STANZA + 1, filler), Fault::TooLarge);
+    }
+    let x = "x".repeat(MAX_STANZA);
+    check_fault(format!("<{x}"), Fault::TooLarge);
+    check_fault(format!("<a {x}"), Fault::TooLarge);
+    check_fault(format!("<a x='{x}"), Fault::TooLarge);
+    check_fault(format!("<a></{x}"), Fault::TooLarge);
+    check_fault(format!("</{x}"), Fault::TooLarge);
+    check_fault(format!("<a><![CDATA[{x}"), Fault::TooLarge);
+    check_fault(format!("<a>{x}<!-- -->"), Fault::TooLarge);
+    check_fault(format!("<a>\u{1}{x}"), Fault::TooLarge);
+    for start in [format!("<?xml {x}"), format!("<s x='{x}'>")] {
+        let (_, fault) = read_all_ways(start.as_bytes());
+        assert!(matches!(fault, Some(Fault::TooLarge(_))), "{fault:?}");
+    }
+}
+
+#[test]
+fn stops_at_the_limit_of_levels() {
+    let nested = |levels| format!("{}{}", "<a>".repeat(levels), "</a>".repeat(levels));
+    let (events, fault) = read_all_ways(format!("{OPEN}{}", nested(MAX_DEPTH)).as_bytes());
+    assert_eq!((events.len(), fault), (2, None));
+    check_fault(nested(MAX_DEPTH + 1), Fault::TooLarge);
+    check_fault("<a>".repeat(20_000), Fault::TooLarge);
+}
+
+#[test]
+fn drops_white_space_between_stanzas_at_once() {
+    let mut reader = Reader::new();
+    reader.received(OPEN.as_bytes());
+    assert!(reader.next_event().unwrap().is_some());
+    for _ in 0..1000 {
+        reader.received(&[b' '; 1024]);
+        assert_eq!(reader.next_event(), Ok(None));
+        assert_eq!(reader.tokens.waiting(), 0);
+    }
+}
+
+#[test]
+fn shares_a_long_namespace_among_children() {
+    let stanza = format!(
+        "<a xmlns='{}'>{}</a>",
+        "n".repeat(30_000),
+        "<b/>".repeat(8_000)
+    );
+    let (events, _) = read([OPEN.as_bytes(), stanza.as_bytes()]);
+    let XmlEvent::Stanza(element) = &events[1] else {
+        panic!("no stanza");
+    };
+    assert!(
+        element
+            .elements()
+            .all(|b| Arc::ptr_eq(&b.namespace, &element.namespace))
+    );
+    assert!(element.weight() > 200_000_000);
+}
+
+#[test]
+fn is_not_slow_with_many_attributes_and_prefixes() {
+    // Quadratic work over these would take seconds, not milliseconds.
+    let attributes: String = (0..6_000).map(|n| format!(" a{n}=''")).collect();
+    let (events, fault) = read([OPEN.as_bytes(), format!("<a{attributes}/>").as_bytes()]);
+    assert_eq!((events.len(), fault), (2, None));
+    let declared: String = (0..3_000).map(|n| format!(" xmlns:p{n}='n'")).collect();
+    let (events, fault) = read([OPEN.as_bytes(), format!("<a{declared}/>").as_bytes()]);
+    assert_eq!((events.len(), fault), (2, None));
+}
+
+#[test]
+fn never_panics_and_never_depends_on_the_split() {
+    let corpus = [
+        "<iq type='get' id='1' to='u.x' from='a@b/c'><query xmlns='n'/></iq>",
+        "<p:a xmlns:p='n' p:x='&lt;&#65;' xml:lang=\"en\">t&amp;<![CDATA[<x>]]]>]]><b/></p:a>",
+        "<message><body>é😀\r\n</body></message> \n <presence/>",
+        "<stream:error><conflict xmlns='e'/></stream:error></stream:stream>",
+    ];
+    let spice: &[&[u8]] = &[
+        b"<",
+        b">",
+        b"/",
+        b"'",
+        b"\"",
+        b"&",
+        b";",
+        b"]",
+        b"!",
+        b"?",
+        b"=",
+        b":",
+        b"]]>",
+        b"<![CDATA[",
+        b"<a>",
+        b"</a>",
+        b"&#0;",
+        b"xmlns",
+        b" xmlns:p='q'",
+        b"\0",
+        b"\xFF",
+        b"\xC3",
+        b" ",
+        b"-->",
+    ];
+    let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut next = |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random % below as u64).unwrap()
+    };
+    let (mut sound, mut faulty) = (0, 0);
+    for _ in 0..8_000 {
+        let mut bytes = OPEN.as_bytes().to_vec();
+        let from = bytes.len();
+        bytes.extend_from_slice(corpus[next(corpus.len())].as_bytes());
+        bytes.extend_from_slice(corpus[next(corpus.len())].as_bytes());
+        for _ in 0..=next(3) {
+            let at = from + next(bytes.len() - from);
+            match next(3) {
+                0 => drop(bytes.remove(at)),
+                1 => bytes[at] = spice[next(spice.len())][0],
+                _ => drop(bytes.splice(at..at, spice[next(spice.len())].iter().copied())),
+            }
+        }
+        let whole = read([&bytes[..]]);
+        assert_eq!(read(bytes.chunks(1)), whole);
+        let at = next(bytes.len());
+        assert_eq!(read([&bytes[..at], &bytes[at..]]), whole);
+        for event in &whole.0 {
+            let XmlEvent::Stanza(element) = event else {
+                continue;
+            };
+            let mut out = OPEN.as_bytes().to_vec();
+            element.write(COMPONENT, &mut out);
+            let (again, fault) = read([&out[..]]);
+            assert_eq!(fault, None);
+            assert_eq!(again[1], *event);
+        }
+        match whole.1 {
+            None => sound += 1,
+            Some(_) => faulty += 1,
+        }
+    }
+    assert!(
+        sound > 200 && faulty > 2_000,
+        "{sound} sound, {faulty} faulty"
+    );
+}
