@@ -9,8 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::config::address::{self, Listen};
-use crate::config::fault::{Fault, Warning, Wrong, quote};
-use crate::config::raw::{Entry, Node, Value};
+use crate::config::fault::Wrong;
 use crate::config::reader::Reader;
 use crate::config::scalar;
 use crate::config::secret::Secret;
@@ -116,36 +115,38 @@ impl Purposes {
 
 /// Reads `api`; `public` is where the public side listens.
 pub fn api(r: &mut Reader, public: &[Listen]) -> Option<Api> {
-    let node = r.tree("api")?;
-    let mut section = Section::new("api", &node, &API_KEYS);
-    let api = section.is_map.then(|| Api {
+    if !r.given("api") {
+        return None;
+    }
+    let mut section = r.map("api", &API_KEYS)?;
+    let api = Api {
         listen: listen(&mut section, public),
         prefix: section.one("prefix", prefix).unwrap_or_else(|| "/".into()),
         allow: allow(&mut section),
         token: section.one("token", token),
-    });
-    if let Some(api) = &api {
-        let open = api.allow.iter().any(|net| net.prefix_len() == 0);
-        if open && api.token.is_none() {
-            let text = "has a network of all addresses, and without a token everyone gets slots in anybody's name";
-            section.warn("allow", text);
-        }
+    };
+    let open = api.allow.iter().any(|net| net.prefix_len() == 0);
+    if open && api.token.is_none() {
+        let text = "has a network of all addresses, and without a token everyone gets slots in anybody's name";
+        section.warn("allow", text);
     }
-    r.absorb(section.faults, section.warnings);
-    api
+    r.close(section);
+    Some(api)
 }
 
 /// Reads `purposes`.
 pub fn purposes(r: &mut Reader) -> Purposes {
-    let Some(node) = r.tree("purposes") else {
+    if !r.given("purposes") {
+        return Purposes::default();
+    }
+    let Some(mut section) = r.map("purposes", &PURPOSES) else {
         return Purposes::default();
     };
-    let mut section = Section::new("purposes", &node, &PURPOSES);
     let message = purpose(&mut section, "message", None);
     let profile = purpose(&mut section, "profile", Some(Duration::ZERO));
     let ephemeral = purpose(&mut section, "ephemeral", None);
     let permanent = purpose(&mut section, "permanent", Some(Duration::ZERO));
-    r.absorb(section.faults, section.warnings);
+    r.close(section);
     Purposes {
         message,
         profile,
@@ -167,18 +168,18 @@ pub fn signing_secret(r: &mut Reader, key: &str) -> Option<Secret> {
 }
 
 /// Reads where the API listens. A port is needed unless every address is a Unix socket or brings its own.
-fn listen(section: &mut Section<'_>, public: &[Listen]) -> Vec<Listen> {
-    let port_given = section.given("port").is_some();
+fn listen(section: &mut Reader, public: &[Listen]) -> Vec<Listen> {
+    let port_given = section.given("port");
     let port = section.one("port", port).unwrap_or(0);
     let read = |text: &str| {
         let needs_port = address::listen(text, 1) != address::listen(text, 2);
         address::listen(text, port).map(|places| (places, needs_port))
     };
-    let read = match section.given("address") {
-        Some(_) => section.many("address", false, read),
+    let read = match section.many("address", false, &read) {
+        Some(places) => places,
         None => read("127.0.0.1").into_iter().collect(),
     };
-    if section.is_empty_list("address") {
+    if section.empty_list("address") {
         section.fault("address", "an empty list", "at least one address");
     }
     if !port_given && read.iter().any(|(_, needs_port)| *needs_port) {
@@ -209,24 +210,22 @@ fn listen(section: &mut Section<'_>, public: &[Listen]) -> Vec<Listen> {
 }
 
 /// Reads who may ask; without the key this machine alone.
-fn allow(section: &mut Section<'_>) -> Vec<IpNet> {
-    if section.given("allow").is_none() {
+fn allow(section: &mut Reader) -> Vec<IpNet> {
+    if !section.given("allow") {
         return address::networks("localhost").unwrap_or_default();
     }
-    if section.is_empty_list("allow") {
+    if section.empty_list("allow") {
         section.warn("allow", "is an empty list, so only Unix sockets can ask");
     }
-    section.many("allow", true, address::networks).concat()
+    section
+        .many("allow", true, address::networks)
+        .unwrap_or_default()
+        .concat()
 }
 
 /// Reads one purpose, if it is listed; an empty value lists it as an empty map does.
-fn purpose(
-    section: &mut Section<'_>,
-    word: &str,
-    maxage: Option<Duration>,
-) -> Option<PurposeLimits> {
-    let entry = section.entry(word)?;
-    let mut inner = Section::new(&format!("purposes.{word}"), &entry.node, &PURPOSE_KEYS);
+fn purpose(section: &mut Reader, word: &str, maxage: Option<Duration>) -> Option<PurposeLimits> {
+    let mut inner = section.map(word, &PURPOSE_KEYS)?;
     let limits = PurposeLimits {
         max_file_size: inner.one("max_file_size", |text| scalar::size(text, 1)),
         expire_maxage: inner
@@ -234,8 +233,7 @@ fn purpose(
             .or(maxage),
         user_quota_hard: inner.one("user_quota_hard", |text| scalar::size(text, 0)),
     };
-    section.faults.append(&mut inner.faults);
-    section.warnings.append(&mut inner.warnings);
+    section.close(inner);
     Some(limits)
 }
 
@@ -277,168 +275,10 @@ fn token(text: &str) -> Result<Secret, Wrong> {
     Ok(Secret::new(text))
 }
 
-/// The entries of a map below a key, and what was wrong with them. Faults name the key and the entry: `api.port`.
-struct Section<'a> {
-    key: String,
-    line: usize,
-    entries: Vec<&'a Entry>,
-    /// False when something else stands there; that is told already.
-    is_map: bool,
-    faults: Vec<Fault>,
-    warnings: Vec<Warning>,
-}
-
-impl<'a> Section<'a> {
-    /// Sorts out what is doubled or unknown. An empty value is an empty map.
-    fn new(key: &str, node: &'a Node, known: &[&str]) -> Section<'a> {
-        let mut section = Section {
-            key: key.to_owned(),
-            line: node.line,
-            entries: Vec::new(),
-            is_map: true,
-            faults: Vec::new(),
-            warnings: Vec::new(),
-        };
-        let entries = match &node.value {
-            Value::Map(entries) => &entries[..],
-            Value::Null => &[],
-            other => {
-                section.is_map = false;
-                let expected = format!("a map of {}", known.join(", "));
-                section.push(None, node.line, other.kind().to_owned(), expected);
-                &[]
-            }
-        };
-        for entry in entries {
-            if !known.contains(&entry.key.as_str()) {
-                let found = format!("the entry {}", quote(&entry.key));
-                section.push(
-                    None,
-                    entry.line,
-                    found,
-                    format!("only {}", known.join(", ")),
-                );
-            } else if let Some(first) = section.entry(&entry.key) {
-                let expected = format!("it once only, and it is in line {} already", first.line);
-                section.push(
-                    Some(&entry.key),
-                    entry.line,
-                    "the entry a second time".into(),
-                    expected,
-                );
-            } else {
-                section.entries.push(entry);
-            }
-        }
-        section
-    }
-
-    /// The entry of this name, with a value or without.
-    fn entry(&self, name: &str) -> Option<&'a Entry> {
-        self.entries.iter().find(|entry| entry.key == name).copied()
-    }
-
-    /// The value of an entry; an empty one counts as none.
-    fn given(&self, name: &str) -> Option<&'a Node> {
-        let node = &self.entry(name)?.node;
-        match &node.value {
-            Value::Null => None,
-            Value::Scalar(text) if text.is_empty() => None,
-            _ => Some(node),
-        }
-    }
-
-    fn is_empty_list(&self, name: &str) -> bool {
-        self.given(name)
-            .is_some_and(|node| node.value == Value::List(Vec::new()))
-    }
-
-    /// A single value.
-    fn one<T>(&mut self, name: &str, read: impl Fn(&str) -> Result<T, Wrong>) -> Option<T> {
-        let node = self.given(name)?;
-        self.scalar(name, node, &read)
-    }
-
-    /// A list of single values, or one. With `words`, a single value may hold several with blanks between.
-    fn many<T>(
-        &mut self,
-        name: &str,
-        words: bool,
-        read: impl Fn(&str) -> Result<T, Wrong>,
-    ) -> Vec<T> {
-        let Some(node) = self.given(name) else {
-            return Vec::new();
-        };
-        let mut values = Vec::new();
-        match &node.value {
-            Value::List(items) => {
-                for item in items {
-                    values.extend(self.scalar(name, item, &read));
-                }
-            }
-            Value::Scalar(text) if words => {
-                for word in text.split_whitespace() {
-                    let word = word.trim_end_matches(',').to_owned();
-                    let node = Node {
-                        line: node.line,
-                        value: Value::Scalar(word),
-                    };
-                    values.extend(self.scalar(name, &node, &read));
-                }
-            }
-            _ => values.extend(self.scalar(name, node, &read)),
-        }
-        values
-    }
-
-    fn scalar<T>(
-        &mut self,
-        name: &str,
-        node: &Node,
-        read: &impl Fn(&str) -> Result<T, Wrong>,
-    ) -> Option<T> {
-        let (found, wrong) = match &node.value {
-            Value::Scalar(text) => match read(text) {
-                Ok(value) => return Some(value),
-                Err(wrong) => (quote(text), wrong),
-            },
-            other => (other.kind().to_owned(), "a single value".into()),
-        };
-        let found = wrong.found.unwrap_or(found);
-        self.push(Some(name), node.line, found, wrong.expected);
-        None
-    }
-
-    /// Reports a fault about an entry as a whole, which may be missing.
-    fn fault(&mut self, name: &str, found: impl Into<String>, expected: impl Into<String>) {
-        let line = self.entry(name).map_or(self.line, |entry| entry.line);
-        self.push(Some(name), line, found.into(), expected.into());
-    }
-
-    fn warn(&mut self, name: &str, text: impl Into<String>) {
-        self.warnings.push(Warning {
-            line: Some(self.entry(name).map_or(self.line, |entry| entry.line)),
-            key: format!("{}.{name}", self.key),
-            text: text.into(),
-        });
-    }
-
-    fn push(&mut self, name: Option<&str>, line: usize, found: String, expected: String) {
-        self.faults.push(Fault {
-            line: Some(line),
-            key: match name {
-                Some(name) => format!("{}.{name}", self.key),
-                None => self.key.clone(),
-            },
-            found,
-            expected,
-        });
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::fault::{Fault, Warning};
     use crate::config::raw;
 
     /// What `read` makes of a text whose only known keys are those of this file.
@@ -626,9 +466,9 @@ api:
                 "api.address (line 6): found \"example.org\", expected an IP address such as 127.0.0.1 or ::, localhost, or unix:/path.",
                 "api.prefix (line 7): found \"up//load\", expected a path such as / or /upload/, without characters that need encoding.",
                 "api.allow (line 8): found \"x\", expected a network such as 10.0.0.0/8 or fd00::/8, or an IP address.",
-                "api (line 9): found the entry \"tokne\", expected only address, port, prefix, allow, token.",
+                "api.tokne (line 9): found an unknown key, expected one of address, port, prefix, allow, token.",
                 "api.token (line 10): found a list, expected a single value.",
-                "api.port (line 11): found the entry a second time, expected it once only, and it is in line 3 already.",
+                "api.port (line 11): found the key a second time, expected it once only, and it is in line 3 already.",
             ],
         );
         for text in ["api: 8081", "api: [8081]"] {
@@ -818,9 +658,9 @@ purposes:
             text,
             purposes,
             &[
-                "purposes (line 3): found the entry \"profil\", expected only message, profile, ephemeral, permanent.",
+                "purposes.profil (line 3): found an unknown key, expected one of message, profile, ephemeral, permanent.",
                 &format!(
-                    "purposes.message (line 4): found the entry \"max_size\", expected only {entries}."
+                    "purposes.message.max_size (line 4): found an unknown key, expected one of {entries}."
                 ),
                 "purposes.message.max_file_size (line 4): found \"0\", expected a number of bytes above 0, such as 20971520 or 20 MiB.",
                 &format!(
@@ -828,7 +668,7 @@ purposes:
                 ),
                 "purposes.ephemeral.expire_maxage (line 6): found a list, expected a single value.",
                 "purposes.ephemeral.user_quota_hard (line 6): found \"-1\", expected a number of bytes, such as 20971520 or 20 MiB.",
-                "purposes.message (line 7): found the entry a second time, expected it once only, and it is in line 4 already.",
+                "purposes.message (line 7): found the key a second time, expected it once only, and it is in line 4 already.",
             ],
         );
         for text in ["purposes: message", "purposes: [message, profile]"] {

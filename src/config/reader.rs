@@ -163,9 +163,36 @@ impl Reader {
             .is_some_and(|node| node.value == Value::List(Vec::new()))
     }
 
-    /// A value as a whole, for keys that hold maps; an empty one counts as none.
-    pub fn tree(&self, key: &str) -> Option<Node> {
-        self.node(key).cloned()
+    /// The one map below a key, with a reader of its own, which [`Reader::close`] takes back; an empty value is an
+    /// empty map. Here an unknown entry is a fault: passing over a misspelt one could open a door.
+    pub fn map(&mut self, key: &str, keys: &[&'static str]) -> Option<Reader> {
+        let entry = self.entries.iter().find(|entry| entry.key == key)?;
+        let (line, value) = (entry.node.line, entry.node.value.clone());
+        let entries = match value {
+            Value::Map(entries) => entries,
+            Value::Null => Vec::new(),
+            other => {
+                let expected = format!("a map of {}", keys.join(", "));
+                self.fault(key, other.kind(), expected);
+                return None;
+            }
+        };
+        let mut reader = Reader {
+            path: format!("{}.", self.named(key)),
+            place: Some(line),
+            ..Reader::default()
+        };
+        reader.sort(entries, keys, &[], |text| nearest_of(text, keys));
+        // So far there are only warnings about unknown entries.
+        for unknown in std::mem::take(&mut reader.warnings) {
+            reader.faults.push(Fault {
+                line: unknown.line,
+                key: unknown.key,
+                found: "an unknown key".into(),
+                expected: format!("one of {}", keys.join(", ")),
+            });
+        }
+        Some(reader)
     }
 
     /// Adds what was wrong inside such a value.
