@@ -175,7 +175,7 @@ fn listen(section: &mut Reader, public: &[Listen]) -> Vec<Listen> {
         let needs_port = address::listen(text, 1) != address::listen(text, 2);
         address::listen(text, port).map(|places| (places, needs_port))
     };
-    let read = match section.many("address", false, &read) {
+    let read = match section.many("address", false, read) {
         Some(places) => places,
         None => read("127.0.0.1").into_iter().collect(),
     };
