@@ -104,18 +104,19 @@ impl Reactor {
 
     /// One slice of what walks the store: first what somebody waits for.
     pub(super) fn walk_a_slice(&mut self, now: Now) {
-        let window = self.shared.service.longest_reach();
-        let plan = plan(&self.shared.config, &self.shared.service);
+        let shared = &mut self.shared;
+        let busy = shared.usage.is_counting() || !shared.trims.is_empty();
+        if !busy && self.sweep.due().is_none_or(|due| due > now.mono) {
+            return;
+        }
+        let window = shared.service.longest_reach();
+        let plan = plan(&shared.config, &shared.service);
         let Shared {
             store,
             usage,
             trims,
             ..
-        } = &mut self.shared;
-        let busy = usage.is_counting() || !trims.is_empty();
-        if !busy && self.sweep.due().is_none_or(|due| due > now.mono) {
-            return;
-        }
+        } = shared;
         let mut slice = Slice::begin();
         let counted = usage.go_on(store.root(), &mut slice, window, now);
         let trimmed = trims.go_on(store, usage, &mut slice);
