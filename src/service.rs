@@ -20,16 +20,13 @@ use crate::layout::{self, End, Mark, RANDOM, StorePath};
 use crate::now::Now;
 use crate::policy::pool::{self, KINDS};
 use crate::policy::rates;
-use crate::policy::rules::{self, Limits, Rule};
+use crate::policy::rules::{Limits, Rule};
 use crate::policy::{Policy, Room, Stored};
 use crate::slot::external::External;
 use crate::slot::grant::{Denial, Grant, Source};
 use crate::slot::jwt::{self, FileShare, JwtDenial};
 use crate::slot::own::{Signer, Terms};
 use crate::slot::{Purpose, Refusal, Slot, SlotRequest, name};
-
-/// Time between two sweeps where the configuration names none and there is something to sweep.
-const USUAL_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Everything that decides, made from one configuration.
 #[derive(Debug)]
@@ -300,30 +297,10 @@ impl Service {
         self.external.is_some()
     }
 
-    /// Time between two sweeps; zero is off. Files whose end stands in their path are swept even if nothing goes by
-    /// its age.
-    pub fn sweep_interval(&self, config: &Config) -> Duration {
-        let by_rule = |rule: &Rule| match &rule.verdict {
-            rules::Verdict::Allow(limits) => limits.expire_maxage.is_some_and(|age| !age.is_zero()),
-            rules::Verdict::Deny => false,
-        };
-        let ends = self.file_share.is_some()
-            || self.purposes.ephemeral.is_some()
-            || self.lifetime != Lifetime::default()
-            || self.policy.rules.iter().any(by_rule);
-        match config.expire_interval.is_zero() {
-            true if ends => USUAL_INTERVAL,
-            _ => config.expire_interval,
-        }
-    }
-
     /// As far back as the windows of any rule look.
     pub fn longest_reach(&self) -> Duration {
-        let reach = |rule: &Rule| match &rule.verdict {
-            rules::Verdict::Allow(limits) => rates::reach(limits),
-            rules::Verdict::Deny => 0,
-        };
-        Duration::from_secs(self.policy.rules.iter().map(reach).max().unwrap_or(0))
+        let limits = self.policy.rules.iter().filter_map(Rule::limits);
+        Duration::from_secs(limits.map(rates::reach).max().unwrap_or(0))
     }
 
     /// Brings the answers' date up to the second.
@@ -359,20 +336,10 @@ impl Service {
             .and_then(|limits| limits.allowed_file_types.as_deref())
             .and_then(|words| Patterns::parse(words).ok());
         let content_type = request.content_type.as_deref().unwrap_or(mime::UNKNOWN);
-        if by_rule.is_some_and(|allowed| !allowed.allow(content_type)) {
+        let mut lists = [&by_rule, &self.allowed_types].into_iter().flatten();
+        if lists.any(|allowed| !allowed.allow(content_type)) {
             return Err(Refusal::TypeNotAllowed {
                 content_type: content_type.to_owned(),
-            });
-        }
-        let allowed = self.allowed_types.as_ref().is_none_or(|allowed| {
-            allowed.allow(request.content_type.as_deref().unwrap_or(mime::UNKNOWN))
-        });
-        if !allowed {
-            return Err(Refusal::TypeNotAllowed {
-                content_type: request
-                    .content_type
-                    .clone()
-                    .unwrap_or_else(|| mime::UNKNOWN.to_owned()),
             });
         }
         Ok(limits)

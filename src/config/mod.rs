@@ -44,7 +44,7 @@ pub use crate::config::url::BaseUrl;
 use crate::config::fault::Wrong;
 use crate::config::reader::Reader;
 use crate::jid::BareJid;
-use crate::policy::rules::{Rules, Verdict};
+use crate::policy::rules::{Rule, Rules};
 
 /// Shortest slot secret, in bytes. Everybody who gets a slot can try secrets against its signature at leisure, so
 /// a short one is as good as none.
@@ -52,6 +52,9 @@ const MIN_SLOT_SECRET: usize = 16;
 
 /// Most connections that can be asked for; the connections' keys number them with 16 bits.
 const MAX_CONNECTIONS: u64 = 65_000;
+
+/// Time between two sweeps where none is named and there is something to sweep.
+const USUAL_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Longest time between slot and PUT, in seconds: a year.
 const MAX_PUT_TIMEOUT: u64 = 365 * 86_400;
@@ -378,23 +381,32 @@ fn storage_path(text: &str) -> Result<PathBuf, Wrong> {
 }
 
 /// Says what is allowed but has no effect, or another effect than it seems.
-/// Whether files go for other reasons than the general age and quota.
-fn ends_otherwise(config: &Config) -> bool {
-    let Purposes {
-        message,
-        profile,
-        ephemeral,
-        permanent,
-    } = config.purposes;
-    let by_purpose = [message, profile, permanent]
-        .into_iter()
-        .flatten()
-        .any(|limits| limits.expire_maxage.is_some_and(|age| !age.is_zero()));
-    let by_rule = config.access.iter().any(|rule| match &rule.verdict {
-        Verdict::Allow(limits) => limits.expire_maxage.is_some_and(|age| !age.is_zero()),
-        Verdict::Deny => false,
-    });
-    by_purpose || by_rule || ephemeral.is_some() || config.file_share_secret.is_some()
+impl Config {
+    /// Time between two sweeps; zero is off. Files whose end stands in their path, or for which a purpose says so, are
+    /// swept even if nothing goes by the general age.
+    pub fn sweep_interval(&self) -> Duration {
+        if self.expire_interval.is_zero() && self.ends_otherwise() {
+            return USUAL_INTERVAL;
+        }
+        self.expire_interval
+    }
+
+    /// Whether files go for other reasons than the general age and quota.
+    fn ends_otherwise(&self) -> bool {
+        let ages = |age: Option<Duration>| age.is_some_and(|age| !age.is_zero());
+        let Purposes {
+            message,
+            profile,
+            ephemeral,
+            permanent,
+        } = self.purposes;
+        let mut purposes = [message, profile, permanent].into_iter().flatten();
+        let mut limits = self.access.iter().filter_map(Rule::limits);
+        ephemeral.is_some()
+            || self.file_share_secret.is_some()
+            || purposes.any(|purpose| ages(purpose.expire_maxage))
+            || limits.any(|limits| ages(limits.expire_maxage))
+    }
 }
 
 fn warn(r: &mut Reader, config: &Config) {
@@ -408,7 +420,7 @@ fn warn(r: &mut Reader, config: &Config) {
         if trims {
             r.warn("user_quota_soft", idle);
         }
-    } else if !ages && !trims && !ends_otherwise(config) {
+    } else if !ages && !trims && !config.ends_otherwise() {
         let idle = "has no effect, because neither expire_maxage nor user_quota_soft is set";
         r.warn("expire_interval", idle);
     }

@@ -147,6 +147,16 @@ impl fmt::Display for Rule {
     }
 }
 
+impl Rule {
+    /// The limits of a rule that lets in.
+    pub fn limits(&self) -> Option<&Limits> {
+        match &self.verdict {
+            Verdict::Allow(limits) => Some(limits),
+            Verdict::Deny => None,
+        }
+    }
+}
+
 /// What the rules say about an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision<'a> {

@@ -233,7 +233,7 @@ fn jitter(shared: &Shared) -> u32 {
 /// What the sweep goes by.
 pub(super) fn plan(config: &Config, service: &Service) -> Plan {
     Plan {
-        interval: service.sweep_interval(config),
+        interval: config.sweep_interval(),
         lifetime: service.lifetime(),
         soft_quota: if config.expire_interval.is_zero() {
             0

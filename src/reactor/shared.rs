@@ -170,7 +170,7 @@ impl Shared {
         let tries = if evict { TRIES } else { u8::from(ages) };
         let Some(owner) = owner.filter(|_| effort.tries < tries) else {
             if let Refusal::OwnerQuota { retry, .. } = &mut refusal {
-                let interval = self.config.expire_interval;
+                let interval = self.config.sweep_interval();
                 let newest = effort.newest.filter(|_| !evict);
                 *retry = newest.and_then(|newest| self.service.gone_by_age(newest, interval));
             }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::layout::{self, StorePath};
+use crate::policy::pool;
 
 /// A verified permission: store exactly these bytes there, once. A PUT is handled on the strength of a grant and
 /// nothing else.
@@ -42,6 +43,11 @@ impl Grant {
             }
             Source::Own | Source::External => self.path.encoded(),
         }
+    }
+
+    /// The kind as which the file is counted.
+    pub fn kind(&self) -> usize {
+        pool::kind(self.path.mark())
     }
 
     /// Whether the file counts as an owner's.

@@ -10,7 +10,6 @@ use std::io;
 use std::time::Instant;
 
 use crate::now::Now;
-use crate::policy::pool;
 use crate::reactor::client::{Client, Step};
 use crate::reactor::shared::{Admission, Effort, Shared, Waiter, Wish};
 use crate::service::PutRefusal;
@@ -50,15 +49,7 @@ impl Client {
             (Stage::SyncingFolders, Ok(())) => self.stored(shared, now),
             (Stage::SyncingFolders, Err(error)) => {
                 // It has its name, but the name may not last: the client must not believe in it.
-                shared.store.take_back(&pending.grant.path);
-                if let Source::Share { slot, .. } = &pending.grant.source {
-                    shared.store.drop_alias(slot);
-                }
-                let grant = &pending.grant;
-                let kind = pool::kind(grant.path.mark());
-                shared
-                    .usage
-                    .removed(grant.path.owner_folder(), kind, grant.size);
+                take_back(&pending.grant, shared);
                 self.storage_failed("sync", &error, shared, now);
             }
             (_, Err(error)) => self.storage_failed("sync", &error, shared, now),
@@ -132,7 +123,7 @@ impl Client {
             }
         }
         let owner = grant.path.owner_folder().to_vec();
-        let kind = pool::kind(grant.path.mark());
+        let kind = grant.kind();
         let wish = Wish {
             owner: grant.has_owner().then_some(&owner[..]),
             kind,
@@ -189,7 +180,7 @@ impl Client {
         let Grant {
             path, size, source, ..
         } = &pending.grant;
-        let kind = pool::kind(path.mark());
+        let kind = pending.grant.kind();
         let content_type = pending.content_type.as_deref();
         match shared.store.publish(&pending.upload, path, content_type) {
             Ok(mut published) => {
@@ -201,8 +192,7 @@ impl Client {
                     match shared.store.set_alias(slot, path) {
                         Ok(folder) => published.folders.push(folder),
                         Err(error) => {
-                            shared.store.take_back(path);
-                            shared.usage.removed(path.owner_folder(), kind, *size);
+                            take_back(&pending.grant, shared);
                             return self.storage_failed("publish", &error, shared, now);
                         }
                     }
@@ -263,12 +253,22 @@ impl Client {
         if let Some(pending) = self.upload.take() {
             if pending.reserved {
                 let grant = &pending.grant;
-                let kind = pool::kind(grant.path.mark());
                 shared
                     .usage
-                    .release(grant.path.owner_folder(), kind, grant.size);
+                    .release(grant.path.owner_folder(), grant.kind(), grant.size);
             }
             shared.store.end(pending.upload);
         }
     }
+}
+
+/// Takes a file back that was given its name: its upload is not to be promised.
+fn take_back(grant: &Grant, shared: &mut Shared) {
+    shared.store.take_back(&grant.path);
+    if let Source::Share { slot, .. } = &grant.source {
+        shared.store.drop_alias(slot);
+    }
+    shared
+        .usage
+        .removed(grant.path.owner_folder(), grant.kind(), grant.size);
 }
