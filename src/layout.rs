@@ -18,6 +18,8 @@
 //! | `mx<hex>`, `px<hex>`, `kx<hex>` | the same, removed from this Unix second on |
 //! | `mn`, `pn`, `kn` | the same, never removed for its age |
 
+use std::borrow::Cow;
+
 use data_encoding::BASE64URL_NOPAD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 
@@ -171,7 +173,7 @@ pub fn digest_of(slot: &[u8]) -> [u8; RANDOM] {
 }
 
 /// Decodes one segment of a URL's path, once. `None` when a `%` is not followed by two hex digits.
-pub fn decode_segment(raw: &[u8]) -> Option<Vec<u8>> {
+pub fn decode_segment(raw: &[u8]) -> Option<Cow<'_, [u8]>> {
     let mut rest = raw;
     while let Some(at) = rest.iter().position(|b| *b == b'%') {
         let hex = rest.get(at + 1..at + 3)?;
@@ -180,7 +182,7 @@ pub fn decode_segment(raw: &[u8]) -> Option<Vec<u8>> {
         }
         rest = &rest[at + 3..];
     }
-    Some(percent_decode(raw).collect())
+    Some(percent_decode(raw).into())
 }
 
 /// Percent-encodes one segment of a URL's path.
@@ -373,8 +375,8 @@ mod tests {
 
     #[test]
     fn segments_are_decoded_once() {
-        assert_eq!(decode_segment(b"a%20b").unwrap(), b"a b");
-        assert_eq!(decode_segment(b"%252F").unwrap(), b"%2F");
+        assert_eq!(*decode_segment(b"a%20b").unwrap(), *b"a b");
+        assert_eq!(*decode_segment(b"%252F").unwrap(), *b"%2F");
         assert_eq!(decode_segment(b"a+b%c3%A8").unwrap(), "a+bè".as_bytes());
         for raw in [&b"%"[..], b"%4", b"%zz", b"%%41", b"a%2"] {
             assert_eq!(decode_segment(raw), None, "{}", raw.escape_ascii());

@@ -617,8 +617,10 @@ impl Service {
     fn share(&self, request: &RequestHead) -> Option<(Vec<u8>, Vec<u8>)> {
         self.file_share.as_ref()?;
         let segments = self.prefixes.segments(request.path())?;
-        let [slot, name]: [Vec<u8>; 2] = segments.try_into().ok()?;
-        (!slot.is_empty() && !name.is_empty()).then_some((slot, name))
+        let [slot, name] = &segments[..] else {
+            return None;
+        };
+        (!slot.is_empty() && !name.is_empty()).then(|| (slot.to_vec(), name.to_vec()))
     }
 
     /// Whether a DELETE has the signature that Metronome gives it.

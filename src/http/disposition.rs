@@ -30,8 +30,9 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
 /// holds. Bytes that are no UTF-8 become U+FFFD; of a name over [`MAX_NAME`] bytes the end is kept,
 /// with its extension. A file without a name has a value without one.
 pub fn value(inline: bool, name: impl AsRef<[u8]>) -> String {
-    let mut value = String::from(if inline { "inline" } else { "attachment" });
     let name = String::from_utf8_lossy(end_of(name.as_ref()));
+    let mut value = String::with_capacity(48 + 2 * name.len());
+    value.push_str(if inline { "inline" } else { "attachment" });
     if name.is_empty() {
         return value;
     }

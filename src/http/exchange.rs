@@ -176,8 +176,14 @@ impl Exchange {
     /// Input came while a head is wanted.
     pub fn received(&mut self, bytes: &[u8], now: Instant) {
         debug_assert!(self.is_before_request());
-        self.input.push(bytes);
-        self.look_for_head(now);
+        if self.input.is_empty() {
+            // Most heads come whole, and need no copy.
+            let used = self.look_for_head(bytes, now);
+            self.input.push(&bytes[used..]);
+        } else {
+            self.input.push(bytes);
+            self.look_into_input(now);
+        }
     }
 
     /// The request to decide on, or why there is none.
@@ -354,6 +360,17 @@ impl Exchange {
         }
     }
 
+    /// The span of the file that follows the present output, where it ends the answer: both may be written at once.
+    pub fn file_behind(&self) -> Option<Span<u64>> {
+        match &self.state {
+            State::Answering {
+                content: Content::File(span),
+                ..
+            } if !span.is_empty() => Some(span.clone()),
+            _ => None,
+        }
+    }
+
     /// So many bytes of the output were written.
     pub fn wrote(&mut self, n: usize, now: Instant) {
         match &mut self.state {
@@ -518,8 +535,17 @@ impl Exchange {
         };
     }
 
-    fn look_for_head(&mut self, now: Instant) {
-        match self.scan.scan(self.input.rest()) {
+    fn look_into_input(&mut self, now: Instant) {
+        let mut input = std::mem::take(&mut self.input);
+        let used = self.look_for_head(input.rest(), now);
+        input.consume(used);
+        self.input = input;
+    }
+
+    /// Looks for a whole head at the beginning of all input; tells how much of the input is done with. After a fault
+    /// nothing of it will be understood.
+    fn look_for_head(&mut self, input: &[u8], now: Instant) -> usize {
+        match self.scan.scan(input) {
             Ok(None) => {
                 if self.is_idle() && self.scan.started() {
                     self.state = State::Head {
@@ -528,21 +554,25 @@ impl Exchange {
                 }
             }
             Ok(Some(end)) => {
-                let parsed = RequestHead::parse(&self.input.rest()[..end]);
-                self.scan = Scan::default();
-                match parsed {
+                let scan = std::mem::take(&mut self.scan);
+                match RequestHead::scanned(&scan, &input[..end]) {
                     Ok(request) => {
-                        self.input.consume(end);
                         self.state = State::Deciding {
                             asked: Asked::of(&request),
                             request: Ok(request),
                         };
+                        return end;
                     }
                     Err(fault) => self.refuse(Fault::Head(fault), false),
                 }
+                return input.len();
             }
-            Err(fault) => self.refuse(Fault::Head(fault), false),
+            Err(fault) => {
+                self.refuse(Fault::Head(fault), false);
+                return input.len();
+            }
         }
+        0
     }
 
     fn receive_from(&mut self, asked: Asked, size: u64, progress: Progress) {
@@ -643,7 +673,7 @@ impl Exchange {
             until: now + self.timeouts.idle,
         };
         if !self.input.is_empty() {
-            self.look_for_head(now);
+            self.look_into_input(now);
         }
     }
 

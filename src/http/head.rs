@@ -19,6 +19,8 @@ pub const MAX_FIELDS: usize = 100;
 /// Longest request target in bytes.
 pub const MAX_TARGET: usize = 8 * 1024;
 
+/// Fields of most heads.
+const FEW_FIELDS: usize = 16;
 /// Longest method in bytes; the longest registered one has 17.
 const MAX_METHOD: usize = 64;
 /// Empty lines that are skipped before a request line (RFC 9112 §2.2 asks for "at least one").
@@ -262,6 +264,7 @@ pub struct RequestHead {
     /// From the first byte of the method to the blank line.
     bytes: Box<[u8]>,
     line: RequestLine,
+    method: Method,
     fields: Vec<Field>,
     framing: Framing,
     expect: Expect,
@@ -272,15 +275,30 @@ impl RequestHead {
     /// Judges a whole head, as measured by [`Scan::scan`]; leading empty lines may be there or not.
     pub fn parse(head: &[u8]) -> Result<RequestHead, HeadFault> {
         let mut scan = Scan::default();
-        let end = scan.scan(head)?;
-        let (Some(line), true) = (scan.request, end == Some(head.len())) else {
+        match scan.scan(head)? {
+            Some(end) if end == head.len() => RequestHead::scanned(&scan, head),
+            _ => Err(malformed::NO_END),
+        }
+    }
+
+    /// Judges a whole head whose end `scan` has just found.
+    pub fn scanned(scan: &Scan, head: &[u8]) -> Result<RequestHead, HeadFault> {
+        let Some(line) = scan.request else {
             return Err(malformed::NO_END);
         };
-        let bytes = &head[scan.skipped()..];
+        let bytes = head.get(scan.skipped()..).unwrap_or_default();
         let section = bytes.get(line.len()..).unwrap_or_default();
 
-        let mut room = [httparse::EMPTY_HEADER; MAX_FIELDS];
-        let split = match httparse::parse_headers(section, &mut room) {
+        // Few heads have many fields, and room costs time.
+        let (mut some, mut most);
+        let room: &mut [httparse::Header<'_>] = if scan.fields <= FEW_FIELDS {
+            some = [httparse::EMPTY_HEADER; FEW_FIELDS];
+            &mut some
+        } else {
+            most = [httparse::EMPTY_HEADER; MAX_FIELDS];
+            &mut most
+        };
+        let split = match httparse::parse_headers(section, room) {
             Ok(httparse::Status::Complete((n, split))) if n == section.len() => split,
             Ok(_) => return Err(malformed::NO_END),
             Err(httparse::Error::TooManyHeaders) => return Err(HeadFault::TooManyFields),
@@ -303,6 +321,7 @@ impl RequestHead {
         let mut head = RequestHead {
             bytes: bytes.into(),
             line,
+            method: Method::of(line.method.of(bytes)),
             fields,
             framing: Framing::None,
             expect: Expect::None,
@@ -317,7 +336,7 @@ impl RequestHead {
 
     /// The method.
     pub fn method(&self) -> Method {
-        Method::of(self.line.method.of(&self.bytes))
+        self.method
     }
 
     /// The method as it was sent; ASCII.
@@ -380,6 +399,22 @@ impl RequestHead {
     /// The value of the first field of this name, in any case, without the blanks around it.
     pub fn field(&self, name: &str) -> Option<&[u8]> {
         self.fields(name).next()
+    }
+
+    /// Whether this is a GET without a query, conditions or ranges, so that whoever asks the same is told the same.
+    pub fn is_plain_get(&self) -> bool {
+        let counts = |field: &Field| {
+            let name = field.name.of(&self.bytes);
+            let begins = |word: &[u8]| {
+                name.len() >= word.len() && name[..word.len()].eq_ignore_ascii_case(word)
+            };
+            begins(b"if-") || begins(b"range")
+        };
+        self.method() == Method::Get
+            && self.query().is_none()
+            && self.expect == Expect::None
+            && self.framing != Framing::Chunked
+            && !self.fields.iter().any(counts)
     }
 
     /// The values of all fields of this name, in any case, in order, without the blanks around them.

@@ -37,8 +37,11 @@ pub fn by_extension(name: impl AsRef<[u8]>) -> &'static str {
     if extension.len() > LONGEST_EXTENSION {
         return UNKNOWN;
     }
-    let extension = extension.to_ascii_lowercase();
-    let found = BY_EXTENSION.binary_search_by(|(known, _)| known.as_bytes().cmp(&extension));
+    let mut lower = [0; LONGEST_EXTENSION];
+    let lower = &mut lower[..extension.len()];
+    lower.copy_from_slice(extension);
+    lower.make_ascii_lowercase();
+    let found = BY_EXTENSION.binary_search_by(|(known, _)| known.as_bytes().cmp(lower));
     found.map_or(UNKNOWN, |at| BY_EXTENSION[at].1)
 }
 

@@ -71,7 +71,7 @@ fn decode(raw: &[u8]) -> Result<String, QueryFault> {
         .map(|b| if *b == b'+' { b' ' } else { *b })
         .collect();
     let decoded = decode_segment(&spaced).ok_or(QueryFault::Percent)?;
-    String::from_utf8(decoded).map_err(|_| QueryFault::NotUtf8)
+    String::from_utf8(decoded.into_owned()).map_err(|_| QueryFault::NotUtf8)
 }
 
 #[cfg(test)]

@@ -60,6 +60,22 @@ impl Answer {
         &self.head
     }
 
+    /// The same answer once more, for a file's whole span only; with room for what the exchange adds.
+    pub fn repeated(&self) -> Answer {
+        let mut head = Vec::with_capacity(self.head.len() + 32);
+        head.extend_from_slice(&self.head);
+        let content = match &self.content {
+            Content::File(span) => Content::File(span.clone()),
+            Content::Empty | Content::Text(_) | Content::Parts(_) => Content::Empty,
+        };
+        Answer {
+            status: self.status,
+            head,
+            content,
+            close: self.close,
+        }
+    }
+
     /// Ends the connection after this answer.
     pub fn closing(mut self) -> Answer {
         self.close = true;
@@ -194,7 +210,7 @@ impl Common {
             .field("ETag", &etag)
             .field("Last-Modified", http_date(file.modified.min(now.wall)))
             .field("Accept-Ranges", "bytes")
-            .own_field("Cache-Control", cache_control(file.end, now))
+            .caching(file.end, now)
             .field(
                 "Content-Disposition",
                 disposition::value(file.inline, file.name),
@@ -245,17 +261,35 @@ impl Builder<'_> {
     }
 
     /// Adds a field that the operator may have replaced.
-    pub fn own_field(self, name: &str, value: impl AsRef<str>) -> Self {
-        let replaced = self
-            .common
-            .custom
-            .iter()
-            .any(|(n, _)| n.eq_ignore_ascii_case(name));
-        if replaced {
+    fn own_field(self, name: &str, value: &str) -> Self {
+        if self.is_replaced(name) {
             self
         } else {
             self.field(name, value)
         }
+    }
+
+    /// A file is cacheable as long as it lives (RFC 9111 §5.2.2, RFC 8246).
+    fn caching(mut self, end: Option<SystemTime>, now: Now) -> Self {
+        const NAME: &str = "Cache-Control";
+        if self.is_replaced(NAME) {
+            return self;
+        }
+        let rest = end.map_or(MAX_AGE, |end| {
+            end.duration_since(now.wall).map_or(0, |d| d.as_secs())
+        });
+        self.head.extend_from_slice(NAME.as_bytes());
+        self.head.extend_from_slice(b": max-age=");
+        push_number(&mut self.head, rest.min(MAX_AGE));
+        self.head
+            .extend_from_slice(b", immutable, no-transform\r\n");
+        self
+    }
+
+    /// Whether the operator has a field of this name.
+    fn is_replaced(&self, name: &str) -> bool {
+        let mut custom = self.common.custom.iter();
+        custom.any(|(own, _)| own.eq_ignore_ascii_case(name))
     }
 
     /// Ends the head; there is no body, nor can there be one.
@@ -355,19 +389,18 @@ fn etag(size: u64, modified: SystemTime) -> String {
     let nanos = modified
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |d| d.as_nanos());
-    format!("\"{nanos:x}-{size:x}\"")
+    // Sixteen digits of nanoseconds reach to the year 2554.
+    let mut tag = String::with_capacity(40);
+    tag.push('"');
+    push_hex(&mut tag, nanos);
+    tag.push('-');
+    push_hex(&mut tag, size.into());
+    tag.push('"');
+    tag
 }
 
 fn content_range(span: &Span<u64>, size: u64) -> String {
     format!("bytes {}-{}/{size}", span.start, span.end - 1)
-}
-
-/// Cacheable as long as the file lives (RFC 9111 §5.2.2, RFC 8246).
-fn cache_control(end: Option<SystemTime>, now: Now) -> String {
-    let rest = end.map_or(MAX_AGE, |end| {
-        end.duration_since(now.wall).map_or(0, |d| d.as_secs())
-    });
-    format!("max-age={}, immutable, no-transform", rest.min(MAX_AGE))
 }
 
 fn push_number(out: &mut Vec<u8>, mut number: u64) {
@@ -382,6 +415,15 @@ fn push_number(out: &mut Vec<u8>, mut number: u64) {
         }
     }
     out.extend_from_slice(&digits[at..]);
+}
+
+/// Lower-case hexadecimal digits, none of them superfluous.
+fn push_hex(out: &mut String, number: u128) {
+    let digits = (128 - number.leading_zeros()).div_ceil(4).max(1);
+    for place in (0..digits).rev() {
+        let digit = (number >> (4 * place)) as u32 & 0xf;
+        out.extend(char::from_digit(digit, 16));
+    }
 }
 
 fn reason(status: u16) -> &'static str {

@@ -3,6 +3,8 @@
 //! A proxy may keep the path prefix of `put_url` and `get_url`, strip it, or double it; all three are understood.
 //! The path is decoded exactly once, segment by segment, so that an encoded slash never becomes a separator.
 
+use std::borrow::Cow;
+
 use crate::layout::{StorePath, decode_segment};
 
 /// What a path names.
@@ -49,25 +51,27 @@ impl Prefixes {
         if segments.is_empty() || (segments.len() == 1 && segments[0].is_empty()) {
             return Place::Root;
         }
-        match StorePath::from_segments(segments.iter().map(Vec::as_slice)) {
+        match StorePath::from_segments(segments.iter().map(|segment| &**segment)) {
             Some(path) => Place::File(path),
             None => Place::Nothing,
         }
     }
 
     /// The decoded segments of the raw path of a request target, below whichever prefix it has; they may be anything.
-    pub fn segments(&self, path: &[u8]) -> Option<Vec<Vec<u8>>> {
+    pub fn segments<'a>(&self, path: &'a [u8]) -> Option<Vec<Cow<'a, [u8]>>> {
         let below = path.strip_prefix(b"/")?;
-        let mut segments: Vec<Vec<u8>> = below
-            .split(|b| *b == b'/')
-            .map(decode_segment)
-            .collect::<Option<_>>()?;
+        let mut segments = Vec::with_capacity(8);
+        for raw in below.split(|b| *b == b'/') {
+            segments.push(decode_segment(raw)?);
+        }
         for _ in 0..2 {
-            let found = self
-                .prefixes
-                .iter()
-                .find(|prefix| segments.starts_with(prefix));
-            let Some(prefix) = found else { break };
+            let begins = |prefix: &&Vec<Vec<u8>>| {
+                let same = |(own, found): (&Vec<u8>, &Cow<'_, [u8]>)| **own == **found;
+                prefix.len() <= segments.len() && prefix.iter().zip(&segments).all(same)
+            };
+            let Some(prefix) = self.prefixes.iter().find(begins) else {
+                break;
+            };
             segments.drain(..prefix.len());
         }
         Some(segments)

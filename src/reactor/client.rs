@@ -9,6 +9,7 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::http::exchange::{Exchange, Want};
@@ -23,6 +24,7 @@ use crate::reactor::table::Key;
 use crate::service::{Decision, Found, PutRefusal, Wanted};
 use crate::store::Download;
 use crate::syncer::Work;
+use crate::sys;
 use crate::transport::{Moved, Transport};
 
 use uploads::{Pending, Stage};
@@ -30,6 +32,9 @@ use uploads::{Pending, Stage};
 /// What one connection may use per turn; on an SD card this bounds a turn to tens of milliseconds.
 const STEPS: usize = 16;
 const BYTES: usize = 256 * 1024;
+
+/// Up to this size a file is read and written with its head, which costs less than to send it by itself; bytes.
+const SMALL_FILE: u64 = 32 * 1024;
 
 /// Most bytes read at once while a request head is awaited.
 const HEAD_READ: usize = 16 * 1024;
@@ -82,7 +87,8 @@ pub struct Client {
     transport: Transport,
     exchange: Exchange,
     upload: Option<Pending>,
-    download: Option<OwnedFd>,
+    /// Shared with the files that are asked for over and over.
+    download: Option<Arc<OwnedFd>>,
     /// Bytes of the file that were sent.
     sent: u64,
     welcome: Welcome,
@@ -326,16 +332,7 @@ impl Client {
                     self.publish(shared, now);
                 }
             }
-            Want::Write => {
-                let more = self.exchange.file_follows();
-                match self.transport.write(self.exchange.output(), more)? {
-                    Moved::Bytes(n) => {
-                        *budget = budget.saturating_sub(n);
-                        self.exchange.wrote(n, now.mono);
-                    }
-                    _ => return Ok(Step::Blocked),
-                }
-            }
+            Want::Write => return self.write(shared, now, budget),
             Want::File { start, end } => {
                 let Some(file) = &self.download else {
                     return Err(io::Error::other("an answer without its file"));
@@ -390,6 +387,42 @@ impl Client {
         Ok(Step::Moved)
     }
 
+    /// Writes the output; a small file that follows it goes along, in the same packets.
+    fn write(&mut self, shared: &mut Shared, now: Now, budget: &mut usize) -> io::Result<Step> {
+        let output = self.exchange.output();
+        let small = match (&self.download, self.exchange.file_behind()) {
+            (Some(file), Some(span)) if span.end - span.start <= SMALL_FILE => {
+                let end = output.len() + (span.end - span.start) as usize;
+                // A file that was cut short is noticed where it is sent alone.
+                let room = shared.scratch.get_mut(output.len()..end);
+                let whole = |room: &mut [u8]| {
+                    sys::read_at(file, room, span.start).map(|read| read == room.len())
+                };
+                room.map(whole).transpose()?.unwrap_or(false).then_some(end)
+            }
+            _ => None,
+        };
+        let moved = match small {
+            Some(end) => {
+                shared.scratch[..output.len()].copy_from_slice(output);
+                self.transport.write(&shared.scratch[..end], false)?
+            }
+            None => self.transport.write(output, self.exchange.file_follows())?,
+        };
+        let Moved::Bytes(n) = moved else {
+            return Ok(Step::Blocked);
+        };
+        *budget = budget.saturating_sub(n);
+        let written = n.min(output.len());
+        let sent = (n - written) as u64;
+        self.exchange.wrote(written, now.mono);
+        if sent > 0 {
+            self.sent += sent;
+            self.exchange.sent_file(sent, now.mono);
+        }
+        Ok(Step::Moved)
+    }
+
     fn decide(&mut self, shared: &mut Shared, now: Now) -> Step {
         let request = match self.exchange.request() {
             Some(Ok(request)) => request,
@@ -418,6 +451,15 @@ impl Client {
             request.method_str().escape_debug(),
             request.path().escape_ascii()
         );
+        let removals = shared.store.removals();
+        let plain = request.is_plain_get();
+        if plain {
+            if let Some((file, answer)) = shared.hot.get(request.path(), removals, now) {
+                self.download = Some(file);
+                self.exchange.answer(answer, now.mono);
+                return Step::Moved;
+            }
+        }
         match shared.service.decide(request, now) {
             Decision::Answer(answer) => {
                 if answer.status >= 400 {
@@ -438,7 +480,12 @@ impl Client {
                         content_type: file.content_type.as_deref(),
                     };
                     let answer = shared.service.download(request, &path, &found, now);
-                    self.download = Some(file.file);
+                    let file = Arc::new(file.file);
+                    if plain {
+                        let path = request.path();
+                        shared.hot.answered(path, &file, &answer, removals, now);
+                    }
+                    self.download = Some(file);
                     self.exchange.answer(answer, now.mono);
                 }
                 Ok(None) => {

@@ -184,6 +184,7 @@ impl Reactor {
             log::warn!("config key={key} needs a restart to take effect");
         }
         (self.on_reload)(setup.config.log_level);
+        self.shared.hot.close();
         self.apply(setup, now);
         log::info!("config reloaded");
     }

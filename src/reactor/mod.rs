@@ -2,7 +2,7 @@
 //!
 //! - [`table`] connections by key; [`deadlines`] when to wake whom;
 //! - [`listener`] listening sockets;
-//! - [`shared`] what the drivers share;
+//! - [`hot`] files that are asked for over and over; [`shared`] what the drivers share;
 //! - [`client`] drives one HTTP connection; [`component`] drives the link to the XMPP server;
 //! - [`life`] start, reload, end; [`accept`] taking in connections; [`slots`] slot requests and their wait;
 //! - this file: the turn.
@@ -24,6 +24,7 @@
 pub mod client;
 pub mod component;
 pub mod deadlines;
+pub mod hot;
 pub mod listener;
 pub mod shared;
 pub mod table;
@@ -169,6 +170,7 @@ impl Reactor {
             self.sweep.due(),
             self.accept_pause,
             self.ending,
+            self.shared.hot.until(),
         ]
         .into_iter()
         .flatten()
@@ -274,6 +276,14 @@ impl Reactor {
                 Outcome::Blocked
             };
             self.follow_up(key, outcome);
+        }
+        if self
+            .shared
+            .hot
+            .until()
+            .is_some_and(|until| until <= now.mono)
+        {
+            self.shared.hot.close();
         }
         if let Some(link) = &mut self.link {
             if link.deadline().is_some_and(|deadline| deadline <= now.mono) {

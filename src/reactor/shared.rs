@@ -17,6 +17,7 @@ use crate::policy::pool;
 use crate::policy::rates::{self, Outcome, Rates};
 use crate::policy::rules::{Decision, Limits};
 use crate::policy::{Room, Stored};
+use crate::reactor::hot::Hot;
 use crate::reactor::table::Key;
 use crate::service::Service;
 use crate::slot::{Refusal, Slot, SlotRequest};
@@ -42,6 +43,7 @@ pub struct Shared {
     pub config: Config,
     pub service: Service,
     pub store: Store,
+    pub hot: Hot,
     pub usage: Usage,
     pub trims: Trims,
     pub syncer: Syncer,
@@ -112,6 +114,7 @@ impl Shared {
             config,
             service,
             store,
+            hot: Hot::default(),
             usage: Usage::default(),
             trims: Trims::default(),
             syncer,

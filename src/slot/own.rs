@@ -148,7 +148,7 @@ fn once<T>(place: &mut Option<T>, value: Option<T>) -> Result<(), Denial> {
 }
 
 fn text(value: &[u8]) -> Option<String> {
-    let text = String::from_utf8(decode_segment(value)?).ok()?;
+    let text = String::from_utf8(decode_segment(value)?.into_owned()).ok()?;
     (!text.contains('\0')).then_some(text)
 }
 

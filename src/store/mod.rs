@@ -58,6 +58,8 @@ pub struct Store {
     unwritten: u64,
     /// Whether removed paths of other making are remembered.
     buries: bool,
+    /// See [`Store::removals`].
+    removals: u64,
     free: Option<(Instant, u64)>,
     root_seen: Option<Instant>,
 }
@@ -111,6 +113,7 @@ impl Store {
             serial: 0,
             unwritten: 0,
             buries: false,
+            removals: 0,
             free: None,
             root_seen: None,
         };
@@ -144,8 +147,14 @@ impl Store {
         self.buries = buries;
     }
 
+    /// Another number than before when files may be gone that could be opened until then.
+    pub fn removals(&self) -> u64 {
+        self.removals
+    }
+
     /// A file is about to be removed for good.
-    fn before_removal(&self, path: &StorePath) {
+    fn before_removal(&mut self, path: &StorePath) {
+        self.removals += 1;
         if self.buries && path.mark().is_none() {
             if let Err(error) = self.bury(path) {
                 log::error!(
@@ -157,8 +166,9 @@ impl Store {
     }
 
     /// Removes a file and the folders that it leaves empty; false when there is none.
-    pub fn remove(&self, path: &StorePath) -> io::Result<bool> {
-        let removed = sys::open_folder_below(self.root(), path.folder()).and_then(|folder| {
+    pub fn remove(&mut self, path: &StorePath) -> io::Result<bool> {
+        let opened = sys::open_folder_below(self.root(), path.folder());
+        let removed = opened.and_then(|folder| {
             if sys::look_at(&folder, path.name())?.kind != Kind::File {
                 return Err(io::ErrorKind::NotFound.into());
             }
@@ -270,10 +280,10 @@ impl Store {
         match Store::open(&self.path, self.file_mode, self.dir_mode) {
             Ok(opened) => {
                 log::warn!("storage folder replaced path={}", self.path.display());
-                let (unwritten, buries) = (self.unwritten, self.buries);
-                *self = opened;
-                self.unwritten = unwritten;
-                self.buries = buries;
+                let before = std::mem::replace(self, opened);
+                self.unwritten = before.unwritten;
+                self.buries = before.buries;
+                self.removals = before.removals + 1;
                 self.root_seen = Some(now);
                 true
             }

@@ -107,7 +107,7 @@ impl Sweep {
     pub fn go_on(
         &mut self,
         plan: &Plan,
-        store: &Store,
+        store: &mut Store,
         usage: &mut Usage,
         trims: &mut Trims,
         slice: &mut Slice,
@@ -148,7 +148,7 @@ impl Pass {
     fn go_on(
         &mut self,
         plan: &Plan,
-        store: &Store,
+        store: &mut Store,
         usage: &mut Usage,
         trims: &mut Trims,
         slice: &mut Slice,

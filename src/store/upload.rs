@@ -141,6 +141,7 @@ impl Store {
 
     /// Takes a published file back, because it could not be made durable.
     pub fn take_back(&mut self, path: &StorePath) {
+        self.removals += 1;
         if let Ok(folder) = sys::open_folder_below(self.root(), path.folder()) {
             let _ = sys::remove_file(&folder, path.name());
         }

@@ -91,6 +91,7 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/table",
         "reactor/deadlines",
         "reactor/listener",
+        "reactor/hot",
         "reactor/shared",
         "reactor/client",
         "reactor/client/uploads",

@@ -17,7 +17,7 @@ fn path(url: &str) -> StorePath {
         .split('/')
         .map(|segment| decode_segment(segment.as_bytes()).unwrap())
         .collect();
-    StorePath::from_segments(segments.iter().map(Vec::as_slice)).unwrap()
+    StorePath::from_segments(segments.iter().map(|segment| &**segment)).unwrap()
 }
 
 /// A PUT; the table's rows alter what they are about.
