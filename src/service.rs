@@ -251,11 +251,11 @@ impl Service {
                 .and_then(patterns)
                 .unwrap_or_else(Patterns::default_safe),
             serve_downloads: config.serve_downloads,
-            timeouts: Timeouts {
-                header: config.header_timeout,
-                body: config.body_timeout,
-                idle: config.idle_timeout,
-            },
+            timeouts: Timeouts::new(
+                config.header_timeout,
+                config.body_timeout,
+                config.idle_timeout,
+            ),
         }
     }
 

@@ -54,7 +54,8 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 pub struct Exchange {
     timeouts: Timeouts,
     input: Input,
-    scan: Scan,
+    /// The search for the end of a head that came in pieces.
+    scan: Option<Box<Scan>>,
     state: State,
     /// Set when the process ends: no request is taken after the present one.
     last: bool,
@@ -65,9 +66,9 @@ impl Exchange {
         Exchange {
             timeouts,
             input: Input::default(),
-            scan: Scan::default(),
+            scan: None,
             state: State::Idle {
-                until: now + timeouts.idle,
+                until: now + timeouts.idle(),
             },
             last: false,
         }
@@ -123,7 +124,7 @@ impl Exchange {
             }
             State::Continuing { progress, .. }
             | State::Receiving { progress, .. }
-            | State::Answering { progress, .. } => Some(progress.mark + self.timeouts.body),
+            | State::Answering { progress, .. } => Some(progress.mark + self.timeouts.body()),
             State::Lingering { since, last, .. } => {
                 Some((*since + LINGER_TIME).min(*last + LINGER_SILENCE))
             }
@@ -139,8 +140,8 @@ impl Exchange {
     /// Since when a whole request head has been awaited.
     pub fn awaits_request_since(&self) -> Option<Instant> {
         match &self.state {
-            State::Idle { until } => until.checked_sub(self.timeouts.idle),
-            State::Head { until } => until.checked_sub(self.timeouts.header),
+            State::Idle { until } => until.checked_sub(self.timeouts.idle()),
+            State::Head { until } => until.checked_sub(self.timeouts.header()),
             _ => None,
         }
     }
@@ -545,16 +546,20 @@ impl Exchange {
     /// Looks for a whole head at the beginning of all input; tells how much of the input is done with. After a fault
     /// nothing of it will be understood.
     fn look_for_head(&mut self, input: &[u8], now: Instant) -> usize {
-        match self.scan.scan(input) {
+        let mut scan = match self.scan.take() {
+            Some(begun) => *begun,
+            None => Scan::default(),
+        };
+        match scan.scan(input) {
             Ok(None) => {
-                if self.is_idle() && self.scan.started() {
+                if self.is_idle() && scan.started() {
                     self.state = State::Head {
-                        until: now + self.timeouts.header,
+                        until: now + self.timeouts.header(),
                     };
                 }
+                self.scan = Some(Box::new(scan));
             }
             Ok(Some(end)) => {
-                let scan = std::mem::take(&mut self.scan);
                 match RequestHead::scanned(&scan, &input[..end]) {
                     Ok(request) => {
                         self.state = State::Deciding {
@@ -668,9 +673,8 @@ impl Exchange {
         if self.last {
             return self.close(Ended::Done);
         }
-        self.scan = Scan::default();
         self.state = State::Idle {
-            until: now + self.timeouts.idle,
+            until: now + self.timeouts.idle(),
         };
         if !self.input.is_empty() {
             self.look_into_input(now);

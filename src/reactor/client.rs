@@ -86,7 +86,7 @@ pub struct Client {
     peer: Peer,
     transport: Transport,
     exchange: Exchange,
-    upload: Option<Pending>,
+    upload: Option<Box<Pending>>,
     /// Shared with the files that are asked for over and over.
     download: Option<Arc<OwnedFd>>,
     /// Bytes of the file that were sent.
@@ -100,9 +100,10 @@ pub struct Client {
     effort: Effort,
     /// Whether its PUT waits for the store to be looked at.
     waits: bool,
-    handshake_until: Option<Instant>,
-    closing_until: Option<Instant>,
-    why: Option<String>,
+    /// When the TLS handshake must be over; later, when the end of the connection must be.
+    until: Option<Instant>,
+    closing: bool,
+    why: Option<Box<str>>,
     /// Whether it is on the run queue.
     pub queued: bool,
     /// The earliest of its entries among the deadlines.
@@ -126,12 +127,12 @@ impl Client {
             counted,
         } = entry;
         if welcome == Welcome::Turned {
-            timeouts.idle = timeouts.idle.min(timeouts.header);
+            timeouts = timeouts.hurried();
         }
         Client {
             key,
             peer,
-            handshake_until: transport.is_tls().then(|| now.mono + timeouts.header),
+            until: transport.is_tls().then(|| now.mono + timeouts.header()),
             transport,
             exchange: Exchange::new(timeouts, now.mono),
             upload: None,
@@ -143,7 +144,7 @@ impl Client {
             counted,
             effort: Effort::default(),
             waits: false,
-            closing_until: None,
+            closing: false,
             why: None,
             queued: false,
             armed: None,
@@ -156,14 +157,10 @@ impl Client {
 
     /// The moment at which [`Client::due`] must be called.
     pub fn deadline(&self) -> Option<Instant> {
-        [
-            self.exchange.deadline(),
-            self.handshake_until,
-            self.closing_until,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        [self.exchange.deadline(), self.until]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Since when the client has owed a whole request head, so that it may be closed to make room. Who is only to be
@@ -177,7 +174,7 @@ impl Client {
 
     /// It will be closed to make room.
     pub fn give_up(&mut self) {
-        self.why = Some("it made room for another".to_owned());
+        self.why = Some("it made room for another".into());
     }
 
     /// Takes limits that changed.
@@ -203,7 +200,7 @@ impl Client {
                 Ok(Step::Moved) => {}
                 Ok(Step::Blocked) => return Outcome::Blocked,
                 Err(error) => {
-                    self.why = Some(error.to_string());
+                    self.why = Some(error.to_string().into());
                     return Outcome::Ended;
                 }
             }
@@ -214,15 +211,15 @@ impl Client {
     /// A deadline of it has come.
     pub fn due(&mut self, shared: &mut Shared, now: Now) -> Outcome {
         let over = |until: Option<Instant>| until.is_some_and(|until| until <= now.mono);
-        if over(self.handshake_until) {
-            if !self.transport.is_established() {
-                self.why = Some("the TLS handshake took too long".to_owned());
+        if over(self.until) {
+            if self.closing {
                 return Outcome::Ended;
             }
-            self.handshake_until = None;
-        }
-        if over(self.closing_until) {
-            return Outcome::Ended;
+            if !self.transport.is_established() {
+                self.why = Some("the TLS handshake took too long".into());
+                return Outcome::Ended;
+            }
+            self.until = None;
         }
         if self.exchange.is_answering() && over(self.exchange.deadline()) {
             // The kernel announces room only when there is much of it; a slow reader may have made some.
@@ -270,7 +267,9 @@ impl Client {
     fn close(&mut self, shared: &mut Shared, now: Now) -> Outcome {
         match self.transport.shut_write() {
             Ok(false) => {
-                self.closing_until.get_or_insert(now.mono + CLOSING_TIME);
+                if !std::mem::replace(&mut self.closing, true) {
+                    self.until = Some(now.mono + CLOSING_TIME);
+                }
                 Outcome::Blocked
             }
             Ok(true) => {
@@ -313,7 +312,7 @@ impl Client {
                 if self.waits {
                     return Ok(Step::Blocked);
                 }
-                self.handshake_until = None;
+                self.until = None;
                 return Ok(self.decide(shared, now));
             }
             Want::Body(most) => return self.move_in(most, shared, now, budget),

@@ -4,11 +4,10 @@ use super::*;
 use crate::http::head::Method;
 use crate::http::response::Common;
 
-const TIMEOUTS: Timeouts = Timeouts {
-    header: Duration::from_secs(10),
-    body: Duration::from_secs(60),
-    idle: Duration::from_secs(60),
-};
+fn timeouts() -> Timeouts {
+    let seconds = Duration::from_secs;
+    Timeouts::new(seconds(10), seconds(60), seconds(60))
+}
 
 /// A driver without a socket: input is a string, a file is a byte pattern, time is a number.
 struct Driver {
@@ -31,7 +30,7 @@ impl Driver {
     fn new(input: &str, step: usize) -> Driver {
         let start = Instant::now();
         Driver {
-            exchange: Exchange::new(TIMEOUTS, start),
+            exchange: Exchange::new(timeouts(), start),
             start,
             now: start,
             input: input.as_bytes().to_vec(),

@@ -9,12 +9,43 @@ use crate::http::head::HeadFault;
 /// How long a client may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// For a whole request head, from its first byte.
-    pub header: Duration,
-    /// For 4 KiB of a body, either way.
-    pub body: Duration,
-    /// Between requests.
-    pub idle: Duration,
+    /// Milliseconds: every connection has a copy, and none lasts for 49 days.
+    header: u32,
+    body: u32,
+    idle: u32,
+}
+
+impl Timeouts {
+    /// `header`: for a whole request head, from its first byte. `body`: for 4 KiB of a body, either way. `idle`: between
+    /// requests.
+    pub fn new(header: Duration, body: Duration, idle: Duration) -> Timeouts {
+        let short = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        Timeouts {
+            header: short(header),
+            body: short(body),
+            idle: short(idle),
+        }
+    }
+
+    pub fn header(&self) -> Duration {
+        Duration::from_millis(self.header.into())
+    }
+
+    pub fn body(&self) -> Duration {
+        Duration::from_millis(self.body.into())
+    }
+
+    pub fn idle(&self) -> Duration {
+        Duration::from_millis(self.idle.into())
+    }
+
+    /// Takes no longer for the next request than for a head.
+    pub fn hurried(self) -> Timeouts {
+        Timeouts {
+            idle: self.idle.min(self.header),
+            ..self
+        }
+    }
 }
 
 /// The one thing that the machine needs next.

@@ -83,7 +83,7 @@ impl Client {
                         .receive(input, now.mono, |data| store.append(upload, data))
                 }
                 Moved::End => {
-                    self.why = Some("the client broke off within a body".to_owned());
+                    self.why = Some("the client broke off within a body".into());
                     self.exchange.peer_closed();
                     Ok(())
                 }
@@ -153,14 +153,14 @@ impl Client {
                 if reserved {
                     shared.usage.reserve(&owner, kind, size, now.mono);
                 }
-                self.upload = Some(Pending {
+                self.upload = Some(Box::new(Pending {
                     upload,
                     grant,
                     content_type,
                     begun: now.mono,
                     stage: Stage::Receiving,
                     reserved,
-                });
+                }));
                 self.exchange.accept(size, now.mono);
             }
             Err(error) if sys::is_out_of_descriptors(&error) => {
