@@ -28,7 +28,60 @@ const MAX_SHOWN: usize = 60;
 
 /// A regular expression that is searched in bare addresses, in whatever case.
 #[derive(Clone, Debug)]
-pub struct Pattern(Regex);
+pub struct Pattern {
+    regex: Regex,
+    /// The same without the engine, which takes a hundred times as long.
+    plain: Option<Plain>,
+}
+
+/// A pattern without any operator but the anchors, as most are: `^romeo@montague\.tld$`, `@montague\.tld$`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Plain {
+    /// In lower case, as addresses are.
+    text: String,
+    from_start: bool,
+    to_end: bool,
+}
+
+impl Plain {
+    /// `None` for patterns that need the engine.
+    fn of(pattern: &str) -> Option<Plain> {
+        let (from_start, rest) = match pattern.strip_prefix('^') {
+            Some(rest) => (true, rest),
+            None => (false, pattern),
+        };
+        let (to_end, rest) = match rest.strip_suffix('$') {
+            Some(rest) => (true, rest),
+            None => (false, rest),
+        };
+        let mut text = String::with_capacity(rest.len());
+        let mut chars = rest.chars();
+        while let Some(c) = chars.next() {
+            match c {
+                '\\' if chars.next() == Some('.') => text.push('.'),
+                'a'..='z' | 'A'..='Z' | '0'..='9' | '@' | '-' | '_' | '/' => {
+                    text.push(c.to_ascii_lowercase());
+                }
+                _ => return None,
+            }
+        }
+        Some(Plain {
+            text,
+            from_start,
+            to_end,
+        })
+    }
+
+    fn matches(&self, jid: &str) -> bool {
+        let text = self.text.as_str();
+        match (self.from_start, self.to_end) {
+            (true, true) => jid == text,
+            (true, false) => jid.starts_with(text),
+            (false, true) => jid.ends_with(text),
+            (false, false) => jid.contains(text),
+        }
+    }
+}
 
 impl Pattern {
     /// Takes a regular expression. Fails with a clause that says what is wrong with it.
@@ -45,18 +98,24 @@ impl Pattern {
             .case_insensitive(true)
             .size_limit(MAX_PROGRAM)
             .build()
-            .map(Pattern)
+            .map(|regex| Pattern {
+                regex,
+                plain: Plain::of(text),
+            })
             .map_err(|error| error.to_string())
     }
 
     /// Whether the pattern is found anywhere in the address.
     pub fn matches(&self, jid: &BareJid) -> bool {
-        self.0.is_match(jid.as_str())
+        match &self.plain {
+            Some(plain) => plain.matches(jid.as_str()),
+            None => self.regex.is_match(jid.as_str()),
+        }
     }
 
     /// The text that it was made of.
     pub fn as_str(&self) -> &str {
-        self.0.as_str()
+        self.regex.as_str()
     }
 }
 
@@ -248,6 +307,43 @@ mod tests {
             },
         };
         assert_eq!(found, decision, "{address}");
+    }
+
+    #[test]
+    fn a_plain_pattern_means_the_same_without_the_engine() {
+        let patterns = [
+            (r"^romeo@montague\.tld$", true),
+            (r"@MONTAGUE\.tld$", true),
+            (r"^romeo", true),
+            (r"montague", true),
+            ("^", true),
+            ("$", true),
+            ("^$", true),
+            (r"montague.tld$", false),
+            (r"tld\$", false),
+            (r"\^romeo", false),
+            (r"romeo|juliet", false),
+            (r"^^romeo", false),
+            (r"tld$$", false),
+            (r"\w", false),
+        ];
+        let addresses = [
+            "romeo@montague.tld",
+            "xromeo@montague.tld",
+            "romeo@montague.tldx",
+            "romeo@montagueXtld",
+            "juliet@capulet.tld",
+            "montague",
+        ];
+        for (text, plain) in patterns {
+            let pattern = Pattern::parse(text).unwrap();
+            assert_eq!(pattern.plain.is_some(), plain, "{text}");
+            for address in addresses {
+                let jid = jid(address);
+                let by_engine = pattern.regex.is_match(jid.as_str());
+                assert_eq!(pattern.matches(&jid), by_engine, "{text} {address}");
+            }
+        }
     }
 
     #[test]
