@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::http::exchange::{Exchange, Want};
+use crate::http::exchange::{Ended, Exchange, Want};
 use crate::http::forwarded;
 use crate::http::head::RequestHead;
 use crate::layout::StorePath;
@@ -265,6 +265,10 @@ impl Client {
     /// Brings out the rest. Input that came meanwhile is taken out, for the kernel answers unread input with a reset
     /// that can overtake what was written.
     fn close(&mut self, shared: &mut Shared, now: Now) -> Outcome {
+        if self.exchange.ended() == Some(&Ended::Left) {
+            // All input was read, and nothing is left to be said.
+            return Outcome::Ended;
+        }
         match self.transport.shut_write() {
             Ok(false) => {
                 if !std::mem::replace(&mut self.closing, true) {
