@@ -207,6 +207,12 @@ pub fn is_xml_char(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | ' '..='\u{FFFD}' | '\u{10000}'..)
 }
 
+/// Whether XML 1.0 §2.2 has all characters of a text.
+pub fn is_xml_text(text: &str) -> bool {
+    // Nearly every text is of printable ASCII, which is seen in one quick pass.
+    text.bytes().all(|b| matches!(b, b' '..=b'~')) || text.chars().all(is_xml_char)
+}
+
 /// An `<error/>` child (RFC 6120 §8.3.2): its type, the condition, and a sentence for people.
 pub fn stanza_error(kind: &str, condition: &str, text: Option<&str>) -> Element {
     let error = Element::new("error", COMPONENT)
@@ -233,23 +239,39 @@ fn write_attribute(name: &str, value: &str, out: &mut Vec<u8>) {
 /// Writes characters so that a reader gets exactly them back. White space in attributes would be read as blanks
 /// (XML 1.0 §3.3.3), and a CR anywhere as LF (§2.11), unless they are written as references.
 fn escape(text: &str, in_attribute: bool, out: &mut Vec<u8>) {
-    for c in text.chars() {
-        let reference: &[u8] = match c {
-            '&' => b"&amp;",
-            '<' => b"&lt;",
-            '>' => b"&gt;",
-            '\r' => b"&#13;",
-            '\'' if in_attribute => b"&apos;",
-            '"' if in_attribute => b"&quot;",
-            '\t' if in_attribute => b"&#9;",
-            '\n' if in_attribute => b"&#10;",
-            c if is_xml_char(c) => {
-                out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-                continue;
-            }
-            _ => "\u{FFFD}".as_bytes(),
+    let mut rest = text;
+    // Most of a text is written as it is, in one piece.
+    while let Some(at) = rest.bytes().position(|b| is_special(b, in_attribute)) {
+        let (plain, from) = rest.split_at(at);
+        out.extend_from_slice(plain.as_bytes());
+        let Some(c) = from.chars().next() else {
+            return;
         };
-        out.extend_from_slice(reference);
+        let reference = match c {
+            '&' => "&amp;",
+            '<' => "&lt;",
+            '>' => "&gt;",
+            '\r' => "&#13;",
+            '\'' => "&apos;",
+            '"' => "&quot;",
+            '\t' => "&#9;",
+            '\n' => "&#10;",
+            c if is_xml_char(c) => &from[..c.len_utf8()],
+            _ => "\u{FFFD}",
+        };
+        out.extend_from_slice(reference.as_bytes());
+        rest = &from[c.len_utf8()..];
+    }
+    out.extend_from_slice(rest.as_bytes());
+}
+
+/// Whether the character that begins with this byte may have to be written otherwise. U+FFFE and U+FFFF begin with
+/// EF; no byte within a character is below 80.
+fn is_special(byte: u8, in_attribute: bool) -> bool {
+    match byte {
+        b'&' | b'<' | b'>' | b'\r' | 0xEF => true,
+        b'\'' | b'"' | b'\t' | b'\n' => in_attribute,
+        byte => byte < b' ',
     }
 }
 

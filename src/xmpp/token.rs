@@ -1,6 +1,6 @@
 //! Where the tokens of an XMPP stream end: tags, CDATA sections, and the text between them.
 //!
-//! The bytes are looked at one by one, each once, from where the last look stopped, so what comes out does not depend
+//! Every byte is looked at once, from where the last look stopped, so what comes out does not depend
 //! on how they came in. What XMPP forbids (RFC 6120 §11.1) is seen here by its first bytes. What is inside a token is
 //! none of this file's business; that an end can be told from its inside (quotes, blanks between attributes) is.
 
@@ -148,8 +148,15 @@ impl Tokens {
 
     /// Looks for the end of the token under way.
     fn find_end(&mut self, outside: bool, spent: usize) -> Result<Option<Token>, Fault> {
-        while let Some(&byte) = self.buffer.get(self.scanned) {
-            if matches!(self.scan, Scan::Text) && outside && byte != b'<' {
+        loop {
+            let between = outside && matches!(self.scan, Scan::Text);
+            if !between {
+                self.skip(spent);
+            }
+            let Some(&byte) = self.buffer.get(self.scanned) else {
+                return Ok(None);
+            };
+            if between && byte != b'<' {
                 // White space around stanzas keeps the link alive and is not kept itself (RFC 6120 §4.6.1).
                 if !is_space(byte) {
                     return Err(Fault::Malformed("text outside of a stanza"));
@@ -181,7 +188,28 @@ impl Tokens {
                 Step::EndsBefore(_) => {}
             }
         }
-        Ok(None)
+    }
+
+    /// Passes by the bytes that [`Tokens::step`] would take for more of the same: most of every token. It goes no
+    /// further than a stanza may.
+    fn skip(&mut self, spent: usize) {
+        let most = MAX_STANZA.saturating_sub(spent + (self.scanned - self.start));
+        let rest = &self.buffer[self.scanned..];
+        let rest = &rest[..rest.len().min(most)];
+        let telling = match self.scan {
+            Scan::Text => rest.iter().position(|b| *b == b'<'),
+            Scan::End => rest.iter().position(|b| matches!(b, b'<' | b'>')),
+            Scan::Start { quote: Some(q), .. } => rest.iter().position(|b| *b == q || *b == b'<'),
+            Scan::Start {
+                quote: None,
+                last: Last::Other,
+            } => {
+                let tells = |b: &u8| matches!(b, b'<' | b'>' | b'/' | b'"' | b'\'');
+                rest.iter().position(tells)
+            }
+            _ => return,
+        };
+        self.scanned += telling.unwrap_or(rest.len());
     }
 
     /// One byte of a token.

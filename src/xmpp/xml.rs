@@ -16,7 +16,7 @@ use quick_xml::escape::{EscapeError, unescape};
 use quick_xml::events::attributes::Attribute as RawAttribute;
 use quick_xml::events::{BytesCData, BytesStart, BytesText};
 
-use super::element::{Attribute, Element, Node, XML, is_xml_char};
+use super::element::{Attribute, Element, Node, XML, is_xml_text};
 use super::token::{Token, Tokens};
 
 pub use super::token::{Fault, MAX_STANZA};
@@ -216,9 +216,8 @@ impl Tree {
                 None => plain.push((name, value)),
             }
         }
-        let declared = &mut self.bindings[outer_bindings..];
-        declared.sort_by(|a, b| a.prefix.cmp(&b.prefix));
-        if declared.windows(2).any(|b| b[0].prefix == b[1].prefix) {
+        let declared = &self.bindings[outer_bindings..];
+        if has_double(declared.iter().map(|b| ("", b.prefix.as_str()))) {
             return Err(Fault::Malformed("a namespace declared twice"));
         }
 
@@ -343,19 +342,35 @@ fn check_declaration(text: &str) -> Result<(), Fault> {
 
 /// No two of the same name and namespace, whatever prefixes they were written with.
 fn check_attributes(attributes: &[Attribute]) -> Result<(), Fault> {
-    let mut names: Vec<(Option<&str>, &str)> = attributes
+    // Nothing is bound to an empty namespace with a prefix, so here it can stand for none.
+    let names = attributes
         .iter()
-        .map(|a| (a.namespace.as_deref(), a.name.as_str()))
-        .collect();
-    names.sort_unstable();
-    match names.windows(2).any(|pair| pair[0] == pair[1]) {
+        .map(|a| (a.namespace.as_deref().unwrap_or_default(), a.name.as_str()));
+    match has_double(names) {
         true => Err(Fault::Malformed("an attribute given twice")),
         false => Ok(()),
     }
 }
 
+/// Whether any of these stands there twice.
+fn has_double<'a>(names: impl ExactSizeIterator<Item = (&'a str, &'a str)>) -> bool {
+    if names.len() < 2 {
+        return false;
+    }
+    let mut names: Vec<(&str, &str)> = names.collect();
+    names.sort_unstable();
+    names.windows(2).any(|pair| pair[0] == pair[1])
+}
+
 /// The value with its references resolved and its white space made blanks (XML 1.0 §3.3.3).
 fn attribute_value(attribute: &RawAttribute<'_>) -> Result<String, Fault> {
+    // What is printable ASCII without a reference stands for itself.
+    let plain = |b: &u8| matches!(b, b' '..=b'~') && *b != b'&';
+    if attribute.value.iter().all(plain) {
+        if let Ok(value) = std::str::from_utf8(&attribute.value) {
+            return Ok(value.to_owned());
+        }
+    }
     let value = attribute.normalized_value(XmlVersion::Explicit1_0);
     let value = value.map_err(|fault| match fault {
         quick_xml::Error::Escape(fault) => escape_fault(&fault),
@@ -374,7 +389,7 @@ fn escape_fault(fault: &EscapeError) -> Fault {
 
 /// Both as they were written and after references were resolved: `&#0;` is as wrong as a NUL.
 fn check_characters(text: &str) -> Result<(), Fault> {
-    match text.chars().all(is_xml_char) {
+    match is_xml_text(text) {
         true => Ok(()),
         false => Err(Fault::Malformed("a character that XML forbids")),
     }
