@@ -29,6 +29,10 @@ use crate::slot::Purpose;
 /// Random bytes of a slot: 120 bits.
 pub const RANDOM: usize = 15;
 
+/// Most bytes that a slot adds to its owner's folder and its file's name: two slashes, the random bytes as text, the
+/// mark.
+const SLOT_FOLDER: usize = 2 + RANDOM.div_ceil(3) * 4 + 1 + 18;
+
 /// Longest name of one folder or file, in bytes, on every Linux file system.
 pub const MAX_NAME: usize = 255;
 
@@ -67,14 +71,30 @@ impl StorePath {
         random: &[u8; RANDOM],
         name: &str,
     ) -> Option<StorePath> {
-        let mut bytes = owner_folder(owner).into_bytes();
-        bytes.push(b'/');
-        bytes.extend_from_slice(BASE64URL_NOPAD.encode(random).as_bytes());
-        bytes.push(b'~');
-        bytes.extend_from_slice(suffix(mark).as_bytes());
-        bytes.push(b'/');
-        bytes.extend_from_slice(name.as_bytes());
-        StorePath::from_segments(bytes.split(|b| *b == b'/'))
+        StorePath::in_folder(&owner_folder(owner), mark, random, name)
+    }
+
+    /// The same, of an owner whose folder is known.
+    pub fn in_folder(
+        owner_folder: &str,
+        mark: Mark,
+        random: &[u8; RANDOM],
+        name: &str,
+    ) -> Option<StorePath> {
+        if !is_sound(name.as_bytes()) {
+            return None;
+        }
+        let mut path = String::with_capacity(owner_folder.len() + SLOT_FOLDER + name.len());
+        path.push_str(owner_folder);
+        path.push('/');
+        BASE64URL_NOPAD.encode_append(random, &mut path);
+        path.push('~');
+        push_suffix(mark, &mut path);
+        path.push('/');
+        path.push_str(name);
+        Some(StorePath {
+            bytes: path.into_bytes(),
+        })
     }
 
     /// Takes decoded segments; `None` when they name no file that could ever be served.
@@ -82,12 +102,8 @@ impl StorePath {
         let mut bytes = Vec::with_capacity(96);
         let mut depth = 0;
         for segment in segments {
-            let sound = !segment.is_empty()
-                && segment.len() <= MAX_NAME
-                && segment[0] != b'.'
-                && !segment.iter().any(|b| *b == b'/' || *b == 0);
             depth += 1;
-            if !sound || depth > MAX_DEPTH {
+            if !is_sound(segment) || depth > MAX_DEPTH {
                 return None;
             }
             if depth > 1 {
@@ -134,13 +150,18 @@ impl StorePath {
     /// The path, percent-encoded for a URL.
     pub fn encoded(&self) -> String {
         let mut url = String::with_capacity(self.bytes.len() + 16);
+        self.encode_to(&mut url);
+        url
+    }
+
+    /// Appends the path, percent-encoded.
+    pub fn encode_to(&self, url: &mut String) {
         for (at, segment) in self.segments().enumerate() {
             if at > 0 {
                 url.push('/');
             }
             url.extend(percent_encode(segment, SEGMENT));
         }
-        url
     }
 
     fn split(&self) -> (&[u8], &[u8]) {
@@ -162,6 +183,14 @@ impl std::fmt::Debug for StorePath {
         };
         write!(f, "{quote}{}{quote}", text.escape_debug())
     }
+}
+
+/// Whether a segment can be the name of what is served.
+fn is_sound(segment: &[u8]) -> bool {
+    !segment.is_empty()
+        && segment.len() <= MAX_NAME
+        && segment[0] != b'.'
+        && !segment.iter().any(|b| *b == b'/' || *b == 0)
 }
 
 /// What stands for a slot's name in a path: as many bytes as a slot of our own has, so that both look alike.
@@ -190,11 +219,11 @@ pub fn encode_segment(segment: &[u8]) -> String {
     percent_encode(segment, SEGMENT).collect()
 }
 
-/// Percent-encodes one value for a URL's query. A slash stays: it means nothing there (RFC 3986 §3.4), and some
+/// Appends one value of a URL's query, percent-encoded. A slash stays: it means nothing there (RFC 3986 §3.4), and some
 /// servers encode every `%` of a URL once more.
-pub fn encode_value(value: &[u8]) -> String {
+pub fn encode_value_to(value: &[u8], url: &mut String) {
     const VALUE: &AsciiSet = &SEGMENT.remove(b'/');
-    percent_encode(value, VALUE).collect()
+    url.extend(percent_encode(value, VALUE));
 }
 
 /// How the life of a file ends.
@@ -226,17 +255,20 @@ impl From<Purpose> for Mark {
 }
 
 /// What stands behind the `~` of a slot's folder.
-fn suffix(mark: Mark) -> String {
-    let letter = match mark.purpose {
+fn push_suffix(mark: Mark, path: &mut String) {
+    path.push(match mark.purpose {
         Purpose::Message => 'm',
         Purpose::Profile => 'p',
         Purpose::Permanent => 'k',
-        Purpose::Ephemeral { expire_before } => return format!("e{expire_before:x}"),
-    };
+        Purpose::Ephemeral { expire_before } => {
+            path.push_str(&format!("e{expire_before:x}"));
+            return;
+        }
+    });
     match mark.end {
-        End::Usual => letter.to_string(),
-        End::Never => format!("{letter}n"),
-        End::At(end) => format!("{letter}x{end:x}"),
+        End::Usual => {}
+        End::Never => path.push('n'),
+        End::At(end) => path.push_str(&format!("x{end:x}")),
     }
 }
 

@@ -28,6 +28,10 @@ use crate::slot::jwt::{self, FileShare, JwtDenial};
 use crate::slot::own::{Signer, Terms};
 use crate::slot::{Purpose, Refusal, Slot, SlotRequest, name};
 
+/// What a slot's URL usually needs beyond prefix and path, for escapes; and what a PUT's query does. Bytes.
+const URL_ROOM: usize = 16;
+const QUERY_ROOM: usize = 144;
+
 /// Everything that decides, made from one configuration.
 #[derive(Debug)]
 pub struct Service {
@@ -360,17 +364,18 @@ impl Service {
             .checked_add(interval)
     }
 
-    /// Hands out a slot; everything else has been judged.
+    /// Hands out a slot that was judged, within the limits that [`Service::judge`] found, below its owner's folder.
     pub fn issue(
         &self,
         request: &SlotRequest,
+        owner_folder: &str,
+        limits: Option<&Limits>,
         random: &[u8; RANDOM],
         now: Now,
     ) -> Result<Slot, Refusal> {
-        let limits = self.policy.admit(&request.owner)?;
         let name = name::clean(&request.name);
         let mark = mark(request.purpose, limits, now);
-        let path = StorePath::of_slot(&request.owner, mark, random, &name)
+        let path = StorePath::in_folder(owner_folder, mark, random, &name)
             .ok_or_else(|| Refusal::Malformed("The file name cannot be stored.".to_owned()))?;
         // A type that cannot be sent back is not worth binding the PUT to.
         let content_type = request
@@ -383,12 +388,15 @@ impl Service {
             total: limits.and_then(|limits| limits.max_total_size).unwrap_or(0),
             until: now.unix().saturating_add(self.put_timeout.as_secs()),
         };
-        let query = self.signer.query(&path, &terms);
-        let encoded = path.encoded();
-        Ok(Slot {
-            put: format!("{}{encoded}{query}", self.put_prefix),
-            get: format!("{}{encoded}", self.get_prefix),
-        })
+        let room = path.as_bytes().len() + URL_ROOM;
+        let mut get = String::with_capacity(self.get_prefix.len() + room);
+        get.push_str(&self.get_prefix);
+        path.encode_to(&mut get);
+        let mut put = String::with_capacity(self.put_prefix.len() + room + QUERY_ROOM);
+        put.push_str(&self.put_prefix);
+        put.push_str(&get[self.get_prefix.len()..]);
+        self.signer.sign(&path, &terms, &mut put);
+        Ok(Slot { put, get })
     }
 
     /// Decides on a request as far as it can be without a look at the store.

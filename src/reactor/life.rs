@@ -72,7 +72,7 @@ impl Reactor {
         let mut shared = Shared::new(config, service, store, syncer, now);
         shared.store.set_buries(shared.service.takes_external());
         shared.count_total();
-        let link = target.map(|target| Link::new(target, LINK, jitter(&shared), now));
+        let link = target.map(|target| Link::new(target, LINK, jitter(&mut shared), now));
         for listener in &listeners {
             let what = if listener.is_local() { " for=api" } else { "" };
             log::info!("listening on={listener}{what}");
@@ -203,7 +203,7 @@ impl Reactor {
             (Some(link), Some(target)) => link.set_target(target, now),
             (Some(_), None) => self.link = None,
             (None, Some(target)) => {
-                self.link = Some(Link::new(target, LINK, jitter(&self.shared), now))
+                self.link = Some(Link::new(target, LINK, jitter(&mut self.shared), now))
             }
             (None, None) => {}
         }
@@ -226,8 +226,8 @@ impl Reactor {
 }
 
 /// Where the link's jitter begins.
-fn jitter(shared: &Shared) -> u32 {
-    let [a, b, c, d, ..] = shared.random().unwrap_or_default();
+fn jitter(shared: &mut Shared) -> u32 {
+    let [a, b, c, d, ..] = shared.random.take().unwrap_or_default();
     u32::from_le_bytes([a, b, c, d])
 }
 

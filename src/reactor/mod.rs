@@ -2,7 +2,8 @@
 //!
 //! - [`table`] connections by key; [`deadlines`] when to wake whom;
 //! - [`listener`] listening sockets;
-//! - [`hot`] files that are asked for over and over; [`shared`] what the drivers share;
+//! - [`hot`] files that are asked for over and over; [`random`] bytes that nobody can guess;
+//! - [`shared`] what the drivers share;
 //! - [`client`] drives one HTTP connection; [`component`] drives the link to the XMPP server;
 //! - [`life`] start, reload, end; [`accept`] taking in connections; [`slots`] slot requests and their wait;
 //! - this file: the turn.
@@ -26,6 +27,7 @@ pub mod component;
 pub mod deadlines;
 pub mod hot;
 pub mod listener;
+pub mod random;
 pub mod shared;
 pub mod table;
 

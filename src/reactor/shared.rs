@@ -5,12 +5,10 @@ use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ring::rand::{SecureRandom, SystemRandom};
-
 use crate::config::Config;
 use crate::http::api::{Health, StoreHealth};
 use crate::jid::BareJid;
-use crate::layout::{self, RANDOM};
+use crate::layout;
 use crate::metrics::{self, Gauges, Metrics};
 use crate::now::Now;
 use crate::policy::pool;
@@ -18,6 +16,7 @@ use crate::policy::rates::{self, Outcome, Rates};
 use crate::policy::rules::{Decision, Limits};
 use crate::policy::{Room, Stored};
 use crate::reactor::hot::Hot;
+use crate::reactor::random::Random;
 use crate::reactor::table::Key;
 use crate::service::Service;
 use crate::slot::{Refusal, Slot, SlotRequest};
@@ -59,7 +58,7 @@ pub struct Shared {
     started: Instant,
     pub scratch: Box<[u8]>,
     pub trouble: Trouble,
-    random: SystemRandom,
+    pub random: Random,
 }
 
 /// What somebody wants to store.
@@ -77,7 +76,8 @@ pub struct Wish<'a> {
 /// A slot request that passed all checks.
 #[derive(Debug)]
 pub struct Ready {
-    owner: Vec<u8>,
+    /// The owner's folder.
+    owner: String,
     limits: Option<Limits>,
 }
 
@@ -128,15 +128,8 @@ impl Shared {
             started: now.mono,
             scratch: vec![0; SCRATCH].into_boxed_slice(),
             trouble: Trouble::default(),
-            random: SystemRandom::new(),
+            random: Random::default(),
         }
-    }
-
-    /// Random bytes for a slot; `None` when the system gives none.
-    pub fn random(&self) -> Option<[u8; RANDOM]> {
-        let mut bytes = [0; RANDOM];
-        self.random.fill(&mut bytes).ok()?;
-        Some(bytes)
     }
 
     /// Whether an owner may store so many bytes more. Looks into the store in slices where it must.
@@ -196,9 +189,9 @@ impl Shared {
         now: Now,
     ) -> Result<Option<Ready>, Refusal> {
         let limits = self.service.judge(request)?.cloned();
-        let owner = layout::owner_folder(&request.owner).into_bytes();
+        let owner = layout::owner_folder(&request.owner);
         let wish = Wish {
-            owner: Some(&owner),
+            owner: Some(owner.as_bytes()),
             kind: pool::kind_of(request.purpose),
             size: request.size,
             total: limits
@@ -212,11 +205,14 @@ impl Shared {
             Admission::Refused(refusal) => return Err(refusal),
         }
         if let Some(limits) = &limits {
-            match self.rates.check(&owner, limits, request.size, now.unix()) {
+            match self
+                .rates
+                .check(owner.as_bytes(), limits, request.size, now.unix())
+            {
                 Outcome::Allowed => {}
                 Outcome::Unknown => {
-                    self.usage.ask(&owner);
-                    self.learning.insert(owner, limits.clone());
+                    self.usage.ask(owner.as_bytes());
+                    self.learning.insert(owner.into_bytes(), limits.clone());
                     return Ok(None);
                 }
                 Outcome::Refused { over, retry } => {
@@ -241,11 +237,14 @@ impl Shared {
         ready: &Ready,
         now: Now,
     ) -> Result<Slot, Refusal> {
-        let random = self.random().ok_or(Refusal::Busy)?;
-        let slot = self.service.issue(request, &random, now)?;
-        if let Some(limits) = &ready.limits {
+        let random = self.random.take().ok_or(Refusal::Busy)?;
+        let limits = ready.limits.as_ref();
+        let slot = self
+            .service
+            .issue(request, &ready.owner, limits, &random, now)?;
+        if let Some(limits) = limits {
             self.rates
-                .issued(&ready.owner, limits, request.size, now.unix());
+                .issued(ready.owner.as_bytes(), limits, request.size, now.unix());
         }
         self.metrics.slot_granted();
         log::debug!(

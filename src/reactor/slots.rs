@@ -7,7 +7,7 @@ use crate::now::Now;
 use crate::reactor::Reactor;
 use crate::reactor::life::plan;
 use crate::reactor::shared::{Effort, Shared, Waiter};
-use crate::slot::Refusal;
+use crate::slot::{Refusal, Slot};
 use crate::store::walk::Slice;
 use crate::xmpp::element::Element;
 use crate::xmpp::iq::{self, Answer, Identity};
@@ -26,7 +26,7 @@ impl Reactor {
         let scratch = &mut self.shared.scratch;
         self.link_has_work = link.drive(registry, scratch, now, |stanza| stanzas.push(stanza));
         for stanza in stanzas {
-            self.answer_stanza(&stanza, now);
+            self.answer_stanza(stanza, now);
         }
         self.flush_link(now);
     }
@@ -37,7 +37,7 @@ impl Reactor {
         }
     }
 
-    pub(super) fn answer_stanza(&mut self, stanza: &Element, now: Now) {
+    pub(super) fn answer_stanza(&mut self, stanza: Element, now: Now) {
         let service = &self.shared.service;
         let Some(link) = &self.link else {
             return;
@@ -63,41 +63,35 @@ impl Reactor {
     }
 
     pub(super) fn answer_slot_request(&mut self, iq: Box<SlotIq>, effort: Effort, now: Now) {
-        let refusal = match self.judge_slot_request(&iq, effort, now) {
-            Ok(Some(reply)) => return self.reply(&reply),
+        match self.find_slot(&iq, effort, now) {
+            Ok(Some(slot)) => self.reply(&iq.granted(slot)),
             Ok(None) => {
                 let owner = layout::owner_folder(&iq.owner);
-                match self
-                    .shared
-                    .waiting
-                    .push(owner.as_bytes(), Waiter::Slot(iq, effort))
+                let waiter = Waiter::Slot(iq, effort);
+                if let Err(Waiter::Slot(iq, _)) = self.shared.waiting.push(owner.as_bytes(), waiter)
                 {
-                    Ok(()) => return,
-                    Err(Waiter::Slot(iq, _)) => return self.refuse_slot(&iq, &Refusal::Busy),
-                    Err(Waiter::Put(_)) => return,
+                    self.refuse_slot(*iq, &Refusal::Busy);
                 }
             }
-            Err(refusal) => refusal,
-        };
-        self.refuse_slot(&iq, &refusal);
+            Err(refusal) => self.refuse_slot(*iq, &refusal),
+        }
     }
 
-    /// The reply with the slot; `None` while the store is being looked at.
-    pub(super) fn judge_slot_request(
+    /// The slot; `None` while the store is being looked at.
+    fn find_slot(
         &mut self,
         iq: &SlotIq,
         effort: Effort,
         now: Now,
-    ) -> Result<Option<Element>, Refusal> {
+    ) -> Result<Option<Slot>, Refusal> {
         let request = iq.request.as_ref().map_err(Refusal::clone)?;
         let Some(ready) = self.shared.judge_slot(request, effort, now)? else {
             return Ok(None);
         };
-        let slot = self.shared.issue_slot(request, &ready, now)?;
-        Ok(Some(iq.granted(&slot)))
+        self.shared.issue_slot(request, &ready, now).map(Some)
     }
 
-    pub(super) fn refuse_slot(&mut self, iq: &SlotIq, refusal: &Refusal) {
+    pub(super) fn refuse_slot(&mut self, iq: SlotIq, refusal: &Refusal) {
         self.shared.note_refused_slot(&iq.owner, refusal);
         self.reply(&iq.refused(refusal));
     }

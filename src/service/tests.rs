@@ -63,11 +63,17 @@ fn check(service: &Service, line: &str, fields: &str, expected: u16) {
     );
 }
 
+fn issue(service: &Service, request: &SlotRequest) -> Slot {
+    let folder = layout::owner_folder(&request.owner);
+    let limits = service.judge(request).unwrap();
+    service
+        .issue(request, &folder, limits, &[7; RANDOM], at(0))
+        .unwrap()
+}
+
 /// The target of the PUT of a slot of 5 bytes.
 fn target(service: &Service, content_type: Option<&str>) -> String {
-    let slot = service
-        .issue(&wish("a b.jpg", 5, content_type), &[7; RANDOM], at(0))
-        .unwrap();
+    let slot = issue(service, &wish("a b.jpg", 5, content_type));
     slot.put
         .strip_prefix("https://put.example")
         .unwrap()
@@ -76,9 +82,7 @@ fn target(service: &Service, content_type: Option<&str>) -> String {
 
 #[test]
 fn a_slot_s_urls_are_ascii_and_below_their_prefixes() {
-    let slot = service("")
-        .issue(&wish("très #?%.jpg", 5, None), &[7; RANDOM], at(0))
-        .unwrap();
+    let slot = issue(&service(""), &wish("très #?%.jpg", 5, None));
     let path = "Q_7dsld2o0PGmDXH553Cx_WVmKY/BwcHBwcHBwcHBwcHBwcHBwcH~m/tr%C3%A8s%20%23%3F%25.jpg";
     let path = path.replace("BwcHBwcHBwcHBwcHBwcHBwcH", "BwcHBwcHBwcHBwcHBwcH");
     assert_eq!(slot.get, format!("https://get.example/files/{path}"));
@@ -542,13 +546,7 @@ fn a_put_with_a_token_goes_to_its_uploader() {
 #[test]
 fn a_url_that_was_encoded_once_more_is_understood() {
     let service = service("");
-    let slot = service
-        .issue(
-            &wish("très 100%.jpg", 5, Some("image/svg+xml")),
-            &[7; RANDOM],
-            at(0),
-        )
-        .unwrap();
+    let slot = issue(&service, &wish("très 100%.jpg", 5, Some("image/svg+xml")));
     // Everything but the unreserved characters and slashes, as ejabberd does it.
     let again = |url: &str| -> String {
         let path = url.split_once(".example").unwrap().1;
@@ -583,9 +581,7 @@ fn a_url_that_was_encoded_once_more_is_understood() {
         let found = wanted.again.or(wanted.path).unwrap();
         assert_eq!(found.name(), "très 100%.jpg".as_bytes());
     }
-    let long = service
-        .issue(&wish(&"é".repeat(127), 5, None), &[7; RANDOM], at(0))
-        .unwrap();
+    let long = issue(&service, &wish(&"é".repeat(127), 5, None));
     check(&service, &format!("PUT {}", again(&long.put)), length, 201);
     check(&service, &format!("GET {}", again(&long.get)), "", 200);
     for line in [
@@ -616,11 +612,11 @@ access:
 ";
     let service = service(config);
     let until = at(1000).unix();
-    let issue = |jid: &str, purpose: Purpose| {
+    let put = |jid: &str, purpose: Purpose| {
         let mut request = wish("a", 5, None);
         request.owner = BareJid::parse(jid).unwrap();
         request.purpose = purpose;
-        service.issue(&request, &[7; RANDOM], at(0)).unwrap().put
+        issue(&service, &request).put
     };
     let soon = Purpose::Ephemeral {
         expire_before: until - 1,
@@ -637,7 +633,7 @@ access:
         ("juliet@m.tld", Purpose::Profile, "~pn/".to_owned()),
         ("juliet@m.tld", later, format!("~e{:x}/", until + 1)),
     ] {
-        let put = issue(jid, purpose);
+        let put = put(jid, purpose);
         assert!(put.contains(&mark), "{mark} is not in {put}");
         assert_eq!(put.contains("&total=77"), jid.starts_with("romeo"), "{put}");
     }

@@ -13,14 +13,68 @@ pub const COMPONENT: &str = "jabber:component:accept";
 /// Namespace of the conditions inside a stanza error (RFC 6120 §8.3).
 pub const STANZA_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 
+/// Names and namespaces that nearly every stanza has; they are not kept anew for each.
+const KNOWN: [&str; 14] = [
+    "iq",
+    "message",
+    "presence",
+    "request",
+    "query",
+    "type",
+    "id",
+    "from",
+    "to",
+    "filename",
+    "size",
+    "content-type",
+    COMPONENT,
+    "urn:xmpp:http:upload:0",
+];
+
+/// A name without a prefix, or a namespace.
+#[derive(Clone, Debug, Eq)]
+pub enum Name {
+    /// One of our own.
+    Known(&'static str),
+    /// One that came in. Shared, since every child of a stanza has its parent's namespace: a long one that thousands
+    /// of children inherit must not be kept thousands of times.
+    Read(Arc<str>),
+}
+
+impl Name {
+    /// A name that came in.
+    pub fn read(text: &str) -> Name {
+        match KNOWN.iter().find(|known| **known == text) {
+            Some(known) => Name::Known(known),
+            None => Name::Read(Arc::from(text)),
+        }
+    }
+}
+
+impl std::ops::Deref for Name {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Name::Known(text) => text,
+            Name::Read(text) => text,
+        }
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Name) -> bool {
+        **self == **other
+    }
+}
+
 /// An element with everything in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Element {
     /// The name without a prefix.
-    pub name: String,
-    /// The namespace; empty when none is declared. Shared, since every child of a stanza has its parent's: a long
-    /// name that thousands of children inherit must not be kept thousands of times.
-    pub namespace: Arc<str>,
+    pub name: Name,
+    /// The namespace; empty when none is declared.
+    pub namespace: Name,
     /// In the order they were written; no two have the same name and namespace.
     pub attributes: Vec<Attribute>,
     pub children: Vec<Node>,
@@ -30,9 +84,9 @@ pub struct Element {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attribute {
     /// The name without a prefix.
-    pub name: String,
+    pub name: Name,
     /// Absent for a name without a prefix, which belongs to no namespace.
-    pub namespace: Option<Arc<str>>,
+    pub namespace: Option<Name>,
     /// The value after references were resolved.
     pub value: String,
 }
@@ -48,23 +102,23 @@ pub enum Node {
 /// Building.
 impl Element {
     /// An empty element. The name must be an XML name without a colon; it is written as it is.
-    pub fn new(name: &str, namespace: &str) -> Element {
+    pub fn new(name: &'static str, namespace: &'static str) -> Element {
         Element {
-            name: name.to_owned(),
-            namespace: Arc::from(namespace),
+            name: Name::Known(name),
+            namespace: Name::Known(namespace),
             attributes: Vec::new(),
             children: Vec::new(),
         }
     }
 
     /// Adds an attribute without a namespace, or replaces its value.
-    pub fn with(mut self, name: &str, value: &str) -> Element {
-        self.set(name, None, value);
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Element {
+        self.set(name, None, value.into());
         self
     }
 
     /// Adds an attribute without a namespace if there is a value for it.
-    pub fn with_some(self, name: &str, value: Option<&str>) -> Element {
+    pub fn with_some(self, name: &'static str, value: Option<String>) -> Element {
         match value {
             Some(value) => self.with(name, value),
             None => self,
@@ -73,7 +127,7 @@ impl Element {
 
     /// Says in which language the text is (XML 1.0 §2.12).
     pub fn with_language(mut self, tag: &str) -> Element {
-        self.set("lang", Some(Arc::from(XML)), tag);
+        self.set("lang", Some(Name::Known(XML)), tag.to_owned());
         self
     }
 
@@ -91,19 +145,20 @@ impl Element {
     }
 
     /// Adds text after the other children.
-    pub fn with_text(mut self, text: &str) -> Element {
-        self.children.push(Node::Text(text.to_owned()));
+    pub fn with_text(mut self, text: impl Into<String>) -> Element {
+        self.children.push(Node::Text(text.into()));
         self
     }
 
-    fn set(&mut self, name: &str, namespace: Option<Arc<str>>, value: &str) {
+    fn set(&mut self, name: &'static str, namespace: Option<Name>, value: String) {
+        let name = Name::Known(name);
         let same = |a: &&mut Attribute| a.name == name && a.namespace == namespace;
         match self.attributes.iter_mut().find(same) {
-            Some(attribute) => value.clone_into(&mut attribute.value),
+            Some(attribute) => attribute.value = value,
             None => self.attributes.push(Attribute {
-                name: name.to_owned(),
+                name,
                 namespace,
-                value: value.to_owned(),
+                value,
             }),
         }
     }
@@ -113,20 +168,36 @@ impl Element {
 impl Element {
     /// Whether it has this name in this namespace.
     pub fn is(&self, name: &str, namespace: &str) -> bool {
-        self.name == name && *self.namespace == *namespace
+        *self.name == *name && *self.namespace == *namespace
     }
 
     /// The value of an attribute without a namespace.
     pub fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes
             .iter()
-            .find(|a| a.namespace.is_none() && a.name == name)
+            .find(|a| a.namespace.is_none() && *a.name == *name)
             .map(|a| a.value.as_str())
+    }
+
+    /// Takes out the value of an attribute without a namespace, and leaves an empty one.
+    pub fn take(&mut self, name: &str) -> Option<String> {
+        self.attributes
+            .iter_mut()
+            .find(|a| a.namespace.is_none() && *a.name == *name)
+            .map(|a| std::mem::take(&mut a.value))
     }
 
     /// The children that are elements, in order.
     pub fn elements(&self) -> impl Iterator<Item = &Element> {
         self.children.iter().filter_map(|node| match node {
+            Node::Element(element) => Some(element),
+            Node::Text(_) => None,
+        })
+    }
+
+    /// The children that are elements, in order.
+    pub fn into_elements(self) -> impl Iterator<Item = Element> {
+        self.children.into_iter().filter_map(|node| match node {
             Node::Element(element) => Some(element),
             Node::Text(_) => None,
         })
@@ -176,11 +247,11 @@ impl Element {
             match attribute.namespace.as_deref() {
                 None => write_attribute(&attribute.name, &attribute.value, out),
                 Some(XML) => {
-                    write_attribute(&format!("xml:{}", attribute.name), &attribute.value, out);
+                    write_attribute(&format!("xml:{}", &*attribute.name), &attribute.value, out);
                 }
                 Some(namespace) => {
                     write_attribute(&format!("xmlns:ns{index}"), namespace, out);
-                    let name = format!("ns{index}:{}", attribute.name);
+                    let name = format!("ns{index}:{}", &*attribute.name);
                     write_attribute(&name, &attribute.value, out);
                 }
             }
@@ -214,7 +285,7 @@ pub fn is_xml_text(text: &str) -> bool {
 }
 
 /// An `<error/>` child (RFC 6120 §8.3.2): its type, the condition, and a sentence for people.
-pub fn stanza_error(kind: &str, condition: &str, text: Option<&str>) -> Element {
+pub fn stanza_error(kind: &str, condition: &'static str, text: Option<&str>) -> Element {
     let error = Element::new("error", COMPONENT)
         .with("type", kind)
         .with_child(Element::new(condition, STANZA_ERRORS));
@@ -323,7 +394,7 @@ mod tests {
         let mut element = Element::new("a", COMPONENT)
             .with("x", "1")
             .with_language("en");
-        element.set("x", Some(Arc::from("urn:o'")), "2");
+        element.set("x", Some(Name::read("urn:o'")), "2".to_owned());
         check(
             &element,
             "<a x='1' xml:lang='en' xmlns:ns2='urn:o&apos;' ns2:x='2'/>",
@@ -339,7 +410,7 @@ mod tests {
                 .with("x", "1")
                 .with("x", "2")
                 .with_some("y", None)
-                .with_some("z", Some("3")),
+                .with_some("z", Some("3".to_owned())),
             "<a x='2' z='3'/>",
         );
     }
@@ -361,7 +432,10 @@ mod tests {
     #[test]
     fn weighs_every_declaration() {
         let long = "n".repeat(1000);
-        let child = || Element::new("c", &long);
+        let child = || Element {
+            namespace: Name::read(&long),
+            ..Element::new("c", "")
+        };
         let element = Element::new("p", "").with_children((0..10).map(|_| child()));
         assert!(element.weight() > 10_000 && element.weight() < 11_000);
     }

@@ -143,8 +143,10 @@ impl fmt::Display for Ended {
 pub fn stream_error(error: &Element) -> Ended {
     let mut conditions = error
         .elements()
-        .filter(|child| *child.namespace == *STREAM_ERRORS && child.name != "text");
-    let condition = conditions.next().map_or("undefined-condition", |c| &c.name);
+        .filter(|child| *child.namespace == *STREAM_ERRORS && *child.name != *"text");
+    let condition = conditions
+        .next()
+        .map_or("undefined-condition", |c| &*c.name);
     match condition {
         "not-authorized" => Ended::NotAuthorized,
         "conflict" => Ended::Conflict,

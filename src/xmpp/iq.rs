@@ -43,7 +43,7 @@ pub enum Answer {
 /// A request whose `from` is missing or no address cannot be answered, nor may one from our own domain: nobody lives
 /// there but ourselves.
 pub fn route(
-    stanza: &Element,
+    mut stanza: Element,
     identity: Identity<'_>,
     now: u64,
     max_file_size: impl FnOnce(&BareJid) -> u64,
@@ -51,59 +51,59 @@ pub fn route(
     if !stanza.is("iq", COMPONENT) && !stanza.is("iq", CLIENT) {
         return Answer::Silence;
     }
-    let kind = stanza.attribute("type");
-    if matches!(kind, Some("result" | "error")) {
-        return Answer::Silence;
-    }
-    let Some(from) = stanza.attribute("from") else {
+    let is_get = match stanza.attribute("type") {
+        Some("result" | "error") => return Answer::Silence,
+        Some("get") => Some(true),
+        Some("set") => Some(false),
+        _ => None,
+    };
+    let Some(from) = stanza.take("from") else {
         return Answer::Silence;
     };
-    let Some(asker) = BareJid::parse(from).filter(|asker| asker.domain() != identity.jid.as_str())
+    let Some(asker) = BareJid::parse(&from).filter(|asker| asker.domain() != identity.jid.as_str())
     else {
         return Answer::Silence;
     };
-    let to = stanza
-        .attribute("to")
-        .unwrap_or_else(|| identity.jid.as_str());
-    let Some(asked) = BareJid::parse(to).filter(|asked| asked.domain() == identity.jid.as_str())
+    let to = stanza.take("to");
+    let to = to.unwrap_or_else(|| identity.jid.as_str().to_owned());
+    let Some(asked) = BareJid::parse(&to).filter(|asked| asked.domain() == identity.jid.as_str())
     else {
         // A server ends the stream of a component that answers in another's name.
         return Answer::Silence;
     };
 
+    let id = stanza.take("id");
+    let has_id = id.as_ref().is_some_and(|id| !id.is_empty());
     let answer = Element::new("iq", COMPONENT)
-        .with_some("id", stanza.attribute("id"))
+        .with_some("id", id)
         .with("from", to)
         .with("to", from);
-    let error = |answer: Element, kind: &str, condition: &str, text: Option<&str>| {
+    let error = |answer: Element, kind: &str, condition: &'static str, text: Option<&str>| {
         let error = stanza_error(kind, condition, text);
         Answer::Reply(answer.with("type", "error").with_child(error))
     };
     let bad_request = |answer, text| error(answer, "modify", "bad-request", Some(text));
 
-    let mut payloads = stanza.elements();
-    let (payload, more) = (payloads.next(), payloads.next());
-    let is_get = match kind {
-        Some("get") => true,
-        Some("set") => false,
-        _ => return bad_request(answer, "An iq is of type get, set, result or error."),
+    let Some(is_get) = is_get else {
+        return bad_request(answer, "An iq is of type get, set, result or error.");
     };
-    if stanza.attribute("id").is_none_or(str::is_empty) {
+    if !has_id {
         return bad_request(answer, "An iq needs an id.");
     }
-    let (Some(payload), None) = (payload, more) else {
+    let mut payloads = stanza.into_elements();
+    let (Some(payload), None) = (payloads.next(), payloads.next()) else {
         return bad_request(answer, "A request has exactly one child element.");
     };
 
     // People and resources at our domain do not exist, and do not say whether they might.
     if asked == *identity.jid {
-        if let Some(namespace) = upload::namespace(payload) {
+        if let Some(namespace) = upload::namespace(&payload) {
             let purposes = identity.purposes;
             let iq = SlotIq::read(payload, namespace, answer, asker, is_get, purposes, now);
             return Answer::Slot(Box::new(iq));
         }
         let has_node = payload.attribute("node").is_some_and(|n| !n.is_empty());
-        let result = match (payload.name.as_str(), &*payload.namespace) {
+        let result = match (&*payload.name, &*payload.namespace) {
             ("query", DISCO_INFO | DISCO_ITEMS) if is_get && has_node => {
                 return error(answer, "cancel", "item-not-found", None);
             }
@@ -122,7 +122,7 @@ pub fn route(
 
 /// XEP-0363 §3: who we are, what we can, and the limit for who asks.
 fn info(identity: Identity<'_>, max_file_size: u64) -> Element {
-    let feature = |name: &str| Element::new("feature", DISCO_INFO).with("var", name);
+    let feature = |name: String| Element::new("feature", DISCO_INFO).with("var", name);
     let features = [
         DISCO_INFO,
         DISCO_ITEMS,
@@ -140,8 +140,8 @@ fn info(identity: Identity<'_>, max_file_size: u64) -> Element {
                 .with("type", "file")
                 .with("name", "HTTP File Upload"),
         )
-        .with_children(features.map(feature))
-        .with_children(purposes.map(|word| feature(&format!("{PURPOSE}#{word}"))))
+        .with_children(features.map(|name| feature(name.to_owned())))
+        .with_children(purposes.map(|word| feature(format!("{PURPOSE}#{word}"))))
         .with_child(limit_form(UPLOAD_0, max_file_size))
         .with_child(limit_form(UPLOAD, max_file_size))
 }

@@ -36,6 +36,8 @@ const PING: &str = "urn:xmpp:ping";
 
 /// While more output than this waits, nothing should be read: who does not take answers gets no more questions in.
 const MAX_OUTPUT: usize = 256 * 1024;
+/// A larger buffer is given back when it is empty; this one holds the answers to a burst of requests.
+const KEPT_OUTPUT: usize = 16 * 1024;
 /// Input is parsed in pieces of this size, so that a large read is not kept twice.
 const PIECE: usize = 16 * 1024;
 
@@ -152,8 +154,11 @@ impl Stream {
     pub fn wrote(&mut self, n: usize) {
         self.written = (self.written + n).min(self.output.len());
         if self.written == self.output.len() {
-            self.output = Vec::new();
+            self.output.clear();
             self.written = 0;
+            if self.output.capacity() > KEPT_OUTPUT {
+                self.output = Vec::new();
+            }
         } else if self.written > MAX_OUTPUT / 4 {
             self.output.drain(..self.written);
             self.written = 0;
@@ -253,7 +258,7 @@ impl Stream {
                 proved: proof.is_some(),
             };
             if let Some(proof) = proof {
-                self.queue(&Element::new("handshake", COMPONENT).with_text(&proof));
+                self.queue(&Element::new("handshake", COMPONENT).with_text(proof));
             }
         }
     }
@@ -311,9 +316,9 @@ impl Stream {
         self.pings += 1;
         let ping = Element::new("iq", COMPONENT)
             .with("type", "get")
-            .with("id", &ping_id(self.pings))
-            .with("from", &self.jid)
-            .with("to", &self.jid)
+            .with("id", ping_id(self.pings))
+            .with("from", self.jid.as_str())
+            .with("to", self.jid.as_str())
             .with_child(Element::new("ping", PING));
         self.queue(&ping);
     }
@@ -366,7 +371,7 @@ impl Stream {
         let mut header = Vec::new();
         Element::new("stream:stream", COMPONENT)
             .with("xmlns:stream", STREAMS)
-            .with("to", &self.jid)
+            .with("to", self.jid.as_str())
             .write("", &mut header);
         header.truncate(header.len() - "/>".len());
         self.output.extend_from_slice(b"<?xml version='1.0'?>");

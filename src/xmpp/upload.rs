@@ -64,7 +64,7 @@ impl SlotIq {
     /// the addressed and empty answer; `is_get` whether the iq has the right type; `purposes` the words of the
     /// purposes that are announced; `now` is Unix time in seconds.
     pub fn read(
-        payload: &Element,
+        payload: Element,
         namespace: &'static str,
         answer: Element,
         owner: BareJid,
@@ -74,10 +74,10 @@ impl SlotIq {
     ) -> SlotIq {
         let form = Form {
             namespace,
-            syntax: syntax(payload, namespace),
+            syntax: syntax(&payload, namespace),
         };
         let request = match is_get {
-            true => read(payload, form, &owner, purposes, now),
+            true => read(&payload, form, &owner, purposes, now),
             false => Err(malformed("A slot is asked for with an iq of type get.")),
         };
         SlotIq {
@@ -85,38 +85,37 @@ impl SlotIq {
             request,
             form,
             answer,
-            echo: (payload.weight() <= MAX_ECHO).then(|| payload.clone()),
+            echo: (payload.weight() <= MAX_ECHO).then_some(payload),
         }
     }
 
     /// The answer that hands out a slot.
-    pub fn granted(&self, slot: &Slot) -> Element {
-        let url = |name: &str, url: &str| {
+    pub fn granted(self, slot: Slot) -> Element {
+        let url = |name: &'static str, url: String| {
             let element = Element::new(name, self.form.namespace);
             match self.form.syntax {
                 Syntax::Attributes => element.with("url", url),
                 Syntax::Elements => element.with_text(url),
             }
         };
-        self.answer.clone().with("type", "result").with_child(
+        self.answer.with("type", "result").with_child(
             Element::new("slot", self.form.namespace)
-                .with_child(url("put", &slot.put))
-                .with_child(url("get", &slot.get)),
+                .with_child(url("put", slot.put))
+                .with_child(url("get", slot.get)),
         )
     }
 
     /// The answer that says no and why.
-    pub fn refused(&self, refusal: &Refusal) -> Element {
+    pub fn refused(self, refusal: &Refusal) -> Element {
         self.answer
-            .clone()
             .with("type", "error")
-            .with_children(self.echo.clone())
+            .with_children(self.echo)
             .with_child(refusal_error(refusal, self.form.namespace))
     }
 }
 
 /// The table of refusals (XEP-0363 §6; RFC 6120 §8.3.3).
-fn refusal_error(refusal: &Refusal, namespace: &str) -> Element {
+fn refusal_error(refusal: &Refusal, namespace: &'static str) -> Element {
     let (kind, condition, detail) = match refusal {
         Refusal::Malformed(_) => ("modify", "bad-request", None),
         Refusal::NotAllowed { .. } => match namespace {
@@ -124,14 +123,14 @@ fn refusal_error(refusal: &Refusal, namespace: &str) -> Element {
             _ => ("cancel", "not-allowed", None),
         },
         Refusal::TooLarge { limit, .. } => {
-            let max = Element::new("max-file-size", namespace).with_text(&limit.to_string());
+            let max = Element::new("max-file-size", namespace).with_text(limit.to_string());
             let detail = Element::new("file-too-large", namespace).with_child(max);
             ("modify", "not-acceptable", Some(detail))
         }
         Refusal::TypeNotAllowed { .. } => ("modify", "not-acceptable", None),
         Refusal::OwnerQuota { retry, .. } | Refusal::Rate { retry, .. } => {
-            let detail = retry
-                .map(|at| Element::new("retry", UPLOAD_0).with("stamp", &format_date_time(at)));
+            let detail =
+                retry.map(|at| Element::new("retry", UPLOAD_0).with("stamp", format_date_time(at)));
             ("wait", "resource-constraint", detail)
         }
         Refusal::GlobalQuota { .. } | Refusal::FreeSpace { .. } | Refusal::Busy => {
@@ -217,7 +216,7 @@ fn read_purpose(request: &Element, purposes: &[&str], now: u64) -> Result<Purpos
     if named.next().is_some() {
         return Err(malformed("More than one purpose is given."));
     }
-    let purpose = match element.name.as_str() {
+    let purpose = match &*element.name {
         "message" => return Ok(Purpose::Message),
         "profile" => Purpose::Profile,
         "permanent" => Purpose::Permanent,

@@ -9,14 +9,12 @@
 //! comments, processing instructions, document types, entities of one's own) is a fault like any malformed XML, and
 //! after a fault nothing more is read.
 
-use std::sync::Arc;
-
 use quick_xml::XmlVersion;
 use quick_xml::escape::{EscapeError, unescape};
 use quick_xml::events::attributes::Attribute as RawAttribute;
 use quick_xml::events::{BytesCData, BytesStart, BytesText};
 
-use super::element::{Attribute, Element, Node, XML, is_xml_text};
+use super::element::{Attribute, Element, Name, Node, XML, is_xml_text};
 use super::token::{Token, Tokens};
 
 pub use super::token::{Fault, MAX_STANZA};
@@ -67,7 +65,7 @@ struct Binding {
     /// Empty for the default namespace.
     prefix: String,
     /// Empty only where the default namespace was taken back.
-    namespace: Arc<str>,
+    namespace: Name,
 }
 
 /// What is open.
@@ -223,7 +221,7 @@ impl Tree {
 
         let (prefix, name) = split_name(written)?;
         let mut element = Element {
-            name: name.to_owned(),
+            name: Name::read(name),
             namespace: self.resolve(prefix)?,
             attributes: Vec::with_capacity(plain.len()),
             children: Vec::new(),
@@ -231,7 +229,7 @@ impl Tree {
         for (name, value) in plain {
             let (prefix, name) = split_name(name)?;
             element.attributes.push(Attribute {
-                name: name.to_owned(),
+                name: Name::read(name),
                 namespace: match prefix {
                     "" => None,
                     prefix => Some(self.resolve(prefix)?),
@@ -293,18 +291,18 @@ impl Tree {
         }
         self.bindings.push(Binding {
             prefix: prefix.to_owned(),
-            namespace: Arc::from(namespace),
+            namespace: Name::read(&namespace),
         });
         Ok(())
     }
 
     /// The namespace that a prefix stands for, or the default one.
-    fn resolve(&self, prefix: &str) -> Result<Arc<str>, Fault> {
+    fn resolve(&self, prefix: &str) -> Result<Name, Fault> {
         let bound = self.bindings.iter().rev().find(|b| b.prefix == prefix);
         match (bound, prefix) {
-            (Some(binding), _) => Ok(Arc::clone(&binding.namespace)),
-            (None, "") => Ok(Arc::from("")),
-            (None, "xml") => Ok(Arc::from(XML)),
+            (Some(binding), _) => Ok(binding.namespace.clone()),
+            (None, "") => Ok(Name::Known("")),
+            (None, "xml") => Ok(Name::Known(XML)),
             (None, _) => Err(Fault::Malformed("a prefix that is not declared")),
         }
     }
@@ -345,7 +343,7 @@ fn check_attributes(attributes: &[Attribute]) -> Result<(), Fault> {
     // Nothing is bound to an empty namespace with a prefix, so here it can stand for none.
     let names = attributes
         .iter()
-        .map(|a| (a.namespace.as_deref().unwrap_or_default(), a.name.as_str()));
+        .map(|a| (a.namespace.as_deref().unwrap_or_default(), &*a.name));
     match has_double(names) {
         true => Err(Fault::Malformed("an attribute given twice")),
         false => Ok(()),

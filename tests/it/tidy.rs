@@ -92,6 +92,7 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/deadlines",
         "reactor/listener",
         "reactor/hot",
+        "reactor/random",
         "reactor/shared",
         "reactor/client",
         "reactor/client/uploads",

@@ -20,7 +20,7 @@ fn parse(xml: &str) -> Vec<Element> {
     stanzas
 }
 
-fn ask(stanza: &Element) -> Answer {
+fn ask(stanza: Element) -> Answer {
     let jid = BareJid::parse("upload.montague.tld").unwrap();
     let identity = Identity {
         jid: &jid,
@@ -34,9 +34,9 @@ fn ask(stanza: &Element) -> Answer {
 
 /// The answer as it goes out, `slot` for a request for one, and nothing for silence.
 fn answer(xml: &str) -> String {
-    let stanzas = parse(xml);
+    let mut stanzas = parse(xml);
     assert_eq!(stanzas.len(), 1, "{xml}");
-    match ask(&stanzas[0]) {
+    match ask(stanzas.remove(0)) {
         Answer::Silence => String::new(),
         Answer::Slot(iq) => match iq.request {
             Ok(_) => "slot".to_owned(),
@@ -190,8 +190,8 @@ fn reads_requests_for_slots() {
         "slot: The file name is missing or empty.",
     );
     // The answer goes where the request came from, and the file is counted for the bare address.
-    let stanza = parse(&format!("<iq type='get' {ADDRESSES}>{slot}</iq>"));
-    let Answer::Slot(iq) = ask(&stanza[0]) else {
+    let mut stanzas = parse(&format!("<iq type='get' {ADDRESSES}>{slot}</iq>"));
+    let Answer::Slot(iq) = ask(stanzas.remove(0)) else {
         panic!("no slot");
     };
     assert_eq!(iq.owner.as_str(), "romeo@montague.tld");
@@ -388,23 +388,23 @@ fn never_panics_and_never_answers_itself() {
             continue;
         };
         for stanza in parse(&xml) {
-            let reply = match ask(&stanza) {
+            let reply = match ask(stanza) {
                 Answer::Silence => continue,
                 Answer::Reply(reply) => reply,
-                Answer::Slot(iq) => match &iq.request {
+                Answer::Slot(iq) => match iq.request.clone() {
                     Ok(request) => {
                         assert!(request.size > 0 && !request.name.is_empty());
-                        iq.granted(&crate::slot::Slot {
+                        iq.granted(crate::slot::Slot {
                             put: xml.clone(),
                             get: xml.clone(),
                         })
                     }
-                    Err(refusal) => iq.refused(refusal),
+                    Err(refusal) => iq.refused(&refusal),
                 },
             };
             answers += 1;
             assert!(matches!(reply.attribute("type"), Some("result" | "error")));
-            assert!(matches!(ask(&reply), Answer::Silence));
+            assert!(matches!(ask(reply.clone()), Answer::Silence));
             let mut out = Vec::new();
             reply.write(COMPONENT, &mut out);
             assert_eq!(parse(std::str::from_utf8(&out).unwrap()), [reply]);

@@ -414,7 +414,7 @@ fn takes_no_other_protocol_for_a_server() {
 #[test]
 fn wants_no_input_while_output_waits() {
     let mut bench = Bench::open();
-    let stanza = Element::new("message", COMPONENT).with_text(&"x".repeat(1000));
+    let stanza = Element::new("message", COMPONENT).with_text("x".repeat(1000));
     while bench.stream.wants_input() {
         bench.stream.send(&stanza);
     }

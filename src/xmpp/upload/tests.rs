@@ -26,7 +26,7 @@ fn slot_iq(request: &str, purposes: &[&str]) -> SlotIq {
     let namespace = namespace(&payload).expect("a slot request");
     let answer = Element::new("iq", COMPONENT).with("id", "1");
     let owner = BareJid::parse("romeo@montague.tld").unwrap();
-    SlotIq::read(&payload, namespace, answer, owner, true, purposes, NOW)
+    SlotIq::read(payload, namespace, answer, owner, true, purposes, NOW)
 }
 
 fn written(element: &Element) -> String {
@@ -272,7 +272,7 @@ fn refuses_an_iq_of_type_set() {
     ));
     let answer = Element::new("iq", COMPONENT);
     let owner = BareJid::parse("a@b").unwrap();
-    let iq = SlotIq::read(&payload, UPLOAD_0, answer, owner, false, &ALL, NOW);
+    let iq = SlotIq::read(payload, UPLOAD_0, answer, owner, false, &ALL, NOW);
     assert!(matches!(iq.request, Err(Refusal::Malformed(_))));
 }
 
@@ -305,7 +305,7 @@ fn hands_out_a_slot_in_the_form_of_the_request() {
             &[],
         );
         assert_eq!(
-            written(&iq.granted(&slot)),
+            written(&iq.granted(slot.clone())),
             format!(
                 "<iq id='1' type='result'><slot xmlns='{namespace}'>\
                      <put url='https://u.x/p?a=1&amp;b=&apos;2&apos;'/><get url='https://u.x/g'/></slot></iq>"
@@ -318,7 +318,7 @@ fn hands_out_a_slot_in_the_form_of_the_request() {
             &[],
         );
         assert_eq!(
-            written(&iq.granted(&slot)),
+            written(&iq.granted(slot.clone())),
             format!(
                 "<iq id='1' type='result'><slot xmlns='{namespace}'>\
                      <put>https://u.x/p?a=1&amp;b='2'</put><get>https://u.x/g</get></slot></iq>"
@@ -372,12 +372,12 @@ fn check_refusals(namespace: &str, expected: &[(&str, &str, &str)]) {
     for (refusal, (kind, condition, detail)) in refusals.iter().zip(expected) {
         let mut text = Vec::new();
         Element::new("t", COMPONENT)
-            .with_text(&refusal.to_string())
+            .with_text(refusal.to_string())
             .write(COMPONENT, &mut text);
         let text = String::from_utf8(text).unwrap();
         let text = &text["<t>".len()..text.len() - "</t>".len()];
         assert_eq!(
-            written(&iq.refused(refusal)),
+            written(&iq.clone().refused(refusal)),
             format!(
                 "<iq id='1' type='error'>{request}<error type='{kind}'>\
                      <{condition} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>\

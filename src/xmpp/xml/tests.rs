@@ -429,7 +429,7 @@ fn shares_a_long_namespace_among_children() {
     assert!(
         element
             .elements()
-            .all(|b| Arc::ptr_eq(&b.namespace, &element.namespace))
+            .all(|b| b.namespace.as_ptr() == element.namespace.as_ptr())
     );
     assert!(element.weight() > 200_000_000);
 }
