@@ -110,13 +110,18 @@ fn message(path: &StorePath, terms: &Terms<'_>) -> Vec<u8> {
 
 /// Appends a number without the formatting machinery, which takes longer than everything else here but the hashing.
 fn push_decimal(number: u64, text: &mut String) {
-    let digit = |power: u64| char::from(b'0' + (number / power % 10) as u8);
-    let digits = number.checked_ilog10().unwrap_or(0);
-    text.extend(
-        (0..=digits)
-            .rev()
-            .map(|exponent| digit(10_u64.pow(exponent))),
-    );
+    let mut digits = [0; u64::MAX.ilog10() as usize + 1];
+    let mut start = digits.len();
+    let mut left = number;
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    text.extend(digits[start..].iter().copied().map(char::from));
 }
 
 /// The query's parts. One that stands twice, or that is not in the form that `query` writes, spoils all of them.

@@ -310,9 +310,13 @@ fn write_attribute(name: &str, value: &str, out: &mut Vec<u8>) {
 /// Writes characters so that a reader gets exactly them back. White space in attributes would be read as blanks
 /// (XML 1.0 §3.3.3), and a CR anywhere as LF (§2.11), unless they are written as references.
 fn escape(text: &str, in_attribute: bool, out: &mut Vec<u8>) {
+    let special = if in_attribute { IN_ATTRIBUTE } else { IN_TEXT };
     let mut rest = text;
     // Most of a text is written as it is, in one piece.
-    while let Some(at) = rest.bytes().position(|b| is_special(b, in_attribute)) {
+    while let Some(at) = rest
+        .bytes()
+        .position(|b| SPECIAL[usize::from(b)] & special != 0)
+    {
         let (plain, from) = rest.split_at(at);
         out.extend_from_slice(plain.as_bytes());
         let Some(c) = from.chars().next() else {
@@ -336,15 +340,25 @@ fn escape(text: &str, in_attribute: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(rest.as_bytes());
 }
 
-/// Whether the character that begins with this byte may have to be written otherwise. U+FFFE and U+FFFF begin with
-/// EF; no byte within a character is below 80.
-fn is_special(byte: u8, in_attribute: bool) -> bool {
-    match byte {
-        b'&' | b'<' | b'>' | b'\r' | 0xEF => true,
-        b'\'' | b'"' | b'\t' | b'\n' => in_attribute,
-        byte => byte < b' ',
+const IN_TEXT: u8 = 1;
+const IN_ATTRIBUTE: u8 = 2;
+
+/// Where the character that begins with a byte may have to be written otherwise. U+FFFE and U+FFFF begin with EF; no
+/// byte within a character is below 80.
+const SPECIAL: [u8; 256] = {
+    let mut special = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        special[byte] = match byte as u8 {
+            b'&' | b'<' | b'>' | b'\r' | 0xEF => IN_TEXT | IN_ATTRIBUTE,
+            b'\'' | b'"' | b'\t' | b'\n' => IN_ATTRIBUTE,
+            0..b' ' => IN_TEXT | IN_ATTRIBUTE,
+            _ => 0,
+        };
+        byte += 1;
     }
-}
+    special
+};
 
 #[cfg(test)]
 mod tests {

@@ -22,6 +22,9 @@ pub use super::token::{Fault, MAX_STANZA};
 /// The most elements inside each other in one stanza, itself included.
 pub const MAX_DEPTH: usize = 32;
 
+/// Up to so many names are compared each with each, which is quicker than to sort them.
+const COMPARED: usize = 8;
+
 /// Namespace of declarations of namespaces; nothing may be bound to it (Namespaces in XML 1.0 §3).
 const XMLNS: &str = "http://www.w3.org/2000/xmlns/";
 
@@ -215,7 +218,7 @@ impl Tree {
             }
         }
         let declared = &self.bindings[outer_bindings..];
-        if has_double(declared.iter().map(|b| ("", b.prefix.as_str()))) {
+        if has_double(declared.iter().map(|b| (None, b.prefix.as_str()))) {
             return Err(Fault::Malformed("a namespace declared twice"));
         }
 
@@ -340,10 +343,9 @@ fn check_declaration(text: &str) -> Result<(), Fault> {
 
 /// No two of the same name and namespace, whatever prefixes they were written with.
 fn check_attributes(attributes: &[Attribute]) -> Result<(), Fault> {
-    // Nothing is bound to an empty namespace with a prefix, so here it can stand for none.
     let names = attributes
         .iter()
-        .map(|a| (a.namespace.as_deref().unwrap_or_default(), &*a.name));
+        .map(|a| (a.namespace.as_deref(), &*a.name));
     match has_double(names) {
         true => Err(Fault::Malformed("an attribute given twice")),
         false => Ok(()),
@@ -351,11 +353,19 @@ fn check_attributes(attributes: &[Attribute]) -> Result<(), Fault> {
 }
 
 /// Whether any of these stands there twice.
-fn has_double<'a>(names: impl ExactSizeIterator<Item = (&'a str, &'a str)>) -> bool {
-    if names.len() < 2 {
+fn has_double<'a>(
+    names: impl ExactSizeIterator<Item = (Option<&'a str>, &'a str)> + Clone,
+) -> bool {
+    if names.len() <= COMPARED {
+        let mut left = names;
+        while let Some(name) = left.next() {
+            if left.clone().any(|other| other == name) {
+                return true;
+            }
+        }
         return false;
     }
-    let mut names: Vec<(&str, &str)> = names.collect();
+    let mut names: Vec<_> = names.collect();
     names.sort_unstable();
     names.windows(2).any(|pair| pair[0] == pair[1])
 }
@@ -405,6 +415,12 @@ fn split_name(written: &str) -> Result<(&str, &str), Fault> {
 
 /// Whether this is a name without a colon (XML 1.0 §2.3).
 fn is_name(text: &str) -> bool {
+    if let [b'A'..=b'Z' | b'_' | b'a'..=b'z', rest @ ..] = text.as_bytes() {
+        let usual = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+        if rest.iter().all(usual) {
+            return true;
+        }
+    }
     let starts = |c: char| {
         matches!(c, 'A'..='Z' | '_' | 'a'..='z'
             | '\u{C0}'..='\u{D6}' | '\u{D8}'..='\u{F6}' | '\u{F8}'..='\u{2FF}'
