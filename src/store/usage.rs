@@ -17,7 +17,8 @@ use crate::now::{Now, unix};
 use crate::policy::pool::{self, Bytes, Pool};
 use crate::store::walk::{Owners, Slice, Step, Walk};
 
-/// Owners that are remembered; past this those who were not asked for lately are forgotten and counted anew.
+/// Owners that are remembered; past this those who were not asked for lately are forgotten and counted anew. Only as
+/// many as are active at a time make it more.
 const MOST_OWNERS: usize = 4096;
 
 /// How long an owner who was asked for is surely remembered.
@@ -33,6 +34,8 @@ pub const MOST_RECENT: usize = 4096;
 #[derive(Debug, Default)]
 pub struct Usage {
     owners: HashMap<Vec<u8>, Entry>,
+    /// So many stayed when owners were last forgotten.
+    stayed: usize,
     /// Owners to be counted because somebody waits for them.
     asked: VecDeque<Vec<u8>>,
     counting: Option<Count>,
@@ -456,11 +459,15 @@ impl Usage {
     }
 
     fn entry(&mut self, owner: &[u8], now: Instant) -> &mut Entry {
-        if self.owners.len() >= MOST_OWNERS && !self.owners.contains_key(owner) {
+        // Not before they have doubled, so that however many are active, a newcomer costs no look at all of them.
+        let most = MOST_OWNERS.max(2 * self.stayed);
+        if self.owners.len() >= most && !self.owners.contains_key(owner) {
             self.owners.retain(|_, entry| {
                 entry.reserved != Bytes::default()
                     || now.saturating_duration_since(entry.touched) < REMEMBERED
             });
+            self.stayed = self.owners.len();
+            self.owners.shrink_to(2 * self.stayed);
         }
         let entry = self.owners.entry(owner.to_vec()).or_insert(Entry {
             stored: None,
@@ -478,5 +485,53 @@ fn shorten(recent: &mut Vec<(u64, u64)>) {
     if recent.len() >= 2 * MOST_RECENT {
         recent.sort_unstable_by(|a, b| b.cmp(a));
         recent.truncate(MOST_RECENT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Asks for an owner of that number.
+    fn ask(usage: &mut Usage, number: usize, now: Instant) {
+        usage.of_owner(number.to_string().as_bytes(), now);
+    }
+
+    #[test]
+    fn only_active_owners_are_remembered() {
+        let start = Instant::now();
+        let mut usage = Usage::default();
+        usage.reserve(b"uploading", 0, 1, start);
+        for number in 1..MOST_OWNERS {
+            ask(&mut usage, number, start);
+        }
+        assert_eq!(usage.owners.len(), MOST_OWNERS);
+        // One who is known makes nobody forgotten.
+        ask(&mut usage, 1, start + REMEMBERED);
+        assert_eq!(usage.owners.len(), MOST_OWNERS);
+        ask(&mut usage, MOST_OWNERS, start + REMEMBERED);
+        let left = ["uploading", "1", &MOST_OWNERS.to_string()].map(str::as_bytes);
+        assert_eq!(usage.owners.len(), left.len());
+        assert!(left.iter().all(|owner| usage.owners.contains_key(*owner)));
+        assert!(
+            usage.owners.capacity() < MOST_OWNERS,
+            "memory is given back"
+        );
+    }
+
+    #[test]
+    fn however_many_are_active_none_of_them_is_forgotten() {
+        let start = Instant::now();
+        let mut usage = Usage::default();
+        for number in 0..5 * MOST_OWNERS {
+            ask(&mut usage, number, start);
+        }
+        assert_eq!(usage.owners.len(), 5 * MOST_OWNERS);
+        // They were looked at when they had doubled, not at every newcomer.
+        assert_eq!(usage.stayed, 4 * MOST_OWNERS);
+        for number in 5 * MOST_OWNERS..=8 * MOST_OWNERS {
+            ask(&mut usage, number, start + REMEMBERED);
+        }
+        assert_eq!(usage.owners.len(), 3 * MOST_OWNERS + 1);
     }
 }
