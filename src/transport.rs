@@ -3,20 +3,25 @@
 //! The socket is registered once. Events set the readiness bits; only an answer that nothing more can be moved now
 //! clears them.
 
-use std::io::{self, IoSlice, Read, Write};
+mod tls;
+
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use mio::event::Event;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
-use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown};
-use rustls::{ServerConfig, ServerConnection};
+use rustix::net::Shutdown;
+use rustls::ServerConfig;
 
 use crate::sys;
+use tls::Tls;
 
-/// Plaintext that rustls may hold encrypted and unsent; bytes.
-const TLS_BUFFER: usize = 64 * 1024;
+pub use tls::wire_size;
+
+/// Most bytes of one [`Transport::write`] over TLS.
+const PIECE: usize = 16 * 1024;
 
 /// A connected stream socket.
 #[derive(Debug)]
@@ -65,9 +70,8 @@ pub struct Transport {
     writable: bool,
     /// An event said that the end of input is near, so that a short read does not mean an empty socket.
     ending: bool,
-    tls: Option<Box<ServerConnection>>,
+    tls: Option<Box<Tls>>,
     shut: bool,
-    notified: bool,
     /// Bytes that TLS brought out since [`Transport::take_flushed`].
     flushed: u64,
 }
@@ -77,9 +81,8 @@ impl Transport {
     pub fn new(socket: Socket, tls: Option<Arc<ServerConfig>>) -> io::Result<Transport> {
         let tls = match tls {
             Some(config) => {
-                let mut connection = ServerConnection::new(config).map_err(io::Error::other)?;
-                connection.set_buffer_limit(Some(TLS_BUFFER));
-                Some(Box::new(connection))
+                let tls = Tls::new(config).map_err(io::Error::other)?;
+                Some(Box::new(tls))
             }
             None => None,
         };
@@ -90,7 +93,6 @@ impl Transport {
             ending: false,
             tls,
             shut: false,
-            notified: false,
             flushed: 0,
         })
     }
@@ -109,7 +111,7 @@ impl Transport {
 
     /// Whether input may be waiting.
     pub fn may_have_input(&self) -> bool {
-        self.readable
+        self.readable || self.tls.as_ref().is_some_and(|tls| tls.has_plain())
     }
 
     /// Whether the TLS handshake, if any, is over.
@@ -121,45 +123,51 @@ impl Transport {
         self.tls.is_some()
     }
 
-    /// Reads into the buffer.
-    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<Moved> {
+    /// Reads into the buffer. `wire` is for TLS, as in [`Transport::write`] and [`Transport::send_file`]: a buffer of
+    /// [`wire_size`] that holds nothing between calls.
+    pub fn read(&mut self, buffer: &mut [u8], wire: &mut [u8]) -> io::Result<Moved> {
         let Some(tls) = &mut self.tls else {
             return self.read_raw(buffer);
         };
-        match tls.reader().read(buffer) {
-            Ok(0) => return Ok(Moved::End),
-            Ok(n) => return Ok(Moved::Bytes(n)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // No close_notify; HTTP's own framing tells whether something is missing.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Moved::End),
-            Err(error) => return Err(error),
+        match tls.take_plain(buffer) {
+            0 => {}
+            n => return Ok(Moved::Bytes(n)),
+        }
+        if tls.is_closed() {
+            return Ok(Moved::End);
         }
         if !self.readable {
             return Ok(Moved::Blocked);
         }
-        match tls.read_tls(&mut Raw(&self.socket)) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.readable = false;
-                return Ok(Moved::Blocked);
+        let Some(room) = tls.room(buffer.len(), wire) else {
+            return Err(io::Error::other("a TLS message of excessive length"));
+        };
+        let wanted = room.len();
+        let read = sys::receive(&self.socket, room);
+        let n = match received(read, wanted, self.ending, &mut self.readable)? {
+            Moved::Bytes(n) => n,
+            // No close_notify; HTTP's own framing tells whether something is missing.
+            other => return Ok(other),
+        };
+        let result = tls.received(n, wire, buffer);
+        let closed = tls.is_closed();
+        // Handshake messages, or the alert that says what is wrong.
+        let flushed = self.flush();
+        match result {
+            Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+            Ok(n) => {
+                flushed?;
+                Ok(match n {
+                    0 if closed => Moved::End,
+                    0 => Moved::Nothing,
+                    n => Moved::Bytes(n),
+                })
             }
-            Err(error) => return Err(error),
         }
-        let processed = tls.process_new_packets();
-        let state = processed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error));
-        if tls.wants_write() {
-            // Handshake messages, or the alert that says what is wrong.
-            let flushed = self.flush();
-            state?;
-            flushed?;
-        } else {
-            state?;
-        }
-        Ok(Moved::Nothing)
     }
 
     /// Writes from the buffer; `more` says that a file's bytes follow at once.
-    pub fn write(&mut self, bytes: &[u8], more: bool) -> io::Result<Moved> {
+    pub fn write(&mut self, bytes: &[u8], more: bool, wire: &mut [u8]) -> io::Result<Moved> {
         if self.tls.is_none() {
             return self.write_raw(bytes, more);
         }
@@ -169,11 +177,18 @@ impl Transport {
         let Some(tls) = &mut self.tls else {
             return Ok(Moved::Blocked);
         };
-        let taken = tls.writer().write(bytes)?;
-        if !more {
-            self.flush()?;
+        let bytes = &bytes[..bytes.len().min(PIECE)];
+        if more && tls.hold(bytes) {
+            return Ok(Moved::Bytes(bytes.len()));
         }
-        Ok(Moved::Bytes(taken))
+        let mut held = tls.take_held();
+        if held.is_empty() {
+            self.send_encrypted(bytes, wire)?;
+        } else {
+            held.extend_from_slice(bytes);
+            self.send_encrypted(&held, wire)?;
+        }
+        Ok(Moved::Bytes(bytes.len()))
     }
 
     /// Sends at most `most` bytes from a place in a file; zero bytes at the file's end. `scratch` serves where the
@@ -184,23 +199,51 @@ impl Transport {
         offset: u64,
         most: usize,
         scratch: &mut [u8],
+        wire: &mut [u8],
     ) -> io::Result<Moved> {
-        if self.tls.is_none() {
-            if !self.writable {
-                return Ok(Moved::Blocked);
-            }
-            let sent = sys::send_file(&self.socket, file, offset, most);
-            return blocked(sent, &mut self.writable);
-        }
         if !self.writable {
             return Ok(Moved::Blocked);
         }
-        let most = most.min(scratch.len());
-        let read = sys::read_at(file, &mut scratch[..most], offset)?;
+        if self.tls.is_none() {
+            let sent = sys::send_file(&self.socket, file, offset, most);
+            return blocked(sent, &mut self.writable);
+        }
+        if !self.flush()? {
+            return Ok(Moved::Blocked);
+        }
+        let Some(tls) = &mut self.tls else {
+            return Ok(Moved::Blocked);
+        };
+        let (front, rest) = scratch.split_at_mut(tls.held());
+        let most = most.min(rest.len());
+        let read = sys::read_at(file, &mut rest[..most], offset)?;
         if read == 0 {
             return Ok(Moved::Bytes(0));
         }
-        self.write(&scratch[..read], false)
+        front.copy_from_slice(&tls.take_held());
+        let plain = front.len() + read;
+        self.send_encrypted(&scratch[..plain], wire)?;
+        Ok(Moved::Bytes(read))
+    }
+
+    /// Encrypts and sends; what the socket does not take is kept.
+    fn send_encrypted(&mut self, bytes: &[u8], wire: &mut [u8]) -> io::Result<()> {
+        let Some(tls) = &mut self.tls else {
+            return Ok(());
+        };
+        let n = tls.encrypt(bytes, wire)?;
+        let mut rest = &wire[..n];
+        while !rest.is_empty() {
+            match blocked(sys::send(&self.socket, rest, false), &mut self.writable)? {
+                Moved::Bytes(n) => {
+                    self.flushed += n as u64;
+                    rest = &rest[n..];
+                }
+                _ => break,
+            }
+        }
+        tls.keep_unsent(rest);
+        Ok(())
     }
 
     /// Brings out what TLS holds back; true when nothing is left.
@@ -208,17 +251,19 @@ impl Transport {
         let Some(tls) = &mut self.tls else {
             return Ok(true);
         };
-        while tls.wants_write() {
+        while !tls.pressing().is_empty() {
             if !self.writable {
                 return Ok(false);
             }
-            match tls.write_tls(&mut Raw(&self.socket)) {
-                Ok(n) => self.flushed += n as u64,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.writable = false;
-                    return Ok(false);
+            match blocked(
+                sys::send(&self.socket, tls.pressing(), false),
+                &mut self.writable,
+            )? {
+                Moved::Bytes(n) => {
+                    self.flushed += n as u64;
+                    tls.sent(n);
                 }
-                Err(error) => return Err(error),
+                _ => return Ok(false),
             }
         }
         Ok(true)
@@ -235,10 +280,7 @@ impl Transport {
             return Ok(true);
         }
         if let Some(tls) = &mut self.tls {
-            if !self.notified {
-                tls.send_close_notify();
-                self.notified = true;
-            }
+            tls.close()?;
             if !self.flush()? {
                 return Ok(false);
             }
@@ -257,18 +299,9 @@ impl Transport {
         if !self.readable {
             return Ok(Moved::Blocked);
         }
+        let wanted = buffer.len();
         let read = sys::receive(&self.socket, buffer);
-        if let Ok(n) = read {
-            if n == 0 {
-                return Ok(Moved::End);
-            }
-            // A read that did not fill the buffer has emptied the socket, and whatever comes next is announced by a
-            // new event; but an end that was announced already is not announced again.
-            if n < buffer.len() && !self.ending {
-                self.readable = false;
-            }
-        }
-        blocked(read, &mut self.readable)
+        received(read, wanted, self.ending, &mut self.readable)
     }
 
     fn write_raw(&mut self, bytes: &[u8], more: bool) -> io::Result<Moved> {
@@ -292,32 +325,22 @@ fn blocked(moved: io::Result<usize>, ready: &mut bool) -> io::Result<Moved> {
     }
 }
 
-/// The socket, as rustls wants it.
-struct Raw<'a>(&'a Socket);
-
-impl Read for Raw<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        sys::receive(self.0, buffer)
+/// What came of an attempt to read `wanted` bytes; `ending` as in [`Transport`].
+fn received(
+    read: io::Result<usize>,
+    wanted: usize,
+    ending: bool,
+    readable: &mut bool,
+) -> io::Result<Moved> {
+    if let Ok(n) = read {
+        if n == 0 {
+            return Ok(Moved::End);
+        }
+        // A read that did not fill the buffer has emptied the socket, and whatever comes next is announced by a new
+        // event; but an end that was announced already is not announced again.
+        if n < wanted && !ending {
+            *readable = false;
+        }
     }
-}
-
-impl Write for Raw<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        sys::send(self.0, bytes, false)
-    }
-
-    fn write_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        let mut nothing_beside = SendAncillaryBuffer::default();
-        Ok(rustix::net::sendmsg(
-            self.0,
-            bytes,
-            &mut nothing_beside,
-            flags,
-        )?)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    blocked(read, readable)
 }

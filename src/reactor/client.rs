@@ -302,7 +302,10 @@ impl Client {
             Want::Head(most) => {
                 self.end_download(shared);
                 let most = most.min(HEAD_READ);
-                match self.transport.read(&mut shared.scratch[..most])? {
+                match self
+                    .transport
+                    .read(&mut shared.scratch[..most], &mut shared.wire)?
+                {
                     Moved::Bytes(n) => {
                         *budget = budget.saturating_sub(n);
                         self.exchange.received(&shared.scratch[..n], now.mono);
@@ -343,10 +346,13 @@ impl Client {
                 let most = usize::try_from(end - start)
                     .unwrap_or(usize::MAX)
                     .min(*budget);
-                match self
-                    .transport
-                    .send_file(file, start, most, &mut shared.scratch)?
-                {
+                match self.transport.send_file(
+                    file,
+                    start,
+                    most,
+                    &mut shared.scratch,
+                    &mut shared.wire,
+                )? {
                     Moved::Bytes(0) => {
                         log::warn!("file cut short conn={} while it was sent", self.key);
                         self.exchange.file_failed();
@@ -361,7 +367,10 @@ impl Client {
             }
             Want::Discard(most) => {
                 let most = most.min(shared.scratch.len());
-                match self.transport.read(&mut shared.scratch[..most])? {
+                match self
+                    .transport
+                    .read(&mut shared.scratch[..most], &mut shared.wire)?
+                {
                     Moved::Bytes(n) => {
                         *budget = budget.saturating_sub(n);
                         self.exchange.discard(&shared.scratch[..n], now.mono);
@@ -408,9 +417,13 @@ impl Client {
         let moved = match small {
             Some(end) => {
                 shared.scratch[..output.len()].copy_from_slice(output);
-                self.transport.write(&shared.scratch[..end], false)?
+                self.transport
+                    .write(&shared.scratch[..end], false, &mut shared.wire)?
             }
-            None => self.transport.write(output, self.exchange.file_follows())?,
+            None => {
+                let more = self.exchange.file_follows();
+                self.transport.write(output, more, &mut shared.wire)?
+            }
         };
         let Moved::Bytes(n) = moved else {
             return Ok(Step::Blocked);

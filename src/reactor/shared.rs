@@ -25,6 +25,7 @@ use crate::store::trim::{Order, Trims};
 use crate::store::usage::{Counted, Usage};
 use crate::syncer::Syncer;
 use crate::sys;
+use crate::transport;
 use crate::xmpp::upload::SlotIq;
 
 /// Size of the one buffer through which bytes pass that cannot go from descriptor to descriptor.
@@ -57,6 +58,8 @@ pub struct Shared {
     pub connections: (usize, usize),
     started: Instant,
     pub scratch: Box<[u8]>,
+    /// What TLS receives and sends.
+    pub wire: Box<[u8]>,
     pub trouble: Trouble,
     pub random: Random,
 }
@@ -127,6 +130,7 @@ impl Shared {
             connections: (0, 0),
             started: now.mono,
             scratch: vec![0; SCRATCH].into_boxed_slice(),
+            wire: vec![0; transport::wire_size(SCRATCH)].into_boxed_slice(),
             trouble: Trouble::default(),
             random: Random::default(),
         }

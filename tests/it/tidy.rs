@@ -73,6 +73,7 @@ const LAYERS: [&[&str]; 7] = [
         "sys",
         "tls",
         "setup",
+        "transport/tls",
         "transport",
         "store/mod",
         "store/upload",

@@ -67,7 +67,12 @@ impl Client {
         let Some(pending) = &mut self.upload else {
             return Err(io::Error::other("a body without an upload"));
         };
-        let Shared { store, scratch, .. } = shared;
+        let Shared {
+            store,
+            scratch,
+            wire,
+            ..
+        } = shared;
         let upload = &mut pending.upload;
         let received = if let Some(input) = self.exchange.take_input() {
             *budget = budget.saturating_sub(input.len());
@@ -75,7 +80,7 @@ impl Client {
                 .receive(&input, now.mono, |data| store.append(upload, data))
         } else {
             let most = most.min(scratch.len());
-            match self.transport.read(&mut scratch[..most])? {
+            match self.transport.read(&mut scratch[..most], wire)? {
                 Moved::Bytes(n) => {
                     *budget = budget.saturating_sub(n);
                     let input = &scratch[..n];
