@@ -8,6 +8,7 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::NoServerSessionStorage;
 
 /// Why there can be no TLS; a message for the operator.
 #[derive(Debug)]
@@ -58,5 +59,9 @@ pub fn load(certfile: &Path, keyfile: &Path) -> Result<Arc<ServerConfig>, TlsErr
         .with_single_cert(chain, key)
         .map_err(unusable)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // Whoever comes back shows a ticket that holds the whole session under a key of ours, new every six hours: it
+    // spares both sides the signature and the certificate, and nothing is stored here.
+    config.ticketer = ring::Ticketer::new().map_err(unusable)?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(Arc::new(config))
 }

@@ -353,3 +353,6 @@ fn push(mut message: EncodeTlsData<'_, ServerConnectionData>, unsent: &mut Vec<u
 fn broken(why: &dyn std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why.to_string())
 }
+
+#[cfg(test)]
+mod tests;

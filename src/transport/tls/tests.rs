@@ -1,0 +1,352 @@
+use std::io::{Read, Write};
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::crypto::ring;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
+
+use super::*;
+
+const PLAIN: usize = 64 * 1024;
+
+/// Both sides' configurations; the client cuts its records at `fragment` bytes.
+fn configs(
+    version: &'static SupportedProtocolVersion,
+    fragment: Option<usize>,
+) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(ring::default_provider());
+    let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)
+        .unwrap();
+    server.ticketer = ring::Ticketer::new().unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(cert.der().clone()).unwrap();
+    let mut client = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    client.max_fragment_size = fragment;
+    (Arc::new(server), Arc::new(client))
+}
+
+/// The server's side, with what a loop would have.
+struct Side {
+    tls: Tls,
+    wire: Vec<u8>,
+    buffer: Vec<u8>,
+}
+
+impl Side {
+    fn new(config: Arc<ServerConfig>) -> Side {
+        Side {
+            tls: Tls::new(config).unwrap(),
+            wire: vec![0; wire_size(PLAIN)],
+            buffer: vec![0; PLAIN],
+        }
+    }
+
+    /// Receives bytes in pieces of at most `piece`, for a reader of `wanted` at a time; what it read.
+    fn receive(
+        &mut self,
+        mut bytes: &[u8],
+        piece: usize,
+        wanted: usize,
+    ) -> Result<Vec<u8>, rustls::Error> {
+        let mut plain = Vec::new();
+        while !bytes.is_empty() {
+            let room = self.tls.room(wanted, &mut self.wire).expect("room");
+            let n = room.len().min(piece).min(bytes.len());
+            room[..n].copy_from_slice(&bytes[..n]);
+            bytes = &bytes[n..];
+            let buffer = &mut self.buffer[..wanted];
+            let mut filled = self.tls.received(n, &mut self.wire, buffer)?;
+            assert!(self.tls.partial.len() <= RECORD, "a partial record");
+            assert!(self.tls.plain.len() <= RECORD, "unread plaintext");
+            while filled > 0 {
+                plain.extend_from_slice(&buffer[..filled]);
+                filled = self.tls.take_plain(buffer);
+            }
+        }
+        Ok(plain)
+    }
+
+    /// What must leave now.
+    fn pressing(&mut self) -> Vec<u8> {
+        let bytes = self.tls.pressing().to_vec();
+        self.tls.sent(bytes.len());
+        bytes
+    }
+
+    fn send(&mut self, plain: &[u8]) -> Vec<u8> {
+        let n = self.tls.encrypt(plain, &mut self.wire).unwrap();
+        self.wire[..n].to_vec()
+    }
+
+    /// Nothing is kept.
+    fn is_bare(&self) -> bool {
+        let tls = &self.tls;
+        [&tls.partial, &tls.plain, &tls.held, &tls.unsent]
+            .iter()
+            .all(|kept| kept.capacity() == 0)
+    }
+}
+
+fn sent(client: &mut ClientConnection) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while client.wants_write() {
+        client.write_tls(&mut bytes).unwrap();
+    }
+    bytes
+}
+
+/// What the client makes of the bytes.
+fn take(client: &mut ClientConnection, mut bytes: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    while !bytes.is_empty() {
+        client.read_tls(&mut bytes).unwrap();
+        let readable = client
+            .process_new_packets()
+            .unwrap()
+            .plaintext_bytes_to_read();
+        let at = plain.len();
+        plain.resize(at + readable, 0);
+        client.reader().read_exact(&mut plain[at..]).unwrap();
+    }
+    plain
+}
+
+/// Two sides that have shaken hands, the client's bytes coming in pieces of `piece`.
+fn established(
+    version: &'static SupportedProtocolVersion,
+    fragment: Option<usize>,
+    piece: usize,
+) -> (Side, ClientConnection) {
+    let (server, client) = configs(version, fragment);
+    let mut side = Side::new(server);
+    let name = "localhost".try_into().unwrap();
+    let mut client = ClientConnection::new(client, name).unwrap();
+    client.set_buffer_limit(None);
+    while client.is_handshaking() || side.tls.is_handshaking() {
+        assert_eq!(side.receive(&sent(&mut client), piece, 100).unwrap(), b"");
+        assert_eq!(take(&mut client, &side.pressing()), b"");
+    }
+    (side, client)
+}
+
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 1_u32;
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+/// The records in a stream of them, by the lengths of their bodies.
+fn records(mut bytes: &[u8]) -> Vec<usize> {
+    let mut lengths = Vec::new();
+    while let [_, _, _, high, low, rest @ ..] = bytes {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        lengths.push(length);
+        bytes = &rest[length..];
+    }
+    lengths
+}
+
+#[test]
+fn plaintext_comes_in_whatever_the_pieces() {
+    let body = noise(50_000);
+    for version in [&TLS12, &TLS13] {
+        for (fragment, piece) in [
+            (None, 1),
+            (None, 4096),
+            (None, usize::MAX),
+            (Some(100), 7),
+            (Some(100), usize::MAX),
+        ] {
+            let (mut side, mut client) = established(version, fragment, piece);
+            for wanted in [1, 100, 16 * 1024, PLAIN] {
+                client.writer().write_all(&body).unwrap();
+                let bytes = sent(&mut client);
+                let came = side.receive(&bytes, piece, wanted).unwrap();
+                assert!(came == body, "{version:?} {fragment:?} {piece} {wanted}");
+            }
+            let answer = side.send(b"done");
+            assert_eq!(take(&mut client, &answer), b"done");
+            assert!(side.is_bare(), "an idle connection keeps {:?}", side.tls);
+        }
+    }
+}
+
+#[test]
+fn usual_records_come_in_whole() {
+    let (mut side, mut client) = established(&TLS13, None, usize::MAX);
+    client.writer().write_all(&noise(4 * PLAIN)).unwrap();
+    let bytes = sent(&mut client);
+    let mut at = 0;
+    while at < bytes.len() {
+        let room = side.tls.room(PLAIN, &mut side.wire).unwrap();
+        let n = room.len().min(bytes.len() - at);
+        room[..n].copy_from_slice(&bytes[at..at + n]);
+        at += n;
+        let filled = side.tls.received(n, &mut side.wire, &mut side.buffer);
+        assert_eq!(filled, Ok(PLAIN));
+        assert!(!side.tls.has_plain());
+    }
+}
+
+#[test]
+fn plaintext_goes_out_in_full_records() {
+    for (version, overhead) in [(&TLS12, 24), (&TLS13, 17)] {
+        let (mut side, mut client) = established(version, None, usize::MAX);
+        // Tickets go with the first answer.
+        let first = side.send(b"first");
+        assert_eq!(take(&mut client, &first), b"first");
+        for length in [1, FRAGMENT, FRAGMENT + 1, PLAIN] {
+            let body = noise(length);
+            let bytes = side.send(&body);
+            assert!(take(&mut client, &bytes) == body);
+            let expected: Vec<usize> = body.chunks(FRAGMENT).map(|c| c.len() + overhead).collect();
+            assert_eq!(records(&bytes), expected);
+        }
+        // A head waits for its body, up to a record.
+        assert!(side.tls.hold(b"head, "));
+        assert!(!side.tls.hold(&noise(FRAGMENT)));
+        assert_eq!(side.tls.held(), 6);
+        let both = [&side.tls.take_held()[..], b"body"].concat();
+        let bytes = side.send(&both);
+        assert_eq!(records(&bytes), [10 + overhead]);
+        assert_eq!(take(&mut client, &bytes), b"head, body");
+        // What the socket does not take is kept until it does.
+        let bytes = side.send(b"slow");
+        side.tls.keep_unsent(&bytes);
+        assert_eq!(side.tls.pressing(), bytes);
+        side.tls.sent(3);
+        assert_eq!(side.tls.pressing(), &bytes[3..]);
+        side.tls.sent(bytes.len() - 3);
+        assert!(side.is_bare());
+    }
+}
+
+#[test]
+fn tickets_wait_for_the_first_answer() {
+    let (mut side, mut client) = established(&TLS13, None, usize::MAX);
+    assert!(side.tls.pressing().is_empty());
+    assert_eq!(client.tls13_tickets_received(), 0);
+    let answer = side.send(b"answer");
+    assert_eq!(take(&mut client, &answer), b"answer");
+    assert_eq!(client.tls13_tickets_received(), 2);
+    assert!(side.is_bare());
+    // Or for the end.
+    let (mut side, mut client) = established(&TLS13, None, usize::MAX);
+    side.tls.close().unwrap();
+    assert_eq!(take(&mut client, &side.pressing()), b"");
+    assert_eq!(client.tls13_tickets_received(), 2);
+}
+
+#[test]
+fn keys_change_on_the_way() {
+    let (mut side, mut client) = established(&TLS13, None, usize::MAX);
+    for round in 0..100 {
+        client.refresh_traffic_keys().unwrap();
+        client.writer().write_all(&[round; 10]).unwrap();
+        let bytes = sent(&mut client);
+        assert_eq!(side.receive(&bytes, 11, 100).unwrap(), [round; 10]);
+        let answer = side.send(&[round; 20]);
+        assert_eq!(take(&mut client, &answer), [round; 20]);
+    }
+    assert!(side.is_bare());
+    // Changes that lead nowhere are not borne for ever.
+    let mut fruitless = Vec::new();
+    for _ in 0..100 {
+        client.refresh_traffic_keys().unwrap();
+        fruitless.extend(sent(&mut client));
+    }
+    assert!(side.receive(&fruitless, usize::MAX, 100).is_err());
+}
+
+#[test]
+fn the_end_is_told_and_heard() {
+    for version in [&TLS12, &TLS13] {
+        let (mut side, mut client) = established(version, None, usize::MAX);
+        client.writer().write_all(b"last").unwrap();
+        client.send_close_notify();
+        let mut bytes = sent(&mut client);
+        bytes.extend_from_slice(b"whatever follows is ignored");
+        assert_eq!(side.receive(&bytes, usize::MAX, 100).unwrap(), b"last");
+        assert!(side.tls.is_closed());
+        // The other direction is open still.
+        let answer = side.send(b"answer");
+        assert_eq!(take(&mut client, &answer), b"answer");
+        assert!(side.tls.hold(b"held"));
+        side.tls.close().unwrap();
+        let end = side.pressing();
+        assert_eq!(take(&mut client, &end), b"held");
+        assert!(client.process_new_packets().unwrap().peer_has_closed());
+        side.tls.close().unwrap();
+        assert!(side.tls.pressing().is_empty(), "told once");
+        assert!(side.is_bare());
+    }
+}
+
+#[test]
+fn nonsense_is_answered_with_an_alert() {
+    let (server, _) = configs(&TLS13, None);
+    for bytes in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        &noise(1000),
+        &[22, 3, 1, 0xff, 0xff],
+    ] {
+        let mut side = Side::new(Arc::clone(&server));
+        assert!(side.receive(bytes, usize::MAX, 100).is_err());
+        let alert = side.pressing();
+        assert_eq!(alert.first(), Some(&21));
+        side.tls.close().unwrap();
+        assert!(side.tls.pressing().is_empty());
+        assert!(side.is_bare());
+    }
+    // Changed on the way.
+    for version in [&TLS12, &TLS13] {
+        let (mut side, mut client) = established(version, None, usize::MAX);
+        client.writer().write_all(b"hello").unwrap();
+        let mut bytes = sent(&mut client);
+        let at = bytes.len() - 1;
+        bytes[at] ^= 1;
+        assert!(side.receive(&bytes, usize::MAX, 100).is_err());
+        assert!(!side.tls.pressing().is_empty());
+    }
+}
+
+#[test]
+fn a_handshake_message_without_end_is_refused() {
+    let (server, _) = configs(&TLS13, None);
+    let mut side = Side::new(server);
+    // A ClientHello of 60,000 bytes, one byte in each record.
+    let hello = [&[1, 0, 0xea, 0x60][..], &[0; 60_000]].concat();
+    for (number, byte) in hello.iter().enumerate() {
+        let Some(room) = side.tls.room(100, &mut side.wire) else {
+            assert!(number < RECORD);
+            return;
+        };
+        let record = [22, 3, 1, 0, 1, *byte];
+        let n = room.len().min(record.len());
+        room[..n].copy_from_slice(&record[..n]);
+        if side
+            .tls
+            .received(n, &mut side.wire, &mut side.buffer)
+            .is_err()
+        {
+            return;
+        }
+        assert!(side.tls.partial.len() <= RECORD);
+    }
+    panic!("it was taken");
+}
