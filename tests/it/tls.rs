@@ -1,19 +1,22 @@
 //! TLS: versions, names, the end of a connection, and certificates that change.
 
 use std::fs;
-use std::io::Write;
-use std::net::TcpStream;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustix::process::Signal;
 use rustls::pki_types::CertificateDer;
-use rustls::{ClientConfig, ProtocolVersion, RootCertStore, SupportedProtocolVersion};
+use rustls::{
+    ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, RootCertStore, StreamOwned,
+    SupportedProtocolVersion,
+};
 
 use crate::harness::http::HOST;
 use crate::harness::site::{ROMEO, ROMEO_FOLDER};
-use crate::harness::{Client, Plan, Site, pseudo_random, request};
+use crate::harness::{Client, PATIENCE, Plan, Site, pseudo_random, request};
 
 /// Writes a new certificate and its key; the certificate.
 fn certify(dir: &Path) -> CertificateDer<'static> {
@@ -277,4 +280,194 @@ fn no_early_data() {
         assert!(!client.session().is_early_data_accepted());
         client.get(&target).is(200);
     }
+}
+
+#[test]
+fn returning_clients_resume() {
+    let (plan, certificate) = plan(Plan::alone());
+    let site = plan.start();
+    let kind = |config: &Arc<ClientConfig>| {
+        let mut client = Client::tls(site.http, config, HOST);
+        client.get("/").is(200);
+        client.session().handshake_kind()
+    };
+    let stranger = |versions| {
+        let mut config = trusting(&[&certificate], versions);
+        config.resumption = rustls::client::Resumption::disabled();
+        Arc::new(config)
+    };
+    for versions in [&BOTH[..1], &BOTH[1..]] {
+        let config = Arc::new(trusting(&[&certificate], versions));
+        assert_eq!(kind(&config), Some(HandshakeKind::Full));
+        for _ in 0..3 {
+            assert_eq!(kind(&config), Some(HandshakeKind::Resumed));
+        }
+        // However many others came meanwhile, and without memory for them.
+        let stranger = stranger(versions);
+        kind(&stranger);
+        let before = site.program.memory("VmRSS:");
+        for _ in 0..300 {
+            assert_eq!(kind(&stranger), Some(HandshakeKind::Full));
+        }
+        let grown = site.program.memory("VmRSS:").saturating_sub(before);
+        assert!(grown < 512, "300 sessions cost {grown} KiB");
+        assert_eq!(kind(&config), Some(HandshakeKind::Resumed));
+    }
+}
+
+/// A socket that takes one byte at a time.
+struct Drip(TcpStream);
+
+impl Read for Drip {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for Drip {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(&bytes[..bytes.len().min(1)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[test]
+fn a_byte_at_a_time() {
+    let (plan, certificate) = plan(Plan::new());
+    let mut site = plan.start();
+    let body = pseudo_random(12, 3000);
+    for versions in [&BOTH[..1], &BOTH[1..]] {
+        let slot = site.slot(ROMEO, "a.bin", body.len() as u64, None);
+        let config = Arc::new(trusting(&[&certificate], versions));
+        let session = ClientConnection::new(config, HOST.try_into().unwrap()).unwrap();
+        let socket = TcpStream::connect(site.http).unwrap();
+        socket.set_nodelay(true).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut stream = StreamOwned::new(session, Drip(socket));
+        let mut bytes = request("PUT", &slot.put, &[], &body);
+        bytes.extend(request("GET", &slot.get, &[("Connection", "close")], b""));
+        stream.write_all(&bytes).unwrap();
+        let mut answers = Vec::new();
+        stream.read_to_end(&mut answers).unwrap();
+        assert!(answers.starts_with(b"HTTP/1.1 201 "));
+        assert!(answers.ends_with(&body));
+    }
+}
+
+#[test]
+fn large_bodies_in_pieces_of_all_sizes() {
+    let (plan, certificate) = plan(Plan::new());
+    let mut site = plan.start();
+    let config = Arc::new(trusting(&[&certificate], BOTH));
+    let body = pseudo_random(13, 20_000_003);
+    let slot = site.slot(ROMEO, "a.bin", body.len() as u64, None);
+    let mut client = Client::tls(site.http, &config, HOST);
+    let length = body.len().to_string();
+    client.send(&request(
+        "PUT",
+        &slot.put,
+        &[("Content-Length", &length)],
+        b"",
+    ));
+    let mut rest = &body[..];
+    for size in (0..).map(|n: usize| n * n * 37 % 70_001 + 1) {
+        let (piece, after) = rest.split_at(size.min(rest.len()));
+        client.send(piece);
+        rest = after;
+        if rest.is_empty() {
+            break;
+        }
+    }
+    client.reply().is(201);
+    assert!(client.get(&slot.get).is(200).body == body);
+    for range in ["bytes=16383-16384", "bytes=0-16383", "bytes=65536-"] {
+        let part = client
+            .ask("GET", &slot.get, &[("Range", range)], b"")
+            .is(206);
+        let first: usize = range[6..range.find('-').unwrap()].parse().unwrap();
+        assert!(part.body == body[first..first + part.body.len()], "{range}");
+    }
+    // Several parts: heads and files take turns.
+    let fields = [("Range", "bytes=0-9,20000-59999,16000000-16999999")];
+    let parts = client.ask("GET", &slot.get, &fields, b"").is(206).body;
+    for range in [0..10, 20_000..60_000, 16_000_000..17_000_000] {
+        let part = &body[range.clone()];
+        let there = parts.windows(part.len()).any(|window| window == part);
+        assert!(there, "{range:?}");
+    }
+}
+
+#[test]
+fn an_end_without_its_alert() {
+    let (plan, certificate) = plan(Plan::new());
+    let mut site = plan.start();
+    let config = Arc::new(trusting(&[&certificate], BOTH));
+    let connect = || {
+        let session = ClientConnection::new(Arc::clone(&config), HOST.try_into().unwrap()).unwrap();
+        let socket = TcpStream::connect(site.http).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        StreamOwned::new(session, socket)
+    };
+    // After a whole request: it is answered.
+    let mut stream = connect();
+    stream.write_all(&request("GET", "/", &[], b"")).unwrap();
+    stream.sock.shutdown(Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200 "));
+    // Within a body: what came of it is dropped, and the slot is as good as before.
+    let mut broken = connect();
+    let slot = site.slot(ROMEO, "a.txt", 5, None);
+    broken
+        .write_all(&request(
+            "PUT",
+            &slot.put,
+            &[("Content-Length", "5")],
+            b"he",
+        ))
+        .unwrap();
+    broken.sock.shutdown(Shutdown::Write).unwrap();
+    site.program.wait_line(&["upload broken off"]);
+    let mut client = Client::tls(site.http, &config, HOST);
+    client.ask("PUT", &slot.put, &[], b"hello").is(201);
+    assert_eq!(client.get(&slot.get).is(200).body, b"hello");
+}
+
+#[test]
+fn who_does_not_read_costs_little() {
+    let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/large.bin");
+    let body = pseudo_random(14, 30_000_000);
+    let (plan, certificate) = plan(Plan::alone());
+    let site = plan.seed(&path, &body).start();
+    let config = Arc::new(trusting(&[&certificate], BOTH));
+    let target = format!("/files/{path}");
+    let mut warm = Client::tls(site.http, &config, HOST);
+    warm.get(&target).is(200);
+    let before = site.program.memory("VmRSS:");
+    let mut clients: Vec<Client> = (0..20)
+        .map(|_| {
+            let mut client = Client::tls(site.http, &config, HOST);
+            client.send(&request("GET", &target, &[], b""));
+            client.reply_head();
+            client
+        })
+        .collect();
+    // Others are served meanwhile, over and over, until the sockets are full for sure.
+    for _ in 0..200 {
+        warm.get("/").is(200);
+    }
+    let grown = site.program.memory("VmRSS:").saturating_sub(before);
+    assert!(grown < 20 * 150, "20 slow readers cost {grown} KiB");
+    // Nothing is lost for those who read after all.
+    let mut client = clients.pop().unwrap();
+    let mut came = Vec::new();
+    while came.len() < body.len() {
+        let more = client.read(64 * 1024).unwrap();
+        assert!(!more.is_empty(), "the end after {} bytes", came.len());
+        came.extend(more);
+    }
+    assert!(came == body);
 }
