@@ -510,7 +510,8 @@ mod tests {
         ask(&mut usage, 1, start + REMEMBERED);
         assert_eq!(usage.owners.len(), MOST_OWNERS);
         ask(&mut usage, MOST_OWNERS, start + REMEMBERED);
-        let left = ["uploading", "1", &MOST_OWNERS.to_string()].map(str::as_bytes);
+        let last = MOST_OWNERS.to_string();
+        let left = ["uploading", "1", &last].map(str::as_bytes);
         assert_eq!(usage.owners.len(), left.len());
         assert!(left.iter().all(|owner| usage.owners.contains_key(*owner)));
         assert!(
