@@ -2,20 +2,18 @@
 //! answer to the last is complete. It is the same for every server, and light: bodies come from and go to one fixed
 //! buffer, and nothing is allocated per request on a connection that is kept.
 
-use std::io::{ErrorKind, IoSlice, Read, Write};
-use std::net::SocketAddr;
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 
 use crate::Outcome;
 use crate::answer::{Answer, Expected, Pattern};
 use crate::scratch::Stop;
+use crate::stream::{Door, Stream};
 
 /// How long nothing at all may move: more than any disk takes to write back what it was given.
 const STALL: Duration = Duration::from_secs(120);
-const CONNECT: Duration = Duration::from_secs(10);
 /// How often a wait looks at the stop signals.
 const LOOK: Duration = Duration::from_millis(500);
 /// Bytes read at once.
@@ -89,7 +87,7 @@ pub struct Sample {
 
 #[derive(Debug)]
 pub struct Load<'a> {
-    address: SocketAddr,
+    door: &'a Door,
     pattern: &'a Pattern,
     stop: &'a Stop,
     poll: Poll,
@@ -99,7 +97,7 @@ pub struct Load<'a> {
 
 #[derive(Debug)]
 struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     /// The request under way, as an index into the plan.
     request: Option<usize>,
     /// Bytes of it that are sent, head and body.
@@ -111,13 +109,13 @@ struct Connection {
 impl<'a> Load<'a> {
     /// Opens the connections.
     pub fn open(
-        address: SocketAddr,
+        door: &'a Door,
         connections: usize,
         pattern: &'a Pattern,
         stop: &'a Stop,
     ) -> Outcome<Load<'a>> {
         let mut load = Load {
-            address,
+            door,
             pattern,
             stop,
             poll: Poll::new().map_err(|e| format!("poll: {e}"))?,
@@ -179,7 +177,12 @@ impl<'a> Load<'a> {
                 if event.is_writable() {
                     self.send(place, &plan)?;
                 }
+                let shaking = self.connections[place].stream.is_shaking_hands();
                 if !(event.is_readable() && self.receive(place, &plan)?) {
+                    // The event that the socket is writable came before the handshake was over.
+                    if shaking && !self.connections[place].stream.is_shaking_hands() {
+                        self.send(place, &plan)?;
+                    }
                     continue;
                 }
                 let connection = &mut self.connections[place];
@@ -225,19 +228,8 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
-    fn connect(&self, place: usize) -> Outcome<TcpStream> {
-        let opened =
-            std::net::TcpStream::connect_timeout(&self.address, CONNECT).and_then(|stream| {
-                stream.set_nonblocking(true)?;
-                stream.set_nodelay(true)?;
-                let mut stream = TcpStream::from_std(stream);
-                let interest = Interest::READABLE | Interest::WRITABLE;
-                self.poll
-                    .registry()
-                    .register(&mut stream, Token(place), interest)?;
-                Ok(stream)
-            });
-        opened.map_err(|e| format!("connect to {}: {e}", self.address))
+    fn connect(&self, place: usize) -> Outcome<Stream> {
+        Stream::connect(self.door, self.poll.registry(), Token(place))
     }
 
     /// Writes on, as far as the socket takes it: the head and the start of the body at once.
@@ -247,14 +239,17 @@ impl<'a> Load<'a> {
             return Ok(());
         };
         let head = request.head.len() as u64;
-        while connection.sent < head + request.body {
+        loop {
             let offset = connection.sent.saturating_sub(head);
-            let body = self.pattern.at(offset, request.body - offset);
-            let written = match request.head.get(connection.sent as usize..) {
-                Some(rest) if !rest.is_empty() => connection
-                    .stream
-                    .write_vectored(&[IoSlice::new(rest), IoSlice::new(body)]),
-                _ => connection.stream.write(body),
+            let rest = request.head.get(connection.sent as usize..);
+            let written = if connection.sent == head + request.body {
+                match connection.stream.flush() {
+                    Ok(()) => return Ok(()),
+                    Err(e) => Err(e),
+                }
+            } else {
+                let body = self.pattern.at(offset, request.body - offset);
+                connection.stream.write(rest.unwrap_or_default(), body)
             };
             match written {
                 Ok(n) => connection.sent += n as u64,
@@ -264,7 +259,6 @@ impl<'a> Load<'a> {
                 Err(e) => return Err(format!("write: {e}. {}", self.last_words(place))),
             }
         }
-        Ok(())
     }
 
     /// Reads on; true when the answer is complete.

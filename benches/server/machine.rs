@@ -2,15 +2,16 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Outcome;
+use crate::certificate;
 use crate::options::Options;
 use crate::placement::Placement;
 use crate::process::clock_source;
 use crate::report::Report;
+use crate::server::{Installed, Kind};
 
 #[derive(Debug)]
 pub struct Machine {
@@ -20,42 +21,36 @@ pub struct Machine {
 impl Machine {
     pub fn look(
         options: &Options,
-        nginx: Option<&Path>,
+        installed: &Installed,
         store: &Path,
         placement: &Placement,
-    ) -> Outcome<Machine> {
-        let nginx = match nginx {
-            Some(program) => first_line(program, "-v")?,
-            None if options.nginx => "not installed; upslot is measured alone".to_owned(),
-            None => "left out".to_owned(),
-        };
-        let upslot = if options.upslot {
-            first_line(&options.program, "-V")?
-        } else {
-            "left out".to_owned()
-        };
-        Ok(Machine {
-            facts: vec![
-                ("kernel", text_of("/proc/sys/kernel/osrelease")),
-                ("cpu", cpu_model()),
-                ("cores", cores()),
-                ("governor", governor()),
-                ("memory", meminfo_total()),
-                ("load", text_of("/proc/loadavg")),
-                ("upslot", upslot),
-                ("nginx", nginx),
-                (
-                    "store",
-                    format!("{} ({})", store.display(), file_system(store)),
-                ),
-                ("placement", placement.shown()),
-                ("cpu-clock", clock_source().to_owned()),
-                (
-                    "settings",
-                    "upslot log_level warn; nginx one process, sendfile, no access log".to_owned(),
-                ),
-            ],
-        })
+    ) -> Machine {
+        let mut facts = vec![
+            ("kernel", text_of("/proc/sys/kernel/osrelease")),
+            ("cpu", cpu_model()),
+            ("cores", cores()),
+            ("governor", governor()),
+            ("memory", meminfo_total()),
+            ("load", text_of("/proc/loadavg")),
+        ];
+        for kind in Kind::ALL {
+            let shown = if options.only.contains(kind) {
+                installed.shown(*kind)
+            } else {
+                "left out".to_owned()
+            };
+            facts.push((kind.name(), shown));
+        }
+        facts.extend([
+            (
+                "store",
+                format!("{} ({})", store.display(), file_system(store)),
+            ),
+            ("placement", placement.shown()),
+            ("cpu-clock", clock_source().to_owned()),
+            ("tls", certificate::SHOWN.to_owned()),
+        ]);
+        Machine { facts }
     }
 
     pub fn print(&self, report: &mut Report) -> Outcome<()> {
@@ -84,21 +79,6 @@ pub fn raise_open_files() -> u64 {
         Ok(()) => most,
         Err(_) => now,
     }
-}
-
-/// The first line that a program prints, on whichever stream, when asked for its version.
-fn first_line(program: &Path, argument: &str) -> Outcome<String> {
-    let output = Command::new(program)
-        .arg(argument)
-        .output()
-        .map_err(|e| format!("{}: {e}", program.display()))?;
-    let text = if output.stdout.is_empty() {
-        output.stderr
-    } else {
-        output.stdout
-    };
-    let text = String::from_utf8_lossy(&text);
-    Ok(text.lines().next().unwrap_or("unknown").to_owned())
 }
 
 fn text_of(path: &str) -> String {

@@ -7,22 +7,29 @@ use lexopt::prelude::*;
 
 use crate::Outcome;
 use crate::cases::CASES;
+use crate::scenarios::SCENARIOS;
+use crate::server::Kind;
 
 #[derive(Debug)]
 pub struct Options {
     /// A smoke run: few rounds, few requests, small large files.
     pub quick: bool,
-    /// Only cases whose name contains this word.
-    pub filter: Option<String>,
+    /// Only cases whose name contains one of these words; none: all.
+    pub filter: Vec<String>,
     /// Where the numbers are also written as JSON.
     pub json: Option<PathBuf>,
     /// Rounds per case.
     pub rounds: u32,
     /// The program that is measured.
     pub program: PathBuf,
-    /// Which servers are driven.
-    pub upslot: bool,
-    pub nginx: bool,
+    /// Which servers are driven, where they are installed.
+    pub only: Vec<Kind>,
+}
+
+impl Options {
+    pub fn wants(&self, case: &str) -> bool {
+        self.filter.is_empty() || self.filter.iter().any(|word| case.contains(word.as_str()))
+    }
 }
 
 #[derive(Debug)]
@@ -37,11 +44,11 @@ const QUICK_ROUNDS: u32 = 2;
 
 pub fn parse(arguments: impl Iterator<Item = OsString>) -> Outcome<Parsed> {
     let mut quick = false;
-    let mut filter = None;
+    let mut filter = Vec::new();
     let mut json = None;
     let mut rounds = None;
     let mut program = PathBuf::from(env!("CARGO_BIN_EXE_upslot"));
-    let (mut upslot, mut nginx) = (true, true);
+    let mut only = Kind::ALL.to_vec();
 
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next().map_err(|e| e.to_string())? {
@@ -49,22 +56,16 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Outcome<Parsed> {
             // Cargo adds this one of its own accord.
             Long("bench") => {}
             Long("quick") => quick = true,
-            Long("filter") => filter = Some(word(&mut parser)?),
+            Long("filter") => filter.extend(words(&word(&mut parser)?)),
             Long("json") => json = Some(parser.value().map_err(|e| e.to_string())?.into()),
             Long("program") => program = parser.value().map_err(|e| e.to_string())?.into(),
             Long("rounds") => match word(&mut parser)?.parse() {
                 Ok(n) if n > 0 => rounds = Some(n),
                 _ => return Err("--rounds wants a number from 1 on.".to_owned()),
             },
-            Long("only") => match word(&mut parser)?.as_str() {
-                "upslot" => (upslot, nginx) = (true, false),
-                "nginx" => (upslot, nginx) = (false, true),
-                _ => return Err("--only wants upslot or nginx.".to_owned()),
-            },
+            Long("only") => only = kinds(&word(&mut parser)?)?,
             Short('h') | Long("help") => return Ok(Parsed::Help),
-            Value(value) if filter.is_none() => {
-                filter = Some(value.string().map_err(|e| e.to_string())?)
-            }
+            Value(value) => filter.extend(words(&value.string().map_err(|e| e.to_string())?)),
             other => {
                 return Err(format!(
                     "{}; --help shows what there is.",
@@ -73,8 +74,8 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Outcome<Parsed> {
             }
         }
     }
-    if let Some(word) = &filter {
-        if !CASES.iter().any(|case| case.name.contains(word.as_str())) {
+    for word in &filter {
+        if !names().any(|(name, _)| name.contains(word.as_str())) {
             return Err(format!(
                 "No case's name contains {word:?}; --help lists them."
             ));
@@ -86,21 +87,20 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Outcome<Parsed> {
         json,
         rounds: rounds.unwrap_or(if quick { QUICK_ROUNDS } else { ROUNDS }),
         program,
-        upslot,
-        nginx,
+        only,
     }))
 }
 
 pub fn help() -> String {
     let mut text = String::from(
-        "Measures upslot over loopback, beside nginx where that is installed.\n\
+        "Measures upslot over loopback, beside nginx and lighttpd where they are installed.\n\
          \n\
-         cargo bench [-- OPTIONS] [WORD]\n\
+         cargo bench [-- OPTIONS] [WORDS]\n\
          \n\
-         \x20 --quick         a smoke run of less than 40 seconds\n\
-         \x20 --filter WORD   only cases whose name contains WORD\n\
+         \x20 --quick         a smoke run of less than a minute\n\
+         \x20 --filter WORDS  only cases whose name contains one of WORDS (a,b)\n\
          \x20 --rounds N      rounds per case (5; 2 with --quick)\n\
-         \x20 --only SERVER   upslot or nginx alone\n\
+         \x20 --only SERVERS  only these (upslot,nginx,...)\n\
          \x20 --program FILE  another upslot than the one just built\n\
          \x20 --json FILE     writes the numbers to FILE, too\n\
          \n\
@@ -108,10 +108,39 @@ pub fn help() -> String {
          \n\
          Cases:\n",
     );
-    for case in CASES {
-        text.push_str(&format!("  {:<16}{}\n", case.name, case.about));
+    for (name, about) in names() {
+        text.push_str(&format!("  {name:<18}{about}\n"));
     }
+    let servers: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+    text.push_str(&format!("\nServers: {}.\n", servers.join(", ")));
     text
+}
+
+/// Of all cases and scenarios, with what they are about.
+fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let cases = CASES.iter().map(|case| (case.name, case.about));
+    let scenarios = SCENARIOS
+        .iter()
+        .map(|scenario| (scenario.name, scenario.about));
+    cases.chain(scenarios)
+}
+
+fn kinds(list: &str) -> Outcome<Vec<Kind>> {
+    words(list)
+        .map(|word| {
+            Kind::ALL
+                .iter()
+                .copied()
+                .find(|kind| kind.name() == word)
+                .ok_or_else(|| format!("--only knows no {word:?}; --help lists the servers."))
+        })
+        .collect()
+}
+
+fn words(list: &str) -> impl Iterator<Item = String> + '_ {
+    list.split(',')
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
 }
 
 fn word(parser: &mut lexopt::Parser) -> Outcome<String> {

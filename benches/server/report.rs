@@ -29,7 +29,7 @@ pub struct Row {
     pub cpu: f64,
     /// Milliseconds per GiB.
     pub cpu_per_gib: Option<f64>,
-    /// Of upslot to nginx.
+    /// Of its CPU time to nginx's; the median of the rounds.
     pub ratio: Option<f64>,
     pub per_second: f64,
     /// Microseconds.
@@ -59,6 +59,11 @@ impl Report {
         Ok(())
     }
 
+    /// Something that the user should know about what follows.
+    pub fn remark(&self, text: &str) -> Outcome<()> {
+        print(&format!("{text}\n"))
+    }
+
     pub fn row(&mut self, row: Row) {
         self.rows.push(row);
     }
@@ -68,7 +73,7 @@ impl Report {
             return Ok(());
         }
         let mut text = format!(
-            "\n{:<16}{:<8}{:>12}{:>12}{:>8}{:>12}{:>12}{:>12}{:>10}\n",
+            "\n{:<18}{:<14}{:>12}{:>12}{:>8}{:>12}{:>12}{:>12}{:>10}\n",
             "case",
             "server",
             "CPU us/req",
@@ -81,7 +86,7 @@ impl Report {
         );
         for row in &self.rows {
             text.push_str(&format!(
-                "{:<16}{:<8}{:>12}{:>12}{:>8}{:>12}{:>12}{:>12}{:>10}\n",
+                "{:<18}{:<14}{:>12}{:>12}{:>8}{:>12}{:>12}{:>12}{:>10}\n",
                 row.case,
                 row.server,
                 shown(row.cpu),
@@ -94,7 +99,10 @@ impl Report {
                 shown(row.peak as f64 / f64::from(1 << 20)),
             ));
         }
-        text.push_str("CPU is the server's, user and system. ratio is CPU of upslot by CPU of nginx: below 1, upslot needs less.\n");
+        text.push_str(
+            "CPU is the server's, user and system. ratio is its CPU by nginx's in the same round, the median of the \
+             rounds: below 1 it needs less.\n",
+        );
         print(&text)
     }
 

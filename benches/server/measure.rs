@@ -1,0 +1,303 @@
+//! How a case is measured. Every case starts its servers anew, so that no case inherits memory or folders from
+//! another, and takes them in turn, round by round, so that all see the same moods of the machine.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::Outcome;
+use crate::answer::Pattern;
+use crate::cases::{CASES, Case, SMALL, Size, Work};
+use crate::certificate::Certificate;
+use crate::figures::Tally;
+use crate::link::Target;
+use crate::load::{Load, Plan, Request, Sample};
+use crate::options::Options;
+use crate::placement::Placement;
+use crate::process::Cpu;
+use crate::report::{Report, Row};
+use crate::scenarios::SCENARIOS;
+use crate::scratch::{Scratch, Stop};
+use crate::server::{Installed, Kind, Server, Setup};
+
+/// No round goes on for much longer, however slow the board.
+pub const ROUND: Duration = Duration::from_secs(5);
+const QUICK_ROUND: Duration = Duration::from_secs(1);
+/// Requests before the clock starts: they fault in the server's pages and size its tables.
+const WARM_UP: usize = 50;
+
+/// What all cases and scenarios share.
+#[derive(Debug)]
+pub struct Bench<'a> {
+    pub options: &'a Options,
+    pub stop: &'a Stop,
+    pub scratch: &'a Scratch,
+    pub installed: &'a Installed,
+    pub certificate: Certificate,
+    pub placement: &'a Placement,
+    pub pattern: Pattern,
+    /// How many files a process may have open.
+    pub open_files: u64,
+}
+
+impl Bench<'_> {
+    pub fn run(&self, report: &mut Report) -> Outcome<()> {
+        for case in CASES.iter().filter(|case| self.options.wants(case.name)) {
+            self.case(case, report)
+                .map_err(|why| format!("{}: {why}", case.name))?;
+        }
+        for scenario in SCENARIOS {
+            if self.options.wants(scenario.name) {
+                (scenario.run)(self, scenario.name, report)
+                    .map_err(|why| format!("{}: {why}", scenario.name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn case(&self, case: &Case, report: &mut Report) -> Outcome<()> {
+        let kinds = self.those(case.name, case.servers, case.puts(), case.tls, report)?;
+        let mut servers = Vec::new();
+        for kind in kinds {
+            servers.push(self.start(kind, case.name, case.tls, case.durable())?);
+        }
+        let body = match case.work {
+            Work::Slots => 0,
+            _ => case.size(self.options.quick),
+        };
+        let mut seeds = Vec::new();
+        let mut tallies = Vec::new();
+        for server in &mut servers {
+            let seed = self.seed(server, case.size(self.options.quick));
+            seeds.push(seed.map_err(|why| self.blame(server, why))?);
+            server.process.forget_peak();
+            tallies.push(Tally::new(body));
+        }
+        for _ in 0..self.options.rounds {
+            for ((server, seed), tally) in servers.iter_mut().zip(&seeds).zip(&mut tallies) {
+                let round = self.round(case, server, seed);
+                let (sample, cpu) = round.map_err(|why| self.blame(server, why))?;
+                tally.add(sample, cpu);
+            }
+        }
+        print(case.name, &servers, &mut tallies, report)
+    }
+
+    /// Which of these servers are wanted and can take part; the user learns who cannot, and why.
+    pub fn those(
+        &self,
+        name: &str,
+        kinds: &[Kind],
+        put: bool,
+        tls: bool,
+        report: &mut Report,
+    ) -> Outcome<Vec<Kind>> {
+        let mut there = Vec::new();
+        for kind in kinds {
+            if !self.options.only.contains(kind) {
+                continue;
+            }
+            match self.installed.lacks(*kind, put, tls) {
+                Some(what) => {
+                    report.remark(&format!(
+                        "{name}: without {}: {what} is not installed.",
+                        kind.name()
+                    ))?;
+                }
+                None => there.push(*kind),
+            }
+        }
+        Ok(there)
+    }
+
+    /// Starts a server in a folder of its own, `case/kind`, on its core.
+    pub fn start(&self, kind: Kind, case: &str, tls: bool, durable: bool) -> Outcome<Server> {
+        let folder = self.scratch.folder(&format!("{case}/{}", kind.name()))?;
+        let setup = Setup {
+            installed: self.installed,
+            folder: &folder,
+            tls: tls.then_some(&self.certificate),
+            durable,
+            stop: self.stop,
+        };
+        let server = Server::start(kind, &setup)?;
+        self.placement.place(server.process.id(), !durable);
+        Ok(server)
+    }
+
+    /// Names the server, and says what became of it, unless the user simply had enough.
+    pub fn blame(&self, server: &mut Server, why: String) -> String {
+        match self.stop.check() {
+            Ok(()) => server.blame(&why),
+            Err(stopped) => stopped,
+        }
+    }
+
+    /// Opens connections to a server.
+    pub fn load<'a>(&'a self, server: &'a Server, connections: usize) -> Outcome<Load<'a>> {
+        Load::open(&server.door, connections, &self.pattern, self.stop)
+    }
+
+    /// Stores a file of `size` bytes, and reads it back byte by byte.
+    ///
+    /// In between its bytes are written anew, in place: the kernel keeps a file in pieces as large as it was written
+    /// in, and sendfile is the faster the larger they are. Every server gets the same pieces to send, whatever it
+    /// made itself.
+    pub fn seed(&self, server: &mut Server, size: u64) -> Outcome<Target> {
+        let target = server.targets(1, size, self.stop)?.remove(0);
+        let mut load = self.load(server, 1)?;
+        load.run(once(&Request::put(&target.put, size)))?;
+        let path = server.file(&target)?;
+        self.pattern
+            .write(&path, size)
+            .map_err(|e| format!("{}: {e}", path.display()))?;
+        load.run(once(&Request::get(&target.get, size)))?;
+        Ok(target)
+    }
+
+    fn round(&self, case: &Case, server: &mut Server, seed: &Target) -> Outcome<(Sample, Cpu)> {
+        let quick = self.options.quick;
+        let size = case.size(quick);
+        let count = if quick { case.counts.1 } else { case.counts.0 };
+        let limit = if quick { QUICK_ROUND } else { ROUND };
+        let plan = |requests, fresh| Plan {
+            requests,
+            count,
+            first: 0,
+            limit,
+            fresh,
+            compared: false,
+        };
+        match case.work {
+            Work::Get { size: kind, fresh } => {
+                let requests = [Request::get(&seed.get, size)];
+                let mut load = self.load(server, case.connections)?;
+                let warm_up = match kind {
+                    Size::Small => WARM_UP,
+                    Size::Large => 1,
+                };
+                load.run(Plan {
+                    count: warm_up,
+                    ..plan(&requests, false)
+                })?;
+                let before = server.process.cpu()?;
+                let sample = load.run(plan(&requests, fresh))?;
+                Ok((sample, server.process.cpu()?.since(before)))
+            }
+            Work::Put { size: kind, .. } => {
+                let warm_up = match kind {
+                    Size::Small => WARM_UP.min(count),
+                    Size::Large => 0,
+                };
+                let targets = server.targets(count + warm_up, size, self.stop)?;
+                let requests: Vec<Request> = targets
+                    .iter()
+                    .map(|target| Request::put(&target.put, size))
+                    .collect();
+                let mut load = self.load(server, case.connections)?;
+                load.run(Plan {
+                    count: warm_up,
+                    ..plan(&requests[..warm_up], false)
+                })?;
+                let before = server.process.cpu()?;
+                let sample = load.run(plan(&requests[warm_up..], false))?;
+                let cpu = server.process.cpu()?.since(before);
+                let stored = warm_up + sample.latencies.len();
+                self.examine(server, &targets[..stored], size)?;
+                Ok((sample, cpu))
+            }
+            Work::Slots => {
+                let before = server.process.cpu()?;
+                let link = server
+                    .link
+                    .as_mut()
+                    .ok_or("There is no link to ask for slots.")?;
+                let (_, sample) = link.slots(count, size, limit, self.stop)?;
+                Ok((sample, server.process.cpu()?.since(before)))
+            }
+        }
+    }
+
+    /// Every stored file has its length, and the last one every byte. Large ones are removed, as nobody's disk is
+    /// endless; many small ones stay until the end, because deleting them slows down the file system for a while.
+    fn examine(&self, server: &Server, stored: &[Target], size: u64) -> Outcome<()> {
+        if let Some(last) = stored.last() {
+            self.load(server, 1)?
+                .run(once(&Request::get(&last.get, size)))?;
+        }
+        for target in stored {
+            let file = server.file(target)?;
+            let shown = |e| format!("{}: {e}", file.display());
+            let found = fs::metadata(&file).map_err(shown)?.len();
+            if found != size {
+                return Err(format!(
+                    "{} has {found} bytes instead of {size}.",
+                    file.display()
+                ));
+            }
+            if size > SMALL {
+                fs::remove_file(&file).map_err(shown)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A single request, its answer compared.
+pub fn once(request: &Request) -> Plan<'_> {
+    Plan {
+        requests: std::slice::from_ref(request),
+        count: 1,
+        first: 0,
+        limit: ROUND,
+        fresh: false,
+        compared: true,
+    }
+}
+
+/// Reports what rounds came to: a tally for each server, with its ratio to nginx in the same rounds.
+pub fn print(
+    case: &'static str,
+    servers: &[Server],
+    tallies: &mut [Tally],
+    report: &mut Report,
+) -> Outcome<()> {
+    let nginx = servers.iter().position(|server| server.kind == Kind::Nginx);
+    for (place, server) in servers.iter().enumerate() {
+        let ratio = nginx
+            .filter(|nginx| *nginx != place)
+            .map(|nginx| tallies[place].ratio(&tallies[nginx]));
+        let tally = &mut tallies[place];
+        let row = Row {
+            case,
+            server: server.name(),
+            cpu: tally.cpu_per_request(),
+            cpu_per_gib: tally.cpu_per_gib(),
+            ratio: ratio.map(|(median, _, _)| median),
+            per_second: tally.requests_per_second(),
+            p50: tally.latency(0.50),
+            p99: tally.latency(0.99),
+            peak: server.process.peak()?,
+        };
+        let name = |figure: &str| format!("{case}.{}.{figure}", server.name());
+        report.number(name("requests"), tally.requests() as f64, "requests")?;
+        report.number(name("cpu-per-request"), row.cpu, "us")?;
+        if let Some(cpu_per_gib) = row.cpu_per_gib {
+            report.number(name("cpu-per-gib"), cpu_per_gib, "ms")?;
+            report.number(name("rate"), tally.rate(), "MiB/s")?;
+        }
+        if let Some(share) = tally.system_share() {
+            report.number(name("cpu-in-kernel"), share, "%")?;
+        }
+        report.number(name("requests-per-second"), row.per_second, "1/s")?;
+        report.number(name("latency-p50"), row.p50, "us")?;
+        report.number(name("latency-p99"), row.p99, "us")?;
+        report.number(name("memory-peak"), row.peak as f64, "bytes")?;
+        if let Some((median, least, largest)) = ratio {
+            report.number(name("ratio"), median, "to nginx")?;
+            report.number(name("ratio-least"), least, "to nginx")?;
+            report.number(name("ratio-largest"), largest, "to nginx")?;
+        }
+        report.row(row);
+    }
+    Ok(())
+}

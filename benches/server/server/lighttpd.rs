@@ -1,0 +1,110 @@
+//! lighttpd 1.4 as one process in the foreground.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::Outcome;
+use crate::process::Process;
+use crate::server::{
+    CONNECTIONS, Kind, Server, Setup, await_port, find, free_address, make, quoted, save, version,
+};
+
+/// Set for the user to see.
+pub const SETTINGS: &str = "one process, sendfile, mod_webdav PUT into folders made beforehand, mod_openssl, no access log";
+
+/// Where distributions keep its modules, in the order in which they are looked for.
+const MODULES: &[&str] = &[
+    "/usr/lib/lighttpd",
+    "/usr/lib64/lighttpd",
+    "/usr/local/lib/lighttpd",
+];
+
+#[derive(Clone, Debug)]
+pub struct Lighttpd {
+    program: PathBuf,
+    /// What it says of itself.
+    pub version: String,
+    modules: PathBuf,
+}
+
+impl Lighttpd {
+    pub fn find() -> Option<Lighttpd> {
+        let program = find("lighttpd")?;
+        let modules = MODULES.iter().map(Path::new).find(|path| path.is_dir());
+        Some(Lighttpd {
+            version: version(&program, "-v"),
+            modules: modules.unwrap_or(Path::new(MODULES[0])).to_owned(),
+            program,
+        })
+    }
+
+    /// The module that it lacks.
+    pub fn lacks(&self, put: bool, tls: bool) -> Option<&'static str> {
+        let there = |module: &str| self.modules.join(format!("{module}.so")).is_file();
+        if put && !there("mod_webdav") {
+            Some("mod_webdav")
+        } else if tls && !there("mod_openssl") {
+            Some("mod_openssl")
+        } else {
+            None
+        }
+    }
+
+    pub fn start(&self, setup: &Setup<'_>) -> Outcome<Server> {
+        let root = setup.folder.join("www");
+        make(&root)?;
+        let temporary = setup.folder.join("tmp");
+        make(&temporary)?;
+        let address = free_address()?;
+        let put = self.lacks(true, false).is_none();
+        let mut modules = Vec::new();
+        let mut more = String::new();
+        if put {
+            modules.push("\"mod_webdav\"");
+            more.push_str("webdav.activate = \"enable\"\n");
+        }
+        if let Some(certificate) = setup.tls {
+            modules.push("\"mod_openssl\"");
+            more.push_str(&format!(
+                "ssl.engine = \"enable\"\nssl.pemfile = {}\n",
+                quoted(&certificate.both)?
+            ));
+        }
+        // As many requests on one connection as it counts: by default it closes after 1,000, which upslot never does.
+        let config = format!(
+            "server.modules = ({modules})\n\
+             server.document-root = {root}\n\
+             server.bind = \"{ip}\"\n\
+             server.port = {port}\n\
+             server.upload-dirs = ({temporary})\n\
+             server.network-backend = \"sendfile\"\n\
+             server.max-keep-alive-requests = 65535\n\
+             server.max-keep-alive-idle = 60\n\
+             server.max-connections = {CONNECTIONS}\n\
+             server.max-fds = {files}\n\
+             mimetype.assign = (\".jpg\" => \"image/jpeg\")\n\
+             {more}",
+            modules = modules.join(", "),
+            root = quoted(&root)?,
+            ip = address.ip(),
+            port = address.port(),
+            files = CONNECTIONS * 2 + 100,
+            temporary = quoted(&temporary)?,
+        );
+        let file = setup.folder.join("lighttpd.conf");
+        save(&file, &config)?;
+        let mut command = Command::new(&self.program);
+        command.arg("-D").arg("-f").arg(&file);
+        command.arg("-m").arg(&self.modules);
+        let mut process = Process::start("lighttpd", &mut command, setup.folder)?;
+        await_port(address, &mut process, setup.stop)?;
+        Ok(Server {
+            kind: Kind::Lighttpd,
+            door: setup.door(address),
+            process,
+            root,
+            link: None,
+            serial: 0,
+        })
+    }
+}

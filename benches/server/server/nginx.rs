@@ -1,0 +1,139 @@
+//! nginx as one process in the foreground: the same event loop as a single worker's, without a master that would only
+//! wait.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::Outcome;
+use crate::process::Process;
+use crate::server::{
+    CONNECTIONS, Kind, Server, Setup, await_port, find, free_address, make, quoted, save, version,
+};
+
+/// Set for the user to see.
+pub const SETTINGS: &str = "one process, sendfile, tcp_nopush, DAV PUT, client_body_buffer_size as it comes (16k), \
+     ssl_session_cache and ssl_session_tickets as they come (none, on), no access log";
+
+#[derive(Clone, Debug)]
+pub struct Nginx {
+    program: PathBuf,
+    /// What it says of itself.
+    pub version: String,
+    /// How it was built.
+    built: String,
+}
+
+impl Nginx {
+    pub fn find() -> Option<Nginx> {
+        let program = find("nginx")?;
+        let output = Command::new(&program).arg("-V").output().ok()?;
+        Some(Nginx {
+            version: version(&program, "-v"),
+            built: String::from_utf8_lossy(&output.stderr).into_owned(),
+            program,
+        })
+    }
+
+    /// The module that it lacks.
+    pub fn lacks(&self, put: bool, tls: bool) -> Option<&'static str> {
+        let built = |module: &str| self.built.contains(&format!("--with-{module}"));
+        if put && !built("http_dav_module") {
+            Some("its DAV module")
+        } else if tls && !built("http_ssl_module") {
+            Some("its TLS module")
+        } else {
+            None
+        }
+    }
+
+    pub fn start(&self, setup: &Setup<'_>) -> Outcome<Server> {
+        let root = setup.folder.join("www");
+        make(&root)?;
+        let address = free_address()?;
+        let temporary = setup.folder.join("tmp");
+        make(&temporary)?;
+        // `user` means nothing to a process that is not root, and only warns; as root, nginx would otherwise work
+        // as `nobody` below folders that only root may enter. keepalive_requests: the default ends a connection
+        // after 1,000 requests, which upslot never does.
+        let config = format!(
+            "daemon off;\n\
+             master_process off;\n\
+             worker_processes 1;\n\
+             pid {pid};\n\
+             error_log stderr error;\n\
+             events {{\n\
+             \x20   worker_connections {CONNECTIONS};\n\
+             }}\n\
+             http {{\n\
+             {paths}\
+             \x20   client_body_temp_path {body};\n\
+             \x20   access_log off;\n\
+             \x20   sendfile on;\n\
+             \x20   tcp_nopush on;\n\
+             \x20   types {{ image/jpeg jpg; }}\n\
+             \x20   keepalive_timeout 60s;\n\
+             \x20   keepalive_requests 1000000000;\n\
+             \x20   client_max_body_size 0;\n\
+             \x20   server {{\n\
+             \x20       listen {address}{ssl};\n\
+             {tls}\
+             \x20       root {root};\n\
+             \x20       location / {{\n\
+             {put}\
+             \x20       }}\n\
+             \x20   }}\n\
+             }}\n",
+            pid = quoted(&setup.folder.join("pid"))?,
+            paths = self.temporary_paths(&temporary)?,
+            body = quoted(&temporary.join("body"))?,
+            ssl = if setup.tls.is_some() { " ssl" } else { "" },
+            tls = match setup.tls {
+                Some(certificate) => format!(
+                    "        ssl_protocols TLSv1.2 TLSv1.3;\n\
+                     \x20       ssl_certificate {};\n\
+                     \x20       ssl_certificate_key {};\n",
+                    quoted(&certificate.chain)?,
+                    quoted(&certificate.key)?
+                ),
+                None => String::new(),
+            },
+            root = quoted(&root)?,
+            put = if self.lacks(true, false).is_none() {
+                "            dav_methods PUT;\n            create_full_put_path on;\n"
+            } else {
+                ""
+            },
+        );
+        let file = setup.folder.join("nginx.conf");
+        save(&file, &config)?;
+        let mut command = Command::new(&self.program);
+        command.arg("-p").arg(setup.folder);
+        command.arg("-c").arg(&file).args(["-e", "stderr"]);
+        let mut process = Process::start("nginx", &mut command, setup.folder)?;
+        await_port(address, &mut process, setup.stop)?;
+        Ok(Server {
+            kind: Kind::Nginx,
+            door: setup.door(address),
+            process,
+            root,
+            link: None,
+            serial: 0,
+        })
+    }
+
+    /// What nginx would otherwise make below its system folders. A path of a module that was left out at build time
+    /// is an unknown directive.
+    fn temporary_paths(&self, folder: &Path) -> Outcome<String> {
+        let mut paths = String::new();
+        for module in ["proxy", "fastcgi", "uwsgi", "scgi"] {
+            if !self
+                .built
+                .contains(&format!("--without-http_{module}_module"))
+            {
+                let path = quoted(&folder.join(module))?;
+                paths.push_str(&format!("    {module}_temp_path {path};\n"));
+            }
+        }
+        Ok(paths)
+    }
+}

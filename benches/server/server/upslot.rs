@@ -1,0 +1,60 @@
+//! upslot, configured the way its users do it, with the scripted XMPP server at the other end of its link.
+
+use std::process::Command;
+
+use crate::Outcome;
+use crate::link::{COMPONENT, DOMAIN, SECRET, Waiting};
+use crate::process::Process;
+use crate::server::{
+    CONNECTIONS, Kind, PREFIX, Server, Setup, await_port, free_address, make, quoted, save,
+};
+
+/// Starts it, and waits until its link is up and its port is open.
+pub fn start(setup: &Setup<'_>) -> Outcome<Server> {
+    let root = setup.folder.join("store");
+    make(&root)?;
+    let address = free_address()?;
+    let waiting = Waiting::new()?;
+    let mut config = format!(
+        "component_jid: {COMPONENT}\n\
+         component_secret: \"{SECRET}\"\n\
+         component_host: 127.0.0.1\n\
+         component_port: {}\n\
+         storage_path: {}\n\
+         whitelist: [{DOMAIN}]\n\
+         max_file_size: 1073741824\n\
+         max_connections: {CONNECTIONS}\n\
+         http_address: 127.0.0.1\n\
+         http_port: {}\n\
+         get_url: http://localhost{PREFIX}\n\
+         put_url: http://localhost{PREFIX}\n\
+         fsync: {}\n\
+         log_level: warn\n",
+        waiting.address.port(),
+        quoted(&root)?,
+        address.port(),
+        setup.durable,
+    );
+    if let Some(certificate) = setup.tls {
+        config.push_str(&format!(
+            "http_certfile: {}\nhttp_keyfile: {}\n",
+            quoted(&certificate.chain)?,
+            quoted(&certificate.key)?
+        ));
+    }
+    let file = setup.folder.join("config.yml");
+    save(&file, &config)?;
+    let mut command = Command::new(&setup.installed.upslot);
+    command.arg("-c").arg(&file);
+    let mut process = Process::start("upslot", &mut command, setup.folder)?;
+    let link = waiting.open(&mut process, setup.stop)?;
+    await_port(address, &mut process, setup.stop)?;
+    Ok(Server {
+        kind: Kind::Upslot,
+        door: setup.door(address),
+        process,
+        root,
+        link: Some(link),
+        serial: 0,
+    })
+}
