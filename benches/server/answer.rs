@@ -1,8 +1,8 @@
 //! One HTTP answer, judged as it comes in: status, exact length and, where asked for, every byte. It refuses whatever
 //! the bench does not expect, as a number measured on a wrong answer is worth nothing.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use crate::Outcome;
@@ -51,6 +51,20 @@ impl Pattern {
             offset += bytes.len() as u64;
         }
         Ok(())
+    }
+
+    /// Compares a file with a body of `size` bytes.
+    pub fn check(&self, path: &Path, size: u64) -> io::Result<()> {
+        let mut file = File::open(path)?;
+        let mut buffer = vec![0; Pattern::PERIOD];
+        let mut offset = 0;
+        loop {
+            match file.read(&mut buffer)? {
+                0 if offset == size => return Ok(()),
+                n if n > 0 && self.agrees(offset, &buffer[..n]) => offset += n as u64,
+                _ => return Err(io::Error::other("The file differs from what was sent.")),
+            }
+        }
     }
 
     fn agrees(&self, mut offset: u64, mut bytes: &[u8]) -> bool {

@@ -64,6 +64,13 @@ impl Tally {
             .then(|| 100.0 * system.as_secs_f64() / all.as_secs_f64())
     }
 
+    /// How often the server went to sleep per request; the median of the rounds. One that sleeps often had little to
+    /// do at a time, and pays for waking up.
+    pub fn sleeps(&self) -> f64 {
+        let sleeps = |round: &Round| round.cpu.sleeps as f64 / round.requests as f64;
+        median(self.rounds.iter().map(sleeps).collect())
+    }
+
     /// The median of the rounds.
     pub fn requests_per_second(&self) -> f64 {
         let rate = |round: &Round| round.requests as f64 / round.wall.as_secs_f64();

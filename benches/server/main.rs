@@ -19,6 +19,7 @@
 //! - [`answer`] one HTTP answer, judged as it comes in;
 //! - [`load`] the client: a closed loop over a few connections;
 //! - [`server`] upslot and its peers, each started with a configuration of its own;
+//! - [`limit`] what this program is when it stands in for a server that does nothing but move bytes;
 //! - [`cases`] what is measured in rounds: a table;
 //! - [`measure`] how;
 //! - [`scenarios`] what does not go in such rounds, each in a file of its own;
@@ -31,6 +32,7 @@ mod answer;
 mod cases;
 mod certificate;
 mod figures;
+mod limit;
 mod link;
 mod load;
 mod machine;
@@ -62,6 +64,15 @@ use crate::server::Installed;
 pub type Outcome<T> = Result<T, String>;
 
 fn main() -> ExitCode {
+    if env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == limit::ARGUMENT)
+    {
+        return match limit::run(env::args_os().skip(2)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => complain(&why, 1),
+        };
+    }
     let options = match options::parse(env::args_os().skip(1)) {
         Ok(Parsed::Run(options)) => options,
         Ok(Parsed::Help) => {

@@ -58,7 +58,15 @@ impl Bench<'_> {
         let kinds = self.those(case.name, case.servers, case.puts(), case.tls, report)?;
         let mut servers = Vec::new();
         for kind in kinds {
-            servers.push(self.start(kind, case.name, case.tls, case.durable())?);
+            servers.push(self.begin(
+                kind,
+                Setup {
+                    durable: case.durable(),
+                    put: case.puts(),
+                    size: case.size(self.options.quick),
+                    ..self.setup(kind, case.name, case.tls)?
+                },
+            )?);
         }
         let body = match case.work {
             Work::Slots => 0,
@@ -109,19 +117,29 @@ impl Bench<'_> {
         Ok(there)
     }
 
-    /// Starts a server in a folder of its own, `case/kind`, on its core.
+    /// Starts a server, on its core. A limit line answers small GETs, then.
     pub fn start(&self, kind: Kind, case: &str, tls: bool, durable: bool) -> Outcome<Server> {
-        let folder = self.scratch.folder(&format!("{case}/{}", kind.name()))?;
-        let setup = Setup {
-            installed: self.installed,
-            folder: &folder,
-            tls: tls.then_some(&self.certificate),
-            durable,
-            stop: self.stop,
-        };
+        let setup = self.setup(kind, case, tls)?;
+        self.begin(kind, Setup { durable, ..setup })
+    }
+
+    fn begin(&self, kind: Kind, setup: Setup<'_>) -> Outcome<Server> {
         let server = Server::start(kind, &setup)?;
-        self.placement.place(server.process.id(), !durable);
+        self.placement.place(server.process.id(), !setup.durable);
         Ok(server)
+    }
+
+    /// For small GETs, in a folder of the server's own, `case/kind`.
+    fn setup(&self, kind: Kind, case: &str, tls: bool) -> Outcome<Setup<'_>> {
+        Ok(Setup {
+            installed: self.installed,
+            folder: self.scratch.folder(&format!("{case}/{}", kind.name()))?,
+            tls: tls.then_some(&self.certificate),
+            durable: false,
+            put: false,
+            size: SMALL,
+            stop: self.stop,
+        })
     }
 
     /// Names the server, and says what became of it, unless the user simply had enough.
@@ -144,14 +162,23 @@ impl Bench<'_> {
     /// made itself.
     pub fn seed(&self, server: &mut Server, size: u64) -> Outcome<Target> {
         let target = server.targets(1, size, self.stop)?.remove(0);
-        let mut load = self.load(server, 1)?;
-        load.run(once(&Request::put(&target.put, size)))?;
-        let path = server.file(&target)?;
+        let get = Request::get(&target.get, size);
+        if server.stores() {
+            let put = Request::put(&target.put, size);
+            self.load(server, 1)?.run(once(&put))?;
+            self.refill(server, &target, size)?;
+        }
+        if server.serves() {
+            self.load(server, 1)?.run(once(&get))?;
+        }
+        Ok(target)
+    }
+
+    fn refill(&self, server: &Server, target: &Target, size: u64) -> Outcome<()> {
+        let path = server.file(target)?;
         self.pattern
             .write(&path, size)
-            .map_err(|e| format!("{}: {e}", path.display()))?;
-        load.run(once(&Request::get(&target.get, size)))?;
-        Ok(target)
+            .map_err(|e| format!("{}: {e}", path.display()))
     }
 
     fn round(&self, case: &Case, server: &mut Server, seed: &Target) -> Outcome<(Sample, Cpu)> {
@@ -221,8 +248,15 @@ impl Bench<'_> {
     /// endless; many small ones stay until the end, because deleting them slows down the file system for a while.
     fn examine(&self, server: &Server, stored: &[Target], size: u64) -> Outcome<()> {
         if let Some(last) = stored.last() {
-            self.load(server, 1)?
-                .run(once(&Request::get(&last.get, size)))?;
+            if server.serves() {
+                let get = Request::get(&last.get, size);
+                self.load(server, 1)?.run(once(&get))?;
+            } else {
+                let path = server.file(last)?;
+                self.pattern
+                    .check(&path, size)
+                    .map_err(|e| format!("{}: {e}", path.display()))?;
+            }
         }
         for target in stored {
             let file = server.file(target)?;
@@ -288,6 +322,7 @@ pub fn print(
         if let Some(share) = tally.system_share() {
             report.number(name("cpu-in-kernel"), share, "%")?;
         }
+        report.number(name("sleeps-per-request"), tally.sleeps(), "sleeps")?;
         report.number(name("requests-per-second"), row.per_second, "1/s")?;
         report.number(name("latency-p50"), row.p50, "us")?;
         report.number(name("latency-p99"), row.p99, "us")?;

@@ -38,6 +38,8 @@ pub struct Cpu {
     /// Always in ticks.
     pub user: Duration,
     pub system: Duration,
+    /// How often its first thread went to sleep to wait for something.
+    pub sleeps: u64,
 }
 
 impl Cpu {
@@ -46,6 +48,7 @@ impl Cpu {
             total: self.total.saturating_sub(earlier.total),
             user: self.user.saturating_sub(earlier.user),
             system: self.system.saturating_sub(earlier.system),
+            sleeps: self.sleeps.saturating_sub(earlier.sleeps),
         }
     }
 }
@@ -105,6 +108,7 @@ impl Process {
             total: exact.unwrap_or(user + system),
             user,
             system,
+            sleeps: self.status("voluntary_ctxt_switches:")?,
         })
     }
 
@@ -115,19 +119,23 @@ impl Process {
 
     /// The largest resident size, in bytes.
     pub fn peak(&self) -> Outcome<u64> {
-        self.status("VmHWM:")
+        self.kib("VmHWM:")
     }
 
     /// Resident memory that is no file's, in bytes: heap and stack.
     pub fn own_memory(&self) -> Outcome<u64> {
-        self.status("RssAnon:")
+        self.kib("RssAnon:")
     }
 
+    fn kib(&self, key: &str) -> Outcome<u64> {
+        Ok(self.status(key)? * 1024)
+    }
+
+    /// A number from its status, without the unit.
     fn status(&self, key: &str) -> Outcome<u64> {
         let status = self.read("status")?;
         let line = status.lines().find_map(|line| line.strip_prefix(key));
-        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        kib.map(|kib| kib * 1024)
+        line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok())
             .ok_or_else(|| self.strange("status"))
     }
 

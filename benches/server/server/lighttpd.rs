@@ -96,7 +96,7 @@ impl Lighttpd {
         let mut command = Command::new(&self.program);
         command.arg("-D").arg("-f").arg(&file);
         command.arg("-m").arg(&self.modules);
-        let mut process = Process::start("lighttpd", &mut command, setup.folder)?;
+        let mut process = Process::start("lighttpd", &mut command, &setup.folder)?;
         await_port(address, &mut process, setup.stop)?;
         Ok(Server {
             kind: Kind::Lighttpd,
@@ -105,6 +105,7 @@ impl Lighttpd {
             root,
             link: None,
             serial: 0,
+            put: setup.put,
         })
     }
 }

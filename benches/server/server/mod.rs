@@ -3,9 +3,11 @@
 //!
 //! - [`upslot`] the subject;
 //! - [`nginx`] what everybody's ratio is to;
-//! - [`lighttpd`] a second peer.
+//! - [`lighttpd`] a second peer;
+//! - [`limit`] bare loops, for how far it can be brought at all.
 
 mod lighttpd;
+mod limit;
 mod nginx;
 mod upslot;
 
@@ -47,17 +49,29 @@ pub enum Kind {
     Upslot,
     Nginx,
     Lighttpd,
+    /// A bare loop.
+    Limit,
+    /// Another one, for PUT.
+    LimitSplice,
 }
 
 impl Kind {
     /// In the order of their turns.
-    pub const ALL: &[Kind] = &[Kind::Upslot, Kind::Nginx, Kind::Lighttpd];
+    pub const ALL: &[Kind] = &[
+        Kind::Upslot,
+        Kind::Nginx,
+        Kind::Lighttpd,
+        Kind::Limit,
+        Kind::LimitSplice,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Kind::Upslot => "upslot",
             Kind::Nginx => "nginx",
             Kind::Lighttpd => "lighttpd",
+            Kind::Limit => "limit",
+            Kind::LimitSplice => "limit-splice",
         }
     }
 }
@@ -82,7 +96,7 @@ impl Installed {
     /// Why a server cannot take part in a case, if so.
     pub fn lacks(&self, kind: Kind, put: bool, tls: bool) -> Option<&'static str> {
         match kind {
-            Kind::Upslot => None,
+            Kind::Upslot | Kind::Limit | Kind::LimitSplice => None,
             Kind::Nginx => match &self.nginx {
                 Some(nginx) => nginx.lacks(put, tls),
                 None => Some("the program"),
@@ -105,19 +119,25 @@ impl Installed {
             Kind::Lighttpd => self.lighttpd.as_ref().map_or_else(absent, |lighttpd| {
                 format!("{}; {}", lighttpd.version, lighttpd::SETTINGS)
             }),
+            Kind::Limit => limit::SETTINGS.to_owned(),
+            Kind::LimitSplice => format!("{}; its PUT splices", limit::SETTINGS),
         }
     }
 }
 
 /// How a server is to be started.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Setup<'a> {
     pub installed: &'a Installed,
     /// Its own, empty.
-    pub folder: &'a Path,
+    pub folder: PathBuf,
     pub tls: Option<&'a Certificate>,
     /// Whether it answers a PUT only when the file is on the disk. upslot alone can.
     pub durable: bool,
+    /// What it is for: a limit line can do one thing only.
+    pub put: bool,
+    /// Bytes of a body; a limit line knows one size only.
+    pub size: u64,
     pub stop: &'a Stop,
 }
 
@@ -141,6 +161,8 @@ pub struct Server {
     pub link: Option<Link>,
     /// Files named so far.
     serial: u64,
+    /// What it was started for.
+    put: bool,
 }
 
 impl Server {
@@ -151,6 +173,7 @@ impl Server {
             Kind::Upslot => upslot::start(setup),
             Kind::Nginx => installed.nginx.as_ref().ok_or_else(absent)?.start(setup),
             Kind::Lighttpd => installed.lighttpd.as_ref().ok_or_else(absent)?.start(setup),
+            Kind::Limit | Kind::LimitSplice => limit::start(kind, setup),
         }
     }
 
@@ -166,7 +189,11 @@ impl Server {
         let mut targets = Vec::with_capacity(count);
         for _ in 0..count {
             let (owner, serial) = (self.serial % OWNERS, self.serial);
-            let path = format!("{PREFIX}owner{owner:022}/{serial:020}~m/photo.jpg");
+            // A limit line names files itself, by their number; which of equal files has which does not matter.
+            let path = match self.kind {
+                Kind::Limit | Kind::LimitSplice => format!("{PREFIX}{serial}"),
+                _ => format!("{PREFIX}owner{owner:022}/{serial:020}~m/photo.jpg"),
+            };
             self.serial += 1;
             // WebDAV makes no folder that was not asked for (RFC 4918 §9.7.1).
             if self.kind == Kind::Lighttpd {
@@ -182,13 +209,27 @@ impl Server {
         Ok(targets)
     }
 
+    /// Whether it answers a GET; a limit line that stores does not.
+    pub fn serves(&self) -> bool {
+        !self.limit_of(true)
+    }
+
+    /// Whether it takes a PUT; a limit line that serves does not, and has its one file from the start.
+    pub fn stores(&self) -> bool {
+        !self.limit_of(false)
+    }
+
+    fn limit_of(&self, put: bool) -> bool {
+        matches!(self.kind, Kind::Limit | Kind::LimitSplice) && self.put == put
+    }
+
     /// The file behind a GET URL.
     pub fn file(&self, target: &Target) -> Outcome<PathBuf> {
         let path = percent_decode_str(&target.get).decode_utf8_lossy();
         // The peers keep the prefix in their trees, upslot does not.
-        let path = match &self.link {
-            Some(_) => path.strip_prefix(PREFIX),
-            None => path.strip_prefix('/'),
+        let path = match self.kind {
+            Kind::Nginx | Kind::Lighttpd => path.strip_prefix('/'),
+            Kind::Upslot | Kind::Limit | Kind::LimitSplice => path.strip_prefix(PREFIX),
         };
         path.map(|path| self.root.join(path))
             .ok_or_else(|| format!("A GET URL outside the prefix: {}", target.get))

@@ -107,9 +107,9 @@ impl Nginx {
         let file = setup.folder.join("nginx.conf");
         save(&file, &config)?;
         let mut command = Command::new(&self.program);
-        command.arg("-p").arg(setup.folder);
+        command.arg("-p").arg(&setup.folder);
         command.arg("-c").arg(&file).args(["-e", "stderr"]);
-        let mut process = Process::start("nginx", &mut command, setup.folder)?;
+        let mut process = Process::start("nginx", &mut command, &setup.folder)?;
         await_port(address, &mut process, setup.stop)?;
         Ok(Server {
             kind: Kind::Nginx,
@@ -118,6 +118,7 @@ impl Nginx {
             root,
             link: None,
             serial: 0,
+            put: setup.put,
         })
     }
 

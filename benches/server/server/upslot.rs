@@ -46,7 +46,7 @@ pub fn start(setup: &Setup<'_>) -> Outcome<Server> {
     save(&file, &config)?;
     let mut command = Command::new(&setup.installed.upslot);
     command.arg("-c").arg(&file);
-    let mut process = Process::start("upslot", &mut command, setup.folder)?;
+    let mut process = Process::start("upslot", &mut command, &setup.folder)?;
     let link = waiting.open(&mut process, setup.stop)?;
     await_port(address, &mut process, setup.stop)?;
     Ok(Server {
@@ -56,5 +56,6 @@ pub fn start(setup: &Setup<'_>) -> Outcome<Server> {
         root,
         link: Some(link),
         serial: 0,
+        put: setup.put,
     })
 }

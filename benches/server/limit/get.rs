@@ -1,0 +1,111 @@
+//! Small GETs: one receive, one send, from memory. Large GETs: one receive, the head, then sendfile.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read, Write};
+
+use mio::net::TcpStream;
+use rustix::net::SendFlags;
+
+use crate::limit::turn::Work;
+use crate::limit::{Told, head_end};
+
+/// Requests are shorter, and come whole.
+const REQUEST: usize = 4096;
+
+pub fn head(size: u64) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {size}\r\n\r\n")
+        .into_bytes()
+}
+
+/// Receives a request. None: nothing is there; false: the client has gone.
+pub fn request(mut socket: &TcpStream) -> io::Result<Option<bool>> {
+    let mut request = [0; REQUEST];
+    match socket.read(&mut request) {
+        Ok(0) => Ok(Some(false)),
+        Ok(n) if head_end(&request[..n]) == Some(n) => Ok(Some(true)),
+        Ok(_) => Err(io::Error::other("A request came in pieces.")),
+        Err(e) if e.kind() == ErrorKind::WouldBlock => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+#[derive(Debug)]
+pub struct FromMemory {
+    /// Head and body.
+    pub answer: Vec<u8>,
+}
+
+impl FromMemory {
+    pub fn new(told: &Told) -> io::Result<FromMemory> {
+        let mut answer = head(told.size);
+        answer.extend(fs::read(told.root.join("0"))?);
+        Ok(FromMemory { answer })
+    }
+}
+
+impl Work for FromMemory {
+    type Place = ();
+
+    fn begin(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn go_on(&mut self, mut socket: &TcpStream, (): &mut ()) -> io::Result<bool> {
+        match request(socket)? {
+            // The client takes one answer before it asks for the next, so that there is always room for it.
+            Some(true) => socket.write_all(&self.answer).map(|()| true),
+            Some(false) => Ok(false),
+            None => Ok(true),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct FromFile {
+    pub head: Vec<u8>,
+    pub file: File,
+    pub size: u64,
+}
+
+impl FromFile {
+    pub fn new(told: &Told) -> io::Result<FromFile> {
+        Ok(FromFile {
+            head: head(told.size),
+            file: File::open(told.root.join("0"))?,
+            size: told.size,
+        })
+    }
+}
+
+impl Work for FromFile {
+    /// Bytes of the body that are sent; none between answers.
+    type Place = Option<u64>;
+
+    fn begin(&mut self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
+
+    fn go_on(&mut self, socket: &TcpStream, place: &mut Option<u64>) -> io::Result<bool> {
+        let sent = match place {
+            Some(sent) => sent,
+            None => match request(socket)? {
+                Some(true) => {
+                    rustix::net::send(socket, &self.head, SendFlags::MORE)?;
+                    place.insert(0)
+                }
+                Some(false) => return Ok(false),
+                None => return Ok(true),
+            },
+        };
+        while *sent < self.size {
+            let rest = (self.size - *sent) as usize;
+            match rustix::fs::sendfile(socket, &self.file, Some(sent), rest) {
+                Ok(_) => {}
+                Err(rustix::io::Errno::AGAIN) => return Ok(true),
+                Err(e) => return Err(e.into()),
+            }
+        }
+        *place = None;
+        Ok(true)
+    }
+}

@@ -1,0 +1,189 @@
+//! PUTs into unnamed files that get a name when they are complete: a buffer between receive and write, or a pipe
+//! between two splices.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use mio::net::TcpStream;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, SpliceFlags};
+
+use crate::limit::turn::Work;
+use crate::limit::{Told, head_end};
+
+pub const ANSWER: &[u8] = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n";
+
+/// Bytes received at once; the pipe holds as many.
+const BUFFER: usize = 256 * 1024;
+
+/// A file that is coming in, and how many of its bytes are there.
+pub type Incoming = Option<(File, u64)>;
+
+/// Where the files go.
+#[derive(Debug)]
+pub struct Folder {
+    root: OwnedFd,
+    pub size: u64,
+    /// Files so far; the next one's name.
+    serial: u64,
+}
+
+impl Folder {
+    fn new(told: &Told) -> io::Result<Folder> {
+        let root = rustix::fs::open(
+            &told.root,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        Ok(Folder {
+            root,
+            size: told.size,
+            serial: 0,
+        })
+    }
+
+    fn unnamed(&self) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o640);
+        Ok(rustix::fs::openat(&self.root, ".", flags, mode)?.into())
+    }
+
+    /// Gives a file its name. By its descriptor alone only where that is allowed (linkat(2), AT_EMPTY_PATH).
+    fn publish(&mut self, file: &File) -> io::Result<()> {
+        let name = self.serial.to_string();
+        self.serial += 1;
+        match rustix::fs::linkat(file, "", &self.root, &name, AtFlags::EMPTY_PATH) {
+            Err(Errno::NOENT) => {
+                let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+                let follow = AtFlags::SYMLINK_FOLLOW;
+                Ok(rustix::fs::linkat(CWD, &path, &self.root, &name, follow)?)
+            }
+            other => Ok(other?),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Written {
+    pub folder: Folder,
+    buffer: Vec<u8>,
+}
+
+impl Written {
+    pub fn new(told: &Told) -> io::Result<Written> {
+        Ok(Written {
+            folder: Folder::new(told)?,
+            buffer: vec![0; BUFFER],
+        })
+    }
+
+    /// Takes bytes as they came, head first; true when they complete a file, which has its name then.
+    pub fn take(folder: &mut Folder, bytes: &[u8], incoming: &mut Incoming) -> io::Result<bool> {
+        let (file, there, body) = match incoming {
+            Some((file, there)) => (file, there, bytes),
+            None => {
+                let end = head_end(bytes).ok_or_else(|| io::Error::other("Half a head came."))?;
+                let (file, there) = incoming.insert((folder.unnamed()?, 0));
+                (file, there, &bytes[end..])
+            }
+        };
+        file.write_all(body)?;
+        *there += body.len() as u64;
+        if *there < folder.size {
+            return Ok(false);
+        }
+        folder.publish(file)?;
+        *incoming = None;
+        Ok(true)
+    }
+}
+
+impl Work for Written {
+    type Place = Incoming;
+
+    fn begin(&mut self) -> io::Result<Incoming> {
+        Ok(None)
+    }
+
+    fn go_on(&mut self, mut socket: &TcpStream, incoming: &mut Incoming) -> io::Result<bool> {
+        loop {
+            let n = match socket.read(&mut self.buffer) {
+                Ok(0) => return Ok(false),
+                Ok(n) => n,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(true),
+                Err(e) => return Err(e),
+            };
+            if Written::take(&mut self.folder, &self.buffer[..n], incoming)? {
+                return socket.write_all(ANSWER).map(|()| true);
+            }
+            // It took all that was there; an event tells of more.
+            if n < BUFFER {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Spliced {
+    folder: Folder,
+    /// Empty between two turns.
+    pipe: (OwnedFd, OwnedFd),
+}
+
+impl Spliced {
+    pub fn new(told: &Told) -> io::Result<Spliced> {
+        let pipe = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        rustix::pipe::fcntl_setpipe_size(&pipe.0, BUFFER)?;
+        Ok(Spliced {
+            folder: Folder::new(told)?,
+            pipe,
+        })
+    }
+}
+
+impl Work for Spliced {
+    type Place = Incoming;
+
+    fn begin(&mut self) -> io::Result<Incoming> {
+        Ok(None)
+    }
+
+    fn go_on(&mut self, mut socket: &TcpStream, incoming: &mut Incoming) -> io::Result<bool> {
+        if incoming.is_none() {
+            let mut start = [0; 4096];
+            let complete = match socket.read(&mut start) {
+                Ok(0) => return Ok(false),
+                Ok(n) => Written::take(&mut self.folder, &start[..n], incoming)?,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(true),
+                Err(e) => return Err(e),
+            };
+            if complete {
+                return socket.write_all(ANSWER).map(|()| true);
+            }
+        }
+        let (reading, writing) = &self.pipe;
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        while let Some((file, there)) = incoming {
+            let rest = (self.folder.size - *there).min(BUFFER as u64) as usize;
+            let mut held = match rustix::pipe::splice(socket, None, writing, None, rest, flags) {
+                Ok(0) => return Ok(false),
+                Ok(n) => n,
+                Err(Errno::AGAIN) => return Ok(true),
+                Err(e) => return Err(e.into()),
+            };
+            *there += held as u64;
+            while held > 0 {
+                held -= rustix::pipe::splice(reading, None, &*file, None, held, SpliceFlags::MOVE)?;
+            }
+            if *there == self.folder.size {
+                self.folder.publish(file)?;
+                *incoming = None;
+                socket.write_all(ANSWER)?;
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,55 @@
+//! A limit line: this program itself, started again as a bare loop.
+
+use std::env;
+use std::fs::File;
+use std::process::Command;
+
+use crate::Outcome;
+use crate::answer::Pattern;
+use crate::cases::SMALL;
+use crate::limit::{ARGUMENT, Line};
+use crate::process::Process;
+use crate::server::{Kind, Server, Setup, await_port, free_address, make};
+
+/// What it is, for the user to see.
+pub const SETTINGS: &str =
+    "this program as a bare loop: it parses nothing, logs nothing, and has one answer";
+
+/// Starts it. What it is to send lies there before.
+pub fn start(kind: Kind, setup: &Setup<'_>) -> Outcome<Server> {
+    let size = setup.size;
+    let line = match (kind, setup.put) {
+        (Kind::LimitSplice, _) => Line::Splice,
+        (_, true) => Line::Write,
+        (_, false) if size <= SMALL => Line::Memory,
+        (_, false) => Line::File,
+    };
+    let root = setup.folder.join("files");
+    make(&root)?;
+    if matches!(line, Line::Memory | Line::File) {
+        let path = root.join("0");
+        File::create(&path)
+            .and_then(|_| Pattern::new().write(&path, size))
+            .map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    let address = free_address()?;
+    let program = env::current_exe().map_err(|e| format!("This program: {e}"))?;
+    let mut command = Command::new(program);
+    command.args([ARGUMENT, line.name()]);
+    command.arg(address.to_string()).arg(&root);
+    command.arg(size.to_string());
+    if let Some(certificate) = setup.tls {
+        command.args([&certificate.chain, &certificate.key]);
+    }
+    let mut process = Process::start(kind.name(), &mut command, &setup.folder)?;
+    await_port(address, &mut process, setup.stop)?;
+    Ok(Server {
+        kind,
+        door: setup.door(address),
+        process,
+        root,
+        link: None,
+        serial: 0,
+        put: setup.put,
+    })
+}
