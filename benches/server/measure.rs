@@ -45,6 +45,11 @@ impl Bench<'_> {
             self.case(case, report)
                 .map_err(|why| format!("{}: {why}", case.name))?;
         }
+        let rate = |case| report.value(&format!("{case}.upslot.requests-per-second"));
+        if let (Some(many), Some(alone)) = (rate("put-durable-32"), rate("put-durable")) {
+            let name = "put-durable-32.upslot.times-alone".to_owned();
+            report.number(name, many / alone, "times put-durable")?;
+        }
         for scenario in SCENARIOS {
             if self.options.wants(scenario.name) {
                 (scenario.run)(self, scenario.name, report)

@@ -14,7 +14,7 @@ use crate::server::Kind;
 pub struct Options {
     /// A smoke run: few rounds, few requests, small large files.
     pub quick: bool,
-    /// Only cases whose name contains one of these words; none: all.
+    /// Only cases that one of these words selects; none: all.
     pub filter: Vec<String>,
     /// Where the numbers are also written as JSON.
     pub json: Option<PathBuf>,
@@ -28,7 +28,16 @@ pub struct Options {
 
 impl Options {
     pub fn wants(&self, case: &str) -> bool {
-        self.filter.is_empty() || self.filter.iter().any(|word| case.contains(word.as_str()))
+        self.filter.is_empty() || self.filter.iter().any(|word| selects(word, case))
+    }
+}
+
+/// A whole name selects its case alone, any other word those whose names contain it.
+fn selects(word: &str, case: &str) -> bool {
+    if names().any(|(name, _)| name == word) {
+        case == word
+    } else {
+        case.contains(word)
     }
 }
 
@@ -75,7 +84,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Outcome<Parsed> {
         }
     }
     for word in &filter {
-        if !names().any(|(name, _)| name.contains(word.as_str())) {
+        if !names().any(|(name, _)| selects(word, name)) {
             return Err(format!(
                 "No case's name contains {word:?}; --help lists them."
             ));
@@ -98,7 +107,7 @@ pub fn help() -> String {
          cargo bench [-- OPTIONS] [WORDS]\n\
          \n\
          \x20 --quick         a smoke run of less than a minute\n\
-         \x20 --filter WORDS  only cases whose name contains one of WORDS (a,b)\n\
+         \x20 --filter WORDS  only these cases (a,b), or those whose names contain these\n\
          \x20 --rounds N      rounds per case (5; 2 with --quick)\n\
          \x20 --only SERVERS  only these (upslot,nginx,...)\n\
          \x20 --program FILE  another upslot than the one just built\n\

@@ -59,6 +59,12 @@ impl Report {
         Ok(())
     }
 
+    /// A number that was reported before.
+    pub fn value(&self, name: &str) -> Option<f64> {
+        let number = self.numbers.iter().find(|number| number.name == name);
+        number.map(|number| number.value)
+    }
+
     /// Something that the user should know about what follows.
     pub fn remark(&self, text: &str) -> Outcome<()> {
         print(&format!("{text}\n"))
