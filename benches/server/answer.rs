@@ -1,7 +1,7 @@
 //! One HTTP answer, judged as it comes in: status, exact length and, where asked for, every byte. It refuses whatever
 //! the bench does not expect, as a number measured on a wrong answer is worth nothing.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
@@ -41,9 +41,9 @@ impl Pattern {
         &self.bytes[start..start + length]
     }
 
-    /// Overwrites a file that exists with a body of `size` bytes.
+    /// Makes a file of `size` bytes.
     pub fn write(&self, path: &Path, size: u64) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).truncate(true).open(path)?;
+        let mut file = File::create_new(path)?;
         let mut offset = 0;
         while offset < size {
             let bytes = self.at(offset, size - offset);

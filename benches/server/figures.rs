@@ -14,7 +14,7 @@ pub struct Tally {
     latencies: Vec<u64>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Round {
     requests: u64,
     wall: Duration,
@@ -30,12 +30,19 @@ impl Tally {
         }
     }
 
+    /// Adds a round.
     pub fn add(&mut self, sample: Sample, cpu: Cpu) {
-        self.rounds.push(Round {
-            requests: sample.requests,
-            wall: sample.wall,
-            cpu,
-        });
+        self.rounds.push(Round::default());
+        self.go_on(sample, cpu);
+    }
+
+    /// Adds more to the last round.
+    pub fn go_on(&mut self, sample: Sample, cpu: Cpu) {
+        if let Some(round) = self.rounds.last_mut() {
+            round.requests += sample.requests;
+            round.wall += sample.wall;
+            round.cpu.add(cpu);
+        }
         self.latencies.extend(sample.latencies);
     }
 

@@ -1,7 +1,8 @@
 //! How a case is measured. Every case starts its servers anew, so that no case inherits memory or folders from
-//! another, and takes them in turn, round by round, so that all see the same moods of the machine.
+//! another, and takes them in turn, so that all see the same moods of the machine.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::Outcome;
@@ -19,9 +20,12 @@ use crate::scenarios::SCENARIOS;
 use crate::scratch::{Scratch, Stop};
 use crate::server::{Installed, Kind, Server, Setup};
 
-/// No round goes on for much longer, however slow the board.
-pub const ROUND: Duration = Duration::from_secs(5);
-const QUICK_ROUND: Duration = Duration::from_secs(1);
+/// No turn goes on for much longer, however slow the board.
+const TURN: Duration = Duration::from_secs(2);
+const QUICK_TURN: Duration = Duration::from_secs(1);
+/// A round's requests are made in so many turns, in which the servers alternate, as a machine's moods last longer
+/// than a turn and shorter than a round.
+const TURNS: usize = 4;
 /// Requests before the clock starts: they fault in the server's pages and size its tables.
 const WARM_UP: usize = 50;
 
@@ -68,8 +72,7 @@ impl Bench<'_> {
                 Setup {
                     durable: case.durable(),
                     put: case.puts(),
-                    size: case.size(self.options.quick),
-                    ..self.setup(kind, case.name, case.tls)?
+                    ..self.setup(kind, case.name, case.tls, case.size(self.options.quick))?
                 },
             )?);
         }
@@ -85,11 +88,19 @@ impl Bench<'_> {
             server.process.forget_peak();
             tallies.push(Tally::new(body));
         }
+        let quick = self.options.quick;
+        let count = if quick { case.counts.1 } else { case.counts.0 };
+        let turns = if quick { 1 } else { TURNS.min(count) };
         for _ in 0..self.options.rounds {
-            for ((server, seed), tally) in servers.iter_mut().zip(&seeds).zip(&mut tallies) {
-                let round = self.round(case, server, seed);
-                let (sample, cpu) = round.map_err(|why| self.blame(server, why))?;
-                tally.add(sample, cpu);
+            for turn in 0..turns {
+                for ((server, seed), tally) in servers.iter_mut().zip(&seeds).zip(&mut tallies) {
+                    let result = self.turn(case, server, seed, count / turns);
+                    let (sample, cpu) = result.map_err(|why| self.blame(server, why))?;
+                    match turn {
+                        0 => tally.add(sample, cpu),
+                        _ => tally.go_on(sample, cpu),
+                    }
+                }
             }
         }
         print(case.name, &servers, &mut tallies, report)
@@ -124,7 +135,7 @@ impl Bench<'_> {
 
     /// Starts a server, on its core. A limit line answers small GETs, then.
     pub fn start(&self, kind: Kind, case: &str, tls: bool, durable: bool) -> Outcome<Server> {
-        let setup = self.setup(kind, case, tls)?;
+        let setup = self.setup(kind, case, tls, SMALL)?;
         self.begin(kind, Setup { durable, ..setup })
     }
 
@@ -134,15 +145,16 @@ impl Bench<'_> {
         Ok(server)
     }
 
-    /// For small GETs, in a folder of the server's own, `case/kind`.
-    fn setup(&self, kind: Kind, case: &str, tls: bool) -> Outcome<Setup<'_>> {
+    /// For GETs of `size` bytes, in a folder of the server's own, `case/kind`.
+    fn setup(&self, kind: Kind, case: &str, tls: bool, size: u64) -> Outcome<Setup<'_>> {
         Ok(Setup {
             installed: self.installed,
             folder: self.scratch.folder(&format!("{case}/{}", kind.name()))?,
             tls: tls.then_some(&self.certificate),
             durable: false,
             put: false,
-            size: SMALL,
+            size,
+            body: self.body(size)?,
             stop: self.stop,
         })
     }
@@ -160,37 +172,49 @@ impl Bench<'_> {
         Load::open(&server.door, connections, &self.pattern, self.stop)
     }
 
-    /// Stores a file of `size` bytes, and reads it back byte by byte.
-    ///
-    /// In between its bytes are written anew, in place: the kernel keeps a file in pieces as large as it was written
-    /// in, and sendfile is the faster the larger they are. Every server gets the same pieces to send, whatever it
-    /// made itself.
+    /// A file of `size` bytes that is the same one for all servers. The kernel keeps a file in pieces that depend on how
+    /// it was written and on what memory was free, and sendfile is the faster the larger they are.
+    fn body(&self, size: u64) -> Outcome<PathBuf> {
+        let path = self.scratch.path().join(format!("body-{size}"));
+        if !path.exists() {
+            self.pattern
+                .write(&path, size)
+                .map_err(|e| format!("{}: {e}", path.display()))?;
+        }
+        Ok(path)
+    }
+
+    /// Stores a file of `size` bytes, puts [`Bench::body`] in its place, and reads that back byte by byte.
     pub fn seed(&self, server: &mut Server, size: u64) -> Outcome<Target> {
         let target = server.targets(1, size, self.stop)?.remove(0);
-        let get = Request::get(&target.get, size);
         if server.stores() {
             let put = Request::put(&target.put, size);
             self.load(server, 1)?.run(once(&put))?;
-            self.refill(server, &target, size)?;
+        }
+        if server.stores() && server.serves() {
+            let (path, body) = (server.file(&target)?, self.body(size)?);
+            fs::remove_file(&path)
+                .and_then(|()| fs::hard_link(body, &path))
+                .map_err(|e| format!("{}: {e}", path.display()))?;
         }
         if server.serves() {
+            let get = Request::get(&target.get, size);
             self.load(server, 1)?.run(once(&get))?;
         }
         Ok(target)
     }
 
-    fn refill(&self, server: &Server, target: &Target, size: u64) -> Outcome<()> {
-        let path = server.file(target)?;
-        self.pattern
-            .write(&path, size)
-            .map_err(|e| format!("{}: {e}", path.display()))
-    }
-
-    fn round(&self, case: &Case, server: &mut Server, seed: &Target) -> Outcome<(Sample, Cpu)> {
+    /// Makes `count` requests, or fewer on a slow machine.
+    fn turn(
+        &self,
+        case: &Case,
+        server: &mut Server,
+        seed: &Target,
+        count: usize,
+    ) -> Outcome<(Sample, Cpu)> {
         let quick = self.options.quick;
         let size = case.size(quick);
-        let count = if quick { case.counts.1 } else { case.counts.0 };
-        let limit = if quick { QUICK_ROUND } else { ROUND };
+        let limit = if quick { QUICK_TURN } else { TURN };
         let plan = |requests, fresh| Plan {
             requests,
             count,
@@ -287,7 +311,7 @@ pub fn once(request: &Request) -> Plan<'_> {
         requests: std::slice::from_ref(request),
         count: 1,
         first: 0,
-        limit: ROUND,
+        limit: TURN,
         fresh: false,
         compared: true,
     }

@@ -43,6 +43,13 @@ pub struct Cpu {
 }
 
 impl Cpu {
+    pub fn add(&mut self, more: Cpu) {
+        self.total += more.total;
+        self.user += more.user;
+        self.system += more.system;
+        self.sleeps += more.sleeps;
+    }
+
     pub fn since(self, earlier: Cpu) -> Cpu {
         Cpu {
             total: self.total.saturating_sub(earlier.total),

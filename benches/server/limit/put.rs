@@ -15,8 +15,11 @@ use crate::limit::{Told, head_end};
 
 pub const ANSWER: &[u8] = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n";
 
-/// Bytes received at once; the pipe holds as many.
-const BUFFER: usize = 256 * 1024;
+/// Bytes received at once; the pipe holds as many. The kernel keeps a file in pieces as large as it is written in, and
+/// the fewer the cheaper: 256 KiB at once cost half as much again.
+const BUFFER: usize = 1024 * 1024;
+/// Writes end at a multiple of this in the file, so that no piece is begun by one and ended by the next.
+const PAGE: u64 = 4096;
 
 /// A file that is coming in, and how many of its bytes are there.
 pub type Incoming = Option<(File, u64)>;
@@ -109,7 +112,9 @@ impl Work for Written {
 
     fn go_on(&mut self, mut socket: &TcpStream, incoming: &mut Incoming) -> io::Result<bool> {
         loop {
-            let n = match socket.read(&mut self.buffer) {
+            let over = incoming.as_ref().map_or(0, |(_, there)| there % PAGE);
+            let most = BUFFER - over as usize;
+            let n = match socket.read(&mut self.buffer[..most]) {
                 Ok(0) => return Ok(false),
                 Ok(n) => n,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(true),
@@ -119,7 +124,7 @@ impl Work for Written {
                 return socket.write_all(ANSWER).map(|()| true);
             }
             // It took all that was there; an event tells of more.
-            if n < BUFFER {
+            if n < most {
                 return Ok(true);
             }
         }

@@ -1,11 +1,10 @@
 //! A limit line: this program itself, started again as a bare loop.
 
 use std::env;
-use std::fs::File;
+use std::fs;
 use std::process::Command;
 
 use crate::Outcome;
-use crate::answer::Pattern;
 use crate::cases::SMALL;
 use crate::limit::{ARGUMENT, Line};
 use crate::process::Process;
@@ -28,9 +27,7 @@ pub fn start(kind: Kind, setup: &Setup<'_>) -> Outcome<Server> {
     make(&root)?;
     if matches!(line, Line::Memory | Line::File) {
         let path = root.join("0");
-        File::create(&path)
-            .and_then(|_| Pattern::new().write(&path, size))
-            .map_err(|e| format!("{}: {e}", path.display()))?;
+        fs::hard_link(&setup.body, &path).map_err(|e| format!("{}: {e}", path.display()))?;
     }
     let address = free_address()?;
     let program = env::current_exe().map_err(|e| format!("This program: {e}"))?;

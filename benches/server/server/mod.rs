@@ -138,6 +138,8 @@ pub struct Setup<'a> {
     pub put: bool,
     /// Bytes of a body; a limit line knows one size only.
     pub size: u64,
+    /// A file of that size: what a limit line has to send.
+    pub body: PathBuf,
     pub stop: &'a Stop,
 }
 
