@@ -2,6 +2,9 @@
 //!
 //! A key is a generation and an index: generation << 16 | index, so that a late event, deadline or result for a
 //! place that was used again meanwhile is told apart and ignored. Keys fit the `usize` of 32-bit hosts.
+//!
+//! Places come and go in rows, so that the table grows without copying, has little room to spare, and gives memory back
+//! when a flood is over.
 
 /// A connection's place, as it was when it was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,11 +43,23 @@ impl std::fmt::Display for Key {
     }
 }
 
+/// Places in a row.
+const ROW: usize = 64;
+
 /// The table; owns its values.
 #[derive(Debug)]
 pub struct Table<T> {
-    places: Vec<Place<T>>,
-    free: Vec<usize>,
+    rows: Vec<Row<T>>,
+    /// Free places; those used last come first.
+    free: Vec<u16>,
+    /// What the generations of a new row begin with: later than all of rows that were given back.
+    generation: u16,
+}
+
+#[derive(Debug)]
+struct Row<T> {
+    places: Box<[Place<T>]>,
+    taken: usize,
 }
 
 #[derive(Debug)]
@@ -56,8 +71,9 @@ struct Place<T> {
 impl<T> Default for Table<T> {
     fn default() -> Table<T> {
         Table {
-            places: Vec::new(),
+            rows: Vec::new(),
             free: Vec::new(),
+            generation: 0,
         }
     }
 }
@@ -65,7 +81,7 @@ impl<T> Default for Table<T> {
 impl<T> Table<T> {
     /// Number of values.
     pub fn len(&self) -> usize {
-        self.places.len() - self.free.len()
+        self.rows.len() * ROW - self.free.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -77,51 +93,87 @@ impl<T> Table<T> {
         &mut self,
         make: impl FnOnce(Key) -> Result<T, E>,
     ) -> Option<Result<Key, E>> {
-        let index = match self.free.last() {
-            Some(index) => *index,
-            None if self.places.len() < Key::FIRST_RESERVED as usize => {
-                self.places.push(Place {
-                    generation: 0,
-                    value: None,
-                });
-                self.free.push(self.places.len() - 1);
-                self.places.len() - 1
-            }
-            None => return None,
-        };
-        let place = &mut self.places[index];
+        if self.free.is_empty() {
+            self.add_row()?;
+        }
+        let index = usize::from(*self.free.last()?);
+        let row = self.rows.get_mut(index / ROW)?;
+        let place = row.places.get_mut(index % ROW)?;
         let key = Key::new(place.generation, index);
         Some(make(key).map(|value| {
             place.value = Some(value);
+            row.taken += 1;
             self.free.pop();
             key
         }))
     }
 
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        let place = self.places.get_mut(key.index())?;
+        let row = self.rows.get_mut(key.index() / ROW)?;
+        let place = row.places.get_mut(key.index() % ROW)?;
         if place.generation != key.generation() {
             return None;
         }
         place.value.as_mut()
     }
 
-    /// Takes a value out; its key is never given out again until 65,536 more have had the place.
+    /// Takes a value out; its key is not given out again until tens of thousands more have had the place.
     pub fn remove(&mut self, key: Key) -> Option<T> {
-        let place = self.places.get_mut(key.index())?;
+        let row = self.rows.get_mut(key.index() / ROW)?;
+        let place = row.places.get_mut(key.index() % ROW)?;
         if place.generation != key.generation() {
             return None;
         }
         let value = place.value.take()?;
         place.generation = place.generation.wrapping_add(1);
-        self.free.push(key.index());
+        row.taken -= 1;
+        self.free.push(key.index() as u16);
+        self.drop_rows();
         Some(value)
+    }
+
+    /// Makes room for more; `None` when all keys are in use.
+    fn add_row(&mut self) -> Option<()> {
+        let first = self.rows.len() * ROW;
+        if first + ROW > Key::FIRST_RESERVED as usize {
+            return None;
+        }
+        let place = || Place {
+            generation: self.generation,
+            value: None,
+        };
+        self.rows.push(Row {
+            places: std::iter::repeat_with(place).take(ROW).collect(),
+            taken: 0,
+        });
+        self.free
+            .extend((first..first + ROW).rev().map(|index| index as u16));
+        Some(())
+    }
+
+    /// Gives back rows at the end that nobody uses, but for the first and one to spare.
+    fn drop_rows(&mut self) {
+        while let [_, .., before, last] = &self.rows[..] {
+            if before.taken + last.taken > 0 {
+                return;
+            }
+            for place in &last.places {
+                // As far as numbers go round, the later of two is the one at the shorter distance.
+                if place.generation.wrapping_sub(self.generation) < 0x8000 {
+                    self.generation = place.generation;
+                }
+            }
+            self.rows.pop();
+            let left = self.rows.len() * ROW;
+            self.free.retain(|index| usize::from(*index) < left);
+        }
     }
 
     /// All values with their keys.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut T)> {
-        self.places
+        self.rows
             .iter_mut()
+            .flat_map(|row| row.places.iter_mut())
             .enumerate()
             .filter_map(|(index, place)| {
                 let key = Key::new(place.generation, index);
@@ -173,5 +225,33 @@ mod tests {
         }
         assert!(table.insert_with(|_| Ok::<_, ()>(0)).is_none());
         assert_eq!(Key::from_token(Key::FIRST_RESERVED as usize), None);
+    }
+
+    #[test]
+    fn rows_go_when_nobody_uses_them_and_their_keys_do_not_come_back() {
+        let mut table = Table::default();
+        for _ in 0..3 {
+            let keys: Vec<Key> = (0..20 * ROW as u32)
+                .map(|value| insert(&mut table, value))
+                .collect();
+            assert_eq!(table.len(), 20 * ROW);
+            assert_eq!(table.rows.len(), 20);
+            for key in &keys {
+                assert!(table.remove(*key).is_some());
+            }
+            assert_eq!(table.len(), 0);
+            assert!(table.rows.len() <= 2, "{}", table.rows.len());
+            assert_eq!(table.free.len(), table.rows.len() * ROW);
+            let again: Vec<Key> = (0..20 * ROW as u32)
+                .map(|value| insert(&mut table, value))
+                .collect();
+            for key in keys {
+                assert!(!again.contains(&key), "{key}");
+                assert_eq!(table.get_mut(key), None);
+            }
+            for key in again {
+                table.remove(key);
+            }
+        }
     }
 }
