@@ -221,6 +221,64 @@ fn what_cannot_be_published_leaves_no_folder() {
 }
 
 #[test]
+fn the_folders_that_changed_are_told() {
+    let folder = Folder::new("changed");
+    let mut store = folder.open();
+    let identity = |at: &str| sys::look(&folder.0.join(at)).unwrap().identity;
+    for (at, changed) in [
+        ("o/r/n", &["", "o", "o/r"][..]),
+        ("o/s/n", &["o", "o/s"]),
+        ("o/s/m", &["o/s"]),
+        ("o/n", &["o"]),
+        ("p/n", &["", "p"]),
+        ("q/1/2/n", &["", "q", "q/1", "q/1/2"]),
+        ("q/1/3/n", &["q/1", "q/1/3"]),
+    ] {
+        let mut upload = store.begin(1).unwrap();
+        store.append(&mut upload, b"x").unwrap();
+        let published = store.publish(&upload, &path(at), None).unwrap();
+        store.end(upload);
+        let told = published.folders.iter();
+        let told: Vec<_> = told.map(|f| sys::look_open(f).unwrap().identity).collect();
+        let changed: Vec<_> = changed.iter().map(|at| identity(at)).collect();
+        assert_eq!(told, changed, "{at}");
+    }
+}
+
+#[test]
+fn a_planted_link_is_not_followed_by_a_publication() {
+    let folder = Folder::new("planted");
+    let mut store = folder.open();
+    let outside = Folder::new("planted-outside");
+    fs::create_dir_all(outside.0.join("r")).unwrap();
+    fs::create_dir_all(folder.0.join("o/s")).unwrap();
+    let plant = |to: PathBuf, at: &str| std::os::unix::fs::symlink(to, folder.0.join(at)).unwrap();
+    plant(outside.0.clone(), "p");
+    plant(outside.0.join("r"), "o/r");
+    plant(outside.0.join("r/n"), "o/s/n");
+    plant(outside.0.join("not there"), "o/t");
+    for naming in [store.naming, Naming::Proc, Naming::Temporary] {
+        store.naming = naming;
+        for (at, taken) in [
+            ("p/r/n", false),
+            ("p/new/n", false),
+            ("p/n", false),
+            ("o/r/n", false),
+            ("o/r/new/n", false),
+            ("o/t/n", false),
+            ("o/s/n", true),
+        ] {
+            let put = put(&mut store, at, b"x");
+            assert_eq!(matches!(put, Err(PublishError::Taken)), taken, "{at}");
+            assert!(put.is_err(), "{at} {naming:?}");
+            assert!(store.exists(&path(at)).unwrap(), "{at}");
+        }
+    }
+    assert_eq!(outside.tree(), ["r/"]);
+    assert_eq!(folder.tree(), ["o/", "o/r", "o/s/", "o/s/n", "o/t", "p"]);
+}
+
+#[test]
 fn only_plain_files_are_served() {
     let folder = Folder::new("plain");
     let store = folder.open();

@@ -154,25 +154,28 @@ impl Store {
         path: &StorePath,
     ) -> Result<Published, PublishError> {
         let mut folders: Vec<OwnedFd> = Vec::new();
-        let mut made = 0;
         let outcome = self
-            .make_folders(path, &mut folders, &mut made)
+            .make_folder(path.folder(), &mut folders)
             .and_then(|folder| {
                 let name = path.name();
-                let linked = match (&upload.temporary, self.naming) {
+                match (&upload.temporary, self.naming) {
                     (Some(temporary), _) => {
-                        sys::link_name(&temporary.folder, &temporary.name, &folder, name)
+                        sys::link_name(&temporary.folder, &temporary.name, &folder, name)?;
                     }
-                    (None, Naming::Descriptor) => sys::link_descriptor(&upload.file, &folder, name),
-                    (None, _) => sys::link_through_proc(&upload.file, &folder, name),
-                };
-                folders.push(folder);
-                linked
+                    (None, Naming::Descriptor) => {
+                        sys::link_descriptor(&upload.file, &folder, name)?;
+                    }
+                    (None, _) => sys::link_through_proc(&upload.file, &folder, name)?,
+                }
+                Ok(folder)
             });
         match outcome {
-            Ok(()) => Ok(Published { folders }),
+            Ok(folder) => {
+                folders.push(folder);
+                Ok(Published { folders })
+            }
             Err(error) => {
-                if made > 0 {
+                if !folders.is_empty() {
                     self.remove_empty_folders(path);
                 }
                 Err(match Errno::from_io_error(&error) {
@@ -183,35 +186,33 @@ impl Store {
         }
     }
 
-    /// Makes the folders above a path and opens the innermost. The parents of those that were made are kept in
-    /// `folders`.
-    fn make_folders(
-        &self,
-        path: &StorePath,
-        folders: &mut Vec<OwnedFd>,
-        made: &mut usize,
-    ) -> io::Result<OwnedFd> {
-        let mut folder = self.root.try_clone()?;
-        for segment in path.folder().split(|b| *b == b'/') {
-            let new = sys::make_folder(&folder, segment, self.dir_mode)?;
-            let next = sys::open_folder_below(folder.as_fd(), segment)?;
-            if new {
-                *made += 1;
-                folders.push(folder);
+    /// Opens a folder, made with all that is missing above it. The parents of those that were made go to `changed`,
+    /// from the outside in.
+    fn make_folder(&self, path: &[u8], changed: &mut Vec<OwnedFd>) -> io::Result<OwnedFd> {
+        let (outer, name) = split(path);
+        // The folder of a new slot is never there yet, what is above it nearly always.
+        let parent = match outer.map(|outer| (outer, sys::open_folder_below(self.root(), outer))) {
+            Some((outer, Err(error))) if error.kind() == io::ErrorKind::NotFound => {
+                Some(self.make_folder(outer, changed)?)
             }
-            folder = next;
+            Some((_, opened)) => Some(opened?),
+            None => None,
+        };
+        let parent_fd = parent.as_ref().map_or(self.root(), |fd| fd.as_fd());
+        let new = sys::make_folder(parent_fd, name, self.dir_mode)?;
+        if new && parent.is_none() {
+            changed.push(self.root.try_clone()?);
         }
-        Ok(folder)
+        let folder = sys::open_folder_below(parent_fd, name);
+        changed.extend(parent.filter(|_| new));
+        folder
     }
 
     /// Removes the folders above a path from the inside out, as far as they are empty.
     pub(super) fn remove_empty_folders(&self, path: &StorePath) {
         let mut inner = path.folder();
         loop {
-            let (outer, name) = match inner.iter().rposition(|b| *b == b'/') {
-                Some(at) => (Some(&inner[..at]), &inner[at + 1..]),
-                None => (None, inner),
-            };
+            let (outer, name) = split(inner);
             let removed = match outer {
                 Some(outer) => sys::open_folder_below(self.root(), outer)
                     .and_then(|folder| sys::remove_folder(&folder, name)),
@@ -222,5 +223,13 @@ impl Store {
                 _ => return,
             }
         }
+    }
+}
+
+/// What is above the last segment of a path, if anything, and the segment.
+fn split(path: &[u8]) -> (Option<&[u8]>, &[u8]) {
+    match path.iter().rposition(|b| *b == b'/') {
+        Some(at) => (Some(&path[..at]), &path[at + 1..]),
+        None => (None, path),
     }
 }
