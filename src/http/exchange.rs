@@ -258,15 +258,28 @@ impl Exchange {
         };
     }
 
-    /// Input that already came and is not consumed; given away while a body is wanted, to be passed to
-    /// [`Exchange::receive`] or [`Exchange::discard`].
-    pub fn take_input(&mut self) -> Option<Vec<u8>> {
+    /// Whether the whole body of the request to decide on has come with its head.
+    pub fn has_whole_body(&self) -> bool {
+        let State::Deciding { asked, .. } = &self.state else {
+            return false;
+        };
+        let rest = asked.body.as_ref().and_then(Body::known_rest);
+        rest.is_some_and(|rest| rest <= self.input.rest().len() as u64)
+    }
+
+    /// [`Exchange::receive`] of what came before a body was wanted, and how many bytes that was; `None` when nothing
+    /// did.
+    pub fn receive_kept(
+        &mut self,
+        now: Instant,
+        sink: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Option<(usize, io::Result<()>)> {
         if self.input.is_empty() {
             return None;
         }
-        let Input { mut bytes, start } = std::mem::take(&mut self.input);
-        bytes.drain(..start);
-        Some(bytes)
+        let kept = std::mem::take(&mut self.input);
+        let received = self.receive(kept.rest(), now, sink);
+        Some((kept.rest().len(), received))
     }
 
     /// Body input came. Its data goes to `sink`; what lies behind the body is kept as input. An error of the sink

@@ -92,6 +92,32 @@ fn without_waiting_for_the_disk() {
     let mut site = Plan::new().set("fsync", false).start();
     let slot = site.upload("a.txt", None, b"hello");
     assert_eq!(site.get(&slot.get).is(200).body, b"hello");
+    // Whether the body comes with its head, after it, or after a 100: the slot is used.
+    let used = |site: &Site, slot: &Slot| {
+        site.put(slot, b"other").is(409);
+        let mut client = site.client();
+        client.send(&request("PUT", &slot.put, &[("Content-Length", "5")], b""));
+        client.send(b"other");
+        client.reply().is(409);
+        let asks = [("Expect", "100-continue"), ("Content-Length", "5")];
+        let mut client = site.client();
+        client.send(&request("PUT", &slot.put, &asks, b""));
+        client.reply().is(409);
+    };
+    used(&site, &slot);
+    assert_eq!(site.get(&slot.get).is(200).body, b"hello");
+    assert_eq!(site.files().len(), 1);
+
+    // What stands in the way of the folder, a link too, is as good as a file of the slot's name.
+    let outside = site.dir.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    let slot = site.slot(ROMEO, "b.txt", 5, None);
+    let file = site.store().join(slot.stored_at());
+    std::os::unix::fs::symlink(&outside, file.parent().unwrap()).unwrap();
+    used(&site, &slot);
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    fs::remove_file(file.parent().unwrap()).unwrap();
+    site.put(&slot, b"hello").is(201);
 }
 
 #[test]

@@ -67,13 +67,19 @@ impl Driver {
                 },
                 Want::Decide => self.decide(),
                 Want::Body(most) => {
-                    let bytes = match self.exchange.take_input() {
+                    let body = &mut self.body;
+                    let mut sink = |data: &[u8]| {
+                        body.extend_from_slice(data);
+                        Ok(())
+                    };
+                    if let Some((_, received)) = self.exchange.receive_kept(self.now, &mut sink) {
+                        received.unwrap();
+                        continue;
+                    }
+                    let bytes = match self.take(most) {
                         Some(bytes) => bytes,
-                        None => match self.take(most) {
-                            Some(bytes) => bytes,
-                            None if self.eof => continue,
-                            None => return self,
-                        },
+                        None if self.eof => continue,
+                        None => return self,
                     };
                     let body = &mut self.body;
                     let sink = |data: &[u8]| {

@@ -74,10 +74,12 @@ impl Client {
             ..
         } = shared;
         let upload = &mut pending.upload;
-        let received = if let Some(input) = self.exchange.take_input() {
-            *budget = budget.saturating_sub(input.len());
-            self.exchange
-                .receive(&input, now.mono, |data| store.append(upload, data))
+        let kept = self
+            .exchange
+            .receive_kept(now.mono, |data| store.append(upload, data));
+        let received = if let Some((n, received)) = kept {
+            *budget = budget.saturating_sub(n);
+            received
         } else {
             let most = most.min(scratch.len());
             match self.transport.read(&mut scratch[..most], wire)? {
@@ -110,11 +112,14 @@ impl Client {
         now: Now,
     ) -> Step {
         shared.look_at_root(now);
-        let used = match (shared.store.exists(&grant.path), &grant.source) {
-            (Ok(false), Source::External) => shared.store.is_buried(&grant.path),
-            // The slot is used up even if its file is gone.
-            (Ok(false), Source::Share { slot, .. }) => Ok(shared.store.alias(slot).is_some()),
-            (exists, _) => exists,
+        let used = match (&grant.source, self.looks_when_publishing(&grant, shared)) {
+            (_, true) => Ok(false),
+            (source, false) => match (shared.store.exists(&grant.path), source) {
+                (Ok(false), Source::External) => shared.store.is_buried(&grant.path),
+                // The slot is used up even if its file is gone.
+                (Ok(false), Source::Share { slot, .. }) => Ok(shared.store.alias(slot).is_some()),
+                (exists, _) => exists,
+            },
         };
         match used {
             Ok(false) => {}
@@ -177,6 +182,15 @@ impl Client {
         Step::Moved
     }
 
+    /// Whether it is early enough to learn that a slot is used when its file gets its name: the body is here, nothing
+    /// is asked of the disk before that, and no file is removed to make room.
+    fn looks_when_publishing(&self, grant: &Grant, shared: &Shared) -> bool {
+        self.exchange.has_whole_body()
+            && grant.source == Source::Own
+            && !shared.config.fsync
+            && !shared.counts()
+    }
+
     /// Gives a complete upload its name.
     pub(super) fn publish(&mut self, shared: &mut Shared, now: Now) {
         let Some(pending) = &mut self.upload else {
@@ -210,6 +224,10 @@ impl Client {
                 }
             }
             Err(PublishError::Taken) => self.refuse(&PutRefusal::Used, shared, now),
+            // What stands in the way of its folder is as good as a file of its name, early or late.
+            Err(PublishError::Io(_)) if matches!(shared.store.exists(path), Ok(true)) => {
+                self.refuse(&PutRefusal::Used, shared, now);
+            }
             Err(PublishError::Io(error)) => self.storage_failed("publish", &error, shared, now),
         }
     }
