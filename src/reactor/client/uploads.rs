@@ -18,7 +18,13 @@ use crate::slot::grant::{Grant, Source};
 use crate::store::upload::{PublishError, Upload};
 use crate::syncer::Work;
 use crate::sys;
-use crate::transport::Moved;
+use crate::transport::{Moved, Transport};
+
+/// Most reads for one write: TLS hands out little at a time.
+const READS: usize = 16;
+
+/// No further read for less room than a TLS record fills, for its rest would have to be kept; bytes.
+const LEAST: usize = 16 * 1024;
 
 /// An upload under way.
 #[derive(Debug)]
@@ -68,10 +74,7 @@ impl Client {
             return Err(io::Error::other("a body without an upload"));
         };
         let Shared {
-            store,
-            scratch,
-            wire,
-            ..
+            store, body, wire, ..
         } = shared;
         let upload = &mut pending.upload;
         let kept = self
@@ -81,13 +84,12 @@ impl Client {
             *budget = budget.saturating_sub(n);
             received
         } else {
-            let most = most.min(scratch.len());
-            match self.transport.read(&mut scratch[..most], wire)? {
+            let most = most.min(body.len());
+            match gather(&mut self.transport, &mut body[..most], wire)? {
                 Moved::Bytes(n) => {
                     *budget = budget.saturating_sub(n);
-                    let input = &scratch[..n];
                     self.exchange
-                        .receive(input, now.mono, |data| store.append(upload, data))
+                        .receive(&body[..n], now.mono, |data| store.append(upload, data))
                 }
                 Moved::End => {
                     self.why = Some("the client broke off within a body".into());
@@ -283,6 +285,27 @@ impl Client {
             shared.store.end(pending.upload);
         }
     }
+}
+
+/// Reads as much as is there, in few pieces, so that it can be written in one.
+fn gather(transport: &mut Transport, buffer: &mut [u8], wire: &mut [u8]) -> io::Result<Moved> {
+    let mut n = 0;
+    for _ in 0..READS {
+        match transport.read(&mut buffer[n..], wire)? {
+            Moved::Bytes(more) => n += more,
+            Moved::Nothing => {}
+            // The end is met again.
+            moved @ (Moved::Blocked | Moved::End) if n == 0 => return Ok(moved),
+            Moved::Blocked | Moved::End => break,
+        }
+        if buffer.len() - n < LEAST {
+            break;
+        }
+    }
+    Ok(match n {
+        0 => Moved::Nothing,
+        n => Moved::Bytes(n),
+    })
 }
 
 /// Takes a file back that was given its name: its upload is not to be promised.
