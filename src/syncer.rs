@@ -2,7 +2,8 @@
 //!
 //! It does nothing else: it takes what came in while it was busy as one batch, brings it to stable storage, says so
 //! through a channel, and wakes the loop. One or two waiting jobs are synced by themselves, more by one `syncfs` per
-//! file system, which costs about as much as one of them. The thread is started with the first job.
+//! file system, which costs about as much as one of them. So that many come in one batch, the loop hands over what a
+//! turn brought all at once. The thread is started with the first job.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -42,7 +43,9 @@ type Done = (usize, io::Result<()>);
 #[derive(Debug)]
 pub struct Syncer {
     waker: Arc<Waker>,
-    jobs: Option<Sender<Job>>,
+    /// The jobs of this turn.
+    gathered: Vec<Job>,
+    jobs: Option<Sender<Vec<Job>>>,
     done: (Sender<Done>, Receiver<Done>),
 }
 
@@ -50,28 +53,44 @@ impl Syncer {
     pub fn new(waker: Arc<Waker>) -> Syncer {
         Syncer {
             waker,
+            gathered: Vec::new(),
             jobs: None,
             done: mpsc::channel(),
         }
     }
 
-    /// Hands a job over; `key` comes back with its result. Fails when the thread cannot be started.
+    /// Takes a job, for [`Syncer::hand_over`]; `key` comes back with its result. Fails when the thread cannot be
+    /// started.
     pub fn submit(&mut self, key: usize, work: Work) -> io::Result<()> {
-        let jobs = match &self.jobs {
-            Some(jobs) => jobs,
-            None => {
-                let (sender, receiver) = mpsc::channel();
-                let done = self.done.0.clone();
-                let waker = Arc::clone(&self.waker);
-                thread::Builder::new()
-                    .name("syncer".to_owned())
-                    .stack_size(STACK)
-                    .spawn(move || run(&receiver, &done, &waker))?;
-                self.jobs.insert(sender)
-            }
+        if self.jobs.is_none() {
+            let (sender, receiver) = mpsc::channel();
+            let done = self.done.0.clone();
+            let waker = Arc::clone(&self.waker);
+            thread::Builder::new()
+                .name("syncer".to_owned())
+                .stack_size(STACK)
+                .spawn(move || run(&receiver, &done, &waker))?;
+            self.jobs = Some(sender);
+        }
+        self.gathered.push(Job { key, work });
+        Ok(())
+    }
+
+    /// Hands over what the turn brought.
+    pub fn hand_over(&mut self) {
+        if self.gathered.is_empty() {
+            return;
+        }
+        let gathered = std::mem::take(&mut self.gathered);
+        let lost = match &self.jobs {
+            Some(jobs) => jobs.send(gathered).err().map(|lost| lost.0),
+            None => Some(gathered),
         };
-        jobs.send(Job { key, work })
-            .map_err(|_| io::Error::other("the syncing thread is gone"))
+        for job in lost.into_iter().flatten() {
+            let gone = io::Error::other("the syncing thread is gone");
+            let _ = self.done.0.send((job.key, Err(gone)));
+            let _ = self.waker.wake();
+        }
     }
 
     /// A job that is done.
@@ -80,10 +99,9 @@ impl Syncer {
     }
 }
 
-fn run(jobs: &Receiver<Job>, done: &Sender<Done>, waker: &Waker) {
-    while let Ok(first) = jobs.recv() {
-        let mut batch = vec![first];
-        batch.extend(jobs.try_iter());
+fn run(jobs: &Receiver<Vec<Job>>, done: &Sender<Done>, waker: &Waker) {
+    while let Ok(mut batch) = jobs.recv() {
+        batch.extend(jobs.try_iter().flatten());
         for (key, result) in sync(batch) {
             if done.send((key, result)).is_err() {
                 return;
@@ -143,4 +161,51 @@ fn sync_one(work: &Work) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mio::{Events, Poll, Token};
+
+    use super::*;
+
+    /// Hands over one batch of as many files as folders, and waits for all results.
+    fn check(jobs: usize) {
+        let mut poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let mut syncer = Syncer::new(waker);
+        let temporary = sys::open_root(&std::env::temp_dir()).unwrap();
+        for key in 0..jobs {
+            let work = if key % 2 == 0 {
+                Work::File(Arc::new(sys::open_unnamed(&temporary, 0o600).unwrap()))
+            } else {
+                Work::Folders(vec![temporary.try_clone().unwrap()])
+            };
+            syncer.submit(key, work).unwrap();
+        }
+        syncer.hand_over();
+        let mut events = Events::with_capacity(1);
+        let mut keys = Vec::new();
+        let until = sys::monotonic() + Duration::from_secs(60);
+        while keys.len() < jobs {
+            assert!(sys::monotonic() < until, "{keys:?} of {jobs}");
+            poll.poll(&mut events, Some(Duration::from_secs(1)))
+                .unwrap();
+            while let Some((key, result)) = syncer.next_done() {
+                result.unwrap();
+                keys.push(key);
+            }
+        }
+        keys.sort_unstable();
+        assert_eq!(keys, Vec::from_iter(0..jobs));
+    }
+
+    #[test]
+    fn every_job_of_a_batch_has_its_result() {
+        for jobs in [1, ONE_BY_ONE, ONE_BY_ONE + 1, 40] {
+            check(jobs);
+        }
+    }
 }

@@ -17,7 +17,8 @@
 //! 5. pass due deadlines, busy or not;
 //! 6. accept a few connections;
 //! 7. one slice of counting, trimming and sweeping;
-//! 8. look at signals.
+//! 8. hand over what must reach stable storage;
+//! 9. look at signals.
 //!
 //! Events only set bits; work happens at the loop's own pace. A handler never frees its own connection: it says that
 //! it is over, and the loop removes it.
@@ -150,6 +151,7 @@ impl Reactor {
             self.pass_deadlines(now);
             self.accept(now);
             self.walk_a_slice(now);
+            self.shared.syncer.hand_over();
             if signalled && self.obey_signals(now) {
                 return Ok(());
             }
