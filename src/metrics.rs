@@ -194,7 +194,8 @@ impl Metrics {
         page.plain(self.sweep_bytes);
         if let Some(took) = self.last_sweep {
             page.gauge("sweep_last_duration_seconds", "Length of the last sweep.");
-            page.plain(took.as_secs_f64());
+            let (seconds, millis) = (took.as_secs(), took.subsec_millis());
+            page.plain(format_args!("{seconds}.{millis:03}"));
         }
         page.counter(
             "owners_trimmed_total",
@@ -304,6 +305,10 @@ impl Page {
     }
 
     fn labelled(&mut self, labels: &[(&str, &str)], value: impl fmt::Display) {
+        self.line(labels, format_args!("{value}"));
+    }
+
+    fn line(&mut self, labels: &[(&str, &str)], value: fmt::Arguments<'_>) {
         let _ = write!(self.text, "upslot_{}", self.name);
         for (at, (label, text)) in labels.iter().enumerate() {
             let before = if at == 0 { '{' } else { ',' };
@@ -413,7 +418,7 @@ mod tests {
             "upslot_sweeps_total 2",
             "upslot_sweep_removed_files_total 6",
             "upslot_sweep_removed_bytes_total 510",
-            "upslot_sweep_last_duration_seconds 0.25",
+            "upslot_sweep_last_duration_seconds 0.250",
             "upslot_owners_trimmed_total 1",
             "# TYPE upslot_connections gauge",
             "upslot_connections 3",

@@ -32,7 +32,7 @@ impl Reader {
     /// Sorts out what is doubled, unknown or not supported.
     pub fn new(entries: Vec<Entry>) -> Reader {
         let mut reader = Reader::default();
-        reader.sort(entries, &KEYS, &UNSUPPORTED, nearest);
+        reader.sort(entries, &KEYS, &UNSUPPORTED, &nearest);
         reader
     }
 
@@ -41,7 +41,7 @@ impl Reader {
         entries: Vec<Entry>,
         keys: &[&str],
         unsupported: &[&str],
-        nearest: impl Fn(&str) -> Option<&'static str>,
+        nearest: &dyn Fn(&str) -> Option<&'static str>,
     ) {
         let mut seen: HashMap<String, usize> = HashMap::new();
         for entry in entries {
@@ -98,7 +98,7 @@ impl Reader {
                         place,
                         ..Reader::default()
                     };
-                    reader.sort(entries, keys, &[], |text| nearest_of(text, keys));
+                    reader.sort(entries, keys, &[], &|text| nearest_of(text, keys));
                     readers.push(reader);
                 }
                 other => self.faults.push(Fault {
@@ -182,7 +182,7 @@ impl Reader {
             place: Some(line),
             ..Reader::default()
         };
-        reader.sort(entries, keys, &[], |text| nearest_of(text, keys));
+        reader.sort(entries, keys, &[], &|text| nearest_of(text, keys));
         // So far there are only warnings about unknown entries.
         for unknown in std::mem::take(&mut reader.warnings) {
             reader.faults.push(Fault {
@@ -203,13 +203,9 @@ impl Reader {
 
     /// A single value.
     pub fn one<T>(&mut self, key: &str, read: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<T> {
-        let node = self.node(key)?;
-        let line = node.line;
-        let result = match &node.value {
-            Value::Scalar(text) => read(text).map_err(|wrong| (quote(text), wrong)),
-            other => Err((other.kind().to_owned(), "a single value".into())),
-        };
-        self.keep(key, line, result)
+        let (line, text) = self.single(key)?;
+        let result = read(&text);
+        self.keep(key, line, &text, result)
     }
 
     /// A single value that must be there; `expected` says what, when it is not.
@@ -245,37 +241,11 @@ impl Reader {
         words: bool,
         read: impl Fn(&str) -> Result<T, Wrong>,
     ) -> Option<Vec<T>> {
-        let node = self.node(key)?;
-        let read = |text: &str| read(text).map_err(|wrong| (quote(text), wrong));
-        let results: Vec<_> = match &node.value {
-            Value::Scalar(text) if words => {
-                let texts = text
-                    .split_whitespace()
-                    .map(|word| word.trim_end_matches(','));
-                texts.map(|word| (node.line, read(word))).collect()
-            }
-            Value::Scalar(text) => vec![(node.line, read(text))],
-            Value::List(items) => {
-                let item = |item: &Node| match &item.value {
-                    Value::Scalar(text) => (item.line, read(text)),
-                    other => (
-                        item.line,
-                        Err((other.kind().to_owned(), "a single value".into())),
-                    ),
-                };
-                items.iter().map(item).collect()
-            }
-            other => {
-                let wrong = (
-                    other.kind().to_owned(),
-                    Wrong::from("a list or a single value"),
-                );
-                vec![(node.line, Err(wrong))]
-            }
-        };
-        let mut values = Vec::with_capacity(results.len());
-        for (line, result) in results {
-            values.extend(self.keep(key, line, result));
+        let texts = self.singles(key, words)?;
+        let mut values = Vec::with_capacity(texts.len());
+        for (line, text) in texts {
+            let result = read(&text);
+            values.extend(self.keep(key, line, &text, result));
         }
         Some(values)
     }
@@ -315,27 +285,25 @@ impl Reader {
                 results.push((node.line, Err((other.kind().to_owned(), wrong))));
             }
         }
-        let keep = |(line, result)| self.keep(key, line, result);
-        results.into_iter().filter_map(keep).collect()
+        let mut pairs = Vec::with_capacity(results.len());
+        for (line, result) in results {
+            match result {
+                Ok(pair) => pairs.push(pair),
+                Err((found, wrong)) => self.refuse(key, line, found, wrong),
+            }
+        }
+        pairs
     }
 
     /// Reports a fault about a key as a whole.
     pub fn fault(&mut self, key: &str, found: impl Into<String>, expected: impl Into<String>) {
-        self.faults.push(Fault {
-            line: self.line(key),
-            key: self.named(key),
-            found: found.into(),
-            expected: expected.into(),
-        });
+        let line = self.line(key);
+        self.push_fault(key, line, found.into(), expected.into());
     }
 
     /// Reports an oddity about a key as a whole; `text` is a clause without its full stop.
     pub fn warn(&mut self, key: &str, text: impl Into<String>) {
-        self.warnings.push(Warning {
-            line: self.line(key),
-            key: self.named(key),
-            text: text.into(),
-        });
+        self.push_warning(key, text.into());
     }
 
     /// Whether anything was wrong so far, beyond warnings.
@@ -392,19 +360,93 @@ impl Reader {
         format!("{}{key}", self.path)
     }
 
-    fn keep<T>(&mut self, key: &str, line: usize, result: Result<T, (String, Wrong)>) -> Option<T> {
+    fn keep<T>(
+        &mut self,
+        key: &str,
+        line: usize,
+        text: &str,
+        result: Result<T, Wrong>,
+    ) -> Option<T> {
         match result {
             Ok(value) => Some(value),
-            Err((found, wrong)) => {
-                self.faults.push(Fault {
-                    line: Some(line),
-                    key: self.named(key),
-                    found: wrong.found.unwrap_or(found),
-                    expected: wrong.expected,
-                });
+            Err(wrong) => {
+                self.refuse(key, line, quote(text), wrong);
                 None
             }
         }
+    }
+
+    // What follows is kept out of line, because what is above is compiled anew for every type of value, and its size
+    // counts more than its speed.
+
+    /// The text of a single value.
+    #[inline(never)]
+    fn single(&mut self, key: &str) -> Option<(usize, String)> {
+        let node = self.node(key)?;
+        let line = node.line;
+        match &node.value {
+            Value::Scalar(text) => Some((line, text.clone())),
+            other => {
+                let kind = other.kind().to_owned();
+                self.refuse(key, line, kind, "a single value".into());
+                None
+            }
+        }
+    }
+
+    /// The texts of [`Reader::many`].
+    #[inline(never)]
+    fn singles(&mut self, key: &str, words: bool) -> Option<Vec<(usize, String)>> {
+        let node = self.node(key)?;
+        let line = node.line;
+        let mut texts = Vec::new();
+        let mut others = Vec::new();
+        match &node.value {
+            Value::Scalar(text) if words => {
+                let words = text.split_whitespace();
+                texts.extend(words.map(|word| (line, word.trim_end_matches(',').to_owned())));
+            }
+            Value::Scalar(text) => texts.push((line, text.clone())),
+            Value::List(items) => {
+                for item in items {
+                    match &item.value {
+                        Value::Scalar(text) => texts.push((item.line, text.clone())),
+                        other => others.push((item.line, other.kind(), "a single value")),
+                    }
+                }
+            }
+            other => others.push((line, other.kind(), "a list or a single value")),
+        }
+        for (line, kind, expected) in others {
+            self.refuse(key, line, kind.to_owned(), expected.into());
+        }
+        Some(texts)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refuse(&mut self, key: &str, line: usize, found: String, wrong: Wrong) {
+        let found = wrong.found.unwrap_or(found);
+        self.push_fault(key, Some(line), found, wrong.expected);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn push_fault(&mut self, key: &str, line: Option<usize>, found: String, expected: String) {
+        let key = self.named(key);
+        self.faults.push(Fault {
+            line,
+            key,
+            found,
+            expected,
+        });
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn push_warning(&mut self, key: &str, text: String) {
+        let (line, key) = (self.line(key), self.named(key));
+        self.warnings.push(Warning { line, key, text });
     }
 }
 
