@@ -16,6 +16,8 @@ use crate::stream::{Door, Stream};
 const STALL: Duration = Duration::from_secs(120);
 /// How often a wait looks at the stop signals.
 const LOOK: Duration = Duration::from_millis(500);
+/// How often a client that spins looks for events before it looks at the clock.
+const SPINS: u32 = 1000;
 /// Bytes read at once.
 const BUFFER: usize = 256 * 1024;
 
@@ -88,6 +90,9 @@ pub struct Sample {
 #[derive(Debug)]
 pub struct Load<'a> {
     door: &'a Door,
+    /// Whether it asks for events without ever sleeping, which takes a core of its own. To wake a client that sleeps is
+    /// the server's work: how often it has to depends on which of the two is faster, and can double its CPU time.
+    spins: bool,
     pattern: &'a Pattern,
     stop: &'a Stop,
     poll: Poll,
@@ -113,9 +118,11 @@ impl<'a> Load<'a> {
         connections: usize,
         pattern: &'a Pattern,
         stop: &'a Stop,
+        spins: bool,
     ) -> Outcome<Load<'a>> {
         let mut load = Load {
             door,
+            spins,
             pattern,
             stop,
             poll: Poll::new().map_err(|e| format!("poll: {e}"))?,
@@ -159,11 +166,7 @@ impl<'a> Load<'a> {
             begun += 1;
         }
         while sample.latencies.len() < begun {
-            match self.poll.poll(&mut events, Some(LOOK)) {
-                Ok(()) => {}
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(format!("poll: {e}")),
-            }
+            self.wait(&mut events)?;
             if events.is_empty() {
                 self.stop.check()?;
                 if moved.elapsed() > STALL {
@@ -204,6 +207,24 @@ impl<'a> Load<'a> {
         sample.wall = began.elapsed();
         sample.requests = begun as u64;
         Ok(sample)
+    }
+
+    /// Waits for events, for a while.
+    fn wait(&mut self, events: &mut Events) -> Outcome<()> {
+        let (times, timeout) = if self.spins {
+            (SPINS, Duration::ZERO)
+        } else {
+            (1, LOOK)
+        };
+        for _ in 0..times {
+            match self.poll.poll(events, Some(timeout)) {
+                Ok(()) if events.is_empty() => {}
+                Ok(()) => return Ok(()),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(format!("poll: {e}")),
+            }
+        }
+        Ok(())
     }
 
     fn begin(&mut self, place: usize, index: usize, plan: &Plan<'_>) -> Outcome<()> {

@@ -47,6 +47,15 @@ impl Machine {
                 format!("{} ({})", store.display(), file_system(store)),
             ),
             ("placement", placement.shown()),
+            (
+                "client",
+                if placement.apart() && !options.sleeps {
+                    "never sleeps, so that no server pays for waking it up (durable cases: sleeps)"
+                        .to_owned()
+                } else {
+                    "sleeps while it waits".to_owned()
+                },
+            ),
             ("cpu-clock", clock_source().to_owned()),
             ("tls", certificate::SHOWN.to_owned()),
         ]);

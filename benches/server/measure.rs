@@ -169,7 +169,8 @@ impl Bench<'_> {
 
     /// Opens connections to a server.
     pub fn load<'a>(&'a self, server: &'a Server, connections: usize) -> Outcome<Load<'a>> {
-        Load::open(&server.door, connections, &self.pattern, self.stop)
+        let spins = self.placement.apart() && !server.durable && !self.options.sleeps;
+        Load::open(&server.door, connections, &self.pattern, self.stop, spins)
     }
 
     /// A file of `size` bytes that is the same one for all servers. The kernel keeps a file in pieces that depend on how

@@ -41,6 +41,11 @@ impl Placement {
         }
     }
 
+    /// Whether client and server have a core each.
+    pub fn apart(&self) -> bool {
+        self.chosen.is_some()
+    }
+
     /// For the user.
     pub fn shown(&self) -> String {
         match &self.chosen {

@@ -12,6 +12,9 @@ use crate::limit::{Told, head_end};
 /// Requests are shorter, and come whole.
 const REQUEST: usize = 4096;
 
+/// Bytes of a file sent at once. The kernel would take any number, but the client then falls further behind.
+const PIECE: u64 = 256 * 1024;
+
 pub fn head(size: u64) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {size}\r\n\r\n")
         .into_bytes()
@@ -98,7 +101,7 @@ impl Work for FromFile {
             },
         };
         while *sent < self.size {
-            let rest = (self.size - *sent) as usize;
+            let rest = (self.size - *sent).min(PIECE) as usize;
             match rustix::fs::sendfile(socket, &self.file, Some(sent), rest) {
                 Ok(_) => {}
                 Err(rustix::io::Errno::AGAIN) => return Ok(true),

@@ -20,7 +20,7 @@ use crate::limit::put::{ANSWER, Incoming, Written};
 use crate::limit::turn::Work;
 
 /// Bytes received at once.
-const INPUT: usize = 256 * 1024;
+const INPUT: usize = 1024 * 1024;
 /// Bytes of a file that are encrypted and sent at once: they and what becomes of them should stay in the cache.
 const PIECE: usize = 64 * 1024;
 /// Room for what a piece becomes: a record has 16 KiB at most, and 22 bytes more when it is encrypted. The flight of
@@ -87,6 +87,8 @@ pub struct Tls {
     answered: Answered,
     input: Vec<u8>,
     piece: Vec<u8>,
+    /// What the records of one receive held.
+    plain: Vec<u8>,
     output: Output,
 }
 
@@ -124,6 +126,7 @@ impl Tls {
             answered,
             input: vec![0; INPUT],
             piece: vec![0; PIECE],
+            plain: Vec::with_capacity(INPUT),
             output: Output::default(),
         }
     }
@@ -185,14 +188,11 @@ impl Tls {
                 ConnectionState::ReadTraffic(mut traffic) => {
                     while let Some(record) = traffic.next_record() {
                         let bytes = record.map_err(io::Error::other)?.payload;
-                        let complete = match &mut self.answered {
+                        match &self.answered {
                             // A request is shorter than a record.
-                            Answered::Memory(_) | Answered::File(_) => true,
-                            Answered::Written(store) => {
-                                Written::take(&mut store.folder, bytes, &mut place.incoming)?
-                            }
-                        };
-                        place.answered = complete.then_some(0).or(place.answered);
+                            Answered::Memory(_) | Answered::File(_) => place.answered = Some(0),
+                            Answered::Written(_) => self.plain.extend_from_slice(bytes),
+                        }
                     }
                 }
                 ConnectionState::EncodeTlsData(mut handshake) => {
@@ -206,6 +206,15 @@ impl Tls {
                     flight.done();
                 }
                 ConnectionState::WriteTraffic(mut traffic) => {
+                    // No more records: what they held goes into the file at once.
+                    if let (Answered::Written(store), false) =
+                        (&mut self.answered, self.plain.is_empty())
+                    {
+                        if Written::take(&mut store.folder, &self.plain, &mut place.incoming)? {
+                            place.answered = Some(0);
+                        }
+                        self.plain.clear();
+                    }
                     let Some(at) = place.answered else {
                         return Ok(used);
                     };

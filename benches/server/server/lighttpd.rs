@@ -106,6 +106,7 @@ impl Lighttpd {
             link: None,
             serial: 0,
             put: setup.put,
+            durable: setup.durable,
         })
     }
 }

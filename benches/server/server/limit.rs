@@ -48,5 +48,6 @@ pub fn start(kind: Kind, setup: &Setup<'_>) -> Outcome<Server> {
         link: None,
         serial: 0,
         put: setup.put,
+        durable: setup.durable,
     })
 }

@@ -165,6 +165,8 @@ pub struct Server {
     serial: u64,
     /// What it was started for.
     put: bool,
+    /// It has helper threads, which need every core.
+    pub durable: bool,
 }
 
 impl Server {

@@ -119,6 +119,7 @@ impl Nginx {
             link: None,
             serial: 0,
             put: setup.put,
+            durable: setup.durable,
         })
     }
 

@@ -57,5 +57,6 @@ pub fn start(setup: &Setup<'_>) -> Outcome<Server> {
         link: Some(link),
         serial: 0,
         put: setup.put,
+        durable: setup.durable,
     })
 }
