@@ -91,7 +91,8 @@ pub struct Sample {
 pub struct Load<'a> {
     door: &'a Door,
     /// Whether it asks for events without ever sleeping, which takes a core of its own. To wake a client that sleeps is
-    /// the server's work: how often it has to depends on which of the two is faster, and can double its CPU time.
+    /// the server's work, as it is for a proxy on the same machine; how often it has to depends on which of the two is
+    /// faster, so that figures with a client that spins differ less from round to round.
     spins: bool,
     pattern: &'a Pattern,
     stop: &'a Stop,

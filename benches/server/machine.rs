@@ -49,12 +49,12 @@ impl Machine {
             ("placement", placement.shown()),
             (
                 "client",
-                if placement.apart() && !options.sleeps {
-                    "never sleeps, so that no server pays for waking it up (durable cases: sleeps)"
-                        .to_owned()
+                if options.spins && placement.apart() {
+                    "never sleeps, so that no server pays for waking it (durable cases: sleeps)"
                 } else {
-                    "sleeps while it waits".to_owned()
-                },
+                    "sleeps while it waits, and is woken by the servers"
+                }
+                .to_owned(),
             ),
             ("cpu-clock", clock_source().to_owned()),
             ("tls", certificate::SHOWN.to_owned()),

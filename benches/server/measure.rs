@@ -169,7 +169,7 @@ impl Bench<'_> {
 
     /// Opens connections to a server.
     pub fn load<'a>(&'a self, server: &'a Server, connections: usize) -> Outcome<Load<'a>> {
-        let spins = self.placement.apart() && !server.durable && !self.options.sleeps;
+        let spins = self.options.spins && self.placement.apart() && !server.durable;
         Load::open(&server.door, connections, &self.pattern, self.stop, spins)
     }
 

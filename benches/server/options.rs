@@ -22,8 +22,8 @@ pub struct Options {
     pub rounds: u32,
     /// The program that is measured.
     pub program: PathBuf,
-    /// Lets the client sleep while it waits, also where it has a core of its own.
-    pub sleeps: bool,
+    /// Keeps the client from sleeping while it waits, where it has a core of its own.
+    pub spins: bool,
     /// Which servers are driven, where they are installed.
     pub only: Vec<Kind>,
 }
@@ -59,7 +59,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Outcome<Parsed> {
     let mut json = None;
     let mut rounds = None;
     let mut program = PathBuf::from(env!("CARGO_BIN_EXE_upslot"));
-    let mut sleeps = false;
+    let mut spins = false;
     let mut only = Kind::ALL.to_vec();
 
     let mut parser = lexopt::Parser::from_args(arguments);
@@ -68,7 +68,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Outcome<Parsed> {
             // Cargo adds this one of its own accord.
             Long("bench") => {}
             Long("quick") => quick = true,
-            Long("sleep") => sleeps = true,
+            Long("spin") => spins = true,
             Long("filter") => filter.extend(words(&word(&mut parser)?)),
             Long("json") => json = Some(parser.value().map_err(|e| e.to_string())?.into()),
             Long("program") => program = parser.value().map_err(|e| e.to_string())?.into(),
@@ -100,7 +100,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Outcome<Parsed> {
         json,
         rounds: rounds.unwrap_or(if quick { QUICK_ROUNDS } else { ROUNDS }),
         program,
-        sleeps,
+        spins,
         only,
     }))
 }
@@ -115,7 +115,7 @@ pub fn help() -> String {
          \x20 --filter WORDS  only these cases (a,b), or those whose names contain these\n\
          \x20 --rounds N      rounds per case (5; 2 with --quick)\n\
          \x20 --only SERVERS  only these (upslot,nginx,...)\n\
-         \x20 --sleep         the client sleeps while it waits: servers pay for waking it up\n\
+         \x20 --spin          the client never sleeps, so that no server pays for waking it\n\
          \x20 --program FILE  another upslot than the one just built\n\
          \x20 --json FILE     writes the numbers to FILE, too\n\
          \n\

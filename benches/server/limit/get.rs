@@ -12,8 +12,8 @@ use crate::limit::{Told, head_end};
 /// Requests are shorter, and come whole.
 const REQUEST: usize = 4096;
 
-/// Bytes of a file sent at once. The kernel would take any number, but the client then falls further behind.
-const PIECE: u64 = 256 * 1024;
+/// Bytes of a file sent at once: 256 KiB cost a fifth more, the whole file a tenth.
+const PIECE: u64 = 2 * 1024 * 1024;
 
 pub fn head(size: u64) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {size}\r\n\r\n")
