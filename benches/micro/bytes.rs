@@ -1,0 +1,83 @@
+//! What is read by the byte: ranges, and the chunks of a body.
+
+use std::hint::black_box;
+
+use upslot::http::body::{Body, Step};
+use upslot::http::head::Framing;
+use upslot::http::range::{self, Ranges};
+
+use crate::{Bench, Outcome};
+
+/// Bytes of data in a chunked body.
+const BODY: usize = 256 * 1024;
+const KIB: usize = 1024;
+/// Bytes of a file of which ranges are wanted.
+const FILE: u64 = 1 << 30;
+
+pub fn run(bench: &mut Bench) -> Outcome<()> {
+    let about = "the value of a Range with one range to what is sent";
+    bench.case("range-1", about, 1, || {
+        let ranges = ranges(black_box(b"bytes=1048576-"));
+        matches!(black_box(ranges), Some(Ranges::One(_)))
+    })?;
+    let value: Vec<String> = (0..10)
+        .map(|n| format!("{}-{}", n * 100_000, n * 100_000 + 999))
+        .collect();
+    let value = format!("bytes={}", value.join(", ")).into_bytes();
+    bench.case("range-10", "the same, with ten", 1, || {
+        let ranges = ranges(black_box(&value));
+        matches!(black_box(ranges), Some(Ranges::Many(_)))
+    })?;
+    for (name, about, chunk) in [
+        (
+            "chunked-64k",
+            "a body in chunks of 64 KiB; for each KiB",
+            64 * KIB,
+        ),
+        ("chunked-1k", "a body in chunks of 1 KiB; for each KiB", KIB),
+        (
+            "chunked-16",
+            "a body in chunks of 16 bytes; for each KiB",
+            16,
+        ),
+    ] {
+        let body = chunked(chunk);
+        bench.case(name, about, BODY / KIB, || {
+            data(black_box(&body)) == Some(BODY)
+        })?;
+    }
+    Ok(())
+}
+
+fn ranges(value: &[u8]) -> Option<Ranges> {
+    range::parse(value).map(|specs| range::resolve(&specs, FILE))
+}
+
+fn chunked(chunk: usize) -> Vec<u8> {
+    let mut body = Vec::new();
+    for _ in 0..BODY / chunk {
+        body.extend_from_slice(format!("{chunk:x}\r\n").as_bytes());
+        body.resize(body.len() + chunk, b'x');
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(b"0\r\n\r\n");
+    body
+}
+
+/// Bytes of data in a chunked body; none when it is not whole.
+fn data(bytes: &[u8]) -> Option<usize> {
+    let mut body = Body::new(Framing::Chunked);
+    let (mut at, mut data) = (0, 0);
+    loop {
+        match body.step(&bytes[at..]) {
+            Ok(Step::Skip(n)) => at += n,
+            Ok(Step::Data(n)) => {
+                black_box(&bytes[at..at + n]);
+                at += n;
+                data += n;
+            }
+            Ok(Step::Done) => return (at == bytes.len()).then_some(data),
+            Ok(Step::More) | Err(_) => return None,
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The micro bench: `cargo bench --bench micro`, or `cargo bench --bench micro -- --quick`.
+//!
+//! It times what upslot decides and parses for one request, in this process and without a socket: nanoseconds, and
+//! how often and how much memory is asked for. What the kernel does is not in it: that is the whole-server bench's
+//! matter, and most of what a request costs.
+//!
+//! In reading order:
+//!
+//! - [`options`] what the user asked for;
+//! - [`measure`] how an operation is timed, and its allocations counted;
+//! - [`site`] what operations work with: a configuration, slots, signatures, requests as clients send them;
+//! - [`http`], [`puts`], [`slots`], [`bytes`] what is measured;
+//! - [`report`] lines, table and JSON.
+//!
+//! An operation that does not come to what it must ends the bench with exit code 1; wrong usage with 2.
+
+mod bytes;
+mod http;
+mod measure;
+mod options;
+mod puts;
+mod report;
+mod site;
+mod slots;
+
+use std::env;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::measure::Effort;
+use crate::options::{Options, Parsed};
+use crate::report::Report;
+
+/// What goes wrong here ends the bench: a sentence for the user is all that is needed.
+pub type Outcome<T> = Result<T, String>;
+
+/// Runs or lists operations, each as it comes.
+#[derive(Debug)]
+pub struct Bench {
+    filter: Option<String>,
+    effort: Effort,
+    /// Only the names are wanted.
+    lists: bool,
+    report: Report,
+    names: Vec<(&'static str, &'static str)>,
+}
+
+impl Bench {
+    /// Measures an operation that is true when it came to what it must. It does `parts` times what the figures are
+    /// for: the slots of a batch, the KiB of a body.
+    pub fn case(
+        &mut self,
+        name: &'static str,
+        about: &'static str,
+        parts: usize,
+        mut operation: impl FnMut() -> bool,
+    ) -> Outcome<()> {
+        self.names.push((name, about));
+        let wanted = self.filter.as_ref().is_none_or(|word| name.contains(word));
+        if self.lists || !wanted {
+            return Ok(());
+        }
+        let figures = measure::measure(&self.effort, parts, &mut operation)
+            .map_err(|why| format!("{name}: {why}"))?;
+        self.report.case(name, figures)
+    }
+}
+
+fn main() -> ExitCode {
+    let outcome = match options::parse(env::args_os().skip(1)) {
+        Ok(Parsed::Run(options)) => run(&options),
+        Ok(Parsed::Help) => help(),
+        Err(why) => return complain(&why, 2),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => complain(&why, 1),
+    }
+}
+
+fn run(options: &Options) -> Outcome<()> {
+    let mut bench = Bench {
+        filter: options.filter.clone(),
+        effort: if options.quick {
+            Effort::quick()
+        } else {
+            Effort::full()
+        },
+        lists: false,
+        report: Report::new(),
+        names: Vec::new(),
+    };
+    bench.report.fact(
+        "upslot",
+        &format!("{}, {}", env!("CARGO_PKG_VERSION"), options.profile()),
+    )?;
+    bench.report.fact("samples", &bench.effort.shown())?;
+    bench.report.fact(
+        "counting",
+        &format!(
+            "adds about {:.0} ns to every allocation, which is in the times",
+            measure::counting_time()
+        ),
+    )?;
+    all(&mut bench)?;
+    bench.report.table()?;
+    match &options.json {
+        Some(file) => bench.report.save(file),
+        None => Ok(()),
+    }
+}
+
+/// Every operation, in the order of the table.
+fn all(bench: &mut Bench) -> Outcome<()> {
+    http::run(bench)?;
+    puts::run(bench)?;
+    slots::run(bench)?;
+    bytes::run(bench)
+}
+
+fn help() -> Outcome<()> {
+    let mut bench = Bench {
+        filter: None,
+        effort: Effort::quick(),
+        lists: true,
+        report: Report::new(),
+        names: Vec::new(),
+    };
+    all(&mut bench)?;
+    let mut text = options::HELP.to_owned();
+    for (name, about) in &bench.names {
+        text.push_str(&format!("  {name:<18}{about}\n"));
+    }
+    report::print(&text)
+}
+
+fn complain(why: &str, code: u8) -> ExitCode {
+    // Nothing is left to do where even standard error is gone.
+    let _ = writeln!(io::stderr(), "micro bench: {why}");
+    ExitCode::from(code)
+}
