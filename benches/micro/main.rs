@@ -37,7 +37,7 @@ pub type Outcome<T> = Result<T, String>;
 /// Runs or lists operations, each as it comes.
 #[derive(Debug)]
 pub struct Bench {
-    filter: Option<String>,
+    filter: Vec<String>,
     effort: Effort,
     /// Only the names are wanted.
     lists: bool,
@@ -56,7 +56,7 @@ impl Bench {
         mut operation: impl FnMut() -> bool,
     ) -> Outcome<()> {
         self.names.push((name, about));
-        let wanted = self.filter.as_ref().is_none_or(|word| name.contains(word));
+        let wanted = self.filter.is_empty() || self.filter.iter().any(|word| name.contains(word));
         if self.lists || !wanted {
             return Ok(());
         }
@@ -120,7 +120,7 @@ fn all(bench: &mut Bench) -> Outcome<()> {
 
 fn help() -> Outcome<()> {
     let mut bench = Bench {
-        filter: None,
+        filter: Vec::new(),
         effort: Effort::quick(),
         lists: true,
         report: Report::new(),

@@ -12,8 +12,8 @@ use crate::Outcome;
 pub struct Options {
     /// A smoke run: few and short samples.
     pub quick: bool,
-    /// Only operations whose name contains this word.
-    pub filter: Option<String>,
+    /// Only operations whose name contains one of these words; none: all.
+    pub filter: Vec<String>,
     /// Where the numbers are also written as JSON.
     pub json: Option<PathBuf>,
 }
@@ -27,10 +27,10 @@ pub enum Parsed {
 pub const HELP: &str = "\
 Times what upslot does for one request without a socket, and counts its allocations.
 
-cargo bench --bench micro [-- OPTIONS] [WORD]
+cargo bench --bench micro [-- OPTIONS] [WORDS]
 
   --quick         a smoke run of a second
-  --filter WORD   only operations whose name contains WORD
+  --filter WORDS  only operations whose name contains one of WORDS (a,b)
   --json FILE     writes the numbers to FILE.micro, too
 
 Operations:
@@ -50,14 +50,14 @@ impl Options {
 pub fn parse(arguments: impl Iterator<Item = OsString>) -> Outcome<Parsed> {
     let mut options = Options {
         quick: false,
-        filter: None,
+        filter: Vec::new(),
         json: None,
     };
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next().map_err(|e| e.to_string())? {
         match argument {
             Long("quick") => options.quick = true,
-            Long("filter") => options.filter = Some(word(&mut parser)?),
+            Long("filter") => options.filter.extend(words(&word(&mut parser)?)),
             Long("json") => {
                 let mut file = parser.value().map_err(|e| e.to_string())?;
                 file.push(".micro");
@@ -69,8 +69,9 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Outcome<Parsed> {
             Long("rounds" | "only" | "program") => {
                 word(&mut parser)?;
             }
-            Value(value) if options.filter.is_none() => {
-                options.filter = Some(value.string().map_err(|e| e.to_string())?);
+            Value(value) => {
+                let value = value.string().map_err(|e| e.to_string())?;
+                options.filter.extend(words(&value));
             }
             other => {
                 return Err(format!(
@@ -81,6 +82,12 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Outcome<Parsed> {
         }
     }
     Ok(Parsed::Run(options))
+}
+
+fn words(list: &str) -> impl Iterator<Item = String> + '_ {
+    list.split(',')
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
 }
 
 fn word(parser: &mut lexopt::Parser) -> Outcome<String> {

@@ -91,12 +91,7 @@ impl Tally {
 
     /// Microseconds, over all rounds. `share` from 0 to 1.
     pub fn latency(&mut self, share: f64) -> f64 {
-        self.latencies.sort_unstable();
-        let last = self.latencies.len().saturating_sub(1);
-        let rank = (last as f64 * share).ceil() as usize;
-        self.latencies
-            .get(rank)
-            .map_or(f64::NAN, |ns| *ns as f64 / 1e3)
+        percentile(&mut self.latencies, share)
     }
 
     /// CPU time per request against another server's, round by round: median, least, largest.
@@ -117,8 +112,16 @@ impl Round {
     }
 }
 
+/// Microseconds, of nanoseconds. `share` from 0 to 1.
+pub fn percentile(latencies: &mut [u64], share: f64) -> f64 {
+    latencies.sort_unstable();
+    let last = latencies.len().saturating_sub(1);
+    let rank = (last as f64 * share).ceil() as usize;
+    latencies.get(rank).map_or(f64::NAN, |ns| *ns as f64 / 1e3)
+}
+
 /// The middle one, or the mean of the two in the middle.
-fn median(mut values: Vec<f64>) -> f64 {
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     let middle = values.len() / 2;
     match (values.get(middle), values.len() % 2) {

@@ -73,7 +73,7 @@ impl Machine {
 /// The servers need a descriptor or two per connection, the bench one; they inherit this limit. Gives the limit.
 pub fn raise_open_files() -> u64 {
     /// Far more than any case needs; a server may size tables by its limit, so this is not left open.
-    const ENOUGH: u64 = 8192;
+    const ENOUGH: u64 = 32_768;
     let limit = getrlimit(Resource::Nofile);
     let most = limit.maximum.unwrap_or(ENOUGH).min(ENOUGH);
     let now = limit.current.unwrap_or(ENOUGH);

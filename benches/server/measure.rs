@@ -18,7 +18,7 @@ use crate::process::Cpu;
 use crate::report::{Report, Row};
 use crate::scenarios::SCENARIOS;
 use crate::scratch::{Scratch, Stop};
-use crate::server::{Installed, Kind, Server, Setup};
+use crate::server::{CONNECTIONS, Installed, Kind, Server, Setup};
 
 /// No turn goes on for much longer, however slow the board.
 const TURN: Duration = Duration::from_secs(2);
@@ -55,7 +55,7 @@ impl Bench<'_> {
             report.number(name, many / alone, "times put-durable")?;
         }
         for scenario in SCENARIOS {
-            if self.options.wants(scenario.name) {
+            if self.options.wants_scenario(scenario) {
                 (scenario.run)(self, scenario.name, report)
                     .map_err(|why| format!("{}: {why}", scenario.name))?;
             }
@@ -139,14 +139,15 @@ impl Bench<'_> {
         self.begin(kind, Setup { durable, ..setup })
     }
 
-    fn begin(&self, kind: Kind, setup: Setup<'_>) -> Outcome<Server> {
+    /// The same, by a setup that was changed.
+    pub fn begin(&self, kind: Kind, setup: Setup<'_>) -> Outcome<Server> {
         let server = Server::start(kind, &setup)?;
         self.placement.place(server.process.id(), !setup.durable);
         Ok(server)
     }
 
     /// For GETs of `size` bytes, in a folder of the server's own, `case/kind`.
-    fn setup(&self, kind: Kind, case: &str, tls: bool, size: u64) -> Outcome<Setup<'_>> {
+    pub fn setup(&self, kind: Kind, case: &str, tls: bool, size: u64) -> Outcome<Setup<'_>> {
         Ok(Setup {
             installed: self.installed,
             folder: self.scratch.folder(&format!("{case}/{}", kind.name()))?,
@@ -155,6 +156,8 @@ impl Bench<'_> {
             put: false,
             size,
             body: self.body(size)?,
+            connections: CONNECTIONS,
+            config: String::new(),
             stop: self.stop,
         })
     }
@@ -206,7 +209,7 @@ impl Bench<'_> {
     }
 
     /// Makes `count` requests, or fewer on a slow machine.
-    fn turn(
+    pub fn turn(
         &self,
         case: &Case,
         server: &mut Server,

@@ -7,13 +7,15 @@ use lexopt::prelude::*;
 
 use crate::Outcome;
 use crate::cases::CASES;
-use crate::scenarios::SCENARIOS;
+use crate::scenarios::{SCENARIOS, Scenario};
 use crate::server::Kind;
 
 #[derive(Debug)]
 pub struct Options {
     /// A smoke run: few rounds, few requests, small large files.
     pub quick: bool,
+    /// Long scenarios, too.
+    pub full: bool,
     /// Only cases that one of these words selects; none: all.
     pub filter: Vec<String>,
     /// Where the numbers are also written as JSON.
@@ -31,6 +33,12 @@ pub struct Options {
 impl Options {
     pub fn wants(&self, case: &str) -> bool {
         self.filter.is_empty() || self.filter.iter().any(|word| selects(word, case))
+    }
+
+    /// Long scenarios are run only when they are asked for.
+    pub fn wants_scenario(&self, scenario: &Scenario) -> bool {
+        let asked = self.full || !self.filter.is_empty();
+        self.wants(scenario.name) && (asked || !scenario.long)
     }
 }
 
@@ -55,6 +63,7 @@ const QUICK_ROUNDS: u32 = 2;
 
 pub fn parse(arguments: impl Iterator<Item = OsString>) -> Outcome<Parsed> {
     let mut quick = false;
+    let mut full = false;
     let mut filter = Vec::new();
     let mut json = None;
     let mut rounds = None;
@@ -69,6 +78,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Outcome<Parsed> {
             Long("bench") => {}
             Long("quick") => quick = true,
             Long("spin") => spins = true,
+            Long("full") => full = true,
             Long("filter") => filter.extend(words(&word(&mut parser)?)),
             Long("json") => json = Some(parser.value().map_err(|e| e.to_string())?.into()),
             Long("program") => program = parser.value().map_err(|e| e.to_string())?.into(),
@@ -96,6 +106,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Outcome<Parsed> {
     }
     Ok(Parsed::Run(Options {
         quick,
+        full,
         filter,
         json,
         rounds: rounds.unwrap_or(if quick { QUICK_ROUNDS } else { ROUNDS }),
@@ -112,6 +123,7 @@ pub fn help() -> String {
          cargo bench [-- OPTIONS] [WORDS]\n\
          \n\
          \x20 --quick         a smoke run of less than a minute\n\
+         \x20 --full          with the cases that take minutes, too\n\
          \x20 --filter WORDS  only these cases (a,b), or those whose names contain these\n\
          \x20 --rounds N      rounds per case (5; 2 with --quick)\n\
          \x20 --only SERVERS  only these (upslot,nginx,...)\n\

@@ -129,6 +129,11 @@ impl Process {
         self.kib("VmHWM:")
     }
 
+    /// What is resident now, in bytes.
+    pub fn resident(&self) -> Outcome<u64> {
+        self.status("VmRSS:")
+    }
+
     /// Resident memory that is no file's, in bytes: heap and stack.
     pub fn own_memory(&self) -> Outcome<u64> {
         self.kib("RssAnon:")

@@ -11,6 +11,8 @@ pub struct Report {
     facts: Vec<(String, String)>,
     numbers: Vec<Number>,
     rows: Vec<Row>,
+    /// Places among the numbers.
+    headlines: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -18,6 +20,13 @@ struct Number {
     name: String,
     value: f64,
     unit: &'static str,
+}
+
+impl Number {
+    fn line(&self) -> String {
+        let (name, unit) = (&self.name, self.unit);
+        format!("{name:<50}{:>14} {unit}\n", shown(self.value))
+    }
 }
 
 /// A line of the table, for one case and server.
@@ -45,6 +54,7 @@ impl Report {
             facts: Vec::new(),
             numbers: Vec::new(),
             rows: Vec::new(),
+            headlines: Vec::new(),
         }
     }
 
@@ -54,8 +64,9 @@ impl Report {
     }
 
     pub fn number(&mut self, name: String, value: f64, unit: &'static str) -> Outcome<()> {
-        print(&format!("{name:<46}{:>14} {unit}\n", shown(value)))?;
-        self.numbers.push(Number { name, value, unit });
+        let number = Number { name, value, unit };
+        print(&number.line())?;
+        self.numbers.push(number);
         Ok(())
     }
 
@@ -63,6 +74,12 @@ impl Report {
     pub fn value(&self, name: &str) -> Option<f64> {
         let number = self.numbers.iter().find(|number| number.name == name);
         number.map(|number| number.value)
+    }
+
+    /// A number that is worth being said again below the table.
+    pub fn headline(&mut self, name: String, value: f64, unit: &'static str) -> Outcome<()> {
+        self.headlines.push(self.numbers.len());
+        self.number(name, value, unit)
     }
 
     /// Something that the user should know about what follows.
@@ -75,6 +92,17 @@ impl Report {
     }
 
     pub fn table(&self) -> Outcome<()> {
+        self.table_of_rows()?;
+        if !self.headlines.is_empty() {
+            print("\n")?;
+        }
+        for place in &self.headlines {
+            print(&self.numbers[*place].line())?;
+        }
+        Ok(())
+    }
+
+    fn table_of_rows(&self) -> Outcome<()> {
         if self.rows.is_empty() {
             return Ok(());
         }

@@ -8,60 +8,85 @@ use crate::cases::SMALL;
 use crate::load::{Plan, Request};
 use crate::measure::{Bench, once};
 use crate::report::Report;
-use crate::server::{Kind, Server};
+use crate::server::{Kind, Server, Setup};
 
 const SERVERS: &[Kind] = &[Kind::Upslot, Kind::Nginx, Kind::Lighttpd];
-const CONNECTIONS: usize = 1_000;
+/// Connections at which is looked.
+const CONNECTIONS: (&[usize], &[usize]) = (&[1_000, 10_000], &[1_000]);
 /// How long they are watched.
 const IDLE: Duration = Duration::from_secs(1);
-/// Open files beside the idle connections, of bench and server, and room for a server that counts two per connection.
-const FILES_PER_IDLE: u64 = 4;
+/// Open files per connection: of the bench one, and room for a server that counts two.
+const FILES_PER_IDLE: usize = 2;
+/// Open files and connections beside.
+const REST: usize = 100;
 
 pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcome<()> {
-    for kind in bench.those(case, SERVERS, true, false, report)? {
-        let mut server = bench.start(kind, case, false, false)?;
-        let result = watch(bench, case, &mut server, report);
-        result.map_err(|why| bench.blame(&mut server, why))?;
+    let counts = match bench.options.quick {
+        true => CONNECTIONS.1,
+        false => CONNECTIONS.0,
+    };
+    let most = (bench.open_files as usize).saturating_sub(REST) / FILES_PER_IDLE - REST;
+    for tls in [false, true] {
+        let case = if tls {
+            format!("{case}-tls")
+        } else {
+            case.to_owned()
+        };
+        for kind in bench.those(&case, SERVERS, true, tls, report)? {
+            let setup = Setup {
+                connections: most + REST,
+                ..bench.setup(kind, &case, tls, SMALL)?
+            };
+            let mut server = bench.begin(kind, setup)?;
+            let counts = counts.iter().map(|count| most.min(*count));
+            let result = watch(bench, &case, &mut server, counts, report);
+            result.map_err(|why| bench.blame(&mut server, why))?;
+        }
     }
     Ok(())
 }
 
 /// Opens connections one after the other, so that no burst leaves free memory behind that would count as theirs.
-fn watch(bench: &Bench<'_>, case: &str, server: &mut Server, report: &mut Report) -> Outcome<()> {
-    let connections = CONNECTIONS.min((bench.open_files / FILES_PER_IDLE) as usize);
+fn watch(
+    bench: &Bench<'_>,
+    case: &str,
+    server: &mut Server,
+    counts: impl Iterator<Item = usize>,
+    report: &mut Report,
+) -> Outcome<()> {
     let seed = bench.seed(server, SMALL)?;
     let request = Request::get(&seed.get, SMALL);
     let mut load = bench.load(server, 0)?;
     let before = server.process.own_memory()?;
-    for first in 0..connections {
-        load.add()?;
-        load.run(Plan {
-            first,
-            ..once(&request)
-        })?;
+    let mut open = 0;
+    for count in counts {
+        while open < count {
+            load.add()?;
+            load.run(Plan {
+                first: open,
+                ..once(&request)
+            })?;
+            open += 1;
+        }
+        let cpu_before = server.process.cpu()?;
+        thread::sleep(IDLE);
+        let cpu = server.process.cpu()?.since(cpu_before);
+        let grown = server.process.own_memory()?.saturating_sub(before) as f64;
+        let name = |figure: &str| format!("{case}.{}.{open}.{figure}", server.name());
+        report.headline(name("memory-per-connection"), grown / open as f64, "bytes")?;
+        let cpu = cpu.total.as_secs_f64() * 1e6 / IDLE.as_secs_f64();
+        report.number(name("cpu-while-idle"), cpu, "us/s")?;
     }
-    let cpu_before = server.process.cpu()?;
-    thread::sleep(IDLE);
-    let cpu = server.process.cpu()?.since(cpu_before);
-    let after = server.process.own_memory()?;
-    let peak = server.process.peak()?;
-    // All of them are still served.
-    load.run(Plan {
-        count: connections,
-        ..once(&request)
-    })?;
-    let name = |figure: &str| format!("{case}.{}.{figure}", server.name());
-    let grown = after.saturating_sub(before) as f64;
-    report.number(name("connections"), connections as f64, "connections")?;
+    let peak = server.process.peak()? as f64;
     report.number(
-        name("memory-per-connection"),
-        grown / connections as f64,
+        format!("{case}.{}.memory-peak", server.name()),
+        peak,
         "bytes",
     )?;
-    report.number(
-        name("cpu-while-idle"),
-        cpu.total.as_secs_f64() * 1e6 / IDLE.as_secs_f64(),
-        "us/s",
-    )?;
-    report.number(name("memory-peak"), peak as f64, "bytes")
+    // All of them are still served.
+    load.run(Plan {
+        count: open,
+        ..once(&request)
+    })?;
+    Ok(())
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::Outcome;
 use crate::process::Process;
 use crate::server::{
-    CONNECTIONS, Kind, Server, Setup, await_port, find, free_address, make, quoted, save, version,
+    Kind, Server, Setup, await_port, find, free_address, make, quoted, save, version,
 };
 
 /// Set for the user to see.
@@ -80,15 +80,16 @@ impl Lighttpd {
              server.network-backend = \"sendfile\"\n\
              server.max-keep-alive-requests = 65535\n\
              server.max-keep-alive-idle = 60\n\
-             server.max-connections = {CONNECTIONS}\n\
+             server.max-connections = {connections}\n\
              server.max-fds = {files}\n\
              mimetype.assign = (\".jpg\" => \"image/jpeg\")\n\
              {more}",
+            connections = setup.connections,
             modules = modules.join(", "),
             root = quoted(&root)?,
             ip = address.ip(),
             port = address.port(),
-            files = CONNECTIONS * 2 + 100,
+            files = setup.connections * 2 + 100,
             temporary = quoted(&temporary)?,
         );
         let file = setup.folder.join("lighttpd.conf");

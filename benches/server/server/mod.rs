@@ -37,8 +37,8 @@ const START: Duration = Duration::from_secs(10);
 const LAST_WORDS: Duration = Duration::from_millis(100);
 /// The count of slots bounds how long getting them takes.
 const NO_LIMIT: Duration = Duration::from_secs(3600);
-/// How many every server is told to serve at a time.
-const CONNECTIONS: usize = 2048;
+/// How many every server is told to serve at a time, but for cases that need more.
+pub const CONNECTIONS: usize = 2048;
 /// The path that all servers have below their root.
 const PREFIX: &str = "/upload/";
 /// So many owners' folders, as upslot makes for the bench's uploaders.
@@ -140,6 +140,10 @@ pub struct Setup<'a> {
     pub size: u64,
     /// A file of that size: what a limit line has to send.
     pub body: PathBuf,
+    /// How many it is told to serve at a time.
+    pub connections: usize,
+    /// More lines for upslot's configuration.
+    pub config: String,
     pub stop: &'a Stop,
 }
 
@@ -274,7 +278,7 @@ fn version(program: &Path, argument: &str) -> String {
 }
 
 /// A port that was free a moment ago.
-fn free_address() -> Outcome<SocketAddr> {
+pub fn free_address() -> Outcome<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
         .map_err(|e| format!("No free port: {e}"))

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::Outcome;
 use crate::process::Process;
 use crate::server::{
-    CONNECTIONS, Kind, Server, Setup, await_port, find, free_address, make, quoted, save, version,
+    Kind, Server, Setup, await_port, find, free_address, make, quoted, save, version,
 };
 
 /// Set for the user to see.
@@ -62,7 +62,7 @@ impl Nginx {
              pid {pid};\n\
              error_log stderr error;\n\
              events {{\n\
-             \x20   worker_connections {CONNECTIONS};\n\
+             \x20   worker_connections {connections};\n\
              }}\n\
              http {{\n\
              {paths}\
@@ -83,6 +83,7 @@ impl Nginx {
              \x20       }}\n\
              \x20   }}\n\
              }}\n",
+            connections = setup.connections,
             pid = quoted(&setup.folder.join("pid"))?,
             paths = self.temporary_paths(&temporary)?,
             body = quoted(&temporary.join("body"))?,

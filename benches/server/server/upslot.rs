@@ -5,9 +5,7 @@ use std::process::Command;
 use crate::Outcome;
 use crate::link::{COMPONENT, DOMAIN, SECRET, Waiting};
 use crate::process::Process;
-use crate::server::{
-    CONNECTIONS, Kind, PREFIX, Server, Setup, await_port, free_address, make, quoted, save,
-};
+use crate::server::{Kind, PREFIX, Server, Setup, await_port, free_address, make, quoted, save};
 
 /// Starts it, and waits until its link is up and its port is open.
 pub fn start(setup: &Setup<'_>) -> Outcome<Server> {
@@ -23,7 +21,7 @@ pub fn start(setup: &Setup<'_>) -> Outcome<Server> {
          storage_path: {}\n\
          whitelist: [{DOMAIN}]\n\
          max_file_size: 1073741824\n\
-         max_connections: {CONNECTIONS}\n\
+         max_connections: {}\n\
          http_address: 127.0.0.1\n\
          http_port: {}\n\
          get_url: http://localhost{PREFIX}\n\
@@ -32,9 +30,11 @@ pub fn start(setup: &Setup<'_>) -> Outcome<Server> {
          log_level: warn\n",
         waiting.address.port(),
         quoted(&root)?,
+        setup.connections,
         address.port(),
         setup.durable,
     );
+    config.push_str(&setup.config);
     if let Some(certificate) = setup.tls {
         config.push_str(&format!(
             "http_certfile: {}\nhttp_keyfile: {}\n",

@@ -1,0 +1,182 @@
+//! How long small GETs take while large files come in. One client asks by the clock, on a kept connection; four others
+//! send bodies, at full speed or at a rate, and step back on the client's core whenever the one that measures is due.
+//! So what is added to a GET is the server's doing, or what all servers have alike.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::Outcome;
+use crate::cases::SMALL;
+use crate::figures::{median, percentile};
+use crate::link::Target;
+use crate::load::Request;
+use crate::measure::Bench;
+use crate::report::Report;
+use crate::scenarios::clock::{Puts, gets};
+use crate::server::{Kind, Server};
+
+const SERVERS: &[Kind] = &[Kind::Upslot, Kind::Nginx];
+const PUTS: usize = 4;
+/// Bytes of each file that comes in, in a full and in a quick run.
+const LARGE: (u64, u64) = (64 * MIB, 16 * MIB);
+const MIB: u64 = 1024 * 1024;
+/// What the fastest disk and server could store in a second, in bytes, so that the files suffice.
+const FASTEST: u64 = 6 * 1024 * MIB;
+/// Bytes per second and PUT.
+const RATE: u64 = 50 * MIB;
+/// The time from one GET to the next: so long that even beside PUTs at full speed the one before is answered, because
+/// else the length of the queue would be measured.
+const EVERY: Duration = Duration::from_millis(4);
+/// How long GETs are sent each time.
+const LENGTH: (Duration, Duration) = (Duration::from_millis(2_500), Duration::from_millis(400));
+/// From the first bytes of the PUTs to the first GET, and from one kind of company to the next.
+const SETTLE: Duration = Duration::from_millis(200);
+/// For the first bytes.
+const START: Duration = Duration::from_secs(10);
+const ROUNDS: u32 = 3;
+
+/// What there is beside the GETs.
+const COMPANIES: &[(&str, Company)] = &[
+    ("quiet", Company::None),
+    ("put-full-speed", Company::Puts(None)),
+    ("put-50m", Company::Puts(Some(RATE))),
+];
+
+#[derive(Clone, Copy, Debug)]
+enum Company {
+    None,
+    /// PUTs of so many bytes per second.
+    Puts(Option<u64>),
+}
+
+/// Of one server and company, for each round.
+#[derive(Debug, Default)]
+struct Figures {
+    p50: Vec<f64>,
+    p99: Vec<f64>,
+    /// MiB per second that came in, all PUTs together.
+    rate: Vec<f64>,
+}
+
+pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcome<()> {
+    let mut servers = Vec::new();
+    for kind in bench.those(case, SERVERS, true, false, report)? {
+        let mut server = bench.start(kind, case, false, false)?;
+        let seed = bench.seed(&mut server, SMALL);
+        let seed = seed.map_err(|why| bench.blame(&mut server, why))?;
+        let figures: Vec<Figures> = COMPANIES.iter().map(|_| Figures::default()).collect();
+        servers.push((server, seed, figures));
+    }
+    for _ in 0..bench.options.rounds.min(ROUNDS) {
+        for (server, seed, figures) in &mut servers {
+            for ((_, company), figures) in COMPANIES.iter().zip(figures) {
+                thread::sleep(SETTLE);
+                let round = round(bench, server, seed, *company, figures);
+                round.map_err(|why| bench.blame(server, why))?;
+            }
+        }
+    }
+    for (server, _, figures) in &servers {
+        let quiet = &figures[0].p99;
+        for ((company, _), figures) in COMPANIES.iter().zip(figures) {
+            let name = |figure: &str| format!("{case}.{}.{company}.{figure}", server.name());
+            report.number(name("latency-p50"), median(figures.p50.clone()), "us")?;
+            report.headline(name("latency-p99"), median(figures.p99.clone()), "us")?;
+            if figures.rate.is_empty() {
+                continue;
+            }
+            report.number(name("put-rate"), median(figures.rate.clone()), "MiB/s")?;
+            let ratios = figures
+                .p99
+                .iter()
+                .zip(quiet)
+                .map(|(p99, quiet)| p99 / quiet);
+            report.headline(name("p99-to-quiet"), median(ratios.collect()), "times")?;
+        }
+    }
+    Ok(())
+}
+
+fn round(
+    bench: &Bench<'_>,
+    server: &mut Server,
+    seed: &Target,
+    company: Company,
+    figures: &mut Figures,
+) -> Outcome<()> {
+    let quick = bench.options.quick;
+    let length = if quick { LENGTH.1 } else { LENGTH.0 };
+    let address = server.door.address;
+    let get = Request::get(&seed.get, SMALL);
+    let mut latencies = match company {
+        Company::None => gets(address, &get, EVERY, length, bench.stop)?,
+        Company::Puts(rate) => {
+            let size = if quick { LARGE.1 } else { LARGE.0 };
+            let second = rate.map_or(FASTEST, |rate| rate * PUTS as u64);
+            let seconds = length.as_secs_f64() + 2.0;
+            let count = (second as f64 * seconds / size as f64) as usize + 2 * PUTS;
+            let puts = Puts {
+                pattern: &bench.pattern,
+                address,
+                files: Mutex::new(files(bench, server, count, size)?),
+                rate,
+                sent: AtomicU64::new(0),
+                over: AtomicBool::new(false),
+            };
+            let (latencies, rate) =
+                beside(&puts, || gets(address, &get, EVERY, length, bench.stop))?;
+            figures.rate.push(rate);
+            latencies
+        }
+    };
+    figures.p50.push(percentile(&mut latencies, 0.50));
+    figures.p99.push(percentile(&mut latencies, 0.99));
+    Ok(())
+}
+
+fn files(
+    bench: &Bench<'_>,
+    server: &mut Server,
+    count: usize,
+    size: u64,
+) -> Outcome<Vec<(Request, PathBuf)>> {
+    let targets = server.targets(count, size, bench.stop)?;
+    let file = |target: &Target| Ok((Request::put(&target.put, size), server.file(target)?));
+    targets.iter().map(file).collect()
+}
+
+/// Does something while PUTs are under way; gives how many MiB per second they sent meanwhile.
+fn beside<T>(puts: &Puts<'_>, work: impl FnOnce() -> Outcome<T>) -> Outcome<(T, f64)> {
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..PUTS).map(|_| scope.spawn(|| puts.run())).collect();
+        let outcome = under_way(puts).and_then(|()| {
+            let (began, before) = (Instant::now(), puts.sent.load(Ordering::Relaxed));
+            let done = work()?;
+            let sent = puts.sent.load(Ordering::Relaxed) - before;
+            Ok((
+                done,
+                sent as f64 / MIB as f64 / began.elapsed().as_secs_f64(),
+            ))
+        });
+        puts.over.store(true, Ordering::Relaxed);
+        for client in clients {
+            client.join().map_err(|_| "A client failed.")??;
+        }
+        outcome
+    })
+}
+
+fn under_way(puts: &Puts<'_>) -> Outcome<()> {
+    let began = Instant::now();
+    while puts.sent.load(Ordering::Relaxed) < PUTS as u64 * MIB {
+        if began.elapsed() > START {
+            return Err("The PUTs do not get under way.".to_owned());
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    thread::sleep(SETTLE);
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! Clients that keep to a clock, not to the server: a server that is slow for a moment must not be asked less often in
+//! it, or the moment would hardly show among the latencies.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::Outcome;
+use crate::answer::{Answer, Pattern};
+use crate::load::Request;
+use crate::scratch::Stop;
+
+/// How much longer than planned GETs may take all in all.
+const PATIENCE: u32 = 10;
+/// Any single wait for a server.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes of a body that are written at once.
+const PIECE: u64 = 64 * 1024;
+
+/// One connection, which waits.
+#[derive(Debug)]
+pub struct Client {
+    stream: TcpStream,
+    answer: Answer,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> Outcome<Client> {
+        let stream = TcpStream::connect(address)
+            .and_then(|stream| {
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(TIMEOUT))?;
+                stream.set_write_timeout(Some(TIMEOUT))?;
+                Ok(stream)
+            })
+            .map_err(|e| format!("connect to {address}: {e}"))?;
+        Ok(Client {
+            stream,
+            answer: Answer::default(),
+            buffer: vec![0; 64 * 1024],
+        })
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) -> Outcome<()> {
+        let written = self.stream.write_all(bytes);
+        written.map_err(|e| format!("write: {e}"))
+    }
+
+    /// Waits for the answer to what was written.
+    pub fn finish(&mut self, request: &Request) -> Outcome<()> {
+        self.answer.clear();
+        loop {
+            let read = self.stream.read(&mut self.buffer);
+            match read.map_err(|e| format!("read: {e}"))? {
+                0 => {
+                    return Err(
+                        "The server closed a connection before its answer was complete.".to_owned(),
+                    );
+                }
+                n if self
+                    .answer
+                    .take(&self.buffer[..n], request.expected, None)? =>
+                {
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Sends a GET every so often on one kept connection; gives how long each took, in nanoseconds.
+///
+/// A GET counts from the moment when it was due if the one before was not answered by then, which is the server's
+/// doing; else from when it was sent, because waking up late is the client's.
+pub fn gets(
+    address: SocketAddr,
+    request: &Request,
+    every: Duration,
+    length: Duration,
+    stop: &Stop,
+) -> Outcome<Vec<u64>> {
+    let mut client = Client::connect(address)?;
+    let count = (length.as_micros() / every.as_micros()) as u32;
+    let mut latencies = Vec::with_capacity(count as usize);
+    let began = Instant::now();
+    for number in 0..count {
+        let mut from = began + every * number;
+        let now = Instant::now();
+        if now < from {
+            thread::sleep(from - now);
+            from = Instant::now();
+        } else if now - began > length * PATIENCE {
+            return Err(format!(
+                "Only {number} of {count} GETs were answered in {} seconds.",
+                (length * PATIENCE).as_secs()
+            ));
+        }
+        client.write(&request.head)?;
+        client.finish(request)?;
+        let latency = from.elapsed().as_nanos();
+        latencies.push(latency.try_into().unwrap_or(u64::MAX));
+    }
+    stop.check()?;
+    Ok(latencies)
+}
+
+/// Files to be stored, one after the other by whichever client is free, and removed again: nobody's disk is endless.
+#[derive(Debug)]
+pub struct Puts<'a> {
+    pub pattern: &'a Pattern,
+    pub address: SocketAddr,
+    /// Requests, and where their files then are.
+    pub files: Mutex<Vec<(Request, PathBuf)>>,
+    /// Bytes per second and client; none is as fast as it goes.
+    pub rate: Option<u64>,
+    /// Bytes sent so far, by all clients.
+    pub sent: AtomicU64,
+    /// Set when it is enough.
+    pub over: AtomicBool,
+}
+
+impl Puts<'_> {
+    /// Stores files until it is over; the last one is broken off.
+    pub fn run(&self) -> Outcome<()> {
+        step_back();
+        let mut client = Client::connect(self.address)?;
+        while !self.over.load(Ordering::Relaxed) {
+            let next = self.files.lock().map_err(|_| "A client failed.")?.pop();
+            let (request, path) = next.ok_or("There are too few files to store.")?;
+            if !self.put(&mut client, &request)? {
+                return Ok(());
+            }
+            fs::remove_file(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Stores one file; false when it was broken off.
+    fn put(&self, client: &mut Client, request: &Request) -> Outcome<bool> {
+        client.write(&request.head)?;
+        let began = Instant::now();
+        let mut sent = 0;
+        while sent < request.body {
+            if self.over.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            if let Some(rate) = self.rate {
+                let due = Duration::from_secs_f64(sent as f64 / rate as f64);
+                thread::sleep(due.saturating_sub(began.elapsed()));
+            }
+            let piece = self.pattern.at(sent, PIECE.min(request.body - sent));
+            client.write(piece)?;
+            sent += piece.len() as u64;
+            self.sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        }
+        client.finish(request)?;
+        Ok(true)
+    }
+}
+
+/// Lets this thread run only when no other of the client's wants to: what it sends must not keep the one waiting that
+/// measures. Without util-linux's chrt nothing changes.
+fn step_back() {
+    let Ok(thread) = fs::read_link("/proc/thread-self") else {
+        return;
+    };
+    if let Some(id) = thread.file_name() {
+        let _ = Command::new("chrt")
+            .args(["--idle", "--pid", "0"])
+            .arg(id)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+    }
+}

@@ -1,0 +1,74 @@
+//! Whether a slot costs more the more slots are open: handed out, not yet used, not yet lapsed.
+
+use crate::Outcome;
+use crate::cases::SMALL;
+use crate::figures::median;
+use crate::measure::{Bench, ROUND};
+use crate::report::Report;
+use crate::server::{Kind, Server};
+
+/// Slots that are open at the end, in a full and in a quick run.
+const OPEN: (usize, usize) = (32_000, 4_000);
+/// The first and the last so many are compared.
+const PART: (usize, usize) = (2_000, 500);
+/// Before the first: they fault in the server's pages.
+const WARM_UP: usize = 200;
+
+pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcome<()> {
+    if bench
+        .those(case, &[Kind::Upslot], false, false, report)?
+        .is_empty()
+    {
+        return Ok(());
+    }
+    let (mut first, mut last, mut ratio, mut grown) = (vec![], vec![], vec![], vec![]);
+    for round in 0..bench.options.rounds {
+        // A new process has no open slots.
+        let mut server = bench.start(Kind::Upslot, &format!("{case}/{round}"), false, false)?;
+        let (a, b, memory) =
+            compared(bench, &mut server).map_err(|why| bench.blame(&mut server, why))?;
+        first.push(a);
+        last.push(b);
+        ratio.push(b / a);
+        grown.push(memory);
+    }
+    let name = |figure: &str| format!("{case}.upslot.{figure}");
+    report.number(name("cpu-per-slot-first"), median(first), "us")?;
+    report.number(name("cpu-per-slot-last"), median(last), "us")?;
+    report.headline(name("last-to-first"), median(ratio), "times")?;
+    report.number(name("memory-grown"), median(grown), "bytes")
+}
+
+/// CPU time of one of the first slots and one of the last, in microseconds, and by how many bytes memory grew in
+/// between.
+fn compared(bench: &Bench<'_>, server: &mut Server) -> Outcome<(f64, f64, f64)> {
+    let (open, part) = match bench.options.quick {
+        true => (OPEN.1, PART.1),
+        false => (OPEN.0, PART.0),
+    };
+    slots(bench, server, WARM_UP)?;
+    let memory = server.process.own_memory()?;
+    let first = slots(bench, server, part)?;
+    slots(bench, server, open - 2 * part)?;
+    let last = slots(bench, server, part)?;
+    let grown = server.process.own_memory()?.saturating_sub(memory);
+    Ok((first, last, grown as f64))
+}
+
+/// Gets slots; CPU time of each, in microseconds.
+fn slots(bench: &Bench<'_>, server: &mut Server, count: usize) -> Outcome<f64> {
+    let before = server.process.cpu()?;
+    let link = server
+        .link
+        .as_mut()
+        .ok_or("There is no link to ask for slots.")?;
+    let (slots, _) = link.slots(count, SMALL, ROUND, bench.stop)?;
+    if slots.len() < count {
+        return Err(format!(
+            "Only {} of {count} slots came in time.",
+            slots.len()
+        ));
+    }
+    let cpu = server.process.cpu()?.since(before);
+    Ok(cpu.total.as_secs_f64() * 1e6 / count as f64)
+}

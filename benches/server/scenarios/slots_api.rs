@@ -1,0 +1,109 @@
+//! Slots through the local API: what ejabberd's `service_url` and scripts ask for.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::Outcome;
+use crate::answer::Expected;
+use crate::cases::SMALL;
+use crate::figures::Tally;
+use crate::link::DOMAIN;
+use crate::load::{Load, Plan, Request};
+use crate::measure::{Bench, ROUND, once, print};
+use crate::report::Report;
+use crate::server::{Kind, Server, Setup, free_address};
+use crate::stream::Door;
+
+const CONNECTIONS: usize = 8;
+/// Slots per round, in a full and in a quick run.
+const COUNTS: (usize, usize) = (20_000, 2_000);
+const WARM_UP: usize = 50;
+/// So many accounts in turn, as through the component.
+const OWNERS: usize = 64;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcome<()> {
+    if bench
+        .those(case, &[Kind::Upslot], false, false, report)?
+        .is_empty()
+    {
+        return Ok(());
+    }
+    let door = Door {
+        address: free_address()?,
+        tls: None,
+    };
+    let setup = Setup {
+        config: format!("api: {{port: {}}}\n", door.address.port()),
+        ..bench.setup(Kind::Upslot, case, false, SMALL)?
+    };
+    let mut server = bench.begin(Kind::Upslot, setup)?;
+    let mut tally = Tally::new(0);
+    measured(bench, &server, &door, &mut tally).map_err(|why| bench.blame(&mut server, why))?;
+    print(case, &[server], &mut [tally], report)
+}
+
+fn measured(bench: &Bench<'_>, server: &Server, door: &Door, tally: &mut Tally) -> Outcome<()> {
+    check(bench, server, door)?;
+    let requests: Vec<Request> = (0..OWNERS).map(|owner| ask(owner, "keep-alive")).collect();
+    let mut load = Load::open(door, CONNECTIONS, &bench.pattern, bench.stop)?;
+    let plan = Plan {
+        requests: &requests,
+        count: WARM_UP,
+        first: 0,
+        limit: ROUND,
+        fresh: false,
+        compared: false,
+    };
+    load.run(plan)?;
+    server.process.forget_peak();
+    for _ in 0..bench.options.rounds {
+        let before = server.process.cpu()?;
+        let sample = load.run(Plan {
+            count: if bench.options.quick {
+                COUNTS.1
+            } else {
+                COUNTS.0
+            },
+            ..plan
+        })?;
+        tally.add(sample, server.process.cpu()?.since(before));
+    }
+    Ok(())
+}
+
+fn ask(owner: usize, connection: &str) -> Request {
+    let head = format!(
+        "GET /slot/?jid=user{owner}%40{DOMAIN}&name=photo.jpg&size={SMALL}&type=image%2Fjpeg HTTP/1.1\r\n\
+         Host: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\nConnection: {connection}\r\n\r\n"
+    );
+    Request {
+        head: head.into_bytes(),
+        body: 0,
+        expected: Expected {
+            status: 200,
+            length: None,
+        },
+    }
+}
+
+/// What is counted later is a slot: one of them takes a file, and gives it back.
+fn check(bench: &Bench<'_>, server: &Server, door: &Door) -> Outcome<()> {
+    let shown = |e| format!("The slot API: {e}");
+    let mut stream = TcpStream::connect(door.address).map_err(shown)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(shown)?;
+    stream.write_all(&ask(0, "close").head).map_err(shown)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map_err(shown)?;
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body);
+    let mut urls = body.unwrap_or_default().lines();
+    let mut target = || urls.next()?.strip_prefix("http://localhost");
+    let (Some(put), Some(get)) = (target(), target()) else {
+        return Err(format!("No slot came, but: {answer}"));
+    };
+    let mut load = bench.load(server, 1)?;
+    load.run(once(&Request::put(put, SMALL)))?;
+    load.run(once(&Request::get(get, SMALL)))?;
+    Ok(())
+}

@@ -1,0 +1,222 @@
+//! What grows with the number of stored files: nothing should. Slots, small PUTs and small GETs, the time from a start
+//! to the first answer, and memory after it.
+//!
+//! The files are made here, empty, in a tree of the shape that upslot gives it, because uploading them would take
+//! longer by far. Some lie in the folders of those who then upload, the others in those of a thousand others.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::Outcome;
+use crate::cases::{Case, SMALL, Size, Work};
+use crate::figures::{Tally, median};
+use crate::link::Target;
+use crate::load::Request;
+use crate::measure::Bench;
+use crate::process::Process;
+use crate::report::Report;
+use crate::scenarios::clock::Client;
+use crate::server::{Kind, Server};
+
+const SIZES: (&[usize], &[usize]) = (&[0, 10_000, 100_000], &[0, 1_000]);
+const MILLION: &[usize] = &[0, 1_000_000];
+/// Folders of owners who do not upload in the bench.
+const OTHERS: usize = 1_000;
+/// Folders of owners who do: as many as take turns in it.
+const UPLOADERS: usize = 64;
+/// Starts per size, in a full and in a quick run.
+const STARTS: (u32, u32) = (9, 3);
+const START: Duration = Duration::from_secs(10);
+/// How often a port that does not listen yet is tried.
+const LOOK: Duration = Duration::from_micros(100);
+
+/// What is done on each of the stores in turn.
+const CASES: &[Case] = &[
+    case("slot", Work::Slots, (5_000, 1_000)),
+    case(
+        "put",
+        Work::Put {
+            size: Size::Small,
+            durable: false,
+        },
+        (1_500, 200),
+    ),
+    case(
+        "get",
+        Work::Get {
+            size: Size::Small,
+            fresh: false,
+        },
+        (10_000, 1_000),
+    ),
+];
+
+const fn case(name: &'static str, work: Work, counts: (usize, usize)) -> Case {
+    Case {
+        name,
+        about: "",
+        work,
+        tls: false,
+        connections: 8,
+        counts,
+        servers: &[Kind::Upslot],
+    }
+}
+
+/// A store with files in it, and the server on it.
+#[derive(Debug)]
+struct Full {
+    files: usize,
+    server: Server,
+    seed: Target,
+    /// Milliseconds from each start to the first answer, and bytes resident right after it.
+    ready: Vec<f64>,
+    resident: Vec<f64>,
+    tallies: Vec<Tally>,
+}
+
+pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcome<()> {
+    let sizes = if bench.options.quick {
+        SIZES.1
+    } else {
+        SIZES.0
+    };
+    compare(bench, case, sizes, report)
+}
+
+pub fn run_million(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcome<()> {
+    compare(bench, case, MILLION, report)
+}
+
+fn compare(
+    bench: &Bench<'_>,
+    case: &'static str,
+    sizes: &[usize],
+    report: &mut Report,
+) -> Outcome<()> {
+    if bench
+        .those(case, &[Kind::Upslot], false, false, report)?
+        .is_empty()
+    {
+        return Ok(());
+    }
+    let mut stores = Vec::new();
+    for files in sizes {
+        stores.push(full(bench, case, *files, report)?);
+    }
+    for _ in 0..bench.options.rounds {
+        for store in &mut stores {
+            for (case, tally) in CASES.iter().zip(&mut store.tallies) {
+                let round = bench.round(case, &mut store.server, &store.seed);
+                let (sample, cpu) = round.map_err(|why| bench.blame(&mut store.server, why))?;
+                tally.add(sample, cpu);
+            }
+        }
+    }
+    for place in 0..stores.len() {
+        let (empty, store) = (&stores[0], &stores[place]);
+        let name = |figure: &str| format!("{case}.upslot.{}.{figure}", store.files);
+        for (place, case) in CASES.iter().enumerate() {
+            let tally = &store.tallies[place];
+            let figure = format!("cpu-per-{}", case.name);
+            report.headline(name(&figure), tally.cpu_per_request(), "us")?;
+            if store.files > 0 {
+                let (ratio, _, _) = tally.ratio(&empty.tallies[place]);
+                report.number(name(&format!("{figure}-to-empty")), ratio, "times")?;
+            }
+        }
+        report.headline(name("ready"), median(store.ready.clone()), "ms")?;
+        let resident = median(store.resident.clone());
+        report.headline(name("memory-after-start"), resident, "bytes")?;
+    }
+    Ok(())
+}
+
+/// Makes a store of so many files, starts upslot on it some times, and leaves it running.
+fn full(bench: &Bench<'_>, case: &str, files: usize, report: &mut Report) -> Outcome<Full> {
+    let folder = format!("{case}/{files}");
+    let mut server = bench.start(Kind::Upslot, &folder, false, false)?;
+    let blame = |server: &mut Server, why| bench.blame(server, why);
+    let seed = bench.seed(&mut server, SMALL);
+    let seed = seed.map_err(|why| blame(&mut server, why))?;
+    let uploaders = uploaders(bench, &mut server).map_err(|why| blame(&mut server, why))?;
+    let address = server.door.address;
+    drop(server);
+    let began = Instant::now();
+    fill(bench, &uploaders, files)?;
+    if files > 0 {
+        let took = began.elapsed().as_secs_f64();
+        report.number(format!("{case}.made.{files}"), took, "s")?;
+    }
+    let home = bench.scratch.folder(&format!("{folder}/upslot"))?;
+    let starts = if bench.options.quick {
+        STARTS.1
+    } else {
+        STARTS.0
+    };
+    let (mut ready, mut resident) = (Vec::new(), Vec::new());
+    let get = Request::get(&seed.get, SMALL);
+    for _ in 0..starts {
+        let mut command = Command::new(&bench.options.program);
+        command.arg("-c").arg(home.join("config.yml"));
+        let began = Instant::now();
+        let mut process = Process::start("upslot", &mut command, &home)?;
+        let mut client = loop {
+            match Client::connect(address) {
+                Ok(client) => break client,
+                Err(why) if began.elapsed() > START => return Err(why),
+                Err(_) => thread::sleep(LOOK),
+            }
+            process.check()?;
+        };
+        client.write(&get.head)?;
+        client.finish(&get)?;
+        ready.push(began.elapsed().as_secs_f64() * 1e3);
+        resident.push(process.resident()? as f64);
+        bench.stop.check()?;
+    }
+    let server = bench.start(Kind::Upslot, &folder, false, false)?;
+    Ok(Full {
+        files,
+        server,
+        seed,
+        ready,
+        resident,
+        tallies: CASES.iter().map(|_| Tally::new(0)).collect(),
+    })
+}
+
+/// The folders of those who upload, as slots tell.
+fn uploaders(bench: &Bench<'_>, server: &mut Server) -> Outcome<Vec<PathBuf>> {
+    let targets = server.targets(UPLOADERS, SMALL, bench.stop)?;
+    let folder = |target: &Target| {
+        let file = server.file(target)?;
+        let folder = file.parent().and_then(Path::parent).map(Path::to_owned);
+        folder.ok_or_else(|| format!("{} is in no owner's folder.", file.display()))
+    };
+    targets.iter().map(folder).collect()
+}
+
+/// Makes files in the owners' folders, so many in all, and brings them to the disk, so that nothing of it is left to
+/// do when the clock runs.
+fn fill(bench: &Bench<'_>, uploaders: &[PathBuf], files: usize) -> Outcome<()> {
+    let shown = |path: &Path, e: std::io::Error| format!("{}: {e}", path.display());
+    let root = uploaders[0].parent().ok_or("There is no store.")?;
+    let others = (0..OTHERS).map(|owner| root.join(format!("owner{owner:022}")));
+    let owners: Vec<PathBuf> = uploaders.iter().cloned().chain(others).collect();
+    for (place, owner) in owners.iter().enumerate() {
+        let count = files / owners.len() + usize::from(place < files % owners.len());
+        for number in 0..count {
+            let folder = owner.join(format!("{number:020}~m"));
+            fs::create_dir_all(&folder).map_err(|e| shown(&folder, e))?;
+            let file = folder.join("photo.jpg");
+            File::create(&file).map_err(|e| shown(&file, e))?;
+        }
+        bench.stop.check()?;
+    }
+    let root_file = File::open(root).map_err(|e| shown(root, e))?;
+    rustix::fs::syncfs(&root_file).map_err(|e| shown(root, e.into()))
+}
