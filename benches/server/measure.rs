@@ -21,7 +21,7 @@ use crate::scratch::{Scratch, Stop};
 use crate::server::{CONNECTIONS, Installed, Kind, Server, Setup};
 
 /// No turn goes on for much longer, however slow the board.
-const TURN: Duration = Duration::from_secs(2);
+pub const TURN: Duration = Duration::from_secs(2);
 const QUICK_TURN: Duration = Duration::from_secs(1);
 /// A round's requests are made in so many turns, in which the servers alternate, as a machine's moods last longer
 /// than a turn and shorter than a round.

@@ -44,6 +44,11 @@ impl Placement {
     /// Whether client and server have a core each.
     pub fn apart(&self) -> bool {
         self.chosen.is_some()
+
+    /// Moves one thread of this process to the server's core; false where nothing can be chosen.
+    pub fn place_beside_server(&self, thread: &str) -> bool {
+        let chosen = self.chosen.as_ref();
+        chosen.is_some_and(|(_, server)| taskset(&["-p", "-c", server, thread]))
     }
 
     /// For the user.
@@ -58,9 +63,12 @@ impl Placement {
 }
 
 fn put(pid: u32, cores: &str) -> bool {
+    taskset(&["-a", "-p", "-c", cores, &pid.to_string()])
+}
+
+fn taskset(arguments: &[&str]) -> bool {
     let status = Command::new("taskset")
-        .args(["-a", "-p", "-c", cores])
-        .arg(pid.to_string())
+        .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -15,7 +15,7 @@ use crate::link::Target;
 use crate::load::Request;
 use crate::measure::Bench;
 use crate::report::Report;
-use crate::scenarios::clock::{Puts, gets};
+use crate::scenarios::clock::{Puts, awake, gets};
 use crate::server::{Kind, Server};
 
 const SERVERS: &[Kind] = &[Kind::Upslot, Kind::Nginx];
@@ -112,7 +112,9 @@ fn round(
     let address = server.door.address;
     let get = Request::get(&seed.get, SMALL);
     let mut latencies = match company {
-        Company::None => gets(address, &get, EVERY, length, bench.stop)?,
+        Company::None => awake(bench.placement, || {
+            gets(address, &get, EVERY, length, bench.stop)
+        })?,
         Company::Puts(rate) => {
             let size = if quick { LARGE.1 } else { LARGE.0 };
             let second = rate.map_or(FASTEST, |rate| rate * PUTS as u64);
@@ -126,8 +128,9 @@ fn round(
                 sent: AtomicU64::new(0),
                 over: AtomicBool::new(false),
             };
-            let (latencies, rate) =
-                beside(&puts, || gets(address, &get, EVERY, length, bench.stop))?;
+            let (latencies, rate) = awake(bench.placement, || {
+                beside(&puts, || gets(address, &get, EVERY, length, bench.stop))
+            })?;
             figures.rate.push(rate);
             latencies
         }

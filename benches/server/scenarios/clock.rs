@@ -2,6 +2,7 @@
 //! it, or the moment would hardly show among the latencies.
 
 use std::fs;
+use std::hint;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use crate::Outcome;
 use crate::answer::{Answer, Pattern};
 use crate::load::Request;
+use crate::placement::Placement;
 use crate::scratch::Stop;
 
 /// How much longer than planned GETs may take all in all.
@@ -166,19 +168,44 @@ impl Puts<'_> {
     }
 }
 
-/// Lets this thread run only when no other of the client's wants to: what it sends must not keep the one waiting that
-/// measures. Without util-linux's chrt nothing changes.
-fn step_back() {
-    let Ok(thread) = fs::read_link("/proc/thread-self") else {
-        return;
+/// Does something while the server's core does not sleep: how long a core takes to wake up is no server's doing, and
+/// that of a quiet server would sleep before every request.
+///
+/// What keeps it from sleeping runs only when nothing else wants to. Where that cannot be had (util-linux's chrt and
+/// taskset), it sleeps.
+pub fn awake<T>(placement: &Placement, work: impl FnOnce() -> T) -> T {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let placed = thread_id().is_some_and(|id| placement.place_beside_server(&id));
+            if placed && step_back() {
+                while !over.load(Ordering::Relaxed) {
+                    hint::spin_loop();
+                }
+            }
+        });
+        let done = work();
+        over.store(true, Ordering::Relaxed);
+        done
+    })
+}
+
+/// Lets this thread run only when no other of its core wants to. False where that cannot be had.
+fn step_back() -> bool {
+    let Some(id) = thread_id() else {
+        return false;
     };
-    if let Some(id) = thread.file_name() {
-        let _ = Command::new("chrt")
-            .args(["--idle", "--pid", "0"])
-            .arg(id)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-    }
+    let status = Command::new("chrt")
+        .args(["--idle", "--pid", "0", &id])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// This thread's number, as the kernel has it.
+fn thread_id() -> Option<String> {
+    let link = fs::read_link("/proc/thread-self").ok()?;
+    Some(link.file_name()?.to_str()?.to_owned())
 }

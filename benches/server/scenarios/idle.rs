@@ -19,6 +19,8 @@ const IDLE: Duration = Duration::from_secs(1);
 const FILES_PER_IDLE: usize = 2;
 /// Open files and connections beside.
 const REST: usize = 100;
+/// So many times as many connections are allowed as there are: nginx gives up idle ones when few are left.
+const SPARE: f64 = 1.2;
 
 pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcome<()> {
     let counts = match bench.options.quick {
@@ -34,7 +36,7 @@ pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcom
         };
         for kind in bench.those(&case, SERVERS, true, tls, report)? {
             let setup = Setup {
-                connections: most + REST,
+                connections: (most as f64 * SPARE) as usize + REST,
                 ..bench.setup(kind, &case, tls, SMALL)?
             };
             let mut server = bench.begin(kind, setup)?;

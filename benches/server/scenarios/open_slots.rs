@@ -1,9 +1,11 @@
 //! Whether a slot costs more the more slots are open: handed out, not yet used, not yet lapsed.
 
+use std::time::Duration;
+
 use crate::Outcome;
 use crate::cases::SMALL;
 use crate::figures::median;
-use crate::measure::{Bench, ROUND};
+use crate::measure::Bench;
 use crate::report::Report;
 use crate::server::{Kind, Server};
 
@@ -13,6 +15,8 @@ const OPEN: (usize, usize) = (32_000, 4_000);
 const PART: (usize, usize) = (2_000, 500);
 /// Before the first: they fault in the server's pages.
 const WARM_UP: usize = 200;
+/// For all slots of a part.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcome<()> {
     if bench
@@ -62,7 +66,7 @@ fn slots(bench: &Bench<'_>, server: &mut Server, count: usize) -> Outcome<f64> {
         .link
         .as_mut()
         .ok_or("There is no link to ask for slots.")?;
-    let (slots, _) = link.slots(count, SMALL, ROUND, bench.stop)?;
+    let (slots, _) = link.slots(count, SMALL, PATIENCE, bench.stop)?;
     if slots.len() < count {
         return Err(format!(
             "Only {} of {count} slots came in time.",

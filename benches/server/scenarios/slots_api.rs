@@ -10,7 +10,7 @@ use crate::cases::SMALL;
 use crate::figures::Tally;
 use crate::link::DOMAIN;
 use crate::load::{Load, Plan, Request};
-use crate::measure::{Bench, ROUND, once, print};
+use crate::measure::{Bench, TURN, once, print};
 use crate::report::Report;
 use crate::server::{Kind, Server, Setup, free_address};
 use crate::stream::Door;
@@ -52,7 +52,7 @@ fn measured(bench: &Bench<'_>, server: &Server, door: &Door, tally: &mut Tally) 
         requests: &requests,
         count: WARM_UP,
         first: 0,
-        limit: ROUND,
+        limit: TURN,
         fresh: false,
         compared: false,
     };

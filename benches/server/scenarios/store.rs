@@ -110,8 +110,12 @@ fn compare(
     for _ in 0..bench.options.rounds {
         for store in &mut stores {
             for (case, tally) in CASES.iter().zip(&mut store.tallies) {
-                let round = bench.round(case, &mut store.server, &store.seed);
-                let (sample, cpu) = round.map_err(|why| bench.blame(&mut store.server, why))?;
+                let count = match bench.options.quick {
+                    true => case.counts.1,
+                    false => case.counts.0,
+                };
+                let turn = bench.turn(case, &mut store.server, &store.seed, count);
+                let (sample, cpu) = turn.map_err(|why| bench.blame(&mut store.server, why))?;
                 tally.add(sample, cpu);
             }
         }

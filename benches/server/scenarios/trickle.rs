@@ -12,7 +12,7 @@ use crate::link::Target;
 use crate::load::Request;
 use crate::measure::Bench;
 use crate::report::Report;
-use crate::scenarios::clock::{Client, gets};
+use crate::scenarios::clock::{Client, awake, gets};
 use crate::server::{Kind, Server};
 
 const SERVERS: &[Kind] = &[Kind::Upslot, Kind::Nginx];
@@ -33,7 +33,7 @@ const ROUNDS: u32 = 3;
 
 #[derive(Debug, Default)]
 struct Figures {
-    /// Microseconds of CPU time: a second without anything but open connections, and one trickled byte.
+    /// Microseconds of CPU time per trickled byte.
     byte: Vec<f64>,
     /// The p99 of GETs alone, and beside the trickle; microseconds.
     alone: Vec<f64>,
@@ -101,7 +101,12 @@ fn round(
     };
     let address = server.door.address;
     let get = Request::get(&seed.get, SMALL);
-    let alone = gets(address, &get, OTHERS, length, bench.stop);
+    let others = || {
+        awake(bench.placement, || {
+            gets(address, &get, OTHERS, length, bench.stop)
+        })
+    };
+    let alone = others();
     figures.alone.push(percentile(&mut alone?, 0.99));
 
     let mut drips = open(bench, server, seed)?;
@@ -116,7 +121,7 @@ fn round(
     let over = AtomicBool::new(false);
     let beside = thread::scope(|scope| {
         let trickling = scope.spawn(|| trickle(&mut drips, None, &over));
-        let latencies = gets(address, &get, OTHERS, length, bench.stop);
+        let latencies = others();
         over.store(true, Ordering::Relaxed);
         trickling.join().map_err(|_| "A client failed.")??;
         latencies
