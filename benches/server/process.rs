@@ -131,7 +131,7 @@ impl Process {
 
     /// What is resident now, in bytes.
     pub fn resident(&self) -> Outcome<u64> {
-        self.status("VmRSS:")
+        self.kib("VmRSS:")
     }
 
     /// Resident memory that is no file's, in bytes: heap and stack.
