@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -175,15 +176,21 @@ impl Puts<'_> {
 /// taskset), it sleeps.
 pub fn awake<T>(placement: &Placement, work: impl FnOnce() -> T) -> T {
     let over = AtomicBool::new(false);
+    let (preparing, prepared) = mpsc::channel::<()>();
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let over = &over;
+        scope.spawn(move || {
             let placed = thread_id().is_some_and(|id| placement.place_beside_server(&id));
-            if placed && step_back() {
+            let wanted = placed && step_back();
+            drop(preparing);
+            if wanted {
                 while !over.load(Ordering::Relaxed) {
                     hint::spin_loop();
                 }
             }
         });
+        // Nothing is ever sent: the other end is gone when all is prepared.
+        let _ = prepared.recv();
         let done = work();
         over.store(true, Ordering::Relaxed);
         done
