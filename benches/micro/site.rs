@@ -7,6 +7,7 @@ use ring::hmac;
 use upslot::config::{self, Config};
 use upslot::http::head::RequestHead;
 use upslot::jid::BareJid;
+use upslot::layout;
 use upslot::now::Now;
 use upslot::service::Service;
 use upslot::slot::{Purpose, SlotRequest};
@@ -64,8 +65,10 @@ pub fn wish(owner: &str) -> Outcome<SlotRequest> {
 
 /// The targets of a slot's PUT and GET.
 pub fn targets(service: &Service) -> Outcome<(String, String)> {
+    let wish = wish(OWNER)?;
+    let folder = layout::owner_folder(&wish.owner);
     let slot = service
-        .issue(&wish(OWNER)?, &[7; upslot::layout::RANDOM], now())
+        .issue(&wish, &folder, None, &[7; layout::RANDOM], now())
         .map_err(|refusal| refusal.to_string())?;
     let target = |url: &str| {
         let target = url.strip_prefix(&format!("https://{JID}"));

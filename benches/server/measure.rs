@@ -172,8 +172,13 @@ impl Bench<'_> {
 
     /// Opens connections to a server.
     pub fn load<'a>(&'a self, server: &'a Server, connections: usize) -> Outcome<Load<'a>> {
-        let spins = self.options.spins && self.placement.apart() && !server.durable;
+        let spins = self.spins() && !server.durable;
         Load::open(&server.door, connections, &self.pattern, self.stop, spins)
+    }
+
+    /// Whether a client keeps its core busy: it has one of its own, and that is asked for.
+    pub fn spins(&self) -> bool {
+        self.placement.apart() && self.options.spins
     }
 
     /// A file of `size` bytes that is the same one for all servers. The kernel keeps a file in pieces that depend on how

@@ -44,6 +44,7 @@ impl Placement {
     /// Whether client and server have a core each.
     pub fn apart(&self) -> bool {
         self.chosen.is_some()
+    }
 
     /// Moves one thread of this process to the server's core; false where nothing can be chosen.
     pub fn place_beside_server(&self, thread: &str) -> bool {

@@ -47,7 +47,7 @@ pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcom
 fn measured(bench: &Bench<'_>, server: &Server, door: &Door, tally: &mut Tally) -> Outcome<()> {
     check(bench, server, door)?;
     let requests: Vec<Request> = (0..OWNERS).map(|owner| ask(owner, "keep-alive")).collect();
-    let mut load = Load::open(door, CONNECTIONS, &bench.pattern, bench.stop)?;
+    let mut load = Load::open(door, CONNECTIONS, &bench.pattern, bench.stop, bench.spins())?;
     let plan = Plan {
         requests: &requests,
         count: WARM_UP,
