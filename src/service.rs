@@ -434,13 +434,15 @@ impl Service {
         }
     }
 
-    /// What is stored as a file's type: the slot's, else the PUT's, if it says something.
+    /// What is stored as a file's type: the slot's, else the PUT's, if it says something that the name does not.
     pub fn content_type(&self, grant: &Grant, request: &RequestHead) -> Option<String> {
-        grant.content_type.clone().or_else(|| {
+        let put = || {
             let put = std::str::from_utf8(request.field("content-type")?).ok()?;
             let telling = mime::is_valid(put) && mime::essence(put) != mime::UNKNOWN;
-            telling.then(|| put.to_owned())
-        })
+            telling.then_some(put)
+        };
+        let content_type = grant.content_type.as_deref().or_else(put)?;
+        (content_type != mime::by_extension(grant.path.name())).then(|| content_type.to_owned())
     }
 
     /// The answer to GET and HEAD of a file that is open.
