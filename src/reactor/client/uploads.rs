@@ -18,13 +18,7 @@ use crate::slot::grant::{Grant, Source};
 use crate::store::upload::{PublishError, Upload};
 use crate::syncer::Work;
 use crate::sys;
-use crate::transport::{Moved, Transport};
-
-/// Most reads for one write: TLS hands out little at a time.
-const READS: usize = 16;
-
-/// No further read for less room than a TLS record fills, for its rest would have to be kept; bytes.
-const LEAST: usize = 16 * 1024;
+use crate::transport::Moved;
 
 /// An upload under way.
 #[derive(Debug)]
@@ -84,8 +78,8 @@ impl Client {
             *budget = budget.saturating_sub(n);
             received
         } else {
-            let most = most.min(body.len());
-            match gather(&mut self.transport, &mut body[..most], wire)? {
+            let most = most.min(body.len()).min(*budget);
+            match self.transport.read(&mut body[..most], wire)? {
                 Moved::Bytes(n) => {
                     *budget = budget.saturating_sub(n);
                     self.exchange
@@ -285,27 +279,6 @@ impl Client {
             shared.store.end(pending.upload);
         }
     }
-}
-
-/// Reads as much as is there, in few pieces, so that it can be written in one.
-fn gather(transport: &mut Transport, buffer: &mut [u8], wire: &mut [u8]) -> io::Result<Moved> {
-    let mut n = 0;
-    for _ in 0..READS {
-        match transport.read(&mut buffer[n..], wire)? {
-            Moved::Bytes(more) => n += more,
-            Moved::Nothing => {}
-            // The end is met again.
-            moved @ (Moved::Blocked | Moved::End) if n == 0 => return Ok(moved),
-            Moved::Blocked | Moved::End => break,
-        }
-        if buffer.len() - n < LEAST {
-            break;
-        }
-    }
-    Ok(match n {
-        0 => Moved::Nothing,
-        n => Moved::Bytes(n),
-    })
 }
 
 /// Takes a file back that was given its name: its upload is not to be promised.
