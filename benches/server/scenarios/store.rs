@@ -127,6 +127,9 @@ fn compare(
             let tally = &store.tallies[place];
             let figure = format!("cpu-per-{}", case.name);
             report.headline(name(&figure), tally.cpu_per_request(), "us")?;
+            if let Some(share) = tally.system_share() {
+                report.number(name(&format!("{figure}-in-kernel")), share, "%")?;
+            }
             if store.files > 0 {
                 let (ratio, _, _) = tally.ratio(&empty.tallies[place]);
                 report.number(name(&format!("{figure}-to-empty")), ratio, "times")?;
