@@ -65,7 +65,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Outcome<Parsed> {
             }
             Short('h') | Long("help") => return Ok(Parsed::Help),
             // Cargo adds the first of its own accord; the others are the whole-server bench's.
-            Long("bench" | "full" | "sleep") => {}
+            Long("bench" | "full" | "spin") => {}
             Long("rounds" | "only" | "program") => {
                 word(&mut parser)?;
             }

@@ -330,6 +330,10 @@ impl Client {
                 if pending.stage != Stage::Receiving {
                     return Ok(Step::Blocked);
                 }
+                if let Err(error) = shared.store.complete(&mut pending.upload) {
+                    self.storage_failed("write", &error, shared, now);
+                    return Ok(Step::Moved);
+                }
                 if shared.config.fsync {
                     pending.stage = Stage::SyncingFile;
                     let work = Work::File(pending.upload.file());

@@ -80,9 +80,34 @@ fn path(text: &str) -> StorePath {
 fn put(store: &mut Store, at: &str, bytes: &[u8]) -> Result<(), PublishError> {
     let mut upload = store.begin(bytes.len() as u64).unwrap();
     store.append(&mut upload, bytes).unwrap();
+    store.complete(&mut upload).unwrap();
     let published = store.publish(&upload, &path(at), Some("image/jpeg"));
     store.end(upload);
     published.map(|_| ())
+}
+
+#[test]
+fn what_trickles_in_is_written_in_portions_and_whole() {
+    let folder = Folder::new("trickle");
+    let mut store = folder.open();
+    let body: Vec<u8> = (0..10_000u32).map(|n| n as u8).collect();
+    for piece in [1, 7, 2047, 2048, 2049, 10_000] {
+        let at = format!("o/r{piece}/n");
+        let mut upload = store.begin(body.len() as u64).unwrap();
+        for bytes in body.chunks(piece) {
+            store.append(&mut upload, bytes).unwrap();
+        }
+        let written = sys::look_open(upload.file()).unwrap().size;
+        assert!(written + 2048 > body.len() as u64, "{piece}: {written}");
+        if written < body.len() as u64 {
+            let early = store.publish(&upload, &path(&at), None);
+            assert!(early.is_err(), "nothing partial gets a name");
+        }
+        store.complete(&mut upload).unwrap();
+        store.publish(&upload, &path(&at), None).unwrap();
+        store.end(upload);
+        assert!(fs::read(folder.0.join(at)).unwrap() == body, "{piece}");
+    }
 }
 
 /// Counts until the owner's bytes are known.
@@ -150,6 +175,7 @@ fn an_upload_is_invisible_until_it_is_published() {
     let mut store = folder.open();
     let mut upload = store.begin(5).unwrap();
     store.append(&mut upload, b"hello").unwrap();
+    store.complete(&mut upload).unwrap();
     assert_eq!(folder.tree(), Vec::<String>::new());
     store
         .publish(&upload, &path("o/r/n"), Some("image/jpeg"))
@@ -172,6 +198,7 @@ fn an_upload_that_breaks_off_leaves_nothing() {
         store.naming = naming;
         let mut upload = store.begin(5).unwrap();
         store.append(&mut upload, b"hel").unwrap();
+        store.complete(&mut upload).unwrap();
         store.end(upload);
         assert_eq!(folder.tree(), Vec::<String>::new());
         assert_eq!(fs::read_dir(folder.0.join(".upslot")).unwrap().count(), 0);
@@ -236,6 +263,7 @@ fn the_folders_that_changed_are_told() {
     ] {
         let mut upload = store.begin(1).unwrap();
         store.append(&mut upload, b"x").unwrap();
+        store.complete(&mut upload).unwrap();
         let published = store.publish(&upload, &path(at), None).unwrap();
         store.end(upload);
         let told = published.folders.iter();
@@ -570,6 +598,7 @@ fn free_space_counts_what_is_still_to_come() {
     let mut upload = store.begin(1000).unwrap();
     assert_eq!(store.free_space(now), Some(free - 1000));
     store.append(&mut upload, &[0; 400]).unwrap();
+    store.complete(&mut upload).unwrap();
     assert_eq!(
         store.free_space(now),
         Some(free - 1000),

@@ -20,12 +20,17 @@ pub(super) const TEMPORARY: &str = "upload-";
 /// How often publishing is tried anew when another node removes an empty folder under it.
 const TRIES: usize = 4;
 
+/// A body that trickles in is written in portions of this size, so that it costs no write per byte; bytes.
+const HELD: usize = 2048;
+
 /// One body being stored. Dropped unpublished, it leaves nothing.
 #[derive(Debug)]
 pub struct Upload {
     /// Shared with the helper thread while it is synced.
     file: Arc<OwnedFd>,
     temporary: Option<Temporary>,
+    /// Small pieces that are not written yet: less than [`HELD`].
+    held: Vec<u8>,
     /// Bytes that are still to come, as announced.
     unwritten: u64,
 }
@@ -90,12 +95,28 @@ impl Store {
         Ok(Upload {
             file: Arc::new(file),
             temporary,
+            held: Vec::new(),
             unwritten: size,
         })
     }
 
-    /// Appends to an upload.
+    /// Appends to an upload. Small pieces are held until there are enough of them, or [`Store::complete`].
     pub fn append(&mut self, upload: &mut Upload, bytes: &[u8]) -> io::Result<()> {
+        if upload.held.len() + bytes.len() < HELD {
+            upload.held.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.complete(upload)?;
+        self.write(upload, bytes)
+    }
+
+    /// Writes what is held: the body is complete, and may be synced and published.
+    pub fn complete(&mut self, upload: &mut Upload) -> io::Result<()> {
+        let held = std::mem::take(&mut upload.held);
+        self.write(upload, &held)
+    }
+
+    fn write(&mut self, upload: &mut Upload, bytes: &[u8]) -> io::Result<()> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let written = sys::write(&upload.file, rest)?;
@@ -125,6 +146,9 @@ impl Store {
         path: &StorePath,
         content_type: Option<&str>,
     ) -> Result<Published, PublishError> {
+        if !upload.held.is_empty() {
+            return Err(io::Error::other("the body is not complete").into());
+        }
         if let Some(content_type) = content_type {
             sys::set_mime_type(&upload.file, content_type);
         }

@@ -15,8 +15,8 @@ use crate::limit::{Told, head_end};
 
 pub const ANSWER: &[u8] = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n";
 
-/// Bytes received at once; the pipe holds as many. The kernel keeps a file in pieces as large as it is written in, and
-/// the fewer the cheaper: 256 KiB at once cost half as much again.
+/// Bytes received at once; the pipe holds as many. Larger pieces cost less a byte, but not on every file system and at
+/// every moment.
 const BUFFER: usize = 1024 * 1024;
 /// Writes end at a multiple of this in the file, so that no piece is begun by one and ended by the next.
 const PAGE: u64 = 4096;
