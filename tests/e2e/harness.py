@@ -446,7 +446,8 @@ class Upslot:
         return sorted(p.name for p in own.rglob("*") if p.is_file() and "secret" not in p.name) if own.exists() else []
 
     async def receiving(self, amount):
-        """Waits until a file that upslot has open for writing holds that many bytes."""
+        """Waits until a file that upslot has open for writing holds about that many bytes: the last few may wait to be
+        written in one portion."""
         opened = Path(f"/proc/{self.process.pid}")
 
         def enough():
@@ -454,7 +455,7 @@ class Upslot:
                 with contextlib.suppress(OSError):
                     flags = re.search(r"flags:\s+(\d+)", (opened / "fdinfo" / entry.name).read_text())[1]
                     if int(flags, 8) & os.O_ACCMODE != os.O_RDONLY and entry.is_file():
-                        if entry.stat().st_size >= amount:
+                        if entry.stat().st_size + 2048 > amount:
                             return True
             return False
 

@@ -187,25 +187,25 @@ async def wrong_secret(case):
 
 @test()
 async def reload_changes_limits_and_survives_faults(case):
-    up = await case.upslot(max_file_size=1000)
+    up = await case.upslot(max_file_size=10_000)
     romeo = await case.client()
-    slot = await romeo.slot("a.bin", 1000)
+    slot = await romeo.slot("a.bin", 10_000)
     upload = await case.raw(up)
-    await upload.send_head("PUT", slot.put, Content_Length=1000)
-    await upload.send(bytes(500))
-    await up.receiving(500)
-    check("before", (await romeo.refusal("b.bin", 1001)).condition, "not-acceptable")
+    await upload.send_head("PUT", slot.put, Content_Length=10_000)
+    await upload.send(bytes(5000))
+    await up.receiving(5000)
+    check("before", (await romeo.refusal("b.bin", 10_001)).condition, "not-acceptable")
 
-    up.configure(max_file_size=2000, whitelist=[ACCOUNTS[0]])
+    up.configure(max_file_size=20_000, whitelist=[ACCOUNTS[0]])
     await up.reload()
-    await romeo.slot("b.bin", 2000)
+    await romeo.slot("b.bin", 20_000)
     check("whitelist", (await (await case.client(ACCOUNTS[1])).refusal("c.bin", 1)).condition, "forbidden")
 
     up.configure(max_file_size="plenty")
     await up.reload(r"\bconfig not reloaded\b")
-    await romeo.slot("b.bin", 2000)
-    check("still", (await romeo.refusal("b.bin", 2001)).condition, "not-acceptable")
+    await romeo.slot("b.bin", 20_000)
+    check("still", (await romeo.refusal("b.bin", 20_001)).condition, "not-acceptable")
 
     # None of this touched the upload under way.
-    await upload.send(bytes(500))
+    await upload.send(bytes(5000))
     check("PUT under way", (await upload.head())[0], 201)

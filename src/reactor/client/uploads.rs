@@ -264,6 +264,10 @@ impl Client {
         now: Now,
     ) {
         let full = sys::is_full(error);
+        if full {
+            // What is kept open and was removed meanwhile still takes room.
+            shared.hot.close();
+        }
         shared.trouble.note(what, error);
         self.refuse(&PutRefusal::Storage { full }, shared, now);
     }
