@@ -109,11 +109,6 @@ impl Transport {
         self.writable = true;
     }
 
-    /// Whether input may be waiting.
-    pub fn may_have_input(&self) -> bool {
-        self.readable || self.tls.as_ref().is_some_and(|tls| tls.has_plain())
-    }
-
     /// Whether the TLS handshake, if any, is over.
     pub fn is_established(&self) -> bool {
         self.tls.as_ref().is_none_or(|tls| !tls.is_handshaking())

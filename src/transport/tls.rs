@@ -90,6 +90,7 @@ impl Tls {
     }
 
     /// Whether decrypted bytes wait to be read.
+    #[cfg(test)]
     pub fn has_plain(&self) -> bool {
         !self.plain.is_empty()
     }
