@@ -31,7 +31,7 @@ use uploads::{Pending, Stage};
 
 /// What one connection may use per turn; on an SD card this bounds a turn to tens of milliseconds.
 const STEPS: usize = 16;
-const BYTES: usize = 256 * 1024;
+pub const BYTES: usize = 256 * 1024;
 
 /// Up to this size a file is read and written with its head, which costs less than to send it by itself; bytes.
 const SMALL_FILE: u64 = 32 * 1024;
@@ -188,15 +188,26 @@ impl Client {
         self.exchange.is_before_request()
     }
 
+    /// Whether no whole request head has come.
+    pub fn owes_head(&self) -> bool {
+        self.exchange.is_before_request()
+    }
+
     /// Goes on as far as the budget and the socket let it.
     pub fn drive(&mut self, shared: &mut Shared, now: Now) -> Outcome {
         let mut budget = BYTES;
+        let outcome = self.drive_within(&mut budget, shared, now);
+        shared.moved += BYTES - budget;
+        outcome
+    }
+
+    fn drive_within(&mut self, budget: &mut usize, shared: &mut Shared, now: Now) -> Outcome {
         for _ in 0..STEPS {
             if self.exchange.want() == Want::Close {
                 return self.close(shared, now);
             }
-            match self.step(shared, now, &mut budget) {
-                Ok(Step::Moved) if budget == 0 => return Outcome::Again,
+            match self.step(shared, now, budget) {
+                Ok(Step::Moved) if *budget == 0 => return Outcome::Again,
                 Ok(Step::Moved) => {}
                 Ok(Step::Blocked) => return Outcome::Blocked,
                 Err(error) => {

@@ -82,6 +82,7 @@ impl Reactor {
             poll,
             listeners,
             table: Table::default(),
+            prompt: VecDeque::new(),
             run_queue: VecDeque::new(),
             deadlines: Deadlines::default(),
             shared,

@@ -13,7 +13,8 @@
 //! 1. sleep until the earliest of run queue, deadlines, sweep and one minute;
 //! 2. read both clocks;
 //! 3. collect events into readiness bits and put their connections on the run queue;
-//! 4. work the run queue, as long as it was at the start, each connection within its budget;
+//! 4. work the run queue: first all that owe a request head, then bodies, until as much as one connection's budget has
+//!    moved; the rest goes on in the next turn, after another look for events;
 //! 5. pass due deadlines, busy or not;
 //! 6. accept a few connections;
 //! 7. one slice of counting, trimming and sweeping;
@@ -74,6 +75,9 @@ pub struct Reactor {
     poll: Poll,
     listeners: Vec<Listener>,
     table: Table<Client>,
+    /// Connections that owe a request head: what they want is soon done, and they do not wait behind bodies.
+    prompt: VecDeque<Key>,
+    /// All others that have work.
     run_queue: VecDeque<Key>,
     deadlines: Deadlines,
     shared: Shared,
@@ -165,7 +169,8 @@ impl Reactor {
     fn sleep(&self, now: Now) -> Duration {
         let may_accept = self.accept_pause.is_none() && self.listeners.iter().any(|l| l.readable);
         let walking = self.shared.usage.is_counting() || !self.shared.trims.is_empty();
-        if !self.run_queue.is_empty() || self.link_has_work || may_accept || walking {
+        let queued = !self.run_queue.is_empty() || !self.prompt.is_empty();
+        if queued || self.link_has_work || may_accept || walking {
             return Duration::ZERO;
         }
         let earliest = [
@@ -204,19 +209,33 @@ impl Reactor {
     fn enqueue(&mut self, key: Key) {
         if let Some(client) = self.table.get_mut(key) {
             if !std::mem::replace(&mut client.queued, true) {
-                self.run_queue.push_back(key);
+                match client.owes_head() {
+                    true => self.prompt.push_back(key),
+                    false => self.run_queue.push_back(key),
+                }
             }
         }
     }
 
     fn work_run_queue(&mut self, now: Now) {
+        for _ in 0..self.prompt.len() {
+            if let Some(key) = self.prompt.pop_front() {
+                self.drive(key, now);
+            }
+        }
+        self.shared.moved = 0;
         for _ in 0..self.run_queue.len() {
-            let Some(key) = self.run_queue.pop_front() else {
+            if self.shared.moved >= client::BYTES {
                 return;
-            };
-            let Some(client) = self.table.get_mut(key) else {
-                continue;
-            };
+            }
+            if let Some(key) = self.run_queue.pop_front() {
+                self.drive(key, now);
+            }
+        }
+    }
+
+    fn drive(&mut self, key: Key, now: Now) {
+        if let Some(client) = self.table.get_mut(key) {
             client.queued = false;
             let outcome = client.drive(&mut self.shared, now);
             self.follow_up(key, outcome);

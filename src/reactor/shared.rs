@@ -61,6 +61,8 @@ pub struct Shared {
     pub link: metrics::Link,
     /// Open connections, and how many there may be.
     pub connections: (usize, usize),
+    /// Bytes that connections moved, of late.
+    pub moved: usize,
     started: Instant,
     pub scratch: Box<[u8]>,
     /// What TLS receives and sends.
@@ -135,6 +137,7 @@ impl Shared {
             metrics: Metrics::default(),
             link: metrics::Link::None,
             connections: (0, 0),
+            moved: 0,
             started: now.mono,
             scratch: vec![0; SCRATCH].into_boxed_slice(),
             wire: vec![0; transport::wire_size(SCRATCH)].into_boxed_slice(),
