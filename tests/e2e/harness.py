@@ -45,6 +45,9 @@ KIB, MIB = 1024, 1024 * 1024
 # How long one step may take. Generous: a build or another test run may share the machine.
 PATIENCE = 30
 
+# Whether tests that have a long form take it.
+LONG = os.environ.get("UPSLOT_TESTS") == "long"
+
 
 # Tests and what they report ------------------------------------------------------------------------------------------
 
