@@ -4,7 +4,7 @@
 //!
 //! - [`turn`] the loop that they share;
 //! - [`get`] an answer from memory, or head and sendfile;
-//! - [`put`] receive and write, or splice, to an unnamed file that gets a name;
+//! - [`put`] receive and write, or splice, to an unnamed file that gets a name in a folder of its own;
 //! - [`tls`] the same works behind rustls.
 
 mod get;
@@ -18,6 +18,7 @@ use std::path::PathBuf;
 
 use crate::Outcome;
 use crate::limit::get::{FromFile, FromMemory};
+pub use crate::limit::put::FILE_NAME;
 use crate::limit::put::{Spliced, Written};
 use crate::limit::tls::{Answered, Tls};
 
@@ -54,7 +55,7 @@ impl Line {
 #[derive(Debug)]
 struct Told {
     address: SocketAddr,
-    /// Where the file `0` lies or the files `0`, `1`, ... go.
+    /// Where the file `0` lies or the folders `0`, `1`, ... of the files go.
     root: PathBuf,
     /// Of every body; bytes.
     size: u64,

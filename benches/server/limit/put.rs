@@ -21,6 +21,9 @@ const BUFFER: usize = 1024 * 1024;
 /// Writes end at a multiple of this in the file, so that no piece is begun by one and ended by the next.
 const PAGE: u64 = 4096;
 
+/// Of every file, in a folder of its own.
+pub const FILE_NAME: &str = "photo.jpg";
+
 /// A file that is coming in, and how many of its bytes are there.
 pub type Incoming = Option<(File, u64)>;
 
@@ -29,7 +32,7 @@ pub type Incoming = Option<(File, u64)>;
 pub struct Folder {
     root: OwnedFd,
     pub size: u64,
-    /// Files so far; the next one's name.
+    /// Files so far; the name of the next one's folder.
     serial: u64,
 }
 
@@ -53,10 +56,13 @@ impl Folder {
         Ok(rustix::fs::openat(&self.root, ".", flags, mode)?.into())
     }
 
-    /// Gives a file its name. By its descriptor alone only where that is allowed (linkat(2), AT_EMPTY_PATH).
+    /// Gives a file its name, in a folder of its own as every slot has. By its descriptor alone only where that is
+    /// allowed (linkat(2), AT_EMPTY_PATH).
     fn publish(&mut self, file: &File) -> io::Result<()> {
-        let name = self.serial.to_string();
+        let folder = self.serial.to_string();
         self.serial += 1;
+        rustix::fs::mkdirat(&self.root, &folder, Mode::from_raw_mode(0o750))?;
+        let name = format!("{folder}/{FILE_NAME}");
         match rustix::fs::linkat(file, "", &self.root, &name, AtFlags::EMPTY_PATH) {
             Err(Errno::NOENT) => {
                 let path = format!("/proc/self/fd/{}", file.as_raw_fd());

@@ -24,6 +24,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::Outcome;
 use crate::certificate::Certificate;
+use crate::limit::FILE_NAME;
 use crate::link::{Link, Target};
 use crate::process::Process;
 use crate::scratch::Stop;
@@ -199,7 +200,7 @@ impl Server {
             let (owner, serial) = (self.serial % OWNERS, self.serial);
             // A limit line names files itself, by their number; which of equal files has which does not matter.
             let path = match self.kind {
-                Kind::Limit | Kind::LimitSplice => format!("{PREFIX}{serial}"),
+                Kind::Limit | Kind::LimitSplice => format!("{PREFIX}{serial}/{FILE_NAME}"),
                 _ => format!("{PREFIX}owner{owner:022}/{serial:020}~m/photo.jpg"),
             };
             self.serial += 1;
