@@ -11,7 +11,7 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | 0 values | [`now`] [`jid`] [`metrics`] |
+//! | 0 values | [`now`] [`decimal`] [`jid`] [`metrics`] |
 //! | 1 decisions | [`layout`] [`slot`] [`policy`] [`expiry`] |
 //! | 2 protocols | [`xmpp`] [`http`] |
 //! | 3 program | [`config`] [`service`] |
@@ -28,6 +28,8 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 pub mod now;
+
+pub mod decimal;
 
 pub mod jid;
 

@@ -508,11 +508,6 @@ impl Exchange {
         }
     }
 
-    /// The connection failed.
-    pub fn failed(&mut self) {
-        self.close(Ended::Broken);
-    }
-
     /// Acts if the deadline has come.
     pub fn deadline_passed(&mut self, now: Instant) {
         if self.deadline().is_none_or(|deadline| now < deadline) {

@@ -8,6 +8,7 @@ use std::fmt::{self, Write};
 use std::ops::Range as Span;
 use std::time::{Duration, SystemTime};
 
+use crate::decimal;
 use crate::http::condition::{self, Validators, Verdict};
 use crate::http::head::{Method, RequestHead};
 use crate::http::range::{self, Ranges};
@@ -403,18 +404,8 @@ fn content_range(span: &Span<u64>, size: u64) -> String {
     format!("bytes {}-{}/{size}", span.start, span.end - 1)
 }
 
-fn push_number(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
+fn push_number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(decimal::digits(number, &mut decimal::Room::default()));
 }
 
 /// Lower-case hexadecimal digits, none of them superfluous.

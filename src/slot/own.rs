@@ -10,6 +10,7 @@
 use data_encoding::BASE64URL_NOPAD;
 use ring::hmac;
 
+use crate::decimal;
 use crate::layout::{StorePath, decode_segment, encode_value_to};
 use crate::slot::grant::{Denial, Grant, Source};
 
@@ -108,20 +109,10 @@ fn message(path: &StorePath, terms: &Terms<'_>) -> Vec<u8> {
     [b"upslot1\0", path.as_bytes(), rest.as_bytes()].concat()
 }
 
-/// Appends a number without the formatting machinery, which takes longer than everything else here but the hashing.
 fn push_decimal(number: u64, text: &mut String) {
-    let mut digits = [0; u64::MAX.ilog10() as usize + 1];
-    let mut start = digits.len();
-    let mut left = number;
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (left % 10) as u8;
-        left /= 10;
-        if left == 0 {
-            break;
-        }
-    }
-    text.extend(digits[start..].iter().copied().map(char::from));
+    let mut room = decimal::Room::default();
+    let digits = decimal::digits(number, &mut room);
+    text.extend(digits.iter().copied().map(char::from));
 }
 
 /// The query's parts. One that stands twice, or that is not in the form that `query` writes, spoils all of them.
