@@ -4,6 +4,9 @@
 //! through a channel, and wakes the loop. One or two waiting jobs are synced by themselves, more by one `syncfs` per
 //! file system, which costs about as much as one of them. So that many come in one batch, the loop hands over what a
 //! turn brought all at once. The thread is started with the first job.
+//!
+//! A job names the folders that were changed for it. Those that it found may still be lost, should a process that was
+//! killed have made them: so the first job on a file system syncs all of it.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -24,7 +27,7 @@ const STACK: usize = 128 * 1024;
 /// What must reach stable storage.
 #[derive(Debug)]
 pub enum Work {
-    /// A file's data.
+    /// A file's data and attributes.
     File(Arc<OwnedFd>),
     /// The entries of folders, the innermost last.
     Folders(Vec<OwnedFd>),
@@ -100,9 +103,10 @@ impl Syncer {
 }
 
 fn run(jobs: &Receiver<Vec<Job>>, done: &Sender<Done>, waker: &Waker) {
+    let mut known = Vec::new();
     while let Ok(mut batch) = jobs.recv() {
         batch.extend(jobs.try_iter().flatten());
-        for (key, result) in sync(batch) {
+        for (key, result) in sync(batch, &mut known) {
             if done.send((key, result)).is_err() {
                 return;
             }
@@ -112,13 +116,9 @@ fn run(jobs: &Receiver<Vec<Job>>, done: &Sender<Done>, waker: &Waker) {
     }
 }
 
-fn sync(batch: Vec<Job>) -> Vec<Done> {
-    if batch.len() <= ONE_BY_ONE {
-        return batch
-            .iter()
-            .map(|job| (job.key, sync_one(&job.work)))
-            .collect();
-    }
+/// Syncs a batch. `known` are the file systems that were synced as a whole, by device.
+fn sync(batch: Vec<Job>, known: &mut Vec<u64>) -> Vec<Done> {
+    let few = batch.len() <= ONE_BY_ONE;
     let mut synced: Vec<(u64, Result<(), rustix::io::Errno>)> = Vec::new();
     let mut results = Vec::with_capacity(batch.len());
     for job in &batch {
@@ -130,20 +130,26 @@ fn sync(batch: Vec<Job>) -> Vec<Done> {
             results.push((job.key, Ok(())));
             continue;
         };
-        let outcome = sys::look_open(fd)
-            .map(|facts| facts.identity.0)
-            .and_then(|device| {
-                let before = synced
-                    .iter()
-                    .find(|(synced, _)| *synced == device)
-                    .map(|(_, r)| *r);
-                let result = before.unwrap_or_else(|| {
-                    let result = rustix::fs::syncfs(fd);
-                    synced.push((device, result));
-                    result
-                });
-                Ok(result?)
+        let device = sys::look_open(fd).map(|facts| facts.identity.0);
+        if few && device.as_ref().is_ok_and(|device| known.contains(device)) {
+            results.push((job.key, sync_one(&job.work)));
+            continue;
+        }
+        let outcome = device.and_then(|device| {
+            let before = synced
+                .iter()
+                .find(|(synced, _)| *synced == device)
+                .map(|(_, r)| *r);
+            let result = before.unwrap_or_else(|| {
+                let result = rustix::fs::syncfs(fd);
+                synced.push((device, result));
+                if result.is_ok() && !known.contains(&device) {
+                    known.push(device);
+                }
+                result
             });
+            Ok(result?)
+        });
         // Whatever is wrong with the whole file system, this one file may still be well.
         let outcome = outcome.or_else(|_| sync_one(&job.work));
         results.push((job.key, outcome));
@@ -153,7 +159,8 @@ fn sync(batch: Vec<Job>) -> Vec<Done> {
 
 fn sync_one(work: &Work) -> io::Result<()> {
     match work {
-        Work::File(file) => rustix::fs::fdatasync(file)?,
+        // Not fdatasync, which promises no attributes and so may lose the type; a new file costs the same.
+        Work::File(file) => rustix::fs::fsync(file)?,
         Work::Folders(folders) => {
             for folder in folders.iter().rev() {
                 rustix::fs::fsync(folder)?;

@@ -341,7 +341,9 @@ impl Client {
                 if pending.stage != Stage::Receiving {
                     return Ok(Step::Blocked);
                 }
-                if let Err(error) = shared.store.complete(&mut pending.upload) {
+                let content_type = pending.content_type.as_deref();
+                let completed = shared.store.complete(&mut pending.upload, content_type);
+                if let Err(error) = completed {
                     self.storage_failed("write", &error, shared, now);
                     return Ok(Step::Moved);
                 }

@@ -5,7 +5,7 @@
 //! a symbolic link in the internal folder, whose text is the path; it is only ever read, never followed.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, SystemTime};
 
 use data_encoding::BASE64URL_NOPAD;
@@ -28,9 +28,13 @@ impl Store {
         StorePath::from_segments(target.split(|b| *b == b'/'))
     }
 
-    /// Remembers where the file of a slot is; what was remembered before is replaced.
-    pub fn set_alias(&self, slot: &[u8], path: &StorePath) -> io::Result<std::os::fd::OwnedFd> {
-        sys::make_folder(&self.internal, FOLDER, 0o700)?;
+    /// Remembers where the file of a slot is; what was remembered before is replaced. Returns the folders whose entries
+    /// have changed, from the outside in.
+    pub fn set_alias(&self, slot: &[u8], path: &StorePath) -> io::Result<Vec<OwnedFd>> {
+        let mut changed = Vec::new();
+        if sys::make_folder(&self.internal, FOLDER, 0o700)? {
+            changed.push(self.internal.try_clone()?);
+        }
         let folder = sys::open_folder_below(self.internal.as_fd(), FOLDER)?;
         let name = name(slot);
         if let Err(error) = sys::make_link(&folder, name.as_bytes(), path.as_bytes()) {
@@ -40,7 +44,8 @@ impl Store {
             sys::remove_file(&folder, name.as_bytes())?;
             sys::make_link(&folder, name.as_bytes(), path.as_bytes())?;
         }
-        Ok(folder)
+        changed.push(folder);
+        Ok(changed)
     }
 
     /// The entries to be looked at by [`Store::drop_dead_alias`].

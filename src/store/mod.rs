@@ -96,11 +96,14 @@ impl Store {
             ))
         };
         if !path.exists() {
-            std::fs::create_dir_all(path).map_err(|e| fault("make the folder", e))?;
+            make_root(path).map_err(|e| fault("make the folder", e))?;
         }
         let root = sys::open_root(path).map_err(|e| fault("open the folder", e))?;
-        sys::make_folder(&root, INTERNAL.as_bytes(), 0o700)
+        let new = sys::make_folder(&root, INTERNAL.as_bytes(), 0o700)
             .map_err(|e| fault("make .upslot in it", e))?;
+        if new {
+            rustix::fs::fsync(&root).map_err(|e| fault("sync it", e.into()))?;
+        }
         let internal = sys::open_folder_below(root.as_fd(), INTERNAL.as_bytes())
             .map_err(|e| fault("open .upslot in it", e))?;
         let mut store = Store {
@@ -340,6 +343,22 @@ impl Store {
         sys::remove_file(&self.internal, &second)?;
         Ok(Naming::Temporary)
     }
+}
+
+/// Makes the root with all that is missing above it, to last: what a power cut takes away takes the files in it along.
+fn make_root(path: &Path) -> io::Result<()> {
+    let named = |folder: &&Path| !folder.as_os_str().is_empty();
+    let missing = path.ancestors().filter(named);
+    let missing: Vec<&Path> = missing.take_while(|folder| !folder.exists()).collect();
+    std::fs::create_dir_all(path)?;
+    for folder in missing {
+        let parent = folder.parent().filter(named).unwrap_or(Path::new("."));
+        // Who may make a folder there need not be allowed to open what is above it.
+        if let Ok(parent) = sys::open_root(parent) {
+            rustix::fs::fsync(&parent)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -80,8 +80,8 @@ fn path(text: &str) -> StorePath {
 fn put(store: &mut Store, at: &str, bytes: &[u8]) -> Result<(), PublishError> {
     let mut upload = store.begin(bytes.len() as u64).unwrap();
     store.append(&mut upload, bytes).unwrap();
-    store.complete(&mut upload).unwrap();
-    let published = store.publish(&upload, &path(at), Some("image/jpeg"));
+    store.complete(&mut upload, Some("image/jpeg")).unwrap();
+    let published = store.publish(&upload, &path(at));
     store.end(upload);
     published.map(|_| ())
 }
@@ -100,11 +100,11 @@ fn what_trickles_in_is_written_in_portions_and_whole() {
         let written = sys::look_open(upload.file()).unwrap().size;
         assert!(written + 2048 > body.len() as u64, "{piece}: {written}");
         if written < body.len() as u64 {
-            let early = store.publish(&upload, &path(&at), None);
+            let early = store.publish(&upload, &path(&at));
             assert!(early.is_err(), "nothing partial gets a name");
         }
-        store.complete(&mut upload).unwrap();
-        store.publish(&upload, &path(&at), None).unwrap();
+        store.complete(&mut upload, None).unwrap();
+        store.publish(&upload, &path(&at)).unwrap();
         store.end(upload);
         assert!(fs::read(folder.0.join(at)).unwrap() == body, "{piece}");
     }
@@ -175,11 +175,9 @@ fn an_upload_is_invisible_until_it_is_published() {
     let mut store = folder.open();
     let mut upload = store.begin(5).unwrap();
     store.append(&mut upload, b"hello").unwrap();
-    store.complete(&mut upload).unwrap();
+    store.complete(&mut upload, Some("image/jpeg")).unwrap();
     assert_eq!(folder.tree(), Vec::<String>::new());
-    store
-        .publish(&upload, &path("o/r/n"), Some("image/jpeg"))
-        .unwrap();
+    store.publish(&upload, &path("o/r/n")).unwrap();
     store.end(upload);
     assert_eq!(folder.tree(), ["o/", "o/r/", "o/r/n"]);
     let file = store.download(&path("o/r/n")).unwrap().unwrap();
@@ -198,7 +196,7 @@ fn an_upload_that_breaks_off_leaves_nothing() {
         store.naming = naming;
         let mut upload = store.begin(5).unwrap();
         store.append(&mut upload, b"hel").unwrap();
-        store.complete(&mut upload).unwrap();
+        store.complete(&mut upload, None).unwrap();
         store.end(upload);
         assert_eq!(folder.tree(), Vec::<String>::new());
         assert_eq!(fs::read_dir(folder.0.join(".upslot")).unwrap().count(), 0);
@@ -263,8 +261,8 @@ fn the_folders_that_changed_are_told() {
     ] {
         let mut upload = store.begin(1).unwrap();
         store.append(&mut upload, b"x").unwrap();
-        store.complete(&mut upload).unwrap();
-        let published = store.publish(&upload, &path(at), None).unwrap();
+        store.complete(&mut upload, None).unwrap();
+        let published = store.publish(&upload, &path(at)).unwrap();
         store.end(upload);
         let told = published.folders.iter();
         let told: Vec<_> = told.map(|f| sys::look_open(f).unwrap().identity).collect();
@@ -577,6 +575,7 @@ fn leftovers_of_a_dead_process_go_and_the_secret_stays() {
     assert!(store.write_internal("slot_secret", b"another").is_err());
     drop(store);
     fs::write(folder.0.join(".upslot/upload-1-1"), b"partial").unwrap();
+    fs::write(folder.0.join(".upslot/slot_secret.new"), b"secret").unwrap();
     let store = folder.open();
     assert_eq!(
         store.read_internal("slot_secret").unwrap().as_deref(),
@@ -598,7 +597,7 @@ fn free_space_counts_what_is_still_to_come() {
     let mut upload = store.begin(1000).unwrap();
     assert_eq!(store.free_space(now), Some(free - 1000));
     store.append(&mut upload, &[0; 400]).unwrap();
-    store.complete(&mut upload).unwrap();
+    store.complete(&mut upload, None).unwrap();
     assert_eq!(
         store.free_space(now),
         Some(free - 1000),

@@ -106,12 +106,21 @@ impl Store {
             upload.held.extend_from_slice(bytes);
             return Ok(());
         }
-        self.complete(upload)?;
+        self.write_held(upload)?;
         self.write(upload, bytes)
     }
 
-    /// Writes what is held: the body is complete, and may be synced and published.
-    pub fn complete(&mut self, upload: &mut Upload) -> io::Result<()> {
+    /// Writes what is held, and keeps the type where the file system can: the body is complete, and may be synced and
+    /// published.
+    pub fn complete(&mut self, upload: &mut Upload, content_type: Option<&str>) -> io::Result<()> {
+        self.write_held(upload)?;
+        if let Some(content_type) = content_type {
+            sys::set_mime_type(&upload.file, content_type);
+        }
+        Ok(())
+    }
+
+    fn write_held(&mut self, upload: &mut Upload) -> io::Result<()> {
         let held = std::mem::take(&mut upload.held);
         self.write(upload, &held)
     }
@@ -139,18 +148,14 @@ impl Store {
         self.unwritten = self.unwritten.saturating_sub(upload.unwritten);
     }
 
-    /// Gives a complete upload its name, and its type where the file system keeps one.
+    /// Gives a complete upload its name.
     pub fn publish(
         &mut self,
         upload: &Upload,
         path: &StorePath,
-        content_type: Option<&str>,
     ) -> Result<Published, PublishError> {
         if !upload.held.is_empty() {
             return Err(io::Error::other("the body is not complete").into());
-        }
-        if let Some(content_type) = content_type {
-            sys::set_mime_type(&upload.file, content_type);
         }
         let mut tries = 0;
         loop {

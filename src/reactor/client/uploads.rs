@@ -25,7 +25,7 @@ use crate::transport::Moved;
 pub(super) struct Pending {
     pub(super) upload: Upload,
     pub(super) grant: Grant,
-    content_type: Option<String>,
+    pub(super) content_type: Option<String>,
     begun: Instant,
     pub(super) stage: Stage,
     reserved: bool,
@@ -196,8 +196,7 @@ impl Client {
             path, size, source, ..
         } = &pending.grant;
         let kind = pending.grant.kind();
-        let content_type = pending.content_type.as_deref();
-        match shared.store.publish(&pending.upload, path, content_type) {
+        match shared.store.publish(&pending.upload, path) {
             Ok(mut published) => {
                 if std::mem::take(&mut pending.reserved) {
                     shared.usage.release(path.owner_folder(), kind, *size);
@@ -205,7 +204,7 @@ impl Client {
                 shared.usage.added(path.owner_folder(), kind, *size);
                 if let Source::Share { slot, .. } = source {
                     match shared.store.set_alias(slot, path) {
-                        Ok(folder) => published.folders.push(folder),
+                        Ok(changed) => published.folders.extend(changed),
                         Err(error) => {
                             take_back(&pending.grant, shared);
                             return self.storage_failed("publish", &error, shared, now);
