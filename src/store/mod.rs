@@ -32,6 +32,9 @@ use crate::sys::{self, Kind};
 /// How often free space and the root's identity are looked at anew.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How names of internal files end until the files are whole.
+const UNFINISHED: &str = ".new";
+
 /// How an upload gets its name; found out once, at start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Naming {
@@ -203,7 +206,7 @@ impl Store {
 
     /// Writes a small secret file of the internal folder, at once and durably; fails where there is one.
     pub fn write_internal(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let temporary = format!("{name}.new");
+        let temporary = format!("{name}{UNFINISHED}");
         let _ = sys::remove_file(&self.internal, temporary.as_bytes());
         let file = sys::open_new(&self.internal, temporary.as_bytes(), 0o600)?;
         let mut rest = bytes;
@@ -307,7 +310,8 @@ impl Store {
         };
         for entry in entries.flatten() {
             let name = entry.file_name().to_bytes();
-            if name.starts_with(upload::TEMPORARY.as_bytes()) {
+            let unfinished = name.ends_with(UNFINISHED.as_bytes());
+            if unfinished || name.starts_with(upload::TEMPORARY.as_bytes()) {
                 let _ = sys::remove_file(&self.internal, name);
             }
         }
