@@ -1,0 +1,457 @@
+"""What a power cut leaves of a store, told from the system calls that made it.
+
+`strace` records what the program asked of the kernel; `Disk` keeps for everything below one folder what surely is on
+stable storage and what may or may not be. POSIX promises this much and no more:
+
+- bytes of a file are there when an fdatasync, fsync or syncfs that began after their write has returned;
+- attributes of a file, when an fsync or syncfs has;
+- an entry of a folder, when an fsync of that folder or a syncfs has. A folder's own entry is its parent's affair.
+
+Everything later may be lost, each thing by itself: a name without its bytes, bytes without their name. Only changes of
+one entry, or of one file's bytes, have an order where a test asks for it. A tree that can come of that is asked for
+with a `Fate`.
+"""
+
+import os
+import random
+import re
+from collections import namedtuple
+
+KEPT, LOST, DATA_LOST, ANY = "all kept", "all unsynced lost", "names kept, bytes lost", "any of it lost"
+
+# Calls that make something of a store, and those that tell what was asked and answered.
+CHANGES = ("write pwrite64 writev pwritev pwritev2 ftruncate truncate fallocate copy_file_range splice sendfile "
+           "fsetxattr setxattr lsetxattr fremovexattr link linkat rename renameat renameat2 unlink unlinkat rmdir "
+           "mkdir mkdirat symlink symlinkat mknodat").split()
+OPENS = "open openat openat2 creat close dup dup2 dup3 fcntl".split()
+SYNCS = "fdatasync fsync syncfs sync sync_file_range".split()
+TALK = "recvfrom sendto sendmsg".split()
+CALLS = CHANGES + OPENS + SYNCS + TALK
+
+# Longer than any piece that the tests let through.
+LONGEST = 1 << 20
+
+
+def strace(output, *more):
+    """The words before a command that is to be recorded. The command keeps its own process number."""
+    return ["strace", "-D", "-f", "-xx", "-s", str(LONGEST), "-e", "trace=" + ",".join(CALLS), *more, "-o", output]
+
+
+# The record ----------------------------------------------------------------------------------------------------------
+
+Call = namedtuple("Call", "name arguments result")
+BEGIN, END = "begin", "end"
+WORD = re.compile(r'\s*((?:"[^"]*"(?:\.\.\.)?|\{[^}]*\}|\[[^\]]*\]|[^,"{\[])*)(?:,|$)')
+STRING = re.compile(r'^"((?:\\x[0-9a-f]{2})*)"$')
+
+
+def argument(word):
+    """Bytes for a string, a number, or the word as it is."""
+    if string := STRING.match(word):
+        return bytes.fromhex(string[1].replace("\\x", ""))
+    return int(word) if re.fullmatch(r"-?\d+", word) else word
+
+
+def arguments(text):
+    return [argument(found[1].strip()) for found in WORD.finditer(text) if found[0].strip()]
+
+
+def read_trace(path):
+    """All calls in their order, each twice: (BEGIN, call with result None) and (END, call). A call that the end of the
+    process cut off has no END."""
+    begun = {}
+    for line in path.read_text().splitlines():
+        pid, text = line.split(None, 1)
+        if text.startswith(("+++", "---")):
+            continue
+        if resumed := re.match(r"<\.\.\. \w+ resumed>", text):
+            name, head = begun.pop(pid)
+            text = f"{name}({head}{text[resumed.end():]}"
+        else:
+            name, rest = re.match(r"(\w+)\((.*)", text).groups()
+            if rest.endswith("<unfinished ...>"):
+                head = rest.removesuffix("<unfinished ...>").rstrip()
+                begun[pid] = (name, head)
+                yield BEGIN, Call(name, arguments(head), None)
+                continue
+            yield BEGIN, Call(name, arguments(rest[:rest.rindex(")")]), None)
+        name, rest, result = re.match(r"(\w+)\((.*)\)\s+= (-?\d+|\?|0x[0-9a-f]+)", text).groups()
+        if result != "?":
+            yield END, Call(name, arguments(rest), int(result, 0))
+
+
+# What is on the disk -------------------------------------------------------------------------------------------------
+
+class Versions:
+    """A value that changes; the newest versions may not be on stable storage."""
+
+    def __init__(self, durable):
+        self.durable, self.pending, self.settled = durable, [], 0
+
+    def set(self, value):
+        self.pending.append(value)
+
+    def newest(self):
+        return self.pending[-1] if self.pending else self.durable
+
+    def mark(self):
+        return self.settled + len(self.pending)
+
+    def settle(self, mark):
+        """All up to that mark is on stable storage."""
+        if mark > self.settled:
+            self.durable = self.pending[mark - self.settled - 1]
+            del self.pending[:mark - self.settled]
+            self.settled = mark
+
+
+class Folder:
+    def __init__(self):
+        self.entries = {}
+
+    def enter(self, name, node):
+        self.entries.setdefault(name, Versions(None)).set(node)
+
+    def find(self, name):
+        versions = self.entries.get(name)
+        return versions.newest() if versions else None
+
+    def marks(self, kind):
+        return [(versions, versions.mark()) for versions in self.entries.values()] if kind == "fsync" else []
+
+
+class File:
+    """Its bytes are the sum of its changes, of which the first are on stable storage."""
+
+    def __init__(self, content=None):
+        self.changes = [] if content is None else [(0, content)]
+        self.durable = len(self.changes)
+        self.attributes = {}
+        self._cache = {}
+
+    def size(self):
+        return len(self.bytes(len(self.changes)))
+
+    def bytes(self, count):
+        """After the first so many changes."""
+        if count not in self._cache:
+            self._cache = {self.durable: self._cache[self.durable]} if self.durable in self._cache else {}
+            self._cache[count] = patched(self.changes[:count])
+        return self._cache[count]
+
+    def marks(self, kind):
+        marks = [(self, len(self.changes))]
+        if kind == "fsync":
+            marks += [(versions, versions.mark()) for versions in self.attributes.values()]
+        return marks
+
+    def settle(self, mark):
+        self.durable = max(self.durable, mark)
+
+
+class Link:
+    def __init__(self, text):
+        self.text = text
+
+    def marks(self, kind):
+        return []
+
+
+def patched(changes):
+    content = bytearray()
+    for offset, data in changes:
+        if data is None:
+            del content[offset:]
+            content.extend(bytes(max(0, offset - len(content))))
+        else:
+            content.extend(bytes(max(0, offset - len(content))))
+            content[offset:offset + len(data)] = data
+    return bytes(content)
+
+
+class Fate:
+    """What a power cut does to all that is not on stable storage."""
+
+    def __init__(self, rule, seed=0):
+        self.rule, self.random = rule, random.Random(seed)
+
+    def __str__(self):
+        return self.rule
+
+    def of_entry(self, versions):
+        if self.rule == ANY:
+            return self.random.choice([versions.durable, *versions.pending])
+        return versions.durable if self.rule == LOST else versions.newest()
+
+    def of_attribute(self, versions):
+        if self.rule == ANY:
+            return self.random.choice([versions.durable, *versions.pending])
+        return versions.newest() if self.rule == KEPT else versions.durable
+
+    def of_bytes(self, file):
+        later = file.changes[file.durable:]
+        if self.rule != ANY or not later:
+            return file.bytes(len(file.changes) if self.rule == KEPT else file.durable)
+        some = [change for change in later if self.random.random() < 0.5]
+        content = patched(file.changes[:file.durable] + some)
+        # A size can come before its bytes, which then are zeros.
+        if self.random.random() < 0.3:
+            content = content.ljust(file.size(), b"\0")
+        return content
+
+
+# What stands at a path of a tree: ("folder",), ("file", content, attributes), ("link", text).
+Opened = namedtuple("Opened", "node append offset")
+
+
+class OutOfStep(AssertionError):
+    """The record cannot be followed, so that nothing it says could be believed."""
+
+
+class Disk:
+    """Everything below `base`, which is on stable storage as it is found."""
+
+    def __init__(self, base):
+        self.base = os.fsencode(base)
+        self.root = self._found(self.base)
+        self.opened, self.syncing = {}, []
+
+    def _found(self, path):
+        if os.path.islink(path):
+            return Link(os.readlink(path))
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                found = File(file.read())
+            found.attributes = {os.fsencode(name): Versions(os.getxattr(path, name)) for name in os.listxattr(path)}
+            return found
+        folder = Folder()
+        for name in os.listdir(path):
+            folder.entries[name] = Versions(self._found(os.path.join(path, name)))
+        return folder
+
+    def rebooted(self):
+        """The process has ended, but not the kernel: nothing is open, and what is not synced is still not."""
+        self.opened, self.syncing = {}, []
+
+    def follow(self, phase, call):
+        """One step of the record; whether anything may be another than before. Only what has returned has an effect; a
+        sync covers what had returned when it began."""
+        if call.name in SYNCS:
+            self._follow_sync(phase, call)
+        elif phase == BEGIN or call.result < 0:
+            return False
+        elif step := getattr(self, "_" + call.name, None):
+            step(call.arguments, call.result)
+        elif call.name in CHANGES and (call.name.startswith("rename") or any(map(self._at, call.arguments))):
+            raise OutOfStep(f"no model of {call}")
+        return phase == END and call.name in CHANGES + SYNCS + OPENS
+
+    def tree(self, fate):
+        """Everything that is there after a power cut of that fate, by path below the base."""
+        found = {}
+
+        def visit(path, node):
+            if isinstance(node, Folder):
+                found[path] = ("folder",)
+                for name, versions in node.entries.items():
+                    if (inner := fate.of_entry(versions)) is not None:
+                        visit(os.path.join(path, name), inner)
+            elif isinstance(node, Link):
+                found[path] = ("link", node.text)
+            else:
+                attributes = {name: value for name, versions in node.attributes.items()
+                              if (value := fate.of_attribute(versions)) is not None}
+                found[path] = ("file", fate.of_bytes(node), attributes)
+
+        visit(b"", self.root)
+        return found
+
+    # Syncs
+
+    def _follow_sync(self, phase, call):
+        if call.name == "sync_file_range":
+            return
+        if phase == BEGIN:
+            self.syncing.append((call.name, call.arguments, self._marks(call)))
+            return
+        for number, (name, arguments, marks) in enumerate(self.syncing):
+            if (name, arguments) == (call.name, call.arguments):
+                del self.syncing[number]
+                break
+        else:
+            raise OutOfStep(f"{call} never began")
+        if call.result == 0:
+            for thing, mark in marks:
+                thing.settle(mark)
+
+    def _marks(self, call):
+        if call.name in ("syncfs", "sync"):
+            seen, marks, left = set(), [], [self.root, *(opened.node for opened in self.opened.values())]
+            while left:
+                node = left.pop()
+                if id(node) in seen:
+                    continue
+                seen.add(id(node))
+                marks += node.marks("fsync")
+                if isinstance(node, Folder):
+                    left += [inner for versions in node.entries.values()
+                             for inner in [versions.durable, *versions.pending] if inner is not None]
+            return marks
+        node = self._at(call.arguments[0])
+        return node.marks(call.name) if node else []
+
+    # Paths and descriptors
+
+    def _at(self, number):
+        opened = self.opened.get(number) if isinstance(number, int) else None
+        return opened and opened.node
+
+    def _walk(self, node, path):
+        for segment in path.split(b"/"):
+            if segment in (b"", b"."):
+                continue
+            if not isinstance(node, Folder):
+                return None
+            node = node.find(segment)
+        return node
+
+    def _place(self, at, path):
+        """The folder and the name of a path; None when it is elsewhere."""
+        if isinstance(path, bytes) and path.startswith(b"/"):
+            if not path.startswith(self.base + b"/"):
+                return None
+            start, path = self.root, path[len(self.base) + 1:]
+        else:
+            start = self._at(at)
+        if start is None:
+            return None
+        outer, _, name = path.rstrip(b"/").rpartition(b"/")
+        folder = self._walk(start, outer)
+        if not isinstance(folder, Folder):
+            raise OutOfStep(f"no folder for {path}")
+        return folder, name
+
+    def _enter(self, at, path, flags, number):
+        self.opened.pop(number, None)
+        if not isinstance(path, bytes):
+            raise OutOfStep(f"opened {path}")
+        if path.rstrip(b"/") == self.base:
+            self.opened[number] = Opened(self.root, False, [0])
+            return
+        place = self._place(at, path)
+        if place is None:
+            return
+        folder, name = place
+        if "O_TMPFILE" in flags:
+            node = File()
+        else:
+            node = folder if name in (b"", b".") else folder.find(name)
+            if node is None:
+                if "O_CREAT" not in flags:
+                    raise OutOfStep(f"opened what is not there: {path}")
+                node = File()
+                folder.enter(name, node)
+            elif "O_TRUNC" in flags:
+                node.changes.append((0, None))
+        self.opened[number] = Opened(node, "O_APPEND" in flags, [0])
+
+    def _openat(self, arguments, result):
+        self._enter(arguments[0], arguments[1], arguments[2], result)
+
+    _openat2 = _openat
+
+    def _open(self, arguments, result):
+        self._enter("AT_FDCWD", arguments[0], arguments[1], result)
+
+    def _close(self, arguments, _):
+        self.opened.pop(arguments[0], None)
+
+    def _fcntl(self, arguments, result):
+        if str(arguments[1]).startswith("F_DUPFD"):
+            self._dup(arguments, result)
+
+    def _dup(self, arguments, result):
+        self.opened.pop(result, None)
+        if arguments[0] in self.opened:
+            self.opened[result] = self.opened[arguments[0]]
+
+    _dup2 = _dup3 = _dup
+
+    # Changes
+
+    def _write(self, arguments, result):
+        opened = self.opened.get(arguments[0])
+        if opened is None:
+            return
+        if not isinstance(arguments[1], bytes):
+            raise OutOfStep("a piece was not recorded whole")
+        offset = opened.node.size() if opened.append else opened.offset[0]
+        opened.node.changes.append((offset, arguments[1][:result]))
+        opened.offset[0] = offset + result
+
+    def _pwrite64(self, arguments, result):
+        if node := self._at(arguments[0]):
+            node.changes.append((arguments[3], arguments[1][:result]))
+
+    def _ftruncate(self, arguments, _):
+        if node := self._at(arguments[0]):
+            node.changes.append((arguments[1], None))
+
+    def _fsetxattr(self, arguments, _):
+        if node := self._at(arguments[0]):
+            node.attributes.setdefault(arguments[1], Versions(None)).set(arguments[2])
+
+    def _linkat(self, arguments, _):
+        old_at, old, new_at, new = arguments[:4]
+        through = re.fullmatch(rb"/proc/self/fd/(\d+)", old)
+        if through or not old:
+            node = self._at(int(through[1]) if through else old_at)
+        else:
+            node = (place := self._place(old_at, old)) and place[0].find(place[1])
+        place = self._place(new_at, new)
+        if (node is None) != (place is None):
+            raise OutOfStep(f"a link out of the store or into it: {arguments}")
+        if place:
+            place[0].enter(place[1], node)
+
+    def _symlinkat(self, arguments, _):
+        if place := self._place(arguments[1], arguments[2]):
+            place[0].enter(place[1], Link(arguments[0]))
+
+    def _mkdirat(self, arguments, _):
+        if place := self._place(arguments[0], arguments[1]):
+            place[0].enter(place[1], Folder())
+
+    def _mkdir(self, arguments, _):
+        self._mkdirat(["AT_FDCWD", *arguments], 0)
+
+    def _unlinkat(self, arguments, _):
+        if place := self._place(arguments[0], arguments[1]):
+            if place[0].find(place[1]) is None:
+                raise OutOfStep(f"removed what is not there: {arguments}")
+            place[0].enter(place[1], None)
+
+    def _unlink(self, arguments, _):
+        self._unlinkat(["AT_FDCWD", *arguments], 0)
+
+    _rmdir = _unlink
+
+
+def lay_out(tree, folder):
+    """Makes a tree real, in a folder that is there and empty."""
+    for path, (kind, *rest) in sorted(tree.items()):
+        real = os.path.join(os.fsencode(folder), path)
+        if kind == "folder":
+            os.makedirs(real, exist_ok=True)
+        elif kind == "link":
+            os.symlink(rest[0], real)
+        else:
+            with open(real, "wb") as file:
+                file.write(rest[0])
+            for name, value in rest[1].items():
+                os.setxattr(real, name, value)
+
+
+def found_tree(folder):
+    """The tree that is there."""
+    return Disk(folder).tree(Fate(KEPT))
