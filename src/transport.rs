@@ -71,6 +71,8 @@ pub struct Transport {
     /// An event said that the end of input is near, so that a short read does not mean an empty socket.
     ending: bool,
     tls: Option<Box<Tls>>,
+    /// Whether TLS was given up, because the client speaks without it.
+    plain: bool,
     shut: bool,
     /// Bytes that TLS brought out since [`Transport::take_flushed`].
     flushed: u64,
@@ -92,6 +94,7 @@ impl Transport {
             writable: true,
             ending: false,
             tls,
+            plain: false,
             shut: false,
             flushed: 0,
         })
@@ -116,6 +119,12 @@ impl Transport {
 
     pub fn is_tls(&self) -> bool {
         self.tls.is_some()
+    }
+
+    /// Whether the client spoke without TLS where TLS is spoken. What it said is dropped, and from then on nothing is
+    /// encrypted, so that the client can be told.
+    pub fn was_addressed_in_plain(&self) -> bool {
+        self.plain
     }
 
     /// Reads into the buffer. `wire` is for TLS, as in [`Transport::write`] and [`Transport::send_file`]: a buffer of
@@ -144,6 +153,11 @@ impl Transport {
             // No close_notify; HTTP's own framing tells whether something is missing.
             other => return Ok(other),
         };
+        if tls.is_plain_text(&wire[..n]) {
+            self.tls = None;
+            self.plain = true;
+            return Ok(Moved::Nothing);
+        }
         let result = tls.received(n, wire, buffer);
         let closed = tls.is_closed();
         // Handshake messages, or the alert that says what is wrong.

@@ -187,6 +187,11 @@ impl Exchange {
         }
     }
 
+    /// What came while a head is wanted was not encrypted where it has to be.
+    pub fn not_encrypted(&mut self) {
+        self.refuse(Fault::NotEncrypted, false);
+    }
+
     /// The request to decide on, or why there is none.
     pub fn request(&self) -> Option<Result<&RequestHead, &Fault>> {
         match &self.state {

@@ -322,6 +322,9 @@ impl Client {
                         self.exchange.received(&shared.scratch[..n], now.mono);
                     }
                     Moved::End => self.exchange.peer_closed(),
+                    Moved::Nothing if self.transport.was_addressed_in_plain() => {
+                        self.exchange.not_encrypted();
+                    }
                     Moved::Nothing => {}
                     Moved::Blocked => return Ok(Step::Blocked),
                 }

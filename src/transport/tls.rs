@@ -38,6 +38,8 @@ pub const fn wire_size(plain: usize) -> usize {
 /// The state of one connection's TLS.
 pub struct Tls {
     connection: UnbufferedServerConnection,
+    /// Whether anything was received.
+    begun: bool,
     /// The beginning of a record, or of a handshake message in several records: at most [`Tls::room`] bytes.
     partial: Vec<u8>,
     /// With how many bytes the record that `partial` begins is whole; 0 while its header is not.
@@ -66,6 +68,7 @@ impl Tls {
     pub fn new(config: Arc<ServerConfig>) -> Result<Tls, rustls::Error> {
         Ok(Tls {
             connection: UnbufferedServerConnection::new(config)?,
+            begun: false,
             partial: Vec::new(),
             whole: 0,
             plain: Vec::new(),
@@ -82,6 +85,14 @@ impl Tls {
 
     pub fn is_handshaking(&self) -> bool {
         self.connection.is_handshaking()
+    }
+
+    /// Whether what was just received, before it is given to [`Tls::received`], is the beginning of a request without
+    /// TLS: a method, or the empty lines that may stand before it (RFC 9112 §2.2). A record begins with a number
+    /// below 32 that is none of these (RFC 8446 §5.1), and SSL 2 began with its highest bit set.
+    pub fn is_plain_text(&self, received: &[u8]) -> bool {
+        let text = |byte: &u8| byte.is_ascii_alphabetic() || matches!(byte, b'\r' | b'\n');
+        !self.begun && received.first().is_some_and(text)
     }
 
     /// Whether the other side sends no more.
@@ -126,6 +137,7 @@ impl Tls {
         wire: &mut [u8],
         buffer: &mut [u8],
     ) -> Result<usize, rustls::Error> {
+        self.begun = true;
         let had = self.partial.len();
         if had + n < self.whole {
             self.partial.extend_from_slice(&wire[had..had + n]);

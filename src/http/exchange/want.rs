@@ -76,6 +76,8 @@ pub enum Want {
 pub enum Fault {
     Head(HeadFault),
     Body(BodyFault),
+    /// It came without TLS to a port that speaks TLS.
+    NotEncrypted,
     SlowHead,
     SlowBody,
     /// More bytes than the slot allows; fewer; the slot's size.
@@ -88,7 +90,7 @@ impl Fault {
     pub fn status(&self) -> u16 {
         match self {
             Fault::Head(fault) => fault.status(),
-            Fault::Body(_) | Fault::TooShort(_) => 400,
+            Fault::Body(_) | Fault::NotEncrypted | Fault::TooShort(_) => 400,
             Fault::SlowHead | Fault::SlowBody => 408,
             Fault::TooLong(_) => 413,
         }
@@ -100,6 +102,9 @@ impl fmt::Display for Fault {
         match self {
             Fault::Head(fault) => fault.fmt(f),
             Fault::Body(fault) => fault.fmt(f),
+            Fault::NotEncrypted => {
+                f.write_str("This port speaks HTTPS: the address begins with https://.")
+            }
             Fault::SlowHead => f.write_str("The request head took too long."),
             Fault::SlowBody => f.write_str("The body took too long."),
             Fault::TooLong(size) => {
