@@ -15,15 +15,20 @@ use mio::Waker;
 /// Enough for the C library's resolver; bytes.
 const STACK: usize = 256 * 1024;
 
-/// Looks up one name at a time.
+/// Looks up one name at a time, with one thread at most.
 #[derive(Debug)]
 pub struct Resolver {
     waker: Arc<Waker>,
     channel: (Sender<Answer>, Receiver<Answer>),
-    /// The name that a thread is busy with.
-    busy: Option<(String, u16)>,
-    last_good: Option<(String, u16, Vec<SocketAddr>)>,
+    /// What a thread is busy with.
+    busy: Option<Name>,
+    /// What was asked for while the thread was busy with something else.
+    next: Option<Name>,
+    last_good: Option<(Name, Vec<SocketAddr>)>,
 }
+
+/// A host's name, and a port.
+type Name = (String, u16);
 
 type Answer = io::Result<Vec<SocketAddr>>;
 
@@ -33,12 +38,13 @@ impl Resolver {
             waker,
             channel: mpsc::channel(),
             busy: None,
+            next: None,
             last_good: None,
         }
     }
 
-    /// Addresses of a host, if they need no look-up; else one is begun, unless one for this name is under way, and
-    /// [`Resolver::answer`] has it later.
+    /// Addresses of a host, if they need no look-up; else one is begun, or stands in line behind the one that is under
+    /// way, and [`Resolver::answer`] has it later. Only the last name that was asked for is answered.
     pub fn resolve(&mut self, host: &str, port: u16) -> Option<Vec<SocketAddr>> {
         let number = host.trim_start_matches('[').trim_end_matches(']');
         if let Ok(address) = number.parse::<IpAddr>() {
@@ -51,11 +57,14 @@ impl Resolver {
             ]);
         }
         let wanted = (host.to_owned(), port);
-        if self.busy.as_ref() == Some(&wanted) {
-            return None;
+        match &self.busy {
+            None => self.look_up(wanted),
+            Some(busy) => self.next = (*busy != wanted).then_some(wanted),
         }
-        // A thread that is still busy with another name answers into a channel that nobody reads any more.
-        self.channel = mpsc::channel();
+        None
+    }
+
+    fn look_up(&mut self, wanted: Name) {
         self.busy = Some(wanted.clone());
         let sender = self.channel.0.clone();
         let waker = Arc::clone(&self.waker);
@@ -72,28 +81,30 @@ impl Resolver {
             let _ = self.channel.0.send(Err(error));
             let _ = self.waker.wake();
         }
-        None
     }
 
     /// The outcome of a look-up, once there is one: at least one address, or why there is none.
     pub fn answer(&mut self) -> Option<Answer> {
         let answer = self.channel.1.try_recv().ok()?;
-        let (host, port) = self.busy.take()?;
-        let known = |good: &Option<(String, u16, Vec<SocketAddr>)>| {
-            good.as_ref()
-                .filter(|(h, p, _)| *h == host && *p == port)
-                .map(|(_, _, addresses)| addresses.clone())
-        };
-        Some(match answer {
+        let name = self.busy.take()?;
+        if let Some(next) = self.next.take() {
+            // Nobody wants this one any more.
+            self.look_up(next);
+            return None;
+        }
+        let host = &name.0;
+        let failure = match answer {
             Ok(addresses) if !addresses.is_empty() => {
-                self.last_good = Some((host, port, addresses.clone()));
-                Ok(addresses)
+                self.last_good = Some((name, addresses.clone()));
+                return Some(Ok(addresses));
             }
-            Ok(_) => known(&self.last_good)
-                .ok_or_else(|| io::Error::other(format!("the name {host} has no address"))),
-            Err(error) => known(&self.last_good).ok_or_else(|| {
-                io::Error::other(format!("the name {host} cannot be resolved: {error}"))
-            }),
+            Ok(_) => format!("the name {host} has no address"),
+            Err(error) => format!("the name {host} cannot be resolved: {error}"),
+        };
+        let known = self.last_good.as_ref().filter(|(good, _)| *good == name);
+        Some(match known {
+            Some((_, addresses)) => Ok(addresses.clone()),
+            None => Err(io::Error::other(failure)),
         })
     }
 }
