@@ -12,7 +12,7 @@
 //! | layer | modules |
 //! | --- | --- |
 //! | 0 values | [`now`] [`decimal`] [`jid`] [`metrics`] |
-//! | 1 decisions | [`layout`] [`slot`] [`policy`] [`expiry`] |
+//! | 1 decisions | [`layout`] [`slot`] [`policy`] [`expiry`] [`certificate`] |
 //! | 2 protocols | [`xmpp`] [`http`] |
 //! | 3 program | [`config`] [`service`] |
 //! | 4 system | [`sys`] [`tls`] [`setup`] [`transport`] [`store`] [`syncer`] [`resolve`] [`signals`] |
@@ -41,6 +41,8 @@ pub mod slot;
 pub mod policy;
 
 pub mod expiry;
+
+pub mod certificate;
 
 pub mod xmpp;
 

@@ -4,9 +4,6 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
-
-use rustls::ServerConfig;
 
 use crate::config::{self, Component, Config, SecretSource};
 use crate::jid::BareJid;
@@ -27,7 +24,7 @@ pub struct Setup {
     pub target: Option<Target>,
     /// The key that signs slots, when the operator chose one.
     pub slot_secret: Option<Vec<u8>>,
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<tls::Identity>,
 }
 
 /// A configuration that cannot be used.

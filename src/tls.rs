@@ -3,12 +3,15 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
+
+use crate::certificate;
 
 /// Why there can be no TLS; a message for the operator.
 #[derive(Debug)]
@@ -20,8 +23,16 @@ impl fmt::Display for TlsError {
     }
 }
 
-/// Reads a PEM chain and key.
-pub fn load(certfile: &Path, keyfile: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+/// What connections are served with.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub config: Arc<ServerConfig>,
+    /// The last moment at which the certificate is valid, if it says so in a way that is understood.
+    pub not_after: Option<SystemTime>,
+}
+
+/// Reads a PEM chain, the own certificate first, and its key.
+pub fn load(certfile: &Path, keyfile: &Path) -> Result<Identity, TlsError> {
     let unreadable = |path: &Path, what: &str, error: pem::Error| {
         let why = match error {
             pem::Error::NoItemsFound => format!("it holds no {what}"),
@@ -36,13 +47,14 @@ pub fn load(certfile: &Path, keyfile: &Path) -> Result<Arc<ServerConfig>, TlsErr
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certfile)
         .and_then(Iterator::collect)
         .map_err(|e| unreadable(certfile, "certificate", e))?;
-    if chain.is_empty() {
+    let Some(own) = chain.first() else {
         return Err(unreadable(
             certfile,
             "certificate",
             pem::Error::NoItemsFound,
         ));
-    }
+    };
+    let not_after = certificate::not_after(own);
     let key =
         PrivateKeyDer::from_pem_file(keyfile).map_err(|e| unreadable(keyfile, "private key", e))?;
     let unusable = |error: rustls::Error| {
@@ -71,5 +83,8 @@ pub fn load(certfile: &Path, keyfile: &Path) -> Result<Arc<ServerConfig>, TlsErr
     // spares both sides the signature and the certificate, and nothing is stored here.
     config.ticketer = ring::Ticketer::new().map_err(unusable)?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    Ok(Arc::new(config))
+    Ok(Identity {
+        config: Arc::new(config),
+        not_after,
+    })
 }

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mio::{Poll, Token, Waker};
+use rustls::ServerConfig;
 
+use crate::certificate::Watch;
 use crate::config::{self, Config, Listen};
 use crate::now::Now;
 use crate::reactor::component::Link;
@@ -23,6 +25,7 @@ use crate::store::Store;
 use crate::store::sweep::{Plan, Sweep};
 use crate::syncer::Syncer;
 use crate::sys;
+use crate::tls::Identity;
 
 /// Most connections where the configuration names no number.
 const MAX_CONNECTIONS: usize = 1024;
@@ -78,6 +81,7 @@ impl Reactor {
             log::info!("listening on={listener}{what}");
         }
         log::info!("ready pid={}", std::process::id());
+        let (tls, certificate) = watched(tls, now);
         Ok(Reactor {
             poll,
             listeners,
@@ -93,6 +97,7 @@ impl Reactor {
             signals,
             sweep,
             tls,
+            certificate,
             slot_secret,
             config_path,
             most_connections,
@@ -198,7 +203,7 @@ impl Reactor {
             ..
         } = setup;
         if self.tls.is_some() && tls.is_some() {
-            self.tls = tls;
+            (self.tls, self.certificate) = watched(tls, now);
         }
         match (&mut self.link, target) {
             (Some(link), Some(target)) => link.set_target(target, now),
@@ -224,6 +229,18 @@ impl Reactor {
             client.set_timeouts(&self.shared);
         }
     }
+}
+
+/// What new connections are served with, and the watch over its certificate.
+fn watched(tls: Option<Identity>, now: Now) -> (Option<Arc<ServerConfig>>, Option<Watch>) {
+    let Some(Identity { config, not_after }) = tls else {
+        return (None, None);
+    };
+    if not_after.is_none() {
+        log::warn!("certificate does not say when it expires");
+    }
+    let watch = not_after.map(|not_after| Watch::new(not_after, now));
+    (Some(config), watch)
 }
 
 /// Where the link's jitter begins.

@@ -46,6 +46,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 use rustls::ServerConfig;
 
+use crate::certificate::{Notice, Watch};
 use crate::metrics;
 use crate::now::Now;
 use crate::reactor::client::{Client, Outcome};
@@ -89,6 +90,7 @@ pub struct Reactor {
     signals: Signals,
     sweep: Sweep,
     tls: Option<Arc<ServerConfig>>,
+    certificate: Option<Watch>,
     slot_secret: Vec<u8>,
     config_path: PathBuf,
     most_connections: usize,
@@ -180,6 +182,7 @@ impl Reactor {
             self.accept_pause,
             self.ending,
             self.shared.hot.until(),
+            self.certificate.as_ref().map(Watch::deadline),
         ]
         .into_iter()
         .flatten()
@@ -308,11 +311,25 @@ impl Reactor {
         {
             self.shared.hot.close();
         }
+        self.watch_certificate(now);
         if let Some(link) = &mut self.link {
             if link.deadline().is_some_and(|deadline| deadline <= now.mono) {
                 link.due(self.poll.registry(), &mut self.resolver, now);
                 self.link_has_work = true;
             }
+        }
+    }
+
+    /// Says when the certificate expires, if it is time to.
+    fn watch_certificate(&mut self, now: Now) {
+        let watch = self.certificate.as_mut();
+        match watch
+            .filter(|watch| watch.deadline() <= now.mono)
+            .and_then(|watch| watch.look(now))
+        {
+            Some(notice @ Notice::Soon(_)) => log::warn!("{notice}"),
+            Some(notice @ Notice::Over(_)) => log::error!("{notice}"),
+            None => {}
         }
     }
 

@@ -22,6 +22,7 @@ const LAYERS: [&[&str]; 7] = [
         "policy/rates",
         "policy/mod",
         "expiry",
+        "certificate",
     ],
     // 2: protocols.
     &[
