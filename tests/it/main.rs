@@ -18,6 +18,7 @@ mod api;
 mod commands;
 mod config;
 mod cors;
+mod crash;
 mod expiry;
 mod framing;
 mod hostile;

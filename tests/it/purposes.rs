@@ -16,7 +16,7 @@ fn inside(purpose: &str) -> String {
 }
 
 /// An ephemeral purpose that ends at that second.
-fn until(at: u64) -> String {
+pub fn until(at: u64) -> String {
     format!(
         "<ephemeral xmlns='{PURPOSE}' expire-before='{}'/>",
         stamp_of(at)

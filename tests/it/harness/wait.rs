@@ -50,3 +50,8 @@ pub fn raise_descriptors(needed: u64) {
         "this test needs {needed} descriptors"
     );
 }
+
+/// Whether tests that have a long form take it.
+pub fn long() -> bool {
+    std::env::var_os("UPSLOT_TESTS").is_some_and(|form| form == "long")
+}
