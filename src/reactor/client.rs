@@ -276,9 +276,12 @@ impl Client {
     /// Brings out the rest. Input that came meanwhile is taken out, for the kernel answers unread input with a reset
     /// that can overtake what was written.
     fn close(&mut self, shared: &mut Shared, now: Now) -> Outcome {
-        if self.exchange.ended() == Some(&Ended::Left) {
+        match self.exchange.ended() {
             // All input was read, and nothing is left to be said.
-            return Outcome::Ended;
+            Some(Ended::Left) => return Outcome::Ended,
+            // Who took nothing for so long has no more time for the rest.
+            Some(Ended::Stalled) => return Outcome::Ended,
+            _ => {}
         }
         match self.transport.shut_write() {
             Ok(false) => {
