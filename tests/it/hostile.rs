@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::harness::site::{ROMEO, ROMEO_FOLDER, seed};
-use crate::harness::{Client, Plan, eventually, pseudo_random, raise_descriptors, request};
+use crate::harness::{Client, Plan, eventually, pseudo_random, request};
 
 #[test]
 fn garbage_on_the_http_port() {
@@ -148,37 +148,6 @@ fn the_storage_folder_goes_and_comes_back() {
         }
     });
     assert!(!site.files().is_empty());
-}
-
-#[test]
-fn thousands_that_say_one_byte() {
-    raise_descriptors(4096);
-    let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/a.txt");
-    let mut site = Plan::new()
-        .set("max_connections", 3000)
-        .set("header_timeout", 5)
-        .seed(&path, b"hello")
-        .start();
-    let target = format!("/files/{path}");
-    let mut early = site.client();
-    early.get(&target).is(200);
-    let mut crowd: Vec<Client> = Vec::new();
-    for _ in 0..2000 {
-        let mut client = site.client();
-        client.send(b"G");
-        crowd.push(client);
-    }
-    // Everybody else works on.
-    early.get(&target).is(200);
-    site.get(&target).is(200);
-    let slot = site.slot(ROMEO, "b.txt", 5, None);
-    site.put(&slot, b"hello").is(201);
-    // Each of them is told that it was too slow.
-    for client in &mut crowd {
-        client.reply().is(408);
-        client.ends();
-    }
-    site.get(&target).is(200);
 }
 
 #[test]

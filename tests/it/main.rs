@@ -25,6 +25,7 @@ mod hostile;
 mod http_get;
 mod http_put;
 mod limits;
+mod network;
 mod purposes;
 mod quota;
 mod signals;

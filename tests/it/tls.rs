@@ -27,7 +27,7 @@ fn certify(dir: &Path) -> CertificateDer<'static> {
     cert.der().clone()
 }
 
-fn trusting(
+pub fn trusting(
     certificates: &[&CertificateDer<'static>],
     versions: &[&'static SupportedProtocolVersion],
 ) -> ClientConfig {
@@ -43,10 +43,10 @@ fn trusting(
         .with_no_client_auth()
 }
 
-const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12, &rustls::version::TLS13];
+pub const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12, &rustls::version::TLS13];
 
 /// A plan that speaks TLS, and its certificate.
-fn plan(plan: Plan) -> (Plan, CertificateDer<'static>) {
+pub fn plan(plan: Plan) -> (Plan, CertificateDer<'static>) {
     let certificate = certify(plan.dir());
     let (cert, key) = (plan.dir().join("cert.pem"), plan.dir().join("key.pem"));
     (

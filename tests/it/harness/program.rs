@@ -215,6 +215,39 @@ impl Program {
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     }
 
+    /// How often it went to sleep so far, all of its threads together.
+    fn sleeps(&self) -> u64 {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let sleeps = threads.filter_map(|thread| {
+            // A thread may end between two looks.
+            let status = std::fs::read_to_string(thread.ok()?.path().join("status")).ok()?;
+            let line = status
+                .lines()
+                .find(|line| line.starts_with("voluntary_ctxt_switches:"))?;
+            line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
+        });
+        sleeps.sum()
+    }
+
+    /// Asserts that in this state, where nothing is asked of it, it does nothing: a second in which it uses no more
+    /// than a fiftieth of a processor and wakes no more than 20 times. What is still under way has a few seconds to end;
+    /// what spins goes on for as long as the state lasts, which must be longer.
+    #[track_caller]
+    pub fn rests(&self, state: &str) {
+        let mut seen = Vec::new();
+        for _ in 0..4 {
+            let (ticks, sleeps) = (self.cpu_ticks(), self.sleeps());
+            thread::sleep(Duration::from_secs(1));
+            let used = self.cpu_ticks() - ticks;
+            let woken = self.sleeps().saturating_sub(sleeps);
+            if used <= 2 && woken <= 20 {
+                return;
+            }
+            seen.push((used, woken));
+        }
+        panic!("{state}: no rest; ticks and wake-ups per second: {seen:?}");
+    }
+
     /// Open descriptors that are sockets.
     pub fn sockets(&self) -> usize {
         let folder = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
