@@ -27,7 +27,9 @@ impl BareJid {
                 && part.len() <= MAX_PART
                 && !part.chars().any(|c| c.is_whitespace() || c.is_control())
         };
-        if !sound(domain) || domain.contains('@') || !local.is_none_or(sound) {
+        // One dot at the end is the root's, and dropped; before a second one there is an empty label.
+        let rooted = domain.ends_with('.');
+        if !sound(domain) || rooted || domain.contains('@') || !local.is_none_or(sound) {
             return None;
         }
         let mut bare = String::with_capacity(bare.len());
@@ -80,7 +82,7 @@ mod tests {
     #[test]
     fn refuses_what_is_no_address() {
         for text in [
-            "", "@", "@b", "a@", "/r", "a@b@c", "a b@c", "a@b\n", "a\u{0}@b", ".",
+            "", "@", "@b", "a@", "/r", "a@b@c", "a b@c", "a@b\n", "a\u{0}@b", ".", "..", "a@b..",
         ] {
             check(text, None);
         }
