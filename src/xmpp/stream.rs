@@ -351,15 +351,17 @@ impl Stream {
         }
     }
 
-    /// Queues the stream's end, after a stream error of ours if there is one.
+    /// Queues the stream's end, after a stream error of ours if there is one. In Closing our end is out already, and
+    /// nothing may follow it.
     fn end(&mut self, ended: Ended, error: Option<&str>) {
-        if let Some(condition) = error {
-            // `stream` is the prefix that our header declared. Elements carry none, so this one is written by hand.
-            let error =
-                format!("<stream:error><{condition} xmlns='{STREAM_ERRORS}'/></stream:error>");
-            self.output.extend_from_slice(error.as_bytes());
-        }
         if !matches!(self.state, State::Closing { .. }) {
+            if let Some(condition) = error {
+                // `stream` is the prefix that our header declared. Elements carry none, so this one is written by
+                // hand.
+                let error =
+                    format!("<stream:error><{condition} xmlns='{STREAM_ERRORS}'/></stream:error>");
+                self.output.extend_from_slice(error.as_bytes());
+            }
             self.queue_end();
         }
         self.state = State::Ended;

@@ -251,6 +251,14 @@ fn closes_in_good_order() {
     assert_eq!(bench.events(), []);
     bench.at(3);
     bench.ended(Ended::Closed, "");
+
+    // Nothing follows our end, whatever the server sends.
+    let mut bench = Bench::open();
+    bench.stream.close(bench.now);
+    assert_eq!(bench.output(), "</stream:stream>");
+    bench.receive("<!-- no -->");
+    let what = "a comment";
+    bench.ended(Ended::RestrictedXml { what }, "");
 }
 
 #[test]
