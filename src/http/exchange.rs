@@ -598,14 +598,15 @@ impl Exchange {
             .body
             .as_ref()
             .is_some_and(|body| body.known_rest() == Some(0));
-        self.state = if complete {
-            State::Publishing { asked }
-        } else {
-            State::Receiving {
+        self.state = match (complete, size) {
+            (true, 0) => State::Publishing { asked },
+            // A body without a byte never comes to be received, where the others are measured.
+            (true, size) => return self.refuse(Fault::TooShort(size), false),
+            (false, size) => State::Receiving {
                 asked,
                 size,
                 progress,
-            }
+            },
         };
     }
 

@@ -257,6 +257,10 @@ fn bodies_are_received_whole() {
         None,
     );
     check(&format!("{put}hell"), "", &[], Some(Ended::Broken));
+    for fields in ["Content-Length: 0\r\n", "", "Content-Length: 4\r\n"] {
+        let short = request("PUT /5", fields);
+        check(&format!("{short}hell"), "400 close", &[], None);
+    }
     let chunked = request("PUT /5", "Transfer-Encoding: chunked\r\n");
     check(
         &format!("{chunked}2\r\nhe\r\n3;a=b\r\nllo\r\n0\r\n\r\n{get}"),
