@@ -1,0 +1,134 @@
+//! Bodies: where they end and which bytes are data, however they arrive and whoever moves the data.
+
+use upslot::http::body::{Body, Step};
+use upslot::http::head::Framing;
+
+use super::{Choices, Dice, assert_sentence, expand, reference, split};
+
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    data: Vec<u8>,
+    /// Bytes of the input that belong to the body, once it has ended; or the fault.
+    end: Option<Result<usize, String>>,
+}
+
+/// Reads a body from pieces. With `direct` data is moved past the body, as a splice does.
+fn read(framing: Framing, pieces: &[&[u8]], direct: bool) -> Outcome {
+    let mut body = Body::new(framing);
+    let mut outcome = Outcome {
+        data: Vec::new(),
+        end: None,
+    };
+    let mut used = 0;
+    for piece in pieces {
+        let mut rest = *piece;
+        loop {
+            if direct && body.direct() > 0 && !rest.is_empty() {
+                let n = body.direct().min(rest.len() as u64);
+                outcome.data.extend_from_slice(&rest[..n as usize]);
+                body.moved(n);
+                (used, rest) = (used + n as usize, &rest[n as usize..]);
+                continue;
+            }
+            let n = match body.step(rest) {
+                Ok(Step::Data(n)) => {
+                    outcome.data.extend_from_slice(&rest[..n]);
+                    n
+                }
+                Ok(Step::Skip(n)) => n,
+                Ok(Step::More) => {
+                    assert!(rest.is_empty() && !body.is_done());
+                    break;
+                }
+                Ok(Step::Done) => {
+                    assert!(body.is_done() && body.known_rest() == Some(0));
+                    assert_eq!(body.received(), outcome.data.len() as u64);
+                    outcome.end = Some(Ok(used));
+                    return outcome;
+                }
+                Err(fault) => {
+                    assert_sentence(&fault.to_string());
+                    assert_eq!(body.step(b"0\r\n\r\n"), Err(fault), "a fault is final");
+                    outcome.end = Some(Err(fault.to_string()));
+                    return outcome;
+                }
+            };
+            assert!((1..=rest.len()).contains(&n));
+            (used, rest) = (used + n, &rest[n..]);
+        }
+    }
+    if body.is_done() {
+        outcome.end = Some(Ok(used));
+    }
+    outcome
+}
+
+pub fn run(data: &[u8]) {
+    let mut choices = Choices(data);
+    let (seed, length) = (choices.number(), choices.number());
+    let bytes = &expand(choices.rest())[..];
+
+    for framing in [
+        Framing::Chunked,
+        Framing::Length(length.into()),
+        Framing::None,
+    ] {
+        let whole = read(framing, &[bytes], false);
+        for (pieces, direct) in [
+            (split(bytes, seed), false),
+            (split(bytes, seed), true),
+            (split(bytes, 1), false),
+            (vec![bytes], true),
+        ] {
+            assert_eq!(read(framing, &pieces, direct), whole, "in pieces");
+        }
+        if let Some(Ok(used)) = whole.end {
+            let other = reference::body(framing, bytes).expect("no body to a second reader");
+            assert_eq!((&other.0, other.1), (&whole.data, used));
+        }
+    }
+    encoded(bytes, seed);
+}
+
+/// What is encoded in any way that is allowed is decoded to the same, and no further than it goes.
+fn encoded(payload: &[u8], seed: u16) {
+    let mut dice = Dice::new(seed);
+    let mut coded = Vec::new();
+    for chunk in split(payload, seed) {
+        let zeros = "0".repeat(dice.below(4));
+        let extension = ["", ";a", ";a=b", " ; a = \"b\\\"c\"", "\t;a"][dice.below(5)];
+        let size = match dice.below(2) {
+            0 => format!("{zeros}{:x}{extension}\r\n", chunk.len()),
+            _ => format!("{zeros}{:X}{extension}\r\n", chunk.len()),
+        };
+        if chunk.is_empty() || extension.len() * split(payload, seed).len() > 10_000 {
+            return;
+        }
+        coded.extend_from_slice(size.as_bytes());
+        coded.extend_from_slice(chunk);
+        coded.extend_from_slice(b"\r\n");
+    }
+    coded.extend_from_slice(
+        [
+            "0\r\n\r\n",
+            "00\r\nA: b\r\n\r\n",
+            "0;x\r\nA:\r\nB: é\r\n\r\n",
+        ][dice.below(3)]
+        .as_bytes(),
+    );
+    let used = coded.len();
+    coded.extend_from_slice(b"5\r\nGET / HTTP/1.1\r\n");
+    let expected = Outcome {
+        data: payload.to_vec(),
+        end: Some(Ok(used)),
+    };
+    for (pieces, direct) in [
+        (vec![&coded[..]], false),
+        (split(&coded, seed.rotate_left(5)), seed & 1 == 0),
+    ] {
+        assert!(
+            read(Framing::Chunked, &pieces, direct) == expected,
+            "decoded to something else"
+        );
+    }
+}

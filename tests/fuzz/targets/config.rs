@@ -1,0 +1,70 @@
+//! The configuration: any text is either refused with places and sentences, or becomes one that can be used.
+
+use upslot::config::{self, MAX_TEXT};
+use upslot::service::Service;
+
+use super::{Choices, expand};
+
+pub fn run(data: &[u8]) {
+    let bytes = expand(Choices(data).rest());
+    let reading = config::read_bytes(&bytes);
+    let lines = bytes.iter().filter(|b| **b == b'\n').count() + 1;
+    let carriages = bytes.iter().filter(|b| **b == b'\r').count();
+    let placed = |line: Option<usize>| {
+        assert!(
+            line.is_none_or(|line| (1..=lines + carriages + 1).contains(&line)),
+            "{line:?}"
+        );
+    };
+    let text_is_sound = |text: &str| assert!(!text.contains(char::is_control), "{text:?}");
+    let reading = match reading {
+        Ok(reading) => reading,
+        Err(faulty) => {
+            assert!(!faulty.faults.is_empty());
+            for fault in &faulty.faults {
+                placed(fault.line);
+                text_is_sound(&fault.to_string());
+                assert!(
+                    fault.to_string().len() < 4000,
+                    "a fault that repeats the file"
+                );
+            }
+            assert_eq!(config::read_bytes(&bytes), Err(faulty), "read twice");
+            return;
+        }
+    };
+    assert!(bytes.len() <= MAX_TEXT);
+    for warning in &reading.warnings {
+        placed(warning.line);
+        text_is_sound(&warning.to_string());
+    }
+    let config = &reading.config;
+    assert!(config.max_file_size > 0 && !config.listen.is_empty());
+    assert!(config.storage_path.parent().is_some() || config.storage_path.is_relative());
+    assert!(config.file_mode & 0o600 == 0o600 && config.dir_mode & 0o700 == 0o700);
+    assert!(config.file_mode <= 0o7777 && config.dir_mode <= 0o7777);
+    for url in [&config.get_url, &config.put_url] {
+        assert!(
+            url.prefix.is_ascii() && url.prefix.ends_with(&url.path) && url.prefix.len() <= 1024
+        );
+        assert!(url.path.starts_with('/') && url.path.ends_with('/'));
+        assert!(url.prefix.starts_with("http://") || url.prefix.starts_with("https://"));
+        assert!(!url.prefix.contains([' ', '"', '<', '?', '#']));
+        assert_eq!(config::url::base_url(&url.prefix).as_ref(), Ok(url));
+    }
+    // Whatever the operator writes, an answer's head is made of lines.
+    for (name, value) in &config.custom_headers {
+        assert!(super::reference::is_token(name.as_bytes()), "{name:?}");
+        assert!(
+            value.bytes().all(|b| matches!(b, b' '..=b'~' | b'\t')),
+            "{value:?}"
+        );
+    }
+    if let Some(secret) = &config.slot_secret {
+        assert!(secret.as_bytes().len() >= 16 && config.slot_secret_file.is_none());
+    }
+    assert!(config::restart_keys(config, config).is_empty());
+    let service = Service::new(config, b"a secret of some length");
+    assert!(service.purposes().contains(&"message"));
+    assert_eq!(config::read_bytes(&bytes), Ok(reading), "read twice");
+}

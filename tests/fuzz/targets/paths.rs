@@ -1,0 +1,102 @@
+//! From a request target to a path below the storage folder: whatever the encoding, nothing leads out, up, or to what
+//! is hidden, and each path has one meaning.
+
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use upslot::config;
+use upslot::http::head::RequestHead;
+use upslot::http::route::{Place, Prefixes};
+use upslot::layout::StorePath;
+use upslot::now::Now;
+use upslot::service::{Decision, PutRefusal, Service, Wanted};
+
+use super::{Choices, NOW, reference};
+
+const PREFIXES: [&[&[u8]]; 4] = [
+    &[b"/"],
+    &[b"/up/"],
+    &[b"/files/", b"/up/load/"],
+    &[b"/a/", b"/a/a/"],
+];
+
+pub fn run(data: &[u8]) {
+    let mut choices = Choices(data);
+    let which = choices.byte();
+    let path = choices.rest();
+    let known = PREFIXES[usize::from(which) % PREFIXES.len()];
+    let prefixes = Prefixes::new(known);
+    if let Place::File(found) = prefixes.place(path) {
+        inside(path, &found);
+        // The path that clients are told leads to the same file, behind any prefix, however often that is put there.
+        if !known
+            .iter()
+            .any(|prefix| begins_with(found.as_bytes(), prefix))
+        {
+            let encoded = found.encoded();
+            for prefix in known {
+                let prefix = String::from_utf8_lossy(prefix);
+                for url in [format!("/{encoded}"), format!("{prefix}{encoded}")] {
+                    assert_eq!(prefixes.place(url.as_bytes()), Place::File(found.clone()));
+                }
+            }
+        }
+    }
+    decided(path, which);
+}
+
+/// Whether the path begins with the segments of the prefix.
+fn begins_with(path: &[u8], prefix: &[u8]) -> bool {
+    prefix.len() > 1 && [path, b"/"].concat().starts_with(&prefix[1..])
+}
+
+/// A path in the store is what remains of the request's, decoded once, segment by segment.
+fn inside(raw: &[u8], found: &StorePath) {
+    reference::assert_inside(found);
+    let decoded: Vec<Vec<u8>> = raw
+        .split(|b| *b == b'/')
+        .map(|part| reference::decode(part).expect("a path that cannot be decoded"))
+        .collect();
+    let segments: Vec<&[u8]> = found.segments().collect();
+    assert!(decoded.len() > segments.len());
+    assert_eq!(decoded[decoded.len() - segments.len()..], segments);
+}
+
+thread_local! {
+    static SERVICES: [Service; 2] = {
+        let base = "storage_path: /srv/upslot\nget_url: https://get.example/files/\n\
+                    put_url: https://put.example/up\nwhitelist: [montague.tld]\n";
+        let share = format!("{base}file_share_secret: a secret of some length\n");
+        [base.to_owned(), share].map(|text| {
+            Service::new(&config::read(&text).unwrap().config, b"a secret of some length")
+        })
+    };
+}
+
+/// The whole way of a GET.
+fn decided(path: &[u8], which: u8) {
+    let head = [b"GET ", path, b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
+    let Ok(request) = RequestHead::parse(&head) else {
+        return;
+    };
+    let now = Now {
+        mono: Instant::now(),
+        wall: UNIX_EPOCH + Duration::from_secs(NOW),
+    };
+    let decision = SERVICES.with(|services| services[usize::from(which) % 2].decide(&request, now));
+    match decision {
+        Decision::Download(Wanted { path, again, slot }) => {
+            for path in path.iter().chain(&again) {
+                reference::assert_inside(path);
+            }
+            assert!(
+                path != again || path.is_none(),
+                "one meaning, looked for twice"
+            );
+            assert!(slot.is_none_or(|slot| !slot.is_empty()));
+        }
+        Decision::Answer(answer) => assert!([200, 404].contains(&answer.status)),
+        // The bytes may hold the end of the line and fields of their own.
+        Decision::Refuse(PutRefusal::Expectation) => {}
+        other => panic!("a GET is decided as {other:?}"),
+    }
+}

@@ -1,0 +1,398 @@
+//! Signatures and tokens: what is granted was signed with the secret, for exactly what is granted. The signatures are
+//! calculated here once more, from the documents of those who make them.
+
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use ring::hmac;
+use upslot::jid::BareJid;
+use upslot::layout::StorePath;
+use upslot::slot::Purpose;
+use upslot::slot::external::External;
+use upslot::slot::grant::Denial;
+use upslot::slot::jwt::{self, FileShare, JwtDenial};
+use upslot::slot::own::{Signer, Terms};
+
+use super::{Choices, NOW, assert_sentence, reference};
+
+pub const SECRET: &[u8] = b"correct horse battery staple";
+
+pub fn run(data: &[u8]) {
+    let mut choices = Choices(data);
+    match choices.byte() % 6 {
+        0 => own(choices),
+        1 => own_altered(choices),
+        2 => external(choices),
+        3 | 4 => token(choices),
+        _ => bearer(choices.rest()),
+    }
+}
+
+pub fn mac(message: &[u8]) -> Vec<u8> {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET);
+    hmac::sign(&key, message).as_ref().to_vec()
+}
+
+pub fn parameters(query: &[u8]) -> Vec<(&[u8], &[u8])> {
+    let mut found = Vec::new();
+    for part in query.split(|b| *b == b'&') {
+        match part.iter().position(|b| *b == b'=') {
+            Some(at) => found.push((&part[..at], &part[at + 1..])),
+            None => found.push((part, &b""[..])),
+        }
+    }
+    found
+}
+
+/// The parameters that have a value. A name without one says nothing in a query of ours.
+fn valued(query: &[u8]) -> Vec<(&[u8], &[u8])> {
+    let parts = query.split(|b| *b == b'&');
+    let split = |part: &'_ [u8]| part.iter().position(|b| *b == b'=');
+    parts
+        .filter_map(|part| split(part).map(|at| (&part[..at], &part[at + 1..])))
+        .collect()
+}
+
+/// A slot's terms as its query says them, with the bytes that must have been signed.
+struct Own {
+    size: u64,
+    total: u64,
+    until: u64,
+    content_type: Option<String>,
+    message: Vec<u8>,
+}
+
+/// The only reading of a query in which each parameter stands once, in its one form.
+fn read_own(path: &[u8], query: &[u8]) -> Option<Own> {
+    let parameters = valued(query);
+    let one = |name: &str| -> Option<Option<&[u8]>> {
+        let mut same = parameters.iter().filter(|(key, _)| *key == name.as_bytes());
+        let first = same.next().map(|(_, value)| *value);
+        same.next().is_none().then_some(first)
+    };
+    let number = |name: &str| -> Option<Option<u64>> {
+        let Some(text) = one(name)? else {
+            return Some(None);
+        };
+        let text = std::str::from_utf8(text).ok()?;
+        let number: u64 = text.parse().ok()?;
+        (number.to_string() == text).then_some(Some(number))
+    };
+    let (size, until) = (number("size")??, number("until")??);
+    let total = number("total")?.unwrap_or(0);
+    let content_type = match one("type")? {
+        Some(text) => Some(String::from_utf8(reference::decode(text)?).ok()?),
+        None => None,
+    };
+    if content_type
+        .as_ref()
+        .is_some_and(|text| text.contains('\0'))
+    {
+        return None;
+    }
+    let last = match &content_type {
+        Some(text) => format!("+{text}"),
+        None => "-".to_owned(),
+    };
+    let rest = format!("\0{size}\0{until}\0{total}\0{last}");
+    Some(Own {
+        size,
+        total,
+        until,
+        content_type,
+        message: [b"upslot1\0", path, rest.as_bytes()].concat(),
+    })
+}
+
+/// Whether the signature in a query is the one of its terms.
+pub fn is_own(path: &[u8], query: &[u8]) -> bool {
+    let Some(own) = read_own(path, query) else {
+        return false;
+    };
+    let shown: Vec<&[u8]> = valued(query)
+        .into_iter()
+        .filter(|(key, _)| *key == b"sig")
+        .map(|(_, value)| value)
+        .collect();
+    shown == [BASE64URL_NOPAD.encode(&mac(&own.message)).as_bytes()]
+}
+
+#[track_caller]
+fn check_own(path: &StorePath, query: &[u8]) {
+    let verdict = Signer::new(SECRET).verify(path, query, NOW);
+    let signed = is_own(path.as_bytes(), query);
+    match (verdict, read_own(path.as_bytes(), query)) {
+        (Ok(grant), Some(own)) => {
+            assert!(signed, "granted, and nobody signed it");
+            assert!(own.until >= NOW, "granted, and lapsed");
+            assert_eq!((grant.size, grant.total), (own.size, own.total));
+            assert_eq!(grant.content_type, own.content_type);
+            assert_eq!(grant.path, *path);
+        }
+        (Ok(_), None) => panic!("granted for terms that nobody can read"),
+        (Err(Denial::Lapsed), Some(own)) => assert!(signed && own.until < NOW),
+        (Err(denial), _) => {
+            assert_sentence(&denial.to_string());
+            assert!(!signed, "signed, and denied");
+        }
+    }
+}
+
+fn path(name: &str) -> Option<StorePath> {
+    let owner = BareJid::parse("romeo@montague.tld").unwrap();
+    StorePath::of_slot(&owner, Purpose::Message.into(), &[7; 15], name)
+}
+
+/// A query from the input, in which `~` stands for the signature of whatever the query says.
+fn own(mut choices: Choices<'_>) {
+    let path = path("a.jpg").unwrap();
+    let query = choices.rest();
+    let signature = read_own(path.as_bytes(), query)
+        .map(|own| BASE64URL_NOPAD.encode(&mac(&own.message)))
+        .unwrap_or_default();
+    let filled: Vec<u8> = query
+        .iter()
+        .flat_map(|b| match b {
+            b'~' => signature.as_bytes().to_vec(),
+            other => vec![*other],
+        })
+        .collect();
+    check_own(&path, query);
+    check_own(&path, &filled);
+}
+
+/// A slot of ours, and what was made of it.
+fn own_altered(mut choices: Choices<'_>) {
+    let (size, total) = (choices.number(), choices.number());
+    let until = (NOW - 50).saturating_add(choices.byte().into());
+    let content_type = String::from_utf8_lossy(choices.until(b'\n')).into_owned();
+    let name = String::from_utf8_lossy(choices.until(b'\n')).into_owned();
+    let Some(path) = path(&upslot::slot::name::clean(&name)) else {
+        return;
+    };
+    let terms = Terms {
+        size: size.into(),
+        content_type: Some(&*content_type).filter(|text| !text.is_empty() && !text.contains('\0')),
+        total: total.into(),
+        until,
+    };
+    let mut url = String::new();
+    Signer::new(SECRET).sign(&path, &terms, &mut url);
+    assert!(url.is_ascii() && !url.contains([' ', '#', '"']));
+    let query = url[1..].as_bytes().to_vec();
+    assert!(
+        is_own(path.as_bytes(), &query),
+        "signed otherwise than documented"
+    );
+    check_own(&path, &query);
+
+    // Signed with another secret it is nothing, wherever it says it is for.
+    let mut forged = String::new();
+    Signer::new(b"another secret").sign(&path, &terms, &mut forged);
+    check_own(&path, &forged.as_bytes()[1..]);
+    if let Some(other) = self::path("other") {
+        check_own(&other, &query);
+    }
+    check_own(&path, &altered(query, &mut choices));
+}
+
+/// Puts in, takes out and changes bytes as the input says.
+fn altered(mut bytes: Vec<u8>, choices: &mut Choices<'_>) -> Vec<u8> {
+    while !choices.0.is_empty() {
+        let (what, at, byte) = (choices.byte(), choices.byte(), choices.byte());
+        let at = usize::from(at) % bytes.len().max(1);
+        match what % 4 {
+            0 if at < bytes.len() => bytes[at] = byte,
+            1 if at < bytes.len() => drop(bytes.remove(at)),
+            2 => bytes.insert(at.min(bytes.len()), byte),
+            _ => {
+                let end = (at + usize::from(byte)).min(bytes.len());
+                let piece = bytes.get(at..end).unwrap_or_default().to_vec();
+                bytes.extend(piece);
+                bytes.truncate(2000);
+            }
+        }
+    }
+    bytes
+}
+
+/// The messages of which mod_http_upload_external, Metronome or ejabberd may have sent the signature.
+pub fn is_external(path: &[u8], query: &[u8], size: u64, types: &[Vec<u8>]) -> bool {
+    let parameters = parameters(query);
+    let of = |name: &str| parameters.iter().find(|(key, _)| *key == name.as_bytes());
+    let known = |key: &[u8]| matches!(key, b"v" | b"v2" | b"token");
+    let names: Vec<&[u8]> = parameters
+        .iter()
+        .map(|(k, _)| *k)
+        .filter(|k| known(k))
+        .collect();
+    if (1..names.len()).any(|n| names[..n].contains(&names[n])) {
+        return false;
+    }
+    let (value, messages) = match (of("v2").or(of("token")), of("v")) {
+        (Some((_, value)), _) => {
+            let message = |t: &Vec<u8>| [path, format!("\0{size}\0").as_bytes(), t].concat();
+            (value, types.iter().map(message).collect())
+        }
+        (None, Some((_, value))) => (value, vec![[path, format!(" {size}").as_bytes()].concat()]),
+        (None, None) => return false,
+    };
+    let shown = value.to_ascii_lowercase();
+    let same = |message: &Vec<u8>| HEXLOWER.encode(&mac(message)).as_bytes() == shown;
+    messages.iter().any(same)
+}
+
+/// The types that a server may have signed for a PUT with this one.
+pub fn signed_types(put: &[u8], guess: &str) -> Vec<Vec<u8>> {
+    let essence = put
+        .split(|b| *b == b';')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
+    vec![
+        put.to_vec(),
+        essence.to_vec(),
+        essence.to_ascii_lowercase(),
+        b"application/octet-stream".to_vec(),
+        guess.as_bytes().to_vec(),
+    ]
+}
+
+/// A query from the input, in which `~`, `}` and `|` stand for the signatures of `v`, `v2` and a DELETE.
+fn external(mut choices: Choices<'_>) {
+    let size = u64::from(choices.number());
+    let put = choices.until(b'\n');
+    let path = StorePath::from_segments([&b"a"[..], b"b.jpg"].into_iter()).unwrap();
+    let raw = path.as_bytes();
+    let types = signed_types(put, "image/jpeg");
+    let hex = |message: Vec<u8>| HEXLOWER.encode(&mac(&message)).into_bytes();
+    let v = hex([raw, format!(" {size}").as_bytes()].concat());
+    let v2 = hex([
+        raw,
+        format!("\0{size}\0").as_bytes(),
+        &types[usize::from(size as u8) % 5],
+    ]
+    .concat());
+    let delete = hex([raw, b"\0", b"delete it"].concat());
+    let query: Vec<u8> = choices
+        .rest()
+        .iter()
+        .flat_map(|b| match b {
+            b'~' => v.clone(),
+            b'}' => v2.clone(),
+            b'|' => delete.clone(),
+            other => vec![*other],
+        })
+        .collect();
+    let external = External::new(SECRET);
+    let verdict = external.verify(&path, &query, size, Some(put), "image/jpeg");
+    let sound = |(key, value): &(&[u8], &[u8])| {
+        !matches!(*key, b"v" | b"v2" | b"token")
+            || value.len() == 64 && value.iter().all(u8::is_ascii_hexdigit)
+    };
+    let readable = parameters(&query).iter().all(sound);
+    let signed = readable && is_external(raw, &query, size, &types);
+    // A type that is not UTF-8 was in no slot request.
+    if signed != verdict.is_ok() {
+        assert!(
+            std::str::from_utf8(put).is_err() && verdict.is_err(),
+            "{verdict:?}, signed {signed}"
+        );
+    }
+    if let Ok(Some(approved)) = &verdict {
+        assert!(!approved.is_empty() && types.contains(&approved.clone().into_bytes()));
+    }
+    let deletes = external.verify_delete(&path, &query, b"delete it").is_ok();
+    let tokens: Vec<Vec<u8>> = parameters(&query)
+        .iter()
+        .filter(|(key, _)| *key == b"token")
+        .map(|(_, value)| value.to_ascii_lowercase())
+        .collect();
+    if deletes {
+        assert!(
+            readable && tokens == [delete],
+            "deleted, and nobody signed it"
+        );
+    }
+    assert!(
+        External::new(b"another")
+            .verify(&path, &query, size, Some(put), "a/b")
+            .is_err()
+    );
+}
+
+/// A token of two JSON texts from the input, signed or not.
+fn token(mut choices: Choices<'_>) {
+    let (kind, at, byte) = (choices.byte(), choices.number(), choices.byte());
+    let header: &[u8] = match kind % 4 {
+        0 => choices.until(b'\n'),
+        1 => br#"{"alg":"none"}"#,
+        _ => br#"{"typ":"JWT","alg":"HS256"}"#,
+    };
+    let payload = choices.rest();
+    let signed = format!(
+        "{}.{}",
+        BASE64URL_NOPAD.encode(header),
+        BASE64URL_NOPAD.encode(payload)
+    );
+    let token = format!(
+        "{signed}.{}",
+        BASE64URL_NOPAD.encode(&mac(signed.as_bytes()))
+    );
+    let share = FileShare::new(SECRET);
+    let verdict = share.verify(token.as_bytes(), NOW);
+    match &verdict {
+        Ok(claims) => {
+            let says = |text: &[u8], what: &str| reference::find(text, what.as_bytes()).is_some();
+            assert!(says(header, "HS256") || header.contains(&b'\\'));
+            assert!(claims.exp > NOW && claims.expires.is_none_or(|expires| expires > NOW));
+            assert!(!claims.slot.is_empty());
+            assert!(claims.is_for(claims.slot.as_bytes()) && !claims.is_for(b""));
+            for number in [claims.exp, claims.filesize] {
+                assert!(says(payload, &number.to_string()));
+            }
+            if let Some(filetype) = &claims.filetype {
+                assert!(
+                    filetype.len() <= 255 && filetype.bytes().all(|b| matches!(b, b' '..=b'~'))
+                );
+            }
+        }
+        Err(denial) => assert_sentence(&denial.to_string()),
+    }
+    // Another secret, and any other spelling, are nothing.
+    assert!(
+        FileShare::new(b"another")
+            .verify(token.as_bytes(), NOW)
+            .is_err()
+    );
+    let mut other = token.clone().into_bytes();
+    let at = usize::from(at) % other.len();
+    if other[at] != byte {
+        other[at] = byte;
+        let denial = share.verify(&other, NOW).expect_err("altered, and taken");
+        assert!(matches!(denial, JwtDenial::Forged | JwtDenial::Malformed));
+    }
+    // Whatever else it says, later it is over.
+    let late = share.verify(token.as_bytes(), u64::MAX);
+    assert!(late.is_err());
+    for raw in [payload, signed.as_bytes()] {
+        if let Ok(claims) = share.verify(raw, NOW) {
+            panic!("nobody signed {claims:?}");
+        }
+    }
+}
+
+/// The token of an `Authorization` field, and nothing that is not in it.
+fn bearer(value: &[u8]) {
+    let Some(token) = jwt::bearer(value) else {
+        return;
+    };
+    let sound = |b: &u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(b);
+    assert!(!token.is_empty() && token.iter().all(sound));
+    let value = value.trim_ascii();
+    assert!(value[..6].eq_ignore_ascii_case(b"bearer") && value[6] == b' ');
+    assert!(
+        value.ends_with(token)
+            && value[6..value.len() - token.len()]
+                .iter()
+                .all(|b| *b == b' ')
+    );
+}

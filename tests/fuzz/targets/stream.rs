@@ -1,0 +1,190 @@
+//! The link's machine against a server that may say anything, and what is answered to its stanzas. All that is
+//! written is one sound stream of XML.
+
+use std::time::{Duration, Instant};
+
+use upslot::jid::BareJid;
+use upslot::slot::{Refusal, Slot};
+use upslot::xmpp::element::Element;
+use upslot::xmpp::iq::{self, Answer, Identity};
+use upslot::xmpp::stream::{Event, Stream};
+use upslot::xmpp::xml::{Fault, XmlEvent};
+
+use super::xml::{again, read};
+use super::{Choices, Dice, NOW, assert_sentence, expand, split};
+
+const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams' \
+                      xmlns='jabber:component:accept' from='upload.montague.tld' id='3BF96D32'><handshake/>";
+
+struct Link {
+    stream: Stream,
+    now: Instant,
+    output: Vec<u8>,
+    events: Vec<String>,
+    ended: bool,
+    dice: Dice,
+    restless: bool,
+}
+
+impl Link {
+    fn new(seed: u16, restless: bool) -> Link {
+        let now = Instant::now();
+        let stream = Stream::new("upload.montague.tld".to_owned(), "secret".to_owned(), now);
+        Link {
+            stream,
+            now,
+            output: Vec::new(),
+            events: Vec::new(),
+            ended: false,
+            dice: Dice::new(seed),
+            restless,
+        }
+    }
+
+    fn run(mut self, pieces: &[&[u8]]) -> Link {
+        for piece in pieces {
+            if self.restless {
+                self.wander();
+            }
+            self.stream.received(piece, self.now);
+            self.settle();
+        }
+        self.settle();
+        self
+    }
+
+    /// Time goes by, or the link is closed.
+    fn wander(&mut self) {
+        match self.dice.below(12) {
+            0 => self.now += Duration::from_secs(5),
+            1 => self.now += Duration::from_secs(70),
+            2 if self.dice.below(8) == 0 => self.stream.close(self.now),
+            3 if self.dice.below(8) == 0 => self.stream.peer_closed(),
+            _ => {}
+        }
+        if self
+            .stream
+            .deadline()
+            .is_some_and(|deadline| deadline <= self.now)
+        {
+            let before = self.stream.deadline();
+            self.stream.deadline_passed(self.now);
+            assert_ne!(
+                self.stream.deadline(),
+                before,
+                "a deadline that stays where it is"
+            );
+        }
+        self.settle();
+    }
+
+    /// Takes events and answers them, then writes.
+    fn settle(&mut self) {
+        while let Some(event) = self.stream.next_event() {
+            assert!(!self.ended, "something after the end");
+            self.events.push(format!("{event:?}"));
+            match event {
+                Event::Up => {}
+                Event::Stanza(stanza) => {
+                    if let Some(answer) = answer(stanza) {
+                        self.stream.send(&answer);
+                    }
+                }
+                Event::Ended(_) => self.ended = true,
+            }
+        }
+        assert_eq!(self.stream.deadline().is_none(), self.ended);
+        while !self.stream.output().is_empty() {
+            let all = self.stream.output();
+            let n = if self.restless {
+                1 + self.dice.below(all.len())
+            } else {
+                all.len()
+            };
+            self.output.extend_from_slice(&all[..n]);
+            self.stream.wrote(n);
+        }
+    }
+}
+
+/// What the program answers to a stanza. Slot requests are granted and refused in turn.
+fn answer(stanza: Element) -> Option<Element> {
+    let jid = BareJid::parse("upload.montague.tld").unwrap();
+    let identity = Identity {
+        jid: &jid,
+        purposes: &["message", "ephemeral"],
+    };
+    let from = stanza.attribute("from").map(str::to_owned);
+    let id = stanza.attribute("id").map(str::to_owned);
+    let kind = stanza.attribute("type").map(str::to_owned);
+    let answer = match iq::route(stanza, identity, NOW, |_| 1000) {
+        Answer::Silence => return None,
+        Answer::Reply(answer) => answer,
+        Answer::Slot(asked) => match &asked.request {
+            Err(refusal) => {
+                let refusal = refusal.clone();
+                assert_sentence(&refusal.to_string());
+                asked.refused(&refusal)
+            }
+            Ok(request) => {
+                assert!(!request.name.is_empty() && request.size > 0);
+                let slot = Slot {
+                    put: "https://montague.tld/a?b=c&d=e".to_owned(),
+                    get: "https://montague.tld/a".to_owned(),
+                };
+                match request.size % 2 {
+                    0 => asked.granted(slot),
+                    _ => {
+                        let (size, limit) = (request.size, 10);
+                        asked.refused(&Refusal::TooLarge { size, limit })
+                    }
+                }
+            }
+        },
+    };
+    // To whoever asked, and no answer to an answer.
+    assert_eq!(answer.attribute("to"), from.as_deref());
+    assert!(matches!(answer.attribute("type"), Some("result" | "error")));
+    assert!(!matches!(kind.as_deref(), Some("result" | "error")));
+    assert_eq!(answer.attribute("id"), id.as_deref());
+    again(&answer);
+    Some(answer)
+}
+
+/// What we write is a stream that a strict reader takes.
+fn written(link: &Link) {
+    let (events, fault) = read(&[&link.output]);
+    // An answer that repeats a request may be larger than what we take ourselves.
+    if matches!(fault, Some(Fault::TooLarge(_))) {
+        return;
+    }
+    assert_eq!(fault, None, "{}", link.output.escape_ascii());
+    assert!(matches!(events.first(), Some(XmlEvent::Opened(_))));
+    assert_eq!(
+        matches!(events.last(), Some(XmlEvent::Closed)),
+        link.output.ends_with(b"</stream:stream>")
+    );
+    if link.ended {
+        assert!(link.output.ends_with(b"</stream:stream>"));
+    }
+}
+
+pub fn run(data: &[u8]) {
+    let mut choices = Choices(data);
+    let (seed, bare) = (choices.number(), choices.byte() & 1 == 1);
+    let mut bytes = if bare {
+        Vec::new()
+    } else {
+        HEADER.as_bytes().to_vec()
+    };
+    bytes.extend(expand(choices.rest()));
+
+    let whole = Link::new(seed, false).run(&[&bytes]);
+    written(&whole);
+    let pieces = Link::new(seed, false).run(&split(&bytes, seed));
+    assert!(whole.events == pieces.events, "in pieces");
+    // Only where an end cuts the stream short may some answers have come too late.
+    assert!(whole.output == pieces.output || whole.ended, "in pieces");
+    written(&pieces);
+    written(&Link::new(seed, true).run(&split(&bytes, seed)));
+}
