@@ -1,5 +1,6 @@
 //! The log: one line per event, to standard error or a file that SIGHUP reopens.
 
+use std::fmt::{self, Write as _};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,6 +13,12 @@ use log::LevelFilter;
 
 /// The log file's path, once chosen, and the file that is open.
 static FILE: Mutex<Option<(PathBuf, File)>> = Mutex::new(None);
+
+/// Longest text of a line, in bytes; the rest is cut off. Only what others wrote comes near it.
+const MAX_TEXT: usize = 4096;
+
+/// What stands for the rest of a text.
+const CUT: &str = " (cut)";
 
 /// The variable that wins over the configuration.
 const VARIABLE: &str = "RUST_LOG";
@@ -29,7 +36,10 @@ pub fn start(level: LevelFilter, path: Option<PathBuf>) -> Result<(), String> {
     }
     builder.format(|line, record| {
         let (time, level) = (Timestamp(upslot::sys::now().wall), record.level());
-        writeln!(line, "{time} {level:<5} {}", record.args())
+        write!(line, "{time} {level:<5} ")?;
+        // What cannot be written is cut off.
+        let _ = OneLine::new(line).write_fmt(*record.args());
+        writeln!(line)
     });
     if let Some(path) = path {
         let file = open(&path)
@@ -96,6 +106,55 @@ impl Write for ToFile {
     }
 }
 
+/// Takes the text of one event and lets it be one line, whoever wrote parts of it. What ends a line, moves a terminal's
+/// cursor, hides, or turns the direction of writing is escaped. Whoever logs outside text in quotes escapes it for
+/// himself; this is the last word on what is logged bare, as addresses are.
+struct OneLine<'a, W> {
+    out: &'a mut W,
+    /// Bytes that may still be written.
+    left: usize,
+}
+
+impl<'a, W: Write> OneLine<'a, W> {
+    fn new(out: &'a mut W) -> OneLine<'a, W> {
+        OneLine {
+            out,
+            left: MAX_TEXT,
+        }
+    }
+
+    fn put(&mut self, text: &str) -> fmt::Result {
+        let Some(left) = self.left.checked_sub(text.len()) else {
+            self.left = 0;
+            // Ends the formatting, too.
+            let _ = self.out.write_all(CUT.as_bytes());
+            return Err(fmt::Error);
+        };
+        self.left = left;
+        self.out.write_all(text.as_bytes()).map_err(|_| fmt::Error)
+    }
+}
+
+impl<W: Write> fmt::Write for OneLine<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let plain = |byte: &u8| (b' '..=b'~').contains(byte);
+        if text.len() <= self.left && text.as_bytes().iter().all(plain) {
+            return self.put(text);
+        }
+        let mut buffer = [0; 4];
+        for c in text.chars() {
+            // `escape_debug` leaves alone what can be seen and stands for itself.
+            let escaped = c.escape_debug();
+            if matches!(c, ' '..='~') || escaped.len() == 1 {
+                self.put(c.encode_utf8(&mut buffer))?;
+            } else {
+                self.put(&escaped.to_string())?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A moment as RFC 3339 has it, in UTC, to the millisecond.
 struct Timestamp(SystemTime);
 
@@ -109,5 +168,44 @@ impl std::fmt::Display for Timestamp {
             stamp.trim_end_matches('Z'),
             since.subsec_millis()
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, line: &str) {
+        let mut out = Vec::new();
+        let _ = write!(OneLine::new(&mut out), "{text}");
+        assert_eq!(String::from_utf8(out).unwrap(), line, "{text:?}");
+    }
+
+    #[test]
+    fn a_text_is_one_line() {
+        check("", "");
+        check("a \"b\" 'c' \\ ~", "a \"b\" 'c' \\ ~");
+        check("jürgen 日本 😀", "jürgen 日本 😀");
+        check("a\r\nb\0\t\u{1b}[m\u{7f}", "a\\r\\nb\\0\\t\\u{1b}[m\\u{7f}");
+        check("a\u{85}b\u{2028}c\u{2029}", "a\\u{85}b\\u{2028}c\\u{2029}");
+        check(
+            "a\u{202e}b\u{200b}\u{feff}",
+            "a\\u{202e}b\\u{200b}\\u{feff}",
+        );
+    }
+
+    #[test]
+    fn a_text_has_an_end() {
+        check(&"x".repeat(MAX_TEXT), &"x".repeat(MAX_TEXT));
+        check(
+            &"x".repeat(MAX_TEXT + 1),
+            &format!("{}{CUT}", "x".repeat(MAX_TEXT)),
+        );
+        let mut out = Vec::new();
+        let long = "\u{202e}".repeat(MAX_TEXT);
+        let _ = write!(OneLine::new(&mut out), "a={long} b={long}");
+        assert!(out.len() <= MAX_TEXT + CUT.len(), "{}", out.len());
+        assert!(out.ends_with(CUT.as_bytes()));
     }
 }

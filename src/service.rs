@@ -26,7 +26,7 @@ use crate::slot::external::External;
 use crate::slot::grant::{Denial, Grant, Source};
 use crate::slot::jwt::{self, FileShare, JwtDenial};
 use crate::slot::own::{Signer, Terms};
-use crate::slot::{Purpose, Refusal, Slot, SlotRequest, name};
+use crate::slot::{Purpose, Refusal, Slot, SlotRequest, name, shown};
 
 /// What a slot's URL usually needs beyond prefix and path, for escapes; and what a PUT's query does. Bytes.
 const URL_ROOM: usize = 16;
@@ -189,8 +189,8 @@ impl fmt::Display for PutRefusal {
             PutRefusal::TypeDiffers { slot, put } => write!(
                 f,
                 "The slot is for the type {}, not {}.",
-                slot.escape_debug(),
-                put.escape_debug()
+                shown(slot),
+                shown(put)
             ),
             PutRefusal::Expectation => {
                 f.write_str("The only expectation that can be met is 100-continue.")

@@ -59,6 +59,21 @@ pub struct SlotRequest {
     pub purpose: Purpose,
 }
 
+/// Somebody else's word as it may stand in a message: escaped, and at most 100 characters of it. Escapes are longer
+/// than what they stand for, and servers end the stream of a component whose stanzas are too large.
+pub fn shown(text: &str) -> String {
+    const MOST: usize = 100;
+    let mut shown: String = text
+        .chars()
+        .take(MOST)
+        .flat_map(char::escape_debug)
+        .collect();
+    if text.chars().nth(MOST).is_some() {
+        shown.push_str("...");
+    }
+    shown
+}
+
 /// A pair of URLs (XEP-0363 §4). Both are ASCII.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
@@ -139,7 +154,7 @@ impl fmt::Display for Refusal {
                 write!(
                     f,
                     "Files of the type {} may not be uploaded here.",
-                    content_type.escape_debug()
+                    shown(content_type)
                 )
             }
             Refusal::OwnerQuota {
