@@ -537,6 +537,10 @@ impl Service {
     /// Every check of a PUT that needs no look at the store.
     fn grant(&self, request: &RequestHead, place: Place, now: Now) -> Result<Grant, PutRefusal> {
         let grant = self.granted(request, place, now)?;
+        // A slot does not outlive its file.
+        if self.is_over(&grant.path, now) {
+            return Err(PutRefusal::Denied(Denial::Lapsed));
+        }
         // RFC 9110 §14.5: a partial PUT must not be taken for a whole one.
         if request.field("content-range").is_some() {
             return Err(PutRefusal::Partial);

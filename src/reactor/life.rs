@@ -73,7 +73,8 @@ impl Reactor {
         let sweep = Sweep::new(&plan(&config, &service), now.mono);
         let most_connections = most_connections(&config, descriptors);
         let mut shared = Shared::new(config, service, store, syncer, now);
-        shared.store.set_buries(shared.service.takes_external());
+        let buries = shared.service.takes_external();
+        shared.store.set_buries(buries, shared.config.put_timeout);
         shared.count_total();
         let link = target.map(|target| Link::new(target, LINK, jitter(&mut shared), now));
         for listener in &listeners {
@@ -223,7 +224,8 @@ impl Reactor {
         self.most_connections = most_connections(&config, sys::raise_descriptor_limit());
         self.shared.config = config;
         let buries = self.shared.service.takes_external();
-        self.shared.store.set_buries(buries);
+        let slot_life = self.shared.config.put_timeout;
+        self.shared.store.set_buries(buries, slot_life);
         self.shared.count_total();
         for (_, client) in self.table.iter_mut() {
             client.set_timeouts(&self.shared);

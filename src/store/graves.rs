@@ -1,5 +1,5 @@
 //! Paths that must not be stored again: an external signature never lapses, so that a PUT that is repeated after its
-//! file has expired would bring it back.
+//! file has expired would bring it back; a slot of our own is good for some minutes, which its file may not live.
 //!
 //! A path is remembered by 16 bytes of its SHA-256, in one of 256 files of the internal folder. To look one up costs
 //! the reading of one of them; nothing is held in memory, nothing is read at start.

@@ -61,6 +61,10 @@ pub struct Store {
     unwritten: u64,
     /// Whether removed paths of other making are remembered.
     buries: bool,
+    /// How long a slot of our own is good: the path of a file that is removed younger than that is remembered, too.
+    slot_life: Duration,
+    /// Until when a slot of our own may be good whose path is remembered.
+    own_graves_until: Option<Instant>,
     /// See [`Store::removals`].
     removals: u64,
     free: Option<(Instant, u64)>,
@@ -119,6 +123,8 @@ impl Store {
             serial: 0,
             unwritten: 0,
             buries: false,
+            slot_life: Duration::ZERO,
+            own_graves_until: None,
             removals: 0,
             free: None,
             root_seen: None,
@@ -148,9 +154,18 @@ impl Store {
         self.dir_mode = dir_mode;
     }
 
-    /// From now on removed paths of other making are remembered, because a signature could bring them back.
-    pub fn set_buries(&mut self, buries: bool) {
+    /// From now on removed paths of other making are remembered if `buries`, because a signature could bring them back;
+    /// and those of our own while a slot that is good for `slot_life` could.
+    pub fn set_buries(&mut self, buries: bool, slot_life: Duration) {
         self.buries = buries;
+        self.slot_life = slot_life;
+        // A process before this one may have removed some.
+        self.own_graves_until = Some(sys::monotonic() + slot_life);
+    }
+
+    /// Whether a slot of our own may be good whose path is remembered: else nobody need look.
+    pub fn has_own_graves(&self, now: Instant) -> bool {
+        self.own_graves_until.is_some_and(|until| now <= until)
     }
 
     /// Another number than before when files may be gone that could be opened until then.
@@ -159,9 +174,21 @@ impl Store {
     }
 
     /// A file is about to be removed for good.
-    fn before_removal(&mut self, path: &StorePath) {
+    fn before_removal(&mut self, path: &StorePath, modified: SystemTime) {
         self.removals += 1;
-        if self.buries && path.mark().is_none() {
+        let buries = if path.mark().is_some() {
+            // The slot was handed out before the file was stored.
+            let now = sys::now();
+            let age = now.wall.duration_since(modified).unwrap_or_default();
+            let young = age <= self.slot_life;
+            if young {
+                self.own_graves_until = Some(now.mono + self.slot_life);
+            }
+            young
+        } else {
+            self.buries
+        };
+        if buries {
             if let Err(error) = self.bury(path) {
                 log::error!(
                     "path not remembered path={path:?} why={:?}",
@@ -175,10 +202,11 @@ impl Store {
     pub fn remove(&mut self, path: &StorePath) -> io::Result<bool> {
         let opened = sys::open_folder_below(self.root(), path.folder());
         let removed = opened.and_then(|folder| {
-            if sys::look_at(&folder, path.name())?.kind != Kind::File {
+            let facts = sys::look_at(&folder, path.name())?;
+            if facts.kind != Kind::File {
                 return Err(io::ErrorKind::NotFound.into());
             }
-            self.before_removal(path);
+            self.before_removal(path, facts.modified);
             sys::remove_file(&folder, path.name())
         });
         match removed {
@@ -186,8 +214,12 @@ impl Store {
                 self.remove_empty_folders(path);
                 Ok(true)
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
+            // Nor is there one behind a link, or behind what is no folder.
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::LOOP | Errno::NOTDIR) => Ok(false),
+                _ if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                _ => Err(error),
+            },
         }
     }
 
@@ -288,7 +320,7 @@ impl Store {
                 log::warn!("storage folder replaced path={}", self.path.display());
                 let before = std::mem::replace(self, opened);
                 self.unwritten = before.unwritten;
-                self.buries = before.buries;
+                self.set_buries(before.buries, before.slot_life);
                 self.removals = before.removals + 1;
                 self.root_seen = Some(now);
                 true

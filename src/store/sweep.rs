@@ -193,7 +193,7 @@ impl Pass {
                         current.keep(kind, size);
                         continue;
                     }
-                    store.before_removal(&path);
+                    store.before_removal(&path, modified);
                     match current.walk.remove() {
                         Ok(()) => {
                             usage.removed(&current.owner, kind, size);

@@ -643,14 +643,17 @@ fn a_path_that_was_buried_stays_so() {
     }
     assert!(store.is_buried(&path("uuid2999/f")).unwrap());
 
-    store.set_buries(true);
+    store.set_buries(true, Duration::from_secs(60));
     folder.file("uuid/r/old", 10, 100);
     folder.file("aaaaaaaaaaa/aaaaaaaaaaaaaaaaaaaa~m/own", 10, 100);
+    folder.file("aaaaaaaaaaa/aaaaaaaaaaaaaaaaaaaa~m/young", 10, 55);
     sweep(&mut store, &mut Usage::default(), plan(50, 0));
     assert_eq!(folder.tree(), Vec::<String>::new());
     assert!(store.is_buried(&path("uuid/r/old")).unwrap());
     let own = path("aaaaaaaaaaa/aaaaaaaaaaaaaaaaaaaa~m/own");
     assert!(!store.is_buried(&own).unwrap(), "our own slots lapse");
+    let young = path("aaaaaaaaaaa/aaaaaaaaaaaaaaaaaaaa~m/young");
+    assert!(store.is_buried(&young).unwrap(), "and are good until then");
     folder.file("uuid/r/new", 10, 0);
     assert!(store.remove(&path("uuid/r/new")).unwrap());
     assert!(!store.remove(&path("uuid/r/new")).unwrap());

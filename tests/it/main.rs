@@ -15,6 +15,7 @@ mod harness;
 mod a_long_silence;
 mod access;
 mod api;
+mod attack;
 mod commands;
 mod config;
 mod cors;

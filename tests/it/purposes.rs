@@ -11,7 +11,7 @@ use crate::harness::{Plan, Site, Slot, eventually, unix_now};
 const PURPOSE: &str = "urn:xmpp:http:upload:purpose:0";
 const ALL: &str = "{message: {}, profile: {}, ephemeral: {}, permanent: {}}";
 
-fn inside(purpose: &str) -> String {
+pub fn inside(purpose: &str) -> String {
     format!("<{purpose} xmlns='{PURPOSE}'/>")
 }
 

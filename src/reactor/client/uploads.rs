@@ -108,13 +108,11 @@ impl Client {
         now: Now,
     ) -> Step {
         shared.look_at_root(now);
-        let used = match (&grant.source, self.looks_when_publishing(&grant, shared)) {
-            (_, true) => Ok(false),
-            (source, false) => match (shared.store.exists(&grant.path), source) {
-                (Ok(false), Source::External) => shared.store.is_buried(&grant.path),
-                // The slot is used up even if its file is gone.
-                (Ok(false), Source::Share { slot, .. }) => Ok(shared.store.alias(slot).is_some()),
-                (exists, _) => exists,
+        let used = match self.looks_when_publishing(&grant, shared) {
+            true => Ok(false),
+            false => match shared.store.exists(&grant.path) {
+                Ok(false) => was_used(&grant, shared, now),
+                exists => exists,
             },
         };
         match used {
@@ -196,6 +194,12 @@ impl Client {
             path, size, source, ..
         } = &pending.grant;
         let kind = pending.grant.kind();
+        // Another PUT of the slot may have been published since this one began, and its file removed.
+        match was_used(&pending.grant, shared, now) {
+            Ok(false) => {}
+            Ok(true) => return self.refuse(&PutRefusal::Used, shared, now),
+            Err(error) => return self.storage_failed("look", &error, shared, now),
+        }
         match shared.store.publish(&pending.upload, path) {
             Ok(mut published) => {
                 if std::mem::take(&mut pending.reserved) {
@@ -281,6 +285,16 @@ impl Client {
             }
             shared.store.end(pending.upload);
         }
+    }
+}
+
+/// Whether a slot is used up though its file is not there (any more).
+fn was_used(grant: &Grant, shared: &Shared, now: Now) -> io::Result<bool> {
+    match &grant.source {
+        Source::Own if shared.store.has_own_graves(now.mono) => shared.store.is_buried(&grant.path),
+        Source::Own => Ok(false),
+        Source::External => shared.store.is_buried(&grant.path),
+        Source::Share { slot, .. } => Ok(shared.store.alias(slot).is_some()),
     }
 }
 
