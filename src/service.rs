@@ -457,6 +457,7 @@ impl Service {
             Some(kept) if mime::is_valid(kept) => kept,
             _ => mime::by_extension(path.name()),
         };
+        let content_type = self.safe_types.served(content_type);
         let facts = FileFacts {
             name: path.name(),
             size: file.size,

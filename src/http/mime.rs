@@ -202,6 +202,17 @@ impl Patterns {
         })
     }
 
+    /// The type under which a file is served, if this is the list of safe types. A page, and a service worker's
+    /// registration, load script whatever its disposition says; under another type, and without sniffing, they do not.
+    /// Script must be named to be served as what it is.
+    pub fn served<'a>(&self, value: &'a str) -> &'a str {
+        let essence = essence(value);
+        if is_script(&essence) && !self.0.contains(&Pattern::Exact(essence)) {
+            return UNKNOWN;
+        }
+        value
+    }
+
     /// Whether a file of this type may be shown inline, if this is the list of safe types. A type that
     /// can carry script must be named: no wildcard covers it. A malformed type is never shown.
     pub fn show_inline(&self, value: impl AsRef<[u8]>) -> bool {
@@ -215,6 +226,13 @@ impl Patterns {
         }
         self.allow(essence)
     }
+}
+
+/// Whether this is script that other pages may load and run (WHATWG MIME Sniffing §4.6, "JavaScript MIME type").
+fn is_script(essence: &str) -> bool {
+    ["javascript", "ecmascript", "jscript", "livescript"]
+        .iter()
+        .any(|language| essence.contains(language))
 }
 
 /// Whether browsers may run script that is inside a document of this type.
@@ -312,6 +330,36 @@ mod tests {
             assert_eq!(essence(value), *value);
             assert_eq!(extension.to_ascii_lowercase(), *extension);
             assert_eq!(by_extension(format!("a.{extension}")), *value);
+        }
+    }
+
+    #[test]
+    fn script_is_served_as_such_only_if_it_is_named() {
+        for value in [
+            "text/javascript",
+            "Application/JavaScript; charset=utf-8",
+            "application/x-javascript",
+            "text/ecmascript",
+            "text/javascript1.5",
+            "text/jscript",
+            "text/x-livescript",
+        ] {
+            for words in [&["image/*", "text/*"][..], &["*/*"], &["text/plain"]] {
+                let safe = Patterns::parse(words).unwrap();
+                assert_eq!(safe.served(value), UNKNOWN, "{value} of {words:?}");
+            }
+            let named = Patterns::parse([value]).unwrap();
+            assert_eq!(named.served(value), value);
+        }
+        let safe = Patterns::default_safe();
+        for value in [
+            "text/plain",
+            "text/html",
+            "image/png",
+            "application/json",
+            UNKNOWN,
+        ] {
+            assert_eq!(safe.served(value), value);
         }
     }
 
