@@ -453,6 +453,134 @@ fn the_table_names_no_file_that_is_not_there() {
     }
 }
 
+/// Files that see what somebody shows to prove a right, or the secret that it is judged by.
+const JUDGES: [&str; 12] = [
+    "config/api",
+    "config/secret",
+    "http/api",
+    "reactor/client",
+    "reactor/client/local",
+    "reactor/client/uploads",
+    "service",
+    "setup",
+    "slot/external",
+    "slot/grant",
+    "slot/jwt",
+    "slot/own",
+];
+
+/// Comparisons in these files that tell nothing of a secret's bytes.
+const HARMLESS: [&str; 10] = [
+    // Lengths and forms, before anything is compared.
+    "hex.len() != TAG * 2",
+    "token.is_empty()",
+    "token.len() > MAX_TOKEN",
+    "shown.len() == rest.len()",
+    "length < GOOD_SECRET",
+    "!TOKEN.contains(&text.len())",
+    "secret.len() < MIN_SLOT_SECRET",
+    // Whether there is one at all; dots and the scheme's name in what was shown.
+    "delete_secret.is_some()",
+    "token.split(|b|",
+    "scheme.eq_ignore_ascii_case(",
+];
+
+/// Lines that compare a secret, a signature or a token otherwise than `hmac::verify` does, which takes the same time
+/// wherever two of them differ.
+fn hasty_comparisons(name: &str, text: &str) -> Vec<String> {
+    const WORDS: [&str; 12] = [
+        "secret",
+        "signature",
+        "tag",
+        "token",
+        "shown",
+        "mac",
+        "hmac",
+        "digest",
+        "password",
+        "key",
+        "credential",
+        "expose",
+    ];
+    const COMPARISONS: [&str; 12] = [
+        "==",
+        "!=",
+        " < ",
+        " > ",
+        ".eq(",
+        ".ne(",
+        ".cmp(",
+        ".eq_ignore_ascii_case(",
+        "starts_with(",
+        "ends_with(",
+        ".contains(",
+        "strip_prefix(",
+    ];
+    let code = without_tests(&code_of(text));
+    code.lines()
+        .enumerate()
+        .filter(|(_, line)| {
+            let compares = COMPARISONS
+                .iter()
+                .any(|comparison| line.contains(comparison));
+            let words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+            let secret = words
+                .flat_map(|word| word.split('_'))
+                .any(|word| WORDS.contains(&word.to_ascii_lowercase().as_str()));
+            let harmless = HARMLESS.iter().any(|harmless| line.contains(harmless));
+            compares && secret && !harmless
+        })
+        .map(|(number, line)| format!("src/{name}.rs:{}: {}", number + 1, line.trim()))
+        .collect()
+}
+
+#[test]
+fn secrets_are_compared_in_constant_time() {
+    let sources = sources();
+    let text_of = |wanted: &str| {
+        let found = sources.iter().find(|(name, _)| name == wanted);
+        &found.unwrap_or_else(|| panic!("no src/{wanted}.rs")).1
+    };
+    let faults: Vec<String> = JUDGES
+        .iter()
+        .flat_map(|name| hasty_comparisons(name, text_of(name)))
+        .collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    for harmless in HARMLESS {
+        let said = JUDGES.iter().any(|name| text_of(name).contains(harmless));
+        assert!(said, "{harmless} is in no file");
+    }
+    // Each scheme asks the one function that does, and no other file has a say.
+    for (name, text) in &sources {
+        let code = without_tests(&code_of(text));
+        let expected = match name.as_str() {
+            "slot/own" | "slot/external" | "slot/jwt" | "http/api" => 1,
+            _ => 0,
+        };
+        assert_eq!(
+            code.matches("hmac::verify(").count(),
+            expected,
+            "src/{name}.rs"
+        );
+        assert_eq!(
+            code.contains("hmac::sign("),
+            matches!(name.as_str(), "slot/own" | "http/api"),
+            "src/{name}.rs"
+        );
+    }
+    // The judge is sound.
+    for line in [
+        "if tag.as_ref() == signature { }",
+        "if shown != token.as_bytes() { }",
+        "if secret.expose().starts_with(shown) { }",
+        "let good = delete_secret.eq(other);",
+    ] {
+        let text = format!("fn f() {{\n    {line}\n}}\n");
+        assert_eq!(hasty_comparisons("slot/own", &text).len(), 1, "{line}");
+    }
+    assert!(hasty_comparisons("slot/own", "// tag == signature\nlet a = size == 5;\n").is_empty());
+}
+
 #[test]
 fn nothing_tells_where_it_was_written() {
     let mut paths = Vec::new();
