@@ -41,6 +41,14 @@ impl Store {
         Ok(())
     }
 
+    /// Whether any path was ever remembered, or may have been.
+    pub fn has_graves(&self) -> bool {
+        match sys::open_folder_below(self.internal.as_fd(), FOLDER) {
+            Ok(_) => true,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+
     /// Whether a path was remembered.
     pub fn is_buried(&self, path: &StorePath) -> io::Result<bool> {
         let (shard, grave) = grave(path);

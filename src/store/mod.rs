@@ -160,7 +160,9 @@ impl Store {
         self.buries = buries;
         self.slot_life = slot_life;
         // A process before this one may have removed some.
-        self.own_graves_until = Some(sys::monotonic() + slot_life);
+        let until = self.has_graves().then(|| sys::monotonic() + slot_life);
+        // Slots that were given before a reload may be good for longer.
+        self.own_graves_until = until.max(self.own_graves_until);
     }
 
     /// Whether a slot of our own may be good whose path is remembered: else nobody need look.
