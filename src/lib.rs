@@ -15,7 +15,7 @@
 //! | 1 decisions | [`layout`] [`slot`] [`policy`] [`expiry`] [`certificate`] |
 //! | 2 protocols | [`xmpp`] [`http`] |
 //! | 3 program | [`config`] [`service`] |
-//! | 4 system | [`sys`] [`tls`] [`setup`] [`transport`] [`store`] [`syncer`] [`resolve`] [`signals`] |
+//! | 4 system | [`sys`] [`tls`] [`setup`] [`transport`] [`store`] [`sandbox`] [`syncer`] [`resolve`] [`signals`] |
 //! | 5 loop | [`reactor`] |
 //! | top | [`explain`] [`demo`] |
 //!
@@ -60,6 +60,7 @@ pub mod transport;
 
 pub mod store;
 
+pub mod sandbox;
 pub mod syncer;
 
 pub mod resolve;

@@ -58,6 +58,7 @@ enum Call {
 }
 
 fn main() -> ExitCode {
+    sys::guard_memory();
     match arguments(std::env::args_os().skip(1).collect()) {
         Ok(Call::Print(text)) => {
             print(&text);
@@ -151,7 +152,7 @@ fn demonstrate() -> ExitCode {
         Demo::new().map_err(|error| format!("cannot make a folder or find ports: {error}."))
     });
     let ended = begun.and_then(|demo| {
-        let mut reactor = Reactor::start(demo.setup()?, PathBuf::from("config.yml"))?;
+        let mut reactor = Reactor::start(demo.setup()?, PathBuf::from("config.yml"), None)?;
         print(&demo.commands());
         reactor
             .run()
@@ -192,7 +193,7 @@ fn run(config: PathBuf, logfile: Option<PathBuf>) -> ExitCode {
     let level = setup
         .as_ref()
         .map_or(log::LevelFilter::Info, |setup| setup.config.log_level);
-    if let Err(error) = logger::start(level, logfile) {
+    if let Err(error) = logger::start(level, logfile.clone()) {
         complain(&format!("upslot: {error}"));
         return ExitCode::from(FAULT);
     }
@@ -216,7 +217,7 @@ fn run(config: PathBuf, logfile: Option<PathBuf>) -> ExitCode {
     for warning in &setup.warnings {
         log::warn!("config warning={warning:?}");
     }
-    let ended = Reactor::start(setup, config).and_then(|mut reactor| {
+    let ended = Reactor::start(setup, config, logfile.as_deref()).and_then(|mut reactor| {
         reactor.on_reload(|level| {
             logger::set_level(level);
             logger::reopen();

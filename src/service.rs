@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use crate::config::{Config, Purposes};
+use crate::config::{Config, Purposes, SecretKey};
 use crate::expiry::{self, Lifetime};
 use crate::http::api::Reply;
 use crate::http::condition::{self, Verdict};
@@ -40,7 +40,7 @@ pub struct Service {
     announced: Vec<&'static str>,
     signer: Signer,
     external: Option<External>,
-    delete_secret: Option<Vec<u8>>,
+    delete_secret: Option<SecretKey>,
     file_share: Option<FileShare>,
     common: Common,
     /// What answers of the local API have in common: no CORS fields, and none of the operator's.
@@ -231,7 +231,7 @@ impl Service {
             delete_secret: config
                 .external_delete_secret
                 .as_ref()
-                .map(|s| s.as_bytes().to_vec()),
+                .map(|s| SecretKey::new(s.as_bytes())),
             file_share: config
                 .file_share_secret
                 .as_ref()
@@ -643,7 +643,8 @@ impl Service {
         let (Some(external), Some(secret)) = (&self.external, &self.delete_secret) else {
             return Err(Denial::Unsigned);
         };
-        external.verify_delete(path, request.query().unwrap_or_default(), secret)
+        let query = request.query().unwrap_or_default();
+        external.verify_delete(path, query, secret.as_bytes())
     }
 }
 

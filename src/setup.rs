@@ -3,17 +3,21 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::config::{self, Component, Config, SecretSource};
+use crate::config::{self, Component, Config, SecretKey, SecretSource};
 use crate::jid::BareJid;
-use crate::tls;
+use crate::{sys, tls};
 
 /// Longest secret file; bytes.
 const MAX_SECRET: u64 = 4096;
 
 /// Shortest key that signs slots; bytes.
 const MIN_SLOT_SECRET: usize = 16;
+
+/// Where service managers and container engines put secrets. Who gets in there, and with what mode the files are
+/// made, is for them to say.
+const MANAGED: [&str; 2] = ["/run/credentials", "/run/secrets"];
 
 /// Everything that was read.
 pub struct Setup {
@@ -23,7 +27,7 @@ pub struct Setup {
     /// Where the link leads.
     pub target: Option<Target>,
     /// The key that signs slots, when the operator chose one.
-    pub slot_secret: Option<Vec<u8>>,
+    pub slot_secret: Option<SecretKey>,
     pub tls: Option<tls::Identity>,
 }
 
@@ -34,6 +38,8 @@ pub struct Failure {
     pub faults: Vec<String>,
     /// What is odd besides: a misspelt key explains a missing one.
     pub warnings: Vec<String>,
+    /// The files that the configuration names, by their keys, as far as it came to that.
+    pub files: Vec<(&'static str, PathBuf)>,
 }
 
 impl From<Vec<String>> for Failure {
@@ -41,6 +47,7 @@ impl From<Vec<String>> for Failure {
         Failure {
             faults,
             warnings: Vec::new(),
+            files: Vec::new(),
         }
     }
 }
@@ -84,6 +91,7 @@ pub fn read(path: &Path) -> Result<Setup, Failure> {
             .iter()
             .map(|warning| format!("{name}: {warning}"))
             .collect(),
+        files: Vec::new(),
     })?;
     let config = reading.config;
     let mut faults = Vec::new();
@@ -101,20 +109,103 @@ pub fn read(path: &Path) -> Result<Setup, Failure> {
             .map_err(|error| faults.push(format!("{name}: http_certfile: {error}")))
             .ok()
     });
+    let warnings = reading
+        .warnings
+        .iter()
+        .map(ToString::to_string)
+        .chain(exposed(path, &config))
+        .map(|warning| format!("{name}: {warning}"))
+        .collect();
     if !faults.is_empty() {
-        return Err(faults.into());
+        return Err(Failure {
+            faults,
+            warnings,
+            files: files(&config)
+                .into_iter()
+                .map(|(key, path)| (key, path.to_owned()))
+                .collect(),
+        });
     }
     Ok(Setup {
-        warnings: reading
-            .warnings
-            .iter()
-            .map(|warning| format!("{name}: {warning}"))
-            .collect(),
+        warnings,
         config,
         target,
         slot_secret,
         tls,
     })
+}
+
+/// The files that a configuration names, by their keys.
+pub fn files(config: &Config) -> Vec<(&'static str, &Path)> {
+    let mut files = secret_files(config);
+    if let Some(tls) = &config.tls {
+        files.push(("http_certfile", &tls.certfile));
+    }
+    files
+}
+
+/// Those of them that nobody else should read.
+fn secret_files(config: &Config) -> Vec<(&'static str, &Path)> {
+    let mut files: Vec<(&'static str, &Path)> = Vec::new();
+    if let Some(SecretSource::File(path)) = config.component.as_ref().map(|c| &c.secret) {
+        files.push(("component_secret_file", path));
+    }
+    if let Some(path) = &config.slot_secret_file {
+        files.push(("slot_secret_file", path));
+    }
+    if let Some(tls) = &config.tls {
+        files.push(("http_keyfile", &tls.keyfile));
+    }
+    files
+}
+
+/// The keys whose values are secrets, where they stand in the configuration itself.
+fn secret_keys(config: &Config) -> Vec<&'static str> {
+    let component = config.component.as_ref().map(|c| &c.secret);
+    let token = config.api.as_ref().and_then(|api| api.token.as_ref());
+    let keys = [
+        (
+            "component_secret",
+            matches!(component, Some(SecretSource::Inline(_))),
+        ),
+        ("slot_secret", config.slot_secret.is_some()),
+        ("api: token", token.is_some()),
+        ("external_secret", config.external_secret.is_some()),
+        (
+            "external_delete_secret",
+            config.external_delete_secret.is_some(),
+        ),
+        ("file_share_secret", config.file_share_secret.is_some()),
+    ];
+    keys.iter()
+        .filter(|(_, there)| *there)
+        .map(|(key, _)| *key)
+        .collect()
+}
+
+/// Says which secrets every user of the machine can read, and how to end that.
+fn exposed(path: &Path, config: &Config) -> Vec<String> {
+    let remedy = |path: &Path| {
+        let real = sys::is_readable_by_all(path)?;
+        if MANAGED.iter().any(|folder| real.starts_with(folder)) {
+            return None;
+        }
+        Some(format!(
+            "every user of this machine can read it; once its owner or its group is that of upslot, chmod o-rwx {} \
+             ends that.",
+            real.display()
+        ))
+    };
+    let keys = secret_keys(config);
+    let inside = (!keys.is_empty())
+        .then(|| remedy(path))
+        .flatten()
+        .map(|remedy| format!("it holds secrets ({}), and {remedy}", keys.join(", ")));
+    let beside = secret_files(config).into_iter().filter_map(|(key, path)| {
+        let remedy = remedy(path)?;
+        Some(format!("{key} {}: {remedy}", path.display()))
+    });
+    inside.into_iter().chain(beside).collect()
 }
 
 fn target(component: &Component) -> Result<Target, String> {
@@ -137,9 +228,9 @@ fn target(component: &Component) -> Result<Target, String> {
     })
 }
 
-fn slot_secret(config: &Config) -> Result<Option<Vec<u8>>, String> {
+fn slot_secret(config: &Config) -> Result<Option<SecretKey>, String> {
     if let Some(secret) = &config.slot_secret {
-        return Ok(Some(secret.as_bytes().to_vec()));
+        return Ok(Some(SecretKey::new(secret.as_bytes())));
     }
     let Some(path) = &config.slot_secret_file else {
         return Ok(None);
@@ -151,7 +242,7 @@ fn slot_secret(config: &Config) -> Result<Option<Vec<u8>>, String> {
             "slot_secret_file {path}: it holds less than {MIN_SLOT_SECRET} bytes."
         ));
     }
-    Ok(Some(secret))
+    Ok(Some(SecretKey::new(secret)))
 }
 
 /// A secret's file without the line end that editors leave.

@@ -63,6 +63,17 @@ fn facts(stat: &rustix::fs::Stat) -> Facts {
     }
 }
 
+/// The real path of a file that every user of the machine can read: its own mode says so, and every folder above it
+/// lets them through. `None` where that is not so, or cannot be told.
+pub fn is_readable_by_all(path: &Path) -> Option<std::path::PathBuf> {
+    let real = path.canonicalize().ok()?;
+    let allows = |path: &Path, bit: u32| {
+        rustix::fs::stat(path).is_ok_and(|stat| Mode::from_raw_mode(stat.st_mode).bits() & bit != 0)
+    };
+    let open = allows(&real, 0o004) && real.ancestors().skip(1).all(|folder| allows(folder, 0o001));
+    open.then_some(real)
+}
+
 /// Opens a folder by its path, links followed: it is the operator's.
 pub fn open_root(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -369,9 +380,29 @@ pub fn raise_descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
+/// Keeps what is in memory, secrets among it, out of core dumps and from other processes of the same user.
+pub fn guard_memory() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    // Neither can fail: the limit is lowered, and the behaviour is one of those that there are.
+    let _ = setrlimit(Resource::Core, none);
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
+/// Where the kernel counts this process's memory. It is kept open: once confined, the process cannot open it any more.
+pub fn open_memory_counts() -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    rustix::fs::open("/proc/self/statm", flags, Mode::empty()).ok()
+}
+
 /// Bytes of the process that are in memory.
-pub fn resident_memory() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+pub fn resident_memory(counts: impl AsFd) -> Option<u64> {
+    let mut buffer = [0; 128];
+    let length = read_at(counts, &mut buffer, 0).ok()?;
+    let statm = std::str::from_utf8(buffer.get(..length)?).ok()?;
     let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
     Some(pages.saturating_mul(rustix::param::page_size() as u64))
 }

@@ -1,7 +1,7 @@
 //! The names of all keys, and which of them a misspelt one was meant to be.
 
 /// Every key of this version, in the order of `config.yml.sample`.
-pub const KEYS: [&str; 46] = [
+pub const KEYS: [&str; 47] = [
     "component_jid",
     "component_secret",
     "component_secret_file",
@@ -47,11 +47,9 @@ pub const KEYS: [&str; 46] = [
     "external_secret",
     "external_delete_secret",
     "file_share_secret",
+    "sandbox",
     "log_level",
 ];
-
-/// Keys that are known but that this version cannot obey. Passing over them would promise what is not kept.
-pub const UNSUPPORTED: [&str; 1] = ["sandbox"];
 
 /// Longest unknown key that is compared, in bytes.
 const MAX_COMPARED: usize = 40;
@@ -59,7 +57,7 @@ const MAX_COMPARED: usize = 40;
 /// The known key that `text` most resembles. None when it resembles none: more than three edits, or more than one
 /// for every three characters.
 pub fn nearest(text: &str) -> Option<&'static str> {
-    nearest_in(text, KEYS.iter().chain(&UNSUPPORTED))
+    nearest_in(text, KEYS.iter())
 }
 
 /// The same among the keys of a map inside the file.

@@ -38,7 +38,7 @@ pub use crate::config::api::{Api, PurposeLimits, Purposes};
 pub use crate::config::fault::{Fault, Faulty, Warning};
 pub use crate::config::network::{Component, SecretSource, TlsFiles};
 pub use crate::config::raw::MAX_TEXT;
-pub use crate::config::secret::Secret;
+pub use crate::config::secret::{Secret, SecretKey};
 pub use crate::config::url::BaseUrl;
 
 use crate::config::fault::Wrong;
@@ -145,6 +145,8 @@ pub struct Config {
     pub file_share_secret: Option<Secret>,
     /// Whether a 201 waits until file and name are on stable storage.
     pub fsync: bool,
+    /// Whether the process is confined as far as the kernel can do it.
+    pub sandbox: bool,
     /// How much is logged.
     pub log_level: LevelFilter,
 }
@@ -226,6 +228,7 @@ pub fn read(text: &str) -> Result<Reading, Faulty> {
         idle_timeout: timeout(&mut r, "idle_timeout", 60),
         shutdown_timeout: timeout(&mut r, "shutdown_timeout", 30),
         fsync: r.one("fsync", scalar::boolean).unwrap_or(true),
+        sandbox: r.one("sandbox", scalar::sandbox).unwrap_or(true),
         log_level: r
             .one("log_level", scalar::log_level)
             .unwrap_or(LevelFilter::Info),
@@ -263,6 +266,7 @@ pub fn restart_keys(old: &Config, new: &Config) -> Vec<&'static str> {
             "slot_secret_file",
             old.slot_secret_file != new.slot_secret_file,
         ),
+        ("sandbox", old.sandbox != new.sandbox),
     ];
     changes
         .iter()

@@ -6,9 +6,8 @@
 use std::collections::HashMap;
 
 use crate::config::fault::{Fault, Faulty, Warning, Wrong, quote};
-use crate::config::keys::{KEYS, UNSUPPORTED, nearest, nearest_of};
+use crate::config::keys::{KEYS, nearest, nearest_of};
 use crate::config::raw::{Entry, Node, Value};
-use crate::config::scalar;
 use crate::config::secret::Secret;
 
 /// Most faults that are told in full; a file with more is no configuration.
@@ -29,10 +28,10 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Sorts out what is doubled, unknown or not supported.
+    /// Sorts out what is doubled or unknown.
     pub fn new(entries: Vec<Entry>) -> Reader {
         let mut reader = Reader::default();
-        reader.sort(entries, &KEYS, &UNSUPPORTED, &nearest);
+        reader.sort(entries, &KEYS, &nearest);
         reader
     }
 
@@ -40,7 +39,6 @@ impl Reader {
         &mut self,
         entries: Vec<Entry>,
         keys: &[&str],
-        unsupported: &[&str],
         nearest: &dyn Fn(&str) -> Option<&'static str>,
     ) {
         let mut seen: HashMap<String, usize> = HashMap::new();
@@ -57,8 +55,6 @@ impl Reader {
             seen.insert(entry.key.clone(), entry.line);
             if keys.contains(&entry.key.as_str()) {
                 self.entries.push(entry);
-            } else if unsupported.contains(&entry.key.as_str()) {
-                self.unsupported(&entry);
             } else {
                 self.has_unknown = true;
                 let hint = match nearest(&entry.key) {
@@ -98,7 +94,7 @@ impl Reader {
                         place,
                         ..Reader::default()
                     };
-                    reader.sort(entries, keys, &[], &|text| nearest_of(text, keys));
+                    reader.sort(entries, keys, &|text| nearest_of(text, keys));
                     readers.push(reader);
                 }
                 other => self.faults.push(Fault {
@@ -115,23 +111,6 @@ impl Reader {
     /// Takes over what was wrong inside a map.
     pub fn close(&mut self, inner: Reader) {
         self.absorb(inner.faults, inner.warnings);
-    }
-
-    fn unsupported(&mut self, entry: &Entry) {
-        let harmless = match &entry.node.value {
-            Value::Null => true,
-            Value::Scalar(text) if text.is_empty() => true,
-            Value::Scalar(text) if entry.key == "sandbox" => scalar::boolean(text) == Ok(false),
-            _ => false,
-        };
-        if !harmless {
-            self.faults.push(Fault {
-                line: Some(entry.line),
-                key: entry.key.clone(),
-                found: "a value".into(),
-                expected: "none, because the key is not supported by this version".into(),
-            });
-        }
     }
 
     /// Whether a key was ignored because it is not known.
@@ -182,7 +161,7 @@ impl Reader {
             place: Some(line),
             ..Reader::default()
         };
-        reader.sort(entries, keys, &[], &|text| nearest_of(text, keys));
+        reader.sort(entries, keys, &|text| nearest_of(text, keys));
         // So far there are only warnings about unknown entries.
         for unknown in std::mem::take(&mut reader.warnings) {
             reader.faults.push(Fault {

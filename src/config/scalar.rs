@@ -123,6 +123,16 @@ pub fn log_level(text: &str) -> Result<LevelFilter, Wrong> {
     }
 }
 
+/// Whether the process confines itself.
+pub fn sandbox(text: &str) -> Result<bool, Wrong> {
+    match text.to_ascii_lowercase().as_str() {
+        "auto" => Ok(true),
+        // YAML's own words for off.
+        "off" | "false" | "no" => Ok(false),
+        _ => Err("auto or off".into()),
+    }
+}
+
 /// A MIME type (RFC 6838 §4.2), or a pattern `type/*` or `*/*`, in lower case and without parameters.
 pub fn mime_pattern(text: &str) -> Result<String, Wrong> {
     let name = |part: &str| {

@@ -29,6 +29,26 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// A secret key of any bytes, shown as little.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretKey(Vec<u8>);
+
+impl SecretKey {
+    pub fn new(bytes: impl Into<Vec<u8>>) -> SecretKey {
+        SecretKey(bytes.into())
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretKey(..)")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,6 +59,11 @@ mod tests {
         assert_eq!(
             format!("{secret:?} {:#?}", Some(&secret)),
             "Secret(..) Some(\n    Secret(..),\n)"
+        );
+        let key = SecretKey::new(*b"hunter2");
+        assert_eq!(
+            (format!("{key:?}"), key.as_bytes()),
+            ("SecretKey(..)".to_owned(), &b"hunter2"[..])
         );
         assert_eq!(
             (secret.as_bytes(), secret.expose()),

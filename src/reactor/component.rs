@@ -118,6 +118,11 @@ impl Link {
         &self.target.jid
     }
 
+    /// Where it leads.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
     pub fn is_up(&self) -> bool {
         matches!(&self.state, State::Streaming(streaming) if streaming.up_since.is_some())
     }

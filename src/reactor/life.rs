@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mio::{Poll, Token, Waker};
 use rustls::ServerConfig;
 
 use crate::certificate::Watch;
-use crate::config::{self, Config, Listen};
+use crate::config::{self, Config, Listen, SecretKey};
 use crate::now::Now;
 use crate::reactor::component::Link;
 use crate::reactor::deadlines::Deadlines;
@@ -18,8 +18,9 @@ use crate::reactor::shared::Shared;
 use crate::reactor::table::{Key, Table};
 use crate::reactor::{LINK, Reactor, SIGNALS, StartError, TURNED_AWAY, WAKER};
 use crate::resolve::Resolver;
+use crate::sandbox::{Needs, Sandbox};
 use crate::service::Service;
-use crate::setup::{self, Setup};
+use crate::setup::{self, Setup, Target};
 use crate::signals::Signals;
 use crate::store::Store;
 use crate::store::sweep::{Plan, Sweep};
@@ -38,8 +39,13 @@ const SECRET_FILE: &str = "slot_secret";
 const SECRET_LENGTH: usize = 32;
 
 impl Reactor {
-    /// Opens everything: the store, the listeners, the signals. The link is tried with the first turn.
-    pub fn start(setup: Setup, config_path: PathBuf) -> Result<Reactor, StartError> {
+    /// Opens everything: the store, the listeners, the signals; then confines this thread and all that it will start.
+    /// The link is tried with the first turn.
+    pub fn start(
+        setup: Setup,
+        config_path: PathBuf,
+        logfile: Option<&Path>,
+    ) -> Result<Reactor, StartError> {
         let Setup {
             config,
             target,
@@ -68,8 +74,9 @@ impl Reactor {
         let signals = Signals::register(poll.registry(), SIGNALS)
             .map_err(|e| format!("cannot take over signals: {e}."))?;
         let now = sys::now();
-        let service = Service::new(&config, &slot_secret);
+        let service = Service::new(&config, slot_secret.as_bytes());
         let syncer = Syncer::new(Arc::clone(&waker));
+        let needs = Needs::new(&config, &config_path, logfile, target.as_ref());
         let sweep = Sweep::new(&plan(&config, &service), now.mono);
         let most_connections = most_connections(&config, descriptors);
         let mut shared = Shared::new(config, service, store, syncer, now);
@@ -77,10 +84,15 @@ impl Reactor {
         shared.store.set_buries(buries, shared.config.put_timeout);
         shared.count_total();
         let link = target.map(|target| Link::new(target, LINK, jitter(&mut shared), now));
+        let sandbox = match shared.config.sandbox {
+            true => Sandbox::enter(needs),
+            false => Sandbox::off(),
+        };
         for listener in &listeners {
             let what = if listener.is_local() { " for=api" } else { "" };
             log::info!("listening on={listener}{what}");
         }
+        log::info!("sandbox {sandbox}");
         log::info!("ready pid={}", std::process::id());
         let (tls, certificate) = watched(tls, now);
         Ok(Reactor {
@@ -100,6 +112,7 @@ impl Reactor {
             tls,
             certificate,
             slot_secret,
+            sandbox,
             config_path,
             most_connections,
             accept_pause: None,
@@ -181,6 +194,14 @@ impl Reactor {
                 for fault in failure.faults {
                     log::error!("config not reloaded why={fault:?}");
                 }
+                for (key, path) in failure.files {
+                    if !self.sandbox.reads(&path) {
+                        log::error!(
+                            "config key={key} needs a restart why=\"the sandbox does not reach {}\"",
+                            path.display()
+                        );
+                    }
+                }
                 return;
             }
         };
@@ -196,6 +217,17 @@ impl Reactor {
         log::info!("config reloaded");
     }
 
+    /// The target, if the sandbox lets us get there, else the present one.
+    fn within_reach(&self, target: Target) -> Option<Target> {
+        let Some(key) = self.sandbox.bars(&target) else {
+            return Some(target);
+        };
+        log::warn!(
+            "config key={key} needs a restart to take effect why=\"the sandbox does not reach it\""
+        );
+        self.link.as_ref().map(|link| link.target().clone())
+    }
+
     pub(super) fn apply(&mut self, setup: Setup, now: Now) {
         let Setup {
             config,
@@ -206,6 +238,7 @@ impl Reactor {
         if self.tls.is_some() && tls.is_some() {
             (self.tls, self.certificate) = watched(tls, now);
         }
+        let target = target.and_then(|target| self.within_reach(target));
         match (&mut self.link, target) {
             (Some(link), Some(target)) => link.set_target(target, now),
             (Some(_), None) => self.link = None,
@@ -214,7 +247,7 @@ impl Reactor {
             }
             (None, None) => {}
         }
-        self.shared.service = Service::new(&config, &self.slot_secret);
+        self.shared.service = Service::new(&config, self.slot_secret.as_bytes());
         self.shared.service.set_date(now);
         self.shared
             .store
@@ -315,7 +348,7 @@ fn listen(
 }
 
 /// The slot secret that the store keeps; made at the first start.
-fn own_secret(store: &Store) -> Result<Vec<u8>, StartError> {
+fn own_secret(store: &Store) -> Result<SecretKey, StartError> {
     let fault = |what: &str, error: io::Error| {
         format!("slot_secret: cannot {what} .upslot/{SECRET_FILE}: {error}.")
     };
@@ -324,7 +357,7 @@ fn own_secret(store: &Store) -> Result<Vec<u8>, StartError> {
         .map_err(|e| fault("read", e))?
     {
         if secret.len() >= SECRET_LENGTH {
-            return Ok(secret);
+            return Ok(SecretKey::new(secret));
         }
     }
     let mut secret = vec![0; SECRET_LENGTH];
@@ -333,5 +366,5 @@ fn own_secret(store: &Store) -> Result<Vec<u8>, StartError> {
     store
         .write_internal(SECRET_FILE, &secret)
         .map_err(|e| fault("write", e))?;
-    Ok(secret)
+    Ok(SecretKey::new(secret))
 }

@@ -47,6 +47,7 @@ use mio::{Events, Poll, Token};
 use rustls::ServerConfig;
 
 use crate::certificate::{Notice, Watch};
+use crate::config::SecretKey;
 use crate::metrics;
 use crate::now::Now;
 use crate::reactor::client::{Client, Outcome};
@@ -56,6 +57,7 @@ use crate::reactor::listener::Listener;
 use crate::reactor::shared::Shared;
 use crate::reactor::table::{Key, Table};
 use crate::resolve::Resolver;
+use crate::sandbox::Sandbox;
 use crate::signals::Signals;
 use crate::store::sweep::Sweep;
 use crate::sys;
@@ -91,7 +93,8 @@ pub struct Reactor {
     sweep: Sweep,
     tls: Option<Arc<ServerConfig>>,
     certificate: Option<Watch>,
-    slot_secret: Vec<u8>,
+    slot_secret: SecretKey,
+    sandbox: Sandbox,
     config_path: PathBuf,
     most_connections: usize,
     /// Set when nothing could be accepted: the moment at which to try again.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::config::Config;
@@ -58,6 +59,8 @@ pub struct Shared {
     /// The limits of owners whose files are being looked at for the sake of rates.
     learning: HashMap<Vec<u8>, Limits>,
     pub metrics: Metrics,
+    /// Where the kernel counts the process's memory.
+    memory_counts: Option<OwnedFd>,
     pub link: metrics::Link,
     /// Open connections, and how many there may be.
     pub connections: (usize, usize),
@@ -135,6 +138,7 @@ impl Shared {
             rates: Rates::default(),
             learning: HashMap::new(),
             metrics: Metrics::default(),
+            memory_counts: sys::open_memory_counts(),
             link: metrics::Link::None,
             connections: (0, 0),
             moved: 0,
@@ -332,7 +336,7 @@ impl Shared {
             stored_bytes: self.usage.stored().map(|(_, bytes)| bytes),
             stored_files: self.usage.stored().map(|(files, _)| files),
             free_bytes: self.store.free_space(now.mono),
-            resident_bytes: sys::resident_memory(),
+            resident_bytes: self.memory_counts.as_ref().and_then(sys::resident_memory),
         };
         self.metrics.expose(&gauges)
     }

@@ -74,6 +74,7 @@ const LAYERS: [&[&str]; 7] = [
         "sys",
         "tls",
         "setup",
+        "sandbox",
         "transport/tls",
         "transport",
         "store/mod",

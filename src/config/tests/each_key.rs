@@ -410,25 +410,23 @@ fn judges_keys_beside_each_other() {
 }
 
 #[test]
-fn knows_keys_that_it_cannot_obey() {
-    for key in UNSUPPORTED {
-        for value in ["", "~", "''"] {
-            assert_eq!(
-                warnings(&with(&[], &format!("{key}: {value}"))),
-                [""; 0],
-                "{key}: {value}"
-            );
-        }
-        for value in ["x", "{}", "[]", "\n  - jid: a", "auto"] {
-            assert_eq!(
-                faults(&with(&[], &format!("{key}: {value}"))),
-                [format!("{key}@7")],
-                "{key}: {value}"
-            );
-        }
+fn the_sandbox_is_automatic_or_off() {
+    for (value, on) in [
+        ("auto", true),
+        ("Auto", true),
+        ("off", false),
+        ("false", false),
+    ] {
+        let config = good(&with(&[], &format!("sandbox: {value}"))).config;
+        assert_eq!(config.sandbox, on, "{value}");
     }
-    assert_eq!(warnings(&with(&[], "sandbox: off")), [""; 0]);
-    assert_eq!(faults(&with(&[], "access: off")), ["access@7"]);
+    for value in ["on", "true", "strict", "1", "[]"] {
+        assert_eq!(
+            faults(&with(&[], &format!("sandbox: {value}"))),
+            ["sandbox@7"],
+            "{value}"
+        );
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A temporary folder of one test.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -14,7 +15,8 @@ impl TempDir {
     pub fn new() -> TempDir {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("upslot-it-{}-{number}", std::process::id()));
-        fs::create_dir(&path).unwrap();
+        // What lies in it is nobody else's, secrets among it.
+        fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
         TempDir(path)
     }
 
