@@ -12,7 +12,6 @@
 //!
 //! The kernel confines the calling thread and the threads that it starts later. Every helper thread starts later.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -74,12 +73,12 @@ const SOCKET: BitFlags<AccessFs> = make_bitflags!(AccessFs::{RemoveFile});
 /// a single file where its folder is the root of the file system.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    store: BTreeSet<PathBuf>,
-    read: BTreeSet<PathBuf>,
-    log: BTreeSet<PathBuf>,
-    sockets: BTreeSet<PathBuf>,
+    store: Vec<PathBuf>,
+    read: Vec<PathBuf>,
+    log: Vec<PathBuf>,
+    sockets: Vec<PathBuf>,
     /// TCP ports to connect to.
-    ports: BTreeSet<u16>,
+    ports: Vec<u16>,
     /// Whether names can be looked up.
     names: bool,
 }
@@ -96,33 +95,35 @@ impl Needs {
         if let Ok(store) = config.storage_path.canonicalize() {
             let home =
                 std::env::var_os("HOME").and_then(|home| Path::new(&home).canonicalize().ok());
-            let parent = store
-                .parent()
-                .filter(|parent| parent.parent().is_some() && home.as_deref() != Some(*parent));
-            needs.store.extend(parent.map(Path::to_owned));
-            needs.store.insert(store);
+            let parent = parent_of_store(&store, home.as_deref());
+            needs.store.push(store);
+            needs.store.extend(parent);
         }
-        needs.read.extend(places(config_path));
+        add(&mut needs.read, places(config_path));
         for (_, path) in setup::files(config) {
-            needs.read.extend(places(path));
+            add(&mut needs.read, places(path));
         }
-        needs.log.extend(logfile.into_iter().flat_map(places));
+        if let Some(logfile) = logfile {
+            add(&mut needs.log, places(logfile));
+        }
         let api = config.api.iter().flat_map(|api| &api.listen);
         for listen in config.listen.iter().chain(api) {
             if let Listen::Unix(path) = listen {
-                needs.sockets.extend(places(path));
+                add(&mut needs.sockets, places(path));
             }
         }
         if let Some(target) = target {
-            needs.ports.insert(target.port);
+            needs.ports.push(target.port);
             if is_name(&target.host) {
                 needs.names = true;
-                needs.ports.insert(DNS);
-                needs.read.extend(places(Path::new(NAME_SERVERS)));
-                let there = RESOLVER
-                    .iter()
-                    .filter_map(|path| Path::new(path).canonicalize().ok());
-                needs.read.extend(there);
+                needs.ports.push(DNS);
+                add(&mut needs.read, places(Path::new(NAME_SERVERS)));
+                for path in RESOLVER {
+                    add(
+                        &mut needs.read,
+                        Path::new(path).canonicalize().into_iter().collect(),
+                    );
+                }
             }
         }
         needs
@@ -176,7 +177,11 @@ impl Sandbox {
                 ) => Holds::From(kernel_abi.unwrap_or(effective_abi as i32)),
                 (_, _) => Holds::Nothing("the kernel does not say".to_owned()),
             },
-            Err(error) => Holds::Nothing(error.to_string()),
+            // Of the many things that this error can say, all but the kernel's word are about mistakes in this file.
+            Err(_) => {
+                let error = std::io::Error::last_os_error();
+                Holds::Nothing(format!("the kernel refuses: {error}"))
+            }
         };
         Sandbox { needs, holds }
     }
@@ -184,9 +189,8 @@ impl Sandbox {
     /// Whether this file may be read, as far as the sandbox is concerned: a folder that it did not know at the start
     /// may not.
     pub fn reads(&self, path: &Path) -> bool {
-        let all = |places: &BTreeSet<PathBuf>, path: &Path| {
-            places.iter().any(|open| path.starts_with(open))
-        };
+        let all =
+            |places: &[PathBuf], path: &Path| places.iter().any(|open| path.starts_with(open));
         matches!(self.holds, Holds::Nothing(_))
             || places(path)
                 .iter()
@@ -249,7 +253,7 @@ impl fmt::Display for Sandbox {
 }
 
 /// Paths in one text.
-fn list(paths: &BTreeSet<PathBuf>) -> String {
+fn list(paths: &[PathBuf]) -> String {
     let paths: Vec<String> = paths
         .iter()
         .map(|path| path.display().to_string())
@@ -294,6 +298,22 @@ fn confine(needs: &Needs) -> Result<RestrictionStatus, RulesetError> {
         rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
     }
     rules.restrict_self()
+}
+
+/// The folder in which a storage folder can be made anew. None where it would open too much.
+fn parent_of_store(store: &Path, home: Option<&Path>) -> Option<PathBuf> {
+    let is_too_much = |folder: &Path| folder.parent().is_none() || home == Some(folder);
+    let parent = store.parent().filter(|parent| !is_too_much(parent));
+    parent.map(Path::to_owned)
+}
+
+/// Adds what is not there yet.
+fn add(paths: &mut Vec<PathBuf>, more: Vec<PathBuf>) {
+    for path in more {
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
 }
 
 /// Whether a look-up is needed; see [`crate::resolve`].

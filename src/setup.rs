@@ -183,11 +183,15 @@ fn secret_keys(config: &Config) -> Vec<&'static str> {
         .collect()
 }
 
+fn is_managed(real: &Path) -> bool {
+    MANAGED.iter().any(|folder| real.starts_with(folder))
+}
+
 /// Says which secrets every user of the machine can read, and how to end that.
 fn exposed(path: &Path, config: &Config) -> Vec<String> {
     let remedy = |path: &Path| {
         let real = sys::is_readable_by_all(path)?;
-        if MANAGED.iter().any(|folder| real.starts_with(folder)) {
+        if is_managed(&real) {
             return None;
         }
         Some(format!(
@@ -267,4 +271,48 @@ fn read_bounded(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
         )));
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::Service;
+
+    const SECRETS: &str = "component_secret: hush-1\nslot_secret: hush-2-0123456789\nexternal_secret: hush-3\n\
+                           external_delete_secret: hush-4\nfile_share_secret: hush-5-0123456789\n\
+                           api: {port: 1, token: hush-6-0123456789}\n";
+
+    #[test]
+    fn nothing_that_holds_a_secret_shows_it() {
+        let path = std::env::temp_dir().join(format!("upslot-setup-{}.yml", std::process::id()));
+        let rest = "storage_path: /srv/files\nget_url: https://a/\nput_url: https://a/\nwhitelist: a.example\n\
+                    component_jid: up.example\n";
+        std::fs::write(&path, format!("{rest}{SECRETS}")).unwrap();
+        let setup = read(&path);
+        std::fs::remove_file(&path).unwrap();
+        let setup = setup.unwrap();
+        let key = setup.slot_secret.clone().unwrap();
+        let service = Service::new(&setup.config, key.as_bytes());
+        let target = setup.target.clone().unwrap();
+        let shown = format!(
+            "{setup:?} {service:?} {target:?} {key:?} {:?}",
+            setup.config
+        );
+        let begins = |secret: &[u8]| format!("{secret:?}").trim_matches(['[', ']']).to_owned();
+        for beginning in ["hush", &begins(b"hush")] {
+            assert!(!shown.contains(beginning), "{beginning} is in {shown}");
+        }
+    }
+
+    #[test]
+    fn secrets_of_service_managers_and_containers_are_theirs() {
+        for (path, managed) in [
+            ("/run/credentials/upslot.service/component_secret", true),
+            ("/run/secrets/component_secret", true),
+            ("/run/secretsx/component_secret", false),
+            ("/etc/upslot/run/secrets", false),
+        ] {
+            assert_eq!(is_managed(Path::new(path)), managed, "{path}");
+        }
+    }
 }

@@ -29,6 +29,7 @@ mod limits;
 mod network;
 mod purposes;
 mod quota;
+mod sandbox;
 mod signals;
 mod signed;
 mod tidy;
