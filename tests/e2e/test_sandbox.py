@@ -1,0 +1,272 @@
+"""What the program cannot do and does not give away, with the system's own means: as a user without any privilege,
+under the systemd unit's filter of system calls, on kernels without Landlock."""
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness import KIB, MIB, Process, check, content, get, put, run, test, until
+
+UNIT = Path(__file__).resolve().parents[2] / "contrib" / "service" / "upslot.service"
+# The exposure that the unit may have at most, as systemd-analyze counts.
+MOST_EXPOSED = 1.5
+NOBODY = 65534
+UNPRIVILEGED = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all",
+                "--bounding-set=-all", "--no-new-privs"]
+
+
+def traced(file, *options):
+    """strace as a wrapper; the process that is started is the program itself."""
+    return ["strace", "-D", "-f", "-qq", "-o", file, *options]
+
+
+@contextmanager
+def open_folder():
+    """A folder that every user can enter, unlike those of the tests."""
+    with tempfile.TemporaryDirectory(prefix="upslot-e2e-") as folder:
+        os.chmod(folder, 0o711)
+        yield Path(folder)
+
+
+async def upload(client, name, body):
+    slot = await client.slot(name, len(body))
+    check("PUT", (await put(slot.put, body)).status, 201)
+    check("GET", (await get(slot.get)).body, body)
+    return slot
+
+
+# The systemd unit ----------------------------------------------------------------------------------------------------
+
+def directives(name):
+    """The values that stand in force in the unit."""
+    return re.findall(rf"(?m)^{name}=(.*)$", UNIT.read_text())
+
+
+async def members(name, known):
+    """The calls of a set, sets in it resolved."""
+    if not name.startswith("@"):
+        return {name}
+    if name not in known:
+        ran = await run(["systemd-analyze", "syscall-filter", name])
+        assert ran.code == 0, ran.err
+        words = [line.strip() for line in ran.out.decode().splitlines()[1:]]
+        known[name] = set()
+        for word in words:
+            if word and not word.startswith("#"):
+                known[name] |= await members(word, known)
+    return known[name]
+
+
+async def allowed_calls():
+    """What the unit's filter lets through: lists that begin with ~ take away from what was allowed before."""
+    allowed, known = set(), {}
+    for line in directives("SystemCallFilter"):
+        for word in line.lstrip("~").split():
+            if line.startswith("~"):
+                allowed -= await members(word, known)
+            else:
+                allowed |= await members(word, known)
+    assert len(allowed) > 100, allowed
+    return allowed
+
+
+@test(servers=(None,))
+async def the_unit_is_not_exposed(case):
+    ran = await run(["systemd-analyze", "security", "--offline=yes", "--no-pager", UNIT])
+    found = re.search(r"Overall exposure level for upslot\.service: ([0-9.]+)", ran.out.decode())
+    assert found, ran
+    assert float(found[1]) <= MOST_EXPOSED, f"exposure of {found[1]}:\n{ran.out.decode()}"
+    # What that sum leaves out.
+    check("core dumps", directives("LimitCORE"), ["0"])
+    check("what a forbidden call gives", directives("SystemCallErrorNumber"), ["EPERM"])
+    assert any("component_secret" in line for line in directives("LoadCredential"))
+
+
+@test(deadline=180)
+async def the_unit_allows_every_call(case):
+    allowed = await allowed_calls()
+    trace = case.folder / "trace"
+    socket, log = case.folder / "http.sock", case.folder / "upslot.log"
+    settings = {"expire_interval": 1, "expire_maxage": 3600, "user_quota_hard": 50 * MIB, "global_quota": 100 * MIB}
+    up = await case.upslot(wrapper=traced(trace), **settings)
+    romeo = await case.client()
+    # The whole of what it does: bodies small, large and broken off, ranges, a reload, an eviction, other listeners.
+    for size in (1, 100 * KIB, 5 * MIB):
+        slot = await upload(romeo, "a.bin", content(size))
+        check("range", (await get(slot.get, headers={"Range": "bytes=0-0"})).status, 206)
+    broken = await romeo.slot("broken.bin", MIB)
+    raw = await case.raw(up)
+    await raw.send_head("PUT", broken.put, Content_Length=MIB)
+    await raw.send(bytes(10 * KIB))
+    await up.receiving(KIB)
+    raw.close()
+    many = [await romeo.slot("many.bin", 10 * KIB) for _ in range(20)]
+    replies = await asyncio.gather(*(put(slot.put, content(10 * KIB)) for slot in many))
+    check("many at once", {reply.status for reply in replies}, {201})
+    await up.reload()
+    up.configure(evict_on_quota=True, user_quota_hard=MIB + 200 * KIB, purposes={"message": {}, "ephemeral": {}})
+    await up.reload()
+    await upload(romeo, "evicts.bin", content(MIB))
+    await up.process.stop()
+    calls = names_in(trace)
+
+    # TLS, a Unix socket, the local API, a log file, a name that has to be looked up, no openat2, no unnamed files.
+    chain, key = case.authority.issue("unit")
+    api = {"address": f"unix:{case.folder}/api.sock", "port": 1, "token": "a-token-of-some-length"}
+    for number, (options, more) in enumerate([
+            ((), {"http_certfile": str(chain), "http_keyfile": str(key), "api": api}),
+            (("-e", "inject=openat2:error=ENOSYS"), {"http_address": f"unix:{socket}"}),
+    ]):
+        trace = case.folder / f"trace-{number}"
+        up = await case.upslot(wrapper=traced(trace, *options), linked=False, start=False, component_jid="up.example",
+                               component_secret="secret", component_host="xmpp.invalid", **more)
+        up.arguments = ["-c", up.config, "-l", log]
+        log.unlink(missing_ok=True)
+        environment = {k: v for k, v in os.environ.items() if k != "RUST_LOG"}
+        up.process = await Process.start("upslot", [*up.wrapper, os.environ["UPSLOT_BIN"], *up.arguments],
+                                         env=environment, cwd=up.folder)
+        await until(lambda: log.exists() and "link down" in log.read_text(), "a name that is not there")
+        if number == 0:
+            with_tls = await get(f"https://127.0.0.1:{up.port}/", context=case.authority.context())
+            check("GET / over TLS", with_tls.status, 200)
+        up.process.child.send_signal(signal.SIGHUP)
+        await until(lambda: "config reloaded" in log.read_text(), "a reload")
+        check("exit", await up.process.stop(), 0)
+        calls |= names_in(trace)
+    expected = {"accept4", "linkat", "landlock_restrict_self", "sendfile", "fdatasync", "clone3", "prctl", "openat2"}
+    assert expected <= calls, f"the load did not do everything: {expected - calls} are missing"
+    check("calls that the unit forbids", calls - allowed, set())
+    families = directives("RestrictAddressFamilies")[0].split()
+    used = {found[1] for trace in case.folder.glob("trace*")
+            for found in re.finditer(r"\bsocket\((AF_\w+)", trace.read_text())}
+    # The C library orders addresses by what it asks over netlink, and does without where it cannot ask.
+    check("address families", used - set(families) - {"AF_NETLINK"}, set())
+
+
+def names_in(trace):
+    """The system calls that were made."""
+    names = set(re.findall(r"(?m)^\d+\s+(?:<\.\.\. )?(\w+)(?:\(| resumed>)", trace.read_text()))
+    assert len(names) > 20, names
+    return names
+
+
+# Without privileges --------------------------------------------------------------------------------------------------
+
+async def as_nobody(case, folder, wrapper=(), **settings):
+    """An upslot without any privilege; who is not root has none anyway."""
+    up = await case.upslot(start=False, wrapper=[*wrapper, *(UNPRIVILEGED if os.geteuid() == 0 else [])], **settings)
+    shutil.rmtree(up.folder)
+    up.folder, up.store, up.config = folder, folder / "store", folder / "config.yml"
+    up.arguments = ["-c", up.config]
+    up.store.mkdir()
+    binary = folder / "upslot"
+    shutil.copy(os.environ["UPSLOT_BIN"], binary)
+    up.configure(storage_path=str(up.store))
+    if os.geteuid() == 0:
+        os.chown(up.store, NOBODY, NOBODY)
+        os.chown(up.config, 0, NOBODY)
+    up.config.chmod(0o640)
+    environment = {k: v for k, v in os.environ.items() if k not in ("RUST_LOG", "HOME")}
+    up.process = await Process.start("upslot", [*up.wrapper, binary, *up.arguments], env=environment, cwd=folder)
+    await up.process.line(r"\bready pid=\d+")
+    await up.process.line(r"\blink up\b")
+    return up
+
+
+@test()
+async def no_privilege_is_needed(case):
+    with open_folder() as folder:
+        up = await as_nobody(case, folder)
+        status = Path(f"/proc/{up.process.pid}/status").read_text()
+        if os.geteuid() == 0:
+            check("user", re.search(r"Uid:\s+(\d+)\s+(\d+)", status).groups(), (str(NOBODY), str(NOBODY)))
+        check("capabilities", set(re.findall(r"Cap(?:Prm|Eff|Bnd|Amb):\s+(\w+)", status)), {"0" * 16})
+        romeo = await case.client()
+        await upload(romeo, "a.bin", content(MIB))
+        await up.reload()
+        await upload(romeo, "b.bin", content(10))
+        check("complaints", [line for line in up.process.lines if re.search(r" (WARN|ERROR) ", line)
+                             and "whitelist" not in line and "https" not in line], [])
+        check("exit", await up.process.stop(), 0)
+
+
+@test()
+async def memory_is_nobody_elses(case):
+    with open_folder() as folder:
+        up = await as_nobody(case, folder, ["sh", "-c", 'ulimit -c unlimited 2>/dev/null; exec "$@"', "sh"])
+        process = Path(f"/proc/{up.process.pid}")
+        limit = re.search(r"Max core file size\s+(\w+)\s+(\w+)", (process / "limits").read_text()).groups()
+        check("size of core dumps", limit, ("0", "0"))
+        # What belongs to a process that cannot be dumped belongs to root.
+        check("owner", {(process / name).stat().st_uid for name in ("mem", "environ", "maps", "fd")}, {0})
+        if os.geteuid() == 0:
+            # Another process of the same user, and the same without the guard.
+            peeking = 'head -c 1 "/proc/$1/environ" > /dev/null'
+            guarded = await run([*UNPRIVILEGED, "sh", "-c", peeking, "sh", up.process.pid])
+            assert guarded.code != 0 and "ermission denied" in guarded.err, guarded
+            open_one = await Process.start("sleep", [*UNPRIVILEGED, "sleep", "600"])
+            comm = Path(f"/proc/{open_one.pid}/comm")
+            await until(lambda: comm.read_text() == "sleep\n", "sleep at work")
+            check("a peek at any process", (await run([*UNPRIVILEGED, "sh", "-c", peeking, "sh", open_one.pid])).code, 0)
+            await open_one.stop()
+        os.kill(up.process.pid, signal.SIGABRT)
+        check("exit", await up.process.ended(), -signal.SIGABRT)
+        check("core dumps", [name for name in os.listdir(folder) if "core" in name], [])
+
+
+@test()
+async def unnamed_files_through_proc_without_privilege(case):
+    # As on kernels before 6.10: the first way to give a file its name is closed, at every upload.
+    with open_folder() as folder:
+        trace = folder / "trace"
+        trace.touch()
+        trace.chmod(0o666)
+        up = await as_nobody(case, folder, traced(trace, "-e", "trace=linkat", "-e", "inject=linkat:error=ENOENT:when=1"))
+        await up.line(r'naming="unnamed files through /proc"')
+        await upload(await case.client(), "a.bin", content(MIB))
+        assert "/proc/self/fd/" in trace.read_text()
+
+
+@test()
+async def a_kernel_without_landlock(case):
+    romeo = await case.client()
+    for error, why in [("ENOSYS", "has no Landlock"), ("EPERM", "has no Landlock"),
+                       ("EOPNOTSUPP", "not switched on")]:
+        inject = f"inject=landlock_create_ruleset:error={error}"
+        up = await case.upslot(wrapper=traced(case.folder / "trace", "-e", "trace=landlock_create_ruleset", "-e", inject))
+        await up.line(rf'INFO  sandbox none why=".*{why}.*"')
+        await upload(romeo, f"{error}.bin", content(10))
+        await up.process.stop()
+
+
+@test()
+async def a_kernel_that_refuses_in_the_middle(case):
+    inject = "inject=landlock_restrict_self:error=E2BIG"
+    up = await case.upslot(wrapper=traced(case.folder / "trace", "-e", "trace=landlock_restrict_self", "-e", inject))
+    await up.line(r'INFO  sandbox none why=".*the kernel refuses: Argument list too long')
+    await upload(await case.client(), "a.bin", content(10))
+
+
+@test()
+async def secrets_are_read_once(case):
+    secret, slots, trace = case.folder / "secret", case.folder / "slots", case.folder / "trace"
+    slots.write_text("0123456789abcdef0123456789abcdef")
+    up = await case.upslot(start=False, wrapper=traced(trace, "-e", "trace=open,openat,openat2"))
+    secret.write_text(up.settings["component_secret"] + "\n")
+    up.configure(component_secret=None, component_secret_file=str(secret), slot_secret_file=str(slots))
+    await up.start()
+    romeo = await case.client()
+    for number in range(5):
+        await upload(romeo, f"{number}.bin", content(KIB))
+
+    def opened():
+        return [len(re.findall(rf'"{re.escape(str(path))}"', trace.read_text())) for path in (secret, slots)]
+
+    check("times that they were opened", opened(), [1, 1])
+    await up.reload()
+    check("times after a reload", opened(), [2, 2])
