@@ -389,11 +389,11 @@ fn a_storage_folder_does_not_open_the_root_or_a_home() {
     check("/srv/upload", None, Some("/srv"));
     check("/data", None, None);
     check("/data", Some("/"), None);
-    check("/home/jo/upload", Some("/home/jo"), None);
+    check("/users/jo/upload", Some("/users/jo"), None);
     check(
-        "/home/jo/xmpp/upload",
-        Some("/home/jo"),
-        Some("/home/jo/xmpp"),
+        "/users/jo/xmpp/upload",
+        Some("/users/jo"),
+        Some("/users/jo/xmpp"),
     );
 }
 
@@ -403,10 +403,7 @@ fn a_file_in_the_root_stands_for_itself() {
         places(Path::new("/config.yml")),
         [PathBuf::from("/config.yml")]
     );
-    assert_eq!(
-        places(Path::new("/no/such/folder/file")),
-        [PathBuf::new(); 0]
-    );
+    assert!(places(Path::new("/no/such/folder/file")).is_empty());
     let base = folder("places");
     assert_eq!(
         places(&base.join("live/cert.pem")),

@@ -32,6 +32,7 @@ mod quota;
 mod sandbox;
 mod signals;
 mod signed;
+mod supply;
 mod tidy;
 mod tls;
 mod xmpp;

@@ -612,6 +612,38 @@ fn nothing_tells_where_it_was_written() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+#[test]
+fn nothing_is_unsafe() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let lints = manifest
+        .split("\n[lints.rust]\n")
+        .nth(1)
+        .unwrap_or_default();
+    let lints = lints.split("\n[").next().unwrap_or_default();
+    assert!(
+        lints.lines().any(|line| line == "unsafe_code = \"forbid\""),
+        "{lints}"
+    );
+    // The lint holds for the targets of this manifest; below tests there may be others.
+    let mut paths = Vec::new();
+    for folder in ["src", "tests", "benches"] {
+        files(&root().join(folder), &mut paths);
+    }
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    assert!(paths.len() > 50, "the sources were not found");
+    for path in paths {
+        let code = code_of(&fs::read_to_string(&path).unwrap());
+        for (number, line) in code.lines().enumerate() {
+            assert!(
+                !says(line, "unsafe") && !says(line, "unsafe_code"),
+                "{}:{}: {line}",
+                path.display(),
+                number + 1
+            );
+        }
+    }
+}
+
 /// The test itself finds what it looks for, and only that.
 #[test]
 fn the_judge_is_sound() {
