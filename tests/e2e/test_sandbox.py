@@ -253,6 +253,18 @@ async def a_kernel_that_refuses_in_the_middle(case):
 
 
 @test()
+async def a_name_is_looked_up_in_the_sandbox(case):
+    # The C library loads its modules and reads its settings at the first look-up, which is after the start.
+    hosts = case.folder / "hosts"
+    hosts.write_text("127.0.0.1 xmpp.sandbox.test\n")
+    unshare = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-Urm"]
+    script = 'hosts="$1"; shift; mount --bind "$hosts" /etc/hosts && exec "$@"'
+    up = await case.upslot(wrapper=[*unshare, "sh", "-c", script, "sh", hosts], component_host="xmpp.sandbox.test")
+    await upload(await case.client(), "a.bin", content(10))
+    await up.line(r"INFO  sandbox .*connect=(\d+,53|any) ")
+
+
+@test()
 async def secrets_are_read_once(case):
     secret, slots, trace = case.folder / "secret", case.folder / "slots", case.folder / "trace"
     slots.write_text("0123456789abcdef0123456789abcdef")
