@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,15 +88,9 @@ async def the_unit_is_not_exposed(case):
     assert any("component_secret" in line for line in directives("LoadCredential"))
 
 
-@test(deadline=180)
-async def the_unit_allows_every_call(case):
-    allowed = await allowed_calls()
-    trace = case.folder / "trace"
-    socket, log = case.folder / "http.sock", case.folder / "upslot.log"
-    settings = {"expire_interval": 1, "expire_maxage": 3600, "user_quota_hard": 50 * MIB, "global_quota": 100 * MIB}
-    up = await case.upslot(wrapper=traced(trace), **settings)
-    romeo = await case.client()
-    # The whole of what it does: bodies small, large and broken off, ranges, a reload, an eviction, other listeners.
+async def everything(case, up, romeo):
+    """The whole of what the program does for clients."""
+    # Bodies small, large and broken off, ranges, reloads, an eviction.
     for size in (1, 100 * KIB, 5 * MIB):
         slot = await upload(romeo, "a.bin", content(size))
         check("range", (await get(slot.get, headers={"Range": "bytes=0-0"})).status, 206)
@@ -112,6 +107,17 @@ async def the_unit_allows_every_call(case):
     up.configure(evict_on_quota=True, user_quota_hard=MIB + 200 * KIB, purposes={"message": {}, "ephemeral": {}})
     await up.reload()
     await upload(romeo, "evicts.bin", content(MIB))
+
+
+@test(deadline=180)
+async def the_unit_allows_every_call(case):
+    allowed = await allowed_calls()
+    trace = case.folder / "trace"
+    http, log = case.folder / "http.sock", case.folder / "upslot.log"
+    settings = {"expire_interval": 1, "expire_maxage": 3600, "user_quota_hard": 50 * MIB, "global_quota": 100 * MIB}
+    up = await case.upslot(wrapper=traced(trace), **settings)
+    romeo = await case.client()
+    await everything(case, up, romeo)
     await up.process.stop()
     calls = names_in(trace)
 
@@ -120,7 +126,7 @@ async def the_unit_allows_every_call(case):
     api = {"address": f"unix:{case.folder}/api.sock", "port": 1, "token": "a-token-of-some-length"}
     for number, (options, more) in enumerate([
             ((), {"http_certfile": str(chain), "http_keyfile": str(key), "api": api}),
-            (("-e", "inject=openat2:error=ENOSYS"), {"http_address": f"unix:{socket}"}),
+            (("-e", "inject=openat2:error=ENOSYS"), {"http_address": f"unix:{http}"}),
     ]):
         trace = case.folder / f"trace-{number}"
         up = await case.upslot(wrapper=traced(trace, *options), linked=False, start=False, component_jid="up.example",
@@ -146,6 +152,38 @@ async def the_unit_allows_every_call(case):
             for found in re.finditer(r"\bsocket\((AF_\w+)", trace.read_text())}
     # The C library orders addresses by what it asks over netlink, and does without where it cannot ask.
     check("address families", used - set(families) - {"AF_NETLINK"}, set())
+
+
+@test(deadline=120)
+async def the_unit_is_lived_under(case):
+    # What of the unit can be had without systemd, as root alone can: its filter of system calls, all read-only but the
+    # store, /proc with processes alone. A name is looked up, so that the C library loads modules under all of that.
+    if os.geteuid() != 0:
+        print("NOT TESTED: only root can mount file systems")
+        return
+    calls, hosts = case.folder / "calls", case.folder / "hosts"
+    calls.write_text("\n".join(await allowed_calls()))
+    hosts.write_text("127.0.0.1 xmpp.sandbox.test\n")
+    families = ",".join(str(int(getattr(socket, name))) for name in directives("RestrictAddressFamilies")[0].split())
+    script = """
+        set -e
+        store="$1" hosts="$2"; shift 2
+        mount --bind "$hosts" /etc/hosts
+        mount --bind "$store" "$store"
+        mount -o remount,bind,ro /
+        mount -t proc -o subset=pid,hidepid=invisible proc /proc
+        if touch "$store/../x" 2> /dev/null; then echo "it is not read-only" >&2; exit 1; fi
+        exec "$@"
+    """
+    up = await case.upslot(start=False, component_host="xmpp.sandbox.test", user_quota_hard=50 * MIB)
+    filtered = ["/usr/bin/python3", Path(__file__).with_name("filtered.py"), calls, families]
+    up.wrapper = ["unshare", "-m", "sh", "-c", script, "sh", up.store, hosts, *filtered]
+    await up.start()
+    await up.line(r"INFO  sandbox (landlock=|none why=.*kernel)")
+    status = Path(f"/proc/{up.process.pid}/status").read_text()
+    check("filter", re.search(r"Seccomp:\s+(\d)", status)[1], "2")
+    await everything(case, up, await case.client())
+    check("exit", await up.process.stop(), 0)
 
 
 def names_in(trace):

@@ -1,0 +1,29 @@
+"""`filtered.py CALLS FAMILIES PROGRAM …` becomes the program under a filter like that which systemd makes of a unit:
+the system calls named in the file CALLS are allowed, `socket` only for FAMILIES (numbers with commas), and no memory
+is made executable that is or was writable (MemoryDenyWriteExecute). All else gives EPERM."""
+
+import errno
+import os
+import sys
+
+import seccomp
+
+PROT_WRITE, PROT_EXEC = 2, 4
+
+calls, families, *program = sys.argv[1:]
+with open(calls) as file:
+    names = set(file.read().split())
+rules = seccomp.SyscallFilter(seccomp.ERRNO(errno.EPERM))
+for name in names - {"socket", "mprotect", "mmap"}:
+    try:
+        rules.add_rule(seccomp.ALLOW, name)
+    except (RuntimeError, ValueError, OSError):
+        # A call of other machines or of newer kernels than this library knows.
+        pass
+for family in families.split(","):
+    rules.add_rule(seccomp.ALLOW, "socket", seccomp.Arg(0, seccomp.EQ, int(family)))
+rules.add_rule(seccomp.ALLOW, "mprotect", seccomp.Arg(2, seccomp.MASKED_EQ, PROT_EXEC, 0))
+for protection in (0, PROT_WRITE, PROT_EXEC):
+    rules.add_rule(seccomp.ALLOW, "mmap", seccomp.Arg(2, seccomp.MASKED_EQ, PROT_WRITE | PROT_EXEC, protection))
+rules.load()
+os.execv(program[0], program)
