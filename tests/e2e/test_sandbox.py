@@ -11,7 +11,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness import KIB, MIB, Process, check, content, get, put, run, test, until
+from harness import KIB, MIB, PATIENCE, Process, check, content, get, put, run, test, until
 
 UNIT = Path(__file__).resolve().parents[2] / "contrib" / "service" / "upslot.service"
 # The exposure that the unit may have at most, as systemd-analyze counts.
@@ -300,6 +300,33 @@ async def a_name_is_looked_up_in_the_sandbox(case):
     up = await case.upslot(wrapper=[*unshare, "sh", "-c", script, "sh", hosts], component_host="xmpp.sandbox.test")
     await upload(await case.client(), "a.bin", content(10))
     await up.line(r"INFO  sandbox .*connect=(\d+,53|any) ")
+
+
+@test()
+async def a_mount_over_the_store_is_taken(case):
+    # A rule is for a folder, not for its name: what is mounted later is within that of the folder above.
+    unshare = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-Urm"]
+    up = await case.upslot(wrapper=unshare)
+    romeo = await case.client()
+    before = await upload(romeo, "before.bin", content(10))
+
+    async def there(*command):
+        users = [] if os.geteuid() == 0 else ["-U", "--preserve-credentials"]
+        ran = await run(["nsenter", "-t", up.process.pid, *users, "-m", *command])
+        assert ran.code == 0, ran.err
+
+    async def answers(slot, status):
+        while (await get(slot.get)).status != status:
+            # The storage folder is looked at when something is missing in it, at most once a second.
+            check("GET of nothing", (await get(slot.get + "x")).status, 404)
+            await asyncio.sleep(0.1)
+
+    await there("mount", "-t", "tmpfs", "none", up.store)
+    await asyncio.wait_for(answers(before, 404), PATIENCE)
+    await upload(romeo, "over.bin", content(MIB))
+    await there("umount", "-l", up.store)
+    await asyncio.wait_for(answers(before, 200), PATIENCE)
+    await upload(romeo, "after.bin", content(MIB))
 
 
 @test()
