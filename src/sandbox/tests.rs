@@ -329,18 +329,32 @@ fn the_network_is_the_xmpp_server_alone() {
     });
 }
 
+/// A child that does not outlive its test.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn nobody_outside_is_signalled_or_reached_by_an_abstract_name() {
     let base = folder("scope");
     let name =
         SocketAddr::from_abstract_name(format!("upslot-sandbox-{}", std::process::id())).unwrap();
     let _listener = UnixListener::bind_addr(&name).unwrap();
-    let mut child = Command::new("sleep")
-        .arg("600")
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
-    let pid = rustix::process::Pid::from_child(&child);
+    let child = Ended(
+        Command::new("sleep")
+            .arg("600")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    let pid = rustix::process::Pid::from_child(&child.0);
     confined(&base, &target("127.0.0.1", 5347), move |_, abi| {
         let signalled = rustix::process::test_kill_process(pid).map_err(io::Error::from);
         let reached = UnixStream::connect_addr(&name);
@@ -351,8 +365,6 @@ fn nobody_outside_is_signalled_or_reached_by_an_abstract_name() {
             works("signalling", signalled);
         }
     });
-    child.kill().unwrap();
-    child.wait().unwrap();
 }
 
 #[test]
