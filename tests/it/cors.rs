@@ -183,3 +183,104 @@ fn preflights() {
         .to_ascii_lowercase();
     assert!(exposed.contains("content-range"), "{exposed}");
 }
+
+/// Origins that somebody might believe in, and what could be got out of a server that repeats them.
+const ORIGINS: [&str; 14] = [
+    "https://web.example",
+    "https://upload.localhost",
+    "https://upload.localhost.evil.example",
+    "http://127.0.0.1",
+    "null",
+    "*",
+    "",
+    "file://",
+    "chrome-extension://abcdefghijklmnop",
+    "https://xn--e1awd7f.example",
+    "https://m\u{fc}nchen.example",
+    "https://web.example, https://other.example",
+    "https://web.example\" evil=\"1",
+    "javascript:alert(1)",
+];
+
+/// Which origins and headers a request names, whether it comes with cookies, and what it asks to be allowed: the
+/// answer is the same, and allows no credentials.
+#[test]
+fn nothing_is_reflected_and_credentials_are_never_allowed() {
+    let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/digits.txt");
+    let mut site = Plan::new().seed(&path, b"0123456789").start();
+    let target = format!("/files/{path}");
+    let slot = site.slot(ROMEO, "a.txt", 5, None);
+    let mut client = site.client();
+    for (method, target) in [
+        ("GET", &*target),
+        ("HEAD", &target),
+        ("GET", "/files/none"),
+        ("GET", "/"),
+        ("OPTIONS", &target),
+        ("OPTIONS", &slot.put),
+        ("OPTIONS", "*"),
+        ("DELETE", &target),
+    ] {
+        let model = client.ask(method, target, &[], b"").lasting_fields();
+        assert!(
+            model.contains(&("Access-Control-Allow-Origin".to_owned(), "*".to_owned())),
+            "{method} {target}: {model:?}"
+        );
+        for origin in ORIGINS {
+            let fields = [
+                ("Origin", origin),
+                ("Cookie", "session=marker"),
+                ("Authorization", "Basic bWFya2Vy"),
+                ("Access-Control-Request-Method", "MARKER"),
+                ("Access-Control-Request-Headers", "x-marker, cookie, *"),
+                ("Access-Control-Request-Private-Network", "true"),
+                ("Sec-Fetch-Mode", "cors"),
+                ("Sec-Fetch-Site", "cross-site"),
+            ];
+            let reply = client.ask(method, target, &fields, b"");
+            assert_eq!(reply.lasting_fields(), model, "{method} {target} {origin}");
+            for (name, value) in &reply.fields {
+                let said = format!("{name}: {value}").to_ascii_lowercase();
+                assert!(!said.contains("credentials"), "{said}");
+                assert!(!said.contains("private-network"), "{said}");
+                assert!(!said.contains("marker"), "{said}");
+                assert!(!said.contains("web.example"), "{said}");
+            }
+            let text = String::from_utf8_lossy(&reply.body).to_lowercase();
+            assert!(!text.contains("marker"), "{text}");
+        }
+    }
+    // A name that would end the field is no field.
+    for origin in ["https://a\r\nX-Evil: 1", "https://a\0", "https://a\u{1}"] {
+        let mut client = site.client();
+        client.send(&request("GET", &target, &[("Origin", origin)], b""));
+        let reply = client.reply();
+        assert!(matches!(reply.status, 200 | 400), "{}", reply.status);
+        assert!(!reply.has("X-Evil"));
+    }
+    client.ask("PUT", &slot.put, &[], b"hello").is(201);
+}
+
+/// Who turns the fields off may set his own; they are said as they are, to everybody alike.
+#[test]
+fn the_operator_s_own_fields_are_said_as_they_are() {
+    let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/digits.txt");
+    let site = Plan::alone()
+        .set("allow_web_clients", false)
+        .set(
+            "custom_headers",
+            "{Access-Control-Allow-Origin: 'https://web.example'}",
+        )
+        .seed(&path, b"0123456789")
+        .start();
+    for origin in ORIGINS {
+        let target = format!("/files/{path}");
+        let reply = site
+            .client()
+            .ask("GET", &target, &[("Origin", origin)], b"")
+            .is(200);
+        let told = reply.expect("Access-Control-Allow-Origin");
+        assert_eq!(told, "https://web.example", "{origin}");
+        assert_eq!(cors_fields(&reply).len(), 1, "{:?}", reply.fields);
+    }
+}
