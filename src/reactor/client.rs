@@ -315,6 +315,7 @@ impl Client {
         match want {
             Want::Head(most) => {
                 self.end_download(shared);
+                self.leave_address(shared);
                 let most = most.min(HEAD_READ);
                 match self
                     .transport
@@ -637,6 +638,15 @@ impl Client {
         let (count, group) = shared.addresses.add(address);
         self.counted = Some(group);
         count <= most
+    }
+
+    /// Between two requests a connection of a proxy is nobody's: whoever was behind it is not there any more.
+    fn leave_address(&mut self, shared: &mut Shared) {
+        if self.forwarded.take().is_some() {
+            if let Some(group) = self.counted.take() {
+                shared.addresses.remove(group);
+            }
+        }
     }
 
     fn from(&self) -> From {
