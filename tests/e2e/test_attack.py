@@ -5,7 +5,7 @@ import asyncio
 import os
 import urllib.parse
 
-from harness import ACCOUNTS, check, content, free_port, get, http_request, owner_folder, test, until
+from harness import ACCOUNTS, LONG, check, content, free_port, get, http_request, owner_folder, test, until
 
 OWNER = owner_folder(ACCOUNTS[0])
 
@@ -85,7 +85,7 @@ async def links_lead_nowhere_on_any_kernel(case):
         check(f"{kind}: whether it failed as told", f"= -1 {errors[0][6:] if errors else '?'}" in calls, bool(errors))
 
 
-@test(servers=(None,), deadline=180)
+@test(servers=(None,), deadline=600 if LONG else 180)
 async def folders_that_change_under_a_download(case):
     """Somebody renames folders and puts links in their place as fast as he can, while files in them are asked for: what
     is served is the file that was asked for, or nothing."""
@@ -108,14 +108,13 @@ async def folders_that_change_under_a_download(case):
             os.rename(away, folder)
 
     swapping = asyncio.ensure_future(asyncio.to_thread(swap))
-    seen = {}
+    seen, enough = {200: 0, 404: 0}, 2000 if LONG else 100
     try:
-        for _ in range(1500):
+        while min(seen.values()) < enough:
             reply = await get(f"{up.url}{OWNER}/abcdefghijklm/a.txt")
-            assert reply.status in (200, 404), reply
+            assert reply.status in seen, reply
             assert reply.status == 404 or reply.body == body, reply.body[:20]
-            seen[reply.status] = seen.get(reply.status, 0) + 1
+            seen[reply.status] += 1
     finally:
         over.set()
         await swapping
-    check("outcomes that were seen", sorted(seen), [200, 404])

@@ -469,6 +469,15 @@ fn types_and_dispositions() {
             false,
         ),
         ("unheardof", None, "application/octet-stream", false),
+        // Script is told to be nothing in particular, so that no page can load it.
+        ("js", None, "application/octet-stream", false),
+        ("mjs", None, "application/octet-stream", false),
+        (
+            "txt",
+            Some(b"text/JavaScript; charset=utf-8"),
+            "application/octet-stream",
+            false,
+        ),
         ("bin", Some(b"image/png"), "image/png", true),
         ("jpg", Some(b"text/html"), "text/html", false),
         ("png", Some(b"image/svg+xml"), "image/svg+xml", false),
