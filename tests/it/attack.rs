@@ -19,6 +19,7 @@ use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 use crate::harness::site::{ROMEO, ROMEO_FOLDER, age, owner_folder, seed, set_kept_type};
+use crate::harness::wait::long;
 use crate::harness::{Client, Plan, Site, Slot, eventually, request, unix_now};
 use crate::purposes::{inside, until};
 
@@ -28,11 +29,6 @@ const JULIET: &str = "juliet@capulet.tld";
 
 /// Stands in every file that nobody may see.
 const CANARY: &[u8] = b"CANARY-not-to-be-seen";
-
-/// Whether tests that have a long form take it.
-fn long() -> bool {
-    std::env::var_os("UPSLOT_TESTS").is_some_and(|form| form == "long")
-}
 
 fn hex(message: &[u8]) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, KEY.as_bytes());
