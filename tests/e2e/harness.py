@@ -217,7 +217,7 @@ class Authority:
                       "-addext", "keyUsage=critical,keyCertSign,cRLSign")
         self.chain, self.key = self.issue("server")
 
-    def issue(self, name):
+    def issue(self, name, days=2):
         """A fresh certificate; the paths of the chain and of the key."""
         names = [DOMAIN, OTHER_DOMAIN, UPLOAD, "localhost"]
         extensions = self.folder / f"{name}.ext"
@@ -226,7 +226,7 @@ class Authority:
         request, chain = self.folder / f"{name}.csr", self.folder / f"{name}.pem"
         self._openssl("req", *self._new_key(name), "-out", request, "-subj", f"/CN={name}")
         self._openssl("x509", "-req", "-in", request, "-CA", self.pem, "-CAkey", self.folder / "ca.key",
-                      "-CAcreateserial", "-days", "2", "-extfile", extensions, "-out", chain)
+                      "-CAcreateserial", "-days", days, "-extfile", extensions, "-out", chain)
         return chain, self.folder / f"{name}.key"
 
     def context(self, version=None):
