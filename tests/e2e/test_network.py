@@ -105,8 +105,8 @@ async def the_last_name_is_looked_up_in_the_end(case):
 
 @test(servers=(None,), deadline=180)
 async def turns_are_short(case):
-    """Between two looks for events no connection moves much more than its budget: whoever has a fast network gets no more of
-    the loop than others."""
+    """Between two looks for events no connection moves much more than its budget: whoever has a fast network gets no
+    more of the loop than others."""
     up = await case.upslot(start=False, log_level="info", api={"port": 0}, max_file_size=64 * MIB, fsync=False)
     folder = up.store / owner_folder("romeo@montague.example") / "abcdefghijklm"
     folder.mkdir(parents=True)

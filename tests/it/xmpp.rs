@@ -486,6 +486,20 @@ fn what_xmpp_forbids_ends_the_stream() {
     let deep = "<x>".repeat(20_000);
     let entity = "<iq type='get' id='a' from='a@montague.tld'>&nbsp;</iq>";
     let wild = pseudo_random(12, 5000);
+    let laughs = "<!DOCTYPE iq [<!ENTITY a 'ha'><!ENTITY b '&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;'>\
+        <!ENTITY c '&b;&b;&b;&b;&b;&b;&b;&b;&b;&b;'>]><iq type='get' id='a'>&c;</iq>";
+    let long_attribute = format!(
+        "<message from='a@montague.tld' x='{}'/>",
+        "x".repeat(70_000)
+    );
+    let attributes: String = (0..8000).map(|i| format!(" a{i}='{i}'")).collect();
+    let attributes = format!("<message{attributes}/>");
+    let closed = format!("{}{}", "<x>".repeat(5000), "</x>".repeat(5000));
+    let utf_16: Vec<u8> = "<iq type='get' id='a'/>"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let errors = format!("<stream:error><reset xmlns='{STREAMS}'/></stream:error>").repeat(2000);
     let cases: Vec<(&str, &[u8])> = vec![
         ("a DTD", b"<!DOCTYPE x [<!ENTITY a 'b'>]><iq/>"),
         ("a comment", b"<!-- comment -->"),
@@ -502,6 +516,14 @@ fn what_xmpp_forbids_ends_the_stream() {
         ("a control character", b"<message><body>\x01</body></message>"),
         ("text between stanzas", b"hello"),
         ("anything", &wild),
+        ("entities in entities", laughs.as_bytes()),
+        ("an attribute of more than 64 KiB", long_attribute.as_bytes()),
+        ("attributes without end", attributes.as_bytes()),
+        ("depth that is closed again", closed.as_bytes()),
+        ("UTF-16", &utf_16),
+        ("NUL", b"<message><body>\0</body></message>"),
+        ("errors over errors", errors.as_bytes()),
+        ("a prefix that nobody declared", b"<x:iq type='get' id='a'/>"),
         ("the end of the stream", b"</stream:stream>"),
     ];
     // Each loss is followed by a pause before the next try, so that they are tried side by side.
@@ -605,6 +627,17 @@ fn strange_servers() {
         header("id='1'") + "<handshake/>" + "<failure/>",
         "<iq/>".to_owned(),
         String::new(),
+        "\u{16}\u{3}\u{3}\0\u{2}\0\0".to_owned(),
+        "<!DOCTYPE a [<!ENTITY b 'c'>]>".to_owned() + &header("id='1'"),
+        "<!-- a -->".to_owned() + &header("id='1'"),
+        "<stream:stream xmlns:stream='urn:example:x' xmlns='jabber:component:accept' id='1'>"
+            .to_owned(),
+        "<stream xmlns='http://etherx.jabber.org/streams' id='1'>".to_owned(),
+        header(&format!("id='{}'", "x".repeat(70_000))),
+        header("id='1'") + &"<a>".repeat(5000),
+        header("id='1'") + "<handshake/>".repeat(3).as_str() + "<!-- a -->",
+        header("id='1'") + "hello",
+        "-ERR unknown command\r\n".repeat(100),
     ];
     thread::scope(|scope| {
         for answer in answers {
@@ -621,6 +654,59 @@ fn strange_servers() {
             });
         }
     });
+}
+
+/// Stanzas that are well-formed and make no sense: the link outlives them, and none is answered as if it did.
+#[test]
+fn curious_stanzas() {
+    let mut site = Plan::new().start();
+    let from = format!("from='{ROMEO}' to='{COMPONENT}'");
+    let request = format!("<request xmlns='{UPLOAD_0}' filename='a' size='5'/>");
+    let deep = format!("{}{}", "<x>".repeat(20), "</x>".repeat(20));
+    for stanza in [
+        format!("<iq xmlns='jabber:client' type='get' id='a' {from}>{request}</iq>"),
+        format!("<iq xmlns='urn:example:x' type='get' id='a' {from}>{request}</iq>"),
+        format!("<x:iq xmlns:x='urn:example:x' type='get' id='a' {from}>{request}</x:iq>"),
+        format!("<IQ type='get' id='a' {from}>{request}</IQ>"),
+        format!("<iq type='get' {from}>{request}</iq>"),
+        format!("<iq type='nonsense' id='a' {from}>{request}</iq>"),
+        format!("<iq id='a' {from}>{request}</iq>"),
+        format!("<iq type='get' id='a' to='{COMPONENT}'>{request}</iq>"),
+        format!("<iq type='get' id='a' from='' to=''>{request}</iq>"),
+        format!("<iq type='get' id='a' from='@@//' to='{COMPONENT}'>{request}</iq>"),
+        format!(
+            "<iq type='get' id='{}' {from}>{request}</iq>",
+            "x".repeat(50_000)
+        ),
+        format!("<iq type='get' id='a' {from}>{request}{request}</iq>"),
+        format!("<iq type='get' id='a' {from}>{deep}</iq>"),
+        format!("<iq type='get' id='a' {from}>text{request}text</iq>"),
+        format!("<message {from}>{request}</message>"),
+        format!("<presence {from}>{request}</presence>"),
+        "<stream:features xmlns:stream='http://etherx.jabber.org/streams'/>".to_owned(),
+        "<handshake/>".repeat(100),
+    ] {
+        let shown: String = stanza.chars().take(120).collect();
+        site.link().send(&stanza);
+        // Whatever is said about it is said before the answer to the next ping.
+        let ping = format!("<iq type='get' id='end' {from}><ping xmlns='urn:xmpp:ping'/></iq>");
+        site.link().send(&ping);
+        loop {
+            let Some(answer) = site.link().next_stanza() else {
+                panic!("the link ended after {shown}");
+            };
+            if answer.attribute("id") == Some("end") {
+                break;
+            }
+            // An answer to what looks like a request: a slot, or an error.
+            assert_eq!(answer.name, "iq", "{shown}");
+            assert!(
+                matches!(answer.attribute("type"), Some("result" | "error")),
+                "{shown}: {answer:?}"
+            );
+        }
+    }
+    site.program.rests("after curious stanzas");
 }
 
 #[test]
