@@ -29,7 +29,7 @@ const STACK: usize = 128 * 1024;
 pub enum Work {
     /// A file's data and attributes.
     File(Arc<OwnedFd>),
-    /// The entries of folders, the innermost last.
+    /// The entries of folders, the innermost last; or a file and the folders above it.
     Folders(Vec<OwnedFd>),
 }
 

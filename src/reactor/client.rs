@@ -1,8 +1,9 @@
 //! The driver of one HTTP connection: it does what the exchange wants, with the transport and the store.
 //!
-//! [`uploads`] has what concerns a body that is stored, [`local`] the local API.
+//! [`uploads`] has what concerns a body that is stored, [`removals`] a file that is to go, [`local`] the local API.
 
 mod local;
+mod removals;
 mod uploads;
 
 use std::fmt;
@@ -17,7 +18,6 @@ use crate::http::forwarded;
 use crate::http::head::RequestHead;
 use crate::layout::StorePath;
 use crate::now::Now;
-use crate::policy::pool;
 use crate::reactor::listener::Peer;
 use crate::reactor::shared::{Effort, Shared};
 use crate::reactor::table::Key;
@@ -27,6 +27,7 @@ use crate::syncer::Work;
 use crate::sys;
 use crate::transport::{Moved, Transport};
 
+use removals::Removal;
 use uploads::{Pending, Stage};
 
 /// What one connection may use per turn; on an SD card this bounds a turn to tens of milliseconds.
@@ -87,6 +88,7 @@ pub struct Client {
     transport: Transport,
     exchange: Exchange,
     upload: Option<Box<Pending>>,
+    removal: Option<Box<Removal>>,
     /// Shared with the files that are asked for over and over.
     download: Option<Arc<OwnedFd>>,
     /// Bytes of the file that were sent.
@@ -98,7 +100,7 @@ pub struct Client {
     /// What is counted in [`crate::reactor::shared::Addresses`].
     counted: Option<IpAddr>,
     effort: Effort,
-    /// Whether its PUT waits for the store to be looked at.
+    /// Whether its PUT waits for the store to be looked at, or its DELETE for stable storage.
     waits: bool,
     /// When the TLS handshake must be over; later, when the end of the connection must be.
     until: Option<Instant>,
@@ -136,6 +138,7 @@ impl Client {
             transport,
             exchange: Exchange::new(timeouts, now.mono),
             upload: None,
+            removal: None,
             download: None,
             sent: 0,
             welcome,
@@ -538,7 +541,7 @@ impl Client {
                     self.refuse(&PutRefusal::Busy, shared, now);
                 }
             },
-            Decision::Delete(path) => self.delete(&path, shared, now),
+            Decision::Delete(path) => self.delete(path, shared, now),
             Decision::Upload(grant) => {
                 let content_type = shared.service.content_type(&grant, request);
                 return self.begin(grant, content_type, shared, now);
@@ -585,30 +588,6 @@ impl Client {
         if self.download.take().is_some() {
             shared.metrics.downloaded(std::mem::take(&mut self.sent));
         }
-    }
-
-    /// Removes a file, as the server that signed for it asks.
-    fn delete(&mut self, path: &StorePath, shared: &mut Shared, now: Now) {
-        let size = shared
-            .store
-            .download(path)
-            .ok()
-            .flatten()
-            .map(|file| file.size);
-        let answer = match (size, shared.store.remove(path)) {
-            (Some(size), Ok(true)) => {
-                let kind = pool::kind(path.mark());
-                shared.usage.removed(path.owner_folder(), kind, size);
-                log::info!(
-                    "file deleted path={path:?} bytes={size} from={}",
-                    self.from()
-                );
-                shared.service.deleted()
-            }
-            (_, Ok(_)) => shared.service.not_found(),
-            (_, Err(error)) => return self.storage_failed("delete", &error, shared, now),
-        };
-        self.exchange.answer(answer, now.mono);
     }
 
     /// The client's own address, where a trusted proxy tells it.

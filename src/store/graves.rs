@@ -49,6 +49,13 @@ impl Store {
         }
     }
 
+    /// What holds a path that is remembered, from the outside in, to be synced.
+    pub(super) fn grave_of(&self, path: &StorePath) -> io::Result<Vec<OwnedFd>> {
+        let folder = sys::open_folder_below(self.internal.as_fd(), FOLDER)?;
+        let file = sys::open_below(folder.as_fd(), grave(path).0.as_bytes())?;
+        Ok(vec![self.internal.try_clone()?, folder, file])
+    }
+
     /// Whether a path was remembered.
     pub fn is_buried(&self, path: &StorePath) -> io::Result<bool> {
         let (shard, grave) = grave(path);

@@ -178,19 +178,7 @@ impl Store {
     /// A file is about to be removed for good.
     fn before_removal(&mut self, path: &StorePath, modified: SystemTime) {
         self.removals += 1;
-        let buries = if path.mark().is_some() {
-            // The slot was handed out before the file was stored.
-            let now = sys::now();
-            let age = now.wall.duration_since(modified).unwrap_or_default();
-            let young = age <= self.slot_life;
-            if young {
-                self.own_graves_until = Some(now.mono + self.slot_life);
-            }
-            young
-        } else {
-            self.buries
-        };
-        if buries {
+        if self.must_bury(path, modified) {
             if let Err(error) = self.bury(path) {
                 log::error!(
                     "path not remembered path={path:?} why={:?}",
@@ -198,6 +186,40 @@ impl Store {
                 );
             }
         }
+    }
+
+    /// Whether somebody may hold a right to store a path that does not end with its file, which was stored then.
+    fn must_bury(&mut self, path: &StorePath, modified: SystemTime) -> bool {
+        if path.mark().is_none() {
+            return self.buries;
+        }
+        // The slot was handed out before the file was stored.
+        let now = sys::now();
+        let age = now.wall.duration_since(modified).unwrap_or_default();
+        let young = age <= self.slot_life;
+        if young {
+            self.own_graves_until = Some(now.mono + self.slot_life);
+        }
+        young
+    }
+
+    /// Remembers a path, if that is needed, before its file is removed, and returns what has to be synced for that to
+    /// last.
+    pub fn bury_before_removal(
+        &mut self,
+        path: &StorePath,
+        modified: SystemTime,
+    ) -> io::Result<Vec<OwnedFd>> {
+        if !self.must_bury(path, modified) {
+            return Ok(Vec::new());
+        }
+        self.bury(path)?;
+        self.grave_of(path)
+    }
+
+    /// The folder of a file.
+    pub fn folder_of(&self, path: &StorePath) -> io::Result<OwnedFd> {
+        sys::open_folder_below(self.root(), path.folder())
     }
 
     /// Removes a file and the folders that it leaves empty; false when there is none.

@@ -18,16 +18,16 @@ import signal
 import time
 import urllib.parse
 
-from disk_model import (ANY, BEGIN, DATA_LOST, END, KEPT, LOST, Disk, Fate, found_tree, lay_out, read_trace, strace)
-from harness import (ACCOUNTS, KIB, LONG, RawConnection, check, content, free_port, get, http_request, owner_folder,
-                     test, until)
+from disk_model import (ANY, BEGIN, DATA_LOST, END, KEPT, LOST, SYNCS, Disk, Fate, found_tree, lay_out, read_trace,
+                        strace)
+from harness import (ACCOUNTS, KIB, LONG, check, content, free_port, get, http_request, owner_folder, test, until)
 
 KEY = "it was the nightingale, and not the lark"
 DELETE_KEY = "it was the lark, the herald of the morn"
 ROMEO, BENVOLIO, JULIET = ACCOUNTS
 
 # Random fates tried at each cut, and trees made real per test.
-FATES, REAL = (20, 60) if LONG else (2, 6)
+FATES, REAL = (40, 80) if LONG else (4, 12)
 
 # What upslot keeps in its own folder for good.
 OWN = re.compile(rb"\.upslot(/slot_secret|/share(/[\w-]+)?|/gone(/[0-9a-f]{2})?)?")
@@ -304,11 +304,11 @@ async def start_on(site, folder, tree, promised, condemned, removed, _):
         left = [path for path in (os.fsencode(os.path.relpath(entry, up.store)) for entry in
                                   (up.store / ".upslot").rglob("*")) if not OWN.fullmatch(path)]
         check("left over", left, [])
-        # What was not promised can be stored again, and what was is used; graves hold.
+        # What was not stored can be, what was is used, and graves hold.
         for upload in site.uploads:
-            there = upload.path in paths
-            gone = upload in removed
-            await site.store(upload, 409 if there or gone else 201) if "Expect" not in upload.fields else None
+            used = upload.path in paths or upload in condemned
+            if "Expect" not in upload.fields:
+                await site.store(upload, 409 if used else 201)
     finally:
         await up.process.stop(signal.SIGKILL)
         up.store = site.base / os.path.relpath(up.store, folder)
@@ -339,6 +339,9 @@ async def many_uploads_at_once(case):
     await it.store_all(uploads)
     await it.stop()
     await judge(it)
+    syncs = [call.name for phase, call in read_trace(it.traces[0]) if phase == BEGIN and call.name in SYNCS]
+    together = syncs.count("syncfs")
+    assert together > 1 and len(syncs) < 2 * len(uploads), f"not synced together: {syncs}"
 
 
 @test(servers=(None,), deadline=300)

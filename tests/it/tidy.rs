@@ -99,6 +99,7 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/shared",
         "reactor/client",
         "reactor/client/uploads",
+        "reactor/client/removals",
         "reactor/client/local",
         "reactor/component",
         "reactor/mod",

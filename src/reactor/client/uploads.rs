@@ -41,6 +41,9 @@ pub(super) enum Stage {
 impl Client {
     /// What was handed to the syncing thread has its result.
     pub fn synced(&mut self, result: io::Result<()>, shared: &mut Shared, now: Now) {
+        if let Some(removal) = self.removal.take() {
+            return self.removal_synced(*removal, result, shared, now);
+        }
         let Some(pending) = &self.upload else {
             return;
         };
