@@ -2,9 +2,12 @@
 //!
 //! ```text
 //!   begin ──▶ Receiving ── whole ──▶ SyncingFile ──▶ publish ──▶ SyncingFolders ──▶ 201
+//!                                                                      │            ▲
+//!                                                                      └▶ SyncingAlias
 //! ```
 //!
-//! Without `fsync` the syncing is left out. Whatever fails on the way, the upload leaves nothing.
+//! An alias says that its slot is used, so that it comes when the file is there to stay. Without `fsync` the syncing is
+//! left out. Whatever fails on the way, the upload leaves nothing.
 
 use std::io;
 use std::time::Instant;
@@ -36,6 +39,7 @@ pub(super) enum Stage {
     Receiving,
     SyncingFile,
     SyncingFolders,
+    SyncingAlias,
 }
 
 impl Client {
@@ -49,8 +53,9 @@ impl Client {
         };
         match (pending.stage, result) {
             (Stage::SyncingFile, Ok(())) => self.publish(shared, now),
-            (Stage::SyncingFolders, Ok(())) => self.stored(shared, now),
-            (Stage::SyncingFolders, Err(error)) => {
+            (Stage::SyncingFolders, Ok(())) => self.named(shared, now),
+            (Stage::SyncingAlias, Ok(())) => self.stored(shared, now),
+            (Stage::SyncingFolders | Stage::SyncingAlias, Err(error)) => {
                 // It has its name, but the name may not last: the client must not believe in it.
                 take_back(&pending.grant, shared);
                 self.storage_failed("sync", &error, shared, now);
@@ -115,7 +120,11 @@ impl Client {
             true => Ok(false),
             false => match shared.store.exists(&grant.path) {
                 Ok(false) => was_used(&grant, shared, now),
-                exists => exists,
+                Ok(true) => {
+                    name_again(&grant, shared);
+                    Ok(true)
+                }
+                Err(error) => Err(error),
             },
         };
         match used {
@@ -193,9 +202,7 @@ impl Client {
         let Some(pending) = &mut self.upload else {
             return;
         };
-        let Grant {
-            path, size, source, ..
-        } = &pending.grant;
+        let Grant { path, size, .. } = &pending.grant;
         let kind = pending.grant.kind();
         // Another PUT of the slot may have been published since this one began, and its file removed.
         match was_used(&pending.grant, shared, now) {
@@ -204,25 +211,16 @@ impl Client {
             Err(error) => return self.storage_failed("look", &error, shared, now),
         }
         match shared.store.publish(&pending.upload, path) {
-            Ok(mut published) => {
+            Ok(published) => {
                 if std::mem::take(&mut pending.reserved) {
                     shared.usage.release(path.owner_folder(), kind, *size);
                 }
                 shared.usage.added(path.owner_folder(), kind, *size);
-                if let Source::Share { slot, .. } = source {
-                    match shared.store.set_alias(slot, path) {
-                        Ok(changed) => published.folders.extend(changed),
-                        Err(error) => {
-                            take_back(&pending.grant, shared);
-                            return self.storage_failed("publish", &error, shared, now);
-                        }
-                    }
-                }
                 if shared.config.fsync {
                     pending.stage = Stage::SyncingFolders;
                     self.submit(Work::Folders(published.folders), shared, now);
                 } else {
-                    self.stored(shared, now);
+                    self.named(shared, now);
                 }
             }
             Err(PublishError::Taken) => self.refuse(&PutRefusal::Used, shared, now),
@@ -231,6 +229,27 @@ impl Client {
                 self.refuse(&PutRefusal::Used, shared, now);
             }
             Err(PublishError::Io(error)) => self.storage_failed("publish", &error, shared, now),
+        }
+    }
+
+    /// The upload has its name, and surely keeps it.
+    fn named(&mut self, shared: &mut Shared, now: Now) {
+        let Some(pending) = &mut self.upload else {
+            return;
+        };
+        let Source::Share { slot, .. } = &pending.grant.source else {
+            return self.stored(shared, now);
+        };
+        match shared.store.set_alias(slot, &pending.grant.path) {
+            Ok(changed) if shared.config.fsync => {
+                pending.stage = Stage::SyncingAlias;
+                self.submit(Work::Folders(changed), shared, now);
+            }
+            Ok(_) => self.stored(shared, now),
+            Err(error) => {
+                take_back(&pending.grant, shared);
+                self.storage_failed("publish", &error, shared, now);
+            }
         }
     }
 
@@ -298,6 +317,15 @@ fn was_used(grant: &Grant, shared: &Shared, now: Now) -> io::Result<bool> {
         Source::Own => Ok(false),
         Source::External => shared.store.is_buried(&grant.path),
         Source::Share { slot, .. } => Ok(shared.store.alias(slot).is_some()),
+    }
+}
+
+/// Gives a file its alias whose upload was cut off between name and alias.
+fn name_again(grant: &Grant, shared: &Shared) {
+    if let Source::Share { slot, .. } = &grant.source {
+        if shared.store.alias(slot).is_none() {
+            let _ = shared.store.set_alias(slot, &grant.path);
+        }
     }
 }
 
