@@ -367,6 +367,7 @@ async def without_unnamed_files(case):
     await it.store(await it.own(ROMEO, 100 * KIB, "image/jpeg"))
     await it.store_all([await it.own(jid, 3000, "image/png") for jid in (ROMEO, JULIET, BENVOLIO, JULIET)])
     await it.store(await it.own(JULIET, 1))
+    check("left over", it.up.leftovers(), [])
     await it.stop()
     await judge(it)
 
