@@ -14,6 +14,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import time
 import urllib.parse
@@ -70,6 +71,16 @@ class Site:
     async def stop(self, number=signal.SIGTERM):
         await self.up.process.stop(number)
         await self.recorded()
+
+    async def calls_at_start(self):
+        """What it calls until it is ready and ends; nothing of that stays."""
+        await self.start()
+        await self.stop()
+        calls = [call for phase, call in read_trace(self.traces.pop()) if phase == BEGIN]
+        shutil.rmtree(self.base)
+        self.base.mkdir()
+        self.disk = Disk(self.base)
+        return calls
 
     async def recorded(self):
         """Waits until strace has written the last line."""
@@ -355,13 +366,8 @@ async def many_uploads_at_once(case):
 async def without_unnamed_files(case):
     """On a file system that has none: names in a folder of its own, linked and removed."""
     it = await site(case, global_quota=1 << 40)
-    await it.start()
-    await it.stop()
-    # What is there for the second start makes no difference to the number of calls before this one.
-    opens = [call for phase, call in read_trace(it.traces[0]) if phase == BEGIN and call.name == "openat"]
+    opens = [call for call in await it.calls_at_start() if call.name == "openat"]
     number = 1 + next(number for number, call in enumerate(opens) if "O_TMPFILE" in call.arguments[2])
-    it.disk = Disk(it.base)
-    it.traces.clear()
     await it.start("-e", f"inject=openat:error=EOPNOTSUPP:when={number}")
     await it.up.line(r"naming=\"temporary names\"")
     await it.store(await it.own(ROMEO, 100 * KIB, "image/jpeg"))
@@ -389,8 +395,9 @@ async def uploads_of_a_file_share(case):
 async def after_a_kill(case):
     """The folders that a killed process had made and not yet synced are no promise, but what comes into them is."""
     it = await site(case, slot_secret="a key that need not be made", global_quota=1 << 40)
-    # The first link is the one that is tried out at start, the second names the upload.
-    await it.start("-e", "inject=linkat:signal=KILL:when=2")
+    # The first links are tried out at start, the next one names the upload.
+    links = [call for call in await it.calls_at_start() if call.name == "linkat"]
+    await it.start("-e", f"inject=linkat:signal=KILL:when={len(links) + 1}")
     slot = await it.own(ROMEO, 5000)
     raw = await case.raw(it.up)
     await raw.send_head("PUT", slot.put, Content_Length=5000)
