@@ -10,23 +10,53 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
-use rustls::{ServerConfig, SupportedCipherSuite};
+use rustls::{CipherSuite, ServerConfig, SupportedCipherSuite};
 
 use crate::certificate;
 
-/// What is offered, the first that the client knows being taken: authenticated encryption with forward secrecy alone.
-/// AES-128 comes first, which costs least where the processor helps with it.
+/// What is offered: authenticated encryption with forward secrecy alone. ChaCha20 comes first, which every processor
+/// works through quickly; see [`cipher_suites`].
 const CIPHER_SUITES: [SupportedCipherSuite; 9] = [
-    cipher_suite::TLS13_AES_128_GCM_SHA256,
     cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+    cipher_suite::TLS13_AES_128_GCM_SHA256,
     cipher_suite::TLS13_AES_256_GCM_SHA384,
-    cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
     cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+    cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
     cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-    cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
     cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
     cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
 ];
+
+/// The suites in this processor's order, of which the first is taken that the client knows: where it has instructions
+/// for AES, AES-128 costs least; a Raspberry Pi before the fifth has none.
+fn cipher_suites() -> Vec<SupportedCipherSuite> {
+    let mut suites = CIPHER_SUITES.to_vec();
+    if has_aes() {
+        let last = |suite: &SupportedCipherSuite| {
+            matches!(
+                suite.suite(),
+                CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
+                    | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+                    | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
+            )
+        };
+        suites.sort_by_key(last);
+    }
+    suites
+}
+
+/// Whether the processor has instructions for AES and for the product that GCM authenticates with.
+fn has_aes() -> bool {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    return std::arch::is_x86_feature_detected!("aes")
+        && std::arch::is_x86_feature_detected!("pclmulqdq");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("aes")
+        && std::arch::is_aarch64_feature_detected!("pmull");
+    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
+    return false;
+}
 
 /// Why there can be no TLS; a message for the operator.
 #[derive(Debug)]
@@ -81,7 +111,7 @@ pub fn load(certfile: &Path, keyfile: &Path) -> Result<Identity, TlsError> {
     };
     // Clients show no certificates here, so the code that would verify theirs can stay out of the program.
     let provider = CryptoProvider {
-        cipher_suites: CIPHER_SUITES.to_vec(),
+        cipher_suites: cipher_suites(),
         signature_verification_algorithms: WebPkiSupportedAlgorithms {
             all: &[],
             mapping: &[],
