@@ -294,6 +294,7 @@ pub(super) fn plan(config: &Config, service: &Service) -> Plan {
         } else {
             config.user_quota_soft
         },
+        fsync: config.fsync,
     }
 }
 

@@ -65,6 +65,8 @@ use crate::sys;
 const LINK: Token = Token(0xfff0);
 const WAKER: Token = Token(0xfff1);
 const SIGNALS: Token = Token(0xfff2);
+/// No source of events, but who waits for the syncing thread.
+const GRAVES: Token = Token(0xfff3);
 
 /// The longest sleep, so that no mistake can cost more.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -339,6 +341,10 @@ impl Reactor {
     /// Results of the helper threads.
     fn take_results(&mut self, now: Now) {
         while let Some((token, result)) = self.shared.syncer.next_done() {
+            if token == GRAVES.0 {
+                self.sweep.graves_synced(result);
+                continue;
+            }
             let Some(key) = Key::from_token(token) else {
                 continue;
             };

@@ -4,11 +4,12 @@ use std::time::SystemTime;
 
 use crate::layout;
 use crate::now::Now;
-use crate::reactor::Reactor;
 use crate::reactor::life::plan;
 use crate::reactor::shared::{Effort, Shared, Waiter};
+use crate::reactor::{GRAVES, Reactor};
 use crate::slot::{Refusal, Slot};
 use crate::store::walk::Slice;
+use crate::syncer::Work;
 use crate::xmpp::element::Element;
 use crate::xmpp::iq::{self, Answer, Identity};
 use crate::xmpp::upload::SlotIq;
@@ -117,6 +118,15 @@ impl Reactor {
         let swept = self
             .sweep
             .go_on(&plan, store, usage, trims, &mut slice, now);
+        if let Some(graves) = self.sweep.graves(&self.shared.store) {
+            let submitted = graves.and_then(|graves| {
+                let work = Work::Folders(graves);
+                self.shared.syncer.submit(GRAVES.0, work)
+            });
+            if let Err(error) = submitted {
+                self.sweep.graves_synced(Err(error));
+            }
+        }
         if let Some(report) = swept {
             self.shared
                 .metrics

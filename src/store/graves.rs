@@ -49,11 +49,21 @@ impl Store {
         }
     }
 
-    /// What holds a path that is remembered, from the outside in, to be synced.
-    pub(super) fn grave_of(&self, path: &StorePath) -> io::Result<Vec<OwnedFd>> {
+    /// What holds paths that are remembered, from the outside in, to be synced.
+    pub(super) fn graves_of<'a>(
+        &self,
+        paths: impl IntoIterator<Item = &'a StorePath>,
+    ) -> io::Result<Vec<OwnedFd>> {
+        let mut shards: Vec<String> = paths.into_iter().map(|path| grave(path).0).collect();
+        shards.sort_unstable();
+        shards.dedup();
         let folder = sys::open_folder_below(self.internal.as_fd(), FOLDER)?;
-        let file = sys::open_below(folder.as_fd(), grave(path).0.as_bytes())?;
-        Ok(vec![self.internal.try_clone()?, folder, file])
+        let mut opened = Vec::with_capacity(2 + shards.len());
+        for shard in shards {
+            opened.push(sys::open_below(folder.as_fd(), shard.as_bytes())?);
+        }
+        opened.splice(..0, [self.internal.try_clone()?, folder]);
+        Ok(opened)
     }
 
     /// Whether a path was remembered.

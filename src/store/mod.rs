@@ -178,7 +178,7 @@ impl Store {
     /// A file is about to be removed for good.
     fn before_removal(&mut self, path: &StorePath, modified: SystemTime) {
         self.removals += 1;
-        if self.must_bury(path, modified) {
+        if self.is_to_be_buried(path, modified) {
             if let Err(error) = self.bury(path) {
                 log::error!(
                     "path not remembered path={path:?} why={:?}",
@@ -189,7 +189,7 @@ impl Store {
     }
 
     /// Whether somebody may hold a right to store a path that does not end with its file, which was stored then.
-    fn must_bury(&mut self, path: &StorePath, modified: SystemTime) -> bool {
+    pub(super) fn is_to_be_buried(&mut self, path: &StorePath, modified: SystemTime) -> bool {
         if path.mark().is_none() {
             return self.buries;
         }
@@ -203,18 +203,13 @@ impl Store {
         young
     }
 
-    /// Remembers a path, if that is needed, before its file is removed, and returns what has to be synced for that to
-    /// last.
-    pub fn bury_before_removal(
-        &mut self,
-        path: &StorePath,
-        modified: SystemTime,
-    ) -> io::Result<Vec<OwnedFd>> {
-        if !self.must_bury(path, modified) {
-            return Ok(Vec::new());
+    /// Remembers the path of a file that is to go, if need be, and returns what has to be synced for that to last. What
+    /// cannot be remembered is told when the file goes.
+    pub fn bury_before_removal(&mut self, path: &StorePath, modified: SystemTime) -> Vec<OwnedFd> {
+        if !self.is_to_be_buried(path, modified) || self.bury(path).is_err() {
+            return Vec::new();
         }
-        self.bury(path)?;
-        self.grave_of(path)
+        self.graves_of([path]).unwrap_or_default()
     }
 
     /// The folder of a file.

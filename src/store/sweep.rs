@@ -3,7 +3,13 @@
 //! ```text
 //!   Waiting(until) ── due ──▶ listing owners ⇄ walking one owner ── end of the list ──▶ Waiting(until)
 //! ```
+//!
+//! A file whose path has to be remembered is not removed at once, because a power cut could then forget the path and
+//! not the removal: some are gathered, their graves are synced by the helper thread, and then they go.
 
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use crate::expiry::Lifetime;
@@ -18,6 +24,9 @@ use crate::store::walk::{Owners, Slice, Step, Walk};
 /// The first sweep comes at most so long after the start.
 const FIRST: Duration = Duration::from_secs(300);
 
+/// Most files whose graves are synced together.
+const MOST_BURIED: usize = 64;
+
 /// What the sweep goes by; from the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
@@ -26,6 +35,8 @@ pub struct Plan {
     pub lifetime: Lifetime,
     /// Bytes per owner that the sweep trims to, profile pictures and permanent files apart; 0 is off.
     pub soft_quota: u64,
+    /// Whether graves are synced before their files go.
+    pub fsync: bool,
 }
 
 /// The sweep of the whole store.
@@ -41,7 +52,21 @@ struct Pass {
     owners: Owners,
     aliases: Option<rustix::fs::Dir>,
     current: Option<OwnerPass>,
+    /// Files that are over, and whose paths were remembered.
+    buried: VecDeque<StorePath>,
+    graves: Graves,
     report: Report,
+}
+
+/// How far the graves of the gathered files are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Graves {
+    Gathering,
+    /// Enough are gathered; [`Sweep::graves`] is to be asked for.
+    Full,
+    Syncing,
+    /// The files go.
+    Synced,
 }
 
 #[derive(Debug)]
@@ -51,6 +76,8 @@ struct OwnerPass {
     /// Bytes that stay, by kind.
     kept: Bytes,
     kept_files: u64,
+    /// Of these, bytes that go when their graves are synced.
+    going: Bytes,
     /// The owner's number of changes that would be ours alone.
     changes: Option<u64>,
 }
@@ -98,8 +125,30 @@ impl Sweep {
     /// When there is something to do next; the past while a pass is under way.
     pub fn due(&self) -> Option<Instant> {
         match &self.pass {
+            Some(pass) if pass.graves == Graves::Syncing => None,
             Some(pass) => Some(pass.begun),
             None => self.due,
+        }
+    }
+
+    /// What has to be synced before the sweep goes on, once; then [`Sweep::graves_synced`] is to be told.
+    pub fn graves(&mut self, store: &Store) -> Option<io::Result<Vec<OwnedFd>>> {
+        let pass = self.pass.as_mut()?;
+        if pass.graves != Graves::Full {
+            return None;
+        }
+        pass.graves = Graves::Syncing;
+        Some(store.graves_of(&pass.buried))
+    }
+
+    /// The graves are on stable storage; or they are not, and their files go all the same: a disk in trouble must not
+    /// keep what is over.
+    pub fn graves_synced(&mut self, result: io::Result<()>) {
+        if let Err(error) = result {
+            log::error!("graves not synced why={:?}", error.to_string());
+        }
+        if let Some(pass) = &mut self.pass {
+            pass.graves = Graves::Synced;
         }
     }
 
@@ -123,6 +172,8 @@ impl Sweep {
                         owners,
                         aliases: store.aliases(),
                         current: None,
+                        buried: VecDeque::new(),
+                        graves: Graves::Gathering,
                         report: Report::default(),
                     });
                 }
@@ -155,9 +206,21 @@ impl Pass {
         now: Now,
     ) -> bool {
         while slice.take() {
+            match self.graves {
+                Graves::Gathering => {}
+                Graves::Full | Graves::Syncing => return false,
+                Graves::Synced => {
+                    match self.buried.pop_front() {
+                        Some(path) => self.remove_buried(&path, plan, store, usage, now),
+                        None => self.graves = Graves::Gathering,
+                    }
+                    continue;
+                }
+            }
             let Some(current) = &mut self.current else {
                 match self.owners.step() {
                     None if self.drop_an_alias(store, now) => {}
+                    None if !self.buried.is_empty() => self.graves = Graves::Full,
                     None => return true,
                     Some(None) => {}
                     Some(Some(owner)) => {
@@ -168,6 +231,7 @@ impl Pass {
                             walk,
                             kept: Bytes::default(),
                             kept_files: 0,
+                            going: Bytes::default(),
                         });
                     }
                 }
@@ -193,6 +257,18 @@ impl Pass {
                         current.keep(kind, size);
                         continue;
                     }
+                    if plan.fsync
+                        && store.is_to_be_buried(&path, modified)
+                        && store.bury(&path).is_ok()
+                    {
+                        current.keep(kind, size);
+                        current.going[kind] = current.going[kind].saturating_add(size);
+                        self.buried.push_back(path);
+                        if self.buried.len() >= MOST_BURIED {
+                            self.graves = Graves::Full;
+                        }
+                        continue;
+                    }
                     store.before_removal(&path, modified);
                     match current.walk.remove() {
                         Ok(()) => {
@@ -214,7 +290,9 @@ impl Pass {
                     if let Some(changes) = current.changes {
                         usage.learned(&current.owner, changes, current.kept, current.kept_files);
                     }
-                    let expendable = Pool::EXPENDABLE.sum(&current.kept);
+                    let expendable = Pool::EXPENDABLE
+                        .sum(&current.kept)
+                        .saturating_sub(Pool::EXPENDABLE.sum(&current.going));
                     if plan.soft_quota > 0 && expendable > plan.soft_quota {
                         trims.push(Order {
                             owner: std::mem::take(&mut current.owner),
@@ -228,6 +306,36 @@ impl Pass {
             }
         }
         false
+    }
+
+    /// Removes a file whose grave lasts, if it is still over.
+    fn remove_buried(
+        &mut self,
+        path: &StorePath,
+        plan: &Plan,
+        store: &mut Store,
+        usage: &mut Usage,
+        now: Now,
+    ) {
+        let Ok(Some(file)) = store.download(path) else {
+            return;
+        };
+        let end = plan.lifetime.end(path.mark(), file.modified);
+        if end.is_none_or(|end| end > now.wall) {
+            return;
+        }
+        match store.remove(path) {
+            Ok(true) => {
+                usage.removed(path.owner_folder(), pool::kind(path.mark()), file.size);
+                self.report.removed += 1;
+                self.report.bytes += file.size;
+                log::debug!("file expired path={path:?} bytes={}", file.size);
+            }
+            Ok(false) => {}
+            Err(error) => {
+                log::warn!("file not removed path={path:?} why={:?}", error.to_string());
+            }
+        }
     }
 
     /// Looks at one more alias; false at the end.

@@ -166,6 +166,7 @@ fn plan(max_age: u64, soft_quota: u64) -> Plan {
             ..Lifetime::default()
         },
         soft_quota,
+        fsync: false,
     }
 }
 

@@ -40,6 +40,8 @@ class Upload:
     def __init__(self, put, got, path, body, kind=None, alias=None, **fields):
         self.put, self.get, self.path, self.body, self.alias = put, got, os.fsencode(path), body, alias
         self.fields = fields | ({"Content_Type": kind} if kind else {})
+        # Whether the sweep will take it.
+        self.mortal = False
         # The name of every file here tells another type.
         self.attributes = {b"user.mime_type": kind.encode()} if kind else {}
 
@@ -172,7 +174,8 @@ class Judge:
         self.by_path = {upload.path: upload for upload in site.uploads}
         self.by_target = {url_path(upload.get): upload for upload in site.uploads}
         # Uploads that were answered, those whose end was asked for, and those whose end was answered.
-        self.promised, self.condemned, self.removed = set(), set(), set()
+        self.promised, self.removed = set(), set()
+        self.condemned = {upload for upload in site.uploads if upload.mortal}
         self.ready, self.cuts, self.requests = False, 0, {}
         self.secret = None
         # Some of the trees, each as likely as any other: (seen so far, tree, promised, where).
@@ -243,7 +246,7 @@ class Judge:
                 assert upload.path in below, f"a slot used up by a file that was never there: {upload.path}"
         for upload in self.removed:
             assert upload.path not in below, f"removed and back: {upload.path}"
-        for upload in self.condemned:
+        for upload in self.promised & self.condemned:
             assert upload.path in below or buried(below, upload.path), f"gone without a grave: {upload.path}"
         for path, found in below.items():
             if found[0] != "file":
@@ -310,6 +313,8 @@ async def start_on(site, folder, tree, promised, condemned, removed, _):
                 if kind := upload.fields.get("Content_Type"):
                     check(f"type of {upload.path}", fields["content-type"], kind)
         raw.close()
+        start = os.fsencode(up.store.relative_to(folder)) + b"/"
+        below = {path.removeprefix(start): found for path, found in tree.items()}
         sizes = sum((up.store / os.fsdecode(path)).stat().st_size for path in paths)
         url = f"http://127.0.0.1:{site.api}/metrics"
         for name, number in (("stored_bytes", sizes), ("stored_files", len(paths))):
@@ -320,10 +325,10 @@ async def start_on(site, folder, tree, promised, condemned, removed, _):
         check("left over", left, [])
         # What was not stored can be, what was is used, and graves hold.
         for upload in site.uploads:
-            used = upload.path in paths or upload in condemned
+            used = upload.path in paths or buried(below, upload.path)
             if "Expect" not in upload.fields or not used:
                 await site.store(upload, 409 if used else 201)
-            if upload not in condemned:
+            if not buried(below, upload.path):
                 reply = await get(upload.get)
                 check(f"GET {upload.path} again", reply.status, 200)
                 assert reply.body == upload.body, f"GET {upload.path} again: {len(reply.body)} bytes"
@@ -427,6 +432,24 @@ async def uploads_that_are_removed(case):
         await it.delete(upload)
     await it.store_all(uploads[3:])
     await it.delete(uploads[4])
+    await it.stop()
+    await judge(it)
+
+
+@test(servers=(None,), deadline=300)
+async def uploads_that_expire(case):
+    """A signed link stays used when the sweep has taken its file, whatever of the sweep is lost."""
+    it = await site(case, external_secret=KEY, global_quota=1 << 40, slot_secret="a key that need not be made",
+                    expire_interval=1, expire_maxage=3600)
+    await it.start()
+    uploads = [it.external(1000 * (1 + number)) for number in range(10)]
+    await it.store_all(uploads)
+    long_ago = time.time() - 7200
+    for upload in uploads[:7]:
+        upload.mortal = True
+        os.utime(it.up.store / os.fsdecode(upload.path), (long_ago, long_ago))
+    await until(lambda: len(it.up.files()) == 3, "the sweep")
+    await it.store_all(uploads[:2], 409)
     await it.stop()
     await judge(it)
 

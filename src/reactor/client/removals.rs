@@ -46,13 +46,10 @@ impl Client {
         if !shared.config.fsync {
             return self.remove(removal, shared, now);
         }
-        match shared
+        let changed = shared
             .store
-            .bury_before_removal(&removal.path, file.modified)
-        {
-            Ok(changed) => self.wait_for(removal, Work::Folders(changed), shared, now),
-            Err(error) => self.storage_failed("delete", &error, shared, now),
-        }
+            .bury_before_removal(&removal.path, file.modified);
+        self.wait_for(removal, Work::Folders(changed), shared, now);
     }
 
     /// What was to be synced has its result.
@@ -65,9 +62,15 @@ impl Client {
     ) {
         self.waits = false;
         match (removal.stage, result) {
-            (Stage::Burying, Ok(())) => self.remove(removal, shared, now),
+            (Stage::Burying, result) => {
+                // A disk in trouble must not keep what is to go.
+                if let Err(error) = result {
+                    log::error!("graves not synced why={:?}", error.to_string());
+                }
+                self.remove(removal, shared, now);
+            }
             (Stage::Removing, Ok(())) => self.exchange.answer(shared.service.deleted(), now.mono),
-            (_, Err(error)) => self.storage_failed("delete", &error, shared, now),
+            (Stage::Removing, Err(error)) => self.storage_failed("delete", &error, shared, now),
         }
     }
 
