@@ -106,11 +106,8 @@ impl Store {
             make_root(path).map_err(|e| fault("make the folder", e))?;
         }
         let root = sys::open_root(path).map_err(|e| fault("open the folder", e))?;
-        let new = sys::make_folder(&root, INTERNAL.as_bytes(), 0o700)
+        sys::make_folder(&root, INTERNAL.as_bytes(), 0o700)
             .map_err(|e| fault("make .upslot in it", e))?;
-        if new {
-            rustix::fs::fsync(&root).map_err(|e| fault("sync it", e.into()))?;
-        }
         let internal = sys::open_folder_below(root.as_fd(), INTERNAL.as_bytes())
             .map_err(|e| fault("open .upslot in it", e))?;
         let mut store = Store {
