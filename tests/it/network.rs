@@ -486,13 +486,14 @@ fn a_full_store_rests() {
 mod endless {
     use super::*;
 
-    /// Far more than may be kept, and far less than all of it.
+    /// Far more than the component and the kernel may keep of a gigabyte.
     const ENOUGH: usize = 64 << 20;
 
     /// What may be kept meanwhile, and what the program touches for the first time; KiB.
     const FEW: u64 = 8 * 1024;
 
-    /// Sends the piece over and over, as a server would that means to send a gigabyte; how much the component took.
+    /// Sends the piece over and over, as a server would that means to send a gigabyte, until the component hangs up or
+    /// has taken more than enough; how much that was.
     fn pour(link: &mut crate::harness::Link, beginning: &str, piece: &str) -> usize {
         let mut writer = link.writer();
         let mut taken = 0;
@@ -500,7 +501,7 @@ mod endless {
         if writer.write_all(beginning.as_bytes()).is_err() {
             return taken;
         }
-        while taken < 1 << 30 && writer.write_all(piece.as_bytes()).is_ok() {
+        while taken < ENOUGH && writer.write_all(piece.as_bytes()).is_ok() {
             taken += piece.len();
         }
         taken
