@@ -945,7 +945,8 @@ fn a_certificate_expires_while_it_is_served() {
             (4, Some(SOON), ("ERROR", OVER)),
         ] {
             scope.spawn(move || {
-                let (plan, _) = plan(Plan::alone());
+                // Nothing else is to wake it meanwhile.
+                let (plan, _) = plan(Plan::alone().set("header_timeout", 60));
                 let certificate = expiring(plan.dir(), seconds, None);
                 let mut site = plan.start();
                 let config = Arc::new(trusting(&[&certificate], BOTH));
