@@ -928,10 +928,10 @@ fn names_and_types_end_no_field_of_an_answer() {
             (*evil).to_owned(),
             format!("image/png{}", evil.trim_start_matches('a')),
         ] {
-            assert!(
-                set_kept_type(&file, kind.as_bytes()),
-                "no extended attributes here"
-            );
+            if !set_kept_type(&file, kind.as_bytes()) {
+                eprintln!("no kept types were tried: no extended attributes here");
+                break;
+            }
             for more in ["", "Range: bytes=0-0,2-2\r\n"] {
                 let answer = raw_answer(&site, &get(&format!("/files/{path}"), more));
                 assert_one_sound_head(&answer);
