@@ -322,10 +322,17 @@ impl Client {
     /// False at the end of the stream; a reset counts as one, a timeout is an error.
     fn fill_up_to(&mut self, most: usize) -> io::Result<bool> {
         let mut chunk = vec![0; most.min(64 * 1024)];
-        let result = match &mut self.stream {
+        let mut read = || match &mut self.stream {
             Stream::Plain(stream) => stream.read(&mut chunk),
             Stream::Tls(stream) => stream.read(&mut chunk),
             Stream::Unix(stream) => stream.read(&mut chunk),
+        };
+        // signal(7): a read with a timeout is never begun again by the kernel itself.
+        let result = loop {
+            match read() {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                other => break other,
+            }
         };
         match result {
             Ok(0) => Ok(false),

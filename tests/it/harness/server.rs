@@ -218,7 +218,14 @@ impl Link {
             self.taken = 0;
         }
         let mut chunk = [0; 16 * 1024];
-        match self.stream.read(&mut chunk) {
+        // signal(7): a read with a timeout is never begun again by the kernel itself.
+        let read = loop {
+            match self.stream.read(&mut chunk) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                other => break other,
+            }
+        };
+        match read {
             Ok(0) => false,
             Ok(length) => {
                 self.unread.extend_from_slice(&chunk[..length]);
