@@ -520,7 +520,12 @@ impl Exchange {
         }
         match &self.state {
             State::Idle { .. } => self.close(Ended::Idle),
-            State::Head { .. } => self.refuse(Fault::SlowHead, false),
+            State::Head { .. } => {
+                let scan = self.scan.take();
+                let skipped = scan.map_or(0, |scan| scan.skipped());
+                let head_only = is_head(self.input.rest(), skipped);
+                self.refuse(Fault::SlowHead, head_only)
+            }
             State::Continuing { .. } | State::Receiving { .. } => {
                 self.refuse(Fault::SlowBody, false)
             }
@@ -581,12 +586,14 @@ impl Exchange {
                         };
                         return end;
                     }
-                    Err(fault) => self.refuse(Fault::Head(fault), false),
+                    Err(fault) => {
+                        self.refuse(Fault::Head(fault), is_head(input, scan.skipped()));
+                    }
                 }
                 return input.len();
             }
             Err(fault) => {
-                self.refuse(Fault::Head(fault), false);
+                self.refuse(Fault::Head(fault), is_head(input, scan.skipped()));
                 return input.len();
             }
         }
@@ -703,6 +710,14 @@ impl Exchange {
             dropped: 0,
         };
     }
+}
+
+/// Whether a request that nobody may understand is a HEAD all the same, whose answer has no body
+/// (RFC 9110 §9.3.2): a proxy that has passed it on does not wait for one.
+fn is_head(input: &[u8], skipped: usize) -> bool {
+    input
+        .get(skipped..)
+        .is_some_and(|line| line.starts_with(b"HEAD "))
 }
 
 /// How much input a body can take at once, in bytes: never past its end where that is known.

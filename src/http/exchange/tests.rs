@@ -374,6 +374,15 @@ fn nothing_is_understood_after_a_fault() {
             Some(Ended::Done),
         );
     }
+    // The answer to a HEAD has no body, whatever is wrong with it.
+    for bad in [
+        "HEAD /# HTTP/1.1\r\n\r\n",
+        "\r\nHEAD / HTTP/1.1\r\nA : b\r\n\r\n",
+    ] {
+        let mut driver = Driver::new(bad, usize::MAX);
+        assert_eq!(driver.run().statuses(), "400 close");
+        assert!(driver.output.ends_with(b"\r\n\r\n"), "{bad:?}");
+    }
     let long = format!("GET /{} HTTP/1.1\r\n", "a".repeat(9000));
     check(&long, "414 close", &[], None);
     let many = format!("GET / HTTP/1.1\r\n{}", "A: b\r\n".repeat(101));
