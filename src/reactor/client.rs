@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::http::exchange::{Ended, Exchange, Want};
+use crate::http::exchange::{Ended, Exchange, Fault, Want};
 use crate::http::forwarded;
 use crate::http::head::RequestHead;
 use crate::layout::StorePath;
@@ -471,6 +471,10 @@ impl Client {
             Some(Ok(request)) => request,
             Some(Err(fault)) => {
                 let refusal = PutRefusal::Fault(fault.clone());
+                if matches!(fault, Fault::Head(_) | Fault::SlowHead) {
+                    // A proxy speaks for somebody new in each request, and in this one for nobody knows whom.
+                    self.forwarded = None;
+                }
                 self.refuse(&refusal, shared, now);
                 return Step::Moved;
             }

@@ -555,6 +555,21 @@ fn persistence() {
     client.ends();
 }
 
+/// A proxy's connection carries requests of many clients. One that cannot be read is nobody's, not the last one's.
+#[test]
+fn a_fault_is_not_laid_to_the_client_before() {
+    let site = Plan::alone().set("trusted_proxies", "[127.0.0.1]").start();
+    let mut client = site.client();
+    let fields = [("X-Forwarded-For", "192.0.2.1")];
+    client.ask("POST", "/files/o/r/n", &fields, b"").is(405);
+    client.send(b"GET / HTTP/1.1\r\nHost : a\r\n\r\n");
+    client.reply().is(400);
+    let known = site.program.wait_line(&["refused", "status=405"]);
+    assert!(known.contains("from=192.0.2.1"), "{known}");
+    let fault = site.program.wait_line(&["refused", "status=400"]);
+    assert!(fault.contains("from=127.0.0.1"), "{fault}");
+}
+
 #[test]
 fn half_close() {
     let (site, target) = digits();
