@@ -29,8 +29,8 @@ struct Driver<'a> {
     input: VecDeque<&'a [u8]>,
     output: Vec<u8>,
     requests: Vec<Request>,
-    /// What each answer answers: whether a HEAD.
-    answered: Vec<bool>,
+    /// What each answer answers: whether a HEAD, where the request was understood.
+    answered: Vec<Option<bool>>,
     body: Vec<u8>,
     stored: Vec<Vec<u8>>,
     faults: usize,
@@ -158,7 +158,7 @@ impl<'a> Driver<'a> {
                 self.body.clear();
                 // The fault of a body answers the request that was under way.
                 if matches!(fault, Fault::Head(_) | Fault::SlowHead) {
-                    self.answered.push(false);
+                    self.answered.push(None);
                 }
                 common.refusal(fault.status(), fault)
             }
@@ -168,7 +168,7 @@ impl<'a> Driver<'a> {
                     path: request.path().to_vec(),
                     framing: request.framing(),
                 });
-                self.answered.push(request.method() == Method::Head);
+                self.answered.push(Some(request.method() == Method::Head));
                 let size = request.path().get(1..).unwrap_or_default();
                 let size = std::str::from_utf8(size)
                     .ok()
@@ -193,7 +193,11 @@ impl<'a> Driver<'a> {
         let mut answers = Vec::new();
         let mut rest = &self.output[..];
         while !rest.is_empty() {
-            let head = self.answered.get(answers.len()).copied().unwrap_or(false);
+            let head = match self.answered.get(answers.len()) {
+                Some(Some(head)) => *head,
+                // Of what is malformed the machine knows best; the answer is the last one.
+                _ => rest.ends_with(b"\r\n\r\n"),
+            };
             let Some((answer, used)) = reference::answer(rest, head) else {
                 return (answers, true);
             };
