@@ -28,7 +28,6 @@ GENERATED = 10_000 if LONG else 200
 AT_A_TIME = 16
 
 
-
 # Requests ------------------------------------------------------------------------------------------------------------
 
 def signed(path, size):
@@ -582,5 +581,3 @@ async def proxies_and_upslot_agree_on_every_request(case):
         assert not read or "/" + os.fsdecode(once) in read, f"nginx reads {target} as one of {read}"
     assert len(account.stored) > 100 and len(account.served) > 100 and account.faults > 10, \
         f"{len(account.stored)} stored, {len(account.served)} served, {account.faults} refused: the cases show little"
-    print(f"      {len(texts)} connections, {sum(account.may.values())} requests forwarded in {len(relay.connections)} "
-          f"connections, {len(account.stored)} stored, {len(account.served)} served, {account.faults} refused")

@@ -1,5 +1,7 @@
 //! The exchange, driven without a socket on a virtual clock.
 
+mod splits;
+
 use super::*;
 use crate::http::head::Method;
 use crate::http::response::Common;

@@ -439,6 +439,38 @@ fn wants_no_input_while_output_waits() {
     assert!(bench.stream.output().is_empty());
 }
 
+/// Cut in two at any place, a stream says and is told the same.
+#[test]
+fn never_depends_on_the_split() {
+    let outcome = |pieces: &[&[u8]]| {
+        let mut bench = Bench::new();
+        let mut events = Vec::new();
+        for piece in pieces {
+            bench.stream.received(piece, bench.now);
+            events.extend(bench.events());
+        }
+        (events, bench.output())
+    };
+    for rest in [
+        "<handshake/> <iq type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>\n<presence/></stream:stream>",
+        "<stream:features/><handshake/><message><body>&lt;a&#62;<![CDATA[<]]]]></body></message><!-- -->",
+        "<stream:error><not-authorized xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>",
+        "<handshake/><iq></message>",
+        "<handshake/><iq a='1' a='2'/><iq/>",
+    ] {
+        let stream = format!("{HEADER}{rest}");
+        let bytes = stream.as_bytes();
+        let whole = outcome(&[bytes]);
+        assert!(!whole.0.is_empty());
+        let each: Vec<&[u8]> = bytes.chunks(1).collect();
+        assert_eq!(outcome(&each), whole, "{rest} byte by byte");
+        for at in 1..bytes.len() {
+            let (one, two) = bytes.split_at(at);
+            assert_eq!(outcome(&[one, two]), whole, "{rest} cut at {at}");
+        }
+    }
+}
+
 #[test]
 fn never_panics() {
     let corpus = format!(
