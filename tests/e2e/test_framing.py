@@ -577,6 +577,7 @@ async def proxies_and_upslot_agree_on_every_request(case):
         again = urllib.parse.unquote_to_bytes(once.split(b"?")[0])
         assert name == once or name == again and not os.path.exists(os.path.join(os.fsencode(up.store), once)), \
             f"{target} is {name}"
+        assert b"/." not in b"/" + name, f"{target} is hidden, and served"
         read = [entry["path"] for entry in paths[client] if entry["log"] == "nginx"]
         assert not read or "/" + os.fsdecode(once) in read, f"nginx reads {target} as one of {read}"
     assert len(account.stored) > 100 and len(account.served) > 100 and account.faults > 10, \
