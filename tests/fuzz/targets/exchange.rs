@@ -287,7 +287,7 @@ fn check(stream: &[u8], driver: &Driver<'_>, want: Want) {
     for (n, answer) in answers.iter().enumerate() {
         if answer.field("connection") == Some("close") {
             assert_eq!(n + 1, answers.len(), "an answer after the last one");
-            assert!(settled.then(|| matches!(want, Want::Close | Want::Linger)) != Some(false));
+            assert!(!settled || matches!(want, Want::Close | Want::Linger));
         }
     }
 }

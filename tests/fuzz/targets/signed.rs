@@ -177,7 +177,7 @@ fn own_altered(mut choices: Choices<'_>) {
     let mut url = String::new();
     Signer::new(SECRET).sign(&path, &terms, &mut url);
     assert!(url.is_ascii() && !url.contains([' ', '#', '"']));
-    let query = url[1..].as_bytes().to_vec();
+    let query = url.as_bytes()[1..].to_vec();
     assert!(
         is_own(path.as_bytes(), &query),
         "signed otherwise than documented"
