@@ -436,7 +436,8 @@ fn idle_is_idle() {
         linked.client(),
         Client::tls(secure.http, &config, HOST),
     ];
-    // One that shook hands and says nothing.
+    // Some say nothing at all, or nothing but a handshake.
+    let _fresh = [plain.client(), secure.client()];
     let _mute = Client::tls(secure.http, &config, HOST);
     for client in &mut kept {
         client.get("/").is(200);
