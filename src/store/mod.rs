@@ -26,6 +26,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
 
+use crate::expiry;
 use crate::layout::{INTERNAL, StorePath};
 use crate::sys::{self, Kind};
 
@@ -193,7 +194,9 @@ impl Store {
         // The slot was handed out before the file was stored.
         let now = sys::now();
         let age = now.wall.duration_since(modified).unwrap_or_default();
-        let young = age <= self.slot_life;
+        // A path that tells its end is refused from then on.
+        let over = expiry::hard_end(path.mark()).is_some_and(|end| end <= now.wall);
+        let young = age <= self.slot_life && !over;
         if young {
             self.own_graves_until = Some(now.mono + self.slot_life);
         }

@@ -653,6 +653,10 @@ fn a_path_that_was_buried_stays_so() {
     assert!(store.is_buried(&path("uuid/r/old")).unwrap());
     let own = path("aaaaaaaaaaa/aaaaaaaaaaaaaaaaaaaa~m/own");
     assert!(!store.is_buried(&own).unwrap(), "our own slots lapse");
+    folder.file("aaaaaaaaaaa/aaaaaaaaaaaaaaaaaaaa~mx1/over", 10, 55);
+    let over = path("aaaaaaaaaaa/aaaaaaaaaaaaaaaaaaaa~mx1/over");
+    assert!(store.remove(&over).unwrap());
+    assert!(!store.is_buried(&over).unwrap(), "it tells its end itself");
     let young = path("aaaaaaaaaaa/aaaaaaaaaaaaaaaaaaaa~m/young");
     assert!(store.is_buried(&young).unwrap(), "and are good until then");
     folder.file("uuid/r/new", 10, 0);
