@@ -282,15 +282,22 @@ async def uploads_do_not_run(case):
 
 
 @test(servers=(None,), deadline=180)
-async def script_in_a_pdf_stays_in_the_viewer(case):
-    """Chromium's viewer runs what a PDF brings, in a box of its own, whatever the answer's policy is. What it may is to
-    open a dialog: no call goes out, and the page stays what and where it is."""
+async def script_in_a_pdf_runs_only_where_pdfs_are_shown(case):
+    """A PDF is saved, so that nothing in it runs. Where the operator lets it be shown, Chromium's viewer runs what it
+    brings, in a box of its own, whatever the answer's policy is. What it may is to open a dialog: no call goes out, and
+    the page stays what and where it is."""
     window, bare, beacon = await browser(case), await Bare().start(case), await Beacon().start(case)
-    stock = await Site.start(case)
-    for site in (bare, stock):
+    stock, shown = await Site.start(case), await Site.start(case, safe_file_types=["application/pdf"])
+    page = await window.page()
+    await page.visit(await stock.upload("paper.pdf", pdf("zpdf", beacon.url).encode(), "application/pdf"))
+    await page.settle()
+    check("saved as", [download["name"] for download in page.downloads.values()], ["paper.pdf"])
+    assert not page.dialogs and not page.console and "zpdf" not in beacon.hits, (page.dialogs, page.console)
+    await page.close()
+    for site in (bare, shown):
         id = "xpdf" if site is bare else "ypdf"
         body = pdf(id, beacon.url).encode()
-        url = bare.add(id, body, "application/pdf") if site is bare else await stock.upload(
+        url = bare.add(id, body, "application/pdf") if site is bare else await shown.upload(
             "paper.pdf", body, "application/pdf")
         page = await window.page()
         await page.visit(url)

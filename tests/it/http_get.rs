@@ -458,7 +458,7 @@ fn types_and_dispositions() {
         ("webm", None, "video/webm", true),
         ("mp3", None, "audio/mpeg", true),
         ("txt", None, "text/plain", true),
-        ("pdf", None, "application/pdf", true),
+        ("pdf", None, "application/pdf", false),
         ("html", None, "text/html", false),
         ("xhtml", None, "application/xhtml+xml", false),
         ("zip", None, "application/zip", false),
