@@ -117,7 +117,8 @@ pub fn two_thousand_half_open() {
             half_open(&mut plan().start(), beginning, 4, Client::connect);
         });
         scope.spawn(|| {
-            let (plan, certificate) = tls::plan(plan());
+            // A handshake has the time of a head.
+            let (plan, certificate) = tls::plan(plan().set("idle_timeout", 60));
             let config = Arc::new(tls::trusting(&[&certificate], tls::BOTH));
             half_open(&mut plan.start(), &hello(&config), 24, |address| {
                 Client::tls(address, &config, HOST)
