@@ -1,10 +1,12 @@
 //! Signals, as bytes in pipes that the loop polls.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
 /// The two things that a signal can ask for.
@@ -25,8 +27,10 @@ pub struct Asked {
 }
 
 impl Signals {
-    /// Takes SIGTERM, SIGINT and SIGHUP over from the system's defaults.
+    /// Takes SIGTERM, SIGINT and SIGHUP over from the system's defaults. SIGXFSZ is of no interest, but must not end the
+    /// process: the write that went over the limit of file sizes says so, too.
     pub fn register(registry: &Registry, token: Token) -> io::Result<Signals> {
+        flag::register(SIGXFSZ, Arc::default())?;
         let take_over = |signal| -> io::Result<UnixStream> {
             let (mut receiver, sender) = UnixStream::pair()?;
             registry.register(&mut receiver, token, Interest::READABLE)?;
