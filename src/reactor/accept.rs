@@ -8,9 +8,9 @@ use mio::Token;
 
 use crate::http::forwarded;
 use crate::now::Now;
+use crate::reactor::Reactor;
 use crate::reactor::client::{Client, Door, Entry, Welcome};
 use crate::reactor::listener::Peer;
-use crate::reactor::{Reactor, TURNED_AWAY};
 use crate::sys;
 use crate::transport::{Socket, Transport};
 
@@ -29,7 +29,7 @@ impl Reactor {
         let mut left = ACCEPTS;
         for index in 0..self.listeners.len() {
             while left > 0 && self.listeners[index].readable {
-                if self.table.len() >= self.most_connections + TURNED_AWAY {
+                if self.table.len() >= self.most_connections + self.turned_away {
                     // Whoever comes now waits in the kernel's queue.
                     return self.pause_accepting(now);
                 }
@@ -54,6 +54,7 @@ impl Reactor {
                         if !std::mem::replace(&mut self.out_of_descriptors, true) {
                             log::warn!("out of descriptors connections={}", self.table.len());
                         }
+                        self.shared.hot.close();
                         self.make_room();
                         return self.pause_accepting(now);
                     }
@@ -133,11 +134,13 @@ impl Reactor {
     }
 
     /// Closes the connection that has owed a request head for longest, idle or begun; false when all are at work. In
-    /// a flood the one that came first goes first, so that everybody has the same time to say what they want.
+    /// a flood the one that came first goes first, so that everybody has the same time to say what they want. Whose
+    /// request may be here, unread, has said it.
     pub(super) fn make_room(&mut self) -> bool {
         let victim = self
             .table
             .iter_mut()
+            .filter(|(_, client)| !client.queued)
             .filter_map(|(key, client)| client.expendable_since().map(|since| (since, key)))
             .min();
         match victim {

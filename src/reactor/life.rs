@@ -78,7 +78,7 @@ impl Reactor {
         let syncer = Syncer::new(Arc::clone(&waker));
         let needs = Needs::new(&config, &config_path, logfile, target.as_ref());
         let sweep = Sweep::new(&plan(&config, &service), now.mono);
-        let most_connections = most_connections(&config, descriptors);
+        let (most_connections, turned_away) = most_connections(&config, descriptors);
         let mut shared = Shared::new(config, service, store, syncer, now);
         let buries = shared.service.takes_external();
         shared.store.set_buries(buries, shared.config.put_timeout);
@@ -115,6 +115,7 @@ impl Reactor {
             sandbox,
             config_path,
             most_connections,
+            turned_away,
             accept_pause: None,
             out_of_descriptors: false,
             on_reload: |_| {},
@@ -254,7 +255,8 @@ impl Reactor {
             .set_modes(config.file_mode, config.dir_mode);
         self.sweep
             .set_plan(&plan(&config, &self.shared.service), now.mono);
-        self.most_connections = most_connections(&config, sys::raise_descriptor_limit());
+        (self.most_connections, self.turned_away) =
+            most_connections(&config, sys::raise_descriptor_limit());
         self.shared.config = config;
         let buries = self.shared.service.takes_external();
         let slot_life = self.shared.config.put_timeout;
@@ -298,17 +300,20 @@ pub(super) fn plan(config: &Config, service: &Service) -> Plan {
     }
 }
 
-/// Connections that can be had: each may need a second descriptor for its file.
-fn most_connections(config: &Config, descriptors: u64) -> usize {
+/// Connections that can be had, each of which may need a second descriptor for its file; and those beyond them that
+/// are taken to be told so, which must not use up what the others need to finish.
+fn most_connections(config: &Config, descriptors: u64) -> (usize, usize) {
     let possible =
-        usize::try_from(descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2).unwrap_or(usize::MAX);
+        usize::try_from(descriptors.saturating_sub(RESERVED_DESCRIPTORS)).unwrap_or(usize::MAX);
+    let turned_away = TURNED_AWAY.min(possible / 4).max(1);
+    let possible = possible.saturating_sub(turned_away) / 2;
     let wanted = config.max_connections.unwrap_or(MAX_CONNECTIONS);
     let most = Key::FIRST_RESERVED as usize - TURNED_AWAY;
     let granted = wanted.min(possible.max(1)).min(most);
     if granted < wanted {
         log::warn!("max_connections limited to={granted} descriptors={descriptors}");
     }
-    granted
+    (granted, turned_away)
 }
 
 /// Opens all listeners, the local API's last. One on `::1` may fail where the host has no IPv6, if it is not the only

@@ -71,7 +71,7 @@ const GRAVES: Token = Token(0xfff3);
 /// The longest sleep, so that no mistake can cost more.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
-/// Connections beyond the limit that are taken only to be told so.
+/// Most connections beyond the limit that are taken only to be told so.
 const TURNED_AWAY: usize = 64;
 
 /// Everything that runs.
@@ -99,6 +99,8 @@ pub struct Reactor {
     sandbox: Sandbox,
     config_path: PathBuf,
     most_connections: usize,
+    /// Connections beyond these that are taken only to be told so.
+    turned_away: usize,
     /// Set when nothing could be accepted: the moment at which to try again.
     accept_pause: Option<Instant>,
     /// Whether the lack of descriptors has been logged.

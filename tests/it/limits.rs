@@ -7,6 +7,8 @@ use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::harness::site::{ROMEO, ROMEO_FOLDER};
 use crate::harness::{
     Client, Fields, Plan, Site, eventually, pseudo_random, raise_descriptors, request,
@@ -244,6 +246,33 @@ fn the_oldest_idle_connection_makes_room() {
     }
     for client in &mut clients {
         client.get("/").is(200);
+    }
+}
+
+/// A request that has come is answered, even if nobody has looked at it when the next connection is taken.
+#[test]
+fn whose_request_is_here_need_not_make_room() {
+    let mut site = Plan::alone().set("max_connections", 1).start();
+    site.program.allow("connection");
+    for _ in 0..3 {
+        site.program.signal(Signal::STOP);
+        let mut clients: Vec<Client> = (0..4).map(|_| site.client()).collect();
+        for client in &mut clients {
+            client.send(&request("GET", "/", &[], b""));
+        }
+        site.program.signal(Signal::CONT);
+        let statuses: Vec<u16> = clients
+            .iter_mut()
+            .map(|client| client.reply().status)
+            .collect();
+        assert!(
+            statuses.iter().all(|status| matches!(status, 200 | 503)) && statuses.contains(&200),
+            "{statuses:?}"
+        );
+        drop(clients);
+        eventually("room", || {
+            site.client().ask("GET", "/", &[], b"").status == 200
+        });
     }
 }
 
