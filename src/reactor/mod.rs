@@ -71,6 +71,9 @@ const GRAVES: Token = Token(0xfff3);
 /// The longest sleep, so that no mistake can cost more.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
+/// When a deadline is looked at again that came while its connection waited for its turn.
+const LOOKED_AT: Duration = Duration::from_millis(50);
+
 /// Most connections beyond the limit that are taken only to be told so.
 const TURNED_AWAY: usize = 64;
 
@@ -297,6 +300,13 @@ impl Reactor {
                 continue;
             };
             if client.armed != Some(at) {
+                continue;
+            }
+            if client.queued {
+                // It may have met its deadline: nobody has looked yet, because the disk or the process stood still.
+                let later = now.mono + LOOKED_AT;
+                client.armed = Some(later);
+                self.deadlines.push(later, key);
                 continue;
             }
             client.armed = None;
