@@ -77,7 +77,7 @@ impl Reactor {
         let service = Service::new(&config, slot_secret.as_bytes());
         let syncer = Syncer::new(Arc::clone(&waker));
         let needs = Needs::new(&config, &config_path, logfile, target.as_ref());
-        let sweep = Sweep::new(&plan(&config, &service), now.mono);
+        let sweep = Sweep::new(&plan(&config, &service), now);
         let (most_connections, turned_away) = most_connections(&config, descriptors);
         let mut shared = Shared::new(config, service, store, syncer, now);
         let buries = shared.service.takes_external();

@@ -27,6 +27,16 @@ const FIRST: Duration = Duration::from_secs(300);
 /// Most files whose graves are synced together.
 const MOST_BURIED: usize = 64;
 
+/// By so much the wall clock must be ahead of the monotonic one to be mistrusted: what a small error can make go too
+/// early is old all the same.
+const JUMP: Duration = Duration::from_secs(3600);
+
+/// For how long at most it is mistrusted; somebody may take it back.
+const MISTRUST: Duration = Duration::from_secs(3600);
+
+/// When a sweep that could not begin is tried anew.
+const RETRY: Duration = Duration::from_secs(60);
+
 /// What the sweep goes by; from the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
@@ -44,6 +54,8 @@ pub struct Plan {
 pub struct Sweep {
     due: Option<Instant>,
     pass: Option<Pass>,
+    /// Both clocks at the last look.
+    seen: Now,
 }
 
 #[derive(Debug)]
@@ -102,10 +114,11 @@ pub struct Report {
 
 impl Sweep {
     /// A sweep that is first due one interval, but at most five minutes, from now.
-    pub fn new(plan: &Plan, now: Instant) -> Sweep {
+    pub fn new(plan: &Plan, now: Now) -> Sweep {
         Sweep {
-            due: (!plan.interval.is_zero()).then(|| now + plan.interval.min(FIRST)),
+            due: (!plan.interval.is_zero()).then(|| now.mono + plan.interval.min(FIRST)),
             pass: None,
+            seen: now,
         }
     }
 
@@ -162,6 +175,20 @@ impl Sweep {
         slice: &mut Slice,
         now: Now,
     ) -> Option<Report> {
+        if self.due().is_none_or(|due| due > now.mono) {
+            return None;
+        }
+        if let Some(ahead) = self.went_ahead(now) {
+            let pause = plan.interval.min(MISTRUST);
+            log::warn!(
+                "wall clock went ahead seconds={} sweep_in={}",
+                ahead.as_secs(),
+                pause.as_secs()
+            );
+            self.pass = None;
+            self.due = Some(now.mono + pause);
+            return None;
+        }
         if self.pass.is_none() {
             let due = self.due.filter(|due| *due <= now.mono)?;
             self.due = Some(due.max(now.mono) + plan.interval);
@@ -179,6 +206,7 @@ impl Sweep {
                 }
                 Err(error) => {
                     log::error!("sweep failed why={:?}", error.to_string());
+                    self.due = Some(now.mono + plan.interval.min(RETRY));
                     return None;
                 }
             }
@@ -191,6 +219,15 @@ impl Sweep {
         report.took = now.mono.saturating_duration_since(pass.begun);
         self.pass = None;
         Some(report)
+    }
+
+    /// By how much the wall clock has gone ahead since the last look, if it is much: a clock that is set wrong for a
+    /// moment must not make everything old.
+    fn went_ahead(&mut self, now: Now) -> Option<Duration> {
+        let seen = std::mem::replace(&mut self.seen, now);
+        let passed = now.mono.saturating_duration_since(seen.mono);
+        let shown = now.wall.duration_since(seen.wall).ok()?;
+        shown.checked_sub(passed).filter(|ahead| *ahead >= JUMP)
     }
 }
 
