@@ -11,7 +11,7 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | 0 values | [`now`] [`decimal`] [`jid`] [`metrics`] |
+//! | 0 values | [`now`] [`decimal`] [`jid`] [`metrics`] [`complaints`] |
 //! | 1 decisions | [`layout`] [`slot`] [`policy`] [`expiry`] [`certificate`] |
 //! | 2 protocols | [`xmpp`] [`http`] |
 //! | 3 program | [`config`] [`service`] |
@@ -34,6 +34,8 @@ pub mod decimal;
 pub mod jid;
 
 pub mod metrics;
+
+pub mod complaints;
 
 pub mod layout;
 pub mod slot;

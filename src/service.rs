@@ -160,10 +160,12 @@ impl PutRefusal {
             PutRefusal::TypeDiffers { .. } => 415,
             PutRefusal::Expectation => 417,
             PutRefusal::Precondition => 412,
-            PutRefusal::NoRoom(_) | PutRefusal::Storage { .. } => 507,
+            PutRefusal::NoRoom(Refusal::Busy) => 503,
+            PutRefusal::NoRoom(_) | PutRefusal::Storage { full: true } => 507,
             PutRefusal::Method { known: true } => 405,
             PutRefusal::Method { known: false } => 501,
-            PutRefusal::Busy => 503,
+            // RFC 4918 §11.5: 507 is about room, and not to be repeated by itself.
+            PutRefusal::Busy | PutRefusal::Storage { full: false } => 503,
             PutRefusal::Fault(fault) => fault.status(),
         }
     }
@@ -200,7 +202,7 @@ impl fmt::Display for PutRefusal {
             PutRefusal::NoRoom(refusal) => refusal.fmt(f),
             PutRefusal::Storage { full: true } => f.write_str("The service's disk is full."),
             PutRefusal::Storage { full: false } => {
-                f.write_str("The service cannot store files at the moment.")
+                f.write_str("The service's disk does not work at the moment.")
             }
             PutRefusal::DownloadsElsewhere => {
                 f.write_str("Downloads are served by another server.")

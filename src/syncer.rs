@@ -15,6 +15,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use mio::Waker;
+use rustix::io::retry_on_intr;
 
 use crate::sys;
 
@@ -158,12 +159,13 @@ fn sync(batch: Vec<Job>, known: &mut Vec<u64>) -> Vec<Done> {
 }
 
 fn sync_one(work: &Work) -> io::Result<()> {
+    // A signal may interrupt it on file systems of the network.
     match work {
         // Not fdatasync, which promises no attributes and so may lose the type; a new file costs the same.
-        Work::File(file) => rustix::fs::fsync(file)?,
+        Work::File(file) => retry_on_intr(|| rustix::fs::fsync(file))?,
         Work::Folders(folders) => {
             for folder in folders.iter().rev() {
-                rustix::fs::fsync(folder)?;
+                retry_on_intr(|| rustix::fs::fsync(folder))?;
             }
         }
     }

@@ -328,10 +328,18 @@ fn retry(mut call: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<usiz
     }
 }
 
-/// Keeps a file's MIME type as its extended attribute; false where the file system has none.
-pub fn set_mime_type(file: impl AsFd, mime_type: &str) -> bool {
-    mime_type.len() <= MAX_MIME_TYPE
-        && rustix::fs::fsetxattr(file, MIME_TYPE, mime_type.as_bytes(), XattrFlags::empty()).is_ok()
+/// Keeps a file's MIME type as its extended attribute; false where the file system has none. Fails when the disk is
+/// full or does not work.
+pub fn set_mime_type(file: impl AsFd, mime_type: &str) -> io::Result<bool> {
+    if mime_type.len() > MAX_MIME_TYPE {
+        return Ok(false);
+    }
+    let set = rustix::fs::fsetxattr(file, MIME_TYPE, mime_type.as_bytes(), XattrFlags::empty());
+    match set.map_err(io::Error::from) {
+        Ok(()) => Ok(true),
+        Err(error) if is_full(&error) || is_trouble(&error) => Err(error),
+        Err(_) => Ok(false),
+    }
 }
 
 /// The MIME type that a file's extended attribute tells.
@@ -343,9 +351,20 @@ pub fn mime_type(file: impl AsFd) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// Bytes of the file system that an unprivileged process may still use.
+/// Inodes that one upload may need: its file, the slot's folder, and the owner's.
+const INODES: u64 = 3;
+
+/// Bytes of the file system that an unprivileged process may still use; none when it can have no more files.
 pub fn free_space(folder: impl AsFd) -> io::Result<u64> {
     let stat = rustix::fs::fstatvfs(folder)?;
+    // File systems that make inodes as they need them tell no number of them.
+    if stat.f_files > 0 && stat.f_favail < INODES {
+        return Ok(0);
+    }
+    // One that tells no size, as in memory or behind a daemon, has no bound to keep away from.
+    if stat.f_blocks == 0 {
+        return Ok(u64::MAX);
+    }
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
@@ -354,6 +373,24 @@ pub fn is_full(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
         Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG)
+    )
+}
+
+/// Whether an error says that the disk does not work, or that the host is short of something: what was asked for may
+/// well be there.
+pub fn is_trouble(error: &io::Error) -> bool {
+    let short = matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NOMEM | Errno::TIMEDOUT | Errno::NOTCONN)
+    );
+    short || is_disk_trouble(error) || is_out_of_descriptors(error)
+}
+
+/// Whether an error says that the disk does not work; no socket has it.
+pub fn is_disk_trouble(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::IO | Errno::STALE | Errno::UCLEAN | Errno::BADMSG)
     )
 }
 

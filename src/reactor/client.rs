@@ -19,7 +19,7 @@ use crate::http::head::RequestHead;
 use crate::layout::StorePath;
 use crate::now::Now;
 use crate::reactor::listener::Peer;
-use crate::reactor::shared::{Effort, Shared};
+use crate::reactor::shared::{Effort, Look, Shared};
 use crate::reactor::table::Key;
 use crate::service::{Decision, Found, PutRefusal, Wanted};
 use crate::store::Download;
@@ -214,6 +214,9 @@ impl Client {
                 Ok(Step::Moved) => {}
                 Ok(Step::Blocked) => return Outcome::Blocked,
                 Err(error) => {
+                    if self.download.is_some() && sys::is_disk_trouble(&error) {
+                        shared.unreadable(&error, now);
+                    }
                     self.why = Some(error.to_string().into());
                     return Outcome::Ended;
                 }
@@ -247,12 +250,10 @@ impl Client {
         self.drive(shared, now)
     }
 
-    /// The store knows more of the owner whose PUT is to be decided; `searched` when room was looked for.
-    pub fn wake(&mut self, searched: bool) {
+    /// The store was looked at for the sake of its PUT.
+    pub fn wake(&mut self, look: Look) {
         self.waits = false;
-        if searched {
-            self.effort = self.effort.repeated(None);
-        }
+        self.effort = self.effort.after(look);
     }
 
     /// Gives back what it holds of shared things, before it is dropped.
@@ -535,14 +536,19 @@ impl Client {
                     self.download = Some(file);
                     self.exchange.answer(answer, now.mono);
                 }
+                // It may be in the tree that has come in the place of ours.
+                Ok(None) if shared.look_at_root(now) => {}
                 Ok(None) => {
                     log::debug!("request refused status=404 from={}", self.from());
-                    shared.look_at_root(now);
                     self.exchange.answer(shared.service.not_found(), now.mono);
                 }
-                Err(error) => {
-                    log::warn!("file not opened why={:?}", error.to_string());
+                Err(error) if sys::is_out_of_descriptors(&error) => {
+                    shared.store_failed("open", &error, now);
                     self.refuse(&PutRefusal::Busy, shared, now);
+                }
+                Err(error) => {
+                    shared.unreadable(&error, now);
+                    self.refuse(&PutRefusal::Storage { full: false }, shared, now);
                 }
             },
             Decision::Delete(path) => self.delete(path, shared, now),

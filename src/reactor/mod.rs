@@ -54,7 +54,7 @@ use crate::reactor::client::{Client, Outcome};
 use crate::reactor::component::Link;
 use crate::reactor::deadlines::Deadlines;
 use crate::reactor::listener::Listener;
-use crate::reactor::shared::Shared;
+use crate::reactor::shared::{PROBE_KEY, Shared};
 use crate::reactor::table::{Key, Table};
 use crate::resolve::Resolver;
 use crate::sandbox::Sandbox;
@@ -193,6 +193,8 @@ impl Reactor {
             self.ending,
             self.shared.hot.until(),
             self.certificate.as_ref().map(Watch::deadline),
+            self.shared.trouble.due(),
+            self.shared.usage.due(),
         ]
         .into_iter()
         .flatten()
@@ -329,6 +331,7 @@ impl Reactor {
             self.shared.hot.close();
         }
         self.watch_certificate(now);
+        self.shared.probe_store(now);
         if let Some(link) = &mut self.link {
             if link.deadline().is_some_and(|deadline| deadline <= now.mono) {
                 link.due(self.poll.registry(), &mut self.resolver, now);
@@ -355,6 +358,10 @@ impl Reactor {
         while let Some((token, result)) = self.shared.syncer.next_done() {
             if token == GRAVES.0 {
                 self.sweep.graves_synced(result);
+                continue;
+            }
+            if token == PROBE_KEY {
+                self.shared.probed(result, now);
                 continue;
             }
             let Some(key) = Key::from_token(token) else {

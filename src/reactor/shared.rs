@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::complaints::Complaints;
 use crate::config::Config;
 use crate::http::api::{Health, StoreHealth};
 use crate::jid::BareJid;
@@ -23,8 +24,9 @@ use crate::service::Service;
 use crate::slot::{Refusal, Slot, SlotRequest};
 use crate::store::Store;
 use crate::store::trim::{Order, Trims};
+use crate::store::upload::Upload;
 use crate::store::usage::{Counted, Usage};
-use crate::syncer::Syncer;
+use crate::syncer::{Syncer, Work};
 use crate::sys;
 use crate::transport;
 use crate::xmpp::upload::SlotIq;
@@ -39,6 +41,15 @@ const BODY: usize = 256 * 1024;
 
 /// Requests that may wait for the store at a time; more are refused.
 const MOST_WAITING: usize = 1024;
+
+/// How often it is tried out whether a store that failed works again.
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What is written to try it out: more than a file system keeps beside its folders; bytes.
+const PROBE: [u8; 8192] = [0; 8192];
+
+/// The syncer's key of that; no connection has it.
+pub const PROBE_KEY: usize = usize::MAX;
 
 /// How often room is made for one request before it is refused: others may use up what was freed for it.
 const TRIES: u8 = 4;
@@ -73,6 +84,7 @@ pub struct Shared {
     /// What bodies are received into.
     pub body: Box<[u8]>,
     pub trouble: Trouble,
+    complaints: Complaints,
     pub random: Random,
 }
 
@@ -109,16 +121,37 @@ pub enum Admission {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Effort {
     tries: u8,
+    /// The owner could not be counted.
+    failed: bool,
     /// The youngest of the files that have to go, when room cannot be made but time will make it.
     newest: Option<SystemTime>,
 }
 
+/// What came of a look into the store.
+#[derive(Clone, Copy, Debug)]
+pub enum Look {
+    /// The owner was counted.
+    Counted,
+    /// The owner could not be counted.
+    Failed,
+    /// Room was looked for; the youngest of the files that have to go, as in [`crate::store::trim::Trimmed`].
+    Searched(Option<SystemTime>),
+}
+
 impl Effort {
-    /// Room was looked for once more.
-    pub fn repeated(self, newest: Option<SystemTime>) -> Effort {
-        Effort {
-            tries: self.tries.saturating_add(1),
-            newest: newest.or(self.newest),
+    /// The store was looked at once more.
+    pub fn after(self, look: Look) -> Effort {
+        match look {
+            Look::Counted => self,
+            Look::Failed => Effort {
+                failed: true,
+                ..self
+            },
+            Look::Searched(newest) => Effort {
+                tries: self.tries.saturating_add(1),
+                newest: newest.or(self.newest),
+                ..self
+            },
         }
     }
 }
@@ -147,6 +180,7 @@ impl Shared {
             wire: vec![0; transport::wire_size(SCRATCH)].into_boxed_slice(),
             body: vec![0; BODY].into_boxed_slice(),
             trouble: Trouble::default(),
+            complaints: Complaints::default(),
             random: Random::default(),
         }
     }
@@ -167,6 +201,8 @@ impl Shared {
         if let Some(owner) = owner.filter(|_| self.service.counts_owners(total)) {
             match self.usage.of_owner(owner, now.mono) {
                 Some(bytes) => stored.owner = Some(bytes),
+                // Nothing is promised on numbers that nobody knows.
+                None if effort.failed => return Admission::Refused(Refusal::Busy),
                 None => return Admission::Wait,
             }
         }
@@ -229,6 +265,7 @@ impl Shared {
                 .check(owner.as_bytes(), limits, request.size, now.unix())
             {
                 Outcome::Allowed => {}
+                Outcome::Unknown if effort.failed => return Err(Refusal::Busy),
                 Outcome::Unknown => {
                     self.usage.ask(owner.as_bytes());
                     self.learning.insert(owner.into_bytes(), limits.clone());
@@ -294,9 +331,62 @@ impl Shared {
 
     /// An owner was counted.
     pub fn counted(&mut self, counted: &Counted, now: Now) {
-        if let Some(limits) = self.learning.remove(&counted.owner) {
+        let limits = self.learning.remove(&counted.owner);
+        if let Some(error) = &counted.trouble {
+            self.store_failed("count", error, now);
+        } else if let Some(limits) = limits {
             self.rates
                 .learned(&counted.owner, &limits, &counted.recent, now.unix());
+        }
+    }
+
+    /// The store failed at something.
+    pub fn store_failed(&mut self, what: &str, error: &io::Error, now: Now) {
+        // What is kept open takes descriptors and, if it was removed meanwhile, room on the disk.
+        self.hot.close();
+        if !sys::is_out_of_descriptors(error) {
+            self.trouble.note(what, error, now.mono);
+        } else if self.complaints.is_news(what, now.mono) {
+            log::warn!("out of descriptors what={what:?}");
+        }
+    }
+
+    /// A file that is there could not be read.
+    pub fn unreadable(&mut self, error: &io::Error, now: Now) {
+        self.hot.close();
+        let why = error.to_string();
+        if self.complaints.is_news(&why, now.mono) {
+            log::error!("file cannot be read why={why:?}");
+        }
+    }
+
+    /// Tries out whether a store that failed works again, if it is time: nobody may come to upload because `/health`
+    /// says that nobody should.
+    pub fn probe_store(&mut self, now: Now) {
+        if self.trouble.due().is_none_or(|due| due > now.mono) {
+            return;
+        }
+        self.look_at_root(now);
+        self.trouble.probe_at = None;
+        let probed = self.store.try_upload(&PROBE).and_then(|upload| {
+            let work = Work::File(upload.file());
+            self.trouble.probe = Some(upload);
+            self.syncer.submit(PROBE_KEY, work)
+        });
+        if probed.is_err() {
+            self.probed(probed, now);
+        }
+    }
+
+    /// What came of trying the store out.
+    pub fn probed(&mut self, result: io::Result<()>, now: Now) {
+        if let Some(upload) = self.trouble.probe.take() {
+            self.store.end(upload);
+        }
+        match result {
+            Ok(()) => self.trouble.clear(),
+            Err(_) if !self.trouble.is_there() => {}
+            Err(_) => self.trouble.probe_at = Some(now.mono + PROBE_INTERVAL),
         }
     }
 
@@ -341,13 +431,15 @@ impl Shared {
         self.metrics.expose(&gauges)
     }
 
-    /// Notices another tree at `storage_path`, and counts it anew.
-    pub fn look_at_root(&mut self, now: Now) {
-        if self.store.look_at_root(now.mono) {
+    /// Notices another tree at `storage_path`, and counts it anew. True when there is one.
+    pub fn look_at_root(&mut self, now: Now) -> bool {
+        let replaced = self.store.look_at_root(now.mono);
+        if replaced {
             self.usage.forget();
             self.rates.forget();
             self.count_total();
         }
+        replaced
     }
 
     /// Learns the sum of all stored bytes, if somebody counts it.
@@ -369,29 +461,48 @@ impl Shared {
 /// Trouble with the store, logged when it changes.
 #[derive(Debug, Default)]
 pub struct Trouble {
-    last: Option<String>,
+    failing: bool,
+    /// What was logged since it worked last; the same words are few.
+    open: Vec<String>,
+    /// A disk that is nearly full takes one file and refuses the next.
+    complaints: Complaints,
+    /// When to try it out.
+    probe_at: Option<Instant>,
+    /// What it is being tried out with.
+    probe: Option<Upload>,
 }
 
 impl Trouble {
     /// Something failed.
-    pub fn note(&mut self, what: &str, error: &io::Error) {
+    pub fn note(&mut self, what: &str, error: &io::Error, now: Instant) {
+        self.failing = true;
+        if self.probe.is_none() {
+            self.probe_at.get_or_insert(now + PROBE_INTERVAL);
+        }
         let why = format!("{what}: {error}");
-        if self.last.as_ref() == Some(&why) {
+        if self.open.contains(&why) || !self.complaints.is_news(&why, now) {
             log::debug!("store failed why={why:?}");
         } else {
             log::error!("store failed why={why:?}");
-            self.last = Some(why);
+            self.open.push(why);
         }
     }
 
     /// Whether the last attempt failed.
     pub fn is_there(&self) -> bool {
-        self.last.is_some()
+        self.failing
+    }
+
+    /// When [`Shared::probe_store`] must be called.
+    pub fn due(&self) -> Option<Instant> {
+        self.probe_at
     }
 
     /// Something worked.
     pub fn clear(&mut self) {
-        if self.last.take().is_some() {
+        self.failing = false;
+        self.probe_at = None;
+        if !std::mem::take(&mut self.open).is_empty() {
             log::info!("store works again");
         }
     }

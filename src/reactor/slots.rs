@@ -1,11 +1,9 @@
 //! Slot requests: from a stanza to its reply, and the wait for the store in between.
 
-use std::time::SystemTime;
-
 use crate::layout;
 use crate::now::Now;
 use crate::reactor::life::plan;
-use crate::reactor::shared::{Effort, Shared, Waiter};
+use crate::reactor::shared::{Effort, Look, Shared, Waiter};
 use crate::reactor::{GRAVES, Reactor};
 use crate::slot::{Refusal, Slot};
 use crate::store::walk::Slice;
@@ -100,6 +98,7 @@ impl Reactor {
     /// One slice of what walks the store: first what somebody waits for.
     pub(super) fn walk_a_slice(&mut self, now: Now) {
         let shared = &mut self.shared;
+        shared.usage.retry_total(shared.store.root(), now.mono);
         let busy = shared.usage.is_counting() || !shared.trims.is_empty();
         if !busy && self.sweep.due().is_none_or(|due| due > now.mono) {
             return;
@@ -141,7 +140,10 @@ impl Reactor {
         }
         if let Some(counted) = counted {
             self.shared.counted(&counted, now);
-            self.wake(&counted.owner, None, now);
+            match counted.trouble {
+                None => self.wake(&counted.owner, Look::Counted, now),
+                Some(_) => self.wake(&counted.owner, Look::Failed, now),
+            }
         }
         if let Some(trimmed) = trimmed {
             if trimmed.files > 0 {
@@ -153,23 +155,22 @@ impl Reactor {
                     trimmed.freed
                 );
             }
-            self.wake(&trimmed.order.owner, Some(trimmed.newest), now);
+            self.wake(&trimmed.order.owner, Look::Searched(trimmed.newest), now);
         }
     }
 
-    /// Everybody who waits for this owner asks again. `looked` tells what a search for room found.
-    pub(super) fn wake(&mut self, owner: &[u8], looked: Option<Option<SystemTime>>, now: Now) {
+    /// Everybody who waits for this owner asks again.
+    pub(super) fn wake(&mut self, owner: &[u8], look: Look, now: Now) {
         for waiter in self.shared.waiting.take(owner) {
             match waiter {
                 Waiter::Put(key) => {
                     if let Some(client) = self.table.get_mut(key) {
-                        client.wake(looked.is_some());
+                        client.wake(look);
                         self.enqueue(key);
                     }
                 }
                 Waiter::Slot(iq, effort) => {
-                    let effort = looked.map_or(effort, |newest| effort.repeated(newest));
-                    self.answer_slot_request(iq, effort, now);
+                    self.answer_slot_request(iq, effort.after(look), now);
                 }
             }
         }

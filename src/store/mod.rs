@@ -26,6 +26,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
 
+use crate::complaints::Complaints;
 use crate::expiry;
 use crate::layout::{INTERNAL, StorePath};
 use crate::sys::{self, Kind};
@@ -70,6 +71,7 @@ pub struct Store {
     removals: u64,
     free: Option<(Instant, u64)>,
     root_seen: Option<Instant>,
+    complaints: Complaints,
 }
 
 /// A file that is being served.
@@ -126,6 +128,7 @@ impl Store {
             removals: 0,
             free: None,
             root_seen: None,
+            complaints: Complaints::default(),
         };
         store.remove_leftovers();
         store.naming = store.try_out().map_err(|e| fault("write into it", e))?;
@@ -173,15 +176,23 @@ impl Store {
         self.removals
     }
 
+    /// Logs what concerns one file and is likely to concern many: the first of them as a warning.
+    fn complain(&mut self, what: &str, path: &StorePath, error: &io::Error) {
+        let why = error.to_string();
+        let news = format!("{what}: {why}");
+        let level = match self.complaints.is_news(&news, sys::monotonic()) {
+            true => log::Level::Warn,
+            false => log::Level::Debug,
+        };
+        log::log!(level, "{what} path={path:?} why={why:?}");
+    }
+
     /// A file is about to be removed for good.
     fn before_removal(&mut self, path: &StorePath, modified: SystemTime) {
         self.removals += 1;
         if self.is_to_be_buried(path, modified) {
             if let Err(error) = self.bury(path) {
-                log::error!(
-                    "path not remembered path={path:?} why={:?}",
-                    error.to_string()
-                );
+                self.complain("path not remembered", path, &error);
             }
         }
     }
@@ -282,7 +293,7 @@ impl Store {
     pub fn download(&self, path: &StorePath) -> io::Result<Option<Download>> {
         let file = match sys::open_below(self.root(), path.as_bytes()) {
             Ok(file) => file,
-            Err(error) if sys::is_out_of_descriptors(&error) => return Err(error),
+            Err(error) if sys::is_trouble(&error) => return Err(error),
             Err(_) => return Ok(None),
         };
         let facts = sys::look_open(&file)?;
@@ -345,10 +356,10 @@ impl Store {
                 true
             }
             Err(error) => {
-                log::error!(
-                    "storage folder replaced by one that cannot be used why={:?}",
-                    error.to_string()
-                );
+                let why = error.to_string();
+                if self.complaints.is_news(&why, now) {
+                    log::error!("storage folder replaced by one that cannot be used why={why:?}");
+                }
                 false
             }
         }

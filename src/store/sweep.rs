@@ -316,15 +316,14 @@ impl Pass {
                             log::debug!("file expired path={path:?} bytes={size}");
                         }
                         Err(error) => {
-                            log::warn!(
-                                "file not removed path={path:?} why={:?}",
-                                error.to_string()
-                            );
+                            store.complain("file not removed", &path, &error);
                         }
                     }
                 }
                 Step::Done => {
-                    if let Some(changes) = current.changes {
+                    // What was not seen is not known to be gone.
+                    let whole = current.walk.trouble().is_none();
+                    if let Some(changes) = current.changes.filter(|_| whole) {
                         usage.learned(&current.owner, changes, current.kept, current.kept_files);
                     }
                     let expendable = Pool::EXPENDABLE
@@ -370,7 +369,7 @@ impl Pass {
             }
             Ok(false) => {}
             Err(error) => {
-                log::warn!("file not removed path={path:?} why={:?}", error.to_string());
+                store.complain("file not removed", path, &error);
             }
         }
     }

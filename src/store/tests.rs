@@ -783,3 +783,15 @@ fn a_sweep_does_not_believe_at_once_that_a_year_has_passed() {
     }
     assert!(folder.tree().is_empty());
 }
+
+#[test]
+fn empty_folders_go_even_if_the_inner_one_was_never_made() {
+    let folder = Folder::new("no-inner");
+    let mut store = folder.open();
+    fs::create_dir_all(folder.0.join("o")).unwrap();
+    store.take_back(&path("o/r/n"));
+    assert!(folder.tree().is_empty(), "{:?}", folder.tree());
+    folder.file("p/s/n", 1, 0);
+    store.take_back(&path("p/r/n"));
+    assert_eq!(folder.tree(), ["p/", "p/s/", "p/s/n"]);
+}

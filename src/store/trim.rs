@@ -200,7 +200,7 @@ fn remove(store: &mut Store, victim: &Candidate) -> bool {
     };
     // What is gone already is as good as removed.
     if let Err(error) = store.remove(&path) {
-        log::warn!("file not removed path={path:?} why={:?}", error.to_string());
+        store.complain("file not removed", &path, &error);
         return false;
     }
     true

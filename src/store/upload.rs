@@ -100,6 +100,22 @@ impl Store {
         })
     }
 
+    /// Does all that an upload needs but to stay: finds out whether the store works.
+    pub fn try_upload(&mut self, bytes: &[u8]) -> io::Result<Upload> {
+        self.try_out()?;
+        let mut upload = self.begin(bytes.len() as u64)?;
+        let written = self
+            .append(&mut upload, bytes)
+            .and_then(|()| self.complete(&mut upload, None));
+        match written {
+            Ok(()) => Ok(upload),
+            Err(error) => {
+                self.end(upload);
+                Err(error)
+            }
+        }
+    }
+
     /// Appends to an upload. Small pieces are held until there are enough of them, or [`Store::complete`].
     pub fn append(&mut self, upload: &mut Upload, bytes: &[u8]) -> io::Result<()> {
         if upload.held.len() + bytes.len() < HELD {
@@ -115,7 +131,7 @@ impl Store {
     pub fn complete(&mut self, upload: &mut Upload, content_type: Option<&str>) -> io::Result<()> {
         self.write_held(upload)?;
         if let Some(content_type) = content_type {
-            sys::set_mime_type(&upload.file, content_type);
+            sys::set_mime_type(&upload.file, content_type)?;
         }
         Ok(())
     }
@@ -168,13 +184,20 @@ impl Store {
         }
     }
 
-    /// Takes a published file back, because it could not be made durable.
-    pub fn take_back(&mut self, path: &StorePath) {
+    /// Takes a published file back, because it could not be made durable. False when it is still there.
+    pub fn take_back(&mut self, path: &StorePath) -> bool {
         self.removals += 1;
-        if let Ok(folder) = sys::open_folder_below(self.root(), path.folder()) {
-            let _ = sys::remove_file(&folder, path.name());
-        }
+        let removed = sys::open_folder_below(self.root(), path.folder())
+            .and_then(|folder| sys::remove_file(&folder, path.name()));
         self.remove_empty_folders(path);
+        match removed {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) => {
+                self.complain("file not removed", path, &error);
+                false
+            }
+        }
     }
 
     fn try_publish(
@@ -204,12 +227,16 @@ impl Store {
                 Ok(Published { folders })
             }
             Err(error) => {
-                if !folders.is_empty() {
+                let taken = Errno::from_io_error(&error) == Some(Errno::EXIST);
+                // Whatever stands in a folder that was there keeps it there.
+                if !taken || !folders.is_empty() {
+                    // To clean up takes descriptors, and the lack of them may be why it failed.
+                    drop(folders);
                     self.remove_empty_folders(path);
                 }
-                Err(match Errno::from_io_error(&error) {
-                    Some(Errno::EXIST) => PublishError::Taken,
-                    _ => PublishError::Io(error),
+                Err(match taken {
+                    true => PublishError::Taken,
+                    false => PublishError::Io(error),
                 })
             }
         }
@@ -247,8 +274,13 @@ impl Store {
                     .and_then(|folder| sys::remove_folder(&folder, name)),
                 None => sys::remove_folder(self.root(), name),
             };
-            match (removed, outer) {
-                (Ok(true), Some(outer)) => inner = outer,
+            // One that is not there is as good as removed.
+            let gone = match removed {
+                Ok(removed) => removed,
+                Err(error) => error.kind() == io::ErrorKind::NotFound,
+            };
+            match outer {
+                Some(outer) if gone => inner = outer,
                 _ => return,
             }
         }

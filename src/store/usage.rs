@@ -16,6 +16,7 @@ use crate::layout::StorePath;
 use crate::now::{Now, unix};
 use crate::policy::pool::{self, Bytes, Pool};
 use crate::store::walk::{Owners, Slice, Step, Walk};
+use crate::sys;
 
 /// Owners that are remembered; past this those who were not asked for lately are forgotten and counted anew. Only as
 /// many as are active at a time make it more.
@@ -26,6 +27,9 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// How often a count is begun anew because files came and went meanwhile; the last result is taken then.
 const RECOUNTS: u32 = 8;
+
+/// When the sum of all is tried anew after it could not be learned.
+const TOTAL_PAUSE: Duration = Duration::from_secs(60);
 
 /// Young files that are listed of one owner.
 pub const MOST_RECENT: usize = 4096;
@@ -59,6 +63,8 @@ enum Total {
     #[default]
     Unwanted,
     Counting(Box<Tally>),
+    /// It could not be learned; when to try again.
+    Failed(Instant),
     Known(Sum),
 }
 
@@ -72,6 +78,8 @@ struct Tally {
     touched: Vec<Vec<u8>>,
     current: Option<Count>,
     sum: Sum,
+    /// Why not all was seen, if so.
+    trouble: Option<io::Error>,
 }
 
 /// Files of one owner.
@@ -127,12 +135,15 @@ struct Count {
     since: u64,
     unsteady: bool,
     recounts: u32,
+    trouble: Option<io::Error>,
 }
 
 /// An owner who was counted.
 #[derive(Debug)]
 pub struct Counted {
     pub owner: Vec<u8>,
+    /// Why the number is not known after all.
+    pub trouble: Option<io::Error>,
     /// Unix seconds and bytes of the young files, the youngest [`MOST_RECENT`] of them.
     pub recent: Vec<(u64, u64)>,
 }
@@ -147,6 +158,7 @@ impl Count {
             since,
             unsteady: false,
             recounts: 0,
+            trouble: None,
         };
         count.restart(root);
         count
@@ -158,6 +170,10 @@ impl Count {
         self.unsteady = false;
         self.walk = match Walk::new(root, &self.owner, false) {
             Ok(walk) => Some(walk),
+            Err(error) if sys::is_trouble(&error) => {
+                self.trouble = Some(error);
+                None
+            }
             Err(error) => {
                 if error.kind() != io::ErrorKind::NotFound {
                     log::warn!(
@@ -202,7 +218,10 @@ impl Count {
                     self.recounts += 1;
                     self.restart(root);
                 }
-                Step::Done => return true,
+                Step::Done => {
+                    self.trouble = walk.trouble();
+                    return true;
+                }
             }
         }
     }
@@ -212,13 +231,34 @@ impl Usage {
     /// Begins to learn the sum of all, unless it is known or being learned.
     pub fn want_total(&mut self, root: BorrowedFd<'_>) {
         if matches!(self.total, Total::Unwanted) {
+            let (owners, trouble) = match Owners::new(root) {
+                Ok(owners) => (Some(owners), None),
+                Err(error) => (None, Some(error)),
+            };
             self.total = Total::Counting(Box::new(Tally {
-                owners: Owners::new(root).ok(),
+                owners,
                 done: HashSet::new(),
                 touched: Vec::new(),
                 current: None,
                 sum: Sum::default(),
+                trouble,
             }));
+        }
+    }
+
+    /// When [`Usage::retry_total`] must be called.
+    pub fn due(&self) -> Option<Instant> {
+        match self.total {
+            Total::Failed(until) => Some(until),
+            _ => None,
+        }
+    }
+
+    /// Begins anew what could not be learned, if it is time.
+    pub fn retry_total(&mut self, root: BorrowedFd<'_>, now: Instant) {
+        if self.due().is_some_and(|due| due <= now) {
+            self.total = Total::Unwanted;
+            self.want_total(root);
         }
     }
 
@@ -245,7 +285,7 @@ impl Usage {
     pub fn total(&self) -> Option<u64> {
         match self.total {
             Total::Known(sum) => Some(sum.bytes.saturating_add(self.reserved)),
-            Total::Unwanted | Total::Counting(_) => None,
+            Total::Unwanted | Total::Counting(_) | Total::Failed(_) => None,
         }
     }
 
@@ -253,7 +293,7 @@ impl Usage {
     pub fn stored(&self) -> Option<(u64, u64)> {
         match self.total {
             Total::Known(sum) => Some((sum.files, sum.bytes)),
-            Total::Unwanted | Total::Counting(_) => None,
+            Total::Unwanted | Total::Counting(_) | Total::Failed(_) => None,
         }
     }
 
@@ -356,8 +396,8 @@ impl Usage {
             || matches!(self.total, Total::Counting(_))
     }
 
-    /// Goes on counting until the slice is used up; returns an owner whose number became known. Files younger than
-    /// `window` are listed.
+    /// Goes on counting until the slice is used up; returns an owner whose number became known, or cannot be. Files
+    /// younger than `window` are listed.
     pub fn go_on(
         &mut self,
         root: BorrowedFd<'_>,
@@ -378,17 +418,20 @@ impl Usage {
                 self.counting = Some(count);
                 return None;
             }
-            self.entry(&count.owner, now.mono).stored = Some(count.sum);
+            if count.trouble.is_none() {
+                self.entry(&count.owner, now.mono).stored = Some(count.sum);
+            }
             return Some(Counted {
                 owner: count.owner,
+                trouble: count.trouble,
                 recent: count.recent,
             });
         }
-        self.go_on_with_total(root, slice);
+        self.go_on_with_total(root, slice, now.mono);
         None
     }
 
-    fn go_on_with_total(&mut self, root: BorrowedFd<'_>, slice: &mut Slice) {
+    fn go_on_with_total(&mut self, root: BorrowedFd<'_>, slice: &mut Slice, now: Instant) {
         let Total::Counting(tally) = &mut self.total else {
             return;
         };
@@ -398,6 +441,7 @@ impl Usage {
                     return;
                 }
                 tally.sum.add(&count.sum);
+                tally.trouble = tally.trouble.take().or(count.trouble.take());
                 tally.done.insert(std::mem::take(&mut count.owner));
                 tally.current = None;
             }
@@ -407,7 +451,8 @@ impl Usage {
             let next = match tally.owners.as_mut().map(Owners::step) {
                 Some(Some(owner)) => owner,
                 Some(None) | None => {
-                    tally.owners = None;
+                    let trouble = tally.owners.take().and_then(|mut owners| owners.trouble());
+                    tally.trouble = tally.trouble.take().or(trouble);
                     match tally.touched.pop() {
                         Some(owner) => Some(owner),
                         None => break,
@@ -417,6 +462,11 @@ impl Usage {
             if let Some(owner) = next.filter(|owner| !tally.done.contains(owner)) {
                 tally.current = Some(Count::begin(root, owner, u64::MAX));
             }
+        }
+        if let Some(error) = &tally.trouble {
+            log::warn!("store not counted why={:?}", error.to_string());
+            self.total = Total::Failed(now + TOTAL_PAUSE);
+            return;
         }
         let sum = tally.sum;
         log::info!(
@@ -447,7 +497,7 @@ impl Usage {
         };
         unsteady(&mut self.counting);
         match &mut self.total {
-            Total::Unwanted => {}
+            Total::Unwanted | Total::Failed(_) => {}
             Total::Known(sum) => change_sum(sum),
             Total::Counting(tally) => {
                 if tally.done.contains(owner) {

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{Dir, FileType};
+use rustix::io::Errno;
 
 use crate::layout::MAX_DEPTH;
 use crate::sys::{self, Kind};
@@ -63,6 +64,7 @@ pub struct Walk {
     levels: Vec<Level>,
     path: Vec<u8>,
     tidy: bool,
+    trouble: Option<io::Error>,
 }
 
 #[derive(Debug)]
@@ -86,7 +88,13 @@ impl Walk {
             }],
             path: owner.to_vec(),
             tidy,
+            trouble: None,
         })
+    }
+
+    /// Why not all was seen, if so.
+    pub fn trouble(&mut self) -> Option<io::Error> {
+        self.trouble.take()
     }
 
     /// Looks at the next entry.
@@ -96,9 +104,18 @@ impl Walk {
         };
         self.path.truncate(level.length);
         // An entry that cannot be read ends its folder: the rest is met at the next walk.
-        let Some(Ok(entry)) = level.entries.read() else {
-            self.leave(root);
-            return Step::Other;
+        let entry = match level.entries.read() {
+            Some(Ok(entry)) => entry,
+            end => {
+                // A folder that was removed meanwhile has no entries.
+                if let Some(Err(error)) = end.filter(|end| !matches!(end, Err(Errno::NOENT))) {
+                    // What could not be read is there.
+                    level.kept += 1;
+                    self.trouble = Some(error.into());
+                }
+                self.leave(root);
+                return Step::Other;
+            }
         };
         let name = entry.file_name().to_bytes();
         if name == b"." || name == b".." {
@@ -123,7 +140,12 @@ impl Walk {
                     };
                 }
                 Ok(facts) => facts.kind,
-                Err(_) => Kind::Other,
+                Err(error) => {
+                    if sys::is_trouble(&error) {
+                        self.trouble = Some(error);
+                    }
+                    Kind::Other
+                }
             },
             other => other.into(),
         };
@@ -154,16 +176,20 @@ impl Walk {
             .map_err(io::Error::from)
             .and_then(|fd| sys::open_folder_below(fd, &name))
             .and_then(|folder| Ok(Dir::new(folder)?));
-        // A folder that cannot be opened is passed by.
-        if let Ok(entries) = opened {
-            self.path.push(b'/');
-            self.path.extend_from_slice(&name);
-            let length = self.path.len();
-            self.levels.push(Level {
-                entries,
-                length,
-                kept: 0,
-            });
+        match opened {
+            Ok(entries) => {
+                self.path.push(b'/');
+                self.path.extend_from_slice(&name);
+                let length = self.path.len();
+                self.levels.push(Level {
+                    entries,
+                    length,
+                    kept: 0,
+                });
+            }
+            Err(error) if sys::is_trouble(&error) => self.trouble = Some(error),
+            // A folder that we may not open is passed by.
+            Err(_) => {}
         }
     }
 
@@ -193,18 +219,29 @@ impl Walk {
 #[derive(Debug)]
 pub struct Owners {
     entries: Dir,
+    trouble: Option<io::Error>,
 }
 
 impl Owners {
     pub fn new(root: BorrowedFd<'_>) -> io::Result<Owners> {
         Ok(Owners {
             entries: Dir::read_from(root)?,
+            trouble: None,
         })
+    }
+
+    /// Why not all was seen, if so.
+    pub fn trouble(&mut self) -> Option<io::Error> {
+        self.trouble.take()
     }
 
     /// The next entry: `Some(Some(_))` an owner folder, `Some(None)` something else, `None` the end.
     pub fn step(&mut self) -> Option<Option<Vec<u8>>> {
-        let entry = self.entries.read()?.ok()?;
+        let entry = self
+            .entries
+            .read()?
+            .map_err(|error| self.trouble = Some(error.into()))
+            .ok()?;
         let name = entry.file_name().to_bytes();
         let folder = match entry.file_type() {
             FileType::Directory => true,

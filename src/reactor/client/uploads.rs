@@ -179,10 +179,6 @@ impl Client {
                 }));
                 self.exchange.accept(size, now.mono);
             }
-            Err(error) if sys::is_out_of_descriptors(&error) => {
-                log::warn!("upload not begun why={:?}", error.to_string());
-                self.refuse(&PutRefusal::Busy, shared, now);
-            }
             Err(error) => self.storage_failed("open", &error, shared, now),
         }
         Step::Moved
@@ -288,13 +284,14 @@ impl Client {
         shared: &mut Shared,
         now: Now,
     ) {
-        let full = sys::is_full(error);
-        if full {
-            // What is kept open and was removed meanwhile still takes room.
-            shared.hot.close();
-        }
-        shared.trouble.note(what, error);
-        self.refuse(&PutRefusal::Storage { full }, shared, now);
+        shared.store_failed(what, error, now);
+        let refusal = match sys::is_out_of_descriptors(error) {
+            true => PutRefusal::Busy,
+            false => PutRefusal::Storage {
+                full: sys::is_full(error),
+            },
+        };
+        self.refuse(&refusal, shared, now);
     }
 
     pub(super) fn end_upload(&mut self, shared: &mut Shared) {
@@ -331,7 +328,9 @@ fn name_again(grant: &Grant, shared: &Shared) {
 
 /// Takes a file back that was given its name: its upload is not to be promised.
 fn take_back(grant: &Grant, shared: &mut Shared) {
-    shared.store.take_back(&grant.path);
+    if !shared.store.take_back(&grant.path) {
+        return;
+    }
     if let Source::Share { slot, .. } = &grant.source {
         shared.store.drop_alias(slot);
     }
