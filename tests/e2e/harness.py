@@ -15,6 +15,7 @@ import hashlib
 import http.client
 import inspect
 import io
+import itertools
 import json
 import os
 import random
@@ -416,6 +417,18 @@ class Upslot:
             await self.process.line(r"\blink up\b")
         return self
 
+    async def start_quietly(self):
+        """Starts what would not say that it is ready, because its `log_level` is above that."""
+        level = self.settings["log_level"]
+        self.configure(log_level="info")
+        await self.start()
+        self.configure(log_level=level)
+        # The last that it says. What comes after has been handled when it answers.
+        await self.reload("whitelist: is absent")
+        with contextlib.closing(await RawConnection.open(self)) as raw:
+            raw.writer.write_eof()
+            await asyncio.wait_for(raw.reader.read(), PATIENCE)
+
     async def restart(self, number=signal.SIGTERM):
         await self.process.stop(number)
         await self.start()
@@ -448,26 +461,60 @@ class Upslot:
         own = self.store / ".upslot"
         return sorted(p.name for p in own.rglob("*") if p.is_file() and "secret" not in p.name) if own.exists() else []
 
+    def writing(self):
+        """The sizes of the files that upslot has open for writing."""
+        opened, sizes = Path(f"/proc/{self.process.pid}"), []
+        for entry in (opened / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                flags = re.search(r"flags:\s+(\d+)", (opened / "fdinfo" / entry.name).read_text())[1]
+                if int(flags, 8) & os.O_ACCMODE != os.O_RDONLY and entry.is_file():
+                    sizes.append(entry.stat().st_size)
+        return sizes
+
     async def receiving(self, amount):
         """Waits until a file that upslot has open for writing holds about that many bytes: the last few may wait to be
         written in one portion."""
-        opened = Path(f"/proc/{self.process.pid}")
-
-        def enough():
-            for entry in (opened / "fd").iterdir():
-                with contextlib.suppress(OSError):
-                    flags = re.search(r"flags:\s+(\d+)", (opened / "fdinfo" / entry.name).read_text())[1]
-                    if int(flags, 8) & os.O_ACCMODE != os.O_RDONLY and entry.is_file():
-                        if entry.stat().st_size + 2048 > amount:
-                            return True
-            return False
-
-        await until(enough, f"{amount} bytes of an upload under way")
+        await until(lambda: any(size + 2048 > amount for size in self.writing()), f"{amount} bytes of an upload under way")
 
     def memory(self):
         """The most memory it has used so far, in bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * KIB
+
+
+class Faults:
+    """Lets system calls of a running process fail or take long, by strace: `async with Faults(case, up, "fsync:error=EIO")`.
+    Only calls of the loop's own thread, unless `threads` says all. It is over with the block; what was traced is then
+    in `calls`."""
+
+    def __init__(self, case, up, *rules, threads=True, path=None, trace=()):
+        """`rules` are what stands behind strace's `inject=`. Only those calls are traced that they name, and `trace`;
+        with `path` only those that concern this path."""
+        self.file, self.calls = case.folder / f"strace-{next(self.numbers)}.out", []
+        names = {name for rule in rules for name in rule.split(":")[0].split(",")} | set(trace)
+        self.argv = ["strace", *(["-f"] if threads else []), *(["-P", path] if path else []), "-o", self.file,
+                     "-e", "trace=" + ",".join(sorted(names)), "-e", "signal=none"]
+        for rule in rules:
+            self.argv += ["-e", "inject=" + rule]
+        self.argv += ["-p", up.process.pid]
+
+    numbers = itertools.count()
+
+    async def __aenter__(self):
+        self.process = await Process.start("strace", self.argv)
+        try:
+            await self.process.line(r"attached")
+        except AssertionError as error:
+            raise AssertionError(f"strace could not attach: {self.process.lines}") from error
+        return self
+
+    async def __aexit__(self, *_):
+        await self.process.stop(signal.SIGINT)
+        self.calls = self.file.read_text().splitlines()
+
+    def hits(self):
+        """How many calls were tampered with so far, the running ones not counted."""
+        return self.file.read_text().count("(INJECTED)") + self.file.read_text().count("(DELAYED)")
 
 
 def owner_folder(jid):

@@ -2,7 +2,7 @@
 
 use crate::harness::server::{STANZAS, UPLOAD_0, error_of};
 use crate::harness::site::{ROMEO, ROMEO_FOLDER, age, owner_folder, seed};
-use crate::harness::{Plan, Site, Slot, eventually};
+use crate::harness::{Plan, Site, Slot, eventually, request};
 
 const JULIET: &str = "juliet@capulet.tld";
 
@@ -61,6 +61,33 @@ fn hard_counts_at_the_put() {
     let reply = site.put(&second, &[b'x'; 600]).is(507);
     assert!(!reply.body.is_empty());
     assert_eq!(site.files().len(), 1);
+}
+
+/// What is under way counts before it is stored, and no longer when it is over.
+#[test]
+fn what_is_under_way_counts() {
+    for key in ["user_quota_hard", "global_quota"] {
+        let mut site = Plan::new()
+            .set(key, 1000)
+            .set("max_file_size", 1000)
+            .start();
+        let first = site.slot(ROMEO, "a.bin", 600, None);
+        let second = site.slot(ROMEO, "b.bin", 600, None);
+        let head = |slot: &Slot| request("PUT", &slot.put, &[("Content-Length", "600")], b"half");
+        let mut under_way = site.client();
+        under_way.send(&head(&first));
+        // It has begun when there is no room left for another.
+        eventually("the first upload under way", || {
+            site.ask(ROMEO, "c.bin", 401, None, "").is_err()
+        });
+        site.put(&second, &[b'x'; 600]).is(507);
+        site.slot(ROMEO, "c.bin", 400, None);
+        drop(under_way);
+        eventually("the first upload broken off", || {
+            site.ask(ROMEO, "c.bin", 1000, None, "").is_ok()
+        });
+        site.put(&second, &[b'x'; 600]).is(201);
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Every file below `src/`, without its `.rs`, by layer and in import order.
 const LAYERS: [&[&str]; 7] = [
     // 0: values.
-    &["now", "decimal", "jid", "metrics"],
+    &["now", "decimal", "jid", "metrics", "complaints"],
     // 1: decisions.
     &[
         "slot/mod",

@@ -1,0 +1,204 @@
+"""Time that does not pass as it should: a wall clock that is set by a year, and a process that stands still.
+
+The clock is libfaketime's, which lies to one process and leaves the monotonic clock alone. The times of files are the
+kernel's all the while."""
+
+import asyncio
+import email.utils
+import glob
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+from harness import (ACCOUNTS, KIB, LONG, MIB, PATIENCE, check, content, free_port, get, owner_folder, put, test,
+                     until)
+
+DAY = 86_400
+YEAR = 365 * DAY
+
+
+class Clock:
+    """The wall clock of one upslot."""
+
+    def __init__(self, case, up):
+        libraries = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
+        assert libraries, "libfaketime was not found under /usr/lib: install the package libfaketime"
+        self.up, self.file = up, case.folder / "clock"
+        self.write(0)
+        up.wrapper = ["env", f"LD_PRELOAD={libraries[0]}", f"FAKETIME_TIMESTAMP_FILE={self.file}", "FAKETIME_NO_CACHE=1",
+                      "FAKETIME_DONT_FAKE_MONOTONIC=1", "DONT_FAKE_MONOTONIC=1"]
+        # The library reads the file whenever it is asked for the time.
+        up.configure(sandbox="off")
+
+    def write(self, seconds):
+        new = self.file.with_suffix(".new")
+        new.write_text(f"{seconds:+d}\n")
+        new.rename(self.file)
+
+    async def set(self, seconds):
+        """Sets it so much ahead of the real one, and sees that the program goes by it."""
+        self.write(seconds)
+        answer = await get(f"http://127.0.0.1:{self.up.port}/")
+        shown = email.utils.parsedate_to_datetime(answer.headers["Date"]).timestamp()
+        assert abs(shown - time.time() - seconds) < 60, f"the program's clock is {shown - time.time():+.0f} s, not {seconds:+d}"
+
+
+def ticks(up):
+    """Processor time used so far, in hundredths of a second."""
+    stat = Path(f"/proc/{up.process.pid}/stat").read_text()
+    fields = stat[stat.rindex(")") + 2:].split()
+    return int(fields[11]) + int(fields[12])
+
+
+async def does_not_spin(up):
+    """Two seconds without work cost next to no processor time."""
+    before = ticks(up)
+    await asyncio.sleep(2)
+    used = ticks(up) - before
+    assert used < 50, f"{used} ticks of 200 were used with nothing to do"
+
+
+@test(deadline=180)
+async def the_clock_goes_a_year_there_and_back(case):
+    """Deadlines and what is under way go by the monotonic clock, slots and rates by the wall clock."""
+    up = await case.upslot(start=False, header_timeout=1, body_timeout=60, idle_timeout=60,
+                           access=[{"jid": ACCOUNTS[0]},
+                                   {"jid": ACCOUNTS[1], "uploads_per_timedelta": {"delta": 2, "uploads": 2}}])
+    clock = Clock(case, up)
+    await up.start()
+    romeo, benvolio = await case.client(ACCOUNTS[0]), await case.client(ACCOUNTS[1])
+    body = content(100 * KIB)
+    kept = await romeo.slot("kept.bin", len(body))
+    check("PUT", (await put(kept.put, body)).status, 201)
+    since = up.mark()
+    for seconds in (YEAR, -YEAR, 0):
+        slot, late = await romeo.slot("under-way.bin", len(body)), await romeo.slot("late.bin", 5)
+        half = await case.raw(up)
+        await half.send_head("PUT", slot.put, Content_Length=len(body))
+        await half.send(body[:50 * KIB])
+        await up.receiving(50 * KIB)
+        idle = await case.raw(up)
+        await idle.send_head("GET", kept.get)
+        check("GET", (await idle.head())[0], 200)
+        await idle.body(len(body))
+        slow = await case.raw(up)
+        await slow.send(b"GET / HTTP/1.1\r\n")
+
+        before = 0 if seconds == YEAR else YEAR if seconds == -YEAR else -YEAR
+        await clock.set(seconds)
+        # What is too slow is told so, in its time.
+        started = time.monotonic()
+        check("slow head", (await slow.head())[0], 408)
+        assert time.monotonic() - started < PATIENCE
+        # What is under way goes on, and what is idle may still be of use.
+        await half.send(body[50 * KIB:])
+        check("PUT under way", (await half.head())[0], 201)
+        check("GET of it", (await get(slot.get)).body, body)
+        await idle.send_head("GET", kept.get)
+        check("GET on a kept connection", (await idle.head())[0], 200)
+        # A slot of last year has lapsed; one of next year has not, nor is it good for more than its one file.
+        check("PUT with a slot of then", (await put(late.put, b"hello")).status, 403 if seconds > before else 201)
+        fresh = await romeo.slot("fresh.bin", 5)
+        check("PUT with a slot of now", (await put(fresh.put, b"hello")).status, 201)
+        check("second PUT", (await put(fresh.put, b"hello")).status, 409)
+        # Nobody is locked out by what was issued in another year for longer than the window is.
+        await until_granted(benvolio)
+        await benvolio.slot("second.bin", 5)
+        check("third slot", (await benvolio.refusal("third.bin", 5)).condition, "resource-constraint")
+    check("link", [line for line in up.process.lines[since:] if re.search("link (up|down)", line)], [])
+    await does_not_spin(up)
+
+
+async def until_granted(client):
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        answer = await client.ask('<request xmlns="urn:xmpp:http:upload:0" filename="first.bin" size="5"/>')
+        if answer.get("type") == "result":
+            return
+        assert time.monotonic() < deadline, "still locked out"
+        await asyncio.sleep(0.2)
+
+
+@test(servers=(None,), deadline=120)
+async def a_clock_that_is_taken_back_in_time_removes_nothing(case):
+    """The sweep does not believe at once that a year has passed."""
+    up = await case.upslot(start=False, expire_interval=2, expire_maxage=30 * DAY)
+    clock = Clock(case, up)
+    folder = up.store / owner_folder(ACCOUNTS[0]) / "random"
+    folder.mkdir(parents=True)
+    for age, name in ((1, "young.bin"), (29, "old.bin"), (31, "older.bin")):
+        (folder / name).write_bytes(b"hello")
+        os.utime(folder / name, (time.time() - age * DAY,) * 2)
+    await up.start()
+    await up.line(r"sweep done .*removed=1\b")
+    check("files", sorted(os.listdir(folder)), ["old.bin", "young.bin"])
+    await clock.set(YEAR)
+    await up.line(r"WARN  wall clock went ahead seconds=3153\d+ sweep_in=2\b")
+    await clock.set(0)
+    since = up.mark()
+    await up.line(r"sweep done .*removed=0\b", since)
+    check("files", sorted(os.listdir(folder)), ["old.bin", "young.bin"])
+
+
+@test(deadline=180 if not LONG else 600)
+async def frozen_and_continued(case):
+    """SIGSTOP for longer than every timeout: what has come meanwhile counts, and the rest ends in order."""
+    timeouts = {} if LONG else {"header_timeout": 2, "body_timeout": 2, "idle_timeout": 2}
+    server = await case.own_server()
+    up = await case.upslot(server, api={"port": free_port()}, max_file_size=50 * MIB, **timeouts)
+    romeo = await case.client(server=server)
+    body, large = content(60 * KIB), content(20 * MIB)
+    first = await romeo.slot("large.bin", len(large))
+    check("PUT", (await put(first.put, large)).status, 201)
+
+    uploads = []
+    for number in range(40):
+        slot = await romeo.slot(f"{number}.bin", len(body))
+        uploads.append((slot, await case.raw(up)))
+    stalled_slot, stalled = await romeo.slot("stalled.bin", len(body)), await case.raw(up)
+    for slot, raw in [*uploads, (stalled_slot, stalled)]:
+        await raw.send_head("PUT", slot.put, Content_Length=len(body))
+        await raw.send(body[:20 * KIB])
+    reading = await case.raw(up)
+    await reading.send_head("GET", first.get)
+    check("head", (await reading.head())[0], 200)
+    slow = await case.raw(up)
+    await slow.send(b"GET / HTTP/1.1\r\n")
+    await until(lambda: sum(size + 2048 > 20 * KIB for size in up.writing()) == 41, "all uploads under way")
+
+    os.kill(up.process.pid, signal.SIGSTOP)
+    frozen = asyncio.ensure_future(asyncio.sleep(300 if LONG else 4))
+    since = up.mark()
+    await server.process.stop()
+    for _, raw in uploads:
+        await raw.send(body[20 * KIB:])
+    await server.start()
+    received = bytearray()
+
+    async def read():
+        # What is in the sockets; more will come when the process goes on.
+        while piece := await reading.reader.read(64 * KIB):
+            received.extend(piece)
+            if len(received) == len(large):
+                return
+
+    reader = case.background(read())
+    await frozen
+    os.kill(up.process.pid, signal.SIGCONT)
+
+    for slot, raw in uploads:
+        check("PUT", (await raw.head())[0], 201)
+        check("GET", (await get(slot.get)).body, body)
+    await asyncio.wait_for(reader, PATIENCE)
+    assert received == large, f"{len(received)} bytes of the download came"
+    check("stalled upload", (await stalled.head())[0], 408)
+    check("slow head", (await slow.head())[0], 408)
+    await up.line("link up", since, timeout=90)
+    romeo = await case.client(server=server)
+    slot = await romeo.slot("after.bin", len(body))
+    check("PUT", (await put(slot.put, body)).status, 201)
+    check("files", len(up.files()), 42)
+    check("GET of the stalled one", (await get(stalled_slot.get)).status, 404)
+    await does_not_spin(up)
