@@ -613,6 +613,68 @@ fn nothing_tells_where_it_was_written() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// What the README's table of threats names that is no test: in backquotes `module::test` and `module::` for black-box
+/// tests, `subject.test` and `subject.` for end-to-end tests; behind `fuzz` the fuzzed targets.
+fn tests_that_are_not_there(row: &str) -> Vec<String> {
+    let has = |file: PathBuf, start: &str| {
+        fs::read_to_string(file).is_ok_and(|text| text.contains(start))
+    };
+    let mut missing = Vec::new();
+    let mut pieces = row.split('`');
+    // Words in backquotes are every second piece.
+    while let (Some(_), Some(word)) = (pieces.next(), pieces.next()) {
+        let there = if let Some((module, test)) = word.split_once("::") {
+            let file = module.split("::").next().unwrap_or_default();
+            let file = root().join(format!("tests/it/{file}.rs"));
+            match test.strip_suffix("::") {
+                Some(inner) => has(file, &format!("mod {inner}")),
+                None => has(file, &format!("fn {test}")),
+            }
+        } else if let Some((subject, test)) = word.split_once('.') {
+            let file = root().join(format!("tests/e2e/test_{subject}.py"));
+            has(file, &format!("async def {test}"))
+        } else if word == "fuzz" {
+            let targets = pieces.clone().next().unwrap_or_default();
+            let targets = targets.trim_end_matches(['|', ' ', ',']).split(',');
+            targets.into_iter().all(|target| {
+                let file = format!("tests/fuzz/targets/{}.rs", target.trim());
+                root().join(file).is_file()
+            })
+        } else {
+            false
+        };
+        if !there {
+            missing.push(word.to_owned());
+        }
+    }
+    missing
+}
+
+#[test]
+fn the_threats_in_the_readme_have_their_tests() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, table) = readme.split_once("| shown by |\n").unwrap();
+    let rows: Vec<&str> = table.lines().take_while(|l| l.starts_with('|')).collect();
+    assert!(rows.len() > 15, "{rows:?}");
+    for row in &rows[1..] {
+        let shown = row.trim_end_matches(['|', ' ']).rsplit('|').next();
+        let shown = shown.unwrap_or_default();
+        assert!(shown.contains('`'), "no test: {row}");
+        assert_eq!(tests_that_are_not_there(shown), [""; 0], "{row}");
+    }
+    for (row, missing) in [
+        ("`attack::no_such_test`", "attack::no_such_test"),
+        ("`network::nothing::`", "network::nothing::"),
+        ("`no_module::`", "no_module::"),
+        ("`tls.no_such_test`", "tls.no_such_test"),
+        ("`no_subject.`", "no_subject."),
+        ("`fuzz` head, nothing", "fuzz"),
+        ("`tls::`, `a word`", "a word"),
+    ] {
+        assert_eq!(tests_that_are_not_there(row), [missing]);
+    }
+}
+
 #[test]
 fn nothing_is_unsafe() {
     for manifest in ["Cargo.toml", "tests/fuzz/libfuzzer/Cargo.toml"] {
