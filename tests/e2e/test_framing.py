@@ -519,6 +519,7 @@ async def proxies_and_upslot_agree_on_every_request(case):
         path.write_text("file " + name)
     relay = Relay(up.port)
     await relay.start()
+    case.background(relay.server.serve_forever())
     proxies = Proxies(case, relay.port)
     await proxies.start(case)
 

@@ -119,7 +119,7 @@ fn mutated(seed: &[u8], other: &[u8], words: &[Vec<u8>], dice: &mut Dice) -> Vec
     bytes
 }
 
-/// Runs a target over its seeds, and over so many inputs made of them; a hundred times as many in the long form.
+/// Runs a target over its seeds, and over so many inputs made of them; thirty times as many in the long form.
 fn run(name: &str, inputs: usize) {
     let target = TARGETS.iter().find(|(known, _)| *known == name).unwrap().1;
     let seeds = files(&folder().join("seeds").join(name));
@@ -131,7 +131,7 @@ fn run(name: &str, inputs: usize) {
     let long = std::env::var_os("UPSLOT_TESTS").is_some_and(|form| form == "long");
     let words = words();
     let mut dice = Dice::new(name.len() as u64);
-    for _ in 0..if long { inputs * 100 } else { inputs } {
+    for _ in 0..if long { inputs * 30 } else { inputs } {
         let (path, seed) = &seeds[dice.below(seeds.len())];
         let other = &seeds[dice.below(seeds.len())].1;
         let input = mutated(seed, other, &words, &mut dice);

@@ -24,6 +24,13 @@ pub fn run(data: &[u8]) {
             for fault in &faulty.faults {
                 placed(fault.line);
                 text_is_sound(&fault.to_string());
+                let secret = ["secret", "token"]
+                    .iter()
+                    .any(|end| fault.key.ends_with(end));
+                assert!(
+                    !secret || !fault.found.starts_with('"'),
+                    "a secret is quoted: {fault}"
+                );
                 assert!(
                     fault.to_string().len() < 4000,
                     "a fault that repeats the file"
