@@ -203,7 +203,10 @@ impl Shared {
                 Some(bytes) => stored.owner = Some(bytes),
                 // Nothing is promised on numbers that nobody knows.
                 None if effort.failed => return Admission::Refused(Refusal::Busy),
-                None => return Admission::Wait,
+                None => {
+                    self.usage.ask(owner);
+                    return Admission::Wait;
+                }
             }
         }
         let (mut refusal, need, pool, evict) = match self.service.room(size, kind, total, &stored) {

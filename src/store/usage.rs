@@ -297,8 +297,8 @@ impl Usage {
         }
     }
 
-    /// Bytes of an owner's files and uploads under way, by kind. `None` when they have to be counted first, which begins:
-    /// the owner is among the results of a later [`Usage::go_on`].
+    /// Bytes of an owner's files and uploads under way, by kind. `None` when they have to be counted first; see
+    /// [`Usage::ask`].
     pub fn of_owner(&mut self, owner: &[u8], now: Instant) -> Option<Bytes> {
         let entry = self.entry(owner, now);
         if let Some(Counts { mut bytes, .. }) = entry.stored {
@@ -307,7 +307,6 @@ impl Usage {
             }
             return Some(bytes);
         }
-        self.ask(owner);
         None
     }
 
