@@ -15,7 +15,7 @@
 //! 3. collect events into readiness bits and put their connections on the run queue;
 //! 4. work the run queue: first all that owe a request head, then bodies, until as much as one connection's budget has
 //!    moved; the rest goes on in the next turn, after another look for events;
-//! 5. pass due deadlines, busy or not;
+//! 5. pass due deadlines, busy or not, unless the process was frozen meanwhile;
 //! 6. accept a few connections;
 //! 7. one slice of counting, trimming and sweeping;
 //! 8. hand over what must reach stable storage;
@@ -71,6 +71,10 @@ const GRAVES: Token = Token(0xfff3);
 /// The longest sleep, so that no mistake can cost more.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
+/// Whoever wakes so much later than asked was frozen: what has come since the events were collected, and may have met
+/// its deadline, is looked at first.
+const OVERSLEPT: Duration = Duration::from_millis(500);
+
 /// When a deadline is looked at again that came while its connection waited for its turn.
 const LOOKED_AT: Duration = Duration::from_millis(50);
 
@@ -121,14 +125,19 @@ impl Reactor {
     /// Turns until the process is to end.
     pub fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
+        let mut overslept = false;
         loop {
-            let timeout = self.sleep(sys::now());
+            let before = sys::now();
+            let timeout = self.sleep(before);
             match self.poll.poll(&mut events, Some(timeout)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             }
             let now = sys::now();
+            // Once, so that no machine is too slow for deadlines.
+            let late = now.mono.saturating_duration_since(before.mono) > timeout + OVERSLEPT;
+            overslept = late && !overslept;
             self.shared.service.set_date(now);
             let mut signalled = false;
             let mut woken = false;
@@ -164,7 +173,9 @@ impl Reactor {
             self.note_state();
             self.work_run_queue(now);
             self.drive_link(now);
-            self.pass_deadlines(now);
+            if !overslept {
+                self.pass_deadlines(now);
+            }
             self.accept(now);
             self.walk_a_slice(now);
             self.shared.syncer.hand_over();

@@ -12,7 +12,7 @@ import signal
 import time
 from pathlib import Path
 
-from harness import (ACCOUNTS, KIB, LONG, MIB, PATIENCE, check, content, free_port, get, owner_folder, put, test,
+from harness import (ACCOUNTS, Faults, KIB, LONG, MIB, PATIENCE, check, content, free_port, get, owner_folder, put, test,
                      until)
 
 DAY = 86_400
@@ -202,3 +202,25 @@ async def frozen_and_continued(case):
     check("files", len(up.files()), 42)
     check("GET of the stalled one", (await get(stalled_slot.get)).status, 404)
     await does_not_spin(up)
+
+
+@test(servers=(None,), deadline=120)
+async def frozen_between_waking_and_looking(case):
+    """What comes after the events were collected, and before the clock is read, has come in time."""
+    up = await case.upslot(api={"port": free_port()}, body_timeout=2)
+    body = content(60 * KIB)
+    reply = await get(f"http://127.0.0.1:{up.settings['api']['port']}/slot/?jid={ACCOUNTS[0]}&name=a.bin&size={len(body)}")
+    put_url, get_url = reply.body.decode().split("\n")
+    raw, poke = await case.raw(up), await case.raw(up)
+    await raw.send_head("PUT", put_url, Content_Length=len(body))
+    await raw.send(body[:20 * KIB])
+    await up.receiving(20 * KIB)
+    waits = "epoll_wait,epoll_pwait,epoll_pwait2"
+    async with Faults(case, up, f"{waits}:delay_exit=3000000:when=1", threads=False):
+        await poke.send(b"GET / HTTP/1.1\r\n")
+        # It is held for three seconds, with only the poke among its events.
+        stat = Path(f"/proc/{up.process.pid}/stat")
+        await until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "t", "the program held")
+        await raw.send(body[20 * KIB:])
+        check("PUT", (await raw.head())[0], 201)
+    check("GET", (await get(get_url)).body, body)
