@@ -502,7 +502,8 @@ class Account:
             # What no strict reader understands is refused, and ends the connection.
             status, closes, _ = answers[-1]
             client = re.findall(rb"(?i)\r\nx-forwarded-for: (127\.10\.[0-9.]+)\r\n", odd.seen)[-1]
-            self.answered[client.decode(), odd.method] += 1
+            # Nor is it known whether the client sent all of it.
+            self.broken_off[client.decode(), odd.method] += 1
             assert status >= 400 and closes, f"{status} to what is odd: {odd} in {odd.seen[:500]!r}"
             self.faults += 1
 
