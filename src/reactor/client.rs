@@ -188,7 +188,7 @@ impl Client {
     /// Takes no further request. True when there is nothing to finish.
     pub fn make_last(&mut self) -> bool {
         self.exchange.make_last();
-        self.exchange.is_before_request()
+        self.owes_head()
     }
 
     /// Whether no whole request head has come.
@@ -280,12 +280,9 @@ impl Client {
     /// Brings out the rest. Input that came meanwhile is taken out, for the kernel answers unread input with a reset
     /// that can overtake what was written.
     fn close(&mut self, shared: &mut Shared, now: Now) -> Outcome {
-        match self.exchange.ended() {
-            // All input was read, and nothing is left to be said.
-            Some(Ended::Left) => return Outcome::Ended,
-            // Who took nothing for so long has no more time for the rest.
-            Some(Ended::Stalled) => return Outcome::Ended,
-            _ => {}
+        // All input was read, and nothing is left to be said; or who took nothing for so long has no more time for it.
+        if let Some(Ended::Left | Ended::Stalled) = self.exchange.ended() {
+            return Outcome::Ended;
         }
         match self.transport.shut_write() {
             Ok(false) => {

@@ -80,8 +80,7 @@ impl Reactor {
         let sweep = Sweep::new(&plan(&config, &service), now);
         let (most_connections, turned_away) = most_connections(&config, descriptors);
         let mut shared = Shared::new(config, service, store, syncer, now);
-        let buries = shared.service.takes_external();
-        shared.store.set_buries(buries, shared.config.put_timeout);
+        shared.set_buries();
         shared.count_total();
         let link = target.map(|target| Link::new(target, LINK, jitter(&mut shared), now));
         let sandbox = match shared.config.sandbox {
@@ -258,9 +257,7 @@ impl Reactor {
         (self.most_connections, self.turned_away) =
             most_connections(&config, sys::raise_descriptor_limit());
         self.shared.config = config;
-        let buries = self.shared.service.takes_external();
-        let slot_life = self.shared.config.put_timeout;
-        self.shared.store.set_buries(buries, slot_life);
+        self.shared.set_buries();
         self.shared.count_total();
         for (_, client) in self.table.iter_mut() {
             client.set_timeouts(&self.shared);

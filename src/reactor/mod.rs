@@ -54,7 +54,7 @@ use crate::reactor::client::{Client, Outcome};
 use crate::reactor::component::Link;
 use crate::reactor::deadlines::Deadlines;
 use crate::reactor::listener::Listener;
-use crate::reactor::shared::{PROBE_KEY, Shared};
+use crate::reactor::shared::{GRAVES_KEY, PROBE_KEY, Shared};
 use crate::reactor::table::{Key, Table};
 use crate::resolve::Resolver;
 use crate::sandbox::Sandbox;
@@ -65,8 +65,6 @@ use crate::sys;
 const LINK: Token = Token(0xfff0);
 const WAKER: Token = Token(0xfff1);
 const SIGNALS: Token = Token(0xfff2);
-/// No source of events, but who waits for the syncing thread.
-const GRAVES: Token = Token(0xfff3);
 
 /// The longest sleep, so that no mistake can cost more.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -367,7 +365,7 @@ impl Reactor {
     /// Results of the helper threads.
     fn take_results(&mut self, now: Now) {
         while let Some((token, result)) = self.shared.syncer.next_done() {
-            if token == GRAVES.0 {
+            if token == GRAVES_KEY {
                 self.sweep.graves_synced(result);
                 continue;
             }

@@ -48,8 +48,9 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// What is written to try it out: more than a file system keeps beside its folders; bytes.
 const PROBE: [u8; 8192] = [0; 8192];
 
-/// The syncer's key of that; no connection has it.
+/// The syncer's keys of that, and of the graves that the sweep waits for; no connection has them.
 pub const PROBE_KEY: usize = usize::MAX;
+pub const GRAVES_KEY: usize = usize::MAX - 1;
 
 /// How often room is made for one request before it is refused: others may use up what was freed for it.
 const TRIES: u8 = 4;
@@ -443,6 +444,12 @@ impl Shared {
             self.count_total();
         }
         replaced
+    }
+
+    /// Tells the store which removed paths somebody may have a right to, as service and configuration have it.
+    pub fn set_buries(&mut self) {
+        let buries = self.service.takes_external();
+        self.store.set_buries(buries, self.config.put_timeout);
     }
 
     /// Learns the sum of all stored bytes, if somebody counts it.

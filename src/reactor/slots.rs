@@ -2,9 +2,9 @@
 
 use crate::layout;
 use crate::now::Now;
+use crate::reactor::Reactor;
 use crate::reactor::life::plan;
-use crate::reactor::shared::{Effort, Look, Shared, Waiter};
-use crate::reactor::{GRAVES, Reactor};
+use crate::reactor::shared::{Effort, GRAVES_KEY, Look, Shared, Waiter};
 use crate::slot::{Refusal, Slot};
 use crate::store::walk::Slice;
 use crate::syncer::Work;
@@ -120,7 +120,7 @@ impl Reactor {
         if let Some(graves) = self.sweep.graves(&self.shared.store) {
             let submitted = graves.and_then(|graves| {
                 let work = Work::Folders(graves);
-                self.shared.syncer.submit(GRAVES.0, work)
+                self.shared.syncer.submit(GRAVES_KEY, work)
             });
             if let Err(error) = submitted {
                 self.sweep.graves_synced(Err(error));
