@@ -109,7 +109,7 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/accept",
     ],
     // Top.
-    &["explain", "demo", "logger", "lib", "main"],
+    &["explain", "demo", "logger", "lib", "arguments", "main"],
 ];
 
 /// Layers below this one are pure.
