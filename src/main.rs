@@ -1,11 +1,14 @@
 //! The program: arguments, logging, exit code. Everything else is in the library.
 
+use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use upslot::demo::Demo;
 use upslot::explain::{self, Question};
+use upslot::list::{self, Owner};
 use upslot::reactor::Reactor;
+use upslot::remove::{self, Target};
 use upslot::setup::{self, Setup};
 use upslot::sys;
 
@@ -21,7 +24,7 @@ const FAULT: u8 = 1;
 const USAGE: u8 = 2;
 
 /// Every command. One more is one more entry.
-static COMMANDS: [Command; 2] = [
+static COMMANDS: [Command; 4] = [
     Command {
         name: "explain",
         usage: "JID [SIZE] [TYPE]",
@@ -33,6 +36,31 @@ would be refused; the exit code is then 1. SIZE takes units, as in 10 MiB.
 ",
         flags: &[],
         run: explain_slot,
+    },
+    Command {
+        name: "list",
+        usage: "JID | --all",
+        summary: "what is stored of an owner, or of all",
+        details: "\
+Prints one line for each file of JID, the oldest first: time, size, purpose, end, link.
+With --all it prints one line for each owner, the largest first: size, files, owner
+folder. list and remove take the name of an owner folder, too, in the place of a JID.
+",
+        flags: &["all"],
+        run: list_files,
+    },
+    Command {
+        name: "remove",
+        usage: "JID | URL [--dry-run]",
+        summary: "delete all files of an owner, or one file",
+        details: "\
+Deletes all files of JID, or the file of a link (a GET or PUT URL), durably, so that no
+upload link brings them back, and a running upslot knows at once. Upload slots that JID
+was given before are void. --dry-run only says what would be deleted. The exit code is 1
+if not all of it was, and 0 where there was nothing.
+",
+        flags: &["dry-run"],
+        run: remove_files,
     },
     Command {
         name: "help",
@@ -111,6 +139,56 @@ fn explain_slot(given: Arguments) -> Result<ExitCode, String> {
             }
         },
     )
+}
+
+fn list_files(given: Arguments) -> Result<ExitCode, String> {
+    let owner = match (&given.words[..], given.has("all")) {
+        ([], true) => None,
+        ([word], false) => {
+            Some(Owner::parse(word).ok_or_else(|| format!("{word:?} is not an address"))?)
+        }
+        _ => return Err("list takes a JID, or --all".into()),
+    };
+    let setup = match read_setup(&given) {
+        Ok(setup) => setup,
+        Err(code) => return Ok(code),
+    };
+    let mut out = BufWriter::new(std::io::stdout());
+    let listed = match &owner {
+        Some(owner) => list::one(&setup.config, owner, &mut out),
+        None => list::all(&setup.config, &mut out),
+    };
+    Ok(ended(listed, &mut out))
+}
+
+fn remove_files(given: Arguments) -> Result<ExitCode, String> {
+    let [word] = &given.words[..] else {
+        return Err("remove takes a JID or a URL".into());
+    };
+    let target = Target::parse(word).ok_or_else(|| format!("{word:?} is not an address"))?;
+    let setup = match read_setup(&given) {
+        Ok(setup) => setup,
+        Err(code) => return Ok(code),
+    };
+    let mut out = BufWriter::new(std::io::stdout());
+    let removed = logger::start(setup.config.log_level, given.logfile.clone())
+        .and_then(|()| remove::remove(&setup.config, &target, given.has("dry-run"), &mut out));
+    Ok(ended(removed, &mut out))
+}
+
+/// What came of a command that has written an answer.
+fn ended(result: Result<(), String>, out: &mut impl Write) -> ExitCode {
+    // A reader that left is no fault of ours.
+    let _ = out.flush();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(errors) => {
+            for error in errors.lines() {
+                report(&format!("error: {error}"));
+            }
+            ExitCode::from(FAULT)
+        }
+    }
 }
 
 fn demonstrate() -> ExitCode {

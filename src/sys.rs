@@ -448,6 +448,19 @@ pub fn set_aside(file: impl AsFd, bytes: u64) -> io::Result<bool> {
     }
 }
 
+/// Whether an error says that there is no folder of that name.
+pub fn is_no_folder(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
+    )
+}
+
+/// Writes all that a file system holds back to stable storage.
+pub fn sync_file_system(fd: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(fd)?)
+}
+
 /// Whether an error says that the disk, or a quota of the file system, has no room.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(

@@ -138,9 +138,9 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens the store beside an upslot that may be running: nothing is tried out or tidied up. `None` when nothing
-    /// was ever stored there.
-    pub fn open_beside(path: &Path) -> Result<Option<Store>, StoreError> {
+    /// Opens the store beside an upslot that may be running: nothing is tried out or tidied up, and unless it `changes`
+    /// something nothing is made. `None` when there is no storage folder.
+    pub fn open_beside(path: &Path, changes: bool) -> Result<Option<Store>, StoreError> {
         let fault = |what: &str, error: io::Error| {
             StoreError(format!(
                 "storage_path {}: cannot {what} as user {}: {error}.",
@@ -153,9 +153,18 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(fault("open the folder", error)),
         };
-        let internal = sys::owner_of(&root)
-            .and_then(|owner| journal::make_owned(root.as_fd(), INTERNAL.as_bytes(), owner))
-            .map_err(|error| fault("open .upslot in it", error))?;
+        let internal = match changes {
+            true => sys::owner_of(&root)
+                .and_then(|owner| journal::make_owned(root.as_fd(), INTERNAL.as_bytes(), owner)),
+            false => match sys::open_folder_below(root.as_fd(), INTERNAL.as_bytes()) {
+                // Nothing is found in what is no folder.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    std::fs::File::open("/dev/null").map(OwnedFd::from)
+                }
+                opened => opened,
+            },
+        };
+        let internal = internal.map_err(|error| fault("open .upslot in it", error))?;
         Ok(Some(Store {
             path: path.to_owned(),
             root,
@@ -270,6 +279,16 @@ impl Store {
         self.graves_of([path]).unwrap_or_default()
     }
 
+    /// Removes a file whose path was recorded if need be, and what leads to it under another name; false when there is
+    /// none.
+    pub fn unlink(&mut self, path: &StorePath) -> io::Result<bool> {
+        let removed = self.take_out(path, |_, _| {})?;
+        if removed {
+            self.blank_alias(path);
+        }
+        Ok(removed)
+    }
+
     /// The folder of a file.
     pub fn folder_of(&self, path: &StorePath) -> io::Result<OwnedFd> {
         sys::open_folder_below(self.root(), path.folder())
@@ -277,13 +296,22 @@ impl Store {
 
     /// Removes a file and the folders that it leaves empty; false when there is none.
     pub fn remove(&mut self, path: &StorePath) -> io::Result<bool> {
+        self.take_out(path, |store, modified| store.before_removal(path, modified))
+    }
+
+    /// The same; what has to come before is told when the file was stored.
+    fn take_out(
+        &mut self,
+        path: &StorePath,
+        before: impl FnOnce(&mut Store, SystemTime),
+    ) -> io::Result<bool> {
         let opened = sys::open_folder_below(self.root(), path.folder());
         let removed = opened.and_then(|folder| {
             let facts = sys::look_at(&folder, path.name())?;
             if facts.kind != Kind::File {
                 return Err(io::ErrorKind::NotFound.into());
             }
-            self.before_removal(path, facts.modified);
+            before(self, facts.modified);
             sys::remove_file(&folder, path.name())
         });
         match removed {
@@ -292,11 +320,9 @@ impl Store {
                 Ok(true)
             }
             // Nor is there one behind a link, or behind what is no folder.
-            Err(error) => match Errno::from_io_error(&error) {
-                Some(Errno::LOOP | Errno::NOTDIR) => Ok(false),
-                _ if error.kind() == io::ErrorKind::NotFound => Ok(false),
-                _ => Err(error),
-            },
+            Err(error) if sys::is_no_folder(&error) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

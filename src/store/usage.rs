@@ -16,8 +16,6 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-
 use crate::layout::StorePath;
 use crate::now::{Now, unix};
 use crate::policy::pool::{self, Bytes, Pool};
@@ -255,8 +253,7 @@ impl Count {
             }
             Err(error) => {
                 // What has the place of an owner's folder is named when something is to be stored there.
-                let other = matches!(Errno::from_io_error(&error), Some(Errno::NOTDIR | Errno::LOOP));
-                if error.kind() != io::ErrorKind::NotFound && !other {
+                if !sys::is_no_folder(&error) {
                     log::warn!(
                         "owner not counted owner={} why={:?}",
                         self.owner.escape_ascii(),

@@ -111,7 +111,7 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/accept",
     ],
     // Top.
-    &["explain", "demo", "logger", "lib", "arguments", "main"],
+    &["explain", "list", "remove", "demo", "logger", "lib", "arguments", "main"],
 ];
 
 /// Layers below this one are pure.
