@@ -318,7 +318,10 @@ mod tests {
     #[test]
     fn an_owner_is_an_address_or_a_folder() {
         let jid = |text: &str| Some(Owner::Jid(BareJid::parse(text).unwrap()));
-        assert_eq!(Owner::parse("Romeo@Montague.tld/orchard"), jid("romeo@montague.tld"));
+        assert_eq!(
+            Owner::parse("Romeo@Montague.tld/orchard"),
+            jid("romeo@montague.tld")
+        );
         assert_eq!(Owner::parse("montague.tld"), jid("montague.tld"));
         let folder = "Q_7dsld2o0PGmDXH553Cx_WVmKY";
         assert_eq!(Owner::parse(folder), Some(Owner::Folder(folder.to_owned())));

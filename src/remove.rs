@@ -163,20 +163,19 @@ fn rehearse(
     let mut show = |victim: &Victim| {
         files += 1;
         bytes = bytes.saturating_add(victim.size);
-        list::say(
-            out,
-            &lines.line(&victim.path, victim.size, victim.modified),
-        )
+        list::say(out, &lines.line(&victim.path, victim.size, victim.modified))
     };
     match (target, wanted) {
         (Target::Owner(owner), _) => {
             let folder = owner.folder();
-            list::walk(store.root(), folder.as_bytes(), |path, size, modified| {
-                match victim(path, size, modified) {
+            list::walk(
+                store.root(),
+                folder.as_bytes(),
+                |path, size, modified| match victim(path, size, modified) {
                     Some(victim) => show(&victim),
                     None => Ok(()),
-                }
-            })?;
+                },
+            )?;
         }
         (Target::Url(_), Some(wanted)) => {
             if let Some(victim) = find(store, &wanted)? {

@@ -22,6 +22,7 @@ use crate::reactor::random::Random;
 use crate::reactor::table::Key;
 use crate::service::Service;
 use crate::slot::revoked::{REMEMBERED, Revoked};
+use crate::slot::used::UsedSlots;
 use crate::slot::{Refusal, Slot, SlotRequest};
 use crate::store::Store;
 use crate::store::journal::{Note, What};
@@ -74,6 +75,7 @@ pub struct Shared {
     pub addresses: Addresses,
     pub rates: Rates,
     pub revoked: Revoked,
+    pub used: UsedSlots,
     /// The latest moment at which a slot expires that was issued so far; Unix seconds.
     slots_expire: u64,
     /// The limits of owners whose files are being looked at for the sake of rates.
@@ -179,6 +181,7 @@ impl Shared {
             addresses: Addresses::default(),
             rates: Rates::default(),
             revoked: Revoked::default(),
+            used: UsedSlots::default(),
             slots_expire: 0,
             learning: HashMap::new(),
             metrics: Metrics::default(),
@@ -321,9 +324,7 @@ impl Shared {
         let slot =
             self.service
                 .issue(request, &ready.owner, limits, &random, revoked_until, now)?;
-        let expires = now
-            .unix()
-            .saturating_add(self.config.put_timeout.as_secs());
+        let expires = now.unix().saturating_add(self.config.put_timeout.as_secs());
         self.slots_expire = self.slots_expire.max(expires);
         if let Some(limits) = limits {
             self.rates
@@ -579,6 +580,7 @@ impl Shared {
         if replaced {
             self.usage.forget();
             self.rates.forget();
+            self.used.forget();
             self.recall_removals(now);
             self.count_total();
         }

@@ -154,7 +154,12 @@ mod tests {
         assert_eq!(revoked.until(&folder("juliet@capulet.tld")), 0);
         // An older removal that is learned later changes nothing.
         revoked.revoke(&folder("romeo@montague.tld"), AT - 10, AT + 350);
-        check(&revoked, "romeo@montague.tld", Issued::ExpiresAt(AT + 360), true);
+        check(
+            &revoked,
+            "romeo@montague.tld",
+            Issued::ExpiresAt(AT + 360),
+            true,
+        );
     }
 
     #[test]

@@ -51,7 +51,11 @@ impl Store {
     /// Keeps of a slot only that it is used: its file is removed, and whose it was and how it was called is nobody's
     /// business any more.
     pub(super) fn blank_alias(&self, path: &StorePath) {
-        let Some(digest) = path.segments().nth(1).and_then(|s| s.split(|b| *b == b'~').next()) else {
+        let Some(digest) = path
+            .segments()
+            .nth(1)
+            .and_then(|s| s.split(|b| *b == b'~').next())
+        else {
             return;
         };
         let Ok(folder) = sys::open_folder_below(self.internal.as_fd(), FOLDER) else {

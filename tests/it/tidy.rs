@@ -19,6 +19,7 @@ const LAYERS: [&[&str]; 7] = [
         "slot/external",
         "slot/jwt",
         "slot/revoked",
+        "slot/used",
         "policy/rules",
         "policy/rates",
         "policy/mod",
@@ -111,7 +112,16 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/accept",
     ],
     // Top.
-    &["explain", "list", "remove", "demo", "logger", "lib", "arguments", "main"],
+    &[
+        "explain",
+        "list",
+        "remove",
+        "demo",
+        "logger",
+        "lib",
+        "arguments",
+        "main",
+    ],
 ];
 
 /// Layers below this one are pure.

@@ -246,6 +246,7 @@ impl Client {
                         return self.refuse(&refusal, shared, now);
                     }
                 }
+                shared.used.add(&pending.grant, now.unix());
                 if shared.config.fsync {
                     pending.stage = Stage::SyncingFolders;
                     self.submit(Work::Folders(published.folders), shared, now);
@@ -352,6 +353,7 @@ impl Client {
 /// Whether a slot is used up though its file is not there (any more).
 fn was_used(grant: &Grant, shared: &Shared, now: Now) -> io::Result<bool> {
     match &grant.source {
+        Source::Own if shared.used.contains(grant) => Ok(true),
         Source::Own if shared.store.has_own_graves(now.mono) => shared.store.is_buried(&grant.path),
         Source::Own => Ok(false),
         Source::External => shared.store.is_buried(&grant.path),
@@ -373,6 +375,7 @@ fn take_back(grant: &Grant, shared: &mut Shared) {
     if !shared.store.take_back(&grant.path) {
         return;
     }
+    shared.used.take_back(grant);
     if let Source::Share { slot, .. } = &grant.source {
         shared.store.drop_alias(slot);
     }
