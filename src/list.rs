@@ -160,19 +160,24 @@ pub fn one(config: &Config, owner: &Owner, out: &mut dyn Write) -> Result<(), St
         Ok(())
     };
     if let Some(root) = open(config)? {
-        walk(root.as_fd(), folder.as_bytes(), |path, size, modified| {
-            number += 1;
-            bytes = bytes.saturating_add(size);
-            portion.push(File {
-                modified,
-                path: path.to_vec(),
-                size,
-            });
-            match portion.len() >= PORTION {
-                true => flush(&mut portion),
-                false => Ok(()),
-            }
-        })?;
+        walk(
+            root.as_fd(),
+            folder.as_bytes(),
+            false,
+            |path, size, modified| {
+                number += 1;
+                bytes = bytes.saturating_add(size);
+                portion.push(File {
+                    modified,
+                    path: path.to_vec(),
+                    size,
+                });
+                match portion.len() >= PORTION {
+                    true => flush(&mut portion),
+                    false => Ok(()),
+                }
+            },
+        )?;
     }
     flush(&mut portion)?;
     let text = match number {
@@ -194,7 +199,7 @@ pub fn all(config: &Config, out: &mut dyn Write) -> Result<(), String> {
         while let Some(folder) = folders.step() {
             let Some(folder) = folder else { continue };
             let (mut number, mut bytes) = (0u64, 0u64);
-            walk(root.as_fd(), &folder, |_, size, _| {
+            walk(root.as_fd(), &folder, false, |_, size, _| {
                 number += 1;
                 bytes = bytes.saturating_add(size);
                 Ok(())
@@ -249,13 +254,14 @@ pub fn all(config: &Config, out: &mut dyn Write) -> Result<(), String> {
     say(out, &text)
 }
 
-/// Visits the files of one owner. What is no folder holds none.
+/// Visits the files of one owner; a `tidy` walk removes folders that it finds empty. What is no folder holds no files.
 pub(crate) fn walk(
     root: BorrowedFd<'_>,
     owner: &[u8],
+    tidy: bool,
     mut visit: impl FnMut(&[u8], u64, SystemTime) -> Result<(), String>,
 ) -> Result<(), String> {
-    let mut walk = match Walk::new(root, owner, false) {
+    let mut walk = match Walk::new(root, owner, tidy) {
         Ok(walk) => walk,
         Err(error) if sys::is_no_folder(&error) => return Ok(()),
         Err(error) => return Err(cannot_read(owner, &error)),

@@ -171,6 +171,7 @@ fn rehearse(
             list::walk(
                 store.root(),
                 folder.as_bytes(),
+                false,
                 |path, size, modified| match victim(path, size, modified) {
                     Some(victim) => show(&victim),
                     None => Ok(()),
@@ -249,7 +250,8 @@ impl Removal {
             let mut portion = Vec::new();
             let root = self.store.root().try_clone_to_owned();
             let root = root.map_err(|error| format!("cannot open the store: {error}."))?;
-            list::walk(root.as_fd(), owner, |path, size, modified| {
+            // A command that was killed may have left empty folders.
+            list::walk(root.as_fd(), owner, true, |path, size, modified| {
                 portion.extend(victim(path, size, modified));
                 match portion.len() >= PORTION {
                     true => self.portion(owner, std::mem::take(&mut portion)),

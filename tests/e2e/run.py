@@ -23,7 +23,7 @@ logging.basicConfig(level=logging.CRITICAL)
 
 import harness  # noqa: E402
 
-SUBJECTS = ["discovery", "transfer", "http", "legacy", "limits", "restart", "tls", "proxy", "clients", "disk",
+SUBJECTS = ["discovery", "transfer", "http", "legacy", "limits", "restart", "tls", "proxy", "clients", "disk", "erasure",
             "syscalls", "doors", "power", "browser", "sandbox", "attack", "network", "framing",
             "time", "resources"]
 LOG_LINES_SHOWN = 60
