@@ -52,9 +52,15 @@ impl Revoked {
             self.forget_half();
         }
         let limit = self.owners.entry(owner.to_vec()).or_default();
+        // Slots that were issued since the last removal expire later than that, within the same second, too.
+        let next = match limit.expires {
+            0 => 0,
+            before if at >= limit.issued => before.saturating_add(1),
+            before => before,
+        };
         *limit = limit.later(Limit {
             issued: at,
-            expires,
+            expires: expires.max(next),
         });
     }
 
@@ -152,6 +158,13 @@ mod tests {
         }
         assert_eq!(revoked.until(&folder("romeo@montague.tld")), AT + 360);
         assert_eq!(revoked.until(&folder("juliet@capulet.tld")), 0);
+        // A second removal in the same second, after a slot was issued between the two.
+        let until = revoked.until(&folder("romeo@montague.tld"));
+        revoked.revoke(&folder("romeo@montague.tld"), AT, AT + 360);
+        let between = Issued::ExpiresAt(until + 1);
+        check(&revoked, "romeo@montague.tld", between, true);
+        let after = Issued::ExpiresAt(revoked.until(&folder("romeo@montague.tld")) + 1);
+        check(&revoked, "romeo@montague.tld", after, false);
         // An older removal that is learned later changes nothing.
         revoked.revoke(&folder("romeo@montague.tld"), AT - 10, AT + 350);
         check(

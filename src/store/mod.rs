@@ -496,10 +496,9 @@ impl Store {
         for entry in entries.flatten() {
             let name = entry.file_name().to_bytes();
             let unfinished = name.ends_with(UNFINISHED.as_bytes());
-            if unfinished || name.starts_with(upload::TEMPORARY.as_bytes()) {
-                if sys::remove_file(&self.internal, name).is_err() {
-                    let _ = sys::remove_folder(&self.internal, name);
-                }
+            let temporary = unfinished || name.starts_with(upload::TEMPORARY.as_bytes());
+            if temporary && sys::remove_file(&self.internal, name).is_err() {
+                let _ = sys::remove_folder(&self.internal, name);
             }
         }
     }

@@ -671,4 +671,66 @@ mod tests {
         }
         assert_eq!(usage.owners.len(), 3 * MOST_OWNERS + 1);
     }
+
+    /// Counts until there is nothing more to count.
+    fn count(usage: &mut Usage, root: BorrowedFd<'_>, now: Now) {
+        while usage.is_counting() {
+            usage.go_on(root, &mut Slice::begin(), Duration::ZERO, now);
+        }
+    }
+
+    #[test]
+    fn no_number_is_believed_for_long() {
+        let path = std::env::temp_dir().join(format!("upslot-believed-{}", std::process::id()));
+        let files = ["romeo/r/a", "juliet/r/a"].map(|file| path.join(file));
+        for file in &files {
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, [0; 10]).unwrap();
+        }
+        let opened = sys::open_root(&path).unwrap();
+        let root = std::os::fd::AsFd::as_fd(&opened);
+        let start = sys::now();
+        let mut usage = Usage::default();
+        usage.want_total(root);
+        for owner in [&b"romeo"[..], b"juliet"] {
+            usage.ask(owner);
+        }
+        count(&mut usage, root, start);
+        let of = |usage: &mut Usage, owner: &[u8], now: Now| {
+            usage
+                .of_owner(owner, now.mono)
+                .map(|bytes| Pool::ALL.sum(&bytes))
+        };
+        assert_eq!(usage.stored(), Some((2, 20)));
+        std::fs::remove_dir_all(path.join("romeo")).unwrap();
+        // Until an hour is over, or a sweep has not met the owner.
+        let before = start.later(BELIEVED - Duration::from_secs(1));
+        usage.retry_total(root, before.mono);
+        assert!(!usage.is_counting());
+        assert_eq!(of(&mut usage, b"romeo", before), Some(10));
+        usage.distrust(start.mono);
+        assert_eq!(of(&mut usage, b"romeo", before), Some(10));
+        let after = start.later(BELIEVED);
+        assert_eq!(usage.due(), Some(after.mono));
+        assert_eq!(of(&mut usage, b"romeo", after), None);
+        assert_eq!(of(&mut usage, b"juliet", after), None);
+        usage.ask(b"romeo");
+        usage.retry_total(root, after.mono);
+        assert_eq!(usage.stored(), Some((2, 20)), "known all the while");
+        // What comes meanwhile counts.
+        usage.added(b"new", 0, 7);
+        std::fs::create_dir_all(path.join("new/r")).unwrap();
+        std::fs::write(path.join("new/r/a"), [0; 7]).unwrap();
+        count(&mut usage, root, after);
+        assert_eq!(usage.stored(), Some((2, 17)));
+        assert_eq!(of(&mut usage, b"romeo", after), Some(0));
+        // A sweep that began later has not met this one.
+        usage.distrust(after.mono + Duration::from_secs(1));
+        assert_eq!(of(&mut usage, b"romeo", after), None);
+        // Another process says what it removed.
+        std::fs::remove_dir_all(path.join("juliet")).unwrap();
+        usage.removed_elsewhere(b"juliet", 1, 10);
+        assert_eq!(usage.stored(), Some((1, 7)));
+        std::fs::remove_dir_all(&path).unwrap();
+    }
 }

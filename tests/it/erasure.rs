@@ -523,3 +523,42 @@ fn something_else_in_the_place_of_an_owner_s_folder() {
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     }
 }
+
+/// The journal is started again when it is a day old, and is read from its beginning then.
+#[test]
+fn the_journal_is_short() {
+    let mut site = Plan::new()
+        .set("user_quota_hard", 1000)
+        .set("max_file_size", 1000)
+        .start();
+    let journal = site.store().join(".upslot/removals");
+    let mut sizes = Vec::new();
+    for _ in 0..4 {
+        let slot = upload(&mut site, ROMEO, 900);
+        command(&site, &["remove", ROMEO], 0);
+        site.get(&slot.get).is(404);
+        site.put(&slot, &[b'x'; 900]).is(403);
+        sizes.push(fs::metadata(&journal).unwrap().len());
+        age(&journal, 90_000);
+    }
+    assert!(sizes.iter().all(|size| *size == sizes[0]), "{sizes:?}");
+    site.program.wait_lines(&["slots revoked"], 4);
+    // What a later version, or a crash, has left in it, spoils nothing.
+    for nonsense in [
+        &b"nonsense\n"[..],
+        b"1 other x 0 0\n",
+        &[0xff; 5000],
+        b"\n\n1 revo",
+    ] {
+        let mut old = fs::read(&journal).unwrap_or_default();
+        old.extend_from_slice(nonsense);
+        fs::write(&journal, old).unwrap();
+        let slot = upload(&mut site, ROMEO, 900);
+        command(&site, &["remove", ROMEO], 0);
+        site.put(&slot, &[b'x'; 900]).is(403);
+        upload(&mut site, ROMEO, 900);
+        command(&site, &["remove", ROMEO], 0);
+    }
+    site.restart();
+    upload(&mut site, ROMEO, 900);
+}
