@@ -4,9 +4,12 @@
 //! journal, see [`crate::store::journal`]. Everything is on stable storage before the command says that it is done:
 //!
 //! ```text
-//!   note ──▶ record paths ──▶ sync ──▶ unlink ──▶ note ──▶ sync
-//!            └──────────── for every portion of files ───────┘
+//!   note ──▶ record paths ──▶ note ──▶ sync ──▶ unlink ──▶ note ──▶ sync
+//!            └───────────────── for every portion of files ───────────┘
 //! ```
+//!
+//! The note between record and removal is for a running upslot that is just giving an upload its name: it has either
+//! read this note before it looked for records, which are there, or finds it when it looks for notes afterwards.
 //!
 //! The first note makes every slot void that was issued to the owner until then, so that what is under way is not
 //! stored either; that holds for our own slots and for tokens of Prosody's file share, which tell their time. A path
@@ -237,7 +240,6 @@ impl Removal {
             return Ok(());
         };
         let owner = victim.path.owner_folder().to_vec();
-        self.note(&owner, What::Begun);
         self.portion(&owner, vec![victim])
     }
 
@@ -287,6 +289,7 @@ impl Removal {
                 Err(error) => return Err(self.cannot("record", path, &error)),
             }
         }
+        self.note(owner, What::Begun);
         self.sync();
         let (mut files, mut bytes) = (0u64, 0u64);
         let mut failure = None;

@@ -47,7 +47,7 @@ const TRIES: usize = 4;
 pub enum What {
     /// All files of the owner are about to be removed; slots that were issued until now are void.
     Revoked,
-    /// Files of the owner are about to be removed.
+    /// Files of the owner are about to be removed, and their paths are recorded.
     Begun,
     /// Files of the owner were removed.
     Removed { files: u64, bytes: u64 },
@@ -101,9 +101,20 @@ impl Note {
 }
 
 impl Store {
-    /// What was added to the journal since the last call, or since the store was opened. At most so much as may be read
-    /// in a turn; the rest comes with the next call.
+    /// What was added to the journal since the last call, or since the store was opened. Nothing is left when there is
+    /// none; else there may be more than may be read in a turn.
     pub fn new_notes(&mut self) -> io::Result<Vec<Note>> {
+        loop {
+            let before = self.journal.offset;
+            let notes = self.read_notes()?;
+            // Lines that are no notes are not the end.
+            if !notes.is_empty() || self.journal.offset == before {
+                return Ok(notes);
+            }
+        }
+    }
+
+    fn read_notes(&mut self) -> io::Result<Vec<Note>> {
         let facts = match sys::look_at(&self.internal, FILE) {
             Ok(facts) if facts.kind == Kind::File => facts,
             Ok(_) => return Ok(Vec::new()),
