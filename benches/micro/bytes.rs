@@ -6,7 +6,8 @@ use upslot::http::body::{Body, Step};
 use upslot::http::head::Framing;
 use upslot::http::range::{self, Ranges};
 
-use crate::{Bench, Outcome};
+use crate::bench::Bench;
+use crate::common::outcome::Outcome;
 
 /// Bytes of data in a chunked body.
 const BODY: usize = 256 * 1024;

@@ -8,8 +8,9 @@ use upslot::http::response::Answer;
 use upslot::now::Now;
 use upslot::service::{Decision, Found, Service};
 
+use crate::bench::Bench;
+use crate::common::outcome::Outcome;
 use crate::site::{self, SIZE, TYPE};
-use crate::{Bench, Outcome};
 
 pub fn run(bench: &mut Bench) -> Outcome<()> {
     let service = site::service("")?;

@@ -4,67 +4,46 @@
 //! how often and how much memory is asked for. What the kernel does is not in it: that is the whole-server bench's
 //! matter, and most of what a request costs.
 //!
-//! In reading order:
+//! In import order, which is also a reading order; a file imports only from those before it:
 //!
+//! - [`common`] what both benches share;
 //! - [`options`] what the user asked for;
 //! - [`measure`] how an operation is timed, and its allocations counted;
+//! - [`report`] lines, table and JSON;
+//! - [`bench`] what operations are measured with;
 //! - [`site`] what operations work with: a configuration, slots, signatures, requests as clients send them;
-//! - [`http`], [`puts`], [`slots`], [`bytes`] what is measured;
-//! - [`report`] lines, table and JSON.
+//! - [`http`], [`puts`], [`slots`], [`bytes`] what is measured.
 //!
 //! An operation that does not come to what it must ends the bench with exit code 1; wrong usage with 2.
 
-mod bytes;
-mod http;
-mod measure;
+#[allow(dead_code)] // The whole-server bench uses more of it.
+#[path = "../common/mod.rs"]
+mod common;
+
 mod options;
-mod puts;
+
+mod measure;
 mod report;
+
+mod bench;
+
 mod site;
+
+mod http;
+mod puts;
 mod slots;
+
+mod bytes;
 
 use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use crate::bench::Bench;
+use crate::common::outcome::Outcome;
 use crate::measure::Effort;
 use crate::options::{Options, Parsed};
 use crate::report::Report;
-
-/// What goes wrong here ends the bench: a sentence for the user is all that is needed.
-pub type Outcome<T> = Result<T, String>;
-
-/// Runs or lists operations, each as it comes.
-#[derive(Debug)]
-pub struct Bench {
-    filter: Vec<String>,
-    effort: Effort,
-    /// Only the names are wanted.
-    lists: bool,
-    report: Report,
-    names: Vec<(&'static str, &'static str)>,
-}
-
-impl Bench {
-    /// Measures an operation that is true when it came to what it must. It does `parts` times what the figures are
-    /// for: the slots of a batch, the KiB of a body.
-    pub fn case(
-        &mut self,
-        name: &'static str,
-        about: &'static str,
-        parts: usize,
-        mut operation: impl FnMut() -> bool,
-    ) -> Outcome<()> {
-        self.names.push((name, about));
-        let wanted = self.filter.is_empty() || self.filter.iter().any(|word| name.contains(word));
-        if self.lists || !wanted {
-            return Ok(());
-        }
-        let figures = measure::measure(&self.effort, parts, &mut operation)
-            .map_err(|why| format!("{name}: {why}"))?;
-        self.report.case(name, figures)
-    }
-}
 
 fn main() -> ExitCode {
     let outcome = match options::parse(env::args_os().skip(1)) {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use stats_alloc::{Region, StatsAlloc};
 
-use crate::Outcome;
+use crate::common::outcome::Outcome;
 
 #[global_allocator]
 static ALLOCATOR: StatsAlloc<System> = StatsAlloc::system();

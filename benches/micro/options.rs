@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
-use crate::Outcome;
+use crate::common::outcome::Outcome;
 
 #[derive(Debug)]
 pub struct Options {

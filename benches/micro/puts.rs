@@ -5,8 +5,9 @@ use std::hint::black_box;
 use ring::hmac;
 use upslot::service::{Decision, Service};
 
+use crate::bench::Bench;
+use crate::common::outcome::Outcome;
 use crate::site::{self, SIZE};
-use crate::{Bench, Outcome};
 
 pub fn run(bench: &mut Bench) -> Outcome<()> {
     let service = site::service("")?;

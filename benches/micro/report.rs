@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::Outcome;
+use crate::common::outcome::Outcome;
 use crate::measure::Figures;
 
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use upslot::now::Now;
 use upslot::service::Service;
 use upslot::slot::{Purpose, SlotRequest};
 
-use crate::Outcome;
+use crate::common::outcome::Outcome;
 
 pub const JID: &str = "upload.example.org";
 pub const OWNER: &str = "romeo@example.org";

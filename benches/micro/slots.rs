@@ -17,8 +17,9 @@ use upslot::xmpp::iq::{self, Answer, Identity};
 use upslot::xmpp::stream::{Event, Stream};
 use upslot::xmpp::xml::{Reader, XmlEvent};
 
+use crate::bench::Bench;
+use crate::common::outcome::Outcome;
 use crate::site::{self, JID, NAME, OWNER, SIZE, TYPE};
-use crate::{Bench, Outcome};
 
 /// Requests that come in at once.
 const BATCH: usize = 64;

@@ -1,6 +1,6 @@
-//! What is measured in rounds: a table. [`crate::measure`] knows how.
+//! What is measured in rounds: a table. [`crate::rounds`] knows how.
 
-use crate::server::Kind;
+use crate::common::kind::Kind;
 
 #[derive(Debug)]
 pub struct Case {

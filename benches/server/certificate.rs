@@ -14,7 +14,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme, version};
 
-use crate::Outcome;
+use crate::common::outcome::Outcome;
 
 /// Whom the certificate is for.
 pub const NAME: &str = "localhost";

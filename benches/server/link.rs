@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use sha1_smol::Sha1;
 
-use crate::Outcome;
+use crate::common::outcome::Outcome;
 use crate::load::Sample;
 use crate::process::Process;
-use crate::scratch::Stop;
+use crate::stop::Stop;
 
 pub const COMPONENT: &str = "upload.localhost";
 pub const SECRET: &str = "a secret of the bench";

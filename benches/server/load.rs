@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
 
-use crate::Outcome;
-use crate::answer::{Answer, Expected, Pattern};
-use crate::scratch::Stop;
+use crate::common::outcome::Outcome;
+use crate::pattern::Pattern;
+use crate::response::{Answer, Expected};
+use crate::stop::Stop;
 use crate::stream::{Door, Stream};
 
 /// How long nothing at all may move: more than any disk takes to write back what it was given.

@@ -5,13 +5,14 @@ use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::Outcome;
 use crate::certificate;
+use crate::common::kind::Kind;
+use crate::common::outcome::Outcome;
 use crate::options::Options;
 use crate::placement::Placement;
 use crate::process::clock_source;
 use crate::report::Report;
-use crate::server::{Installed, Kind};
+use crate::servers::Installed;
 
 #[derive(Debug)]
 pub struct Machine {

@@ -6,62 +6,85 @@
 //! something on a machine that nobody else has. It knows nothing of upslot's insides: only the program, its configuration,
 //! XEP-0114, XEP-0363 and HTTP.
 //!
-//! In reading order:
+//! In import order, which is also a reading order; a file imports only from those before it:
 //!
-//! - [`options`] what the user asked for;
-//! - [`machine`] what it ran on;
-//! - [`scratch`] the temporary folder, and the stop signals;
+//! - [`common`] what both benches share;
+//! - [`stop`] the signals that end the bench early;
+//! - [`scratch`] the temporary folder;
 //! - [`placement`] which cores it ran on;
 //! - [`process`] a server process: its CPU time, its memory, its end;
-//! - [`link`] the XMPP server's side of the component's link (XEP-0114), and slots (XEP-0363);
 //! - [`certificate`] the one that every server shows;
 //! - [`stream`] the client's end of a connection, plain or TLS;
-//! - [`answer`] one HTTP answer, judged as it comes in;
+//! - [`pattern`] what bodies consist of;
+//! - [`response`] one HTTP answer, judged as it comes in;
 //! - [`load`] the client: a closed loop over a few connections;
-//! - [`server`] upslot and its peers, each started with a configuration of its own;
+//! - [`link`] the XMPP server's side of the component's link (XEP-0114), and slots (XEP-0363);
 //! - [`limit`] what this program is when it stands in for a server that does nothing but move bytes;
 //! - [`cases`] what is measured in rounds: a table;
-//! - [`measure`] how;
-//! - [`scenarios`] what does not go in such rounds, each in a file of its own;
-//! - [`figures`] from samples to figures;
-//! - [`report`] lines, table and JSON.
+//! - [`servers`] upslot and its peers, each started with a configuration of its own;
+//! - [`options`] what the user asked for;
+//! - [`report`] lines, table and JSON;
+//! - [`machine`] what it ran on;
+//! - [`bench`] what all cases and scenarios share;
+//! - [`stats`] from samples to figures;
+//! - [`rounds`] how a case is measured;
+//! - [`scenarios`] what does not go in rounds, each in a file of its own.
 //!
 //! A wrong answer, whether a status, a length or a byte, ends the bench with exit code 1; wrong usage with 2.
 
-mod answer;
-mod cases;
-mod certificate;
-mod figures;
-mod limit;
-mod link;
-mod load;
-mod machine;
-mod measure;
-mod options;
+#[path = "../common/mod.rs"]
+mod common;
+
+mod stop;
+
+mod scratch;
+
 mod placement;
 mod process;
-mod report;
-mod scenarios;
-mod scratch;
-mod server;
+
+mod certificate;
 mod stream;
+
+mod pattern;
+mod response;
+
+mod load;
+
+mod link;
+
+mod limit;
+
+mod cases;
+mod servers;
+
+mod options;
+mod report;
+
+mod machine;
+
+mod bench;
+mod stats;
+
+mod rounds;
+mod scenarios;
 
 use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::answer::Pattern;
+use crate::bench::Bench;
+use crate::cases::CASES;
 use crate::certificate::Certificate;
+use crate::common::outcome::Outcome;
 use crate::machine::Machine;
-use crate::measure::Bench;
 use crate::options::{Options, Parsed};
+use crate::pattern::Pattern;
 use crate::placement::Placement;
 use crate::report::Report;
-use crate::scratch::{Scratch, Stop};
-use crate::server::Installed;
-
-/// What goes wrong here ends the bench: a sentence for the user is all that is needed.
-pub type Outcome<T> = Result<T, String>;
+use crate::scenarios::SCENARIOS;
+use crate::scratch::Scratch;
+use crate::servers::Installed;
+use crate::stop::Stop;
 
 fn main() -> ExitCode {
     if env::args_os()
@@ -107,12 +130,33 @@ fn run(options: &Options) -> Outcome<()> {
         pattern: Pattern::new(),
         open_files,
     };
-    bench.run(&mut report)?;
+    measure(&bench, &mut report)?;
     report.table()?;
     match &options.json {
         Some(file) => report.save(file),
         None => Ok(()),
     }
+}
+
+/// Measures all that is wanted.
+fn measure(bench: &Bench<'_>, report: &mut Report) -> Outcome<()> {
+    for case in CASES.iter().filter(|case| bench.options.wants(case.name)) {
+        bench
+            .case(case, report)
+            .map_err(|why| format!("{}: {why}", case.name))?;
+    }
+    let rate = |case| report.value(&format!("{case}.upslot.requests-per-second"));
+    if let (Some(many), Some(alone)) = (rate("put-durable-32"), rate("put-durable")) {
+        let name = "put-durable-32.upslot.times-alone".to_owned();
+        report.number(name, many / alone, "times put-durable")?;
+    }
+    for scenario in SCENARIOS {
+        if bench.options.wants_scenario(scenario) {
+            (scenario.run)(bench, scenario.name, report)
+                .map_err(|why| format!("{}: {why}", scenario.name))?;
+        }
+    }
+    Ok(())
 }
 
 fn complain(why: &str, code: u8) -> ExitCode {

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
-use crate::Outcome;
 use crate::cases::CASES;
+use crate::common::kind::Kind;
+use crate::common::outcome::Outcome;
 use crate::scenarios::{SCENARIOS, Scenario};
-use crate::server::Kind;
 
 #[derive(Debug)]
 pub struct Options {

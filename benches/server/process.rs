@@ -11,7 +11,7 @@ use std::os::unix::process::CommandExt;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::Outcome;
+use crate::common::outcome::Outcome;
 
 /// The unit of the times in `/proc/PID/stat`. It is 100 a second on every Linux that Rust runs on.
 const TICK: Duration = Duration::from_millis(10);

@@ -11,8 +11,8 @@ use mio::{Interest, Registry, Token};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 
-use crate::Outcome;
 use crate::certificate;
+use crate::common::outcome::Outcome;
 
 const CONNECT: Duration = Duration::from_secs(10);
 

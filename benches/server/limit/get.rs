@@ -1,36 +1,17 @@
 //! Small GETs: one receive, one send, from memory. Large GETs: one receive, the head, then sendfile.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Write};
 
 use mio::net::TcpStream;
 use rustix::net::SendFlags;
 
-use crate::limit::turn::Work;
-use crate::limit::{Told, head_end};
-
-/// Requests are shorter, and come whole.
-const REQUEST: usize = 4096;
+use crate::limit::config::Told;
+use crate::limit::event_loop::Work;
+use crate::limit::http::{head, request};
 
 /// Bytes of a file sent at once.
 const PIECE: u64 = 2 * 1024 * 1024;
-
-pub fn head(size: u64) -> Vec<u8> {
-    format!("HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {size}\r\n\r\n")
-        .into_bytes()
-}
-
-/// Receives a request. None: nothing is there; false: the client has gone.
-pub fn request(mut socket: &TcpStream) -> io::Result<Option<bool>> {
-    let mut request = [0; REQUEST];
-    match socket.read(&mut request) {
-        Ok(0) => Ok(Some(false)),
-        Ok(n) if head_end(&request[..n]) == Some(n) => Ok(Some(true)),
-        Ok(_) => Err(io::Error::other("A request came in pieces.")),
-        Err(e) if e.kind() == ErrorKind::WouldBlock => Ok(None),
-        Err(e) => Err(e),
-    }
-}
 
 #[derive(Debug)]
 pub struct FromMemory {

@@ -10,10 +10,9 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags};
 
-use crate::limit::turn::Work;
-use crate::limit::{Told, head_end};
-
-pub const ANSWER: &[u8] = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n";
+use crate::limit::config::Told;
+use crate::limit::event_loop::Work;
+use crate::limit::http::{ANSWER, head_end};
 
 /// Bytes received at once; the pipe holds as many. Larger pieces cost less a byte, but not on every file system and at
 /// every moment.

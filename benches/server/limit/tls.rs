@@ -14,10 +14,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 
-use crate::Outcome;
+use crate::common::outcome::Outcome;
+use crate::limit::event_loop::Work;
 use crate::limit::get::{FromFile, FromMemory};
-use crate::limit::put::{ANSWER, Incoming, Written};
-use crate::limit::turn::Work;
+use crate::limit::http::ANSWER;
+use crate::limit::put::{Incoming, Written};
 
 /// Bytes received at once.
 const INPUT: usize = 1024 * 1024;

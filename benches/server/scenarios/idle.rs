@@ -3,12 +3,13 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::Outcome;
+use crate::bench::{Bench, once};
 use crate::cases::SMALL;
+use crate::common::kind::Kind;
+use crate::common::outcome::Outcome;
 use crate::load::{Plan, Request};
-use crate::measure::{Bench, once};
 use crate::report::Report;
-use crate::server::{Kind, Server, Setup};
+use crate::servers::{Server, Setup};
 
 const SERVERS: &[Kind] = &[Kind::Upslot, Kind::Nginx, Kind::Lighttpd];
 /// Connections at which is looked.

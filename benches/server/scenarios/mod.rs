@@ -1,23 +1,24 @@
 //! What does not go in rounds of equal requests, each in a file of its own:
 //!
+//! - [`paced`] the clients that keep to a clock, for some of these;
 //! - [`slots_api`] slots through the local API;
-//! - [`open_slots`] slots while many are open;
+//! - [`slots_open`] slots while many are open;
 //! - [`idle`] what a connection costs that does nothing;
-//! - [`beside`] how long a small GET takes while large files come in;
+//! - [`get_beside_put`] how long a small GET takes while large files come in;
 //! - [`trickle`] what clients cost that send a byte at a time;
-//! - [`store`] what grows with the number of stored files;
-//! - [`clock`] the clients that keep to a clock, for some of these.
+//! - [`store_size`] what grows with the number of stored files.
 
-mod beside;
-mod clock;
+mod paced;
+
+mod get_beside_put;
 mod idle;
-mod open_slots;
 mod slots_api;
-mod store;
+mod slots_open;
+mod store_size;
 mod trickle;
 
-use crate::Outcome;
-use crate::measure::Bench;
+use crate::bench::Bench;
+use crate::common::outcome::Outcome;
 use crate::report::Report;
 
 #[derive(Debug)]
@@ -41,7 +42,7 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "slots-open",
         about: "the cost of a slot while up to 32,000 are open (quick: 4,000); upslot alone",
         long: false,
-        run: open_slots::run,
+        run: slots_open::run,
     },
     Scenario {
         name: "idle",
@@ -53,7 +54,7 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "get-beside-put",
         about: "small GETs alone, beside 4 large PUTs at full speed, and beside 4 of 50 MiB/s each; not lighttpd",
         long: false,
-        run: beside::run,
+        run: get_beside_put::run,
     },
     Scenario {
         name: "trickle",
@@ -66,12 +67,12 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "slots, small PUTs and GETs, start and memory with 0, 10,000 and 100,000 stored files (quick: 0 and \
                 1,000); upslot alone",
         long: false,
-        run: store::run,
+        run: store_size::run,
     },
     Scenario {
         name: "store-million",
         about: "the same with 0 and 1,000,000; only with --full or when asked for, as the files alone take minutes",
         long: true,
-        run: store::run_million,
+        run: store_size::run_million,
     },
 ];

@@ -4,15 +4,17 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::Outcome;
-use crate::answer::Expected;
+use crate::bench::{Bench, TURN, once};
 use crate::cases::SMALL;
-use crate::figures::Tally;
+use crate::common::kind::Kind;
+use crate::common::outcome::Outcome;
 use crate::link::DOMAIN;
 use crate::load::{Load, Plan, Request};
-use crate::measure::{Bench, TURN, once, print};
 use crate::report::Report;
-use crate::server::{Kind, Server, Setup, free_address};
+use crate::response::Expected;
+use crate::rounds::print;
+use crate::servers::{Server, Setup, free_address};
+use crate::stats::Tally;
 use crate::stream::Door;
 
 const CONNECTIONS: usize = 8;

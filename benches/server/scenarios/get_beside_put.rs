@@ -8,15 +8,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::Outcome;
+use crate::bench::Bench;
 use crate::cases::SMALL;
-use crate::figures::{median, percentile};
+use crate::common::kind::Kind;
+use crate::common::outcome::Outcome;
 use crate::link::Target;
 use crate::load::Request;
-use crate::measure::Bench;
 use crate::report::Report;
-use crate::scenarios::clock::{Puts, awake, gets};
-use crate::server::{Kind, Server};
+use crate::scenarios::paced::{Puts, awake, gets};
+use crate::servers::Server;
+use crate::stats::{median, percentile};
 
 const SERVERS: &[Kind] = &[Kind::Upslot, Kind::Nginx];
 const PUTS: usize = 4;

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::Outcome;
+use crate::common::kind::Kind;
+use crate::common::outcome::Outcome;
 use crate::process::Process;
-use crate::server::{
-    Kind, Server, Setup, await_port, find, free_address, make, quoted, save, version,
-};
+use crate::servers::launch::{await_port, find, free_address, make, quoted, save, version};
+use crate::servers::server::Server;
+use crate::servers::setup::Setup;
 
 /// Set for the user to see.
 pub const SETTINGS: &str = "one process, sendfile, mod_webdav PUT into folders made beforehand, mod_openssl, no access log";

@@ -13,11 +13,12 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::Outcome;
-use crate::answer::{Answer, Pattern};
+use crate::common::outcome::Outcome;
 use crate::load::Request;
+use crate::pattern::Pattern;
 use crate::placement::Placement;
-use crate::scratch::Stop;
+use crate::response::Answer;
+use crate::stop::Stop;
 
 /// How much longer than planned GETs may take all in all.
 const PATIENCE: u32 = 10;

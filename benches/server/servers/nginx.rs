@@ -4,11 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::Outcome;
+use crate::common::kind::Kind;
+use crate::common::outcome::Outcome;
 use crate::process::Process;
-use crate::server::{
-    Kind, Server, Setup, await_port, find, free_address, make, quoted, save, version,
-};
+use crate::servers::launch::{await_port, find, free_address, make, quoted, save, version};
+use crate::servers::server::Server;
+use crate::servers::setup::Setup;
 
 /// Set for the user to see.
 pub const SETTINGS: &str = "one process, sendfile, tcp_nopush, DAV PUT, client_body_buffer_size as it comes (16k), \

@@ -10,16 +10,17 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::Outcome;
+use crate::bench::Bench;
 use crate::cases::{Case, SMALL, Size, Work};
-use crate::figures::{Tally, median};
+use crate::common::kind::Kind;
+use crate::common::outcome::Outcome;
 use crate::link::Target;
 use crate::load::Request;
-use crate::measure::Bench;
 use crate::process::Process;
 use crate::report::Report;
-use crate::scenarios::clock::Client;
-use crate::server::{Kind, Server};
+use crate::scenarios::paced::Client;
+use crate::servers::Server;
+use crate::stats::{Tally, median};
 
 const SIZES: (&[usize], &[usize]) = (&[0, 10_000, 100_000], &[0, 1_000]);
 const MILLION: &[usize] = &[0, 1_000_000];

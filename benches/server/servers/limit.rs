@@ -4,11 +4,14 @@ use std::env;
 use std::fs;
 use std::process::Command;
 
-use crate::Outcome;
 use crate::cases::SMALL;
+use crate::common::kind::Kind;
+use crate::common::outcome::Outcome;
 use crate::limit::{ARGUMENT, Line};
 use crate::process::Process;
-use crate::server::{Kind, Server, Setup, await_port, free_address, make};
+use crate::servers::launch::{await_port, free_address, make};
+use crate::servers::server::Server;
+use crate::servers::setup::Setup;
 
 /// What it is, for the user to see.
 pub const SETTINGS: &str =

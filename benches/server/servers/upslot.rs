@@ -1,14 +1,18 @@
 //! upslot, configured the way its users do it, with the scripted XMPP server at the other end of its link.
 
+use std::path::Path;
 use std::process::Command;
 
-use crate::Outcome;
+use crate::common::kind::Kind;
+use crate::common::outcome::Outcome;
 use crate::link::{COMPONENT, DOMAIN, SECRET, Waiting};
 use crate::process::Process;
-use crate::server::{Kind, PREFIX, Server, Setup, await_port, free_address, make, quoted, save};
+use crate::servers::launch::{await_port, free_address, make, quoted, save};
+use crate::servers::server::{PREFIX, Server};
+use crate::servers::setup::Setup;
 
 /// Starts it, and waits until its link is up and its port is open.
-pub fn start(setup: &Setup<'_>) -> Outcome<Server> {
+pub fn start(program: &Path, setup: &Setup<'_>) -> Outcome<Server> {
     let root = setup.folder.join("store");
     make(&root)?;
     let address = free_address()?;
@@ -44,7 +48,7 @@ pub fn start(setup: &Setup<'_>) -> Outcome<Server> {
     }
     let file = setup.folder.join("config.yml");
     save(&file, &config)?;
-    let mut command = Command::new(&setup.installed.upslot);
+    let mut command = Command::new(program);
     command.arg("-c").arg(&file);
     let mut process = Process::start("upslot", &mut command, &setup.folder)?;
     let link = waiting.open(&mut process, setup.stop)?;

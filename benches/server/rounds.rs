@@ -2,26 +2,19 @@
 //! another, and takes them in turn, so that all see the same moods of the machine.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::Outcome;
-use crate::answer::Pattern;
-use crate::cases::{CASES, Case, SMALL, Size, Work};
-use crate::certificate::Certificate;
-use crate::figures::Tally;
+use crate::bench::{Bench, TURN, once};
+use crate::cases::{Case, SMALL, Size, Work};
+use crate::common::kind::Kind;
+use crate::common::outcome::Outcome;
 use crate::link::Target;
-use crate::load::{Load, Plan, Request, Sample};
-use crate::options::Options;
-use crate::placement::Placement;
+use crate::load::{Plan, Request, Sample};
 use crate::process::Cpu;
 use crate::report::{Report, Row};
-use crate::scenarios::SCENARIOS;
-use crate::scratch::{Scratch, Stop};
-use crate::server::{CONNECTIONS, Installed, Kind, Server, Setup};
+use crate::servers::{Server, Setup};
+use crate::stats::Tally;
 
-/// No turn goes on for much longer, however slow the board.
-pub const TURN: Duration = Duration::from_secs(2);
 const QUICK_TURN: Duration = Duration::from_secs(1);
 /// A round's requests are made in so many turns, in which the servers alternate, as a machine's moods last longer
 /// than a turn and shorter than a round.
@@ -29,41 +22,9 @@ const TURNS: usize = 4;
 /// Requests before the clock starts: they fault in the server's pages and size its tables.
 const WARM_UP: usize = 50;
 
-/// What all cases and scenarios share.
-#[derive(Debug)]
-pub struct Bench<'a> {
-    pub options: &'a Options,
-    pub stop: &'a Stop,
-    pub scratch: &'a Scratch,
-    pub installed: &'a Installed,
-    pub certificate: Certificate,
-    pub placement: &'a Placement,
-    pub pattern: Pattern,
-    /// How many files a process may have open.
-    pub open_files: u64,
-}
-
 impl Bench<'_> {
-    pub fn run(&self, report: &mut Report) -> Outcome<()> {
-        for case in CASES.iter().filter(|case| self.options.wants(case.name)) {
-            self.case(case, report)
-                .map_err(|why| format!("{}: {why}", case.name))?;
-        }
-        let rate = |case| report.value(&format!("{case}.upslot.requests-per-second"));
-        if let (Some(many), Some(alone)) = (rate("put-durable-32"), rate("put-durable")) {
-            let name = "put-durable-32.upslot.times-alone".to_owned();
-            report.number(name, many / alone, "times put-durable")?;
-        }
-        for scenario in SCENARIOS {
-            if self.options.wants_scenario(scenario) {
-                (scenario.run)(self, scenario.name, report)
-                    .map_err(|why| format!("{}: {why}", scenario.name))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn case(&self, case: &Case, report: &mut Report) -> Outcome<()> {
+    /// Measures a case.
+    pub fn case(&self, case: &Case, report: &mut Report) -> Outcome<()> {
         let kinds = self.those(case.name, case.servers, case.puts(), case.tls, report)?;
         let mut servers = Vec::new();
         for kind in kinds {
@@ -104,113 +65,6 @@ impl Bench<'_> {
             }
         }
         print(case.name, &servers, &mut tallies, report)
-    }
-
-    /// Which of these servers are wanted and can take part; the user learns who cannot, and why.
-    pub fn those(
-        &self,
-        name: &str,
-        kinds: &[Kind],
-        put: bool,
-        tls: bool,
-        report: &mut Report,
-    ) -> Outcome<Vec<Kind>> {
-        let mut there = Vec::new();
-        for kind in kinds {
-            if !self.options.only.contains(kind) {
-                continue;
-            }
-            match self.installed.lacks(*kind, put, tls) {
-                Some(what) => {
-                    report.remark(&format!(
-                        "{name}: without {}: {what} is not installed.",
-                        kind.name()
-                    ))?;
-                }
-                None => there.push(*kind),
-            }
-        }
-        Ok(there)
-    }
-
-    /// Starts a server, on its core. A limit line answers small GETs, then.
-    pub fn start(&self, kind: Kind, case: &str, tls: bool, durable: bool) -> Outcome<Server> {
-        let setup = self.setup(kind, case, tls, SMALL)?;
-        self.begin(kind, Setup { durable, ..setup })
-    }
-
-    /// The same, by a setup that was changed.
-    pub fn begin(&self, kind: Kind, setup: Setup<'_>) -> Outcome<Server> {
-        let server = Server::start(kind, &setup)?;
-        self.placement.place(server.process.id(), !setup.durable);
-        Ok(server)
-    }
-
-    /// For GETs of `size` bytes, in a folder of the server's own, `case/kind`.
-    pub fn setup(&self, kind: Kind, case: &str, tls: bool, size: u64) -> Outcome<Setup<'_>> {
-        Ok(Setup {
-            installed: self.installed,
-            folder: self.scratch.folder(&format!("{case}/{}", kind.name()))?,
-            tls: tls.then_some(&self.certificate),
-            durable: false,
-            put: false,
-            size,
-            body: self.body(size)?,
-            connections: CONNECTIONS,
-            config: String::new(),
-            stop: self.stop,
-        })
-    }
-
-    /// Names the server, and says what became of it, unless the user simply had enough.
-    pub fn blame(&self, server: &mut Server, why: String) -> String {
-        match self.stop.check() {
-            Ok(()) => server.blame(&why),
-            Err(stopped) => stopped,
-        }
-    }
-
-    /// Opens connections to a server.
-    pub fn load<'a>(&'a self, server: &'a Server, connections: usize) -> Outcome<Load<'a>> {
-        let spins = self.spins() && !server.durable;
-        Load::open(&server.door, connections, &self.pattern, self.stop, spins)
-    }
-
-    /// Whether a client keeps its core busy: it has one of its own, and that is asked for.
-    pub fn spins(&self) -> bool {
-        self.placement.apart() && self.options.spins
-    }
-
-    /// A file of `size` bytes that is the same one for all servers. The kernel keeps a file in pieces that depend on how
-    /// it was written and on what memory was free, and sendfile is the faster the larger they are.
-    fn body(&self, size: u64) -> Outcome<PathBuf> {
-        let path = self.scratch.path().join(format!("body-{size}"));
-        if !path.exists() {
-            self.pattern
-                .write(&path, size)
-                .map_err(|e| format!("{}: {e}", path.display()))?;
-        }
-        Ok(path)
-    }
-
-    /// Stores a file of `size` bytes, puts [`Bench::body`] in its place, and reads that back byte by byte.
-    pub fn seed(&self, server: &mut Server, size: u64) -> Outcome<Target> {
-        let target = server.targets(1, size, self.stop)?.remove(0);
-        if server.stores() {
-            let put = Request::put(&target.put, size);
-            self.load(server, 1)?.run(once(&put))?;
-        }
-        if server.stores() && server.serves() {
-            let (path, body) = (server.file(&target)?, self.body(size)?);
-            fs::remove_file(&path)
-                .and_then(|()| fs::hard_link(body, &path))
-                .map_err(|e| format!("{}: {e}", path.display()))?;
-        }
-        if server.serves() {
-            let get = Request::get(&target.get, size);
-            self.load(server, 1)?.run(once(&get))?;
-        }
-        Ok(target)
     }
 
     /// Makes `count` requests, or fewer on a slow machine.
@@ -311,18 +165,6 @@ impl Bench<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// A single request, its answer compared.
-pub fn once(request: &Request) -> Plan<'_> {
-    Plan {
-        requests: std::slice::from_ref(request),
-        count: 1,
-        first: 0,
-        limit: TURN,
-        fresh: false,
-        compared: true,
     }
 }
 

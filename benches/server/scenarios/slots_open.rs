@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use crate::Outcome;
+use crate::bench::Bench;
 use crate::cases::SMALL;
-use crate::figures::median;
-use crate::measure::Bench;
+use crate::common::kind::Kind;
+use crate::common::outcome::Outcome;
 use crate::report::Report;
-use crate::server::{Kind, Server};
+use crate::servers::Server;
+use crate::stats::median;
 
 /// Slots that are open at the end, in a full and in a quick run.
 const OPEN: (usize, usize) = (32_000, 4_000);

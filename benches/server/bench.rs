@@ -1,0 +1,156 @@
+//! What all cases and scenarios share: the options, the servers, and the way to start one and drive it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cases::SMALL;
+use crate::certificate::Certificate;
+use crate::common::kind::Kind;
+use crate::common::outcome::Outcome;
+use crate::link::Target;
+use crate::load::{Load, Plan, Request};
+use crate::options::Options;
+use crate::pattern::Pattern;
+use crate::placement::Placement;
+use crate::report::Report;
+use crate::scratch::Scratch;
+use crate::servers::{CONNECTIONS, Installed, Server, Setup};
+use crate::stop::Stop;
+
+/// No turn goes on for much longer, however slow the board.
+pub const TURN: Duration = Duration::from_secs(2);
+
+/// What all cases and scenarios share.
+#[derive(Debug)]
+pub struct Bench<'a> {
+    pub options: &'a Options,
+    pub stop: &'a Stop,
+    pub scratch: &'a Scratch,
+    pub installed: &'a Installed,
+    pub certificate: Certificate,
+    pub placement: &'a Placement,
+    pub pattern: Pattern,
+    /// How many files a process may have open.
+    pub open_files: u64,
+}
+
+impl Bench<'_> {
+    /// Which of these servers are wanted and can take part; the user learns who cannot, and why.
+    pub fn those(
+        &self,
+        name: &str,
+        kinds: &[Kind],
+        put: bool,
+        tls: bool,
+        report: &mut Report,
+    ) -> Outcome<Vec<Kind>> {
+        let mut there = Vec::new();
+        for kind in kinds {
+            if !self.options.only.contains(kind) {
+                continue;
+            }
+            match self.installed.lacks(*kind, put, tls) {
+                Some(what) => {
+                    report.remark(&format!(
+                        "{name}: without {}: {what} is not installed.",
+                        kind.name()
+                    ))?;
+                }
+                None => there.push(*kind),
+            }
+        }
+        Ok(there)
+    }
+
+    /// Starts a server, on its core. A limit line answers small GETs, then.
+    pub fn start(&self, kind: Kind, case: &str, tls: bool, durable: bool) -> Outcome<Server> {
+        let setup = self.setup(kind, case, tls, SMALL)?;
+        self.begin(kind, Setup { durable, ..setup })
+    }
+
+    /// The same, by a setup that was changed.
+    pub fn begin(&self, kind: Kind, setup: Setup<'_>) -> Outcome<Server> {
+        let server = self.installed.start(kind, &setup)?;
+        self.placement.place(server.process.id(), !setup.durable);
+        Ok(server)
+    }
+
+    /// For GETs of `size` bytes, in a folder of the server's own, `case/kind`.
+    pub fn setup(&self, kind: Kind, case: &str, tls: bool, size: u64) -> Outcome<Setup<'_>> {
+        Ok(Setup {
+            folder: self.scratch.folder(&format!("{case}/{}", kind.name()))?,
+            tls: tls.then_some(&self.certificate),
+            durable: false,
+            put: false,
+            size,
+            body: self.body(size)?,
+            connections: CONNECTIONS,
+            config: String::new(),
+            stop: self.stop,
+        })
+    }
+
+    /// Names the server, and says what became of it, unless the user simply had enough.
+    pub fn blame(&self, server: &mut Server, why: String) -> String {
+        match self.stop.check() {
+            Ok(()) => server.blame(&why),
+            Err(stopped) => stopped,
+        }
+    }
+
+    /// Opens connections to a server.
+    pub fn load<'a>(&'a self, server: &'a Server, connections: usize) -> Outcome<Load<'a>> {
+        let spins = self.spins() && !server.durable;
+        Load::open(&server.door, connections, &self.pattern, self.stop, spins)
+    }
+
+    /// Whether a client keeps its core busy: it has one of its own, and that is asked for.
+    pub fn spins(&self) -> bool {
+        self.placement.apart() && self.options.spins
+    }
+
+    /// A file of `size` bytes that is the same one for all servers. The kernel keeps a file in pieces that depend on how
+    /// it was written and on what memory was free, and sendfile is the faster the larger they are.
+    fn body(&self, size: u64) -> Outcome<PathBuf> {
+        let path = self.scratch.path().join(format!("body-{size}"));
+        if !path.exists() {
+            self.pattern
+                .write(&path, size)
+                .map_err(|e| format!("{}: {e}", path.display()))?;
+        }
+        Ok(path)
+    }
+
+    /// Stores a file of `size` bytes, puts [`Bench::body`] in its place, and reads that back byte by byte.
+    pub fn seed(&self, server: &mut Server, size: u64) -> Outcome<Target> {
+        let target = server.targets(1, size, self.stop)?.remove(0);
+        if server.stores() {
+            let put = Request::put(&target.put, size);
+            self.load(server, 1)?.run(once(&put))?;
+        }
+        if server.stores() && server.serves() {
+            let (path, body) = (server.file(&target)?, self.body(size)?);
+            fs::remove_file(&path)
+                .and_then(|()| fs::hard_link(body, &path))
+                .map_err(|e| format!("{}: {e}", path.display()))?;
+        }
+        if server.serves() {
+            let get = Request::get(&target.get, size);
+            self.load(server, 1)?.run(once(&get))?;
+        }
+        Ok(target)
+    }
+}
+
+/// A single request, its answer compared.
+pub fn once(request: &Request) -> Plan<'_> {
+    Plan {
+        requests: std::slice::from_ref(request),
+        count: 1,
+        first: 0,
+        limit: TURN,
+        fresh: false,
+        compared: true,
+    }
+}

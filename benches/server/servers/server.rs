@@ -1,0 +1,112 @@
+//! A server that runs.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+
+use crate::common::kind::Kind;
+use crate::common::outcome::Outcome;
+use crate::limit::FILE_NAME;
+use crate::link::{Link, Target};
+use crate::process::Process;
+use crate::servers::launch::make;
+use crate::stop::Stop;
+use crate::stream::Door;
+
+/// How long a server that failed may take to say why.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+/// The count of slots bounds how long getting them takes.
+const NO_LIMIT: Duration = Duration::from_secs(3600);
+/// The path that all servers have below their root.
+pub const PREFIX: &str = "/upload/";
+/// So many owners' folders, as upslot makes for the bench's uploaders.
+const OWNERS: u64 = 64;
+
+#[derive(Debug)]
+pub struct Server {
+    pub kind: Kind,
+    pub door: Door,
+    pub process: Process,
+    /// Where files lie, by the path after the prefix.
+    pub root: PathBuf,
+    /// Gives slots; the peers need none.
+    pub link: Option<Link>,
+    /// Files named so far.
+    pub serial: u64,
+    /// What it was started for.
+    pub put: bool,
+    /// It has helper threads, which need every core.
+    pub durable: bool,
+}
+
+impl Server {
+    pub fn name(&self) -> &'static str {
+        self.kind.name()
+    }
+
+    /// Names for new files: from upslot by slots, for its peers in a tree of the same shape.
+    pub fn targets(&mut self, count: usize, size: u64, stop: &Stop) -> Outcome<Vec<Target>> {
+        if let Some(link) = &mut self.link {
+            return Ok(link.slots(count, size, NO_LIMIT, stop)?.0);
+        }
+        let mut targets = Vec::with_capacity(count);
+        for _ in 0..count {
+            let (owner, serial) = (self.serial % OWNERS, self.serial);
+            // A limit line names files itself, by their number; which of equal files has which does not matter.
+            let path = match self.kind {
+                Kind::Limit | Kind::LimitSplice => format!("{PREFIX}{serial}/{FILE_NAME}"),
+                _ => format!("{PREFIX}owner{owner:022}/{serial:020}~m/photo.jpg"),
+            };
+            self.serial += 1;
+            // WebDAV makes no folder that was not asked for (RFC 4918 §9.7.1).
+            if self.kind == Kind::Lighttpd {
+                if let Some(folder) = self.root.join(&path[1..]).parent() {
+                    make(folder)?;
+                }
+            }
+            targets.push(Target {
+                put: path.clone(),
+                get: path,
+            });
+        }
+        Ok(targets)
+    }
+
+    /// Whether it answers a GET; a limit line that stores does not.
+    pub fn serves(&self) -> bool {
+        !self.limit_of(true)
+    }
+
+    /// Whether it takes a PUT; a limit line that serves does not, and has its one file from the start.
+    pub fn stores(&self) -> bool {
+        !self.limit_of(false)
+    }
+
+    fn limit_of(&self, put: bool) -> bool {
+        matches!(self.kind, Kind::Limit | Kind::LimitSplice) && self.put == put
+    }
+
+    /// The file behind a GET URL.
+    pub fn file(&self, target: &Target) -> Outcome<PathBuf> {
+        let path = percent_decode_str(&target.get).decode_utf8_lossy();
+        // The peers keep the prefix in their trees, upslot does not.
+        let path = match self.kind {
+            Kind::Nginx | Kind::Lighttpd => path.strip_prefix('/'),
+            Kind::Upslot | Kind::Limit | Kind::LimitSplice => path.strip_prefix(PREFIX),
+        };
+        path.map(|path| self.root.join(path))
+            .ok_or_else(|| format!("A GET URL outside the prefix: {}", target.get))
+    }
+
+    /// An error of the client's, with what became of the server.
+    pub fn blame(&mut self, why: &str) -> String {
+        // A connection breaks a moment before its process has ended.
+        thread::sleep(LAST_WORDS);
+        match self.process.check() {
+            Ok(()) => format!("{}: {why} It logged: {}", self.name(), self.process.said()),
+            Err(ended) => format!("{why} {ended}"),
+        }
+    }
+}
