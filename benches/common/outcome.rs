@@ -1,4 +1,4 @@
 //! How a bench fails.
 
-/// What goes wrong here ends the bench: a sentence for the user is all that is needed.
+/// Any error ends the bench, so an error is a message for the user.
 pub type Outcome<T> = Result<T, String>;

@@ -1,37 +1,75 @@
-//! What operations are measured with.
+//! Runs the operations that are selected, each as it comes.
 
+use crate::common::catalogue::{self, Entry};
+use crate::common::options::Filter;
 use crate::common::outcome::Outcome;
+use crate::common::report::{Column, Report, rounded};
 use crate::measure::{self, Effort};
-use crate::report::Report;
 
-/// Runs or lists operations, each as it comes.
+pub const COLUMNS: &[Column] = &[
+    Column::text("operation", 18),
+    Column::number("ns", 12),
+    Column::number("least", 12),
+    Column::number("largest", 12),
+    Column::number("allocations", 14),
+    Column::number("bytes", 12),
+];
+/// Explains the table.
+pub const NOTE: &str = "All per operation, slot or KiB. ns is the median of the samples.";
+
 #[derive(Debug)]
-pub struct Bench {
-    pub filter: Vec<String>,
-    pub effort: Effort,
-    /// Only the names are wanted.
-    pub lists: bool,
-    pub report: Report,
-    pub names: Vec<(&'static str, &'static str)>,
+pub struct Bench<'a> {
+    filter: &'a Filter,
+    effort: Effort,
+    report: Report,
+    /// The operations so far, selected or not.
+    names: Vec<&'static str>,
 }
 
-impl Bench {
-    /// Measures an operation that is true when it came to what it must. It does `parts` times what the figures are
-    /// for: the slots of a batch, the KiB of a body.
+impl Bench<'_> {
+    pub fn new(filter: &Filter, effort: Effort, report: Report) -> Bench<'_> {
+        Bench {
+            filter,
+            effort,
+            report,
+            names: Vec::new(),
+        }
+    }
+
+    /// Measures an operation if it is selected. It returns whether its result was right, and does `parts` times what
+    /// the numbers are for: the slots of a batch, the KiB of a body.
     pub fn case(
         &mut self,
         name: &'static str,
-        about: &'static str,
         parts: usize,
         mut operation: impl FnMut() -> bool,
     ) -> Outcome<()> {
-        self.names.push((name, about));
-        let wanted = self.filter.is_empty() || self.filter.iter().any(|word| name.contains(word));
-        if self.lists || !wanted {
+        self.names.push(name);
+        if !self.filter.selects(name) {
             return Ok(());
         }
         let figures = measure::measure(&self.effort, parts, &mut operation)
             .map_err(|why| format!("{name}: {why}"))?;
-        self.report.case(name, figures)
+        let numbers = [
+            ("time", figures.time, "ns"),
+            ("time-least", figures.least, "ns"),
+            ("time-largest", figures.largest, "ns"),
+            ("allocations", figures.allocations, ""),
+            ("memory", figures.bytes, "bytes"),
+        ];
+        for (figure, value, unit) in numbers {
+            self.report
+                .number(format!("{name}.{figure}"), value, unit)?;
+        }
+        let cells = numbers.iter().map(|(_, value, _)| rounded(*value));
+        self.report
+            .row([name.to_owned()].into_iter().chain(cells).collect());
+        Ok(())
+    }
+
+    /// The report, once every operation of the catalogue had its turn.
+    pub fn finish(self, listed: &[Entry]) -> Outcome<Report> {
+        catalogue::check(listed, self.names)?;
+        Ok(self.report)
     }
 }

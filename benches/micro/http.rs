@@ -12,7 +12,7 @@ use crate::bench::Bench;
 use crate::common::outcome::Outcome;
 use crate::site::{self, SIZE, TYPE};
 
-pub fn run(bench: &mut Bench) -> Outcome<()> {
+pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
     let service = site::service("")?;
     let (put, get) = site::targets(&service)?;
     heads(bench, &put, &get)?;
@@ -37,19 +37,15 @@ pub fn run(bench: &mut Bench) -> Outcome<()> {
         head.extend_from_slice(b"\r\n\r\n");
         head
     };
-    let about = "a parsed GET to the answer's head";
-    bench.case("get-answer", about, 1, answered(&site::curl(&get), 200)?)?;
-    let about = "the same, with a range";
+    bench.case("get-answer", 1, answered(&site::curl(&get), 200)?)?;
     let ranged = with("Range: bytes=1024-2047");
-    bench.case("get-answer-range", about, 1, answered(&ranged, 206)?)?;
-    let about = "the same, of what the browser has";
+    bench.case("get-answer-range", 1, answered(&ranged, 206)?)?;
     let cached = with("If-None-Match: *");
-    bench.case("get-answer-304", about, 1, answered(&cached, 304)?)?;
+    bench.case("get-answer-304", 1, answered(&cached, 304)?)?;
 
     let head = site::curl(&get);
-    let about = "a whole GET through the machine of a kept connection, but for file and socket";
     let mut exchange = Exchange::new(service.timeouts(), now.mono);
-    bench.case("get-exchange", about, 1, || {
+    bench.case("get-exchange", 1, || {
         exchange.received(black_box(&head), now.mono);
         let Some(Ok(request)) = exchange.request() else {
             return false;
@@ -70,9 +66,8 @@ pub fn run(bench: &mut Bench) -> Outcome<()> {
 
     let head = site::slixmpp(&put, "");
     let body = vec![b'x'; SIZE as usize];
-    let about = "a whole PUT of 10 KiB through it, but for file and socket";
     let mut exchange = Exchange::new(service.timeouts(), now.mono);
-    bench.case("put-exchange", about, 1, || {
+    bench.case("put-exchange", 1, || {
         exchange.received(black_box(&head), now.mono);
         let Some(Ok(request)) = exchange.request() else {
             return false;
@@ -101,16 +96,9 @@ fn heads(bench: &mut Bench, put: &str, get: &str) -> Outcome<()> {
             end == Ok(Some(head.len())) && black_box(RequestHead::parse(head)).is_ok()
         }
     };
-    bench.case(
-        "head-curl",
-        "the head of a GET by curl",
-        1,
-        parse(site::curl(get)),
-    )?;
-    let about = "the head of a GET by a browser";
-    bench.case("head-browser", about, 1, parse(site::browser(get)))?;
-    let about = "the head of a PUT by slixmpp";
-    bench.case("head-slixmpp-put", about, 1, parse(site::slixmpp(put, "")))
+    bench.case("head-curl", 1, parse(site::curl(get)))?;
+    bench.case("head-browser", 1, parse(site::browser(get)))?;
+    bench.case("head-slixmpp-put", 1, parse(site::slixmpp(put, "")))
 }
 
 /// What the driver of a connection does with a GET, but for the file.

@@ -7,9 +7,7 @@
 //! In import order, which is also a reading order; a file imports only from those before it:
 //!
 //! - [`common`] what both benches share;
-//! - [`options`] what the user asked for;
 //! - [`measure`] how an operation is timed, and its allocations counted;
-//! - [`report`] lines, table and JSON;
 //! - [`bench`] what operations are measured with;
 //! - [`site`] what operations work with: a configuration, slots, signatures, requests as clients send them;
 //! - [`http`], [`puts`], [`slots`], [`bytes`] what is measured.
@@ -20,10 +18,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-mod options;
-
 mod measure;
-mod report;
 
 mod bench;
 
@@ -35,86 +30,75 @@ mod slots;
 
 mod bytes;
 
-use std::env;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::bench::Bench;
+use crate::common::catalogue;
+use crate::common::options::Options;
 use crate::common::outcome::Outcome;
+use crate::common::report::Report;
+use crate::common::start::Program;
 use crate::measure::Effort;
-use crate::options::{Options, Parsed};
-use crate::report::Report;
+
+const PROGRAM: Program = Program {
+    name: "micro bench",
+    help: "\
+Times what upslot does for one request without a socket, and counts its allocations.
+
+cargo bench --bench micro [-- OPTIONS] [WORDS]
+
+  --quick         a smoke run of a second
+  --filter WORDS  only these operations (a,b), or those whose names contain these words
+  --json FILE     also writes the numbers to FILE.micro
+
+Operations:
+",
+    cases: catalogue::MICRO,
+    other_cases: catalogue::SERVER,
+};
 
 fn main() -> ExitCode {
-    let outcome = match options::parse(env::args_os().skip(1)) {
-        Ok(Parsed::Run(options)) => run(&options),
-        Ok(Parsed::Help) => help(),
-        Err(why) => return complain(&why, 2),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => complain(&why, 1),
-    }
+    PROGRAM.start(run)
 }
 
 fn run(options: &Options) -> Outcome<()> {
-    let mut bench = Bench {
-        filter: options.filter.clone(),
-        effort: if options.quick {
-            Effort::quick()
-        } else {
-            Effort::full()
-        },
-        lists: false,
-        report: Report::new(),
-        names: Vec::new(),
+    let effort = if options.quick {
+        Effort::quick()
+    } else {
+        Effort::full()
     };
-    bench.report.fact(
+    let mut report = Report::new(bench::COLUMNS, bench::NOTE);
+    let profile = if cfg!(debug_assertions) {
+        "unoptimised: the times mean nothing"
+    } else {
+        "optimised"
+    };
+    report.fact(
         "upslot",
-        &format!("{}, {}", env!("CARGO_PKG_VERSION"), options.profile()),
+        &format!("{}, {profile}", env!("CARGO_PKG_VERSION")),
     )?;
-    bench.report.fact("samples", &bench.effort.shown())?;
-    bench.report.fact(
+    report.fact("samples", &effort.shown())?;
+    report.fact(
         "counting",
         &format!(
             "adds about {:.0} ns to every allocation, which is in the times",
             measure::counting_time()
         ),
     )?;
-    all(&mut bench)?;
-    bench.report.table()?;
+    let mut bench = Bench::new(&options.filter, effort, report);
+    http::run(&mut bench)?;
+    puts::run(&mut bench)?;
+    slots::run(&mut bench)?;
+    bytes::run(&mut bench)?;
+    let report = bench.finish(PROGRAM.cases)?;
+    report.summary()?;
     match &options.json {
-        Some(file) => bench.report.save(file),
+        // The whole-server bench is given the same name.
+        Some(file) => {
+            let mut file = file.clone().into_os_string();
+            file.push(".micro");
+            report.save(file.as_ref())
+        }
         None => Ok(()),
     }
-}
-
-/// Every operation, in the order of the table.
-fn all(bench: &mut Bench) -> Outcome<()> {
-    http::run(bench)?;
-    puts::run(bench)?;
-    slots::run(bench)?;
-    bytes::run(bench)
-}
-
-fn help() -> Outcome<()> {
-    let mut bench = Bench {
-        filter: Vec::new(),
-        effort: Effort::quick(),
-        lists: true,
-        report: Report::new(),
-        names: Vec::new(),
-    };
-    all(&mut bench)?;
-    let mut text = options::HELP.to_owned();
-    for (name, about) in &bench.names {
-        text.push_str(&format!("  {name:<18}{about}\n"));
-    }
-    report::print(&text)
-}
-
-fn complain(why: &str, code: u8) -> ExitCode {
-    // Nothing is left to do where even standard error is gone.
-    let _ = writeln!(io::stderr(), "micro bench: {why}");
-    ExitCode::from(code)
 }

@@ -9,27 +9,22 @@ use crate::bench::Bench;
 use crate::common::outcome::Outcome;
 use crate::site::{self, SIZE};
 
-pub fn run(bench: &mut Bench) -> Outcome<()> {
+pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
     let service = site::service("")?;
     let doors = site::service(&site::doors())?;
     let (put, _) = site::targets(&service)?;
-    let about = "a parsed PUT to its grant: a slot of our own";
-    bench.case("put-own", about, 1, granted(&service, &put, "")?)?;
-    let about = "the same, signed by mod_http_upload_external, v";
+    bench.case("put-own", 1, granted(&service, &put, "")?)?;
     let first = site::external(false);
-    bench.case("put-external-v", about, 1, granted(&doors, &first, "")?)?;
-    let about = "the same, v2";
+    bench.case("put-external-v", 1, granted(&doors, &first, "")?)?;
     let second = site::external(true);
-    bench.case("put-external-v2", about, 1, granted(&doors, &second, "")?)?;
-    let about = "the same, with a token of mod_http_file_share";
+    bench.case("put-external-v2", 1, granted(&doors, &second, "")?)?;
     let (target, field) = site::share();
-    bench.case("put-jwt", about, 1, granted(&doors, &target, &field)?)?;
+    bench.case("put-jwt", 1, granted(&doors, &target, &field)?)?;
 
     let key = hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]);
     let message = vec![b'x'; put.len()];
     let tag = hmac::sign(&key, &message);
-    let about = "limit: the HMAC alone, over as many bytes as the URL of a slot has";
-    bench.case("limit-hmac", about, 1, || {
+    bench.case("limit-hmac", 1, || {
         hmac::verify(&key, black_box(&message), tag.as_ref()).is_ok()
     })
 }

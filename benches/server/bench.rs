@@ -7,13 +7,13 @@ use std::time::Duration;
 use crate::cases::SMALL;
 use crate::certificate::Certificate;
 use crate::common::kind::Kind;
+use crate::common::options::Options;
 use crate::common::outcome::Outcome;
+use crate::common::report::Report;
 use crate::link::Target;
 use crate::load::{Load, Plan, Request};
-use crate::options::Options;
 use crate::pattern::Pattern;
 use crate::placement::Placement;
-use crate::report::Report;
 use crate::scratch::Scratch;
 use crate::servers::{CONNECTIONS, Installed, Server, Setup};
 use crate::stop::Stop;
@@ -107,7 +107,7 @@ impl Bench<'_> {
 
     /// Whether a client keeps its core busy: it has one of its own, and that is asked for.
     pub fn spins(&self) -> bool {
-        self.placement.apart() && self.options.spins
+        self.placement.apart() && self.options.spin
     }
 
     /// A file of `size` bytes that is the same one for all servers. The kernel keeps a file in pieces that depend on how

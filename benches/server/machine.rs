@@ -7,11 +7,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::certificate;
 use crate::common::kind::Kind;
+use crate::common::options::Options;
 use crate::common::outcome::Outcome;
-use crate::options::Options;
+use crate::common::report::Report;
 use crate::placement::Placement;
 use crate::process::clock_source;
-use crate::report::Report;
 use crate::servers::Installed;
 
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Machine {
             ("placement", placement.shown()),
             (
                 "client",
-                if options.spins && placement.apart() {
+                if options.spin && placement.apart() {
                     "never sleeps, so that no server pays for waking it (durable cases: sleeps)"
                 } else {
                     "sleeps while it waits, and is woken by the servers"

@@ -22,8 +22,6 @@
 //! - [`limit`] what this program is when it stands in for a server that does nothing but move bytes;
 //! - [`cases`] what is measured in rounds: a table;
 //! - [`servers`] upslot and its peers, each started with a configuration of its own;
-//! - [`options`] what the user asked for;
-//! - [`report`] lines, table and JSON;
 //! - [`machine`] what it ran on;
 //! - [`bench`] what all cases and scenarios share;
 //! - [`stats`] from samples to figures;
@@ -57,9 +55,6 @@ mod limit;
 mod cases;
 mod servers;
 
-mod options;
-mod report;
-
 mod machine;
 
 mod bench;
@@ -69,56 +64,69 @@ mod rounds;
 mod scenarios;
 
 use std::env;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::bench::Bench;
 use crate::cases::CASES;
 use crate::certificate::Certificate;
+use crate::common::catalogue;
+use crate::common::options::Options;
 use crate::common::outcome::Outcome;
+use crate::common::report::Report;
+use crate::common::start::Program;
 use crate::machine::Machine;
-use crate::options::{Options, Parsed};
 use crate::pattern::Pattern;
 use crate::placement::Placement;
-use crate::report::Report;
 use crate::scenarios::SCENARIOS;
 use crate::scratch::Scratch;
 use crate::servers::Installed;
 use crate::stop::Stop;
 
+const PROGRAM: Program = Program {
+    name: "bench",
+    help: "\
+Measures upslot over loopback, beside nginx and lighttpd if they are installed.
+
+cargo bench [-- OPTIONS] [WORDS]
+
+  --quick         a smoke run of less than a minute
+  --full          includes the cases that take minutes
+  --filter WORDS  only these cases (a,b), or those whose names contain these words
+  --rounds N      rounds per case (5; 2 with --quick)
+  --only SERVERS  only these servers (a,b): upslot, nginx, lighttpd, limit, limit-splice
+  --spin          the client never sleeps, so that no server pays for waking it
+  --program FILE  measures this upslot instead of the one just built
+  --json FILE     also writes the numbers to FILE
+
+The store is created in TMPDIR (/tmp); TMPDIR=/dev/shm leaves the disk out of the numbers.
+
+Cases:
+",
+    cases: catalogue::SERVER,
+    other_cases: catalogue::MICRO,
+};
+
 fn main() -> ExitCode {
-    if env::args_os()
-        .nth(1)
+    let mut arguments = env::args_os().skip(1);
+    if arguments
+        .next()
         .is_some_and(|first| first == limit::ARGUMENT)
     {
-        return match limit::run(env::args_os().skip(2)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(why) => complain(&why, 1),
-        };
+        return PROGRAM.exit(limit::run(arguments));
     }
-    let options = match options::parse(env::args_os().skip(1)) {
-        Ok(Parsed::Run(options)) => options,
-        Ok(Parsed::Help) => {
-            return match io::stdout().write_all(options::help().as_bytes()) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(_) => ExitCode::FAILURE,
-            };
-        }
-        Err(why) => return complain(&why, 2),
-    };
-    match run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => complain(&why, 1),
-    }
+    PROGRAM.start(run)
 }
 
 fn run(options: &Options) -> Outcome<()> {
+    let cases = CASES.iter().map(|case| case.name);
+    let scenarios = SCENARIOS.iter().map(|scenario| scenario.name);
+    catalogue::check(PROGRAM.cases, cases.chain(scenarios))?;
     let stop = Stop::new()?;
     let scratch = Scratch::new(&env::temp_dir())?;
     let placement = Placement::new();
     let open_files = machine::raise_open_files();
     let installed = Installed::look(&options.program);
-    let mut report = Report::new();
+    let mut report = Report::new(rounds::COLUMNS, rounds::NOTE);
     Machine::look(options, &installed, scratch.path(), &placement).print(&mut report)?;
     let bench = Bench {
         options,
@@ -131,7 +139,7 @@ fn run(options: &Options) -> Outcome<()> {
         open_files,
     };
     measure(&bench, &mut report)?;
-    report.table()?;
+    report.summary()?;
     match &options.json {
         Some(file) => report.save(file),
         None => Ok(()),
@@ -140,7 +148,10 @@ fn run(options: &Options) -> Outcome<()> {
 
 /// Measures all that is wanted.
 fn measure(bench: &Bench<'_>, report: &mut Report) -> Outcome<()> {
-    for case in CASES.iter().filter(|case| bench.options.wants(case.name)) {
+    for case in CASES
+        .iter()
+        .filter(|case| bench.options.filter.selects(case.name))
+    {
         bench
             .case(case, report)
             .map_err(|why| format!("{}: {why}", case.name))?;
@@ -151,16 +162,11 @@ fn measure(bench: &Bench<'_>, report: &mut Report) -> Outcome<()> {
         report.number(name, many / alone, "times put-durable")?;
     }
     for scenario in SCENARIOS {
-        if bench.options.wants_scenario(scenario) {
+        let asked = bench.options.full || !bench.options.filter.is_empty();
+        if bench.options.filter.selects(scenario.name) && (asked || !scenario.long) {
             (scenario.run)(bench, scenario.name, report)
                 .map_err(|why| format!("{}: {why}", scenario.name))?;
         }
     }
     Ok(())
-}
-
-fn complain(why: &str, code: u8) -> ExitCode {
-    // Nothing is left to do where even standard error is gone.
-    let _ = writeln!(io::stderr(), "bench: {why}");
-    ExitCode::from(code)
 }

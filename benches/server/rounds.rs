@@ -7,20 +7,43 @@ use std::time::Duration;
 use crate::bench::{Bench, TURN, once};
 use crate::cases::{Case, SMALL, Size, Work};
 use crate::common::kind::Kind;
+use crate::common::options::ByMode;
 use crate::common::outcome::Outcome;
+use crate::common::report::{Column, Report, rounded};
 use crate::link::Target;
 use crate::load::{Plan, Request, Sample};
 use crate::process::Cpu;
-use crate::report::{Report, Row};
 use crate::servers::{Server, Setup};
 use crate::stats::Tally;
 
-const QUICK_TURN: Duration = Duration::from_secs(1);
+const TURN_LIMIT: ByMode<Duration> = ByMode {
+    normal: TURN,
+    quick: Duration::from_secs(1),
+};
 /// A round's requests are made in so many turns, in which the servers alternate, as a machine's moods last longer
 /// than a turn and shorter than a round.
-const TURNS: usize = 4;
+const TURNS: ByMode<usize> = ByMode {
+    normal: 4,
+    quick: 1,
+};
 /// Requests before the clock starts: they fault in the server's pages and size its tables.
 const WARM_UP: usize = 50;
+
+/// The columns of the table that [`print`] fills.
+pub const COLUMNS: &[Column] = &[
+    Column::text("case", 18),
+    Column::text("server", 14),
+    Column::number("CPU us/req", 12),
+    Column::number("CPU ms/GiB", 12),
+    Column::number("ratio", 8),
+    Column::number("req/s", 12),
+    Column::number("p50 us", 12),
+    Column::number("p99 us", 12),
+    Column::number("peak MiB", 10),
+];
+/// Explains the table.
+pub const NOTE: &str = "CPU is the user and system time of the server. ratio is its CPU time relative to that of nginx in the same \
+     round, the median of the rounds: below 1, it needs less.";
 
 impl Bench<'_> {
     /// Measures a case.
@@ -33,25 +56,24 @@ impl Bench<'_> {
                 Setup {
                     durable: case.durable(),
                     put: case.puts(),
-                    ..self.setup(kind, case.name, case.tls, case.size(self.options.quick))?
+                    ..self.setup(kind, case.name, case.tls, case.size(self.options))?
                 },
             )?);
         }
         let body = match case.work {
             Work::Slots => 0,
-            _ => case.size(self.options.quick),
+            _ => case.size(self.options),
         };
         let mut seeds = Vec::new();
         let mut tallies = Vec::new();
         for server in &mut servers {
-            let seed = self.seed(server, case.size(self.options.quick));
+            let seed = self.seed(server, case.size(self.options));
             seeds.push(seed.map_err(|why| self.blame(server, why))?);
             server.process.forget_peak();
             tallies.push(Tally::new(body));
         }
-        let quick = self.options.quick;
-        let count = if quick { case.counts.1 } else { case.counts.0 };
-        let turns = if quick { 1 } else { TURNS.min(count) };
+        let count = case.counts.get(self.options);
+        let turns = TURNS.get(self.options).min(count);
         for _ in 0..self.options.rounds {
             for turn in 0..turns {
                 for ((server, seed), tally) in servers.iter_mut().zip(&seeds).zip(&mut tallies) {
@@ -75,9 +97,8 @@ impl Bench<'_> {
         seed: &Target,
         count: usize,
     ) -> Outcome<(Sample, Cpu)> {
-        let quick = self.options.quick;
-        let size = case.size(quick);
-        let limit = if quick { QUICK_TURN } else { TURN };
+        let size = case.size(self.options);
+        let limit = TURN_LIMIT.get(self.options);
         let plan = |requests, fresh| Plan {
             requests,
             count,
@@ -181,21 +202,12 @@ pub fn print(
             .filter(|nginx| *nginx != place)
             .map(|nginx| tallies[place].ratio(&tallies[nginx]));
         let tally = &mut tallies[place];
-        let row = Row {
-            case,
-            server: server.name(),
-            cpu: tally.cpu_per_request(),
-            cpu_per_gib: tally.cpu_per_gib(),
-            ratio: ratio.map(|(median, _, _)| median),
-            per_second: tally.requests_per_second(),
-            p50: tally.latency(0.50),
-            p99: tally.latency(0.99),
-            peak: server.process.peak()?,
-        };
         let name = |figure: &str| format!("{case}.{}.{figure}", server.name());
+        let (p50, p99) = (tally.latency(0.50), tally.latency(0.99));
+        let peak = server.process.peak()? as f64;
         report.number(name("requests"), tally.requests() as f64, "requests")?;
-        report.number(name("cpu-per-request"), row.cpu, "us")?;
-        if let Some(cpu_per_gib) = row.cpu_per_gib {
+        report.number(name("cpu-per-request"), tally.cpu_per_request(), "us")?;
+        if let Some(cpu_per_gib) = tally.cpu_per_gib() {
             report.number(name("cpu-per-gib"), cpu_per_gib, "ms")?;
             report.number(name("rate"), tally.rate(), "MiB/s")?;
         }
@@ -203,16 +215,32 @@ pub fn print(
             report.number(name("cpu-in-kernel"), share, "%")?;
         }
         report.number(name("sleeps-per-request"), tally.sleeps(), "sleeps")?;
-        report.number(name("requests-per-second"), row.per_second, "1/s")?;
-        report.number(name("latency-p50"), row.p50, "us")?;
-        report.number(name("latency-p99"), row.p99, "us")?;
-        report.number(name("memory-peak"), row.peak as f64, "bytes")?;
+        report.number(
+            name("requests-per-second"),
+            tally.requests_per_second(),
+            "1/s",
+        )?;
+        report.number(name("latency-p50"), p50, "us")?;
+        report.number(name("latency-p99"), p99, "us")?;
+        report.number(name("memory-peak"), peak, "bytes")?;
         if let Some((median, least, largest)) = ratio {
             report.number(name("ratio"), median, "to nginx")?;
             report.number(name("ratio-least"), least, "to nginx")?;
             report.number(name("ratio-largest"), largest, "to nginx")?;
         }
-        report.row(row);
+        report.row(vec![
+            case.to_owned(),
+            server.name().to_owned(),
+            rounded(tally.cpu_per_request()),
+            tally.cpu_per_gib().map(rounded).unwrap_or_default(),
+            ratio
+                .map(|(median, _, _)| format!("{median:.3}"))
+                .unwrap_or_default(),
+            rounded(tally.requests_per_second()),
+            rounded(p50),
+            rounded(p99),
+            rounded(peak / f64::from(1 << 20)),
+        ]);
     }
     Ok(())
 }

@@ -11,18 +11,22 @@ use std::time::{Duration, Instant};
 use crate::bench::Bench;
 use crate::cases::SMALL;
 use crate::common::kind::Kind;
+use crate::common::options::ByMode;
 use crate::common::outcome::Outcome;
+use crate::common::report::Report;
 use crate::link::Target;
 use crate::load::Request;
-use crate::report::Report;
 use crate::scenarios::paced::{Puts, awake, gets};
 use crate::servers::Server;
 use crate::stats::{median, percentile};
 
 const SERVERS: &[Kind] = &[Kind::Upslot, Kind::Nginx];
 const PUTS: usize = 4;
-/// Bytes of each file that comes in, in a full and in a quick run.
-const LARGE: (u64, u64) = (64 * MIB, 16 * MIB);
+/// Bytes of each file that comes in.
+const LARGE: ByMode<u64> = ByMode {
+    normal: 64 * MIB,
+    quick: 16 * MIB,
+};
 const MIB: u64 = 1024 * 1024;
 /// What the fastest disk and server could store in a second, in bytes, so that the files suffice.
 const FASTEST: u64 = 6 * 1024 * MIB;
@@ -32,7 +36,10 @@ const RATE: u64 = 50 * MIB;
 /// else the length of the queue would be measured.
 const EVERY: Duration = Duration::from_millis(4);
 /// How long GETs are sent each time.
-const LENGTH: (Duration, Duration) = (Duration::from_millis(2_500), Duration::from_millis(400));
+const LENGTH: ByMode<Duration> = ByMode {
+    normal: Duration::from_millis(2_500),
+    quick: Duration::from_millis(400),
+};
 /// From the first bytes of the PUTs to the first GET, and from one kind of company to the next.
 const SETTLE: Duration = Duration::from_millis(200);
 /// For the first bytes.
@@ -108,8 +115,7 @@ fn round(
     company: Company,
     figures: &mut Figures,
 ) -> Outcome<()> {
-    let quick = bench.options.quick;
-    let length = if quick { LENGTH.1 } else { LENGTH.0 };
+    let length = LENGTH.get(bench.options);
     let address = server.door.address;
     let get = Request::get(&seed.get, SMALL);
     let mut latencies = match company {
@@ -117,7 +123,7 @@ fn round(
             gets(address, &get, EVERY, length, bench.stop)
         })?,
         Company::Puts(rate) => {
-            let size = if quick { LARGE.1 } else { LARGE.0 };
+            let size = LARGE.get(bench.options);
             let second = rate.map_or(FASTEST, |rate| rate * PUTS as u64);
             let seconds = length.as_secs_f64() + 2.0;
             let count = (second as f64 * seconds / size as f64) as usize + 2 * PUTS;

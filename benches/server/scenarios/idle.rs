@@ -6,14 +6,18 @@ use std::time::Duration;
 use crate::bench::{Bench, once};
 use crate::cases::SMALL;
 use crate::common::kind::Kind;
+use crate::common::options::ByMode;
 use crate::common::outcome::Outcome;
+use crate::common::report::Report;
 use crate::load::{Plan, Request};
-use crate::report::Report;
 use crate::servers::{Server, Setup};
 
 const SERVERS: &[Kind] = &[Kind::Upslot, Kind::Nginx, Kind::Lighttpd];
 /// Connections at which is looked.
-const CONNECTIONS: (&[usize], &[usize]) = (&[1_000, 10_000], &[1_000]);
+const CONNECTIONS: ByMode<&[usize]> = ByMode {
+    normal: &[1_000, 10_000],
+    quick: &[1_000],
+};
 /// How long they are watched.
 const IDLE: Duration = Duration::from_secs(1);
 /// Open files per connection: of the bench one, and room for a server that counts two.
@@ -24,10 +28,7 @@ const REST: usize = 100;
 const SPARE: f64 = 1.2;
 
 pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcome<()> {
-    let counts = match bench.options.quick {
-        true => CONNECTIONS.1,
-        false => CONNECTIONS.0,
-    };
+    let counts = CONNECTIONS.get(bench.options);
     let most = (bench.open_files as usize).saturating_sub(REST) / FILES_PER_IDLE - REST;
     for tls in [false, true] {
         let case = if tls {

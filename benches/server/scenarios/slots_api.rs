@@ -7,10 +7,11 @@ use std::time::Duration;
 use crate::bench::{Bench, TURN, once};
 use crate::cases::SMALL;
 use crate::common::kind::Kind;
+use crate::common::options::ByMode;
 use crate::common::outcome::Outcome;
+use crate::common::report::Report;
 use crate::link::DOMAIN;
 use crate::load::{Load, Plan, Request};
-use crate::report::Report;
 use crate::response::Expected;
 use crate::rounds::print;
 use crate::servers::{Server, Setup, free_address};
@@ -18,8 +19,11 @@ use crate::stats::Tally;
 use crate::stream::Door;
 
 const CONNECTIONS: usize = 8;
-/// Slots per round, in a full and in a quick run.
-const COUNTS: (usize, usize) = (20_000, 2_000);
+/// Slots per round.
+const COUNTS: ByMode<usize> = ByMode {
+    normal: 20_000,
+    quick: 2_000,
+};
 const WARM_UP: usize = 50;
 /// So many accounts in turn, as through the component.
 const OWNERS: usize = 64;
@@ -63,11 +67,7 @@ fn measured(bench: &Bench<'_>, server: &Server, door: &Door, tally: &mut Tally) 
     for _ in 0..bench.options.rounds {
         let before = server.process.cpu()?;
         let sample = load.run(Plan {
-            count: if bench.options.quick {
-                COUNTS.1
-            } else {
-                COUNTS.0
-            },
+            count: COUNTS.get(bench.options),
             ..plan
         })?;
         tally.add(sample, server.process.cpu()?.since(before));

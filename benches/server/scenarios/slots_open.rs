@@ -5,15 +5,22 @@ use std::time::Duration;
 use crate::bench::Bench;
 use crate::cases::SMALL;
 use crate::common::kind::Kind;
+use crate::common::options::ByMode;
 use crate::common::outcome::Outcome;
-use crate::report::Report;
+use crate::common::report::Report;
 use crate::servers::Server;
 use crate::stats::median;
 
-/// Slots that are open at the end, in a full and in a quick run.
-const OPEN: (usize, usize) = (32_000, 4_000);
+/// Slots that are open at the end.
+const OPEN: ByMode<usize> = ByMode {
+    normal: 32_000,
+    quick: 4_000,
+};
 /// The first and the last so many are compared.
-const PART: (usize, usize) = (2_000, 500);
+const PART: ByMode<usize> = ByMode {
+    normal: 2_000,
+    quick: 500,
+};
 /// Before the first: they fault in the server's pages.
 const WARM_UP: usize = 200;
 /// For all slots of a part.
@@ -47,10 +54,7 @@ pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcom
 /// CPU time of one of the first slots and one of the last, in microseconds, and by how many bytes memory grew in
 /// between.
 fn compared(bench: &Bench<'_>, server: &mut Server) -> Outcome<(f64, f64, f64)> {
-    let (open, part) = match bench.options.quick {
-        true => (OPEN.1, PART.1),
-        false => (OPEN.0, PART.0),
-    };
+    let (open, part) = (OPEN.get(bench.options), PART.get(bench.options));
     slots(bench, server, WARM_UP)?;
     let memory = server.process.own_memory()?;
     let first = slots(bench, server, part)?;

@@ -13,23 +13,30 @@ use std::time::{Duration, Instant};
 use crate::bench::Bench;
 use crate::cases::{Case, SMALL, Size, Work};
 use crate::common::kind::Kind;
+use crate::common::options::ByMode;
 use crate::common::outcome::Outcome;
+use crate::common::report::Report;
 use crate::link::Target;
 use crate::load::Request;
 use crate::process::Process;
-use crate::report::Report;
 use crate::scenarios::paced::Client;
 use crate::servers::Server;
 use crate::stats::{Tally, median};
 
-const SIZES: (&[usize], &[usize]) = (&[0, 10_000, 100_000], &[0, 1_000]);
+const SIZES: ByMode<&[usize]> = ByMode {
+    normal: &[0, 10_000, 100_000],
+    quick: &[0, 1_000],
+};
 const MILLION: &[usize] = &[0, 1_000_000];
 /// Folders of owners who do not upload in the bench.
 const OTHERS: usize = 1_000;
 /// Folders of owners who do: as many as take turns in it.
 const UPLOADERS: usize = 64;
-/// Starts per size, in a full and in a quick run.
-const STARTS: (u32, u32) = (9, 3);
+/// Starts per size.
+const STARTS: ByMode<u32> = ByMode {
+    normal: 9,
+    quick: 3,
+};
 const START: Duration = Duration::from_secs(10);
 /// How often a port that does not listen yet is tried.
 const LOOK: Duration = Duration::from_micros(100);
@@ -55,14 +62,13 @@ const CASES: &[Case] = &[
     ),
 ];
 
-const fn case(name: &'static str, work: Work, counts: (usize, usize)) -> Case {
+const fn case(name: &'static str, work: Work, (normal, quick): (usize, usize)) -> Case {
     Case {
         name,
-        about: "",
         work,
         tls: false,
         connections: 8,
-        counts,
+        counts: ByMode { normal, quick },
         servers: &[Kind::Upslot],
     }
 }
@@ -80,12 +86,7 @@ struct Full {
 }
 
 pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcome<()> {
-    let sizes = if bench.options.quick {
-        SIZES.1
-    } else {
-        SIZES.0
-    };
-    compare(bench, case, sizes, report)
+    compare(bench, case, SIZES.get(bench.options), report)
 }
 
 pub fn run_million(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcome<()> {
@@ -111,10 +112,7 @@ fn compare(
     for _ in 0..bench.options.rounds {
         for store in &mut stores {
             for (case, tally) in CASES.iter().zip(&mut store.tallies) {
-                let count = match bench.options.quick {
-                    true => case.counts.1,
-                    false => case.counts.0,
-                };
+                let count = case.counts.get(bench.options);
                 let turn = bench.turn(case, &mut store.server, &store.seed, count);
                 let (sample, cpu) = turn.map_err(|why| bench.blame(&mut store.server, why))?;
                 tally.add(sample, cpu);
@@ -160,14 +158,9 @@ fn full(bench: &Bench<'_>, case: &str, files: usize, report: &mut Report) -> Out
         report.number(format!("{case}.made.{files}"), took, "s")?;
     }
     let home = bench.scratch.folder(&format!("{folder}/upslot"))?;
-    let starts = if bench.options.quick {
-        STARTS.1
-    } else {
-        STARTS.0
-    };
     let (mut ready, mut resident) = (Vec::new(), Vec::new());
     let get = Request::get(&seed.get, SMALL);
-    for _ in 0..starts {
+    for _ in 0..STARTS.get(bench.options) {
         let mut command = Command::new(&bench.options.program);
         command.arg("-c").arg(home.join("config.yml"));
         let began = Instant::now();

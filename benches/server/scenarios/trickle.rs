@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use crate::bench::Bench;
 use crate::cases::SMALL;
 use crate::common::kind::Kind;
+use crate::common::options::ByMode;
 use crate::common::outcome::Outcome;
+use crate::common::report::Report;
 use crate::link::Target;
 use crate::load::Request;
-use crate::report::Report;
 use crate::scenarios::paced::{Client, awake, gets};
 use crate::servers::Server;
 use crate::stats::{median, percentile};
@@ -27,7 +28,10 @@ const EVERY: Duration = Duration::from_millis(100);
 const OTHERS: Duration = Duration::from_millis(2);
 /// How long each of three times is: trickle alone, GETs alone, both. All together stays below the ten seconds that
 /// upslot gives a head.
-const LENGTH: (Duration, Duration) = (Duration::from_millis(2_500), Duration::from_millis(500));
+const LENGTH: ByMode<Duration> = ByMode {
+    normal: Duration::from_millis(2_500),
+    quick: Duration::from_millis(500),
+};
 /// Bytes of a trickled body; more than come in all that time.
 const BODY: u64 = 4096;
 const ROUNDS: u32 = 3;
@@ -95,11 +99,7 @@ fn round(
     seed: &Target,
     figures: &mut Figures,
 ) -> Outcome<()> {
-    let length = if bench.options.quick {
-        LENGTH.1
-    } else {
-        LENGTH.0
-    };
+    let length = LENGTH.get(bench.options);
     let address = server.door.address;
     let get = Request::get(&seed.get, SMALL);
     let others = || {
