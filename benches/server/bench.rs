@@ -69,6 +69,14 @@ impl Bench<'_> {
         self.begin(kind, Setup { durable, ..setup })
     }
 
+    /// Starts a server and stores a small file in it.
+    pub fn start_seeded(&self, kind: Kind, case: &str) -> Outcome<(Server, Target)> {
+        let mut server = self.start(kind, case, false, false)?;
+        let seed = self.seed(&mut server, SMALL);
+        let seed = seed.map_err(|why| self.blame(&mut server, why))?;
+        Ok((server, seed))
+    }
+
     /// The same, by a setup that was changed.
     pub fn begin(&self, kind: Kind, setup: Setup<'_>) -> Outcome<Server> {
         let server = self.installed.start(kind, &setup)?;

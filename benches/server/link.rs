@@ -23,7 +23,7 @@ pub const SECRET: &str = "a secret of the bench";
 /// The uploaders' domain.
 pub const DOMAIN: &str = "bench.localhost";
 /// So many accounts upload in turn, as a folder per owner is what a store looks like.
-const OWNERS: usize = 64;
+pub const OWNERS: usize = 64;
 /// Slot requests under way at a time; a busy server asks for no more.
 const WINDOW: usize = 64;
 const STREAM_ID: &str = "bench-1";

@@ -50,6 +50,11 @@ impl Cpu {
         self.sleeps += more.sleeps;
     }
 
+    /// The total, in microseconds.
+    pub fn microseconds(&self) -> f64 {
+        self.total.as_secs_f64() * 1e6
+    }
+
     pub fn since(self, earlier: Cpu) -> Cpu {
         Cpu {
             total: self.total.saturating_sub(earlier.total),

@@ -147,11 +147,7 @@ impl Bench<'_> {
             }
             Work::Slots => {
                 let before = server.process.cpu()?;
-                let link = server
-                    .link
-                    .as_mut()
-                    .ok_or("There is no link to ask for slots.")?;
-                let (_, sample) = link.slots(count, size, limit, self.stop)?;
+                let (_, sample) = server.link()?.slots(count, size, limit, self.stop)?;
                 Ok((sample, server.process.cpu()?.since(before)))
             }
         }

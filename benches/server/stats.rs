@@ -52,7 +52,7 @@ impl Tally {
 
     /// Microseconds of server CPU time per request; the median of the rounds.
     pub fn cpu_per_request(&self) -> f64 {
-        median(self.rounds.iter().map(Round::cpu_per_request).collect())
+        self.median(Round::cpu_per_request)
     }
 
     /// Milliseconds of server CPU time per GiB of bodies; the median of the rounds.
@@ -74,14 +74,12 @@ impl Tally {
     /// How often the server went to sleep per request; the median of the rounds. One that sleeps often had little to
     /// do at a time, and pays for waking up.
     pub fn sleeps(&self) -> f64 {
-        let sleeps = |round: &Round| round.cpu.sleeps as f64 / round.requests as f64;
-        median(self.rounds.iter().map(sleeps).collect())
+        self.median(|round| round.cpu.sleeps as f64 / round.requests as f64)
     }
 
     /// The median of the rounds.
     pub fn requests_per_second(&self) -> f64 {
-        let rate = |round: &Round| round.requests as f64 / round.wall.as_secs_f64();
-        median(self.rounds.iter().map(rate).collect())
+        self.median(|round| round.requests as f64 / round.wall.as_secs_f64())
     }
 
     /// MiB of bodies per second; the median of the rounds.
@@ -102,13 +100,17 @@ impl Tally {
             .collect();
         let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
         let largest = ratios.iter().copied().fold(0.0, f64::max);
-        (median(ratios), least, largest)
+        (median(&ratios), least, largest)
+    }
+
+    fn median(&self, figure: impl Fn(&Round) -> f64) -> f64 {
+        median(&self.rounds.iter().map(figure).collect::<Vec<_>>())
     }
 }
 
 impl Round {
     fn cpu_per_request(&self) -> f64 {
-        self.cpu.total.as_secs_f64() * 1e6 / self.requests as f64
+        self.cpu.microseconds() / self.requests as f64
     }
 }
 
@@ -120,8 +122,15 @@ pub fn percentile(latencies: &mut [u64], share: f64) -> f64 {
     latencies.get(rank).map_or(f64::NAN, |ns| *ns as f64 / 1e3)
 }
 
+/// The median of the ratios of one round's values to another's.
+pub fn median_ratio(values: &[f64], others: &[f64]) -> f64 {
+    let ratios = values.iter().zip(others).map(|(a, b)| a / b);
+    median(&ratios.collect::<Vec<_>>())
+}
+
 /// The middle one, or the mean of the two in the middle.
-pub fn median(mut values: Vec<f64>) -> f64 {
+pub fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
     values.sort_unstable_by(f64::total_cmp);
     let middle = values.len() / 2;
     match (values.get(middle), values.len() % 2) {

@@ -18,7 +18,7 @@ use crate::link::Target;
 use crate::load::Request;
 use crate::scenarios::paced::{Puts, awake, gets};
 use crate::servers::Server;
-use crate::stats::{median, percentile};
+use crate::stats::{median, median_ratio, percentile};
 
 const SERVERS: &[Kind] = &[Kind::Upslot, Kind::Nginx];
 const PUTS: usize = 4;
@@ -72,9 +72,7 @@ struct Figures {
 pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcome<()> {
     let mut servers = Vec::new();
     for kind in bench.those(case, SERVERS, true, false, report)? {
-        let mut server = bench.start(kind, case, false, false)?;
-        let seed = bench.seed(&mut server, SMALL);
-        let seed = seed.map_err(|why| bench.blame(&mut server, why))?;
+        let (server, seed) = bench.start_seeded(kind, case)?;
         let figures: Vec<Figures> = COMPANIES.iter().map(|_| Figures::default()).collect();
         servers.push((server, seed, figures));
     }
@@ -91,18 +89,14 @@ pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcom
         let quiet = &figures[0].p99;
         for ((company, _), figures) in COMPANIES.iter().zip(figures) {
             let name = |figure: &str| format!("{case}.{}.{company}.{figure}", server.name());
-            report.number(name("latency-p50"), median(figures.p50.clone()), "us")?;
-            report.headline(name("latency-p99"), median(figures.p99.clone()), "us")?;
+            report.number(name("latency-p50"), median(&figures.p50), "us")?;
+            report.headline(name("latency-p99"), median(&figures.p99), "us")?;
             if figures.rate.is_empty() {
                 continue;
             }
-            report.number(name("put-rate"), median(figures.rate.clone()), "MiB/s")?;
-            let ratios = figures
-                .p99
-                .iter()
-                .zip(quiet)
-                .map(|(p99, quiet)| p99 / quiet);
-            report.headline(name("p99-to-quiet"), median(ratios.collect()), "times")?;
+            report.number(name("put-rate"), median(&figures.rate), "MiB/s")?;
+            let ratio = median_ratio(&figures.p99, quiet);
+            report.headline(name("p99-to-quiet"), ratio, "times")?;
         }
     }
     Ok(())

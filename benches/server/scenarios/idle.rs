@@ -78,7 +78,7 @@ fn watch(
         let grown = server.process.own_memory()?.saturating_sub(before) as f64;
         let name = |figure: &str| format!("{case}.{}.{open}.{figure}", server.name());
         report.headline(name("memory-per-connection"), grown / open as f64, "bytes")?;
-        let cpu = cpu.total.as_secs_f64() * 1e6 / IDLE.as_secs_f64();
+        let cpu = cpu.microseconds() / IDLE.as_secs_f64();
         report.number(name("cpu-while-idle"), cpu, "us/s")?;
     }
     let peak = server.process.peak()? as f64;

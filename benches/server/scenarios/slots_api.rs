@@ -10,7 +10,7 @@ use crate::common::kind::Kind;
 use crate::common::options::ByMode;
 use crate::common::outcome::Outcome;
 use crate::common::report::Report;
-use crate::link::DOMAIN;
+use crate::link::{DOMAIN, OWNERS};
 use crate::load::{Load, Plan, Request};
 use crate::response::Expected;
 use crate::rounds::print;
@@ -25,15 +25,10 @@ const COUNTS: ByMode<usize> = ByMode {
     quick: 2_000,
 };
 const WARM_UP: usize = 50;
-/// So many accounts in turn, as through the component.
-const OWNERS: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcome<()> {
-    if bench
-        .those(case, &[Kind::Upslot], false, false, report)?
-        .is_empty()
-    {
+    if !bench.options.only.contains(&Kind::Upslot) {
         return Ok(());
     }
     let door = Door {

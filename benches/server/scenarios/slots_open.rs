@@ -27,10 +27,7 @@ const WARM_UP: usize = 200;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcome<()> {
-    if bench
-        .those(case, &[Kind::Upslot], false, false, report)?
-        .is_empty()
-    {
+    if !bench.options.only.contains(&Kind::Upslot) {
         return Ok(());
     }
     let (mut first, mut last, mut ratio, mut grown) = (vec![], vec![], vec![], vec![]);
@@ -45,10 +42,10 @@ pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcom
         grown.push(memory);
     }
     let name = |figure: &str| format!("{case}.upslot.{figure}");
-    report.number(name("cpu-per-slot-first"), median(first), "us")?;
-    report.number(name("cpu-per-slot-last"), median(last), "us")?;
-    report.headline(name("last-to-first"), median(ratio), "times")?;
-    report.number(name("memory-grown"), median(grown), "bytes")
+    report.number(name("cpu-per-slot-first"), median(&first), "us")?;
+    report.number(name("cpu-per-slot-last"), median(&last), "us")?;
+    report.headline(name("last-to-first"), median(&ratio), "times")?;
+    report.number(name("memory-grown"), median(&grown), "bytes")
 }
 
 /// CPU time of one of the first slots and one of the last, in microseconds, and by how many bytes memory grew in
@@ -67,11 +64,7 @@ fn compared(bench: &Bench<'_>, server: &mut Server) -> Outcome<(f64, f64, f64)> 
 /// Gets slots; CPU time of each, in microseconds.
 fn slots(bench: &Bench<'_>, server: &mut Server, count: usize) -> Outcome<f64> {
     let before = server.process.cpu()?;
-    let link = server
-        .link
-        .as_mut()
-        .ok_or("There is no link to ask for slots.")?;
-    let (slots, _) = link.slots(count, SMALL, PATIENCE, bench.stop)?;
+    let (slots, _) = server.link()?.slots(count, SMALL, PATIENCE, bench.stop)?;
     if slots.len() < count {
         return Err(format!(
             "Only {} of {count} slots came in time.",
@@ -79,5 +72,5 @@ fn slots(bench: &Bench<'_>, server: &mut Server, count: usize) -> Outcome<f64> {
         ));
     }
     let cpu = server.process.cpu()?.since(before);
-    Ok(cpu.total.as_secs_f64() * 1e6 / count as f64)
+    Ok(cpu.microseconds() / count as f64)
 }

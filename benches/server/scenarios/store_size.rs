@@ -16,7 +16,8 @@ use crate::common::kind::Kind;
 use crate::common::options::ByMode;
 use crate::common::outcome::Outcome;
 use crate::common::report::Report;
-use crate::link::Target;
+use crate::limit::FILE_NAME;
+use crate::link::{OWNERS, Target};
 use crate::load::Request;
 use crate::process::Process;
 use crate::scenarios::paced::Client;
@@ -30,8 +31,6 @@ const SIZES: ByMode<&[usize]> = ByMode {
 const MILLION: &[usize] = &[0, 1_000_000];
 /// Folders of owners who do not upload in the bench.
 const OTHERS: usize = 1_000;
-/// Folders of owners who do: as many as take turns in it.
-const UPLOADERS: usize = 64;
 /// Starts per size.
 const STARTS: ByMode<u32> = ByMode {
     normal: 9,
@@ -99,10 +98,7 @@ fn compare(
     sizes: &[usize],
     report: &mut Report,
 ) -> Outcome<()> {
-    if bench
-        .those(case, &[Kind::Upslot], false, false, report)?
-        .is_empty()
-    {
+    if !bench.options.only.contains(&Kind::Upslot) {
         return Ok(());
     }
     let mut stores = Vec::new();
@@ -134,8 +130,8 @@ fn compare(
                 report.number(name(&format!("{figure}-to-empty")), ratio, "times")?;
             }
         }
-        report.headline(name("ready"), median(store.ready.clone()), "ms")?;
-        let resident = median(store.resident.clone());
+        report.headline(name("ready"), median(&store.ready), "ms")?;
+        let resident = median(&store.resident);
         report.headline(name("memory-after-start"), resident, "bytes")?;
     }
     Ok(())
@@ -144,11 +140,9 @@ fn compare(
 /// Makes a store of so many files, starts upslot on it some times, and leaves it running.
 fn full(bench: &Bench<'_>, case: &str, files: usize, report: &mut Report) -> Outcome<Full> {
     let folder = format!("{case}/{files}");
-    let mut server = bench.start(Kind::Upslot, &folder, false, false)?;
-    let blame = |server: &mut Server, why| bench.blame(server, why);
-    let seed = bench.seed(&mut server, SMALL);
-    let seed = seed.map_err(|why| blame(&mut server, why))?;
-    let uploaders = uploaders(bench, &mut server).map_err(|why| blame(&mut server, why))?;
+    let (mut server, seed) = bench.start_seeded(Kind::Upslot, &folder)?;
+    let uploaders = uploaders(bench, &mut server);
+    let uploaders = uploaders.map_err(|why| bench.blame(&mut server, why))?;
     let address = server.door.address;
     drop(server);
     let began = Instant::now();
@@ -192,7 +186,7 @@ fn full(bench: &Bench<'_>, case: &str, files: usize, report: &mut Report) -> Out
 
 /// The folders of those who upload, as slots tell.
 fn uploaders(bench: &Bench<'_>, server: &mut Server) -> Outcome<Vec<PathBuf>> {
-    let targets = server.targets(UPLOADERS, SMALL, bench.stop)?;
+    let targets = server.targets(OWNERS, SMALL, bench.stop)?;
     let folder = |target: &Target| {
         let file = server.file(target)?;
         let folder = file.parent().and_then(Path::parent).map(Path::to_owned);
@@ -213,7 +207,7 @@ fn fill(bench: &Bench<'_>, uploaders: &[PathBuf], files: usize) -> Outcome<()> {
         for number in 0..count {
             let folder = owner.join(format!("{number:020}~m"));
             fs::create_dir_all(&folder).map_err(|e| shown(&folder, e))?;
-            let file = folder.join("photo.jpg");
+            let file = folder.join(FILE_NAME);
             File::create(&file).map_err(|e| shown(&file, e))?;
         }
         bench.stop.check()?;

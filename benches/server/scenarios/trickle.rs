@@ -15,7 +15,7 @@ use crate::link::Target;
 use crate::load::Request;
 use crate::scenarios::paced::{Client, awake, gets};
 use crate::servers::Server;
-use crate::stats::{median, percentile};
+use crate::stats::{median, median_ratio, percentile};
 
 const SERVERS: &[Kind] = &[Kind::Upslot, Kind::Nginx];
 /// Those with a body, and those with a head.
@@ -58,9 +58,7 @@ struct Drip {
 pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcome<()> {
     let mut servers = Vec::new();
     for kind in bench.those(case, SERVERS, true, false, report)? {
-        let mut server = bench.start(kind, case, false, false)?;
-        let seed = bench.seed(&mut server, SMALL);
-        let seed = seed.map_err(|why| bench.blame(&mut server, why))?;
+        let (server, seed) = bench.start_seeded(kind, case)?;
         servers.push((server, seed, Figures::default()));
     }
     for _ in 0..bench.options.rounds.min(ROUNDS) {
@@ -74,21 +72,19 @@ pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcom
         .position(|(server, _, _)| server.kind == Kind::Nginx);
     for (server, _, figures) in &servers {
         let name = |figure: &str| format!("{case}.{}.{figure}", server.name());
-        report.headline(name("cpu-per-byte"), median(figures.byte.clone()), "us")?;
+        report.headline(name("cpu-per-byte"), median(&figures.byte), "us")?;
         if let Some(nginx) = nginx.filter(|_| server.kind != Kind::Nginx) {
             let theirs = &servers[nginx].2.byte;
-            let ratios = figures.byte.iter().zip(theirs).map(|(a, b)| a / b);
-            report.headline(name("ratio"), median(ratios.collect()), "to nginx")?;
+            report.headline(
+                name("ratio"),
+                median_ratio(&figures.byte, theirs),
+                "to nginx",
+            )?;
         }
-        report.number(
-            name("latency-p99-alone"),
-            median(figures.alone.clone()),
-            "us",
-        )?;
-        report.number(name("latency-p99"), median(figures.beside.clone()), "us")?;
-        let ratios = figures.beside.iter().zip(&figures.alone);
-        let ratios = ratios.map(|(beside, alone)| beside / alone);
-        report.headline(name("p99-to-alone"), median(ratios.collect()), "times")?;
+        report.number(name("latency-p99-alone"), median(&figures.alone), "us")?;
+        report.number(name("latency-p99"), median(&figures.beside), "us")?;
+        let ratio = median_ratio(&figures.beside, &figures.alone);
+        report.headline(name("p99-to-alone"), ratio, "times")?;
     }
     Ok(())
 }
@@ -115,9 +111,7 @@ fn round(
     let before = server.process.cpu()?;
     let bytes = trickle(&mut drips, Some(length), &never)?;
     let cpu = server.process.cpu()?.since(before);
-    figures
-        .byte
-        .push(cpu.total.as_secs_f64() * 1e6 / bytes as f64);
+    figures.byte.push(cpu.microseconds() / bytes as f64);
 
     let over = AtomicBool::new(false);
     let beside = thread::scope(|scope| {

@@ -45,6 +45,7 @@ pub fn free_address() -> Outcome<SocketAddr> {
         .map_err(|e| format!("No free port: {e}"))
 }
 
+/// Waits until a server accepts connections.
 pub fn await_port(address: SocketAddr, process: &mut Process, stop: &Stop) -> Outcome<()> {
     let deadline = Instant::now() + START;
     while TcpStream::connect(address).is_err() {
@@ -72,8 +73,13 @@ pub fn quoted(path: &Path) -> Outcome<String> {
     }
 }
 
-pub fn make(folder: &Path) -> Outcome<()> {
-    fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))
+/// Makes a folder in another one.
+pub fn make(parent: &Path, name: &str) -> Outcome<PathBuf> {
+    let folder = parent.join(name);
+    match fs::create_dir_all(&folder) {
+        Ok(()) => Ok(folder),
+        Err(e) => Err(format!("{}: {e}", folder.display())),
+    }
 }
 
 pub fn save(file: &Path, text: &str) -> Outcome<()> {

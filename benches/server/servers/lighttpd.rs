@@ -5,8 +5,7 @@ use std::process::Command;
 
 use crate::common::kind::Kind;
 use crate::common::outcome::Outcome;
-use crate::process::Process;
-use crate::servers::launch::{await_port, find, free_address, make, quoted, save, version};
+use crate::servers::launch::{find, free_address, make, quoted, save, version};
 use crate::servers::server::Server;
 use crate::servers::setup::Setup;
 
@@ -52,10 +51,8 @@ impl Lighttpd {
     }
 
     pub fn start(&self, setup: &Setup<'_>) -> Outcome<Server> {
-        let root = setup.folder.join("www");
-        make(&root)?;
-        let temporary = setup.folder.join("tmp");
-        make(&temporary)?;
+        let root = make(&setup.folder, "www")?;
+        let temporary = make(&setup.folder, "tmp")?;
         let address = free_address()?;
         let put = self.lacks(true, false).is_none();
         let mut modules = Vec::new();
@@ -98,17 +95,6 @@ impl Lighttpd {
         let mut command = Command::new(&self.program);
         command.arg("-D").arg("-f").arg(&file);
         command.arg("-m").arg(&self.modules);
-        let mut process = Process::start("lighttpd", &mut command, &setup.folder)?;
-        await_port(address, &mut process, setup.stop)?;
-        Ok(Server {
-            kind: Kind::Lighttpd,
-            door: setup.door(address),
-            process,
-            root,
-            link: None,
-            serial: 0,
-            put: setup.put,
-            durable: setup.durable,
-        })
+        Server::start(Kind::Lighttpd, &mut command, address, root, setup)
     }
 }

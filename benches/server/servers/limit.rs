@@ -8,8 +8,7 @@ use crate::cases::SMALL;
 use crate::common::kind::Kind;
 use crate::common::outcome::Outcome;
 use crate::limit::{ARGUMENT, Line};
-use crate::process::Process;
-use crate::servers::launch::{await_port, free_address, make};
+use crate::servers::launch::{free_address, make};
 use crate::servers::server::Server;
 use crate::servers::setup::Setup;
 
@@ -26,8 +25,7 @@ pub fn start(kind: Kind, setup: &Setup<'_>) -> Outcome<Server> {
         (_, false) if size <= SMALL => Line::Memory,
         (_, false) => Line::File,
     };
-    let root = setup.folder.join("files");
-    make(&root)?;
+    let root = make(&setup.folder, "files")?;
     if matches!(line, Line::Memory | Line::File) {
         let path = root.join("0");
         fs::hard_link(&setup.body, &path).map_err(|e| format!("{}: {e}", path.display()))?;
@@ -41,16 +39,5 @@ pub fn start(kind: Kind, setup: &Setup<'_>) -> Outcome<Server> {
     if let Some(certificate) = setup.tls {
         command.args([&certificate.chain, &certificate.key]);
     }
-    let mut process = Process::start(kind.name(), &mut command, &setup.folder)?;
-    await_port(address, &mut process, setup.stop)?;
-    Ok(Server {
-        kind,
-        door: setup.door(address),
-        process,
-        root,
-        link: None,
-        serial: 0,
-        put: setup.put,
-        durable: setup.durable,
-    })
+    Server::start(kind, &mut command, address, root, setup)
 }

@@ -6,8 +6,7 @@ use std::process::Command;
 
 use crate::common::kind::Kind;
 use crate::common::outcome::Outcome;
-use crate::process::Process;
-use crate::servers::launch::{await_port, find, free_address, make, quoted, save, version};
+use crate::servers::launch::{find, free_address, make, quoted, save, version};
 use crate::servers::server::Server;
 use crate::servers::setup::Setup;
 
@@ -48,11 +47,9 @@ impl Nginx {
     }
 
     pub fn start(&self, setup: &Setup<'_>) -> Outcome<Server> {
-        let root = setup.folder.join("www");
-        make(&root)?;
+        let root = make(&setup.folder, "www")?;
         let address = free_address()?;
-        let temporary = setup.folder.join("tmp");
-        make(&temporary)?;
+        let temporary = make(&setup.folder, "tmp")?;
         // `user` means nothing to a process that is not root, and only warns; as root, nginx would otherwise work
         // as `nobody` below folders that only root may enter. keepalive_requests: the default ends a connection
         // after 1,000 requests, which upslot never does.
@@ -111,18 +108,7 @@ impl Nginx {
         let mut command = Command::new(&self.program);
         command.arg("-p").arg(&setup.folder);
         command.arg("-c").arg(&file).args(["-e", "stderr"]);
-        let mut process = Process::start("nginx", &mut command, &setup.folder)?;
-        await_port(address, &mut process, setup.stop)?;
-        Ok(Server {
-            kind: Kind::Nginx,
-            door: setup.door(address),
-            process,
-            root,
-            link: None,
-            serial: 0,
-            put: setup.put,
-            durable: setup.durable,
-        })
+        Server::start(Kind::Nginx, &mut command, address, root, setup)
     }
 
     /// What nginx would otherwise make below its system folders. A path of a module that was left out at build time

@@ -1,6 +1,8 @@
 //! A server that runs.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -9,9 +11,10 @@ use percent_encoding::percent_decode_str;
 use crate::common::kind::Kind;
 use crate::common::outcome::Outcome;
 use crate::limit::FILE_NAME;
-use crate::link::{Link, Target};
+use crate::link::{Link, OWNERS, Target};
 use crate::process::Process;
-use crate::servers::launch::make;
+use crate::servers::launch::{await_port, make};
+use crate::servers::setup::Setup;
 use crate::stop::Stop;
 use crate::stream::Door;
 
@@ -21,8 +24,6 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 const NO_LIMIT: Duration = Duration::from_secs(3600);
 /// The path that all servers have below their root.
 pub const PREFIX: &str = "/upload/";
-/// So many owners' folders, as upslot makes for the bench's uploaders.
-const OWNERS: u64 = 64;
 
 #[derive(Debug)]
 pub struct Server {
@@ -30,18 +31,50 @@ pub struct Server {
     pub door: Door,
     pub process: Process,
     /// Where files lie, by the path after the prefix.
-    pub root: PathBuf,
+    root: PathBuf,
     /// Gives slots; the peers need none.
     pub link: Option<Link>,
     /// Files named so far.
-    pub serial: u64,
+    serial: u64,
     /// What it was started for.
-    pub put: bool,
+    put: bool,
     /// It has helper threads, which need every core.
     pub durable: bool,
 }
 
 impl Server {
+    /// Starts a program and waits until it accepts connections.
+    pub fn start(
+        kind: Kind,
+        command: &mut Command,
+        address: SocketAddr,
+        root: PathBuf,
+        setup: &Setup<'_>,
+    ) -> Outcome<Server> {
+        let mut process = Process::start(kind.name(), command, &setup.folder)?;
+        await_port(address, &mut process, setup.stop)?;
+        Ok(Server::new(kind, process, address, root, setup))
+    }
+
+    pub fn new(
+        kind: Kind,
+        process: Process,
+        address: SocketAddr,
+        root: PathBuf,
+        setup: &Setup<'_>,
+    ) -> Server {
+        Server {
+            kind,
+            door: setup.door(address),
+            process,
+            root,
+            link: None,
+            serial: 0,
+            put: setup.put,
+            durable: setup.durable,
+        }
+    }
+
     pub fn name(&self) -> &'static str {
         self.kind.name()
     }
@@ -53,17 +86,18 @@ impl Server {
         }
         let mut targets = Vec::with_capacity(count);
         for _ in 0..count {
-            let (owner, serial) = (self.serial % OWNERS, self.serial);
+            let serial = self.serial;
+            let owner = serial % OWNERS as u64;
             // A limit line names files itself, by their number; which of equal files has which does not matter.
             let path = match self.kind {
                 Kind::Limit | Kind::LimitSplice => format!("{PREFIX}{serial}/{FILE_NAME}"),
-                _ => format!("{PREFIX}owner{owner:022}/{serial:020}~m/photo.jpg"),
+                _ => format!("{PREFIX}owner{owner:022}/{serial:020}~m/{FILE_NAME}"),
             };
             self.serial += 1;
             // WebDAV makes no folder that was not asked for (RFC 4918 §9.7.1).
             if self.kind == Kind::Lighttpd {
-                if let Some(folder) = self.root.join(&path[1..]).parent() {
-                    make(folder)?;
+                if let Some((folder, _)) = path[1..].rsplit_once('/') {
+                    make(&self.root, folder)?;
                 }
             }
             targets.push(Target {
@@ -72,6 +106,12 @@ impl Server {
             });
         }
         Ok(targets)
+    }
+
+    /// The link that upslot has.
+    pub fn link(&mut self) -> Outcome<&mut Link> {
+        let link = self.link.as_mut();
+        link.ok_or_else(|| "There is no link to ask for slots.".to_owned())
     }
 
     /// Whether it answers a GET; a limit line that stores does not.

@@ -13,8 +13,7 @@ use crate::servers::setup::Setup;
 
 /// Starts it, and waits until its link is up and its port is open.
 pub fn start(program: &Path, setup: &Setup<'_>) -> Outcome<Server> {
-    let root = setup.folder.join("store");
-    make(&root)?;
+    let root = make(&setup.folder, "store")?;
     let address = free_address()?;
     let waiting = Waiting::new()?;
     let mut config = format!(
@@ -53,14 +52,7 @@ pub fn start(program: &Path, setup: &Setup<'_>) -> Outcome<Server> {
     let mut process = Process::start("upslot", &mut command, &setup.folder)?;
     let link = waiting.open(&mut process, setup.stop)?;
     await_port(address, &mut process, setup.stop)?;
-    Ok(Server {
-        kind: Kind::Upslot,
-        door: setup.door(address),
-        process,
-        root,
-        link: Some(link),
-        serial: 0,
-        put: setup.put,
-        durable: setup.durable,
-    })
+    let mut server = Server::new(Kind::Upslot, process, address, root, setup);
+    server.link = Some(link);
+    Ok(server)
 }
