@@ -1,7 +1,7 @@
 //! What both benches share. A file imports only from those before it:
 //!
 //! - [`outcome`] how a bench fails;
-//! - [`kind`] the servers that are compared;
+//! - [`server_kind`] the servers that are compared;
 //! - [`catalogue`] the names of all cases of both benches;
 //! - [`options`] the command line;
 //! - [`report`] numbers as lines, as a table and as JSON;
@@ -9,7 +9,7 @@
 
 pub mod outcome;
 
-pub mod kind;
+pub mod server_kind;
 
 pub mod catalogue;
 

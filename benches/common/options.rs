@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use lexopt::prelude::*;
 
 use crate::common::catalogue::Entry;
-use crate::common::kind::Kind;
 use crate::common::outcome::Outcome;
+use crate::common::server_kind::ServerKind;
 
 #[derive(Debug)]
 pub struct Options {
@@ -26,7 +26,7 @@ pub struct Options {
     /// Keeps the client from sleeping while it waits, if it has a core of its own.
     pub spin: bool,
     /// The servers to measure, if installed.
-    pub only: Vec<Kind>,
+    pub only: Vec<ServerKind>,
 }
 
 /// A value for normal runs, and one for quick runs.
@@ -112,7 +112,7 @@ pub fn parse(
         rounds: 0,
         program: PathBuf::from(env!("CARGO_BIN_EXE_upslot")),
         spin: false,
-        only: Kind::ALL.to_vec(),
+        only: ServerKind::ALL.to_vec(),
     };
     let words = &mut options.filter.words;
     let mut parser = lexopt::Parser::from_args(arguments);
@@ -150,9 +150,9 @@ pub fn parse(
     Ok(Parsed::Run(options))
 }
 
-fn kinds(list: &str) -> Outcome<Vec<Kind>> {
+fn kinds(list: &str) -> Outcome<Vec<ServerKind>> {
     let kind = |word: String| {
-        let mut kinds = Kind::ALL.iter().copied();
+        let mut kinds = ServerKind::ALL.iter().copied();
         kinds
             .find(|kind| kind.name() == word)
             .ok_or_else(|| format!("--only: unknown server {word:?}; see --help."))

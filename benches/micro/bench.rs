@@ -4,7 +4,7 @@ use crate::common::catalogue::{self, Entry};
 use crate::common::options::Filter;
 use crate::common::outcome::Outcome;
 use crate::common::report::{Column, Report, rounded};
-use crate::measure::{self, Effort};
+use crate::measure::{self, Sampling};
 
 pub const COLUMNS: &[Column] = &[
     Column::text("operation", 18),
@@ -20,17 +20,17 @@ pub const NOTE: &str = "All per operation, slot or KiB. ns is the median of the 
 #[derive(Debug)]
 pub struct Bench<'a> {
     filter: &'a Filter,
-    effort: Effort,
+    sampling: Sampling,
     report: Report,
     /// The operations so far, selected or not.
     names: Vec<&'static str>,
 }
 
 impl Bench<'_> {
-    pub fn new(filter: &Filter, effort: Effort, report: Report) -> Bench<'_> {
+    pub fn new(filter: &Filter, sampling: Sampling, report: Report) -> Bench<'_> {
         Bench {
             filter,
-            effort,
+            sampling,
             report,
             names: Vec::new(),
         }
@@ -48,7 +48,7 @@ impl Bench<'_> {
         if !self.filter.selects(name) {
             return Ok(());
         }
-        let figures = measure::measure(&self.effort, parts, &mut operation)
+        let figures = measure::measure(&self.sampling, parts, &mut operation)
             .map_err(|why| format!("{name}: {why}"))?;
         let numbers = [
             ("time", figures.time, "ns"),

@@ -10,20 +10,20 @@ use upslot::service::{Decision, Found, Service};
 
 use crate::bench::Bench;
 use crate::common::outcome::Outcome;
-use crate::site::{self, SIZE, TYPE};
+use crate::fixtures::{self, SIZE, TYPE};
 
 pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
-    let service = site::service("")?;
-    let (put, get) = site::targets(&service)?;
+    let service = fixtures::service("")?;
+    let (put, get) = fixtures::targets(&service)?;
     heads(bench, &put, &get)?;
-    let now = site::now();
+    let now = fixtures::now();
     let found = Found {
         size: SIZE,
-        modified: site::moment(3600),
+        modified: fixtures::seconds_ago(3600),
         content_type: Some(TYPE),
     };
     let answered = |head: &[u8], status: u16| {
-        let request = site::parsed(head)?;
+        let request = fixtures::parsed(head)?;
         let service = &service;
         Ok::<_, String>(move || {
             let answer = answer(service, black_box(&request), &found, now);
@@ -31,19 +31,19 @@ pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
         })
     };
     let with = |field: &str| {
-        let mut head = site::curl(&get);
+        let mut head = fixtures::curl(&get);
         head.truncate(head.len() - 2);
         head.extend_from_slice(field.as_bytes());
         head.extend_from_slice(b"\r\n\r\n");
         head
     };
-    bench.case("get-answer", 1, answered(&site::curl(&get), 200)?)?;
+    bench.case("get-answer", 1, answered(&fixtures::curl(&get), 200)?)?;
     let ranged = with("Range: bytes=1024-2047");
     bench.case("get-answer-range", 1, answered(&ranged, 206)?)?;
     let cached = with("If-None-Match: *");
     bench.case("get-answer-304", 1, answered(&cached, 304)?)?;
 
-    let head = site::curl(&get);
+    let head = fixtures::curl(&get);
     let mut exchange = Exchange::new(service.timeouts(), now.mono);
     bench.case("get-exchange", 1, || {
         exchange.received(black_box(&head), now.mono);
@@ -64,7 +64,7 @@ pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
         sends && exchange.is_idle()
     })?;
 
-    let head = site::slixmpp(&put, "");
+    let head = fixtures::slixmpp(&put, "");
     let body = vec![b'x'; SIZE as usize];
     let mut exchange = Exchange::new(service.timeouts(), now.mono);
     bench.case("put-exchange", 1, || {
@@ -96,9 +96,9 @@ fn heads(bench: &mut Bench, put: &str, get: &str) -> Outcome<()> {
             end == Ok(Some(head.len())) && black_box(RequestHead::parse(head)).is_ok()
         }
     };
-    bench.case("head-curl", 1, parse(site::curl(get)))?;
-    bench.case("head-browser", 1, parse(site::browser(get)))?;
-    bench.case("head-slixmpp-put", 1, parse(site::slixmpp(put, "")))
+    bench.case("head-curl", 1, parse(fixtures::curl(get)))?;
+    bench.case("head-browser", 1, parse(fixtures::browser(get)))?;
+    bench.case("head-slixmpp-put", 1, parse(fixtures::slixmpp(put, "")))
 }
 
 /// What the driver of a connection does with a GET, but for the file.

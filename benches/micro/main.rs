@@ -9,7 +9,7 @@
 //! - [`common`] what both benches share;
 //! - [`measure`] how an operation is timed, and its allocations counted;
 //! - [`bench`] what operations are measured with;
-//! - [`site`] what operations work with: a configuration, slots, signatures, requests as clients send them;
+//! - [`fixtures`] what operations work with: a configuration, slots, signatures, requests as clients send them;
 //! - [`http`], [`puts`], [`slots`], [`bytes`] what is measured.
 //!
 //! An operation that does not come to what it must ends the bench with exit code 1; wrong usage with 2.
@@ -22,7 +22,7 @@ mod measure;
 
 mod bench;
 
-mod site;
+mod fixtures;
 
 mod http;
 mod puts;
@@ -38,7 +38,7 @@ use crate::common::options::Options;
 use crate::common::outcome::Outcome;
 use crate::common::report::Report;
 use crate::common::start::Program;
-use crate::measure::Effort;
+use crate::measure::Sampling;
 
 const PROGRAM: Program = Program {
     name: "micro bench",
@@ -62,10 +62,10 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Outcome<()> {
-    let effort = if options.quick {
-        Effort::quick()
+    let sampling = if options.quick {
+        Sampling::quick()
     } else {
-        Effort::full()
+        Sampling::full()
     };
     let mut report = Report::new(bench::COLUMNS, bench::NOTE);
     let profile = if cfg!(debug_assertions) {
@@ -77,7 +77,7 @@ fn run(options: &Options) -> Outcome<()> {
         "upslot",
         &format!("{}, {profile}", env!("CARGO_PKG_VERSION")),
     )?;
-    report.fact("samples", &effort.shown())?;
+    report.fact("samples", &sampling.description())?;
     report.fact(
         "counting",
         &format!(
@@ -85,7 +85,7 @@ fn run(options: &Options) -> Outcome<()> {
             measure::counting_time()
         ),
     )?;
-    let mut bench = Bench::new(&options.filter, effort, report);
+    let mut bench = Bench::new(&options.filter, sampling, report);
     http::run(&mut bench)?;
     puts::run(&mut bench)?;
     slots::run(&mut bench)?;

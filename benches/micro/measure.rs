@@ -21,29 +21,29 @@ const COUNTS: usize = 4;
 
 /// How much is done for a figure.
 #[derive(Clone, Copy, Debug)]
-pub struct Effort {
+pub struct Sampling {
     samples: usize,
     /// Least length of a sample.
     length: Duration,
 }
 
-impl Effort {
-    pub fn full() -> Effort {
-        Effort {
+impl Sampling {
+    pub fn full() -> Sampling {
+        Sampling {
             samples: 15,
             length: Duration::from_millis(20),
         }
     }
 
-    pub fn quick() -> Effort {
-        Effort {
+    pub fn quick() -> Sampling {
+        Sampling {
             samples: 3,
             length: Duration::from_millis(1),
         }
     }
 
     /// For the user.
-    pub fn shown(&self) -> String {
+    pub fn description(&self) -> String {
         format!("{} of {} ms each", self.samples, self.length.as_millis())
     }
 }
@@ -63,29 +63,29 @@ pub struct Figures {
 
 /// Measures an operation; what it does is `parts` times what the figures are for. An error when it is once false.
 pub fn measure(
-    effort: &Effort,
+    sampling: &Sampling,
     parts: usize,
     operation: &mut impl FnMut() -> bool,
 ) -> Outcome<Figures> {
     let mut count = 1;
     // Runs of growing length warm the caches, and tell how many operations a sample has.
-    while sample(count, operation)? < effort.length {
+    while sample(count, operation)? < sampling.length {
         count *= 2;
     }
-    let mut times = Vec::with_capacity(effort.samples);
+    let mut times = Vec::with_capacity(sampling.samples);
     let region = Region::new(&ALLOCATOR);
-    for _ in 0..effort.samples {
+    for _ in 0..sampling.samples {
         times.push(sample(count, operation)?);
     }
     let counted = region.change();
     times.sort_unstable();
     let each = (count * parts) as f64;
     let nanoseconds = |time: Duration| time.as_nanos() as f64 / each;
-    let all = each * effort.samples as f64;
+    let all = each * sampling.samples as f64;
     Ok(Figures {
-        time: nanoseconds(times[effort.samples / 2]),
+        time: nanoseconds(times[sampling.samples / 2]),
         least: nanoseconds(times[0]),
-        largest: nanoseconds(times[effort.samples - 1]),
+        largest: nanoseconds(times[sampling.samples - 1]),
         allocations: (counted.allocations + counted.reallocations) as f64 / all,
         bytes: counted.bytes_allocated as f64 / all,
     })

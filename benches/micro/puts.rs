@@ -7,19 +7,19 @@ use upslot::service::{Decision, Service};
 
 use crate::bench::Bench;
 use crate::common::outcome::Outcome;
-use crate::site::{self, SIZE};
+use crate::fixtures::{self, SIZE};
 
 pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
-    let service = site::service("")?;
-    let doors = site::service(&site::doors())?;
-    let (put, _) = site::targets(&service)?;
+    let service = fixtures::service("")?;
+    let foreign = fixtures::service(&fixtures::foreign_secrets())?;
+    let (put, _) = fixtures::targets(&service)?;
     bench.case("put-own", 1, granted(&service, &put, "")?)?;
-    let first = site::external(false);
-    bench.case("put-external-v", 1, granted(&doors, &first, "")?)?;
-    let second = site::external(true);
-    bench.case("put-external-v2", 1, granted(&doors, &second, "")?)?;
-    let (target, field) = site::share();
-    bench.case("put-jwt", 1, granted(&doors, &target, &field)?)?;
+    let first = fixtures::external_target(false);
+    bench.case("put-external-v", 1, granted(&foreign, &first, "")?)?;
+    let second = fixtures::external_target(true);
+    bench.case("put-external-v2", 1, granted(&foreign, &second, "")?)?;
+    let (target, field) = fixtures::file_share_token();
+    bench.case("put-jwt", 1, granted(&foreign, &target, &field)?)?;
 
     let key = hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]);
     let message = vec![b'x'; put.len()];
@@ -34,8 +34,8 @@ fn granted<'a>(
     target: &str,
     fields: &str,
 ) -> Outcome<impl FnMut() -> bool + 'a> {
-    let request = site::parsed(&site::slixmpp(target, fields))?;
-    let now = site::now();
+    let request = fixtures::parsed(&fixtures::slixmpp(target, fields))?;
+    let now = fixtures::now();
     Ok(move || match service.decide(black_box(&request), now) {
         Decision::Upload(grant) => black_box(grant).size == SIZE,
         _ => false,

@@ -19,7 +19,7 @@ use upslot::xmpp::xml::{Reader, XmlEvent};
 
 use crate::bench::Bench;
 use crate::common::outcome::Outcome;
-use crate::site::{self, JID, NAME, OWNER, SIZE, TYPE};
+use crate::fixtures::{self, JID, NAME, OWNER, SIZE, TYPE};
 
 /// Requests that come in at once.
 const BATCH: usize = 64;
@@ -44,10 +44,10 @@ pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
         link.asked(black_box(batch.as_bytes()), BATCH)
     })?;
     for (rules, name) in RULES {
-        let service = site::service(&access(rules))?;
-        let wish = site::wish(OWNER)?;
+        let service = fixtures::service(&access(rules))?;
+        let request = fixtures::slot_request(OWNER)?;
         bench.case(name, 1, || {
-            black_box(service.judge(black_box(&wish))).is_ok()
+            black_box(service.judge(black_box(&request))).is_ok()
         })?;
     }
     bench.case("xml-slot-request", 1, read(one.clone())?)?;
@@ -104,7 +104,7 @@ struct Link {
 
 impl Link {
     fn open() -> Outcome<Link> {
-        let now = site::now();
+        let now = fixtures::now();
         let mut stream = Stream::new(JID.to_owned(), "a secret".to_owned(), now.mono);
         for bytes in [HEADER, "<handshake/>"] {
             stream.received(bytes.as_bytes(), now.mono);
@@ -117,8 +117,8 @@ impl Link {
         let poll = Poll::new().map_err(|e| e.to_string())?;
         let waker = Waker::new(poll.registry(), Token(0)).map_err(|e| e.to_string())?;
         let mut shared = Shared::new(
-            site::config("")?,
-            site::service("")?,
+            fixtures::config("")?,
+            fixtures::service("")?,
             store()?,
             Syncer::new(Arc::new(waker)),
             now,

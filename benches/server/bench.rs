@@ -6,51 +6,51 @@ use std::time::Duration;
 
 use crate::cases::SMALL;
 use crate::certificate::Certificate;
-use crate::common::kind::Kind;
 use crate::common::options::Options;
 use crate::common::outcome::Outcome;
 use crate::common::report::Report;
+use crate::common::server_kind::ServerKind;
 use crate::link::Target;
-use crate::load::{Load, Plan, Request};
+use crate::load::{LoadGenerator, Plan, Request};
 use crate::pattern::Pattern;
 use crate::placement::Placement;
 use crate::scratch::Scratch;
-use crate::servers::{CONNECTIONS, Installed, Server, Setup};
-use crate::stop::Stop;
+use crate::servers::{CONNECTIONS, InstalledServers, Server, ServerSetup};
+use crate::stop::StopSignal;
 
 /// No turn goes on for much longer, however slow the board.
-pub const TURN: Duration = Duration::from_secs(2);
+pub const TIME_LIMIT: Duration = Duration::from_secs(2);
 
 /// What all cases and scenarios share.
 #[derive(Debug)]
 pub struct Bench<'a> {
     pub options: &'a Options,
-    pub stop: &'a Stop,
+    pub stop: &'a StopSignal,
     pub scratch: &'a Scratch,
-    pub installed: &'a Installed,
+    pub installed: &'a InstalledServers,
     pub certificate: Certificate,
     pub placement: &'a Placement,
     pub pattern: Pattern,
     /// How many files a process may have open.
-    pub open_files: u64,
+    pub open_file_limit: u64,
 }
 
 impl Bench<'_> {
     /// Which of these servers are wanted and can take part; the user learns who cannot, and why.
-    pub fn those(
+    pub fn available(
         &self,
         name: &str,
-        kinds: &[Kind],
+        kinds: &[ServerKind],
         put: bool,
         tls: bool,
         report: &mut Report,
-    ) -> Outcome<Vec<Kind>> {
+    ) -> Outcome<Vec<ServerKind>> {
         let mut there = Vec::new();
         for kind in kinds {
             if !self.options.only.contains(kind) {
                 continue;
             }
-            match self.installed.lacks(*kind, put, tls) {
+            match self.installed.missing(*kind, put, tls) {
                 Some(what) => {
                     report.remark(&format!(
                         "{name}: without {}: {what} is not installed.",
@@ -64,58 +64,75 @@ impl Bench<'_> {
     }
 
     /// Starts a server, on its core. A limit line answers small GETs, then.
-    pub fn start(&self, kind: Kind, case: &str, tls: bool, durable: bool) -> Outcome<Server> {
+    pub fn start(&self, kind: ServerKind, case: &str, tls: bool, durable: bool) -> Outcome<Server> {
         let setup = self.setup(kind, case, tls, SMALL)?;
-        self.begin(kind, Setup { durable, ..setup })
+        self.start_with(kind, ServerSetup { durable, ..setup })
     }
 
     /// Starts a server and stores a small file in it.
-    pub fn start_seeded(&self, kind: Kind, case: &str) -> Outcome<(Server, Target)> {
+    pub fn start_seeded(&self, kind: ServerKind, case: &str) -> Outcome<(Server, Target)> {
         let mut server = self.start(kind, case, false, false)?;
         let seed = self.seed(&mut server, SMALL);
-        let seed = seed.map_err(|why| self.blame(&mut server, why))?;
+        let seed = seed.map_err(|why| self.explain_failure(&mut server, why))?;
         Ok((server, seed))
     }
 
     /// The same, by a setup that was changed.
-    pub fn begin(&self, kind: Kind, setup: Setup<'_>) -> Outcome<Server> {
+    pub fn start_with(&self, kind: ServerKind, setup: ServerSetup<'_>) -> Outcome<Server> {
         let server = self.installed.start(kind, &setup)?;
-        self.placement.place(server.process.id(), !setup.durable);
+        self.placement
+            .place_server(server.process.id(), !setup.durable);
         Ok(server)
     }
 
     /// For GETs of `size` bytes, in a folder of the server's own, `case/kind`.
-    pub fn setup(&self, kind: Kind, case: &str, tls: bool, size: u64) -> Outcome<Setup<'_>> {
-        Ok(Setup {
+    pub fn setup(
+        &self,
+        kind: ServerKind,
+        case: &str,
+        tls: bool,
+        size: u64,
+    ) -> Outcome<ServerSetup<'_>> {
+        Ok(ServerSetup {
             folder: self.scratch.folder(&format!("{case}/{}", kind.name()))?,
             tls: tls.then_some(&self.certificate),
             durable: false,
-            put: false,
+            for_put: false,
             size,
-            body: self.body(size)?,
+            body_file: self.body(size)?,
             connections: CONNECTIONS,
-            config: String::new(),
+            extra_config: String::new(),
             stop: self.stop,
         })
     }
 
     /// Names the server, and says what became of it, unless the user simply had enough.
-    pub fn blame(&self, server: &mut Server, why: String) -> String {
+    pub fn explain_failure(&self, server: &mut Server, why: String) -> String {
         match self.stop.check() {
-            Ok(()) => server.blame(&why),
+            Ok(()) => server.explain_failure(&why),
             Err(stopped) => stopped,
         }
     }
 
     /// Opens connections to a server.
-    pub fn load<'a>(&'a self, server: &'a Server, connections: usize) -> Outcome<Load<'a>> {
-        let spins = self.spins() && !server.durable;
-        Load::open(&server.door, connections, &self.pattern, self.stop, spins)
+    pub fn connect<'a>(
+        &'a self,
+        server: &'a Server,
+        connections: usize,
+    ) -> Outcome<LoadGenerator<'a>> {
+        let spin = self.spin() && !server.durable;
+        LoadGenerator::open(
+            &server.endpoint,
+            connections,
+            &self.pattern,
+            self.stop,
+            spin,
+        )
     }
 
     /// Whether a client keeps its core busy: it has one of its own, and that is asked for.
-    pub fn spins(&self) -> bool {
-        self.placement.apart() && self.options.spin
+    pub fn spin(&self) -> bool {
+        self.placement.has_separate_cores() && self.options.spin
     }
 
     /// A file of `size` bytes that is the same one for all servers. The kernel keeps a file in pieces that depend on how
@@ -124,7 +141,7 @@ impl Bench<'_> {
         let path = self.scratch.path().join(format!("body-{size}"));
         if !path.exists() {
             self.pattern
-                .write(&path, size)
+                .write_file(&path, size)
                 .map_err(|e| format!("{}: {e}", path.display()))?;
         }
         Ok(path)
@@ -132,33 +149,33 @@ impl Bench<'_> {
 
     /// Stores a file of `size` bytes, puts [`Bench::body`] in its place, and reads that back byte by byte.
     pub fn seed(&self, server: &mut Server, size: u64) -> Outcome<Target> {
-        let target = server.targets(1, size, self.stop)?.remove(0);
-        if server.stores() {
+        let target = server.new_targets(1, size, self.stop)?.remove(0);
+        if server.accepts_put() {
             let put = Request::put(&target.put, size);
-            self.load(server, 1)?.run(once(&put))?;
+            self.connect(server, 1)?.run(single(&put))?;
         }
-        if server.stores() && server.serves() {
-            let (path, body) = (server.file(&target)?, self.body(size)?);
+        if server.accepts_put() && server.answers_get() {
+            let (path, body) = (server.file_path(&target)?, self.body(size)?);
             fs::remove_file(&path)
                 .and_then(|()| fs::hard_link(body, &path))
                 .map_err(|e| format!("{}: {e}", path.display()))?;
         }
-        if server.serves() {
+        if server.answers_get() {
             let get = Request::get(&target.get, size);
-            self.load(server, 1)?.run(once(&get))?;
+            self.connect(server, 1)?.run(single(&get))?;
         }
         Ok(target)
     }
 }
 
 /// A single request, its answer compared.
-pub fn once(request: &Request) -> Plan<'_> {
+pub fn single(request: &Request) -> Plan<'_> {
     Plan {
         requests: std::slice::from_ref(request),
         count: 1,
-        first: 0,
-        limit: TURN,
-        fresh: false,
-        compared: true,
+        first_connection: 0,
+        time_limit: TIME_LIMIT,
+        reconnect: false,
+        compare_bodies: true,
     }
 }

@@ -1,33 +1,36 @@
 //! What is measured in rounds: a table. [`crate::rounds`] knows how.
 
-use crate::common::kind::Kind;
 use crate::common::options::{ByMode, Options};
+use crate::common::server_kind::ServerKind;
 
 #[derive(Debug)]
 pub struct Case {
     pub name: &'static str,
-    pub work: Work,
+    pub operation: Operation,
     pub tls: bool,
     /// Connections at a time.
     pub connections: usize,
     /// Requests per round.
-    pub counts: ByMode<usize>,
+    pub requests: ByMode<usize>,
     /// Who takes part, where it is installed.
-    pub servers: &'static [Kind],
+    pub servers: &'static [ServerKind],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
-    /// `fresh`: a new connection for each request.
-    Get { size: Size, fresh: bool },
+pub enum Operation {
+    /// `new_connections`: a new connection for each request.
+    Get {
+        size: FileSize,
+        new_connections: bool,
+    },
     /// `durable`: answered when the file is on the disk.
-    Put { size: Size, durable: bool },
+    Put { size: FileSize, durable: bool },
     /// Slot requests through the component.
     Slots,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Size {
+pub enum FileSize {
     /// A picture.
     Small,
     /// A film; in a quick run a short one.
@@ -42,63 +45,68 @@ const LARGE: ByMode<u64> = ByMode {
     quick: 16 * 1024 * 1024,
 };
 
-impl Size {
+impl FileSize {
     /// In bytes.
     pub fn bytes(self, options: &Options) -> u64 {
         match self {
-            Size::Small => SMALL,
-            Size::Large => LARGE.get(options),
+            FileSize::Small => SMALL,
+            FileSize::Large => LARGE.get(options),
         }
     }
 }
 
-const GET_SMALL: Work = Work::Get {
-    size: Size::Small,
-    fresh: false,
+const GET_SMALL: Operation = Operation::Get {
+    size: FileSize::Small,
+    new_connections: false,
 };
-const GET_FRESH: Work = Work::Get {
-    size: Size::Small,
-    fresh: true,
+const GET_FRESH: Operation = Operation::Get {
+    size: FileSize::Small,
+    new_connections: true,
 };
-const GET_LARGE: Work = Work::Get {
-    size: Size::Large,
-    fresh: false,
+const GET_LARGE: Operation = Operation::Get {
+    size: FileSize::Large,
+    new_connections: false,
 };
-const PUT_SMALL: Work = Work::Put {
-    size: Size::Small,
+const PUT_SMALL: Operation = Operation::Put {
+    size: FileSize::Small,
     durable: false,
 };
-const PUT_LARGE: Work = Work::Put {
-    size: Size::Large,
+const PUT_LARGE: Operation = Operation::Put {
+    size: FileSize::Large,
     durable: false,
 };
-const PUT_DURABLE: Work = Work::Put {
-    size: Size::Small,
+const PUT_DURABLE: Operation = Operation::Put {
+    size: FileSize::Small,
     durable: true,
 };
 
-const GETS: &[Kind] = &[Kind::Upslot, Kind::Nginx, Kind::Lighttpd, Kind::Limit];
-const PUTS: &[Kind] = Kind::ALL;
+const GETS: &[ServerKind] = &[
+    ServerKind::Upslot,
+    ServerKind::Nginx,
+    ServerKind::Lighttpd,
+    ServerKind::Limit,
+];
+const PUTS: &[ServerKind] = ServerKind::ALL;
 /// Nothing is spliced through TLS.
-const TLS_PUTS: &[Kind] = GETS;
+const TLS_PUTS: &[ServerKind] = GETS;
 /// For what nothing else here can do.
-const ALONE: &[Kind] = &[Kind::Upslot];
+const ALONE: &[ServerKind] = &[ServerKind::Upslot];
 
 /// A row of the table, with a column each for its fields.
 const fn row(
     name: &'static str,
-    work: Work,
+    operation: Operation,
     tls: bool,
     connections: usize,
     (normal, quick): (usize, usize),
-    servers: &'static [Kind],
+    servers: &'static [ServerKind],
 ) -> Case {
     Case {
         name,
-        work,
+        operation,
         tls,
         connections,
-        counts: ByMode { normal, quick },
+        requests: ByMode { normal, quick },
         servers,
     }
 }
@@ -118,23 +126,23 @@ pub const CASES: &[Case] = &[
     row("put-large-tls", PUT_LARGE, true, 1, (4, 2), TLS_PUTS),
     row("put-durable", PUT_DURABLE, false, 1, (300, 50), ALONE),
     row("put-durable-32", PUT_DURABLE, false, 32, (1_600, 160), ALONE),
-    row("slots", Work::Slots, false, 1, (20_000, 4_000), ALONE),
+    row("slots", Operation::Slots, false, 1, (20_000, 4_000), ALONE),
 ];
 
 impl Case {
-    pub fn durable(&self) -> bool {
-        matches!(self.work, Work::Put { durable: true, .. })
+    pub fn is_durable(&self) -> bool {
+        matches!(self.operation, Operation::Put { durable: true, .. })
     }
 
-    pub fn puts(&self) -> bool {
-        matches!(self.work, Work::Put { .. })
+    pub fn is_put(&self) -> bool {
+        matches!(self.operation, Operation::Put { .. })
     }
 
     /// Bytes of a body.
     pub fn size(&self, options: &Options) -> u64 {
-        match self.work {
-            Work::Get { size, .. } | Work::Put { size, .. } => size.bytes(options),
-            Work::Slots => Size::Small.bytes(options),
+        match self.operation {
+            Operation::Get { size, .. } | Operation::Put { size, .. } => size.bytes(options),
+            Operation::Slots => FileSize::Small.bytes(options),
         }
     }
 }

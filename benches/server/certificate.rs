@@ -20,7 +20,7 @@ use crate::common::outcome::Outcome;
 pub const NAME: &str = "localhost";
 
 /// What the handshakes consist of, for the user.
-pub const SHOWN: &str =
+pub const DESCRIPTION: &str =
     "TLS 1.3, ECDSA P-256, X25519, AES-256-GCM; nothing is resumed, which the client checks";
 
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Certificate {
             ..ring::default_provider()
         };
         let provider = Arc::new(provider);
-        let known = Known {
+        let known = PinnedVerifier {
             certificate: certificate.der().clone(),
             provider: Arc::clone(&provider),
         };
@@ -79,12 +79,12 @@ impl Certificate {
 /// Trusts one certificate, byte by byte. To check its signature as well would cost the client as much as the whole
 /// handshake costs the server, which would then wait for the client.
 #[derive(Debug)]
-struct Known {
+struct PinnedVerifier {
     certificate: CertificateDer<'static>,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Known {
+impl ServerCertVerifier for PinnedVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,

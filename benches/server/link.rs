@@ -16,7 +16,7 @@ use sha1_smol::Sha1;
 use crate::common::outcome::Outcome;
 use crate::load::Sample;
 use crate::process::Process;
-use crate::stop::Stop;
+use crate::stop::StopSignal;
 
 pub const COMPONENT: &str = "upload.localhost";
 pub const SECRET: &str = "a secret of the bench";
@@ -29,7 +29,7 @@ const WINDOW: usize = 64;
 const STREAM_ID: &str = "bench-1";
 const CLOSE: &str = "</stream:stream>";
 /// For the component to connect and to prove itself, and for any one answer.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// More than any stanza of upslot.
 const STANZA_LIMIT: usize = 256 * 1024;
 
@@ -53,23 +53,23 @@ pub struct Link {
 
 /// Where upslot is expected to connect.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct LinkListener {
     listener: TcpListener,
     pub address: SocketAddr,
 }
 
-impl Waiting {
-    pub fn new() -> Outcome<Waiting> {
+impl LinkListener {
+    pub fn new() -> Outcome<LinkListener> {
         let shown = |e| format!("The scripted XMPP server cannot listen: {e}");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(shown)?;
         listener.set_nonblocking(true).map_err(shown)?;
         let address = listener.local_addr().map_err(shown)?;
-        Ok(Waiting { listener, address })
+        Ok(LinkListener { listener, address })
     }
 
     /// Waits for the component and plays the stream's opening.
-    pub fn open(self, process: &mut Process, stop: &Stop) -> Outcome<Link> {
-        let deadline = Instant::now() + PATIENCE;
+    pub fn accept(self, process: &mut Process, stop: &StopSignal) -> Outcome<Link> {
+        let deadline = Instant::now() + TIMEOUT;
         let stream = loop {
             match self.listener.accept() {
                 Ok((stream, _)) => break stream,
@@ -77,7 +77,7 @@ impl Waiting {
                 Err(e) => return Err(format!("accept of the component: {e}")),
             }
             stop.check()?;
-            process.check()?;
+            process.check_running()?;
             if Instant::now() > deadline {
                 return Err("upslot did not connect to the scripted XMPP server.".to_owned());
             }
@@ -92,9 +92,9 @@ impl Link {
         let shown = |e| format!("The component's link: {e}");
         stream.set_nonblocking(false).map_err(shown)?;
         stream.set_nodelay(true).map_err(shown)?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(shown)?;
-        stream.set_write_timeout(Some(PATIENCE)).map_err(shown)?;
-        let mut input = Input::default();
+        stream.set_read_timeout(Some(TIMEOUT)).map_err(shown)?;
+        stream.set_write_timeout(Some(TIMEOUT)).map_err(shown)?;
+        let mut input = LinkInput::default();
         input.read_until(&mut stream, |text| {
             text.contains("<stream:stream") && text.ends_with('>')
         })?;
@@ -133,12 +133,12 @@ impl Link {
 
     /// Gets slots for `count` files of `size` bytes, a window of requests at a time, and how long each took. Fewer
     /// come when the limit passes first.
-    pub fn slots(
+    pub fn request_slots(
         &mut self,
         count: usize,
         size: u64,
         limit: Duration,
-        stop: &Stop,
+        stop: &StopSignal,
     ) -> Outcome<(Vec<Target>, Sample)> {
         let mut targets = Vec::with_capacity(count);
         let mut latencies = Vec::with_capacity(count);
@@ -157,15 +157,15 @@ impl Link {
                 let mut stanzas = String::new();
                 for _ in 0..batch {
                     sent_at.insert(self.serial, now);
-                    request(&mut stanzas, self.serial, size);
+                    write_slot_request(&mut stanzas, self.serial, size);
                     self.serial += 1;
                 }
                 sent += batch;
                 write(&self.stream, &stanzas)?;
             }
-            let (moment, stanzas) = self.next(stop)?;
+            let (moment, stanzas) = self.next_results(stop)?;
             for stanza in stanzas {
-                let (id, target) = slot(&stanza)?;
+                let (id, target) = parse_slot(&stanza)?;
                 let Some(sent_at) = sent_at.remove(&id) else {
                     return Err(format!("An answer to nothing that was asked: {stanza}"));
                 };
@@ -182,8 +182,8 @@ impl Link {
         Ok((targets, sample))
     }
 
-    fn next(&self, stop: &Stop) -> Outcome<(Instant, Vec<String>)> {
-        let deadline = Instant::now() + PATIENCE;
+    fn next_results(&self, stop: &StopSignal) -> Outcome<(Instant, Vec<String>)> {
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             match self.answers.recv_timeout(Duration::from_millis(500)) {
                 Ok(answers) => return answers,
@@ -213,13 +213,13 @@ impl Drop for Link {
 
 /// What was read and not yet used.
 #[derive(Debug, Default)]
-struct Input {
+struct LinkInput {
     text: String,
     /// Bytes that do not yet end a character.
     partial: Vec<u8>,
 }
 
-impl Input {
+impl LinkInput {
     /// Reads once; false at the end of the input.
     fn read(&mut self, stream: &mut TcpStream) -> Outcome<bool> {
         let mut buffer = [0; 16 * 1024];
@@ -273,7 +273,7 @@ impl Input {
 /// The reader's thread: pings are answered here, answers go to who asked.
 fn read(
     mut stream: TcpStream,
-    mut input: Input,
+    mut input: LinkInput,
     writing: &Mutex<TcpStream>,
     sender: &Sender<Outcome<(Instant, Vec<String>)>>,
 ) {
@@ -294,7 +294,7 @@ fn read(
             let _ = stream.shutdown(Shutdown::Both);
             return;
         }
-        answers.retain(|stanza| !answered_ping(stanza, writing));
+        answers.retain(|stanza| !answer_ping(stanza, writing));
         if !answers.is_empty() && sender.send(Ok((now, answers))).is_err() {
             return;
         }
@@ -302,7 +302,7 @@ fn read(
 }
 
 /// XEP-0199: an idle link is probed by the component.
-fn answered_ping(stanza: &str, writing: &Mutex<TcpStream>) -> bool {
+fn answer_ping(stanza: &str, writing: &Mutex<TcpStream>) -> bool {
     let head = stanza.split('>').next().unwrap_or_default();
     if attribute(head, "type").as_deref() != Some("get") {
         return false;
@@ -310,7 +310,7 @@ fn answered_ping(stanza: &str, writing: &Mutex<TcpStream>) -> bool {
     let id = attribute(head, "id").unwrap_or_default();
     let answer = format!(
         "<iq type='result' from='localhost' to='{COMPONENT}' id='{}'/>",
-        escaped(&id)
+        escape(&id)
     );
     // Where this fails the link is gone, which the next read tells.
     let _ = write(writing, &answer);
@@ -326,7 +326,7 @@ fn write(stream: &Mutex<TcpStream>, text: &str) -> Outcome<()> {
         .map_err(|e| format!("The component's link: {e}"))
 }
 
-fn request(stanzas: &mut String, serial: usize, size: u64) {
+fn write_slot_request(stanzas: &mut String, serial: usize, size: u64) {
     let owner = serial % OWNERS;
     // Writing to a String cannot fail.
     let _ = write!(
@@ -337,7 +337,7 @@ fn request(stanzas: &mut String, serial: usize, size: u64) {
 }
 
 /// The id and the URLs of an answer.
-fn slot(stanza: &str) -> Outcome<(usize, Target)> {
+fn parse_slot(stanza: &str) -> Outcome<(usize, Target)> {
     let strange = || format!("No slot came, but: {stanza}");
     let head = stanza.split('>').next().unwrap_or_default();
     let id = attribute(head, "id")
@@ -384,7 +384,7 @@ fn attribute(tag: &str, name: &str) -> Option<String> {
     None
 }
 
-fn escaped(text: &str) -> String {
+fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('\'', "&apos;")

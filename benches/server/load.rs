@@ -1,5 +1,5 @@
 //! The client: a closed loop over a few connections on one thread. Each connection sends its next request when the
-//! answer to the last is complete. It is the same for every server, and light: bodies come from and go to one fixed
+//! response to the last is complete. It is the same for every server, and light: bodies come from and go to one fixed
 //! buffer, and nothing is allocated per request on a connection that is kept.
 
 use std::io::ErrorKind;
@@ -9,18 +9,18 @@ use mio::{Events, Poll, Token};
 
 use crate::common::outcome::Outcome;
 use crate::pattern::Pattern;
-use crate::response::{Answer, Expected};
-use crate::stop::Stop;
-use crate::stream::{Door, Stream};
+use crate::response::{ExpectedResponse, ResponseReader};
+use crate::stop::StopSignal;
+use crate::stream::{ClientStream, Endpoint};
 
 /// How long nothing at all may move: more than any disk takes to write back what it was given.
-const STALL: Duration = Duration::from_secs(120);
+const STALL_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often a wait looks at the stop signals.
-const LOOK: Duration = Duration::from_millis(500);
-/// How often a client that spins looks for events before it looks at the clock.
-const SPINS: u32 = 1000;
+const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// How often a client that spin looks for events before it looks at the clock.
+const POLLS_PER_CHECK: u32 = 1000;
 /// Bytes read at once.
-const BUFFER: usize = 256 * 1024;
+const READ_SIZE: usize = 256 * 1024;
 
 #[derive(Debug)]
 pub struct Request {
@@ -28,7 +28,7 @@ pub struct Request {
     pub head: Vec<u8>,
     /// Bytes of the pattern that follow it.
     pub body: u64,
-    pub expected: Expected,
+    pub expected: ExpectedResponse,
 }
 
 impl Request {
@@ -39,7 +39,7 @@ impl Request {
         Request {
             head: head.into_bytes(),
             body: 0,
-            expected: Expected {
+            expected: ExpectedResponse {
                 status: 200,
                 length: Some(size),
             },
@@ -54,7 +54,7 @@ impl Request {
         Request {
             head: head.into_bytes(),
             body: size,
-            expected: Expected {
+            expected: ExpectedResponse {
                 status: 201,
                 length: None,
             },
@@ -70,13 +70,13 @@ pub struct Plan<'a> {
     /// Requests in all.
     pub count: usize,
     /// The first connection that is used; those before it stay idle.
-    pub first: usize,
-    /// No request is begun after this time, but for the first.
-    pub limit: Duration,
+    pub first_connection: usize,
+    /// No request is started_requests after this time, but for the first.
+    pub time_limit: Duration,
     /// A new connection for every request; its set-up counts as part of the request.
-    pub fresh: bool,
+    pub reconnect: bool,
     /// Whether bodies of answers are compared.
-    pub compared: bool,
+    pub compare_bodies: bool,
 }
 
 /// What came of a plan.
@@ -84,19 +84,19 @@ pub struct Plan<'a> {
 pub struct Sample {
     pub requests: u64,
     pub wall: Duration,
-    /// From before the first byte of a request, or before the connect, to the last byte of the answer; nanoseconds.
+    /// From before the first byte of a request, or before the connect, to the last byte of the response; nanoseconds.
     pub latencies: Vec<u64>,
 }
 
 #[derive(Debug)]
-pub struct Load<'a> {
-    door: &'a Door,
+pub struct LoadGenerator<'a> {
+    endpoint: &'a Endpoint,
     /// Whether it asks for events without ever sleeping, which takes a core of its own. To wake a client that sleeps is
     /// the server's work, as it is for a proxy on the same machine; how often it has to depends on which of the two is
-    /// faster, so that figures with a client that spins differ less from round to round.
-    spins: bool,
+    /// faster, so that figures with a client that spin differ less from round to round.
+    spin: bool,
     pattern: &'a Pattern,
-    stop: &'a Stop,
+    stop: &'a StopSignal,
     poll: Poll,
     connections: Vec<Connection>,
     buffer: Vec<u8>,
@@ -104,47 +104,47 @@ pub struct Load<'a> {
 
 #[derive(Debug)]
 struct Connection {
-    stream: Stream,
+    stream: ClientStream,
     /// The request under way, as an index into the plan.
     request: Option<usize>,
     /// Bytes of it that are sent, head and body.
     sent: u64,
-    answer: Answer,
+    response: ResponseReader,
     started: Instant,
 }
 
-impl<'a> Load<'a> {
+impl<'a> LoadGenerator<'a> {
     /// Opens the connections.
     pub fn open(
-        door: &'a Door,
+        endpoint: &'a Endpoint,
         connections: usize,
         pattern: &'a Pattern,
-        stop: &'a Stop,
-        spins: bool,
-    ) -> Outcome<Load<'a>> {
-        let mut load = Load {
-            door,
-            spins,
+        stop: &'a StopSignal,
+        spin: bool,
+    ) -> Outcome<LoadGenerator<'a>> {
+        let mut load = LoadGenerator {
+            endpoint,
+            spin,
             pattern,
             stop,
             poll: Poll::new().map_err(|e| format!("poll: {e}"))?,
             connections: Vec::with_capacity(connections),
-            buffer: vec![0; BUFFER],
+            buffer: vec![0; READ_SIZE],
         };
         for _ in 0..connections {
-            load.add()?;
+            load.open_connection()?;
         }
         Ok(load)
     }
 
     /// Opens one more connection.
-    pub fn add(&mut self) -> Outcome<()> {
+    pub fn open_connection(&mut self) -> Outcome<()> {
         let stream = self.connect(self.connections.len())?;
         self.connections.push(Connection {
             stream,
             request: None,
             sent: 0,
-            answer: Answer::default(),
+            response: ResponseReader::default(),
             started: Instant::now(),
         });
         Ok(())
@@ -157,35 +157,41 @@ impl<'a> Load<'a> {
             ..Sample::default()
         };
         let began = Instant::now();
-        let mut moved = began;
-        let mut begun = 0;
-        let last = self.connections.len().min(plan.first + plan.count);
-        for place in plan.first..last {
-            if plan.fresh {
-                self.renew(place)?;
+        let mut last_event = began;
+        let mut started_requests = 0;
+        let last = self
+            .connections
+            .len()
+            .min(plan.first_connection + plan.count);
+        for place in plan.first_connection..last {
+            if plan.reconnect {
+                self.reconnect(place)?;
             }
-            self.begin(place, begun, &plan)?;
-            begun += 1;
+            self.start_request(place, started_requests, &plan)?;
+            started_requests += 1;
         }
-        while sample.latencies.len() < begun {
+        while sample.latencies.len() < started_requests {
             self.wait(&mut events)?;
             if events.is_empty() {
                 self.stop.check()?;
-                if moved.elapsed() > STALL {
-                    return Err(format!("Nothing moved for {} seconds.", STALL.as_secs()));
+                if last_event.elapsed() > STALL_TIMEOUT {
+                    return Err(format!(
+                        "Nothing last_event for {} seconds.",
+                        STALL_TIMEOUT.as_secs()
+                    ));
                 }
                 continue;
             }
-            moved = Instant::now();
+            last_event = Instant::now();
             for event in &events {
                 let place = event.token().0;
                 if event.is_writable() {
                     self.send(place, &plan)?;
                 }
-                let shaking = self.connections[place].stream.is_shaking_hands();
+                let handshaking = self.connections[place].stream.is_handshaking();
                 if !(event.is_readable() && self.receive(place, &plan)?) {
                     // The event that the socket is writable came before the handshake was over.
-                    if shaking && !self.connections[place].stream.is_shaking_hands() {
+                    if handshaking && !self.connections[place].stream.is_handshaking() {
                         self.send(place, &plan)?;
                     }
                     continue;
@@ -196,27 +202,27 @@ impl<'a> Load<'a> {
                 sample
                     .latencies
                     .push(latency.as_nanos().try_into().unwrap_or(u64::MAX));
-                if begun < plan.count && began.elapsed() < plan.limit {
-                    if plan.fresh {
-                        self.renew(place)?;
+                if started_requests < plan.count && began.elapsed() < plan.time_limit {
+                    if plan.reconnect {
+                        self.reconnect(place)?;
                     }
-                    self.begin(place, begun, &plan)?;
-                    begun += 1;
+                    self.start_request(place, started_requests, &plan)?;
+                    started_requests += 1;
                 }
             }
         }
         self.stop.check()?;
         sample.wall = began.elapsed();
-        sample.requests = begun as u64;
+        sample.requests = started_requests as u64;
         Ok(sample)
     }
 
     /// Waits for events, for a while.
     fn wait(&mut self, events: &mut Events) -> Outcome<()> {
-        let (times, timeout) = if self.spins {
-            (SPINS, Duration::ZERO)
+        let (times, timeout) = if self.spin {
+            (POLLS_PER_CHECK, Duration::ZERO)
         } else {
-            (1, LOOK)
+            (1, STOP_CHECK_INTERVAL)
         };
         for _ in 0..times {
             match self.poll.poll(events, Some(timeout)) {
@@ -229,19 +235,19 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
-    fn begin(&mut self, place: usize, index: usize, plan: &Plan<'_>) -> Outcome<()> {
+    fn start_request(&mut self, place: usize, index: usize, plan: &Plan<'_>) -> Outcome<()> {
         let connection = &mut self.connections[place];
         connection.request = Some(index % plan.requests.len());
         connection.sent = 0;
-        connection.answer.clear();
-        if !plan.fresh {
+        connection.response.reset();
+        if !plan.reconnect {
             connection.started = Instant::now();
         }
         self.send(place, plan)
     }
 
     /// Replaces a connection by a new one.
-    fn renew(&mut self, place: usize) -> Outcome<()> {
+    fn reconnect(&mut self, place: usize) -> Outcome<()> {
         let started = Instant::now();
         let stream = self.connect(place)?;
         let connection = &mut self.connections[place];
@@ -251,8 +257,8 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
-    fn connect(&self, place: usize) -> Outcome<Stream> {
-        Stream::connect(self.door, self.poll.registry(), Token(place))
+    fn connect(&self, place: usize) -> Outcome<ClientStream> {
+        ClientStream::connect(self.endpoint, self.poll.registry(), Token(place))
     }
 
     /// Writes on, as far as the socket takes it: the head and the start of the body at once.
@@ -271,7 +277,7 @@ impl<'a> Load<'a> {
                     Err(e) => Err(e),
                 }
             } else {
-                let body = self.pattern.at(offset, request.body - offset);
+                let body = self.pattern.bytes_at(offset, request.body - offset);
                 connection.stream.write(rest.unwrap_or_default(), body)
             };
             match written {
@@ -279,35 +285,36 @@ impl<'a> Load<'a> {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 // The server may have said why before it went.
-                Err(e) => return Err(format!("write: {e}. {}", self.last_words(place))),
+                Err(e) => return Err(format!("write: {e}. {}", self.rest_of_response(place))),
             }
         }
     }
 
-    /// Reads on; true when the answer is complete.
+    /// Reads on; true when the response is complete.
     fn receive(&mut self, place: usize, plan: &Plan<'_>) -> Outcome<bool> {
         let connection = &mut self.connections[place];
         let Some(request) = connection.request.map(|index| &plan.requests[index]) else {
             return Ok(false);
         };
-        // An answer of any length is a remark of the server's, not what was stored.
-        let stored = plan.compared && request.expected.length.is_some();
+        // An response of any length is a remark of the server's, not what was stored.
+        let stored = plan.compare_bodies && request.expected.length.is_some();
         let pattern = stored.then_some(self.pattern);
         loop {
             match connection.stream.read(&mut self.buffer) {
                 Ok(0) => {
                     return Err(
-                        "The server closed a connection before its answer was complete.".to_owned(),
+                        "The server closed a connection before its response was complete."
+                            .to_owned(),
                     );
                 }
                 Ok(n) => {
                     if connection
-                        .answer
-                        .take(&self.buffer[..n], request.expected, pattern)?
+                        .response
+                        .receive(&self.buffer[..n], request.expected, pattern)?
                     {
                         if connection.sent < request.head.len() as u64 + request.body {
                             return Err(
-                                "The answer came before the request was complete.".to_owned()
+                                "The response came before the request was complete.".to_owned()
                             );
                         }
                         return Ok(true);
@@ -321,7 +328,7 @@ impl<'a> Load<'a> {
     }
 
     /// What is left to read on a connection that broke.
-    fn last_words(&mut self, place: usize) -> String {
+    fn rest_of_response(&mut self, place: usize) -> String {
         match self.connections[place].stream.read(&mut self.buffer) {
             Ok(n) if n > 0 => {
                 let shown = &self.buffer[..n.min(1000)];

@@ -6,13 +6,13 @@ use std::path::Path;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::certificate;
-use crate::common::kind::Kind;
 use crate::common::options::Options;
 use crate::common::outcome::Outcome;
 use crate::common::report::Report;
+use crate::common::server_kind::ServerKind;
 use crate::placement::Placement;
 use crate::process::clock_source;
-use crate::servers::Installed;
+use crate::servers::InstalledServers;
 
 #[derive(Debug)]
 pub struct Machine {
@@ -20,9 +20,9 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn look(
+    pub fn inspect(
         options: &Options,
-        installed: &Installed,
+        installed: &InstalledServers,
         store: &Path,
         placement: &Placement,
     ) -> Machine {
@@ -34,9 +34,9 @@ impl Machine {
             ("memory", meminfo_total()),
             ("load", text_of("/proc/loadavg")),
         ];
-        for kind in Kind::ALL {
+        for kind in ServerKind::ALL {
             let shown = if options.only.contains(kind) {
-                installed.shown(*kind)
+                installed.description(*kind)
             } else {
                 "left out".to_owned()
             };
@@ -47,10 +47,10 @@ impl Machine {
                 "store",
                 format!("{} ({})", store.display(), file_system(store)),
             ),
-            ("placement", placement.shown()),
+            ("placement", placement.description()),
             (
                 "client",
-                if options.spin && placement.apart() {
+                if options.spin && placement.has_separate_cores() {
                     "never sleeps, so that no server pays for waking it (durable cases: sleeps)"
                 } else {
                     "sleeps while it waits, and is woken by the servers"
@@ -58,7 +58,7 @@ impl Machine {
                 .to_owned(),
             ),
             ("cpu-clock", clock_source().to_owned()),
-            ("tls", certificate::SHOWN.to_owned()),
+            ("tls", certificate::DESCRIPTION.to_owned()),
         ]);
         Machine { facts }
     }
@@ -72,7 +72,7 @@ impl Machine {
 }
 
 /// The servers need a descriptor or two per connection, the bench one; they inherit this limit. Gives the limit.
-pub fn raise_open_files() -> u64 {
+pub fn raise_open_file_limit() -> u64 {
     /// Far more than any case needs; a server may size tables by its limit, so this is not left open.
     const ENOUGH: u64 = 32_768;
     let limit = getrlimit(Resource::Nofile);

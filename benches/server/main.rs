@@ -79,8 +79,8 @@ use crate::pattern::Pattern;
 use crate::placement::Placement;
 use crate::scenarios::SCENARIOS;
 use crate::scratch::Scratch;
-use crate::servers::Installed;
-use crate::stop::Stop;
+use crate::servers::InstalledServers;
+use crate::stop::StopSignal;
 
 const PROGRAM: Program = Program {
     name: "bench",
@@ -121,13 +121,13 @@ fn run(options: &Options) -> Outcome<()> {
     let cases = CASES.iter().map(|case| case.name);
     let scenarios = SCENARIOS.iter().map(|scenario| scenario.name);
     catalogue::check(PROGRAM.cases, cases.chain(scenarios))?;
-    let stop = Stop::new()?;
+    let stop = StopSignal::new()?;
     let scratch = Scratch::new(&env::temp_dir())?;
     let placement = Placement::new();
-    let open_files = machine::raise_open_files();
-    let installed = Installed::look(&options.program);
+    let open_file_limit = machine::raise_open_file_limit();
+    let installed = InstalledServers::detect(&options.program);
     let mut report = Report::new(rounds::COLUMNS, rounds::NOTE);
-    Machine::look(options, &installed, scratch.path(), &placement).print(&mut report)?;
+    Machine::inspect(options, &installed, scratch.path(), &placement).print(&mut report)?;
     let bench = Bench {
         options,
         stop: &stop,
@@ -136,7 +136,7 @@ fn run(options: &Options) -> Outcome<()> {
         certificate: Certificate::new(scratch.path())?,
         placement: &placement,
         pattern: Pattern::new(),
-        open_files,
+        open_file_limit,
     };
     measure(&bench, &mut report)?;
     report.summary()?;
@@ -153,7 +153,7 @@ fn measure(bench: &Bench<'_>, report: &mut Report) -> Outcome<()> {
         .filter(|case| bench.options.filter.selects(case.name))
     {
         bench
-            .case(case, report)
+            .run_case(case, report)
             .map_err(|why| format!("{}: {why}", case.name))?;
     }
     let rate = |case| report.value(&format!("{case}.upslot.requests-per-second"));

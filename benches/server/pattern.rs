@@ -29,18 +29,18 @@ impl Pattern {
     }
 
     /// The bytes of a body from `offset` on, as many as are at hand, at most `rest`.
-    pub fn at(&self, offset: u64, rest: u64) -> &[u8] {
+    pub fn bytes_at(&self, offset: u64, rest: u64) -> &[u8] {
         let start = (offset % self.bytes.len() as u64) as usize;
         let length = ((self.bytes.len() - start) as u64).min(rest) as usize;
         &self.bytes[start..start + length]
     }
 
     /// Makes a file of `size` bytes.
-    pub fn write(&self, path: &Path, size: u64) -> io::Result<()> {
+    pub fn write_file(&self, path: &Path, size: u64) -> io::Result<()> {
         let mut file = File::create_new(path)?;
         let mut offset = 0;
         while offset < size {
-            let bytes = self.at(offset, size - offset);
+            let bytes = self.bytes_at(offset, size - offset);
             file.write_all(bytes)?;
             offset += bytes.len() as u64;
         }
@@ -48,22 +48,22 @@ impl Pattern {
     }
 
     /// Compares a file with a body of `size` bytes.
-    pub fn check(&self, path: &Path, size: u64) -> io::Result<()> {
+    pub fn check_file(&self, path: &Path, size: u64) -> io::Result<()> {
         let mut file = File::open(path)?;
         let mut buffer = vec![0; Pattern::PERIOD];
         let mut offset = 0;
         loop {
             match file.read(&mut buffer)? {
                 0 if offset == size => return Ok(()),
-                n if n > 0 && self.agrees(offset, &buffer[..n]) => offset += n as u64,
+                n if n > 0 && self.matches(offset, &buffer[..n]) => offset += n as u64,
                 _ => return Err(io::Error::other("The file differs from what was sent.")),
             }
         }
     }
 
-    pub fn agrees(&self, mut offset: u64, mut bytes: &[u8]) -> bool {
+    pub fn matches(&self, mut offset: u64, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
-            let own = self.at(offset, bytes.len() as u64);
+            let own = self.bytes_at(offset, bytes.len() as u64);
             let (now, later) = bytes.split_at(own.len());
             if now != own {
                 return false;

@@ -9,9 +9,9 @@ use std::process::{self, Command, Stdio};
 #[derive(Debug)]
 pub struct Placement {
     /// As the kernel writes it: `0-3,6`.
-    all: String,
-    /// The client's and the server's; none where nothing can be chosen.
-    chosen: Option<(String, String)>,
+    allowed: String,
+    /// The client's and the server's; none where nothing can be cores.
+    cores: Option<(String, String)>,
 }
 
 impl Placement {
@@ -19,42 +19,50 @@ impl Placement {
     /// processes that are started later begin there, too.
     pub fn new() -> Placement {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let all = status
+        let allowed = status
             .lines()
             .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
             .unwrap_or_default()
             .trim()
             .to_owned();
-        let first = all.split(['-', ',']).next().unwrap_or_default().to_owned();
-        let last = all.rsplit(['-', ',']).next().unwrap_or_default().to_owned();
-        let possible = first != last && put(process::id(), &first);
+        let first = allowed
+            .split(['-', ','])
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        let last = allowed
+            .rsplit(['-', ','])
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        let possible = first != last && pin(process::id(), &first);
         Placement {
-            all,
-            chosen: possible.then_some((first, last)),
+            allowed,
+            cores: possible.then_some((first, last)),
         }
     }
 
-    /// Gives a server one core, or all: one whose helper threads wait for the disk needs them.
-    pub fn place(&self, pid: u32, alone: bool) {
-        if let Some((_, last)) = &self.chosen {
-            put(pid, if alone { last } else { &self.all });
+    /// Gives a server one core, or allowed: one whose helper threads wait for the disk needs them.
+    pub fn place_server(&self, pid: u32, alone: bool) {
+        if let Some((_, last)) = &self.cores {
+            pin(pid, if alone { last } else { &self.allowed });
         }
     }
 
     /// Whether client and server have a core each.
-    pub fn apart(&self) -> bool {
-        self.chosen.is_some()
+    pub fn has_separate_cores(&self) -> bool {
+        self.cores.is_some()
     }
 
-    /// Moves one thread of this process to the server's core; false where nothing can be chosen.
-    pub fn place_beside_server(&self, thread: &str) -> bool {
-        let chosen = self.chosen.as_ref();
-        chosen.is_some_and(|(_, server)| taskset(&["-p", "-c", server, thread]))
+    /// Moves one thread of this process to the server's core; false where nothing can be cores.
+    pub fn move_thread_to_server_core(&self, thread: &str) -> bool {
+        let cores = self.cores.as_ref();
+        cores.is_some_and(|(_, server)| taskset(&["-p", "-c", server, thread]))
     }
 
     /// For the user.
-    pub fn shown(&self) -> String {
-        match &self.chosen {
+    pub fn description(&self) -> String {
+        match &self.cores {
             Some((client, server)) => {
                 format!("client on core {client}, server on core {server} (durable cases: any)")
             }
@@ -63,7 +71,7 @@ impl Placement {
     }
 }
 
-fn put(pid: u32, cores: &str) -> bool {
+fn pin(pid: u32, cores: &str) -> bool {
     taskset(&["-a", "-p", "-c", cores, &pid.to_string()])
 }
 

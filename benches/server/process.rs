@@ -16,7 +16,7 @@ use crate::common::outcome::Outcome;
 /// The unit of the times in `/proc/PID/stat`. It is 100 a second on every Linux that Rust runs on.
 const TICK: Duration = Duration::from_millis(10);
 /// How long a server may take to end before it is killed.
-const END: Duration = Duration::from_secs(5);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A sleeping task's nanoseconds are exact; a running one's are brought up to date now and then. So long a pause
 /// after the last answer lets the server go back to sleep.
 const SETTLE: Duration = Duration::from_millis(5);
@@ -32,7 +32,7 @@ pub struct Process {
 
 /// CPU time of all threads since the start.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Cpu {
+pub struct CpuTime {
     /// User and system: in nanoseconds where the kernel counts them, else in ticks.
     pub total: Duration,
     /// Always in ticks.
@@ -42,8 +42,8 @@ pub struct Cpu {
     pub sleeps: u64,
 }
 
-impl Cpu {
-    pub fn add(&mut self, more: Cpu) {
+impl CpuTime {
+    pub fn add(&mut self, more: CpuTime) {
         self.total += more.total;
         self.user += more.user;
         self.system += more.system;
@@ -55,8 +55,8 @@ impl Cpu {
         self.total.as_secs_f64() * 1e6
     }
 
-    pub fn since(self, earlier: Cpu) -> Cpu {
-        Cpu {
+    pub fn since(self, earlier: CpuTime) -> CpuTime {
+        CpuTime {
             total: self.total.saturating_sub(earlier.total),
             user: self.user.saturating_sub(earlier.user),
             system: self.system.saturating_sub(earlier.system),
@@ -87,20 +87,20 @@ impl Process {
     }
 
     /// An error when it has ended, with what it said.
-    pub fn check(&mut self) -> Outcome<()> {
+    pub fn check_running(&mut self) -> Outcome<()> {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
             Ok(Some(status)) => Err(format!(
                 "{} has ended ({status}). It said: {}",
                 self.name,
-                self.said()
+                self.log_tail()
             )),
             Err(e) => Err(format!("{}: {e}", self.name)),
         }
     }
 
     /// The end of what it wrote to standard error.
-    pub fn said(&self) -> String {
+    pub fn log_tail(&self) -> String {
         let bytes = fs::read(&self.log).unwrap_or_default();
         let tail = &bytes[bytes.len().saturating_sub(2000)..];
         let text = String::from_utf8_lossy(tail).trim().to_owned();
@@ -111,49 +111,49 @@ impl Process {
         }
     }
 
-    pub fn cpu(&self) -> Outcome<Cpu> {
+    pub fn cpu(&self) -> Outcome<CpuTime> {
         thread::sleep(SETTLE);
         let stat = self.read("stat")?;
-        let (user, system) = ticks(&stat).ok_or_else(|| self.strange("stat"))?;
-        let exact = task_times(&format!("/proc/{}/task", self.child.id()));
-        Ok(Cpu {
+        let (user, system) = ticks(&stat).ok_or_else(|| self.unexpected("stat"))?;
+        let exact = threads_run_time(&format!("/proc/{}/task", self.child.id()));
+        Ok(CpuTime {
             total: exact.unwrap_or(user + system),
             user,
             system,
-            sleeps: self.status("voluntary_ctxt_switches:")?,
+            sleeps: self.status_number("voluntary_ctxt_switches:")?,
         })
     }
 
     /// Forgets the peak so far. Not every kernel can; then the peak is the one since the start.
-    pub fn forget_peak(&self) {
+    pub fn reset_peak_memory(&self) {
         let _ = fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5");
     }
 
     /// The largest resident size, in bytes.
-    pub fn peak(&self) -> Outcome<u64> {
-        self.kib("VmHWM:")
+    pub fn peak_memory(&self) -> Outcome<u64> {
+        self.status_bytes("VmHWM:")
     }
 
     /// What is resident now, in bytes.
-    pub fn resident(&self) -> Outcome<u64> {
-        self.kib("VmRSS:")
+    pub fn resident_memory(&self) -> Outcome<u64> {
+        self.status_bytes("VmRSS:")
     }
 
     /// Resident memory that is no file's, in bytes: heap and stack.
-    pub fn own_memory(&self) -> Outcome<u64> {
-        self.kib("RssAnon:")
+    pub fn anonymous_memory(&self) -> Outcome<u64> {
+        self.status_bytes("RssAnon:")
     }
 
-    fn kib(&self, key: &str) -> Outcome<u64> {
-        Ok(self.status(key)? * 1024)
+    fn status_bytes(&self, key: &str) -> Outcome<u64> {
+        Ok(self.status_number(key)? * 1024)
     }
 
     /// A number from its status, without the unit.
-    fn status(&self, key: &str) -> Outcome<u64> {
+    fn status_number(&self, key: &str) -> Outcome<u64> {
         let status = self.read("status")?;
         let line = status.lines().find_map(|line| line.strip_prefix(key));
         line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok())
-            .ok_or_else(|| self.strange("status"))
+            .ok_or_else(|| self.unexpected("status"))
     }
 
     fn read(&self, file: &str) -> Outcome<String> {
@@ -161,7 +161,7 @@ impl Process {
         fs::read_to_string(&path).map_err(|e| format!("{path} of {}: {e}", self.name))
     }
 
-    fn strange(&self, file: &str) -> String {
+    fn unexpected(&self, file: &str) -> String {
         format!(
             "/proc/{}/{file} of {} is not as expected.",
             self.child.id(),
@@ -178,7 +178,7 @@ impl Drop for Process {
                 let _ = kill_process(pid, Signal::TERM);
             }
         }
-        let deadline = Instant::now() + END;
+        let deadline = Instant::now() + EXIT_TIMEOUT;
         while Instant::now() < deadline {
             if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
                 return;
@@ -192,14 +192,14 @@ impl Drop for Process {
 
 /// Which clock `Cpu::total` is read from on this machine.
 pub fn clock_source() -> &'static str {
-    match task_times("/proc/self/task") {
+    match threads_run_time("/proc/self/task") {
         Some(_) => "schedstat (nanoseconds)",
         None => "stat (ticks of 10 ms)",
     }
 }
 
 /// The sum of the run times of a process's threads, where the kernel keeps them (CONFIG_SCHED_INFO).
-fn task_times(folder: &str) -> Option<Duration> {
+fn threads_run_time(folder: &str) -> Option<Duration> {
     let mut sum = Duration::ZERO;
     for task in fs::read_dir(folder).ok()? {
         // A thread may end between the listing and the reading.

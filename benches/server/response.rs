@@ -9,7 +9,7 @@ const HEAD_LIMIT: usize = 8192;
 
 /// What the answer must be.
 #[derive(Clone, Copy, Debug)]
-pub struct Expected {
+pub struct ExpectedResponse {
     pub status: u16,
     /// Bytes of the body; none: any number.
     pub length: Option<u64>,
@@ -17,27 +17,27 @@ pub struct Expected {
 
 /// An answer under way.
 #[derive(Debug, Default)]
-pub struct Answer {
+pub struct ResponseReader {
     head: Vec<u8>,
     /// Bytes of the body, known once the head is complete.
     length: Option<u64>,
     /// Bytes of the body that came so far.
-    seen: u64,
+    received: u64,
 }
 
-impl Answer {
+impl ResponseReader {
     /// Makes it ready for the next answer, and keeps its memory.
-    pub fn clear(&mut self) {
+    pub fn reset(&mut self) {
         self.head.clear();
         self.length = None;
-        self.seen = 0;
+        self.received = 0;
     }
 
     /// Takes what came from the server; true when the answer is complete. With `pattern`, the body is compared.
-    pub fn take(
+    pub fn receive(
         &mut self,
         bytes: &[u8],
-        expected: Expected,
+        expected: ExpectedResponse,
         pattern: Option<&Pattern>,
     ) -> Outcome<bool> {
         let (length, body) = match self.length {
@@ -56,24 +56,24 @@ impl Answer {
                     return Ok(false);
                 };
                 self.head.truncate(end);
-                let length = judge(&self.head, expected)?;
+                let length = check_head(&self.head, expected)?;
                 self.length = Some(length);
                 (length, &bytes[end - before..])
             }
         };
-        if body.len() as u64 > length - self.seen {
+        if body.len() as u64 > length - self.received {
             return Err(format!("More than the {length} bytes of the body came."));
         }
-        if pattern.is_some_and(|pattern| !pattern.agrees(self.seen, body)) {
+        if pattern.is_some_and(|pattern| !pattern.matches(self.received, body)) {
             return Err("The body differs from what was stored.".to_owned());
         }
-        self.seen += body.len() as u64;
-        Ok(self.seen == length)
+        self.received += body.len() as u64;
+        Ok(self.received == length)
     }
 }
 
 /// Checks a complete head; gives the length of the body.
-fn judge(head: &[u8], expected: Expected) -> Outcome<u64> {
+fn check_head(head: &[u8], expected: ExpectedResponse) -> Outcome<u64> {
     let shown = || String::from_utf8_lossy(head).into_owned();
     let status = head
         .strip_prefix(b"HTTP/1.1 ")

@@ -4,20 +4,20 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::bench::{Bench, TURN, once};
-use crate::cases::{Case, SMALL, Size, Work};
-use crate::common::kind::Kind;
+use crate::bench::{Bench, TIME_LIMIT, single};
+use crate::cases::{Case, FileSize, Operation, SMALL};
 use crate::common::options::ByMode;
 use crate::common::outcome::Outcome;
 use crate::common::report::{Column, Report, rounded};
+use crate::common::server_kind::ServerKind;
 use crate::link::Target;
 use crate::load::{Plan, Request, Sample};
-use crate::process::Cpu;
-use crate::servers::{Server, Setup};
+use crate::process::CpuTime;
+use crate::servers::{Server, ServerSetup};
 use crate::stats::Tally;
 
 const TURN_LIMIT: ByMode<Duration> = ByMode {
-    normal: TURN,
+    normal: TIME_LIMIT,
     quick: Duration::from_secs(1),
 };
 /// A round's requests are made in so many turns, in which the servers alternate, as a machine's moods last longer
@@ -29,7 +29,7 @@ const TURNS: ByMode<usize> = ByMode {
 /// Requests before the clock starts: they fault in the server's pages and size its tables.
 const WARM_UP: usize = 50;
 
-/// The columns of the table that [`print`] fills.
+/// The columns of the table that [`report_case`] fills.
 pub const COLUMNS: &[Column] = &[
     Column::text("case", 18),
     Column::text("server", 14),
@@ -47,93 +47,96 @@ pub const NOTE: &str = "CPU is the user and system time of the server. ratio is 
 
 impl Bench<'_> {
     /// Measures a case.
-    pub fn case(&self, case: &Case, report: &mut Report) -> Outcome<()> {
-        let kinds = self.those(case.name, case.servers, case.puts(), case.tls, report)?;
+    pub fn run_case(&self, case: &Case, report: &mut Report) -> Outcome<()> {
+        let kinds = self.available(case.name, case.servers, case.is_put(), case.tls, report)?;
         let mut servers = Vec::new();
         for kind in kinds {
-            servers.push(self.begin(
+            servers.push(self.start_with(
                 kind,
-                Setup {
-                    durable: case.durable(),
-                    put: case.puts(),
+                ServerSetup {
+                    durable: case.is_durable(),
+                    for_put: case.is_put(),
                     ..self.setup(kind, case.name, case.tls, case.size(self.options))?
                 },
             )?);
         }
-        let body = match case.work {
-            Work::Slots => 0,
+        let body = match case.operation {
+            Operation::Slots => 0,
             _ => case.size(self.options),
         };
         let mut seeds = Vec::new();
         let mut tallies = Vec::new();
         for server in &mut servers {
             let seed = self.seed(server, case.size(self.options));
-            seeds.push(seed.map_err(|why| self.blame(server, why))?);
-            server.process.forget_peak();
+            seeds.push(seed.map_err(|why| self.explain_failure(server, why))?);
+            server.process.reset_peak_memory();
             tallies.push(Tally::new(body));
         }
-        let count = case.counts.get(self.options);
+        let count = case.requests.get(self.options);
         let turns = TURNS.get(self.options).min(count);
         for _ in 0..self.options.rounds {
             for turn in 0..turns {
                 for ((server, seed), tally) in servers.iter_mut().zip(&seeds).zip(&mut tallies) {
-                    let result = self.turn(case, server, seed, count / turns);
-                    let (sample, cpu) = result.map_err(|why| self.blame(server, why))?;
+                    let result = self.run_turn(case, server, seed, count / turns);
+                    let (sample, cpu) = result.map_err(|why| self.explain_failure(server, why))?;
                     match turn {
-                        0 => tally.add(sample, cpu),
-                        _ => tally.go_on(sample, cpu),
+                        0 => tally.add_round(sample, cpu),
+                        _ => tally.add_to_round(sample, cpu),
                     }
                 }
             }
         }
-        print(case.name, &servers, &mut tallies, report)
+        report_case(case.name, &servers, &mut tallies, report)
     }
 
     /// Makes `count` requests, or fewer on a slow machine.
-    pub fn turn(
+    pub fn run_turn(
         &self,
         case: &Case,
         server: &mut Server,
         seed: &Target,
         count: usize,
-    ) -> Outcome<(Sample, Cpu)> {
+    ) -> Outcome<(Sample, CpuTime)> {
         let size = case.size(self.options);
         let limit = TURN_LIMIT.get(self.options);
-        let plan = |requests, fresh| Plan {
+        let plan = |requests, reconnect| Plan {
             requests,
             count,
-            first: 0,
-            limit,
-            fresh,
-            compared: false,
+            first_connection: 0,
+            time_limit: limit,
+            reconnect,
+            compare_bodies: false,
         };
-        match case.work {
-            Work::Get { size: kind, fresh } => {
+        match case.operation {
+            Operation::Get {
+                size: kind,
+                new_connections,
+            } => {
                 let requests = [Request::get(&seed.get, size)];
-                let mut load = self.load(server, case.connections)?;
+                let mut load = self.connect(server, case.connections)?;
                 let warm_up = match kind {
-                    Size::Small => WARM_UP,
-                    Size::Large => 1,
+                    FileSize::Small => WARM_UP,
+                    FileSize::Large => 1,
                 };
                 load.run(Plan {
                     count: warm_up,
                     ..plan(&requests, false)
                 })?;
                 let before = server.process.cpu()?;
-                let sample = load.run(plan(&requests, fresh))?;
+                let sample = load.run(plan(&requests, new_connections))?;
                 Ok((sample, server.process.cpu()?.since(before)))
             }
-            Work::Put { size: kind, .. } => {
+            Operation::Put { size: kind, .. } => {
                 let warm_up = match kind {
-                    Size::Small => WARM_UP.min(count),
-                    Size::Large => 0,
+                    FileSize::Small => WARM_UP.min(count),
+                    FileSize::Large => 0,
                 };
-                let targets = server.targets(count + warm_up, size, self.stop)?;
+                let targets = server.new_targets(count + warm_up, size, self.stop)?;
                 let requests: Vec<Request> = targets
                     .iter()
                     .map(|target| Request::put(&target.put, size))
                     .collect();
-                let mut load = self.load(server, case.connections)?;
+                let mut load = self.connect(server, case.connections)?;
                 load.run(Plan {
                     count: warm_up,
                     ..plan(&requests[..warm_up], false)
@@ -142,12 +145,14 @@ impl Bench<'_> {
                 let sample = load.run(plan(&requests[warm_up..], false))?;
                 let cpu = server.process.cpu()?.since(before);
                 let stored = warm_up + sample.latencies.len();
-                self.examine(server, &targets[..stored], size)?;
+                self.verify_stored(server, &targets[..stored], size)?;
                 Ok((sample, cpu))
             }
-            Work::Slots => {
+            Operation::Slots => {
                 let before = server.process.cpu()?;
-                let (_, sample) = server.link()?.slots(count, size, limit, self.stop)?;
+                let (_, sample) = server
+                    .link()?
+                    .request_slots(count, size, limit, self.stop)?;
                 Ok((sample, server.process.cpu()?.since(before)))
             }
         }
@@ -155,20 +160,20 @@ impl Bench<'_> {
 
     /// Every stored file has its length, and the last one every byte. Large ones are removed, as nobody's disk is
     /// endless; many small ones stay until the end, because deleting them slows down the file system for a while.
-    fn examine(&self, server: &Server, stored: &[Target], size: u64) -> Outcome<()> {
+    fn verify_stored(&self, server: &Server, stored: &[Target], size: u64) -> Outcome<()> {
         if let Some(last) = stored.last() {
-            if server.serves() {
+            if server.answers_get() {
                 let get = Request::get(&last.get, size);
-                self.load(server, 1)?.run(once(&get))?;
+                self.connect(server, 1)?.run(single(&get))?;
             } else {
-                let path = server.file(last)?;
+                let path = server.file_path(last)?;
                 self.pattern
-                    .check(&path, size)
+                    .check_file(&path, size)
                     .map_err(|e| format!("{}: {e}", path.display()))?;
             }
         }
         for target in stored {
-            let file = server.file(target)?;
+            let file = server.file_path(target)?;
             let shown = |e| format!("{}: {e}", file.display());
             let found = fs::metadata(&file).map_err(shown)?.len();
             if found != size {
@@ -186,13 +191,15 @@ impl Bench<'_> {
 }
 
 /// Reports what rounds came to: a tally for each server, with its ratio to nginx in the same rounds.
-pub fn print(
+pub fn report_case(
     case: &'static str,
     servers: &[Server],
     tallies: &mut [Tally],
     report: &mut Report,
 ) -> Outcome<()> {
-    let nginx = servers.iter().position(|server| server.kind == Kind::Nginx);
+    let nginx = servers
+        .iter()
+        .position(|server| server.kind == ServerKind::Nginx);
     for (place, server) in servers.iter().enumerate() {
         let ratio = nginx
             .filter(|nginx| *nginx != place)
@@ -200,14 +207,14 @@ pub fn print(
         let tally = &mut tallies[place];
         let name = |figure: &str| format!("{case}.{}.{figure}", server.name());
         let (p50, p99) = (tally.latency(0.50), tally.latency(0.99));
-        let peak = server.process.peak()? as f64;
+        let peak = server.process.peak_memory()? as f64;
         report.number(name("requests"), tally.requests() as f64, "requests")?;
         report.number(name("cpu-per-request"), tally.cpu_per_request(), "us")?;
         if let Some(cpu_per_gib) = tally.cpu_per_gib() {
             report.number(name("cpu-per-gib"), cpu_per_gib, "ms")?;
             report.number(name("rate"), tally.rate(), "MiB/s")?;
         }
-        if let Some(share) = tally.system_share() {
+        if let Some(share) = tally.kernel_percentage() {
             report.number(name("cpu-in-kernel"), share, "%")?;
         }
         report.number(name("sleeps-per-request"), tally.sleeps(), "sleeps")?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::load::Sample;
-use crate::process::Cpu;
+use crate::process::CpuTime;
 
 /// One server's rounds of one case.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct Tally {
 struct Round {
     requests: u64,
     wall: Duration,
-    cpu: Cpu,
+    cpu: CpuTime,
 }
 
 impl Tally {
@@ -31,13 +31,13 @@ impl Tally {
     }
 
     /// Adds a round.
-    pub fn add(&mut self, sample: Sample, cpu: Cpu) {
+    pub fn add_round(&mut self, sample: Sample, cpu: CpuTime) {
         self.rounds.push(Round::default());
-        self.go_on(sample, cpu);
+        self.add_to_round(sample, cpu);
     }
 
     /// Adds more to the last round.
-    pub fn go_on(&mut self, sample: Sample, cpu: Cpu) {
+    pub fn add_to_round(&mut self, sample: Sample, cpu: CpuTime) {
         if let Some(round) = self.rounds.last_mut() {
             round.requests += sample.requests;
             round.wall += sample.wall;
@@ -62,7 +62,7 @@ impl Tally {
     }
 
     /// The part of the CPU time that was spent in the kernel, in percent, over all rounds.
-    pub fn system_share(&self) -> Option<f64> {
+    pub fn kernel_percentage(&self) -> Option<f64> {
         let user: Duration = self.rounds.iter().map(|round| round.cpu.user).sum();
         let system: Duration = self.rounds.iter().map(|round| round.cpu.system).sum();
         let all = user + system;

@@ -9,22 +9,22 @@ use crate::common::outcome::Outcome;
 
 /// Set by SIGINT, SIGTERM and SIGHUP. Looked at wherever the bench waits.
 #[derive(Debug)]
-pub struct Stop {
-    asked: Arc<AtomicBool>,
+pub struct StopSignal {
+    requested: Arc<AtomicBool>,
 }
 
-impl Stop {
-    pub fn new() -> Outcome<Stop> {
-        let asked = Arc::new(AtomicBool::new(false));
+impl StopSignal {
+    pub fn new() -> Outcome<StopSignal> {
+        let requested = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
-            signal_hook::flag::register(signal, Arc::clone(&asked))
+            signal_hook::flag::register(signal, Arc::clone(&requested))
                 .map_err(|e| format!("signal {signal}: {e}"))?;
         }
-        Ok(Stop { asked })
+        Ok(StopSignal { requested })
     }
 
     pub fn check(&self) -> Outcome<()> {
-        if self.asked.load(Ordering::Relaxed) {
+        if self.requested.load(Ordering::Relaxed) {
             return Err("Stopped by a signal.".to_owned());
         }
         Ok(())

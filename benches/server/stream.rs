@@ -18,31 +18,35 @@ const CONNECT: Duration = Duration::from_secs(10);
 
 /// How a server is reached.
 #[derive(Clone, Debug)]
-pub struct Door {
+pub struct Endpoint {
     pub address: SocketAddr,
     /// None for plain HTTP.
     pub tls: Option<Arc<ClientConfig>>,
 }
 
 #[derive(Debug)]
-pub struct Stream {
+pub struct ClientStream {
     socket: TcpStream,
     tls: Option<Box<ClientConnection>>,
 }
 
-impl Stream {
+impl ClientStream {
     /// Connects, and registers for both directions. TLS shakes hands later, as bytes are moved.
-    pub fn connect(door: &Door, registry: &Registry, token: Token) -> Outcome<Stream> {
+    pub fn connect(
+        endpoint: &Endpoint,
+        registry: &Registry,
+        token: Token,
+    ) -> Outcome<ClientStream> {
         let opened =
-            std::net::TcpStream::connect_timeout(&door.address, CONNECT).and_then(|stream| {
+            std::net::TcpStream::connect_timeout(&endpoint.address, CONNECT).and_then(|stream| {
                 stream.set_nonblocking(true)?;
                 stream.set_nodelay(true)?;
                 let mut stream = TcpStream::from_std(stream);
                 registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
                 Ok(stream)
             });
-        let socket = opened.map_err(|e| format!("connect to {}: {e}", door.address))?;
-        let tls = match &door.tls {
+        let socket = opened.map_err(|e| format!("connect to {}: {e}", endpoint.address))?;
+        let tls = match &endpoint.tls {
             Some(config) => {
                 let shown = |e: &dyn std::fmt::Display| format!("The client's TLS: {e}");
                 let name = ServerName::try_from(certificate::NAME).map_err(|e| shown(&e))?;
@@ -51,7 +55,7 @@ impl Stream {
             }
             None => None,
         };
-        Ok(Stream { socket, tls })
+        Ok(ClientStream { socket, tls })
     }
 
     /// Writes what fits of the two slices; the first may be empty.
@@ -105,13 +109,15 @@ impl Stream {
             if tls.read_tls(&mut self.socket)? == 0 {
                 return Ok(0);
             }
-            let shaking = tls.is_handshaking();
+            let handshaking = tls.is_handshaking();
             tls.process_new_packets().map_err(io::Error::other)?;
             while tls.wants_write() {
                 tls.write_tls(&mut self.socket)?;
             }
             // The proof that nothing was resumed, for every single connection.
-            if shaking && !tls.is_handshaking() && tls.handshake_kind() != Some(HandshakeKind::Full)
+            if handshaking
+                && !tls.is_handshaking()
+                && tls.handshake_kind() != Some(HandshakeKind::Full)
             {
                 return Err(io::Error::other("The handshake was not a full one."));
             }
@@ -119,7 +125,7 @@ impl Stream {
     }
 
     /// Whether a request can be written.
-    pub fn is_shaking_hands(&self) -> bool {
+    pub fn is_handshaking(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 }

@@ -1,4 +1,4 @@
-//! What a limit line is told.
+//! What a limit mode is told.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ pub const ARGUMENT: &str = "--as-limit";
 
 /// What a loop does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Line {
+pub enum LimitMode {
     /// Answers with the file's bytes, held in memory.
     Memory,
     /// Answers with the file.
@@ -20,22 +20,27 @@ pub enum Line {
     Splice,
 }
 
-impl Line {
-    const ALL: &[Line] = &[Line::Memory, Line::File, Line::Write, Line::Splice];
+impl LimitMode {
+    const ALL: &[LimitMode] = &[
+        LimitMode::Memory,
+        LimitMode::File,
+        LimitMode::Write,
+        LimitMode::Splice,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
-            Line::Memory => "memory",
-            Line::File => "file",
-            Line::Write => "write",
-            Line::Splice => "splice",
+            LimitMode::Memory => "memory",
+            LimitMode::File => "file",
+            LimitMode::Write => "write",
+            LimitMode::Splice => "splice",
         }
     }
 }
 
 /// What the loops are told.
 #[derive(Debug)]
-pub struct Told {
+pub struct LimitConfig {
     pub address: SocketAddr,
     /// Where the file `0` lies or the folders `0`, `1`, ... of the files go.
     pub root: PathBuf,
@@ -45,12 +50,14 @@ pub struct Told {
     pub tls: Option<(PathBuf, PathBuf)>,
 }
 
-pub fn told(arguments: &[OsString]) -> Option<(Line, Told)> {
+pub fn parse(arguments: &[OsString]) -> Option<(LimitMode, LimitConfig)> {
     let (needed, rest) = arguments.split_at_checked(4)?;
-    let line = Line::ALL.iter().find(|line| needed[0] == line.name())?;
+    let mode = LimitMode::ALL
+        .iter()
+        .find(|mode| needed[0] == mode.name())?;
     Some((
-        *line,
-        Told {
+        *mode,
+        LimitConfig {
             address: needed[1].to_str()?.parse().ok()?,
             root: PathBuf::from(&needed[2]),
             size: needed[3].to_str()?.parse().ok()?,

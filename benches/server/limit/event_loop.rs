@@ -8,19 +8,19 @@ use mio::{Events, Interest, Poll, Token};
 use rustix::net::sockopt::set_tcp_nodelay;
 
 /// What is done with the connections, with whatever all of them share.
-pub trait Work {
-    /// One connection's place in its request or answer.
-    type Place;
+pub trait Handler {
+    /// One connection's state in its request or answer.
+    type State;
 
-    fn begin(&mut self) -> io::Result<Self::Place>;
+    fn new_state(&mut self) -> io::Result<Self::State>;
 
     /// Goes on as far as it can; false when the client has gone. There may be nothing to do.
-    fn go_on(&mut self, socket: &TcpStream, place: &mut Self::Place) -> io::Result<bool>;
+    fn advance(&mut self, socket: &TcpStream, state: &mut Self::State) -> io::Result<bool>;
 }
 
 const LISTENER: Token = Token(usize::MAX);
 
-pub fn serve<W: Work>(address: SocketAddr, work: &mut W) -> io::Result<()> {
+pub fn serve<W: Handler>(address: SocketAddr, handler: &mut W) -> io::Result<()> {
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(256);
     let mut listener = TcpListener::bind(address)?;
@@ -28,7 +28,7 @@ pub fn serve<W: Work>(address: SocketAddr, work: &mut W) -> io::Result<()> {
     set_tcp_nodelay(&listener, true)?;
     poll.registry()
         .register(&mut listener, LISTENER, Interest::READABLE)?;
-    let mut connections: Vec<Option<(TcpStream, W::Place)>> = Vec::new();
+    let mut connections: Vec<Option<(TcpStream, W::State)>> = Vec::new();
     let mut free = Vec::new();
     loop {
         match poll.poll(&mut events, None) {
@@ -38,10 +38,10 @@ pub fn serve<W: Work>(address: SocketAddr, work: &mut W) -> io::Result<()> {
         }
         for event in &events {
             if event.token() != LISTENER {
-                let Some(Some((socket, place))) = connections.get_mut(event.token().0) else {
+                let Some(Some((socket, state))) = connections.get_mut(event.token().0) else {
                     continue;
                 };
-                match work.go_on(socket, place) {
+                match handler.advance(socket, state) {
                     Ok(true) => continue,
                     Ok(false) => {}
                     // A client that is done may take its leave by a reset.
@@ -64,7 +64,7 @@ pub fn serve<W: Work>(address: SocketAddr, work: &mut W) -> io::Result<()> {
                 });
                 let both = Interest::READABLE | Interest::WRITABLE;
                 poll.registry().register(&mut socket, Token(index), both)?;
-                connections[index] = Some((socket, work.begin()?));
+                connections[index] = Some((socket, handler.new_state()?));
             }
         }
     }

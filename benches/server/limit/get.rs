@@ -6,36 +6,36 @@ use std::io::{self, Write};
 use mio::net::TcpStream;
 use rustix::net::SendFlags;
 
-use crate::limit::config::Told;
-use crate::limit::event_loop::Work;
-use crate::limit::http::{head, request};
+use crate::limit::config::LimitConfig;
+use crate::limit::event_loop::Handler;
+use crate::limit::http::{read_request, response_head};
 
 /// Bytes of a file sent at once.
 const PIECE: u64 = 2 * 1024 * 1024;
 
 #[derive(Debug)]
-pub struct FromMemory {
+pub struct MemoryGet {
     /// Head and body.
     pub answer: Vec<u8>,
 }
 
-impl FromMemory {
-    pub fn new(told: &Told) -> io::Result<FromMemory> {
-        let mut answer = head(told.size);
-        answer.extend(fs::read(told.root.join("0"))?);
-        Ok(FromMemory { answer })
+impl MemoryGet {
+    pub fn new(config: &LimitConfig) -> io::Result<MemoryGet> {
+        let mut answer = response_head(config.size);
+        answer.extend(fs::read(config.root.join("0"))?);
+        Ok(MemoryGet { answer })
     }
 }
 
-impl Work for FromMemory {
-    type Place = ();
+impl Handler for MemoryGet {
+    type State = ();
 
-    fn begin(&mut self) -> io::Result<()> {
+    fn new_state(&mut self) -> io::Result<()> {
         Ok(())
     }
 
-    fn go_on(&mut self, mut socket: &TcpStream, (): &mut ()) -> io::Result<bool> {
-        match request(socket)? {
+    fn advance(&mut self, mut socket: &TcpStream, (): &mut ()) -> io::Result<bool> {
+        match read_request(socket)? {
             // The client takes one answer before it asks for the next, so that there is always room for it.
             Some(true) => socket.write_all(&self.answer).map(|()| true),
             Some(false) => Ok(false),
@@ -45,37 +45,37 @@ impl Work for FromMemory {
 }
 
 #[derive(Debug)]
-pub struct FromFile {
+pub struct FileGet {
     pub head: Vec<u8>,
     pub file: File,
     pub size: u64,
 }
 
-impl FromFile {
-    pub fn new(told: &Told) -> io::Result<FromFile> {
-        Ok(FromFile {
-            head: head(told.size),
-            file: File::open(told.root.join("0"))?,
-            size: told.size,
+impl FileGet {
+    pub fn new(config: &LimitConfig) -> io::Result<FileGet> {
+        Ok(FileGet {
+            head: response_head(config.size),
+            file: File::open(config.root.join("0"))?,
+            size: config.size,
         })
     }
 }
 
-impl Work for FromFile {
+impl Handler for FileGet {
     /// Bytes of the body that are sent; none between answers.
-    type Place = Option<u64>;
+    type State = Option<u64>;
 
-    fn begin(&mut self) -> io::Result<Option<u64>> {
+    fn new_state(&mut self) -> io::Result<Option<u64>> {
         Ok(None)
     }
 
-    fn go_on(&mut self, socket: &TcpStream, place: &mut Option<u64>) -> io::Result<bool> {
-        let sent = match place {
+    fn advance(&mut self, socket: &TcpStream, state: &mut Option<u64>) -> io::Result<bool> {
+        let sent = match state {
             Some(sent) => sent,
-            None => match request(socket)? {
+            None => match read_request(socket)? {
                 Some(true) => {
                     rustix::net::send(socket, &self.head, SendFlags::MORE)?;
-                    place.insert(0)
+                    state.insert(0)
                 }
                 Some(false) => return Ok(false),
                 None => return Ok(true),
@@ -89,7 +89,7 @@ impl Work for FromFile {
                 Err(e) => return Err(e.into()),
             }
         }
-        *place = None;
+        *state = None;
         Ok(true)
     }
 }

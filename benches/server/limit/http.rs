@@ -7,15 +7,15 @@ use mio::net::TcpStream;
 /// Requests are shorter, and come whole.
 const REQUEST: usize = 4096;
 
-pub const ANSWER: &[u8] = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n";
+pub const CREATED: &[u8] = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n";
 
-pub fn head(size: u64) -> Vec<u8> {
+pub fn response_head(size: u64) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {size}\r\n\r\n")
         .into_bytes()
 }
 
 /// Receives a request. None: nothing is there; false: the client has gone.
-pub fn request(mut socket: &TcpStream) -> io::Result<Option<bool>> {
+pub fn read_request(mut socket: &TcpStream) -> io::Result<Option<bool>> {
     let mut request = [0; REQUEST];
     match socket.read(&mut request) {
         Ok(0) => Ok(Some(false)),

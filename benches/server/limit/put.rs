@@ -10,9 +10,9 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags};
 
-use crate::limit::config::Told;
-use crate::limit::event_loop::Work;
-use crate::limit::http::{ANSWER, head_end};
+use crate::limit::config::LimitConfig;
+use crate::limit::event_loop::Handler;
+use crate::limit::http::{CREATED, head_end};
 
 /// Bytes received at once; the pipe holds as many. Larger pieces cost less a byte, but not on every file system and at
 /// every moment.
@@ -24,32 +24,32 @@ const PAGE: u64 = 4096;
 pub const FILE_NAME: &str = "photo.jpg";
 
 /// A file that is coming in, and how many of its bytes are there.
-pub type Incoming = Option<(File, u64)>;
+pub type IncomingFile = Option<(File, u64)>;
 
 /// Where the files go.
 #[derive(Debug)]
-pub struct Folder {
+pub struct UploadFolder {
     root: OwnedFd,
     pub size: u64,
     /// Files so far; the name of the next one's folder.
     serial: u64,
 }
 
-impl Folder {
-    fn new(told: &Told) -> io::Result<Folder> {
+impl UploadFolder {
+    fn new(config: &LimitConfig) -> io::Result<UploadFolder> {
         let root = rustix::fs::open(
-            &told.root,
+            &config.root,
             OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
         )?;
-        Ok(Folder {
+        Ok(UploadFolder {
             root,
-            size: told.size,
+            size: config.size,
             serial: 0,
         })
     }
 
-    fn unnamed(&self) -> io::Result<File> {
+    fn create_unnamed(&self) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o640);
         Ok(rustix::fs::openat(&self.root, ".", flags, mode)?.into())
@@ -74,26 +74,30 @@ impl Folder {
 }
 
 #[derive(Debug)]
-pub struct Written {
-    pub folder: Folder,
+pub struct WritePut {
+    pub folder: UploadFolder,
     buffer: Vec<u8>,
 }
 
-impl Written {
-    pub fn new(told: &Told) -> io::Result<Written> {
-        Ok(Written {
-            folder: Folder::new(told)?,
+impl WritePut {
+    pub fn new(config: &LimitConfig) -> io::Result<WritePut> {
+        Ok(WritePut {
+            folder: UploadFolder::new(config)?,
             buffer: vec![0; BUFFER],
         })
     }
 
     /// Takes bytes as they came, head first; true when they complete a file, which has its name then.
-    pub fn take(folder: &mut Folder, bytes: &[u8], incoming: &mut Incoming) -> io::Result<bool> {
+    pub fn receive(
+        folder: &mut UploadFolder,
+        bytes: &[u8],
+        incoming: &mut IncomingFile,
+    ) -> io::Result<bool> {
         let (file, there, body) = match incoming {
             Some((file, there)) => (file, there, bytes),
             None => {
                 let end = head_end(bytes).ok_or_else(|| io::Error::other("Half a head came."))?;
-                let (file, there) = incoming.insert((folder.unnamed()?, 0));
+                let (file, there) = incoming.insert((folder.create_unnamed()?, 0));
                 (file, there, &bytes[end..])
             }
         };
@@ -108,14 +112,14 @@ impl Written {
     }
 }
 
-impl Work for Written {
-    type Place = Incoming;
+impl Handler for WritePut {
+    type State = IncomingFile;
 
-    fn begin(&mut self) -> io::Result<Incoming> {
+    fn new_state(&mut self) -> io::Result<IncomingFile> {
         Ok(None)
     }
 
-    fn go_on(&mut self, mut socket: &TcpStream, incoming: &mut Incoming) -> io::Result<bool> {
+    fn advance(&mut self, mut socket: &TcpStream, incoming: &mut IncomingFile) -> io::Result<bool> {
         loop {
             let over = incoming.as_ref().map_or(0, |(_, there)| there % PAGE);
             let most = BUFFER - over as usize;
@@ -125,8 +129,8 @@ impl Work for Written {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(true),
                 Err(e) => return Err(e),
             };
-            if Written::take(&mut self.folder, &self.buffer[..n], incoming)? {
-                return socket.write_all(ANSWER).map(|()| true);
+            if WritePut::receive(&mut self.folder, &self.buffer[..n], incoming)? {
+                return socket.write_all(CREATED).map(|()| true);
             }
             // It took all that was there; an event tells of more.
             if n < most {
@@ -137,41 +141,41 @@ impl Work for Written {
 }
 
 #[derive(Debug)]
-pub struct Spliced {
-    folder: Folder,
+pub struct SplicePut {
+    folder: UploadFolder,
     /// Empty between two turns.
     pipe: (OwnedFd, OwnedFd),
 }
 
-impl Spliced {
-    pub fn new(told: &Told) -> io::Result<Spliced> {
+impl SplicePut {
+    pub fn new(config: &LimitConfig) -> io::Result<SplicePut> {
         let pipe = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         rustix::pipe::fcntl_setpipe_size(&pipe.0, BUFFER)?;
-        Ok(Spliced {
-            folder: Folder::new(told)?,
+        Ok(SplicePut {
+            folder: UploadFolder::new(config)?,
             pipe,
         })
     }
 }
 
-impl Work for Spliced {
-    type Place = Incoming;
+impl Handler for SplicePut {
+    type State = IncomingFile;
 
-    fn begin(&mut self) -> io::Result<Incoming> {
+    fn new_state(&mut self) -> io::Result<IncomingFile> {
         Ok(None)
     }
 
-    fn go_on(&mut self, mut socket: &TcpStream, incoming: &mut Incoming) -> io::Result<bool> {
+    fn advance(&mut self, mut socket: &TcpStream, incoming: &mut IncomingFile) -> io::Result<bool> {
         if incoming.is_none() {
             let mut start = [0; 4096];
             let complete = match socket.read(&mut start) {
                 Ok(0) => return Ok(false),
-                Ok(n) => Written::take(&mut self.folder, &start[..n], incoming)?,
+                Ok(n) => WritePut::receive(&mut self.folder, &start[..n], incoming)?,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(true),
                 Err(e) => return Err(e),
             };
             if complete {
-                return socket.write_all(ANSWER).map(|()| true);
+                return socket.write_all(CREATED).map(|()| true);
             }
         }
         let (reading, writing) = &self.pipe;
@@ -191,7 +195,7 @@ impl Work for Spliced {
             if *there == self.folder.size {
                 self.folder.publish(file)?;
                 *incoming = None;
-                socket.write_all(ANSWER)?;
+                socket.write_all(CREATED)?;
             }
         }
         Ok(true)

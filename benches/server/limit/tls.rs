@@ -15,10 +15,10 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 
 use crate::common::outcome::Outcome;
-use crate::limit::event_loop::Work;
-use crate::limit::get::{FromFile, FromMemory};
-use crate::limit::http::ANSWER;
-use crate::limit::put::{Incoming, Written};
+use crate::limit::event_loop::Handler;
+use crate::limit::get::{FileGet, MemoryGet};
+use crate::limit::http::CREATED;
+use crate::limit::put::{IncomingFile, WritePut};
 
 /// Bytes received at once.
 const INPUT: usize = 1024 * 1024;
@@ -30,19 +30,19 @@ const OUTPUT: usize = PIECE + 4096;
 
 /// What a limit line does, seen from behind TLS.
 #[derive(Debug)]
-pub enum Answered {
-    Memory(FromMemory),
-    File(FromFile),
-    Written(Written),
+pub enum InnerHandler {
+    Memory(MemoryGet),
+    File(FileGet),
+    Write(WritePut),
 }
 
-impl Answered {
-    /// The bytes of the answer from a place on, as many as make a piece, and whether they are the last.
+impl InnerHandler {
+    /// The bytes of the answer from a state on, as many as make a piece, and whether they are the last.
     fn from<'a>(&'a self, at: u64, piece: &'a mut [u8]) -> io::Result<(&'a [u8], bool)> {
         let (head, file, size) = match self {
-            Answered::Memory(memory) => return Ok((&memory.answer, true)),
-            Answered::Written(_) => return Ok((ANSWER, true)),
-            Answered::File(file) => (&file.head, &file.file, file.size),
+            InnerHandler::Memory(memory) => return Ok((&memory.answer, true)),
+            InnerHandler::Write(_) => return Ok((CREATED, true)),
+            InnerHandler::File(file) => (&file.head, &file.file, file.size),
         };
         let before = if at == 0 { head.len() } else { 0 };
         piece[..before].copy_from_slice(&head[..before]);
@@ -55,13 +55,13 @@ impl Answered {
 
 /// What is encrypted, and how much of it is sent.
 #[derive(Debug, Default)]
-struct Output {
+struct TlsOutput {
     bytes: Vec<u8>,
     filled: usize,
     sent: usize,
 }
 
-impl Output {
+impl TlsOutput {
     /// What is still free.
     fn room(&mut self) -> &mut [u8] {
         self.bytes.resize(OUTPUT, 0);
@@ -83,26 +83,26 @@ impl Output {
 }
 
 #[derive(Debug)]
-pub struct Tls {
+pub struct TlsHandler {
     config: Arc<ServerConfig>,
-    answered: Answered,
+    answered: InnerHandler,
     input: Vec<u8>,
     piece: Vec<u8>,
     /// What the records of one receive held.
     plain: Vec<u8>,
-    output: Output,
+    output: TlsOutput,
 }
 
 #[allow(missing_debug_implementations)] // rustls gives its unbuffered connections none.
-pub struct Place {
+pub struct TlsState {
     session: UnbufferedServerConnection,
     /// The start of a record whose end is not there yet.
     kept: Vec<u8>,
     /// What did not go into the socket.
-    blocked: Output,
+    blocked: TlsOutput,
     /// Bytes of an answer that are encrypted; none between answers.
     answered: Option<u64>,
-    incoming: Incoming,
+    incoming: IncomingFile,
 }
 
 pub fn config(chain: &Path, key: &Path) -> Outcome<Arc<ServerConfig>> {
@@ -120,54 +120,54 @@ pub fn config(chain: &Path, key: &Path) -> Outcome<Arc<ServerConfig>> {
     Ok(Arc::new(config))
 }
 
-impl Tls {
-    pub fn new(config: Arc<ServerConfig>, answered: Answered) -> Tls {
-        Tls {
+impl TlsHandler {
+    pub fn new(config: Arc<ServerConfig>, answered: InnerHandler) -> TlsHandler {
+        TlsHandler {
             config,
             answered,
             input: vec![0; INPUT],
             piece: vec![0; PIECE],
             plain: Vec::with_capacity(INPUT),
-            output: Output::default(),
+            output: TlsOutput::default(),
         }
     }
 }
 
-impl Work for Tls {
-    type Place = Place;
+impl Handler for TlsHandler {
+    type State = TlsState;
 
-    fn begin(&mut self) -> io::Result<Place> {
+    fn new_state(&mut self) -> io::Result<TlsState> {
         let session = UnbufferedServerConnection::new(Arc::clone(&self.config));
-        Ok(Place {
+        Ok(TlsState {
             session: session.map_err(io::Error::other)?,
             kept: Vec::new(),
-            blocked: Output::default(),
+            blocked: TlsOutput::default(),
             answered: None,
             incoming: None,
         })
     }
 
-    fn go_on(&mut self, mut socket: &TcpStream, place: &mut Place) -> io::Result<bool> {
-        if !place.blocked.flush(socket)? {
+    fn advance(&mut self, mut socket: &TcpStream, state: &mut TlsState) -> io::Result<bool> {
+        if !state.blocked.flush(socket)? {
             return Ok(true);
         }
         // The client says nothing before it has the answer.
-        if place.answered.is_some() {
-            self.advance(socket, place, 0)?;
+        if state.answered.is_some() {
+            self.process_records(socket, state, 0)?;
             return Ok(true);
         }
         loop {
-            let kept = place.kept.len();
-            self.input[..kept].copy_from_slice(&place.kept);
+            let kept = state.kept.len();
+            self.input[..kept].copy_from_slice(&state.kept);
             let n = match socket.read(&mut self.input[kept..]) {
                 Ok(0) => return Ok(false),
                 Ok(n) => n,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(true),
                 Err(e) => return Err(e),
             };
-            let used = self.advance(socket, place, kept + n)?;
-            place.kept.clear();
-            place.kept.extend_from_slice(&self.input[used..kept + n]);
+            let used = self.process_records(socket, state, kept + n)?;
+            state.kept.clear();
+            state.kept.extend_from_slice(&self.input[used..kept + n]);
             // It took all that was there; an event tells of more.
             if kept + n < INPUT {
                 return Ok(true);
@@ -176,23 +176,33 @@ impl Work for Tls {
     }
 }
 
-impl Tls {
+impl TlsHandler {
     /// Lets the session go on with so many bytes of input, and with the answer; gives how many it used.
-    fn advance(&mut self, socket: &TcpStream, place: &mut Place, end: usize) -> io::Result<usize> {
+    fn process_records(
+        &mut self,
+        socket: &TcpStream,
+        state: &mut TlsState,
+        end: usize,
+    ) -> io::Result<usize> {
         let mut used = 0;
         loop {
-            let UnbufferedStatus { discard, state } = place
+            let UnbufferedStatus {
+                discard,
+                state: next,
+            } = state
                 .session
                 .process_tls_records(&mut self.input[used..end]);
             used += discard;
-            match state.map_err(io::Error::other)? {
+            match next.map_err(io::Error::other)? {
                 ConnectionState::ReadTraffic(mut traffic) => {
                     while let Some(record) = traffic.next_record() {
                         let bytes = record.map_err(io::Error::other)?.payload;
                         match &self.answered {
                             // A request is shorter than a record.
-                            Answered::Memory(_) | Answered::File(_) => place.answered = Some(0),
-                            Answered::Written(_) => self.plain.extend_from_slice(bytes),
+                            InnerHandler::Memory(_) | InnerHandler::File(_) => {
+                                state.answered = Some(0)
+                            }
+                            InnerHandler::Write(_) => self.plain.extend_from_slice(bytes),
                         }
                     }
                 }
@@ -208,23 +218,23 @@ impl Tls {
                 }
                 ConnectionState::WriteTraffic(mut traffic) => {
                     // No more records: what they held goes into the file at once.
-                    if let (Answered::Written(store), false) =
+                    if let (InnerHandler::Write(store), false) =
                         (&mut self.answered, self.plain.is_empty())
                     {
-                        if Written::take(&mut store.folder, &self.plain, &mut place.incoming)? {
-                            place.answered = Some(0);
+                        if WritePut::receive(&mut store.folder, &self.plain, &mut state.incoming)? {
+                            state.answered = Some(0);
                         }
                         self.plain.clear();
                     }
-                    let Some(at) = place.answered else {
+                    let Some(at) = state.answered else {
                         return Ok(used);
                     };
                     let (bytes, last) = self.answered.from(at, &mut self.piece)?;
                     let encrypted = traffic.encrypt(bytes, self.output.room());
                     self.output.filled += encrypted.map_err(io::Error::other)?;
-                    place.answered = (!last).then_some(at + bytes.len() as u64);
+                    state.answered = (!last).then_some(at + bytes.len() as u64);
                     if !self.output.flush(socket)? {
-                        mem::swap(&mut self.output, &mut place.blocked);
+                        mem::swap(&mut self.output, &mut state.blocked);
                         return Ok(used);
                     }
                 }

@@ -1,6 +1,6 @@
 //! What does not go in rounds of equal requests, each in a file of its own:
 //!
-//! - [`paced`] the clients that keep to a clock, for some of these;
+//! - [`paced_clients`] the clients that keep to a clock, for some of these;
 //! - [`slots_api`] slots through the local API;
 //! - [`slots_open`] slots while many are open;
 //! - [`idle`] what a connection costs that does nothing;
@@ -8,7 +8,7 @@
 //! - [`trickle`] what clients cost that send a byte at a time;
 //! - [`store_size`] what grows with the number of stored files.
 
-mod paced;
+mod paced_clients;
 
 mod get_beside_put;
 mod idle;

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::bench::Bench;
 use crate::cases::SMALL;
-use crate::common::kind::Kind;
 use crate::common::options::ByMode;
 use crate::common::outcome::Outcome;
 use crate::common::report::Report;
+use crate::common::server_kind::ServerKind;
 use crate::servers::Server;
 use crate::stats::median;
 
@@ -16,7 +16,7 @@ const OPEN: ByMode<usize> = ByMode {
     normal: 32_000,
     quick: 4_000,
 };
-/// The first and the last so many are compared.
+/// The first and the last so many are compare.
 const PART: ByMode<usize> = ByMode {
     normal: 2_000,
     quick: 500,
@@ -24,18 +24,19 @@ const PART: ByMode<usize> = ByMode {
 /// Before the first: they fault in the server's pages.
 const WARM_UP: usize = 200;
 /// For all slots of a part.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcome<()> {
-    if !bench.options.only.contains(&Kind::Upslot) {
+    if !bench.options.only.contains(&ServerKind::Upslot) {
         return Ok(());
     }
     let (mut first, mut last, mut ratio, mut grown) = (vec![], vec![], vec![], vec![]);
     for round in 0..bench.options.rounds {
         // A new process has no open slots.
-        let mut server = bench.start(Kind::Upslot, &format!("{case}/{round}"), false, false)?;
+        let mut server =
+            bench.start(ServerKind::Upslot, &format!("{case}/{round}"), false, false)?;
         let (a, b, memory) =
-            compared(bench, &mut server).map_err(|why| bench.blame(&mut server, why))?;
+            compare(bench, &mut server).map_err(|why| bench.explain_failure(&mut server, why))?;
         first.push(a);
         last.push(b);
         ratio.push(b / a);
@@ -50,21 +51,23 @@ pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcom
 
 /// CPU time of one of the first slots and one of the last, in microseconds, and by how many bytes memory grew in
 /// between.
-fn compared(bench: &Bench<'_>, server: &mut Server) -> Outcome<(f64, f64, f64)> {
+fn compare(bench: &Bench<'_>, server: &mut Server) -> Outcome<(f64, f64, f64)> {
     let (open, part) = (OPEN.get(bench.options), PART.get(bench.options));
     slots(bench, server, WARM_UP)?;
-    let memory = server.process.own_memory()?;
+    let memory = server.process.anonymous_memory()?;
     let first = slots(bench, server, part)?;
     slots(bench, server, open - 2 * part)?;
     let last = slots(bench, server, part)?;
-    let grown = server.process.own_memory()?.saturating_sub(memory);
+    let grown = server.process.anonymous_memory()?.saturating_sub(memory);
     Ok((first, last, grown as f64))
 }
 
 /// Gets slots; CPU time of each, in microseconds.
 fn slots(bench: &Bench<'_>, server: &mut Server, count: usize) -> Outcome<f64> {
     let before = server.process.cpu()?;
-    let (slots, _) = server.link()?.slots(count, SMALL, PATIENCE, bench.stop)?;
+    let (slots, _) = server
+        .link()?
+        .request_slots(count, SMALL, TIMEOUT, bench.stop)?;
     if slots.len() < count {
         return Err(format!(
             "Only {} of {count} slots came in time.",

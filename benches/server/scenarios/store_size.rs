@@ -11,16 +11,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::bench::Bench;
-use crate::cases::{Case, SMALL, Size, Work};
-use crate::common::kind::Kind;
+use crate::cases::{Case, FileSize, Operation, SMALL};
 use crate::common::options::ByMode;
 use crate::common::outcome::Outcome;
 use crate::common::report::Report;
+use crate::common::server_kind::ServerKind;
 use crate::limit::FILE_NAME;
 use crate::link::{OWNERS, Target};
 use crate::load::Request;
 use crate::process::Process;
-use crate::scenarios::paced::Client;
+use crate::scenarios::paced_clients::BlockingClient;
 use crate::servers::Server;
 use crate::stats::{Tally, median};
 
@@ -42,39 +42,39 @@ const LOOK: Duration = Duration::from_micros(100);
 
 /// What is done on each of the stores in turn.
 const CASES: &[Case] = &[
-    case("slot", Work::Slots, (5_000, 1_000)),
+    case("slot", Operation::Slots, (5_000, 1_000)),
     case(
         "put",
-        Work::Put {
-            size: Size::Small,
+        Operation::Put {
+            size: FileSize::Small,
             durable: false,
         },
         (1_500, 200),
     ),
     case(
         "get",
-        Work::Get {
-            size: Size::Small,
-            fresh: false,
+        Operation::Get {
+            size: FileSize::Small,
+            new_connections: false,
         },
         (10_000, 1_000),
     ),
 ];
 
-const fn case(name: &'static str, work: Work, (normal, quick): (usize, usize)) -> Case {
+const fn case(name: &'static str, operation: Operation, (normal, quick): (usize, usize)) -> Case {
     Case {
         name,
-        work,
+        operation,
         tls: false,
         connections: 8,
-        counts: ByMode { normal, quick },
-        servers: &[Kind::Upslot],
+        requests: ByMode { normal, quick },
+        servers: &[ServerKind::Upslot],
     }
 }
 
 /// A store with files in it, and the server on it.
 #[derive(Debug)]
-struct Full {
+struct FilledStore {
     files: usize,
     server: Server,
     seed: Target,
@@ -98,20 +98,21 @@ fn compare(
     sizes: &[usize],
     report: &mut Report,
 ) -> Outcome<()> {
-    if !bench.options.only.contains(&Kind::Upslot) {
+    if !bench.options.only.contains(&ServerKind::Upslot) {
         return Ok(());
     }
     let mut stores = Vec::new();
     for files in sizes {
-        stores.push(full(bench, case, *files, report)?);
+        stores.push(prepare(bench, case, *files, report)?);
     }
     for _ in 0..bench.options.rounds {
         for store in &mut stores {
             for (case, tally) in CASES.iter().zip(&mut store.tallies) {
-                let count = case.counts.get(bench.options);
-                let turn = bench.turn(case, &mut store.server, &store.seed, count);
-                let (sample, cpu) = turn.map_err(|why| bench.blame(&mut store.server, why))?;
-                tally.add(sample, cpu);
+                let count = case.requests.get(bench.options);
+                let turn = bench.run_turn(case, &mut store.server, &store.seed, count);
+                let (sample, cpu) =
+                    turn.map_err(|why| bench.explain_failure(&mut store.server, why))?;
+                tally.add_round(sample, cpu);
             }
         }
     }
@@ -122,7 +123,7 @@ fn compare(
             let tally = &store.tallies[place];
             let figure = format!("cpu-per-{}", case.name);
             report.headline(name(&figure), tally.cpu_per_request(), "us")?;
-            if let Some(share) = tally.system_share() {
+            if let Some(share) = tally.kernel_percentage() {
                 report.number(name(&format!("{figure}-in-kernel")), share, "%")?;
             }
             if store.files > 0 {
@@ -138,12 +139,17 @@ fn compare(
 }
 
 /// Makes a store of so many files, starts upslot on it some times, and leaves it running.
-fn full(bench: &Bench<'_>, case: &str, files: usize, report: &mut Report) -> Outcome<Full> {
+fn prepare(
+    bench: &Bench<'_>,
+    case: &str,
+    files: usize,
+    report: &mut Report,
+) -> Outcome<FilledStore> {
     let folder = format!("{case}/{files}");
-    let (mut server, seed) = bench.start_seeded(Kind::Upslot, &folder)?;
+    let (mut server, seed) = bench.start_seeded(ServerKind::Upslot, &folder)?;
     let uploaders = uploaders(bench, &mut server);
-    let uploaders = uploaders.map_err(|why| bench.blame(&mut server, why))?;
-    let address = server.door.address;
+    let uploaders = uploaders.map_err(|why| bench.explain_failure(&mut server, why))?;
+    let address = server.endpoint.address;
     drop(server);
     let began = Instant::now();
     fill(bench, &uploaders, files)?;
@@ -160,21 +166,21 @@ fn full(bench: &Bench<'_>, case: &str, files: usize, report: &mut Report) -> Out
         let began = Instant::now();
         let mut process = Process::start("upslot", &mut command, &home)?;
         let mut client = loop {
-            match Client::connect(address) {
+            match BlockingClient::connect(address) {
                 Ok(client) => break client,
                 Err(why) if began.elapsed() > START => return Err(why),
                 Err(_) => thread::sleep(LOOK),
             }
-            process.check()?;
+            process.check_running()?;
         };
         client.write(&get.head)?;
         client.finish(&get)?;
         ready.push(began.elapsed().as_secs_f64() * 1e3);
-        resident.push(process.resident()? as f64);
+        resident.push(process.resident_memory()? as f64);
         bench.stop.check()?;
     }
-    let server = bench.start(Kind::Upslot, &folder, false, false)?;
-    Ok(Full {
+    let server = bench.start(ServerKind::Upslot, &folder, false, false)?;
+    Ok(FilledStore {
         files,
         server,
         seed,
@@ -186,9 +192,9 @@ fn full(bench: &Bench<'_>, case: &str, files: usize, report: &mut Report) -> Out
 
 /// The folders of those who upload, as slots tell.
 fn uploaders(bench: &Bench<'_>, server: &mut Server) -> Outcome<Vec<PathBuf>> {
-    let targets = server.targets(OWNERS, SMALL, bench.stop)?;
+    let targets = server.new_targets(OWNERS, SMALL, bench.stop)?;
     let folder = |target: &Target| {
-        let file = server.file(target)?;
+        let file = server.file_path(target)?;
         let folder = file.parent().and_then(Path::parent).map(Path::to_owned);
         folder.ok_or_else(|| format!("{} is in no owner's folder.", file.display()))
     };

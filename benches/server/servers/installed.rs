@@ -2,27 +2,27 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::common::kind::Kind;
 use crate::common::outcome::Outcome;
-use crate::servers::launch::version;
+use crate::common::server_kind::ServerKind;
+use crate::servers::launch::program_version;
 use crate::servers::lighttpd::{self, Lighttpd};
 use crate::servers::limit;
 use crate::servers::nginx::{self, Nginx};
 use crate::servers::server::Server;
-use crate::servers::setup::Setup;
+use crate::servers::setup::ServerSetup;
 use crate::servers::upslot;
 
 /// What of the servers is there.
 #[derive(Debug)]
-pub struct Installed {
+pub struct InstalledServers {
     upslot: PathBuf,
     nginx: Option<Nginx>,
     lighttpd: Option<Lighttpd>,
 }
 
-impl Installed {
-    pub fn look(upslot: &Path) -> Installed {
-        Installed {
+impl InstalledServers {
+    pub fn detect(upslot: &Path) -> InstalledServers {
+        InstalledServers {
             upslot: upslot.to_owned(),
             nginx: Nginx::find(),
             lighttpd: Lighttpd::find(),
@@ -30,43 +30,45 @@ impl Installed {
     }
 
     /// Why a server cannot take part in a case, if so.
-    pub fn lacks(&self, kind: Kind, put: bool, tls: bool) -> Option<&'static str> {
+    pub fn missing(&self, kind: ServerKind, put: bool, tls: bool) -> Option<&'static str> {
         match kind {
-            Kind::Upslot | Kind::Limit | Kind::LimitSplice => None,
-            Kind::Nginx => match &self.nginx {
-                Some(nginx) => nginx.lacks(put, tls),
+            ServerKind::Upslot | ServerKind::Limit | ServerKind::LimitSplice => None,
+            ServerKind::Nginx => match &self.nginx {
+                Some(nginx) => nginx.missing(put, tls),
                 None => Some("the program"),
             },
-            Kind::Lighttpd => match &self.lighttpd {
-                Some(lighttpd) => lighttpd.lacks(put, tls),
+            ServerKind::Lighttpd => match &self.lighttpd {
+                Some(lighttpd) => lighttpd.missing(put, tls),
                 None => Some("the program"),
             },
         }
     }
 
     /// A server's version, and what is set, for the user.
-    pub fn shown(&self, kind: Kind) -> String {
+    pub fn description(&self, kind: ServerKind) -> String {
         let absent = || "not installed".to_owned();
         match kind {
-            Kind::Upslot => format!("{}; log_level warn", version(&self.upslot, "-V")),
-            Kind::Nginx => self.nginx.as_ref().map_or_else(absent, |nginx| {
+            ServerKind::Upslot => {
+                format!("{}; log_level warn", program_version(&self.upslot, "-V"))
+            }
+            ServerKind::Nginx => self.nginx.as_ref().map_or_else(absent, |nginx| {
                 format!("{}; {}", nginx.version, nginx::SETTINGS)
             }),
-            Kind::Lighttpd => self.lighttpd.as_ref().map_or_else(absent, |lighttpd| {
+            ServerKind::Lighttpd => self.lighttpd.as_ref().map_or_else(absent, |lighttpd| {
                 format!("{}; {}", lighttpd.version, lighttpd::SETTINGS)
             }),
-            Kind::Limit => limit::SETTINGS.to_owned(),
-            Kind::LimitSplice => format!("{}; its PUT splices", limit::SETTINGS),
+            ServerKind::Limit => limit::SETTINGS.to_owned(),
+            ServerKind::LimitSplice => format!("{}; its PUT splices", limit::SETTINGS),
         }
     }
 
-    pub fn start(&self, kind: Kind, setup: &Setup<'_>) -> Outcome<Server> {
+    pub fn start(&self, kind: ServerKind, setup: &ServerSetup<'_>) -> Outcome<Server> {
         let absent = || format!("{} is not installed.", kind.name());
         match kind {
-            Kind::Upslot => upslot::start(&self.upslot, setup),
-            Kind::Nginx => self.nginx.as_ref().ok_or_else(absent)?.start(setup),
-            Kind::Lighttpd => self.lighttpd.as_ref().ok_or_else(absent)?.start(setup),
-            Kind::Limit | Kind::LimitSplice => limit::start(kind, setup),
+            ServerKind::Upslot => upslot::start(&self.upslot, setup),
+            ServerKind::Nginx => self.nginx.as_ref().ok_or_else(absent)?.start(setup),
+            ServerKind::Lighttpd => self.lighttpd.as_ref().ok_or_else(absent)?.start(setup),
+            ServerKind::Limit | ServerKind::LimitSplice => limit::start(kind, setup),
         }
     }
 }

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use crate::common::outcome::Outcome;
 use crate::process::Process;
-use crate::stop::Stop;
+use crate::stop::StopSignal;
 
 /// How long a server may take until it accepts connections.
-const START: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A program from PATH, or from where Debian keeps servers, which an ordinary user's PATH lacks.
-pub fn find(name: &str) -> Option<PathBuf> {
+pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         .chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from))
@@ -25,7 +25,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
 }
 
 /// The first line that a program prints, on whichever stream, when asked for its version.
-pub fn version(program: &Path, argument: &str) -> String {
+pub fn program_version(program: &Path, argument: &str) -> String {
     let Ok(output) = Command::new(program).arg(argument).output() else {
         return "unknown".to_owned();
     };
@@ -46,15 +46,19 @@ pub fn free_address() -> Outcome<SocketAddr> {
 }
 
 /// Waits until a server accepts connections.
-pub fn await_port(address: SocketAddr, process: &mut Process, stop: &Stop) -> Outcome<()> {
-    let deadline = Instant::now() + START;
+pub fn await_listening(
+    address: SocketAddr,
+    process: &mut Process,
+    stop: &StopSignal,
+) -> Outcome<()> {
+    let deadline = Instant::now() + START_TIMEOUT;
     while TcpStream::connect(address).is_err() {
         stop.check()?;
-        process.check()?;
+        process.check_running()?;
         if Instant::now() > deadline {
             return Err(format!(
                 "Nothing listens on {address}. The log: {}",
-                process.said()
+                process.log_tail()
             ));
         }
         thread::sleep(Duration::from_millis(2));
@@ -74,7 +78,7 @@ pub fn quoted(path: &Path) -> Outcome<String> {
 }
 
 /// Makes a folder in another one.
-pub fn make(parent: &Path, name: &str) -> Outcome<PathBuf> {
+pub fn create_folder(parent: &Path, name: &str) -> Outcome<PathBuf> {
     let folder = parent.join(name);
     match fs::create_dir_all(&folder) {
         Ok(()) => Ok(folder),
@@ -82,6 +86,6 @@ pub fn make(parent: &Path, name: &str) -> Outcome<PathBuf> {
     }
 }
 
-pub fn save(file: &Path, text: &str) -> Outcome<()> {
+pub fn write_file(file: &Path, text: &str) -> Outcome<()> {
     fs::write(file, text).map_err(|e| format!("{}: {e}", file.display()))
 }

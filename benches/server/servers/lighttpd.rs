@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::common::kind::Kind;
 use crate::common::outcome::Outcome;
-use crate::servers::launch::{find, free_address, make, quoted, save, version};
+use crate::common::server_kind::ServerKind;
+use crate::servers::launch::{
+    create_folder, find_program, free_address, program_version, quoted, write_file,
+};
 use crate::servers::server::Server;
-use crate::servers::setup::Setup;
+use crate::servers::setup::ServerSetup;
 
 /// Set for the user to see.
 pub const SETTINGS: &str = "one process, sendfile, mod_webdav PUT into folders made beforehand, mod_openssl, no access log";
@@ -29,17 +31,17 @@ pub struct Lighttpd {
 
 impl Lighttpd {
     pub fn find() -> Option<Lighttpd> {
-        let program = find("lighttpd")?;
+        let program = find_program("lighttpd")?;
         let modules = MODULES.iter().map(Path::new).find(|path| path.is_dir());
         Some(Lighttpd {
-            version: version(&program, "-v"),
+            version: program_version(&program, "-v"),
             modules: modules.unwrap_or(Path::new(MODULES[0])).to_owned(),
             program,
         })
     }
 
     /// The module that it lacks.
-    pub fn lacks(&self, put: bool, tls: bool) -> Option<&'static str> {
+    pub fn missing(&self, put: bool, tls: bool) -> Option<&'static str> {
         let there = |module: &str| self.modules.join(format!("{module}.so")).is_file();
         if put && !there("mod_webdav") {
             Some("mod_webdav")
@@ -50,11 +52,11 @@ impl Lighttpd {
         }
     }
 
-    pub fn start(&self, setup: &Setup<'_>) -> Outcome<Server> {
-        let root = make(&setup.folder, "www")?;
-        let temporary = make(&setup.folder, "tmp")?;
+    pub fn start(&self, setup: &ServerSetup<'_>) -> Outcome<Server> {
+        let root = create_folder(&setup.folder, "www")?;
+        let temporary = create_folder(&setup.folder, "tmp")?;
         let address = free_address()?;
-        let put = self.lacks(true, false).is_none();
+        let put = self.missing(true, false).is_none();
         let mut modules = Vec::new();
         let mut more = String::new();
         if put {
@@ -91,10 +93,10 @@ impl Lighttpd {
             temporary = quoted(&temporary)?,
         );
         let file = setup.folder.join("lighttpd.conf");
-        save(&file, &config)?;
+        write_file(&file, &config)?;
         let mut command = Command::new(&self.program);
         command.arg("-D").arg("-f").arg(&file);
         command.arg("-m").arg(&self.modules);
-        Server::start(Kind::Lighttpd, &mut command, address, root, setup)
+        Server::start(ServerKind::Lighttpd, &mut command, address, root, setup)
     }
 }

@@ -5,30 +5,30 @@ use std::fs;
 use std::process::Command;
 
 use crate::cases::SMALL;
-use crate::common::kind::Kind;
 use crate::common::outcome::Outcome;
-use crate::limit::{ARGUMENT, Line};
-use crate::servers::launch::{free_address, make};
+use crate::common::server_kind::ServerKind;
+use crate::limit::{ARGUMENT, LimitMode};
+use crate::servers::launch::{create_folder, free_address};
 use crate::servers::server::Server;
-use crate::servers::setup::Setup;
+use crate::servers::setup::ServerSetup;
 
 /// What it is, for the user to see.
 pub const SETTINGS: &str =
     "this program as a bare loop: it parses nothing, logs nothing, and has one answer";
 
 /// Starts it. What it is to send lies there before.
-pub fn start(kind: Kind, setup: &Setup<'_>) -> Outcome<Server> {
+pub fn start(kind: ServerKind, setup: &ServerSetup<'_>) -> Outcome<Server> {
     let size = setup.size;
-    let line = match (kind, setup.put) {
-        (Kind::LimitSplice, _) => Line::Splice,
-        (_, true) => Line::Write,
-        (_, false) if size <= SMALL => Line::Memory,
-        (_, false) => Line::File,
+    let line = match (kind, setup.for_put) {
+        (ServerKind::LimitSplice, _) => LimitMode::Splice,
+        (_, true) => LimitMode::Write,
+        (_, false) if size <= SMALL => LimitMode::Memory,
+        (_, false) => LimitMode::File,
     };
-    let root = make(&setup.folder, "files")?;
-    if matches!(line, Line::Memory | Line::File) {
+    let root = create_folder(&setup.folder, "files")?;
+    if matches!(line, LimitMode::Memory | LimitMode::File) {
         let path = root.join("0");
-        fs::hard_link(&setup.body, &path).map_err(|e| format!("{}: {e}", path.display()))?;
+        fs::hard_link(&setup.body_file, &path).map_err(|e| format!("{}: {e}", path.display()))?;
     }
     let address = free_address()?;
     let program = env::current_exe().map_err(|e| format!("This program: {e}"))?;

@@ -24,7 +24,7 @@ mod limit;
 
 mod installed;
 
-pub use crate::servers::installed::Installed;
+pub use crate::servers::installed::InstalledServers;
 pub use crate::servers::launch::free_address;
 pub use crate::servers::server::Server;
-pub use crate::servers::setup::{CONNECTIONS, Setup};
+pub use crate::servers::setup::{CONNECTIONS, ServerSetup};

@@ -4,11 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::common::kind::Kind;
 use crate::common::outcome::Outcome;
-use crate::servers::launch::{find, free_address, make, quoted, save, version};
+use crate::common::server_kind::ServerKind;
+use crate::servers::launch::{
+    create_folder, find_program, free_address, program_version, quoted, write_file,
+};
 use crate::servers::server::Server;
-use crate::servers::setup::Setup;
+use crate::servers::setup::ServerSetup;
 
 /// Set for the user to see.
 pub const SETTINGS: &str = "one process, sendfile, tcp_nopush, DAV PUT, client_body_buffer_size as it comes (16k), \
@@ -25,17 +27,17 @@ pub struct Nginx {
 
 impl Nginx {
     pub fn find() -> Option<Nginx> {
-        let program = find("nginx")?;
+        let program = find_program("nginx")?;
         let output = Command::new(&program).arg("-V").output().ok()?;
         Some(Nginx {
-            version: version(&program, "-v"),
+            version: program_version(&program, "-v"),
             built: String::from_utf8_lossy(&output.stderr).into_owned(),
             program,
         })
     }
 
     /// The module that it lacks.
-    pub fn lacks(&self, put: bool, tls: bool) -> Option<&'static str> {
+    pub fn missing(&self, put: bool, tls: bool) -> Option<&'static str> {
         let built = |module: &str| self.built.contains(&format!("--with-{module}"));
         if put && !built("http_dav_module") {
             Some("its DAV module")
@@ -46,10 +48,10 @@ impl Nginx {
         }
     }
 
-    pub fn start(&self, setup: &Setup<'_>) -> Outcome<Server> {
-        let root = make(&setup.folder, "www")?;
+    pub fn start(&self, setup: &ServerSetup<'_>) -> Outcome<Server> {
+        let root = create_folder(&setup.folder, "www")?;
         let address = free_address()?;
-        let temporary = make(&setup.folder, "tmp")?;
+        let temporary = create_folder(&setup.folder, "tmp")?;
         // `user` means nothing to a process that is not root, and only warns; as root, nginx would otherwise work
         // as `nobody` below folders that only root may enter. keepalive_requests: the default ends a connection
         // after 1,000 requests, which upslot never does.
@@ -97,18 +99,18 @@ impl Nginx {
                 None => String::new(),
             },
             root = quoted(&root)?,
-            put = if self.lacks(true, false).is_none() {
+            put = if self.missing(true, false).is_none() {
                 "            dav_methods PUT;\n            create_full_put_path on;\n"
             } else {
                 ""
             },
         );
         let file = setup.folder.join("nginx.conf");
-        save(&file, &config)?;
+        write_file(&file, &config)?;
         let mut command = Command::new(&self.program);
         command.arg("-p").arg(&setup.folder);
         command.arg("-c").arg(&file).args(["-e", "stderr"]);
-        Server::start(Kind::Nginx, &mut command, address, root, setup)
+        Server::start(ServerKind::Nginx, &mut command, address, root, setup)
     }
 
     /// What nginx would otherwise make below its system folders. A path of a module that was left out at build time

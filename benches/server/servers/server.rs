@@ -8,36 +8,36 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 
-use crate::common::kind::Kind;
 use crate::common::outcome::Outcome;
+use crate::common::server_kind::ServerKind;
 use crate::limit::FILE_NAME;
 use crate::link::{Link, OWNERS, Target};
 use crate::process::Process;
-use crate::servers::launch::{await_port, make};
-use crate::servers::setup::Setup;
-use crate::stop::Stop;
-use crate::stream::Door;
+use crate::servers::launch::{await_listening, create_folder};
+use crate::servers::setup::ServerSetup;
+use crate::stop::StopSignal;
+use crate::stream::Endpoint;
 
 /// How long a server that failed may take to say why.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+const EXIT_DELAY: Duration = Duration::from_millis(100);
 /// The count of slots bounds how long getting them takes.
 const NO_LIMIT: Duration = Duration::from_secs(3600);
-/// The path that all servers have below their root.
+/// The path that all servers have below their file_root.
 pub const PREFIX: &str = "/upload/";
 
 #[derive(Debug)]
 pub struct Server {
-    pub kind: Kind,
-    pub door: Door,
+    pub kind: ServerKind,
+    pub endpoint: Endpoint,
     pub process: Process,
     /// Where files lie, by the path after the prefix.
-    root: PathBuf,
+    file_root: PathBuf,
     /// Gives slots; the peers need none.
     pub link: Option<Link>,
     /// Files named so far.
-    serial: u64,
+    files_named: u64,
     /// What it was started for.
-    put: bool,
+    for_put: bool,
     /// It has helper threads, which need every core.
     pub durable: bool,
 }
@@ -45,32 +45,32 @@ pub struct Server {
 impl Server {
     /// Starts a program and waits until it accepts connections.
     pub fn start(
-        kind: Kind,
+        kind: ServerKind,
         command: &mut Command,
         address: SocketAddr,
-        root: PathBuf,
-        setup: &Setup<'_>,
+        file_root: PathBuf,
+        setup: &ServerSetup<'_>,
     ) -> Outcome<Server> {
         let mut process = Process::start(kind.name(), command, &setup.folder)?;
-        await_port(address, &mut process, setup.stop)?;
-        Ok(Server::new(kind, process, address, root, setup))
+        await_listening(address, &mut process, setup.stop)?;
+        Ok(Server::new(kind, process, address, file_root, setup))
     }
 
     pub fn new(
-        kind: Kind,
+        kind: ServerKind,
         process: Process,
         address: SocketAddr,
-        root: PathBuf,
-        setup: &Setup<'_>,
+        file_root: PathBuf,
+        setup: &ServerSetup<'_>,
     ) -> Server {
         Server {
             kind,
-            door: setup.door(address),
+            endpoint: setup.endpoint(address),
             process,
-            root,
+            file_root,
             link: None,
-            serial: 0,
-            put: setup.put,
+            files_named: 0,
+            for_put: setup.for_put,
             durable: setup.durable,
         }
     }
@@ -80,24 +80,31 @@ impl Server {
     }
 
     /// Names for new files: from upslot by slots, for its peers in a tree of the same shape.
-    pub fn targets(&mut self, count: usize, size: u64, stop: &Stop) -> Outcome<Vec<Target>> {
+    pub fn new_targets(
+        &mut self,
+        count: usize,
+        size: u64,
+        stop: &StopSignal,
+    ) -> Outcome<Vec<Target>> {
         if let Some(link) = &mut self.link {
-            return Ok(link.slots(count, size, NO_LIMIT, stop)?.0);
+            return Ok(link.request_slots(count, size, NO_LIMIT, stop)?.0);
         }
         let mut targets = Vec::with_capacity(count);
         for _ in 0..count {
-            let serial = self.serial;
+            let serial = self.files_named;
             let owner = serial % OWNERS as u64;
             // A limit line names files itself, by their number; which of equal files has which does not matter.
             let path = match self.kind {
-                Kind::Limit | Kind::LimitSplice => format!("{PREFIX}{serial}/{FILE_NAME}"),
+                ServerKind::Limit | ServerKind::LimitSplice => {
+                    format!("{PREFIX}{serial}/{FILE_NAME}")
+                }
                 _ => format!("{PREFIX}owner{owner:022}/{serial:020}~m/{FILE_NAME}"),
             };
-            self.serial += 1;
+            self.files_named += 1;
             // WebDAV makes no folder that was not asked for (RFC 4918 §9.7.1).
-            if self.kind == Kind::Lighttpd {
+            if self.kind == ServerKind::Lighttpd {
                 if let Some((folder, _)) = path[1..].rsplit_once('/') {
-                    make(&self.root, folder)?;
+                    create_folder(&self.file_root, folder)?;
                 }
             }
             targets.push(Target {
@@ -115,37 +122,43 @@ impl Server {
     }
 
     /// Whether it answers a GET; a limit line that stores does not.
-    pub fn serves(&self) -> bool {
+    pub fn answers_get(&self) -> bool {
         !self.limit_of(true)
     }
 
     /// Whether it takes a PUT; a limit line that serves does not, and has its one file from the start.
-    pub fn stores(&self) -> bool {
+    pub fn accepts_put(&self) -> bool {
         !self.limit_of(false)
     }
 
-    fn limit_of(&self, put: bool) -> bool {
-        matches!(self.kind, Kind::Limit | Kind::LimitSplice) && self.put == put
+    fn limit_of(&self, for_put: bool) -> bool {
+        matches!(self.kind, ServerKind::Limit | ServerKind::LimitSplice) && self.for_put == for_put
     }
 
     /// The file behind a GET URL.
-    pub fn file(&self, target: &Target) -> Outcome<PathBuf> {
+    pub fn file_path(&self, target: &Target) -> Outcome<PathBuf> {
         let path = percent_decode_str(&target.get).decode_utf8_lossy();
         // The peers keep the prefix in their trees, upslot does not.
         let path = match self.kind {
-            Kind::Nginx | Kind::Lighttpd => path.strip_prefix('/'),
-            Kind::Upslot | Kind::Limit | Kind::LimitSplice => path.strip_prefix(PREFIX),
+            ServerKind::Nginx | ServerKind::Lighttpd => path.strip_prefix('/'),
+            ServerKind::Upslot | ServerKind::Limit | ServerKind::LimitSplice => {
+                path.strip_prefix(PREFIX)
+            }
         };
-        path.map(|path| self.root.join(path))
+        path.map(|path| self.file_root.join(path))
             .ok_or_else(|| format!("A GET URL outside the prefix: {}", target.get))
     }
 
     /// An error of the client's, with what became of the server.
-    pub fn blame(&mut self, why: &str) -> String {
+    pub fn explain_failure(&mut self, why: &str) -> String {
         // A connection breaks a moment before its process has ended.
-        thread::sleep(LAST_WORDS);
-        match self.process.check() {
-            Ok(()) => format!("{}: {why} It logged: {}", self.name(), self.process.said()),
+        thread::sleep(EXIT_DELAY);
+        match self.process.check_running() {
+            Ok(()) => format!(
+                "{}: {why} It logged: {}",
+                self.name(),
+                self.process.log_tail()
+            ),
             Err(ended) => format!("{why} {ended}"),
         }
     }

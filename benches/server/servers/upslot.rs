@@ -3,19 +3,19 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::kind::Kind;
 use crate::common::outcome::Outcome;
-use crate::link::{COMPONENT, DOMAIN, SECRET, Waiting};
+use crate::common::server_kind::ServerKind;
+use crate::link::{COMPONENT, DOMAIN, LinkListener, SECRET};
 use crate::process::Process;
-use crate::servers::launch::{await_port, free_address, make, quoted, save};
+use crate::servers::launch::{await_listening, create_folder, free_address, quoted, write_file};
 use crate::servers::server::{PREFIX, Server};
-use crate::servers::setup::Setup;
+use crate::servers::setup::ServerSetup;
 
 /// Starts it, and waits until its link is up and its port is open.
-pub fn start(program: &Path, setup: &Setup<'_>) -> Outcome<Server> {
-    let root = make(&setup.folder, "store")?;
+pub fn start(program: &Path, setup: &ServerSetup<'_>) -> Outcome<Server> {
+    let root = create_folder(&setup.folder, "store")?;
     let address = free_address()?;
-    let waiting = Waiting::new()?;
+    let listener = LinkListener::new()?;
     let mut config = format!(
         "component_jid: {COMPONENT}\n\
          component_secret: \"{SECRET}\"\n\
@@ -31,13 +31,13 @@ pub fn start(program: &Path, setup: &Setup<'_>) -> Outcome<Server> {
          put_url: http://localhost{PREFIX}\n\
          fsync: {}\n\
          log_level: warn\n",
-        waiting.address.port(),
+        listener.address.port(),
         quoted(&root)?,
         setup.connections,
         address.port(),
         setup.durable,
     );
-    config.push_str(&setup.config);
+    config.push_str(&setup.extra_config);
     if let Some(certificate) = setup.tls {
         config.push_str(&format!(
             "http_certfile: {}\nhttp_keyfile: {}\n",
@@ -46,13 +46,13 @@ pub fn start(program: &Path, setup: &Setup<'_>) -> Outcome<Server> {
         ));
     }
     let file = setup.folder.join("config.yml");
-    save(&file, &config)?;
+    write_file(&file, &config)?;
     let mut command = Command::new(program);
     command.arg("-c").arg(&file);
     let mut process = Process::start("upslot", &mut command, &setup.folder)?;
-    let link = waiting.open(&mut process, setup.stop)?;
-    await_port(address, &mut process, setup.stop)?;
-    let mut server = Server::new(Kind::Upslot, process, address, root, setup);
+    let link = listener.accept(&mut process, setup.stop)?;
+    await_listening(address, &mut process, setup.stop)?;
+    let mut server = Server::new(ServerKind::Upslot, process, address, root, setup);
     server.link = Some(link);
     Ok(server)
 }

@@ -24,18 +24,18 @@ pub const TYPE: &str = "image/jpeg";
 /// The secret of what other servers sign.
 const SECRET: &str = "correct horse battery staple";
 /// Some moment, in Unix seconds.
-const MOMENT: u64 = 1_800_000_000;
+const NOW: u64 = 1_800_000_000;
 
 pub fn now() -> Now {
     Now {
         mono: Instant::now(),
-        wall: moment(0),
+        wall: seconds_ago(0),
     }
 }
 
 /// So many seconds before [`now`].
-pub fn moment(before: u64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(MOMENT - before)
+pub fn seconds_ago(before: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(NOW - before)
 }
 
 /// The smallest configuration, and more of it.
@@ -53,7 +53,7 @@ pub fn service(more: &str) -> Outcome<Service> {
 }
 
 /// A request for a slot.
-pub fn wish(owner: &str) -> Outcome<SlotRequest> {
+pub fn slot_request(owner: &str) -> Outcome<SlotRequest> {
     Ok(SlotRequest {
         owner: BareJid::parse(owner).ok_or("The owner is no address.")?,
         name: NAME.to_owned(),
@@ -65,10 +65,10 @@ pub fn wish(owner: &str) -> Outcome<SlotRequest> {
 
 /// The targets of a slot's PUT and GET.
 pub fn targets(service: &Service) -> Outcome<(String, String)> {
-    let wish = wish(OWNER)?;
-    let folder = layout::owner_folder(&wish.owner);
+    let request = slot_request(OWNER)?;
+    let folder = layout::owner_folder(&request.owner);
     let slot = service
-        .issue(&wish, &folder, None, &[7; layout::RANDOM], now())
+        .issue(&request, &folder, None, &[7; layout::RANDOM], now())
         .map_err(|refusal| refusal.to_string())?;
     let target = |url: &str| {
         let target = url.strip_prefix(&format!("https://{JID}"));
@@ -99,7 +99,7 @@ pub fn browser(target: &str) -> Vec<u8> {
          Referer: https://chat.example.org/\r\n\
          Sec-Fetch-Dest: image\r\n\
          Sec-Fetch-Mode: no-cors\r\n\
-         Sec-Fetch-Site: same-site\r\n\
+         Sec-Fetch-Site: same-fixtures\r\n\
          Priority: u=5, i\r\n\
          Pragma: no-cache\r\n\
          Cache-Control: no-cache\r\n\r\n"
@@ -127,12 +127,12 @@ pub fn parsed(head: &[u8]) -> Outcome<RequestHead> {
 }
 
 /// The configuration under which the PUTs of other servers' slots are taken.
-pub fn doors() -> String {
+pub fn foreign_secrets() -> String {
     format!("external_secret: '{SECRET}'\nfile_share_secret: '{SECRET}'\n")
 }
 
 /// The target of a PUT as mod_http_upload_external signs it, by its first and by its second protocol.
-pub fn external(second: bool) -> String {
+pub fn external_target(second: bool) -> String {
     let folder = "4a771ac1-f0b2-4a4a-9700-f2a26fa2bb67";
     let encoded = NAME.replace(' ', "%20");
     let (key, message) = if second {
@@ -145,12 +145,12 @@ pub fn external(second: bool) -> String {
 }
 
 /// The target and the field of a PUT with the token of Prosody's mod_http_file_share.
-pub fn share() -> (String, String) {
+pub fn file_share_token() -> (String, String) {
     let slot = "Zq3sWv9oLxTgN4eBk2Yc7u";
-    let (issued, until) = (MOMENT - 60, MOMENT + 300);
+    let (issued, until) = (NOW - 60, NOW + 300);
     let claims = format!(
         r#"{{"sub":"{OWNER}","slot":"{slot}","filename":"{NAME}","filesize":{SIZE},"filetype":"{TYPE}","iat":{issued},"exp":{until},"expires":{}}}"#,
-        MOMENT + 604_800
+        NOW + 604_800
     );
     let encode = |text: &str| BASE64URL_NOPAD.encode(text.as_bytes());
     let signed = format!(

@@ -17,8 +17,8 @@ use crate::common::outcome::Outcome;
 use crate::load::Request;
 use crate::pattern::Pattern;
 use crate::placement::Placement;
-use crate::response::Answer;
-use crate::stop::Stop;
+use crate::response::ResponseReader;
+use crate::stop::StopSignal;
 
 /// How much longer than planned GETs may take all in all.
 const PATIENCE: u32 = 10;
@@ -29,14 +29,14 @@ const PIECE: u64 = 64 * 1024;
 
 /// One connection, which waits.
 #[derive(Debug)]
-pub struct Client {
+pub struct BlockingClient {
     stream: TcpStream,
-    answer: Answer,
+    response: ResponseReader,
     buffer: Vec<u8>,
 }
 
-impl Client {
-    pub fn connect(address: SocketAddr) -> Outcome<Client> {
+impl BlockingClient {
+    pub fn connect(address: SocketAddr) -> Outcome<BlockingClient> {
         let stream = TcpStream::connect(address)
             .and_then(|stream| {
                 stream.set_nodelay(true)?;
@@ -45,9 +45,9 @@ impl Client {
                 Ok(stream)
             })
             .map_err(|e| format!("connect to {address}: {e}"))?;
-        Ok(Client {
+        Ok(BlockingClient {
             stream,
-            answer: Answer::default(),
+            response: ResponseReader::default(),
             buffer: vec![0; 64 * 1024],
         })
     }
@@ -57,20 +57,21 @@ impl Client {
         written.map_err(|e| format!("write: {e}"))
     }
 
-    /// Waits for the answer to what was written.
+    /// Waits for the response to what was written.
     pub fn finish(&mut self, request: &Request) -> Outcome<()> {
-        self.answer.clear();
+        self.response.reset();
         loop {
             let read = self.stream.read(&mut self.buffer);
             match read.map_err(|e| format!("read: {e}"))? {
                 0 => {
                     return Err(
-                        "The server closed a connection before its answer was complete.".to_owned(),
+                        "The server closed a connection before its response was complete."
+                            .to_owned(),
                     );
                 }
                 n if self
-                    .answer
-                    .take(&self.buffer[..n], request.expected, None)? =>
+                    .response
+                    .receive(&self.buffer[..n], request.expected, None)? =>
                 {
                     return Ok(());
                 }
@@ -84,14 +85,14 @@ impl Client {
 ///
 /// A GET counts from the moment when it was due if the one before was not answered by then, which is the server's
 /// doing; else from when it was sent, because waking up late is the client's.
-pub fn gets(
+pub fn paced_gets(
     address: SocketAddr,
     request: &Request,
     every: Duration,
     length: Duration,
-    stop: &Stop,
+    stop: &StopSignal,
 ) -> Outcome<Vec<u64>> {
-    let mut client = Client::connect(address)?;
+    let mut client = BlockingClient::connect(address)?;
     let count = (length.as_micros() / every.as_micros()) as u32;
     let mut latencies = Vec::with_capacity(count as usize);
     let began = Instant::now();
@@ -118,7 +119,7 @@ pub fn gets(
 
 /// Files to be stored, one after the other by whichever client is free, and removed again: nobody's disk is endless.
 #[derive(Debug)]
-pub struct Puts<'a> {
+pub struct BackgroundPuts<'a> {
     pub pattern: &'a Pattern,
     pub address: SocketAddr,
     /// Requests, and where their files then are.
@@ -128,15 +129,15 @@ pub struct Puts<'a> {
     /// Bytes sent so far, by all clients.
     pub sent: AtomicU64,
     /// Set when it is enough.
-    pub over: AtomicBool,
+    pub done: AtomicBool,
 }
 
-impl Puts<'_> {
-    /// Stores files until it is over; the last one is broken off.
+impl BackgroundPuts<'_> {
+    /// Stores files until it is done; the last one is broken off.
     pub fn run(&self) -> Outcome<()> {
-        step_back();
-        let mut client = Client::connect(self.address)?;
-        while !self.over.load(Ordering::Relaxed) {
+        use_idle_priority();
+        let mut client = BlockingClient::connect(self.address)?;
+        while !self.done.load(Ordering::Relaxed) {
             let next = self.files.lock().map_err(|_| "A client failed.")?.pop();
             let (request, path) = next.ok_or("There are too few files to store.")?;
             if !self.put(&mut client, &request)? {
@@ -148,19 +149,19 @@ impl Puts<'_> {
     }
 
     /// Stores one file; false when it was broken off.
-    fn put(&self, client: &mut Client, request: &Request) -> Outcome<bool> {
+    fn put(&self, client: &mut BlockingClient, request: &Request) -> Outcome<bool> {
         client.write(&request.head)?;
         let began = Instant::now();
         let mut sent = 0;
         while sent < request.body {
-            if self.over.load(Ordering::Relaxed) {
+            if self.done.load(Ordering::Relaxed) {
                 return Ok(false);
             }
             if let Some(rate) = self.rate {
                 let due = Duration::from_secs_f64(sent as f64 / rate as f64);
                 thread::sleep(due.saturating_sub(began.elapsed()));
             }
-            let piece = self.pattern.at(sent, PIECE.min(request.body - sent));
+            let piece = self.pattern.bytes_at(sent, PIECE.min(request.body - sent));
             client.write(piece)?;
             sent += piece.len() as u64;
             self.sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
@@ -175,31 +176,31 @@ impl Puts<'_> {
 ///
 /// What keeps it from sleeping runs only when nothing else wants to. Where that cannot be had (util-linux's chrt and
 /// taskset), it sleeps.
-pub fn awake<T>(placement: &Placement, work: impl FnOnce() -> T) -> T {
-    let over = AtomicBool::new(false);
+pub fn keep_core_awake<T>(placement: &Placement, work: impl FnOnce() -> T) -> T {
+    let done = AtomicBool::new(false);
     let (preparing, prepared) = mpsc::channel::<()>();
     thread::scope(|scope| {
-        let over = &over;
+        let done = &done;
         scope.spawn(move || {
-            let placed = thread_id().is_some_and(|id| placement.place_beside_server(&id));
-            let wanted = placed && step_back();
+            let placed = thread_id().is_some_and(|id| placement.move_thread_to_server_core(&id));
+            let wanted = placed && use_idle_priority();
             drop(preparing);
             if wanted {
-                while !over.load(Ordering::Relaxed) {
+                while !done.load(Ordering::Relaxed) {
                     hint::spin_loop();
                 }
             }
         });
         // Nothing is ever sent: the other end is gone when all is prepared.
         let _ = prepared.recv();
-        let done = work();
-        over.store(true, Ordering::Relaxed);
-        done
+        let result = work();
+        done.store(true, Ordering::Relaxed);
+        result
     })
 }
 
 /// Lets this thread run only when no other of its core wants to. False where that cannot be had.
-fn step_back() -> bool {
+fn use_idle_priority() -> bool {
     let Some(id) = thread_id() else {
         return false;
     };
