@@ -1,5 +1,5 @@
 //! The names of all cases of both benches. `cargo bench -- WORD` passes the same words to both, and a word that selects
-//! cases of only one of them is no mistake in the other.
+//! cases of only one of them is not an error in the other.
 
 use crate::common::outcome::Outcome;
 
@@ -49,8 +49,8 @@ pub const MICRO: &[Entry] = &[
     entry("get-answer", "from a parsed GET to the head of the response"),
     entry("get-answer-range", "get-answer for a request with a range"),
     entry("get-answer-304", "get-answer for a file that the browser has cached"),
-    entry("get-exchange", "a whole GET through the HTTP machine of a persistent connection, without file and socket"),
-    entry("put-exchange", "a whole PUT of 10 KiB through that machine, without file and socket"),
+    entry("get-exchange", "a whole GET through the HTTP state machine of a persistent connection, without file and socket"),
+    entry("put-exchange", "a whole PUT of 10 KiB through that state machine, without file and socket"),
     entry("put-own", "from a parsed PUT to its grant: a slot of upslot's own"),
     entry("put-external-v", "put-own for a URL signed by mod_http_upload_external, v"),
     entry("put-external-v2", "put-own for a URL signed by mod_http_upload_external, v2"),
@@ -70,16 +70,18 @@ pub const MICRO: &[Entry] = &[
     entry("chunked-16", "decode a body in chunks of 16 bytes; per KiB"),
 ];
 
-/// Checks that these names are the ones listed, in the same order.
+/// Checks that the names of all cases are those that are listed, in the same order.
 pub fn check(listed: &[Entry], names: impl IntoIterator<Item = &'static str>) -> Outcome<()> {
     let mut listed = listed.iter().map(|entry| entry.name);
     for name in names {
         if listed.next() != Some(name) {
-            return Err(format!("{name} is not listed there in the catalogue."));
+            return Err(format!(
+                "the catalogue does not list {name} at this position"
+            ));
         }
     }
     match listed.next() {
-        Some(name) => Err(format!("{name} is in the catalogue, but is not measured.")),
+        Some(name) => Err(format!("the catalogue lists {name}, which is not measured")),
         None => Ok(()),
     }
 }

@@ -1,6 +1,6 @@
-//! What both benches share. A file imports only from those before it:
+//! The code that both benches share. A file imports only from those before it:
 //!
-//! - [`outcome`] how a bench fails;
+//! - [`outcome`] the errors of the benches;
 //! - [`server_kind`] the servers that are compared;
 //! - [`catalogue`] the names of all cases of both benches;
 //! - [`options`] the command line;

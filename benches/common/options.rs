@@ -21,7 +21,7 @@ pub struct Options {
     pub json: Option<PathBuf>,
     /// Rounds per case.
     pub rounds: u32,
-    /// The upslot to measure.
+    /// The upslot program to measure.
     pub program: PathBuf,
     /// Keeps the client from sleeping while it waits, if it has a core of its own.
     pub spin: bool,
@@ -128,13 +128,13 @@ pub fn parse(
             Long("program") => options.program = value(parser.value())?.into(),
             Long("rounds") => match text(parser.value())?.parse() {
                 Ok(n) if n > 0 => rounds = Some(n),
-                _ => return Err("--rounds takes a positive number.".to_owned()),
+                _ => return Err("--rounds takes a positive number; see --help".to_owned()),
             },
             Long("only") => options.only = kinds(&text(parser.value())?)?,
             Short('h') | Long("help") => return Ok(Parsed::Help),
             Value(word) => words.extend(split(&text(Ok(word))?)),
             other => {
-                return Err(format!("{}; see --help.", other.unexpected()));
+                return Err(format!("{}; see --help", other.unexpected()));
             }
         }
     }
@@ -142,7 +142,7 @@ pub fn parse(
         let known = |cases: &[Entry]| cases.iter().any(|case| selects(cases, word, case.name));
         if !known(cases) && !known(other_cases) {
             return Err(format!(
-                "No case of either bench has {word:?} in its name; see --help."
+                "no case of either bench has {word:?} in its name; see --help"
             ));
         }
     }
@@ -155,7 +155,7 @@ fn kinds(list: &str) -> Outcome<Vec<ServerKind>> {
         let mut kinds = ServerKind::ALL.iter().copied();
         kinds
             .find(|kind| kind.name() == word)
-            .ok_or_else(|| format!("--only: unknown server {word:?}; see --help."))
+            .ok_or_else(|| format!("--only: unknown server {word:?}; see --help"))
     };
     split(list).map(kind).collect()
 }

@@ -8,7 +8,7 @@ use crate::common::outcome::Outcome;
 
 #[derive(Debug)]
 pub struct Report {
-    /// What is to be known about the machine and the run.
+    /// About the machine and the run.
     facts: Vec<(String, String)>,
     numbers: Vec<Number>,
     /// Indices of the numbers that are repeated below the table.
@@ -94,7 +94,7 @@ impl Report {
         Ok(())
     }
 
-    /// Reports a number that is printed once more below the table.
+    /// Reports a number that is printed again below the table.
     pub fn headline(&mut self, name: String, value: f64, unit: &'static str) -> Outcome<()> {
         self.headlines.push(self.numbers.len());
         self.number(name, value, unit)

@@ -5,14 +5,14 @@ pub enum ServerKind {
     Upslot,
     Nginx,
     Lighttpd,
-    /// A bare loop.
+    /// A bare loop that only moves bytes: the lower bound.
     Limit,
-    /// Another one, for PUT.
+    /// The same for PUT with splice.
     LimitSplice,
 }
 
 impl ServerKind {
-    /// In the order of their turns.
+    /// In the order in which they take turns.
     pub const ALL: &[ServerKind] = &[
         ServerKind::Upslot,
         ServerKind::Nginx,
@@ -21,6 +21,7 @@ impl ServerKind {
         ServerKind::LimitSplice,
     ];
 
+    /// In reports and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             ServerKind::Upslot => "upslot",

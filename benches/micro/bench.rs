@@ -1,4 +1,4 @@
-//! Runs the operations that are selected, each as it comes.
+//! Measures and reports the operations that are selected.
 
 use crate::common::catalogue::{self, Entry};
 use crate::common::options::Filter;
@@ -15,14 +15,15 @@ pub const COLUMNS: &[Column] = &[
     Column::number("bytes", 12),
 ];
 /// Explains the table.
-pub const NOTE: &str = "All per operation, slot or KiB. ns is the median of the samples.";
+pub const NOTE: &str =
+    "All numbers are per operation, slot or KiB. ns is the median of the samples.";
 
 #[derive(Debug)]
 pub struct Bench<'a> {
     filter: &'a Filter,
     sampling: Sampling,
     report: Report,
-    /// The operations so far, selected or not.
+    /// All operations so far, selected or not.
     names: Vec<&'static str>,
 }
 
@@ -36,8 +37,8 @@ impl Bench<'_> {
         }
     }
 
-    /// Measures an operation if it is selected. It returns whether its result was right, and does `parts` times what
-    /// the numbers are for: the slots of a batch, the KiB of a body.
+    /// Measures an operation if it is selected. The operation returns whether its result is right. The numbers are per
+    /// part: an operation with `parts` slots or KiB is measured per slot or KiB.
     pub fn case(
         &mut self,
         name: &'static str,
@@ -67,7 +68,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// The report, once every operation of the catalogue had its turn.
+    /// Returns the report; an error unless all operations of the catalogue were passed to [`Bench::case`].
     pub fn finish(self, listed: &[Entry]) -> Outcome<Report> {
         catalogue::check(listed, self.names)?;
         Ok(self.report)

@@ -1,4 +1,4 @@
-//! What is read by the byte: ranges, and the chunks of a body.
+//! Range fields and chunked bodies.
 
 use std::hint::black_box;
 
@@ -12,7 +12,7 @@ use crate::common::outcome::Outcome;
 /// Bytes of data in a chunked body.
 const BODY: usize = 256 * 1024;
 const KIB: usize = 1024;
-/// Bytes of a file of which ranges are wanted.
+/// Size in bytes of the file to which ranges apply.
 const FILE: u64 = 1 << 30;
 
 pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
@@ -34,7 +34,7 @@ pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
         ("chunked-16", 16),
     ] {
         let body = chunked(chunk);
-        bench.case(name, BODY / KIB, || data(black_box(&body)) == Some(BODY))?;
+        bench.case(name, BODY / KIB, || decode(black_box(&body)) == Some(BODY))?;
     }
     Ok(())
 }
@@ -43,6 +43,7 @@ fn ranges(value: &[u8]) -> Option<Ranges> {
     range::parse(value).map(|specs| range::resolve(&specs, FILE))
 }
 
+/// A body in chunks of `chunk` bytes.
 fn chunked(chunk: usize) -> Vec<u8> {
     let mut body = Vec::new();
     for _ in 0..BODY / chunk {
@@ -54,8 +55,8 @@ fn chunked(chunk: usize) -> Vec<u8> {
     body
 }
 
-/// Bytes of data in a chunked body; none when it is not whole.
-fn data(bytes: &[u8]) -> Option<usize> {
+/// Decodes a chunked body; returns the bytes of data, or none if it is incomplete or invalid.
+fn decode(bytes: &[u8]) -> Option<usize> {
     let mut body = Body::new(Framing::Chunked);
     let (mut at, mut data) = (0, 0);
     loop {

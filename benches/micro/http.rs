@@ -1,4 +1,4 @@
-//! Request heads, and the way from a GET to an answer's head.
+//! Request heads, and whole requests through the HTTP state machine.
 
 use std::hint::black_box;
 
@@ -22,7 +22,7 @@ pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
         modified: fixtures::seconds_ago(3600),
         content_type: Some(TYPE),
     };
-    let answered = |head: &[u8], status: u16| {
+    let answers_with = |head: &[u8], status: u16| {
         let request = fixtures::parsed(head)?;
         let service = &service;
         Ok::<_, String>(move || {
@@ -30,18 +30,18 @@ pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
             answer.is_some_and(|answer| black_box(answer).status == status)
         })
     };
-    let with = |field: &str| {
+    let get_with = |field: &str| {
         let mut head = fixtures::curl(&get);
         head.truncate(head.len() - 2);
         head.extend_from_slice(field.as_bytes());
         head.extend_from_slice(b"\r\n\r\n");
         head
     };
-    bench.case("get-answer", 1, answered(&fixtures::curl(&get), 200)?)?;
-    let ranged = with("Range: bytes=1024-2047");
-    bench.case("get-answer-range", 1, answered(&ranged, 206)?)?;
-    let cached = with("If-None-Match: *");
-    bench.case("get-answer-304", 1, answered(&cached, 304)?)?;
+    bench.case("get-answer", 1, answers_with(&fixtures::curl(&get), 200)?)?;
+    let ranged = get_with("Range: bytes=1024-2047");
+    bench.case("get-answer-range", 1, answers_with(&ranged, 206)?)?;
+    let cached = get_with("If-None-Match: *");
+    bench.case("get-answer-304", 1, answers_with(&cached, 304)?)?;
 
     let head = fixtures::curl(&get);
     let mut exchange = Exchange::new(service.timeouts(), now.mono);
@@ -55,13 +55,13 @@ pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
         };
         exchange.answer(answer, now.mono);
         write_out(&mut exchange, now);
-        let sends = exchange.want()
+        let sends_file = exchange.want()
             == (Want::File {
                 start: 0,
                 end: SIZE,
             });
         exchange.sent_file(SIZE, now.mono);
-        sends && exchange.is_idle()
+        sends_file && exchange.is_idle()
     })?;
 
     let head = fixtures::slixmpp(&put, "");
@@ -77,14 +77,14 @@ pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
         };
         exchange.accept(grant.size, now.mono);
         let mut stored = 0;
-        let sunk = exchange.receive(black_box(&body), now.mono, |bytes| {
+        let received = exchange.receive(black_box(&body), now.mono, |bytes| {
             stored += black_box(bytes).len() as u64;
             Ok(())
         });
-        let whole = sunk.is_ok() && stored == SIZE && exchange.want() == Want::Publish;
+        let complete = received.is_ok() && stored == SIZE && exchange.want() == Want::Publish;
         exchange.answer(service.created(&grant), now.mono);
         write_out(&mut exchange, now);
-        whole && exchange.is_idle()
+        complete && exchange.is_idle()
     })
 }
 
@@ -101,17 +101,18 @@ fn heads(bench: &mut Bench, put: &str, get: &str) -> Outcome<()> {
     bench.case("head-slixmpp-put", 1, parse(fixtures::slixmpp(put, "")))
 }
 
-/// What the driver of a connection does with a GET, but for the file.
+/// Decides a GET as the driver of a connection does, for a file that is already open.
 fn answer(service: &Service, request: &RequestHead, found: &Found<'_>, now: Now) -> Option<Answer> {
     match service.decide(request, now) {
-        Decision::Download(wanted) => {
-            let path = wanted.path?;
+        Decision::Download(download) => {
+            let path = download.path?;
             Some(service.download(request, &path, found, now))
         }
         _ => None,
     }
 }
 
+/// Takes all output, as if the socket had room for it.
 fn write_out(exchange: &mut Exchange, now: Now) {
     while exchange.want() == Want::Write {
         let written = black_box(exchange.output()).len();

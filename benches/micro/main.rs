@@ -1,20 +1,20 @@
 //! The micro bench: `cargo bench --bench micro`, or `cargo bench --bench micro -- --quick`.
 //!
-//! It times what upslot decides and parses for one request, in this process and without a socket: nanoseconds, and
-//! how often and how much memory is asked for. What the kernel does is not in it: that is the whole-server bench's
-//! matter, and most of what a request costs.
+//! It times what upslot parses and decides for one request, in this process and without a socket, and counts the
+//! allocations. It does not include the work of the kernel, which is most of the cost of a request; for that there is
+//! the whole-server bench.
 //!
-//! In import order, which is also a reading order; a file imports only from those before it:
+//! The modules in import order, which is also a reading order; a file imports only from those before it:
 //!
-//! - [`common`] what both benches share;
-//! - [`measure`] how an operation is timed, and its allocations counted;
-//! - [`bench`] what operations are measured with;
-//! - [`fixtures`] what operations work with: a configuration, slots, signatures, requests as clients send them;
-//! - [`http`], [`puts`], [`slots`], [`bytes`] what is measured.
+//! - [`common`] the code that both benches share;
+//! - [`measure`] times an operation and counts its allocations;
+//! - [`bench`] measures and reports the selected operations;
+//! - [`fixtures`] a configuration, slots, signatures, and requests as real clients send them;
+//! - [`http`], [`puts`], [`slots`], [`bytes`] the operations.
 //!
-//! An operation that does not come to what it must ends the bench with exit code 1; wrong usage with 2.
+//! An operation with a wrong result ends the bench with exit code 1; wrong usage with 2.
 
-#[allow(dead_code)] // The whole-server bench uses more of it.
+#[allow(dead_code)] // Some of it is used only by the whole-server bench.
 #[path = "../common/mod.rs"]
 mod common;
 
@@ -81,7 +81,7 @@ fn run(options: &Options) -> Outcome<()> {
     report.fact(
         "counting",
         &format!(
-            "adds about {:.0} ns to every allocation, which is in the times",
+            "adds about {:.0} ns per allocation to the times",
             measure::counting_time()
         ),
     )?;
@@ -93,7 +93,7 @@ fn run(options: &Options) -> Outcome<()> {
     let report = bench.finish(PROGRAM.cases)?;
     report.summary()?;
     match &options.json {
-        // The whole-server bench is given the same name.
+        // The whole-server bench writes to the file itself.
         Some(file) => {
             let mut file = file.clone().into_os_string();
             file.push(".micro");

@@ -1,4 +1,4 @@
-//! The right of a PUT, by each of the schemes, from the parsed head to the grant.
+//! From the parsed head of a PUT to its grant, for each scheme.
 
 use std::hint::black_box;
 
@@ -11,15 +11,15 @@ use crate::fixtures::{self, SIZE};
 
 pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
     let service = fixtures::service("")?;
-    let foreign = fixtures::service(&fixtures::foreign_secrets())?;
+    let external = fixtures::service(&fixtures::signed_puts())?;
     let (put, _) = fixtures::targets(&service)?;
     bench.case("put-own", 1, granted(&service, &put, "")?)?;
-    let first = fixtures::external_target(false);
-    bench.case("put-external-v", 1, granted(&foreign, &first, "")?)?;
-    let second = fixtures::external_target(true);
-    bench.case("put-external-v2", 1, granted(&foreign, &second, "")?)?;
+    let version_1 = fixtures::external_target(false);
+    bench.case("put-external-v", 1, granted(&external, &version_1, "")?)?;
+    let version_2 = fixtures::external_target(true);
+    bench.case("put-external-v2", 1, granted(&external, &version_2, "")?)?;
     let (target, field) = fixtures::file_share_token();
-    bench.case("put-jwt", 1, granted(&foreign, &target, &field)?)?;
+    bench.case("put-jwt", 1, granted(&external, &target, &field)?)?;
 
     let key = hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]);
     let message = vec![b'x'; put.len()];
@@ -29,6 +29,7 @@ pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
     })
 }
 
+/// Decides a PUT, which must be granted.
 fn granted<'a>(
     service: &'a Service,
     target: &str,

@@ -1,4 +1,4 @@
-//! Slot requests: from the bytes of stanzas to the bytes of replies, and what is in between.
+//! Slot requests: from the bytes of stanzas to the bytes of responses, and the steps in between.
 
 use std::env;
 use std::fs;
@@ -21,13 +21,13 @@ use crate::bench::Bench;
 use crate::common::outcome::Outcome;
 use crate::fixtures::{self, JID, NAME, OWNER, SIZE, TYPE};
 
-/// Requests that come in at once.
+/// Requests that are received at once.
 const BATCH: usize = 64;
-/// Numbers of rules.
+/// Numbers of access rules, and the operations that have them.
 const RULES: [(usize, &str); 3] = [(0, "policy-0"), (10, "policy-10"), (100, "policy-100")];
 const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams' \
                       xmlns='jabber:component:accept' from='upload.example.org' id='3BF96D32'>";
-/// A message that brings somebody a picture, as Conversations sends it.
+/// A message with a link to a picture, as sent by Conversations.
 const MESSAGE: &str = "<message from='romeo@example.org/balcony' to='juliet@example.net' type='chat' \
     id='fa35cd91-9f9b-4c4a-8e67-8f0a3d6b5b6a'><body>https://upload.example.org/a/b/balcony%20at%20night.jpg</body>\
     <x xmlns='jabber:x:oob'><url>https://upload.example.org/a/b/balcony%20at%20night.jpg</url></x>\
@@ -37,11 +37,13 @@ const MESSAGE: &str = "<message from='romeo@example.org/balcony' to='juliet@exam
 pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
     let mut link = Link::open()?;
     let one = request(1);
-    bench.case("slot", 1, || link.asked(black_box(one.as_bytes()), 1))?;
+    bench.case("slot", 1, || {
+        link.request_slots(black_box(one.as_bytes()), 1)
+    })?;
     let mut link = Link::open()?;
     let batch: String = (0..BATCH).map(request).collect();
     bench.case("slot-64", BATCH, || {
-        link.asked(black_box(batch.as_bytes()), BATCH)
+        link.request_slots(black_box(batch.as_bytes()), BATCH)
     })?;
     for (rules, name) in RULES {
         let service = fixtures::service(&access(rules))?;
@@ -54,7 +56,7 @@ pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
     bench.case("xml-message", 1, read(MESSAGE.to_owned())?)
 }
 
-/// As slixmpp asks, by way of a server.
+/// A slot request from slixmpp, as forwarded by the XMPP server.
 fn request(id: usize) -> String {
     format!(
         "<iq type='get' id='upload-{id:06}' to='{JID}' from='{OWNER}/balcony'>\
@@ -62,7 +64,7 @@ fn request(id: usize) -> String {
     )
 }
 
-/// Rules of which the last lets [`OWNER`] in.
+/// The configuration of access rules, of which only the last matches [`OWNER`].
 fn access(rules: usize) -> String {
     if rules == 0 {
         return String::new();
@@ -76,13 +78,13 @@ fn access(rules: usize) -> String {
     text + "  - {jid: '@example\\.org$', max_file_size: 10 MiB}\n"
 }
 
-/// Reads a stanza on a stream that stays open.
+/// Reads a stanza, on a stream that stays open.
 fn read(stanza: String) -> Outcome<impl FnMut() -> bool> {
     let mut reader = Reader::new();
     reader.received(HEADER.as_bytes());
     match reader.next_event() {
         Ok(Some(XmlEvent::Opened(_))) => {}
-        other => return Err(format!("A stream begins with {other:?}.")),
+        other => return Err(format!("the stream begins with {other:?}")),
     }
     Ok(move || {
         reader.received(black_box(stanza.as_bytes()));
@@ -92,13 +94,13 @@ fn read(stanza: String) -> Outcome<impl FnMut() -> bool> {
     })
 }
 
-/// An open link without a socket, and everything that decides about slots.
+/// An open link without a socket, and all that decides about slots.
 struct Link {
     stream: Stream,
     jid: BareJid,
     shared: Shared,
     now: Now,
-    /// What the syncer's waker needs to be there.
+    /// Keeps the waker of the syncer valid.
     _poll: Poll,
 }
 
@@ -112,7 +114,7 @@ impl Link {
             stream.wrote(written);
         }
         if stream.next_event() != Some(Event::Up) {
-            return Err("The link does not come up.".to_owned());
+            return Err("the link did not come up".to_owned());
         }
         let poll = Poll::new().map_err(|e| e.to_string())?;
         let waker = Waker::new(poll.registry(), Token(0)).map_err(|e| e.to_string())?;
@@ -123,19 +125,20 @@ impl Link {
             Syncer::new(Arc::new(waker)),
             now,
         );
-        // Found once a second, and not in every slot.
+        // Cached: upslot asks for it once a second, not for every slot.
         shared.store.free_space(now.mono);
         Ok(Link {
             stream,
-            jid: BareJid::parse(JID).ok_or("The component's name is no address.")?,
+            jid: BareJid::parse(JID).ok_or("the component's name is not a valid JID")?,
             shared,
             now,
             _poll: poll,
         })
     }
 
-    /// Does what the loop does when `count` slot requests came in and the link can be written to.
-    fn asked(&mut self, bytes: &[u8], count: usize) -> bool {
+    /// Does what the event loop does when `count` slot requests were received and the link is writable; false unless
+    /// all are granted.
+    fn request_slots(&mut self, bytes: &[u8], count: usize) -> bool {
         self.stream.received(bytes, self.now.mono);
         let mut stanzas = Vec::new();
         while let Some(event) = self.stream.next_event() {
@@ -150,19 +153,19 @@ impl Link {
         }
         let written = black_box(self.stream.output()).len();
         self.stream.wrote(written);
-        // The URLs of a slot have more bytes than this together.
+        // The two URLs of a slot are longer than this.
         granted == count && written > 200 * count
     }
 
-    /// True when the stanza asked for a slot and gets one.
+    /// Answers a slot request; false unless it is granted.
     fn answer(&mut self, stanza: Element) -> bool {
         let service = &self.shared.service;
         let identity = Identity {
             jid: &self.jid,
             purposes: service.purposes(),
         };
-        let answer = iq::route(stanza, identity, self.now.unix(), |asker| {
-            service.max_file_size(asker)
+        let answer = iq::route(stanza, identity, self.now.unix(), |requester| {
+            service.max_file_size(requester)
         });
         let Answer::Slot(iq) = answer else {
             return false;
@@ -170,8 +173,8 @@ impl Link {
         let Ok(request) = &iq.request else {
             return false;
         };
-        let judged = self.shared.judge_slot(request, Effort::default(), self.now);
-        let Ok(Some(ready)) = judged else {
+        let checked = self.shared.judge_slot(request, Effort::default(), self.now);
+        let Ok(Some(ready)) = checked else {
             return false;
         };
         match self.shared.issue_slot(request, &ready, self.now) {
@@ -184,7 +187,7 @@ impl Link {
     }
 }
 
-/// A store whose folder is gone again: nothing is put into it, and nothing is left behind.
+/// A store whose folder is already removed: nothing is stored in it, and nothing is left behind.
 fn store() -> Outcome<Store> {
     let folder = env::temp_dir().join(format!("upslot-micro-{}", process::id()));
     let store = Store::open(&folder, 0o640, 0o750).map_err(|e| e.to_string());

@@ -1,4 +1,4 @@
-//! What all cases and scenarios share: the options, the servers, and the way to start one and drive it.
+//! The context of all cases and scenarios: options, and starting, seeding and connecting to servers.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,10 +18,10 @@ use crate::scratch::Scratch;
 use crate::servers::{CONNECTIONS, InstalledServers, Server, ServerSetup};
 use crate::stop::StopSignal;
 
-/// No turn goes on for much longer, however slow the board.
+/// After this time, no more requests are started in a turn, however slow the machine is.
 pub const TIME_LIMIT: Duration = Duration::from_secs(2);
 
-/// What all cases and scenarios share.
+/// The context of all cases and scenarios.
 #[derive(Debug)]
 pub struct Bench<'a> {
     pub options: &'a Options,
@@ -36,7 +36,7 @@ pub struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Which of these servers are wanted and can take part; the user learns who cannot, and why.
+    /// The servers that are selected and support a case. Reports those that do not, with the reason.
     pub fn available(
         &self,
         name: &str,
@@ -45,31 +45,31 @@ impl Bench<'_> {
         tls: bool,
         report: &mut Report,
     ) -> Outcome<Vec<ServerKind>> {
-        let mut there = Vec::new();
+        let mut available = Vec::new();
         for kind in kinds {
             if !self.options.only.contains(kind) {
                 continue;
             }
             match self.installed.missing(*kind, put, tls) {
-                Some(what) => {
+                Some(missing) => {
                     report.remark(&format!(
-                        "{name}: without {}: {what} is not installed.",
+                        "{name}: skipping {}: {missing} is not installed",
                         kind.name()
                     ))?;
                 }
-                None => there.push(*kind),
+                None => available.push(*kind),
             }
         }
-        Ok(there)
+        Ok(available)
     }
 
-    /// Starts a server, on its core. A limit line answers small GETs, then.
+    /// Starts a server for small files. A limit server supports only GET.
     pub fn start(&self, kind: ServerKind, case: &str, tls: bool, durable: bool) -> Outcome<Server> {
         let setup = self.setup(kind, case, tls, SMALL)?;
         self.start_with(kind, ServerSetup { durable, ..setup })
     }
 
-    /// Starts a server and stores a small file in it.
+    /// Starts a server and stores a small file on it.
     pub fn start_seeded(&self, kind: ServerKind, case: &str) -> Outcome<(Server, Target)> {
         let mut server = self.start(kind, case, false, false)?;
         let seed = self.seed(&mut server, SMALL);
@@ -77,7 +77,7 @@ impl Bench<'_> {
         Ok((server, seed))
     }
 
-    /// The same, by a setup that was changed.
+    /// Starts a server, pinned to its core.
     pub fn start_with(&self, kind: ServerKind, setup: ServerSetup<'_>) -> Outcome<Server> {
         let server = self.installed.start(kind, &setup)?;
         self.placement
@@ -85,7 +85,7 @@ impl Bench<'_> {
         Ok(server)
     }
 
-    /// For GETs of `size` bytes, in a folder of the server's own, `case/kind`.
+    /// The setup for GETs of `size` bytes, in the folder `case/kind`.
     pub fn setup(
         &self,
         kind: ServerKind,
@@ -106,7 +106,8 @@ impl Bench<'_> {
         })
     }
 
-    /// Names the server, and says what became of it, unless the user simply had enough.
+    /// The message for an error of the client, with the state and the log of the server, or only that the user stopped
+    /// the bench.
     pub fn explain_failure(&self, server: &mut Server, why: String) -> String {
         match self.stop.check() {
             Ok(()) => server.explain_failure(&why),
@@ -130,13 +131,13 @@ impl Bench<'_> {
         )
     }
 
-    /// Whether a client keeps its core busy: it has one of its own, and that is asked for.
+    /// Whether clients spin: if selected, and if the client has a core of its own.
     pub fn spin(&self) -> bool {
         self.placement.has_separate_cores() && self.options.spin
     }
 
-    /// A file of `size` bytes that is the same one for all servers. The kernel keeps a file in pieces that depend on how
-    /// it was written and on what memory was free, and sendfile is the faster the larger they are.
+    /// A file of `size` bytes that all servers share. In the page cache, a file consists of pieces whose size depends
+    /// on how it was written and on the free memory, and sendfile is faster with larger pieces.
     fn body(&self, size: u64) -> Outcome<PathBuf> {
         let path = self.scratch.path().join(format!("body-{size}"));
         if !path.exists() {
@@ -147,7 +148,7 @@ impl Bench<'_> {
         Ok(path)
     }
 
-    /// Stores a file of `size` bytes, puts [`Bench::body`] in its place, and reads that back byte by byte.
+    /// Stores a file of `size` bytes, replaces it with [`Bench::body`], and verifies a GET of it byte by byte.
     pub fn seed(&self, server: &mut Server, size: u64) -> Outcome<Target> {
         let target = server.new_targets(1, size, self.stop)?.remove(0);
         if server.accepts_put() {
@@ -168,7 +169,7 @@ impl Bench<'_> {
     }
 }
 
-/// A single request, its answer compared.
+/// A plan of a single request, whose body is compared.
 pub fn single(request: &Request) -> Plan<'_> {
     Plan {
         requests: std::slice::from_ref(request),

@@ -1,4 +1,4 @@
-//! What is measured in rounds: a table. [`crate::rounds`] knows how.
+//! The cases: operations that are measured in rounds, on several servers in turn. [`crate::rounds`] measures them.
 
 use crate::common::options::{ByMode, Options};
 use crate::common::server_kind::ServerKind;
@@ -8,22 +8,22 @@ pub struct Case {
     pub name: &'static str,
     pub operation: Operation,
     pub tls: bool,
-    /// Connections at a time.
+    /// Concurrent connections.
     pub connections: usize,
     /// Requests per round.
     pub requests: ByMode<usize>,
-    /// Who takes part, where it is installed.
+    /// The servers to compare, if installed.
     pub servers: &'static [ServerKind],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// `new_connections`: a new connection for each request.
+    /// `new_connections`: opens a new connection for each request.
     Get {
         size: FileSize,
         new_connections: bool,
     },
-    /// `durable`: answered when the file is on the disk.
+    /// `durable`: the server responds once the file is on stable storage.
     Put { size: FileSize, durable: bool },
     /// Slot requests through the component.
     Slots,
@@ -31,15 +31,15 @@ pub enum Operation {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileSize {
-    /// A picture.
+    /// As large as a picture.
     Small,
-    /// A film; in a quick run a short one.
+    /// As large as a film.
     Large,
 }
 
-/// A picture.
+/// In bytes.
 pub const SMALL: u64 = 10 * 1024;
-/// A film.
+/// In bytes.
 const LARGE: ByMode<u64> = ByMode {
     normal: 256 * 1024 * 1024,
     quick: 16 * 1024 * 1024,
@@ -59,7 +59,7 @@ const GET_SMALL: Operation = Operation::Get {
     size: FileSize::Small,
     new_connections: false,
 };
-const GET_FRESH: Operation = Operation::Get {
+const GET_NEW: Operation = Operation::Get {
     size: FileSize::Small,
     new_connections: true,
 };
@@ -87,12 +87,12 @@ const GETS: &[ServerKind] = &[
     ServerKind::Limit,
 ];
 const PUTS: &[ServerKind] = ServerKind::ALL;
-/// Nothing is spliced through TLS.
+/// Without splice, which cannot decrypt TLS.
 const TLS_PUTS: &[ServerKind] = GETS;
-/// For what nothing else here can do.
-const ALONE: &[ServerKind] = &[ServerKind::Upslot];
+/// For operations that no other server supports.
+const UPSLOT_ONLY: &[ServerKind] = &[ServerKind::Upslot];
 
-/// A row of the table, with a column each for its fields.
+/// A row of the table.
 const fn row(
     name: &'static str,
     operation: Operation,
@@ -116,17 +116,17 @@ pub const CASES: &[Case] = &[
     row("get-10k", GET_SMALL, false, 8, (20_000, 2_000), GETS),
     row("get-10k-alone", GET_SMALL, false, 1, (10_000, 1_000), GETS),
     row("get-10k-tls", GET_SMALL, true, 8, (20_000, 1_500), GETS),
-    row("get-10k-new", GET_FRESH, false, 8, (12_000, 600), GETS),
-    row("get-10k-new-tls", GET_FRESH, true, 8, (2_000, 200), GETS),
+    row("get-10k-new", GET_NEW, false, 8, (12_000, 600), GETS),
+    row("get-10k-new-tls", GET_NEW, true, 8, (2_000, 200), GETS),
     row("get-large", GET_LARGE, false, 1, (8, 6), GETS),
     row("get-large-tls", GET_LARGE, true, 1, (4, 3), GETS),
     row("put-10k", PUT_SMALL, false, 8, (4_000, 500), PUTS),
     row("put-10k-tls", PUT_SMALL, true, 8, (4_000, 500), TLS_PUTS),
     row("put-large", PUT_LARGE, false, 1, (4, 3), PUTS),
     row("put-large-tls", PUT_LARGE, true, 1, (4, 2), TLS_PUTS),
-    row("put-durable", PUT_DURABLE, false, 1, (300, 50), ALONE),
-    row("put-durable-32", PUT_DURABLE, false, 32, (1_600, 160), ALONE),
-    row("slots", Operation::Slots, false, 1, (20_000, 4_000), ALONE),
+    row("put-durable", PUT_DURABLE, false, 1, (300, 50), UPSLOT_ONLY),
+    row("put-durable-32", PUT_DURABLE, false, 32, (1_600, 160), UPSLOT_ONLY),
+    row("slots", Operation::Slots, false, 1, (20_000, 4_000), UPSLOT_ONLY),
 ];
 
 impl Case {
@@ -138,7 +138,7 @@ impl Case {
         matches!(self.operation, Operation::Put { .. })
     }
 
-    /// Bytes of a body.
+    /// Size of the files in bytes.
     pub fn size(&self, options: &Options) -> u64 {
         match self.operation {
             Operation::Get { size, .. } | Operation::Put { size, .. } => size.bytes(options),

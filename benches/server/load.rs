@@ -1,6 +1,6 @@
-//! The client: a closed loop over a few connections on one thread. Each connection sends its next request when the
-//! response to the last is complete. It is the same for every server, and light: bodies come from and go to one fixed
-//! buffer, and nothing is allocated per request on a connection that is kept.
+//! The load generator: a closed loop over a few connections on one thread. Each connection sends its next request when
+//! the response to the previous one is complete. It is the same for every server and uses little CPU time: bodies are
+//! sent from and received into fixed buffers, and a request on a persistent connection allocates nothing.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -13,20 +13,20 @@ use crate::response::{ExpectedResponse, ResponseReader};
 use crate::stop::StopSignal;
 use crate::stream::{ClientStream, Endpoint};
 
-/// How long nothing at all may move: more than any disk takes to write back what it was given.
+/// Longest time without progress on any connection; longer than any disk takes to write back its cache.
 const STALL_TIMEOUT: Duration = Duration::from_secs(120);
-/// How often a wait looks at the stop signals.
+/// How often a wait checks for stop signals.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// How often a client that spin looks for events before it looks at the clock.
+/// How often a spinning client polls before it checks the clock.
 const POLLS_PER_CHECK: u32 = 1000;
-/// Bytes read at once.
+/// Size of the read buffer in bytes.
 const READ_SIZE: usize = 256 * 1024;
 
 #[derive(Debug)]
 pub struct Request {
-    /// The whole head, blank line included.
+    /// The whole head, with the empty line.
     pub head: Vec<u8>,
-    /// Bytes of the pattern that follow it.
+    /// Length of the body, which consists of the pattern, in bytes.
     pub body: u64,
     pub expected: ExpectedResponse,
 }
@@ -62,38 +62,38 @@ impl Request {
     }
 }
 
-/// What is to be sent, and when to stop.
+/// The requests to send, and when to stop.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan<'a> {
-    /// Sent in turn, from the start again after the last.
+    /// Sent in this order; the first follows the last.
     pub requests: &'a [Request],
-    /// Requests in all.
+    /// How many requests to send.
     pub count: usize,
-    /// The first connection that is used; those before it stay idle.
+    /// The first connection to use; those before it stay idle.
     pub first_connection: usize,
-    /// No request is started_requests after this time, but for the first.
+    /// No request is started after this time, except the first of each connection.
     pub time_limit: Duration,
-    /// A new connection for every request; its set-up counts as part of the request.
+    /// Opens a new connection for every request; its latency includes the connect.
     pub reconnect: bool,
-    /// Whether bodies of answers are compared.
+    /// Whether to compare the bodies of responses.
     pub compare_bodies: bool,
 }
 
-/// What came of a plan.
+/// The result of a plan.
 #[derive(Debug, Default)]
 pub struct Sample {
     pub requests: u64,
     pub wall: Duration,
-    /// From before the first byte of a request, or before the connect, to the last byte of the response; nanoseconds.
+    /// From the first byte of a request, or the start of the connect, to the last byte of the response; nanoseconds.
     pub latencies: Vec<u64>,
 }
 
 #[derive(Debug)]
 pub struct LoadGenerator<'a> {
     endpoint: &'a Endpoint,
-    /// Whether it asks for events without ever sleeping, which takes a core of its own. To wake a client that sleeps is
-    /// the server's work, as it is for a proxy on the same machine; how often it has to depends on which of the two is
-    /// faster, so that figures with a client that spin differ less from round to round.
+    /// Whether to poll without ever sleeping, which takes a core of its own. Waking a sleeping client costs the server
+    /// CPU time, as it does for a proxy on the same machine. How often that happens depends on which of the two is
+    /// faster, so results with a spinning client vary less from round to round.
     spin: bool,
     pattern: &'a Pattern,
     stop: &'a StopSignal,
@@ -105,9 +105,9 @@ pub struct LoadGenerator<'a> {
 #[derive(Debug)]
 struct Connection {
     stream: ClientStream,
-    /// The request under way, as an index into the plan.
+    /// The outstanding request, as an index into the plan.
     request: Option<usize>,
-    /// Bytes of it that are sent, head and body.
+    /// Bytes of it sent so far, head and body.
     sent: u64,
     response: ResponseReader,
     started: Instant,
@@ -150,33 +150,34 @@ impl<'a> LoadGenerator<'a> {
         Ok(())
     }
 
+    /// Sends the requests of a plan and waits for all responses.
     pub fn run(&mut self, plan: Plan<'_>) -> Outcome<Sample> {
         let mut events = Events::with_capacity(self.connections.len());
         let mut sample = Sample {
             latencies: Vec::with_capacity(plan.count),
             ..Sample::default()
         };
-        let began = Instant::now();
-        let mut last_event = began;
-        let mut started_requests = 0;
+        let start = Instant::now();
+        let mut last_event = start;
+        let mut requests = 0;
         let last = self
             .connections
             .len()
             .min(plan.first_connection + plan.count);
-        for place in plan.first_connection..last {
+        for index in plan.first_connection..last {
             if plan.reconnect {
-                self.reconnect(place)?;
+                self.reconnect(index)?;
             }
-            self.start_request(place, started_requests, &plan)?;
-            started_requests += 1;
+            self.start_request(index, requests, &plan)?;
+            requests += 1;
         }
-        while sample.latencies.len() < started_requests {
+        while sample.latencies.len() < requests {
             self.wait(&mut events)?;
             if events.is_empty() {
                 self.stop.check()?;
                 if last_event.elapsed() > STALL_TIMEOUT {
                     return Err(format!(
-                        "Nothing last_event for {} seconds.",
+                        "no connection made progress for {} seconds",
                         STALL_TIMEOUT.as_secs()
                     ));
                 }
@@ -184,40 +185,40 @@ impl<'a> LoadGenerator<'a> {
             }
             last_event = Instant::now();
             for event in &events {
-                let place = event.token().0;
+                let index = event.token().0;
                 if event.is_writable() {
-                    self.send(place, &plan)?;
+                    self.send(index, &plan)?;
                 }
-                let handshaking = self.connections[place].stream.is_handshaking();
-                if !(event.is_readable() && self.receive(place, &plan)?) {
-                    // The event that the socket is writable came before the handshake was over.
-                    if handshaking && !self.connections[place].stream.is_handshaking() {
-                        self.send(place, &plan)?;
+                let handshaking = self.connections[index].stream.is_handshaking();
+                if !(event.is_readable() && self.receive(index, &plan)?) {
+                    // The socket was reported as writable during the handshake, and will not be again.
+                    if handshaking && !self.connections[index].stream.is_handshaking() {
+                        self.send(index, &plan)?;
                     }
                     continue;
                 }
-                let connection = &mut self.connections[place];
+                let connection = &mut self.connections[index];
                 let latency = connection.started.elapsed();
                 connection.request = None;
                 sample
                     .latencies
                     .push(latency.as_nanos().try_into().unwrap_or(u64::MAX));
-                if started_requests < plan.count && began.elapsed() < plan.time_limit {
+                if requests < plan.count && start.elapsed() < plan.time_limit {
                     if plan.reconnect {
-                        self.reconnect(place)?;
+                        self.reconnect(index)?;
                     }
-                    self.start_request(place, started_requests, &plan)?;
-                    started_requests += 1;
+                    self.start_request(index, requests, &plan)?;
+                    requests += 1;
                 }
             }
         }
         self.stop.check()?;
-        sample.wall = began.elapsed();
-        sample.requests = started_requests as u64;
+        sample.wall = start.elapsed();
+        sample.requests = requests as u64;
         Ok(sample)
     }
 
-    /// Waits for events, for a while.
+    /// Waits for events, but not for longer than until the next check for stop signals.
     fn wait(&mut self, events: &mut Events) -> Outcome<()> {
         let (times, timeout) = if self.spin {
             (POLLS_PER_CHECK, Duration::ZERO)
@@ -235,36 +236,36 @@ impl<'a> LoadGenerator<'a> {
         Ok(())
     }
 
-    fn start_request(&mut self, place: usize, index: usize, plan: &Plan<'_>) -> Outcome<()> {
-        let connection = &mut self.connections[place];
-        connection.request = Some(index % plan.requests.len());
+    fn start_request(&mut self, index: usize, number: usize, plan: &Plan<'_>) -> Outcome<()> {
+        let connection = &mut self.connections[index];
+        connection.request = Some(number % plan.requests.len());
         connection.sent = 0;
         connection.response.reset();
         if !plan.reconnect {
             connection.started = Instant::now();
         }
-        self.send(place, plan)
+        self.send(index, plan)
     }
 
-    /// Replaces a connection by a new one.
-    fn reconnect(&mut self, place: usize) -> Outcome<()> {
+    /// Replaces a connection with a new one.
+    fn reconnect(&mut self, index: usize) -> Outcome<()> {
         let started = Instant::now();
-        let stream = self.connect(place)?;
-        let connection = &mut self.connections[place];
-        // The old stream is closed here, which also ends its registration.
+        let stream = self.connect(index)?;
+        let connection = &mut self.connections[index];
+        // This closes the old stream, which also deregisters it.
         connection.stream = stream;
         connection.started = started;
         Ok(())
     }
 
-    fn connect(&self, place: usize) -> Outcome<ClientStream> {
-        ClientStream::connect(self.endpoint, self.poll.registry(), Token(place))
+    fn connect(&self, index: usize) -> Outcome<ClientStream> {
+        ClientStream::connect(self.endpoint, self.poll.registry(), Token(index))
     }
 
-    /// Writes on, as far as the socket takes it: the head and the start of the body at once.
-    fn send(&mut self, place: usize, plan: &Plan<'_>) -> Outcome<()> {
-        let connection = &mut self.connections[place];
-        let Some(request) = connection.request.map(|index| &plan.requests[index]) else {
+    /// Sends as much as the socket takes, beginning with the head and the start of the body in one write.
+    fn send(&mut self, index: usize, plan: &Plan<'_>) -> Outcome<()> {
+        let connection = &mut self.connections[index];
+        let Some(request) = connection.request.map(|number| &plan.requests[number]) else {
             return Ok(());
         };
         let head = request.head.len() as u64;
@@ -284,26 +285,26 @@ impl<'a> LoadGenerator<'a> {
                 Ok(n) => connection.sent += n as u64,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                // The server may have said why before it went.
-                Err(e) => return Err(format!("write: {e}. {}", self.rest_of_response(place))),
+                // The server may have sent the reason before it closed the connection.
+                Err(e) => return Err(format!("write: {e}; {}", self.rest_of_response(index))),
             }
         }
     }
 
-    /// Reads on; true when the response is complete.
-    fn receive(&mut self, place: usize, plan: &Plan<'_>) -> Outcome<bool> {
-        let connection = &mut self.connections[place];
-        let Some(request) = connection.request.map(|index| &plan.requests[index]) else {
+    /// Receives as much as there is; true when the response is complete.
+    fn receive(&mut self, index: usize, plan: &Plan<'_>) -> Outcome<bool> {
+        let connection = &mut self.connections[index];
+        let Some(request) = connection.request.map(|number| &plan.requests[number]) else {
             return Ok(false);
         };
-        // An response of any length is a remark of the server's, not what was stored.
-        let stored = plan.compare_bodies && request.expected.length.is_some();
-        let pattern = stored.then_some(self.pattern);
+        // A response of any length is a message from the server, not a stored file.
+        let is_file = plan.compare_bodies && request.expected.length.is_some();
+        let pattern = is_file.then_some(self.pattern);
         loop {
             match connection.stream.read(&mut self.buffer) {
                 Ok(0) => {
                     return Err(
-                        "The server closed a connection before its response was complete."
+                        "the server closed a connection before its response was complete"
                             .to_owned(),
                     );
                 }
@@ -314,7 +315,7 @@ impl<'a> LoadGenerator<'a> {
                     {
                         if connection.sent < request.head.len() as u64 + request.body {
                             return Err(
-                                "The response came before the request was complete.".to_owned()
+                                "the server responded before the request was complete".to_owned()
                             );
                         }
                         return Ok(true);
@@ -327,14 +328,14 @@ impl<'a> LoadGenerator<'a> {
         }
     }
 
-    /// What is left to read on a connection that broke.
-    fn rest_of_response(&mut self, place: usize) -> String {
-        match self.connections[place].stream.read(&mut self.buffer) {
+    /// The response that can still be read from a connection that failed.
+    fn rest_of_response(&mut self, index: usize) -> String {
+        match self.connections[index].stream.read(&mut self.buffer) {
             Ok(n) if n > 0 => {
-                let shown = &self.buffer[..n.min(1000)];
-                format!("The server said: {}", String::from_utf8_lossy(shown))
+                let text = &self.buffer[..n.min(1000)];
+                format!("the server sent: {}", String::from_utf8_lossy(text))
             }
-            _ => "The server said nothing.".to_owned(),
+            _ => "the server sent no response".to_owned(),
         }
     }
 }

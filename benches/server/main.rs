@@ -1,34 +1,33 @@
 //! The whole-server bench: `cargo bench`, or `cargo bench -- --quick`.
 //!
-//! It starts the real `upslot` with a temporary store and a scripted XMPP server, drives it over loopback from this
-//! process, and prints one line per number. Where nginx and lighttpd are installed, the same files are fetched from
-//! and stored on them by the same client code, in the same rounds: the ratio to nginx is the figure that says
-//! something on a machine that nobody else has. It knows nothing of upslot's insides: only the program, its configuration,
-//! XEP-0114, XEP-0363 and HTTP.
+//! It starts the `upslot` program with a temporary store and a scripted XMPP server, drives it over loopback from this
+//! process, and prints one line per number. If nginx and lighttpd are installed, the same code downloads from them and
+//! uploads to them in the same rounds: the ratio to nginx is the number that can be compared between machines. The
+//! bench does not depend on upslot's internals, only on the program, its configuration, XEP-0114, XEP-0363 and HTTP.
 //!
-//! In import order, which is also a reading order; a file imports only from those before it:
+//! The modules in import order, which is also a reading order; a file imports only from those before it:
 //!
-//! - [`common`] what both benches share;
-//! - [`stop`] the signals that end the bench early;
+//! - [`common`] the code that both benches share;
+//! - [`stop`] the signals that stop the bench early;
 //! - [`scratch`] the temporary folder;
-//! - [`placement`] which cores it ran on;
+//! - [`placement`] which cores client and servers run on;
 //! - [`process`] a server process: its CPU time, its memory, its end;
-//! - [`certificate`] the one that every server shows;
+//! - [`certificate`] the certificate of all servers;
 //! - [`stream`] the client's end of a connection, plain or TLS;
-//! - [`pattern`] what bodies consist of;
-//! - [`response`] one HTTP answer, judged as it comes in;
-//! - [`load`] the client: a closed loop over a few connections;
-//! - [`link`] the XMPP server's side of the component's link (XEP-0114), and slots (XEP-0363);
-//! - [`limit`] what this program is when it stands in for a server that does nothing but move bytes;
-//! - [`cases`] what is measured in rounds: a table;
-//! - [`servers`] upslot and its peers, each started with a configuration of its own;
-//! - [`machine`] what it ran on;
-//! - [`bench`] what all cases and scenarios share;
-//! - [`stats`] from samples to figures;
-//! - [`rounds`] how a case is measured;
-//! - [`scenarios`] what does not go in rounds, each in a file of its own.
+//! - [`pattern`] the content of all stored files;
+//! - [`response`] an HTTP response, checked as it is received;
+//! - [`load`] the load generator: a closed loop over a few connections;
+//! - [`link`] the scripted XMPP server (XEP-0114), which requests slots (XEP-0363);
+//! - [`limit`] this program as a server that does nothing but move bytes;
+//! - [`cases`] the operations that are measured in rounds;
+//! - [`servers`] upslot and the servers that it is compared with;
+//! - [`machine`] the machine that the bench runs on;
+//! - [`bench`] the context of all cases and scenarios;
+//! - [`stats`] percentiles, medians and ratios;
+//! - [`rounds`] measures a case;
+//! - [`scenarios`] the other measurements.
 //!
-//! A wrong answer, whether a status, a length or a byte, ends the bench with exit code 1; wrong usage with 2.
+//! A wrong response, whether in its status, its length or a byte, ends the bench with exit code 1; wrong usage with 2.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -74,7 +73,6 @@ use crate::common::options::Options;
 use crate::common::outcome::Outcome;
 use crate::common::report::Report;
 use crate::common::start::Program;
-use crate::machine::Machine;
 use crate::pattern::Pattern;
 use crate::placement::Placement;
 use crate::scenarios::SCENARIOS;
@@ -127,7 +125,7 @@ fn run(options: &Options) -> Outcome<()> {
     let open_file_limit = machine::raise_open_file_limit();
     let installed = InstalledServers::detect(&options.program);
     let mut report = Report::new(rounds::COLUMNS, rounds::NOTE);
-    Machine::inspect(options, &installed, scratch.path(), &placement).print(&mut report)?;
+    machine::report(&mut report, options, &installed, scratch.path(), &placement)?;
     let bench = Bench {
         options,
         stop: &stop,
@@ -146,7 +144,7 @@ fn run(options: &Options) -> Outcome<()> {
     }
 }
 
-/// Measures all that is wanted.
+/// Measures the selected cases and scenarios.
 fn measure(bench: &Bench<'_>, report: &mut Report) -> Outcome<()> {
     for case in CASES
         .iter()
@@ -157,13 +155,13 @@ fn measure(bench: &Bench<'_>, report: &mut Report) -> Outcome<()> {
             .map_err(|why| format!("{}: {why}", case.name))?;
     }
     let rate = |case| report.value(&format!("{case}.upslot.requests-per-second"));
-    if let (Some(many), Some(alone)) = (rate("put-durable-32"), rate("put-durable")) {
+    if let (Some(concurrent), Some(alone)) = (rate("put-durable-32"), rate("put-durable")) {
         let name = "put-durable-32.upslot.times-alone".to_owned();
-        report.number(name, many / alone, "times put-durable")?;
+        report.number(name, concurrent / alone, "times put-durable")?;
     }
     for scenario in SCENARIOS {
-        let asked = bench.options.full || !bench.options.filter.is_empty();
-        if bench.options.filter.selects(scenario.name) && (asked || !scenario.long) {
+        let run_long = bench.options.full || !bench.options.filter.is_empty();
+        if bench.options.filter.selects(scenario.name) && (run_long || !scenario.long) {
             (scenario.run)(bench, scenario.name, report)
                 .map_err(|why| format!("{}: {why}", scenario.name))?;
         }

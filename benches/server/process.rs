@@ -1,5 +1,5 @@
-//! A server process: how it is started, what it used, how it is ended. Linux only: all figures are read from
-//! `/proc/PID` (proc(5)).
+//! A server process: its start, its CPU time and memory, its end. Linux only: all numbers are read from `/proc/PID`
+//! (proc(5)).
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -15,30 +15,30 @@ use crate::common::outcome::Outcome;
 
 /// The unit of the times in `/proc/PID/stat`. It is 100 a second on every Linux that Rust runs on.
 const TICK: Duration = Duration::from_millis(10);
-/// How long a server may take to end before it is killed.
+/// How long a server may take to exit before it is killed.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A sleeping task's nanoseconds are exact; a running one's are brought up to date now and then. So long a pause
-/// after the last answer lets the server go back to sleep.
+/// The kernel's count of a task's run time is exact while the task sleeps, and updated only at intervals while it runs.
+/// This pause after the last response lets the server go to sleep.
 const SETTLE: Duration = Duration::from_millis(5);
 
-/// A process that is ended, by its id, when this is dropped.
+/// A running process; dropping it terminates the process.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
     name: &'static str,
-    /// Its standard error.
+    /// The file that receives its standard error.
     log: PathBuf,
 }
 
-/// CPU time of all threads since the start.
+/// CPU time of all threads since the process started.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CpuTime {
-    /// User and system: in nanoseconds where the kernel counts them, else in ticks.
+    /// User and system time: in nanoseconds if the kernel counts them, else in ticks.
     pub total: Duration,
-    /// Always in ticks.
+    /// In ticks.
     pub user: Duration,
     pub system: Duration,
-    /// How often its first thread went to sleep to wait for something.
+    /// How often the first thread went to sleep to wait for something.
     pub sleeps: u64,
 }
 
@@ -66,19 +66,20 @@ impl CpuTime {
 }
 
 impl Process {
-    /// Starts a program in a process group of its own, so that Ctrl-C reaches the bench alone, which then ends it.
+    /// Starts a program in a process group of its own, so that Ctrl-C reaches only the bench, which then terminates the
+    /// program.
     pub fn start(name: &'static str, command: &mut Command, folder: &Path) -> Outcome<Process> {
         let log = folder.join("stderr");
         let file = File::create(&log).map_err(|e| format!("{}: {e}", log.display()))?;
         let child = command
-            // It would overrule the log level in the configuration.
+            // It would override the log level in the configuration.
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(file)
             .process_group(0)
             .spawn()
-            .map_err(|e| format!("{name} does not start: {e}"))?;
+            .map_err(|e| format!("cannot start {name}: {e}"))?;
         Ok(Process { child, name, log })
     }
 
@@ -86,12 +87,12 @@ impl Process {
         self.child.id()
     }
 
-    /// An error when it has ended, with what it said.
+    /// Fails if the process has exited, with the end of its log.
     pub fn check_running(&mut self) -> Outcome<()> {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
             Ok(Some(status)) => Err(format!(
-                "{} has ended ({status}). It said: {}",
+                "{} has exited ({status}). Its log ends: {}",
                 self.name,
                 self.log_tail()
             )),
@@ -99,13 +100,13 @@ impl Process {
         }
     }
 
-    /// The end of what it wrote to standard error.
+    /// The end of its standard error.
     pub fn log_tail(&self) -> String {
         let bytes = fs::read(&self.log).unwrap_or_default();
         let tail = &bytes[bytes.len().saturating_sub(2000)..];
         let text = String::from_utf8_lossy(tail).trim().to_owned();
         if text.is_empty() {
-            "nothing".to_owned()
+            "(empty)".to_owned()
         } else {
             text
         }
@@ -124,22 +125,22 @@ impl Process {
         })
     }
 
-    /// Forgets the peak so far. Not every kernel can; then the peak is the one since the start.
+    /// Resets [`Process::peak_memory`]. If the kernel does not support this, the peak remains that since the start.
     pub fn reset_peak_memory(&self) {
         let _ = fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5");
     }
 
-    /// The largest resident size, in bytes.
+    /// The largest resident set so far, in bytes.
     pub fn peak_memory(&self) -> Outcome<u64> {
         self.status_bytes("VmHWM:")
     }
 
-    /// What is resident now, in bytes.
+    /// The resident set, in bytes.
     pub fn resident_memory(&self) -> Outcome<u64> {
         self.status_bytes("VmRSS:")
     }
 
-    /// Resident memory that is no file's, in bytes: heap and stack.
+    /// The part of the resident set that maps no file, in bytes: heap and stack.
     pub fn anonymous_memory(&self) -> Outcome<u64> {
         self.status_bytes("RssAnon:")
     }
@@ -148,7 +149,7 @@ impl Process {
         Ok(self.status_number(key)? * 1024)
     }
 
-    /// A number from its status, without the unit.
+    /// A number from `/proc/PID/status`, without the unit.
     fn status_number(&self, key: &str) -> Outcome<u64> {
         let status = self.read("status")?;
         let line = status.lines().find_map(|line| line.strip_prefix(key));
@@ -163,7 +164,7 @@ impl Process {
 
     fn unexpected(&self, file: &str) -> String {
         format!(
-            "/proc/{}/{file} of {} is not as expected.",
+            "/proc/{}/{file} of {} has an unexpected format",
             self.child.id(),
             self.name
         )
@@ -173,7 +174,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            // The child is not yet waited for, so its id cannot have gone to another process.
+            // The child has not been waited for, so no other process can have its id.
             if !matches!(self.child.try_wait(), Ok(Some(_))) {
                 let _ = kill_process(pid, Signal::TERM);
             }
@@ -190,7 +191,7 @@ impl Drop for Process {
     }
 }
 
-/// Which clock `Cpu::total` is read from on this machine.
+/// Where [`CpuTime::total`] comes from on this machine, for the report.
 pub fn clock_source() -> &'static str {
     match threads_run_time("/proc/self/task") {
         Some(_) => "schedstat (nanoseconds)",
@@ -198,11 +199,11 @@ pub fn clock_source() -> &'static str {
     }
 }
 
-/// The sum of the run times of a process's threads, where the kernel keeps them (CONFIG_SCHED_INFO).
+/// The sum of the run times of a process's threads, if the kernel counts them (CONFIG_SCHED_INFO).
 fn threads_run_time(folder: &str) -> Option<Duration> {
     let mut sum = Duration::ZERO;
     for task in fs::read_dir(folder).ok()? {
-        // A thread may end between the listing and the reading.
+        // A thread may exit between listing and reading.
         let Ok(text) = fs::read_to_string(task.ok()?.path().join("schedstat")) else {
             continue;
         };
@@ -211,8 +212,8 @@ fn threads_run_time(folder: &str) -> Option<Duration> {
     (sum > Duration::ZERO).then_some(sum)
 }
 
-/// User and system time of all threads, ended ones too. The name in parentheses may hold anything, so fields are
-/// counted from the last closing one.
+/// User and system time of all threads, including those that have exited. The name in parentheses may contain any
+/// character, so fields are counted from the last closing parenthesis.
 fn ticks(stat: &str) -> Option<(Duration, Duration)> {
     let (_, after) = stat.rsplit_once(')')?;
     let mut fields = after.split_whitespace().skip(11);

@@ -1,39 +1,39 @@
-//! One HTTP answer, judged as it comes in: status, exact length and, where asked for, every byte. It refuses whatever
-//! the bench does not expect, as a number measured on a wrong answer is worth nothing.
+//! An HTTP response, checked as it is received: status, exact length and, if asked for, every byte. Anything that the
+//! bench does not expect is an error, because a time measured for a wrong response means nothing.
 
 use crate::common::outcome::Outcome;
 use crate::pattern::Pattern;
 
-/// Heads in the bench have a few hundred bytes.
+/// In bytes; heads in the bench have a few hundred.
 const HEAD_LIMIT: usize = 8192;
 
-/// What the answer must be.
+/// The response that a request must get.
 #[derive(Clone, Copy, Debug)]
 pub struct ExpectedResponse {
     pub status: u16,
-    /// Bytes of the body; none: any number.
+    /// Length of the body in bytes; none accepts any.
     pub length: Option<u64>,
 }
 
-/// An answer under way.
+/// Reads one response after another.
 #[derive(Debug, Default)]
 pub struct ResponseReader {
     head: Vec<u8>,
-    /// Bytes of the body, known once the head is complete.
+    /// Length of the body in bytes, known once the head is complete.
     length: Option<u64>,
-    /// Bytes of the body that came so far.
+    /// Bytes of the body received so far.
     received: u64,
 }
 
 impl ResponseReader {
-    /// Makes it ready for the next answer, and keeps its memory.
+    /// Prepares for the next response, keeping the buffer.
     pub fn reset(&mut self) {
         self.head.clear();
         self.length = None;
         self.received = 0;
     }
 
-    /// Takes what came from the server; true when the answer is complete. With `pattern`, the body is compared.
+    /// Takes bytes received from the server; true when the response is complete. With `pattern`, the body is compared.
     pub fn receive(
         &mut self,
         bytes: &[u8],
@@ -51,7 +51,7 @@ impl ResponseReader {
                     find(&self.head[searched..], b"\r\n\r\n").map(|at| searched + at + 4)
                 else {
                     if self.head.len() == HEAD_LIMIT {
-                        return Err("The head of an answer is too long.".to_owned());
+                        return Err("the head of a response is too long".to_owned());
                     }
                     return Ok(false);
                 };
@@ -62,28 +62,28 @@ impl ResponseReader {
             }
         };
         if body.len() as u64 > length - self.received {
-            return Err(format!("More than the {length} bytes of the body came."));
+            return Err(format!("received more than the {length} bytes of the body"));
         }
         if pattern.is_some_and(|pattern| !pattern.matches(self.received, body)) {
-            return Err("The body differs from what was stored.".to_owned());
+            return Err("the body differs from what was stored".to_owned());
         }
         self.received += body.len() as u64;
         Ok(self.received == length)
     }
 }
 
-/// Checks a complete head; gives the length of the body.
+/// Checks a complete head; returns the length of the body.
 fn check_head(head: &[u8], expected: ExpectedResponse) -> Outcome<u64> {
-    let shown = || String::from_utf8_lossy(head).into_owned();
+    let text = || String::from_utf8_lossy(head).into_owned();
     let status = head
         .strip_prefix(b"HTTP/1.1 ")
         .and_then(|rest| rest.get(..3));
     let status = status.and_then(number);
     if status != Some(u64::from(expected.status)) {
         return Err(format!(
-            "{} was expected, this came: {}",
+            "expected status {}, received: {}",
             expected.status,
-            shown()
+            text()
         ));
     }
     let length = head.split(|b| *b == b'\n').find_map(|line| {
@@ -92,9 +92,9 @@ fn check_head(head: &[u8], expected: ExpectedResponse) -> Outcome<u64> {
             .then(|| number(value.trim_ascii()))?
     });
     match (length, expected.length) {
-        (None, _) => Err(format!("An answer without a length: {}", shown())),
+        (None, _) => Err(format!("a response without Content-Length: {}", text())),
         (Some(length), Some(wanted)) if length != wanted => Err(format!(
-            "A body of {wanted} bytes was expected, one of {length} came."
+            "expected a body of {wanted} bytes, received one of {length}"
         )),
         (Some(length), _) => Ok(length),
     }
@@ -104,6 +104,8 @@ fn number(digits: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-fn find(text: &[u8], word: &[u8]) -> Option<usize> {
-    text.windows(word.len()).position(|window| window == word)
+fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
+    bytes
+        .windows(pattern.len())
+        .position(|window| window == pattern)
 }

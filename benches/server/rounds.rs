@@ -1,5 +1,5 @@
-//! How a case is measured. Every case starts its servers anew, so that no case inherits memory or folders from
-//! another, and takes them in turn, so that all see the same moods of the machine.
+//! Measures a case. Each case starts new servers, so that it inherits neither memory nor folders from another, and
+//! measures them in turn, so that variations of the machine's speed affect all of them.
 
 use std::fs;
 use std::time::Duration;
@@ -16,17 +16,18 @@ use crate::process::CpuTime;
 use crate::servers::{Server, ServerSetup};
 use crate::stats::Tally;
 
+/// See [`TIME_LIMIT`].
 const TURN_LIMIT: ByMode<Duration> = ByMode {
     normal: TIME_LIMIT,
     quick: Duration::from_secs(1),
 };
-/// A round's requests are made in so many turns, in which the servers alternate, as a machine's moods last longer
-/// than a turn and shorter than a round.
+/// The servers take this many turns per round: the machine's speed varies over times that are longer than a turn and
+/// shorter than a round.
 const TURNS: ByMode<usize> = ByMode {
     normal: 4,
     quick: 1,
 };
-/// Requests before the clock starts: they fault in the server's pages and size its tables.
+/// Requests before the measurement, in which the server faults in its pages and grows its tables.
 const WARM_UP: usize = 50;
 
 /// The columns of the table that [`report_case`] fills.
@@ -89,7 +90,7 @@ impl Bench<'_> {
         report_case(case.name, &servers, &mut tallies, report)
     }
 
-    /// Makes `count` requests, or fewer on a slow machine.
+    /// Measures `count` requests, or fewer on a slow machine.
     pub fn run_turn(
         &self,
         case: &Case,
@@ -158,8 +159,8 @@ impl Bench<'_> {
         }
     }
 
-    /// Every stored file has its length, and the last one every byte. Large ones are removed, as nobody's disk is
-    /// endless; many small ones stay until the end, because deleting them slows down the file system for a while.
+    /// Verifies the size of each stored file, and the content of the last. Removes large files to save space; small
+    /// ones stay until the end, because deleting many of them slows down the file system for a while.
     fn verify_stored(&self, server: &Server, stored: &[Target], size: u64) -> Outcome<()> {
         if let Some(last) = stored.last() {
             if server.answers_get() {
@@ -174,23 +175,23 @@ impl Bench<'_> {
         }
         for target in stored {
             let file = server.file_path(target)?;
-            let shown = |e| format!("{}: {e}", file.display());
-            let found = fs::metadata(&file).map_err(shown)?.len();
+            let failed = |e| format!("{}: {e}", file.display());
+            let found = fs::metadata(&file).map_err(failed)?.len();
             if found != size {
                 return Err(format!(
-                    "{} has {found} bytes instead of {size}.",
+                    "{} has {found} bytes instead of {size}",
                     file.display()
                 ));
             }
             if size > SMALL {
-                fs::remove_file(&file).map_err(shown)?;
+                fs::remove_file(&file).map_err(failed)?;
             }
         }
         Ok(())
     }
 }
 
-/// Reports what rounds came to: a tally for each server, with its ratio to nginx in the same rounds.
+/// Reports a case: the tally of each server, with the ratio to nginx in the same rounds.
 pub fn report_case(
     case: &'static str,
     servers: &[Server],
@@ -200,11 +201,11 @@ pub fn report_case(
     let nginx = servers
         .iter()
         .position(|server| server.kind == ServerKind::Nginx);
-    for (place, server) in servers.iter().enumerate() {
+    for (index, server) in servers.iter().enumerate() {
         let ratio = nginx
-            .filter(|nginx| *nginx != place)
-            .map(|nginx| tallies[place].ratio(&tallies[nginx]));
-        let tally = &mut tallies[place];
+            .filter(|nginx| *nginx != index)
+            .map(|nginx| tallies[index].ratio(&tallies[nginx]));
+        let tally = &mut tallies[index];
         let name = |figure: &str| format!("{case}.{}.{figure}", server.name());
         let (p50, p99) = (tally.latency(0.50), tally.latency(0.99));
         let peak = server.process.peak_memory()? as f64;

@@ -7,7 +7,7 @@ use std::process;
 
 use crate::common::outcome::Outcome;
 
-/// A folder of this run alone; removed with all that is in it when dropped.
+/// A folder for this run only; dropping it removes it with its contents.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
@@ -19,7 +19,7 @@ impl Scratch {
             .canonicalize()
             .map_err(|e| format!("{}: {e}", below.display()))?;
         let path = below.join(format!("upslot-bench-{}", process::id()));
-        // Fails where the name is taken, so that nothing of anybody else's is ever removed.
+        // Fails if the name is taken, so that no existing folder is ever removed.
         match fs::DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => Ok(Scratch { path }),
             Err(e) => Err(format!("{}: {e}", path.display())),
@@ -30,7 +30,7 @@ impl Scratch {
         &self.path
     }
 
-    /// Makes a folder in it.
+    /// Creates a folder in it.
     pub fn folder(&self, name: &str) -> Outcome<PathBuf> {
         let path = self.path.join(name);
         match fs::create_dir_all(&path) {
@@ -42,7 +42,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Best effort: the user sees the folder's name in TMPDIR if this fails.
+        // Best effort: if this fails, the folder is left in TMPDIR under a name that says where it comes from.
         let _ = fs::remove_dir_all(&self.path);
     }
 }

@@ -1,16 +1,17 @@
-//! From samples to figures: percentiles, medians, units.
+//! Percentiles, medians and ratios.
 
 use std::time::Duration;
 
 use crate::load::Sample;
 use crate::process::CpuTime;
 
-/// One server's rounds of one case.
+/// The measurements of one server in one case.
 #[derive(Debug)]
 pub struct Tally {
-    /// Bytes of body per request; 0 where there is none.
+    /// Bytes of body per request; 0 if requests have none.
     size: u64,
     rounds: Vec<Round>,
+    /// Nanoseconds, of all rounds.
     latencies: Vec<u64>,
 }
 
@@ -36,7 +37,7 @@ impl Tally {
         self.add_to_round(sample, cpu);
     }
 
-    /// Adds more to the last round.
+    /// Adds to the last round.
     pub fn add_to_round(&mut self, sample: Sample, cpu: CpuTime) {
         if let Some(round) = self.rounds.last_mut() {
             round.requests += sample.requests;
@@ -61,18 +62,19 @@ impl Tally {
         (self.size > 0).then(|| self.cpu_per_request() / 1e3 * GIB / self.size as f64)
     }
 
-    /// The part of the CPU time that was spent in the kernel, in percent, over all rounds.
+    /// The share of the CPU time that was spent in the kernel, in percent, over all rounds; none if there was too
+    /// little.
     pub fn kernel_percentage(&self) -> Option<f64> {
         let user: Duration = self.rounds.iter().map(|round| round.cpu.user).sum();
         let system: Duration = self.rounds.iter().map(|round| round.cpu.system).sum();
         let all = user + system;
-        // Fewer ticks than this would make the percentage a guess.
+        // With fewer ticks the percentage would be too inaccurate.
         (all >= Duration::from_millis(100))
             .then(|| 100.0 * system.as_secs_f64() / all.as_secs_f64())
     }
 
-    /// How often the server went to sleep per request; the median of the rounds. One that sleeps often had little to
-    /// do at a time, and pays for waking up.
+    /// How often the server went to sleep per request; the median of the rounds. A server that sleeps often had little
+    /// work at a time, and waking up costs it CPU time.
     pub fn sleeps(&self) -> f64 {
         self.median(|round| round.cpu.sleeps as f64 / round.requests as f64)
     }
@@ -87,12 +89,12 @@ impl Tally {
         self.requests_per_second() * self.size as f64 / f64::from(1 << 20)
     }
 
-    /// Microseconds, over all rounds. `share` from 0 to 1.
+    /// A percentile of the latencies of all rounds, in microseconds; `share` is from 0 to 1.
     pub fn latency(&mut self, share: f64) -> f64 {
         percentile(&mut self.latencies, share)
     }
 
-    /// CPU time per request against another server's, round by round: median, least, largest.
+    /// CPU time per request relative to another server's in the same round: median, minimum and maximum.
     pub fn ratio(&self, other: &Tally) -> (f64, f64, f64) {
         let pairs = self.rounds.iter().zip(&other.rounds);
         let ratios: Vec<f64> = pairs
@@ -114,7 +116,7 @@ impl Round {
     }
 }
 
-/// Microseconds, of nanoseconds. `share` from 0 to 1.
+/// A percentile of nanoseconds, in microseconds; `share` is from 0 to 1.
 pub fn percentile(latencies: &mut [u64], share: f64) -> f64 {
     latencies.sort_unstable();
     let last = latencies.len().saturating_sub(1);
@@ -122,13 +124,13 @@ pub fn percentile(latencies: &mut [u64], share: f64) -> f64 {
     latencies.get(rank).map_or(f64::NAN, |ns| *ns as f64 / 1e3)
 }
 
-/// The median of the ratios of one round's values to another's.
+/// The median of the ratios between two series, round by round.
 pub fn median_ratio(values: &[f64], others: &[f64]) -> f64 {
     let ratios = values.iter().zip(others).map(|(a, b)| a / b);
     median(&ratios.collect::<Vec<_>>())
 }
 
-/// The middle one, or the mean of the two in the middle.
+/// The middle value, or the mean of the two in the middle.
 pub fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_unstable_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! The signals that end the bench early.
+//! The signals that stop the bench early.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::common::outcome::Outcome;
 
-/// Set by SIGINT, SIGTERM and SIGHUP. Looked at wherever the bench waits.
+/// Set by SIGINT, SIGTERM and SIGHUP; checked wherever the bench waits.
 #[derive(Debug)]
 pub struct StopSignal {
     requested: Arc<AtomicBool>,
@@ -25,7 +25,7 @@ impl StopSignal {
 
     pub fn check(&self) -> Outcome<()> {
         if self.requested.load(Ordering::Relaxed) {
-            return Err("Stopped by a signal.".to_owned());
+            return Err("stopped by a signal".to_owned());
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! The client's end of one connection, plain or TLS. Both read, write and say `WouldBlock` alike, so that the loop
-//! over them need not know which it drives.
+//! The client's end of a connection, plain or TLS. Both have the same interface and return `WouldBlock` alike, so the
+//! caller need not know which it drives.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
@@ -14,9 +14,9 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 use crate::certificate;
 use crate::common::outcome::Outcome;
 
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How a server is reached.
+/// Where a server listens, and whether it speaks TLS.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     pub address: SocketAddr,
@@ -31,26 +31,27 @@ pub struct ClientStream {
 }
 
 impl ClientStream {
-    /// Connects, and registers for both directions. TLS shakes hands later, as bytes are moved.
+    /// Connects, and registers for both directions. The TLS handshake takes place in later reads and writes.
     pub fn connect(
         endpoint: &Endpoint,
         registry: &Registry,
         token: Token,
     ) -> Outcome<ClientStream> {
-        let opened =
-            std::net::TcpStream::connect_timeout(&endpoint.address, CONNECT).and_then(|stream| {
+        let connected = std::net::TcpStream::connect_timeout(&endpoint.address, CONNECT_TIMEOUT)
+            .and_then(|stream| {
                 stream.set_nonblocking(true)?;
                 stream.set_nodelay(true)?;
                 let mut stream = TcpStream::from_std(stream);
                 registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
                 Ok(stream)
             });
-        let socket = opened.map_err(|e| format!("connect to {}: {e}", endpoint.address))?;
+        let socket = connected.map_err(|e| format!("connect to {}: {e}", endpoint.address))?;
         let tls = match &endpoint.tls {
             Some(config) => {
-                let shown = |e: &dyn std::fmt::Display| format!("The client's TLS: {e}");
-                let name = ServerName::try_from(certificate::NAME).map_err(|e| shown(&e))?;
-                let tls = ClientConnection::new(Arc::clone(config), name).map_err(|e| shown(&e))?;
+                let failed = |e: &dyn std::fmt::Display| format!("TLS of the client: {e}");
+                let name = ServerName::try_from(certificate::NAME).map_err(|e| failed(&e))?;
+                let tls =
+                    ClientConnection::new(Arc::clone(config), name).map_err(|e| failed(&e))?;
                 Some(Box::new(tls))
             }
             None => None,
@@ -58,7 +59,7 @@ impl ClientStream {
         Ok(ClientStream { socket, tls })
     }
 
-    /// Writes what fits of the two slices; the first may be empty.
+    /// Writes as much of the two slices as fits; the first may be empty.
     pub fn write(&mut self, head: &[u8], body: &[u8]) -> io::Result<usize> {
         let slices = [IoSlice::new(head), IoSlice::new(body)];
         let Some(tls) = &mut self.tls else {
@@ -67,7 +68,7 @@ impl ClientStream {
                 _ => self.socket.write_vectored(&slices),
             };
         };
-        // What rustls holds goes out first, so that its buffer stays as small as one write.
+        // What rustls has buffered goes first, so that its buffer never holds more than one write.
         while tls.wants_write() {
             tls.write_tls(&mut self.socket)?;
         }
@@ -78,7 +79,7 @@ impl ClientStream {
         while tls.wants_write() {
             match tls.write_tls(&mut self.socket) {
                 Ok(_) => {}
-                // The bytes are taken all the same; the next write sends the rest.
+                // rustls has buffered the bytes; the next write sends the rest.
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) => return Err(e),
             }
@@ -86,7 +87,7 @@ impl ClientStream {
         Ok(n)
     }
 
-    /// Sends what an earlier write left behind. `WouldBlock` where some of it still is.
+    /// Sends what earlier writes left buffered; `WouldBlock` if some of it still is.
     pub fn flush(&mut self) -> io::Result<()> {
         if let Some(tls) = &mut self.tls {
             while tls.wants_write() {
@@ -96,7 +97,7 @@ impl ClientStream {
         Ok(())
     }
 
-    /// Reads once; 0 is the end of the input.
+    /// Reads once; 0 is the end of input.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
             return self.socket.read(buffer);
@@ -114,17 +115,17 @@ impl ClientStream {
             while tls.wants_write() {
                 tls.write_tls(&mut self.socket)?;
             }
-            // The proof that nothing was resumed, for every single connection.
+            // Verifies for every connection that no session was resumed.
             if handshaking
                 && !tls.is_handshaking()
                 && tls.handshake_kind() != Some(HandshakeKind::Full)
             {
-                return Err(io::Error::other("The handshake was not a full one."));
+                return Err(io::Error::other("the TLS handshake was not a full one"));
             }
         }
     }
 
-    /// Whether a request can be written.
+    /// Whether the TLS handshake is under way, so that no request can be written yet.
     pub fn is_handshaking(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }

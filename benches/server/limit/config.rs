@@ -1,22 +1,22 @@
-//! What a limit mode is told.
+//! The arguments of a limit server.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// The first argument that makes the bench one of these loops.
+/// The first argument, which makes the bench run as a limit server.
 pub const ARGUMENT: &str = "--as-limit";
 
-/// What a loop does.
+/// The operation of a limit server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitMode {
-    /// Answers with the file's bytes, held in memory.
+    /// Serves a file from memory.
     Memory,
-    /// Answers with the file.
+    /// Serves a file with sendfile.
     File,
-    /// Receives files into a buffer.
+    /// Receives files through a buffer.
     Write,
-    /// Receives files without seeing their bytes.
+    /// Receives files with splice.
     Splice,
 }
 
@@ -38,29 +38,30 @@ impl LimitMode {
     }
 }
 
-/// What the loops are told.
+/// The other arguments.
 #[derive(Debug)]
 pub struct LimitConfig {
     pub address: SocketAddr,
-    /// Where the file `0` lies or the folders `0`, `1`, ... of the files go.
+    /// Contains the file to serve, `0`, or receives the folders `0`, `1`, ... of uploaded files.
     pub root: PathBuf,
-    /// Of every body; bytes.
+    /// Size of every body in bytes.
     pub size: u64,
-    /// PEM files of chain and key.
+    /// PEM files with chain and key; none for plain HTTP.
     pub tls: Option<(PathBuf, PathBuf)>,
 }
 
+/// Parses `MODE ADDRESS ROOT SIZE [CHAIN KEY]`.
 pub fn parse(arguments: &[OsString]) -> Option<(LimitMode, LimitConfig)> {
-    let (needed, rest) = arguments.split_at_checked(4)?;
+    let (required, rest) = arguments.split_at_checked(4)?;
     let mode = LimitMode::ALL
         .iter()
-        .find(|mode| needed[0] == mode.name())?;
+        .find(|mode| required[0] == mode.name())?;
     Some((
         *mode,
         LimitConfig {
-            address: needed[1].to_str()?.parse().ok()?,
-            root: PathBuf::from(&needed[2]),
-            size: needed[3].to_str()?.parse().ok()?,
+            address: required[1].to_str()?.parse().ok()?,
+            root: PathBuf::from(&required[2]),
+            size: required[3].to_str()?.parse().ok()?,
             tls: match rest {
                 [chain, key] => Some((PathBuf::from(chain), PathBuf::from(key))),
                 _ => None,

@@ -1,4 +1,4 @@
-//! Small GETs: one receive, one send, from memory. Large GETs: one receive, the head, then sendfile.
+//! GETs: a small file is sent from memory with one send, a large one with sendfile.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -10,20 +10,20 @@ use crate::limit::config::LimitConfig;
 use crate::limit::event_loop::Handler;
 use crate::limit::http::{read_request, response_head};
 
-/// Bytes of a file sent at once.
-const PIECE: u64 = 2 * 1024 * 1024;
+/// Bytes of a file to send in one call.
+const CHUNK: u64 = 2 * 1024 * 1024;
 
 #[derive(Debug)]
 pub struct MemoryGet {
     /// Head and body.
-    pub answer: Vec<u8>,
+    pub response: Vec<u8>,
 }
 
 impl MemoryGet {
     pub fn new(config: &LimitConfig) -> io::Result<MemoryGet> {
-        let mut answer = response_head(config.size);
-        answer.extend(fs::read(config.root.join("0"))?);
-        Ok(MemoryGet { answer })
+        let mut response = response_head(config.size);
+        response.extend(fs::read(config.root.join("0"))?);
+        Ok(MemoryGet { response })
     }
 }
 
@@ -36,8 +36,8 @@ impl Handler for MemoryGet {
 
     fn advance(&mut self, mut socket: &TcpStream, (): &mut ()) -> io::Result<bool> {
         match read_request(socket)? {
-            // The client takes one answer before it asks for the next, so that there is always room for it.
-            Some(true) => socket.write_all(&self.answer).map(|()| true),
+            // The client does not pipeline, so the send buffer always has room for the response.
+            Some(true) => socket.write_all(&self.response).map(|()| true),
             Some(false) => Ok(false),
             None => Ok(true),
         }
@@ -62,7 +62,7 @@ impl FileGet {
 }
 
 impl Handler for FileGet {
-    /// Bytes of the body that are sent; none between answers.
+    /// Bytes of the body sent so far; none between responses.
     type State = Option<u64>;
 
     fn new_state(&mut self) -> io::Result<Option<u64>> {
@@ -82,7 +82,7 @@ impl Handler for FileGet {
             },
         };
         while *sent < self.size {
-            let rest = (self.size - *sent).min(PIECE) as usize;
+            let rest = (self.size - *sent).min(CHUNK) as usize;
             match rustix::fs::sendfile(socket, &self.file, Some(sent), rest) {
                 Ok(_) => {}
                 Err(rustix::io::Errno::AGAIN) => return Ok(true),

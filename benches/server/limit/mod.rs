@@ -1,13 +1,13 @@
-//! The limit lines: what the same traffic costs when a program does nothing but move its bytes. The bench starts
-//! itself again as one of these loops, so that they are measured as the servers are. They trust the client: no head
-//! is parsed, an handler is a constant, and an error ends the program.
+//! The limit servers: bare loops that do nothing but move bytes, which show the least that the same traffic can cost.
+//! The bench starts itself as one of them, so that they are measured like the servers. They trust the client: heads are
+//! not parsed, a response is a constant, and any error ends the program.
 //!
-//! - [`config`] what they are config;
+//! - [`config`] the arguments;
 //! - [`event_loop`] the loop that they share;
-//! - [`http`] as much HTTP as they know;
-//! - [`get`] an handler from memory, or head and sendfile;
-//! - [`put`] receive and write, or splice, to an unnamed file that gets a name in a folder of its own;
-//! - [`tls`] the same works behind rustls.
+//! - [`http`] the little HTTP that they need;
+//! - [`get`] GETs, from memory or with sendfile;
+//! - [`put`] PUTs, through a buffer or with splice;
+//! - [`tls`] the same over TLS.
 
 mod config;
 mod event_loop;
@@ -28,10 +28,10 @@ pub use crate::limit::put::FILE_NAME;
 use crate::limit::put::{SplicePut, WritePut};
 use crate::limit::tls::{InnerHandler, TlsHandler};
 
-/// Runs until it is ended from outside: `LINE ADDRESS ROOT SIZE [CHAIN KEY]`.
+/// Runs as a limit server until the process is killed. Takes the arguments that follow [`ARGUMENT`].
 pub fn run(arguments: impl Iterator<Item = OsString>) -> Outcome<()> {
     let arguments: Vec<OsString> = arguments.collect();
-    let (mode, config) = parse(&arguments).ok_or("No such limit mode.")?;
+    let (mode, config) = parse(&arguments).ok_or("invalid arguments of a limit server")?;
     let result = match (mode, &config.tls) {
         (LimitMode::Memory, None) => {
             let handler = MemoryGet::new(&config);
@@ -57,5 +57,5 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> Outcome<()> {
             })
         }
     };
-    result.map_err(|e| format!("the limit mode {}: {e}", mode.name()))
+    result.map_err(|e| format!("limit server {}: {e}", mode.name()))
 }

@@ -1,5 +1,4 @@
-//! PUTs into unnamed files that get a name when they are complete: a buffer between receive and write, or a pipe
-//! between two splices.
+//! PUTs into unnamed files that are linked to a name once they are complete, through a buffer or with splice.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -14,24 +13,25 @@ use crate::limit::config::LimitConfig;
 use crate::limit::event_loop::Handler;
 use crate::limit::http::{CREATED, head_end};
 
-/// Bytes received at once; the pipe holds as many. Larger pieces cost less a byte, but not on every file system and at
-/// every moment.
-const BUFFER: usize = 1024 * 1024;
-/// Writes end at a multiple of this in the file, so that no piece is begun by one and ended by the next.
+/// Size of the buffer and of the pipe in bytes. Larger ones take less CPU time per byte on some file
+/// systems only.
+const BUFFER_SIZE: usize = 1024 * 1024;
+/// Writes end at multiples of this offset in the file, so that no page is written in two parts.
 const PAGE: u64 = 4096;
 
-/// Of every file, in a folder of its own.
+/// The name of every file; each has a folder of its own.
 pub const FILE_NAME: &str = "photo.jpg";
 
-/// A file that is coming in, and how many of its bytes are there.
+/// A file that is being received, and the bytes received so far; none between requests.
 pub type IncomingFile = Option<(File, u64)>;
 
-/// Where the files go.
+/// The folder that receives files.
 #[derive(Debug)]
 pub struct UploadFolder {
     root: OwnedFd,
+    /// Size of every file in bytes.
     pub size: u64,
-    /// Files so far; the name of the next one's folder.
+    /// Files received so far; also the name of the next file's folder.
     serial: u64,
 }
 
@@ -55,8 +55,8 @@ impl UploadFolder {
         Ok(rustix::fs::openat(&self.root, ".", flags, mode)?.into())
     }
 
-    /// Gives a file its name, in a folder of its own as every slot has. By its descriptor alone only where that is
-    /// allowed (linkat(2), AT_EMPTY_PATH).
+    /// Links a file to its name, in a folder of its own as for every slot. Linking by descriptor needs a privilege, so
+    /// the fallback is its path in /proc (linkat(2), AT_EMPTY_PATH).
     fn publish(&mut self, file: &File) -> io::Result<()> {
         let folder = self.serial.to_string();
         self.serial += 1;
@@ -83,27 +83,28 @@ impl WritePut {
     pub fn new(config: &LimitConfig) -> io::Result<WritePut> {
         Ok(WritePut {
             folder: UploadFolder::new(config)?,
-            buffer: vec![0; BUFFER],
+            buffer: vec![0; BUFFER_SIZE],
         })
     }
 
-    /// Takes bytes as they came, head first; true when they complete a file, which has its name then.
+    /// Takes received bytes, beginning with a head; true once a file is complete and published.
     pub fn receive(
         folder: &mut UploadFolder,
         bytes: &[u8],
         incoming: &mut IncomingFile,
     ) -> io::Result<bool> {
-        let (file, there, body) = match incoming {
-            Some((file, there)) => (file, there, bytes),
+        let (file, received, body) = match incoming {
+            Some((file, received)) => (file, received, bytes),
             None => {
-                let end = head_end(bytes).ok_or_else(|| io::Error::other("Half a head came."))?;
-                let (file, there) = incoming.insert((folder.create_unnamed()?, 0));
-                (file, there, &bytes[end..])
+                let end =
+                    head_end(bytes).ok_or_else(|| io::Error::other("a head arrived in pieces"))?;
+                let (file, received) = incoming.insert((folder.create_unnamed()?, 0));
+                (file, received, &bytes[end..])
             }
         };
         file.write_all(body)?;
-        *there += body.len() as u64;
-        if *there < folder.size {
+        *received += body.len() as u64;
+        if *received < folder.size {
             return Ok(false);
         }
         folder.publish(file)?;
@@ -121,9 +122,9 @@ impl Handler for WritePut {
 
     fn advance(&mut self, mut socket: &TcpStream, incoming: &mut IncomingFile) -> io::Result<bool> {
         loop {
-            let over = incoming.as_ref().map_or(0, |(_, there)| there % PAGE);
-            let most = BUFFER - over as usize;
-            let n = match socket.read(&mut self.buffer[..most]) {
+            let excess = incoming.as_ref().map_or(0, |(_, received)| received % PAGE);
+            let room = BUFFER_SIZE - excess as usize;
+            let n = match socket.read(&mut self.buffer[..room]) {
                 Ok(0) => return Ok(false),
                 Ok(n) => n,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(true),
@@ -132,8 +133,8 @@ impl Handler for WritePut {
             if WritePut::receive(&mut self.folder, &self.buffer[..n], incoming)? {
                 return socket.write_all(CREATED).map(|()| true);
             }
-            // It took all that was there; an event tells of more.
-            if n < most {
+            // The socket is drained; the next event announces more.
+            if n < room {
                 return Ok(true);
             }
         }
@@ -143,14 +144,14 @@ impl Handler for WritePut {
 #[derive(Debug)]
 pub struct SplicePut {
     folder: UploadFolder,
-    /// Empty between two turns.
+    /// Empty between calls.
     pipe: (OwnedFd, OwnedFd),
 }
 
 impl SplicePut {
     pub fn new(config: &LimitConfig) -> io::Result<SplicePut> {
         let pipe = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-        rustix::pipe::fcntl_setpipe_size(&pipe.0, BUFFER)?;
+        rustix::pipe::fcntl_setpipe_size(&pipe.0, BUFFER_SIZE)?;
         Ok(SplicePut {
             folder: UploadFolder::new(config)?,
             pipe,
@@ -178,21 +179,23 @@ impl Handler for SplicePut {
                 return socket.write_all(CREATED).map(|()| true);
             }
         }
-        let (reading, writing) = &self.pipe;
+        let (read_end, write_end) = &self.pipe;
         let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-        while let Some((file, there)) = incoming {
-            let rest = (self.folder.size - *there).min(BUFFER as u64) as usize;
-            let mut held = match rustix::pipe::splice(socket, None, writing, None, rest, flags) {
+        while let Some((file, received)) = incoming {
+            let rest = (self.folder.size - *received).min(BUFFER_SIZE as u64) as usize;
+            let mut in_pipe = match rustix::pipe::splice(socket, None, write_end, None, rest, flags)
+            {
                 Ok(0) => return Ok(false),
                 Ok(n) => n,
                 Err(Errno::AGAIN) => return Ok(true),
                 Err(e) => return Err(e.into()),
             };
-            *there += held as u64;
-            while held > 0 {
-                held -= rustix::pipe::splice(reading, None, &*file, None, held, SpliceFlags::MOVE)?;
+            *received += in_pipe as u64;
+            while in_pipe > 0 {
+                in_pipe -=
+                    rustix::pipe::splice(read_end, None, &*file, None, in_pipe, SpliceFlags::MOVE)?;
             }
-            if *there == self.folder.size {
+            if *received == self.folder.size {
                 self.folder.publish(file)?;
                 *incoming = None;
                 socket.write_all(CREATED)?;

@@ -1,6 +1,6 @@
-//! How long small GETs take while large new_files come in. One client asks by the clock, on a kept connection; four others
-//! send bodies, at full speed or at a rate, and step back on the client's core whenever the one that measures is due.
-//! So what is added to a GET is the server's doing, or what all servers have alike.
+//! The latency of small GETs during large PUTs. One client sends GETs at a fixed interval on a persistent connection;
+//! four others upload, at full speed or at a given rate, with idle priority on the client's core, so that they do not
+//! delay the one that measures. What the PUTs add to a latency is due to the server, or the same for all servers.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -22,50 +22,52 @@ use crate::stats::{median, median_ratio, percentile};
 
 const SERVERS: &[ServerKind] = &[ServerKind::Upslot, ServerKind::Nginx];
 const PUTS: usize = 4;
-/// Bytes of each file that comes in.
+/// Size of each uploaded file in bytes.
 const LARGE: ByMode<u64> = ByMode {
     normal: 64 * MIB,
     quick: 16 * MIB,
 };
 const MIB: u64 = 1024 * 1024;
-/// What the fastest disk and server could store in a second, in bytes, so that the new_files suffice.
+/// Bytes per second; faster than any server and disk, so that there are enough files to upload.
 const FASTEST: u64 = 6 * 1024 * MIB;
 /// Bytes per second and PUT.
 const RATE: u64 = 50 * MIB;
-/// The time from one GET to the next: so long that even beside PUTs at full speed the one before is answered, because
-/// else the length of the queue would be measured.
-const EVERY: Duration = Duration::from_millis(4);
-/// How long GETs are sent each time.
-const LENGTH: ByMode<Duration> = ByMode {
+/// The interval of GETs. Long enough that even during PUTs at full speed the previous GET is answered; otherwise the
+/// length of a queue would be measured.
+const INTERVAL: Duration = Duration::from_millis(4);
+/// How long GETs are sent, in each round and with each background.
+const DURATION: ByMode<Duration> = ByMode {
     normal: Duration::from_millis(2_500),
     quick: Duration::from_millis(400),
 };
-/// From the first bytes of the PUTs to the first GET, and from one kind of background to the next.
+/// Between the start of the PUTs and the first GET, and between two backgrounds.
 const SETTLE: Duration = Duration::from_millis(200);
-/// For the first bytes.
-const START: Duration = Duration::from_secs(10);
+/// For the first bytes of the PUTs.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 const ROUNDS: u32 = 3;
 
-/// What there is beside the GETs.
+/// The load during the GETs.
 const BACKGROUNDS: &[(&str, Background)] = &[
     ("quiet", Background::None),
-    ("put-full-speed", Background::BackgroundPuts(None)),
-    ("put-50m", Background::BackgroundPuts(Some(RATE))),
+    ("put-full-speed", Background::Puts(None)),
+    ("put-50m", Background::Puts(Some(RATE))),
 ];
 
 #[derive(Clone, Copy, Debug)]
 enum Background {
     None,
-    /// PUTs of so many bytes per second.
-    BackgroundPuts(Option<u64>),
+    /// PUTs at a rate in bytes per second, or at full speed.
+    Puts(Option<u64>),
 }
 
-/// Of one server and background, for each round.
+/// One server with one background: a value per round.
 #[derive(Debug, Default)]
 struct Latencies {
+    /// Microseconds.
     p50: Vec<f64>,
+    /// Microseconds.
     p99: Vec<f64>,
-    /// MiB per second that came in, all PUTs together.
+    /// MiB per second of all PUTs together.
     rate: Vec<f64>,
 }
 
@@ -109,18 +111,18 @@ fn round(
     background: Background,
     figures: &mut Latencies,
 ) -> Outcome<()> {
-    let length = LENGTH.get(bench.options);
+    let duration = DURATION.get(bench.options);
     let address = server.endpoint.address;
     let get = Request::get(&seed.get, SMALL);
     let mut latencies = match background {
         Background::None => keep_core_awake(bench.placement, || {
-            paced_gets(address, &get, EVERY, length, bench.stop)
+            paced_gets(address, &get, INTERVAL, duration, bench.stop)
         })?,
-        Background::BackgroundPuts(rate) => {
+        Background::Puts(rate) => {
             let size = LARGE.get(bench.options);
-            let second = rate.map_or(FASTEST, |rate| rate * PUTS as u64);
-            let seconds = length.as_secs_f64() + 2.0;
-            let count = (second as f64 * seconds / size as f64) as usize + 2 * PUTS;
+            let per_second = rate.map_or(FASTEST, |rate| rate * PUTS as u64);
+            let seconds = duration.as_secs_f64() + 2.0;
+            let count = (per_second as f64 * seconds / size as f64) as usize + 2 * PUTS;
             let puts = BackgroundPuts {
                 pattern: &bench.pattern,
                 address,
@@ -130,8 +132,8 @@ fn round(
                 done: AtomicBool::new(false),
             };
             let (latencies, rate) = keep_core_awake(bench.placement, || {
-                beside(&puts, || {
-                    paced_gets(address, &get, EVERY, length, bench.stop)
+                during(&puts, || {
+                    paced_gets(address, &get, INTERVAL, duration, bench.stop)
                 })
             })?;
             figures.rate.push(rate);
@@ -143,6 +145,7 @@ fn round(
     Ok(())
 }
 
+/// Requests for new files, and the paths of these.
 fn new_files(
     bench: &Bench<'_>,
     server: &mut Server,
@@ -154,32 +157,33 @@ fn new_files(
     targets.iter().map(file).collect()
 }
 
-/// Does something while PUTs are under way; gives how many MiB per second they sent meanwhile.
-fn beside<T>(puts: &BackgroundPuts<'_>, work: impl FnOnce() -> Outcome<T>) -> Outcome<(T, f64)> {
+/// Does some work during PUTs; also returns how many MiB per second the PUTs sent meanwhile.
+fn during<T>(puts: &BackgroundPuts<'_>, work: impl FnOnce() -> Outcome<T>) -> Outcome<(T, f64)> {
     thread::scope(|scope| {
         let clients: Vec<_> = (0..PUTS).map(|_| scope.spawn(|| puts.run())).collect();
         let outcome = await_first_bytes(puts).and_then(|()| {
-            let (began, before) = (Instant::now(), puts.sent.load(Ordering::Relaxed));
-            let done = work()?;
+            let (start, before) = (Instant::now(), puts.sent.load(Ordering::Relaxed));
+            let result = work()?;
             let sent = puts.sent.load(Ordering::Relaxed) - before;
             Ok((
-                done,
-                sent as f64 / MIB as f64 / began.elapsed().as_secs_f64(),
+                result,
+                sent as f64 / MIB as f64 / start.elapsed().as_secs_f64(),
             ))
         });
         puts.done.store(true, Ordering::Relaxed);
         for client in clients {
-            client.join().map_err(|_| "A client failed.")??;
+            client.join().map_err(|_| "a client panicked")??;
         }
         outcome
     })
 }
 
+/// Waits until the PUTs have sent their first bytes.
 fn await_first_bytes(puts: &BackgroundPuts<'_>) -> Outcome<()> {
-    let began = Instant::now();
+    let start = Instant::now();
     while puts.sent.load(Ordering::Relaxed) < PUTS as u64 * MIB {
-        if began.elapsed() > START {
-            return Err("The PUTs do not get under way.".to_owned());
+        if start.elapsed() > START_TIMEOUT {
+            return Err("the PUTs did not start in time".to_owned());
         }
         thread::sleep(Duration::from_millis(1));
     }

@@ -1,4 +1,4 @@
-//! What a connection costs that does nothing: memory, and CPU time while nothing moves.
+//! Memory and CPU time of idle connections.
 
 use std::thread;
 use std::time::Duration;
@@ -13,23 +13,23 @@ use crate::load::{Plan, Request};
 use crate::servers::{Server, ServerSetup};
 
 const SERVERS: &[ServerKind] = &[ServerKind::Upslot, ServerKind::Nginx, ServerKind::Lighttpd];
-/// Connections at which is looked.
+/// The numbers of connections to measure at.
 const CONNECTIONS: ByMode<&[usize]> = ByMode {
     normal: &[1_000, 10_000],
     quick: &[1_000],
 };
-/// How long they are watched.
+/// How long CPU time is measured.
 const IDLE_TIME: Duration = Duration::from_secs(1);
-/// Open files per connection: of the bench one, and room for a server that counts two.
+/// Open files per connection: one in the bench, and up to two in a server.
 const FILES_PER_CONNECTION: usize = 2;
-/// Open files and connections beside.
+/// Room for other open files and connections.
 const OTHER_FILES: usize = 100;
-/// So many times as many connections are allowed as there are: nginx gives up idle ones when few are left.
+/// The configured limit of connections, relative to their number: nginx closes idle connections when few are left.
 const CONNECTION_MARGIN: f64 = 1.2;
 
 pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcome<()> {
     let counts = CONNECTIONS.get(bench.options);
-    let most = (bench.open_file_limit as usize).saturating_sub(OTHER_FILES) / FILES_PER_CONNECTION
+    let limit = (bench.open_file_limit as usize).saturating_sub(OTHER_FILES) / FILES_PER_CONNECTION
         - OTHER_FILES;
     for tls in [false, true] {
         let case = if tls {
@@ -39,11 +39,11 @@ pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcom
         };
         for kind in bench.available(&case, SERVERS, true, tls, report)? {
             let setup = ServerSetup {
-                connections: (most as f64 * CONNECTION_MARGIN) as usize + OTHER_FILES,
+                connections: (limit as f64 * CONNECTION_MARGIN) as usize + OTHER_FILES,
                 ..bench.setup(kind, &case, tls, SMALL)?
             };
             let mut server = bench.start_with(kind, setup)?;
-            let counts = counts.iter().map(|count| most.min(*count));
+            let counts = counts.iter().map(|count| limit.min(*count));
             let result = measure(bench, &case, &mut server, counts, report);
             result.map_err(|why| bench.explain_failure(&mut server, why))?;
         }
@@ -51,7 +51,7 @@ pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcom
     Ok(())
 }
 
-/// Opens connections one after the other, so that no burst leaves free memory behind that would count as theirs.
+/// Opens connections one after the other: a burst would leave free memory behind, which would be counted.
 fn measure(
     bench: &Bench<'_>,
     case: &str,
@@ -88,7 +88,7 @@ fn measure(
         peak,
         "bytes",
     )?;
-    // All of them are still served.
+    // All connections still work.
     load.run(Plan {
         count: open,
         ..single(&request)

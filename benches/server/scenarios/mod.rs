@@ -1,12 +1,12 @@
-//! What does not go in rounds of equal requests, each in a file of its own:
+//! Measurements that do not consist of rounds of equal requests:
 //!
-//! - [`paced_clients`] the clients that keep to a clock, for some of these;
+//! - [`paced_clients`] clients that send at given times, for some of the scenarios;
+//! - [`get_beside_put`] latency of small GETs during large PUTs;
+//! - [`idle`] memory and CPU time of idle connections;
 //! - [`slots_api`] slots through the local API;
 //! - [`slots_open`] slots while many are open;
-//! - [`idle`] what a connection costs that does nothing;
-//! - [`get_beside_put`] how long a small GET takes while large files come in;
-//! - [`trickle`] what clients cost that send a byte at a time;
-//! - [`store_size`] what grows with the number of stored files.
+//! - [`store_size`] the influence of the number of stored files;
+//! - [`trickle`] clients that send one byte at a time.
 
 mod paced_clients;
 
@@ -24,9 +24,9 @@ use crate::common::report::Report;
 #[derive(Debug)]
 pub struct Scenario {
     pub name: &'static str,
-    /// Whether it takes minutes, so that it must be asked for.
+    /// Whether it takes minutes, and so runs only with `--full` or if selected.
     pub long: bool,
-    /// Runs it; its name is what its figures begin with.
+    /// Measures it; the name is the prefix of all its numbers.
     pub run: fn(&Bench<'_>, &'static str, &mut Report) -> Outcome<()>,
 }
 

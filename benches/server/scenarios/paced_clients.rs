@@ -1,5 +1,5 @@
-//! Clients that keep to a clock, not to the server: a server that is slow for a moment must not be asked less often in
-//! it, or the moment would hardly show among the latencies.
+//! Clients that send requests at given times, however fast the server is: if a stalled server received fewer requests,
+//! the stall would hardly show among the latencies (coordinated omission).
 
 use std::fs;
 use std::hint;
@@ -20,14 +20,14 @@ use crate::placement::Placement;
 use crate::response::ResponseReader;
 use crate::stop::StopSignal;
 
-/// How much longer than planned GETs may take all in all.
-const PATIENCE: u32 = 10;
-/// Any single wait for a server.
+/// By which factor GETs may take longer than planned.
+const SLOWDOWN_LIMIT: u32 = 10;
+/// For a single read or write.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Bytes of a body that are written at once.
-const PIECE: u64 = 64 * 1024;
+/// Bytes of a body to write in one call.
+const CHUNK: u64 = 64 * 1024;
 
-/// One connection, which waits.
+/// A connection with blocking reads and writes.
 #[derive(Debug)]
 pub struct BlockingClient {
     stream: TcpStream,
@@ -57,15 +57,15 @@ impl BlockingClient {
         written.map_err(|e| format!("write: {e}"))
     }
 
-    /// Waits for the response to what was written.
-    pub fn finish(&mut self, request: &Request) -> Outcome<()> {
+    /// Waits for the response to a request that was written.
+    pub fn receive(&mut self, request: &Request) -> Outcome<()> {
         self.response.reset();
         loop {
             let read = self.stream.read(&mut self.buffer);
             match read.map_err(|e| format!("read: {e}"))? {
                 0 => {
                     return Err(
-                        "The server closed a connection before its response was complete."
+                        "the server closed a connection before its response was complete"
                             .to_owned(),
                     );
                 }
@@ -81,65 +81,66 @@ impl BlockingClient {
     }
 }
 
-/// Sends a GET every so often on one kept connection; gives how long each took, in nanoseconds.
+/// Sends GETs at a fixed interval on one persistent connection; returns their latencies in nanoseconds.
 ///
-/// A GET counts from the moment when it was due if the one before was not answered by then, which is the server's
-/// doing; else from when it was sent, because waking up late is the client's.
+/// If the previous response is late, a latency counts from the time when the GET was due, because the delay is the
+/// server's. Otherwise it counts from when the GET was sent, because a late wake-up is the client's.
 pub fn paced_gets(
     address: SocketAddr,
     request: &Request,
-    every: Duration,
-    length: Duration,
+    interval: Duration,
+    duration: Duration,
     stop: &StopSignal,
 ) -> Outcome<Vec<u64>> {
     let mut client = BlockingClient::connect(address)?;
-    let count = (length.as_micros() / every.as_micros()) as u32;
+    let count = (duration.as_micros() / interval.as_micros()) as u32;
     let mut latencies = Vec::with_capacity(count as usize);
-    let began = Instant::now();
+    let start = Instant::now();
     for number in 0..count {
-        let mut from = began + every * number;
+        let mut counted_from = start + interval * number;
         let now = Instant::now();
-        if now < from {
-            thread::sleep(from - now);
-            from = Instant::now();
-        } else if now - began > length * PATIENCE {
+        if now < counted_from {
+            thread::sleep(counted_from - now);
+            counted_from = Instant::now();
+        } else if now - start > duration * SLOWDOWN_LIMIT {
             return Err(format!(
-                "Only {number} of {count} GETs were answered in {} seconds.",
-                (length * PATIENCE).as_secs()
+                "only {number} of {count} GETs were answered in {} seconds",
+                (duration * SLOWDOWN_LIMIT).as_secs()
             ));
         }
         client.write(&request.head)?;
-        client.finish(request)?;
-        let latency = from.elapsed().as_nanos();
+        client.receive(request)?;
+        let latency = counted_from.elapsed().as_nanos();
         latencies.push(latency.try_into().unwrap_or(u64::MAX));
     }
     stop.check()?;
     Ok(latencies)
 }
 
-/// Files to be stored, one after the other by whichever client is free, and removed again: nobody's disk is endless.
+/// Uploads during another measurement. Each client takes the next file when it is free, and removes it afterwards to
+/// save space.
 #[derive(Debug)]
 pub struct BackgroundPuts<'a> {
     pub pattern: &'a Pattern,
     pub address: SocketAddr,
-    /// Requests, and where their files then are.
+    /// Requests, and the paths of their files.
     pub files: Mutex<Vec<(Request, PathBuf)>>,
-    /// Bytes per second and client; none is as fast as it goes.
+    /// Bytes per second and client; none for full speed.
     pub rate: Option<u64>,
-    /// Bytes sent so far, by all clients.
+    /// Bytes sent so far by all clients.
     pub sent: AtomicU64,
-    /// Set when it is enough.
+    /// Set to stop the clients.
     pub done: AtomicBool,
 }
 
 impl BackgroundPuts<'_> {
-    /// Stores files until it is done; the last one is broken off.
+    /// Stores files until told to stop; aborts the last one.
     pub fn run(&self) -> Outcome<()> {
         use_idle_priority();
         let mut client = BlockingClient::connect(self.address)?;
         while !self.done.load(Ordering::Relaxed) {
-            let next = self.files.lock().map_err(|_| "A client failed.")?.pop();
-            let (request, path) = next.ok_or("There are too few files to store.")?;
+            let next = self.files.lock().map_err(|_| "a client panicked")?.pop();
+            let (request, path) = next.ok_or("too few files to store")?;
             if !self.put(&mut client, &request)? {
                 return Ok(());
             }
@@ -148,10 +149,10 @@ impl BackgroundPuts<'_> {
         Ok(())
     }
 
-    /// Stores one file; false when it was broken off.
+    /// Stores one file; false if it was aborted.
     fn put(&self, client: &mut BlockingClient, request: &Request) -> Outcome<bool> {
         client.write(&request.head)?;
-        let began = Instant::now();
+        let start = Instant::now();
         let mut sent = 0;
         while sent < request.body {
             if self.done.load(Ordering::Relaxed) {
@@ -159,47 +160,46 @@ impl BackgroundPuts<'_> {
             }
             if let Some(rate) = self.rate {
                 let due = Duration::from_secs_f64(sent as f64 / rate as f64);
-                thread::sleep(due.saturating_sub(began.elapsed()));
+                thread::sleep(due.saturating_sub(start.elapsed()));
             }
-            let piece = self.pattern.bytes_at(sent, PIECE.min(request.body - sent));
-            client.write(piece)?;
-            sent += piece.len() as u64;
-            self.sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            let chunk = self.pattern.bytes_at(sent, CHUNK.min(request.body - sent));
+            client.write(chunk)?;
+            sent += chunk.len() as u64;
+            self.sent.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         }
-        client.finish(request)?;
+        client.receive(request)?;
         Ok(true)
     }
 }
 
-/// Does something while the server's core does not sleep: how long a core takes to wake up is no server's doing, and
-/// that of a quiet server would sleep before every request.
+/// Does some work while a thread of idle priority keeps the server's core awake: otherwise the core of a server with
+/// little load would sleep before every request, and the time of waking up is not the server's.
 ///
-/// What keeps it from sleeping runs only when nothing else wants to. Where that cannot be had (util-linux's chrt and
-/// taskset), it sleeps.
+/// Without util-linux's chrt and taskset, the core sleeps.
 pub fn keep_core_awake<T>(placement: &Placement, work: impl FnOnce() -> T) -> T {
     let done = AtomicBool::new(false);
-    let (preparing, prepared) = mpsc::channel::<()>();
+    let (ready_sender, ready) = mpsc::channel::<()>();
     thread::scope(|scope| {
         let done = &done;
         scope.spawn(move || {
             let placed = thread_id().is_some_and(|id| placement.move_thread_to_server_core(&id));
-            let wanted = placed && use_idle_priority();
-            drop(preparing);
-            if wanted {
+            let prepared = placed && use_idle_priority();
+            drop(ready_sender);
+            if prepared {
                 while !done.load(Ordering::Relaxed) {
                     hint::spin_loop();
                 }
             }
         });
-        // Nothing is ever sent: the other end is gone when all is prepared.
-        let _ = prepared.recv();
+        // Nothing is sent: the thread drops the sender once it is ready.
+        let _ = ready.recv();
         let result = work();
         done.store(true, Ordering::Relaxed);
         result
     })
 }
 
-/// Lets this thread run only when no other of its core wants to. False where that cannot be had.
+/// Lets this thread run only when its core is otherwise idle; false if that fails.
 fn use_idle_priority() -> bool {
     let Some(id) = thread_id() else {
         return false;
@@ -213,7 +213,7 @@ fn use_idle_priority() -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-/// This thread's number, as the kernel has it.
+/// The kernel's id of this thread.
 fn thread_id() -> Option<String> {
     let link = fs::read_link("/proc/thread-self").ok()?;
     Some(link.file_name()?.to_str()?.to_owned())

@@ -1,4 +1,4 @@
-//! Slots through the local API: what ejabberd's `service_url` and scripts slot_request for.
+//! Slots through the local API, as requested by ejabberd's `service_url` and by scripts.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -24,6 +24,7 @@ const COUNTS: ByMode<usize> = ByMode {
     normal: 20_000,
     quick: 2_000,
 };
+/// Requests before the measurement.
 const WARM_UP: usize = 50;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -99,21 +100,21 @@ fn slot_request(owner: usize, connection: &str) -> Request {
     }
 }
 
-/// What is counted later is a slot: one of them takes a file, and gives it back.
+/// Verifies that the API returns slots: uploads and downloads a file with one.
 fn check_slot(bench: &Bench<'_>, server: &Server, endpoint: &Endpoint) -> Outcome<()> {
-    let shown = |e| format!("The slot API: {e}");
-    let mut stream = TcpStream::connect(endpoint.address).map_err(shown)?;
-    stream.set_read_timeout(Some(TIMEOUT)).map_err(shown)?;
+    let failed = |e| format!("slot API: {e}");
+    let mut stream = TcpStream::connect(endpoint.address).map_err(failed)?;
+    stream.set_read_timeout(Some(TIMEOUT)).map_err(failed)?;
     stream
         .write_all(&slot_request(0, "close").head)
-        .map_err(shown)?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).map_err(shown)?;
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body);
+        .map_err(failed)?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response).map_err(failed)?;
+    let body = response.split_once("\r\n\r\n").map(|(_, body)| body);
     let mut urls = body.unwrap_or_default().lines();
     let mut target = || urls.next()?.strip_prefix("http://localhost");
     let (Some(put), Some(get)) = (target(), target()) else {
-        return Err(format!("No slot came, but: {answer}"));
+        return Err(format!("not a slot: {response}"));
     };
     let mut load = bench.connect(server, 1)?;
     load.run(single(&Request::put(put, SMALL)))?;

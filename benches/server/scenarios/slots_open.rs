@@ -1,4 +1,4 @@
-//! Whether a slot costs more the more slots are open: handed out, not yet used, not yet lapsed.
+//! Whether a slot costs more when many slots are open: issued, but neither used nor expired.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use crate::common::server_kind::ServerKind;
 use crate::servers::Server;
 use crate::stats::median;
 
-/// Slots that are open at the end.
+/// How many slots are open at the end.
 const OPEN: ByMode<usize> = ByMode {
     normal: 32_000,
     quick: 4_000,
 };
-/// The first and the last so many are compare.
+/// How many of the first and of the last slots are compared.
 const PART: ByMode<usize> = ByMode {
     normal: 2_000,
     quick: 500,
 };
-/// Before the first: they fault in the server's pages.
+/// Slots before the measurement, in which the server faults in its pages.
 const WARM_UP: usize = 200;
-/// For all slots of a part.
+/// For one call of [`slots`].
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcome<()> {
@@ -35,11 +35,11 @@ pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcom
         // A new process has no open slots.
         let mut server =
             bench.start(ServerKind::Upslot, &format!("{case}/{round}"), false, false)?;
-        let (a, b, memory) =
+        let (cpu_first, cpu_last, memory) =
             compare(bench, &mut server).map_err(|why| bench.explain_failure(&mut server, why))?;
-        first.push(a);
-        last.push(b);
-        ratio.push(b / a);
+        first.push(cpu_first);
+        last.push(cpu_last);
+        ratio.push(cpu_last / cpu_first);
         grown.push(memory);
     }
     let name = |figure: &str| format!("{case}.upslot.{figure}");
@@ -49,8 +49,7 @@ pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcom
     report.number(name("memory-grown"), median(&grown), "bytes")
 }
 
-/// CPU time of one of the first slots and one of the last, in microseconds, and by how many bytes memory grew in
-/// between.
+/// CPU time per slot at the start and at the end in microseconds, and the growth of memory in bytes.
 fn compare(bench: &Bench<'_>, server: &mut Server) -> Outcome<(f64, f64, f64)> {
     let (open, part) = (OPEN.get(bench.options), PART.get(bench.options));
     slots(bench, server, WARM_UP)?;
@@ -62,7 +61,7 @@ fn compare(bench: &Bench<'_>, server: &mut Server) -> Outcome<(f64, f64, f64)> {
     Ok((first, last, grown as f64))
 }
 
-/// Gets slots; CPU time of each, in microseconds.
+/// Requests slots; returns the CPU time per slot in microseconds.
 fn slots(bench: &Bench<'_>, server: &mut Server, count: usize) -> Outcome<f64> {
     let before = server.process.cpu()?;
     let (slots, _) = server
@@ -70,7 +69,7 @@ fn slots(bench: &Bench<'_>, server: &mut Server, count: usize) -> Outcome<f64> {
         .request_slots(count, SMALL, TIMEOUT, bench.stop)?;
     if slots.len() < count {
         return Err(format!(
-            "Only {} of {count} slots came in time.",
+            "received only {} of {count} slots in time",
             slots.len()
         ));
     }

@@ -1,8 +1,8 @@
-//! What grows with the number of stored files: nothing should. Slots, small PUTs and small GETs, the time from a start
-//! to the first answer, and memory after it.
+//! Whether anything grows with the number of stored files, which nothing should: CPU time of slots, small PUTs and
+//! small GETs, time from the start to the first response, and memory after it.
 //!
-//! The files are made here, empty, in a tree of the shape that upslot gives it, because uploading them would take
-//! longer by far. Some lie in the folders of those who then upload, the others in those of a thousand others.
+//! The files are created here, empty, with the layout of upslot's store, because uploading them would take far longer.
+//! Some are in the folders of the owners that upload in the bench, the others in those of a thousand other owners.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -29,19 +29,20 @@ const SIZES: ByMode<&[usize]> = ByMode {
     quick: &[0, 1_000],
 };
 const MILLION: &[usize] = &[0, 1_000_000];
-/// Folders of owners who do not upload in the bench.
-const OTHERS: usize = 1_000;
-/// Starts per size.
+/// Owners that do not upload in the bench.
+const OTHER_OWNERS: usize = 1_000;
+/// How often the server is started per size of the store.
 const STARTS: ByMode<u32> = ByMode {
     normal: 9,
     quick: 3,
 };
-const START: Duration = Duration::from_secs(10);
-/// How often a port that does not listen yet is tried.
-const LOOK: Duration = Duration::from_micros(100);
+/// For the server to accept connections.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two attempts to connect.
+const RETRY_INTERVAL: Duration = Duration::from_micros(100);
 
-/// What is done on each of the stores in turn.
-const CASES: &[Case] = &[
+/// The operations measured on each store, in turn.
+const OPERATIONS: &[Case] = &[
     case("slot", Operation::Slots, (5_000, 1_000)),
     case(
         "put",
@@ -72,14 +73,15 @@ const fn case(name: &'static str, operation: Operation, (normal, quick): (usize,
     }
 }
 
-/// A store with files in it, and the server on it.
+/// A store with files, and its server.
 #[derive(Debug)]
 struct FilledStore {
     files: usize,
     server: Server,
     seed: Target,
-    /// Milliseconds from each start to the first answer, and bytes resident right after it.
+    /// Milliseconds from each start to the first response.
     ready: Vec<f64>,
+    /// Resident bytes after each first response.
     resident: Vec<f64>,
     tallies: Vec<Tally>,
 }
@@ -107,7 +109,7 @@ fn compare(
     }
     for _ in 0..bench.options.rounds {
         for store in &mut stores {
-            for (case, tally) in CASES.iter().zip(&mut store.tallies) {
+            for (case, tally) in OPERATIONS.iter().zip(&mut store.tallies) {
                 let count = case.requests.get(bench.options);
                 let turn = bench.run_turn(case, &mut store.server, &store.seed, count);
                 let (sample, cpu) =
@@ -116,18 +118,18 @@ fn compare(
             }
         }
     }
-    for place in 0..stores.len() {
-        let (empty, store) = (&stores[0], &stores[place]);
+    for index in 0..stores.len() {
+        let (empty, store) = (&stores[0], &stores[index]);
         let name = |figure: &str| format!("{case}.upslot.{}.{figure}", store.files);
-        for (place, case) in CASES.iter().enumerate() {
-            let tally = &store.tallies[place];
+        for (index, case) in OPERATIONS.iter().enumerate() {
+            let tally = &store.tallies[index];
             let figure = format!("cpu-per-{}", case.name);
             report.headline(name(&figure), tally.cpu_per_request(), "us")?;
             if let Some(share) = tally.kernel_percentage() {
                 report.number(name(&format!("{figure}-in-kernel")), share, "%")?;
             }
             if store.files > 0 {
-                let (ratio, _, _) = tally.ratio(&empty.tallies[place]);
+                let (ratio, _, _) = tally.ratio(&empty.tallies[index]);
                 report.number(name(&format!("{figure}-to-empty")), ratio, "times")?;
             }
         }
@@ -138,7 +140,7 @@ fn compare(
     Ok(())
 }
 
-/// Makes a store of so many files, starts upslot on it some times, and leaves it running.
+/// Creates a store with `files` files, measures [`STARTS`] starts of upslot, and leaves it running.
 fn prepare(
     bench: &Bench<'_>,
     case: &str,
@@ -151,11 +153,11 @@ fn prepare(
     let uploaders = uploaders.map_err(|why| bench.explain_failure(&mut server, why))?;
     let address = server.endpoint.address;
     drop(server);
-    let began = Instant::now();
+    let start = Instant::now();
     fill(bench, &uploaders, files)?;
     if files > 0 {
-        let took = began.elapsed().as_secs_f64();
-        report.number(format!("{case}.made.{files}"), took, "s")?;
+        let seconds = start.elapsed().as_secs_f64();
+        report.number(format!("{case}.made.{files}"), seconds, "s")?;
     }
     let home = bench.scratch.folder(&format!("{folder}/upslot"))?;
     let (mut ready, mut resident) = (Vec::new(), Vec::new());
@@ -163,19 +165,19 @@ fn prepare(
     for _ in 0..STARTS.get(bench.options) {
         let mut command = Command::new(&bench.options.program);
         command.arg("-c").arg(home.join("config.yml"));
-        let began = Instant::now();
+        let start = Instant::now();
         let mut process = Process::start("upslot", &mut command, &home)?;
         let mut client = loop {
             match BlockingClient::connect(address) {
                 Ok(client) => break client,
-                Err(why) if began.elapsed() > START => return Err(why),
-                Err(_) => thread::sleep(LOOK),
+                Err(why) if start.elapsed() > START_TIMEOUT => return Err(why),
+                Err(_) => thread::sleep(RETRY_INTERVAL),
             }
             process.check_running()?;
         };
         client.write(&get.head)?;
-        client.finish(&get)?;
-        ready.push(began.elapsed().as_secs_f64() * 1e3);
+        client.receive(&get)?;
+        ready.push(start.elapsed().as_secs_f64() * 1e3);
         resident.push(process.resident_memory()? as f64);
         bench.stop.check()?;
     }
@@ -186,38 +188,37 @@ fn prepare(
         seed,
         ready,
         resident,
-        tallies: CASES.iter().map(|_| Tally::new(0)).collect(),
+        tallies: OPERATIONS.iter().map(|_| Tally::new(0)).collect(),
     })
 }
 
-/// The folders of those who upload, as slots tell.
+/// The folders of the owners that upload in the bench.
 fn uploaders(bench: &Bench<'_>, server: &mut Server) -> Outcome<Vec<PathBuf>> {
     let targets = server.new_targets(OWNERS, SMALL, bench.stop)?;
     let folder = |target: &Target| {
         let file = server.file_path(target)?;
         let folder = file.parent().and_then(Path::parent).map(Path::to_owned);
-        folder.ok_or_else(|| format!("{} is in no owner's folder.", file.display()))
+        folder.ok_or_else(|| format!("{} is not in an owner's folder", file.display()))
     };
     targets.iter().map(folder).collect()
 }
 
-/// Makes files in the owners' folders, so many in all, and brings them to the disk, so that nothing of it is left to
-/// do when the clock runs.
+/// Creates files in the folders of all owners, and syncs them, so that the disk is idle during the measurement.
 fn fill(bench: &Bench<'_>, uploaders: &[PathBuf], files: usize) -> Outcome<()> {
-    let shown = |path: &Path, e: std::io::Error| format!("{}: {e}", path.display());
-    let root = uploaders[0].parent().ok_or("There is no store.")?;
-    let others = (0..OTHERS).map(|owner| root.join(format!("owner{owner:022}")));
+    let failed = |path: &Path, e: std::io::Error| format!("{}: {e}", path.display());
+    let root = uploaders[0].parent().ok_or("there is no store")?;
+    let others = (0..OTHER_OWNERS).map(|owner| root.join(format!("owner{owner:022}")));
     let owners: Vec<PathBuf> = uploaders.iter().cloned().chain(others).collect();
-    for (place, owner) in owners.iter().enumerate() {
-        let count = files / owners.len() + usize::from(place < files % owners.len());
+    for (index, owner) in owners.iter().enumerate() {
+        let count = files / owners.len() + usize::from(index < files % owners.len());
         for number in 0..count {
             let folder = owner.join(format!("{number:020}~m"));
-            fs::create_dir_all(&folder).map_err(|e| shown(&folder, e))?;
+            fs::create_dir_all(&folder).map_err(|e| failed(&folder, e))?;
             let file = folder.join(FILE_NAME);
-            File::create(&file).map_err(|e| shown(&file, e))?;
+            File::create(&file).map_err(|e| failed(&file, e))?;
         }
         bench.stop.check()?;
     }
-    let root_file = File::open(root).map_err(|e| shown(root, e))?;
-    rustix::fs::syncfs(&root_file).map_err(|e| shown(root, e.into()))
+    let root_file = File::open(root).map_err(|e| failed(root, e))?;
+    rustix::fs::syncfs(&root_file).map_err(|e| failed(root, e.into()))
 }

@@ -1,5 +1,5 @@
-//! Clients that send a byte at a time: most of them a body, some a head. What each byte costs the server, and what the
-//! others notice of it. Attackers do this, and so do bad radio links.
+//! Clients that send one byte at a time, most of them in a body and some in a head, as attackers and bad radio links
+//! do: the CPU time per byte, and the effect on other clients.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -18,40 +18,43 @@ use crate::servers::Server;
 use crate::stats::{median, median_ratio, percentile};
 
 const SERVERS: &[ServerKind] = &[ServerKind::Upslot, ServerKind::Nginx];
-/// Those with a body, and those with a head.
+/// Clients that trickle a body.
 const BODIES: usize = 400;
+/// Clients that trickle a head.
 const HEADS: usize = 100;
-/// From byte to byte of one client. Ten times as often as the slowest would, so that there is something to measure;
-/// the cost of a byte is the same, as every one is read by itself.
-const EVERY: Duration = Duration::from_millis(100);
-/// From one GET of the others to the next.
-const OTHERS: Duration = Duration::from_millis(2);
-/// How long each of three times is: trickle alone, GETs alone, both. All together stays below the ten seconds that
-/// upslot gives a head.
-const LENGTH: ByMode<Duration> = ByMode {
+/// Between two bytes of a client. A tenth of what the slowest client might take, so that there is enough to measure;
+/// the CPU time per byte is the same, because each byte is read separately.
+const BYTE_INTERVAL: Duration = Duration::from_millis(100);
+/// The interval of the GETs of another client.
+const GET_INTERVAL: Duration = Duration::from_millis(2);
+/// How long each of three phases takes: GETs alone, trickle alone, both. The sum is less than ten seconds, upslot's
+/// timeout for a head.
+const DURATION: ByMode<Duration> = ByMode {
     normal: Duration::from_millis(2_500),
     quick: Duration::from_millis(500),
 };
-/// Bytes of a trickled body; more than come in all that time.
+/// Size of a trickled body in bytes; more than is sent in all phases.
 const BODY: u64 = 4096;
 const ROUNDS: u32 = 3;
 
 #[derive(Debug, Default)]
 struct TrickleFigures {
     /// Microseconds of CPU time per trickled byte.
-    byte: Vec<f64>,
-    /// The p99 of GETs alone, and beside the trickle; microseconds.
-    alone: Vec<f64>,
-    beside: Vec<f64>,
+    cpu_per_byte: Vec<f64>,
+    /// 99th percentile of GETs alone, in microseconds.
+    p99_alone: Vec<f64>,
+    /// 99th percentile of GETs during the trickle, in microseconds.
+    p99_during: Vec<f64>,
 }
 
-/// A client, its request, and how many bytes of it are sent.
+/// A client that trickles a request.
 #[derive(Debug)]
 struct SlowClient {
     client: BlockingClient,
     request: Request,
     /// The whole request.
     bytes: Vec<u8>,
+    /// Bytes of it sent so far.
     sent: usize,
 }
 
@@ -72,18 +75,18 @@ pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcom
         .position(|(server, _, _)| server.kind == ServerKind::Nginx);
     for (server, _, figures) in &servers {
         let name = |figure: &str| format!("{case}.{}.{figure}", server.name());
-        report.headline(name("cpu-per-byte"), median(&figures.byte), "us")?;
+        report.headline(name("cpu-per-byte"), median(&figures.cpu_per_byte), "us")?;
         if let Some(nginx) = nginx.filter(|_| server.kind != ServerKind::Nginx) {
-            let theirs = &servers[nginx].2.byte;
+            let of_nginx = &servers[nginx].2.cpu_per_byte;
             report.headline(
                 name("ratio"),
-                median_ratio(&figures.byte, theirs),
+                median_ratio(&figures.cpu_per_byte, of_nginx),
                 "to nginx",
             )?;
         }
-        report.number(name("latency-p99-alone"), median(&figures.alone), "us")?;
-        report.number(name("latency-p99"), median(&figures.beside), "us")?;
-        let ratio = median_ratio(&figures.beside, &figures.alone);
+        report.number(name("latency-p99-alone"), median(&figures.p99_alone), "us")?;
+        report.number(name("latency-p99"), median(&figures.p99_during), "us")?;
+        let ratio = median_ratio(&figures.p99_during, &figures.p99_alone);
         report.headline(name("p99-to-alone"), ratio, "times")?;
     }
     Ok(())
@@ -95,43 +98,43 @@ fn round(
     seed: &Target,
     figures: &mut TrickleFigures,
 ) -> Outcome<()> {
-    let length = LENGTH.get(bench.options);
+    let duration = DURATION.get(bench.options);
     let address = server.endpoint.address;
     let get = Request::get(&seed.get, SMALL);
-    let others = || {
+    let gets = || {
         keep_core_awake(bench.placement, || {
-            paced_gets(address, &get, OTHERS, length, bench.stop)
+            paced_gets(address, &get, GET_INTERVAL, duration, bench.stop)
         })
     };
-    let alone = others();
-    figures.alone.push(percentile(&mut alone?, 0.99));
+    let alone = gets();
+    figures.p99_alone.push(percentile(&mut alone?, 0.99));
 
     let mut clients = open(bench, server, seed)?;
     let never = AtomicBool::new(false);
     let before = server.process.cpu()?;
-    let bytes = trickle(&mut clients, Some(length), &never)?;
+    let bytes = trickle(&mut clients, Some(duration), &never)?;
     let cpu = server.process.cpu()?.since(before);
-    figures.byte.push(cpu.microseconds() / bytes as f64);
+    figures.cpu_per_byte.push(cpu.microseconds() / bytes as f64);
 
     let done = AtomicBool::new(false);
-    let beside = thread::scope(|scope| {
+    let during = thread::scope(|scope| {
         let trickling = scope.spawn(|| trickle(&mut clients, None, &done));
-        let latencies = others();
+        let latencies = gets();
         done.store(true, Ordering::Relaxed);
-        trickling.join().map_err(|_| "A client failed.")??;
+        trickling.join().map_err(|_| "a client panicked")??;
         latencies
     });
-    figures.beside.push(percentile(&mut beside?, 0.99));
+    figures.p99_during.push(percentile(&mut during?, 0.99));
 
-    // All of them are served when they come to their end.
+    // All of them get a response once their request is complete.
     for slow in &mut clients {
         slow.client.write(&slow.bytes[slow.sent..])?;
-        slow.client.finish(&slow.request)?;
+        slow.client.receive(&slow.request)?;
     }
     Ok(())
 }
 
-/// Connects all clients, and sends the heads of those with a body.
+/// Connects all clients, and sends the heads of those that trickle a body.
 fn open(bench: &Bench<'_>, server: &mut Server, seed: &Target) -> Outcome<Vec<SlowClient>> {
     let mut clients = Vec::new();
     for target in server.new_targets(BODIES, BODY, bench.stop)? {
@@ -158,24 +161,24 @@ fn open(bench: &Bench<'_>, server: &mut Server, seed: &Target) -> Outcome<Vec<Sl
     clients.collect()
 }
 
-/// Sends a byte every [`EVERY`] on each connection, spread evenly, for so long or until it is done; gives how many. The
-/// last byte of a request is kept back.
+/// Sends a byte on each connection every [`BYTE_INTERVAL`], evenly spread, for the duration or until told to stop.
+/// Returns the number of bytes. Does not send the last byte of a request.
 fn trickle(
     clients: &mut [SlowClient],
-    length: Option<Duration>,
+    duration: Option<Duration>,
     done: &AtomicBool,
 ) -> Outcome<u64> {
-    let began = Instant::now();
-    let each = EVERY / clients.len() as u32;
-    for (number, place) in (0..).zip((0..clients.len()).cycle()) {
+    let start = Instant::now();
+    let each = BYTE_INTERVAL / clients.len() as u32;
+    for (number, index) in (0..).zip((0..clients.len()).cycle()) {
         let due = each * number;
-        if length.is_some_and(|length| due > length) || done.load(Ordering::Relaxed) {
+        if duration.is_some_and(|duration| due > duration) || done.load(Ordering::Relaxed) {
             return Ok(number.into());
         }
-        thread::sleep(due.saturating_sub(began.elapsed()));
-        let slow = &mut clients[place];
+        thread::sleep(due.saturating_sub(start.elapsed()));
+        let slow = &mut clients[index];
         if slow.sent + 1 >= slow.bytes.len() {
-            return Err("A request is too short to trickle for so long.".to_owned());
+            return Err("a request is too short for the duration".to_owned());
         }
         slow.client.write(&slow.bytes[slow.sent..slow.sent + 1])?;
         slow.sent += 1;

@@ -12,7 +12,7 @@ use crate::servers::server::Server;
 use crate::servers::setup::ServerSetup;
 use crate::servers::upslot;
 
-/// What of the servers is there.
+/// The servers that are installed.
 #[derive(Debug)]
 pub struct InstalledServers {
     upslot: PathBuf,
@@ -29,7 +29,7 @@ impl InstalledServers {
         }
     }
 
-    /// Why a server cannot take part in a case, if so.
+    /// What a server lacks for a case, if anything.
     pub fn missing(&self, kind: ServerKind, put: bool, tls: bool) -> Option<&'static str> {
         match kind {
             ServerKind::Upslot | ServerKind::Limit | ServerKind::LimitSplice => None,
@@ -44,7 +44,7 @@ impl InstalledServers {
         }
     }
 
-    /// A server's version, and what is set, for the user.
+    /// The version and the settings of a server, for the report.
     pub fn description(&self, kind: ServerKind) -> String {
         let absent = || "not installed".to_owned();
         match kind {
@@ -62,8 +62,9 @@ impl InstalledServers {
         }
     }
 
+    /// Starts a server and waits until it accepts connections.
     pub fn start(&self, kind: ServerKind, setup: &ServerSetup<'_>) -> Outcome<Server> {
-        let absent = || format!("{} is not installed.", kind.name());
+        let absent = || format!("{} is not installed", kind.name());
         match kind {
             ServerKind::Upslot => upslot::start(&self.upslot, setup),
             ServerKind::Nginx => self.nginx.as_ref().ok_or_else(absent)?.start(setup),

@@ -1,4 +1,4 @@
-//! What every start of a server needs: its program, a port, files, and the wait until it listens.
+//! Helpers for starting a server: finding the program and a free port, writing files, waiting until it listens.
 
 use std::env;
 use std::fs;
@@ -12,10 +12,10 @@ use crate::common::outcome::Outcome;
 use crate::process::Process;
 use crate::stop::StopSignal;
 
-/// How long a server may take until it accepts connections.
+/// Time for a server to begin accepting connections.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A program from PATH, or from where Debian keeps servers, which an ordinary user's PATH lacks.
+/// Finds a program in PATH, or where Debian installs servers, which is not in the PATH of ordinary users.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
@@ -24,7 +24,7 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// The first line that a program prints, on whichever stream, when asked for its version.
+/// The first line of what a program prints about its version, on standard output or standard error.
 pub fn program_version(program: &Path, argument: &str) -> String {
     let Ok(output) = Command::new(program).arg(argument).output() else {
         return "unknown".to_owned();
@@ -38,11 +38,11 @@ pub fn program_version(program: &Path, argument: &str) -> String {
     text.lines().next().unwrap_or("unknown").to_owned()
 }
 
-/// A port that was free a moment ago.
+/// An address with a port that was free when this was called.
 pub fn free_address() -> Outcome<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
-        .map_err(|e| format!("No free port: {e}"))
+        .map_err(|e| format!("no free port: {e}"))
 }
 
 /// Waits until a server accepts connections.
@@ -57,7 +57,7 @@ pub fn await_listening(
         process.check_running()?;
         if Instant::now() > deadline {
             return Err(format!(
-                "Nothing listens on {address}. The log: {}",
+                "the server does not listen on {address}. Its log ends: {}",
                 process.log_tail()
             ));
         }
@@ -66,18 +66,18 @@ pub fn await_listening(
     Ok(())
 }
 
-/// A path between double quotes, for YAML and the peers' configurations.
+/// A path in double quotes, for the configuration of any of the servers.
 pub fn quoted(path: &Path) -> Outcome<String> {
     match path.to_str() {
         Some(text) if !text.contains(['"', '\\', '$', '\n']) => Ok(format!("\"{text}\"")),
         _ => Err(format!(
-            "{} is no path for a configuration.",
+            "{} cannot be quoted in a configuration",
             path.display()
         )),
     }
 }
 
-/// Makes a folder in another one.
+/// Creates a folder in another.
 pub fn create_folder(parent: &Path, name: &str) -> Outcome<PathBuf> {
     let folder = parent.join(name);
     match fs::create_dir_all(&folder) {

@@ -11,10 +11,10 @@ use crate::servers::launch::{
 use crate::servers::server::Server;
 use crate::servers::setup::ServerSetup;
 
-/// Set for the user to see.
-pub const SETTINGS: &str = "one process, sendfile, mod_webdav PUT into folders made beforehand, mod_openssl, no access log";
+/// For the report.
+pub const SETTINGS: &str = "one process, sendfile, mod_webdav PUT into folders created in advance, mod_openssl, no access log";
 
-/// Where distributions keep its modules, in the order in which they are looked for.
+/// Where distributions install its modules; the first that exists is used.
 const MODULES: &[&str] = &[
     "/usr/lib/lighttpd",
     "/usr/lib64/lighttpd",
@@ -24,7 +24,7 @@ const MODULES: &[&str] = &[
 #[derive(Clone, Debug)]
 pub struct Lighttpd {
     program: PathBuf,
-    /// What it says of itself.
+    /// As the program prints it.
     pub version: String,
     modules: PathBuf,
 }
@@ -40,12 +40,12 @@ impl Lighttpd {
         })
     }
 
-    /// The module that it lacks.
+    /// The missing module, if any, for PUT or for TLS.
     pub fn missing(&self, put: bool, tls: bool) -> Option<&'static str> {
-        let there = |module: &str| self.modules.join(format!("{module}.so")).is_file();
-        if put && !there("mod_webdav") {
+        let installed = |module: &str| self.modules.join(format!("{module}.so")).is_file();
+        if put && !installed("mod_webdav") {
             Some("mod_webdav")
-        } else if tls && !there("mod_openssl") {
+        } else if tls && !installed("mod_openssl") {
             Some("mod_openssl")
         } else {
             None
@@ -58,19 +58,20 @@ impl Lighttpd {
         let address = free_address()?;
         let put = self.missing(true, false).is_none();
         let mut modules = Vec::new();
-        let mut more = String::new();
+        let mut extra = String::new();
         if put {
             modules.push("\"mod_webdav\"");
-            more.push_str("webdav.activate = \"enable\"\n");
+            extra.push_str("webdav.activate = \"enable\"\n");
         }
         if let Some(certificate) = setup.tls {
             modules.push("\"mod_openssl\"");
-            more.push_str(&format!(
+            extra.push_str(&format!(
                 "ssl.engine = \"enable\"\nssl.pemfile = {}\n",
                 quoted(&certificate.both)?
             ));
         }
-        // As many requests on one connection as it counts: by default it closes after 1,000, which upslot never does.
+        // max-keep-alive-requests has its largest value: by default, a connection is closed after 1,000 requests, which
+        // upslot never does.
         let config = format!(
             "server.modules = ({modules})\n\
              server.document-root = {root}\n\
@@ -83,7 +84,7 @@ impl Lighttpd {
              server.max-connections = {connections}\n\
              server.max-fds = {files}\n\
              mimetype.assign = (\".jpg\" => \"image/jpeg\")\n\
-             {more}",
+             {extra}",
             connections = setup.connections,
             modules = modules.join(", "),
             root = quoted(&root)?,

@@ -1,4 +1,4 @@
-//! A limit line: this program itself, started again as a bare loop.
+//! A limit server: this program, started as a bare loop.
 
 use std::env;
 use std::fs;
@@ -12,28 +12,28 @@ use crate::servers::launch::{create_folder, free_address};
 use crate::servers::server::Server;
 use crate::servers::setup::ServerSetup;
 
-/// What it is, for the user to see.
+/// For the report.
 pub const SETTINGS: &str =
-    "this program as a bare loop: it parses nothing, logs nothing, and has one answer";
+    "this program as a bare loop: no parsing, no logging, a constant response";
 
-/// Starts it. What it is to send lies there before.
+/// Starts a limit server, with the file that it serves already in place.
 pub fn start(kind: ServerKind, setup: &ServerSetup<'_>) -> Outcome<Server> {
     let size = setup.size;
-    let line = match (kind, setup.for_put) {
+    let mode = match (kind, setup.for_put) {
         (ServerKind::LimitSplice, _) => LimitMode::Splice,
         (_, true) => LimitMode::Write,
         (_, false) if size <= SMALL => LimitMode::Memory,
         (_, false) => LimitMode::File,
     };
     let root = create_folder(&setup.folder, "files")?;
-    if matches!(line, LimitMode::Memory | LimitMode::File) {
+    if matches!(mode, LimitMode::Memory | LimitMode::File) {
         let path = root.join("0");
         fs::hard_link(&setup.body_file, &path).map_err(|e| format!("{}: {e}", path.display()))?;
     }
     let address = free_address()?;
-    let program = env::current_exe().map_err(|e| format!("This program: {e}"))?;
+    let program = env::current_exe().map_err(|e| format!("path of this program: {e}"))?;
     let mut command = Command::new(program);
-    command.args([ARGUMENT, line.name()]);
+    command.args([ARGUMENT, mode.name()]);
     command.arg(address.to_string()).arg(&root);
     command.arg(size.to_string());
     if let Some(certificate) = setup.tls {

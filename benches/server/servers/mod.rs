@@ -1,14 +1,14 @@
-//! The servers under test, each with a configuration and folders of its own. Beyond their start they differ in one
-//! thing only: where the paths for new files come from.
+//! The servers that are compared, each with its own configuration and folders. Once started, they differ only in where
+//! the paths of new files come from.
 //!
 //! - [`launch`] programs, ports and files;
-//! - [`setup`] how a server is to be started;
-//! - [`server`] one that runs;
-//! - [`upslot`] the subject;
-//! - [`nginx`] what everybody's ratio is to;
-//! - [`lighttpd`] a second peer;
-//! - [`limit`] bare loops, for how far it can be brought at all;
-//! - [`installed`] which of them are there.
+//! - [`setup`] the parameters for starting a server;
+//! - [`server`] a running server;
+//! - [`upslot`] the server under test;
+//! - [`nginx`] the reference: ratios are relative to it;
+//! - [`lighttpd`] another server for comparison;
+//! - [`limit`] a bare loop as the lower bound;
+//! - [`installed`] which of them are installed, and their start.
 
 mod launch;
 mod setup;

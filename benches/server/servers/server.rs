@@ -1,4 +1,4 @@
-//! A server that runs.
+//! A running server.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,11 +18,11 @@ use crate::servers::setup::ServerSetup;
 use crate::stop::StopSignal;
 use crate::stream::Endpoint;
 
-/// How long a server that failed may take to say why.
+/// Time for a failing server to log the reason and exit.
 const EXIT_DELAY: Duration = Duration::from_millis(100);
-/// The count of slots bounds how long getting them takes.
+/// For requests of slots, which their number bounds.
 const NO_LIMIT: Duration = Duration::from_secs(3600);
-/// The path that all servers have below their file_root.
+/// The prefix of all paths, on all servers.
 pub const PREFIX: &str = "/upload/";
 
 #[derive(Debug)]
@@ -30,15 +30,15 @@ pub struct Server {
     pub kind: ServerKind,
     pub endpoint: Endpoint,
     pub process: Process,
-    /// Where files lie, by the path after the prefix.
+    /// The folder of the stored files.
     file_root: PathBuf,
-    /// Gives slots; the peers need none.
+    /// For requesting slots; upslot only.
     pub link: Option<Link>,
-    /// Files named so far.
-    files_named: u64,
-    /// What it was started for.
+    /// Targets created so far.
+    targets_created: u64,
+    /// Whether it was started for PUTs; relevant for limit servers.
     for_put: bool,
-    /// It has helper threads, which need every core.
+    /// Whether a PUT is answered once the file is on stable storage, for which upslot has helper threads.
     pub durable: bool,
 }
 
@@ -69,7 +69,7 @@ impl Server {
             process,
             file_root,
             link: None,
-            files_named: 0,
+            targets_created: 0,
             for_put: setup.for_put,
             durable: setup.durable,
         }
@@ -79,7 +79,7 @@ impl Server {
         self.kind.name()
     }
 
-    /// Names for new files: from upslot by slots, for its peers in a tree of the same shape.
+    /// Targets for new files: slots of upslot, or paths of the same shape on the other servers.
     pub fn new_targets(
         &mut self,
         count: usize,
@@ -91,17 +91,17 @@ impl Server {
         }
         let mut targets = Vec::with_capacity(count);
         for _ in 0..count {
-            let serial = self.files_named;
+            let serial = self.targets_created;
             let owner = serial % OWNERS as u64;
-            // A limit line names files itself, by their number; which of equal files has which does not matter.
+            // A limit server numbers files itself as they become complete; their order does not matter.
             let path = match self.kind {
                 ServerKind::Limit | ServerKind::LimitSplice => {
                     format!("{PREFIX}{serial}/{FILE_NAME}")
                 }
                 _ => format!("{PREFIX}owner{owner:022}/{serial:020}~m/{FILE_NAME}"),
             };
-            self.files_named += 1;
-            // WebDAV makes no folder that was not asked for (RFC 4918 §9.7.1).
+            self.targets_created += 1;
+            // WebDAV does not create folders implicitly (RFC 4918 §9.7.1).
             if self.kind == ServerKind::Lighttpd {
                 if let Some((folder, _)) = path[1..].rsplit_once('/') {
                     create_folder(&self.file_root, folder)?;
@@ -115,30 +115,30 @@ impl Server {
         Ok(targets)
     }
 
-    /// The link that upslot has.
+    /// The link for requesting slots; an error for servers other than upslot.
     pub fn link(&mut self) -> Outcome<&mut Link> {
         let link = self.link.as_mut();
-        link.ok_or_else(|| "There is no link to ask for slots.".to_owned())
+        link.ok_or_else(|| "this server has no link".to_owned())
     }
 
-    /// Whether it answers a GET; a limit line that stores does not.
+    /// Whether it supports GET, which a limit server for PUT does not.
     pub fn answers_get(&self) -> bool {
-        !self.limit_of(true)
+        !self.is_limit_for(true)
     }
 
-    /// Whether it takes a PUT; a limit line that serves does not, and has its one file from the start.
+    /// Whether it supports PUT, which a limit server for GET does not; it has its file from the start.
     pub fn accepts_put(&self) -> bool {
-        !self.limit_of(false)
+        !self.is_limit_for(false)
     }
 
-    fn limit_of(&self, for_put: bool) -> bool {
+    fn is_limit_for(&self, for_put: bool) -> bool {
         matches!(self.kind, ServerKind::Limit | ServerKind::LimitSplice) && self.for_put == for_put
     }
 
-    /// The file behind a GET URL.
+    /// The path of the stored file of a target.
     pub fn file_path(&self, target: &Target) -> Outcome<PathBuf> {
         let path = percent_decode_str(&target.get).decode_utf8_lossy();
-        // The peers keep the prefix in their trees, upslot does not.
+        // nginx and lighttpd have the prefix in their document root.
         let path = match self.kind {
             ServerKind::Nginx | ServerKind::Lighttpd => path.strip_prefix('/'),
             ServerKind::Upslot | ServerKind::Limit | ServerKind::LimitSplice => {
@@ -146,20 +146,20 @@ impl Server {
             }
         };
         path.map(|path| self.file_root.join(path))
-            .ok_or_else(|| format!("A GET URL outside the prefix: {}", target.get))
+            .ok_or_else(|| format!("{} does not have the prefix {PREFIX}", target.get))
     }
 
-    /// An error of the client's, with what became of the server.
+    /// The message for an error of the client, with the state and the log of the server.
     pub fn explain_failure(&mut self, why: &str) -> String {
-        // A connection breaks a moment before its process has ended.
+        // The connections of a process that crashes close before it can be waited for.
         thread::sleep(EXIT_DELAY);
         match self.process.check_running() {
             Ok(()) => format!(
-                "{}: {why} It logged: {}",
+                "{}: {why}. Its log ends: {}",
                 self.name(),
                 self.process.log_tail()
             ),
-            Err(ended) => format!("{why} {ended}"),
+            Err(exited) => format!("{why}; {exited}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How a server is to be started.
+//! The parameters for starting a server.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,24 +8,24 @@ use crate::certificate::Certificate;
 use crate::stop::StopSignal;
 use crate::stream::Endpoint;
 
-/// How many every server is told to serve at a time, but for cases that need more.
+/// The configured limit of connections, except in scenarios that need more.
 pub const CONNECTIONS: usize = 2048;
 
-/// How a server is to be started.
+/// The parameters for starting a server.
 #[derive(Clone, Debug)]
 pub struct ServerSetup<'a> {
-    /// Its own, empty.
+    /// For its configuration, its log and its files.
     pub folder: PathBuf,
     pub tls: Option<&'a Certificate>,
-    /// Whether it answers a PUT only when the file is on the disk. upslot alone can.
+    /// Whether to answer a PUT only once the file is on stable storage; upslot only.
     pub durable: bool,
-    /// What it is for: a limit line can do one thing only.
+    /// Whether it is for PUTs or for GETs; a limit server supports only one of them.
     pub for_put: bool,
-    /// Bytes of a body; a limit line knows one size only.
+    /// Size of every file in bytes; a limit server supports only one size.
     pub size: u64,
-    /// A file of that size: what a limit line has to send.
+    /// A file of that size, for a limit server to serve.
     pub body_file: PathBuf,
-    /// How many it is told to serve at a time.
+    /// The limit of connections to configure.
     pub connections: usize,
     /// More lines for upslot's configuration.
     pub extra_config: String,
@@ -33,6 +33,7 @@ pub struct ServerSetup<'a> {
 }
 
 impl ServerSetup<'_> {
+    /// The endpoint of a server that listens on an address.
     pub fn endpoint(&self, address: SocketAddr) -> Endpoint {
         Endpoint {
             address,

@@ -1,4 +1,4 @@
-//! upslot, configured the way its users do it, with the scripted XMPP server at the other end of its link.
+//! upslot, configured as its operators do, with the scripted XMPP server at the other end of its link.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::servers::launch::{await_listening, create_folder, free_address, quote
 use crate::servers::server::{PREFIX, Server};
 use crate::servers::setup::ServerSetup;
 
-/// Starts it, and waits until its link is up and its port is open.
+/// Starts upslot, and waits until its link is up and it accepts connections.
 pub fn start(program: &Path, setup: &ServerSetup<'_>) -> Outcome<Server> {
     let root = create_folder(&setup.folder, "store")?;
     let address = free_address()?;
