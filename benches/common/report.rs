@@ -84,7 +84,7 @@ impl Report {
 
     pub fn fact(&mut self, name: &str, value: &str) -> Outcome<()> {
         self.facts.push((name.to_owned(), value.to_owned()));
-        print(&format!("{name:<10}{value}\n"))
+        print(&format!("{name:<14}{value}\n"))
     }
 
     pub fn number(&mut self, name: String, value: f64, unit: &'static str) -> Outcome<()> {

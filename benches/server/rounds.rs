@@ -140,12 +140,15 @@ impl Bench<'_> {
                 let mut load = self.connect(server, case.connections)?;
                 load.run(Plan {
                     count: warm_up,
+                    // All of them, as the targets that follow are numbered from there.
+                    time_limit: Duration::MAX,
                     ..plan(&requests[..warm_up], false)
                 })?;
                 let before = server.process.cpu()?;
                 let sample = load.run(plan(&requests[warm_up..], false))?;
                 let cpu = server.process.cpu()?.since(before);
                 let stored = warm_up + sample.latencies.len();
+                server.return_targets(targets.len() - stored);
                 self.verify_stored(server, &targets[..stored], size)?;
                 Ok((sample, cpu))
             }

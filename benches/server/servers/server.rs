@@ -115,6 +115,13 @@ impl Server {
         Ok(targets)
     }
 
+    /// Takes back the last `count` targets, which were not used: a limit server numbers only files that it received.
+    pub fn return_targets(&mut self, count: usize) {
+        if self.link.is_none() {
+            self.targets_created -= count as u64;
+        }
+    }
+
     /// The link for requesting slots; an error for servers other than upslot.
     pub fn link(&mut self) -> Outcome<&mut Link> {
         let link = self.link.as_mut();
