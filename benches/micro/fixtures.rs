@@ -1,4 +1,4 @@
-//! What operations work with: a configuration, slots, signatures, and requests as clients send them.
+//! The inputs of the operations: a configuration, slots, signatures, and requests as real clients send them.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ use upslot::now::Now;
 use upslot::service::Service;
 use upslot::slot::{Purpose, SlotRequest};
 
-use crate::Outcome;
+use crate::common::outcome::Outcome;
 
 pub const JID: &str = "upload.example.org";
 pub const OWNER: &str = "romeo@example.org";
@@ -21,41 +21,41 @@ pub const NAME: &str = "balcony at night.jpg";
 pub const SIZE: u64 = 10_240;
 pub const TYPE: &str = "image/jpeg";
 
-/// The secret of what other servers sign.
+/// The shared secret for the signatures of XMPP servers.
 const SECRET: &str = "correct horse battery staple";
-/// Some moment, in Unix seconds.
-const MOMENT: u64 = 1_800_000_000;
+/// The time in all operations, in Unix seconds.
+const NOW: u64 = 1_800_000_000;
 
 pub fn now() -> Now {
     Now {
         mono: Instant::now(),
-        wall: moment(0),
+        wall: seconds_ago(0),
     }
 }
 
-/// So many seconds before [`now`].
-pub fn moment(before: u64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(MOMENT - before)
+/// A time before [`now`].
+pub fn seconds_ago(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(NOW - seconds)
 }
 
-/// The smallest configuration, and more of it.
-pub fn config(more: &str) -> Outcome<Config> {
+/// The smallest configuration, with extra lines.
+pub fn config(extra: &str) -> Outcome<Config> {
     let text =
-        format!("storage_path: store\nget_url: https://{JID}/\nput_url: https://{JID}/\n{more}\n");
-    let reading = config::read(&text).map_err(|faulty| format!("{faulty:?}"))?;
+        format!("storage_path: store\nget_url: https://{JID}/\nput_url: https://{JID}/\n{extra}\n");
+    let reading = config::read(&text).map_err(|e| format!("{e:?}"))?;
     Ok(reading.config)
 }
 
-pub fn service(more: &str) -> Outcome<Service> {
-    let mut service = Service::new(&config(more)?, b"thirty-two bytes that sign slots");
+pub fn service(extra: &str) -> Outcome<Service> {
+    let mut service = Service::new(&config(extra)?, b"thirty-two bytes that sign slots");
     service.set_date(now());
     Ok(service)
 }
 
 /// A request for a slot.
-pub fn wish(owner: &str) -> Outcome<SlotRequest> {
+pub fn slot_request(owner: &str) -> Outcome<SlotRequest> {
     Ok(SlotRequest {
-        owner: BareJid::parse(owner).ok_or("The owner is no address.")?,
+        owner: BareJid::parse(owner).ok_or("the owner is not a valid JID")?,
         name: NAME.to_owned(),
         size: SIZE,
         content_type: Some(TYPE.to_owned()),
@@ -63,22 +63,22 @@ pub fn wish(owner: &str) -> Outcome<SlotRequest> {
     })
 }
 
-/// The targets of a slot's PUT and GET.
+/// The request targets of the PUT and the GET of a slot.
 pub fn targets(service: &Service) -> Outcome<(String, String)> {
-    let wish = wish(OWNER)?;
-    let folder = layout::owner_folder(&wish.owner);
+    let request = slot_request(OWNER)?;
+    let folder = layout::owner_folder(&request.owner);
     let slot = service
-        .issue(&wish, &folder, None, &[7; layout::RANDOM], 0, now())
+        .issue(&request, &folder, None, &[7; layout::RANDOM], 0, now())
         .map_err(|refusal| refusal.to_string())?;
     let target = |url: &str| {
         let target = url.strip_prefix(&format!("https://{JID}"));
         target.map(str::to_owned)
     };
     let targets = target(&slot.put).zip(target(&slot.get));
-    targets.ok_or_else(|| "A slot's URL is below another host.".to_owned())
+    targets.ok_or_else(|| "the URL of a slot has another host".to_owned())
 }
 
-/// A GET by curl 7.88.
+/// The head of a GET from curl 7.88.
 pub fn curl(target: &str) -> Vec<u8> {
     format!(
         "GET {target} HTTP/1.1\r\nHost: {JID}\r\nUser-Agent: curl/7.88.1\r\nAccept: */*\r\n\r\n"
@@ -86,7 +86,7 @@ pub fn curl(target: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A GET by Firefox 128, which shows a picture that stands in a web client.
+/// The head of a GET from Firefox 128 for a picture in a web client.
 pub fn browser(target: &str) -> Vec<u8> {
     format!(
         "GET {target} HTTP/1.1\r\n\
@@ -107,7 +107,7 @@ pub fn browser(target: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A PUT by slixmpp 1.8, whose HTTP is aiohttp's.
+/// The head of a PUT from slixmpp 1.8, which uses aiohttp; `fields` are further header lines.
 pub fn slixmpp(target: &str, fields: &str) -> Vec<u8> {
     format!(
         "PUT {target} HTTP/1.1\r\n\
@@ -122,20 +122,21 @@ pub fn slixmpp(target: &str, fields: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// Parses the head of a request.
 pub fn parsed(head: &[u8]) -> Outcome<RequestHead> {
-    RequestHead::parse(head).map_err(|fault| fault.to_string())
+    RequestHead::parse(head).map_err(|e| e.to_string())
 }
 
-/// The configuration under which the PUTs of other servers' slots are taken.
-pub fn doors() -> String {
+/// The configuration for accepting PUTs that are signed by an XMPP server.
+pub fn signed_puts() -> String {
     format!("external_secret: '{SECRET}'\nfile_share_secret: '{SECRET}'\n")
 }
 
-/// The target of a PUT as mod_http_upload_external signs it, by its first and by its second protocol.
-pub fn external(second: bool) -> String {
+/// The request target of a PUT as signed by mod_http_upload_external, in version 1 or 2 of its protocol.
+pub fn external_target(version_2: bool) -> String {
     let folder = "4a771ac1-f0b2-4a4a-9700-f2a26fa2bb67";
     let encoded = NAME.replace(' ', "%20");
-    let (key, message) = if second {
+    let (key, message) = if version_2 {
         ("v2", format!("{folder}/{NAME}\0{SIZE}\0{TYPE}"))
     } else {
         ("v", format!("{folder}/{NAME} {SIZE}"))
@@ -144,13 +145,13 @@ pub fn external(second: bool) -> String {
     format!("/{folder}/{encoded}?{key}={tag}")
 }
 
-/// The target and the field of a PUT with the token of Prosody's mod_http_file_share.
-pub fn share() -> (String, String) {
+/// The request target and the header line of a PUT with a token from Prosody's mod_http_file_share.
+pub fn file_share_token() -> (String, String) {
     let slot = "Zq3sWv9oLxTgN4eBk2Yc7u";
-    let (issued, until) = (MOMENT - 60, MOMENT + 300);
+    let (issued, expires) = (NOW - 60, NOW + 300);
     let claims = format!(
-        r#"{{"sub":"{OWNER}","slot":"{slot}","filename":"{NAME}","filesize":{SIZE},"filetype":"{TYPE}","iat":{issued},"exp":{until},"expires":{}}}"#,
-        MOMENT + 604_800
+        r#"{{"sub":"{OWNER}","slot":"{slot}","filename":"{NAME}","filesize":{SIZE},"filetype":"{TYPE}","iat":{issued},"exp":{expires},"expires":{}}}"#,
+        NOW + 604_800
     );
     let encode = |text: &str| BASE64URL_NOPAD.encode(text.as_bytes());
     let signed = format!(

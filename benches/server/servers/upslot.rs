@@ -1,18 +1,21 @@
-//! upslot, configured the way its users do it, with the scripted XMPP server at the other end of its link.
+//! upslot, configured as its operators do, with the scripted XMPP server at the other end of its link.
 
+use std::path::Path;
 use std::process::Command;
 
-use crate::Outcome;
-use crate::link::{COMPONENT, DOMAIN, SECRET, Waiting};
+use crate::common::outcome::Outcome;
+use crate::common::server_kind::ServerKind;
+use crate::link::{COMPONENT, DOMAIN, LinkListener, SECRET};
 use crate::process::Process;
-use crate::server::{Kind, PREFIX, Server, Setup, await_port, free_address, make, quoted, save};
+use crate::servers::launch::{await_listening, create_folder, free_address, quoted, write_file};
+use crate::servers::server::{PREFIX, Server};
+use crate::servers::setup::ServerSetup;
 
-/// Starts it, and waits until its link is up and its port is open.
-pub fn start(setup: &Setup<'_>) -> Outcome<Server> {
-    let root = setup.folder.join("store");
-    make(&root)?;
+/// Starts upslot, and waits until its link is up and it accepts connections.
+pub fn start(program: &Path, setup: &ServerSetup<'_>) -> Outcome<Server> {
+    let root = create_folder(&setup.folder, "store")?;
     let address = free_address()?;
-    let waiting = Waiting::new()?;
+    let listener = LinkListener::new()?;
     let mut config = format!(
         "component_jid: {COMPONENT}\n\
          component_secret: \"{SECRET}\"\n\
@@ -28,13 +31,13 @@ pub fn start(setup: &Setup<'_>) -> Outcome<Server> {
          put_url: http://localhost{PREFIX}\n\
          fsync: {}\n\
          log_level: warn\n",
-        waiting.address.port(),
+        listener.address.port(),
         quoted(&root)?,
         setup.connections,
         address.port(),
         setup.durable,
     );
-    config.push_str(&setup.config);
+    config.push_str(&setup.extra_config);
     if let Some(certificate) = setup.tls {
         config.push_str(&format!(
             "http_certfile: {}\nhttp_keyfile: {}\n",
@@ -43,20 +46,13 @@ pub fn start(setup: &Setup<'_>) -> Outcome<Server> {
         ));
     }
     let file = setup.folder.join("config.yml");
-    save(&file, &config)?;
-    let mut command = Command::new(&setup.installed.upslot);
+    write_file(&file, &config)?;
+    let mut command = Command::new(program);
     command.arg("-c").arg(&file);
     let mut process = Process::start("upslot", &mut command, &setup.folder)?;
-    let link = waiting.open(&mut process, setup.stop)?;
-    await_port(address, &mut process, setup.stop)?;
-    Ok(Server {
-        kind: Kind::Upslot,
-        door: setup.door(address),
-        process,
-        root,
-        link: Some(link),
-        serial: 0,
-        put: setup.put,
-        durable: setup.durable,
-    })
+    let link = listener.accept(&mut process, setup.stop)?;
+    await_listening(address, &mut process, setup.stop)?;
+    let mut server = Server::new(ServerKind::Upslot, process, address, root, setup);
+    server.link = Some(link);
+    Ok(server)
 }

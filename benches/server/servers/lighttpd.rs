@@ -3,16 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::Outcome;
-use crate::process::Process;
-use crate::server::{
-    Kind, Server, Setup, await_port, find, free_address, make, quoted, save, version,
+use crate::common::outcome::Outcome;
+use crate::common::server_kind::ServerKind;
+use crate::servers::launch::{
+    create_folder, find_program, free_address, program_version, quoted, write_file,
 };
+use crate::servers::server::Server;
+use crate::servers::setup::ServerSetup;
 
-/// Set for the user to see.
-pub const SETTINGS: &str = "one process, sendfile, mod_webdav PUT into folders made beforehand, mod_openssl, no access log";
+/// For the report.
+pub const SETTINGS: &str = "one process, sendfile, mod_webdav PUT into folders created in advance, mod_openssl, no access log";
 
-/// Where distributions keep its modules, in the order in which they are looked for.
+/// Where distributions install its modules; the first that exists is used.
 const MODULES: &[&str] = &[
     "/usr/lib/lighttpd",
     "/usr/lib64/lighttpd",
@@ -22,55 +24,54 @@ const MODULES: &[&str] = &[
 #[derive(Clone, Debug)]
 pub struct Lighttpd {
     program: PathBuf,
-    /// What it says of itself.
+    /// As the program prints it.
     pub version: String,
     modules: PathBuf,
 }
 
 impl Lighttpd {
     pub fn find() -> Option<Lighttpd> {
-        let program = find("lighttpd")?;
+        let program = find_program("lighttpd")?;
         let modules = MODULES.iter().map(Path::new).find(|path| path.is_dir());
         Some(Lighttpd {
-            version: version(&program, "-v"),
+            version: program_version(&program, "-v"),
             modules: modules.unwrap_or(Path::new(MODULES[0])).to_owned(),
             program,
         })
     }
 
-    /// The module that it lacks.
-    pub fn lacks(&self, put: bool, tls: bool) -> Option<&'static str> {
-        let there = |module: &str| self.modules.join(format!("{module}.so")).is_file();
-        if put && !there("mod_webdav") {
+    /// The missing module, if any, for PUT or for TLS.
+    pub fn missing(&self, put: bool, tls: bool) -> Option<&'static str> {
+        let installed = |module: &str| self.modules.join(format!("{module}.so")).is_file();
+        if put && !installed("mod_webdav") {
             Some("mod_webdav")
-        } else if tls && !there("mod_openssl") {
+        } else if tls && !installed("mod_openssl") {
             Some("mod_openssl")
         } else {
             None
         }
     }
 
-    pub fn start(&self, setup: &Setup<'_>) -> Outcome<Server> {
-        let root = setup.folder.join("www");
-        make(&root)?;
-        let temporary = setup.folder.join("tmp");
-        make(&temporary)?;
+    pub fn start(&self, setup: &ServerSetup<'_>) -> Outcome<Server> {
+        let root = create_folder(&setup.folder, "www")?;
+        let temporary = create_folder(&setup.folder, "tmp")?;
         let address = free_address()?;
-        let put = self.lacks(true, false).is_none();
+        let put = self.missing(true, false).is_none();
         let mut modules = Vec::new();
-        let mut more = String::new();
+        let mut extra = String::new();
         if put {
             modules.push("\"mod_webdav\"");
-            more.push_str("webdav.activate = \"enable\"\n");
+            extra.push_str("webdav.activate = \"enable\"\n");
         }
         if let Some(certificate) = setup.tls {
             modules.push("\"mod_openssl\"");
-            more.push_str(&format!(
+            extra.push_str(&format!(
                 "ssl.engine = \"enable\"\nssl.pemfile = {}\n",
                 quoted(&certificate.both)?
             ));
         }
-        // As many requests on one connection as it counts: by default it closes after 1,000, which upslot never does.
+        // max-keep-alive-requests has its largest value: by default, a connection is closed after 1,000 requests, which
+        // upslot never does.
         let config = format!(
             "server.modules = ({modules})\n\
              server.document-root = {root}\n\
@@ -83,7 +84,7 @@ impl Lighttpd {
              server.max-connections = {connections}\n\
              server.max-fds = {files}\n\
              mimetype.assign = (\".jpg\" => \"image/jpeg\")\n\
-             {more}",
+             {extra}",
             connections = setup.connections,
             modules = modules.join(", "),
             root = quoted(&root)?,
@@ -93,21 +94,10 @@ impl Lighttpd {
             temporary = quoted(&temporary)?,
         );
         let file = setup.folder.join("lighttpd.conf");
-        save(&file, &config)?;
+        write_file(&file, &config)?;
         let mut command = Command::new(&self.program);
         command.arg("-D").arg("-f").arg(&file);
         command.arg("-m").arg(&self.modules);
-        let mut process = Process::start("lighttpd", &mut command, &setup.folder)?;
-        await_port(address, &mut process, setup.stop)?;
-        Ok(Server {
-            kind: Kind::Lighttpd,
-            door: setup.door(address),
-            process,
-            root,
-            link: None,
-            serial: 0,
-            put: setup.put,
-            durable: setup.durable,
-        })
+        Server::start(ServerKind::Lighttpd, &mut command, address, root, setup)
     }
 }

@@ -1,42 +1,44 @@
-//! nginx as one process in the foreground: the same event loop as a single worker's, without a master that would only
-//! wait.
+//! nginx as one process in the foreground: the event loop of a single worker, without a master process, which would
+//! only wait.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::Outcome;
-use crate::process::Process;
-use crate::server::{
-    Kind, Server, Setup, await_port, find, free_address, make, quoted, save, version,
+use crate::common::outcome::Outcome;
+use crate::common::server_kind::ServerKind;
+use crate::servers::launch::{
+    create_folder, find_program, free_address, program_version, quoted, write_file,
 };
+use crate::servers::server::Server;
+use crate::servers::setup::ServerSetup;
 
-/// Set for the user to see.
-pub const SETTINGS: &str = "one process, sendfile, tcp_nopush, DAV PUT, client_body_buffer_size as it comes (16k), \
-     ssl_session_cache and ssl_session_tickets as they come (none, on), no access log";
+/// For the report.
+pub const SETTINGS: &str = "one process, sendfile, tcp_nopush, DAV PUT, client_body_buffer_size by default (16k), \
+     ssl_session_cache and ssl_session_tickets by default (none, on), no access log";
 
 #[derive(Clone, Debug)]
 pub struct Nginx {
     program: PathBuf,
-    /// What it says of itself.
+    /// As the program prints it.
     pub version: String,
-    /// How it was built.
-    built: String,
+    /// The options with which it was built.
+    build_options: String,
 }
 
 impl Nginx {
     pub fn find() -> Option<Nginx> {
-        let program = find("nginx")?;
+        let program = find_program("nginx")?;
         let output = Command::new(&program).arg("-V").output().ok()?;
         Some(Nginx {
-            version: version(&program, "-v"),
-            built: String::from_utf8_lossy(&output.stderr).into_owned(),
+            version: program_version(&program, "-v"),
+            build_options: String::from_utf8_lossy(&output.stderr).into_owned(),
             program,
         })
     }
 
-    /// The module that it lacks.
-    pub fn lacks(&self, put: bool, tls: bool) -> Option<&'static str> {
-        let built = |module: &str| self.built.contains(&format!("--with-{module}"));
+    /// The missing module, if any, for PUT or for TLS.
+    pub fn missing(&self, put: bool, tls: bool) -> Option<&'static str> {
+        let built = |module: &str| self.build_options.contains(&format!("--with-{module}"));
         if put && !built("http_dav_module") {
             Some("its DAV module")
         } else if tls && !built("http_ssl_module") {
@@ -46,15 +48,11 @@ impl Nginx {
         }
     }
 
-    pub fn start(&self, setup: &Setup<'_>) -> Outcome<Server> {
-        let root = setup.folder.join("www");
-        make(&root)?;
+    pub fn start(&self, setup: &ServerSetup<'_>) -> Outcome<Server> {
+        let root = create_folder(&setup.folder, "www")?;
         let address = free_address()?;
-        let temporary = setup.folder.join("tmp");
-        make(&temporary)?;
-        // `user` means nothing to a process that is not root, and only warns; as root, nginx would otherwise work
-        // as `nobody` below folders that only root may enter. keepalive_requests: the default ends a connection
-        // after 1,000 requests, which upslot never does.
+        let temporary = create_folder(&setup.folder, "tmp")?;
+        // keepalive_requests: by default, a connection is closed after 1,000 requests, which upslot never does.
         let config = format!(
             "daemon off;\n\
              master_process off;\n\
@@ -99,38 +97,27 @@ impl Nginx {
                 None => String::new(),
             },
             root = quoted(&root)?,
-            put = if self.lacks(true, false).is_none() {
+            put = if self.missing(true, false).is_none() {
                 "            dav_methods PUT;\n            create_full_put_path on;\n"
             } else {
                 ""
             },
         );
         let file = setup.folder.join("nginx.conf");
-        save(&file, &config)?;
+        write_file(&file, &config)?;
         let mut command = Command::new(&self.program);
         command.arg("-p").arg(&setup.folder);
         command.arg("-c").arg(&file).args(["-e", "stderr"]);
-        let mut process = Process::start("nginx", &mut command, &setup.folder)?;
-        await_port(address, &mut process, setup.stop)?;
-        Ok(Server {
-            kind: Kind::Nginx,
-            door: setup.door(address),
-            process,
-            root,
-            link: None,
-            serial: 0,
-            put: setup.put,
-            durable: setup.durable,
-        })
+        Server::start(ServerKind::Nginx, &mut command, address, root, setup)
     }
 
-    /// What nginx would otherwise make below its system folders. A path of a module that was left out at build time
-    /// is an unknown directive.
+    /// Paths for temporary files, which are otherwise in folders of the system. For a module that nginx was built
+    /// without, the directive would be unknown.
     fn temporary_paths(&self, folder: &Path) -> Outcome<String> {
         let mut paths = String::new();
         for module in ["proxy", "fastcgi", "uwsgi", "scgi"] {
             if !self
-                .built
+                .build_options
                 .contains(&format!("--without-http_{module}_module"))
             {
                 let path = quoted(&folder.join(module))?;

@@ -1,4 +1,4 @@
-//! The loop that all limit lines share: wait, accept, let each connection that has news go on.
+//! The event loop of all limit servers: wait, accept, and advance each connection that is ready.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -7,28 +7,30 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use rustix::net::sockopt::set_tcp_nodelay;
 
-/// What is done with the connections, with whatever all of them share.
-pub trait Work {
-    /// One connection's place in its request or answer.
-    type Place;
+/// Serves connections, and holds what they share.
+pub trait Handler {
+    /// The state of one connection.
+    type State;
 
-    fn begin(&mut self) -> io::Result<Self::Place>;
+    /// The state of a new connection.
+    fn new_state(&mut self) -> io::Result<Self::State>;
 
-    /// Goes on as far as it can; false when the client has gone. There may be nothing to do.
-    fn go_on(&mut self, socket: &TcpStream, place: &mut Self::Place) -> io::Result<bool>;
+    /// Makes as much progress as the socket allows, possibly none; false once the client has closed the connection.
+    fn advance(&mut self, socket: &TcpStream, state: &mut Self::State) -> io::Result<bool>;
 }
 
 const LISTENER: Token = Token(usize::MAX);
 
-pub fn serve<W: Work>(address: SocketAddr, work: &mut W) -> io::Result<()> {
+/// Serves until the process is killed; returns only errors.
+pub fn serve<H: Handler>(address: SocketAddr, handler: &mut H) -> io::Result<()> {
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(256);
     let mut listener = TcpListener::bind(address)?;
-    // Every accepted socket inherits it.
+    // Accepted sockets inherit this.
     set_tcp_nodelay(&listener, true)?;
     poll.registry()
         .register(&mut listener, LISTENER, Interest::READABLE)?;
-    let mut connections: Vec<Option<(TcpStream, W::Place)>> = Vec::new();
+    let mut connections: Vec<Option<(TcpStream, H::State)>> = Vec::new();
     let mut free = Vec::new();
     loop {
         match poll.poll(&mut events, None) {
@@ -38,13 +40,13 @@ pub fn serve<W: Work>(address: SocketAddr, work: &mut W) -> io::Result<()> {
         }
         for event in &events {
             if event.token() != LISTENER {
-                let Some(Some((socket, place))) = connections.get_mut(event.token().0) else {
+                let Some(Some((socket, state))) = connections.get_mut(event.token().0) else {
                     continue;
                 };
-                match work.go_on(socket, place) {
+                match handler.advance(socket, state) {
                     Ok(true) => continue,
                     Ok(false) => {}
-                    // A client that is done may take its leave by a reset.
+                    // A client may close its connection with a reset.
                     Err(e) if e.kind() == ErrorKind::ConnectionReset => {}
                     Err(e) => return Err(e),
                 }
@@ -64,7 +66,7 @@ pub fn serve<W: Work>(address: SocketAddr, work: &mut W) -> io::Result<()> {
                 });
                 let both = Interest::READABLE | Interest::WRITABLE;
                 poll.registry().register(&mut socket, Token(index), both)?;
-                connections[index] = Some((socket, work.begin()?));
+                connections[index] = Some((socket, handler.new_state()?));
             }
         }
     }
