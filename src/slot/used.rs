@@ -31,6 +31,9 @@ impl UsedSlots {
         let (Some(id), Issued::ExpiresAt(expires)) = (id(&grant.path), grant.issued) else {
             return;
         };
+        if !self.ids.insert(id) {
+            return;
+        }
         let over = |queue: &VecDeque<(Id, u64)>| {
             queue.len() >= MOST || queue.front().is_some_and(|(_, expires)| *expires < now)
         };
@@ -39,9 +42,7 @@ impl UsedSlots {
                 self.ids.remove(&id);
             }
         }
-        if self.ids.insert(id) {
-            self.queue.push_back((id, expires));
-        }
+        self.queue.push_back((id, expires));
     }
 
     /// The file could not be kept.
