@@ -67,6 +67,8 @@ pub struct Gauges<'a> {
     pub stored_files: Option<u64>,
     /// Bytes that are free on the disk of the store.
     pub free_bytes: Option<u64>,
+    /// Files and folders that can still be made there.
+    pub free_inodes: Option<u64>,
     /// Bytes of the process that are in memory.
     pub resident_bytes: Option<u64>,
 }
@@ -223,6 +225,11 @@ fn expose_gauges(page: &mut Page, now: &Gauges<'_>) {
             now.free_bytes,
         ),
         (
+            "free_inodes",
+            "Files and folders that the disk of the store can still have; absent where it tells no number.",
+            now.free_inodes,
+        ),
+        (
             "resident_memory_bytes",
             "Memory of the process.",
             now.resident_bytes,
@@ -359,6 +366,7 @@ mod tests {
             stored_bytes: Some(1 << 40),
             stored_files: Some(7),
             free_bytes: Some(0),
+            free_inodes: Some(7),
             resident_bytes: Some(4096),
         }
     }
@@ -427,6 +435,7 @@ mod tests {
             "upslot_stored_bytes 1099511627776",
             "upslot_stored_files 7",
             "upslot_free_bytes 0",
+            "upslot_free_inodes 7",
             "upslot_resident_memory_bytes 4096",
             "upslot_uptime_seconds 61",
             "upslot_build_info{version=\"0.2.0\"} 1",

@@ -540,7 +540,7 @@ impl Client {
                     self.exchange.answer(shared.service.not_found(), now.mono);
                 }
                 Err(error) if sys::is_out_of_descriptors(&error) => {
-                    shared.store_failed("open", &error, now);
+                    shared.store_failed("open", &error, 0, now);
                     self.refuse(&PutRefusal::Busy, shared, now);
                 }
                 Err(error) => {

@@ -18,6 +18,8 @@ const LAYERS: [&[&str]; 7] = [
         "slot/own",
         "slot/external",
         "slot/jwt",
+        "slot/revoked",
+        "slot/used",
         "policy/rules",
         "policy/rates",
         "policy/mod",
@@ -80,6 +82,7 @@ const LAYERS: [&[&str]; 7] = [
         "store/mod",
         "store/upload",
         "store/walk",
+        "store/journal",
         "store/graves",
         "store/aliases",
         "store/usage",
@@ -109,7 +112,16 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/accept",
     ],
     // Top.
-    &["explain", "demo", "logger", "lib", "main"],
+    &[
+        "explain",
+        "list",
+        "remove",
+        "demo",
+        "logger",
+        "lib",
+        "arguments",
+        "main",
+    ],
 ];
 
 /// Layers below this one are pure.

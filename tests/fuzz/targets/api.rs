@@ -69,7 +69,7 @@ fn slot(query: &[u8]) {
             }
         };
         let slot = service
-            .issue(&request, &folder, limits, &[7; 15], now)
+            .issue(&request, &folder, limits, &[7; 15], 0, now)
             .unwrap();
         let target = slot.put.strip_prefix("https://put.example").unwrap();
         let head = format!(
