@@ -12,10 +12,9 @@ const ALL: [&str; 4] = ["message", "profile", "ephemeral", "permanent"];
 
 fn parse(xml: &str) -> Element {
     let mut reader = Reader::new();
-    reader.received(b"<s xmlns='jabber:component:accept'>");
-    reader.received(xml.as_bytes());
-    reader.next_event().unwrap();
-    match reader.next_event() {
+    let open = b"<s xmlns='jabber:component:accept'>";
+    reader.next_event(&mut &open[..]).unwrap();
+    match reader.next_event(&mut xml.as_bytes()) {
         Ok(Some(XmlEvent::Stanza(element))) => element,
         other => panic!("{xml}: {other:?}"),
     }
