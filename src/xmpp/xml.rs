@@ -198,16 +198,28 @@ impl Reader {
             if input.is_empty() {
                 return Ok(None);
             }
-            let (taken, boundary) = self.scanner.scan(input)?;
+            let (taken, boundary) = self.scanner.scan(self.window(input)?)?;
             let (piece, rest) = input.split_at(taken);
             *input = rest;
-            let Some(boundary) = boundary else {
-                self.keep(piece)?;
-                return Ok(None);
-            };
-            if let Some(event) = self.take(boundary, piece)? {
-                return Ok(Some(event));
+            match boundary {
+                None => self.keep(piece),
+                Some(boundary) => {
+                    if let Some(event) = self.take(boundary, piece)? {
+                        return Ok(Some(event));
+                    }
+                }
             }
+        }
+    }
+
+    /// As much of the input as may be scanned: what comes before the stanzas is never skipped, so it has an end.
+    fn window<'a>(&self, input: &'a [u8]) -> Result<&'a [u8], Fault> {
+        if self.scanner.has_header() {
+            return Ok(input);
+        }
+        match MAX_STANZA - self.kept.len() {
+            0 => Err(Fault::Malformed("a stream header of more than 64 KiB")),
+            room => Ok(&input[..input.len().min(room)]),
         }
     }
 
@@ -218,7 +230,7 @@ impl Reader {
         if in_one_piece {
             return self.take_whole(boundary, piece);
         }
-        self.keep(piece)?;
+        self.keep(piece);
         if let (Some(skipped), Boundary::Stanza) = (self.skipped.take(), boundary) {
             return Ok(Some(XmlEvent::Skipped(skipped)));
         }
@@ -232,20 +244,16 @@ impl Reader {
     }
 
     /// Keeps what belongs to something that is not complete, unless it is too large.
-    fn keep(&mut self, piece: &[u8]) -> Result<(), Fault> {
+    fn keep(&mut self, piece: &[u8]) {
         if self.skipped.is_some() {
-            return Ok(());
+            return;
         }
         let room = MAX_STANZA - self.kept.len();
         self.kept.extend_from_slice(&piece[..piece.len().min(room)]);
         if piece.len() > room {
-            if !self.scanner.has_header() {
-                return Err(Fault::Malformed("a stream header of more than 64 KiB"));
-            }
             self.skipped = Some(Skipped::new(Why::TooLarge, &self.kept));
             self.kept = Vec::new();
         }
-        Ok(())
     }
 
     fn take_whole(&mut self, boundary: Boundary, bytes: &[u8]) -> Result<Option<XmlEvent>, Fault> {

@@ -322,7 +322,7 @@ fn answers_every_sort_of_asker_from_where_it_was_asked() {
 
 #[test]
 fn carries_any_id_back_unchanged() {
-    let long = "x".repeat(60_000);
+    let long = "x".repeat(1024);
     for id in [
         "&apos;&quot;&lt;&gt;&amp;",
         "&#13;&#10;&#9; x",

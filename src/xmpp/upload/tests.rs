@@ -420,7 +420,7 @@ fn maps_every_refusal_to_its_error() {
 
 #[test]
 fn repeats_a_request_only_if_it_stays_small() {
-    let long = "n".repeat(9_000);
+    let long = "n".repeat(3_000);
     let request = |children: usize| {
         format!(
             "<request xmlns='{UPLOAD_0}' xmlns:p='{long}' filename='a' size='1'>{}</request>",
