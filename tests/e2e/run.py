@@ -25,7 +25,7 @@ import harness  # noqa: E402
 
 SUBJECTS = ["discovery", "transfer", "http", "legacy", "limits", "restart", "tls", "proxy", "clients", "disk",
             "syscalls", "doors", "power", "browser", "sandbox", "attack", "network", "framing",
-            "time", "resources"]
+            "time", "resources", "stanzas"]
 LOG_LINES_SHOWN = 60
 
 
