@@ -37,6 +37,8 @@ pub mod metrics;
 
 pub mod complaints;
 
+pub mod log_limiter;
+
 pub mod layout;
 pub mod slot;
 

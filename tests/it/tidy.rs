@@ -7,7 +7,14 @@ use std::path::{Path, PathBuf};
 /// Every file below `src/`, without its `.rs`, by layer and in import order.
 const LAYERS: [&[&str]; 7] = [
     // 0: values.
-    &["now", "decimal", "jid", "metrics", "complaints"],
+    &[
+        "now",
+        "decimal",
+        "jid",
+        "metrics",
+        "complaints",
+        "log_limiter",
+    ],
     // 1: decisions.
     &[
         "slot/mod",
@@ -30,7 +37,7 @@ const LAYERS: [&[&str]; 7] = [
     &[
         "xmpp/mod",
         "xmpp/element",
-        "xmpp/token",
+        "xmpp/scanner",
         "xmpp/xml",
         "xmpp/ended",
         "xmpp/stream",

@@ -118,10 +118,9 @@ fn forms(slot: &Slot) {
         return;
     }
     let mut reader = Reader::new();
-    reader.received(b"<stream>");
-    reader.received(xml.as_bytes());
-    assert!(matches!(reader.next_event(), Ok(Some(XmlEvent::Opened(_)))));
-    let Ok(Some(XmlEvent::Stanza(read))) = reader.next_event() else {
+    let opened = reader.next_event(&mut &b"<stream>"[..]);
+    assert!(matches!(opened, Ok(Some(XmlEvent::Opened(_)))));
+    let Ok(Some(XmlEvent::Stanza(read))) = reader.next_event(&mut xml.as_bytes()) else {
         panic!("no XML: {xml}");
     };
     let url = |name: &str| {
