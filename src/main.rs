@@ -1,7 +1,7 @@
 //! The program: arguments, logging, exit code. Everything else is in the library.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use upslot::config::scalar;
@@ -9,7 +9,8 @@ use upslot::demo::Demo;
 use upslot::explain::{self, Question};
 use upslot::jid::BareJid;
 use upslot::reactor::Reactor;
-use upslot::{setup, sys};
+use upslot::signals::Signals;
+use upslot::{activation, health, setup, sys};
 
 mod logger;
 
@@ -24,6 +25,7 @@ upslot stores and serves files that are shared over XMPP (HTTP File Upload, XEP-
 
 Usage: upslot [-c FILE] [-l FILE]
        upslot [-c FILE] explain JID [SIZE] [TYPE]
+       upslot [-c FILE] health
 
   -c, --config FILE    configuration (default: config.yml)
   -l, --logfile FILE   where to log (default: standard error)
@@ -35,6 +37,9 @@ Usage: upslot [-c FILE] [-l FILE]
 explain says what a slot request of JID (for SIZE bytes of the MIME type TYPE)
 would meet: whitelist and rules, every limit with its present use, and why it
 would be refused.
+
+health asks the upslot that runs with this configuration whether it works, prints
+one line, and exits with 0 or 1.
 
 Signals: SIGTERM and SIGINT end in order, a second one at once; SIGHUP reads the
 configuration and the certificate anew and reopens the log file.
@@ -53,6 +58,9 @@ enum Call {
         config: PathBuf,
         question: Question,
     },
+    Health {
+        config: PathBuf,
+    },
     Demo,
     Print(String),
 }
@@ -66,6 +74,7 @@ fn main() -> ExitCode {
         }
         Ok(Call::Check { config }) => check(config),
         Ok(Call::Explain { config, question }) => explain_slot(config, &question),
+        Ok(Call::Health { config }) => ask_health(&config),
         Ok(Call::Demo) => demonstrate(),
         Ok(Call::Run { config, logfile }) => run(config, logfile),
         Err(error) => {
@@ -81,6 +90,7 @@ fn arguments(arguments: Vec<OsString>) -> Result<Call, lexopt::Error> {
     let mut logfile = None;
     let mut check = false;
     let mut demo = false;
+    let mut health = false;
     let mut words: Vec<String> = Vec::new();
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next()? {
@@ -89,8 +99,11 @@ fn arguments(arguments: Vec<OsString>) -> Result<Call, lexopt::Error> {
             Short('l') | Long("logfile") => logfile = Some(parser.value()?.into()),
             Long("check-config") => check = true,
             Long("demo") => demo = true,
+            Value(word) if words.is_empty() && !health && word == "health" => health = true,
             // explain, and up to three words for it.
-            Value(word) if words.len() < 4 && (!words.is_empty() || word == "explain") => {
+            Value(word)
+                if !health && words.len() < 4 && (!words.is_empty() || word == "explain") =>
+            {
                 words.push(word.into_string()?);
             }
             Short('V') | Long("version") => {
@@ -106,6 +119,9 @@ fn arguments(arguments: Vec<OsString>) -> Result<Call, lexopt::Error> {
     if let Some((_, question)) = words.split_first() {
         let question = question_of(question)?;
         return Ok(Call::Explain { config, question });
+    }
+    if health {
+        return Ok(Call::Health { config });
     }
     Ok(match (check, demo) {
         (true, _) => Call::Check { config },
@@ -147,12 +163,45 @@ fn explain_slot(config: PathBuf, question: &Question) -> ExitCode {
     }
 }
 
+fn ask_health(config: &Path) -> ExitCode {
+    match health::ask(config) {
+        Ok(line) => {
+            print(&format!("{line}\n"));
+            ExitCode::SUCCESS
+        }
+        Err(line) => {
+            complain(&line);
+            ExitCode::from(FAULT)
+        }
+    }
+}
+
+/// The signals, as the first thing that a process does which is to run. Commands that only look something up keep the
+/// system's actions.
+fn take_over_signals() -> Result<Signals, ExitCode> {
+    Signals::register().map_err(|error| {
+        complain(&format!("upslot: cannot take over signals: {error}."));
+        ExitCode::from(FAULT)
+    })
+}
+
 fn demonstrate() -> ExitCode {
+    let signals = match take_over_signals() {
+        Ok(signals) => signals,
+        Err(code) => return code,
+    };
+    signals.defer();
     let begun = logger::start(log::LevelFilter::Info, None).and_then(|()| {
         Demo::new().map_err(|error| format!("cannot make a folder or find ports: {error}."))
     });
     let ended = begun.and_then(|demo| {
-        let mut reactor = Reactor::start(demo.setup()?, PathBuf::from("config.yml"), None)?;
+        let mut reactor = Reactor::start(
+            demo.setup()?,
+            PathBuf::from("config.yml"),
+            None,
+            signals,
+            Vec::new(),
+        )?;
         print(&demo.commands());
         reactor
             .run()
@@ -189,17 +238,34 @@ fn check(config: PathBuf) -> ExitCode {
 }
 
 fn run(config: PathBuf, logfile: Option<PathBuf>) -> ExitCode {
+    let signals = match take_over_signals() {
+        Ok(signals) => signals,
+        Err(code) => return code,
+    };
+    let sockets = activation::sockets();
     let setup = setup::read(&config);
     let level = setup
         .as_ref()
         .map_or(log::LevelFilter::Info, |setup| setup.config.log_level);
-    if let Err(error) = logger::start(level, logfile.clone()) {
+    let logging = logger::start(level, logfile.clone());
+    signals.defer();
+    if let Err(error) = logging {
+        drop(signals);
         complain(&format!("upslot: {error}"));
         return ExitCode::from(FAULT);
     }
+    let sockets = match sockets {
+        Ok(sockets) => sockets,
+        Err(error) => {
+            drop(signals);
+            log::error!("cannot start why={error:?}");
+            return ExitCode::from(FAULT);
+        }
+    };
     let setup = match setup {
         Ok(setup) => setup,
         Err(failure) => {
+            drop(signals);
             for warning in failure.warnings {
                 log::warn!("config warning={warning:?}");
             }
@@ -217,7 +283,8 @@ fn run(config: PathBuf, logfile: Option<PathBuf>) -> ExitCode {
     for warning in &setup.warnings {
         log::warn!("config warning={warning:?}");
     }
-    let ended = Reactor::start(setup, config, logfile.as_deref()).and_then(|mut reactor| {
+    let started = Reactor::start(setup, config, logfile.as_deref(), signals, sockets);
+    let ended = started.and_then(|mut reactor| {
         reactor.on_reload(|level| {
             logger::set_level(level);
             logger::reopen();

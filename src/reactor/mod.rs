@@ -19,7 +19,7 @@
 //! 6. accept a few connections;
 //! 7. one slice of counting, trimming and sweeping;
 //! 8. hand over what must reach stable storage;
-//! 9. look at signals.
+//! 9. look at signals, and let the service manager know that the loop turns.
 //!
 //! Events only set bits; work happens at the loop's own pace. A handler never frees its own connection: it says that
 //! it is over, and the loop removes it.
@@ -49,6 +49,7 @@ use rustls::ServerConfig;
 use crate::certificate::{Notice, Watch};
 use crate::config::SecretKey;
 use crate::metrics;
+use crate::notify::Notifier;
 use crate::now::Now;
 use crate::reactor::client::{Client, Outcome};
 use crate::reactor::component::Link;
@@ -97,6 +98,7 @@ pub struct Reactor {
     was_up: bool,
     resolver: Resolver,
     signals: Signals,
+    notifier: Notifier,
     sweep: Sweep,
     tls: Option<Arc<ServerConfig>>,
     certificate: Option<Watch>,
@@ -168,7 +170,7 @@ impl Reactor {
             if woken {
                 self.take_results(now);
             }
-            self.note_state();
+            self.note_state(now);
             self.work_run_queue(now);
             self.drive_link(now);
             if !overslept {
@@ -183,6 +185,7 @@ impl Reactor {
             if self.has_ended(now) {
                 return Ok(());
             }
+            self.notifier.beat(now.mono);
         }
     }
 
@@ -204,6 +207,7 @@ impl Reactor {
             self.certificate.as_ref().map(Watch::deadline),
             self.shared.trouble.due(),
             self.shared.usage.due(),
+            self.notifier.due(),
         ]
         .into_iter()
         .flatten()
@@ -214,7 +218,7 @@ impl Reactor {
     }
 
     /// Keeps what `/health` and `/metrics` tell of the loop itself.
-    fn note_state(&mut self) {
+    fn note_state(&mut self, now: Now) {
         let link = match &self.link {
             None => metrics::Link::None,
             Some(link) if link.is_up() => metrics::Link::Up,
@@ -226,6 +230,12 @@ impl Reactor {
                 .metrics
                 .linked(std::mem::replace(&mut self.was_up, true));
         }
+        let status = match link {
+            metrics::Link::None => "No XMPP link configured",
+            metrics::Link::Up => "XMPP link up",
+            metrics::Link::Down => "XMPP link down",
+        };
+        self.notifier.set_status(status, now.mono);
         shared.link = link;
         shared.connections = (self.table.len(), self.most_connections);
     }

@@ -26,9 +26,9 @@ impl Store {
             return Ok(());
         }
         let (shard, grave) = grave(path);
-        sys::make_folder(&self.internal, FOLDER, 0o700)?;
+        sys::make_folder(&self.internal, FOLDER, self.mode(0o700))?;
         let folder = sys::open_folder_below(self.internal.as_fd(), FOLDER)?;
-        let file = sys::open_to_append(&folder, shard.as_bytes(), 0o600)?;
+        let file = sys::open_to_append(&folder, shard.as_bytes(), self.mode(0o600))?;
         // An entry that a crash cut short would shift all that follow.
         let size = sys::look_open(&file)?.size;
         if size % LENGTH as u64 != 0 {

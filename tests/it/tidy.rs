@@ -88,6 +88,8 @@ const LAYERS: [&[&str]; 7] = [
         "syncer",
         "resolve",
         "signals",
+        "activation",
+        "notify",
     ],
     // 5: loop.
     &[
@@ -109,7 +111,7 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/accept",
     ],
     // Top.
-    &["explain", "demo", "logger", "lib", "main"],
+    &["explain", "demo", "health", "logger", "lib", "main"],
 ];
 
 /// Layers below this one are pure.
