@@ -170,7 +170,7 @@ impl Reactor {
             if woken {
                 self.take_results(now);
             }
-            self.note_state(now);
+            self.note_state();
             self.work_run_queue(now);
             self.drive_link(now);
             if !overslept {
@@ -185,7 +185,7 @@ impl Reactor {
             if self.has_ended(now) {
                 return Ok(());
             }
-            self.notifier.beat(now.mono);
+            self.notify_manager(now);
         }
     }
 
@@ -218,7 +218,7 @@ impl Reactor {
     }
 
     /// Keeps what `/health` and `/metrics` tell of the loop itself.
-    fn note_state(&mut self, now: Now) {
+    fn note_state(&mut self) {
         let link = match &self.link {
             None => metrics::Link::None,
             Some(link) if link.is_up() => metrics::Link::Up,
@@ -230,14 +230,19 @@ impl Reactor {
                 .metrics
                 .linked(std::mem::replace(&mut self.was_up, true));
         }
-        let status = match link {
-            metrics::Link::None => "No XMPP link configured",
-            metrics::Link::Up => "XMPP link up",
-            metrics::Link::Down => "XMPP link down",
-        };
-        self.notifier.set_status(status, now.mono);
         shared.link = link;
         shared.connections = (self.table.len(), self.most_connections);
+    }
+
+    /// Lets the service manager know how it stands at the end of a turn, and that there are turns.
+    fn notify_manager(&mut self, now: Now) {
+        let status = match &self.link {
+            None => "No XMPP link configured",
+            Some(link) if link.is_up() => "XMPP link up",
+            Some(_) => "XMPP link down",
+        };
+        self.notifier.set_status(status, now.mono);
+        self.notifier.beat(now.mono);
     }
 
     fn enqueue(&mut self, key: Key) {
