@@ -24,7 +24,7 @@ logging.basicConfig(level=logging.CRITICAL)
 import harness  # noqa: E402
 
 SUBJECTS = ["discovery", "transfer", "http", "legacy", "limits", "restart", "tls", "proxy", "clients", "disk",
-            "syscalls", "doors", "power", "browser", "sandbox", "attack", "network", "framing",
+            "syscalls", "doors", "power", "browser", "sandbox", "service", "attack", "network", "framing",
             "time", "resources"]
 LOG_LINES_SHOWN = 60
 
