@@ -191,7 +191,7 @@ async def the_unit_is_lived_under(case):
     await everything(case, up, await case.client())
     check("exit", await up.process.stop(), 0)
     for word in ("READY=1", "STATUS=XMPP link up", "RELOADING=1", "WATCHDOG=1", "STOPPING=1"):
-        assert any(word in message for message in told), f"{word} is not among {told}"
+        await until(lambda: any(word in message for message in told), f"{word} among {told}")
     asyncio.get_running_loop().remove_reader(notified)
     notified.close()
 

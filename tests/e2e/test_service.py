@@ -322,6 +322,156 @@ async def sockets_that_are_of_no_use(case):
         check("exit", await up.process.ended(), 1)
 
 
+# A systemd of our own, for the user, in a part of the control groups that was made for it. It insists on a system that
+# was booted with systemd.
+MANAGER = """
+    set -e
+    for group in $1; do echo $$ > "$group/cgroup.procs"; done
+    mount -t tmpfs none /run
+    mkdir -p /run/systemd/system
+    exec /lib/systemd/systemd --user --unit=default.target --log-target=console
+"""
+
+
+@contextlib.contextmanager
+def control_groups(name):
+    """A group of that name in each hierarchy that systemd uses."""
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    groups = [Path(fields[1]) / name for fields in mounts
+              if fields[2] == "cgroup2" or (fields[2] == "cgroup" and "name=systemd" in fields[3])]
+    made = []
+    try:
+        for group in groups:
+            group.mkdir()
+            made.append(group)
+        yield made
+    finally:
+        for group in made:
+            for inner in sorted(group.rglob("*"), reverse=True):
+                if inner.is_dir():
+                    with contextlib.suppress(OSError):
+                        inner.rmdir()
+            with contextlib.suppress(OSError):
+                group.rmdir()
+
+
+class Systemd:
+    """A running user manager, and systemctl for it."""
+
+    def __init__(self, folder):
+        (folder / "run").mkdir(mode=0o700)
+        self.units = folder / "units"
+        self.units.mkdir()
+        (self.units / "default.target").write_text("[Unit]\n")
+        self.environment = dict(ENVIRONMENT, XDG_RUNTIME_DIR=str(folder / "run"), HOME=str(folder),
+                                SYSTEMD_UNIT_PATH=str(self.units))
+
+    async def start(self, groups):
+        self.process = await Process.start(
+            "systemd", ["unshare", "-mC", "sh", "-c", MANAGER, "sh", " ".join(map(str, groups))], env=self.environment)
+
+    async def ctl(self, *words):
+        return await run(["systemctl", "--user", "--no-pager", *words], timeout=PATIENCE, env=self.environment)
+
+    async def does(self, *words):
+        ran = await self.ctl(*words)
+        assert ran.code == 0, f"systemctl {words}: {ran.err}"
+
+    async def show(self, name):
+        return (await self.ctl("show", "--value", "-p", name, "upslot.service")).out.decode().strip()
+
+    async def shows(self, name, expected):
+        """Waits for a property."""
+        deadline = asyncio.get_running_loop().time() + PATIENCE
+        while (found := await self.show(name)) != expected:
+            assert asyncio.get_running_loop().time() < deadline, f"{name} stays {found!r}, expected {expected!r}"
+            await asyncio.sleep(0.1)
+
+
+@test(deadline=180)
+async def a_systemd_that_runs(case):
+    if os.geteuid() != 0:
+        print("NOT TESTED: only root can make control groups")
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            groups = stack.enter_context(control_groups(f"upslot-e2e-{os.getpid()}"))
+        except OSError as error:
+            print(f"NOT TESTED: no control groups can be made here: {error}")
+            return
+        systemd = Systemd(case.folder)
+        up = await case.upslot(start=False)
+        shipped = (CONTRIB / "service/upslot.service").read_text()
+        kept = re.findall(r"(?m)^(?:Type|NotifyAccess|ExecReload|Restart|RestartSec|LimitCORE)=.*$", shipped)
+        check("lines of the unit", len(kept), 6)
+        (systemd.units / "upslot.service").write_text("\n".join([
+            "[Unit]", "DefaultDependencies=no", "[Service]", *kept, "WatchdogSec=2", "Environment=RUST_LOG=",
+            f"ExecStart={os.environ['UPSLOT_BIN']} -c {up.config}"]))
+        port = free_port()
+        socket_unit = (CONTRIB / "service/upslot.socket").read_text().replace("127.0.0.1:8080", f"127.0.0.1:{port}")
+        (systemd.units / "upslot.socket").write_text(socket_unit.replace("[Unit]", "[Unit]\nDefaultDependencies=no"))
+        await systemd.start(groups)
+        try:
+            deadline = asyncio.get_running_loop().time() + PATIENCE
+            while (answer := await systemd.ctl("show-environment")).code != 0:
+                if not systemd.process.running or asyncio.get_running_loop().time() > deadline:
+                    print(f"NOT TESTED: no systemd runs here: {answer.err} {systemd.process.lines}")
+                    return
+                await asyncio.sleep(0.1)
+            # Started when it is ready; then it says how its link is.
+            await systemd.does("start", "upslot.service")
+            check("state", await systemd.show("ActiveState"), "active")
+            check("GET /", (await get(f"http://127.0.0.1:{up.port}/")).status, 200)
+            await systemd.shows("StatusText", "XMPP link up")
+            await systemd.does("reload", "upslot.service")
+            await systemd.shows("SubState", "running")
+            # Idle, it outlives its watchdog.
+            await asyncio.sleep(5)
+            check("restarts", await systemd.show("NRestarts"), "0")
+            # Its loop hangs: it is killed and started anew, and works when it can.
+            text = up.config.read_text()
+            up.config.unlink()
+            os.mkfifo(up.config)
+            pid = await systemd.show("MainPID")
+            os.kill(int(pid), signal.SIGHUP)
+            await systemd.shows("NRestarts", "1")
+            # The new one waits in the start until the configuration comes, once.
+            await until(lambda: feed(up.config, text), "a reader of the configuration")
+            await systemd.shows("SubState", "running")
+            up.config.unlink()
+            up.config.write_text(text)
+            check("GET / of the new one", (await get(f"http://127.0.0.1:{up.port}/")).status, 200)
+            await systemd.does("stop", "upslot.service")
+            check("result", await systemd.show("Result"), "success")
+            # With a socket it starts when it is needed, and nobody is refused while it restarts.
+            await systemd.does("start", "upslot.socket")
+            check("GET / that starts it", (await get(f"http://127.0.0.1:{port}/")).status, 200)
+            await systemd.shows("SubState", "running")
+            restart = asyncio.ensure_future(systemd.does("restart", "upslot.service"))
+            while not restart.done():
+                check("GET / during a restart", (await get(f"http://127.0.0.1:{port}/")).status, 200)
+            await restart
+            await systemd.does("stop", "upslot.socket", "upslot.service")
+            check("result", await systemd.show("Result"), "success")
+        finally:
+            await systemd.process.stop(signal.SIGKILL)
+            # What it had started, if the test went wrong.
+            for group in groups:
+                with contextlib.suppress(OSError):
+                    (group / "cgroup.kill").write_text("1")
+
+
+def feed(path, text):
+    """Writes a text into a FIFO, if somebody reads it."""
+    try:
+        pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    with open(pipe, "w") as file:
+        file.write(text)
+    return True
+
+
 # Containers -----------------------------------------------------------------------------------------------------------
 
 async def static_program():
