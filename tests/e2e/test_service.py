@@ -3,6 +3,7 @@ systemd passes, an empty read-only root under changing users, no IPv6."""
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -500,8 +501,12 @@ async def an_empty_root_under_changing_users(case):
         root, data, config, binary = folder / "root", folder / "data", folder / "config.yml", folder / "upslot"
         root.mkdir()
         shutil.copy(program, binary)
-        # As the Containerfile makes it.
-        made = re.search(r"--chown=(\d+):(\d+) --chmod=(\d+) /image/data", (CONTRIB / "container/Containerfile").read_text())
+        # As the Containerfile makes it, and what it starts and asks.
+        image = (CONTRIB / "container/Containerfile").read_text()
+        made = re.search(r"--chown=(\d+):(\d+) --chmod=(\d+) /image/data", image)
+        commands = {word: json.loads(re.search(rf"(?m)^{word} .*?(\[.*\])$", image)[1])
+                    for word in ("ENTRYPOINT", "CMD", "HEALTHCHECK")}
+        check("user of the image", re.findall(r"(?m)^USER (.*)$", image), [f"{made[1]}:0"])
         data.mkdir()
         os.chown(data, int(made[1]), int(made[2]))
         data.chmod(int(made[3], 8))
@@ -510,13 +515,12 @@ async def an_empty_root_under_changing_users(case):
                           "expire_interval: 1\nexpire_maxage: 100000\n")
         binds = [f"{binary}=/upslot", f"{config}=/config.yml", f"{data}=/data:rw"]
 
-        def contained(user, *arguments):
-            return ["unshare", "-m", "/usr/bin/python3", HERE / "in_container.py", root, user, *binds,
-                    "/upslot", "-c", "/config.yml", *arguments]
+        def contained(user, *command):
+            return ["unshare", "-m", "/usr/bin/python3", HERE / "in_container.py", root, user, *binds, *command]
 
         slots, older = [], None
-        for user in (1000640000, 65532, 1000650000):
-            process = await Process.start("upslot", contained(user), env={})
+        for user in (1000640000, int(made[1]), 1000650000):
+            process = await Process.start("upslot", contained(user, *commands["ENTRYPOINT"], *commands["CMD"]), env={})
             try:
                 await process.line(r"\bready pid=")
                 status = Path(f"/proc/{process.pid}/status").read_text()
@@ -532,7 +536,7 @@ async def an_empty_root_under_changing_users(case):
                     check("PUT to an older slot", (await put(older, content(10))).status, 201)
                 lines = (await curl(f"http://127.0.0.1:{api}/slot/?name=later.bin&size=10&jid=romeo@montague.example")).out
                 older = lines.decode().split("\n")[0]
-                healthy = await run(contained(user, "health"), env={})
+                healthy = await run(contained(user, *commands["HEALTHCHECK"]), env={})
                 check("health", (healthy.code, healthy.out.decode().split(":")[0]), (0, "healthy"))
                 troubles = [line for line in process.lines if re.search(r" (WARN|ERROR) ", line)
                             and not re.search("is absent|is not https", line)]
@@ -540,5 +544,17 @@ async def an_empty_root_under_changing_users(case):
             finally:
                 code = await process.stop()
             check("exit", code, 0)
-            sick = await run(contained(user, "health"), env={})
+            sick = await run(contained(user, *commands["HEALTHCHECK"]), env={})
             check("health of what does not run", (sick.code, sick.err.split(":")[0]), (1, "unhealthy"))
+
+
+@test(servers=(None,))
+async def the_configuration_for_kubernetes_is_right(case):
+    text = (CONTRIB / "container/kubernetes.yml").read_text()
+    lines = re.search(r"(?m)^  config\.yml: \|\n((?:    .*\n)+)", text)[1]
+    secret, config = case.folder / "secret", case.folder / "config.yml"
+    secret.write_text("secret\n")
+    secret.chmod(0o600)
+    config.write_text(re.sub(r"(?m)^    ", "", lines).replace("/run/secrets/upslot/component_secret", str(secret)))
+    ran = await run([os.environ["UPSLOT_BIN"], "-c", config, "--check-config"])
+    check("faults and warnings", (ran.code, ran.err), (0, ""))
