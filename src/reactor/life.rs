@@ -13,7 +13,7 @@ use crate::config::{self, Config, Listen, SecretKey};
 use crate::now::Now;
 use crate::reactor::component::Link;
 use crate::reactor::deadlines::Deadlines;
-use crate::reactor::listener::Listener;
+use crate::reactor::listener::{Listener, cannot_listen};
 use crate::reactor::shared::Shared;
 use crate::reactor::table::{Key, Table};
 use crate::reactor::{LINK, Reactor, SIGNALS, StartError, TURNED_AWAY, WAKER};
@@ -313,7 +313,7 @@ fn most_connections(config: &Config, descriptors: u64) -> (usize, usize) {
     (granted, turned_away)
 }
 
-/// Opens all listeners, the local API's last. One on `::1` may fail where the host has no IPv6, if it is not the only
+/// Opens all listeners, the local API's last. Fails with a line for each that cannot be had. One on `::1` may fail where the host has no IPv6, if it is not the only
 /// one.
 fn listen(
     config: &Config,
@@ -321,6 +321,7 @@ fn listen(
     registry: &mio::Registry,
 ) -> Result<Vec<Listener>, StartError> {
     let mut listeners: Vec<Listener> = Vec::new();
+    let mut errors = Vec::new();
     let api = config
         .api
         .as_ref()
@@ -342,12 +343,15 @@ fn listen(
                 }
                 Err(error) => {
                     let key = if local { "api" } else { "http_address" };
-                    return Err(format!("{key}: cannot listen on {listen}: {error}."));
+                    errors.push(cannot_listen(key, listen, &error));
                 }
             }
         }
     }
-    Ok(listeners)
+    match errors.is_empty() {
+        true => Ok(listeners),
+        false => Err(errors.join("\n")),
+    }
 }
 
 /// The slot secret that the store keeps; made at the first start.
