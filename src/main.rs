@@ -14,7 +14,7 @@ mod logger;
 
 use arguments::{Arguments, Call, Command};
 
-/// A configuration or start-up fault.
+/// An error in the configuration or at the start, or a no.
 const FAULT: u8 = 1;
 
 /// Arguments that make no sense.
@@ -82,7 +82,7 @@ fn show_help(given: Arguments) -> Result<ExitCode, String> {
 
 /// Reads the configuration for a command. What is wrong with it has been reported when this fails.
 fn read_setup(given: &Arguments) -> Result<Setup, ExitCode> {
-    setup::read(&given.config()).map_err(|failure| {
+    setup::inspect(&given.config()).map_err(|failure| {
         for warning in failure.warnings {
             report(&format!("warning: {warning}"));
         }
@@ -99,11 +99,12 @@ fn explain_slot(given: Arguments) -> Result<ExitCode, String> {
         Ok(setup) => setup,
         Err(code) => return Ok(code),
     };
+    warn(&setup);
     Ok(
         match explain::explain(&setup.config, &question, sys::now()) {
-            Ok(text) => {
-                print(&text);
-                ExitCode::SUCCESS
+            Ok(explanation) => {
+                print(&explanation.text);
+                ExitCode::from(if explanation.granted { 0 } else { FAULT })
             }
             Err(error) => {
                 report(&format!("error: {error}"));
@@ -127,9 +128,18 @@ fn demonstrate() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report(&format!("error: {error}"));
+            for error in error.lines() {
+                report(&format!("error: {error}"));
+            }
             ExitCode::from(FAULT)
         }
+    }
+}
+
+/// Says what is odd about a configuration.
+fn warn(setup: &Setup) {
+    for warning in &setup.warnings {
+        report(&format!("warning: {warning}"));
     }
 }
 
@@ -138,9 +148,7 @@ fn check(given: &Arguments) -> ExitCode {
         Ok(setup) => setup,
         Err(code) => return code,
     };
-    for warning in &setup.warnings {
-        report(&format!("warning: {warning}"));
-    }
+    warn(&setup);
     print(&format!("{}: no errors.\n", given.config().display()));
     ExitCode::SUCCESS
 }
@@ -190,7 +198,9 @@ fn run(given: Arguments) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            log::error!("cannot start why={error:?}");
+            for error in error.lines() {
+                log::error!("cannot start why={error:?}");
+            }
             ExitCode::from(FAULT)
         }
     }

@@ -56,8 +56,8 @@ const LAYERS: [&[&str]; 7] = [
     &[
         "config/fault",
         "config/raw",
-        "config/scalar",
         "config/secret",
+        "config/scalar",
         "config/address",
         "config/url",
         "config/headers",
