@@ -151,7 +151,23 @@ fn read_for(path: &Path, occasion: Occasion) -> Result<Setup, Failure> {
         };
         loaded.map_err(flaws).ok()
     });
-    warnings.extend(blanks(&config, &lines));
+    if let (
+        Some(target),
+        Some(Component {
+            secret: SecretSource::File(path),
+            ..
+        }),
+    ) = (&target, &config.component)
+    {
+        // Within the configuration it was warned about already.
+        if target.secret.trim() != target.secret {
+            warnings.push(format!(
+                "{}: {} begins or ends with a blank, which counts as a part of the secret.",
+                lines.named("component_secret_file"),
+                path.display()
+            ));
+        }
+    }
     warnings.extend(exposed(path, &config, &lines));
     let warnings = warnings
         .iter()
@@ -249,23 +265,6 @@ fn storage(config: &Config, lines: &Lines) -> Option<String> {
     Some(format!(
         "{named}: user {user} cannot write to {shown} ({why}); it must belong to the user that upslot runs as."
     ))
-}
-
-/// Says which secret files hold blanks around their secret.
-fn blanks(config: &Config, lines: &Lines) -> Option<String> {
-    let Some(SecretSource::File(path)) = config.component.as_ref().map(|c| &c.secret) else {
-        return None;
-    };
-    let bytes = read_bounded(path, MAX_SECRET).ok()?;
-    let text = without_line_end(&bytes);
-    let blank = |byte: Option<&u8>| byte.is_some_and(|byte| matches!(byte, b' ' | b'\t'));
-    (blank(text.first()) || blank(text.last())).then(|| {
-        let named = lines.named("component_secret_file");
-        format!(
-            "{named}: {} begins or ends with a blank, which counts as a part of the secret.",
-            path.display()
-        )
-    })
 }
 
 /// The files that a configuration names, by their keys.
