@@ -366,7 +366,8 @@ impl Service {
             .checked_add(interval)
     }
 
-    /// Hands out a slot that was judged, within the limits that [`Service::judge`] found, below its owner's folder.
+    /// Hands out a slot that was judged, within the limits that [`Service::judge`] found, below its owner's folder; with
+    /// the path where its file will be.
     pub fn issue(
         &self,
         request: &SlotRequest,
@@ -374,7 +375,7 @@ impl Service {
         limits: Option<&Limits>,
         random: &[u8; RANDOM],
         now: Now,
-    ) -> Result<Slot, Refusal> {
+    ) -> Result<(StorePath, Slot), Refusal> {
         let name = name::clean(&request.name);
         let mark = mark(request.purpose, limits, now);
         let path = StorePath::in_folder(owner_folder, mark, random, &name)
@@ -398,7 +399,7 @@ impl Service {
         put.push_str(&self.put_prefix);
         put.push_str(&get[self.get_prefix.len()..]);
         self.signer.sign(&path, &terms, &mut put);
-        Ok(Slot { put, get })
+        Ok((path, Slot { put, get }))
     }
 
     /// Decides on a request as far as it can be without a look at the store.

@@ -74,6 +74,15 @@ pub fn is_readable_by_all(path: &Path) -> Option<std::path::PathBuf> {
     open.then_some(real)
 }
 
+/// Why this process cannot make files in a folder, as its permissions say without an attempt; `None` when it can.
+pub fn not_writable(folder: &Path) -> Option<io::Error> {
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    let result = rustix::fs::accessat(rustix::fs::CWD, folder, access, AtFlags::EACCESS);
+    // Where the kernel cannot tell, nothing is said.
+    let denied = |error: &Errno| matches!(*error, Errno::ACCESS | Errno::PERM | Errno::ROFS);
+    result.err().filter(denied).map(io::Error::from)
+}
+
 /// Opens a folder by its path, links followed: it is the operator's.
 pub fn open_root(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

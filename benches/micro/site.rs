@@ -67,7 +67,7 @@ pub fn wish(owner: &str) -> Outcome<SlotRequest> {
 pub fn targets(service: &Service) -> Outcome<(String, String)> {
     let wish = wish(OWNER)?;
     let folder = layout::owner_folder(&wish.owner);
-    let slot = service
+    let (_, slot) = service
         .issue(&wish, &folder, None, &[7; layout::RANDOM], now())
         .map_err(|refusal| refusal.to_string())?;
     let target = |url: &str| {

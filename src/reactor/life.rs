@@ -356,7 +356,7 @@ fn listen(
     registry: &mio::Registry,
 ) -> Result<Vec<Listener>, StartError> {
     let mut listeners =
-        listener::open_all(config, tls, passed).map_err(|errors| errors.join(" "))?;
+        listener::open_all(config, tls, passed).map_err(|errors| errors.join("\n"))?;
     for (index, listener) in listeners.iter_mut().enumerate() {
         let token = Token(Key::FIRST_RESERVED as usize + index);
         listener

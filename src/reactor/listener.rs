@@ -137,8 +137,7 @@ impl Opening {
                     skipped.push((place, error));
                 }
                 Err(BindError::Other(error)) => {
-                    self.errors
-                        .push(format!("{key}: cannot listen on {place}: {error}."));
+                    self.errors.push(cannot_listen(key, place, &error));
                 }
             }
         }
@@ -175,10 +174,9 @@ impl Opening {
                     "on {instead} instead of {place}, because there is no IPv6"
                 ));
             }
-            Err(BindError::Family(error) | BindError::Other(error)) => self.errors.push(format!(
-                "{key}: cannot listen on {instead}, which takes the place of {place} because this system has no IPv6: \
-                 {error}."
-            )),
+            Err(BindError::Family(error) | BindError::Other(error)) => {
+                self.errors.push(cannot_listen(key, instead, &error));
+            }
         }
     }
 
@@ -387,6 +385,32 @@ fn bind_tcp(address: SocketAddr) -> Result<TcpListener, BindError> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
+/// Says why there is no listener at a place, and what to change.
+fn cannot_listen(key: &str, place: &Listen, error: &io::Error) -> String {
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, NotFound, PermissionDenied};
+    let change = match (place, error.kind()) {
+        (Listen::Tcp(address), AddrInUse) => format!(
+            ": another program has the port, which ss -ltnp sport = :{} names; stop it, or choose another port",
+            address.port()
+        ),
+        (Listen::Tcp(_), AddrNotAvailable) => {
+            ": this machine does not have the address; 0.0.0.0 or :: takes all that it has".to_owned()
+        }
+        (Listen::Tcp(_), PermissionDenied) => {
+            ": a port below 1024 needs the capability CAP_NET_BIND_SERVICE, for which upslot.service has the lines, or \
+             upslot.socket; choose another port, or a web server in front"
+                .to_owned()
+        }
+        (Listen::Unix(_), AddrInUse) => ": another program listens there; stop it, or choose another path".to_owned(),
+        (Listen::Unix(_), NotFound) => ": the folder of the socket is missing".to_owned(),
+        (Listen::Unix(_), PermissionDenied) => {
+            format!(": user {} cannot make files in the folder of the socket", sys::user())
+        }
+        _ => String::new(),
+    };
+    format!("{key}: cannot listen on {place}: {error}{change}.")
+}
+
 /// Binds a Unix socket; one that a dead process left behind is replaced.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     let bind = || sys::with_umask(UNIX_UMASK, || UnixListener::bind(path));
@@ -408,6 +432,42 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 mod tests {
     use super::*;
     use std::time::{Duration, Instant};
+
+    #[test]
+    fn what_to_change_is_said() {
+        let tcp = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 80)));
+        let unix = Listen::Unix("/run/upslot/http.sock".into());
+        for (place, kind, part) in [
+            (&tcp, io::ErrorKind::AddrInUse, "ss -ltnp sport = :80 names"),
+            (
+                &tcp,
+                io::ErrorKind::PermissionDenied,
+                "CAP_NET_BIND_SERVICE",
+            ),
+            (&tcp, io::ErrorKind::AddrNotAvailable, "0.0.0.0 or ::"),
+            (&unix, io::ErrorKind::AddrInUse, "another path"),
+            (
+                &unix,
+                io::ErrorKind::NotFound,
+                "the folder of the socket is missing",
+            ),
+            (
+                &unix,
+                io::ErrorKind::PermissionDenied,
+                "cannot make files in the folder",
+            ),
+            (
+                &tcp,
+                io::ErrorKind::Other,
+                "cannot listen on 127.0.0.1:80: other error.",
+            ),
+        ] {
+            let said = cannot_listen("http_address", place, &kind.into());
+            let begin = format!("http_address: cannot listen on {place}: ");
+            assert!(said.starts_with(&begin) && said.ends_with('.'), "{said}");
+            assert!(said.contains(part), "{part:?}: {said}");
+        }
+    }
 
     #[test]
     fn accepted_sockets_send_at_once() {

@@ -118,7 +118,7 @@ pub struct Reactor {
     ending: Option<Instant>,
 }
 
-/// Why the program cannot start; one sentence.
+/// Why the program cannot start; one sentence a line.
 pub type StartError = String;
 
 impl Reactor {

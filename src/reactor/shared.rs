@@ -299,7 +299,7 @@ impl Shared {
     ) -> Result<Slot, Refusal> {
         let random = self.random.take().ok_or(Refusal::Busy)?;
         let limits = ready.limits.as_ref();
-        let slot = self
+        let (path, slot) = self
             .service
             .issue(request, &ready.owner, limits, &random, now)?;
         if let Some(limits) = limits {
@@ -307,10 +307,10 @@ impl Shared {
                 .issued(ready.owner.as_bytes(), limits, request.size, now.unix());
         }
         self.metrics.slot_granted();
-        log::debug!(
-            "slot issued owner={} name={:?} size={} purpose={}",
+        // "upload published" has the same path, but of the owner the folder alone.
+        log::info!(
+            "slot granted owner={} path={path:?} bytes={} purpose={}",
             request.owner,
-            request.name,
             request.size,
             request.purpose.word()
         );

@@ -322,7 +322,7 @@ async def a_mount_over_the_store_is_taken(case):
 
     async def there(*command):
         users = [] if os.geteuid() == 0 else ["-U", "--preserve-credentials"]
-        ran = await run(["nsenter", "-t", up.process.pid, *users, "-m", *command])
+        ran = await run(["nsenter", "-t", up.process.pid, *users, "-m", "--root", *command])
         assert ran.code == 0, ran.err
 
     async def answers(slot, status):

@@ -56,8 +56,8 @@ const LAYERS: [&[&str]; 7] = [
     &[
         "config/fault",
         "config/raw",
-        "config/scalar",
         "config/secret",
+        "config/scalar",
         "config/address",
         "config/url",
         "config/headers",
@@ -111,7 +111,15 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/accept",
     ],
     // Top.
-    &["explain", "demo", "health", "logger", "lib", "main"],
+    &[
+        "explain",
+        "demo",
+        "health",
+        "logger",
+        "lib",
+        "arguments",
+        "main",
+    ],
 ];
 
 /// Layers below this one are pure.
