@@ -53,7 +53,7 @@ pub fn sockets() -> Result<Vec<PassedSocket>, String> {
         match fit {
             Ok(local) => sockets.push(PassedSocket { socket, local }),
             Err(error) => {
-                // It may not be open at all, or be somebody else's: it is not for us to close.
+                // The number may belong to no descriptor, or to another part of the program: do not close it.
                 let _ = socket.into_raw_fd();
                 wrong.get_or_insert(error);
             }

@@ -89,7 +89,7 @@ fn ask_listeners(config: &Config) -> Result<String, String> {
         token: None,
     };
     let Some(api) = &config.api else {
-        return judge_page(&public.ask()?, "");
+        return check_page(&public.ask()?, "");
     };
     let local = Question {
         places: &api.listen,
@@ -100,7 +100,7 @@ fn ask_listeners(config: &Config) -> Result<String, String> {
     let answer = local.ask()?;
     match answer.status {
         200 => Ok(format!("healthy: {answer}")),
-        403 => judge_page(
+        403 => check_page(
             &public.ask()?,
             ", but /health was not asked, because allow in api does not admit this host",
         ),
@@ -109,7 +109,7 @@ fn ask_listeners(config: &Config) -> Result<String, String> {
 }
 
 /// What the public side's page says.
-fn judge_page(answer: &Answer, but: &str) -> Result<String, String> {
+fn check_page(answer: &Answer, but: &str) -> Result<String, String> {
     match answer.status {
         200 if answer.body.contains(OURS) => Ok(format!("healthy: {} answers{but}", answer.from)),
         200 => Err(format!("unhealthy: {} is another program", answer.from)),
@@ -120,7 +120,7 @@ fn judge_page(answer: &Answer, but: &str) -> Result<String, String> {
 impl std::fmt::Display for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Answer { from, status, body } = self;
-        // A line for people, whoever answers.
+        // One readable line, whatever program answers.
         let body: String = body
             .trim()
             .replace('\n', ", ")

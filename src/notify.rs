@@ -170,11 +170,11 @@ impl Manager {
         Ok(Manager { socket, address })
     }
 
-    /// Sends one message; to a manager that opened its socket anew, too.
+    /// Sends one message; reconnects to a manager that has reopened its socket.
     fn send(&mut self, message: &[u8]) -> io::Result<()> {
         let sent = self.socket.send(message);
         let sent = match sent {
-            Err(error) if is_gone(&error) => {
+            Err(error) if is_disconnected(&error) => {
                 self.socket.connect_addr(&self.address)?;
                 self.socket.send(message)
             }
@@ -190,7 +190,7 @@ fn has_no_room(error: &io::Error) -> bool {
         || matches!(errno, Some(Errno::NOBUFS | Errno::INTR | Errno::NOMEM))
 }
 
-fn is_gone(error: &io::Error) -> bool {
+fn is_disconnected(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
         Some(Errno::CONNREFUSED | Errno::NOTCONN | Errno::CONNRESET | Errno::DESTADDRREQ)
@@ -320,7 +320,7 @@ mod tests {
         let now = sys::monotonic();
         let address = manager.local_addr().unwrap();
         drop(manager);
-        // Nobody is there.
+        // The manager is not there.
         notifier.ready(now);
         assert!(notifier.logged && notifier.unsent.is_empty());
         let manager = UnixDatagram::bind_addr(&address).unwrap();

@@ -204,7 +204,7 @@ async def the_units_are_right(case):
 
 
 class Activated:
-    """An upslot that systemd-socket-activate starts with the sockets as soon as somebody connects."""
+    """An upslot that systemd-socket-activate starts with the sockets at the first connection."""
 
     def __init__(self, up, names, *places, options=()):
         self.up = up
@@ -429,7 +429,7 @@ async def a_systemd_that_runs(case):
             # Idle, it outlives its watchdog.
             await asyncio.sleep(5)
             check("restarts", await systemd.show("NRestarts"), "0")
-            # Its loop hangs: it is killed and started anew, and works when it can.
+            # Its loop hangs: it is killed and restarted.
             text = up.config.read_text()
             up.config.unlink()
             os.mkfifo(up.config)
@@ -444,7 +444,7 @@ async def a_systemd_that_runs(case):
             check("GET / of the new one", (await get(f"http://127.0.0.1:{up.port}/")).status, 200)
             await systemd.does("stop", "upslot.service")
             check("result", await systemd.show("Result"), "success")
-            # With a socket it starts when it is needed, and nobody is refused while it restarts.
+            # With a socket it starts when it is needed, and no client is refused while it restarts.
             await systemd.does("start", "upslot.socket")
             check("GET / that starts it", (await get(f"http://127.0.0.1:{port}/")).status, 200)
             await systemd.shows("SubState", "running")
@@ -463,7 +463,7 @@ async def a_systemd_that_runs(case):
 
 
 def feed(path, text):
-    """Writes a text into a FIFO, if somebody reads it."""
+    """Writes a text into a FIFO, if a reader has it open."""
     try:
         pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
     except OSError:

@@ -184,7 +184,7 @@ fn the_watchdog_hears_of_a_loop_that_turns_and_of_no_other() {
         assert!(passed < watchdog, "{passed:?} between two heartbeats");
         last = Instant::now();
     }
-    // A loop that hangs in the middle of a turn sends none: it reads a configuration that nobody writes.
+    // A loop that hangs in the middle of a turn sends none: it reads a FIFO that has no writer.
     let held = fs::read(&config).unwrap();
     fs::remove_file(&config).unwrap();
     mknodat(CWD, &config, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
@@ -311,7 +311,7 @@ fn health_asks_the_public_side_where_there_is_no_api() {
     site.link.take();
     site.server.take();
     site.program.wait_line(&["link down"]);
-    // The page knows nothing of the link: an XMPP server that is away is no reason to start anew.
+    // The page knows nothing of the link: an XMPP server that is away is no reason for a restart.
     is_healthy(&config, "127.0.0.1");
     drop(site);
     // Another program at the same port is not taken for upslot.
@@ -448,7 +448,7 @@ fn health_reports_a_configuration_that_cannot_be_read() {
 
 // Changing users -------------------------------------------------------------------------------------------------------
 
-/// A folder that every user can enter, with the program in it; `None`, and a word about it, for who is not root.
+/// A folder that every user can enter, with the program in it; `None`, with a message, without root's rights.
 fn open_to_all() -> Option<(TempDir, PathBuf)> {
     if !rustix::process::geteuid().is_root() {
         eprintln!("NOT TESTED: only root can become other users");

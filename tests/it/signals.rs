@@ -311,7 +311,7 @@ fn offline_commands_keep_the_systems_actions() {
             let mut command = std::process::Command::new(BINARY);
             command.arg("-c").arg(&config).args(arguments);
             let mut child = command.spawn().unwrap();
-            // It waits for whoever writes, and then for what is written.
+            // It waits for a writer, and then for what is written.
             let opened = std::thread::spawn(move || fs::File::options().write(true).open(&config));
             let writer = opened.join().unwrap().unwrap();
             rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal)
