@@ -180,7 +180,11 @@ impl Reactor {
         let idle: Vec<Key> = self
             .table
             .iter_mut()
-            .filter_map(|(key, client)| client.make_last().then_some(key))
+            .filter_map(|(key, client)| {
+                // A request that has arrived is answered, even if the loop has not come to read it.
+                let is_idle = client.make_last() && !client.transport().has_unread_input();
+                is_idle.then_some(key)
+            })
             .collect();
         for key in idle {
             self.remove(key);
