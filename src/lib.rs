@@ -15,9 +15,9 @@
 //! | 1 decisions | [`layout`] [`slot`] [`policy`] [`expiry`] [`certificate`] |
 //! | 2 protocols | [`xmpp`] [`http`] |
 //! | 3 program | [`config`] [`service`] |
-//! | 4 system | [`sys`] [`tls`] [`setup`] [`transport`] [`store`] [`sandbox`] [`syncer`] [`resolve`] [`signals`] |
+//! | 4 system | [`sys`] [`tls`] [`setup`] [`transport`] [`store`] [`sandbox`] [`syncer`] [`resolve`] [`signals`] [`activation`] [`notify`] |
 //! | 5 loop | [`reactor`] |
-//! | top | [`explain`] [`list`] [`remove`] [`demo`] |
+//! | top | [`explain`] [`list`] [`remove`] [`demo`] [`health`] |
 //!
 //! # A way through
 //!
@@ -67,6 +67,8 @@ pub mod store;
 pub mod sandbox;
 pub mod syncer;
 
+pub mod activation;
+pub mod notify;
 pub mod resolve;
 pub mod signals;
 
@@ -74,6 +76,7 @@ pub mod reactor;
 
 pub mod demo;
 pub mod explain;
+pub mod health;
 
 pub mod list;
 

@@ -374,8 +374,8 @@ impl Service {
             .checked_add(interval)
     }
 
-    /// Hands out a slot that was judged, within the limits that [`Service::judge`] found, below its owner's folder. It
-    /// expires later than `revoked_until`, see [`crate::slot::revoked`].
+    /// Issues a slot that was checked, within the limits that [`Service::judge`] found, below its owner's folder; with
+    /// the path of its file. It expires later than `revoked_until`, see [`crate::slot::revoked`].
     pub fn issue(
         &self,
         request: &SlotRequest,
@@ -384,7 +384,7 @@ impl Service {
         random: &[u8; RANDOM],
         revoked_until: u64,
         now: Now,
-    ) -> Result<Slot, Refusal> {
+    ) -> Result<(StorePath, Slot), Refusal> {
         let name = name::clean(&request.name);
         let mark = mark(request.purpose, limits, now);
         let path = StorePath::in_folder(owner_folder, mark, random, &name)
@@ -411,7 +411,7 @@ impl Service {
         put.push_str(&self.put_prefix);
         put.push_str(&get[self.get_prefix.len()..]);
         self.signer.sign(&path, &terms, &mut put);
-        Ok(Slot { put, get })
+        Ok((path, Slot { put, get }))
     }
 
     /// Decides on a request as far as it can be without a look at the store.

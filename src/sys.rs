@@ -81,6 +81,15 @@ pub fn is_readable_by_all(path: &Path) -> Option<std::path::PathBuf> {
     open.then_some(real)
 }
 
+/// Why this process cannot make files in a folder, as its permissions say without an attempt; `None` when it can.
+pub fn not_writable(folder: &Path) -> Option<io::Error> {
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    let result = rustix::fs::accessat(rustix::fs::CWD, folder, access, AtFlags::EACCESS);
+    // Where the kernel cannot tell, nothing is said.
+    let denied = |error: &Errno| matches!(*error, Errno::ACCESS | Errno::PERM | Errno::ROFS);
+    result.err().filter(denied).map(io::Error::from)
+}
+
 /// Opens a folder by its path, links followed: it is the operator's.
 pub fn open_root(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -365,6 +374,13 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     retry(|| rustix::net::recv(&socket, &mut *buffer, RecvFlags::DONTWAIT).map(|(n, _)| n))
 }
 
+/// Whether there is input that [`receive`] would return. The end of input is none.
+pub fn has_unread_input(socket: impl AsFd) -> bool {
+    let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+    let peek = || rustix::net::recv(&socket, &mut [0; 1][..], flags).map(|(n, _)| n);
+    retry(peek).is_ok_and(|length| length > 0)
+}
+
 fn retry(mut call: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {
@@ -497,6 +513,49 @@ pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     )
 }
 
+/// Whether an error of a new socket says that there is no such address family: the kernel was built or started without
+/// it, or a filter of system calls hides it.
+pub fn lacks_address_family(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::AFNOSUPPORT | Errno::PROTONOSUPPORT | Errno::PFNOSUPPORT)
+    )
+}
+
+/// Whether a folder is one that the group 0 may write to, and this process belongs to that group without being root:
+/// so container platforms give a volume to a process that runs under any number (OpenShift). What is made in it must
+/// then be of use to the next one, whose number is another.
+pub fn is_shared_by_group(folder: impl AsFd) -> bool {
+    use rustix::process::{getegid, geteuid, getgroups};
+    const GROUP_WRITE: u32 = 0o020;
+    const SET_GROUP: u32 = 0o2000;
+    let Ok(stat) = rustix::fs::fstat(folder) else {
+        return false;
+    };
+    let mode = Mode::from_raw_mode(stat.st_mode).as_raw_mode();
+    let belongs = || {
+        let beside = || getgroups().is_ok_and(|groups| groups.iter().any(|group| group.is_root()));
+        getegid().is_root() || (stat.st_mode & SET_GROUP != 0 && beside())
+    };
+    stat.st_gid == 0 && mode & GROUP_WRITE != 0 && !geteuid().is_root() && belongs()
+}
+
+/// The mode with the owner's rights for the group, too.
+pub fn for_group_too(mode: u32) -> u32 {
+    mode | (mode & 0o700) >> 3
+}
+
+/// Gives the group the owner's rights to what is open, if it is ours.
+pub fn share_with_group(fd: impl AsFd) -> io::Result<()> {
+    let stat = rustix::fs::fstat(&fd)?;
+    let mode = stat.st_mode & 0o7777;
+    let shared = for_group_too(mode);
+    if shared != mode && stat.st_uid == user() {
+        rustix::fs::fchmod(fd, Mode::from_raw_mode(shared))?;
+    }
+    Ok(())
+}
+
 /// Raises the number of descriptors that the process may hold to what it may be; returns the number.
 pub fn raise_descriptor_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -561,6 +620,16 @@ pub fn user() -> u32 {
 #[allow(clippy::disallowed_methods)]
 pub fn monotonic() -> std::time::Instant {
     std::time::Instant::now()
+}
+
+/// Microseconds of the monotonic clock, as service managers count them.
+pub fn monotonic_micros() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    // Wider than on some 32-bit hosts, never negative.
+    #[allow(clippy::useless_conversion, clippy::unnecessary_fallible_conversions)]
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000) + nanos / 1000
 }
 
 /// Both clocks, read once per turn.

@@ -19,7 +19,7 @@ use mio::{Interest, Registry, Token};
 
 use crate::jid::BareJid;
 use crate::now::Now;
-use crate::resolve::Resolver;
+use crate::resolve::{self, Resolver};
 use crate::setup::Target;
 use crate::sys;
 use crate::xmpp::backoff::Backoff;
@@ -308,7 +308,10 @@ impl Link {
                     };
                     return;
                 }
-                Err(failure) => addresses.failures.push(format!("{server}: {failure}")),
+                Err(failure) => {
+                    let failure = resolve::connect_failure(server, &failure);
+                    addresses.failures.push(failure);
+                }
             }
         }
         let why = format!("cannot connect to {}", addresses.failures.join("; "));
@@ -340,7 +343,8 @@ impl Link {
         };
         if let Some(failure) = failure {
             drop(stream);
-            left.failures.push(format!("{server}: {failure}"));
+            left.failures
+                .push(resolve::connect_failure(server, &failure));
             self.connect(left, registry, now);
             return;
         }

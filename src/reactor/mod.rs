@@ -20,7 +20,7 @@
 //! 6. accept a few connections;
 //! 7. one slice of counting, trimming and sweeping;
 //! 8. hand over what must reach stable storage;
-//! 9. look at signals.
+//! 9. look at signals, and let the service manager know that the loop turns.
 //!
 //! Events only set bits; work happens at the loop's own pace. A handler never frees its own connection: it says that
 //! it is over, and the loop removes it.
@@ -50,6 +50,7 @@ use rustls::ServerConfig;
 use crate::certificate::{Notice, Watch};
 use crate::config::SecretKey;
 use crate::metrics;
+use crate::notify::Notifier;
 use crate::now::Now;
 use crate::reactor::client::{Client, Outcome};
 use crate::reactor::component::Link;
@@ -98,6 +99,7 @@ pub struct Reactor {
     was_up: bool,
     resolver: Resolver,
     signals: Signals,
+    notifier: Notifier,
     sweep: Sweep,
     tls: Option<Arc<ServerConfig>>,
     certificate: Option<Watch>,
@@ -117,7 +119,7 @@ pub struct Reactor {
     ending: Option<Instant>,
 }
 
-/// Why the program cannot start; one sentence.
+/// Why the program cannot start; one sentence a line.
 pub type StartError = String;
 
 impl Reactor {
@@ -185,6 +187,7 @@ impl Reactor {
             if self.has_ended(now) {
                 return Ok(());
             }
+            self.notify_manager(now);
         }
     }
 
@@ -206,6 +209,7 @@ impl Reactor {
             self.certificate.as_ref().map(Watch::deadline),
             self.shared.trouble.due(),
             self.shared.usage.due(),
+            self.notifier.due(),
         ]
         .into_iter()
         .flatten()
@@ -230,6 +234,17 @@ impl Reactor {
         }
         shared.link = link;
         shared.connections = (self.table.len(), self.most_connections);
+    }
+
+    /// Lets the service manager know how it stands at the end of a turn, and that there are turns.
+    fn notify_manager(&mut self, now: Now) {
+        let status = match &self.link {
+            None => "No XMPP link configured",
+            Some(link) if link.is_up() => "XMPP link up",
+            Some(_) => "XMPP link down",
+        };
+        self.notifier.set_status(status, now.mono);
+        self.notifier.beat(now.mono);
     }
 
     fn enqueue(&mut self, key: Key) {

@@ -332,7 +332,7 @@ impl Shared {
         let limits = ready.limits.as_ref();
         let owner = ready.owner.as_bytes();
         let revoked_until = self.revoked.until(owner);
-        let slot =
+        let (path, slot) =
             self.service
                 .issue(request, &ready.owner, limits, &random, revoked_until, now)?;
         let expires = now.unix().saturating_add(self.config.put_timeout.as_secs());
@@ -342,10 +342,10 @@ impl Shared {
                 .issued(ready.owner.as_bytes(), limits, request.size, now.unix());
         }
         self.metrics.slot_granted();
-        log::debug!(
-            "slot issued owner={} name={:?} size={} purpose={}",
+        // "upload published" has the same path, but of the owner the folder alone.
+        log::info!(
+            "slot granted owner={} path={path:?} bytes={} purpose={}",
             request.owner,
-            request.name,
             request.size,
             request.purpose.word()
         );

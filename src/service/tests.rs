@@ -68,6 +68,10 @@ fn issue(service: &Service, request: &SlotRequest) -> Slot {
     let limits = service.judge(request).unwrap();
     service
         .issue(request, &folder, limits, &[7; RANDOM], 0, at(0))
+        .map(|(path, slot)| {
+            assert!(slot.get.ends_with(&path.encoded()), "{slot:?}");
+            slot
+        })
         .unwrap()
 }
 

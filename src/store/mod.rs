@@ -58,6 +58,8 @@ pub struct Store {
     naming: Naming,
     file_mode: u32,
     dir_mode: u32,
+    /// Whether a process under another number must be able to go on here; see [`sys::is_shared_by_group`].
+    shared: bool,
     /// Number of the next temporary name.
     serial: u64,
     /// Bytes that uploads under way will still write.
@@ -111,10 +113,15 @@ impl Store {
             make_root(path).map_err(|e| fault("make the folder", e))?;
         }
         let root = sys::open_root(path).map_err(|e| fault("open the folder", e))?;
+        let shared = sys::is_shared_by_group(&root);
         sys::make_folder(&root, INTERNAL.as_bytes(), 0o700)
             .map_err(|e| fault("make .upslot in it", e))?;
         let internal = sys::open_folder_below(root.as_fd(), INTERNAL.as_bytes())
             .map_err(|e| fault("open .upslot in it", e))?;
+        if shared {
+            sys::share_with_group(&internal)
+                .map_err(|e| fault("give the group a right to .upslot in it", e))?;
+        }
         let mut store = Store {
             path: path.to_owned(),
             root,
@@ -122,6 +129,7 @@ impl Store {
             naming: Naming::Temporary,
             file_mode,
             dir_mode,
+            shared,
             serial: 0,
             unwritten: 0,
             buries: false,
@@ -166,6 +174,7 @@ impl Store {
         };
         let internal = internal.map_err(|error| fault("open .upslot in it", error))?;
         Ok(Some(Store {
+            shared: sys::is_shared_by_group(&root),
             path: path.to_owned(),
             root,
             internal,
@@ -203,6 +212,14 @@ impl Store {
     pub fn set_modes(&mut self, file_mode: u32, dir_mode: u32) {
         self.file_mode = file_mode;
         self.dir_mode = dir_mode;
+    }
+
+    /// The mode of something new: for the group, too, where the store is shared with it.
+    pub(super) fn mode(&self, mode: u32) -> u32 {
+        match self.shared {
+            true => sys::for_group_too(mode),
+            false => mode,
+        }
     }
 
     /// From now on removed paths of other making are remembered if `buries`, because a signature could bring them back;
@@ -339,11 +356,12 @@ impl Store {
         Ok(Some(bytes))
     }
 
-    /// Writes a small secret file of the internal folder, at once and durably; fails where there is one.
+    /// Writes a small secret file of the internal folder, at once and durably; fails where there is one. It is for this
+    /// user alone, unless the store is shared with the group.
     pub fn write_internal(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let temporary = format!("{name}{UNFINISHED}");
         let _ = sys::remove_file(&self.internal, temporary.as_bytes());
-        let file = sys::open_new(&self.internal, temporary.as_bytes(), 0o600)?;
+        let file = sys::open_new(&self.internal, temporary.as_bytes(), self.mode(0o600))?;
         let mut rest = bytes;
         while !rest.is_empty() {
             rest = &rest[sys::write(&file, rest)?..];
@@ -541,11 +559,18 @@ fn make_root(path: &Path) -> io::Result<()> {
     let missing = path.ancestors().filter(named);
     let missing: Vec<&Path> = missing.take_while(|folder| !folder.exists()).collect();
     std::fs::create_dir_all(path)?;
+    // From the outside in, so that each finds its parent shared.
+    for folder in missing.iter().rev() {
+        let parent = folder.parent().filter(named).unwrap_or(Path::new("."));
+        if sys::open_root(parent).is_ok_and(sys::is_shared_by_group) {
+            sys::share_with_group(sys::open_root(folder)?)?;
+        }
+    }
     for folder in missing {
         let parent = folder.parent().filter(named).unwrap_or(Path::new("."));
         // Who may make a folder there need not be allowed to open what is above it.
-        if let Ok(parent) = sys::open_root(parent) {
-            rustix::fs::fsync(&parent)?;
+        if let Ok(opened) = sys::open_root(parent) {
+            rustix::fs::fsync(&opened)?;
         }
     }
     Ok(())

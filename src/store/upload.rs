@@ -79,15 +79,16 @@ impl Store {
     /// Begins an upload of `size` bytes.
     pub fn begin(&mut self, size: u64) -> io::Result<Upload> {
         let (file, temporary) = match self.naming {
-            Naming::Descriptor | Naming::Proc => {
-                (sys::open_unnamed(&self.root, self.file_mode)?, None)
-            }
+            Naming::Descriptor | Naming::Proc => (
+                sys::open_unnamed(&self.root, self.mode(self.file_mode))?,
+                None,
+            ),
             Naming::Temporary => {
                 self.serial += 1;
                 let name =
                     format!("{TEMPORARY}{}-{}", std::process::id(), self.serial).into_bytes();
                 let folder = self.internal.try_clone()?;
-                let file = sys::open_new(&self.internal, &name, self.file_mode)?;
+                let file = sys::open_new(&self.internal, &name, self.mode(self.file_mode))?;
                 (file, Some(Temporary { folder, name }))
             }
         };
@@ -264,7 +265,7 @@ impl Store {
             None => None,
         };
         let parent_fd = parent.as_ref().map_or(self.root(), |fd| fd.as_fd());
-        let new = sys::make_folder(parent_fd, name, self.dir_mode)?;
+        let new = sys::make_folder(parent_fd, name, self.mode(self.dir_mode))?;
         if new && parent.is_none() {
             changed.push(self.root.try_clone()?);
         }

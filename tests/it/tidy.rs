@@ -65,8 +65,8 @@ const LAYERS: [&[&str]; 7] = [
     &[
         "config/fault",
         "config/raw",
-        "config/scalar",
         "config/secret",
+        "config/scalar",
         "config/address",
         "config/url",
         "config/headers",
@@ -98,6 +98,8 @@ const LAYERS: [&[&str]; 7] = [
         "syncer",
         "resolve",
         "signals",
+        "activation",
+        "notify",
     ],
     // 5: loop.
     &[
@@ -124,6 +126,7 @@ const LAYERS: [&[&str]; 7] = [
         "list",
         "remove",
         "demo",
+        "health",
         "logger",
         "lib",
         "arguments",

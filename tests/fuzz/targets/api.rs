@@ -68,7 +68,7 @@ fn slot(query: &[u8]) {
                 return (None, None);
             }
         };
-        let slot = service
+        let (_, slot) = service
             .issue(&request, &folder, limits, &[7; 15], 0, now)
             .unwrap();
         let target = slot.put.strip_prefix("https://put.example").unwrap();

@@ -53,7 +53,7 @@ impl Site {
                 purpose,
             };
             let folder = upslot::layout::owner_folder(&request.owner);
-            let slot = service
+            let (_, slot) = service
                 .issue(&request, &folder, None, &[7; 15], 0, now())
                 .unwrap();
             slot.put
