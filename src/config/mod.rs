@@ -177,6 +177,15 @@ impl Lines {
 pub fn read_bytes(bytes: &[u8]) -> Result<Reading, Faulty> {
     match std::str::from_utf8(bytes) {
         Ok(text) => read(text),
+        Err(_) if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) => {
+            let fault = Fault {
+                line: None,
+                key: String::new(),
+                found: "text in UTF-16".into(),
+                expected: "text in UTF-8".into(),
+            };
+            Err(fault.into())
+        }
         Err(error) => {
             let sound = &bytes[..error.valid_up_to()];
             let fault = Fault {

@@ -94,7 +94,9 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, Fault> {
     };
     loop {
         // Events are pulled, because the library's own loop recurses as deep as the file says.
-        let (event, mark) = parser.next_token().map_err(|error| broken(&error))?;
+        let (event, mark) = parser
+            .next_token()
+            .map_err(|error| broken(&error, &tree.lines))?;
         if event == Event::StreamEnd {
             break;
         }
@@ -233,6 +235,9 @@ impl Tree<'_> {
             Some(Frame::Map { entries, key, .. }) => match key.take() {
                 None => match node.value {
                     Value::Scalar(text) if !text.is_empty() => *key = Some((text, node.line)),
+                    Value::Map(_) if has_template(&self.lines, node.line) => {
+                        return Err(template(node.line));
+                    }
                     other => return Err(fault(Some(node.line), other.kind(), "a word as the key")),
                 },
                 Some((key, line)) => {
@@ -265,14 +270,33 @@ fn plain(anchor: usize, tag: Option<Tag>, line: usize) -> Result<(), Fault> {
     }
 }
 
-fn broken(error: &ScanError) -> Fault {
+/// Whether a line holds a placeholder of a template, which is a map in a map to YAML, if it is anything.
+fn has_template(lines: &[&str], line: usize) -> bool {
+    let line = line.checked_sub(1).and_then(|at| lines.get(at));
+    line.is_some_and(|line| line.contains("{{"))
+}
+
+fn template(line: usize) -> Fault {
+    fault(
+        Some(line),
+        "a placeholder of the form {{ name }}",
+        "the value itself, or the file of a secret in component_secret_file or slot_secret_file; nothing is expanded \
+         from the environment",
+    )
+}
+
+fn broken(error: &ScanError, lines: &[&str]) -> Fault {
+    if has_template(lines, error.marker().line()) {
+        return template(error.marker().line());
+    }
     let info = error.info().replace(char::is_control, " ");
     let expected = if info.contains("escape") {
         // Most often a regular expression, whose backslashes double quotes claim for themselves.
         "single quotes around values with a backslash, as in '@example\\.org$': in double quotes YAML takes a \
          backslash for the beginning of an escape of its own"
     } else {
-        "lines of the form \"key: value\", without tabs, and special characters in single quotes"
+        "lines of the form \"key: value\", with a blank after the colon, without tabs, and special characters in single \
+         quotes"
     };
     fault(
         Some(error.marker().line()),
@@ -372,6 +396,20 @@ mod tests {
         assert_eq!(parse(&long).unwrap()[0].node.form, form);
         let many = format!("a: [{}x]", "x, ".repeat(MAX_TEXT / 4));
         assert!(parse(&many).is_ok());
+    }
+
+    #[test]
+    fn a_template_that_was_not_filled_in_is_named() {
+        for text in [
+            "a: 1\nb: {{ name }}",
+            "a: 1\nb: {{name}}\n",
+            "a: 1\nb: {{ lookup('env', 'X') }}\n",
+        ] {
+            let fault = parse(text).expect_err(text);
+            assert_eq!(fault.line, Some(2), "{fault}");
+            assert!(fault.found.contains("{{ name }}"), "{fault}");
+            assert!(fault.expected.contains("component_secret_file"), "{fault}");
+        }
     }
 
     #[test]

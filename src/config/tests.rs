@@ -262,6 +262,8 @@ fn line_ends_and_the_last_one_do_not_matter() {
         assert_eq!(good(&text).config, good(OLD).config);
     }
     assert_eq!(read_bytes(OLD.as_bytes()), read(OLD));
+    let faulty = read_bytes(b"\xff\xfea\0:\0").expect_err("UTF-16");
+    assert_eq!(faulty.faults[0].found, "text in UTF-16");
     let faulty = read_bytes(b"a: 1\nb: \xe9\n").expect_err("Latin-1");
     assert_eq!(faulty.faults[0].line, Some(2));
 }
