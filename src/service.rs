@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use crate::config::{Config, Purposes, SecretKey};
 use crate::expiry::{self, Lifetime};
 use crate::http::api::Reply;
+use crate::http::charset;
 use crate::http::condition::{self, Verdict};
 use crate::http::exchange::{Fault, Timeouts};
 use crate::http::head::{Expect, Framing, Method, RequestHead};
@@ -447,6 +448,19 @@ impl Service {
         (content_type != mime::by_extension(grant.path.name())).then(|| content_type.to_owned())
     }
 
+    /// Whether it must be known of an upload if it is UTF-8. `content_type` is what is stored as its type.
+    pub fn needs_charset(&self, path: &StorePath, content_type: Option<&str>) -> bool {
+        charset::is_open(effective_type(path, content_type))
+    }
+
+    /// Whether it must be known of a file if it is UTF-8, so that its answers may say so: those that show it as text.
+    pub fn shows_charset(&self, path: &StorePath, content_type: Option<&str>) -> bool {
+        let content_type = effective_type(path, content_type);
+        charset::is_open(content_type)
+            && self.safe_types.served(content_type) == content_type
+            && self.safe_types.show_inline(content_type)
+    }
+
     /// The answer to GET and HEAD of a file that is open.
     pub fn download(
         &self,
@@ -455,17 +469,18 @@ impl Service {
         file: &Found<'_>,
         now: Now,
     ) -> Answer {
-        let content_type = match file.content_type {
-            Some(kept) if mime::is_valid(kept) => kept,
-            _ => mime::by_extension(path.name()),
-        };
-        let content_type = self.safe_types.served(content_type);
+        let content_type = self
+            .safe_types
+            .served(effective_type(path, file.content_type));
+        let inline = self.safe_types.show_inline(content_type);
+        let labelled = file.utf8.then(|| charset::labelled(content_type));
+        let content_type = labelled.as_deref().unwrap_or(content_type);
         let facts = FileFacts {
             name: path.name(),
             size: file.size,
             modified: file.modified,
             content_type,
-            inline: self.safe_types.show_inline(content_type),
+            inline,
             end: self.lifetime.end(path.mark(), file.modified),
         };
         self.common.file(request, &facts, now)
@@ -650,6 +665,14 @@ impl Service {
     }
 }
 
+/// The type of a file: what was stored as such, if it can be sent, else what its name suggests.
+fn effective_type<'a>(path: &StorePath, content_type: Option<&'a str>) -> &'a str {
+    match content_type {
+        Some(kept) if mime::is_valid(kept) => kept,
+        _ => mime::by_extension(path.name()),
+    }
+}
+
 /// The right of a PUT that another server signed.
 fn externally_granted(
     external: &External,
@@ -790,6 +813,8 @@ pub struct Found<'a> {
     pub size: u64,
     pub modified: SystemTime,
     pub content_type: Option<&'a str>,
+    /// Whether [`Service::shows_charset`] holds and the bytes are UTF-8.
+    pub utf8: bool,
 }
 
 #[cfg(test)]

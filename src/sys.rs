@@ -18,6 +18,12 @@ use rustix::net::{RecvFlags, SendFlags};
 /// The attribute that keeps a file's MIME type (freedesktop.org "Shared MIME-info", extended attributes).
 const MIME_TYPE: &str = "user.mime_type";
 
+/// The attribute that keeps a text's charset (the same source), and its two values: UTF-8, and bytes that are not
+/// (RFC 1428 §3).
+const CHARSET: &str = "user.charset";
+const UTF_8: &[u8] = b"utf-8";
+const UNKNOWN_8BIT: &[u8] = b"unknown-8bit";
+
 /// Longest MIME type that is kept; bytes.
 const MAX_MIME_TYPE: usize = 255;
 
@@ -349,6 +355,28 @@ pub fn mime_type(file: impl AsFd) -> Option<String> {
     std::str::from_utf8(buffer.get(..length)?)
         .ok()
         .map(str::to_owned)
+}
+
+/// Keeps whether a text is UTF-8; nothing where the file system has no attributes. Fails when the disk is full or does
+/// not work.
+pub fn set_charset(file: impl AsFd, is_utf8: bool) -> io::Result<()> {
+    let charset = if is_utf8 { UTF_8 } else { UNKNOWN_8BIT };
+    let set = rustix::fs::fsetxattr(file, CHARSET, charset, XattrFlags::empty());
+    match set.map_err(io::Error::from) {
+        Err(error) if is_full(&error) || is_trouble(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the kept charset of a file is UTF-8; `None` when none is kept.
+pub fn is_kept_as_utf8(file: impl AsFd) -> Option<bool> {
+    let mut buffer = [0; 64];
+    match rustix::fs::fgetxattr(file, CHARSET, &mut buffer) {
+        Ok(length) => Some(buffer.get(..length)?.eq_ignore_ascii_case(UTF_8)),
+        // A longer name is another charset's.
+        Err(Errno::RANGE) => Some(false),
+        Err(_) => None,
+    }
 }
 
 /// Inodes that one upload may need: its file, the slot's folder, and the owner's.

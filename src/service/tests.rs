@@ -252,6 +252,7 @@ fn download(
         size: 1000,
         modified: at(0).wall,
         content_type: kept,
+        utf8: service.shows_charset(&path, kept),
     };
     let answer = service.download(&head(line, fields), &path, &found, at(10));
     (

@@ -28,6 +28,7 @@ use rustix::io::Errno;
 
 use crate::complaints::Complaints;
 use crate::expiry;
+use crate::http::charset;
 use crate::layout::{INTERNAL, StorePath};
 use crate::sys::{self, Kind};
 
@@ -306,6 +307,23 @@ impl Store {
             size: facts.size,
             modified: facts.modified,
         }))
+    }
+
+    /// Whether a text that is open is UTF-8: as was found when it was stored, else as a few pieces of it look.
+    pub fn is_utf8(&self, text: &Download) -> bool {
+        if let Some(kept) = sys::is_kept_as_utf8(&text.file) {
+            return kept;
+        }
+        let mut buffer = [0; charset::PIECE];
+        charset::pieces(text.size).all(|start| {
+            let length = usize::try_from(text.size - start)
+                .map_or(buffer.len(), |rest| rest.min(buffer.len()));
+            let piece = &mut buffer[..length];
+            let last = start + length as u64 == text.size;
+            // What cannot be read, or is shorter by now, is not labelled.
+            sys::read_at(&text.file, piece, start).is_ok_and(|read| read == length)
+                && charset::may_be_utf8(piece, start == 0, last)
+        })
     }
 
     /// Whether the slot with this path is used.

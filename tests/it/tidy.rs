@@ -42,6 +42,7 @@ const LAYERS: [&[&str]; 7] = [
         "http/condition",
         "http/forwarded",
         "http/mime",
+        "http/charset",
         "http/disposition",
         "http/cors",
         "http/response",
