@@ -552,7 +552,7 @@ async def pictures_films_and_sound_are_shown(case):
 @test(servers=(None,), deadline=120)
 async def text_is_read_as_it_was_written(case):
     """The browser is told which text is UTF-8, and left to guess where it is not."""
-    window, stock, bare = await browser(case), await Site.start(case), await Bare.start(case)
+    window, stock, bare = await browser(case), await Site.start(case), await Bare().start(case)
     page = await window.page()
     text = "Grüße ☕"
     read = "[document.characterSet, document.body.innerText.trim()]"
