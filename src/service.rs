@@ -377,7 +377,7 @@ impl Service {
         now: Now,
     ) -> Result<Slot, Refusal> {
         let name = name::clean(&request.name);
-        let mark = mark(request.purpose, limits, now);
+        let mark = mark(request.purpose, limits);
         let path = StorePath::in_folder(owner_folder, mark, random, &name)
             .ok_or_else(|| Refusal::Malformed("The file name cannot be stored.".to_owned()))?;
         // A type that cannot be sent back is not worth binding the PUT to.
@@ -481,7 +481,7 @@ impl Service {
             modified: file.modified,
             content_type,
             inline,
-            end: self.lifetime.end(path.mark(), file.modified),
+            end: self.lifetime.end(path.mark(), file.stored.min(now.wall)),
         };
         self.common.file(request, &facts, now)
     }
@@ -784,26 +784,16 @@ fn purposes() -> [Purpose; KINDS] {
 }
 
 /// What the tree is to tell of a new file.
-fn mark(purpose: Purpose, limits: Option<&Limits>, now: Now) -> Mark {
+fn mark(purpose: Purpose, limits: Option<&Limits>) -> Mark {
     let by_rule = limits.and_then(|limits| limits.expire_maxage);
-    let age = |age: Duration| now.unix().saturating_add(age.as_secs());
-    match (purpose, by_rule) {
-        (_, None) => purpose.into(),
-        (Purpose::Ephemeral { expire_before }, Some(max_age)) => {
-            let expire_before = match max_age.is_zero() {
-                true => expire_before,
-                false => expire_before.min(age(max_age)),
-            };
-            Purpose::Ephemeral { expire_before }.into()
-        }
-        (_, Some(max_age)) => Mark {
-            purpose,
-            end: match max_age.is_zero() {
-                true => End::Never,
-                false => End::At(age(max_age)),
-            },
-        },
-    }
+    let end = match (purpose, by_rule) {
+        (_, None) => End::Usual,
+        (_, Some(age)) if !age.is_zero() => End::Age(age.as_secs()),
+        // Its own end stays.
+        (Purpose::Ephemeral { .. }, _) => End::Usual,
+        _ => End::Never,
+    };
+    Mark { purpose, end }
 }
 
 /// What the store tells of a file that it opened.
@@ -812,6 +802,8 @@ pub struct Found<'a> {
     /// Bytes.
     pub size: u64,
     pub modified: SystemTime,
+    /// When it was stored, by the clock as it is now.
+    pub stored: SystemTime,
     pub content_type: Option<&'a str>,
     /// Whether [`Service::shows_charset`] holds and the bytes are UTF-8.
     pub utf8: bool,

@@ -11,7 +11,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, XattrFlags};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT,
+    XattrFlags,
+};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
@@ -34,6 +37,8 @@ pub struct Facts {
     /// Bytes.
     pub size: u64,
     pub modified: SystemTime,
+    /// When anything of it was last changed; nobody can set that.
+    pub changed: SystemTime,
     /// Device and inode.
     pub identity: (u64, u64),
 }
@@ -57,16 +62,19 @@ impl From<FileType> for Kind {
 }
 
 fn facts(stat: &rustix::fs::Stat) -> Facts {
-    let seconds = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
-    // Wider than on some 32-bit hosts, never negative.
-    #[allow(clippy::useless_conversion)]
-    let nanos = Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or(0));
     Facts {
         kind: FileType::from_raw_mode(stat.st_mode).into(),
         size: u64::try_from(stat.st_size).unwrap_or(0),
-        modified: UNIX_EPOCH + seconds + nanos,
+        modified: moment(stat.st_mtime, stat.st_mtime_nsec),
+        changed: moment(stat.st_ctime, stat.st_ctime_nsec),
         identity: (stat.st_dev, stat.st_ino),
     }
+}
+
+/// A moment before 1970 becomes its first. The numbers' types differ between hosts.
+fn moment(seconds: impl TryInto<u64>, nanos: impl TryInto<u64>) -> SystemTime {
+    let seconds = Duration::from_secs(seconds.try_into().unwrap_or(0));
+    UNIX_EPOCH + seconds + Duration::from_nanos(nanos.try_into().unwrap_or(0))
 }
 
 /// The real path of a file that every user of the machine can read: its own mode says so, and every folder above it
@@ -192,6 +200,59 @@ pub fn make_folder(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<bool
         Ok(()) => Ok(true),
         Err(Errno::EXIST) => Ok(false),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Gives a file another name; what had that name is replaced.
+pub fn rename(folder: impl AsFd, old: &[u8], new: &[u8]) -> io::Result<()> {
+    let (old, new) = (OsStr::from_bytes(old), OsStr::from_bytes(new));
+    Ok(rustix::fs::renameat(&folder, old, &folder, new)?)
+}
+
+/// Opens a new file to write, in the place of what had its name.
+pub fn open_replacing(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<OwnedFd> {
+    match remove_file(&folder, name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => open_new(&folder, name, mode),
+    }
+}
+
+/// Sets the modification time of an open file.
+pub fn set_modified(file: impl AsFd, modified: SystemTime) -> io::Result<()> {
+    Ok(rustix::fs::futimens(file, &only_modified(modified))?)
+}
+
+/// Sets the modification time of one entry of a folder; a link is not followed. A file of another user that may be
+/// written gets the present time, if that is all that is allowed.
+pub fn set_modified_at(folder: impl AsFd, name: &[u8], modified: SystemTime) -> io::Result<()> {
+    let set = |times: &Timestamps| {
+        let name = OsStr::from_bytes(name);
+        rustix::fs::utimensat(&folder, name, times, AtFlags::SYMLINK_NOFOLLOW)
+    };
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_NOW,
+    };
+    match set(&only_modified(modified)) {
+        Err(Errno::PERM) => Ok(set(&Timestamps {
+            last_access: now,
+            last_modification: now,
+        })?),
+        other => Ok(other?),
+    }
+}
+
+fn only_modified(modified: SystemTime) -> Timestamps {
+    let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        last_modification: Timespec {
+            tv_sec: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: since.subsec_nanos() as _,
+        },
     }
 }
 
@@ -488,6 +549,20 @@ pub fn with_umask<T>(mask: u32, make: impl FnOnce() -> T) -> T {
 /// The user that the process acts as; for messages.
 pub fn user() -> u32 {
     rustix::process::geteuid().as_raw()
+}
+
+/// Time since boot, while the machine was suspended included.
+pub fn since_boot() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0))
+}
+
+/// What tells this boot of the host from others.
+pub fn boot_id() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let id = id.trim();
+    let sound = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    (!id.is_empty() && id.len() < 64 && id.bytes().all(sound)).then(|| id.to_owned())
 }
 
 /// The monotonic clock. The loop reads it once per turn; slices of long work read it to know when to stop.

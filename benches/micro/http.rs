@@ -20,6 +20,8 @@ pub fn run(bench: &mut Bench) -> Outcome<()> {
         size: SIZE,
         modified: site::moment(3600),
         content_type: Some(TYPE),
+        stored: site::moment(3600),
+        utf8: false,
     };
     let answered = |head: &[u8], status: u16| {
         let request = site::parsed(head)?;

@@ -523,6 +523,7 @@ impl Client {
                     let found = Found {
                         size: file.size,
                         modified: file.modified,
+                        stored: shared.store.times().stored(file.modified),
                         content_type,
                         utf8: shared.service.shows_charset(&path, content_type)
                             && shared.store.is_utf8(&file),

@@ -16,6 +16,7 @@ use crate::reactor::deadlines::Deadlines;
 use crate::reactor::listener::Listener;
 use crate::reactor::shared::Shared;
 use crate::reactor::table::{Key, Table};
+use crate::reactor::timekeeping::Timekeeper;
 use crate::reactor::{LINK, Reactor, SIGNALS, StartError, TURNED_AWAY, WAKER};
 use crate::resolve::Resolver;
 use crate::sandbox::{Needs, Sandbox};
@@ -56,7 +57,7 @@ impl Reactor {
         let poll = Poll::new().map_err(|e| format!("cannot poll: {e}."))?;
         let descriptors = sys::raise_descriptor_limit();
         let listeners = listen(&config, tls.is_some(), poll.registry())?;
-        let store = Store::open(&config.storage_path, config.file_mode, config.dir_mode)
+        let mut store = Store::open(&config.storage_path, config.file_mode, config.dir_mode)
             .map_err(|error| error.to_string())?;
         sys::clear_umask();
         log::info!(
@@ -74,12 +75,14 @@ impl Reactor {
         let signals = Signals::register(poll.registry(), SIGNALS)
             .map_err(|e| format!("cannot take over signals: {e}."))?;
         let now = sys::now();
+        let (timekeeper, clock_change) = Timekeeper::start(&mut store, config.fsync, now);
         let service = Service::new(&config, slot_secret.as_bytes());
         let syncer = Syncer::new(Arc::clone(&waker));
         let needs = Needs::new(&config, &config_path, logfile, target.as_ref());
         let sweep = Sweep::new(&plan(&config, &service), now);
         let (most_connections, turned_away) = most_connections(&config, descriptors);
         let mut shared = Shared::new(config, service, store, syncer, now);
+        shared.usage.set_times(shared.store.times().clone());
         shared.set_buries();
         shared.count_total();
         let link = target.map(|target| Link::new(target, LINK, jitter(&mut shared), now));
@@ -94,7 +97,7 @@ impl Reactor {
         log::info!("sandbox {sandbox}");
         log::info!("ready pid={}", std::process::id());
         let (tls, certificate) = watched(tls, now);
-        Ok(Reactor {
+        let mut reactor = Reactor {
             poll,
             listeners,
             table: Table::default(),
@@ -108,6 +111,7 @@ impl Reactor {
             resolver: Resolver::new(waker),
             signals,
             sweep,
+            timekeeper,
             tls,
             certificate,
             slot_secret,
@@ -119,7 +123,12 @@ impl Reactor {
             out_of_descriptors: false,
             on_reload: |_| {},
             ending: None,
-        })
+        };
+        if let Some(change) = clock_change {
+            // The first sweep does not come at once.
+            reactor.clock_changed(change, None);
+        }
+        Ok(reactor)
     }
 
     /// Calls this at every reload, with the log level of the new configuration.

@@ -5,6 +5,7 @@
 //! - [`walk`] files of one owner, one entry at a time;
 //! - [`usage`] bytes per owner and in all;
 //! - [`graves`] paths that must not come back; [`aliases`] slots that another server named;
+//! - [`records`] what is to be known of the clock after a restart;
 //! - [`trim`] removes an owner's oldest files;
 //! - [`sweep`] removes what has expired.
 //!
@@ -12,6 +13,7 @@
 
 pub mod aliases;
 pub mod graves;
+pub mod records;
 pub mod sweep;
 pub mod trim;
 pub mod upload;
@@ -26,6 +28,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
 
+use crate::clock::FileTimes;
 use crate::complaints::Complaints;
 use crate::expiry;
 use crate::http::charset;
@@ -70,6 +73,9 @@ pub struct Store {
     own_graves_until: Option<Instant>,
     /// See [`Store::removals`].
     removals: u64,
+    times: FileTimes,
+    /// How often the times of files that were stored before have become wrong.
+    jumps: u32,
     free: Option<(Instant, u64)>,
     root_seen: Option<Instant>,
     complaints: Complaints,
@@ -127,6 +133,8 @@ impl Store {
             slot_life: Duration::ZERO,
             own_graves_until: None,
             removals: 0,
+            times: FileTimes::default(),
+            jumps: 0,
             free: None,
             root_seen: None,
             complaints: Complaints::default(),
@@ -172,6 +180,18 @@ impl Store {
         self.own_graves_until.is_some_and(|until| now <= until)
     }
 
+    /// What the modification times of files mean.
+    pub fn times(&self) -> &FileTimes {
+        &self.times
+    }
+
+    /// From now on modification times mean this. `jumped` when the clock has jumped, which uploads under way have not
+    /// noticed.
+    pub fn set_times(&mut self, times: FileTimes, jumped: bool) {
+        self.times = times;
+        self.jumps = self.jumps.wrapping_add(u32::from(jumped));
+    }
+
     /// Another number than before when files may be gone that could be opened until then.
     pub fn removals(&self) -> u64 {
         self.removals
@@ -205,7 +225,8 @@ impl Store {
         }
         // The slot was handed out before the file was stored.
         let now = sys::now();
-        let age = now.wall.duration_since(modified).unwrap_or_default();
+        let stored = self.times.stored(modified);
+        let age = now.wall.duration_since(stored).unwrap_or_default();
         // A path that tells its end is refused from then on.
         let over = expiry::hard_end(path.mark()).is_some_and(|end| end <= now.wall);
         let young = age <= self.slot_life && !over;
@@ -370,6 +391,8 @@ impl Store {
                 self.unwritten = before.unwritten;
                 self.set_buries(before.buries, before.slot_life);
                 self.removals = before.removals + 1;
+                self.times = before.times;
+                self.jumps = before.jumps;
                 self.root_seen = Some(now);
                 true
             }

@@ -36,6 +36,8 @@ pub struct Upload {
     unwritten: u64,
     /// Whether it is UTF-8 so far, if that is asked of it.
     charset: Option<Utf8Check>,
+    /// [`Store`]'s number of jumps of the clock when the body was complete.
+    jumps: u32,
 }
 
 /// A temporary name, removed when the upload is over, published or not.
@@ -106,6 +108,7 @@ impl Store {
             held: Vec::new(),
             unwritten: size,
             charset: None,
+            jumps: self.jumps,
         })
     }
 
@@ -148,6 +151,7 @@ impl Store {
         if let Some(charset) = &upload.charset {
             sys::set_charset(&upload.file, charset.is_utf8())?;
         }
+        upload.jumps = self.jumps;
         Ok(())
     }
 
@@ -187,6 +191,10 @@ impl Store {
     ) -> Result<Published, PublishError> {
         if !upload.held.is_empty() {
             return Err(io::Error::other("the body is not complete").into());
+        }
+        if upload.jumps != self.jumps {
+            // Its time is that of a clock that was wrong, and the sweep may have passed its place already.
+            sys::set_modified(&upload.file, sys::now().wall)?;
         }
         let mut tries = 0;
         loop {

@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+use crate::clock::FileTimes;
 use crate::layout::StorePath;
 use crate::now::{Now, unix};
 use crate::policy::pool::{self, Bytes, Pool};
@@ -45,6 +46,8 @@ pub struct Usage {
     counting: Option<Count>,
     total: Total,
     reserved: u64,
+    /// See [`Usage::set_times`].
+    times: FileTimes,
 }
 
 #[derive(Debug)]
@@ -188,7 +191,7 @@ impl Count {
     }
 
     /// Goes on until the slice is used up; true when the number is known.
-    fn go_on(&mut self, root: BorrowedFd<'_>, slice: &mut Slice) -> bool {
+    fn go_on(&mut self, root: BorrowedFd<'_>, slice: &mut Slice, times: &FileTimes) -> bool {
         loop {
             let Some(walk) = &mut self.walk else {
                 return true;
@@ -207,7 +210,7 @@ impl Count {
                     self.sum.files += 1;
                     let sum = &mut self.sum.bytes[pool::kind(mark)];
                     *sum = sum.saturating_add(size);
-                    let modified = unix(modified);
+                    let modified = unix(times.stored(modified));
                     if modified >= self.since {
                         self.recent.push((modified, size));
                         shorten(&mut self.recent);
@@ -228,6 +231,11 @@ impl Count {
 }
 
 impl Usage {
+    /// From now on modification times mean this.
+    pub fn set_times(&mut self, times: FileTimes) {
+        self.times = times;
+    }
+
     /// Begins to learn the sum of all, unless it is known or being learned.
     pub fn want_total(&mut self, root: BorrowedFd<'_>) {
         if matches!(self.total, Total::Unwanted) {
@@ -272,10 +280,12 @@ impl Usage {
         });
         let asked = std::mem::take(&mut self.asked);
         let counting = self.counting.take().map(|count| count.owner);
+        let times = std::mem::take(&mut self.times);
         *self = Usage {
             owners,
             asked,
             reserved,
+            times,
             ..Usage::default()
         };
         self.asked.extend(counting);
@@ -413,7 +423,7 @@ impl Usage {
                 .map(|owner| Count::begin(root, owner, since));
         }
         if let Some(mut count) = self.counting.take() {
-            if !count.go_on(root, slice) {
+            if !count.go_on(root, slice, &self.times) {
                 self.counting = Some(count);
                 return None;
             }
@@ -436,7 +446,7 @@ impl Usage {
         };
         loop {
             if let Some(count) = &mut tally.current {
-                if !count.go_on(root, slice) {
+                if !count.go_on(root, slice, &self.times) {
                     return;
                 }
                 tally.sum.add(&count.sum);

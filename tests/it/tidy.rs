@@ -21,6 +21,7 @@ const LAYERS: [&[&str]; 7] = [
         "policy/rules",
         "policy/rates",
         "policy/mod",
+        "clock",
         "expiry",
         "certificate",
     ],
@@ -83,6 +84,7 @@ const LAYERS: [&[&str]; 7] = [
         "store/walk",
         "store/graves",
         "store/aliases",
+        "store/records",
         "store/usage",
         "store/trim",
         "store/sweep",
@@ -105,6 +107,7 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/component",
         "reactor/mod",
         // These continue what `mod` begins.
+        "reactor/timekeeping",
         "reactor/life",
         "reactor/slots",
         "reactor/accept",

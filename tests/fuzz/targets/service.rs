@@ -182,8 +182,9 @@ fn decide(service: &Service, request: &RequestHead, text: &[u8]) {
                     let found = Found {
                         size: 50,
                         modified: UNIX_EPOCH + Duration::from_secs(NOW - 10),
+                        stored: UNIX_EPOCH + Duration::from_secs(NOW - 10),
                         content_type,
-                        utf8: service.shows_charset(path, content_type) && text.len() % 3 == 0,
+                        utf8: service.shows_charset(&path, content_type) && text.len() % 3 == 0,
                     };
                     service.download(request, &path, &found, now())
                 }
