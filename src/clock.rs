@@ -52,6 +52,12 @@ pub struct Correction {
     shift: i64,
 }
 
+impl Correction {
+    fn has(&self, time: i64) -> bool {
+        (self.from..=self.until).contains(&time)
+    }
+}
+
 /// What a jump of the clock, or of belief in it, was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -95,12 +101,15 @@ impl FileTimes {
             return modified;
         }
         let time = seconds(modified);
-        let shifted =
-            self.corrections.iter().fold(time, |time, correction| {
-                match (correction.from..=correction.until).contains(&time) {
-                    true => time.saturating_add(correction.shift),
-                    false => time,
-                }
+        // What a clock that was not set has dated is not concerned by what was before its boot.
+        let of_its_boot =
+            |correction: &Correction| correction.from > i64::MIN && correction.has(time);
+        let first = self.corrections.iter().rposition(of_its_boot).unwrap_or(0);
+        let shifted = self.corrections[first..]
+            .iter()
+            .fold(time, |time, correction| match correction.has(time) {
+                true => time.saturating_add(correction.shift),
+                false => time,
             });
         let shift = Duration::from_secs(u64::try_from(shifted - time).unwrap_or(0));
         modified.checked_add(shift).unwrap_or(modified)
@@ -206,7 +215,8 @@ pub struct Clock {
     is_known: bool,
     highest: i64,
     doubt: i64,
-    /// Whether there was a boot before this one, and no jump since: the first may well be the clock's setting.
+    /// Whether there was a boot before this one, with a clock that may have been right, and no jump since: the first may
+    /// well be the clock's setting.
     is_unset: bool,
     /// A period in which the clock was in doubt and files may have been stored: the times that it showed then. That of
     /// this boot is not in it.
@@ -266,18 +276,14 @@ impl Clock {
                     is_known: false,
                     highest,
                     doubt: doubt.unwrap_or(0),
-                    is_unset: others().next().is_some(),
+                    is_unset: others().next().is_some() && highest >= EARLIEST,
                     doubtful,
                     corrections,
                 };
                 if clock.has_caught_up(wall) {
                     clock.is_known = true;
                     clock.doubt = 0;
-                    // By how much it was wrong then is not known: they count from now.
-                    if let Some((from, until)) = clock.doubtful.take() {
-                        let shift = wall.saturating_sub(from);
-                        push(&mut clock.corrections, Correction { from, until, shift });
-                    }
+                    clock.count_doubtful_from(wall);
                 }
                 clock
             }
@@ -306,6 +312,9 @@ impl Clock {
             self.doubt = self.doubt.saturating_add(passed);
             if self.has_caught_up(wall) || self.doubt >= DOUBT {
                 self.is_known = true;
+                // Then what it once showed was wrong, and so were the jumps that led there.
+                let ahead = self.highest.saturating_sub(wall);
+                self.take_back(ahead, |correction| correction.from == i64::MIN);
                 self.highest = wall;
                 change = change.or(Some(Change::Believed));
             }
@@ -314,7 +323,7 @@ impl Clock {
             self.highest = self.highest.max(wall);
             if !was_known {
                 self.doubt = 0;
-                self.doubtful = None;
+                self.count_doubtful_from(wall);
             }
         }
         change
@@ -362,18 +371,46 @@ impl Clock {
         }
     }
 
+    /// By how much the clock was wrong in other boots is not known: what was stored in them counts from now.
+    fn count_doubtful_from(&mut self, wall: i64) {
+        if let Some((from, until)) = self.doubtful.take() {
+            let shift = wall.saturating_sub(from);
+            if shift > 0 {
+                push(&mut self.corrections, Correction { from, until, shift });
+            }
+        }
+    }
+
+    /// Corrections by jumps forward are taken back, the last one first, as far as the clock went back.
+    fn take_back(&mut self, mut jump: i64, concerns: impl Fn(&Correction) -> bool) {
+        for correction in self.corrections.iter_mut().rev() {
+            if jump >= TOLERANCE && concerns(correction) {
+                let taken = jump.min(correction.shift);
+                correction.shift -= taken;
+                jump -= taken;
+            }
+        }
+        self.corrections
+            .retain(|correction| correction.shift >= TOLERANCE);
+    }
+
     fn has_caught_up(&self, wall: i64) -> bool {
         wall.saturating_add(TOLERANCE) >= self.highest
     }
 
     fn went_forward(&mut self, before: i64, jump: i64, wall: i64) {
-        // What the clock would show had it not jumped, and a second for the fractions.
-        let until = before.saturating_add(self.uptime).saturating_add(1);
         let unset = std::mem::take(&mut self.is_unset);
-        let first_setting = !self.is_known || unset && self.uptime < FIRST_SETTING;
-        let from = if first_setting { before } else { i64::MIN };
-        let known_now = !self.is_known && self.has_caught_up(wall);
-        let earlier = self.doubtful.filter(|_| known_now);
+        let is_first_setting = !self.is_known || unset && self.uptime < FIRST_SETTING;
+        // What the clock would show had it not jumped, and a second for the fractions.
+        let shown = before.saturating_add(self.uptime).saturating_add(1);
+        let (from, until) = match is_first_setting {
+            // It was never right, in no boot.
+            _ if self.highest < EARLIEST => (i64::MIN, shown.max(self.highest)),
+            true => (before, shown),
+            false => (i64::MIN, shown),
+        };
+        let is_known_now = !self.is_known && self.has_caught_up(wall);
+        let earlier = self.doubtful.take_if(|_| is_known_now);
         if let Some((from, until)) = join(earlier, from, until) {
             let shift = jump;
             push(&mut self.corrections, Correction { from, until, shift });
@@ -381,18 +418,7 @@ impl Clock {
     }
 
     fn went_back(&mut self, before: i64, jump: i64, wall: i64) {
-        let mut rest = jump;
-        while let Some(last) = self.corrections.last_mut() {
-            if rest < TOLERANCE {
-                break;
-            }
-            let taken = rest.min(last.shift);
-            last.shift -= taken;
-            rest -= taken;
-            if last.shift < TOLERANCE {
-                self.corrections.pop();
-            }
-        }
+        self.take_back(jump, |_| true);
         self.is_unset = false;
         if self.is_known {
             self.highest = wall;
@@ -727,6 +753,20 @@ mod tests {
         // The next jump is another matter.
         host.set(YEAR);
         assert_eq!(host.age(old), 4 * DAY + 120);
+    }
+
+    #[test]
+    fn a_boot_without_the_time_is_not_concerned_by_jumps_before_it() {
+        let mut host = Host::new(0);
+        let old = host.wall() - DAY;
+        host.set(YEAR);
+        host.reboot(DAY, -NOW - DAY + 100);
+        host.pass(HOUR);
+        let stored = host.wall();
+        host.pass(HOUR);
+        host.set(YEAR);
+        assert_eq!(host.age(stored), HOUR);
+        assert_eq!(host.age(old), host.time - NOW + DAY);
     }
 
     #[test]
