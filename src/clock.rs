@@ -409,12 +409,11 @@ impl Clock {
             true => (before, shown),
             false => (i64::MIN, shown),
         };
-        let is_known_now = !self.is_known && self.has_caught_up(wall);
-        let earlier = self.doubtful.take_if(|_| is_known_now);
-        if let Some((from, until)) = join(earlier, from, until) {
-            let shift = jump;
-            push(&mut self.corrections, Correction { from, until, shift });
+        if !self.is_known && self.has_caught_up(wall) {
+            self.count_doubtful_from(wall);
         }
+        let shift = jump;
+        push(&mut self.corrections, Correction { from, until, shift });
     }
 
     fn went_back(&mut self, before: i64, jump: i64, wall: i64) {

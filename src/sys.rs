@@ -557,12 +557,13 @@ pub fn since_boot() -> Duration {
     Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0))
 }
 
-/// What tells this boot of the host from others.
+/// What tells this boot of the host from others. Where `/proc` does not show it, as under the systemd unit, the
+/// environment does.
 pub fn boot_id() -> Option<String> {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    let id = id.trim();
-    let sound = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    (!id.is_empty() && id.len() < 64 && id.bytes().all(sound)).then(|| id.to_owned())
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    let id = id.or_else(|| std::env::var("UPSLOT_BOOT_ID").ok())?;
+    let id = id.trim().replace('-', "");
+    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
 }
 
 /// The monotonic clock. The loop reads it once per turn; slices of long work read it to know when to stop.

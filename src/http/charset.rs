@@ -180,7 +180,7 @@ mod tests {
             (piece, vec![0]),
             (piece + 1, vec![0, 1]),
             (2 * piece, vec![0, piece]),
-            (2 * piece + 1, vec![0, (piece + 1) / 2, piece + 1]),
+            (2 * piece + 1, vec![0, piece.div_ceil(2), piece + 1]),
             (100 * piece, vec![0, 99 * piece / 2, 99 * piece]),
         ] {
             assert_eq!(Vec::from_iter(pieces(size)), expected, "{size}");

@@ -16,7 +16,7 @@ use crate::reactor::deadlines::Deadlines;
 use crate::reactor::listener::Listener;
 use crate::reactor::shared::Shared;
 use crate::reactor::table::{Key, Table};
-use crate::reactor::timekeeping::Timekeeper;
+use crate::reactor::timekeeper::Timekeeper;
 use crate::reactor::{LINK, Reactor, SIGNALS, StartError, TURNED_AWAY, WAKER};
 use crate::resolve::Resolver;
 use crate::sandbox::{Needs, Sandbox};

@@ -5,7 +5,7 @@
 //! - [`hot`] files that are asked for over and over; [`random`] bytes that nobody can guess;
 //! - [`shared`] what the drivers share;
 //! - [`client`] drives one HTTP connection; [`component`] drives the link to the XMPP server;
-//! - [`timekeeping`] the wall clock and its jumps;
+//! - [`timekeeper`], [`timekeeping`] the wall clock and its jumps;
 //! - [`life`] start, reload, end; [`accept`] taking in connections; [`slots`] slot requests and their wait;
 //! - this file: the turn.
 //!
@@ -33,6 +33,7 @@ pub mod listener;
 pub mod random;
 pub mod shared;
 pub mod table;
+pub mod timekeeper;
 
 mod accept;
 mod life;
@@ -58,7 +59,7 @@ use crate::reactor::deadlines::Deadlines;
 use crate::reactor::listener::Listener;
 use crate::reactor::shared::{CLOCK_KEY, GRAVES_KEY, PROBE_KEY, Shared};
 use crate::reactor::table::{Key, Table};
-use crate::reactor::timekeeping::Timekeeper;
+use crate::reactor::timekeeper::Timekeeper;
 use crate::resolve::Resolver;
 use crate::sandbox::Sandbox;
 use crate::signals::Signals;

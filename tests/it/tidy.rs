@@ -98,6 +98,7 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/deadlines",
         "reactor/listener",
         "reactor/hot",
+        "reactor/timekeeper",
         "reactor/random",
         "reactor/shared",
         "reactor/client",
@@ -107,8 +108,8 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/component",
         "reactor/mod",
         // These continue what `mod` begins.
-        "reactor/timekeeping",
         "reactor/life",
+        "reactor/timekeeping",
         "reactor/slots",
         "reactor/accept",
     ],

@@ -104,7 +104,7 @@ impl Host {
             self.keep();
         }
         let (mut usage, mut trims) = (Usage::default(), Trims::default());
-        for _ in 0..100 {
+        while self.sweep.due().is_some_and(|due| due <= now.mono) {
             let mut slice = Slice::begin();
             let report = self.sweep.go_on(
                 &self.plan,
@@ -386,7 +386,7 @@ fn the_oldest_are_the_oldest() {
     assert!(!host.has("o/genuine/n") && host.has(&second));
 }
 
-/// Times of files that belong to others: what cannot be set counts from the last change of the file.
+/// Whatever clocks, processes and hosts do. What upslot cannot know is left out, see the README.
 #[test]
 fn a_wrong_clock_of_any_kind_removes_nothing_too_soon_and_keeps_nothing() {
     for seed in 0..seeds() {
