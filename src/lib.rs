@@ -12,7 +12,7 @@
 //! | layer | modules |
 //! | --- | --- |
 //! | 0 values | [`now`] [`decimal`] [`jid`] [`metrics`] [`complaints`] |
-//! | 1 decisions | [`layout`] [`slot`] [`policy`] [`expiry`] [`certificate`] |
+//! | 1 decisions | [`layout`] [`slot`] [`policy`] [`clock`] [`expiry`] [`certificate`] |
 //! | 2 protocols | [`xmpp`] [`http`] |
 //! | 3 program | [`config`] [`service`] |
 //! | 4 system | [`sys`] [`tls`] [`setup`] [`transport`] [`store`] [`sandbox`] [`syncer`] [`resolve`] [`signals`] [`activation`] [`notify`] |
@@ -44,6 +44,7 @@ pub mod slot;
 
 pub mod policy;
 
+pub mod clock;
 pub mod expiry;
 
 pub mod certificate;

@@ -12,13 +12,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{
-    AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, XattrFlags,
+    AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Timespec,
+    Timestamps, UTIME_NOW, UTIME_OMIT, XattrFlags,
 };
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
 /// The attribute that keeps a file's MIME type (freedesktop.org "Shared MIME-info", extended attributes).
 const MIME_TYPE: &str = "user.mime_type";
+
+/// The attribute that keeps a text's charset (the same source), and its two values: UTF-8, and bytes that are not
+/// (RFC 1428 §3).
+const CHARSET: &str = "user.charset";
+const UTF_8: &[u8] = b"utf-8";
+const UNKNOWN_8BIT: &[u8] = b"unknown-8bit";
 
 /// Longest MIME type that is kept; bytes.
 const MAX_MIME_TYPE: usize = 255;
@@ -30,6 +37,8 @@ pub struct Facts {
     /// Bytes.
     pub size: u64,
     pub modified: SystemTime,
+    /// When anything of it was last changed; nobody can set that.
+    pub changed: SystemTime,
     /// Device and inode.
     pub identity: (u64, u64),
     /// Names that it has.
@@ -55,19 +64,22 @@ impl From<FileType> for Kind {
 }
 
 fn facts(stat: &rustix::fs::Stat) -> Facts {
-    let seconds = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
-    // Wider than on some 32-bit hosts, never negative.
-    #[allow(clippy::useless_conversion)]
-    let nanos = Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or(0));
     Facts {
         kind: FileType::from_raw_mode(stat.st_mode).into(),
         size: u64::try_from(stat.st_size).unwrap_or(0),
-        modified: UNIX_EPOCH + seconds + nanos,
+        modified: moment(stat.st_mtime, stat.st_mtime_nsec),
+        changed: moment(stat.st_ctime, stat.st_ctime_nsec),
         identity: (stat.st_dev, stat.st_ino),
         // Narrower on some hosts.
         #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
         links: stat.st_nlink as u64,
     }
+}
+
+/// A moment before 1970 becomes its first. The numbers' types differ between hosts.
+fn moment(seconds: impl TryInto<u64>, nanos: impl TryInto<u64>) -> SystemTime {
+    let seconds = Duration::from_secs(seconds.try_into().unwrap_or(0));
+    UNIX_EPOCH + seconds + Duration::from_nanos(nanos.try_into().unwrap_or(0))
 }
 
 /// The real path of a file that every user of the machine can read: its own mode says so, and every folder above it
@@ -202,6 +214,53 @@ pub fn make_folder(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<bool
         Ok(()) => Ok(true),
         Err(Errno::EXIST) => Ok(false),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Opens a new file to write, in the place of what had its name.
+pub fn open_replacing(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<OwnedFd> {
+    match remove_file(&folder, name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => open_new(&folder, name, mode),
+    }
+}
+
+/// Sets the modification time of an open file.
+pub fn set_modified(file: impl AsFd, modified: SystemTime) -> io::Result<()> {
+    Ok(rustix::fs::futimens(file, &only_modified(modified))?)
+}
+
+/// Sets the modification time of one entry of a folder; a link is not followed. A file of another user that may be
+/// written gets the present time, if that is all that is allowed.
+pub fn set_modified_at(folder: impl AsFd, name: &[u8], modified: SystemTime) -> io::Result<()> {
+    let set = |times: &Timestamps| {
+        let name = OsStr::from_bytes(name);
+        rustix::fs::utimensat(&folder, name, times, AtFlags::SYMLINK_NOFOLLOW)
+    };
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_NOW,
+    };
+    match set(&only_modified(modified)) {
+        Err(Errno::PERM) => Ok(set(&Timestamps {
+            last_access: now,
+            last_modification: now,
+        })?),
+        other => Ok(other?),
+    }
+}
+
+fn only_modified(modified: SystemTime) -> Timestamps {
+    let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        last_modification: Timespec {
+            tv_sec: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: since.subsec_nanos() as _,
+        },
     }
 }
 
@@ -413,6 +472,28 @@ pub fn mime_type(file: impl AsFd) -> Option<String> {
         .map(str::to_owned)
 }
 
+/// Keeps whether a text is UTF-8; nothing where the file system has no attributes. Fails when the disk is full or does
+/// not work.
+pub fn set_charset(file: impl AsFd, is_utf8: bool) -> io::Result<()> {
+    let charset = if is_utf8 { UTF_8 } else { UNKNOWN_8BIT };
+    let set = rustix::fs::fsetxattr(file, CHARSET, charset, XattrFlags::empty());
+    match set.map_err(io::Error::from) {
+        Err(error) if is_full(&error) || is_trouble(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the kept charset of a file is UTF-8; `None` when none is kept.
+pub fn is_kept_as_utf8(file: impl AsFd) -> Option<bool> {
+    let mut buffer = [0; 64];
+    match rustix::fs::fgetxattr(file, CHARSET, &mut buffer) {
+        Ok(length) => Some(buffer.get(..length)?.eq_ignore_ascii_case(UTF_8)),
+        // A longer name is another charset's.
+        Err(Errno::RANGE) => Some(false),
+        Err(_) => None,
+    }
+}
+
 /// Inodes that one upload may need: its file, the slot's folder, and the owner's.
 const INODES: u64 = 3;
 
@@ -614,6 +695,21 @@ pub fn with_umask<T>(mask: u32, make: impl FnOnce() -> T) -> T {
 /// The user that the process acts as; for messages.
 pub fn user() -> u32 {
     rustix::process::geteuid().as_raw()
+}
+
+/// Time since boot, while the machine was suspended included.
+pub fn since_boot() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0))
+}
+
+/// What tells this boot of the host from others. Where `/proc` does not show it, as under the systemd unit, the
+/// environment does.
+pub fn boot_id() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    let id = id.or_else(|| std::env::var("UPSLOT_BOOT_ID").ok())?;
+    let id = id.trim().replace('-', "");
+    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
 }
 
 /// The monotonic clock. The loop reads it once per turn; slices of long work read it to know when to stop.

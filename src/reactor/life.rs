@@ -18,6 +18,7 @@ use crate::reactor::deadlines::Deadlines;
 use crate::reactor::listener::{self, Listener};
 use crate::reactor::shared::Shared;
 use crate::reactor::table::{Key, Table};
+use crate::reactor::timekeeper::Timekeeper;
 use crate::reactor::{LINK, Reactor, SIGNALS, StartError, TURNED_AWAY, WAKER};
 use crate::resolve::Resolver;
 use crate::sandbox::{Needs, Sandbox};
@@ -60,7 +61,7 @@ impl Reactor {
         let poll = Poll::new().map_err(|e| format!("cannot poll: {e}."))?;
         let descriptors = sys::raise_descriptor_limit();
         let listeners = listen(&config, tls.is_some(), passed, poll.registry())?;
-        let store = Store::open(&config.storage_path, config.file_mode, config.dir_mode)
+        let mut store = Store::open(&config.storage_path, config.file_mode, config.dir_mode)
             .map_err(|error| error.to_string())?;
         sys::clear_umask();
         log::info!(
@@ -78,12 +79,14 @@ impl Reactor {
         // Connected now, because the sandbox may not let us later.
         let mut notifier = Notifier::from_environment();
         let now = sys::now();
+        let (timekeeper, clock_change) = Timekeeper::start(&mut store, config.fsync, now);
         let service = Service::new(&config, slot_secret.as_bytes());
         let syncer = Syncer::new(Arc::clone(&waker));
         let needs = Needs::new(&config, &config_path, logfile, target.as_ref());
         let sweep = Sweep::new(&plan(&config, &service), now);
         let (most_connections, turned_away) = most_connections(&config, descriptors);
         let mut shared = Shared::new(config, service, store, syncer, now);
+        shared.usage.set_times(shared.store.times().clone());
         shared.set_buries();
         shared.recall_removals(now);
         shared.count_total();
@@ -108,7 +111,7 @@ impl Reactor {
             .map_err(|e| format!("cannot watch signals: {e}."))?;
         log::info!("ready pid={}", std::process::id());
         notifier.ready(now.mono);
-        Ok(Reactor {
+        let mut reactor = Reactor {
             poll,
             listeners,
             table: Table::default(),
@@ -123,6 +126,7 @@ impl Reactor {
             signals,
             notifier,
             sweep,
+            timekeeper,
             tls,
             certificate,
             slot_secret,
@@ -134,7 +138,12 @@ impl Reactor {
             out_of_descriptors: false,
             on_reload: |_| {},
             ending: None,
-        })
+        };
+        if let Some(change) = clock_change {
+            // The first sweep does not come at once.
+            reactor.clock_changed(change, None);
+        }
+        Ok(reactor)
     }
 
     /// Calls this at every reload, with the log level of the new configuration.

@@ -5,13 +5,14 @@
 //! - [`hot`] files that are asked for over and over; [`random`] bytes that nobody can guess;
 //! - [`shared`] what the drivers share;
 //! - [`client`] drives one HTTP connection; [`component`] drives the link to the XMPP server;
+//! - [`timekeeper`], [`timekeeping`] the wall clock and its jumps;
 //! - [`life`] start, reload, end; [`accept`] taking in connections; [`slots`] slot requests and their wait;
 //! - this file: the turn.
 //!
 //! A turn goes in this order, always:
 //!
 //! 1. sleep until the earliest of run queue, deadlines, sweep and one minute;
-//! 2. read both clocks;
+//! 2. read both clocks, and see whether the wall clock has jumped;
 //! 3. collect events into readiness bits and put their connections on the run queue; look what other processes have
 //!    removed from the store;
 //! 4. work the run queue: first all that owe a request head, then bodies, until as much as one connection's budget has
@@ -33,10 +34,12 @@ pub mod listener;
 pub mod random;
 pub mod shared;
 pub mod table;
+pub mod timekeeper;
 
 mod accept;
 mod life;
 mod slots;
+mod timekeeping;
 
 use std::collections::VecDeque;
 use std::io;
@@ -56,8 +59,9 @@ use crate::reactor::client::{Client, Outcome};
 use crate::reactor::component::Link;
 use crate::reactor::deadlines::Deadlines;
 use crate::reactor::listener::Listener;
-use crate::reactor::shared::{GRAVES_KEY, PROBE_KEY, Shared};
+use crate::reactor::shared::{CLOCK_KEY, GRAVES_KEY, PROBE_KEY, Shared};
 use crate::reactor::table::{Key, Table};
+use crate::reactor::timekeeper::Timekeeper;
 use crate::resolve::Resolver;
 use crate::sandbox::Sandbox;
 use crate::signals::Signals;
@@ -101,6 +105,7 @@ pub struct Reactor {
     signals: Signals,
     notifier: Notifier,
     sweep: Sweep,
+    timekeeper: Timekeeper,
     tls: Option<Arc<ServerConfig>>,
     certificate: Option<Watch>,
     slot_secret: SecretKey,
@@ -140,6 +145,7 @@ impl Reactor {
             let late = now.mono.saturating_duration_since(before.mono) > timeout + OVERSLEPT;
             overslept = late && !overslept;
             self.shared.service.set_date(now);
+            self.watch_clock(now);
             let mut signalled = false;
             let mut woken = false;
             for event in &events {
@@ -384,6 +390,10 @@ impl Reactor {
         while let Some((token, result)) = self.shared.syncer.next_done() {
             if token == GRAVES_KEY {
                 self.sweep.graves_synced(result);
+                continue;
+            }
+            if token == CLOCK_KEY {
+                self.clock_synced(result, now);
                 continue;
             }
             if token == PROBE_KEY {

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::clock::FileTimes;
 use crate::complaints::Complaints;
 use crate::config::Config;
 use crate::http::api::{Health, StoreHealth};
@@ -61,6 +62,9 @@ const PROBE: [u8; 8192] = [0; 8192];
 /// The syncer's keys of that, and of the graves that the sweep waits for; no connection has them.
 pub const PROBE_KEY: usize = usize::MAX;
 pub const GRAVES_KEY: usize = usize::MAX - 1;
+
+/// The syncer's key of the clock's record.
+pub const CLOCK_KEY: usize = usize::MAX - 2;
 
 /// How often room is made for one request before it is refused: others may use up what was freed for it.
 const TRIES: u8 = 4;
@@ -588,6 +592,16 @@ impl Shared {
             resident_bytes: self.memory_counts.as_ref().and_then(sys::resident_memory),
         };
         self.metrics.expose(&gauges)
+    }
+
+    /// From now on modification times mean this. `jumped` as [`Store::set_times`] has it.
+    pub fn set_times(&mut self, times: FileTimes, jumped: bool) {
+        self.usage.set_times(times.clone());
+        self.store.set_times(times, jumped);
+        // What is kept open says how long it may be cached.
+        if jumped {
+            self.hot.close();
+        }
     }
 
     /// Notices another tree at `storage_path`, and counts it anew. True when there is one.

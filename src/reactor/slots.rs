@@ -164,12 +164,19 @@ impl Reactor {
                 .metrics
                 .swept(report.removed, report.bytes, report.took);
             log::info!(
-                "sweep done files={} removed={} bytes={} ms={}",
+                "sweep done files={} removed={} bytes={} ms={}{}",
                 report.files,
                 report.removed,
                 report.bytes,
-                report.took.as_millis()
+                report.took.as_millis(),
+                match report.corrected {
+                    0 => String::new(),
+                    corrected => format!(" times_corrected={corrected}"),
+                }
             );
+        }
+        if swept.is_some_and(|report| report.whole) {
+            self.times_corrected(now);
         }
         if let Some(counted) = counted {
             self.shared.counted(&counted, now);

@@ -4,7 +4,9 @@
 //! - [`upload`] a body on its way into an unnamed file, and the moment that it gets its name;
 //! - [`walk`] files of one owner, one entry at a time;
 //! - [`usage`] bytes per owner and in all;
-//! - [`graves`] paths that must not come back; [`journal`] what other processes removed; [`aliases`] slots that another server named;
+//! - [`graves`] paths that must not come back; [`journal`] what other processes removed; [`aliases`] slots that another
+//!   server named;
+//! - [`records`] what is to be known of the clock after a restart;
 //! - [`trim`] removes an owner's oldest files;
 //! - [`sweep`] removes what has expired.
 //!
@@ -13,6 +15,7 @@
 pub mod aliases;
 pub mod graves;
 pub mod journal;
+pub mod records;
 pub mod sweep;
 pub mod trim;
 pub mod upload;
@@ -27,8 +30,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
 
+use crate::clock::FileTimes;
 use crate::complaints::Complaints;
 use crate::expiry;
+use crate::http::charset;
 use crate::layout::{INTERNAL, StorePath};
 use crate::sys::{self, Kind, Space};
 
@@ -73,6 +78,9 @@ pub struct Store {
     /// See [`Store::removals`].
     removals: u64,
     journal: journal::Reader,
+    times: FileTimes,
+    /// How often the times of files that were stored before have become wrong.
+    jumps: u32,
     free: Option<(Instant, Space)>,
     root_seen: Option<Instant>,
     complaints: Complaints,
@@ -137,6 +145,8 @@ impl Store {
             own_graves_until: None,
             removals: 0,
             journal: journal::Reader::default(),
+            times: FileTimes::default(),
+            jumps: 0,
             free: None,
             root_seen: None,
             complaints: Complaints::default(),
@@ -188,6 +198,8 @@ impl Store {
             own_graves_until: None,
             removals: 0,
             journal: journal::Reader::default(),
+            times: FileTimes::default(),
+            jumps: 0,
             free: None,
             root_seen: None,
             complaints: Complaints::default(),
@@ -238,6 +250,18 @@ impl Store {
         self.own_graves_until.is_some_and(|until| now <= until)
     }
 
+    /// What the modification times of files mean.
+    pub fn times(&self) -> &FileTimes {
+        &self.times
+    }
+
+    /// From now on modification times mean this. `jumped` when the clock has jumped, which uploads under way have not
+    /// noticed.
+    pub fn set_times(&mut self, times: FileTimes, jumped: bool) {
+        self.times = times;
+        self.jumps = self.jumps.wrapping_add(u32::from(jumped));
+    }
+
     /// Another number than before when files may be gone that could be opened until then.
     pub fn removals(&self) -> u64 {
         self.removals
@@ -277,7 +301,8 @@ impl Store {
         }
         // The slot was handed out before the file was stored.
         let now = sys::now();
-        let age = now.wall.duration_since(modified).unwrap_or_default();
+        let stored = self.times.stored(modified);
+        let age = now.wall.duration_since(stored).unwrap_or_default();
         // A path that tells its end is refused from then on.
         let over = expiry::hard_end(path.mark()).is_some_and(|end| end <= now.wall);
         let young = age <= self.slot_life && !over;
@@ -399,6 +424,23 @@ impl Store {
         }))
     }
 
+    /// Whether a text that is open is UTF-8: as was found when it was stored, else as a few pieces of it look.
+    pub fn is_utf8(&self, text: &Download) -> bool {
+        if let Some(kept) = sys::is_kept_as_utf8(&text.file) {
+            return kept;
+        }
+        let mut buffer = [0; charset::PIECE];
+        charset::pieces(text.size).all(|start| {
+            let length = usize::try_from(text.size - start)
+                .map_or(buffer.len(), |rest| rest.min(buffer.len()));
+            let piece = &mut buffer[..length];
+            let last = start + length as u64 == text.size;
+            // What cannot be read, or is shorter by now, is not labelled.
+            sys::read_at(&text.file, piece, start).is_ok_and(|read| read == length)
+                && charset::may_be_utf8(piece, start == 0, last)
+        })
+    }
+
     /// Whether the slot with this path is used.
     pub fn exists(&self, path: &StorePath) -> io::Result<bool> {
         sys::exists_below(self.root(), path.as_bytes())
@@ -493,6 +535,8 @@ impl Store {
                 self.unwritten = before.unwritten;
                 self.set_buries(before.buries, before.slot_life);
                 self.removals = before.removals + 1;
+                self.times = before.times;
+                self.jumps = before.jumps;
                 self.root_seen = Some(now);
                 true
             }

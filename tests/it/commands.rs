@@ -223,7 +223,7 @@ fn the_demonstration_takes_an_upload_and_leaves_nothing() {
         .is(201);
     let got = client.get(&target(&urls[1])).is(200);
     assert_eq!(got.text(), "hello\n");
-    assert_eq!(got.expect("Content-Type"), "text/plain");
+    assert_eq!(got.expect("Content-Type"), "text/plain; charset=utf-8");
     drop((api, client));
     program.signal(rustix::process::Signal::TERM);
     assert_eq!(program.exit_code(), Some(0));
