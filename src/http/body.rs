@@ -22,7 +22,8 @@
 
 use std::fmt;
 
-use crate::http::head::{Framing, is_control, is_token_byte};
+use crate::http::head::Framing;
+use crate::http::syntax::{is_control, is_token_byte};
 
 /// Most digits of a chunk's size; sixteen hold any size of 64 bits.
 const MAX_SIZE_DIGITS: u8 = 16;

@@ -8,234 +8,25 @@
 //!
 //! Sources: RFC 9112 §2 to §7 and §9.3, RFC 9110 §5 to §10.
 
+mod error;
+mod line;
+mod scan;
+mod span;
+
 use std::fmt;
-use std::net::Ipv6Addr;
 use std::str;
 
-/// Longest head in bytes, with its blank line.
-pub const MAX_HEAD: usize = 32 * 1024;
-/// Most fields in a head.
-pub const MAX_FIELDS: usize = 100;
-/// Longest request target in bytes.
-pub const MAX_TARGET: usize = 8 * 1024;
+use crate::http::head::line::{RequestLine, Target, is_authority};
+use crate::http::head::span::Span;
+use crate::http::syntax::decimal;
+
+pub use crate::http::head::error::{HeadFault, MAX_FIELDS, MAX_HEAD, MAX_TARGET};
+pub use crate::http::head::line::{Method, Version};
+pub use crate::http::head::scan::Scan;
+pub use crate::http::syntax::{is_control, is_token, is_token_byte, trim};
 
 /// Fields of most heads.
 const FEW_FIELDS: usize = 16;
-/// Longest method in bytes; the longest registered one has 17.
-const MAX_METHOD: usize = 64;
-/// Empty lines that are skipped before a request line (RFC 9112 §2.2 asks for "at least one").
-const MAX_EMPTY_LINES: u8 = 4;
-/// What follows the longest target in its line: a blank and the version.
-const AFTER_TARGET: usize = " HTTP/1.1".len();
-
-const _: () = assert!(
-    MAX_HEAD <= u16::MAX as usize,
-    "a Span holds offsets of 16 bits"
-);
-
-/// Why a head cannot be served. Its `Display` is one sentence. After any of them the connection ends:
-/// nobody can say where the next request begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeadFault {
-    /// Not HTTP, or ambiguous; says how.
-    Malformed(&'static str),
-    /// Well-formed, but neither HTTP/1.0 nor HTTP/1.1.
-    Version,
-    /// A method longer than any that exists.
-    MethodTooLong,
-    /// A transfer coding other than `chunked`.
-    TransferCoding,
-    /// The target has more than [`MAX_TARGET`] bytes.
-    TargetTooLong,
-    /// The head has more than [`MAX_HEAD`] bytes.
-    TooLarge,
-    /// The head has more than [`MAX_FIELDS`] fields.
-    TooManyFields,
-}
-
-impl HeadFault {
-    /// The HTTP status that answers it.
-    pub fn status(&self) -> u16 {
-        match self {
-            HeadFault::Malformed(_) => 400,
-            HeadFault::TargetTooLong => 414,
-            HeadFault::TooLarge | HeadFault::TooManyFields => 431,
-            HeadFault::MethodTooLong | HeadFault::TransferCoding => 501,
-            HeadFault::Version => 505,
-        }
-    }
-}
-
-impl fmt::Display for HeadFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            HeadFault::Malformed(how) => f.write_str(how),
-            HeadFault::Version => f.write_str("This service speaks HTTP/1.1 and HTTP/1.0 only."),
-            HeadFault::MethodTooLong => {
-                f.write_str("The method is longer than any method of HTTP.")
-            }
-            HeadFault::TransferCoding => {
-                f.write_str("The only transfer coding that this service knows is chunked.")
-            }
-            HeadFault::TargetTooLong => {
-                write!(f, "The request target is longer than {MAX_TARGET} bytes.")
-            }
-            HeadFault::TooLarge => write!(f, "The request head is larger than {MAX_HEAD} bytes."),
-            HeadFault::TooManyFields => {
-                write!(f, "The request head has more than {MAX_FIELDS} fields.")
-            }
-        }
-    }
-}
-
-impl std::error::Error for HeadFault {}
-
-/// The search for the end of a head. It remembers where it stopped, so that the work is linear however
-/// the bytes arrive, and answers the same however they were split.
-#[derive(Clone, Debug, Default)]
-pub struct Scan {
-    /// Bytes before this one were judged.
-    at: usize,
-    /// Where the current line begins.
-    line: usize,
-    /// Where the target begins, once the method has ended.
-    target: Option<usize>,
-    /// The request line, once it has ended.
-    request: Option<RequestLine>,
-    /// Field lines that have ended.
-    fields: usize,
-    /// Empty lines before the request line.
-    empty: u8,
-}
-
-impl Scan {
-    /// Looks on in `buffer`, which holds all bytes since the last head (or its body) ended: what was
-    /// there at the last call, and what came since. `Some(n)`: the head is the first n bytes. `None`:
-    /// more bytes are needed. A fault is told as soon as no further byte could mend it. After `Some`
-    /// or a fault the scan has served; the next head takes a new one.
-    pub fn scan(&mut self, buffer: &[u8]) -> Result<Option<usize>, HeadFault> {
-        let seen = &buffer[..buffer.len().min(MAX_HEAD)];
-        while self.target.is_some() || self.scan_method(seen)? {
-            let rest = seen.get(self.at..).unwrap_or_default();
-            let found = find_control(rest);
-            let stop = self.at + found.unwrap_or(rest.len());
-            if self.request.is_none()
-                && stop - self.target.unwrap_or(stop) > MAX_TARGET + AFTER_TARGET
-            {
-                return Err(HeadFault::TargetTooLong);
-            }
-            self.at = stop;
-            match (seen.get(stop), seen.get(stop + 1)) {
-                (None, _) | (Some(b'\r'), None) => break,
-                (Some(b'\r'), Some(b'\n')) => {}
-                (Some(b'\r'), Some(_)) => return Err(malformed::BARE_CR),
-                (Some(b'\n'), _) => return Err(malformed::BARE_LF),
-                (Some(_), _) => return Err(malformed::CONTROL),
-            }
-            let line = seen.get(self.line..stop).unwrap_or_default();
-            self.at = stop + 2;
-            self.line = self.at;
-            if self.request.is_none() {
-                self.request = Some(RequestLine::parse(line)?);
-            } else if line.is_empty() {
-                return Ok(Some(self.at));
-            } else if self.fields == MAX_FIELDS {
-                return Err(HeadFault::TooManyFields);
-            } else {
-                self.fields += 1;
-            }
-        }
-        if buffer.len() >= MAX_HEAD {
-            return Err(HeadFault::TooLarge);
-        }
-        Ok(None)
-    }
-
-    /// Bytes of empty lines before the request line. They belong to the head that `scan` measures, but
-    /// a connection that sent nothing else is still idle.
-    pub fn skipped(&self) -> usize {
-        usize::from(self.empty) * 2
-    }
-
-    /// Whether a byte of a request line was seen.
-    pub fn started(&self) -> bool {
-        self.at > self.skipped()
-    }
-
-    /// Skips empty lines and goes through the method; true once a blank ended it.
-    fn scan_method(&mut self, seen: &[u8]) -> Result<bool, HeadFault> {
-        while let Some(&byte) = seen.get(self.at) {
-            let first = self.at == self.line;
-            match byte {
-                b'\r' if first => match seen.get(self.at + 1) {
-                    None => return Ok(false),
-                    Some(b'\n') if self.empty < MAX_EMPTY_LINES => {
-                        self.empty += 1;
-                        self.at += 2;
-                        self.line = self.at;
-                    }
-                    Some(_) => return Err(malformed::NO_METHOD),
-                },
-                b' ' if !first => {
-                    self.at += 1;
-                    self.target = Some(self.at);
-                    return Ok(true);
-                }
-                byte if is_token_byte(byte) => {
-                    self.at += 1;
-                    if self.at - self.line > MAX_METHOD {
-                        return Err(HeadFault::MethodTooLong);
-                    }
-                }
-                _ => return Err(malformed::NO_METHOD),
-            }
-        }
-        Ok(false)
-    }
-}
-
-/// The request's method. Methods are case-sensitive (RFC 9110 §9.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Method {
-    Get,
-    Head,
-    Put,
-    Options,
-    /// Registered with IANA, but nothing for this service: 405.
-    Known,
-    /// No method of HTTP: 501.
-    Unknown,
-}
-
-/// The rest of IANA's method registry, sorted.
-#[rustfmt::skip]
-const REGISTERED: [&str; 36] = [
-    "ACL", "BASELINE-CONTROL", "BIND", "CHECKIN", "CHECKOUT", "CONNECT", "COPY", "DELETE", "LABEL",
-    "LINK", "LOCK", "MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL", "MKREDIRECTREF", "MKWORKSPACE",
-    "MOVE", "ORDERPATCH", "PATCH", "POST", "PRI", "PROPFIND", "PROPPATCH", "QUERY", "REBIND",
-    "REPORT", "SEARCH", "TRACE", "UNBIND", "UNCHECKOUT", "UNLINK", "UNLOCK", "UPDATE",
-    "UPDATEREDIRECTREF", "VERSION-CONTROL",
-];
-
-impl Method {
-    fn of(name: &[u8]) -> Method {
-        match name {
-            b"GET" => Method::Get,
-            b"HEAD" => Method::Head,
-            b"PUT" => Method::Put,
-            b"OPTIONS" => Method::Options,
-            _ if REGISTERED.iter().any(|known| known.as_bytes() == name) => Method::Known,
-            _ => Method::Unknown,
-        }
-    }
-}
-
-/// The request's version of HTTP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Version {
-    V10,
-    V11,
-}
 
 /// How the end of the request's body is known (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -277,14 +68,14 @@ impl RequestHead {
         let mut scan = Scan::default();
         match scan.scan(head)? {
             Some(end) if end == head.len() => RequestHead::scanned(&scan, head),
-            _ => Err(malformed::NO_END),
+            _ => Err(HeadFault::NO_END),
         }
     }
 
     /// Judges a whole head whose end `scan` has just found.
     pub fn scanned(scan: &Scan, head: &[u8]) -> Result<RequestHead, HeadFault> {
         let Some(line) = scan.request else {
-            return Err(malformed::NO_END);
+            return Err(HeadFault::NO_END);
         };
         let bytes = head.get(scan.skipped()..).unwrap_or_default();
         let section = bytes.get(line.len()..).unwrap_or_default();
@@ -300,16 +91,16 @@ impl RequestHead {
         };
         let split = match httparse::parse_headers(section, room) {
             Ok(httparse::Status::Complete((n, split))) if n == section.len() => split,
-            Ok(_) => return Err(malformed::NO_END),
+            Ok(_) => return Err(HeadFault::NO_END),
             Err(httparse::Error::TooManyHeaders) => return Err(HeadFault::TooManyFields),
-            Err(httparse::Error::HeaderName) if has_fold(section) => return Err(malformed::FOLD),
-            Err(httparse::Error::HeaderValue) => return Err(malformed::CONTROL),
-            Err(_) => return Err(malformed::FIELD_NAME),
+            Err(httparse::Error::HeaderName) if has_fold(section) => return Err(HeadFault::FOLD),
+            Err(httparse::Error::HeaderValue) => return Err(HeadFault::CONTROL),
+            Err(_) => return Err(HeadFault::FIELD_NAME),
         };
         let mut fields = Vec::with_capacity(split.len());
         for field in split {
             if !is_token(field.name.as_bytes()) {
-                return Err(malformed::FIELD_NAME);
+                return Err(HeadFault::FIELD_NAME);
             }
             // The scan has seen to it that no value holds a control character.
             fields.push(Field {
@@ -431,9 +222,9 @@ impl RequestHead {
     fn check_host(&self) -> Result<(), HeadFault> {
         let mut hosts = self.fields("host");
         match (hosts.next(), hosts.next()) {
-            (Some(_), Some(_)) => Err(malformed::HOSTS),
-            (Some(host), None) if !is_authority(host) => Err(malformed::HOST),
-            (None, _) if self.version() == Version::V11 => Err(malformed::NO_HOST),
+            (Some(_), Some(_)) => Err(HeadFault::HOSTS),
+            (Some(host), None) if !is_authority(host) => Err(HeadFault::HOST),
+            (None, _) if self.version() == Version::V11 => Err(HeadFault::NO_HOST),
             _ => Ok(()),
         }
     }
@@ -444,20 +235,20 @@ impl RequestHead {
         let (length, second) = (lengths.next(), lengths.next());
         let coded = self.field("transfer-encoding").is_some();
         if coded && length.is_some() {
-            return Err(malformed::TWO_FRAMINGS);
+            return Err(HeadFault::TWO_FRAMINGS);
         }
         if coded {
             if self.version() == Version::V10 {
-                return Err(malformed::CODING_IN_1_0);
+                return Err(HeadFault::CODING_IN_1_0);
             }
             return self.check_codings().map(|()| Framing::Chunked);
         }
         match (length, second) {
             (None, _) => Ok(Framing::None),
-            (Some(_), Some(_)) => Err(malformed::LENGTHS),
+            (Some(_), Some(_)) => Err(HeadFault::LENGTHS),
             (Some(length), None) => decimal(length)
                 .map(Framing::Length)
-                .ok_or(malformed::LENGTH),
+                .ok_or(HeadFault::LENGTH),
         }
     }
 
@@ -472,7 +263,7 @@ impl RequestHead {
                 let name = parts.next().map(trim).unwrap_or_default();
                 let is_chunked = name.eq_ignore_ascii_case(b"chunked");
                 if !is_token(name) || chunked || (is_chunked && parts.next().is_some()) {
-                    return Err(malformed::CODINGS);
+                    return Err(HeadFault::CODINGS);
                 }
                 chunked |= is_chunked;
                 other |= !is_chunked;
@@ -529,224 +320,11 @@ impl fmt::Debug for RequestHead {
     }
 }
 
-/// A part of the head, as offsets. An empty one may stand anywhere.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Span {
-    start: u16,
-    end: u16,
-}
-
-impl Span {
-    /// Offsets of a head fit, because [`MAX_HEAD`] does.
-    fn new(start: usize, end: usize) -> Span {
-        Span {
-            start: start as u16,
-            end: end as u16,
-        }
-    }
-
-    /// Where `part` lies in `whole`, which it was sliced from.
-    fn within(whole: &[u8], part: &[u8]) -> Span {
-        if part.is_empty() {
-            return Span::default();
-        }
-        let start = part.as_ptr().addr().saturating_sub(whole.as_ptr().addr());
-        Span::new(start, start + part.len())
-    }
-
-    fn of(self, bytes: &[u8]) -> &[u8] {
-        let range = usize::from(self.start)..usize::from(self.end);
-        bytes.get(range).unwrap_or_default()
-    }
-
-    fn is_empty(self) -> bool {
-        self.start == self.end
-    }
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Field {
     name: Span,
     /// Without the blanks around it.
     value: Span,
-}
-
-/// The parts of a request line, as offsets from its first byte.
-#[derive(Clone, Copy, Debug)]
-struct RequestLine {
-    method: Span,
-    target: Target,
-    version: Version,
-    /// Where the line ends, without its line end.
-    end: u16,
-}
-
-/// The four forms of a target (RFC 9112 §3.2).
-#[derive(Clone, Copy, Debug)]
-enum Target {
-    /// origin-form; absolute-form if it has an authority. An empty path stands for `/`.
-    Path {
-        authority: Option<Span>,
-        path: Span,
-        query: Option<Span>,
-    },
-    /// authority-form, for CONNECT alone.
-    Authority(Span),
-    /// asterisk-form, for OPTIONS alone.
-    Asterisk,
-}
-
-impl RequestLine {
-    /// Takes the line without its line end.
-    fn parse(line: &[u8]) -> Result<RequestLine, HeadFault> {
-        let mut parts = line.split(|&byte| byte == b' ');
-        let (Some(method), Some(target), Some(version), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(malformed::REQUEST_LINE);
-        };
-        if !is_token(method) {
-            return Err(malformed::NO_METHOD);
-        }
-        if target.len() > MAX_TARGET {
-            return Err(HeadFault::TargetTooLong);
-        }
-        let version = match version {
-            b"HTTP/1.1" => Version::V11,
-            b"HTTP/1.0" => Version::V10,
-            [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-                if major.is_ascii_digit() && minor.is_ascii_digit() =>
-            {
-                return Err(HeadFault::Version);
-            }
-            _ => return Err(malformed::VERSION),
-        };
-        Ok(RequestLine {
-            method: Span::new(0, method.len()),
-            target: Target::parse(method, target)?,
-            version,
-            end: line.len() as u16,
-        })
-    }
-
-    /// Bytes of the line with its line end.
-    fn len(&self) -> usize {
-        usize::from(self.end) + 2
-    }
-}
-
-impl Target {
-    fn parse(method: &[u8], target: &[u8]) -> Result<Target, HeadFault> {
-        // Only what would be ambiguous is refused; predecessors put `[`, `\` and `^` into their URLs.
-        if target
-            .iter()
-            .any(|&byte| byte <= b' ' || byte == 0x7f || byte == b'#')
-        {
-            return Err(malformed::TARGET);
-        }
-        if str::from_utf8(target).is_err() {
-            return Err(malformed::TARGET_TEXT);
-        }
-        let start = method.len() + 1;
-        let end = start + target.len();
-        if method == b"CONNECT" {
-            let port = target.iter().rposition(|&byte| byte == b':');
-            let has_port =
-                port.is_some_and(|at| at + 1 < target.len() && target.last() != Some(&b']'));
-            if !has_port || !is_authority(target) {
-                return Err(malformed::TARGET);
-            }
-            return Ok(Target::Authority(Span::new(start, end)));
-        }
-        if target == b"*" {
-            return if method == b"OPTIONS" {
-                Ok(Target::Asterisk)
-            } else {
-                Err(malformed::TARGET)
-            };
-        }
-        let mut path_at = 0;
-        let mut authority = None;
-        if target.first() != Some(&b'/') {
-            let host_at = scheme(target).ok_or(malformed::TARGET)?;
-            let rest = &target[host_at..];
-            let host = rest.iter().position(|&byte| byte == b'/' || byte == b'?');
-            path_at = host_at + host.unwrap_or(rest.len());
-            if !is_authority(&target[host_at..path_at]) {
-                return Err(malformed::TARGET);
-            }
-            authority = Some(Span::new(start + host_at, start + path_at));
-        }
-        let question = target[path_at..].iter().position(|&byte| byte == b'?');
-        let path_end = question.map_or(target.len(), |at| path_at + at);
-        Ok(Target::Path {
-            authority,
-            path: Span::new(start + path_at, start + path_end),
-            query: question.map(|_| Span::new(start + path_end + 1, end)),
-        })
-    }
-}
-
-/// How far `http://` or `https://` goes, if the target begins with it.
-fn scheme(target: &[u8]) -> Option<usize> {
-    let begins = |scheme: &&str| {
-        let prefix = target.get(..scheme.len()).unwrap_or_default();
-        prefix.eq_ignore_ascii_case(scheme.as_bytes())
-    };
-    ["http://", "https://"]
-        .into_iter()
-        .find(begins)
-        .map(str::len)
-}
-
-/// Whether this is a host with an optional port (RFC 9110 §7.2, RFC 3986 §3.2): a name, an IPv4
-/// address, or an IPv6 address in brackets. An empty host is none: the http schemes forbid it
-/// (RFC 9110 §4.2.1). Neither is one with a comma, which is what a proxy makes of two fields.
-fn is_authority(text: &[u8]) -> bool {
-    let (host, port) = match text {
-        [b'[', rest @ ..] => {
-            let Some(close) = rest.iter().position(|&byte| byte == b']') else {
-                return false;
-            };
-            let address = str::from_utf8(&rest[..close]).unwrap_or_default();
-            if address.parse::<Ipv6Addr>().is_err() {
-                return false;
-            }
-            (&rest[..close], &rest[close + 1..])
-        }
-        _ => {
-            let colon = text.iter().position(|&byte| byte == b':');
-            let (host, port) = text.split_at(colon.unwrap_or(text.len()));
-            if !is_registered_name(host) {
-                return false;
-            }
-            (host, port)
-        }
-    };
-    let port_is_sound = match port {
-        [] | [b':'] => true,
-        [b':', digits @ ..] => digits.len() <= 5 && decimal(digits).is_some_and(|n| n <= 65535),
-        _ => false,
-    };
-    !host.is_empty() && port_is_sound
-}
-
-/// RFC 3986 §3.2.2, reg-name without the comma; covers IPv4 addresses.
-fn is_registered_name(mut host: &[u8]) -> bool {
-    loop {
-        host = match host {
-            [] => return true,
-            [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                rest
-            }
-            [byte, rest @ ..]
-                if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(byte) =>
-            {
-                rest
-            }
-            _ => return false,
-        };
-    }
 }
 
 /// Whether a line of the field section begins with a blank: an obsolete line folding
@@ -756,94 +334,6 @@ fn has_fold(section: &[u8]) -> bool {
         || section
             .windows(2)
             .any(|pair| matches!(pair, [b'\n', b' ' | b'\t']))
-}
-
-/// Digits only (RFC 9110 §8.6), within 64 bits.
-fn decimal(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0u64, |value, byte| {
-        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-        value.checked_mul(10)?.checked_add(digit)
-    })
-}
-
-/// A byte that may stand in a token (RFC 9110 §5.6.2).
-pub fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-/// Whether this is a token (RFC 9110 §5.6.2).
-pub fn is_token(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(|&byte| is_token_byte(byte))
-}
-
-/// A control character, other than the tab that field values may hold (RFC 9110 §5.5).
-pub fn is_control(byte: u8) -> bool {
-    (byte < b' ' && byte != b'\t') || byte == 0x7f
-}
-
-/// Where the first control character is. Sixteen bytes at a time, without a branch for each, because
-/// every byte of every head goes through here.
-fn find_control(bytes: &[u8]) -> Option<usize> {
-    let clean = |block: &&[u8]| {
-        !block
-            .iter()
-            .fold(false, |any, &byte| any | is_control(byte))
-    };
-    let at = 16 * bytes.chunks_exact(16).take_while(clean).count();
-    let found = bytes[at..].iter().position(|&byte| is_control(byte))?;
-    Some(at + found)
-}
-
-/// Without the blanks and tabs around it (OWS, RFC 9110 §5.6.3).
-pub fn trim(mut text: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] = text {
-        text = rest;
-    }
-    while let [rest @ .., b' ' | b'\t'] = text {
-        text = rest;
-    }
-    text
-}
-
-/// The ways in which a head is malformed.
-mod malformed {
-    use super::HeadFault;
-    use super::HeadFault::Malformed;
-
-    pub(super) const BARE_CR: HeadFault =
-        Malformed("A CR in the request's head is not followed by LF.");
-    pub(super) const BARE_LF: HeadFault =
-        Malformed("A line of the request's head ends without CR.");
-    pub(super) const CONTROL: HeadFault =
-        Malformed("There is a control character in the request's head.");
-    pub(super) const NO_METHOD: HeadFault =
-        Malformed("This is no HTTP request: it begins with no method.");
-    pub(super) const NO_END: HeadFault =
-        Malformed("The request's head does not end with its blank line.");
-    pub(super) const REQUEST_LINE: HeadFault = Malformed(
-        "The request line is not a method, a target and a version with one blank between them.",
-    );
-    pub(super) const VERSION: HeadFault =
-        Malformed("The request line does not end with a version of HTTP.");
-    pub(super) const TARGET: HeadFault = Malformed("The request target is malformed.");
-    pub(super) const TARGET_TEXT: HeadFault = Malformed("The request target is not in UTF-8.");
-    pub(super) const FOLD: HeadFault = Malformed("A field is folded over several lines.");
-    pub(super) const FIELD_NAME: HeadFault = Malformed(
-        "A field's name is missing, or has a blank or another character that names do not have.",
-    );
-    pub(super) const NO_HOST: HeadFault = Malformed("The field Host is missing.");
-    pub(super) const HOSTS: HeadFault = Malformed("There is more than one field Host.");
-    pub(super) const HOST: HeadFault = Malformed("The field Host names no host.");
-    pub(super) const LENGTH: HeadFault = Malformed("Content-Length is not a number of bytes.");
-    pub(super) const LENGTHS: HeadFault = Malformed("There is more than one field Content-Length.");
-    pub(super) const TWO_FRAMINGS: HeadFault =
-        Malformed("There is a Content-Length beside a Transfer-Encoding.");
-    pub(super) const CODING_IN_1_0: HeadFault = Malformed("HTTP/1.0 has no Transfer-Encoding.");
-    pub(super) const CODINGS: HeadFault =
-        Malformed("Transfer-Encoding does not end with one plain chunked.");
 }
 
 #[cfg(test)]

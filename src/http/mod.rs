@@ -1,5 +1,6 @@
 //! HTTP/1.1 and 1.0 without a socket (RFC 9110, 9111, 9112), in reading order:
 //!
+//! - [`syntax`] tokens, blanks and numbers;
 //! - [`head`] the request head: what it says, and everything that makes it unacceptable;
 //! - [`body`] the framing of a request body;
 //! - [`range`], [`condition`] the parts of RFC 9110 §13 and §14;
@@ -24,3 +25,4 @@ pub mod query;
 pub mod range;
 pub mod response;
 pub mod route;
+pub mod syntax;

@@ -12,7 +12,8 @@
 
 use std::ops::Range;
 
-use crate::http::head::{RequestHead, trim};
+use crate::http::head::RequestHead;
+use crate::http::syntax::trim;
 
 /// Most ranges in one request, empty list elements included.
 pub const MAX_SPECS: usize = 64;

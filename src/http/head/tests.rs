@@ -1,5 +1,7 @@
 //! What [`super`] must do, case by case.
 
+use super::line::REGISTERED;
+use super::scan::MAX_METHOD;
 use super::*;
 
 /// The outcome of a head, in a form that compares.
