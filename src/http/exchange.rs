@@ -20,34 +20,26 @@
 //!
 //! [`want`] has what it says, [`state`] what it remembers.
 
+mod answering;
+mod receiving;
 pub mod state;
 pub mod want;
 
-use std::io;
-use std::ops::Range as Span;
 use std::time::{Duration, Instant};
 
-use crate::http::body::{Body, BodyFault, Step};
-use crate::http::head::{MAX_HEAD, RequestHead, Scan, Version};
-use crate::http::response::{Answer, Content, Part};
+use crate::http::body::Body;
+use crate::http::head::{MAX_HEAD, RequestHead, Scan};
+use crate::http::response::{Content, Part};
 
 pub use want::{Ended, Fault, Timeouts, Want};
 
 use state::{Asked, Input, Progress, State};
-
-/// An unread body up to this size is read and dropped to keep the connection; bytes.
-const SMALL_REST: u64 = 64 * 1024;
-
-/// How long such a rest may take.
-const DISCARD_TIME: Duration = Duration::from_secs(2);
 
 /// Bounds of lingering: silence, all in all, and bytes. A client that is refused early must be able to finish
 /// writing and read why.
 const LINGER_SILENCE: Duration = Duration::from_secs(6);
 const LINGER_TIME: Duration = Duration::from_secs(20);
 const LINGER_BYTES: u64 = 64 * 1024 * 1024;
-
-const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The machine. See the module's graph.
 #[derive(Debug)]
@@ -219,270 +211,6 @@ impl Exchange {
         }
     }
 
-    /// The decision: this answer. The body that may still be unread is skipped when it is small, else it ends the
-    /// connection.
-    pub fn answer(&mut self, answer: Answer, now: Instant) {
-        let mut asked = match self.take_state() {
-            State::Deciding { asked, .. }
-            | State::Continuing { asked, .. }
-            | State::Receiving { asked, .. }
-            | State::Publishing { asked } => asked,
-            State::Idle { .. } | State::Head { .. } => Asked::broken(false),
-            State::Answering { .. }
-            | State::Discarding { .. }
-            | State::Lingering { .. }
-            | State::Closed(_) => {
-                return self.close(Ended::Broken);
-            }
-        };
-        let keeps = asked.keep_alive && !answer.close && !self.last && self.can_skip(&mut asked);
-        let Answer {
-            mut head,
-            mut content,
-            ..
-        } = answer;
-        head.extend_from_slice(match (keeps, asked.version) {
-            (false, _) => b"Connection: close\r\n\r\n".as_slice(),
-            (true, Version::V10) => b"Connection: keep-alive\r\n\r\n",
-            (true, Version::V11) => b"\r\n",
-        });
-        if asked.head_only {
-            content = Content::Empty;
-        }
-        if let Content::Text(text) = content {
-            head.extend_from_slice(&text);
-            content = Content::Empty;
-        }
-        self.state = State::Answering {
-            asked,
-            close: !keeps,
-            head,
-            sent: 0,
-            content,
-            progress: Progress::begin(now),
-        };
-    }
-
-    /// Whether the whole body of the request to decide on has come with its head.
-    pub fn has_whole_body(&self) -> bool {
-        let State::Deciding { asked, .. } = &self.state else {
-            return false;
-        };
-        let rest = asked.body.as_ref().and_then(Body::known_rest);
-        rest.is_some_and(|rest| rest <= self.input.rest().len() as u64)
-    }
-
-    /// [`Exchange::receive`] of what came before a body was wanted, and how many bytes that was; `None` when nothing
-    /// did.
-    pub fn receive_kept(
-        &mut self,
-        now: Instant,
-        sink: impl FnMut(&[u8]) -> io::Result<()>,
-    ) -> Option<(usize, io::Result<()>)> {
-        if self.input.is_empty() {
-            return None;
-        }
-        let kept = std::mem::take(&mut self.input);
-        let received = self.receive(kept.rest(), now, sink);
-        Some((kept.rest().len(), received))
-    }
-
-    /// Body input came. Its data goes to `sink`; what lies behind the body is kept as input. An error of the sink
-    /// is handed through: the caller answers.
-    pub fn receive(
-        &mut self,
-        bytes: &[u8],
-        now: Instant,
-        mut sink: impl FnMut(&[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let State::Receiving {
-            asked,
-            size,
-            progress,
-        } = &mut self.state
-        else {
-            return Ok(());
-        };
-        let size = *size;
-        let Some(body) = &mut asked.body else {
-            return Ok(());
-        };
-        let mut at = 0;
-        let fault = loop {
-            match body.step(&bytes[at..]) {
-                Ok(Step::Skip(n)) => {
-                    // A chunk's size is known before its data.
-                    if body.received().saturating_add(body.direct()) > size {
-                        break Some(Fault::TooLong(size));
-                    }
-                    at += n;
-                }
-                Ok(Step::Data(n)) => {
-                    if body.received() > size {
-                        break Some(Fault::TooLong(size));
-                    }
-                    sink(&bytes[at..at + n])?;
-                    progress.moved(n as u64, now);
-                    at += n;
-                }
-                Ok(Step::More) => return Ok(()),
-                Ok(Step::Done) if body.received() < size => break Some(Fault::TooShort(size)),
-                Ok(Step::Done) => break None,
-                Err(fault) => break Some(Fault::Body(fault)),
-            }
-        };
-        self.input.push(&bytes[at..]);
-        let State::Receiving { asked, .. } = self.take_state() else {
-            return Ok(());
-        };
-        match fault {
-            None => self.state = State::Publishing { asked },
-            Some(fault) => self.refuse(fault, false),
-        }
-        Ok(())
-    }
-
-    /// What is to be written now.
-    pub fn output(&self) -> &[u8] {
-        match &self.state {
-            State::Continuing { sent, .. } => &CONTINUE[*sent..],
-            State::Answering {
-                head,
-                sent,
-                content,
-                ..
-            } => {
-                if *sent < head.len() {
-                    return &head[*sent..];
-                }
-                match content {
-                    Content::Parts(parts) => match parts.front() {
-                        Some(Part::Bytes(bytes)) => bytes,
-                        _ => &[],
-                    },
-                    _ => &[],
-                }
-            }
-            _ => &[],
-        }
-    }
-
-    /// Whether file data follows the present output at once, so that both should share a packet.
-    pub fn file_follows(&self) -> bool {
-        match &self.state {
-            State::Answering { content, .. } => match content {
-                Content::File(span) => !span.is_empty(),
-                Content::Parts(parts) => parts.len() > 1,
-                Content::Empty | Content::Text(_) => false,
-            },
-            _ => false,
-        }
-    }
-
-    /// The span of the file that follows the present output, where it ends the answer: both may be written at once.
-    pub fn file_behind(&self) -> Option<Span<u64>> {
-        match &self.state {
-            State::Answering {
-                content: Content::File(span),
-                ..
-            } if !span.is_empty() => Some(span.clone()),
-            _ => None,
-        }
-    }
-
-    /// So many bytes of the output were written.
-    pub fn wrote(&mut self, n: usize, now: Instant) {
-        match &mut self.state {
-            State::Continuing { sent, .. } => {
-                *sent += n;
-                if *sent < CONTINUE.len() {
-                    return;
-                }
-                if let State::Continuing { asked, size, .. } = self.take_state() {
-                    self.receive_from(asked, size, Progress::begin(now));
-                }
-            }
-            State::Answering {
-                head,
-                sent,
-                content,
-                progress,
-                ..
-            } => {
-                progress.moved(n as u64, now);
-                if *sent < head.len() {
-                    *sent += n;
-                } else if let Content::Parts(parts) = content {
-                    if let Some(Part::Bytes(bytes)) = parts.front_mut() {
-                        bytes.drain(..n.min(bytes.len()));
-                        if bytes.is_empty() {
-                            parts.pop_front();
-                        }
-                    }
-                }
-                self.end_answer(now);
-            }
-            _ => {}
-        }
-    }
-
-    /// So many bytes of the wanted span of the file were sent.
-    pub fn sent_file(&mut self, n: u64, now: Instant) {
-        let State::Answering {
-            content, progress, ..
-        } = &mut self.state
-        else {
-            return;
-        };
-        progress.moved(n, now);
-        let advance = |span: &mut Span<u64>| {
-            span.start = (span.start + n).min(span.end);
-            span.is_empty()
-        };
-        match content {
-            Content::File(span) => {
-                advance(span);
-            }
-            Content::Parts(parts) => {
-                if let Some(Part::File(span)) = parts.front_mut() {
-                    if advance(span) {
-                        parts.pop_front();
-                    }
-                }
-            }
-            Content::Empty | Content::Text(_) => {}
-        }
-        self.end_answer(now);
-    }
-
-    /// Bytes that were taken for written earlier have left now: the client reads.
-    pub fn flushed(&mut self, n: u64, now: Instant) {
-        if let State::Answering { progress, .. } = &mut self.state {
-            progress.moved(n, now);
-        }
-    }
-
-    /// The file can give no more of what its head promised: the connection must end, so that the client sees that
-    /// the body is short.
-    pub fn file_failed(&mut self) {
-        self.close(Ended::Broken);
-    }
-
-    /// Input of a body that nobody wants.
-    pub fn discard(&mut self, bytes: &[u8], now: Instant) {
-        let State::Discarding { body, .. } = &mut self.state else {
-            return;
-        };
-        match skip(body, bytes) {
-            Ok((_, false)) => {}
-            Ok((used, true)) => {
-                self.input.push(&bytes[used..]);
-                self.next_request(now);
-            }
-            Err(_) => self.linger(now),
-        }
-    }
-
     /// So many bytes were dropped after the write side was shut.
     pub fn lingered(&mut self, n: u64, now: Instant) {
         if let State::Lingering { last, dropped, .. } = &mut self.state {
@@ -600,96 +328,6 @@ impl Exchange {
         0
     }
 
-    fn receive_from(&mut self, asked: Asked, size: u64, progress: Progress) {
-        let complete = asked
-            .body
-            .as_ref()
-            .is_some_and(|body| body.known_rest() == Some(0));
-        self.state = match (complete, size) {
-            (true, 0) => State::Publishing { asked },
-            // A body without a byte never comes to be received, where the others are measured.
-            (true, size) => return self.refuse(Fault::TooShort(size), false),
-            (false, size) => State::Receiving {
-                asked,
-                size,
-                progress,
-            },
-        };
-    }
-
-    /// Whether the connection can go on behind what is left of the request's body. A chunked body is followed as
-    /// far as it has come, because its length cannot be known.
-    fn can_skip(&mut self, asked: &mut Asked) -> bool {
-        let Some(body) = &mut asked.body else {
-            return false;
-        };
-        match body.known_rest() {
-            Some(0) => true,
-            Some(rest) => !asked.expects && rest <= SMALL_REST,
-            None => {
-                let Ok((used, done)) = skip(body, self.input.rest()) else {
-                    asked.body = None;
-                    return false;
-                };
-                self.input.consume(used);
-                done
-            }
-        }
-    }
-
-    fn end_answer(&mut self, now: Instant) {
-        let State::Answering {
-            head,
-            sent,
-            content,
-            ..
-        } = &self.state
-        else {
-            return;
-        };
-        let done = *sent >= head.len()
-            && match content {
-                Content::File(span) => span.is_empty(),
-                Content::Parts(parts) => parts.is_empty(),
-                Content::Empty | Content::Text(_) => true,
-            };
-        if !done {
-            return;
-        }
-        let State::Answering { asked, close, .. } = self.take_state() else {
-            return;
-        };
-        if close {
-            let all_read = asked
-                .body
-                .as_ref()
-                .is_some_and(|body| body.known_rest() == Some(0));
-            if all_read && self.input.is_empty() {
-                self.close(Ended::Done);
-            } else {
-                self.linger(now);
-            }
-            return;
-        }
-        let Some(mut body) = asked.body else {
-            return self.linger(now);
-        };
-        match skip(&mut body, self.input.rest()) {
-            Ok((used, true)) => {
-                self.input.consume(used);
-                self.next_request(now);
-            }
-            Ok((_, false)) => {
-                self.input.clear();
-                self.state = State::Discarding {
-                    body,
-                    until: now + DISCARD_TIME,
-                };
-            }
-            Err(_) => self.linger(now),
-        }
-    }
-
     fn next_request(&mut self, now: Instant) {
         if self.last {
             return self.close(Ended::Done);
@@ -724,18 +362,6 @@ fn is_head(input: &[u8], skipped: usize) -> bool {
 fn most(body: &Body) -> usize {
     let known = body.known_rest().unwrap_or(u64::MAX);
     usize::try_from(known).unwrap_or(usize::MAX).max(1)
-}
-
-/// Steps a body over input; tells how much of it was used, and whether the body is complete.
-fn skip(body: &mut Body, bytes: &[u8]) -> Result<(usize, bool), BodyFault> {
-    let mut at = 0;
-    loop {
-        match body.step(&bytes[at..])? {
-            Step::Skip(n) | Step::Data(n) => at += n,
-            Step::More => return Ok((bytes.len(), false)),
-            Step::Done => return Ok((at, true)),
-        }
-    }
 }
 
 #[cfg(test)]

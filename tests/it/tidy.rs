@@ -56,6 +56,9 @@ const LAYERS: [&[&str]; 7] = [
         "http/exchange/want",
         "http/exchange/state",
         "http/exchange",
+        // These continue what `exchange` begins.
+        "http/exchange/receiving",
+        "http/exchange/answering",
     ],
     // 3: program.
     &[
