@@ -1,10 +1,10 @@
-//! The head of an HTTP/1 request: where it ends, what it says, and every way in which it can be wrong.
+//! The head of an HTTP/1 request: its end, its meaning, and every way in which it can be malformed.
 //!
-//! [`Scan`] finds the end of the head in a buffer that grows, [`RequestHead::parse`] judges it once.
-//! httparse splits the fields; what it lets through is judged again here, because two parsers that
-//! disagree about one head are how requests are smuggled. Where the specification leaves a choice the
-//! stricter reading is taken. Nothing here knows what a path or a field is good for, beyond what
-//! decides about the connection: framing, `Expect`, `Connection`, `Host`.
+//! [`Scan`] finds the end of the head in a growing buffer; [`RequestHead::scanned`] then parses it once. httparse splits
+//! the fields, and what it accepts is checked again here, because request smuggling needs two parsers that disagree
+//! about one head. Where the specification leaves a choice, the stricter reading is taken. This module does not
+//! interpret paths or fields, except those that decide about the connection: framing, `Expect`, `Connection` and
+//! `Host`.
 //!
 //! Sources: RFC 9112 §2 to §7 and §9.3, RFC 9110 §5 to §10.
 
@@ -16,24 +16,24 @@ mod span;
 use std::fmt;
 use std::str;
 
-use crate::http::head::line::{RequestLine, Target, is_authority};
+use crate::http::head::line::{RequestLine, RequestTarget, is_authority};
 use crate::http::head::span::Span;
-use crate::http::syntax::decimal;
+use crate::http::syntax::{list_elements, parse_decimal};
 
 pub use crate::http::head::error::{HeadFault, MAX_FIELDS, MAX_HEAD, MAX_TARGET};
 pub use crate::http::head::line::{Method, Version};
 pub use crate::http::head::scan::Scan;
 pub use crate::http::syntax::{is_control, is_token, is_token_byte, trim};
 
-/// Fields of most heads.
+/// Most heads have no more fields than this.
 const FEW_FIELDS: usize = 16;
 
-/// How the end of the request's body is known (RFC 9112 §6.3).
+/// How the end of the request's body is found (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// There is no body, and no length was given.
     None,
-    /// `Content-Length`, bytes; possibly 0.
+    /// `Content-Length` in bytes; may be 0.
     Length(u64),
     /// `Transfer-Encoding: chunked`.
     Chunked,
@@ -45,14 +45,14 @@ pub enum Expect {
     None,
     /// `100-continue`, in HTTP/1.1 only: HTTP/1.0 has no interim responses.
     Continue,
-    /// An expectation that nobody can meet: 417.
+    /// An expectation that no server knows: 417.
     Other,
 }
 
-/// A request's head, checked, with its own copy of the bytes.
+/// A request head that has been checked, with its own copy of the bytes.
 #[derive(Clone)]
 pub struct RequestHead {
-    /// From the first byte of the method to the blank line.
+    /// From the first byte of the method to the empty line.
     bytes: Box<[u8]>,
     line: RequestLine,
     method: Method,
@@ -63,7 +63,7 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
-    /// Judges a whole head, as measured by [`Scan::scan`]; leading empty lines may be there or not.
+    /// Parses a whole head, with or without the empty lines before it.
     pub fn parse(head: &[u8]) -> Result<RequestHead, HeadFault> {
         let mut scan = Scan::default();
         match scan.scan(head)? {
@@ -72,43 +72,13 @@ impl RequestHead {
         }
     }
 
-    /// Judges a whole head whose end `scan` has just found.
+    /// Parses a whole head, whose end `scan` has just found.
     pub fn scanned(scan: &Scan, head: &[u8]) -> Result<RequestHead, HeadFault> {
-        let Some(line) = scan.request else {
+        let Some(line) = scan.request_line else {
             return Err(HeadFault::NO_END);
         };
         let bytes = head.get(scan.skipped()..).unwrap_or_default();
-        let section = bytes.get(line.len()..).unwrap_or_default();
-
-        // Few heads have many fields, and room costs time.
-        let (mut some, mut most);
-        let room: &mut [httparse::Header<'_>] = if scan.fields <= FEW_FIELDS {
-            some = [httparse::EMPTY_HEADER; FEW_FIELDS];
-            &mut some
-        } else {
-            most = [httparse::EMPTY_HEADER; MAX_FIELDS];
-            &mut most
-        };
-        let split = match httparse::parse_headers(section, room) {
-            Ok(httparse::Status::Complete((n, split))) if n == section.len() => split,
-            Ok(_) => return Err(HeadFault::NO_END),
-            Err(httparse::Error::TooManyHeaders) => return Err(HeadFault::TooManyFields),
-            Err(httparse::Error::HeaderName) if has_fold(section) => return Err(HeadFault::FOLD),
-            Err(httparse::Error::HeaderValue) => return Err(HeadFault::CONTROL),
-            Err(_) => return Err(HeadFault::FIELD_NAME),
-        };
-        let mut fields = Vec::with_capacity(split.len());
-        for field in split {
-            if !is_token(field.name.as_bytes()) {
-                return Err(HeadFault::FIELD_NAME);
-            }
-            // The scan has seen to it that no value holds a control character.
-            fields.push(Field {
-                name: Span::within(bytes, field.name.as_bytes()),
-                value: Span::within(bytes, trim(field.value)),
-            });
-        }
-
+        let fields = parse_fields(bytes, line.len(), scan.field_count)?;
         let mut head = RequestHead {
             bytes: bytes.into(),
             line,
@@ -135,44 +105,31 @@ impl RequestHead {
         str::from_utf8(self.line.method.of(&self.bytes)).unwrap_or_default()
     }
 
-    /// The version of HTTP.
+    /// The HTTP version.
     pub fn version(&self) -> Version {
         self.line.version
     }
 
-    /// The target's path as it was sent: not decoded, in UTF-8, beginning with `/`. An absolute target
-    /// is reduced to its path. `*` with OPTIONS only; empty with CONNECT, whose target has no path.
+    /// The path as it was sent: UTF-8, not decoded, starting with `/`. The scheme and host of an absolute target are
+    /// left out. `*` with OPTIONS only; empty with CONNECT, whose target has no path.
     pub fn path(&self) -> &[u8] {
         match self.line.target {
-            Target::Path { path, .. } if path.is_empty() => b"/",
-            Target::Path { path, .. } => path.of(&self.bytes),
-            Target::Asterisk => b"*",
-            Target::Authority(_) => b"",
+            RequestTarget::Path { path, .. } if path.is_empty() => b"/",
+            RequestTarget::Path { path, .. } => path.of(&self.bytes),
+            RequestTarget::Asterisk => b"*",
+            RequestTarget::Authority => b"",
         }
     }
 
-    /// What follows the first `?` of the target, as it was sent.
+    /// Everything after the first `?` of the target, as it was sent.
     pub fn query(&self) -> Option<&[u8]> {
         match self.line.target {
-            Target::Path { query, .. } => query.map(|query| query.of(&self.bytes)),
-            Target::Asterisk | Target::Authority(_) => None,
+            RequestTarget::Path { query, .. } => query.map(|query| query.of(&self.bytes)),
+            RequestTarget::Asterisk | RequestTarget::Authority => None,
         }
     }
 
-    /// The host and port that the request is for: an absolute target's, else the field `Host`
-    /// (RFC 9112 §3.2.2).
-    pub fn authority(&self) -> Option<&[u8]> {
-        match self.line.target {
-            Target::Authority(authority)
-            | Target::Path {
-                authority: Some(authority),
-                ..
-            } => Some(authority.of(&self.bytes)),
-            Target::Path { .. } | Target::Asterisk => self.field("host"),
-        }
-    }
-
-    /// How the end of the body is known.
+    /// How the end of the body is found.
     pub fn framing(&self) -> Framing {
         self.framing
     }
@@ -182,43 +139,43 @@ impl RequestHead {
         self.expect
     }
 
-    /// Whether the client lets the connection live on (RFC 9112 §9.3).
+    /// Whether the client allows the connection to persist (RFC 9112 §9.3).
     pub fn keep_alive(&self) -> bool {
         self.keep_alive
     }
 
-    /// The value of the first field of this name, in any case, without the blanks around it.
+    /// The trimmed value of the first field with this name; names are compared without regard to case.
     pub fn field(&self, name: &str) -> Option<&[u8]> {
         self.fields(name).next()
     }
 
-    /// Whether this is a GET without a query, conditions or ranges, so that whoever asks the same is told the same.
+    /// The trimmed values of all fields with this name, in order; names are compared without regard to case.
+    pub fn fields<'a, 'n>(&'a self, name: &'n str) -> impl Iterator<Item = &'a [u8]> {
+        let has_name = move |field: &&Field| {
+            let found = field.name.of(&self.bytes);
+            found.eq_ignore_ascii_case(name.as_bytes())
+        };
+        let value = |field: &'a Field| field.value.of(&self.bytes);
+        self.fields.iter().filter(has_name).map(value)
+    }
+
+    /// Whether this is a GET without a query, conditions or ranges, so that its response depends on its path alone.
     pub fn is_plain_get(&self) -> bool {
-        let counts = |field: &Field| {
+        let matters = |field: &Field| {
             let name = field.name.of(&self.bytes);
-            let begins = |word: &[u8]| {
-                name.len() >= word.len() && name[..word.len()].eq_ignore_ascii_case(word)
+            let has_prefix = |prefix: &[u8]| {
+                name.len() >= prefix.len() && name[..prefix.len()].eq_ignore_ascii_case(prefix)
             };
-            begins(b"if-") || begins(b"range")
+            has_prefix(b"if-") || has_prefix(b"range")
         };
         self.method() == Method::Get
             && self.query().is_none()
             && self.expect == Expect::None
             && self.framing != Framing::Chunked
-            && !self.fields.iter().any(counts)
+            && !self.fields.iter().any(matters)
     }
 
-    /// The values of all fields of this name, in any case, in order, without the blanks around them.
-    pub fn fields<'a, 'n>(&'a self, name: &'n str) -> impl Iterator<Item = &'a [u8]> {
-        let matching = move |field: &&Field| {
-            let found = field.name.of(&self.bytes);
-            found.eq_ignore_ascii_case(name.as_bytes())
-        };
-        let value = |field: &'a Field| field.value.of(&self.bytes);
-        self.fields.iter().filter(matching).map(value)
-    }
-
-    /// RFC 9112 §3.2: one in HTTP/1.1, at most one in HTTP/1.0, and never an impossible one.
+    /// Exactly one `Host` in HTTP/1.1, at most one in HTTP/1.0, and always a valid one (RFC 9112 §3.2).
     fn check_host(&self) -> Result<(), HeadFault> {
         let mut hosts = self.fields("host");
         match (hosts.next(), hosts.next()) {
@@ -229,15 +186,16 @@ impl RequestHead {
         }
     }
 
-    /// RFC 9112 §6.1 to §6.3.
+    /// RFC 9112 §6.1 to §6.3. A request with both framings is rejected, although the specification would let
+    /// `Transfer-Encoding` win.
     fn find_framing(&self) -> Result<Framing, HeadFault> {
         let mut lengths = self.fields("content-length");
         let (length, second) = (lengths.next(), lengths.next());
-        let coded = self.field("transfer-encoding").is_some();
-        if coded && length.is_some() {
+        let has_coding = self.field("transfer-encoding").is_some();
+        if has_coding && length.is_some() {
             return Err(HeadFault::TWO_FRAMINGS);
         }
-        if coded {
+        if has_coding {
             if self.version() == Version::V10 {
                 return Err(HeadFault::CODING_IN_1_0);
             }
@@ -246,30 +204,28 @@ impl RequestHead {
         match (length, second) {
             (None, _) => Ok(Framing::None),
             (Some(_), Some(_)) => Err(HeadFault::LENGTHS),
-            (Some(length), None) => decimal(length)
+            (Some(length), None) => parse_decimal(length)
                 .map(Framing::Length)
                 .ok_or(HeadFault::LENGTH),
         }
     }
 
-    /// `chunked` must be there once and alone. A list that nobody can read, and one in which `chunked`
-    /// comes twice, with parameters, or before another coding, is malformed.
+    /// `chunked` must be the only coding. Other codings are not supported; a list is malformed when it is no list of
+    /// codings, or when `chunked` is repeated, has parameters, or is not the last one.
     fn check_codings(&self) -> Result<(), HeadFault> {
-        let mut chunked = false;
-        let mut other = false;
-        for line in self.fields("transfer-encoding") {
-            for coding in line.split(|&byte| byte == b',').map(trim) {
-                let mut parts = coding.splitn(2, |&byte| byte == b';');
-                let name = parts.next().map(trim).unwrap_or_default();
-                let is_chunked = name.eq_ignore_ascii_case(b"chunked");
-                if !is_token(name) || chunked || (is_chunked && parts.next().is_some()) {
-                    return Err(HeadFault::CODINGS);
-                }
-                chunked |= is_chunked;
-                other |= !is_chunked;
+        let mut has_chunked = false;
+        let mut has_other = false;
+        for coding in self.fields("transfer-encoding").flat_map(list_elements) {
+            let mut parts = coding.splitn(2, |&byte| byte == b';');
+            let name = parts.next().map(trim).unwrap_or_default();
+            let is_chunked = name.eq_ignore_ascii_case(b"chunked");
+            if !is_token(name) || has_chunked || (is_chunked && parts.next().is_some()) {
+                return Err(HeadFault::CODINGS);
             }
+            has_chunked |= is_chunked;
+            has_other |= !is_chunked;
         }
-        if other {
+        if has_other {
             return Err(HeadFault::TransferCoding);
         }
         Ok(())
@@ -277,13 +233,11 @@ impl RequestHead {
 
     fn find_expect(&self) -> Expect {
         let mut expect = Expect::None;
-        for line in self.fields("expect") {
-            for expectation in line.split(|&byte| byte == b',').map(trim) {
-                if expectation.eq_ignore_ascii_case(b"100-continue") {
-                    expect = Expect::Continue;
-                } else if !expectation.is_empty() {
-                    return Expect::Other;
-                }
+        for expectation in self.fields("expect").flat_map(list_elements) {
+            if expectation.eq_ignore_ascii_case(b"100-continue") {
+                expect = Expect::Continue;
+            } else if !expectation.is_empty() {
+                return Expect::Other;
             }
         }
         if self.version() == Version::V10 {
@@ -293,20 +247,18 @@ impl RequestHead {
     }
 
     fn find_keep_alive(&self) -> bool {
-        let mut keep = self.version() == Version::V11;
-        for line in self.fields("connection") {
-            for option in line.split(|&byte| byte == b',').map(trim) {
-                if option.eq_ignore_ascii_case(b"close") {
-                    return false;
-                }
-                keep |= option.eq_ignore_ascii_case(b"keep-alive");
+        let mut keep_alive = self.version() == Version::V11;
+        for option in self.fields("connection").flat_map(list_elements) {
+            if option.eq_ignore_ascii_case(b"close") {
+                return false;
             }
+            keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
         }
-        keep
+        keep_alive
     }
 }
 
-/// Without path, query and values: they may hold what no log may show.
+/// Omits the path, the query and the values of fields, which may be secret.
 impl fmt::Debug for RequestHead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestHead")
@@ -323,12 +275,46 @@ impl fmt::Debug for RequestHead {
 #[derive(Clone, Copy, Debug)]
 struct Field {
     name: Span,
-    /// Without the blanks around it.
+    /// Without the whitespace around it.
     value: Span,
 }
 
-/// Whether a line of the field section begins with a blank: an obsolete line folding
-/// (RFC 9112 §5.2), or junk before the first field.
+/// Parses the `count` fields of a head. They start at this offset and go to the end.
+fn parse_fields(head: &[u8], start: usize, count: usize) -> Result<Vec<Field>, HeadFault> {
+    let section = head.get(start..).unwrap_or_default();
+    // Preparing room for all fields costs time, and few heads need it.
+    let (mut few, mut most);
+    let room: &mut [httparse::Header<'_>] = if count <= FEW_FIELDS {
+        few = [httparse::EMPTY_HEADER; FEW_FIELDS];
+        &mut few
+    } else {
+        most = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        &mut most
+    };
+    let headers = match httparse::parse_headers(section, room) {
+        Ok(httparse::Status::Complete((n, headers))) if n == section.len() => headers,
+        Ok(_) => return Err(HeadFault::NO_END),
+        Err(httparse::Error::TooManyHeaders) => return Err(HeadFault::TooManyFields),
+        Err(httparse::Error::HeaderName) if has_fold(section) => return Err(HeadFault::FOLD),
+        Err(httparse::Error::HeaderValue) => return Err(HeadFault::CONTROL),
+        Err(_) => return Err(HeadFault::FIELD_NAME),
+    };
+    let mut fields = Vec::with_capacity(headers.len());
+    for header in headers {
+        if !is_token(header.name.as_bytes()) {
+            return Err(HeadFault::FIELD_NAME);
+        }
+        // The scan has already rejected control characters in values.
+        fields.push(Field {
+            name: Span::within(head, header.name.as_bytes()),
+            value: Span::within(head, trim(header.value)),
+        });
+    }
+    Ok(fields)
+}
+
+/// Whether a line of the field section starts with whitespace: an obsolete line folding (RFC 9112 §5.2), or garbage
+/// before the first field.
 fn has_fold(section: &[u8]) -> bool {
     matches!(section.first(), Some(b' ' | b'\t'))
         || section

@@ -1,11 +1,11 @@
-//! The request line (RFC 9112 §3): method, target and version.
+//! The request line: method, target and version (RFC 9112 §3).
 
 use std::net::Ipv6Addr;
 use std::str;
 
 use crate::http::head::error::{HeadFault, MAX_TARGET};
 use crate::http::head::span::Span;
-use crate::http::syntax::{decimal, is_token};
+use crate::http::syntax::{is_token, parse_decimal};
 
 /// The request's method. Methods are case-sensitive (RFC 9110 §9.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,9 +14,9 @@ pub enum Method {
     Head,
     Put,
     Options,
-    /// Registered with IANA, but nothing for this service: 405.
+    /// Registered with IANA, but not supported here: 405.
     Known,
-    /// No method of HTTP: 501.
+    /// Not a registered method: 501.
     Unknown,
 }
 
@@ -37,13 +37,13 @@ impl Method {
             b"HEAD" => Method::Head,
             b"PUT" => Method::Put,
             b"OPTIONS" => Method::Options,
-            _ if REGISTERED.iter().any(|known| known.as_bytes() == name) => Method::Known,
+            _ if REGISTERED.iter().any(|method| method.as_bytes() == name) => Method::Known,
             _ => Method::Unknown,
         }
     }
 }
 
-/// The request's version of HTTP.
+/// The request's HTTP version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
     V10,
@@ -54,29 +54,25 @@ pub enum Version {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestLine {
     pub(super) method: Span,
-    pub(super) target: Target,
+    pub(super) target: RequestTarget,
     pub(super) version: Version,
-    /// Where the line ends, without its line end.
-    end: u16,
+    /// Length of the line in bytes, without its CRLF.
+    length: u16,
 }
 
 /// The four forms of a target (RFC 9112 §3.2).
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Target {
-    /// origin-form; absolute-form if it has an authority. An empty path stands for `/`.
-    Path {
-        authority: Option<Span>,
-        path: Span,
-        query: Option<Span>,
-    },
-    /// authority-form, for CONNECT alone.
-    Authority(Span),
-    /// asterisk-form, for OPTIONS alone.
+pub(super) enum RequestTarget {
+    /// origin-form or absolute-form, whose authority is checked and dropped. An empty path means `/`.
+    Path { path: Span, query: Option<Span> },
+    /// authority-form, for CONNECT only.
+    Authority,
+    /// asterisk-form, for OPTIONS only.
     Asterisk,
 }
 
 impl RequestLine {
-    /// Takes the line without its line end.
+    /// Parses a line without its CRLF.
     pub(super) fn parse(line: &[u8]) -> Result<RequestLine, HeadFault> {
         let mut parts = line.split(|&byte| byte == b' ');
         let (Some(method), Some(target), Some(version), None) =
@@ -102,21 +98,21 @@ impl RequestLine {
         };
         Ok(RequestLine {
             method: Span::new(0, method.len()),
-            target: Target::parse(method, target)?,
+            target: RequestTarget::parse(method, target)?,
             version,
-            end: line.len() as u16,
+            length: line.len() as u16,
         })
     }
 
-    /// Bytes of the line with its line end.
+    /// Length of the line in bytes, with its CRLF.
     pub(super) fn len(&self) -> usize {
-        usize::from(self.end) + 2
+        usize::from(self.length) + 2
     }
 }
 
-impl Target {
-    fn parse(method: &[u8], target: &[u8]) -> Result<Target, HeadFault> {
-        // Only what would be ambiguous is refused; predecessors put `[`, `\` and `^` into their URLs.
+impl RequestTarget {
+    fn parse(method: &[u8], target: &[u8]) -> Result<RequestTarget, HeadFault> {
+        // Only ambiguous bytes are rejected; existing services put `[`, `\` and `^` into their URLs.
         if target
             .iter()
             .any(|&byte| byte <= b' ' || byte == 0x7f || byte == b'#')
@@ -126,61 +122,57 @@ impl Target {
         if str::from_utf8(target).is_err() {
             return Err(HeadFault::TARGET_TEXT);
         }
-        let start = method.len() + 1;
-        let end = start + target.len();
-        if method == b"CONNECT" {
-            let port = target.iter().rposition(|&byte| byte == b':');
-            let has_port =
-                port.is_some_and(|at| at + 1 < target.len() && target.last() != Some(&b']'));
-            if !has_port || !is_authority(target) {
-                return Err(HeadFault::TARGET);
+        match (method, target) {
+            (b"CONNECT", _) if has_port(target) && is_authority(target) => {
+                Ok(RequestTarget::Authority)
             }
-            return Ok(Target::Authority(Span::new(start, end)));
+            (b"OPTIONS", b"*") => Ok(RequestTarget::Asterisk),
+            (b"CONNECT", _) | (_, b"*") => Err(HeadFault::TARGET),
+            _ => RequestTarget::parse_path(method.len() + 1, target),
         }
-        if target == b"*" {
-            return if method == b"OPTIONS" {
-                Ok(Target::Asterisk)
-            } else {
-                Err(HeadFault::TARGET)
-            };
-        }
-        let mut path_at = 0;
-        let mut authority = None;
+    }
+
+    /// Parses a target in origin-form or absolute-form that starts at this offset in its line.
+    fn parse_path(offset: usize, target: &[u8]) -> Result<RequestTarget, HeadFault> {
+        let mut path_start = 0;
         if target.first() != Some(&b'/') {
-            let host_at = scheme(target).ok_or(HeadFault::TARGET)?;
-            let rest = &target[host_at..];
-            let host = rest.iter().position(|&byte| byte == b'/' || byte == b'?');
-            path_at = host_at + host.unwrap_or(rest.len());
-            if !is_authority(&target[host_at..path_at]) {
+            let host_start = scheme_length(target).ok_or(HeadFault::TARGET)?;
+            let rest = &target[host_start..];
+            let host_length = rest.iter().position(|&byte| byte == b'/' || byte == b'?');
+            path_start = host_start + host_length.unwrap_or(rest.len());
+            if !is_authority(&target[host_start..path_start]) {
                 return Err(HeadFault::TARGET);
             }
-            authority = Some(Span::new(start + host_at, start + path_at));
         }
-        let question = target[path_at..].iter().position(|&byte| byte == b'?');
-        let path_end = question.map_or(target.len(), |at| path_at + at);
-        Ok(Target::Path {
-            authority,
-            path: Span::new(start + path_at, start + path_end),
-            query: question.map(|_| Span::new(start + path_end + 1, end)),
+        let question_mark = target[path_start..].iter().position(|&byte| byte == b'?');
+        let path_end = question_mark.map_or(target.len(), |length| path_start + length);
+        Ok(RequestTarget::Path {
+            path: Span::new(offset + path_start, offset + path_end),
+            query: question_mark.map(|_| Span::new(offset + path_end + 1, offset + target.len())),
         })
     }
 }
 
-/// How far `http://` or `https://` goes, if the target begins with it.
-fn scheme(target: &[u8]) -> Option<usize> {
-    let begins = |scheme: &&str| {
+/// Length of the `http://` or `https://` that the target starts with, if it does.
+fn scheme_length(target: &[u8]) -> Option<usize> {
+    let is_prefix = |scheme: &&str| {
         let prefix = target.get(..scheme.len()).unwrap_or_default();
         prefix.eq_ignore_ascii_case(scheme.as_bytes())
     };
     ["http://", "https://"]
         .into_iter()
-        .find(begins)
+        .find(is_prefix)
         .map(str::len)
 }
 
-/// Whether this is a host with an optional port (RFC 9110 §7.2, RFC 3986 §3.2): a name, an IPv4
-/// address, or an IPv6 address in brackets. An empty host is none: the http schemes forbid it
-/// (RFC 9110 §4.2.1). Neither is one with a comma, which is what a proxy makes of two fields.
+/// Whether a non-empty port follows the last colon of an authority. A colon inside an IPv6 address does not count.
+fn has_port(authority: &[u8]) -> bool {
+    authority.contains(&b':') && !matches!(authority.last(), Some(b':' | b']'))
+}
+
+/// Whether the text is a host with an optional port (RFC 9110 §7.2, RFC 3986 §3.2): a name, an IPv4 address, or an IPv6
+/// address in brackets. The host must not be empty (RFC 9110 §4.2.1) or contain a comma, with which proxies join
+/// repeated fields.
 pub(super) fn is_authority(text: &[u8]) -> bool {
     let (host, port) = match text {
         [b'[', rest @ ..] => {
@@ -202,15 +194,17 @@ pub(super) fn is_authority(text: &[u8]) -> bool {
             (host, port)
         }
     };
-    let port_is_sound = match port {
+    let is_port_valid = match port {
         [] | [b':'] => true,
-        [b':', digits @ ..] => digits.len() <= 5 && decimal(digits).is_some_and(|n| n <= 65535),
+        [b':', digits @ ..] => {
+            digits.len() <= 5 && parse_decimal(digits).is_some_and(|port| port <= 65535)
+        }
         _ => false,
     };
-    !host.is_empty() && port_is_sound
+    !host.is_empty() && is_port_valid
 }
 
-/// RFC 3986 §3.2.2, reg-name without the comma; covers IPv4 addresses.
+/// Whether the text is a reg-name (RFC 3986 §3.2.2) without a comma. IPv4 addresses are reg-names, too.
 fn is_registered_name(mut host: &[u8]) -> bool {
     loop {
         host = match host {

@@ -1,4 +1,4 @@
-//! The search for the end of a head.
+//! The search for the end of a request head, as its bytes arrive.
 
 use crate::http::head::error::{HeadFault, MAX_FIELDS, MAX_HEAD, MAX_TARGET};
 use crate::http::head::line::RequestLine;
@@ -6,64 +6,63 @@ use crate::http::syntax::{is_control, is_token_byte};
 
 /// Longest method in bytes; the longest registered one has 17.
 pub(super) const MAX_METHOD: usize = 64;
-/// Empty lines that are skipped before a request line (RFC 9112 §2.2 asks for "at least one").
+/// Most empty lines that are skipped before a request line (RFC 9112 §2.2 asks for "at least one").
 const MAX_EMPTY_LINES: u8 = 4;
-/// What follows the longest target in its line: a blank and the version.
+/// Length of what follows the longest target in its line: a space and the version.
 const AFTER_TARGET: usize = " HTTP/1.1".len();
 
-/// The search for the end of a head. It remembers where it stopped, so that the work is linear however
-/// the bytes arrive, and answers the same however they were split.
+/// The search for the end of a head. It remembers where it stopped, so that the work is linear in the size of the head
+/// and the result does not depend on how the bytes are split into reads.
 #[derive(Clone, Debug, Default)]
 pub struct Scan {
-    /// Bytes before this one were judged.
-    pub(super) at: usize,
-    /// Where the current line begins.
-    line: usize,
-    /// Where the target begins, once the method has ended.
-    target: Option<usize>,
+    /// Bytes before this offset have been checked.
+    pub(super) position: usize,
+    /// Offset of the current line.
+    line_start: usize,
+    /// Offset of the target, once the method has ended.
+    target_start: Option<usize>,
     /// The request line, once it has ended.
-    pub(super) request: Option<RequestLine>,
+    pub(super) request_line: Option<RequestLine>,
     /// Field lines that have ended.
-    pub(super) fields: usize,
+    pub(super) field_count: usize,
     /// Empty lines before the request line.
-    empty: u8,
+    empty_lines: u8,
 }
 
 impl Scan {
-    /// Looks on in `buffer`, which holds all bytes since the last head (or its body) ended: what was
-    /// there at the last call, and what came since. `Some(n)`: the head is the first n bytes. `None`:
-    /// more bytes are needed. A fault is told as soon as no further byte could mend it. After `Some`
-    /// or a fault the scan has served; the next head takes a new one.
+    /// Continues the search in `buffer`, which holds all bytes since the end of the previous request: those of the last
+    /// call, and any that have arrived since. `Some(n)`: the head is the first n bytes. `None`: more bytes are needed.
+    /// An error is returned as soon as no further bytes could make the head valid. After `Some` or an error the scan is
+    /// finished; the next head needs a new one.
     pub fn scan(&mut self, buffer: &[u8]) -> Result<Option<usize>, HeadFault> {
-        let seen = &buffer[..buffer.len().min(MAX_HEAD)];
-        while self.target.is_some() || self.scan_method(seen)? {
-            let rest = seen.get(self.at..).unwrap_or_default();
-            let found = find_control(rest);
-            let stop = self.at + found.unwrap_or(rest.len());
-            if self.request.is_none()
-                && stop - self.target.unwrap_or(stop) > MAX_TARGET + AFTER_TARGET
+        let window = &buffer[..buffer.len().min(MAX_HEAD)];
+        while self.target_start.is_some() || self.scan_method(window)? {
+            let rest = window.get(self.position..).unwrap_or_default();
+            let line_end = self.position + find_control(rest).unwrap_or(rest.len());
+            if self.request_line.is_none()
+                && line_end - self.target_start.unwrap_or(line_end) > MAX_TARGET + AFTER_TARGET
             {
                 return Err(HeadFault::TargetTooLong);
             }
-            self.at = stop;
-            match (seen.get(stop), seen.get(stop + 1)) {
+            self.position = line_end;
+            match (window.get(line_end), window.get(line_end + 1)) {
                 (None, _) | (Some(b'\r'), None) => break,
                 (Some(b'\r'), Some(b'\n')) => {}
                 (Some(b'\r'), Some(_)) => return Err(HeadFault::BARE_CR),
                 (Some(b'\n'), _) => return Err(HeadFault::BARE_LF),
                 (Some(_), _) => return Err(HeadFault::CONTROL),
             }
-            let line = seen.get(self.line..stop).unwrap_or_default();
-            self.at = stop + 2;
-            self.line = self.at;
-            if self.request.is_none() {
-                self.request = Some(RequestLine::parse(line)?);
+            let line = window.get(self.line_start..line_end).unwrap_or_default();
+            self.position = line_end + 2;
+            self.line_start = self.position;
+            if self.request_line.is_none() {
+                self.request_line = Some(RequestLine::parse(line)?);
             } else if line.is_empty() {
-                return Ok(Some(self.at));
-            } else if self.fields == MAX_FIELDS {
+                return Ok(Some(self.position));
+            } else if self.field_count == MAX_FIELDS {
                 return Err(HeadFault::TooManyFields);
             } else {
-                self.fields += 1;
+                self.field_count += 1;
             }
         }
         if buffer.len() >= MAX_HEAD {
@@ -72,39 +71,39 @@ impl Scan {
         Ok(None)
     }
 
-    /// Bytes of empty lines before the request line. They belong to the head that `scan` measures, but
-    /// a connection that sent nothing else is still idle.
+    /// Bytes of the empty lines before the request line. They are part of the head that `scan` measures, but a
+    /// connection that has sent nothing else is still idle.
     pub fn skipped(&self) -> usize {
-        usize::from(self.empty) * 2
+        usize::from(self.empty_lines) * 2
     }
 
-    /// Whether a byte of a request line was seen.
+    /// Whether the first byte of a request line has arrived.
     pub fn started(&self) -> bool {
-        self.at > self.skipped()
+        self.position > self.skipped()
     }
 
-    /// Skips empty lines and goes through the method; true once a blank ended it.
-    fn scan_method(&mut self, seen: &[u8]) -> Result<bool, HeadFault> {
-        while let Some(&byte) = seen.get(self.at) {
-            let first = self.at == self.line;
+    /// Skips empty lines and reads the method; true once the space after it has arrived.
+    fn scan_method(&mut self, window: &[u8]) -> Result<bool, HeadFault> {
+        while let Some(&byte) = window.get(self.position) {
+            let is_first = self.position == self.line_start;
             match byte {
-                b'\r' if first => match seen.get(self.at + 1) {
+                b'\r' if is_first => match window.get(self.position + 1) {
                     None => return Ok(false),
-                    Some(b'\n') if self.empty < MAX_EMPTY_LINES => {
-                        self.empty += 1;
-                        self.at += 2;
-                        self.line = self.at;
+                    Some(b'\n') if self.empty_lines < MAX_EMPTY_LINES => {
+                        self.empty_lines += 1;
+                        self.position += 2;
+                        self.line_start = self.position;
                     }
                     Some(_) => return Err(HeadFault::NO_METHOD),
                 },
-                b' ' if !first => {
-                    self.at += 1;
-                    self.target = Some(self.at);
+                b' ' if !is_first => {
+                    self.position += 1;
+                    self.target_start = Some(self.position);
                     return Ok(true);
                 }
                 byte if is_token_byte(byte) => {
-                    self.at += 1;
-                    if self.at - self.line > MAX_METHOD {
+                    self.position += 1;
+                    if self.position - self.line_start > MAX_METHOD {
                         return Err(HeadFault::MethodTooLong);
                     }
                 }
@@ -115,15 +114,15 @@ impl Scan {
     }
 }
 
-/// Where the first control character is. Sixteen bytes at a time, without a branch for each, because
-/// every byte of every head goes through here.
+/// The offset of the first control character. Sixteen bytes at a time and without a branch for each byte, because
+/// every byte of every head passes through here.
 fn find_control(bytes: &[u8]) -> Option<usize> {
-    let clean = |block: &&[u8]| {
+    let has_none = |block: &&[u8]| {
         !block
             .iter()
             .fold(false, |any, &byte| any | is_control(byte))
     };
-    let at = 16 * bytes.chunks_exact(16).take_while(clean).count();
-    let found = bytes[at..].iter().position(|&byte| is_control(byte))?;
-    Some(at + found)
+    let start = 16 * bytes.chunks_exact(16).take_while(has_none).count();
+    let offset = bytes[start..].iter().position(|&byte| is_control(byte))?;
+    Some(start + offset)
 }

@@ -1,4 +1,4 @@
-//! A part of the head, as offsets.
+//! Parts of a request head as offsets, so that a head owns one buffer and no part is copied.
 
 use crate::http::head::error::MAX_HEAD;
 
@@ -7,7 +7,7 @@ const _: () = assert!(
     "a Span holds offsets of 16 bits"
 );
 
-/// A part of the head, as offsets. An empty one may stand anywhere.
+/// A range of bytes in a buffer. All empty spans read the same, whatever their offsets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Span {
     start: u16,
@@ -15,7 +15,7 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// Offsets of a head fit, because [`MAX_HEAD`] does.
+    /// The offsets fit, because [`MAX_HEAD`] does.
     pub(super) fn new(start: usize, end: usize) -> Span {
         Span {
             start: start as u16,
@@ -23,7 +23,7 @@ impl Span {
         }
     }
 
-    /// Where `part` lies in `whole`, which it was sliced from.
+    /// The span of `part` in `whole`, which it is a slice of.
     pub(super) fn within(whole: &[u8], part: &[u8]) -> Span {
         if part.is_empty() {
             return Span::default();
@@ -32,9 +32,10 @@ impl Span {
         Span::new(start, start + part.len())
     }
 
-    pub(super) fn of(self, bytes: &[u8]) -> &[u8] {
+    /// The bytes of the span in `buffer`.
+    pub(super) fn of(self, buffer: &[u8]) -> &[u8] {
         let range = usize::from(self.start)..usize::from(self.end);
-        bytes.get(range).unwrap_or_default()
+        buffer.get(range).unwrap_or_default()
     }
 
     pub(super) fn is_empty(self) -> bool {
