@@ -1,238 +1,168 @@
-//! The answer: its head, its content, and the interim 100.
+//! The response to a request, and the interim response 100.
 
 use std::ops::Range as Span;
 use std::time::{Duration, Instant};
 
 use crate::http::exchange::Exchange;
-use crate::http::exchange::receiving::skip;
-use crate::http::exchange::state::{Asked, Progress, State};
+use crate::http::exchange::state::{ExchangeState, PendingResponse, Progress, RequestSummary};
 use crate::http::exchange::want::Ended;
 use crate::http::head::Version;
-use crate::http::response::{Answer, Content, Part};
+use crate::http::response::{Answer, Content};
 
-/// How long such a rest may take.
+/// How long the rest of an unwanted body may take to arrive.
 const DISCARD_TIME: Duration = Duration::from_secs(2);
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 impl Exchange {
-    /// The decision: this answer. The body that may still be unread is skipped when it is small, else it ends the
-    /// connection.
+    /// The decision: send this response. The unread rest of the body is skipped if it is small; otherwise the connection
+    /// ends.
     pub fn answer(&mut self, answer: Answer, now: Instant) {
-        let mut asked = match self.take_state() {
-            State::Deciding { asked, .. }
-            | State::Continuing { asked, .. }
-            | State::Receiving { asked, .. }
-            | State::Publishing { asked } => asked,
-            State::Idle { .. } | State::Head { .. } => Asked::broken(false),
-            State::Answering { .. }
-            | State::Discarding { .. }
-            | State::Lingering { .. }
-            | State::Closed(_) => {
+        let mut summary = match self.take_state() {
+            ExchangeState::Deciding { summary, .. }
+            | ExchangeState::Continuing { summary, .. }
+            | ExchangeState::Receiving { summary, .. }
+            | ExchangeState::Publishing { summary } => summary,
+            ExchangeState::Idle { .. } | ExchangeState::Head { .. } => {
+                RequestSummary::malformed(false)
+            }
+            ExchangeState::Answering { .. }
+            | ExchangeState::Discarding { .. }
+            | ExchangeState::Lingering { .. }
+            | ExchangeState::Closed(_) => {
                 return self.close(Ended::Broken);
             }
         };
-        let keeps = asked.keep_alive && !answer.close && !self.last && self.can_skip(&mut asked);
+        let keep_alive = summary.keep_alive
+            && !answer.close
+            && !self.is_last
+            && self.can_skip_body(&mut summary);
         let Answer {
-            mut head,
-            mut content,
-            ..
+            mut head, content, ..
         } = answer;
-        head.extend_from_slice(match (keeps, asked.version) {
+        head.extend_from_slice(match (keep_alive, summary.version) {
             (false, _) => b"Connection: close\r\n\r\n".as_slice(),
             (true, Version::V10) => b"Connection: keep-alive\r\n\r\n",
             (true, Version::V11) => b"\r\n",
         });
-        if asked.head_only {
-            content = Content::Empty;
-        }
-        if let Content::Text(text) = content {
-            head.extend_from_slice(&text);
-            content = Content::Empty;
-        }
-        self.state = State::Answering {
-            asked,
-            close: !keeps,
-            head,
-            sent: 0,
-            content,
-            progress: Progress::begin(now),
+        let content = if summary.is_head {
+            Content::Empty
+        } else {
+            content
+        };
+        self.state = ExchangeState::Answering {
+            summary,
+            close: !keep_alive,
+            response: PendingResponse::new(head, content),
+            progress: Progress::new(now),
         };
     }
 
-    /// What is to be written now.
+    /// The bytes to write now.
     pub fn output(&self) -> &[u8] {
         match &self.state {
-            State::Continuing { sent, .. } => &CONTINUE[*sent..],
-            State::Answering {
-                head,
-                sent,
-                content,
-                ..
-            } => {
-                if *sent < head.len() {
-                    return &head[*sent..];
-                }
-                match content {
-                    Content::Parts(parts) => match parts.front() {
-                        Some(Part::Bytes(bytes)) => bytes,
-                        _ => &[],
-                    },
-                    _ => &[],
-                }
-            }
+            ExchangeState::Continuing { sent, .. } => &CONTINUE[*sent..],
+            ExchangeState::Answering { response, .. } => response.output(),
             _ => &[],
         }
     }
 
-    /// Whether file data follows the present output at once, so that both should share a packet.
+    /// Whether file data follows directly after the output, so that both should share a packet.
     pub fn file_follows(&self) -> bool {
         match &self.state {
-            State::Answering { content, .. } => match content {
-                Content::File(span) => !span.is_empty(),
-                Content::Parts(parts) => parts.len() > 1,
-                Content::Empty | Content::Text(_) => false,
-            },
+            ExchangeState::Answering { response, .. } => response.file_follows(),
             _ => false,
         }
     }
 
-    /// The span of the file that follows the present output, where it ends the answer: both may be written at once.
+    /// The span of the file that follows the output and ends the response, so that both may be written at once.
     pub fn file_behind(&self) -> Option<Span<u64>> {
         match &self.state {
-            State::Answering {
-                content: Content::File(span),
-                ..
-            } if !span.is_empty() => Some(span.clone()),
+            ExchangeState::Answering { response, .. } => response.last_file_span().cloned(),
             _ => None,
         }
     }
 
-    /// So many bytes of the output were written.
+    /// Bytes of the output were written.
     pub fn wrote(&mut self, n: usize, now: Instant) {
         match &mut self.state {
-            State::Continuing { sent, .. } => {
+            ExchangeState::Continuing { sent, .. } => {
                 *sent += n;
                 if *sent < CONTINUE.len() {
                     return;
                 }
-                if let State::Continuing { asked, size, .. } = self.take_state() {
-                    self.receive_from(asked, size, Progress::begin(now));
+                if let ExchangeState::Continuing { summary, size, .. } = self.take_state() {
+                    self.start_receiving(summary, size, Progress::new(now));
                 }
             }
-            State::Answering {
-                head,
-                sent,
-                content,
-                progress,
-                ..
+            ExchangeState::Answering {
+                response, progress, ..
             } => {
                 progress.moved(n as u64, now);
-                if *sent < head.len() {
-                    *sent += n;
-                } else if let Content::Parts(parts) = content {
-                    if let Some(Part::Bytes(bytes)) = parts.front_mut() {
-                        bytes.drain(..n.min(bytes.len()));
-                        if bytes.is_empty() {
-                            parts.pop_front();
-                        }
-                    }
-                }
-                self.end_answer(now);
+                response.wrote(n);
+                self.end_response(now);
             }
             _ => {}
         }
     }
 
-    /// So many bytes of the wanted span of the file were sent.
+    /// Bytes of the wanted span of the file were sent.
     pub fn sent_file(&mut self, n: u64, now: Instant) {
-        let State::Answering {
-            content, progress, ..
+        if let ExchangeState::Answering {
+            response, progress, ..
         } = &mut self.state
-        else {
-            return;
-        };
-        progress.moved(n, now);
-        let advance = |span: &mut Span<u64>| {
-            span.start = (span.start + n).min(span.end);
-            span.is_empty()
-        };
-        match content {
-            Content::File(span) => {
-                advance(span);
-            }
-            Content::Parts(parts) => {
-                if let Some(Part::File(span)) = parts.front_mut() {
-                    if advance(span) {
-                        parts.pop_front();
-                    }
-                }
-            }
-            Content::Empty | Content::Text(_) => {}
+        {
+            progress.moved(n, now);
+            response.sent_file(n);
+            self.end_response(now);
         }
-        self.end_answer(now);
     }
 
-    /// Bytes that were taken for written earlier have left now: the client reads.
+    /// Bytes that were buffered when they were reported as written have now left: the client is reading.
     pub fn flushed(&mut self, n: u64, now: Instant) {
-        if let State::Answering { progress, .. } = &mut self.state {
+        if let ExchangeState::Answering { progress, .. } = &mut self.state {
             progress.moved(n, now);
         }
     }
 
-    /// The file can give no more of what its head promised: the connection must end, so that the client sees that
-    /// the body is short.
+    /// The file is shorter than the response head announced. The connection must end, so that the client sees that the
+    /// body is incomplete.
     pub fn file_failed(&mut self) {
         self.close(Ended::Broken);
     }
 
-    fn end_answer(&mut self, now: Instant) {
-        let State::Answering {
-            head,
-            sent,
-            content,
-            ..
-        } = &self.state
-        else {
-            return;
-        };
-        let done = *sent >= head.len()
-            && match content {
-                Content::File(span) => span.is_empty(),
-                Content::Parts(parts) => parts.is_empty(),
-                Content::Empty | Content::Text(_) => true,
-            };
-        if !done {
-            return;
+    /// Continues with the next request, or the end of the connection, if the response has been sent.
+    fn end_response(&mut self, now: Instant) {
+        match &self.state {
+            ExchangeState::Answering { response, .. } if response.is_sent() => {}
+            _ => return,
         }
-        let State::Answering { asked, close, .. } = self.take_state() else {
+        let ExchangeState::Answering { summary, close, .. } = self.take_state() else {
             return;
         };
         if close {
-            let all_read = asked
-                .body
-                .as_ref()
-                .is_some_and(|body| body.known_rest() == Some(0));
-            if all_read && self.input.is_empty() {
+            let body = summary.body.as_ref();
+            let is_read = body.is_some_and(|body| body.known_rest() == Some(0));
+            if is_read && self.input.is_empty() {
                 self.close(Ended::Done);
             } else {
                 self.linger(now);
             }
             return;
         }
-        let Some(mut body) = asked.body else {
+        let Some(mut body) = summary.body else {
             return self.linger(now);
         };
-        match skip(&mut body, self.input.rest()) {
+        match body.skip(self.input.rest()) {
             Ok((used, true)) => {
                 self.input.consume(used);
                 self.next_request(now);
             }
             Ok((_, false)) => {
                 self.input.clear();
-                self.state = State::Discarding {
+                self.state = ExchangeState::Discarding {
                     body,
-                    until: now + DISCARD_TIME,
+                    deadline: now + DISCARD_TIME,
                 };
             }
             Err(_) => self.linger(now),

@@ -1,28 +1,47 @@
-//! The request's body: received, or skipped.
+//! The body of a request: received, or skipped when it is unwanted.
 
 use std::io;
 use std::time::Instant;
 
-use crate::http::body::{Body, BodyFault, Step};
+use crate::http::body::{Body, Step};
 use crate::http::exchange::Exchange;
-use crate::http::exchange::state::{Asked, Progress, State};
-use crate::http::exchange::want::Fault;
+use crate::http::exchange::state::{ExchangeState, Progress, RequestSummary};
+use crate::http::exchange::want::{Ended, Fault};
 
-/// An unread body up to this size is read and dropped to keep the connection; bytes.
-const SMALL_REST: u64 = 64 * 1024;
+/// Largest unread body, in bytes, that is read and dropped to keep the connection.
+const MAX_DISCARD: u64 = 64 * 1024;
 
 impl Exchange {
-    /// Whether the whole body of the request to decide on has come with its head.
+    /// The decision: receive the body, which must have exactly `size` bytes.
+    pub fn accept(&mut self, size: u64, now: Instant) {
+        let ExchangeState::Deciding { summary, .. } = self.take_state() else {
+            return self.close(Ended::Broken);
+        };
+        let progress = Progress::new(now);
+        // RFC 9110 §10.1.1: 100 may be omitted once the body has started to arrive.
+        if summary.expects_continue && self.input.is_empty() {
+            self.state = ExchangeState::Continuing {
+                summary,
+                size,
+                sent: 0,
+                progress,
+            };
+        } else {
+            self.start_receiving(summary, size, progress);
+        }
+    }
+
+    /// Whether the whole body of the request to decide on has arrived with its head.
     pub fn has_whole_body(&self) -> bool {
-        let State::Deciding { asked, .. } = &self.state else {
+        let ExchangeState::Deciding { summary, .. } = &self.state else {
             return false;
         };
-        let rest = asked.body.as_ref().and_then(Body::known_rest);
+        let rest = summary.body.as_ref().and_then(Body::known_rest);
         rest.is_some_and(|rest| rest <= self.input.rest().len() as u64)
     }
 
-    /// [`Exchange::receive`] of what came before a body was wanted, and how many bytes that was; `None` when nothing
-    /// did.
+    /// [`Exchange::receive`] of the body bytes that arrived with the head; also returns their number. `None` if there
+    /// are none.
     pub fn receive_kept(
         &mut self,
         now: Instant,
@@ -31,21 +50,21 @@ impl Exchange {
         if self.input.is_empty() {
             return None;
         }
-        let kept = std::mem::take(&mut self.input);
-        let received = self.receive(kept.rest(), now, sink);
-        Some((kept.rest().len(), received))
+        let buffered = std::mem::take(&mut self.input);
+        let received = self.receive(buffered.rest(), now, sink);
+        Some((buffered.rest().len(), received))
     }
 
-    /// Body input came. Its data goes to `sink`; what lies behind the body is kept as input. An error of the sink
-    /// is handed through: the caller answers.
+    /// Input arrived while `Want::Body` was wanted. Its data goes to `sink`; bytes after the body are kept as input. An
+    /// error of the sink is returned, and the caller answers the request.
     pub fn receive(
         &mut self,
         bytes: &[u8],
         now: Instant,
         mut sink: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
-        let State::Receiving {
-            asked,
+        let ExchangeState::Receiving {
+            summary,
             size,
             progress,
         } = &mut self.state
@@ -53,50 +72,50 @@ impl Exchange {
             return Ok(());
         };
         let size = *size;
-        let Some(body) = &mut asked.body else {
+        let Some(body) = &mut summary.body else {
             return Ok(());
         };
-        let mut at = 0;
-        let fault = loop {
-            match body.step(&bytes[at..]) {
+        let mut used = 0;
+        let error = loop {
+            match body.step(&bytes[used..]) {
                 Ok(Step::Skip(n)) => {
-                    // A chunk's size is known before its data.
+                    // The size of a chunk is known before its data arrives.
                     if body.received().saturating_add(body.direct()) > size {
                         break Some(Fault::TooLong(size));
                     }
-                    at += n;
+                    used += n;
                 }
                 Ok(Step::Data(n)) => {
                     if body.received() > size {
                         break Some(Fault::TooLong(size));
                     }
-                    sink(&bytes[at..at + n])?;
+                    sink(&bytes[used..used + n])?;
                     progress.moved(n as u64, now);
-                    at += n;
+                    used += n;
                 }
                 Ok(Step::More) => return Ok(()),
                 Ok(Step::Done) if body.received() < size => break Some(Fault::TooShort(size)),
                 Ok(Step::Done) => break None,
-                Err(fault) => break Some(Fault::Body(fault)),
+                Err(error) => break Some(Fault::Body(error)),
             }
         };
-        self.input.push(&bytes[at..]);
-        let State::Receiving { asked, .. } = self.take_state() else {
+        self.input.push(&bytes[used..]);
+        let ExchangeState::Receiving { summary, .. } = self.take_state() else {
             return Ok(());
         };
-        match fault {
-            None => self.state = State::Publishing { asked },
-            Some(fault) => self.refuse(fault, false),
+        match error {
+            None => self.state = ExchangeState::Publishing { summary },
+            Some(error) => self.reject(error, false),
         }
         Ok(())
     }
 
-    /// Input of a body that nobody wants.
+    /// Input of an unwanted body arrived.
     pub fn discard(&mut self, bytes: &[u8], now: Instant) {
-        let State::Discarding { body, .. } = &mut self.state else {
+        let ExchangeState::Discarding { body, .. } = &mut self.state else {
             return;
         };
-        match skip(body, bytes) {
+        match body.skip(bytes) {
             Ok((_, false)) => {}
             Ok((used, true)) => {
                 self.input.push(&bytes[used..]);
@@ -106,52 +125,49 @@ impl Exchange {
         }
     }
 
-    pub(super) fn receive_from(&mut self, asked: Asked, size: u64, progress: Progress) {
-        let complete = asked
-            .body
-            .as_ref()
-            .is_some_and(|body| body.known_rest() == Some(0));
-        self.state = match (complete, size) {
-            (true, 0) => State::Publishing { asked },
-            // A body without a byte never comes to be received, where the others are measured.
-            (true, size) => return self.refuse(Fault::TooShort(size), false),
-            (false, size) => State::Receiving {
-                asked,
+    pub(super) fn start_receiving(
+        &mut self,
+        summary: RequestSummary,
+        size: u64,
+        progress: Progress,
+    ) {
+        let body = summary.body.as_ref();
+        let is_complete = body.is_some_and(|body| body.known_rest() == Some(0));
+        self.state = match (is_complete, size) {
+            (true, 0) => ExchangeState::Publishing { summary },
+            // `receive`, which checks the size of other bodies, is never called for an empty one.
+            (true, size) => return self.reject(Fault::TooShort(size), false),
+            (false, size) => ExchangeState::Receiving {
+                summary,
                 size,
                 progress,
             },
         };
     }
 
-    /// Whether the connection can go on behind what is left of the request's body. A chunked body is followed as
-    /// far as it has come, because its length cannot be known.
-    pub(super) fn can_skip(&mut self, asked: &mut Asked) -> bool {
-        let Some(body) = &mut asked.body else {
+    /// Whether the connection can be used again after the rest of the request's body. A chunked body, whose length is not
+    /// known, must have arrived completely.
+    pub(super) fn can_skip_body(&mut self, summary: &mut RequestSummary) -> bool {
+        let Some(body) = &mut summary.body else {
             return false;
         };
         match body.known_rest() {
             Some(0) => true,
-            Some(rest) => !asked.expects && rest <= SMALL_REST,
+            Some(rest) => !summary.expects_continue && rest <= MAX_DISCARD,
             None => {
-                let Ok((used, done)) = skip(body, self.input.rest()) else {
-                    asked.body = None;
+                let Ok((used, is_complete)) = body.skip(self.input.rest()) else {
+                    summary.body = None;
                     return false;
                 };
                 self.input.consume(used);
-                done
+                is_complete
             }
         }
     }
 }
 
-/// Steps a body over input; tells how much of it was used, and whether the body is complete.
-pub(super) fn skip(body: &mut Body, bytes: &[u8]) -> Result<(usize, bool), BodyFault> {
-    let mut at = 0;
-    loop {
-        match body.step(&bytes[at..])? {
-            Step::Skip(n) | Step::Data(n) => at += n,
-            Step::More => return Ok((bytes.len(), false)),
-            Step::Done => return Ok((at, true)),
-        }
-    }
+/// How much input a body can use at once, in bytes: not more than its rest where that is known.
+pub(super) fn input_limit(body: &Body) -> usize {
+    let rest = body.known_rest().unwrap_or(u64::MAX);
+    usize::try_from(rest).unwrap_or(usize::MAX).max(1)
 }
