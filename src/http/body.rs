@@ -1,13 +1,13 @@
 //! Where the body of a request ends, and which of its bytes are data.
 //!
-//! [`Body`] is created with the framing that the head announced. It is shown input in pieces of any size and says of
-//! each next run of bytes whether it is data or framing. It keeps no bytes, and no byte has to be shown twice. Callers
-//! that move data past it, from socket to file, ask for [`Body::direct`] and report with [`Body::moved`]. The use of
-//! the data and the limit on its size are decided elsewhere.
+//! [`Body`] is created with the framing that the head announced. It takes input in pieces of any size and classifies
+//! each run of bytes as data or framing. It keeps no bytes, and no byte has to be passed to it twice. Callers that move
+//! data directly from socket to file ask for [`Body::direct`] and report with [`Body::moved`]. The use of the data and
+//! the limit on its size are decided elsewhere.
 //!
 //! Chunked bodies are parsed strictly and within limits, even when they are only skipped: request smuggling needs one
 //! lenient and one strict parser on the same connection. Trailer fields are checked for syntax and discarded, so that
-//! none of them can change what the head said (RFC 9110 §6.5.1).
+//! none of them can override the head (RFC 9110 §6.5.1).
 //!
 //! ```text
 //!            ┌────────────────────────────────────────────────┐
@@ -60,9 +60,9 @@ impl std::error::Error for BodyFault {}
 /// What the next bytes of the input are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The next n bytes are data; at least 1, and no more than were shown.
+    /// The next n bytes are data; at least 1, and no more than the input has.
     Data(usize),
-    /// The next n bytes are framing; at least 1, and no more than were shown.
+    /// The next n bytes are framing; at least 1, and no more than the input has.
     Skip(usize),
     /// All input is used up and the body continues.
     More,
@@ -152,7 +152,7 @@ impl Body {
         }
     }
 
-    /// Says what the first bytes of `input` are and counts them as received: the caller moves past them and calls again
+    /// Classifies the first bytes of `input` and counts them as received: the caller moves past them and calls again
     /// with the rest. An error is final.
     pub fn step(&mut self, input: &[u8]) -> Result<Step, BodyFault> {
         match self.state {
@@ -197,7 +197,7 @@ impl Body {
         }
     }
 
-    /// Bytes of data that are certain to come next, so that they may be moved without being shown.
+    /// Bytes of data that are known to follow, so that they may be moved without a call of `step`.
     pub fn direct(&self) -> u64 {
         match self.state {
             BodyState::Fixed(left) | BodyState::Data(left) => left,
@@ -207,7 +207,10 @@ impl Body {
 
     /// Records that `n` bytes of data were moved, at most [`Body::direct`].
     pub fn moved(&mut self, n: u64) {
-        debug_assert!(n <= self.direct(), "more was moved than is certain to come");
+        debug_assert!(
+            n <= self.direct(),
+            "more bytes were moved than are known to follow"
+        );
         let n = n.min(self.direct());
         self.received += n;
         self.state = match self.state {
@@ -224,7 +227,7 @@ impl Body {
         self.received
     }
 
-    /// Bytes of data that are still to come, where their number is known; 0 once the body is complete.
+    /// Bytes of data that have not been received yet, where their number is known; 0 once the body is complete.
     pub fn known_rest(&self) -> Option<u64> {
         match self.state {
             BodyState::Fixed(left) => Some(left),

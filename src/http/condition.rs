@@ -1,7 +1,7 @@
 //! Conditional requests (RFC 9110 §13).
 //!
-//! The conditions are evaluated against the validators of the requested file, in the order of §13.2.2. The caller passes
-//! the validators, or says that there is no file.
+//! The conditions are evaluated against the validators of the requested file, in the order of §13.2.2. The caller
+//! passes the validators, or none if there is no file.
 //!
 //! A malformed condition never lets a PUT succeed. A malformed `If-Match` matches nothing. A malformed `If-None-Match`
 //! matches nothing for GET and HEAD, so that the file is sent, and everything for PUT, so that nothing is stored. An
@@ -64,8 +64,8 @@ pub fn evaluate(head: &RequestHead, validators: Option<&Validators<'_>>) -> Verd
 }
 
 /// Whether `Range` applies: there is no `If-Range`, or it names exactly this version (RFC 9110 §13.1.5). An entity tag
-/// must be strong. A date must equal `Last-Modified`, which is a strong validator here, because a file never changes once
-/// it has a name.
+/// must be strong. A date must equal `Last-Modified`, which is a strong validator here, because a file never changes
+/// once it has a name.
 pub fn range_applies(head: &RequestHead, validators: &Validators<'_>) -> bool {
     let mut lines = head.fields("if-range");
     match (lines.next(), lines.next()) {

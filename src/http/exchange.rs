@@ -1,8 +1,8 @@
 //! The state machine of one HTTP connection (RFC 9112).
 //!
-//! The driver reports events to it in the past tense, and [`Exchange::want`] says the one thing that it needs next. It
-//! sees no socket, no file and no clock. Body bytes may bypass it, because it only counts them. Nothing is read while a
-//! response is pending; there is no other flow control.
+//! The driver reports events to it in the past tense, and [`Exchange::want`] returns the one thing that it needs next.
+//! It sees no socket, no file and no clock. Body bytes may bypass it, because it only counts them. Nothing is read
+//! while a response is pending; there is no other flow control.
 //!
 //! ```text
 //!           first byte          empty line              accept, Expect (RFC 9110 §10.1.1)
@@ -18,8 +18,8 @@
 //!                                          └─ sent, nothing unread ───────────▶ Closed
 //! ```
 //!
-//! Reading order: `want` defines what it says, `state` what it remembers. This file handles request heads, deadlines and
-//! the end of the connection, `receiving` request bodies, `answering` responses.
+//! Reading order: `want` defines its outputs, `state` its states. This file handles request heads, deadlines and the
+//! end of the connection, `receiving` request bodies, `answering` responses.
 
 mod answering;
 mod receiving;
@@ -249,7 +249,7 @@ impl Exchange {
         self.state = ExchangeState::Closed(ended);
     }
 
-    /// Hands an error to the caller, who answers it. All further input is dropped, because the start of the next request
+    /// Reports an error for the caller to answer. All further input is dropped, because the start of the next request
     /// is not known.
     fn reject(&mut self, error: Fault, is_head: bool) {
         self.input.clear();
@@ -266,8 +266,8 @@ impl Exchange {
         self.input = input;
     }
 
-    /// Looks for a complete head at the start of the input and returns how many bytes have been consumed. After an error
-    /// these are all.
+    /// Looks for a complete head at the start of the input and returns how many bytes have been consumed. After an
+    /// error these are all.
     fn scan_for_head(&mut self, input: &[u8], now: Instant) -> usize {
         let mut scan = self.scan.take().map_or_else(Scan::default, |scan| *scan);
         let head = match scan.scan(input) {

@@ -1,9 +1,9 @@
 //! The head of an HTTP/1 request: its end, its meaning, and every way in which it can be malformed.
 //!
-//! [`Scan`] finds the end of the head in a growing buffer; [`RequestHead::scanned`] then parses it once. httparse splits
-//! the fields, and what it accepts is checked again here, because request smuggling needs two parsers that disagree
-//! about one head. Where the specification leaves a choice, the stricter reading is taken. This module does not
-//! interpret paths or fields, except those that decide about the connection: framing, `Expect`, `Connection` and
+//! [`Scan`] finds the end of the head in a growing buffer; [`RequestHead::scanned`] then parses it once. httparse
+//! splits the fields, and what it accepts is checked again here, because request smuggling needs two parsers that
+//! disagree about one head. Where the specification leaves a choice, the stricter reading is taken. This module does
+//! not interpret paths or fields, except those that decide about the connection: framing, `Expect`, `Connection` and
 //! `Host`.
 //!
 //! Sources: RFC 9112 §2 to §7 and §9.3, RFC 9110 §5 to §10.

@@ -1,7 +1,8 @@
 //! The query of a request target in form encoding: `application/x-www-form-urlencoded` (WHATWG URL §5).
 //!
 //! Parsing is strict: a query in which a `%` is not followed by two hex digits, or whose decoded text is not UTF-8, is
-//! rejected as a whole. It is decoded once. The values are not interpreted; they may contain NUL and control characters.
+//! rejected as a whole. It is decoded once. The values are not interpreted; they may contain NUL and control
+//! characters.
 //!
 //! Only the slot API parses its query in this way. In the signed queries of PUTs a `+` is not a space, and no parameter
 //! may be repeated.
@@ -41,8 +42,8 @@ impl fmt::Display for QueryFault {
 }
 
 impl Query {
-    /// Parses the part of a target after the `?`, whose length the request head limits. Empty pieces between two `&` are
-    /// ignored; a piece without `=` is a name with an empty value.
+    /// Parses the part of a target after the `?`, whose length the request head limits. Empty pieces between two `&`
+    /// are ignored; a piece without `=` is a name with an empty value.
     pub fn parse(raw: &[u8]) -> Result<Query, QueryFault> {
         let mut parameters = Vec::new();
         for piece in raw.split(|b| *b == b'&').filter(|piece| !piece.is_empty()) {

@@ -2,7 +2,8 @@
 //!
 //! The value of `Range` is parsed into [`Spec`]s, and once the size of the file is known these are resolved to
 //! [`Ranges`]. Whether `Range` applies at all (method, `If-Range`) and how a multipart response is written is decided
-//! elsewhere. A value that cannot be parsed is ignored, as the specification allows: the response is then the whole file.
+//! elsewhere. A value that cannot be parsed is ignored, as the specification allows: the response is then the whole
+//! file.
 //!
 //! A response is never much larger than the file. Ranges that overlap or touch are joined. If the response would still
 //! exceed the size of the file by more than [`MARGIN`], ranges with a small gap between them are joined, too; if even
@@ -25,8 +26,8 @@ pub const MARGIN: u64 = 1024;
 /// One requested range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spec {
-    /// From the first byte to the last one, inclusive; `None` is the end of the file. A number that does not fit 64 bits
-    /// is read as the largest one.
+    /// From the first byte to the last one, inclusive; `None` is the end of the file. A number that does not fit 64
+    /// bits is read as the largest one.
     From(u64, Option<u64>),
     /// This many bytes at the end.
     Suffix(u64),
@@ -45,8 +46,8 @@ pub enum Ranges {
     Many(Vec<Range<u64>>),
 }
 
-/// The ranges of a request. `None` if `Range` is absent or to be ignored: repeated, in a unit other than bytes, malformed,
-/// or with too many ranges.
+/// The ranges of a request. `None` if `Range` is absent or to be ignored: repeated, in a unit other than bytes,
+/// malformed, or with too many ranges.
 pub fn requested(head: &RequestHead) -> Option<Vec<Spec>> {
     let mut lines = head.fields("range");
     match (lines.next(), lines.next()) {

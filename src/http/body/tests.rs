@@ -11,13 +11,13 @@ enum Outcome {
     Failed(BodyFault),
 }
 
-/// Feeds input in pieces of `size` bytes, and moves up to `direct` bytes of each run of data without showing them.
-fn feed(framing: Framing, input: &[u8], size: usize, direct: u64) -> Outcome {
+/// Feeds input in pieces of `size` bytes, and moves up to `max_direct` bytes of each run of data without showing them.
+fn feed(framing: Framing, input: &[u8], size: usize, max_direct: u64) -> Outcome {
     let mut body = Body::new(framing);
     let mut data = Vec::new();
     let mut at = 0;
     loop {
-        let direct_now = body.direct().min(direct).min((input.len() - at) as u64);
+        let direct_now = body.direct().min(max_direct).min((input.len() - at) as u64);
         if direct_now > 0 {
             data.extend_from_slice(&input[at..at + direct_now as usize]);
             body.moved(direct_now);
@@ -59,7 +59,7 @@ fn feed(framing: Framing, input: &[u8], size: usize, direct: u64) -> Outcome {
 #[track_caller]
 fn outcome(framing: Framing, input: &[u8]) -> Outcome {
     let whole = feed(framing, input, usize::MAX >> 1, 0);
-    for (size, direct) in [
+    for (size, max_direct) in [
         (1, 0),
         (2, 0),
         (7, 0),
@@ -67,11 +67,11 @@ fn outcome(framing: Framing, input: &[u8]) -> Outcome {
         (3, u64::MAX),
         (usize::MAX >> 1, u64::MAX),
     ] {
-        let again = feed(framing, input, size, direct);
+        let again = feed(framing, input, size, max_direct);
         assert_eq!(
             again,
             whole,
-            "{} in pieces of {size}, {direct} of them moved directly",
+            "{} in pieces of {size}, {max_direct} of them moved directly",
             input.escape_ascii()
         );
     }

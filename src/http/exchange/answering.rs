@@ -15,8 +15,8 @@ const DISCARD_TIME: Duration = Duration::from_secs(2);
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 impl Exchange {
-    /// The decision: send this response. The unread rest of the body is skipped if it is small; otherwise the connection
-    /// ends.
+    /// The decision: send this response. The unread rest of the body is skipped if it is small; otherwise the
+    /// connection ends.
     pub fn answer(&mut self, answer: Answer, now: Instant) {
         let mut summary = match self.take_state() {
             ExchangeState::Deciding { summary, .. }

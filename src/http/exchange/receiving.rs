@@ -145,8 +145,8 @@ impl Exchange {
         };
     }
 
-    /// Whether the connection can be used again after the rest of the request's body. A chunked body, whose length is not
-    /// known, must have arrived completely.
+    /// Whether the connection can be used again after the rest of the request's body. A chunked body, whose length is
+    /// not known, must have arrived completely.
     pub(super) fn can_skip_body(&mut self, summary: &mut RequestSummary) -> bool {
         let Some(body) = &mut summary.body else {
             return false;

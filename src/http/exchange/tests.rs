@@ -140,8 +140,8 @@ impl Driver {
         }
     }
 
-    /// Accepts a PUT with the size in its path and answers a GET with a file of the size in its path. Everything else is
-    /// refused.
+    /// Accepts a PUT with the size in its path and answers a GET with a file of the size in its path. Everything else
+    /// is refused.
     fn decide(&mut self) {
         let common = Common::new(false, vec![]);
         let answer = match self.exchange.request().unwrap() {

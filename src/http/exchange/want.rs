@@ -1,4 +1,4 @@
-//! What an exchange tells its caller: what it needs next, errors that it has found, and why it has ended.
+//! The outputs of an exchange: what it needs next, why a request is rejected, and why the connection has ended.
 
 use std::fmt;
 use std::time::Duration;

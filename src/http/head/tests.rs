@@ -6,7 +6,7 @@ mod line;
 use super::*;
 use crate::http::tests::Rng;
 
-/// What a head says, in a form that can be compared.
+/// The parsed parts of a head, in a form that can be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Summary {
     method: Method,
@@ -33,7 +33,7 @@ fn summarize(bytes: &[u8]) -> Result<Summary, HeadFault> {
     })
 }
 
-/// Scans the bytes of a connection in pieces that end at these offsets: the length of the first head and what it says,
+/// Scans the bytes of a connection in pieces that end at these offsets: the length and the parts of the first head,
 /// an error, or `None` when more bytes are needed.
 fn feed(
     bytes: &[u8],

@@ -12,8 +12,8 @@ struct Outcome {
     end: Option<Result<usize, String>>,
 }
 
-/// Reads a body from pieces. With `direct`, data is moved without being shown to the body, as a splice does.
-fn read(framing: Framing, pieces: &[&[u8]], direct: bool) -> Outcome {
+/// Reads a body from pieces. With `moves_directly`, data is moved without being shown to the body, as a splice does.
+fn read(framing: Framing, pieces: &[&[u8]], moves_directly: bool) -> Outcome {
     let mut body = Body::new(framing);
     let mut outcome = Outcome {
         data: Vec::new(),
@@ -23,7 +23,7 @@ fn read(framing: Framing, pieces: &[&[u8]], direct: bool) -> Outcome {
     for piece in pieces {
         let mut rest = *piece;
         loop {
-            if direct && body.direct() > 0 && !rest.is_empty() {
+            if moves_directly && body.direct() > 0 && !rest.is_empty() {
                 let n = body.direct().min(rest.len() as u64);
                 outcome.data.extend_from_slice(&rest[..n as usize]);
                 body.moved(n);
@@ -74,14 +74,14 @@ pub fn run(data: &[u8]) {
         Framing::None,
     ] {
         let whole = read(framing, &[bytes], false);
-        for (pieces, direct) in [
+        for (pieces, moves_directly) in [
             (split(bytes, seed), false),
             (split(bytes, seed), true),
             (split(bytes, 1), false),
             (vec![bytes], true),
         ] {
             assert_eq!(
-                read(framing, &pieces, direct),
+                read(framing, &pieces, moves_directly),
                 whole,
                 "split or moved directly"
             );
@@ -127,12 +127,12 @@ fn check_encoded(payload: &[u8], seed: u16) {
         data: payload.to_vec(),
         end: Some(Ok(used)),
     };
-    for (pieces, direct) in [
+    for (pieces, moves_directly) in [
         (vec![&encoded[..]], false),
         (split(&encoded, seed.rotate_left(5)), seed & 1 == 0),
     ] {
         assert!(
-            read(Framing::Chunked, &pieces, direct) == expected,
+            read(Framing::Chunked, &pieces, moves_directly) == expected,
             "decoded to other data"
         );
     }

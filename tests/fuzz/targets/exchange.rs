@@ -14,7 +14,7 @@ use super::{Choices, Dice, NOW, expand, reference, split};
 /// Largest file that is served, in bytes.
 const LARGEST: u64 = 3000;
 
-/// A request that the exchange asked for a decision on.
+/// A request that was decided on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Request {
     method: String,
@@ -168,8 +168,8 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Accepts a PUT with the size in its path and answers a GET with a file of the size in its path. Everything else is
-    /// refused.
+    /// Accepts a PUT with the size in its path and answers a GET with a file of the size in its path. Everything else
+    /// is refused.
     fn decide(&mut self) {
         let common = Common::new(true, vec![]);
         let answer = match self.exchange.request().unwrap() {
@@ -284,7 +284,7 @@ fn check(stream: &[u8], driver: &Driver<'_>, want: Want) {
             puts.push((path.into_owned(), body));
         }
     }
-    // Every stored body is the whole body of a PUT, in order, and as long as its path says.
+    // Every stored body is the whole body of a PUT, in order, and of the size in its path.
     let mut puts = puts.into_iter();
     for stored in &driver.stored {
         let same = |path: &str, body: &Option<Vec<u8>>| {

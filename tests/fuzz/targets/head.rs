@@ -7,7 +7,7 @@ use upslot::http::head::{
 
 use super::{Choices, assert_sentence, expand, reference, split};
 
-/// What a head says, in a form that can be compared.
+/// The parsed parts of a head, in a form that can be compared.
 #[derive(Debug, PartialEq, Eq)]
 struct Summary {
     method: Method,

@@ -1,5 +1,5 @@
-//! A reference implementation of upslot's parsers: short, slow, and written from the specifications alone. It may reject
-//! valid input; input that both accept must have the same meaning.
+//! A reference implementation of upslot's parsers: short, slow, and written from the specifications alone. It may
+//! reject valid input; input that both accept must have the same meaning.
 
 use upslot::http::head::Framing;
 use upslot::layout::StorePath;
@@ -70,24 +70,7 @@ pub fn head(stream: &[u8]) -> Option<Head> {
             trim(&line[colon + 1..]).to_vec(),
         ));
     }
-    let values = |name: &str| -> Vec<&[u8]> {
-        let same = fields.iter().filter(|(n, _)| n == name);
-        same.map(|(_, value)| value.as_slice()).collect()
-    };
-    if values("host").len() > 1 || (is_1_1 && values("host").is_empty()) {
-        return None;
-    }
-    let framing = match (
-        &values("content-length")[..],
-        &values("transfer-encoding")[..],
-    ) {
-        ([], []) => Framing::None,
-        ([length], []) if length.iter().all(u8::is_ascii_digit) => {
-            Framing::Length(std::str::from_utf8(length).ok()?.parse().ok()?)
-        }
-        ([], [coding]) if is_1_1 && coding.eq_ignore_ascii_case(b"chunked") => Framing::Chunked,
-        _ => return None,
-    };
+    let framing = framing(&fields, is_1_1)?;
     Some(Head {
         method: String::from_utf8(method.to_vec()).ok()?,
         target: target.to_vec(),
@@ -96,6 +79,32 @@ pub fn head(stream: &[u8]) -> Option<Head> {
         length: skipped + end + 4,
         fields,
     })
+}
+
+/// The framing that the fields announce; also checks that `Host` is there once.
+fn framing(fields: &[(String, Vec<u8>)], is_1_1: bool) -> Option<Framing> {
+    let values = |name: &str| -> Vec<&[u8]> {
+        let same = fields.iter().filter(|(n, _)| n == name);
+        same.map(|(_, value)| value.as_slice()).collect()
+    };
+    if values("host").len() > 1 || (is_1_1 && values("host").is_empty()) {
+        return None;
+    }
+    match (
+        &values("content-length")[..],
+        &values("transfer-encoding")[..],
+    ) {
+        ([], []) => Some(Framing::None),
+        ([length], []) if length.iter().all(u8::is_ascii_digit) => std::str::from_utf8(length)
+            .ok()?
+            .parse()
+            .ok()
+            .map(Framing::Length),
+        ([], [coding]) if is_1_1 && coding.eq_ignore_ascii_case(b"chunked") => {
+            Some(Framing::Chunked)
+        }
+        _ => None,
+    }
 }
 
 /// The chunked body at the start of a stream: its data, and its length including the framing (RFC 9112 §7.1).

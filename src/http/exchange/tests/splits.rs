@@ -1,5 +1,5 @@
-//! The split of a connection's bytes into reads changes neither the requests nor the responses nor the stored bodies, and
-//! never more than a head and one read is buffered.
+//! The split of a connection's bytes into reads changes neither the requests nor the responses nor the stored bodies,
+//! and never more than a head and one read is buffered.
 
 use super::*;
 use crate::http::tests::Rng;
