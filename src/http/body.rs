@@ -247,10 +247,10 @@ impl Body {
             Size(..) | SizeLf(_) | DataCr | DataLf | LastLf => {}
         }
         let next = match (state, byte) {
-            (Size(MAX_SIZE_DIGITS.., _), _) if byte.is_ascii_hexdigit() => {
-                return Err(BodyFault::SIZE);
-            }
             (Size(digits, size), _) if byte.is_ascii_hexdigit() => {
+                if digits == MAX_SIZE_DIGITS {
+                    return Err(BodyFault::SIZE);
+                }
                 let digit = (byte as char).to_digit(16).unwrap_or(0);
                 Size(digits + 1, size << 4 | u64::from(digit))
             }

@@ -138,7 +138,7 @@ impl Exchange {
         matches!(self.state, ExchangeState::Answering { .. })
     }
 
-    /// Changes the timeouts. Deadlines that are already set do not change.
+    /// Changes the timeouts. The deadline of a request head that is already awaited stays.
     pub fn set_timeouts(&mut self, timeouts: Timeouts) {
         self.timeouts = timeouts;
     }

@@ -34,19 +34,26 @@ pub fn list_elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// The number that one or more digits spell. `None` for anything else, and for a number that does not fit 64 bits.
 pub fn parse_decimal(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0u64, |value, byte| {
-        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+    fold_digits(digits, |value, digit| {
         value.checked_mul(10)?.checked_add(digit)
     })
 }
 
 /// [`parse_decimal`], except that a number that does not fit 64 bits becomes the largest one that does.
 pub fn parse_decimal_saturating(digits: &[u8]) -> Option<u64> {
-    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    is_number.then(|| parse_decimal(digits).unwrap_or(u64::MAX))
+    fold_digits(digits, |value, digit| {
+        Some(value.saturating_mul(10).saturating_add(digit))
+    })
+}
+
+fn fold_digits(digits: &[u8], append: impl Fn(u64, u64) -> Option<u64>) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0, |value, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        append(value, digit)
+    })
 }
 
 #[cfg(test)]
