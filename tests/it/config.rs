@@ -637,9 +637,9 @@ fn another_protocol_is_named_in_the_log() {
         ),
         (
             b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET / HTTP/1.1\r\n\r\n",
-            "The PROXY protocol is not spoken here",
+            "The PROXY protocol is not supported",
         ),
-        (&proxied, "The PROXY protocol is not spoken here"),
+        (&proxied, "The PROXY protocol is not supported"),
     ] {
         let mut client = site.client();
         client.send(bytes);

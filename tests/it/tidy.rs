@@ -46,6 +46,11 @@ const LAYERS: [&[&str]; 7] = [
         "xmpp/upload",
         "xmpp/iq",
         "http/mod",
+        "http/syntax",
+        "http/head/error",
+        "http/head/span",
+        "http/head/line",
+        "http/head/scan",
         "http/head",
         "http/body",
         "http/range",
@@ -62,6 +67,9 @@ const LAYERS: [&[&str]; 7] = [
         "http/exchange/want",
         "http/exchange/state",
         "http/exchange",
+        // These continue what `exchange` begins.
+        "http/exchange/receiving",
+        "http/exchange/answering",
     ],
     // 3: program.
     &[
