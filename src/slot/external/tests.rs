@@ -1,4 +1,4 @@
-//! What [`super`] must do, case by case.
+//! Tests of [`super`].
 
 use super::*;
 use crate::layout::decode_segment;
@@ -20,7 +20,7 @@ fn path(url: &str) -> StorePath {
     StorePath::from_segments(segments.iter().map(|segment| &**segment)).unwrap()
 }
 
-/// A PUT; the table's rows alter what they are about.
+/// A PUT; tests override the fields they are about.
 #[derive(Clone, Copy)]
 struct Put<'a> {
     key: &'a str,
@@ -41,7 +41,7 @@ const PUT: Put = Put {
 };
 
 #[track_caller]
-fn check(put: Put, verdict: Result<Option<&str>, Denial>) {
+fn check(put: Put, result: Result<Option<&str>, Denial>) {
     let found = External::new(put.key.as_bytes()).verify(
         &path(put.path),
         put.query.as_bytes(),
@@ -49,24 +49,24 @@ fn check(put: Put, verdict: Result<Option<&str>, Denial>) {
         put.content_type.map(str::as_bytes),
         put.guess,
     );
-    let verdict = verdict.map(|approved| approved.map(str::to_owned));
-    assert_eq!(found, verdict, "{}", put.query);
+    let result = result.map(|approved| approved.map(str::to_owned));
+    assert_eq!(found, result, "{}", put.query);
     let recognised = External::recognises(put.query.as_bytes());
     assert_eq!(
         recognised,
-        verdict != Err(Denial::Unsigned),
+        result != Err(Denial::Unsigned),
         "{}",
         put.query
     );
 }
 
 #[track_caller]
-fn check_query(query: &str, verdict: Result<Option<&str>, Denial>) {
-    check(Put { query, ..PUT }, verdict);
+fn check_query(query: &str, result: Result<Option<&str>, Denial>) {
+    check(Put { query, ..PUT }, result);
 }
 
 #[test]
-fn what_the_servers_sign_is_good() {
+fn signatures_of_all_servers_verify() {
     for (key, path, size, query, approved) in [
         (KEY, PATH, SIZE, format!("v={V1}"), None),
         (
@@ -209,14 +209,14 @@ fn what_the_servers_sign_is_good() {
                     continue;
                 }
                 *place = byte;
-                let verdict = External::new(key.as_bytes()).verify(
+                let result = External::new(key.as_bytes()).verify(
                     &store_path,
                     &altered,
                     size,
                     Some(b"image/jpeg"),
                     "",
                 );
-                assert_eq!(verdict, Err(Denial::Forged));
+                assert_eq!(result, Err(Denial::Forged));
             }
         }
         for query in [
@@ -241,7 +241,7 @@ fn what_the_servers_sign_is_good() {
 }
 
 #[test]
-fn one_of_the_likely_types_must_be_the_signed_one() {
+fn one_of_the_candidate_types_must_be_the_signed_one() {
     let typed = |content_type, guess| Put {
         content_type,
         guess,
@@ -279,7 +279,7 @@ fn one_of_the_likely_types_must_be_the_signed_one() {
 }
 
 #[test]
-fn a_type_of_many_parts_or_of_none_is_approved_as_it_was_signed() {
+fn a_type_with_parameters_or_an_empty_one_is_approved_as_signed() {
     let sign = |content_type: &str| {
         let key = hmac::Key::new(hmac::HMAC_SHA256, KEY.as_bytes());
         let message = [
@@ -306,12 +306,12 @@ fn a_type_of_many_parts_or_of_none_is_approved_as_it_was_signed() {
             content_type: sent,
             ..PUT
         };
-        let verdict = if approved {
+        let result = if approved {
             Ok(Some(signed))
         } else {
             Err(Denial::Forged)
         };
-        check(put, verdict);
+        check(put, result);
     }
     for content_type in [None, Some("")] {
         let query = &sign("");
@@ -324,18 +324,18 @@ fn a_type_of_many_parts_or_of_none_is_approved_as_it_was_signed() {
             Ok(None),
         );
     }
-    let verdict = External::new(KEY.as_bytes()).verify(
+    let result = External::new(KEY.as_bytes()).verify(
         &path(PATH),
         format!("v2={V2_JPEG}").as_bytes(),
         SIZE,
         Some(b"image/jp\xffg"),
         "text/plain",
     );
-    assert_eq!(verdict, Err(Denial::Forged));
+    assert_eq!(result, Err(Denial::Forged));
 }
 
 #[test]
-fn the_highest_parameter_decides_alone() {
+fn only_the_parameter_of_highest_precedence_is_checked() {
     let jpeg = Ok(Some("image/jpeg"));
     let octets = Ok(Some(UNKNOWN_TYPE));
     check_query(&format!("v={V1}&token={V2_OCTETS}&v2={V2_JPEG}"), jpeg);
@@ -380,12 +380,12 @@ fn a_query_without_signature_is_unsigned() {
 
 #[track_caller]
 fn check_delete(key: &str, url: &str, query: &str, secret: &[u8], denial: Option<Denial>) {
-    let verdict = External::new(key.as_bytes()).verify_delete(&path(url), query.as_bytes(), secret);
-    assert_eq!(verdict.err(), denial, "{query}");
+    let result = External::new(key.as_bytes()).verify_delete(&path(url), query.as_bytes(), secret);
+    assert_eq!(result.err(), denial, "{query}");
 }
 
 #[test]
-fn only_its_own_token_deletes_a_file() {
+fn a_delete_needs_its_own_token() {
     let good = format!("token={DELETE}");
     let forged = Some(Denial::Forged);
     check_delete(KEY, PATH, &good, DELETE_SECRET, None);
@@ -417,6 +417,6 @@ fn only_its_own_token_deletes_a_file() {
 }
 
 #[test]
-fn the_secret_stays_out_of_the_log() {
+fn debug_output_does_not_show_the_secret() {
     assert_eq!(format!("{:?}", External::new(b"s3cret")), "External(..)");
 }
