@@ -70,9 +70,7 @@ pub enum Denial {
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Denial::Unsigned => {
-                "The URL has no signature; ask the XMPP server for an upload slot."
-            }
+            Denial::Unsigned => "The URL has no signature; ask the XMPP server for an upload slot.",
             Denial::Forged => "The URL's signature is not valid for this path.",
             Denial::Lapsed => "The upload slot has expired; ask for a new one.",
         })

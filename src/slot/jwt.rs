@@ -95,7 +95,6 @@ impl Claims {
         self.slot.as_bytes() == slot_segment
     }
 
-
     fn parse(payload: &[u8], now: u64) -> Result<Claims, JwtDenial> {
         let mut claims = Members::parse(payload)?;
         // RFC 7519 §4.1.3: a token whose audience does not include the recipient must be rejected.

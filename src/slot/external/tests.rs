@@ -52,12 +52,7 @@ fn check(put: Put, result: Result<Option<&str>, Denial>) {
     let result = result.map(|approved| approved.map(str::to_owned));
     assert_eq!(found, result, "{}", put.query);
     let recognised = External::recognises(put.query.as_bytes());
-    assert_eq!(
-        recognised,
-        result != Err(Denial::Unsigned),
-        "{}",
-        put.query
-    );
+    assert_eq!(recognised, result != Err(Denial::Unsigned), "{}", put.query);
 }
 
 #[track_caller]

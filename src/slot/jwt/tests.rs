@@ -101,7 +101,6 @@ fn a_token_is_for_one_slot_and_one_size() {
         &SLOT.to_uppercase(),
     ] {
         assert!(!claims.is_for(slot.as_bytes()), "{slot}");
-
     }
 }
 
