@@ -52,7 +52,7 @@ impl From<FileType> for Kind {
 
 fn facts(stat: &rustix::fs::Stat) -> Facts {
     let seconds = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
-    // The field is signed on some 32-bit targets, but never negative.
+    // Wider than on some 32-bit hosts, never negative.
     #[allow(clippy::useless_conversion)]
     let nanos = Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or(0));
     Facts {
@@ -147,14 +147,15 @@ fn resolve_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result
     step_below(root, path, flags)
 }
 
+/// Resolves a path component by component, for kernels without `openat2`.
 fn step_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
     let through = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut folder: Option<OwnedFd> = None;
     let mut rest = path;
     while let Some(at) = rest.iter().position(|b| *b == b'/') {
-        let at_fd = folder.as_ref().map_or(root, |fd| fd.as_fd());
+        let parent = folder.as_ref().map_or(root, |fd| fd.as_fd());
         let next = rustix::fs::openat(
-            at_fd,
+            parent,
             OsStr::from_bytes(&rest[..at]),
             through,
             Mode::empty(),
@@ -162,23 +163,13 @@ fn step_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<Ow
         folder = Some(next);
         rest = &rest[at + 1..];
     }
-    let at_fd = folder.as_ref().map_or(root, |fd| fd.as_fd());
+    let parent = folder.as_ref().map_or(root, |fd| fd.as_fd());
     Ok(rustix::fs::openat(
-        at_fd,
+        parent,
         OsStr::from_bytes(rest),
         flags,
         Mode::empty(),
     )?)
-}
-
-/// [`open_below`] as on kernels without `openat2`.
-#[cfg(test)]
-pub fn step_below_for_test(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
-    step_below(
-        root,
-        path,
-        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-    )
 }
 
 /// Creates a folder; returns false if the name exists.
@@ -476,5 +467,37 @@ pub fn now() -> crate::now::Now {
     crate::now::Now {
         mono: monotonic(),
         wall: SystemTime::now(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn paths_resolve_the_same_with_and_without_openat2() {
+        let name = format!("upslot-sys-steps-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(folder.join("o/r")).unwrap();
+        std::fs::write(folder.join("o/r/n"), "abc").unwrap();
+        symlink("n", folder.join("o/r/link")).unwrap();
+        symlink("r", folder.join("o/s")).unwrap();
+        let root = open_root(&folder).unwrap();
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        for (path, is_found) in [
+            ("o/r/n", true),
+            ("o/r/link", false),
+            ("o/s/n", false),
+            ("o/r/m", false),
+        ] {
+            let path_bytes = path.as_bytes();
+            let stepwise = step_below(root.as_fd(), path_bytes, flags);
+            assert_eq!(stepwise.is_ok(), is_found, "{path}");
+            let with_openat2 = open_below(root.as_fd(), path_bytes);
+            assert_eq!(with_openat2.is_ok(), is_found, "{path}");
+        }
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }
