@@ -153,7 +153,23 @@ fn access_to_other_files_is_denied() {
             symlink(elsewhere.join("secret"), store.join("y")),
         );
         denied("reading through a link", fs::read(store.join("y")));
-        // Read-only paths cannot be written, and write-only paths cannot be read.
+        // Helper threads, which are started later, inherit the restrictions.
+        let secret = elsewhere.join("secret");
+        denied(
+            "reading on a helper thread",
+            thread::spawn(move || fs::read(secret)).join().unwrap(),
+        );
+        denied(
+            "starting a program",
+            Command::new("/bin/true").stdin(Stdio::null()).spawn(),
+        );
+    });
+}
+
+#[test]
+fn read_only_files_cannot_be_written_and_the_log_cannot_be_read() {
+    let base = folder("modes");
+    confined(&base.clone(), &target("127.0.0.1", 5347), move |_, _| {
         denied(
             "writing the configuration",
             fs::write(base.join("config/config.yml"), ""),
@@ -172,17 +188,43 @@ fn access_to_other_files_is_denied() {
         );
         allowed("making the log", fs::write(base.join("log/upslot.log"), ""));
         denied("reading the log", fs::read(base.join("log/upslot.log")));
-        // Helper threads, which are started later, inherit the restrictions.
-        let secret = elsewhere.join("secret");
-        denied(
-            "reading on a helper thread",
-            thread::spawn(move || fs::read(secret)).join().unwrap(),
-        );
-        denied(
-            "starting a program",
-            Command::new("/bin/true").stdin(Stdio::null()).spawn(),
-        );
     });
+}
+
+/// Does everything that the store does with files, folders and links.
+fn use_store(store: &Path) {
+    allowed(
+        "making folders",
+        fs::create_dir_all(store.join("owner/random")),
+    );
+    let root = allowed("opening the root", crate::sys::open_root(store));
+    let unnamed = allowed("an unnamed file", crate::sys::open_unnamed(&root, 0o600));
+    let folder = allowed(
+        "opening a folder",
+        crate::sys::open_root(&store.join("owner/random")),
+    );
+    allowed(
+        "naming it",
+        crate::sys::link_through_proc(&unnamed, &folder, b"a"),
+    );
+    allowed("reading it", fs::read(store.join("owner/random/a")));
+    allowed(
+        "a second name",
+        fs::hard_link(store.join("owner/random/a"), store.join("b")),
+    );
+    allowed(
+        "cutting it",
+        fs::OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .open(store.join("b")),
+    );
+    allowed("a symbolic link", symlink("text", store.join("c")));
+    allowed("listing", fs::read_dir(store.join("owner")));
+    for name in ["b", "c"] {
+        allowed("removing a file", fs::remove_file(store.join(name)));
+    }
+    allowed("removing all", fs::remove_dir_all(store.join("owner")));
 }
 
 #[test]
@@ -191,48 +233,14 @@ fn everything_the_program_does_is_allowed() {
     drop(UnixListener::bind(base.join("run/http.sock")).unwrap());
     confined(&base.clone(), &target("127.0.0.1", 5347), move |_, _| {
         let store = base.join("var/store");
-        let fill = |store: &Path| {
-            allowed(
-                "making folders",
-                fs::create_dir_all(store.join("owner/random")),
-            );
-            let root = allowed("opening the root", crate::sys::open_root(store));
-            let unnamed = allowed("an unnamed file", crate::sys::open_unnamed(&root, 0o600));
-            let folder = allowed(
-                "opening a folder",
-                crate::sys::open_root(&store.join("owner/random")),
-            );
-            allowed(
-                "naming it",
-                crate::sys::link_through_proc(&unnamed, &folder, b"a"),
-            );
-            allowed("reading it", fs::read(store.join("owner/random/a")));
-            allowed(
-                "a second name",
-                fs::hard_link(store.join("owner/random/a"), store.join("b")),
-            );
-            allowed(
-                "cutting it",
-                fs::OpenOptions::new()
-                    .write(true)
-                    .truncate(true)
-                    .open(store.join("b")),
-            );
-            allowed("a symbolic link", symlink("text", store.join("c")));
-            allowed("listing", fs::read_dir(store.join("owner")));
-            for name in ["b", "c"] {
-                allowed("removing a file", fs::remove_file(store.join(name)));
-            }
-            allowed("removing all", fs::remove_dir_all(store.join("owner")));
-        };
-        fill(&store);
+        use_store(&store);
         // The storage folder is moved away and back, then deleted and recreated.
         allowed("moving it away", fs::rename(&store, base.join("var/away")));
         allowed("moving it back", fs::rename(base.join("var/away"), &store));
-        fill(&store);
+        use_store(&store);
         allowed("removing it", fs::remove_dir_all(&store));
         allowed("recreating it", fs::create_dir(&store));
-        fill(&store);
+        use_store(&store);
         // The files read at a reload, and the socket, which is removed at shutdown.
         for path in [
             "config/config.yml",

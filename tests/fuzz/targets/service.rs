@@ -73,19 +73,7 @@ impl Site {
         let v = hex(b"x/y.jpg 5");
         let v2 = hex(b"x/y.jpg\x005\0image/jpeg");
         let delete = hex(b"x/y.jpg\0a secret for deletions");
-        let payload = format!(
-            r#"{{"slot":"s1","sub":"a@b","filename":"n.jpg","filesize":5,"exp":{},"filetype":"image/png"}}"#,
-            NOW + 60
-        );
-        let payload = format!(
-            "{}.{}",
-            BASE64URL_NOPAD.encode(br#"{"typ":"JWT","alg":"HS256"}"#),
-            BASE64URL_NOPAD.encode(payload.as_bytes())
-        );
-        let token = format!(
-            "{payload}.{}",
-            BASE64URL_NOPAD.encode(&mac(payload.as_bytes()))
-        );
+        let token = file_share_token();
         let query = |target: &str| target.split_once('?').unwrap().1.to_owned();
         let pieces = [
             query(&own),
@@ -106,6 +94,23 @@ impl Site {
             pieces: pieces.map(String::into_bytes).to_vec(),
         }
     }
+}
+
+/// A token for the PUT of `/s1/n.jpg`.
+fn file_share_token() -> String {
+    let payload = format!(
+        r#"{{"slot":"s1","sub":"a@b","filename":"n.jpg","filesize":5,"exp":{},"filetype":"image/png"}}"#,
+        NOW + 60
+    );
+    let payload = format!(
+        "{}.{}",
+        BASE64URL_NOPAD.encode(br#"{"typ":"JWT","alg":"HS256"}"#),
+        BASE64URL_NOPAD.encode(payload.as_bytes())
+    );
+    format!(
+        "{payload}.{}",
+        BASE64URL_NOPAD.encode(&mac(payload.as_bytes()))
+    )
 }
 
 /// Encodes a URL that is already encoded, as some XMPP servers do.

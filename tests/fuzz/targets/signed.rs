@@ -141,6 +141,18 @@ fn path(name: &str) -> Option<StorePath> {
     StorePath::of_slot(&owner, Purpose::Message.into(), &[7; 15], name)
 }
 
+/// Replaces each placeholder in a query by a signature.
+fn fill(query: &[u8], signatures: &[(u8, Vec<u8>)]) -> Vec<u8> {
+    let replace = |byte: &u8| match signatures
+        .iter()
+        .find(|(placeholder, _)| placeholder == byte)
+    {
+        Some((_, signature)) => signature.clone(),
+        None => vec![*byte],
+    };
+    query.iter().flat_map(replace).collect()
+}
+
 /// A query from the input, in which `~` is replaced by the signature of the query's terms.
 fn own(mut choices: Choices<'_>) {
     let path = path("a.jpg").unwrap();
@@ -148,13 +160,7 @@ fn own(mut choices: Choices<'_>) {
     let signature = read_own(path.as_bytes(), query)
         .map(|own| BASE64URL_NOPAD.encode(&mac(&own.message)))
         .unwrap_or_default();
-    let filled: Vec<u8> = query
-        .iter()
-        .flat_map(|b| match b {
-            b'~' => signature.as_bytes().to_vec(),
-            other => vec![*other],
-        })
-        .collect();
+    let filled = fill(query, &[(b'~', signature.into_bytes())]);
     check_own(&path, query);
     check_own(&path, &filled);
 }
@@ -272,16 +278,8 @@ fn external(mut choices: Choices<'_>) {
     ]
     .concat());
     let delete = hex([raw, b"\0", b"delete it"].concat());
-    let query: Vec<u8> = choices
-        .rest()
-        .iter()
-        .flat_map(|b| match b {
-            b'~' => v.clone(),
-            b'}' => v2.clone(),
-            b'|' => delete.clone(),
-            other => vec![*other],
-        })
-        .collect();
+    let signatures = [(b'~', v), (b'}', v2), (b'|', delete.clone())];
+    let query = fill(choices.rest(), &signatures);
     let external = External::new(SECRET);
     let result = external.verify(&path, &query, size, Some(put), "image/jpeg");
     let is_well_formed = |(key, value): &(&[u8], &[u8])| {
@@ -358,21 +356,7 @@ fn token(mut choices: Choices<'_>) {
         }
         Err(denial) => assert_sentence(&denial.to_string()),
     }
-    // Another secret or any altered byte makes the token invalid.
-    assert!(
-        FileShare::new(b"another")
-            .verify(token.as_bytes(), NOW)
-            .is_err()
-    );
-    let mut other = token.clone().into_bytes();
-    let at = usize::from(at) % other.len();
-    if other[at] != byte {
-        other[at] = byte;
-        let denial = share
-            .verify(&other, NOW)
-            .expect_err("an altered token was accepted");
-        assert!(matches!(denial, JwtDenial::Forged | JwtDenial::Malformed));
-    }
+    check_altered_token(&token, at, byte);
     // Every token expires.
     let late = share.verify(token.as_bytes(), u64::MAX);
     assert!(late.is_err());
@@ -380,6 +364,21 @@ fn token(mut choices: Choices<'_>) {
         if let Ok(claims) = share.verify(raw, NOW) {
             panic!("accepted without a signature: {claims:?}");
         }
+    }
+}
+
+/// Another secret or any altered byte makes a token invalid.
+fn check_altered_token(token: &str, at: u16, byte: u8) {
+    let forged = FileShare::new(b"another").verify(token.as_bytes(), NOW);
+    assert!(forged.is_err());
+    let mut altered = token.as_bytes().to_vec();
+    let at = usize::from(at) % altered.len();
+    if altered[at] != byte {
+        altered[at] = byte;
+        let denial = FileShare::new(SECRET)
+            .verify(&altered, NOW)
+            .expect_err("an altered token was accepted");
+        assert!(matches!(denial, JwtDenial::Forged | JwtDenial::Malformed));
     }
 }
 
