@@ -284,7 +284,7 @@ pub fn mark_of(folder: &[u8]) -> Option<Mark> {
         b'p' => Purpose::Profile,
         b'k' => Purpose::Permanent,
         b'e' => {
-            let expire_before = parse_lower_hex(rest)?;
+            let expire_before = lower_hex(rest)?;
             return Some(Purpose::Ephemeral { expire_before }.into());
         }
         _ => return None,
@@ -292,17 +292,17 @@ pub fn mark_of(folder: &[u8]) -> Option<Mark> {
     let end = match rest {
         [] => End::Usual,
         [b'n'] => End::Never,
-        [b'x', hex @ ..] => End::At(parse_lower_hex(hex)?),
+        [b'x', hex @ ..] => End::At(lower_hex(hex)?),
         _ => return None,
     };
     Some(Mark { purpose, end })
 }
 
-fn parse_lower_hex(text: &[u8]) -> Option<u64> {
-    let is_lower_hex = text.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+fn lower_hex(text: &[u8]) -> Option<u64> {
+    let lower = text.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     u64::from_str_radix(std::str::from_utf8(text).ok()?, 16)
         .ok()
-        .filter(|_| is_lower_hex)
+        .filter(|_| lower)
 }
 
 #[cfg(test)]

@@ -104,10 +104,10 @@ impl Syncer {
 }
 
 fn run(jobs: &Receiver<Vec<Job>>, done: &Sender<Done>, waker: &Waker) {
-    let mut synced_devices = Vec::new();
+    let mut known = Vec::new();
     while let Ok(mut batch) = jobs.recv() {
         batch.extend(jobs.try_iter().flatten());
-        for (key, result) in sync(batch, &mut synced_devices) {
+        for (key, result) in sync(batch, &mut known) {
             if done.send((key, result)).is_err() {
                 return;
             }
@@ -117,9 +117,9 @@ fn run(jobs: &Receiver<Vec<Job>>, done: &Sender<Done>, waker: &Waker) {
     }
 }
 
-/// Syncs a batch. `synced_devices` are the file systems that have been synced as a whole.
-fn sync(batch: Vec<Job>, synced_devices: &mut Vec<u64>) -> Vec<Done> {
-    let individually = batch.len() <= MAX_INDIVIDUAL;
+/// Syncs a batch. `known` are the devices of file systems that have been synced as a whole.
+fn sync(batch: Vec<Job>, known: &mut Vec<u64>) -> Vec<Done> {
+    let few = batch.len() <= MAX_INDIVIDUAL;
     let mut synced: Vec<(u64, Result<(), rustix::io::Errno>)> = Vec::new();
     let mut results = Vec::with_capacity(batch.len());
     for job in &batch {
@@ -132,11 +132,7 @@ fn sync(batch: Vec<Job>, synced_devices: &mut Vec<u64>) -> Vec<Done> {
             continue;
         };
         let device = sys::look_open(fd).map(|facts| facts.identity.0);
-        if individually
-            && device
-                .as_ref()
-                .is_ok_and(|device| synced_devices.contains(device))
-        {
+        if few && device.as_ref().is_ok_and(|device| known.contains(device)) {
             results.push((job.key, sync_one(&job.work)));
             continue;
         }
@@ -148,8 +144,8 @@ fn sync(batch: Vec<Job>, synced_devices: &mut Vec<u64>) -> Vec<Done> {
             let result = before.unwrap_or_else(|| {
                 let result = rustix::fs::syncfs(fd);
                 synced.push((device, result));
-                if result.is_ok() && !synced_devices.contains(&device) {
-                    synced_devices.push(device);
+                if result.is_ok() && !known.contains(&device) {
+                    known.push(device);
                 }
                 result
             });

@@ -76,7 +76,7 @@ pub struct Identity {
     pub not_after: Option<SystemTime>,
 }
 
-/// Loads a PEM certificate chain, the server's own certificate first, and its private key.
+/// Reads a PEM chain, the own certificate first, and its key.
 pub fn load(certfile: &Path, keyfile: &Path) -> Result<Identity, TlsError> {
     let unreadable = |path: &Path, what: &str, error: pem::Error| {
         let why = match error {
@@ -92,14 +92,14 @@ pub fn load(certfile: &Path, keyfile: &Path) -> Result<Identity, TlsError> {
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certfile)
         .and_then(Iterator::collect)
         .map_err(|e| unreadable(certfile, "certificate", e))?;
-    let Some(end_entity) = chain.first() else {
+    let Some(own) = chain.first() else {
         return Err(unreadable(
             certfile,
             "certificate",
             pem::Error::NoItemsFound,
         ));
     };
-    let not_after = certificate::not_after(end_entity);
+    let not_after = certificate::not_after(own);
     let key =
         PrivateKeyDer::from_pem_file(keyfile).map_err(|e| unreadable(keyfile, "private key", e))?;
     let unusable = |error: rustls::Error| {
@@ -109,7 +109,7 @@ pub fn load(certfile: &Path, keyfile: &Path) -> Result<Identity, TlsError> {
             keyfile.display()
         ))
     };
-    // Client certificates are not requested, so the code to verify signatures can be left out of the binary.
+    // Clients show no certificates here, so the code that would verify theirs can stay out of the program.
     let provider = CryptoProvider {
         cipher_suites: cipher_suites(),
         signature_verification_algorithms: WebPkiSupportedAlgorithms {
@@ -124,11 +124,11 @@ pub fn load(certfile: &Path, keyfile: &Path) -> Result<Identity, TlsError> {
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(unusable)?;
-    // The server's order of preference applies.
+    // The order above holds, whatever the client's own is.
     config.ignore_client_order = true;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // Session tickets hold the whole session state, encrypted under a key that rotates every six hours. Resumption
-    // saves both sides the signature and the certificate, without a session store on the server.
+    // Whoever comes back shows a ticket that holds the whole session under a key of ours, new every six hours: it
+    // spares both sides the signature and the certificate, and nothing is stored here.
     config.ticketer = ring::Ticketer::new().map_err(unusable)?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(Identity {

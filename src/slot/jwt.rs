@@ -102,8 +102,8 @@ impl Claims {
             return Err(JwtDenial::Forged);
         }
         let latest = now.saturating_add(CLOCK_SKEW);
-        for start in [claims.integer("iat")?, claims.integer("nbf")?] {
-            if start.is_some_and(|start| start > latest) {
+        for begin in [claims.integer("iat")?, claims.integer("nbf")?] {
+            if begin.is_some_and(|begin| begin > latest) {
                 return Err(JwtDenial::NotYet);
             }
         }

@@ -164,7 +164,7 @@ impl fmt::Display for Refusal {
                 ..
             } => write!(
                 f,
-                "You are using {stored} of {limit} bytes; there is no room for another {size} bytes."
+                "Your files use {stored} of {limit} bytes, which leaves no room for {size} bytes."
             ),
             Refusal::Rate {
                 bytes: true,
@@ -175,12 +175,12 @@ impl fmt::Display for Refusal {
                 ..
             } => write!(
                 f,
-                "You asked for {used} of {limit} bytes within {} seconds; another {size} bytes would exceed the limit.",
+                "You asked for {used} of {limit} bytes in {} seconds, which leaves no room for {size} bytes.",
                 delta.as_secs()
             ),
             Refusal::Rate { limit, delta, .. } => write!(
                 f,
-                "You asked for {limit} uploads within {} seconds; no more are allowed.",
+                "You asked for {limit} uploads in {} seconds, and no more are allowed.",
                 delta.as_secs()
             ),
             Refusal::GlobalQuota {
@@ -189,12 +189,12 @@ impl fmt::Display for Refusal {
                 limit,
             } => write!(
                 f,
-                "The service stores {stored} of at most {limit} bytes; there is no room for another {size} bytes."
+                "The service stores {stored} of at most {limit} bytes, which leaves no room for {size} bytes."
             ),
             Refusal::FreeSpace { size, .. } => {
                 write!(
                     f,
-                    "The service's disk is full; there is no room for another {size} bytes."
+                    "The service's disk is full; there is no room for {size} bytes."
                 )
             }
             Refusal::Busy => f.write_str("The service is busy; please try again in a moment."),

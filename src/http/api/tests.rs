@@ -50,7 +50,7 @@ fn refusals() -> Vec<(Refusal, u16, &'static str)> {
                 limit: 9,
             },
             507,
-            "The service stores 9 of at most 9 bytes; there is no room for another 1 bytes.",
+            "The service stores 9 of at most 9 bytes, which leaves no room for 1 bytes.",
         ),
         (
             Refusal::FreeSpace {
@@ -59,7 +59,7 @@ fn refusals() -> Vec<(Refusal, u16, &'static str)> {
                 reserve: 5,
             },
             507,
-            "The service's disk is full; there is no room for another 1 bytes.",
+            "The service's disk is full; there is no room for 1 bytes.",
         ),
         (
             Refusal::Busy,
