@@ -23,15 +23,15 @@ const OTHER: &str = "other";
 pub struct Metrics {
     slots_granted: u64,
     /// By reason.
-    slots_refused: LabelCounts<&'static str>,
+    slots_refused: Tally<&'static str>,
     uploads: u64,
     upload_bytes: u64,
     /// By reason and HTTP status.
-    uploads_refused: LabelCounts<(&'static str, u16)>,
+    uploads_refused: Tally<(&'static str, u16)>,
     downloads: u64,
     download_bytes: u64,
     /// By reason and HTTP status.
-    requests_refused: LabelCounts<(&'static str, u16)>,
+    requests_refused: Tally<(&'static str, u16)>,
     accepted: u64,
     turned_away: u64,
     reconnects: u64,
@@ -254,15 +254,15 @@ fn status_class(status: u16) -> u16 {
 
 /// Counters by label, with a bounded number of labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct LabelCounts<K>(BTreeMap<K, u64>);
+struct Tally<K>(BTreeMap<K, u64>);
 
-impl<K> Default for LabelCounts<K> {
+impl<K> Default for Tally<K> {
     fn default() -> Self {
-        LabelCounts(BTreeMap::new())
+        Tally(BTreeMap::new())
     }
 }
 
-impl<K: Ord + Copy> LabelCounts<K> {
+impl<K: Ord + Copy> Tally<K> {
     /// Counts under `key`, or under `other` if there are too many keys already.
     fn count(&mut self, key: K, other: K) {
         let known = self.0.contains_key(&key) || self.0.len() < MAX_REASONS;
@@ -321,7 +321,7 @@ impl Page {
         let _ = writeln!(self.text, "{after} {value}");
     }
 
-    fn refusals(&mut self, counts: &LabelCounts<(&'static str, u16)>) {
+    fn refusals(&mut self, counts: &Tally<(&'static str, u16)>) {
         for ((reason, status), count) in counts.iter() {
             let status = status.to_string();
             self.labelled(&[("reason", reason), ("status", &status)], count);
