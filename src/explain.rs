@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::config::Config;
+use crate::config::{Config, scalar};
 use crate::jid::BareJid;
 use crate::layout;
 use crate::now::{Now, date_time};
@@ -27,6 +27,59 @@ pub struct Question {
     /// Bytes.
     pub size: u64,
     pub content_type: Option<String>,
+}
+
+impl Question {
+    /// Reads the words `JID [SIZE] [TYPE]`; without a size, one byte is asked for. A unit may stand apart from its
+    /// number. Fails with a sentence without its full stop.
+    pub fn parse(words: &[String]) -> Result<Question, String> {
+        let Some((jid, words)) = words.split_first() else {
+            return Err("explain needs a JID".into());
+        };
+        let jid = BareJid::parse(jid).ok_or_else(|| format!("{jid:?} is not a JID"))?;
+        let read = |text: &str| scalar::size(text, 1).ok();
+        let apart = words
+            .split_at_checked(2)
+            .and_then(|(size, words)| Some((read(&size.join(" "))?, words)));
+        let (size, words) = match (apart, words) {
+            (Some(apart), _) => apart,
+            (None, []) => (1, words),
+            (None, [size, words @ ..]) => {
+                let expected = "a size above 0, such as 20971520 or 20 MiB";
+                (
+                    read(size).ok_or_else(|| {
+                        format!("found {size:?} as the size, expected {expected}")
+                    })?,
+                    words,
+                )
+            }
+        };
+        let content_type = match words {
+            [] => None,
+            [content_type] if is_mime_type(content_type) => Some(content_type.clone()),
+            [other] => {
+                return Err(format!(
+                    "found {other:?} as the type, expected a MIME type such as image/png"
+                ));
+            }
+            [_, other, ..] => {
+                return Err(format!(
+                    "explain takes JID, SIZE and TYPE, and {other:?} is one word too many"
+                ));
+            }
+        };
+        Ok(Question {
+            jid,
+            size,
+            content_type,
+        })
+    }
+}
+
+/// Whether a text is a MIME type, with or without parameters.
+fn is_mime_type(text: &str) -> bool {
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    scalar::mime_pattern(essence).is_ok() && !essence.contains('*')
 }
 
 /// The answer, some lines of text.

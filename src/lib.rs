@@ -17,7 +17,7 @@
 //! | 3 program | [`config`] [`service`] |
 //! | 4 system | [`sys`] [`tls`] [`setup`] [`transport`] [`store`] [`sandbox`] [`syncer`] [`resolve`] [`signals`] |
 //! | 5 loop | [`reactor`] |
-//! | top | [`explain`] [`demo`] |
+//! | top | [`explain`] [`list`] [`remove`] [`demo`] |
 //!
 //! # A way through
 //!
@@ -36,6 +36,8 @@ pub mod jid;
 pub mod metrics;
 
 pub mod complaints;
+
+pub mod log_limiter;
 
 pub mod layout;
 pub mod slot;
@@ -72,3 +74,7 @@ pub mod reactor;
 
 pub mod demo;
 pub mod explain;
+
+pub mod list;
+
+pub mod remove;

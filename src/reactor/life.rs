@@ -81,6 +81,7 @@ impl Reactor {
         let (most_connections, turned_away) = most_connections(&config, descriptors);
         let mut shared = Shared::new(config, service, store, syncer, now);
         shared.set_buries();
+        shared.recall_removals(now);
         shared.count_total();
         let link = target.map(|target| Link::new(target, LINK, jitter(&mut shared), now));
         let sandbox = match shared.config.sandbox {
@@ -258,7 +259,7 @@ impl Reactor {
             most_connections(&config, sys::raise_descriptor_limit());
         self.shared.config = config;
         self.shared.set_buries();
-        self.shared.count_total();
+        self.shared.recount(now);
         for (_, client) in self.table.iter_mut() {
             client.set_timeouts(&self.shared);
         }

@@ -12,7 +12,8 @@
 //!
 //! 1. sleep until the earliest of run queue, deadlines, sweep and one minute;
 //! 2. read both clocks;
-//! 3. collect events into readiness bits and put their connections on the run queue;
+//! 3. collect events into readiness bits and put their connections on the run queue; look what other processes have
+//!    removed from the store;
 //! 4. work the run queue: first all that owe a request head, then bodies, until as much as one connection's budget has
 //!    moved; the rest goes on in the next turn, after another look for events;
 //! 5. pass due deadlines, busy or not, unless the process was frozen meanwhile;
@@ -169,6 +170,7 @@ impl Reactor {
                 self.take_results(now);
             }
             self.note_state();
+            self.shared.look_for_removals(now);
             self.work_run_queue(now);
             self.drive_link(now);
             if !overslept {

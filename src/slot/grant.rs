@@ -16,10 +16,21 @@ pub struct Grant {
     pub content_type: Option<String>,
     /// Limit on the total size of the owner's files in bytes, from an access rule; 0 means no limit.
     pub total: u64,
+    pub issued: Issued,
     pub source: Source,
 }
 
-/// The scheme that issued the grant, with the data needed later in the request.
+/// When the slot of a grant was issued, as far as it can be told; Unix seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Issued {
+    /// Our own slot: the last second in which its PUT may start, some fixed time after its issue.
+    ExpiresAt(u64),
+    At(u64),
+    /// A signature without a time.
+    Unknown,
+}
+
+/// Which scheme granted it, with what the scheme needs afterwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A slot signed by upslot.

@@ -103,6 +103,7 @@ impl Store {
     /// Does all that an upload needs but to stay: finds out whether the store works.
     pub fn try_upload(&mut self, bytes: &[u8]) -> io::Result<Upload> {
         self.try_out()?;
+        self.try_folder()?;
         let mut upload = self.begin(bytes.len() as u64)?;
         let written = self
             .append(&mut upload, bytes)
@@ -114,6 +115,14 @@ impl Store {
                 Err(error)
             }
         }
+    }
+
+    /// Makes a folder and removes it again: it may lack room, or an inode, where a file does not.
+    fn try_folder(&self) -> io::Result<()> {
+        let name = format!("{TEMPORARY}folder-{}", std::process::id());
+        sys::make_folder(&self.internal, name.as_bytes(), 0o700)?;
+        sys::remove_folder(&self.internal, name.as_bytes())?;
+        Ok(())
     }
 
     /// Appends to an upload. Small pieces are held until there are enough of them, or [`Store::complete`].
@@ -153,8 +162,8 @@ impl Store {
         let written = upload.unwritten.min(bytes.len() as u64);
         upload.unwritten -= written;
         self.unwritten = self.unwritten.saturating_sub(written);
-        if let Some((_, free)) = &mut self.free {
-            *free = free.saturating_sub(written);
+        if let Some((_, space)) = &mut self.free {
+            space.bytes = space.bytes.saturating_sub(written);
         }
         Ok(())
     }

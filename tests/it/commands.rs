@@ -77,6 +77,50 @@ fn explain_says_what_decides_and_how_much_is_used() {
 }
 
 #[test]
+fn help_and_what_was_meant() {
+    let dir = TempDir::new();
+    for words in [&["help"][..], &["--help"], &["-h"]] {
+        let (code, said) = run(words, dir.path());
+        assert_eq!(code, Some(0), "{words:?}: {said}");
+        for part in [
+            "explain JID [SIZE] [TYPE]",
+            "--check-config",
+            "/etc/upslot/config.yml",
+        ] {
+            assert!(said.contains(part), "{words:?}, {part:?}: {said}");
+        }
+    }
+    for words in [&["help", "explain"][..], &["explain", "--help"]] {
+        let (code, said) = run(words, dir.path());
+        assert_eq!(code, Some(0), "{words:?}: {said}");
+        assert!(
+            said.starts_with("Usage: upslot [-c FILE] explain JID"),
+            "{said}"
+        );
+    }
+    for (words, parts) in [
+        (
+            &["explian", "a@b"][..],
+            &["explian", "explain may be meant"][..],
+        ),
+        (&["help", "explian"], &["explain may be meant"]),
+        (&["demo"], &["--demo may be meant"]),
+        (&["--chek-config"], &["--check-config may be meant"]),
+        (&["site.yml"], &["-c site.yml"]),
+        (&["--nonsense"], &["unknown option --nonsense"]),
+        (&["--demo", "--check-config"], &["exclude each other"]),
+    ] {
+        let (code, said) = run(words, dir.path());
+        assert_eq!(code, Some(2), "{words:?}: {said}");
+        assert!(said.starts_with("error: "), "{words:?}: {said}");
+        assert!(said.contains("upslot help"), "{words:?}: {said}");
+        for part in parts {
+            assert!(said.contains(part), "{words:?}, {part:?}: {said}");
+        }
+    }
+}
+
+#[test]
 fn explain_takes_no_nonsense() {
     for words in [
         &[][..],

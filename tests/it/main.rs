@@ -20,6 +20,7 @@ mod commands;
 mod config;
 mod cors;
 mod crash;
+mod erasure;
 mod expiry;
 mod framing;
 mod hostile;
