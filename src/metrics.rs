@@ -69,9 +69,9 @@ pub struct Gauges<'a> {
     pub stored_files: Option<u64>,
     /// Free bytes on the file system of the store.
     pub free_bytes: Option<u64>,
-    /// Files and folders that can still be made there.
+    /// Free inodes on the file system of the store.
     pub free_inodes: Option<u64>,
-    /// Bytes of the process that are in memory.
+    /// Resident memory of the process in bytes.
     pub resident_bytes: Option<u64>,
 }
 
@@ -125,12 +125,12 @@ impl Metrics {
         self.reconnects += u64::from(reconnected);
     }
 
-    /// A stanza was not read.
+    /// A stanza was skipped.
     pub fn stanza_skipped(&mut self, reason: &'static str) {
         self.stanzas_skipped.count(reason, OTHER);
     }
 
-    /// A sweep came to its end; files and bytes that it removed.
+    /// A sweep completed; files and bytes that it removed.
     pub fn swept(&mut self, files: u64, bytes: u64, took: Duration) {
         self.sweeps += 1;
         self.sweep_files = self.sweep_files.saturating_add(files);
@@ -191,10 +191,7 @@ impl Metrics {
 
         page.counter("link_reconnects_total", "Reconnects to the XMPP server.");
         page.plain(self.reconnects);
-        page.counter(
-            "stanzas_skipped_total",
-            "Stanzas that were not read, by reason.",
-        );
+        page.counter("stanzas_skipped_total", "Skipped stanzas, by reason.");
         for (reason, count) in self.stanzas_skipped.iter() {
             page.labelled(&[("reason", reason)], count);
         }
@@ -240,7 +237,7 @@ fn expose_gauges(page: &mut Page, now: &Gauges<'_>) {
         ),
         (
             "free_inodes",
-            "Files and folders that the disk of the store can still have; absent where it tells no number.",
+            "Free inodes on the file system of the store; absent if it does not report them.",
             now.free_inodes,
         ),
         (

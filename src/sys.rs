@@ -32,7 +32,7 @@ pub struct Facts {
     pub modified: SystemTime,
     /// Device and inode.
     pub identity: (u64, u64),
-    /// Names that it has.
+    /// Number of hard links.
     pub links: u64,
 }
 
@@ -56,7 +56,7 @@ impl From<FileType> for Kind {
 
 fn facts(stat: &rustix::fs::Stat) -> Facts {
     let seconds = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
-    // Wider than on some 32-bit hosts, never negative.
+    // The field is signed on some 32-bit targets, but never negative.
     #[allow(clippy::useless_conversion)]
     let nanos = Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or(0));
     Facts {
@@ -241,7 +241,7 @@ pub fn open_to_append(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<O
     )?)
 }
 
-/// Opens a file that is there to append to it.
+/// Opens an existing file for appending.
 pub fn open_to_append_existing(folder: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlags::WRONLY
         | OFlags::APPEND
@@ -253,25 +253,25 @@ pub fn open_to_append_existing(folder: impl AsFd, name: &[u8]) -> io::Result<Own
     Ok(rustix::fs::openat(folder, name, flags, Mode::empty())?)
 }
 
-/// The user and the group to which something open belongs.
+/// The owning user and group of an open file.
 pub fn owner_of(fd: impl AsFd) -> io::Result<(u32, u32)> {
     let stat = rustix::fs::fstat(fd)?;
     Ok((stat.st_uid, stat.st_gid))
 }
 
-/// Gives something open to a user and a group.
+/// Sets the owning user and group of an open file.
 pub fn set_owner(fd: impl AsFd, (user, group): (u32, u32)) -> io::Result<()> {
     std::os::unix::fs::fchown(fd, Some(user), Some(group))
 }
 
-/// Gives an entry of a folder another name in it; what had that name is replaced.
+/// Renames an entry of a folder; an existing entry of the new name is replaced.
 pub fn rename(folder: impl AsFd, old: &[u8], new: &[u8]) -> io::Result<()> {
     let (old, new) = (OsStr::from_bytes(old), OsStr::from_bytes(new));
     Ok(rustix::fs::renameat(&folder, old, &folder, new)?)
 }
 
-/// The same, but fails where the name is taken, as far as the file system can; else where it is taken by what is no
-/// empty folder.
+/// Like [`rename`], but fails if the new name exists. On file systems without support for this, it fails only if the
+/// new name exists and is not an empty folder.
 pub fn rename_folder(folder: impl AsFd, old: &[u8], new: &[u8]) -> io::Result<()> {
     let (from, to) = (OsStr::from_bytes(old), OsStr::from_bytes(new));
     match rustix::fs::renameat_with(&folder, from, &folder, to, RenameFlags::NOREPLACE) {
@@ -280,7 +280,7 @@ pub fn rename_folder(folder: impl AsFd, old: &[u8], new: &[u8]) -> io::Result<()
     }
 }
 
-/// Makes a symbolic link that holds a text; fails where the name is taken.
+/// Creates a symbolic link with this target; fails if the name exists.
 pub fn make_link(folder: impl AsFd, name: &[u8], text: &[u8]) -> io::Result<()> {
     let (text, name) = (OsStr::from_bytes(text), OsStr::from_bytes(name));
     Ok(rustix::fs::symlinkat(text, folder, name)?)
@@ -392,29 +392,29 @@ pub fn mime_type(file: impl AsFd) -> Option<String> {
 /// Maximum number of inodes per upload: the file, the slot's folder, and the owner's folder.
 const INODES: u64 = 3;
 
-/// Inodes that are left free at least and at most: uploads that begin at the same time each need theirs.
+/// Bounds of the number of inodes that are kept free, because concurrent uploads each need some.
 const FEWEST_INODES: u64 = 2 * INODES;
 const MOST_INODES: u64 = 1024;
 
-/// What a file system has left for an unprivileged process.
+/// Free space of a file system for an unprivileged process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    /// Bytes; none when it can have no more files.
+    /// Free bytes; 0 if it is out of inodes.
     pub bytes: u64,
-    /// How many more files and folders it can have. `None` on file systems that make inodes as they need them (btrfs,
-    /// some of the network), which tell no number.
+    /// Free inodes. `None` on file systems that allocate inodes dynamically and report no number (btrfs, some network
+    /// file systems).
     pub inodes: Option<u64>,
-    /// With fewer inodes than these it counts as full: a 64th of all, but not many.
+    /// With fewer free inodes than this, the file system counts as full: 1/64 of all inodes, within bounds.
     pub least_inodes: u64,
 }
 
-/// What is left in the file system of a folder.
+/// The free space of the file system of a folder.
 pub fn space(folder: impl AsFd) -> io::Result<Space> {
     let stat = rustix::fs::fstatvfs(folder)?;
     let inodes = (stat.f_files > 0).then_some(stat.f_favail);
     let bytes = match inodes {
         Some(inodes) if inodes < INODES => 0,
-        // One that tells no size, as in memory or behind a daemon, has no bound to keep away from.
+        // Some file systems, in memory or in user space, report no size and have no limit of their own.
         _ if stat.f_blocks == 0 => u64::MAX,
         _ => stat.f_bavail.saturating_mul(stat.f_frsize),
     };
@@ -425,12 +425,12 @@ pub fn space(folder: impl AsFd) -> io::Result<Space> {
     })
 }
 
-/// Bytes of the file system that an unprivileged process may still use; none when it can have no more files.
+/// Bytes of the file system that are available to an unprivileged process; 0 if it is out of inodes.
 pub fn free_space(folder: impl AsFd) -> io::Result<u64> {
     space(folder).map(|space| space.bytes)
 }
 
-/// Has the file system set so many bytes aside for a file; false where it cannot, as some cannot.
+/// Preallocates space for a file; returns false if the file system does not support it.
 pub fn set_aside(file: impl AsFd, bytes: u64) -> io::Result<bool> {
     loop {
         match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
@@ -442,7 +442,7 @@ pub fn set_aside(file: impl AsFd, bytes: u64) -> io::Result<bool> {
     }
 }
 
-/// Whether an error says that there is no folder of that name.
+/// Whether the error means that the folder does not exist.
 pub fn is_no_folder(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -450,7 +450,7 @@ pub fn is_no_folder(error: &io::Error) -> bool {
     )
 }
 
-/// Writes all that a file system holds back to stable storage.
+/// Syncs a whole file system to stable storage.
 pub fn sync_file_system(fd: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::syncfs(fd)?)
 }

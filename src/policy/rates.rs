@@ -188,13 +188,13 @@ impl Rates {
         self.older.clear();
     }
 
-    /// Forgets one owner.
+    /// Drops one owner, who is loaded again at the next request.
     pub fn forget_owner(&mut self, owner: &[u8]) {
         self.recent.remove(owner);
         self.older.remove(owner);
     }
 
-    /// The record of an owner, if it holds everything as far back as `reach`.
+    /// The record of an owner, if it covers the last `reach` seconds.
     fn known(&mut self, owner: &[u8], reach: u64, now: u64) -> Option<&Record> {
         let record = self.record(owner, now)?;
         record.advance(reach, now);

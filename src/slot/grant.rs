@@ -20,17 +20,17 @@ pub struct Grant {
     pub source: Source,
 }
 
-/// When the slot of a grant was issued, as far as it can be told; Unix seconds.
+/// When the slot of a grant was issued, as far as it is known; Unix seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Issued {
-    /// Our own slot: the last second in which its PUT may start, some fixed time after its issue.
+    /// A slot signed by upslot: the last second in which its PUT may start, a fixed time after it was issued.
     ExpiresAt(u64),
     At(u64),
-    /// A signature without a time.
+    /// The signature carries no time.
     Unknown,
 }
 
-/// Which scheme granted it, with what the scheme needs afterwards.
+/// The scheme that issued the grant, with the data needed later in the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A slot signed by upslot.

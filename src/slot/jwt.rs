@@ -85,7 +85,7 @@ pub struct Claims {
     pub filetype: Option<String>,
     /// Expiry time of the file in Unix seconds, always in the future; `None` if it does not expire.
     pub expires: Option<u64>,
-    /// When the token was issued, in Unix seconds; 0 when it does not say.
+    /// When the token was issued, in Unix seconds; 0 if there is no `iat`.
     pub issued: u64,
     /// Until when a PUT may start, in Unix seconds.
     pub exp: u64,

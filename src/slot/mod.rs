@@ -1,13 +1,13 @@
 //! Slots: requests, issued slots, refusals, and the schemes that authorise a PUT.
 //!
-//! - `mod.rs` a slot request, its purpose, the slot, and every refusal;
-//! - [`name`] the rules for file names;
-//! - [`grant`] what one PUT may do, whichever scheme allowed it;
-//! - [`own`] the scheme of upslot itself: slots that are signed, not stored;
-//! - [`external`] PUTs signed by Prosody's mod_http_upload_external, by Metronome, or by ejabberd;
-//! - [`jwt`] PUTs with the token of Prosody's mod_http_file_share;
-//! - [`revoked`] slots of owners whose files were removed since;
-//! - [`used`] slots that made their file.
+//! - `mod.rs`: slot requests, purposes, slots, and all refusals;
+//! - [`name`]: rules for file names;
+//! - [`grant`]: the verified permission for one PUT, whichever scheme authorised it;
+//! - [`own`]: upslot's own scheme, slots that are signed and not stored;
+//! - [`external`]: PUTs signed by Prosody's mod_http_upload_external, Metronome, or ejabberd;
+//! - [`jwt`]: PUTs that carry a token of Prosody's mod_http_file_share;
+//! - [`revoked`]: slots revoked by the removal of all files of their owner;
+//! - [`used`]: slots that have been used.
 //!
 //! Source: XEP-0363 §4 to §6.
 
