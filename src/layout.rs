@@ -1,8 +1,8 @@
-//! Where a file lies below `storage_path`, and back.
+//! Paths of files below `storage_path`: building, parsing and encoding them.
 //!
 //! ```text
 //! <owner folder>/<random>~<suffix>/<name>
-//! <owner folder>/<random>/<name>            trees of predecessors, served and counted in place
+//! <owner folder>/<random>/<name>            legacy trees, served and counted in place
 //! <owner folder>/<name>
 //! ```
 //!
@@ -12,7 +12,7 @@
 //! holds whatever the clock showed then. So the tree alone says all that the sweep must know. This module knows
 //! nothing of files; it only judges and builds paths.
 //!
-//! | suffix | means |
+//! | suffix | meaning |
 //! | --- | --- |
 //! | `m`, `p`, `k` | message, profile, permanent |
 //! | `e<hex>` | ephemeral, not to be had from this Unix second on |
@@ -29,23 +29,23 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encod
 use crate::jid::BareJid;
 use crate::slot::Purpose;
 
-/// Random bytes of a slot: 120 bits.
+/// Number of random bytes in a slot: 120 bits.
 pub const RANDOM: usize = 15;
 
 /// Most bytes that a slot adds to its owner's folder and its file's name: two slashes, the random bytes as text, the
 /// mark.
 const SLOT_FOLDER: usize = 2 + RANDOM.div_ceil(3) * 4 + 1 + 34;
 
-/// Longest name of one folder or file, in bytes, on every Linux file system.
+/// Maximum length of a folder or file name in bytes, on every Linux file system.
 pub const MAX_NAME: usize = 255;
 
-/// Deepest path that is served or counted; upslot's own have three segments.
+/// Maximum depth of a path that is served or counted; upslot's own paths have three segments.
 pub const MAX_DEPTH: usize = 8;
 
-/// The folder below `storage_path` that is upslot's own; like every dot name it is never served.
+/// The folder below `storage_path` for upslot's internal files; like every dot file it is never served.
 pub const INTERNAL: &str = ".upslot";
 
-/// What a path segment of a URL keeps unencoded: the unreserved characters of RFC 3986 §2.3.
+/// All characters that are encoded in a URL path segment: everything but the unreserved ones of RFC 3986 §2.3.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -59,15 +59,15 @@ pub fn owner_folder(owner: &BareJid) -> String {
     BASE64URL_NOPAD.encode(&sha1.digest().bytes())
 }
 
-/// A checked relative path of a file below `storage_path`: two to eight segments, none of them empty, hidden, longer
-/// than a name may be, or holding a NUL.
+/// A validated relative path of a file below `storage_path`: two to eight segments, none of which is empty, hidden,
+/// longer than [`MAX_NAME`], or contains NUL.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct StorePath {
     bytes: Vec<u8>,
 }
 
 impl StorePath {
-    /// The path of a new slot's file. `name` has passed [`crate::slot::name::clean`].
+    /// The path of the file of a new slot. `name` has passed [`crate::slot::name::clean`].
     pub fn of_slot(
         owner: &BareJid,
         mark: Mark,
@@ -77,7 +77,7 @@ impl StorePath {
         StorePath::in_folder(&owner_folder(owner), mark, random, name)
     }
 
-    /// The same, of an owner whose folder is known.
+    /// Like [`StorePath::of_slot`], for an owner folder that has already been computed.
     pub fn in_folder(
         owner_folder: &str,
         mark: Mark,
@@ -100,7 +100,7 @@ impl StorePath {
         })
     }
 
-    /// Takes decoded segments; `None` when they name no file that could ever be served.
+    /// Builds a path from decoded segments; `None` if they cannot name a servable file.
     pub fn from_segments<'a>(segments: impl Iterator<Item = &'a [u8]>) -> Option<StorePath> {
         let mut bytes = Vec::with_capacity(96);
         let mut depth = 0;
@@ -117,7 +117,7 @@ impl StorePath {
         (depth >= 2).then_some(StorePath { bytes })
     }
 
-    /// The path, segments joined by `/`, no leading one.
+    /// The segments joined by `/`, without a leading slash.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -127,7 +127,7 @@ impl StorePath {
         self.segments().next().unwrap_or_default()
     }
 
-    /// Everything above the file.
+    /// The path without the file's name.
     pub fn folder(&self) -> &[u8] {
         self.split().0
     }
@@ -142,7 +142,7 @@ impl StorePath {
         self.bytes.split(|b| *b == b'/')
     }
 
-    /// What the tree tells, for paths of upslot's own making.
+    /// The tag in the folder name; `None` for legacy and foreign files.
     pub fn mark(&self) -> Option<Mark> {
         let mut segments = self.segments();
         let folder = segments.nth(1)?;
@@ -176,7 +176,7 @@ impl StorePath {
 }
 
 impl std::fmt::Debug for StorePath {
-    /// For the log: escaped, and quoted where it would fall apart.
+    /// For the log: escaped, and quoted if it contains white space.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let text = String::from_utf8_lossy(&self.bytes);
         let quote = if text.contains(char::is_whitespace) {
@@ -188,7 +188,7 @@ impl std::fmt::Debug for StorePath {
     }
 }
 
-/// Whether a segment can be the name of what is served.
+/// Whether a segment can occur in the path of a servable file.
 fn is_sound(segment: &[u8]) -> bool {
     !segment.is_empty()
         && segment.len() <= MAX_NAME
@@ -196,7 +196,8 @@ fn is_sound(segment: &[u8]) -> bool {
         && !segment.iter().any(|b| *b == b'/' || *b == 0)
 }
 
-/// What stands for a slot's name in a path: as many bytes as a slot of our own has, so that both look alike.
+/// Digest that represents an external slot's name in a path. It is as long as the random bytes of upslot's own slots,
+/// so that both have the same form.
 pub fn digest_of(slot: &[u8]) -> [u8; RANDOM] {
     let digest = ring::digest::digest(&ring::digest::SHA256, slot);
     let mut short = [0; RANDOM];
@@ -204,7 +205,7 @@ pub fn digest_of(slot: &[u8]) -> [u8; RANDOM] {
     short
 }
 
-/// Decodes one segment of a URL's path, once. `None` when a `%` is not followed by two hex digits.
+/// Decodes one segment of a URL's path, once. `None` if a `%` is not followed by two hex digits.
 pub fn decode_segment(raw: &[u8]) -> Option<Cow<'_, [u8]>> {
     let mut rest = raw;
     while let Some(at) = rest.iter().position(|b| *b == b'%') {
@@ -222,27 +223,27 @@ pub fn encode_segment(segment: &[u8]) -> String {
     percent_encode(segment, SEGMENT).collect()
 }
 
-/// Appends one value of a URL's query, percent-encoded. A slash stays: it means nothing there (RFC 3986 §3.4), and some
-/// servers encode every `%` of a URL once more.
+/// Appends one value of a URL's query, percent-encoded. A slash is left alone: it has no special meaning there
+/// (RFC 3986 §3.4), and some XMPP servers encode every `%` of a URL a second time.
 pub fn encode_value_to(value: &[u8], url: &mut String) {
     const VALUE: &AsciiSet = &SEGMENT.remove(b'/');
     url.extend(percent_encode(value, VALUE));
 }
 
-/// How the life of a file ends.
+/// The expiry of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {
-    /// As is usual for its purpose.
+    /// As configured for its purpose.
     Usual,
-    /// Not by age.
+    /// Never by age.
     Never,
-    /// It is removed from this Unix second on.
+    /// At this Unix second.
     At(u64),
     /// It is removed so many seconds after it was stored.
     Age(u64),
 }
 
-/// What the tree tells of a file.
+/// The purpose and expiry of a file, encoded in the name of its folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Mark {
     pub purpose: Purpose,
@@ -259,7 +260,7 @@ impl From<Purpose> for Mark {
     }
 }
 
-/// What stands behind the `~` of a slot's folder.
+/// Appends the part of a slot's folder name that follows the `~`.
 fn push_suffix(mark: Mark, path: &mut String) {
     path.push(match mark.purpose {
         Purpose::Message => 'm',
@@ -281,7 +282,7 @@ fn push_suffix(mark: Mark, path: &mut String) {
     }
 }
 
-/// What a slot's folder tells; `None` for folders of other making.
+/// Parses the tag in the name of a slot's folder; `None` for legacy and foreign folders.
 pub fn mark_of(folder: &[u8]) -> Option<Mark> {
     let (random, suffix) = folder.split_at_checked(RANDOM.div_ceil(3) * 4 + 1)?;
     if random.last() != Some(&b'~') {
@@ -332,12 +333,12 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_folder_is_that_of_http_upload_component() {
+    fn the_owner_folder_matches_http_upload_component() {
         assert_eq!(owner_folder(&owner()), "Q_7dsld2o0PGmDXH553Cx_WVmKY");
     }
 
     #[test]
-    fn a_slot_s_path_tells_its_purpose_and_its_end() {
+    fn purpose_and_expiry_round_trip_through_the_path() {
         let at = 1_767_225_600;
         let ends = [
             End::Usual,
@@ -375,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_of_other_making_tell_nothing() {
+    fn legacy_and_foreign_folders_have_no_tag() {
         for folder in [
             "",
             "m",
@@ -416,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn only_paths_of_visible_files_pass() {
+    fn only_paths_of_servable_files_are_valid() {
         check("a/b", true);
         check("a/b/c", true);
         check("a/b/très cool.jpg", true);

@@ -1,7 +1,7 @@
-//! Every system call that std and mio do not offer, as small functions with one meaning.
+//! Wrappers for all system calls that std and mio do not provide, as small functions with a single purpose.
 //!
-//! Paths are resolved below an open folder and never through a symbolic link: with `openat2` where the kernel has
-//! it (5.6), else component by component.
+//! Paths are resolved below an open folder and never through a symbolic link: with `openat2` where the kernel supports
+//! it (5.6), otherwise component by component.
 
 use std::ffi::OsStr;
 use std::io;
@@ -18,7 +18,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
-/// The attribute that keeps a file's MIME type (freedesktop.org "Shared MIME-info", extended attributes).
+/// The extended attribute that stores a file's MIME type (freedesktop.org, "Shared MIME-info Database").
 const MIME_TYPE: &str = "user.mime_type";
 
 /// The attribute that keeps a text's charset (the same source), and its two values: UTF-8, and bytes that are not
@@ -30,7 +30,7 @@ const UNKNOWN_8BIT: &[u8] = b"unknown-8bit";
 /// Longest MIME type that is kept; bytes.
 const MAX_MIME_TYPE: usize = 255;
 
-/// What a look at a directory entry or an open file tells.
+/// The metadata of a file that upslot uses.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts {
     pub kind: Kind,
@@ -41,11 +41,11 @@ pub struct Facts {
     pub changed: SystemTime,
     /// Device and inode.
     pub identity: (u64, u64),
-    /// Names that it has.
+    /// Number of hard links.
     pub links: u64,
 }
 
-/// What a name stands for, as far as it matters here.
+/// The type of a file, as far as upslot distinguishes types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     File,
@@ -108,28 +108,29 @@ pub fn open_root(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
-/// Makes a folder for nobody else; fails where there is something.
+/// Creates a folder that only this user can access; fails if the path exists.
 pub fn make_private_folder(path: &Path) -> io::Result<()> {
     Ok(rustix::fs::mkdir(path, Mode::from_raw_mode(0o700))?)
 }
 
-/// Looks at a path, links followed.
+/// Reads the metadata of a path, following links.
 pub fn look(path: &Path) -> io::Result<Facts> {
     Ok(facts(&rustix::fs::stat(path)?))
 }
 
-/// Looks at what is open.
+/// Reads the metadata of an open file.
 pub fn look_open(fd: impl AsFd) -> io::Result<Facts> {
     Ok(facts(&rustix::fs::fstat(fd)?))
 }
 
-/// Looks at one entry of a folder; a link is not followed.
+/// Reads the metadata of one entry of a folder without following links.
 pub fn look_at(folder: impl AsFd, name: &[u8]) -> io::Result<Facts> {
     let stat = rustix::fs::statat(folder, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(facts(&stat))
 }
 
-/// Opens a file below a folder for reading. A FIFO or a device does not block, nor does it become a terminal.
+/// Opens a file below a folder for reading. Opening a FIFO or a device does not block, and a terminal does not become
+/// the controlling one.
 pub fn open_below(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     resolve_below(root, path, flags)
@@ -140,13 +141,13 @@ pub fn open_folder_below(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedF
     resolve_below(root, path, OFlags::RDONLY | OFlags::DIRECTORY)
 }
 
-/// Whether anything has this name below the folder.
+/// Whether the path exists below the folder, as a file of any type.
 pub fn exists_below(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<bool> {
     match resolve_below(root, path, OFlags::PATH) {
         Ok(_) => Ok(true),
         Err(error) => match Errno::from_io_error(&error) {
             Some(Errno::NOENT) => Ok(false),
-            // Something is there, if not a file.
+            // The path runs into something else than a folder.
             Some(Errno::LOOP | Errno::NOTDIR) => Ok(true),
             _ => Err(error),
         },
@@ -154,7 +155,7 @@ pub fn exists_below(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<bool> {
 }
 
 fn resolve_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
-    // Whether the kernel refused the call itself; asked once.
+    // Set once the kernel has rejected the call itself.
     static NO_OPENAT2: AtomicBool = AtomicBool::new(false);
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let name = OsStr::from_bytes(path);
@@ -165,7 +166,7 @@ fn resolve_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result
             break;
         }
         match rustix::fs::openat2(root, name, flags, Mode::empty(), resolve) {
-            // Older container engines answer EPERM to calls that they do not know.
+            // The seccomp filters of older container engines answer EPERM to system calls that they do not know.
             Err(Errno::NOSYS | Errno::PERM) => NO_OPENAT2.store(true, Ordering::Relaxed),
             Err(Errno::AGAIN) => {}
             other => return Ok(other?),
@@ -174,14 +175,15 @@ fn resolve_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result
     step_below(root, path, flags)
 }
 
+/// Resolves a path component by component, for kernels without `openat2`.
 fn step_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
     let through = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut folder: Option<OwnedFd> = None;
     let mut rest = path;
     while let Some(at) = rest.iter().position(|b| *b == b'/') {
-        let at_fd = folder.as_ref().map_or(root, |fd| fd.as_fd());
+        let parent = folder.as_ref().map_or(root, |fd| fd.as_fd());
         let next = rustix::fs::openat(
-            at_fd,
+            parent,
             OsStr::from_bytes(&rest[..at]),
             through,
             Mode::empty(),
@@ -189,26 +191,16 @@ fn step_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<Ow
         folder = Some(next);
         rest = &rest[at + 1..];
     }
-    let at_fd = folder.as_ref().map_or(root, |fd| fd.as_fd());
+    let parent = folder.as_ref().map_or(root, |fd| fd.as_fd());
     Ok(rustix::fs::openat(
-        at_fd,
+        parent,
         OsStr::from_bytes(rest),
         flags,
         Mode::empty(),
     )?)
 }
 
-/// [`open_below`] as it is on kernels without `openat2`.
-#[cfg(test)]
-pub fn step_below_for_test(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
-    step_below(
-        root,
-        path,
-        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-    )
-}
-
-/// Makes a folder; true when it was not there before.
+/// Creates a folder; returns false if the name exists.
 pub fn make_folder(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<bool> {
     match rustix::fs::mkdirat(folder, OsStr::from_bytes(name), Mode::from_raw_mode(mode)) {
         Ok(()) => Ok(true),
@@ -273,7 +265,7 @@ pub fn remove_file(folder: impl AsFd, name: &[u8]) -> io::Result<()> {
     )?)
 }
 
-/// Removes a folder; false when it is not empty.
+/// Removes a folder; returns false if it is not empty.
 pub fn remove_folder(folder: impl AsFd, name: &[u8]) -> io::Result<bool> {
     match rustix::fs::unlinkat(folder, OsStr::from_bytes(name), AtFlags::REMOVEDIR) {
         Ok(()) => Ok(true),
@@ -282,7 +274,7 @@ pub fn remove_folder(folder: impl AsFd, name: &[u8]) -> io::Result<bool> {
     }
 }
 
-/// Opens a file without a name in a folder's file system.
+/// Creates an unnamed file on the file system of a folder (`O_TMPFILE`).
 pub fn open_unnamed(folder: impl AsFd, mode: u32) -> io::Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(
@@ -293,7 +285,7 @@ pub fn open_unnamed(folder: impl AsFd, mode: u32) -> io::Result<OwnedFd> {
     )?)
 }
 
-/// Opens a new file; fails where the name is taken.
+/// Creates a file for writing; fails if the name exists.
 pub fn open_new(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(
@@ -304,7 +296,7 @@ pub fn open_new(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<OwnedFd
     )?)
 }
 
-/// Opens a file to append to it, making it where there is none.
+/// Opens a file for appending and creates it if it does not exist.
 pub fn open_to_append(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<OwnedFd> {
     let flags =
         OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -317,7 +309,7 @@ pub fn open_to_append(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<O
     )?)
 }
 
-/// Opens a file that is there to append to it.
+/// Opens an existing file for appending.
 pub fn open_to_append_existing(folder: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlags::WRONLY
         | OFlags::APPEND
@@ -329,25 +321,25 @@ pub fn open_to_append_existing(folder: impl AsFd, name: &[u8]) -> io::Result<Own
     Ok(rustix::fs::openat(folder, name, flags, Mode::empty())?)
 }
 
-/// The user and the group to which something open belongs.
+/// The owning user and group of an open file.
 pub fn owner_of(fd: impl AsFd) -> io::Result<(u32, u32)> {
     let stat = rustix::fs::fstat(fd)?;
     Ok((stat.st_uid, stat.st_gid))
 }
 
-/// Gives something open to a user and a group.
+/// Sets the owning user and group of an open file.
 pub fn set_owner(fd: impl AsFd, (user, group): (u32, u32)) -> io::Result<()> {
     std::os::unix::fs::fchown(fd, Some(user), Some(group))
 }
 
-/// Gives an entry of a folder another name in it; what had that name is replaced.
+/// Renames an entry of a folder; an existing entry of the new name is replaced.
 pub fn rename(folder: impl AsFd, old: &[u8], new: &[u8]) -> io::Result<()> {
     let (old, new) = (OsStr::from_bytes(old), OsStr::from_bytes(new));
     Ok(rustix::fs::renameat(&folder, old, &folder, new)?)
 }
 
-/// The same, but fails where the name is taken, as far as the file system can; else where it is taken by what is no
-/// empty folder.
+/// Like [`rename`], but fails if the new name exists. On file systems without support for this, it fails only if the
+/// new name exists and is not an empty folder.
 pub fn rename_folder(folder: impl AsFd, old: &[u8], new: &[u8]) -> io::Result<()> {
     let (from, to) = (OsStr::from_bytes(old), OsStr::from_bytes(new));
     match rustix::fs::renameat_with(&folder, from, &folder, to, RenameFlags::NOREPLACE) {
@@ -356,20 +348,20 @@ pub fn rename_folder(folder: impl AsFd, old: &[u8], new: &[u8]) -> io::Result<()
     }
 }
 
-/// Makes a symbolic link that holds a text; fails where the name is taken.
+/// Creates a symbolic link with this target; fails if the name exists.
 pub fn make_link(folder: impl AsFd, name: &[u8], text: &[u8]) -> io::Result<()> {
     let (text, name) = (OsStr::from_bytes(text), OsStr::from_bytes(name));
     Ok(rustix::fs::symlinkat(text, folder, name)?)
 }
 
-/// The text of a symbolic link.
+/// Reads the target of a symbolic link.
 pub fn read_link(folder: impl AsFd, name: &[u8]) -> io::Result<Vec<u8>> {
     let text = rustix::fs::readlinkat(folder, OsStr::from_bytes(name), Vec::new())?;
     Ok(text.into_bytes())
 }
 
-/// Gives an unnamed file a name, by its descriptor alone; fails where the name is taken. Allowed to the one who
-/// opened it since Linux 6.10, before that to holders of CAP_DAC_READ_SEARCH.
+/// Links an unnamed file to a name through its descriptor (`AT_EMPTY_PATH`); fails if the name exists. Since Linux
+/// 6.10 this is allowed to the process that opened the file, before that only with CAP_DAC_READ_SEARCH.
 pub fn link_descriptor(file: impl AsFd, folder: impl AsFd, name: &[u8]) -> io::Result<()> {
     Ok(rustix::fs::linkat(
         file,
@@ -380,7 +372,7 @@ pub fn link_descriptor(file: impl AsFd, folder: impl AsFd, name: &[u8]) -> io::R
     )?)
 }
 
-/// Gives an unnamed file a name, through `/proc`; fails where the name is taken.
+/// Links an unnamed file to a name through `/proc`; fails if the name exists.
 pub fn link_through_proc(file: impl AsFd, folder: impl AsFd, name: &[u8]) -> io::Result<()> {
     use std::os::fd::AsRawFd;
     let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
@@ -394,23 +386,23 @@ pub fn link_through_proc(file: impl AsFd, folder: impl AsFd, name: &[u8]) -> io:
     )?)
 }
 
-/// Gives a named file a second name; fails where that is taken.
+/// Creates a hard link to a file; fails if the new name exists.
 pub fn link_name(from: impl AsFd, old: &[u8], to: impl AsFd, new: &[u8]) -> io::Result<()> {
     let (old, new) = (OsStr::from_bytes(old), OsStr::from_bytes(new));
     Ok(rustix::fs::linkat(from, old, to, new, AtFlags::empty())?)
 }
 
-/// Writes as much as the file takes at once.
+/// Writes once; returns the number of bytes written.
 pub fn write(file: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     retry(|| rustix::io::write(&file, bytes))
 }
 
-/// Reads from a place in a file; 0 at its end.
+/// Reads from an offset of a file; 0 at its end.
 pub fn read_at(file: impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     retry(|| rustix::io::pread(&file, &mut *buffer, offset))
 }
 
-/// Sends from a file's place to a socket; 0 at the file's end.
+/// Sends at most `most` bytes from an offset of a file to a socket; 0 at the end of the file.
 pub fn send_file(
     socket: impl AsFd,
     file: impl AsFd,
@@ -421,7 +413,7 @@ pub fn send_file(
     retry(|| rustix::fs::sendfile(&socket, &file, Some(&mut offset), most))
 }
 
-/// Sends bytes; `more` says that file data follows at once and should share the packet.
+/// Sends bytes; `more` means that file data follows immediately and should share the packet.
 pub fn send(socket: impl AsFd, bytes: &[u8], more: bool) -> io::Result<usize> {
     let mut flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     flags.set(SendFlags::MORE, more);
@@ -449,8 +441,8 @@ fn retry(mut call: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<usiz
     }
 }
 
-/// Keeps a file's MIME type as its extended attribute; false where the file system has none. Fails when the disk is
-/// full or does not work.
+/// Stores a file's MIME type in an extended attribute; returns false if the file system does not support them. Fails
+/// if the disk is full or failing.
 pub fn set_mime_type(file: impl AsFd, mime_type: &str) -> io::Result<bool> {
     if mime_type.len() > MAX_MIME_TYPE {
         return Ok(false);
@@ -463,7 +455,7 @@ pub fn set_mime_type(file: impl AsFd, mime_type: &str) -> io::Result<bool> {
     }
 }
 
-/// The MIME type that a file's extended attribute tells.
+/// Reads a file's MIME type from its extended attribute.
 pub fn mime_type(file: impl AsFd) -> Option<String> {
     let mut buffer = [0; MAX_MIME_TYPE];
     let length = rustix::fs::fgetxattr(file, MIME_TYPE, &mut buffer).ok()?;
@@ -497,29 +489,29 @@ pub fn is_kept_as_utf8(file: impl AsFd) -> Option<bool> {
 /// Inodes that one upload may need: its file, the slot's folder, and the owner's.
 const INODES: u64 = 3;
 
-/// Inodes that are left free at least and at most: uploads that begin at the same time each need theirs.
+/// Bounds of the number of inodes that are kept free, because concurrent uploads each need some.
 const FEWEST_INODES: u64 = 2 * INODES;
 const MOST_INODES: u64 = 1024;
 
-/// What a file system has left for an unprivileged process.
+/// Free space of a file system for an unprivileged process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    /// Bytes; none when it can have no more files.
+    /// Free bytes; 0 if it is out of inodes.
     pub bytes: u64,
-    /// How many more files and folders it can have. `None` on file systems that make inodes as they need them (btrfs,
-    /// some of the network), which tell no number.
+    /// Free inodes. `None` on file systems that allocate inodes dynamically and report no number (btrfs, some network
+    /// file systems).
     pub inodes: Option<u64>,
-    /// With fewer inodes than these it counts as full: a 64th of all, but not many.
+    /// With fewer free inodes than this, the file system counts as full: 1/64 of all inodes, within bounds.
     pub least_inodes: u64,
 }
 
-/// What is left in the file system of a folder.
+/// The free space of the file system of a folder.
 pub fn space(folder: impl AsFd) -> io::Result<Space> {
     let stat = rustix::fs::fstatvfs(folder)?;
     let inodes = (stat.f_files > 0).then_some(stat.f_favail);
     let bytes = match inodes {
         Some(inodes) if inodes < INODES => 0,
-        // One that tells no size, as in memory or behind a daemon, has no bound to keep away from.
+        // Some file systems, in memory or in user space, report no size and have no limit of their own.
         _ if stat.f_blocks == 0 => u64::MAX,
         _ => stat.f_bavail.saturating_mul(stat.f_frsize),
     };
@@ -530,12 +522,12 @@ pub fn space(folder: impl AsFd) -> io::Result<Space> {
     })
 }
 
-/// Bytes of the file system that an unprivileged process may still use; none when it can have no more files.
+/// Bytes of the file system that are available to an unprivileged process; 0 if it is out of inodes.
 pub fn free_space(folder: impl AsFd) -> io::Result<u64> {
     space(folder).map(|space| space.bytes)
 }
 
-/// Has the file system set so many bytes aside for a file; false where it cannot, as some cannot.
+/// Preallocates space for a file; returns false if the file system does not support it.
 pub fn set_aside(file: impl AsFd, bytes: u64) -> io::Result<bool> {
     loop {
         match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
@@ -547,7 +539,7 @@ pub fn set_aside(file: impl AsFd, bytes: u64) -> io::Result<bool> {
     }
 }
 
-/// Whether an error says that there is no folder of that name.
+/// Whether the error means that the folder does not exist.
 pub fn is_no_folder(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -555,12 +547,12 @@ pub fn is_no_folder(error: &io::Error) -> bool {
     )
 }
 
-/// Writes all that a file system holds back to stable storage.
+/// Syncs a whole file system to stable storage.
 pub fn sync_file_system(fd: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::syncfs(fd)?)
 }
 
-/// Whether an error says that the disk, or a quota of the file system, has no room.
+/// Whether the error means that the disk, or a quota of the file system, is full.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -568,17 +560,17 @@ pub fn is_full(error: &io::Error) -> bool {
     )
 }
 
-/// Whether an error says that the disk does not work, or that the host is short of something: what was asked for may
-/// well be there.
+/// Whether the error means that the disk is failing or that the host is short of resources, as opposed to a missing
+/// file: the file in question may well exist.
 pub fn is_trouble(error: &io::Error) -> bool {
-    let short = matches!(
+    let is_transient = matches!(
         Errno::from_io_error(error),
         Some(Errno::NOMEM | Errno::TIMEDOUT | Errno::NOTCONN)
     );
-    short || is_disk_trouble(error) || is_out_of_descriptors(error)
+    is_transient || is_disk_trouble(error) || is_out_of_descriptors(error)
 }
 
-/// Whether an error says that the disk does not work; no socket has it.
+/// Whether the error means that the disk is failing; socket operations never return it.
 pub fn is_disk_trouble(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -586,7 +578,7 @@ pub fn is_disk_trouble(error: &io::Error) -> bool {
     )
 }
 
-/// Whether an error says that the process or the system is out of descriptors.
+/// Whether the error means that the process or the system is out of file descriptors.
 pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -646,31 +638,32 @@ pub fn raise_descriptor_limit() -> u64 {
             current: limit.maximum,
             maximum: limit.maximum,
         };
-        // What cannot be raised stays as it is.
+        // On failure the limit stays unchanged.
         let _ = setrlimit(Resource::Nofile, raised);
     }
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Keeps what is in memory, secrets among it, out of core dumps and from other processes of the same user.
+/// Protects secrets in memory: disables core dumps and access by other processes of the same user.
 pub fn guard_memory() {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),
     };
-    // Neither can fail: the limit is lowered, and the behaviour is one of those that there are.
+    // Neither can fail: lowering a limit is always allowed, and the behaviour is a valid one.
     let _ = setrlimit(Resource::Core, none);
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
-/// Where the kernel counts this process's memory. It is kept open: once confined, the process cannot open it any more.
+/// Opens the kernel's memory statistics of this process. The file stays open, because the sandbox prevents opening it
+/// later.
 pub fn open_memory_counts() -> Option<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     rustix::fs::open("/proc/self/statm", flags, Mode::empty()).ok()
 }
 
-/// Bytes of the process that are in memory.
+/// Resident memory of the process in bytes.
 pub fn resident_memory(counts: impl AsFd) -> Option<u64> {
     let mut buffer = [0; 128];
     let length = read_at(counts, &mut buffer, 0).ok()?;
@@ -679,12 +672,12 @@ pub fn resident_memory(counts: impl AsFd) -> Option<u64> {
     Some(pages.saturating_mul(rustix::param::page_size() as u64))
 }
 
-/// Lets modes of new files and folders be exactly those of the configuration.
+/// Clears the umask, so that new files and folders get exactly the configured modes.
 pub fn clear_umask() {
     rustix::process::umask(Mode::empty());
 }
 
-/// Runs `make` with a umask.
+/// Runs `make` under a umask.
 pub fn with_umask<T>(mask: u32, make: impl FnOnce() -> T) -> T {
     let before = rustix::process::umask(Mode::from_raw_mode(mask));
     let made = make();
@@ -692,7 +685,7 @@ pub fn with_umask<T>(mask: u32, make: impl FnOnce() -> T) -> T {
     made
 }
 
-/// The user that the process acts as; for messages.
+/// The effective user ID of the process, for messages.
 pub fn user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
@@ -734,5 +727,37 @@ pub fn now() -> crate::now::Now {
     crate::now::Now {
         mono: monotonic(),
         wall: SystemTime::now(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn paths_resolve_the_same_with_and_without_openat2() {
+        let name = format!("upslot-sys-steps-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(folder.join("o/r")).unwrap();
+        std::fs::write(folder.join("o/r/n"), "abc").unwrap();
+        symlink("n", folder.join("o/r/link")).unwrap();
+        symlink("r", folder.join("o/s")).unwrap();
+        let root = open_root(&folder).unwrap();
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        for (path, is_found) in [
+            ("o/r/n", true),
+            ("o/r/link", false),
+            ("o/s/n", false),
+            ("o/r/m", false),
+        ] {
+            let path_bytes = path.as_bytes();
+            let stepwise = step_below(root.as_fd(), path_bytes, flags);
+            assert_eq!(stepwise.is_ok(), is_found, "{path}");
+            let with_openat2 = open_below(root.as_fd(), path_bytes);
+            assert_eq!(with_openat2.is_ok(), is_found, "{path}");
+        }
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

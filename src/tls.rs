@@ -1,4 +1,4 @@
-//! The certificate, and what TLS upslot speaks: 1.2 and 1.3, ALPN `http/1.1`, any server name, no early data.
+//! TLS configuration: loads certificate and key; TLS 1.2 and 1.3, ALPN `http/1.1`, any server name, no early data.
 
 use std::io::Read;
 use std::path::Path;
@@ -14,8 +14,8 @@ use rustls::{CipherSuite, ServerConfig, SupportedCipherSuite};
 
 use crate::certificate;
 
-/// What is offered: authenticated encryption with forward secrecy alone. ChaCha20 comes first, which every processor
-/// works through quickly; see [`cipher_suites`].
+/// The supported cipher suites, all of them AEADs with forward secrecy. ChaCha20 comes first, because it is fast on
+/// every processor; see [`cipher_suites`].
 const CIPHER_SUITES: [SupportedCipherSuite; 9] = [
     cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
     cipher_suite::TLS13_AES_128_GCM_SHA256,
@@ -28,12 +28,12 @@ const CIPHER_SUITES: [SupportedCipherSuite; 9] = [
     cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
 ];
 
-/// The suites in this processor's order, of which the first is taken that the client knows: where it has instructions
-/// for AES, AES-128 costs least; a Raspberry Pi before the fifth has none.
+/// The cipher suites in order of preference for this processor. AES-128 is fastest where the processor has AES
+/// instructions; a Raspberry Pi before the fifth generation has none.
 fn cipher_suites() -> Vec<SupportedCipherSuite> {
     let mut suites = CIPHER_SUITES.to_vec();
     if has_aes() {
-        let last = |suite: &SupportedCipherSuite| {
+        let is_chacha = |suite: &SupportedCipherSuite| {
             matches!(
                 suite.suite(),
                 CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
@@ -41,12 +41,12 @@ fn cipher_suites() -> Vec<SupportedCipherSuite> {
                     | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
             )
         };
-        suites.sort_by_key(last);
+        suites.sort_by_key(is_chacha);
     }
     suites
 }
 
-/// Whether the processor has instructions for AES and for the product that GCM authenticates with.
+/// Whether the processor has instructions for AES and for the carry-less multiplication of GCM.
 fn has_aes() -> bool {
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     return std::arch::is_x86_feature_detected!("aes")
@@ -58,7 +58,7 @@ fn has_aes() -> bool {
     return false;
 }
 
-/// Why there can be no TLS; a message for the operator.
+/// Why certificate and key cannot be used; a message for the operator.
 #[derive(Debug)]
 pub struct TlsError {
     /// The key of the configuration that names the file.
@@ -67,11 +67,11 @@ pub struct TlsError {
     pub why: String,
 }
 
-/// What connections are served with.
+/// The certificate and key of the server, ready for use.
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub config: Arc<ServerConfig>,
-    /// The last moment at which the certificate is valid, if it says so in a way that is understood.
+    /// The end of the certificate's validity, if it could be parsed.
     pub not_after: Option<SystemTime>,
 }
 

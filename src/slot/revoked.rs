@@ -1,37 +1,37 @@
-//! Slots that are void because all files of their owner were removed since they were issued.
+//! Revoked slots: those issued before all files of their owner were removed.
 //!
-//! Slots are signed, not stored, so none of them can be taken back by itself. What is kept is the moment of the removal,
-//! per owner: a slot that was issued until then is refused, one that is issued later is not. A slot of our own tells
-//! when it expires, not when it was issued; both are apart by the time that slots live. So that a slot which is issued
-//! within the second of the removal, but after it, can be told from those before, it expires a second later.
+//! Slots are signed and not stored, so a single slot cannot be revoked. Instead, the time of the removal is recorded per
+//! owner: slots issued up to that time are refused, later ones are accepted. upslot's own slots carry their expiry time,
+//! which is a fixed period after the time of issue. A slot issued after the removal but within the same second gets an
+//! expiry time one second later, so that it can be distinguished from earlier ones.
 //!
-//! It refuses to know files and clocks; the removals come from the store's journal. Memory is bounded: past
-//! [`MOST_OWNERS`] the oldest removals hold for everybody, whose slots of that time have expired by then.
+//! This module accesses neither files nor clocks; removals are read from the store's journal. Memory is bounded: beyond
+//! [`MOST_OWNERS`], the oldest removals apply to all owners, whose slots from that time have expired by then.
 
 use std::collections::HashMap;
 
 use crate::slot::grant::{Grant, Issued};
 
-/// For how long a removal is remembered; by then no slot and no token is left that was issued before. Seconds.
+/// How long a removal is remembered, in seconds. By then, all slots and tokens issued before it have expired.
 pub const REMEMBERED: u64 = 86_400;
 
-/// Owners that are remembered.
+/// Maximum number of owners remembered.
 pub const MOST_OWNERS: usize = 8192;
 
 /// The removals of the last day.
 #[derive(Debug, Default)]
 pub struct Revoked {
     owners: HashMap<Vec<u8>, Limit>,
-    /// What holds for everybody.
+    /// The limit that applies to all owners.
     all: Limit,
 }
 
-/// What a slot must be beyond to be good; Unix seconds.
+/// A slot is valid only if its time is later than this; Unix seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Limit {
-    /// The removal.
+    /// The time of the removal.
     issued: u64,
-    /// The latest moment at which a slot of our own expires that was issued before the removal.
+    /// The latest expiry time of upslot's own slots that were issued before the removal.
     expires: u64,
 }
 
@@ -45,14 +45,14 @@ impl Limit {
 }
 
 impl Revoked {
-    /// All files of the owner folder were removed in the second `at`, and no slot of our own that was issued before
-    /// expires later than `expires`.
+    /// All files in the owner folder were removed at second `at`; upslot's own slots issued before then expire at
+    /// `expires` at the latest.
     pub fn revoke(&mut self, owner: &[u8], at: u64, expires: u64) {
         if self.owners.len() >= MOST_OWNERS && !self.owners.contains_key(owner) {
             self.forget_half();
         }
         let limit = self.owners.entry(owner.to_vec()).or_default();
-        // Slots that were issued since the last removal expire later than that, within the same second, too.
+        // Slots issued since the last removal expire later than its limit, even within the same second.
         let next = match limit.expires {
             0 => 0,
             before if at >= limit.issued => before.saturating_add(1),
@@ -64,7 +64,7 @@ impl Revoked {
         });
     }
 
-    /// Whether the slot of this grant is void.
+    /// Whether the slot of this grant has been revoked.
     pub fn is_revoked(&self, grant: &Grant) -> bool {
         if self.owners.is_empty() && self.all == Limit::default() {
             return false;
@@ -72,13 +72,13 @@ impl Revoked {
         let limit = self.limit(grant.path.owner_folder());
         match grant.issued {
             Issued::ExpiresAt(at) => at <= limit.expires,
-            // A token of the same second may be older or younger; the next one is good.
+            // A token issued in the same second may be older or newer, so it is refused.
             Issued::At(at) => limit.issued > 0 && at <= limit.issued,
             Issued::Unknown => false,
         }
     }
 
-    /// A new slot of this owner must expire later; Unix seconds.
+    /// A new slot of this owner must expire after this Unix second.
     pub fn until(&self, owner: &[u8]) -> u64 {
         self.limit(owner).expires
     }
@@ -88,7 +88,7 @@ impl Revoked {
         own.later(self.all)
     }
 
-    /// Drops the older half; what it said holds for everybody from now on.
+    /// Drops the older half of the owners; their limits apply to all owners from now on.
     fn forget_half(&mut self) {
         let mut times: Vec<u64> = self.owners.values().map(|limit| limit.issued).collect();
         let middle = times.len() / 2;

@@ -1,18 +1,18 @@
-//! Slots of our own that were used lately: each makes one file, also when somebody removed that file by hand, of which
-//! nothing else is left.
+//! Recently used slots. A slot creates at most one file, even if that file was deleted by hand, which leaves no other
+//! trace.
 //!
-//! A slot is known by the random part of its path. Memory is bounded; the oldest are forgotten first, at the latest
-//! when they have expired. After a restart nothing is known: whoever removes content for good uses `upslot remove`.
+//! A slot is identified by the random part of its path. Memory is bounded: the oldest slots are dropped first, and all
+//! of them once they have expired. The list is lost on restart; to remove content permanently, use `upslot remove`.
 
 use std::collections::{HashSet, VecDeque};
 
 use crate::layout::StorePath;
 use crate::slot::grant::{Grant, Issued};
 
-/// Slots that are remembered.
+/// Maximum number of slots remembered.
 const MOST: usize = 4096;
 
-/// Characters of a path that no two slots share: 120 bits in base64.
+/// Length of the random part of a path, which is unique to a slot: 120 bits in base64.
 const LENGTH: usize = 20;
 
 type Id = [u8; LENGTH];
@@ -21,12 +21,12 @@ type Id = [u8; LENGTH];
 #[derive(Debug, Default)]
 pub struct UsedSlots {
     ids: HashSet<Id>,
-    /// In the order of their use, with the second after which they are no good anyway.
+    /// In order of use, with the expiry time.
     queue: VecDeque<(Id, u64)>,
 }
 
 impl UsedSlots {
-    /// The slot of this grant has its file.
+    /// The slot of this grant was used.
     pub fn add(&mut self, grant: &Grant, now: u64) {
         let (Some(id), Issued::ExpiresAt(expires)) = (id(&grant.path), grant.issued) else {
             return;
@@ -34,10 +34,10 @@ impl UsedSlots {
         if !self.ids.insert(id) {
             return;
         }
-        let over = |queue: &VecDeque<(Id, u64)>| {
+        let must_drop = |queue: &VecDeque<(Id, u64)>| {
             queue.len() >= MOST || queue.front().is_some_and(|(_, expires)| *expires < now)
         };
-        while over(&self.queue) {
+        while must_drop(&self.queue) {
             if let Some((id, _)) = self.queue.pop_front() {
                 self.ids.remove(&id);
             }
@@ -45,7 +45,7 @@ impl UsedSlots {
         self.queue.push_back((id, expires));
     }
 
-    /// The file could not be kept.
+    /// The file could not be stored, so the slot may be used again.
     pub fn take_back(&mut self, grant: &Grant) {
         if let Some(id) = id(&grant.path) {
             self.ids.remove(&id);
@@ -58,13 +58,13 @@ impl UsedSlots {
         id(&grant.path).is_some_and(|id| self.ids.contains(&id))
     }
 
-    /// Forgets all, because another tree is in place.
+    /// Drops all slots, because the storage folder was replaced.
     pub fn forget(&mut self) {
         *self = UsedSlots::default();
     }
 }
 
-/// What tells a slot of our own from all others.
+/// The identity of one of upslot's own slots.
 fn id(path: &StorePath) -> Option<Id> {
     let folder = path.segments().nth(1)?;
     path.mark()?;

@@ -328,32 +328,6 @@ fn only_plain_files_are_served() {
 }
 
 #[test]
-fn a_path_is_resolved_the_same_way_without_openat2() {
-    let folder = Folder::new("steps");
-    let store = folder.open();
-    folder.file("o/r/n", 3, 0);
-    std::os::unix::fs::symlink("n", folder.0.join("o/r/link")).unwrap();
-    std::os::unix::fs::symlink("r", folder.0.join("o/s")).unwrap();
-    for (at, found) in [
-        ("o/r/n", true),
-        ("o/r/link", false),
-        ("o/s/n", false),
-        ("o/r/m", false),
-    ] {
-        assert_eq!(
-            sys::step_below_for_test(store.root(), at.as_bytes()).is_ok(),
-            found,
-            "{at}"
-        );
-        assert_eq!(
-            sys::open_below(store.root(), at.as_bytes()).is_ok(),
-            found,
-            "{at}"
-        );
-    }
-}
-
-#[test]
 fn old_files_count_from_the_first_question() {
     let folder = Folder::new("count");
     let mut store = folder.open();

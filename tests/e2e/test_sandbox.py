@@ -284,7 +284,7 @@ async def unnamed_files_through_proc_without_privilege(case):
 async def a_kernel_without_landlock(case):
     romeo = await case.client()
     for error, why in [("ENOSYS", "has no Landlock"), ("EPERM", "has no Landlock"),
-                       ("EOPNOTSUPP", "not switched on")]:
+                       ("EOPNOTSUPP", "not enabled")]:
         inject = f"inject=landlock_create_ruleset:error={error}"
         up = await case.upslot(wrapper=traced(case.folder / "trace", "-e", "trace=landlock_create_ruleset", "-e", inject))
         await up.line(rf'INFO  sandbox none why=".*{why}.*"')
