@@ -6,20 +6,20 @@
 //! <owner folder>/<name>
 //! ```
 //!
-//! The owner folder is base64url(SHA-1(bare JID)) without padding, as HttpUploadComponent has it. The suffix is the
-//! mark: a letter for the purpose, then, where the file does not live as long as its purpose says, `t` and its age at the
-//! end, `x` and the end itself, or `n` for a file without one. An age counts from when the file is stored, so that it
-//! holds whatever the clock showed then. So the tree alone says all that the sweep must know. This module knows
-//! nothing of files; it only judges and builds paths.
+//! The owner folder is base64url(SHA-1(bare JID)) without padding, as in HttpUploadComponent. The suffix is the tag: a
+//! letter for the purpose, followed, if the file's expiry differs from the default of its purpose, by `t` and the
+//! maximum age, `x` and the expiry time, or `n` for no expiry. An age counts from the time at which the file is stored,
+//! so it does not depend on the clock at the time of issue. The sweep therefore needs nothing but the tree. This module
+//! accesses no files; it only validates and builds paths.
 //!
 //! | suffix | meaning |
 //! | --- | --- |
 //! | `m`, `p`, `k` | message, profile, permanent |
-//! | `e<hex>` | ephemeral, not to be had from this Unix second on |
-//! | `mt<hex>`, `pt<hex>`, `kt<hex>` | message, profile, permanent, removed so many seconds after it was stored |
-//! | `e<hex>t<hex>` | ephemeral, and removed so many seconds after it was stored, if that is sooner |
-//! | `mx<hex>`, `px<hex>`, `kx<hex>` | the same, removed from this Unix second on |
-//! | `mn`, `pn`, `kn` | the same, never removed for its age |
+//! | `e<hex>` | ephemeral, not served from this Unix second on |
+//! | `mt<hex>`, `pt<hex>`, `kt<hex>` | message, profile, permanent; expires this many seconds after it was stored |
+//! | `e<hex>t<hex>` | ephemeral; also expires this many seconds after it was stored, if that is sooner |
+//! | `mx<hex>`, `px<hex>`, `kx<hex>` | message, profile, permanent; expires at this Unix second |
+//! | `mn`, `pn`, `kn` | message, profile, permanent; never expires by age |
 
 use std::borrow::Cow;
 
@@ -239,7 +239,7 @@ pub enum End {
     Never,
     /// At this Unix second.
     At(u64),
-    /// It is removed so many seconds after it was stored.
+    /// This many seconds after it was stored.
     Age(u64),
 }
 
@@ -247,7 +247,7 @@ pub enum End {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Mark {
     pub purpose: Purpose,
-    /// Ephemeral files, whose end is in their purpose, have no other but an age.
+    /// For ephemeral files, whose purpose holds the expiry time, only `Usual` and `Age` are used.
     pub end: End,
 }
 

@@ -14,7 +14,7 @@ use mio::Waker;
 
 use crate::sys;
 
-/// Why a server cannot be connected to, in words that say when it is for want of IPv6.
+/// The message for a failed connection, which says so if the cause is missing IPv6 support.
 pub fn connect_failure(server: SocketAddr, error: &io::Error) -> String {
     let lacks_ipv6 = server.is_ipv6()
         && (sys::lacks_address_family(error) || error.kind() == io::ErrorKind::AddrNotAvailable);

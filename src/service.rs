@@ -192,10 +192,16 @@ impl fmt::Display for PutRefusal {
                 f.write_str("A PUT needs a Content-Length or the chunked coding.")
             }
             PutRefusal::TooLong { size } => {
-                write!(f, "The request body is longer than the {size} bytes of the slot.")
+                write!(
+                    f,
+                    "The request body is longer than the {size} bytes of the slot."
+                )
             }
             PutRefusal::TooShort { size } => {
-                write!(f, "The request body is shorter than the {size} bytes of the slot.")
+                write!(
+                    f,
+                    "The request body is shorter than the {size} bytes of the slot."
+                )
             }
             PutRefusal::TypeDiffers { slot, put } => write!(
                 f,

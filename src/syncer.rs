@@ -32,7 +32,7 @@ pub enum Work {
     File(Arc<OwnedFd>),
     /// The entries of folders, the innermost last; or a file last, after the folders above it.
     Folders(Vec<OwnedFd>),
-    /// Everything on the file system of this folder.
+    /// The whole file system of this folder.
     FileSystem(OwnedFd),
 }
 

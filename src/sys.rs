@@ -21,8 +21,8 @@ use rustix::net::{RecvFlags, SendFlags};
 /// The extended attribute that stores a file's MIME type (freedesktop.org, "Shared MIME-info Database").
 const MIME_TYPE: &str = "user.mime_type";
 
-/// The attribute that keeps a text's charset (the same source), and its two values: UTF-8, and bytes that are not
-/// (RFC 1428 §3).
+/// The extended attribute that stores the charset of a text (same source), and its two values: UTF-8, and any other
+/// 8-bit text (RFC 1428 §3).
 const CHARSET: &str = "user.charset";
 const UTF_8: &[u8] = b"utf-8";
 const UNKNOWN_8BIT: &[u8] = b"unknown-8bit";
@@ -37,7 +37,7 @@ pub struct Facts {
     /// Bytes.
     pub size: u64,
     pub modified: SystemTime,
-    /// When anything of it was last changed; nobody can set that.
+    /// Time of the last change of data or metadata (ctime), which cannot be set by programs.
     pub changed: SystemTime,
     /// Device and inode.
     pub identity: (u64, u64),
@@ -76,14 +76,14 @@ fn facts(stat: &rustix::fs::Stat) -> Facts {
     }
 }
 
-/// A moment before 1970 becomes its first. The numbers' types differ between hosts.
+/// Converts a timestamp; times before 1970 become 1970. The types of the fields differ between targets.
 fn moment(seconds: impl TryInto<u64>, nanos: impl TryInto<u64>) -> SystemTime {
     let seconds = Duration::from_secs(seconds.try_into().unwrap_or(0));
     UNIX_EPOCH + seconds + Duration::from_nanos(nanos.try_into().unwrap_or(0))
 }
 
-/// The real path of a file that every user of the machine can read: its own mode says so, and every folder above it
-/// lets them through. `None` where that is not so, or cannot be told.
+/// The canonical path of a file that every local user can read, according to its mode and those of all folders above
+/// it. `None` if not every user can read it, or if that cannot be determined.
 pub fn is_readable_by_all(path: &Path) -> Option<std::path::PathBuf> {
     let real = path.canonicalize().ok()?;
     let allows = |path: &Path, bit: u32| {
@@ -93,16 +93,16 @@ pub fn is_readable_by_all(path: &Path) -> Option<std::path::PathBuf> {
     open.then_some(real)
 }
 
-/// Why this process cannot make files in a folder, as its permissions say without an attempt; `None` when it can.
+/// Why this process has no permission to create files in a folder; `None` if it has.
 pub fn not_writable(folder: &Path) -> Option<io::Error> {
     let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
     let result = rustix::fs::accessat(rustix::fs::CWD, folder, access, AtFlags::EACCESS);
-    // Where the kernel cannot tell, nothing is said.
+    // Other errors say nothing about permissions.
     let denied = |error: &Errno| matches!(*error, Errno::ACCESS | Errno::PERM | Errno::ROFS);
     result.err().filter(denied).map(io::Error::from)
 }
 
-/// Opens a folder by its path, links followed: it is the operator's.
+/// Opens a folder by its path. Links are followed, because the path comes from the operator.
 pub fn open_root(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
@@ -209,7 +209,7 @@ pub fn make_folder(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<bool
     }
 }
 
-/// Opens a new file to write, in the place of what had its name.
+/// Creates a file for writing; an existing file of this name is removed first.
 pub fn open_replacing(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<OwnedFd> {
     match remove_file(&folder, name) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -222,8 +222,8 @@ pub fn set_modified(file: impl AsFd, modified: SystemTime) -> io::Result<()> {
     Ok(rustix::fs::futimens(file, &only_modified(modified))?)
 }
 
-/// Sets the modification time of one entry of a folder; a link is not followed. A file of another user that may be
-/// written gets the present time, if that is all that is allowed.
+/// Sets the modification time of one entry of a folder without following links. For a writable file of another user,
+/// only the current time can be set, which is used instead.
 pub fn set_modified_at(folder: impl AsFd, name: &[u8], modified: SystemTime) -> io::Result<()> {
     let set = |times: &Timestamps| {
         let name = OsStr::from_bytes(name);
@@ -256,7 +256,7 @@ fn only_modified(modified: SystemTime) -> Timestamps {
     }
 }
 
-/// Removes a file's name.
+/// Unlinks a file.
 pub fn remove_file(folder: impl AsFd, name: &[u8]) -> io::Result<()> {
     Ok(rustix::fs::unlinkat(
         folder,
@@ -464,8 +464,8 @@ pub fn mime_type(file: impl AsFd) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// Keeps whether a text is UTF-8; nothing where the file system has no attributes. Fails when the disk is full or does
-/// not work.
+/// Stores whether a text is UTF-8; does nothing if the file system has no extended attributes. Fails if the disk is full
+/// or failing.
 pub fn set_charset(file: impl AsFd, is_utf8: bool) -> io::Result<()> {
     let charset = if is_utf8 { UTF_8 } else { UNKNOWN_8BIT };
     let set = rustix::fs::fsetxattr(file, CHARSET, charset, XattrFlags::empty());
@@ -475,18 +475,18 @@ pub fn set_charset(file: impl AsFd, is_utf8: bool) -> io::Result<()> {
     }
 }
 
-/// Whether the kept charset of a file is UTF-8; `None` when none is kept.
+/// Whether the stored charset of a file is UTF-8; `None` if none is stored.
 pub fn is_kept_as_utf8(file: impl AsFd) -> Option<bool> {
     let mut buffer = [0; 64];
     match rustix::fs::fgetxattr(file, CHARSET, &mut buffer) {
         Ok(length) => Some(buffer.get(..length)?.eq_ignore_ascii_case(UTF_8)),
-        // A longer name is another charset's.
+        // The value is longer than the buffer, so it is another charset.
         Err(Errno::RANGE) => Some(false),
         Err(_) => None,
     }
 }
 
-/// Inodes that one upload may need: its file, the slot's folder, and the owner's.
+/// Maximum number of inodes per upload: the file, the slot's folder, and the owner's folder.
 const INODES: u64 = 3;
 
 /// Bounds of the number of inodes that are kept free, because concurrent uploads each need some.
@@ -586,8 +586,8 @@ pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     )
 }
 
-/// Whether an error of a new socket says that there is no such address family: the kernel was built or started without
-/// it, or a filter of system calls hides it.
+/// Whether an error from creating a socket means that the address family is not supported: the kernel was built or
+/// started without it, or a system call filter blocks it.
 pub fn lacks_address_family(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -595,9 +595,9 @@ pub fn lacks_address_family(error: &io::Error) -> bool {
     )
 }
 
-/// Whether a folder is one that the group 0 may write to, and this process belongs to that group without being root:
-/// so container platforms give a volume to a process that runs under any number (OpenShift). What is made in it must
-/// then be of use to the next one, whose number is another.
+/// Whether a folder is writable by group 0, and this process is a member of that group without being root. Container
+/// platforms such as OpenShift provide volumes this way to processes with an arbitrary user ID. Files in the folder must
+/// then be accessible to the next process, which may have a different user ID.
 pub fn is_shared_by_group(folder: impl AsFd) -> bool {
     use rustix::process::{getegid, geteuid, getgroups};
     const GROUP_WRITE: u32 = 0o020;
@@ -613,12 +613,12 @@ pub fn is_shared_by_group(folder: impl AsFd) -> bool {
     stat.st_gid == 0 && mode & GROUP_WRITE != 0 && !geteuid().is_root() && belongs()
 }
 
-/// The mode with the owner's rights for the group, too.
+/// The mode with the owner's permissions extended to the group.
 pub fn for_group_too(mode: u32) -> u32 {
     mode | (mode & 0o700) >> 3
 }
 
-/// Gives the group the owner's rights to what is open, if it is ours.
+/// Extends the owner's permissions on an open file to its group, if this process owns the file.
 pub fn share_with_group(fd: impl AsFd) -> io::Result<()> {
     let stat = rustix::fs::fstat(&fd)?;
     let mode = stat.st_mode & 0o7777;
@@ -629,7 +629,7 @@ pub fn share_with_group(fd: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Raises the number of descriptors that the process may hold to what it may be; returns the number.
+/// Raises the soft limit on open file descriptors to the hard limit; returns the resulting limit.
 pub fn raise_descriptor_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
@@ -690,13 +690,13 @@ pub fn user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Time since boot, while the machine was suspended included.
+/// Time since boot, including time suspended.
 pub fn since_boot() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0))
 }
 
-/// What tells this boot of the host from others. Where `/proc` does not show it, as under the systemd unit, the
+/// An identifier of the current boot of the host. Where `/proc` does not show it, as under the systemd unit, the
 /// environment does.
 pub fn boot_id() -> Option<String> {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
@@ -705,17 +705,17 @@ pub fn boot_id() -> Option<String> {
     (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
 }
 
-/// The monotonic clock. The loop reads it once per turn; slices of long work read it to know when to stop.
+/// The monotonic clock. The loop reads it once per turn; long-running slices read it to stay within their budget.
 #[allow(clippy::disallowed_methods)]
 pub fn monotonic() -> std::time::Instant {
     std::time::Instant::now()
 }
 
-/// Microseconds of the monotonic clock, as service managers count them.
+/// The monotonic clock in microseconds, as service managers expect it.
 pub fn monotonic_micros() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    // Wider than on some 32-bit hosts, never negative.
+    // The field is signed on some 32-bit targets, but never negative.
     #[allow(clippy::useless_conversion, clippy::unnecessary_fallible_conversions)]
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
     seconds.saturating_mul(1_000_000) + nanos / 1000

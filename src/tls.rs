@@ -61,9 +61,9 @@ fn has_aes() -> bool {
 /// Why certificate and key cannot be used; a message for the operator.
 #[derive(Debug)]
 pub struct TlsError {
-    /// The key of the configuration that names the file.
+    /// The configuration key that names the file.
     pub key: &'static str,
-    /// What is wrong, with the file; a sentence that begins with a small letter.
+    /// What is wrong with the file: a sentence in lower case.
     pub why: String,
 }
 
@@ -75,14 +75,14 @@ pub struct Identity {
     pub not_after: Option<SystemTime>,
 }
 
-/// How much of a file without what it should hold is looked at, to say what it holds instead; bytes.
+/// Maximum number of bytes of an unsuitable file that are examined to describe its contents.
 const MAX_LOOKED_AT: u64 = 64 << 10;
 
-/// The keys of the two files.
+/// The configuration keys of the two files.
 const CERTFILE: &str = "http_certfile";
 const KEYFILE: &str = "http_keyfile";
 
-/// Reads a PEM chain, the own certificate first, and its key. Fails with what is wrong with either.
+/// Loads a PEM certificate chain, the server's own certificate first, and its private key. Fails with what is wrong with either.
 pub fn load(certfile: &Path, keyfile: &Path) -> Result<Identity, Vec<TlsError>> {
     let (chain, key) = match (read_chain(certfile), read_key(keyfile)) {
         (Ok(chain), Ok(key)) => (chain, key),
@@ -93,7 +93,7 @@ pub fn load(certfile: &Path, keyfile: &Path) -> Result<Identity, Vec<TlsError>> 
         vec![TlsError {
             key: KEYFILE,
             why: format!(
-                "{} does not go with {CERTFILE} {}: {error}.",
+                "{} does not match {CERTFILE} {}: {error}.",
                 keyfile.display(),
                 certfile.display()
             ),
@@ -141,7 +141,7 @@ fn unreadable(key: &'static str, path: &Path, error: pem::Error) -> TlsError {
 
 const LOCKED: &str = "a key with a passphrase (openssl pkey writes it without one)";
 
-/// What a file holds that holds nothing of what it should.
+/// Describes the contents of a file that does not hold the expected item.
 fn other_content(path: &Path) -> &'static str {
     let mut text = String::new();
     let read = std::fs::File::open(path)
@@ -161,7 +161,7 @@ fn server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<ServerConfig, rustls::Error> {
-    // Clients show no certificates here, so the code that would verify theirs can stay out of the program.
+    // Client certificates are not requested, so the code to verify signatures can be left out of the binary.
     let provider = CryptoProvider {
         cipher_suites: cipher_suites(),
         signature_verification_algorithms: WebPkiSupportedAlgorithms {
@@ -174,11 +174,11 @@ fn server_config(
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
-    // The order above holds, whatever the client's own is.
+    // The server's order of preference applies.
     config.ignore_client_order = true;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // Whoever comes back shows a ticket that holds the whole session under a key of ours, new every six hours: it
-    // spares both sides the signature and the certificate, and nothing is stored here.
+    // Session tickets hold the whole session state, encrypted under a key that rotates every six hours. Resumption
+    // saves both sides the signature and the certificate, without a session store on the server.
     config.ticketer = ring::Ticketer::new()?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)

@@ -113,7 +113,7 @@ impl Transport {
         sys::has_unread_input(&self.socket)
     }
 
-    /// Believes once more that the socket takes bytes: it may, long before an event says so.
+    /// Assumes that the socket is writable again, which may be true long before an event reports it.
     pub fn assume_writable(&mut self) {
         self.writable = true;
     }

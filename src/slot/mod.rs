@@ -78,13 +78,13 @@ pub fn shown(text: &str) -> String {
     shown
 }
 
-/// A number of bytes with its unit.
+/// Formats a number of bytes with its unit.
 fn bytes_of(bytes: u64) -> String {
     let s = if bytes == 1 { "" } else { "s" };
     format!("{bytes} byte{s}")
 }
 
-/// A pair of URLs (XEP-0363 §4). Both are ASCII.
+/// An issued slot: a pair of URLs (XEP-0363 §4). Both are ASCII.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
     /// The PUT URL, including the signed query.
