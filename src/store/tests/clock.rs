@@ -458,7 +458,7 @@ fn a_wrong_clock_of_any_kind_removes_nothing_too_soon_and_keeps_nothing() {
 /// Histories that are tried; more in the long form of the tests.
 fn seeds() -> u32 {
     match std::env::var("UPSLOT_TESTS").as_deref() {
-        Ok("long") => 200,
+        Ok("long") => 60,
         _ => 12,
     }
 }
