@@ -160,7 +160,8 @@ fn read_for(path: &Path, occasion: Occasion) -> Result<Setup, Failure> {
     ) = (&target, &config.component)
     {
         // Within the configuration it was warned about already.
-        if target.secret.trim() != target.secret {
+        let text = &target.secret;
+        if text.trim().len() < text.len() {
             warnings.push(format!(
                 "{}: {} begins or ends with a blank, which counts as a part of the secret.",
                 lines.named("component_secret_file"),
