@@ -61,8 +61,6 @@ impl Arguments {
     }
 
     /// Whether the command's flag of this name is set.
-    // Every command so far does without.
-    #[allow(dead_code)]
     pub fn has(&self, flag: &str) -> bool {
         self.flags.contains(&flag)
     }

@@ -15,9 +15,9 @@
 //! | 1 decisions | [`layout`] [`slot`] [`policy`] [`expiry`] [`certificate`] |
 //! | 2 protocols | [`xmpp`] [`http`] |
 //! | 3 program | [`config`] [`service`] |
-//! | 4 system | [`sys`] [`tls`] [`setup`] [`transport`] [`store`] [`sandbox`] [`syncer`] [`resolve`] [`signals`] |
+//! | 4 system | [`sys`] [`tls`] [`setup`] [`transport`] [`store`] [`sandbox`] [`syncer`] [`resolve`] [`signals`] [`activation`] [`notify`] |
 //! | 5 loop | [`reactor`] |
-//! | top | [`explain`] [`demo`] |
+//! | top | [`explain`] [`list`] [`remove`] [`demo`] [`health`] |
 //!
 //! # A way through
 //!
@@ -36,6 +36,8 @@ pub mod jid;
 pub mod metrics;
 
 pub mod complaints;
+
+pub mod log_limiter;
 
 pub mod layout;
 pub mod slot;
@@ -65,6 +67,8 @@ pub mod store;
 pub mod sandbox;
 pub mod syncer;
 
+pub mod activation;
+pub mod notify;
 pub mod resolve;
 pub mod signals;
 
@@ -72,3 +76,8 @@ pub mod reactor;
 
 pub mod demo;
 pub mod explain;
+pub mod health;
+
+pub mod list;
+
+pub mod remove;

@@ -35,6 +35,8 @@ pub struct Metrics {
     accepted: u64,
     turned_away: u64,
     reconnects: u64,
+    /// By reason.
+    stanzas_skipped: Tally<&'static str>,
     sweeps: u64,
     sweep_files: u64,
     sweep_bytes: u64,
@@ -67,6 +69,8 @@ pub struct Gauges<'a> {
     pub stored_files: Option<u64>,
     /// Bytes that are free on the disk of the store.
     pub free_bytes: Option<u64>,
+    /// Files and folders that can still be made there.
+    pub free_inodes: Option<u64>,
     /// Bytes of the process that are in memory.
     pub resident_bytes: Option<u64>,
 }
@@ -119,6 +123,11 @@ impl Metrics {
     /// The link came up; `again` after it was lost.
     pub fn linked(&mut self, again: bool) {
         self.reconnects += u64::from(again);
+    }
+
+    /// A stanza was not read.
+    pub fn stanza_skipped(&mut self, reason: &'static str) {
+        self.stanzas_skipped.count(reason, OTHER);
     }
 
     /// A sweep came to its end; files and bytes that it removed.
@@ -185,6 +194,13 @@ impl Metrics {
             "How often the link to the XMPP server came up again.",
         );
         page.plain(self.reconnects);
+        page.counter(
+            "stanzas_skipped_total",
+            "Stanzas that were not read, by reason.",
+        );
+        for (reason, count) in self.stanzas_skipped.iter() {
+            page.labelled(&[("reason", reason)], count);
+        }
 
         page.counter("sweeps_total", "Completed sweeps.");
         page.plain(self.sweeps);
@@ -221,6 +237,11 @@ fn expose_gauges(page: &mut Page, now: &Gauges<'_>) {
             "free_bytes",
             "Bytes that are free on the disk of the store.",
             now.free_bytes,
+        ),
+        (
+            "free_inodes",
+            "Files and folders that the disk of the store can still have; absent where it tells no number.",
+            now.free_inodes,
         ),
         (
             "resident_memory_bytes",
@@ -359,6 +380,7 @@ mod tests {
             stored_bytes: Some(1 << 40),
             stored_files: Some(7),
             free_bytes: Some(0),
+            free_inodes: Some(7),
             resident_bytes: Some(4096),
         }
     }
@@ -388,6 +410,7 @@ mod tests {
         metrics.accepted();
         metrics.turned_away();
         metrics.linked(true);
+        metrics.stanza_skipped("too_large");
         metrics.swept(5, 500, Duration::from_millis(1500));
         metrics.swept(1, 10, Duration::from_millis(250));
         metrics.trimmed();
@@ -415,6 +438,7 @@ mod tests {
             "upslot_connections_accepted_total 2",
             "upslot_connections_turned_away_total 1",
             "upslot_link_reconnects_total 1",
+            "upslot_stanzas_skipped_total{reason=\"too_large\"} 1",
             "upslot_sweeps_total 2",
             "upslot_sweep_removed_files_total 6",
             "upslot_sweep_removed_bytes_total 510",
@@ -427,6 +451,7 @@ mod tests {
             "upslot_stored_bytes 1099511627776",
             "upslot_stored_files 7",
             "upslot_free_bytes 0",
+            "upslot_free_inodes 7",
             "upslot_resident_memory_bytes 4096",
             "upslot_uptime_seconds 61",
             "upslot_build_info{version=\"0.2.0\"} 1",

@@ -23,10 +23,18 @@ use crate::policy::rates;
 use crate::policy::rules::{Limits, Rule};
 use crate::policy::{Policy, Room, Stored};
 use crate::slot::external::External;
-use crate::slot::grant::{Denial, Grant, Source};
+use crate::slot::grant::{Denial, Grant, Issued, Source};
 use crate::slot::jwt::{self, FileShare, JwtDenial};
 use crate::slot::own::{Signer, Terms};
 use crate::slot::{Purpose, Refusal, Slot, SlotRequest, name, shown};
+
+/// What a request target encodes of characters that people put into URLs; `%` is taken as it is.
+const IN_A_TARGET: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'`');
 
 /// What a slot's URL usually needs beyond prefix and path, for escapes; and what a PUT's query does. Bytes.
 const URL_ROOM: usize = 16;
@@ -366,14 +374,15 @@ impl Service {
             .checked_add(interval)
     }
 
-    /// Hands out a slot that was judged, within the limits that [`Service::judge`] found, below its owner's folder; with
-    /// the path where its file will be.
+    /// Issues a slot that was checked, within the limits that [`Service::judge`] found, below its owner's folder; with
+    /// the path of its file. It expires later than `revoked_until`, see [`crate::slot::revoked`].
     pub fn issue(
         &self,
         request: &SlotRequest,
         owner_folder: &str,
         limits: Option<&Limits>,
         random: &[u8; RANDOM],
+        revoked_until: u64,
         now: Now,
     ) -> Result<(StorePath, Slot), Refusal> {
         let name = name::clean(&request.name);
@@ -389,7 +398,10 @@ impl Service {
             size: request.size,
             content_type,
             total: limits.and_then(|limits| limits.max_total_size).unwrap_or(0),
-            until: now.unix().saturating_add(self.put_timeout.as_secs()),
+            until: now
+                .unix()
+                .saturating_add(self.put_timeout.as_secs())
+                .max(revoked_until.saturating_add(1)),
         };
         let room = path.as_bytes().len() + URL_ROOM;
         let mut get = String::with_capacity(self.get_prefix.len() + room);
@@ -538,6 +550,27 @@ impl Service {
         Decision::Download(wanted)
     }
 
+    /// The files that a URL of ours may stand for, in the order in which they are tried: the path of a slot's PUT or
+    /// GET URL, whatever its query says. `None` when it is a URL of another service, or stands for no file.
+    pub fn files_of_url(&self, url: &str) -> Option<Wanted> {
+        let url = url.split('#').next().unwrap_or_default();
+        let (authority, target) = split_url(url)?;
+        let ours = [&self.put_prefix, &self.get_prefix];
+        let is_ours = |prefix: &&String| split_url(prefix).is_some_and(|own| own.0 == authority);
+        if !ours.iter().any(is_ours) {
+            return None;
+        }
+        // Whoever copied it from a browser or a message may have brought characters along that a request must encode.
+        let target: String = percent_encoding::utf8_percent_encode(target, IN_A_TARGET).collect();
+        let head = format!("GET {target} HTTP/1.1\r\nHost: upslot\r\n\r\n");
+        let request = RequestHead::parse(head.as_bytes()).ok()?;
+        let place = self.prefixes.place(request.path());
+        match self.wanted(&request, place) {
+            Decision::Download(wanted) => Some(wanted),
+            _ => None,
+        }
+    }
+
     /// Every check of a PUT that needs no look at the store.
     fn grant(&self, request: &RequestHead, place: Place, now: Now) -> Result<Grant, PutRefusal> {
         let grant = self.granted(request, place, now)?;
@@ -651,6 +684,22 @@ impl Service {
     }
 }
 
+/// What a URL has between its scheme and its path, in lower case and without the scheme's own port, and the rest of
+/// it. `aesgcm` is what clients make of `https` for files that they encrypt (XEP-0454).
+fn split_url(url: &str) -> Option<(String, &str)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let port = match &*scheme.to_ascii_lowercase() {
+        "https" | "aesgcm" => ":443",
+        "http" => ":80",
+        _ => return None,
+    };
+    let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let authority = authority.to_ascii_lowercase();
+    let authority = authority.strip_suffix(port).unwrap_or(&authority);
+    let target = if target.starts_with('/') { target } else { "/" };
+    Some((authority.to_owned(), target))
+}
+
 /// The right of a PUT that another server signed.
 fn externally_granted(
     external: &External,
@@ -671,6 +720,7 @@ fn externally_granted(
         size,
         content_type: content_type.filter(|t| mime::is_valid(t)),
         total: 0,
+        issued: Issued::Unknown,
         source: Source::External,
     })
 }
@@ -710,6 +760,7 @@ fn shared(
             .filetype
             .filter(|t| mime::is_valid(t) && t != mime::UNKNOWN),
         total: 0,
+        issued: Issued::At(claims.issued),
         source: Source::Share { slot, name },
     })
 }

@@ -11,7 +11,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, XattrFlags};
+use rustix::fs::{
+    AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, XattrFlags,
+};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
@@ -30,6 +32,8 @@ pub struct Facts {
     pub modified: SystemTime,
     /// Device and inode.
     pub identity: (u64, u64),
+    /// Names that it has.
+    pub links: u64,
 }
 
 /// What a name stands for, as far as it matters here.
@@ -60,6 +64,9 @@ fn facts(stat: &rustix::fs::Stat) -> Facts {
         size: u64::try_from(stat.st_size).unwrap_or(0),
         modified: UNIX_EPOCH + seconds + nanos,
         identity: (stat.st_dev, stat.st_ino),
+        // Narrower on some hosts.
+        #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+        links: stat.st_nlink as u64,
     }
 }
 
@@ -251,6 +258,45 @@ pub fn open_to_append(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<O
     )?)
 }
 
+/// Opens a file that is there to append to it.
+pub fn open_to_append_existing(folder: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
+    let flags = OFlags::WRONLY
+        | OFlags::APPEND
+        | OFlags::NOFOLLOW
+        | OFlags::NONBLOCK
+        | OFlags::NOCTTY
+        | OFlags::CLOEXEC;
+    let name = OsStr::from_bytes(name);
+    Ok(rustix::fs::openat(folder, name, flags, Mode::empty())?)
+}
+
+/// The user and the group to which something open belongs.
+pub fn owner_of(fd: impl AsFd) -> io::Result<(u32, u32)> {
+    let stat = rustix::fs::fstat(fd)?;
+    Ok((stat.st_uid, stat.st_gid))
+}
+
+/// Gives something open to a user and a group.
+pub fn set_owner(fd: impl AsFd, (user, group): (u32, u32)) -> io::Result<()> {
+    std::os::unix::fs::fchown(fd, Some(user), Some(group))
+}
+
+/// Gives an entry of a folder another name in it; what had that name is replaced.
+pub fn rename(folder: impl AsFd, old: &[u8], new: &[u8]) -> io::Result<()> {
+    let (old, new) = (OsStr::from_bytes(old), OsStr::from_bytes(new));
+    Ok(rustix::fs::renameat(&folder, old, &folder, new)?)
+}
+
+/// The same, but fails where the name is taken, as far as the file system can; else where it is taken by what is no
+/// empty folder.
+pub fn rename_folder(folder: impl AsFd, old: &[u8], new: &[u8]) -> io::Result<()> {
+    let (from, to) = (OsStr::from_bytes(old), OsStr::from_bytes(new));
+    match rustix::fs::renameat_with(&folder, from, &folder, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS) => rename(folder, old, new),
+        other => Ok(other?),
+    }
+}
+
 /// Makes a symbolic link that holds a text; fails where the name is taken.
 pub fn make_link(folder: impl AsFd, name: &[u8], text: &[u8]) -> io::Result<()> {
     let (text, name) = (OsStr::from_bytes(text), OsStr::from_bytes(name));
@@ -328,6 +374,13 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     retry(|| rustix::net::recv(&socket, &mut *buffer, RecvFlags::DONTWAIT).map(|(n, _)| n))
 }
 
+/// Whether there is input that [`receive`] would return. The end of input is none.
+pub fn has_unread_input(socket: impl AsFd) -> bool {
+    let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+    let peek = || rustix::net::recv(&socket, &mut [0; 1][..], flags).map(|(n, _)| n);
+    retry(peek).is_ok_and(|length| length > 0)
+}
+
 fn retry(mut call: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {
@@ -363,18 +416,67 @@ pub fn mime_type(file: impl AsFd) -> Option<String> {
 /// Inodes that one upload may need: its file, the slot's folder, and the owner's.
 const INODES: u64 = 3;
 
+/// Inodes that are left free at least and at most: uploads that begin at the same time each need theirs.
+const FEWEST_INODES: u64 = 2 * INODES;
+const MOST_INODES: u64 = 1024;
+
+/// What a file system has left for an unprivileged process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes; none when it can have no more files.
+    pub bytes: u64,
+    /// How many more files and folders it can have. `None` on file systems that make inodes as they need them (btrfs,
+    /// some of the network), which tell no number.
+    pub inodes: Option<u64>,
+    /// With fewer inodes than these it counts as full: a 64th of all, but not many.
+    pub least_inodes: u64,
+}
+
+/// What is left in the file system of a folder.
+pub fn space(folder: impl AsFd) -> io::Result<Space> {
+    let stat = rustix::fs::fstatvfs(folder)?;
+    let inodes = (stat.f_files > 0).then_some(stat.f_favail);
+    let bytes = match inodes {
+        Some(inodes) if inodes < INODES => 0,
+        // One that tells no size, as in memory or behind a daemon, has no bound to keep away from.
+        _ if stat.f_blocks == 0 => u64::MAX,
+        _ => stat.f_bavail.saturating_mul(stat.f_frsize),
+    };
+    Ok(Space {
+        bytes,
+        inodes,
+        least_inodes: (stat.f_files / 64).clamp(FEWEST_INODES, MOST_INODES),
+    })
+}
+
 /// Bytes of the file system that an unprivileged process may still use; none when it can have no more files.
 pub fn free_space(folder: impl AsFd) -> io::Result<u64> {
-    let stat = rustix::fs::fstatvfs(folder)?;
-    // File systems that make inodes as they need them tell no number of them.
-    if stat.f_files > 0 && stat.f_favail < INODES {
-        return Ok(0);
+    space(folder).map(|space| space.bytes)
+}
+
+/// Has the file system set so many bytes aside for a file; false where it cannot, as some cannot.
+pub fn set_aside(file: impl AsFd, bytes: u64) -> io::Result<bool> {
+    loop {
+        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) => return Ok(true),
+            Err(Errno::INTR) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
     }
-    // One that tells no size, as in memory or behind a daemon, has no bound to keep away from.
-    if stat.f_blocks == 0 {
-        return Ok(u64::MAX);
-    }
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Whether an error says that there is no folder of that name.
+pub fn is_no_folder(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
+    )
+}
+
+/// Writes all that a file system holds back to stable storage.
+pub fn sync_file_system(fd: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(fd)?)
 }
 
 /// Whether an error says that the disk, or a quota of the file system, has no room.
@@ -409,6 +511,49 @@ pub fn is_out_of_descriptors(error: &io::Error) -> bool {
         Errno::from_io_error(error),
         Some(Errno::MFILE | Errno::NFILE)
     )
+}
+
+/// Whether an error of a new socket says that there is no such address family: the kernel was built or started without
+/// it, or a filter of system calls hides it.
+pub fn lacks_address_family(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::AFNOSUPPORT | Errno::PROTONOSUPPORT | Errno::PFNOSUPPORT)
+    )
+}
+
+/// Whether a folder is one that the group 0 may write to, and this process belongs to that group without being root:
+/// so container platforms give a volume to a process that runs under any number (OpenShift). What is made in it must
+/// then be of use to the next one, whose number is another.
+pub fn is_shared_by_group(folder: impl AsFd) -> bool {
+    use rustix::process::{getegid, geteuid, getgroups};
+    const GROUP_WRITE: u32 = 0o020;
+    const SET_GROUP: u32 = 0o2000;
+    let Ok(stat) = rustix::fs::fstat(folder) else {
+        return false;
+    };
+    let mode = Mode::from_raw_mode(stat.st_mode).as_raw_mode();
+    let belongs = || {
+        let beside = || getgroups().is_ok_and(|groups| groups.iter().any(|group| group.is_root()));
+        getegid().is_root() || (stat.st_mode & SET_GROUP != 0 && beside())
+    };
+    stat.st_gid == 0 && mode & GROUP_WRITE != 0 && !geteuid().is_root() && belongs()
+}
+
+/// The mode with the owner's rights for the group, too.
+pub fn for_group_too(mode: u32) -> u32 {
+    mode | (mode & 0o700) >> 3
+}
+
+/// Gives the group the owner's rights to what is open, if it is ours.
+pub fn share_with_group(fd: impl AsFd) -> io::Result<()> {
+    let stat = rustix::fs::fstat(&fd)?;
+    let mode = stat.st_mode & 0o7777;
+    let shared = for_group_too(mode);
+    if shared != mode && stat.st_uid == user() {
+        rustix::fs::fchmod(fd, Mode::from_raw_mode(shared))?;
+    }
+    Ok(())
 }
 
 /// Raises the number of descriptors that the process may hold to what it may be; returns the number.
@@ -475,6 +620,16 @@ pub fn user() -> u32 {
 #[allow(clippy::disallowed_methods)]
 pub fn monotonic() -> std::time::Instant {
     std::time::Instant::now()
+}
+
+/// Microseconds of the monotonic clock, as service managers count them.
+pub fn monotonic_micros() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    // Wider than on some 32-bit hosts, never negative.
+    #[allow(clippy::useless_conversion, clippy::unnecessary_fallible_conversions)]
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000) + nanos / 1000
 }
 
 /// Both clocks, read once per turn.

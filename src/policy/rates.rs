@@ -191,6 +191,12 @@ impl Rates {
         self.older.clear();
     }
 
+    /// Forgets one owner.
+    pub fn forget_owner(&mut self, owner: &[u8]) {
+        self.recent.remove(owner);
+        self.older.remove(owner);
+    }
+
     /// The record of an owner, if it holds everything as far back as `reach`.
     fn known(&mut self, owner: &[u8], reach: u64, now: u64) -> Option<&Record> {
         let record = self.record(owner, now)?;

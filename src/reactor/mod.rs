@@ -12,14 +12,15 @@
 //!
 //! 1. sleep until the earliest of run queue, deadlines, sweep and one minute;
 //! 2. read both clocks;
-//! 3. collect events into readiness bits and put their connections on the run queue;
+//! 3. collect events into readiness bits and put their connections on the run queue; look what other processes have
+//!    removed from the store;
 //! 4. work the run queue: first all that owe a request head, then bodies, until as much as one connection's budget has
 //!    moved; the rest goes on in the next turn, after another look for events;
 //! 5. pass due deadlines, busy or not, unless the process was frozen meanwhile;
 //! 6. accept a few connections;
 //! 7. one slice of counting, trimming and sweeping;
 //! 8. hand over what must reach stable storage;
-//! 9. look at signals.
+//! 9. look at signals, and let the service manager know that the loop turns.
 //!
 //! Events only set bits; work happens at the loop's own pace. A handler never frees its own connection: it says that
 //! it is over, and the loop removes it.
@@ -49,6 +50,7 @@ use rustls::ServerConfig;
 use crate::certificate::{Notice, Watch};
 use crate::config::SecretKey;
 use crate::metrics;
+use crate::notify::Notifier;
 use crate::now::Now;
 use crate::reactor::client::{Client, Outcome};
 use crate::reactor::component::Link;
@@ -97,6 +99,7 @@ pub struct Reactor {
     was_up: bool,
     resolver: Resolver,
     signals: Signals,
+    notifier: Notifier,
     sweep: Sweep,
     tls: Option<Arc<ServerConfig>>,
     certificate: Option<Watch>,
@@ -169,6 +172,7 @@ impl Reactor {
                 self.take_results(now);
             }
             self.note_state();
+            self.shared.look_for_removals(now);
             self.work_run_queue(now);
             self.drive_link(now);
             if !overslept {
@@ -183,6 +187,7 @@ impl Reactor {
             if self.has_ended(now) {
                 return Ok(());
             }
+            self.notify_manager(now);
         }
     }
 
@@ -204,6 +209,7 @@ impl Reactor {
             self.certificate.as_ref().map(Watch::deadline),
             self.shared.trouble.due(),
             self.shared.usage.due(),
+            self.notifier.due(),
         ]
         .into_iter()
         .flatten()
@@ -228,6 +234,17 @@ impl Reactor {
         }
         shared.link = link;
         shared.connections = (self.table.len(), self.most_connections);
+    }
+
+    /// Lets the service manager know how it stands at the end of a turn, and that there are turns.
+    fn notify_manager(&mut self, now: Now) {
+        let status = match &self.link {
+            None => "No XMPP link configured",
+            Some(link) if link.is_up() => "XMPP link up",
+            Some(_) => "XMPP link down",
+        };
+        self.notifier.set_status(status, now.mono);
+        self.notifier.beat(now.mono);
     }
 
     fn enqueue(&mut self, key: Key) {

@@ -67,7 +67,7 @@ fn issue(service: &Service, request: &SlotRequest) -> Slot {
     let folder = layout::owner_folder(&request.owner);
     let limits = service.judge(request).unwrap();
     service
-        .issue(request, &folder, limits, &[7; RANDOM], at(0))
+        .issue(request, &folder, limits, &[7; RANDOM], 0, at(0))
         .map(|(path, slot)| {
             assert!(slot.get.ends_with(&path.encoded()), "{slot:?}");
             slot

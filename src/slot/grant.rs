@@ -16,7 +16,18 @@ pub struct Grant {
     pub content_type: Option<String>,
     /// Bytes that the owner's files may have in all, where a rule says so; 0 is off.
     pub total: u64,
+    pub issued: Issued,
     pub source: Source,
+}
+
+/// When the slot of a grant was issued, as far as it can be told; Unix seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Issued {
+    /// Our own slot: the last second in which its PUT may start, some fixed time after its issue.
+    ExpiresAt(u64),
+    At(u64),
+    /// A signature without a time.
+    Unknown,
 }
 
 /// Which scheme granted it, with what the scheme needs afterwards.

@@ -86,6 +86,8 @@ pub struct Claims {
     pub filetype: Option<String>,
     /// When the file goes, in Unix seconds; always in the future. `None` if never.
     pub expires: Option<u64>,
+    /// When the token was issued, in Unix seconds; 0 when it does not say.
+    pub issued: u64,
     /// Until when a PUT may start, in Unix seconds.
     pub exp: u64,
 }
@@ -108,7 +110,8 @@ impl Claims {
             return Err(JwtDenial::Forged);
         }
         let latest = now.saturating_add(CLOCK_SKEW);
-        for begin in [claims.integer("iat")?, claims.integer("nbf")?] {
+        let (iat, nbf) = (claims.integer("iat")?, claims.integer("nbf")?);
+        for begin in [iat, nbf] {
             if begin.is_some_and(|begin| begin > latest) {
                 return Err(JwtDenial::NotYet);
             }
@@ -136,6 +139,7 @@ impl Claims {
             filesize: claims.integer("filesize")?.ok_or(JwtDenial::Malformed)?,
             filetype: claims.text("filetype")?.filter(|text| is_plain(text)),
             expires,
+            issued: iat.or(nbf).unwrap_or(0),
             exp,
         })
     }

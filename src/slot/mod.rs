@@ -5,7 +5,9 @@
 //! - [`grant`] what one PUT may do, whichever scheme allowed it;
 //! - [`own`] the scheme of upslot itself: slots that are signed, not stored;
 //! - [`external`] PUTs signed by Prosody's mod_http_upload_external, by Metronome, or by ejabberd;
-//! - [`jwt`] PUTs with the token of Prosody's mod_http_file_share.
+//! - [`jwt`] PUTs with the token of Prosody's mod_http_file_share;
+//! - [`revoked`] slots of owners whose files were removed since;
+//! - [`used`] slots that made their file.
 //!
 //! Source: XEP-0363 §4 to §6.
 
@@ -14,6 +16,8 @@ pub mod grant;
 pub mod jwt;
 pub mod name;
 pub mod own;
+pub mod revoked;
+pub mod used;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};

@@ -12,7 +12,7 @@ use ring::hmac;
 
 use crate::decimal;
 use crate::layout::{StorePath, decode_segment, encode_value_to};
-use crate::slot::grant::{Denial, Grant, Source};
+use crate::slot::grant::{Denial, Grant, Issued, Source};
 
 /// Signs slots and checks them.
 pub struct Signer {
@@ -70,6 +70,7 @@ impl Signer {
             size,
             total: terms.total,
             content_type: parameters.content_type,
+            issued: Issued::ExpiresAt(until),
             source: Source::Own,
         })
     }

@@ -215,6 +215,9 @@ impl Sweep {
         if !pass.go_on(plan, store, usage, trims, slice, now) {
             return None;
         }
+        // Whoever was not met has no folder any more, or it could not be read.
+        usage.distrust(pass.begun);
+        usage.recount_total(store.root());
         let mut report = pass.report;
         report.took = now.mono.saturating_duration_since(pass.begun);
         self.pass = None;
@@ -315,6 +318,8 @@ impl Pass {
                             self.report.bytes += size;
                             log::debug!("file expired path={path:?} bytes={size}");
                         }
+                        // Somebody else was quicker.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                         Err(error) => {
                             store.complain("file not removed", &path, &error);
                         }
@@ -324,7 +329,8 @@ impl Pass {
                     // What was not seen is not known to be gone.
                     let whole = current.walk.trouble().is_none();
                     if let Some(changes) = current.changes.filter(|_| whole) {
-                        usage.learned(&current.owner, changes, current.kept, current.kept_files);
+                        let (bytes, files) = (current.kept, current.kept_files);
+                        usage.learned(&current.owner, changes, bytes, files, now.mono);
                     }
                     let expendable = Pool::EXPENDABLE
                         .sum(&current.kept)

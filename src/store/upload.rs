@@ -79,15 +79,16 @@ impl Store {
     /// Begins an upload of `size` bytes.
     pub fn begin(&mut self, size: u64) -> io::Result<Upload> {
         let (file, temporary) = match self.naming {
-            Naming::Descriptor | Naming::Proc => {
-                (sys::open_unnamed(&self.root, self.file_mode)?, None)
-            }
+            Naming::Descriptor | Naming::Proc => (
+                sys::open_unnamed(&self.root, self.mode(self.file_mode))?,
+                None,
+            ),
             Naming::Temporary => {
                 self.serial += 1;
                 let name =
                     format!("{TEMPORARY}{}-{}", std::process::id(), self.serial).into_bytes();
                 let folder = self.internal.try_clone()?;
-                let file = sys::open_new(&self.internal, &name, self.file_mode)?;
+                let file = sys::open_new(&self.internal, &name, self.mode(self.file_mode))?;
                 (file, Some(Temporary { folder, name }))
             }
         };
@@ -103,6 +104,7 @@ impl Store {
     /// Does all that an upload needs but to stay: finds out whether the store works.
     pub fn try_upload(&mut self, bytes: &[u8]) -> io::Result<Upload> {
         self.try_out()?;
+        self.try_folder()?;
         let mut upload = self.begin(bytes.len() as u64)?;
         let written = self
             .append(&mut upload, bytes)
@@ -114,6 +116,14 @@ impl Store {
                 Err(error)
             }
         }
+    }
+
+    /// Makes a folder and removes it again: it may lack room, or an inode, where a file does not.
+    fn try_folder(&self) -> io::Result<()> {
+        let name = format!("{TEMPORARY}folder-{}", std::process::id());
+        sys::make_folder(&self.internal, name.as_bytes(), 0o700)?;
+        sys::remove_folder(&self.internal, name.as_bytes())?;
+        Ok(())
     }
 
     /// Appends to an upload. Small pieces are held until there are enough of them, or [`Store::complete`].
@@ -153,8 +163,8 @@ impl Store {
         let written = upload.unwritten.min(bytes.len() as u64);
         upload.unwritten -= written;
         self.unwritten = self.unwritten.saturating_sub(written);
-        if let Some((_, free)) = &mut self.free {
-            *free = free.saturating_sub(written);
+        if let Some((_, space)) = &mut self.free {
+            space.bytes = space.bytes.saturating_sub(written);
         }
         Ok(())
     }
@@ -255,7 +265,7 @@ impl Store {
             None => None,
         };
         let parent_fd = parent.as_ref().map_or(self.root(), |fd| fd.as_fd());
-        let new = sys::make_folder(parent_fd, name, self.dir_mode)?;
+        let new = sys::make_folder(parent_fd, name, self.mode(self.dir_mode))?;
         if new && parent.is_none() {
             changed.push(self.root.try_clone()?);
         }

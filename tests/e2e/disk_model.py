@@ -436,6 +436,18 @@ class Disk:
 
     _rmdir = _unlink
 
+    def _renameat(self, arguments, _):
+        old, new = self._place(*arguments[:2]), self._place(*arguments[2:4])
+        if (old is None) != (new is None):
+            raise OutOfStep(f"a move out of the store or into it: {arguments}")
+        if old:
+            # Each of the two names may be lost by itself.
+            node = old[0].find(old[1])
+            old[0].enter(old[1], None)
+            new[0].enter(new[1], node)
+
+    _renameat2 = _renameat
+
 
 def lay_out(tree, folder):
     """Makes a tree real, in a folder that is there and empty."""

@@ -50,23 +50,16 @@ PATIENCE = 30
 LONG = os.environ.get("UPSLOT_TESTS") == "long"
 
 
-# Tests and what they report ------------------------------------------------------------------------------------------
-
-Test = namedtuple("Test", "name function server deadline")
-TESTS = []
-
+# Tests ---------------------------------------------------------------------------------------------------------------
 
 def test(servers=("prosody",), deadline=90):
-    """Registers a test, once for each of the XMPP servers named; `None` is no server at all."""
+    """Marks a test; conftest.py runs it once for each of the XMPP servers named. `None` is no server at all."""
 
-    def register(function):
-        subject = function.__module__.removeprefix("test_")
-        for server in servers:
-            name = f"{subject}.{function.__name__}" + (f" [{server}]" if server else "")
-            TESTS.append(Test(name, function, server, deadline))
+    def mark(function):
+        function.servers, function.deadline = servers, deadline
         return function
 
-    return register
+    return mark
 
 
 def check(what, found, expected):

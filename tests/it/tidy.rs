@@ -7,7 +7,14 @@ use std::path::{Path, PathBuf};
 /// Every file below `src/`, without its `.rs`, by layer and in import order.
 const LAYERS: [&[&str]; 7] = [
     // 0: values.
-    &["now", "decimal", "jid", "metrics", "complaints"],
+    &[
+        "now",
+        "decimal",
+        "jid",
+        "metrics",
+        "complaints",
+        "log_limiter",
+    ],
     // 1: decisions.
     &[
         "slot/mod",
@@ -18,6 +25,8 @@ const LAYERS: [&[&str]; 7] = [
         "slot/own",
         "slot/external",
         "slot/jwt",
+        "slot/revoked",
+        "slot/used",
         "policy/rules",
         "policy/rates",
         "policy/mod",
@@ -28,7 +37,7 @@ const LAYERS: [&[&str]; 7] = [
     &[
         "xmpp/mod",
         "xmpp/element",
-        "xmpp/token",
+        "xmpp/scanner",
         "xmpp/xml",
         "xmpp/ended",
         "xmpp/stream",
@@ -80,6 +89,7 @@ const LAYERS: [&[&str]; 7] = [
         "store/mod",
         "store/upload",
         "store/walk",
+        "store/journal",
         "store/graves",
         "store/aliases",
         "store/usage",
@@ -88,6 +98,8 @@ const LAYERS: [&[&str]; 7] = [
         "syncer",
         "resolve",
         "signals",
+        "activation",
+        "notify",
     ],
     // 5: loop.
     &[
@@ -109,7 +121,17 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/accept",
     ],
     // Top.
-    &["explain", "demo", "logger", "lib", "arguments", "main"],
+    &[
+        "explain",
+        "list",
+        "remove",
+        "demo",
+        "health",
+        "logger",
+        "lib",
+        "arguments",
+        "main",
+    ],
 ];
 
 /// Layers below this one are pure.

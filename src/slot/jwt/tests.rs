@@ -61,6 +61,7 @@ fn claims() -> Claims {
         filesize: 23456,
         filetype: Some("image/jpeg".to_owned()),
         expires: Some(1_767_830_400),
+        issued: IAT,
         exp: EXP,
     }
 }
@@ -75,6 +76,7 @@ fn a_token_of_the_server_is_good_until_it_expires() {
         filesize: 7168,
         filetype: Some("image/png".to_owned()),
         expires: Some(1_612_717_960),
+        issued: 1_612_113_160,
         exp: 1_612_113_460,
     };
     assert_eq!(verdict, Ok(expected));

@@ -54,7 +54,7 @@ impl Site {
             };
             let folder = upslot::layout::owner_folder(&request.owner);
             let (_, slot) = service
-                .issue(&request, &folder, None, &[7; 15], now())
+                .issue(&request, &folder, None, &[7; 15], 0, now())
                 .unwrap();
             slot.put
                 .strip_prefix("https://put.example")
