@@ -18,7 +18,7 @@ mod logger;
 
 use arguments::{Arguments, Call, Command};
 
-/// An error in the configuration or at the start, or a no.
+/// An error in the configuration or at the start, or a refusal.
 const FAULT: u8 = 1;
 
 /// Arguments that make no sense.

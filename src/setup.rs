@@ -161,7 +161,7 @@ fn read_for(path: &Path, occasion: Occasion) -> Result<Setup, Failure> {
     {
         // Within the configuration it was warned about already.
         let text = &target.secret;
-        if text.trim() != text {
+        if text.trim().len() < text.len() {
             warnings.push(format!(
                 "{}: {} begins or ends with a blank, which counts as a part of the secret.",
                 lines.named("component_secret_file"),

@@ -143,7 +143,7 @@ pub fn bare_jid(text: &str) -> Result<BareJid, Wrong> {
         .ok_or_else(|| usual.into())
 }
 
-/// Words that are no domain, but somebody's way to say whom a list lets in.
+/// Words that are no domain, but are met in lists that are meant for everyone or for no one.
 const EVERYONE: [&str; 14] = [
     "true",
     "false",
