@@ -47,7 +47,7 @@ const BODY: usize = 256 * 1024;
 /// Requests that may wait for the store at a time; more are refused.
 const MOST_WAITING: usize = 1024;
 
-/// The same for one owner, so that nobody can keep the others from waiting. Clients send a few dozen files at once.
+/// The same for one owner, so that one cannot take all places. Clients send a few dozen files at once.
 const MOST_WAITING_FOR_ONE: usize = 64;
 
 /// How often it is tried out whether a store that failed works again.

@@ -68,8 +68,8 @@ impl Reactor {
         let shared = &mut self.shared;
         shared.metrics.stanza_skipped(skipped.why.reason());
         let from = skipped.stanza.attribute("from").unwrap_or_default();
-        let who = from.split('/').next().unwrap_or_default();
-        if let Some(suppressed) = shared.skipped_stanzas.allows(who, now.mono) {
+        let sender = from.split('/').next().unwrap_or_default();
+        if let Some(suppressed) = shared.skipped_stanzas.allows(sender, now.mono) {
             log::info!(
                 "stanza skipped kind={:?} from={from:?} why={:?}{suppressed}",
                 &*skipped.stanza.name,

@@ -24,7 +24,7 @@ impl Backoff {
     }
 
     /// The link ended, or could not be had: how long to rest. A link that was open worked, whatever ended it and however
-    /// soon, and everybody waits for the next one: the rest is a first one again. `random` is any number, evenly
+    /// soon, and users wait for the next one: the rest is a first one again. `random` is any number, evenly
     /// distributed.
     pub fn ended(&mut self, was_open: bool, random: u32) -> Duration {
         if was_open {

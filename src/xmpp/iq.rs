@@ -114,9 +114,9 @@ pub fn reject(mut skipped: Skipped, identity: Identity<'_>) -> Option<Element> {
 
 /// An iq that may be answered.
 struct Addressed {
-    /// Who asks.
+    /// The sender.
     asker: BareJid,
-    /// Who of our domain is asked.
+    /// The address at our domain that is asked.
     asked: BareJid,
     /// Whether the type is `get` or `set`; `None` when it is neither.
     is_get: Option<bool>,

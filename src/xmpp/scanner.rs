@@ -5,10 +5,10 @@
 //! ```
 //!
 //! The scanner keeps no byte that it has seen and takes the same memory for a stanza of any size, depth, number of
-//! attributes or namespaces, so whatever a user sends can be skipped. What it refuses is what no server may send,
-//! since after that nobody can tell any more where the next stanza begins: broken tags, references and UTF-8,
-//! characters that XML does not have, text outside of stanzas, and what XMPP forbids (RFC 6120 §11.1). What names and
-//! namespaces mean is not its business; [`super::xml`] reads them, in stanzas that are small enough.
+//! attributes or namespaces, so whatever a user sends can be skipped. It refuses what no server may send, because the
+//! start of the next stanza is unknown after it: broken tags, references and UTF-8, characters that XML does not have,
+//! text outside of stanzas, and what XMPP forbids (RFC 6120 §11.1). It does not interpret names and namespaces;
+//! [`super::xml`] does, in stanzas that are small enough.
 
 use std::fmt;
 
@@ -320,8 +320,7 @@ impl Scanner {
     ///
     /// End tags must repeat the names of their start tags, and names of any number of open elements cannot be kept. So
     /// `open_names` takes them in, in an order that matters, and [`Scanner::closed`] takes them out again; what is left
-    /// when the stanza ends says whether both were the same. This finds every fault of a server; it would not stop
-    /// somebody who calculates one, which does no harm.
+    /// when the stanza ends says whether both were the same. A deliberate collision would pass, and do no harm.
     fn opened(&mut self) -> Result<Option<Boundary>, Fault> {
         self.open_names = self.open_names.wrapping_add(self.name).wrapping_mul(MIX);
         self.depth += 1;
