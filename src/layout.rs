@@ -7,14 +7,17 @@
 //! ```
 //!
 //! The owner folder is base64url(SHA-1(bare JID)) without padding, as HttpUploadComponent has it. The suffix is the
-//! mark: a letter for the purpose, then, where the file does not live as long as its purpose says, `x` and the end of
-//! its life or `n` for a file without one. So the tree alone says all that the sweep must know. This module knows
+//! mark: a letter for the purpose, then, where the file does not live as long as its purpose says, `t` and its age at the
+//! end, `x` and the end itself, or `n` for a file without one. An age counts from when the file is stored, so that it
+//! holds whatever the clock showed then. So the tree alone says all that the sweep must know. This module knows
 //! nothing of files; it only judges and builds paths.
 //!
 //! | suffix | means |
 //! | --- | --- |
 //! | `m`, `p`, `k` | message, profile, permanent |
 //! | `e<hex>` | ephemeral, not to be had from this Unix second on |
+//! | `mt<hex>`, `pt<hex>`, `kt<hex>` | message, profile, permanent, removed so many seconds after it was stored |
+//! | `e<hex>t<hex>` | ephemeral, and removed so many seconds after it was stored, if that is sooner |
 //! | `mx<hex>`, `px<hex>`, `kx<hex>` | the same, removed from this Unix second on |
 //! | `mn`, `pn`, `kn` | the same, never removed for its age |
 
@@ -31,7 +34,7 @@ pub const RANDOM: usize = 15;
 
 /// Most bytes that a slot adds to its owner's folder and its file's name: two slashes, the random bytes as text, the
 /// mark.
-const SLOT_FOLDER: usize = 2 + RANDOM.div_ceil(3) * 4 + 1 + 18;
+const SLOT_FOLDER: usize = 2 + RANDOM.div_ceil(3) * 4 + 1 + 34;
 
 /// Longest name of one folder or file, in bytes, on every Linux file system.
 pub const MAX_NAME: usize = 255;
@@ -235,13 +238,15 @@ pub enum End {
     Never,
     /// It is removed from this Unix second on.
     At(u64),
+    /// It is removed so many seconds after it was stored.
+    Age(u64),
 }
 
 /// What the tree tells of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Mark {
     pub purpose: Purpose,
-    /// Means nothing for ephemeral files, whose end is in their purpose.
+    /// Ephemeral files, whose end is in their purpose, have no other but an age.
     pub end: End,
 }
 
@@ -262,6 +267,9 @@ fn push_suffix(mark: Mark, path: &mut String) {
         Purpose::Permanent => 'k',
         Purpose::Ephemeral { expire_before } => {
             path.push_str(&format!("e{expire_before:x}"));
+            if let End::Age(age) = mark.end {
+                path.push_str(&format!("t{age:x}"));
+            }
             return;
         }
     });
@@ -269,6 +277,7 @@ fn push_suffix(mark: Mark, path: &mut String) {
         End::Usual => {}
         End::Never => path.push('n'),
         End::At(end) => path.push_str(&format!("x{end:x}")),
+        End::Age(age) => path.push_str(&format!("t{age:x}")),
     }
 }
 
@@ -284,8 +293,16 @@ pub fn mark_of(folder: &[u8]) -> Option<Mark> {
         b'p' => Purpose::Profile,
         b'k' => Purpose::Permanent,
         b'e' => {
-            let expire_before = lower_hex(rest)?;
-            return Some(Purpose::Ephemeral { expire_before }.into());
+            let mut parts = rest.splitn(2, |byte| *byte == b't');
+            let expire_before = lower_hex(parts.next()?)?;
+            let age = parts.next().map(lower_hex);
+            return Some(Mark {
+                purpose: Purpose::Ephemeral { expire_before },
+                end: match age {
+                    None => End::Usual,
+                    Some(age) => End::Age(age?),
+                },
+            });
         }
         _ => return None,
     };
@@ -293,6 +310,7 @@ pub fn mark_of(folder: &[u8]) -> Option<Mark> {
         [] => End::Usual,
         [b'n'] => End::Never,
         [b'x', hex @ ..] => End::At(lower_hex(hex)?),
+        [b't', hex @ ..] => End::Age(lower_hex(hex)?),
         _ => return None,
     };
     Some(Mark { purpose, end })
@@ -321,7 +339,14 @@ mod tests {
     #[test]
     fn a_slot_s_path_tells_its_purpose_and_its_end() {
         let at = 1_767_225_600;
-        let ends = [End::Usual, End::Never, End::At(at), End::At(0)];
+        let ends = [
+            End::Usual,
+            End::Never,
+            End::At(at),
+            End::At(0),
+            End::Age(0),
+            End::Age(u64::MAX),
+        ];
         let purposes = [Purpose::Message, Purpose::Profile, Purpose::Permanent];
         let mut marks: Vec<Mark> = purposes
             .iter()
@@ -334,6 +359,12 @@ mod tests {
             .collect();
         marks.push(Purpose::Ephemeral { expire_before: at }.into());
         marks.push(Purpose::Ephemeral { expire_before: 0 }.into());
+        marks.push(Mark {
+            purpose: Purpose::Ephemeral {
+                expire_before: u64::MAX,
+            },
+            end: End::Age(u64::MAX),
+        });
         for mark in marks {
             let path = StorePath::of_slot(&owner(), mark, &[0xff; RANDOM], "a b.jpg").unwrap();
             assert_eq!(path.mark(), Some(mark), "{path:?}");
@@ -362,6 +393,12 @@ mod tests {
             "aaaaaaaaaaaaaaaaaaaa~mm",
             "aaaaaaaaaaaaaaaaaaaa~mx",
             "aaaaaaaaaaaaaaaaaaaa~mxG",
+            "aaaaaaaaaaaaaaaaaaaa~mt",
+            "aaaaaaaaaaaaaaaaaaaa~mt1t1",
+            "aaaaaaaaaaaaaaaaaaaa~e1t",
+            "aaaaaaaaaaaaaaaaaaaa~et1",
+            "aaaaaaaaaaaaaaaaaaaa~e1t1t1",
+            "aaaaaaaaaaaaaaaaaaaa~e1x1",
             "aaaaaaaaaaaaaaaaaaaa~mnn",
             "aaaaaaaaaaaaaaaaaaaa~en",
         ] {

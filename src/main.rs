@@ -10,21 +10,22 @@ use upslot::list::{self, Owner};
 use upslot::reactor::Reactor;
 use upslot::remove::{self, Target};
 use upslot::setup::{self, Setup};
-use upslot::sys;
+use upslot::signals::Signals;
+use upslot::{activation, health, sys};
 
 mod arguments;
 mod logger;
 
 use arguments::{Arguments, Call, Command};
 
-/// A configuration or start-up fault.
+/// An error in the configuration or at the start, or a no.
 const FAULT: u8 = 1;
 
 /// Arguments that make no sense.
 const USAGE: u8 = 2;
 
 /// Every command. One more is one more entry.
-static COMMANDS: [Command; 4] = [
+static COMMANDS: [Command; 5] = [
     Command {
         name: "explain",
         usage: "JID [SIZE] [TYPE]",
@@ -61,6 +62,17 @@ if not all of it was, and 0 where there was nothing.
 ",
         flags: &["dry-run"],
         run: remove_files,
+    },
+    Command {
+        name: "health",
+        usage: "",
+        summary: "whether the upslot that runs with this configuration works",
+        details: "\
+Asks for /health of the local API if there is one, else for the public page /, and prints
+one line; the exit code is 0 or 1. For containers without a shell, and for monitoring.
+",
+        flags: &[],
+        run: ask_health,
     },
     Command {
         name: "help",
@@ -110,7 +122,7 @@ fn show_help(given: Arguments) -> Result<ExitCode, String> {
 
 /// Reads the configuration for a command. What is wrong with it has been reported when this fails.
 fn read_setup(given: &Arguments) -> Result<Setup, ExitCode> {
-    setup::read(&given.config()).map_err(|failure| {
+    setup::inspect(&given.config()).map_err(|failure| {
         for warning in failure.warnings {
             report(&format!("warning: {warning}"));
         }
@@ -127,11 +139,12 @@ fn explain_slot(given: Arguments) -> Result<ExitCode, String> {
         Ok(setup) => setup,
         Err(code) => return Ok(code),
     };
+    warn(&setup);
     Ok(
         match explain::explain(&setup.config, &question, sys::now()) {
-            Ok(text) => {
-                print(&text);
-                ExitCode::SUCCESS
+            Ok(explanation) => {
+                print(&explanation.text);
+                ExitCode::from(if explanation.granted { 0 } else { FAULT })
             }
             Err(error) => {
                 report(&format!("error: {error}"));
@@ -191,12 +204,48 @@ fn ended(result: Result<(), String>, out: &mut impl Write) -> ExitCode {
     }
 }
 
+fn ask_health(given: Arguments) -> Result<ExitCode, String> {
+    if !given.words.is_empty() {
+        return Err("health takes no arguments".into());
+    }
+    Ok(match health::ask(&given.config()) {
+        Ok(line) => {
+            print(&format!("{line}\n"));
+            ExitCode::SUCCESS
+        }
+        Err(line) => {
+            report(&line);
+            ExitCode::from(FAULT)
+        }
+    })
+}
+
+/// Takes signals over: the first thing that the service does. Commands that only look something up keep the system's
+/// actions.
+fn take_over_signals() -> Result<Signals, ExitCode> {
+    Signals::register().map_err(|error| {
+        report(&format!("error: cannot take over signals: {error}."));
+        ExitCode::from(FAULT)
+    })
+}
+
 fn demonstrate() -> ExitCode {
+    let signals = match take_over_signals() {
+        Ok(signals) => signals,
+        Err(code) => return code,
+    };
+    signals.defer();
     let begun = logger::start(log::LevelFilter::Info, None).and_then(|()| {
         Demo::new().map_err(|error| format!("cannot make a folder or find ports: {error}."))
     });
     let ended = begun.and_then(|demo| {
-        let mut reactor = Reactor::start(demo.setup()?, PathBuf::from("config.yml"), None)?;
+        let mut reactor = Reactor::start(
+            demo.setup()?,
+            PathBuf::from("config.yml"),
+            None,
+            signals,
+            Vec::new(),
+        )?;
         print(&demo.commands());
         reactor
             .run()
@@ -205,9 +254,18 @@ fn demonstrate() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report(&format!("error: {error}"));
+            for error in error.lines() {
+                report(&format!("error: {error}"));
+            }
             ExitCode::from(FAULT)
         }
+    }
+}
+
+/// Says what is odd about a configuration.
+fn warn(setup: &Setup) {
+    for warning in &setup.warnings {
+        report(&format!("warning: {warning}"));
     }
 }
 
@@ -216,26 +274,41 @@ fn check(given: &Arguments) -> ExitCode {
         Ok(setup) => setup,
         Err(code) => return code,
     };
-    for warning in &setup.warnings {
-        report(&format!("warning: {warning}"));
-    }
+    warn(&setup);
     print(&format!("{}: no errors.\n", given.config().display()));
     ExitCode::SUCCESS
 }
 
 fn run(given: Arguments) -> ExitCode {
+    let signals = match take_over_signals() {
+        Ok(signals) => signals,
+        Err(code) => return code,
+    };
+    let sockets = activation::sockets();
     let (config, logfile) = (given.config(), given.logfile);
     let setup = setup::read(&config);
     let level = setup
         .as_ref()
         .map_or(log::LevelFilter::Info, |setup| setup.config.log_level);
-    if let Err(error) = logger::start(level, logfile.clone()) {
+    let logging = logger::start(level, logfile.clone());
+    signals.defer();
+    if let Err(error) = logging {
+        drop(signals);
         report(&format!("error: {error}"));
         return ExitCode::from(FAULT);
     }
+    let sockets = match sockets {
+        Ok(sockets) => sockets,
+        Err(error) => {
+            drop(signals);
+            log::error!("cannot start why={error:?}");
+            return ExitCode::from(FAULT);
+        }
+    };
     let setup = match setup {
         Ok(setup) => setup,
         Err(failure) => {
+            drop(signals);
             for warning in failure.warnings {
                 log::warn!("config warning={warning:?}");
             }
@@ -253,7 +326,8 @@ fn run(given: Arguments) -> ExitCode {
     for warning in &setup.warnings {
         log::warn!("config warning={warning:?}");
     }
-    let ended = Reactor::start(setup, config, logfile.as_deref()).and_then(|mut reactor| {
+    let started = Reactor::start(setup, config, logfile.as_deref(), signals, sockets);
+    let ended = started.and_then(|mut reactor| {
         reactor.on_reload(|level| {
             logger::set_level(level);
             logger::reopen();
@@ -268,7 +342,9 @@ fn run(given: Arguments) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            log::error!("cannot start why={error:?}");
+            for error in error.lines() {
+                log::error!("cannot start why={error:?}");
+            }
             ExitCode::from(FAULT)
         }
     }

@@ -35,6 +35,8 @@ pub struct Metrics {
     accepted: u64,
     turned_away: u64,
     reconnects: u64,
+    /// By reason.
+    stanzas_skipped: Tally<&'static str>,
     sweeps: u64,
     sweep_files: u64,
     sweep_bytes: u64,
@@ -123,6 +125,11 @@ impl Metrics {
         self.reconnects += u64::from(again);
     }
 
+    /// A stanza was not read.
+    pub fn stanza_skipped(&mut self, reason: &'static str) {
+        self.stanzas_skipped.count(reason, OTHER);
+    }
+
     /// A sweep came to its end; files and bytes that it removed.
     pub fn swept(&mut self, files: u64, bytes: u64, took: Duration) {
         self.sweeps += 1;
@@ -187,6 +194,13 @@ impl Metrics {
             "How often the link to the XMPP server came up again.",
         );
         page.plain(self.reconnects);
+        page.counter(
+            "stanzas_skipped_total",
+            "Stanzas that were not read, by reason.",
+        );
+        for (reason, count) in self.stanzas_skipped.iter() {
+            page.labelled(&[("reason", reason)], count);
+        }
 
         page.counter("sweeps_total", "Completed sweeps.");
         page.plain(self.sweeps);
@@ -396,6 +410,7 @@ mod tests {
         metrics.accepted();
         metrics.turned_away();
         metrics.linked(true);
+        metrics.stanza_skipped("too_large");
         metrics.swept(5, 500, Duration::from_millis(1500));
         metrics.swept(1, 10, Duration::from_millis(250));
         metrics.trimmed();
@@ -423,6 +438,7 @@ mod tests {
             "upslot_connections_accepted_total 2",
             "upslot_connections_turned_away_total 1",
             "upslot_link_reconnects_total 1",
+            "upslot_stanzas_skipped_total{reason=\"too_large\"} 1",
             "upslot_sweeps_total 2",
             "upslot_sweep_removed_files_total 6",
             "upslot_sweep_removed_bytes_total 510",

@@ -12,6 +12,18 @@ use std::thread;
 
 use mio::Waker;
 
+use crate::sys;
+
+/// Why a server cannot be connected to, in words that say when it is for want of IPv6.
+pub fn connect_failure(server: SocketAddr, error: &io::Error) -> String {
+    let lacks_ipv6 = server.is_ipv6()
+        && (sys::lacks_address_family(error) || error.kind() == io::ErrorKind::AddrNotAvailable);
+    match lacks_ipv6 {
+        true => format!("{server}: this system has no IPv6: {error}"),
+        false => format!("{server}: {error}"),
+    }
+}
+
 /// Enough for the C library's resolver; bytes.
 const STACK: usize = 256 * 1024;
 

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use crate::config::{Config, Purposes, SecretKey};
 use crate::expiry::{self, Lifetime};
 use crate::http::api::Reply;
+use crate::http::charset;
 use crate::http::condition::{self, Verdict};
 use crate::http::exchange::{Fault, Timeouts};
 use crate::http::head::{Expect, Framing, Method, RequestHead};
@@ -374,8 +375,8 @@ impl Service {
             .checked_add(interval)
     }
 
-    /// Hands out a slot that was judged, within the limits that [`Service::judge`] found, below its owner's folder. It
-    /// expires later than `revoked_until`, see [`crate::slot::revoked`].
+    /// Issues a slot that was checked, within the limits that [`Service::judge`] found, below its owner's folder; with
+    /// the path of its file. It expires later than `revoked_until`, see [`crate::slot::revoked`].
     pub fn issue(
         &self,
         request: &SlotRequest,
@@ -384,9 +385,9 @@ impl Service {
         random: &[u8; RANDOM],
         revoked_until: u64,
         now: Now,
-    ) -> Result<Slot, Refusal> {
+    ) -> Result<(StorePath, Slot), Refusal> {
         let name = name::clean(&request.name);
-        let mark = mark(request.purpose, limits, now);
+        let mark = mark(request.purpose, limits);
         let path = StorePath::in_folder(owner_folder, mark, random, &name)
             .ok_or_else(|| Refusal::Malformed("The file name cannot be stored.".to_owned()))?;
         // A type that cannot be sent back is not worth binding the PUT to.
@@ -411,7 +412,7 @@ impl Service {
         put.push_str(&self.put_prefix);
         put.push_str(&get[self.get_prefix.len()..]);
         self.signer.sign(&path, &terms, &mut put);
-        Ok(Slot { put, get })
+        Ok((path, Slot { put, get }))
     }
 
     /// Decides on a request as far as it can be without a look at the store.
@@ -460,6 +461,19 @@ impl Service {
         (content_type != mime::by_extension(grant.path.name())).then(|| content_type.to_owned())
     }
 
+    /// Whether it must be known of an upload if it is UTF-8. `content_type` is what is stored as its type.
+    pub fn needs_charset(&self, path: &StorePath, content_type: Option<&str>) -> bool {
+        charset::is_open(effective_type(path, content_type))
+    }
+
+    /// Whether it must be known of a file if it is UTF-8, so that its answers may say so: those that show it as text.
+    pub fn shows_charset(&self, path: &StorePath, content_type: Option<&str>) -> bool {
+        let content_type = effective_type(path, content_type);
+        charset::is_open(content_type)
+            && self.safe_types.served(content_type) == content_type
+            && self.safe_types.show_inline(content_type)
+    }
+
     /// The answer to GET and HEAD of a file that is open.
     pub fn download(
         &self,
@@ -468,18 +482,19 @@ impl Service {
         file: &Found<'_>,
         now: Now,
     ) -> Answer {
-        let content_type = match file.content_type {
-            Some(kept) if mime::is_valid(kept) => kept,
-            _ => mime::by_extension(path.name()),
-        };
-        let content_type = self.safe_types.served(content_type);
+        let content_type = self
+            .safe_types
+            .served(effective_type(path, file.content_type));
+        let inline = self.safe_types.show_inline(content_type);
+        let labelled = file.utf8.then(|| charset::labelled(content_type));
+        let content_type = labelled.as_deref().unwrap_or(content_type);
         let facts = FileFacts {
             name: path.name(),
             size: file.size,
             modified: file.modified,
             content_type,
-            inline: self.safe_types.show_inline(content_type),
-            end: self.lifetime.end(path.mark(), file.modified),
+            inline,
+            end: self.lifetime.end(path.mark(), file.stored.min(now.wall)),
         };
         self.common.file(request, &facts, now)
     }
@@ -700,6 +715,14 @@ fn split_url(url: &str) -> Option<(String, &str)> {
     Some((authority.to_owned(), target))
 }
 
+/// The type of a file: what was stored as such, if it can be sent, else what its name suggests.
+fn effective_type<'a>(path: &StorePath, content_type: Option<&'a str>) -> &'a str {
+    match content_type {
+        Some(kept) if mime::is_valid(kept) => kept,
+        _ => mime::by_extension(path.name()),
+    }
+}
+
 /// The right of a PUT that another server signed.
 fn externally_granted(
     external: &External,
@@ -813,26 +836,16 @@ fn purposes() -> [Purpose; KINDS] {
 }
 
 /// What the tree is to tell of a new file.
-fn mark(purpose: Purpose, limits: Option<&Limits>, now: Now) -> Mark {
+fn mark(purpose: Purpose, limits: Option<&Limits>) -> Mark {
     let by_rule = limits.and_then(|limits| limits.expire_maxage);
-    let age = |age: Duration| now.unix().saturating_add(age.as_secs());
-    match (purpose, by_rule) {
-        (_, None) => purpose.into(),
-        (Purpose::Ephemeral { expire_before }, Some(max_age)) => {
-            let expire_before = match max_age.is_zero() {
-                true => expire_before,
-                false => expire_before.min(age(max_age)),
-            };
-            Purpose::Ephemeral { expire_before }.into()
-        }
-        (_, Some(max_age)) => Mark {
-            purpose,
-            end: match max_age.is_zero() {
-                true => End::Never,
-                false => End::At(age(max_age)),
-            },
-        },
-    }
+    let end = match (purpose, by_rule) {
+        (_, None) => End::Usual,
+        (_, Some(age)) if !age.is_zero() => End::Age(age.as_secs()),
+        // Its own end stays.
+        (Purpose::Ephemeral { .. }, _) => End::Usual,
+        _ => End::Never,
+    };
+    Mark { purpose, end }
 }
 
 /// What the store tells of a file that it opened.
@@ -841,7 +854,11 @@ pub struct Found<'a> {
     /// Bytes.
     pub size: u64,
     pub modified: SystemTime,
+    /// When it was stored, by the clock as it is now.
+    pub stored: SystemTime,
     pub content_type: Option<&'a str>,
+    /// Whether [`Service::shows_charset`] holds and the bytes are UTF-8.
+    pub utf8: bool,
 }
 
 #[cfg(test)]

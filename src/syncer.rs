@@ -32,6 +32,8 @@ pub enum Work {
     File(Arc<OwnedFd>),
     /// The entries of folders, the innermost last; or a file and the folders above it.
     Folders(Vec<OwnedFd>),
+    /// Everything on the file system of this folder.
+    FileSystem(OwnedFd),
 }
 
 #[derive(Debug)]
@@ -126,13 +128,15 @@ fn sync(batch: Vec<Job>, known: &mut Vec<u64>) -> Vec<Done> {
         let fd = match &job.work {
             Work::File(file) => Some(&**file),
             Work::Folders(folders) => folders.last(),
+            Work::FileSystem(folder) => Some(folder),
         };
         let Some(fd) = fd else {
             results.push((job.key, Ok(())));
             continue;
         };
         let device = sys::look_open(fd).map(|facts| facts.identity.0);
-        if few && device.as_ref().is_ok_and(|device| known.contains(device)) {
+        let one = few && !matches!(job.work, Work::FileSystem(_));
+        if one && device.as_ref().is_ok_and(|device| known.contains(device)) {
             results.push((job.key, sync_one(&job.work)));
             continue;
         }
@@ -168,6 +172,7 @@ fn sync_one(work: &Work) -> io::Result<()> {
                 retry_on_intr(|| rustix::fs::fsync(folder))?;
             }
         }
+        Work::FileSystem(folder) => retry_on_intr(|| rustix::fs::syncfs(folder))?,
     }
     Ok(())
 }

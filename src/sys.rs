@@ -12,13 +12,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{
-    AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, XattrFlags,
+    AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Timespec,
+    Timestamps, UTIME_NOW, UTIME_OMIT, XattrFlags,
 };
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
 /// The attribute that keeps a file's MIME type (freedesktop.org "Shared MIME-info", extended attributes).
 const MIME_TYPE: &str = "user.mime_type";
+
+/// The attribute that keeps a text's charset (the same source), and its two values: UTF-8, and bytes that are not
+/// (RFC 1428 §3).
+const CHARSET: &str = "user.charset";
+const UTF_8: &[u8] = b"utf-8";
+const UNKNOWN_8BIT: &[u8] = b"unknown-8bit";
 
 /// Longest MIME type that is kept; bytes.
 const MAX_MIME_TYPE: usize = 255;
@@ -30,6 +37,8 @@ pub struct Facts {
     /// Bytes.
     pub size: u64,
     pub modified: SystemTime,
+    /// When anything of it was last changed; nobody can set that.
+    pub changed: SystemTime,
     /// Device and inode.
     pub identity: (u64, u64),
     /// Names that it has.
@@ -55,19 +64,22 @@ impl From<FileType> for Kind {
 }
 
 fn facts(stat: &rustix::fs::Stat) -> Facts {
-    let seconds = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
-    // Wider than on some 32-bit hosts, never negative.
-    #[allow(clippy::useless_conversion)]
-    let nanos = Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or(0));
     Facts {
         kind: FileType::from_raw_mode(stat.st_mode).into(),
         size: u64::try_from(stat.st_size).unwrap_or(0),
-        modified: UNIX_EPOCH + seconds + nanos,
+        modified: moment(stat.st_mtime, stat.st_mtime_nsec),
+        changed: moment(stat.st_ctime, stat.st_ctime_nsec),
         identity: (stat.st_dev, stat.st_ino),
         // Narrower on some hosts.
         #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
         links: stat.st_nlink as u64,
     }
+}
+
+/// A moment before 1970 becomes its first. The numbers' types differ between hosts.
+fn moment(seconds: impl TryInto<u64>, nanos: impl TryInto<u64>) -> SystemTime {
+    let seconds = Duration::from_secs(seconds.try_into().unwrap_or(0));
+    UNIX_EPOCH + seconds + Duration::from_nanos(nanos.try_into().unwrap_or(0))
 }
 
 /// The real path of a file that every user of the machine can read: its own mode says so, and every folder above it
@@ -79,6 +91,15 @@ pub fn is_readable_by_all(path: &Path) -> Option<std::path::PathBuf> {
     };
     let open = allows(&real, 0o004) && real.ancestors().skip(1).all(|folder| allows(folder, 0o001));
     open.then_some(real)
+}
+
+/// Why this process cannot make files in a folder, as its permissions say without an attempt; `None` when it can.
+pub fn not_writable(folder: &Path) -> Option<io::Error> {
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    let result = rustix::fs::accessat(rustix::fs::CWD, folder, access, AtFlags::EACCESS);
+    // Where the kernel cannot tell, nothing is said.
+    let denied = |error: &Errno| matches!(*error, Errno::ACCESS | Errno::PERM | Errno::ROFS);
+    result.err().filter(denied).map(io::Error::from)
 }
 
 /// Opens a folder by its path, links followed: it is the operator's.
@@ -193,6 +214,53 @@ pub fn make_folder(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<bool
         Ok(()) => Ok(true),
         Err(Errno::EXIST) => Ok(false),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Opens a new file to write, in the place of what had its name.
+pub fn open_replacing(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<OwnedFd> {
+    match remove_file(&folder, name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => open_new(&folder, name, mode),
+    }
+}
+
+/// Sets the modification time of an open file.
+pub fn set_modified(file: impl AsFd, modified: SystemTime) -> io::Result<()> {
+    Ok(rustix::fs::futimens(file, &only_modified(modified))?)
+}
+
+/// Sets the modification time of one entry of a folder; a link is not followed. A file of another user that may be
+/// written gets the present time, if that is all that is allowed.
+pub fn set_modified_at(folder: impl AsFd, name: &[u8], modified: SystemTime) -> io::Result<()> {
+    let set = |times: &Timestamps| {
+        let name = OsStr::from_bytes(name);
+        rustix::fs::utimensat(&folder, name, times, AtFlags::SYMLINK_NOFOLLOW)
+    };
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_NOW,
+    };
+    match set(&only_modified(modified)) {
+        Err(Errno::PERM) => Ok(set(&Timestamps {
+            last_access: now,
+            last_modification: now,
+        })?),
+        other => Ok(other?),
+    }
+}
+
+fn only_modified(modified: SystemTime) -> Timestamps {
+    let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        last_modification: Timespec {
+            tv_sec: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: since.subsec_nanos() as _,
+        },
     }
 }
 
@@ -365,6 +433,13 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     retry(|| rustix::net::recv(&socket, &mut *buffer, RecvFlags::DONTWAIT).map(|(n, _)| n))
 }
 
+/// Whether there is input that [`receive`] would return. The end of input is none.
+pub fn has_unread_input(socket: impl AsFd) -> bool {
+    let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+    let peek = || rustix::net::recv(&socket, &mut [0; 1][..], flags).map(|(n, _)| n);
+    retry(peek).is_ok_and(|length| length > 0)
+}
+
 fn retry(mut call: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {
@@ -395,6 +470,28 @@ pub fn mime_type(file: impl AsFd) -> Option<String> {
     std::str::from_utf8(buffer.get(..length)?)
         .ok()
         .map(str::to_owned)
+}
+
+/// Keeps whether a text is UTF-8; nothing where the file system has no attributes. Fails when the disk is full or does
+/// not work.
+pub fn set_charset(file: impl AsFd, is_utf8: bool) -> io::Result<()> {
+    let charset = if is_utf8 { UTF_8 } else { UNKNOWN_8BIT };
+    let set = rustix::fs::fsetxattr(file, CHARSET, charset, XattrFlags::empty());
+    match set.map_err(io::Error::from) {
+        Err(error) if is_full(&error) || is_trouble(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the kept charset of a file is UTF-8; `None` when none is kept.
+pub fn is_kept_as_utf8(file: impl AsFd) -> Option<bool> {
+    let mut buffer = [0; 64];
+    match rustix::fs::fgetxattr(file, CHARSET, &mut buffer) {
+        Ok(length) => Some(buffer.get(..length)?.eq_ignore_ascii_case(UTF_8)),
+        // A longer name is another charset's.
+        Err(Errno::RANGE) => Some(false),
+        Err(_) => None,
+    }
 }
 
 /// Inodes that one upload may need: its file, the slot's folder, and the owner's.
@@ -497,6 +594,49 @@ pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     )
 }
 
+/// Whether an error of a new socket says that there is no such address family: the kernel was built or started without
+/// it, or a filter of system calls hides it.
+pub fn lacks_address_family(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::AFNOSUPPORT | Errno::PROTONOSUPPORT | Errno::PFNOSUPPORT)
+    )
+}
+
+/// Whether a folder is one that the group 0 may write to, and this process belongs to that group without being root:
+/// so container platforms give a volume to a process that runs under any number (OpenShift). What is made in it must
+/// then be of use to the next one, whose number is another.
+pub fn is_shared_by_group(folder: impl AsFd) -> bool {
+    use rustix::process::{getegid, geteuid, getgroups};
+    const GROUP_WRITE: u32 = 0o020;
+    const SET_GROUP: u32 = 0o2000;
+    let Ok(stat) = rustix::fs::fstat(folder) else {
+        return false;
+    };
+    let mode = Mode::from_raw_mode(stat.st_mode).as_raw_mode();
+    let belongs = || {
+        let beside = || getgroups().is_ok_and(|groups| groups.iter().any(|group| group.is_root()));
+        getegid().is_root() || (stat.st_mode & SET_GROUP != 0 && beside())
+    };
+    stat.st_gid == 0 && mode & GROUP_WRITE != 0 && !geteuid().is_root() && belongs()
+}
+
+/// The mode with the owner's rights for the group, too.
+pub fn for_group_too(mode: u32) -> u32 {
+    mode | (mode & 0o700) >> 3
+}
+
+/// Gives the group the owner's rights to what is open, if it is ours.
+pub fn share_with_group(fd: impl AsFd) -> io::Result<()> {
+    let stat = rustix::fs::fstat(&fd)?;
+    let mode = stat.st_mode & 0o7777;
+    let shared = for_group_too(mode);
+    if shared != mode && stat.st_uid == user() {
+        rustix::fs::fchmod(fd, Mode::from_raw_mode(shared))?;
+    }
+    Ok(())
+}
+
 /// Raises the number of descriptors that the process may hold to what it may be; returns the number.
 pub fn raise_descriptor_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -557,10 +697,35 @@ pub fn user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// Time since boot, while the machine was suspended included.
+pub fn since_boot() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0))
+}
+
+/// What tells this boot of the host from others. Where `/proc` does not show it, as under the systemd unit, the
+/// environment does.
+pub fn boot_id() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    let id = id.or_else(|| std::env::var("UPSLOT_BOOT_ID").ok())?;
+    let id = id.trim().replace('-', "");
+    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
+}
+
 /// The monotonic clock. The loop reads it once per turn; slices of long work read it to know when to stop.
 #[allow(clippy::disallowed_methods)]
 pub fn monotonic() -> std::time::Instant {
     std::time::Instant::now()
+}
+
+/// Microseconds of the monotonic clock, as service managers count them.
+pub fn monotonic_micros() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    // Wider than on some 32-bit hosts, never negative.
+    #[allow(clippy::useless_conversion, clippy::unnecessary_fallible_conversions)]
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000) + nanos / 1000
 }
 
 /// Both clocks, read once per turn.

@@ -1,6 +1,6 @@
 //! The certificate, and what TLS upslot speaks: 1.2 and 1.3, ALPN `http/1.1`, any server name, no early data.
 
-use std::fmt;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -60,12 +60,11 @@ fn has_aes() -> bool {
 
 /// Why there can be no TLS; a message for the operator.
 #[derive(Debug)]
-pub struct TlsError(String);
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+pub struct TlsError {
+    /// The key of the configuration that names the file.
+    pub key: &'static str,
+    /// What is wrong, with the file; a sentence that begins with a small letter.
+    pub why: String,
 }
 
 /// What connections are served with.
@@ -76,39 +75,92 @@ pub struct Identity {
     pub not_after: Option<SystemTime>,
 }
 
-/// Reads a PEM chain, the own certificate first, and its key.
-pub fn load(certfile: &Path, keyfile: &Path) -> Result<Identity, TlsError> {
-    let unreadable = |path: &Path, what: &str, error: pem::Error| {
-        let why = match error {
-            pem::Error::NoItemsFound => format!("it holds no {what}"),
-            pem::Error::Io(error) => error.to_string(),
-            other => format!("{other:?}"),
-        };
-        TlsError(format!(
-            "{}: cannot read the {what}: {why}.",
-            path.display()
-        ))
+/// How much of a file without what it should hold is looked at, to say what it holds instead; bytes.
+const MAX_LOOKED_AT: u64 = 64 << 10;
+
+/// The keys of the two files.
+const CERTFILE: &str = "http_certfile";
+const KEYFILE: &str = "http_keyfile";
+
+/// Reads a PEM chain, the own certificate first, and its key. Fails with what is wrong with either.
+pub fn load(certfile: &Path, keyfile: &Path) -> Result<Identity, Vec<TlsError>> {
+    let (chain, key) = match (read_chain(certfile), read_key(keyfile)) {
+        (Ok(chain), Ok(key)) => (chain, key),
+        (chain, key) => return Err(chain.err().into_iter().chain(key.err()).collect()),
     };
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certfile)
-        .and_then(Iterator::collect)
-        .map_err(|e| unreadable(certfile, "certificate", e))?;
-    let Some(own) = chain.first() else {
-        return Err(unreadable(
-            certfile,
-            "certificate",
-            pem::Error::NoItemsFound,
-        ));
+    let not_after = chain.first().and_then(|own| certificate::not_after(own));
+    let config = server_config(chain, key).map_err(|error| {
+        vec![TlsError {
+            key: KEYFILE,
+            why: format!(
+                "{} does not go with {CERTFILE} {}: {error}.",
+                keyfile.display(),
+                certfile.display()
+            ),
+        }]
+    })?;
+    Ok(Identity {
+        config: Arc::new(config),
+        not_after,
+    })
+}
+
+fn read_chain(certfile: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(certfile).and_then(Iterator::collect);
+    match chain {
+        Ok(chain) if !chain.is_empty() => Ok(chain),
+        Ok(_) => Err(unreadable(CERTFILE, certfile, pem::Error::NoItemsFound)),
+        Err(error) => Err(unreadable(CERTFILE, certfile, error)),
+    }
+}
+
+fn read_key(keyfile: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(keyfile).map_err(|error| unreadable(KEYFILE, keyfile, error))
+}
+
+fn unreadable(key: &'static str, path: &Path, error: pem::Error) -> TlsError {
+    let what = match key {
+        CERTFILE => "a certificate in PEM",
+        _ => "a private key in PEM",
     };
-    let not_after = certificate::not_after(own);
-    let key =
-        PrivateKeyDer::from_pem_file(keyfile).map_err(|e| unreadable(keyfile, "private key", e))?;
-    let unusable = |error: rustls::Error| {
-        TlsError(format!(
-            "{} and {}: cannot be used together: {error}.",
-            certfile.display(),
-            keyfile.display()
-        ))
+    let shown = path.display();
+    let why = match error {
+        pem::Error::Io(error) => format!("cannot read {shown}: {error}."),
+        pem::Error::NoItemsFound => {
+            let found = other_content(path);
+            format!("found {found} in {shown}, expected {what}.")
+        }
+        _ if other_content(path) == LOCKED => {
+            format!("found {LOCKED} in {shown}, expected {what}.")
+        }
+        other => format!("found broken PEM in {shown} ({other:?}), expected {what}."),
     };
+    TlsError { key, why }
+}
+
+const LOCKED: &str = "a key with a passphrase (openssl pkey writes it without one)";
+
+/// What a file holds that holds nothing of what it should.
+fn other_content(path: &Path) -> &'static str {
+    let mut text = String::new();
+    let read = std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_LOOKED_AT).read_to_string(&mut text));
+    match read {
+        Err(_) => "no PEM",
+        Ok(_) if text.contains("ENCRYPTED") => LOCKED,
+        Ok(_) if text.contains("PRIVATE KEY-----") => "a private key alone",
+        Ok(_) if text.contains("CERTIFICATE REQUEST-----") => "a certificate request",
+        Ok(_) if text.contains("CERTIFICATE-----") => "a certificate alone",
+        Ok(_) if text.trim().is_empty() => "nothing",
+        Ok(_) => "no PEM",
+    }
+}
+
+fn server_config(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, rustls::Error> {
     // Clients show no certificates here, so the code that would verify theirs can stay out of the program.
     let provider = CryptoProvider {
         cipher_suites: cipher_suites(),
@@ -119,20 +171,15 @@ pub fn load(certfile: &Path, keyfile: &Path) -> Result<Identity, TlsError> {
         ..ring::default_provider()
     };
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
-        .with_safe_default_protocol_versions()
-        .map_err(unusable)?
+        .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(unusable)?;
+        .with_single_cert(chain, key)?;
     // The order above holds, whatever the client's own is.
     config.ignore_client_order = true;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // Whoever comes back shows a ticket that holds the whole session under a key of ours, new every six hours: it
     // spares both sides the signature and the certificate, and nothing is stored here.
-    config.ticketer = ring::Ticketer::new().map_err(unusable)?;
+    config.ticketer = ring::Ticketer::new()?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    Ok(Identity {
-        config: Arc::new(config),
-        not_after,
-    })
+    Ok(config)
 }

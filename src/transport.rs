@@ -107,6 +107,11 @@ impl Transport {
         self.ending |= event.is_read_closed() || event.is_error();
     }
 
+    /// Whether there is input in the socket that was not read.
+    pub fn has_unread_input(&self) -> bool {
+        sys::has_unread_input(&self.socket)
+    }
+
     /// Believes once more that the socket takes bytes: it may, long before an event says so.
     pub fn assume_writable(&mut self) {
         self.writable = true;

@@ -67,7 +67,7 @@ pub fn slot_request(owner: &str) -> Outcome<SlotRequest> {
 pub fn targets(service: &Service) -> Outcome<(String, String)> {
     let request = slot_request(OWNER)?;
     let folder = layout::owner_folder(&request.owner);
-    let slot = service
+    let (_, slot) = service
         .issue(&request, &folder, None, &[7; layout::RANDOM], 0, now())
         .map_err(|refusal| refusal.to_string())?;
     let target = |url: &str| {

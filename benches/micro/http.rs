@@ -21,6 +21,8 @@ pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
         size: SIZE,
         modified: fixtures::seconds_ago(3600),
         content_type: Some(TYPE),
+        stored: fixtures::seconds_ago(3600),
+        utf8: false,
     };
     let answers_with = |head: &[u8], status: u16| {
         let request = fixtures::parsed(head)?;

@@ -81,16 +81,15 @@ fn access(rules: usize) -> String {
 /// Reads a stanza, on a stream that stays open.
 fn read(stanza: String) -> Outcome<impl FnMut() -> bool> {
     let mut reader = Reader::new();
-    reader.received(HEADER.as_bytes());
-    match reader.next_event() {
+    match reader.next_event(&mut HEADER.as_bytes()) {
         Ok(Some(XmlEvent::Opened(_))) => {}
         other => return Err(format!("the stream begins with {other:?}")),
     }
     Ok(move || {
-        reader.received(black_box(stanza.as_bytes()));
-        let stanza = reader.next_event();
+        let mut rest = black_box(stanza.as_bytes());
+        let stanza = reader.next_event(&mut rest);
         matches!(black_box(stanza), Ok(Some(XmlEvent::Stanza(_))))
-            && matches!(reader.next_event(), Ok(None))
+            && matches!(reader.next_event(&mut rest), Ok(None))
     })
 }
 
@@ -108,12 +107,14 @@ impl Link {
     fn open() -> Outcome<Link> {
         let now = fixtures::now();
         let mut stream = Stream::new(JID.to_owned(), "a secret".to_owned(), now.mono);
+        let mut up = None;
         for bytes in [HEADER, "<handshake/>"] {
             stream.received(bytes.as_bytes(), now.mono);
+            up = stream.next_event(now.mono);
             let written = stream.output().len();
-            stream.wrote(written);
+            stream.wrote(written, now.mono);
         }
-        if stream.next_event() != Some(Event::Up) {
+        if up != Some(Event::Up) {
             return Err("the link did not come up".to_owned());
         }
         let poll = Poll::new().map_err(|e| e.to_string())?;
@@ -140,19 +141,15 @@ impl Link {
     /// all are granted.
     fn request_slots(&mut self, bytes: &[u8], count: usize) -> bool {
         self.stream.received(bytes, self.now.mono);
-        let mut stanzas = Vec::new();
-        while let Some(event) = self.stream.next_event() {
+        let mut granted = 0;
+        while let Some(event) = self.stream.next_event(self.now.mono) {
             match event {
-                Event::Stanza(stanza) => stanzas.push(stanza),
-                Event::Up | Event::Ended(_) => return false,
+                Event::Stanza(stanza) => granted += usize::from(self.answer(stanza)),
+                Event::Skipped(_) | Event::Up | Event::Ended(_) => return false,
             }
         }
-        let mut granted = 0;
-        for stanza in stanzas {
-            granted += usize::from(self.answer(stanza));
-        }
         let written = black_box(self.stream.output()).len();
-        self.stream.wrote(written);
+        self.stream.wrote(written, self.now.mono);
         // The two URLs of a slot are longer than this.
         granted == count && written > 200 * count
     }

@@ -25,6 +25,12 @@ const FEW_FIELDS: usize = 16;
 const MAX_METHOD: usize = 64;
 /// Empty lines that are skipped before a request line (RFC 9112 §2.2 asks for "at least one").
 const MAX_EMPTY_LINES: u8 = 4;
+/// The first byte of a TLS connection: a record with a handshake (RFC 8446 §5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+/// The empty lines with which the binary form of HAProxy's PROXY protocol begins, before a NUL; and the beginning of its
+/// line of text.
+const EMPTY_LINES_OF_PROXY: u8 = 2;
+const PROXY_LINE: &[u8] = b"PROXY ";
 /// What follows the longest target in its line: a blank and the version.
 const AFTER_TARGET: usize = " HTTP/1.1".len();
 
@@ -186,6 +192,12 @@ impl Scan {
                     if self.at - self.line > MAX_METHOD {
                         return Err(HeadFault::MethodTooLong);
                     }
+                }
+                // No method of HTTP begins so, and clients of these protocols cannot read our answer: the log will tell.
+                TLS_HANDSHAKE if first => return Err(malformed::TLS),
+                b'<' if first => return Err(malformed::XMPP),
+                b'\0' if first && self.empty == EMPTY_LINES_OF_PROXY => {
+                    return Err(malformed::PROXY);
                 }
                 _ => return Err(malformed::NO_METHOD),
             }
@@ -599,6 +611,9 @@ enum Target {
 impl RequestLine {
     /// Takes the line without its line end.
     fn parse(line: &[u8]) -> Result<RequestLine, HeadFault> {
+        if line.starts_with(PROXY_LINE) {
+            return Err(malformed::PROXY);
+        }
         let mut parts = line.split(|&byte| byte == b' ');
         let (Some(method), Some(target), Some(version), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
@@ -821,6 +836,15 @@ mod malformed {
         Malformed("There is a control character in the request's head.");
     pub(super) const NO_METHOD: HeadFault =
         Malformed("This is no HTTP request: it begins with no method.");
+    pub(super) const TLS: HeadFault = Malformed(
+        "This port speaks plain HTTP, but the client speaks TLS: set http_certfile and http_keyfile, or let the proxy \
+         connect with http://.",
+    );
+    pub(super) const XMPP: HeadFault =
+        Malformed("This port speaks HTTP, but the client speaks XMPP.");
+    pub(super) const PROXY: HeadFault = Malformed(
+        "The PROXY protocol is not spoken here: let the proxy send X-Forwarded-For instead.",
+    );
     pub(super) const NO_END: HeadFault =
         Malformed("The request's head does not end with its blank line.");
     pub(super) const REQUEST_LINE: HeadFault = Malformed(

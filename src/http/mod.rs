@@ -4,7 +4,7 @@
 //! - [`body`] the framing of a request body;
 //! - [`range`], [`condition`] the parts of RFC 9110 §13 and §14;
 //! - [`forwarded`] whom a proxy speaks for;
-//! - [`mime`], [`disposition`] types and names of files;
+//! - [`mime`], [`disposition`] types and names of files; [`charset`] which text is UTF-8;
 //! - [`cors`] what browsers of other origins may do;
 //! - [`response`] response heads, and the answers that every route shares;
 //! - [`query`], [`api`] the slot API for programs on this host;
@@ -13,6 +13,7 @@
 
 pub mod api;
 pub mod body;
+pub mod charset;
 pub mod condition;
 pub mod cors;
 pub mod disposition;

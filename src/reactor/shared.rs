@@ -6,11 +6,13 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::clock::FileTimes;
 use crate::complaints::Complaints;
 use crate::config::Config;
 use crate::http::api::{Health, StoreHealth};
 use crate::jid::BareJid;
 use crate::layout::{self, StorePath};
+use crate::log_limiter::LogLimiter;
 use crate::metrics::{self, Gauges, Metrics};
 use crate::now::Now;
 use crate::policy::pool;
@@ -45,6 +47,9 @@ const BODY: usize = 256 * 1024;
 /// Requests that may wait for the store at a time; more are refused.
 const MOST_WAITING: usize = 1024;
 
+/// The same for one owner, so that nobody can keep the others from waiting. Clients send a few dozen files at once.
+const MOST_WAITING_FOR_ONE: usize = 64;
+
 /// How often it is tried out whether a store that failed works again.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -57,6 +62,9 @@ const PROBE: [u8; 8192] = [0; 8192];
 /// The syncer's keys of that, and of the graves that the sweep waits for; no connection has them.
 pub const PROBE_KEY: usize = usize::MAX;
 pub const GRAVES_KEY: usize = usize::MAX - 1;
+
+/// The syncer's key of the clock's record.
+pub const CLOCK_KEY: usize = usize::MAX - 2;
 
 /// How often room is made for one request before it is refused: others may use up what was freed for it.
 const TRIES: u8 = 4;
@@ -96,6 +104,10 @@ pub struct Shared {
     pub body: Box<[u8]>,
     pub trouble: Trouble,
     complaints: Complaints,
+    /// Lines about refused slots, other refused requests, and skipped stanzas.
+    pub refused_slots: LogLimiter,
+    pub refused_requests: LogLimiter,
+    pub skipped_stanzas: LogLimiter,
     pub random: Random,
 }
 
@@ -195,6 +207,9 @@ impl Shared {
             body: vec![0; BODY].into_boxed_slice(),
             trouble: Trouble::default(),
             complaints: Complaints::default(),
+            refused_slots: LogLimiter::default(),
+            refused_requests: LogLimiter::default(),
+            skipped_stanzas: LogLimiter::default(),
             random: Random::default(),
         }
     }
@@ -321,7 +336,7 @@ impl Shared {
         let limits = ready.limits.as_ref();
         let owner = ready.owner.as_bytes();
         let revoked_until = self.revoked.until(owner);
-        let slot =
+        let (path, slot) =
             self.service
                 .issue(request, &ready.owner, limits, &random, revoked_until, now)?;
         let expires = now.unix().saturating_add(self.config.put_timeout.as_secs());
@@ -331,29 +346,34 @@ impl Shared {
                 .issued(ready.owner.as_bytes(), limits, request.size, now.unix());
         }
         self.metrics.slot_granted();
-        log::debug!(
-            "slot issued owner={} name={:?} size={} purpose={}",
+        // "upload published" has the same path, but of the owner the folder alone.
+        log::info!(
+            "slot granted owner={} path={path:?} bytes={} purpose={}",
             request.owner,
-            request.name,
             request.size,
             request.purpose.word()
         );
         Ok(slot)
     }
 
-    /// A slot request is refused: one line with the address, the rule and the numbers.
-    pub fn note_refused_slot(&mut self, owner: &BareJid, refusal: &Refusal) {
+    /// A slot request is refused: one line with the address, the rule and the numbers, unless there are too many.
+    pub fn note_refused_slot(&mut self, owner: &BareJid, refusal: &Refusal, now: Now) {
         self.metrics.slot_refused(refusal.reason());
+        let Some(suppressed) = self.refused_slots.allows(owner.as_str(), now.mono) else {
+            return;
+        };
         let why = refusal.to_string();
         match self.service.policy().rules.decide(owner) {
             Decision::Allowed { rule, .. } | Decision::Denied { rule: Some(rule) } => {
                 let rule = rule.to_string();
-                log::info!("slot refused owner={owner} rule={rule:?} why={why:?}");
+                log::info!("slot refused owner={owner} rule={rule:?} why={why:?}{suppressed}");
             }
             Decision::Denied { rule: None } => {
-                log::info!("slot refused owner={owner} rule=none why={why:?}");
+                log::info!("slot refused owner={owner} rule=none why={why:?}{suppressed}");
             }
-            Decision::NoRules => log::info!("slot refused owner={owner} why={why:?}"),
+            Decision::NoRules => {
+                log::info!("slot refused owner={owner} why={why:?}{suppressed}");
+            }
         }
     }
 
@@ -577,6 +597,16 @@ impl Shared {
         self.metrics.expose(&gauges)
     }
 
+    /// From now on modification times mean this. `jumped` as [`Store::set_times`] has it.
+    pub fn set_times(&mut self, times: FileTimes, jumped: bool) {
+        self.usage.set_times(times.clone());
+        self.store.set_times(times, jumped);
+        // What is kept open says how long it may be cached.
+        if jumped {
+            self.hot.close();
+        }
+    }
+
     /// Notices another tree at `storage_path`, and counts it anew. True when there is one.
     pub fn look_at_root(&mut self, now: Now) -> bool {
         let replaced = self.store.look_at_root(now.mono);
@@ -717,7 +747,8 @@ pub struct Waiting {
 impl Waiting {
     /// Lets somebody wait; gives them back when too many do.
     pub fn push(&mut self, owner: &[u8], waiter: Waiter) -> Result<(), Waiter> {
-        if self.count >= MOST_WAITING {
+        let same = self.owners.get(owner).map_or(0, Vec::len);
+        if self.count >= MOST_WAITING || same >= MOST_WAITING_FOR_ONE {
             return Err(waiter);
         }
         self.count += 1;
@@ -762,5 +793,26 @@ fn group(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
         v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_owner_does_not_fill_the_waiting_room() {
+        let waiter = || Waiter::Put(Key::from_token(0).unwrap());
+        let mut waiting = Waiting::default();
+        let fill = |waiting: &mut Waiting, owner: &str| {
+            let pushed = (0..2 * MOST_WAITING).map(|_| waiting.push(owner.as_bytes(), waiter()));
+            pushed.filter(Result::is_ok).count()
+        };
+        assert_eq!(fill(&mut waiting, "flood"), MOST_WAITING_FOR_ONE);
+        assert_eq!(fill(&mut waiting, "other"), MOST_WAITING_FOR_ONE);
+        assert_eq!(waiting.take(b"flood").len(), MOST_WAITING_FOR_ONE);
+        assert_eq!(fill(&mut waiting, "flood"), MOST_WAITING_FOR_ONE);
+        let all: usize = (0..100).map(|n| fill(&mut waiting, &n.to_string())).sum();
+        assert_eq!(all + 2 * MOST_WAITING_FOR_ONE, MOST_WAITING);
     }
 }

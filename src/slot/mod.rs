@@ -78,6 +78,12 @@ pub fn shown(text: &str) -> String {
     shown
 }
 
+/// A number of bytes with its unit.
+fn bytes_of(bytes: u64) -> String {
+    let s = if bytes == 1 { "" } else { "s" };
+    format!("{bytes} byte{s}")
+}
+
 /// A pair of URLs (XEP-0363 §4). Both are ASCII.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
@@ -151,7 +157,12 @@ impl fmt::Display for Refusal {
             Refusal::TooLarge { size, limit } => {
                 write!(
                     f,
-                    "The file has {size} bytes; at most {limit} bytes are allowed."
+                    "The file has {}; at most {} allowed.",
+                    bytes_of(*size),
+                    match limit {
+                        1 => "1 byte is".to_owned(),
+                        _ => format!("{limit} bytes are"),
+                    }
                 )
             }
             Refusal::TypeNotAllowed { content_type } => {
@@ -168,7 +179,8 @@ impl fmt::Display for Refusal {
                 ..
             } => write!(
                 f,
-                "Your files use {stored} of {limit} bytes, which leaves no room for {size} bytes."
+                "Your files use {stored} of {limit} bytes, which leaves no room for {}.",
+                bytes_of(*size)
             ),
             Refusal::Rate {
                 bytes: true,
@@ -179,12 +191,14 @@ impl fmt::Display for Refusal {
                 ..
             } => write!(
                 f,
-                "You asked for {used} of {limit} bytes in {} seconds, which leaves no room for {size} bytes.",
-                delta.as_secs()
+                "You asked for {used} of {limit} bytes in {} seconds, which leaves no room for {}.",
+                delta.as_secs(),
+                bytes_of(*size)
             ),
             Refusal::Rate { limit, delta, .. } => write!(
                 f,
-                "You asked for {limit} uploads in {} seconds, and no more are allowed.",
+                "You asked for {limit} upload{} in {} seconds, and no more are allowed.",
+                if *limit == 1 { "" } else { "s" },
                 delta.as_secs()
             ),
             Refusal::GlobalQuota {
@@ -193,12 +207,14 @@ impl fmt::Display for Refusal {
                 limit,
             } => write!(
                 f,
-                "The service stores {stored} of at most {limit} bytes, which leaves no room for {size} bytes."
+                "The service stores {stored} of at most {limit} bytes, which leaves no room for {}.",
+                bytes_of(*size)
             ),
             Refusal::FreeSpace { size, .. } => {
                 write!(
                     f,
-                    "The service's disk is full; there is no room for {size} bytes."
+                    "The service's disk is full; there is no room for {}.",
+                    bytes_of(*size)
                 )
             }
             Refusal::Busy => f.write_str("The service is busy; please try again in a moment."),

@@ -32,7 +32,7 @@ impl Store {
     /// have changed, from the outside in.
     pub fn set_alias(&self, slot: &[u8], path: &StorePath) -> io::Result<Vec<OwnedFd>> {
         let mut changed = Vec::new();
-        if sys::make_folder(&self.internal, FOLDER, 0o700)? {
+        if sys::make_folder(&self.internal, FOLDER, self.mode(0o700))? {
             changed.push(self.internal.try_clone()?);
         }
         let folder = sys::open_folder_below(self.internal.as_fd(), FOLDER)?;

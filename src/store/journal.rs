@@ -196,11 +196,17 @@ impl Store {
     /// Opens a folder in the internal folder, made where it is missing, and of the same owner.
     pub(super) fn make_own_folder(&self, name: &[u8]) -> io::Result<OwnedFd> {
         let owner = sys::owner_of(&self.internal)?;
-        if owner.0 == sys::user() {
-            sys::make_folder(&self.internal, name, 0o700)?;
+        if self.is_ours(owner) {
+            sys::make_folder(&self.internal, name, self.mode(0o700))?;
             return sys::open_folder_below(self.internal.as_fd(), name);
         }
         make_owned(self.internal.as_fd(), name, owner)
+    }
+
+    /// Whether files of the running upslot may belong to this process's user: it is the same user, or a member of the
+    /// group that shares the store.
+    fn is_ours(&self, (user, _): (u32, u32)) -> bool {
+        user == sys::user() || (self.shared && sys::user() != 0)
     }
 
     /// Opens a file of our own to append to it, in the internal folder or below it. One that is missing is made, and
@@ -208,8 +214,8 @@ impl Store {
     /// the running upslot cannot read.
     pub(super) fn open_own(&self, folder: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
         let owner = sys::owner_of(&self.internal)?;
-        if owner.0 == sys::user() {
-            return sys::open_to_append(folder, name, 0o600);
+        if self.is_ours(owner) {
+            return sys::open_to_append(folder, name, self.mode(0o600));
         }
         let open = || -> io::Result<OwnedFd> {
             let file = sys::open_to_append_existing(folder, name)?;
@@ -232,7 +238,7 @@ impl Store {
                 other => return other,
             }
             let _ = sys::remove_file(&self.internal, &temporary);
-            let file = sys::open_new(&self.internal, &temporary, 0o600)?;
+            let file = sys::open_new(&self.internal, &temporary, self.mode(0o600))?;
             sys::set_owner(&file, owner)?;
             let linked = sys::link_name(&self.internal, &temporary, folder, name);
             let _ = sys::remove_file(&self.internal, &temporary);

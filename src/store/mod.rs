@@ -4,7 +4,9 @@
 //! - [`upload`] a body on its way into an unnamed file, and the moment that it gets its name;
 //! - [`walk`] files of one owner, one entry at a time;
 //! - [`usage`] bytes per owner and in all;
-//! - [`graves`] paths that must not come back; [`journal`] what other processes removed; [`aliases`] slots that another server named;
+//! - [`graves`] paths that must not come back; [`journal`] what other processes removed; [`aliases`] slots that another
+//!   server named;
+//! - [`records`] what is to be known of the clock after a restart;
 //! - [`trim`] removes an owner's oldest files;
 //! - [`sweep`] removes what has expired.
 //!
@@ -13,6 +15,7 @@
 pub mod aliases;
 pub mod graves;
 pub mod journal;
+pub mod records;
 pub mod sweep;
 pub mod trim;
 pub mod upload;
@@ -27,8 +30,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
 
+use crate::clock::FileTimes;
 use crate::complaints::Complaints;
 use crate::expiry;
+use crate::http::charset;
 use crate::layout::{INTERNAL, StorePath};
 use crate::sys::{self, Kind, Space};
 
@@ -58,6 +63,8 @@ pub struct Store {
     naming: Naming,
     file_mode: u32,
     dir_mode: u32,
+    /// Whether a process under another number must be able to go on here; see [`sys::is_shared_by_group`].
+    shared: bool,
     /// Number of the next temporary name.
     serial: u64,
     /// Bytes that uploads under way will still write.
@@ -71,6 +78,9 @@ pub struct Store {
     /// See [`Store::removals`].
     removals: u64,
     journal: journal::Reader,
+    times: FileTimes,
+    /// How often the times of files that were stored before have become wrong.
+    jumps: u32,
     free: Option<(Instant, Space)>,
     root_seen: Option<Instant>,
     complaints: Complaints,
@@ -111,10 +121,15 @@ impl Store {
             make_root(path).map_err(|e| fault("make the folder", e))?;
         }
         let root = sys::open_root(path).map_err(|e| fault("open the folder", e))?;
+        let shared = sys::is_shared_by_group(&root);
         sys::make_folder(&root, INTERNAL.as_bytes(), 0o700)
             .map_err(|e| fault("make .upslot in it", e))?;
         let internal = sys::open_folder_below(root.as_fd(), INTERNAL.as_bytes())
             .map_err(|e| fault("open .upslot in it", e))?;
+        if shared {
+            sys::share_with_group(&internal)
+                .map_err(|e| fault("give the group a right to .upslot in it", e))?;
+        }
         let mut store = Store {
             path: path.to_owned(),
             root,
@@ -122,6 +137,7 @@ impl Store {
             naming: Naming::Temporary,
             file_mode,
             dir_mode,
+            shared,
             serial: 0,
             unwritten: 0,
             buries: false,
@@ -129,6 +145,8 @@ impl Store {
             own_graves_until: None,
             removals: 0,
             journal: journal::Reader::default(),
+            times: FileTimes::default(),
+            jumps: 0,
             free: None,
             root_seen: None,
             complaints: Complaints::default(),
@@ -166,6 +184,7 @@ impl Store {
         };
         let internal = internal.map_err(|error| fault("open .upslot in it", error))?;
         Ok(Some(Store {
+            shared: sys::is_shared_by_group(&root),
             path: path.to_owned(),
             root,
             internal,
@@ -179,6 +198,8 @@ impl Store {
             own_graves_until: None,
             removals: 0,
             journal: journal::Reader::default(),
+            times: FileTimes::default(),
+            jumps: 0,
             free: None,
             root_seen: None,
             complaints: Complaints::default(),
@@ -205,6 +226,14 @@ impl Store {
         self.dir_mode = dir_mode;
     }
 
+    /// The mode of something new: for the group, too, where the store is shared with it.
+    pub(super) fn mode(&self, mode: u32) -> u32 {
+        match self.shared {
+            true => sys::for_group_too(mode),
+            false => mode,
+        }
+    }
+
     /// From now on removed paths of other making are remembered if `buries`, because a signature could bring them back;
     /// and those of our own while a slot that is good for `slot_life` could.
     pub fn set_buries(&mut self, buries: bool, slot_life: Duration) {
@@ -219,6 +248,18 @@ impl Store {
     /// Whether a slot of our own may be good whose path is remembered: else nobody need look.
     pub fn has_own_graves(&self, now: Instant) -> bool {
         self.own_graves_until.is_some_and(|until| now <= until)
+    }
+
+    /// What the modification times of files mean.
+    pub fn times(&self) -> &FileTimes {
+        &self.times
+    }
+
+    /// From now on modification times mean this. `jumped` when the clock has jumped, which uploads under way have not
+    /// noticed.
+    pub fn set_times(&mut self, times: FileTimes, jumped: bool) {
+        self.times = times;
+        self.jumps = self.jumps.wrapping_add(u32::from(jumped));
     }
 
     /// Another number than before when files may be gone that could be opened until then.
@@ -260,7 +301,8 @@ impl Store {
         }
         // The slot was handed out before the file was stored.
         let now = sys::now();
-        let age = now.wall.duration_since(modified).unwrap_or_default();
+        let stored = self.times.stored(modified);
+        let age = now.wall.duration_since(stored).unwrap_or_default();
         // A path that tells its end is refused from then on.
         let over = expiry::hard_end(path.mark()).is_some_and(|end| end <= now.wall);
         let young = age <= self.slot_life && !over;
@@ -339,11 +381,12 @@ impl Store {
         Ok(Some(bytes))
     }
 
-    /// Writes a small secret file of the internal folder, at once and durably; fails where there is one.
+    /// Writes a small secret file of the internal folder, at once and durably; fails where there is one. It is for this
+    /// user alone, unless the store is shared with the group.
     pub fn write_internal(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let temporary = format!("{name}{UNFINISHED}");
         let _ = sys::remove_file(&self.internal, temporary.as_bytes());
-        let file = sys::open_new(&self.internal, temporary.as_bytes(), 0o600)?;
+        let file = sys::open_new(&self.internal, temporary.as_bytes(), self.mode(0o600))?;
         let mut rest = bytes;
         while !rest.is_empty() {
             rest = &rest[sys::write(&file, rest)?..];
@@ -379,6 +422,23 @@ impl Store {
             size: facts.size,
             modified: facts.modified,
         }))
+    }
+
+    /// Whether a text that is open is UTF-8: as was found when it was stored, else as a few pieces of it look.
+    pub fn is_utf8(&self, text: &Download) -> bool {
+        if let Some(kept) = sys::is_kept_as_utf8(&text.file) {
+            return kept;
+        }
+        let mut buffer = [0; charset::PIECE];
+        charset::pieces(text.size).all(|start| {
+            let length = usize::try_from(text.size - start)
+                .map_or(buffer.len(), |rest| rest.min(buffer.len()));
+            let piece = &mut buffer[..length];
+            let last = start + length as u64 == text.size;
+            // What cannot be read, or is shorter by now, is not labelled.
+            sys::read_at(&text.file, piece, start).is_ok_and(|read| read == length)
+                && charset::may_be_utf8(piece, start == 0, last)
+        })
     }
 
     /// Whether the slot with this path is used.
@@ -475,6 +535,8 @@ impl Store {
                 self.unwritten = before.unwritten;
                 self.set_buries(before.buries, before.slot_life);
                 self.removals = before.removals + 1;
+                self.times = before.times;
+                self.jumps = before.jumps;
                 self.root_seen = Some(now);
                 true
             }
@@ -541,11 +603,18 @@ fn make_root(path: &Path) -> io::Result<()> {
     let missing = path.ancestors().filter(named);
     let missing: Vec<&Path> = missing.take_while(|folder| !folder.exists()).collect();
     std::fs::create_dir_all(path)?;
+    // From the outside in, so that each finds its parent shared.
+    for folder in missing.iter().rev() {
+        let parent = folder.parent().filter(named).unwrap_or(Path::new("."));
+        if sys::open_root(parent).is_ok_and(sys::is_shared_by_group) {
+            sys::share_with_group(sys::open_root(folder)?)?;
+        }
+    }
     for folder in missing {
         let parent = folder.parent().filter(named).unwrap_or(Path::new("."));
         // Who may make a folder there need not be allowed to open what is above it.
-        if let Ok(parent) = sys::open_root(parent) {
-            rustix::fs::fsync(&parent)?;
+        if let Ok(opened) = sys::open_root(parent) {
+            rustix::fs::fsync(&opened)?;
         }
     }
     Ok(())

@@ -137,7 +137,7 @@ impl Trim {
                         } => {
                             if self.order.pool.has(kind_at(path)) {
                                 oldest.consider(Candidate {
-                                    modified,
+                                    modified: store.times().rank(modified),
                                     path: path.to_vec(),
                                     size,
                                 });

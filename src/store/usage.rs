@@ -16,6 +16,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+use crate::clock::FileTimes;
 use crate::layout::StorePath;
 use crate::now::{Now, unix};
 use crate::policy::pool::{self, Bytes, Pool};
@@ -56,6 +57,8 @@ pub struct Usage {
     /// When the next such walk begins, unless it is asked for before.
     recount_at: Option<Instant>,
     reserved: u64,
+    /// See [`Usage::set_times`].
+    times: FileTimes,
 }
 
 #[derive(Debug)]
@@ -112,10 +115,10 @@ impl Tally {
     }
 
     /// Goes on until the slice is used up; true at the end.
-    fn go_on(&mut self, root: BorrowedFd<'_>, slice: &mut Slice) -> bool {
+    fn go_on(&mut self, root: BorrowedFd<'_>, slice: &mut Slice, times: &FileTimes) -> bool {
         loop {
             if let Some(count) = &mut self.current {
-                if !count.go_on(root, slice) {
+                if !count.go_on(root, slice, times) {
                     return false;
                 }
                 self.sum.add(&count.sum);
@@ -266,7 +269,7 @@ impl Count {
     }
 
     /// Goes on until the slice is used up; true when the number is known.
-    fn go_on(&mut self, root: BorrowedFd<'_>, slice: &mut Slice) -> bool {
+    fn go_on(&mut self, root: BorrowedFd<'_>, slice: &mut Slice, times: &FileTimes) -> bool {
         loop {
             let Some(walk) = &mut self.walk else {
                 return true;
@@ -285,7 +288,7 @@ impl Count {
                     self.sum.files += 1;
                     let sum = &mut self.sum.bytes[pool::kind(mark)];
                     *sum = sum.saturating_add(size);
-                    let modified = unix(modified);
+                    let modified = unix(times.stored(modified));
                     if modified >= self.since {
                         self.recent.push((modified, size));
                         shorten(&mut self.recent);
@@ -306,6 +309,11 @@ impl Count {
 }
 
 impl Usage {
+    /// From now on modification times mean this.
+    pub fn set_times(&mut self, times: FileTimes) {
+        self.times = times;
+    }
+
     /// Begins to learn the sum of all, unless it is known or being learned.
     pub fn want_total(&mut self, root: BorrowedFd<'_>) {
         if matches!(self.total, Total::Unwanted) {
@@ -359,10 +367,12 @@ impl Usage {
         });
         let asked = std::mem::take(&mut self.asked);
         let counting = self.counting.take().map(|count| count.owner);
+        let times = std::mem::take(&mut self.times);
         *self = Usage {
             owners,
             asked,
             reserved,
+            times,
             ..Usage::default()
         };
         self.asked.extend(counting);
@@ -522,7 +532,7 @@ impl Usage {
                 .map(|owner| Count::begin(root, owner, since));
         }
         if let Some(mut count) = self.counting.take() {
-            if !count.go_on(root, slice) {
+            if !count.go_on(root, slice, &self.times) {
                 self.counting = Some(count);
                 return None;
             }
@@ -546,7 +556,7 @@ impl Usage {
             (Total::Counting(tally), _) | (_, Some(tally)) => tally,
             _ => return,
         };
-        if !tally.go_on(root, slice) {
+        if !tally.go_on(root, slice, &self.times) {
             return;
         }
         self.recount_at = Some(now + BELIEVED);

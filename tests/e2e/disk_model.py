@@ -414,6 +414,16 @@ class Disk:
         if place:
             place[0].enter(place[1], node)
 
+    def _renameat(self, arguments, _):
+        old, new = self._place(*arguments[:2]), self._place(*arguments[2:4])
+        if (old is None) != (new is None):
+            raise OutOfStep(f"renamed out of the store or into it: {arguments}")
+        if old:
+            new[0].enter(new[1], old[0].find(old[1]))
+            old[0].enter(old[1], None)
+
+    _renameat2 = _renameat
+
     def _symlinkat(self, arguments, _):
         if place := self._place(arguments[1], arguments[2]):
             place[0].enter(place[1], Link(arguments[0]))

@@ -450,9 +450,10 @@ class Upslot:
         return found
 
     def leftovers(self):
-        """What lies in upslot's own folder, but for the secret."""
+        """What lies in upslot's own folder, but for the secret and what is known of the clock."""
         own = self.store / ".upslot"
-        return sorted(p.name for p in own.rglob("*") if p.is_file() and "secret" not in p.name) if own.exists() else []
+        files = [path for path in own.rglob("*") if path.is_file()] if own.exists() else []
+        return sorted(path.name for path in files if "secret" not in path.name and path.parent.name != "clock")
 
     def writing(self):
         """The sizes of the files that upslot has open for writing."""

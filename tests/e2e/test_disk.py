@@ -40,7 +40,7 @@ async def on_small_disk(case, size, more="", **settings):
 async def mounts(up, *command):
     """Runs a command where upslot's mounts are."""
     into = ["-m"] if os.geteuid() == 0 else ["-m", "-U", "--preserve-credentials"]
-    ran = await run(["nsenter", "-t", up.process.pid, *into, *command])
+    ran = await run(["nsenter", "-t", up.process.pid, "--root", *into, *command])
     assert ran.code == 0, f"{command}: {ran.err}"
 
 

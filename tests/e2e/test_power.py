@@ -31,7 +31,8 @@ ROMEO, BENVOLIO, JULIET = ACCOUNTS
 FATES, REAL = (40, 80) if LONG else (4, 12)
 
 # What upslot keeps in its own folder for good.
-OWN = re.compile(rb"\.upslot(/slot_secret|/removals|/share(/[\w-]+(\.new)?)?|/gone(/[0-9a-f]{2})?)?")
+OWN = re.compile(
+    rb"\.upslot(/slot_secret|/removals|/share(/[\w-]+(\.new)?)?|/gone(/[0-9a-f]{2})?|/clock(/[0-9a-f-]+)?)?")
 
 
 class Upload:
@@ -46,6 +47,14 @@ class Upload:
         self.revoked = False
         # The name of every file here tells another type.
         self.attributes = {b"user.mime_type": kind.encode()} if kind else {}
+        if kind and kind.startswith("text/") and "charset" not in kind:
+            self.attributes[b"user.charset"] = b"utf-8" if is_utf8(body) else b"unknown-8bit"
+
+
+def is_utf8(body):
+    with contextlib.suppress(UnicodeDecodeError):
+        return "\0" not in body.decode()
+    return False
 
 
 def url_path(url):

@@ -28,6 +28,7 @@ mod http_get;
 mod http_put;
 mod limits;
 mod network;
+mod orchestration;
 mod purposes;
 mod quota;
 mod sandbox;

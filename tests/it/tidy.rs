@@ -7,7 +7,14 @@ use std::path::{Path, PathBuf};
 /// Every file below `src/`, without its `.rs`, by layer and in import order.
 const LAYERS: [&[&str]; 7] = [
     // 0: values.
-    &["now", "decimal", "jid", "metrics", "complaints"],
+    &[
+        "now",
+        "decimal",
+        "jid",
+        "metrics",
+        "complaints",
+        "log_limiter",
+    ],
     // 1: decisions.
     &[
         "slot/mod",
@@ -23,6 +30,7 @@ const LAYERS: [&[&str]; 7] = [
         "policy/rules",
         "policy/rates",
         "policy/mod",
+        "clock",
         "expiry",
         "certificate",
     ],
@@ -30,7 +38,7 @@ const LAYERS: [&[&str]; 7] = [
     &[
         "xmpp/mod",
         "xmpp/element",
-        "xmpp/token",
+        "xmpp/scanner",
         "xmpp/xml",
         "xmpp/ended",
         "xmpp/stream",
@@ -44,6 +52,7 @@ const LAYERS: [&[&str]; 7] = [
         "http/condition",
         "http/forwarded",
         "http/mime",
+        "http/charset",
         "http/disposition",
         "http/cors",
         "http/response",
@@ -58,8 +67,8 @@ const LAYERS: [&[&str]; 7] = [
     &[
         "config/fault",
         "config/raw",
-        "config/scalar",
         "config/secret",
+        "config/scalar",
         "config/address",
         "config/url",
         "config/headers",
@@ -85,12 +94,15 @@ const LAYERS: [&[&str]; 7] = [
         "store/journal",
         "store/graves",
         "store/aliases",
+        "store/records",
         "store/usage",
         "store/trim",
         "store/sweep",
         "syncer",
         "resolve",
         "signals",
+        "activation",
+        "notify",
     ],
     // 5: loop.
     &[
@@ -98,6 +110,7 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/deadlines",
         "reactor/listener",
         "reactor/hot",
+        "reactor/timekeeper",
         "reactor/random",
         "reactor/shared",
         "reactor/client",
@@ -108,6 +121,7 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/mod",
         // These continue what `mod` begins.
         "reactor/life",
+        "reactor/timekeeping",
         "reactor/slots",
         "reactor/accept",
     ],
@@ -117,6 +131,7 @@ const LAYERS: [&[&str]; 7] = [
         "list",
         "remove",
         "demo",
+        "health",
         "logger",
         "lib",
         "arguments",

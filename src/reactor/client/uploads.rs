@@ -168,7 +168,13 @@ impl Client {
         }
         self.effort = Effort::default();
         match shared.store.begin(grant.size) {
-            Ok(upload) => {
+            Ok(mut upload) => {
+                if shared
+                    .service
+                    .needs_charset(&grant.path, content_type.as_deref())
+                {
+                    upload.check_charset();
+                }
                 let size = grant.size;
                 let reserved = shared.counts() && grant.has_owner();
                 if reserved {

@@ -64,9 +64,11 @@ fn slot_path(kind: u8, number: u16, name: &str) {
             expire_before: seconds,
         },
     };
-    let end = match (purpose, kind / 4 % 3) {
-        (Purpose::Ephemeral { .. }, _) | (_, 0) => End::Usual,
-        (_, 1) => End::Never,
+    let end = match (purpose, kind / 4 % 4) {
+        (_, 0) => End::Usual,
+        (_, 1) => End::Age(seconds),
+        (Purpose::Ephemeral { .. }, _) => End::Usual,
+        (_, 2) => End::Never,
         _ => End::At(seconds),
     };
     let mark = Mark { purpose, end };

@@ -53,7 +53,7 @@ impl Site {
                 purpose,
             };
             let folder = upslot::layout::owner_folder(&request.owner);
-            let slot = service
+            let (_, slot) = service
                 .issue(&request, &folder, None, &[7; 15], 0, now())
                 .unwrap();
             slot.put
@@ -178,10 +178,13 @@ fn decide(service: &Service, request: &RequestHead, text: &[u8]) {
             assert!(slot.is_none_or(|slot| !slot.is_empty()));
             match path {
                 Some(path) => {
+                    let content_type = Some("text/html\r\nX: y").filter(|_| text.len() % 2 == 0);
                     let found = Found {
                         size: 50,
                         modified: UNIX_EPOCH + Duration::from_secs(NOW - 10),
-                        content_type: Some("text/html\r\nX: y").filter(|_| text.len() % 2 == 0),
+                        stored: UNIX_EPOCH + Duration::from_secs(NOW - 10),
+                        content_type,
+                        utf8: service.shows_charset(&path, content_type) && text.len() % 3 == 0,
                     };
                     service.download(request, &path, &found, now())
                 }
