@@ -406,7 +406,10 @@ impl Shared {
             Ok(notes) => notes,
             Err(error) => {
                 let why = error.to_string();
-                if self.complaints.is_news(&why, now.mono) {
+                // A disk that fails is told of by what needs it, and then nothing can be uploaded either.
+                if sys::is_trouble(&error) || !self.complaints.is_news("removals", now.mono) {
+                    log::debug!("removals by commands cannot be read why={why:?}");
+                } else {
                     log::error!("removals by commands cannot be read why={why:?}");
                 }
                 return false;
