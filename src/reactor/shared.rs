@@ -105,7 +105,8 @@ pub struct Shared {
     pub trouble: Trouble,
     complaints: Complaints,
     /// Lines about refused slots, other refused requests, and skipped stanzas.
-    pub refused_slots: LogLimiter,
+    granted_slots: LogLimiter,
+    refused_slots: LogLimiter,
     pub refused_requests: LogLimiter,
     pub skipped_stanzas: LogLimiter,
     pub random: Random,
@@ -207,6 +208,7 @@ impl Shared {
             body: vec![0; BODY].into_boxed_slice(),
             trouble: Trouble::default(),
             complaints: Complaints::default(),
+            granted_slots: LogLimiter::default(),
             refused_slots: LogLimiter::default(),
             refused_requests: LogLimiter::default(),
             skipped_stanzas: LogLimiter::default(),
@@ -346,13 +348,15 @@ impl Shared {
                 .issued(ready.owner.as_bytes(), limits, request.size, now.unix());
         }
         self.metrics.slot_granted();
-        // "upload published" has the same path, but of the owner the folder alone.
-        log::info!(
-            "slot granted owner={} path={path:?} bytes={} purpose={}",
-            request.owner,
-            request.size,
-            request.purpose.word()
-        );
+        // "upload published" has the same path, but only the folder of the owner.
+        let owner = request.owner.as_str();
+        if let Some(suppressed) = self.granted_slots.allows(owner, now.mono) {
+            log::info!(
+                "slot granted owner={owner} path={path:?} bytes={} purpose={}{suppressed}",
+                request.size,
+                request.purpose.word()
+            );
+        }
         Ok(slot)
     }
 

@@ -801,6 +801,10 @@ fn a_flood_of_one_user() {
     assert_eq!(flooded, 4 * rounds * each);
     let slowest = browser.join().unwrap();
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    let lines = site.program.lines();
+    let told = lines.iter().filter(|line| line.contains("slot granted"));
+    let told = told.count();
+    assert!((60..300).contains(&told), "{told} of {flooded}");
     site.program.rests("after a flood");
 }
 
