@@ -119,16 +119,16 @@ fn parse_time(year: u64, rest: &[u8]) -> Option<SystemTime> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// The certificate expires at this time.
-    Soon(SystemTime),
+    ExpiresSoon(SystemTime),
     /// The certificate expired at this time.
-    Over(SystemTime),
+    Expired(SystemTime),
 }
 
 impl Notice {
     fn at(not_after: SystemTime, wall: SystemTime) -> Option<Notice> {
         match not_after.duration_since(wall) {
-            Err(_) => Some(Notice::Over(not_after)),
-            Ok(left) if left <= WARNING_PERIOD => Some(Notice::Soon(not_after)),
+            Err(_) => Some(Notice::Expired(not_after)),
+            Ok(left) if left <= WARNING_PERIOD => Some(Notice::ExpiresSoon(not_after)),
             Ok(_) => None,
         }
     }
@@ -137,32 +137,34 @@ impl Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Notice::Soon(at) => write!(f, "certificate expires soon at={}", now::date_time(*at)),
-            Notice::Over(at) => write!(f, "certificate has expired at={}", now::date_time(*at)),
+            Notice::ExpiresSoon(at) => {
+                write!(f, "certificate expires soon at={}", now::date_time(*at))
+            }
+            Notice::Expired(at) => write!(f, "certificate has expired at={}", now::date_time(*at)),
         }
     }
 }
 
 /// Monitors the expiry of one certificate.
 #[derive(Debug)]
-pub struct Watch {
+pub struct ExpiryMonitor {
     not_after: SystemTime,
     /// The last notice, and when it was issued.
     last: Option<(Notice, Instant)>,
     next_check: Instant,
 }
 
-impl Watch {
+impl ExpiryMonitor {
     /// Starts monitoring a certificate. The first check is due immediately.
-    pub fn new(not_after: SystemTime, now: Now) -> Watch {
-        Watch {
+    pub fn new(not_after: SystemTime, now: Now) -> ExpiryMonitor {
+        ExpiryMonitor {
             not_after,
             last: None,
             next_check: now.mono,
         }
     }
 
-    /// The time at which [`Watch::look`] must be called next.
+    /// The time at which [`ExpiryMonitor::look`] must be called next.
     pub fn deadline(&self) -> Instant {
         self.next_check
     }
@@ -325,16 +327,16 @@ mod tests {
                 end - Duration::from_secs(left.unsigned_abs())
             },
         };
-        let mut watch = Watch::new(end, now(&moments[0]));
+        let mut watch = ExpiryMonitor::new(end, now(&moments[0]));
         let looks = moments.iter().map(|moment| {
             let now = now(moment);
             let notice = watch.look(now);
             let next = watch.deadline() - now.mono;
             assert!(!next.is_zero() && next <= CHECK_INTERVAL, "{next:?}");
             notice.map(|notice| match notice {
-                Notice::Soon(at) | Notice::Over(at) if at != end => panic!("{at:?}"),
-                Notice::Soon(_) => false,
-                Notice::Over(_) => true,
+                Notice::ExpiresSoon(at) | Notice::Expired(at) if at != end => panic!("{at:?}"),
+                Notice::ExpiresSoon(_) => false,
+                Notice::Expired(_) => true,
             })
         });
         looks.collect()
@@ -401,7 +403,7 @@ mod tests {
             (second, second),
             (Duration::ZERO, Duration::ZERO),
         ] {
-            let mut watch = Watch::new(now.wall + left, now);
+            let mut watch = ExpiryMonitor::new(now.wall + left, now);
             assert_eq!(watch.deadline(), now.mono);
             watch.look(now);
             let wait = watch.deadline() - now.mono;
@@ -418,7 +420,11 @@ mod tests {
 
     #[test]
     fn notices_show_the_expiry_time() {
-        let texts = [Notice::Soon(at(1_767_225_599)), Notice::Over(at(0))].map(|n| n.to_string());
+        let texts = [
+            Notice::ExpiresSoon(at(1_767_225_599)),
+            Notice::Expired(at(0)),
+        ]
+        .map(|n| n.to_string());
         assert_eq!(
             texts,
             [

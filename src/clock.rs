@@ -314,7 +314,7 @@ impl Clock {
                 self.is_known = true;
                 // Then what it once showed was wrong, and so were the jumps that led there.
                 let ahead = self.highest.saturating_sub(wall);
-                self.take_back(ahead, |correction| correction.from == i64::MIN);
+                self.unpublish(ahead, |correction| correction.from == i64::MIN);
                 self.highest = wall;
                 change = change.or(Some(Change::Believed));
             }
@@ -382,7 +382,7 @@ impl Clock {
     }
 
     /// Corrections by jumps forward are taken back, the last one first, as far as the clock went back.
-    fn take_back(&mut self, mut jump: i64, concerns: impl Fn(&Correction) -> bool) {
+    fn unpublish(&mut self, mut jump: i64, concerns: impl Fn(&Correction) -> bool) {
         for correction in self.corrections.iter_mut().rev() {
             if jump >= TOLERANCE && concerns(correction) {
                 let taken = jump.min(correction.shift);
@@ -417,7 +417,7 @@ impl Clock {
     }
 
     fn went_back(&mut self, before: i64, jump: i64, wall: i64) {
-        self.take_back(jump, |_| true);
+        self.unpublish(jump, |_| true);
         self.is_unset = false;
         if self.is_known {
             self.highest = wall;

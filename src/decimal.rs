@@ -1,10 +1,10 @@
 //! Fast decimal formatting without `std::fmt`, for response heads and slot queries, which hold several numbers each.
 
 /// A buffer that fits the digits of any `u64`.
-pub type Room = [u8; u64::MAX.ilog10() as usize + 1];
+pub type DigitBuffer = [u8; u64::MAX.ilog10() as usize + 1];
 
 /// The decimal digits of `number`, without leading zeros.
-pub fn digits(number: u64, room: &mut Room) -> &[u8] {
+pub fn digits(number: u64, room: &mut DigitBuffer) -> &[u8] {
     let mut start = room.len();
     let mut left = number;
     loop {
@@ -26,7 +26,7 @@ mod tests {
         let powers = (0..20).map(|power| 10_u64.pow(power));
         let edges = powers.flat_map(|power| [power - 1, power, power + 1]);
         for number in edges.chain([u64::MAX - 1, u64::MAX]) {
-            let mut room = Room::default();
+            let mut room = DigitBuffer::default();
             assert_eq!(digits(number, &mut room), number.to_string().as_bytes());
         }
     }

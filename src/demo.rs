@@ -23,7 +23,7 @@ impl Demo {
     pub fn new() -> io::Result<Demo> {
         let name = format!("upslot-demo-{}-{:x}", std::process::id(), sys::now().unix());
         let folder = std::env::temp_dir().join(name);
-        sys::make_private_folder(&folder)?;
+        sys::create_private_folder(&folder)?;
         let mut ports = [0; 2];
         let mut listeners = Vec::new();
         for (port, preferred) in ports.iter_mut().zip(PORTS) {

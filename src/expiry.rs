@@ -5,7 +5,7 @@
 use std::collections::BinaryHeap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::layout::{End, Mark};
+use crate::layout::{Expiry, Tag};
 use crate::slot::Purpose;
 
 /// How long files live, by purpose: the age from which a file may go; zero is for ever.
@@ -29,37 +29,38 @@ impl Lifetime {
         }
     }
 
-    /// The moment from which a file must be gone; `None` when it has no end. `mark` is what the tree tells.
-    pub fn end(&self, mark: Option<Mark>, modified: SystemTime) -> Option<SystemTime> {
-        let mark = mark.unwrap_or(Purpose::Message.into());
-        let max_age = match mark.end {
-            End::Age(age) => Duration::from_secs(age),
-            End::Usual | End::Never | End::At(_) => self.of(mark.purpose),
+    /// The moment from which a file must be gone; `None` when it has no end. `tag` is what the tree tells.
+    pub fn end(&self, tag: Option<Tag>, modified: SystemTime) -> Option<SystemTime> {
+        let tag = tag.unwrap_or(Purpose::Message.into());
+        let max_age = match tag.end {
+            Expiry::Age(age) => Duration::from_secs(age),
+            Expiry::Default | Expiry::Never | Expiry::At(_) => self.of(tag.purpose),
         };
         let aged = || modified.checked_add(max_age).filter(|_| !max_age.is_zero());
-        let own = hard_end(Some(mark));
-        match (mark.purpose, mark.end) {
+        let own = hard_end(Some(tag));
+        match (tag.purpose, tag.end) {
             (Purpose::Ephemeral { .. }, _) => match (own, aged()) {
                 (Some(own), Some(aged)) => Some(own.min(aged)),
                 (own, aged) => own.or(aged),
             },
-            (_, End::Usual | End::Age(_)) => aged(),
-            (_, End::Never) => None,
-            (_, End::At(_)) => own,
+            (_, Expiry::Default | Expiry::Age(_)) => aged(),
+            (_, Expiry::Never) => None,
+            (_, Expiry::At(_)) => own,
         }
     }
 }
 
 /// The moment from which a file must not be served, swept or not, because its path says so: an ephemeral file's
 /// (XEP-0363 §5), or one that a rule or another server has set.
-pub fn hard_end(mark: Option<Mark>) -> Option<SystemTime> {
-    let end = match mark? {
-        Mark {
+pub fn hard_end(tag: Option<Tag>) -> Option<SystemTime> {
+    let end = match tag? {
+        Tag {
             purpose: Purpose::Ephemeral { expire_before },
             ..
         } => expire_before,
-        Mark {
-            end: End::At(end), ..
+        Tag {
+            end: Expiry::At(end),
+            ..
         } => end,
         _ => return None,
     };
@@ -119,7 +120,7 @@ impl Oldest {
     }
 
     /// What was found.
-    pub fn finish(self) -> Found {
+    pub fn finish(self) -> Victims {
         let coverage = if self.sum >= self.need {
             Coverage::Enough
         } else if self.seen >= self.need {
@@ -127,7 +128,7 @@ impl Oldest {
         } else {
             Coverage::Never
         };
-        Found {
+        Victims {
             victims: self.picked.into_sorted_vec(),
             coverage,
         }
@@ -136,7 +137,7 @@ impl Oldest {
 
 /// The victims, and how far they go.
 #[derive(Debug)]
-pub struct Found {
+pub struct Victims {
     /// Oldest first.
     pub victims: Vec<Candidate>,
     pub coverage: Coverage,
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(max_age: u64, mark: Option<Mark>, end: Option<u64>) {
+    fn check(max_age: u64, tag: Option<Tag>, end: Option<u64>) {
         let max_age = Duration::from_secs(max_age);
         let lifetime = Lifetime {
             message: max_age,
@@ -170,9 +171,9 @@ mod tests {
             ..Lifetime::default()
         };
         assert_eq!(
-            lifetime.end(mark, at(1000)),
+            lifetime.end(tag, at(1000)),
             end.map(at),
-            "{max_age:?} {mark:?}"
+            "{max_age:?} {tag:?}"
         );
     }
 
@@ -180,19 +181,19 @@ mod tests {
     fn age_zero_is_for_ever() {
         let ephemeral = |expire_before| Some(Purpose::Ephemeral { expire_before }.into());
         let message = |end| {
-            Some(Mark {
+            Some(Tag {
                 purpose: Purpose::Message,
                 end,
             })
         };
         check(0, None, None);
-        check(0, message(End::Usual), None);
-        check(0, message(End::At(1234)), Some(1234));
+        check(0, message(Expiry::Default), None);
+        check(0, message(Expiry::At(1234)), Some(1234));
         check(60, None, Some(1060));
-        check(60, message(End::Usual), Some(1060));
-        check(60, message(End::Never), None);
-        check(60, message(End::At(9999)), Some(9999));
-        check(60, message(End::At(u64::MAX)), None);
+        check(60, message(Expiry::Default), Some(1060));
+        check(60, message(Expiry::Never), None);
+        check(60, message(Expiry::At(9999)), Some(9999));
+        check(60, message(Expiry::At(u64::MAX)), None);
         check(60, Some(Purpose::Profile.into()), None);
         check(60, Some(Purpose::Permanent.into()), None);
         check(0, ephemeral(1020), Some(1020));
@@ -204,9 +205,9 @@ mod tests {
     #[test]
     fn an_age_of_its_own_goes_before_that_of_the_purpose() {
         let aged = |purpose, age| {
-            Some(Mark {
+            Some(Tag {
                 purpose,
-                end: End::Age(age),
+                end: Expiry::Age(age),
             })
         };
         for purpose in [Purpose::Message, Purpose::Profile, Purpose::Permanent] {
@@ -232,7 +233,7 @@ mod tests {
                 size: *size,
             });
         }
-        let Found {
+        let Victims {
             victims: found,
             coverage: covered,
         } = oldest.finish();

@@ -11,12 +11,12 @@ use crate::jid::BareJid;
 use crate::layout;
 use crate::now::{Now, date_time};
 use crate::policy::pool::{self, Bytes, Pool};
-use crate::policy::rates::{Kind, Outcome, Rates};
-use crate::policy::rules::{Decision, Limits};
-use crate::policy::{Room, Stored};
+use crate::policy::rates::{RateCheck, Rates, WindowKind};
+use crate::policy::rules::{Limits, RuleDecision};
+use crate::policy::{SpaceCheck, Usage};
 use crate::service::Service;
 use crate::slot::{Purpose, Refusal, SlotRequest};
-use crate::store::usage::Usage;
+use crate::store::usage::UsageTracker;
 use crate::store::walk::Slice;
 use crate::sys;
 
@@ -103,10 +103,12 @@ pub fn explain(config: &Config, question: &Question, now: Now) -> Result<Explana
     say(format!("owner folder: {}", layout::owner_folder(jid)));
     say(whitelist(config, jid));
     let rule = match service.policy().rules.decide(jid) {
-        Decision::NoRules => "access: there are no rules".to_owned(),
-        Decision::Denied { rule: None } => "access: no rule matches, so it is denied".to_owned(),
-        Decision::Denied { rule: Some(rule) } => format!("access: {rule} denies"),
-        Decision::Allowed { rule, .. } => format!("access: {rule} allows"),
+        RuleDecision::NoRules => "access: there are no rules".to_owned(),
+        RuleDecision::Denied { rule: None } => {
+            "access: no rule matches, so it is denied".to_owned()
+        }
+        RuleDecision::Denied { rule: Some(rule) } => format!("access: {rule} denies"),
+        RuleDecision::Allowed { rule, .. } => format!("access: {rule} allows"),
     };
     say(rule);
 
@@ -127,24 +129,26 @@ pub fn explain(config: &Config, question: &Question, now: Now) -> Result<Explana
     let mut rates = Rates::default();
     if let Some(limits) = limits {
         let owner = layout::owner_folder(jid);
-        rates.learned(owner.as_bytes(), limits, &look.recent, now.unix());
+        rates.loaded(owner.as_bytes(), limits, &look.recent, now.unix());
         for used in rates
             .uses(owner.as_bytes(), limits, now.unix())
             .unwrap_or_default()
         {
             let delta = Span(used.delta);
             say(match used.kind {
-                Kind::Bytes => {
+                WindowKind::Bytes => {
                     let (used, limit) = (Size(used.used), Size(used.limit));
                     format!("bytes per {delta}: {used} of {limit}")
                 }
-                Kind::Uploads => format!("uploads per {delta}: {} of {}", used.used, used.limit),
+                WindowKind::Uploads => {
+                    format!("uploads per {delta}: {} of {}", used.used, used.limit)
+                }
             });
         }
     }
     let size = Size(question.size);
-    let verdict = verdict(&service, question, &look, &mut rates, now);
-    match &verdict {
+    let action = action(&service, question, &look, &mut rates, now);
+    match &action {
         Ok(()) => say(format!("A slot for {size} would be granted.")),
         Err(refusal) => {
             say(format!(
@@ -160,7 +164,7 @@ pub fn explain(config: &Config, question: &Question, now: Now) -> Result<Explana
         }
     }
     Ok(Explanation {
-        granted: verdict.is_ok(),
+        granted: action.is_ok(),
         text,
     })
 }
@@ -237,7 +241,7 @@ impl Look {
         };
         let root = std::os::fd::AsFd::as_fd(&root);
         let owner = layout::owner_folder(jid);
-        let mut usage = Usage::default();
+        let mut usage = UsageTracker::default();
         usage.ask(owner.as_bytes());
         if config.global_quota > 0 {
             usage.want_total(root);
@@ -294,7 +298,7 @@ fn sizes(config: &Config, service: &Service, limits: Option<&Limits>) -> Vec<Str
         .map(|purpose| {
             let size = service
                 .policy()
-                .max_file_size(pool::kind_of(*purpose), limits);
+                .max_file_size(pool::class_of(*purpose), limits);
             let age = service.lifetime().of(*purpose);
             let age = limits
                 .and_then(|limits| limits.expire_maxage)
@@ -329,7 +333,7 @@ fn quotas(config: &Config, service: &Service, limits: Option<&Limits>, look: &Lo
         limit => format!("{name}: {} of {}", Size(used), Size(limit)),
     };
     let policy = service.policy();
-    let general = Pool(policy.own_quotas.map(|own| own.is_none()));
+    let general = Pool(policy.class_quotas.map(|own| own.is_none()));
     let mut lines = vec![shown(
         "user_quota_hard",
         general.sum(&look.owner),
@@ -341,8 +345,8 @@ fn quotas(config: &Config, service: &Service, limits: Option<&Limits>, look: &Lo
         Purpose::Ephemeral { expire_before: 0 },
         Purpose::Permanent,
     ] {
-        let kind = pool::kind_of(purpose);
-        if let Some(quota) = policy.own_quotas[kind] {
+        let kind = pool::class_of(purpose);
+        if let Some(quota) = policy.class_quotas[kind] {
             let name = format!("user_quota_hard of {}", purpose.word());
             lines.push(shown(&name, look.owner[kind], quota));
         }
@@ -372,7 +376,7 @@ fn quotas(config: &Config, service: &Service, limits: Option<&Limits>, look: &Lo
     lines
 }
 
-fn verdict(
+fn action(
     service: &Service,
     question: &Question,
     look: &Look,
@@ -386,32 +390,34 @@ fn verdict(
         content_type: question.content_type.clone(),
         purpose: Purpose::Message,
     };
-    let limits = service.judge(&request)?;
+    let limits = service.check_request(&request)?;
     let total = limits.and_then(|limits| limits.max_total_size).unwrap_or(0);
-    let stored = Stored {
+    let stored = Usage {
         owner: Some(look.owner),
         total: look.total,
         free: look.free,
     };
     match service.room(request.size, pool::kind(None), total, &stored) {
-        Room::Enough => {}
-        Room::Over { evict: true, .. } => {}
-        Room::Over { refusal, .. } | Room::Refused(refusal) => return Err(refusal),
+        SpaceCheck::Enough => {}
+        SpaceCheck::OverQuota { evict: true, .. } => {}
+        SpaceCheck::OverQuota { refusal, .. } | SpaceCheck::Refused(refusal) => {
+            return Err(refusal);
+        }
     }
     let Some(limits) = limits else {
         return Ok(());
     };
     let owner = layout::owner_folder(&question.jid);
     match rates.check(owner.as_bytes(), limits, request.size, now.unix()) {
-        Outcome::Refused { over, retry } => Err(Refusal::Rate {
-            bytes: over.kind == Kind::Bytes,
+        RateCheck::Refused { over, retry } => Err(Refusal::Rate {
+            bytes: over.kind == WindowKind::Bytes,
             size: request.size,
             used: over.used,
             limit: over.limit,
             delta: over.delta,
             retry: retry.and_then(time),
         }),
-        Outcome::Allowed | Outcome::Unknown => Ok(()),
+        RateCheck::Allowed | RateCheck::Unknown => Ok(()),
     }
 }
 

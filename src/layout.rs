@@ -30,11 +30,11 @@ use crate::jid::BareJid;
 use crate::slot::Purpose;
 
 /// Number of random bytes in a slot: 120 bits.
-pub const RANDOM: usize = 15;
+pub const RANDOM_BYTES: usize = 15;
 
 /// Most bytes that a slot adds to its owner's folder and its file's name: two slashes, the random bytes as text, the
 /// mark.
-const SLOT_FOLDER: usize = 2 + RANDOM.div_ceil(3) * 4 + 1 + 34;
+const MAX_SLOT_LENGTH: usize = 2 + RANDOM_BYTES.div_ceil(3) * 4 + 1 + 34;
 
 /// Maximum length of a folder or file name in bytes, on every Linux file system.
 pub const MAX_NAME: usize = 255;
@@ -68,31 +68,31 @@ pub struct StorePath {
 
 impl StorePath {
     /// The path of the file of a new slot. `name` has passed [`crate::slot::name::clean`].
-    pub fn of_slot(
+    pub fn for_slot(
         owner: &BareJid,
-        mark: Mark,
-        random: &[u8; RANDOM],
+        tag: Tag,
+        random: &[u8; RANDOM_BYTES],
         name: &str,
     ) -> Option<StorePath> {
-        StorePath::in_folder(&owner_folder(owner), mark, random, name)
+        StorePath::in_owner_folder(&owner_folder(owner), tag, random, name)
     }
 
-    /// Like [`StorePath::of_slot`], for an owner folder that has already been computed.
-    pub fn in_folder(
+    /// Like [`StorePath::for_slot`], for an owner folder that has already been computed.
+    pub fn in_owner_folder(
         owner_folder: &str,
-        mark: Mark,
-        random: &[u8; RANDOM],
+        tag: Tag,
+        random: &[u8; RANDOM_BYTES],
         name: &str,
     ) -> Option<StorePath> {
-        if !is_sound(name.as_bytes()) {
+        if !is_valid(name.as_bytes()) {
             return None;
         }
-        let mut path = String::with_capacity(owner_folder.len() + SLOT_FOLDER + name.len());
+        let mut path = String::with_capacity(owner_folder.len() + MAX_SLOT_LENGTH + name.len());
         path.push_str(owner_folder);
         path.push('/');
         BASE64URL_NOPAD.encode_append(random, &mut path);
         path.push('~');
-        push_suffix(mark, &mut path);
+        push_suffix(tag, &mut path);
         path.push('/');
         path.push_str(name);
         Some(StorePath {
@@ -106,7 +106,7 @@ impl StorePath {
         let mut depth = 0;
         for segment in segments {
             depth += 1;
-            if !is_sound(segment) || depth > MAX_DEPTH {
+            if !is_valid(segment) || depth > MAX_DEPTH {
                 return None;
             }
             if depth > 1 {
@@ -143,22 +143,22 @@ impl StorePath {
     }
 
     /// The tag in the folder name; `None` for legacy and foreign files.
-    pub fn mark(&self) -> Option<Mark> {
+    pub fn tag(&self) -> Option<Tag> {
         let mut segments = self.segments();
         let folder = segments.nth(1)?;
         segments.next()?;
-        mark_of(folder)
+        tag_of(folder)
     }
 
     /// The path, percent-encoded for a URL.
     pub fn encoded(&self) -> String {
         let mut url = String::with_capacity(self.bytes.len() + 16);
-        self.encode_to(&mut url);
+        self.encode_into(&mut url);
         url
     }
 
     /// Appends the path, percent-encoded.
-    pub fn encode_to(&self, url: &mut String) {
+    pub fn encode_into(&self, url: &mut String) {
         for (at, segment) in self.segments().enumerate() {
             if at > 0 {
                 url.push('/');
@@ -189,7 +189,7 @@ impl std::fmt::Debug for StorePath {
 }
 
 /// Whether a segment can occur in the path of a servable file.
-fn is_sound(segment: &[u8]) -> bool {
+fn is_valid(segment: &[u8]) -> bool {
     !segment.is_empty()
         && segment.len() <= MAX_NAME
         && segment[0] != b'.'
@@ -198,10 +198,10 @@ fn is_sound(segment: &[u8]) -> bool {
 
 /// Digest that represents an external slot's name in a path. It is as long as the random bytes of upslot's own slots,
 /// so that both have the same form.
-pub fn digest_of(slot: &[u8]) -> [u8; RANDOM] {
+pub fn slot_digest(slot: &[u8]) -> [u8; RANDOM_BYTES] {
     let digest = ring::digest::digest(&ring::digest::SHA256, slot);
-    let mut short = [0; RANDOM];
-    short.copy_from_slice(&digest.as_ref()[..RANDOM]);
+    let mut short = [0; RANDOM_BYTES];
+    short.copy_from_slice(&digest.as_ref()[..RANDOM_BYTES]);
     short
 }
 
@@ -225,16 +225,16 @@ pub fn encode_segment(segment: &[u8]) -> String {
 
 /// Appends one value of a URL's query, percent-encoded. A slash is left alone: it has no special meaning there
 /// (RFC 3986 §3.4), and some XMPP servers encode every `%` of a URL a second time.
-pub fn encode_value_to(value: &[u8], url: &mut String) {
+pub fn encode_query_value(value: &[u8], url: &mut String) {
     const VALUE: &AsciiSet = &SEGMENT.remove(b'/');
     url.extend(percent_encode(value, VALUE));
 }
 
 /// The expiry of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum End {
+pub enum Expiry {
     /// As configured for its purpose.
-    Usual,
+    Default,
     /// Never by age.
     Never,
     /// At this Unix second.
@@ -245,46 +245,46 @@ pub enum End {
 
 /// The purpose and expiry of a file, encoded in the name of its folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Mark {
+pub struct Tag {
     pub purpose: Purpose,
-    /// For ephemeral files, whose purpose holds the expiry time, only `Usual` and `Age` are used.
-    pub end: End,
+    /// For ephemeral files, whose purpose holds the expiry time, only `Default` and `Age` are used.
+    pub end: Expiry,
 }
 
-impl From<Purpose> for Mark {
-    fn from(purpose: Purpose) -> Mark {
-        Mark {
+impl From<Purpose> for Tag {
+    fn from(purpose: Purpose) -> Tag {
+        Tag {
             purpose,
-            end: End::Usual,
+            end: Expiry::Default,
         }
     }
 }
 
 /// Appends the part of a slot's folder name that follows the `~`.
-fn push_suffix(mark: Mark, path: &mut String) {
-    path.push(match mark.purpose {
+fn push_suffix(tag: Tag, path: &mut String) {
+    path.push(match tag.purpose {
         Purpose::Message => 'm',
         Purpose::Profile => 'p',
         Purpose::Permanent => 'k',
         Purpose::Ephemeral { expire_before } => {
             path.push_str(&format!("e{expire_before:x}"));
-            if let End::Age(age) = mark.end {
+            if let Expiry::Age(age) = tag.end {
                 path.push_str(&format!("t{age:x}"));
             }
             return;
         }
     });
-    match mark.end {
-        End::Usual => {}
-        End::Never => path.push('n'),
-        End::At(end) => path.push_str(&format!("x{end:x}")),
-        End::Age(age) => path.push_str(&format!("t{age:x}")),
+    match tag.end {
+        Expiry::Default => {}
+        Expiry::Never => path.push('n'),
+        Expiry::At(end) => path.push_str(&format!("x{end:x}")),
+        Expiry::Age(age) => path.push_str(&format!("t{age:x}")),
     }
 }
 
 /// Parses the tag in the name of a slot's folder; `None` for legacy and foreign folders.
-pub fn mark_of(folder: &[u8]) -> Option<Mark> {
-    let (random, suffix) = folder.split_at_checked(RANDOM.div_ceil(3) * 4 + 1)?;
+pub fn tag_of(folder: &[u8]) -> Option<Tag> {
+    let (random, suffix) = folder.split_at_checked(RANDOM_BYTES.div_ceil(3) * 4 + 1)?;
     if random.last() != Some(&b'~') {
         return None;
     }
@@ -297,24 +297,24 @@ pub fn mark_of(folder: &[u8]) -> Option<Mark> {
             let mut parts = rest.splitn(2, |byte| *byte == b't');
             let expire_before = lower_hex(parts.next()?)?;
             let age = parts.next().map(lower_hex);
-            return Some(Mark {
+            return Some(Tag {
                 purpose: Purpose::Ephemeral { expire_before },
                 end: match age {
-                    None => End::Usual,
-                    Some(age) => End::Age(age?),
+                    None => Expiry::Default,
+                    Some(age) => Expiry::Age(age?),
                 },
             });
         }
         _ => return None,
     };
     let end = match rest {
-        [] => End::Usual,
-        [b'n'] => End::Never,
-        [b'x', hex @ ..] => End::At(lower_hex(hex)?),
-        [b't', hex @ ..] => End::Age(lower_hex(hex)?),
+        [] => Expiry::Default,
+        [b'n'] => Expiry::Never,
+        [b'x', hex @ ..] => Expiry::At(lower_hex(hex)?),
+        [b't', hex @ ..] => Expiry::Age(lower_hex(hex)?),
         _ => return None,
     };
-    Some(Mark { purpose, end })
+    Some(Tag { purpose, end })
 }
 
 fn lower_hex(text: &[u8]) -> Option<u64> {
@@ -341,18 +341,18 @@ mod tests {
     fn purpose_and_expiry_round_trip_through_the_path() {
         let at = 1_767_225_600;
         let ends = [
-            End::Usual,
-            End::Never,
-            End::At(at),
-            End::At(0),
-            End::Age(0),
-            End::Age(u64::MAX),
+            Expiry::Default,
+            Expiry::Never,
+            Expiry::At(at),
+            Expiry::At(0),
+            Expiry::Age(0),
+            Expiry::Age(u64::MAX),
         ];
         let purposes = [Purpose::Message, Purpose::Profile, Purpose::Permanent];
-        let mut marks: Vec<Mark> = purposes
+        let mut marks: Vec<Tag> = purposes
             .iter()
             .flat_map(|purpose| {
-                ends.map(|end| Mark {
+                ends.map(|end| Tag {
                     purpose: *purpose,
                     end,
                 })
@@ -360,15 +360,16 @@ mod tests {
             .collect();
         marks.push(Purpose::Ephemeral { expire_before: at }.into());
         marks.push(Purpose::Ephemeral { expire_before: 0 }.into());
-        marks.push(Mark {
+        marks.push(Tag {
             purpose: Purpose::Ephemeral {
                 expire_before: u64::MAX,
             },
-            end: End::Age(u64::MAX),
+            end: Expiry::Age(u64::MAX),
         });
-        for mark in marks {
-            let path = StorePath::of_slot(&owner(), mark, &[0xff; RANDOM], "a b.jpg").unwrap();
-            assert_eq!(path.mark(), Some(mark), "{path:?}");
+        for tag in marks {
+            let path =
+                StorePath::for_slot(&owner(), tag, &[0xff; RANDOM_BYTES], "a b.jpg").unwrap();
+            assert_eq!(path.tag(), Some(tag), "{path:?}");
             assert_eq!(path.name(), b"a b.jpg");
             assert_eq!(path.owner_folder(), b"Q_7dsld2o0PGmDXH553Cx_WVmKY");
             assert!(path.encoded().ends_with("/a%20b.jpg"), "{}", path.encoded());
@@ -403,7 +404,7 @@ mod tests {
             "aaaaaaaaaaaaaaaaaaaa~mnn",
             "aaaaaaaaaaaaaaaaaaaa~en",
         ] {
-            assert_eq!(mark_of(folder.as_bytes()), None, "{folder}");
+            assert_eq!(tag_of(folder.as_bytes()), None, "{folder}");
         }
     }
 

@@ -11,7 +11,7 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | 0 values | [`now`] [`decimal`] [`jid`] [`metrics`] [`complaints`] |
+//! | 0 values | [`now`] [`decimal`] [`jid`] [`metrics`] [`repeat_limiter`] |
 //! | 1 decisions | [`layout`] [`slot`] [`policy`] [`clock`] [`expiry`] [`certificate`] |
 //! | 2 protocols | [`xmpp`] [`http`] |
 //! | 3 program | [`config`] [`service`] |
@@ -35,7 +35,7 @@ pub mod jid;
 
 pub mod metrics;
 
-pub mod complaints;
+pub mod repeat_limiter;
 
 pub mod log_limiter;
 

@@ -18,7 +18,7 @@ use crate::layout::{self, StorePath};
 use crate::now::date_time;
 use crate::service::Service;
 use crate::slot::Purpose;
-use crate::store::walk::{Owners, Step, Walk};
+use crate::store::walk::{Owners, Walk, WalkStep};
 use crate::sys;
 
 /// Files of one owner that are sorted together.
@@ -118,9 +118,9 @@ impl Lines {
 
     /// Time, size, purpose, end and link of a file.
     pub fn line(&self, path: &StorePath, bytes: u64, modified: SystemTime) -> String {
-        let mark = path.mark();
-        let purpose = mark.map_or(Purpose::Message, |mark| mark.purpose).word();
-        let end = self.service.lifetime().end(mark, modified);
+        let tag = path.tag();
+        let purpose = tag.map_or(Purpose::Message, |tag| tag.purpose).word();
+        let end = self.service.lifetime().end(tag, modified);
         let end = end.map_or("never".to_owned(), date_time);
         format!(
             "{}  {:>10}  {purpose:<9}  {end:<20}  {}{}",
@@ -219,7 +219,7 @@ pub fn all(config: &Config, out: &mut dyn Write) -> Result<(), String> {
                 }
             }
         }
-        if let Some(error) = folders.trouble() {
+        if let Some(error) = folders.error() {
             return Err(cannot_read(b".", &error));
         }
     }
@@ -268,16 +268,16 @@ pub(crate) fn walk(
     };
     loop {
         match walk.step(root) {
-            Step::File {
+            WalkStep::File {
                 path,
                 size,
                 modified,
             } => visit(path, size, modified)?,
-            Step::Other => {}
-            Step::Done => break,
+            WalkStep::Other => {}
+            WalkStep::Done => break,
         }
     }
-    match walk.trouble() {
+    match walk.error() {
         Some(error) => Err(cannot_read(owner, &error)),
         None => Ok(()),
     }

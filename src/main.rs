@@ -126,7 +126,7 @@ fn read_setup(given: &Arguments) -> Result<Setup, ExitCode> {
         for warning in failure.warnings {
             report(&format!("warning: {warning}"));
         }
-        for error in failure.faults {
+        for error in failure.errors {
             report(&format!("error: {error}"));
         }
         ExitCode::from(FAULT)
@@ -312,7 +312,7 @@ fn run(given: Arguments) -> ExitCode {
             for warning in failure.warnings {
                 log::warn!("config warning={warning:?}");
             }
-            for fault in failure.faults {
+            for fault in failure.errors {
                 log::error!("cannot start why={fault:?}");
             }
             return ExitCode::from(FAULT);

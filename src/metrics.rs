@@ -23,20 +23,20 @@ const OTHER: &str = "other";
 pub struct Metrics {
     slots_granted: u64,
     /// By reason.
-    slots_refused: Tally<&'static str>,
+    slots_refused: LabelCounts<&'static str>,
     uploads: u64,
     upload_bytes: u64,
     /// By reason and HTTP status.
-    uploads_refused: Tally<(&'static str, u16)>,
+    uploads_refused: LabelCounts<(&'static str, u16)>,
     downloads: u64,
     download_bytes: u64,
     /// By reason and HTTP status.
-    requests_refused: Tally<(&'static str, u16)>,
+    requests_refused: LabelCounts<(&'static str, u16)>,
     accepted: u64,
-    turned_away: u64,
+    rejected: u64,
     reconnects: u64,
     /// By reason.
-    stanzas_skipped: Tally<&'static str>,
+    stanzas_skipped: LabelCounts<&'static str>,
     sweeps: u64,
     sweep_files: u64,
     sweep_bytes: u64,
@@ -46,7 +46,7 @@ pub struct Metrics {
 
 /// The state of the link to the XMPP server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Link {
+pub enum LinkStatus {
     /// The service runs without an XMPP component.
     #[default]
     None,
@@ -63,7 +63,7 @@ pub struct Gauges<'a> {
     /// Open HTTP connections, and their limit.
     pub connections: usize,
     pub connections_limit: usize,
-    pub link: Link,
+    pub link: LinkStatus,
     /// Total size in bytes and number of all stored files.
     pub stored_bytes: Option<u64>,
     pub stored_files: Option<u64>,
@@ -116,8 +116,8 @@ impl Metrics {
     }
 
     /// A connection was rejected with 503, because the limit was reached.
-    pub fn turned_away(&mut self) {
-        self.turned_away += 1;
+    pub fn rejected(&mut self) {
+        self.rejected += 1;
     }
 
     /// The link came up; `reconnected` if it had been up before.
@@ -187,7 +187,7 @@ impl Metrics {
             "connections_turned_away_total",
             "HTTP connections rejected because the limit was reached.",
         );
-        page.plain(self.turned_away);
+        page.plain(self.rejected);
 
         page.counter("link_reconnects_total", "Reconnects to the XMPP server.");
         page.plain(self.reconnects);
@@ -223,9 +223,9 @@ fn expose_gauges(page: &mut Page, now: &Gauges<'_>) {
         "Maximum number of open HTTP connections.",
     );
     page.plain(now.connections_limit);
-    if now.link != Link::None {
+    if now.link != LinkStatus::None {
         page.gauge("link_up", "Whether the link to the XMPP server is up.");
-        page.plain(u8::from(now.link == Link::Up));
+        page.plain(u8::from(now.link == LinkStatus::Up));
     }
     let known = [
         ("stored_bytes", "Total size of all files.", now.stored_bytes),
@@ -272,15 +272,15 @@ fn status_class(status: u16) -> u16 {
 
 /// Counters by label, with a bounded number of labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Tally<K>(BTreeMap<K, u64>);
+struct LabelCounts<K>(BTreeMap<K, u64>);
 
-impl<K> Default for Tally<K> {
+impl<K> Default for LabelCounts<K> {
     fn default() -> Self {
-        Tally(BTreeMap::new())
+        LabelCounts(BTreeMap::new())
     }
 }
 
-impl<K: Ord + Copy> Tally<K> {
+impl<K: Ord + Copy> LabelCounts<K> {
     /// Counts under `key`, or under `other` if there are too many keys already.
     fn count(&mut self, key: K, other: K) {
         let known = self.0.contains_key(&key) || self.0.len() < MAX_REASONS;
@@ -339,7 +339,7 @@ impl Page {
         let _ = writeln!(self.text, "{after} {value}");
     }
 
-    fn refusals(&mut self, counts: &Tally<(&'static str, u16)>) {
+    fn refusals(&mut self, counts: &LabelCounts<(&'static str, u16)>) {
         for ((reason, status), count) in counts.iter() {
             let status = status.to_string();
             self.labelled(&[("reason", reason), ("status", &status)], count);
@@ -376,7 +376,7 @@ mod tests {
             uptime: Duration::from_millis(61_900),
             connections: 3,
             connections_limit: 1024,
-            link: Link::Up,
+            link: LinkStatus::Up,
             stored_bytes: Some(1 << 40),
             stored_files: Some(7),
             free_bytes: Some(0),
@@ -408,7 +408,7 @@ mod tests {
         metrics.request_refused("not_found", 404);
         metrics.accepted();
         metrics.accepted();
-        metrics.turned_away();
+        metrics.rejected();
         metrics.linked(true);
         metrics.stanza_skipped("too_large");
         metrics.swept(5, 500, Duration::from_millis(1500));
@@ -479,7 +479,7 @@ mod tests {
         check(&page, "upslot_slots_total{outcome=\"granted\"} 0");
         check(&page, "upslot_uploads_total{outcome=\"refused\"} 0");
         let down = Gauges {
-            link: Link::Down,
+            link: LinkStatus::Down,
             ..Gauges::default()
         };
         check(&Metrics::default().expose(&down), "upslot_link_up 0");

@@ -26,7 +26,7 @@ use std::time::{Duration, SystemTime};
 use crate::config::Config;
 use crate::layout::StorePath;
 use crate::list::{self, Lines, Owner};
-use crate::service::{Service, Wanted};
+use crate::service::{DownloadRequest, Service};
 use crate::slot::revoked::REMEMBERED;
 use crate::store::Store;
 use crate::store::journal::{Note, What};
@@ -105,7 +105,7 @@ pub fn remove(
     };
     // Longer than any slot lives, because put_timeout may have been longer when a slot was issued.
     let life = config.put_timeout.max(Duration::from_secs(REMEMBERED));
-    store.set_buries(true, life);
+    store.set_tombstone_policy(true, life);
     if dry_run {
         return rehearse(config, target, wanted, &store, out);
     }
@@ -137,7 +137,7 @@ pub fn remove(
         (_, false) => format!("Removed {whose}, {}.", list::size(done.bytes)),
     };
     list::say(out, &text)?;
-    if let Some(owner) = owner.filter(|owner| sys::look_at(store.root(), owner).is_ok()) {
+    if let Some(owner) = owner.filter(|owner| sys::stat_at(store.root(), owner).is_ok()) {
         let folder = store.path().join(owner.escape_ascii().to_string());
         let text = format!(
             "The folder {} is still there; what it holds was not stored by upslot.",
@@ -157,7 +157,7 @@ pub fn remove(
 fn rehearse(
     config: &Config,
     target: &Target,
-    wanted: Option<Wanted>,
+    wanted: Option<DownloadRequest>,
     store: &Store,
     out: &mut dyn Write,
 ) -> Result<(), String> {
@@ -209,8 +209,8 @@ fn victim(path: &[u8], size: u64, modified: SystemTime) -> Option<Victim> {
 }
 
 /// The file that a URL stands for, whichever of its meanings is there.
-fn find(store: &Store, wanted: &Wanted) -> Result<Option<Victim>, String> {
-    let Wanted { path, again, slot } = wanted.clone();
+fn find(store: &Store, wanted: &DownloadRequest) -> Result<Option<Victim>, String> {
+    let DownloadRequest { path, again, slot } = wanted.clone();
     let by_slot = slot.and_then(|slot| store.alias(&slot));
     for path in path.into_iter().chain(again).chain(by_slot) {
         let found = store
@@ -235,7 +235,7 @@ struct Removal {
 
 impl Removal {
     /// Removes one file.
-    fn file(&mut self, wanted: &Wanted) -> Result<(), String> {
+    fn file(&mut self, wanted: &DownloadRequest) -> Result<(), String> {
         let Some(victim) = find(&self.store, wanted)? else {
             return Ok(());
         };
@@ -277,8 +277,8 @@ impl Removal {
             return Ok(());
         }
         for Victim { path, modified, .. } in &victims {
-            let recorded = match self.store.is_to_be_buried(path, *modified) {
-                true => self.store.bury(path),
+            let recorded = match self.store.needs_tombstone(path, *modified) {
+                true => self.store.record_tombstone(path),
                 false => Ok(()),
             };
             match recorded {
@@ -327,7 +327,7 @@ impl Removal {
             return;
         }
         for path in late {
-            if let Err(error) = self.store.bury(&path) {
+            if let Err(error) = self.store.record_tombstone(&path) {
                 let failure = format!("{path:?} may be stored again by an old link: {error}.");
                 self.done.failures.push(failure);
             }

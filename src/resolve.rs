@@ -31,18 +31,18 @@ const STACK: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct Resolver {
     waker: Arc<Waker>,
-    channel: (Sender<Answer>, Receiver<Answer>),
+    channel: (Sender<ResolveOutcome>, Receiver<ResolveOutcome>),
     /// The name that a thread is looking up.
-    busy: Option<Name>,
+    busy: Option<HostPort>,
     /// The name that was requested meanwhile, if it is another one.
-    next: Option<Name>,
-    last_good: Option<(Name, Vec<SocketAddr>)>,
+    next: Option<HostPort>,
+    last_good: Option<(HostPort, Vec<SocketAddr>)>,
 }
 
 /// A host name and a port.
-type Name = (String, u16);
+type HostPort = (String, u16);
 
-type Answer = io::Result<Vec<SocketAddr>>;
+type ResolveOutcome = io::Result<Vec<SocketAddr>>;
 
 impl Resolver {
     pub fn new(waker: Arc<Waker>) -> Resolver {
@@ -76,7 +76,7 @@ impl Resolver {
         None
     }
 
-    fn look_up(&mut self, wanted: Name) {
+    fn look_up(&mut self, wanted: HostPort) {
         self.busy = Some(wanted.clone());
         let sender = self.channel.0.clone();
         let waker = Arc::clone(&self.waker);
@@ -96,7 +96,7 @@ impl Resolver {
     }
 
     /// The result of a completed lookup: at least one address, or an error.
-    pub fn answer(&mut self) -> Option<Answer> {
+    pub fn answer(&mut self) -> Option<ResolveOutcome> {
         let answer = self.channel.1.try_recv().ok()?;
         let name = self.busy.take()?;
         if let Some(next) = self.next.take() {

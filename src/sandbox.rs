@@ -23,7 +23,7 @@ use landlock::{
 };
 
 use crate::config::{Config, Listen};
-use crate::setup::{self, Target};
+use crate::setup::{self, LinkTarget};
 
 /// The newest Landlock ABI whose restrictions have all been tested with this program.
 const TESTED_ABI: ABI = ABI::V6;
@@ -72,7 +72,7 @@ const SOCKET: BitFlags<AccessFs> = make_bitflags!(AccessFs::{RemoveFile});
 /// The permissions that the program needs from now on. Paths are absolute and free of links; each stands for a folder
 /// with everything below it, or for a single file if its folder is the root of the file system.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Needs {
+pub struct Permissions {
     store: Vec<PathBuf>,
     read: Vec<PathBuf>,
     log: Vec<PathBuf>,
@@ -83,57 +83,57 @@ pub struct Needs {
     names: bool,
 }
 
-impl Needs {
+impl Permissions {
     /// The permissions needed under this configuration. The storage folder must exist.
     pub fn new(
         config: &Config,
         config_path: &Path,
         logfile: Option<&Path>,
-        target: Option<&Target>,
-    ) -> Needs {
-        let mut needs = Needs::default();
+        target: Option<&LinkTarget>,
+    ) -> Permissions {
+        let mut permissions = Permissions::default();
         if let Ok(store) = config.storage_path.canonicalize() {
             let home =
                 std::env::var_os("HOME").and_then(|home| Path::new(&home).canonicalize().ok());
             let parent = parent_of_store(&store, home.as_deref());
-            needs.store.push(store);
-            needs.store.extend(parent);
+            permissions.store.push(store);
+            permissions.store.extend(parent);
         }
-        add(&mut needs.read, places(config_path));
+        add(&mut permissions.read, places(config_path));
         for (_, path) in setup::files(config) {
-            add(&mut needs.read, places(path));
+            add(&mut permissions.read, places(path));
         }
         if let Some(logfile) = logfile {
-            add(&mut needs.log, places(logfile));
+            add(&mut permissions.log, places(logfile));
         }
         let api = config.api.iter().flat_map(|api| &api.listen);
         for listen in config.listen.iter().chain(api) {
             if let Listen::Unix(path) = listen {
-                add(&mut needs.sockets, places(path));
+                add(&mut permissions.sockets, places(path));
             }
         }
         if let Some(target) = target {
-            needs.ports.push(target.port);
+            permissions.ports.push(target.port);
             if is_name(&target.host) {
-                needs.names = true;
-                needs.ports.push(DNS_PORT);
-                add(&mut needs.read, places(Path::new(RESOLV_CONF)));
+                permissions.names = true;
+                permissions.ports.push(DNS_PORT);
+                add(&mut permissions.read, places(Path::new(RESOLV_CONF)));
                 for path in RESOLVER_FOLDERS {
                     add(
-                        &mut needs.read,
+                        &mut permissions.read,
                         Path::new(path).canonicalize().into_iter().collect(),
                     );
                 }
             }
         }
-        needs
+        permissions
     }
 }
 
 /// The confinement of this process.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
-    needs: Needs,
+    permissions: Permissions,
     enforcement: Enforcement,
 }
 
@@ -149,16 +149,16 @@ impl Sandbox {
     /// A sandbox that is turned off in the configuration.
     pub fn off() -> Sandbox {
         Sandbox {
-            needs: Needs::default(),
+            permissions: Permissions::default(),
             enforcement: Enforcement::Off("it is off in the configuration".to_owned()),
         }
     }
 
     /// Confines the calling thread and all threads that it starts from now on. This cannot be undone. Restrictions that
     /// the kernel does not support are left out; `Display` shows what is in force.
-    pub fn enter(needs: Needs) -> Sandbox {
+    pub fn enter(permissions: Permissions) -> Sandbox {
         let none = |why: &str| Enforcement::Off(why.to_owned());
-        let enforcement = match confine(&needs) {
+        let enforcement = match confine(&permissions) {
             Ok(status) => match (status.ruleset, status.landlock) {
                 (RulesetStatus::NotEnforced, LandlockStatus::NotImplemented) => {
                     none("the kernel has no Landlock, or a system call filter blocks it")
@@ -184,28 +184,31 @@ impl Sandbox {
                 Enforcement::Off(format!("the kernel refuses: {error}"))
             }
         };
-        Sandbox { needs, enforcement }
+        Sandbox {
+            permissions,
+            enforcement,
+        }
     }
 
     /// Whether the sandbox allows reading this file. Folders that were not known at start are not readable.
-    pub fn reads(&self, path: &Path) -> bool {
+    pub fn allows_reading(&self, path: &Path) -> bool {
         let covers =
             |folders: &[PathBuf], path: &Path| folders.iter().any(|open| path.starts_with(open));
         matches!(self.enforcement, Enforcement::Off(_))
-            || places(path)
-                .iter()
-                .all(|place| covers(&self.needs.read, place) || covers(&self.needs.store, place))
+            || places(path).iter().all(|place| {
+                covers(&self.permissions.read, place) || covers(&self.permissions.store, place)
+            })
     }
 
     /// The configuration key because of which the sandbox blocks this target, if it does.
-    pub fn bars(&self, target: &Target) -> Option<&'static str> {
+    pub fn blocking_key(&self, target: &LinkTarget) -> Option<&'static str> {
         match self.enforcement {
             Enforcement::Landlock(abi)
-                if abi >= ABI::V4 as i32 && !self.needs.ports.contains(&target.port) =>
+                if abi >= ABI::V4 as i32 && !self.permissions.ports.contains(&target.port) =>
             {
                 Some("component_port")
             }
-            Enforcement::Landlock(_) if is_name(&target.host) && !self.needs.names => {
+            Enforcement::Landlock(_) if is_name(&target.host) && !self.permissions.names => {
                 Some("component_host")
             }
             _ => None,
@@ -220,14 +223,14 @@ impl fmt::Display for Sandbox {
             Enforcement::Off(why) => return write!(f, "none why={why:?}"),
             Enforcement::Landlock(abi) => *abi,
         };
-        let Needs {
+        let Permissions {
             store,
             read,
             log,
             sockets,
             ports,
             ..
-        } = &self.needs;
+        } = &self.permissions;
         write!(
             f,
             "landlock={abi} store={:?} read={:?}",
@@ -263,7 +266,7 @@ fn list(paths: &[PathBuf]) -> String {
     paths.join(" ")
 }
 
-fn confine(needs: &Needs) -> Result<RestrictionStatus, RulesetError> {
+fn confine(permissions: &Permissions) -> Result<RestrictionStatus, RulesetError> {
     let mut rules = Ruleset::default()
         // Publishing an upload needs `Refer`. Before ABI 2, which introduced it, the sandbox is left off instead of
         // breaking the service.
@@ -274,14 +277,14 @@ fn confine(needs: &Needs) -> Result<RestrictionStatus, RulesetError> {
         .handle_access(AccessNet::from_all(TESTED_ABI))?
         .scope(Scope::from_all(TESTED_ABI))?
         .create()?;
-    let Needs {
+    let Permissions {
         store,
         read,
         log,
         sockets,
         ports,
         ..
-    } = needs;
+    } = permissions;
     for (paths, access) in [(store, STORE), (read, READ), (log, LOG), (sockets, SOCKET)] {
         for path in paths {
             // A path that does not exist or cannot be opened needs no permission.

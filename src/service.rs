@@ -10,24 +10,24 @@ use crate::config::{Config, Purposes, SecretKey};
 use crate::expiry::{self, Lifetime};
 use crate::http::api::Reply;
 use crate::http::charset;
-use crate::http::condition::{self, Verdict};
-use crate::http::exchange::{Fault, Timeouts};
+use crate::http::condition::{self, ConditionResult};
+use crate::http::exchange::{RequestError, Timeouts};
 use crate::http::head::{Expect, Framing, Method, RequestHead};
 use crate::http::mime::{self, Patterns};
 use crate::http::response::{Answer, Common, FileFacts};
-use crate::http::route::{Place, Prefixes};
+use crate::http::route::{Prefixes, Resource};
 use crate::jid::BareJid;
-use crate::layout::{self, End, Mark, RANDOM, StorePath};
+use crate::layout::{self, Expiry, RANDOM_BYTES, StorePath, Tag};
 use crate::now::Now;
-use crate::policy::pool::{self, KINDS};
+use crate::policy::pool::{self, QUOTA_CLASSES};
 use crate::policy::rates;
 use crate::policy::rules::{Limits, Rule};
-use crate::policy::{Policy, Room, Stored};
+use crate::policy::{Policy, SpaceCheck, Usage};
 use crate::slot::external::External;
-use crate::slot::grant::{Denial, Grant, Issued, Source};
+use crate::slot::grant::{Denial, Grant, Issued, Scheme};
 use crate::slot::jwt::{self, FileShare, JwtDenial};
 use crate::slot::own::{Signer, Terms};
-use crate::slot::{Purpose, Refusal, Slot, SlotRequest, name, shown};
+use crate::slot::{Purpose, Refusal, Slot, SlotRequest, name, sanitized};
 
 /// What a request target encodes of characters that people put into URLs; `%` is taken as it is.
 const IN_A_TARGET: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS
@@ -70,7 +70,7 @@ pub struct Service {
 pub enum Decision {
     Answer(Answer),
     /// Serve the file, or say that it is not there.
-    Download(Wanted),
+    Download(DownloadRequest),
     /// Take the body, if there is room.
     Upload(Grant),
     /// Remove this file.
@@ -81,7 +81,7 @@ pub enum Decision {
 
 /// What a GET may mean, in the order in which it is tried.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct DownloadRequest {
     /// The path as it was sent.
     pub path: Option<StorePath>,
     /// The path if the whole URL had been percent-encoded once more, as ejabberd 23.01 does to the URLs of the slot
@@ -125,7 +125,7 @@ pub enum PutRefusal {
         known: bool,
     },
     Busy,
-    Fault(Fault),
+    RequestError(RequestError),
 }
 
 impl PutRefusal {
@@ -134,7 +134,7 @@ impl PutRefusal {
         match self {
             PutRefusal::Denied(Denial::Unsigned) | PutRefusal::NoToken => "unsigned",
             PutRefusal::Denied(Denial::Forged) | PutRefusal::OtherSlot => "forged",
-            PutRefusal::Denied(Denial::Lapsed) => "lapsed",
+            PutRefusal::Denied(Denial::Expired) => "lapsed",
             PutRefusal::Token(_) => "token",
             PutRefusal::Used => "used",
             PutRefusal::NoLength => "no_length",
@@ -149,8 +149,10 @@ impl PutRefusal {
             PutRefusal::DownloadsElsewhere => "elsewhere",
             PutRefusal::Method { .. } => "method",
             PutRefusal::Busy => "busy",
-            PutRefusal::Fault(Fault::SlowHead | Fault::SlowBody) => "slow",
-            PutRefusal::Fault(_) => "malformed",
+            PutRefusal::RequestError(RequestError::HeadTimeout | RequestError::BodyTimeout) => {
+                "slow"
+            }
+            PutRefusal::RequestError(_) => "malformed",
         }
     }
 
@@ -175,7 +177,7 @@ impl PutRefusal {
             PutRefusal::Method { known: false } => 501,
             // RFC 4918 §11.5: 507 is about room, and not to be repeated by itself.
             PutRefusal::Busy | PutRefusal::Storage { full: false } => 503,
-            PutRefusal::Fault(fault) => fault.status(),
+            PutRefusal::RequestError(fault) => fault.status(),
         }
     }
 }
@@ -206,8 +208,8 @@ impl fmt::Display for PutRefusal {
             PutRefusal::TypeDiffers { slot, put } => write!(
                 f,
                 "The slot is for the type {}, not {}.",
-                shown(slot),
-                shown(put)
+                sanitized(slot),
+                sanitized(put)
             ),
             PutRefusal::Expectation => {
                 f.write_str("The only expectation that can be met is 100-continue.")
@@ -228,7 +230,7 @@ impl fmt::Display for PutRefusal {
                 "The method is not known."
             }),
             PutRefusal::Busy => f.write_str("Too many connections; please try again in a moment."),
-            PutRefusal::Fault(fault) => fault.fmt(f),
+            PutRefusal::RequestError(fault) => fault.fmt(f),
         }
     }
 }
@@ -331,12 +333,12 @@ impl Service {
     }
 
     /// Whether an owner's stored bytes must be known before room can be judged.
-    pub fn counts_owners(&self, total: u64) -> bool {
-        self.policy.counts_owners(total)
+    pub fn needs_owner_usage(&self, total: u64) -> bool {
+        self.policy.needs_owner_usage(total)
     }
 
     /// Judges of a slot request what needs no look at the store; the limits of the rule that allows it are returned.
-    pub fn judge(&self, request: &SlotRequest) -> Result<Option<&Limits>, Refusal> {
+    pub fn check_request(&self, request: &SlotRequest) -> Result<Option<&Limits>, Refusal> {
         let limits = self.policy.admit(&request.owner)?;
         if self.purposes.limits(request.purpose).is_none() {
             let word = request.purpose.word();
@@ -346,7 +348,7 @@ impl Service {
         }
         let limit = self
             .policy
-            .max_file_size(pool::kind_of(request.purpose), limits);
+            .max_file_size(pool::class_of(request.purpose), limits);
         if request.size > limit {
             return Err(Refusal::TooLarge {
                 size: request.size,
@@ -367,12 +369,12 @@ impl Service {
     }
 
     /// Whether so many bytes more may be stored.
-    pub fn room(&self, size: u64, kind: usize, total: u64, stored: &Stored) -> Room {
+    pub fn room(&self, size: u64, kind: usize, total: u64, stored: &Usage) -> SpaceCheck {
         self.policy.room(size, kind, total, stored)
     }
 
     /// When messages' files that are `newest` or older will have been removed for their age.
-    pub fn gone_by_age(&self, newest: SystemTime, interval: Duration) -> Option<SystemTime> {
+    pub fn expires_at(&self, newest: SystemTime, interval: Duration) -> Option<SystemTime> {
         if self.lifetime.message.is_zero() {
             return None;
         }
@@ -381,20 +383,20 @@ impl Service {
             .checked_add(interval)
     }
 
-    /// Issues a slot that was checked, within the limits that [`Service::judge`] found, below its owner's folder; with
+    /// Issues a slot that was checked, within the limits that [`Service::check_request`] found, below its owner's folder; with
     /// the path of its file. It expires later than `revoked_until`, see [`crate::slot::revoked`].
     pub fn issue(
         &self,
         request: &SlotRequest,
         owner_folder: &str,
         limits: Option<&Limits>,
-        random: &[u8; RANDOM],
+        random: &[u8; RANDOM_BYTES],
         revoked_until: u64,
         now: Now,
     ) -> Result<(StorePath, Slot), Refusal> {
         let name = name::clean(&request.name);
-        let mark = mark(request.purpose, limits);
-        let path = StorePath::in_folder(owner_folder, mark, random, &name)
+        let tag = tag(request.purpose, limits);
+        let path = StorePath::in_owner_folder(owner_folder, tag, random, &name)
             .ok_or_else(|| Refusal::Malformed("The file name cannot be stored.".to_owned()))?;
         // A type that cannot be sent back is not worth binding the PUT to.
         let content_type = request
@@ -413,7 +415,7 @@ impl Service {
         let room = path.as_bytes().len() + URL_ROOM;
         let mut get = String::with_capacity(self.get_prefix.len() + room);
         get.push_str(&self.get_prefix);
-        path.encode_to(&mut get);
+        path.encode_into(&mut get);
         let mut put = String::with_capacity(self.put_prefix.len() + room + QUERY_ROOM);
         put.push_str(&self.put_prefix);
         put.push_str(&get[self.get_prefix.len()..]);
@@ -423,14 +425,14 @@ impl Service {
 
     /// Decides on a request as far as it can be without a look at the store.
     pub fn decide(&self, request: &RequestHead, now: Now) -> Decision {
-        let place = self.prefixes.place(request.path());
+        let resource = self.prefixes.resource(request.path());
         let read_only = matches!(request.method(), Method::Get | Method::Head);
         if request.expect() == Expect::Other {
             return Decision::Refuse(PutRefusal::Expectation);
         }
-        match (request.method(), place) {
+        match (request.method(), resource) {
             (Method::Options, _) => Decision::Answer(self.common.options()),
-            (Method::Get | Method::Head, Place::Root) => Decision::Answer(
+            (Method::Get | Method::Head, Resource::Root) => Decision::Answer(
                 self.common
                     .answer(200)
                     .text(&"upslot stores and serves files that are shared over XMPP (XEP-0363)."),
@@ -438,12 +440,12 @@ impl Service {
             _ if read_only && !self.serve_downloads => {
                 Decision::Refuse(PutRefusal::DownloadsElsewhere)
             }
-            (Method::Get | Method::Head, place) => self.wanted(request, place),
-            (Method::Put, place) => match self.grant(request, place, now) {
+            (Method::Get | Method::Head, resource) => self.download_request(request, resource),
+            (Method::Put, resource) => match self.grant(request, resource, now) {
                 Ok(grant) => Decision::Upload(grant),
                 Err(refusal) => Decision::Refuse(refusal),
             },
-            (Method::Known, Place::File(path))
+            (Method::Unsupported, Resource::File(path))
                 if self.delete_secret.is_some() && request.method_str() == "DELETE" =>
             {
                 match self.may_delete(request, &path) {
@@ -451,7 +453,7 @@ impl Service {
                     Err(denial) => Decision::Refuse(PutRefusal::Denied(denial)),
                 }
             }
-            (Method::Known, _) => Decision::Refuse(PutRefusal::Method { known: true }),
+            (Method::Unsupported, _) => Decision::Refuse(PutRefusal::Method { known: true }),
             (Method::Unknown, _) => Decision::Refuse(PutRefusal::Method { known: false }),
         }
     }
@@ -485,7 +487,7 @@ impl Service {
         &self,
         request: &RequestHead,
         path: &StorePath,
-        file: &Found<'_>,
+        file: &StoredFile<'_>,
         now: Now,
     ) -> Answer {
         let content_type = self
@@ -500,7 +502,7 @@ impl Service {
             modified: file.modified,
             content_type,
             inline,
-            end: self.lifetime.end(path.mark(), file.stored.min(now.wall)),
+            end: self.lifetime.end(path.tag(), file.stored.min(now.wall)),
         };
         self.common.file(request, &facts, now)
     }
@@ -516,8 +518,8 @@ impl Service {
     }
 
     /// Whether a file's end has come, so that it must not be served, swept or not.
-    pub fn is_over(&self, path: &StorePath, now: Now) -> bool {
-        expiry::hard_end(path.mark()).is_some_and(|end| end <= now.wall)
+    pub fn is_expired(&self, path: &StorePath, now: Now) -> bool {
+        expiry::hard_end(path.tag()).is_some_and(|end| end <= now.wall)
     }
 
     /// The answer of the local API. It is never cached, and nothing of it is for web clients.
@@ -554,26 +556,26 @@ impl Service {
     }
 
     /// What a GET may mean.
-    fn wanted(&self, request: &RequestHead, place: Place) -> Decision {
-        let path = match place {
-            Place::File(path) => Some(path),
-            Place::Root | Place::Nothing => None,
+    fn download_request(&self, request: &RequestHead, resource: Resource) -> Decision {
+        let path = match resource {
+            Resource::File(path) => Some(path),
+            Resource::Root | Resource::NotFound => None,
         };
         let again = self.encoded_again(request).map(|(path, _)| path);
-        let wanted = Wanted {
+        let download_request = DownloadRequest {
             again: again.filter(|again| Some(again) != path.as_ref()),
             slot: self.share(request).map(|(slot, _)| slot),
             path,
         };
-        if wanted == Wanted::default() {
+        if download_request == DownloadRequest::default() {
             return Decision::Answer(self.common.not_found());
         }
-        Decision::Download(wanted)
+        Decision::Download(download_request)
     }
 
     /// The files that a URL of ours may stand for, in the order in which they are tried: the path of a slot's PUT or
     /// GET URL, whatever its query says. `None` when it is a URL of another service, or stands for no file.
-    pub fn files_of_url(&self, url: &str) -> Option<Wanted> {
+    pub fn files_of_url(&self, url: &str) -> Option<DownloadRequest> {
         let url = url.split('#').next().unwrap_or_default();
         let (authority, target) = split_url(url)?;
         let ours = [&self.put_prefix, &self.get_prefix];
@@ -585,25 +587,30 @@ impl Service {
         let target: String = percent_encoding::utf8_percent_encode(target, IN_A_TARGET).collect();
         let head = format!("GET {target} HTTP/1.1\r\nHost: upslot\r\n\r\n");
         let request = RequestHead::parse(head.as_bytes()).ok()?;
-        let place = self.prefixes.place(request.path());
-        match self.wanted(&request, place) {
-            Decision::Download(wanted) => Some(wanted),
+        let resource = self.prefixes.resource(request.path());
+        match self.download_request(&request, resource) {
+            Decision::Download(download_request) => Some(download_request),
             _ => None,
         }
     }
 
     /// Every check of a PUT that needs no look at the store.
-    fn grant(&self, request: &RequestHead, place: Place, now: Now) -> Result<Grant, PutRefusal> {
-        let grant = self.granted(request, place, now)?;
+    fn grant(
+        &self,
+        request: &RequestHead,
+        resource: Resource,
+        now: Now,
+    ) -> Result<Grant, PutRefusal> {
+        let grant = self.granted(request, resource, now)?;
         // A slot does not outlive its file.
-        if self.is_over(&grant.path, now) {
-            return Err(PutRefusal::Denied(Denial::Lapsed));
+        if self.is_expired(&grant.path, now) {
+            return Err(PutRefusal::Denied(Denial::Expired));
         }
         // RFC 9110 §14.5: a partial PUT must not be taken for a whole one.
         if request.field("content-range").is_some() {
             return Err(PutRefusal::Partial);
         }
-        if condition::evaluate(request, None) != Verdict::Proceed {
+        if condition::evaluate(request, None) != ConditionResult::Proceed {
             return Err(PutRefusal::Precondition);
         }
         let size = grant.size;
@@ -615,7 +622,7 @@ impl Service {
         }
         let put = request.field("content-type");
         // An external signature has approved the type that is stored, whatever the PUT calls it.
-        let approved = grant.source == Source::External;
+        let approved = grant.scheme == Scheme::External;
         if !approved && !mime::same_type(grant.content_type.as_deref(), put) {
             return Err(PutRefusal::TypeDiffers {
                 slot: grant.content_type.unwrap_or_default(),
@@ -626,12 +633,17 @@ impl Service {
     }
 
     /// Finds the scheme by which a PUT shows its right, and the right itself.
-    fn granted(&self, request: &RequestHead, place: Place, now: Now) -> Result<Grant, PutRefusal> {
+    fn granted(
+        &self,
+        request: &RequestHead,
+        resource: Resource,
+        now: Now,
+    ) -> Result<Grant, PutRefusal> {
         let query = request.query().unwrap_or_default();
         let verify = |path: &StorePath, query: &[u8]| self.signer.verify(path, query, now.unix());
-        let own = match &place {
-            Place::File(path) => verify(path, query),
-            Place::Root | Place::Nothing => Err(Denial::Unsigned),
+        let own = match &resource {
+            Resource::File(path) => verify(path, query),
+            Resource::Root | Resource::NotFound => Err(Denial::Unsigned),
         };
         let denial = match own {
             Ok(grant) => return Ok(grant),
@@ -640,14 +652,14 @@ impl Service {
         if let Some((path, query)) = self.encoded_again(request) {
             match verify(&path, &query) {
                 Ok(grant) => return Ok(grant),
-                Err(Denial::Lapsed) => return Err(PutRefusal::Denied(Denial::Lapsed)),
+                Err(Denial::Expired) => return Err(PutRefusal::Denied(Denial::Expired)),
                 Err(Denial::Forged | Denial::Unsigned) => {}
             }
         }
         if denial != Denial::Unsigned {
             return Err(PutRefusal::Denied(denial));
         }
-        if let (Some(external), Place::File(path)) = (&self.external, &place) {
+        if let (Some(external), Resource::File(path)) = (&self.external, &resource) {
             if External::recognises(query) {
                 return externally_granted(external, request, path);
             }
@@ -679,9 +691,9 @@ impl Service {
             (None, Some(at)) => path.split_off(at).split_off(1),
             (None, None) => Vec::new(),
         };
-        match self.prefixes.place(&path) {
-            Place::File(path) => Some((path, query)),
-            Place::Root | Place::Nothing => None,
+        match self.prefixes.resource(&path) {
+            Resource::File(path) => Some((path, query)),
+            Resource::Root | Resource::NotFound => None,
         }
     }
 
@@ -750,7 +762,7 @@ fn externally_granted(
         content_type: content_type.filter(|t| mime::is_valid(t)),
         total: 0,
         issued: Issued::Unknown,
-        source: Source::External,
+        scheme: Scheme::External,
     })
 }
 
@@ -772,15 +784,15 @@ fn shared(
     }
     // A token without an uploader names nobody's quota; its files are the slot's own.
     let owner = claims.sub.clone().or_else(|| BareJid::parse(&claims.slot));
-    let mark = Mark {
+    let tag = Tag {
         purpose: Purpose::Message,
-        end: claims.expires.map_or(End::Never, End::At),
+        end: claims.expires.map_or(Expiry::Never, Expiry::At),
     };
     let kept = claims.filename.as_deref().filter(|kept| !kept.is_empty());
     let kept = name::clean(kept.unwrap_or("file"));
-    let digest = layout::digest_of(claims.slot.as_bytes());
+    let digest = layout::slot_digest(claims.slot.as_bytes());
     let path = owner
-        .and_then(|owner| StorePath::of_slot(&owner, mark, &digest, &kept))
+        .and_then(|owner| StorePath::for_slot(&owner, tag, &digest, &kept))
         .ok_or(PutRefusal::Token(JwtDenial::Malformed))?;
     Ok(Grant {
         path,
@@ -790,7 +802,7 @@ fn shared(
             .filter(|t| mime::is_valid(t) && t != mime::UNKNOWN),
         total: 0,
         issued: Issued::At(claims.issued),
-        source: Source::Share { slot, name },
+        scheme: Scheme::FileShare { slot, name },
     })
 }
 
@@ -803,7 +815,7 @@ fn policy(config: &Config) -> Policy {
         rules: config.access.clone(),
         max_file_size: limits.map(|own| own.max_file_size.unwrap_or(config.max_file_size)),
         owner_quota: config.user_quota_hard,
-        own_quotas: limits.map(|own| own.user_quota_hard),
+        class_quotas: limits.map(|own| own.user_quota_hard),
         evict: config.evict_on_quota,
         global_quota: config.global_quota,
         min_free_space: config.min_free_space,
@@ -832,7 +844,7 @@ fn lifetime(config: &Config) -> Lifetime {
 }
 
 /// One purpose of each kind, in the order of the kinds.
-fn purposes() -> [Purpose; KINDS] {
+fn purposes() -> [Purpose; QUOTA_CLASSES] {
     [
         Purpose::Message,
         Purpose::Profile,
@@ -842,21 +854,21 @@ fn purposes() -> [Purpose; KINDS] {
 }
 
 /// What the tree is to tell of a new file.
-fn mark(purpose: Purpose, limits: Option<&Limits>) -> Mark {
+fn tag(purpose: Purpose, limits: Option<&Limits>) -> Tag {
     let by_rule = limits.and_then(|limits| limits.expire_maxage);
     let end = match (purpose, by_rule) {
-        (_, None) => End::Usual,
-        (_, Some(age)) if !age.is_zero() => End::Age(age.as_secs()),
+        (_, None) => Expiry::Default,
+        (_, Some(age)) if !age.is_zero() => Expiry::Age(age.as_secs()),
         // Its own end stays.
-        (Purpose::Ephemeral { .. }, _) => End::Usual,
-        _ => End::Never,
+        (Purpose::Ephemeral { .. }, _) => Expiry::Default,
+        _ => Expiry::Never,
     };
-    Mark { purpose, end }
+    Tag { purpose, end }
 }
 
 /// What the store tells of a file that it opened.
 #[derive(Clone, Copy, Debug)]
-pub struct Found<'a> {
+pub struct StoredFile<'a> {
     /// Bytes.
     pub size: u64,
     pub modified: SystemTime,

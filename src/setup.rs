@@ -30,27 +30,27 @@ pub struct Setup {
     /// What is odd, one sentence each.
     pub warnings: Vec<String>,
     /// Where the link leads.
-    pub target: Option<Target>,
+    pub target: Option<LinkTarget>,
     /// The key that signs slots, when the operator chose one.
     pub slot_secret: Option<SecretKey>,
-    pub tls: Option<tls::Identity>,
+    pub tls: Option<tls::TlsIdentity>,
 }
 
 /// A configuration that cannot be used.
 #[derive(Debug)]
-pub struct Failure {
+pub struct SetupError {
     /// Everything that is wrong, one sentence each; never empty.
-    pub faults: Vec<String>,
+    pub errors: Vec<String>,
     /// What is odd besides: a misspelt key explains a missing one.
     pub warnings: Vec<String>,
     /// The files that the configuration names, by their keys, as far as it came to that.
     pub files: Vec<(&'static str, PathBuf)>,
 }
 
-impl From<Vec<String>> for Failure {
-    fn from(faults: Vec<String>) -> Failure {
-        Failure {
-            faults,
+impl From<Vec<String>> for SetupError {
+    fn from(errors: Vec<String>) -> SetupError {
+        SetupError {
+            errors,
             warnings: Vec::new(),
             files: Vec::new(),
         }
@@ -59,14 +59,14 @@ impl From<Vec<String>> for Failure {
 
 /// Where the link leads, and the secret that opens it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct LinkTarget {
     pub jid: BareJid,
     pub secret: String,
     pub host: String,
     pub port: u16,
 }
 
-impl std::fmt::Debug for Target {
+impl std::fmt::Debug for LinkTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Target({} at {}:{})", self.jid, self.host, self.port)
     }
@@ -81,13 +81,13 @@ impl std::fmt::Debug for Setup {
 }
 
 /// Reads a configuration and what it names. Fails with everything that is wrong at once.
-pub fn read(path: &Path) -> Result<Setup, Failure> {
+pub fn read(path: &Path) -> Result<Setup, SetupError> {
     read_for(path, Occasion::Service)
 }
 
 /// The same for what is not the service itself: a credential that systemd provides when the unit starts is no error,
 /// and a storage folder that this user cannot write to is a warning.
-pub fn inspect(path: &Path) -> Result<Setup, Failure> {
+pub fn inspect(path: &Path) -> Result<Setup, SetupError> {
     read_for(path, Occasion::Command)
 }
 
@@ -98,17 +98,17 @@ enum Occasion {
     Command,
 }
 
-fn read_for(path: &Path, occasion: Occasion) -> Result<Setup, Failure> {
+fn read_for(path: &Path, occasion: Occasion) -> Result<Setup, SetupError> {
     let name = path.display();
     let bytes =
         read_bounded(path, config::MAX_TEXT as u64).map_err(|error| vec![missing(path, &error)])?;
-    let reading = config::read_bytes(&bytes).map_err(|faulty| Failure {
-        faults: faulty
-            .faults
+    let reading = config::read_bytes(&bytes).map_err(|errors| SetupError {
+        errors: errors
+            .errors
             .iter()
             .map(|fault| format!("{name}: {fault}"))
             .collect(),
-        warnings: faulty
+        warnings: errors
             .warnings
             .iter()
             .map(|warning| format!("{name}: {warning}"))
@@ -128,13 +128,13 @@ fn read_for(path: &Path, occasion: Occasion) -> Result<Setup, Failure> {
         }
         warnings.extend(storage(&config, &lines));
     }
-    let mut faults: Vec<Flaw> = Vec::new();
+    let mut errors: Vec<Flaw> = Vec::new();
     let mut keep = |flaw: Flaw| {
         let file = files(&config)
             .into_iter()
             .find(|(key, _)| flaw.is_about(key));
         if !file.is_some_and(|(_, path)| later.contains(&path)) {
-            faults.push(flaw);
+            errors.push(flaw);
         }
     };
     let target = config
@@ -174,10 +174,10 @@ fn read_for(path: &Path, occasion: Occasion) -> Result<Setup, Failure> {
         .iter()
         .map(|warning| format!("{name}: {warning}"))
         .collect();
-    if !faults.is_empty() {
+    if !errors.is_empty() {
         let said = |Flaw { about, why }: &Flaw| format!("{name}: {}: {why}", lines.named(about));
-        return Err(Failure {
-            faults: faults.iter().map(said).collect(),
+        return Err(SetupError {
+            errors: errors.iter().map(said).collect(),
             warnings,
             files: files(&config)
                 .into_iter()
@@ -349,7 +349,7 @@ fn exposed(path: &Path, config: &Config, lines: &Lines) -> Vec<String> {
     inside.into_iter().chain(beside).collect()
 }
 
-fn target(component: &Component) -> Result<Target, Flaw> {
+fn target(component: &Component) -> Result<LinkTarget, Flaw> {
     let secret = match &component.secret {
         SecretSource::Inline(secret) => secret.expose().to_owned(),
         SecretSource::File(path) => {
@@ -373,7 +373,7 @@ fn target(component: &Component) -> Result<Target, Flaw> {
         about: "component_jid",
         why: format!("{} is no JID.", component.jid),
     })?;
-    Ok(Target {
+    Ok(LinkTarget {
         jid,
         secret,
         host: component.host.clone(),

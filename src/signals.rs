@@ -39,7 +39,7 @@ pub struct Signals {
 
 /// What was asked for since the last look.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Asked {
+pub struct PendingSignals {
     /// How often SIGTERM and SIGINT came.
     pub terminate: usize,
     pub interrupt: usize,
@@ -89,8 +89,8 @@ impl Signals {
     }
 
     /// Takes what came.
-    pub fn take(&mut self) -> Asked {
-        Asked {
+    pub fn take(&mut self) -> PendingSignals {
+        PendingSignals {
             terminate: drain(&mut self.terminate),
             interrupt: drain(&mut self.interrupt),
             reload: drain(&mut self.reload) > 0,

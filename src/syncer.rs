@@ -65,7 +65,7 @@ impl Syncer {
         }
     }
 
-    /// Queues a job for the next [`Syncer::hand_over`]; `key` is returned with the result. Fails if the thread cannot be
+    /// Queues a job for the next [`Syncer::submit_batch`]; `key` is returned with the result. Fails if the thread cannot be
     /// started.
     pub fn submit(&mut self, key: usize, work: Work) -> io::Result<()> {
         if self.jobs.is_none() {
@@ -83,7 +83,7 @@ impl Syncer {
     }
 
     /// Passes the jobs of this turn to the thread.
-    pub fn hand_over(&mut self) {
+    pub fn submit_batch(&mut self) {
         if self.batch.is_empty() {
             return;
         }
@@ -134,7 +134,7 @@ fn sync(batch: Vec<Job>, known: &mut Vec<u64>) -> Vec<Done> {
             results.push((job.key, Ok(())));
             continue;
         };
-        let device = sys::look_open(fd).map(|facts| facts.identity.0);
+        let device = sys::stat_open(fd).map(|facts| facts.identity.0);
         let one = few && !matches!(job.work, Work::FileSystem(_));
         if one && device.as_ref().is_ok_and(|device| known.contains(device)) {
             results.push((job.key, sync_one(&job.work)));
@@ -200,7 +200,7 @@ mod tests {
             };
             syncer.submit(key, work).unwrap();
         }
-        syncer.hand_over();
+        syncer.submit_batch();
         let mut events = Events::with_capacity(1);
         let mut keys = Vec::new();
         let deadline = sys::monotonic() + Duration::from_secs(60);

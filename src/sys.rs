@@ -32,8 +32,8 @@ const MAX_MIME_TYPE: usize = 255;
 
 /// The metadata of a file that upslot uses.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts {
-    pub kind: Kind,
+pub struct FileStat {
+    pub kind: FileKind,
     /// Bytes.
     pub size: u64,
     pub modified: SystemTime,
@@ -47,24 +47,24 @@ pub struct Facts {
 
 /// The type of a file, as far as upslot distinguishes types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FileKind {
     File,
     Folder,
     Other,
 }
 
-impl From<FileType> for Kind {
-    fn from(kind: FileType) -> Kind {
+impl From<FileType> for FileKind {
+    fn from(kind: FileType) -> FileKind {
         match kind {
-            FileType::RegularFile => Kind::File,
-            FileType::Directory => Kind::Folder,
-            _ => Kind::Other,
+            FileType::RegularFile => FileKind::File,
+            FileType::Directory => FileKind::Folder,
+            _ => FileKind::Other,
         }
     }
 }
 
-fn facts(stat: &rustix::fs::Stat) -> Facts {
-    Facts {
+fn facts(stat: &rustix::fs::Stat) -> FileStat {
+    FileStat {
         kind: FileType::from_raw_mode(stat.st_mode).into(),
         size: u64::try_from(stat.st_size).unwrap_or(0),
         modified: moment(stat.st_mtime, stat.st_mtime_nsec),
@@ -109,22 +109,22 @@ pub fn open_root(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Creates a folder that only this user can access; fails if the path exists.
-pub fn make_private_folder(path: &Path) -> io::Result<()> {
+pub fn create_private_folder(path: &Path) -> io::Result<()> {
     Ok(rustix::fs::mkdir(path, Mode::from_raw_mode(0o700))?)
 }
 
 /// Reads the metadata of a path, following links.
-pub fn look(path: &Path) -> io::Result<Facts> {
+pub fn stat(path: &Path) -> io::Result<FileStat> {
     Ok(facts(&rustix::fs::stat(path)?))
 }
 
 /// Reads the metadata of an open file.
-pub fn look_open(fd: impl AsFd) -> io::Result<Facts> {
+pub fn stat_open(fd: impl AsFd) -> io::Result<FileStat> {
     Ok(facts(&rustix::fs::fstat(fd)?))
 }
 
 /// Reads the metadata of one entry of a folder without following links.
-pub fn look_at(folder: impl AsFd, name: &[u8]) -> io::Result<Facts> {
+pub fn stat_at(folder: impl AsFd, name: &[u8]) -> io::Result<FileStat> {
     let stat = rustix::fs::statat(folder, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(facts(&stat))
 }
@@ -201,7 +201,7 @@ fn step_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<Ow
 }
 
 /// Creates a folder; returns false if the name exists.
-pub fn make_folder(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<bool> {
+pub fn create_folder(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<bool> {
     match rustix::fs::mkdirat(folder, OsStr::from_bytes(name), Mode::from_raw_mode(mode)) {
         Ok(()) => Ok(true),
         Err(Errno::EXIST) => Ok(false),
@@ -349,13 +349,13 @@ pub fn rename_folder(folder: impl AsFd, old: &[u8], new: &[u8]) -> io::Result<()
 }
 
 /// Creates a symbolic link with this target; fails if the name exists.
-pub fn make_link(folder: impl AsFd, name: &[u8], text: &[u8]) -> io::Result<()> {
+pub fn create_symlink(folder: impl AsFd, name: &[u8], text: &[u8]) -> io::Result<()> {
     let (text, name) = (OsStr::from_bytes(text), OsStr::from_bytes(name));
     Ok(rustix::fs::symlinkat(text, folder, name)?)
 }
 
 /// Reads the target of a symbolic link.
-pub fn read_link(folder: impl AsFd, name: &[u8]) -> io::Result<Vec<u8>> {
+pub fn read_symlink(folder: impl AsFd, name: &[u8]) -> io::Result<Vec<u8>> {
     let text = rustix::fs::readlinkat(folder, OsStr::from_bytes(name), Vec::new())?;
     Ok(text.into_bytes())
 }
@@ -387,7 +387,7 @@ pub fn link_through_proc(file: impl AsFd, folder: impl AsFd, name: &[u8]) -> io:
 }
 
 /// Creates a hard link to a file; fails if the new name exists.
-pub fn link_name(from: impl AsFd, old: &[u8], to: impl AsFd, new: &[u8]) -> io::Result<()> {
+pub fn hard_link(from: impl AsFd, old: &[u8], to: impl AsFd, new: &[u8]) -> io::Result<()> {
     let (old, new) = (OsStr::from_bytes(old), OsStr::from_bytes(new));
     Ok(rustix::fs::linkat(from, old, to, new, AtFlags::empty())?)
 }
@@ -450,7 +450,7 @@ pub fn set_mime_type(file: impl AsFd, mime_type: &str) -> io::Result<bool> {
     let set = rustix::fs::fsetxattr(file, MIME_TYPE, mime_type.as_bytes(), XattrFlags::empty());
     match set.map_err(io::Error::from) {
         Ok(()) => Ok(true),
-        Err(error) if is_full(&error) || is_trouble(&error) => Err(error),
+        Err(error) if is_full(&error) || is_store_error(&error) => Err(error),
         Err(_) => Ok(false),
     }
 }
@@ -470,7 +470,7 @@ pub fn set_charset(file: impl AsFd, is_utf8: bool) -> io::Result<()> {
     let charset = if is_utf8 { UTF_8 } else { UNKNOWN_8BIT };
     let set = rustix::fs::fsetxattr(file, CHARSET, charset, XattrFlags::empty());
     match set.map_err(io::Error::from) {
-        Err(error) if is_full(&error) || is_trouble(&error) => Err(error),
+        Err(error) if is_full(&error) || is_store_error(&error) => Err(error),
         _ => Ok(()),
     }
 }
@@ -562,16 +562,16 @@ pub fn is_full(error: &io::Error) -> bool {
 
 /// Whether the error means that the disk is failing or that the host is short of resources, as opposed to a missing
 /// file: the file in question may well exist.
-pub fn is_trouble(error: &io::Error) -> bool {
+pub fn is_store_error(error: &io::Error) -> bool {
     let is_transient = matches!(
         Errno::from_io_error(error),
         Some(Errno::NOMEM | Errno::TIMEDOUT | Errno::NOTCONN)
     );
-    is_transient || is_disk_trouble(error) || is_out_of_descriptors(error)
+    is_transient || is_disk_error(error) || is_out_of_descriptors(error)
 }
 
 /// Whether the error means that the disk is failing; socket operations never return it.
-pub fn is_disk_trouble(error: &io::Error) -> bool {
+pub fn is_disk_error(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
         Some(Errno::IO | Errno::STALE | Errno::UCLEAN | Errno::BADMSG)

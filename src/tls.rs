@@ -69,7 +69,7 @@ pub struct TlsError {
 
 /// The certificate and key of the server, ready for use.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub struct TlsIdentity {
     pub config: Arc<ServerConfig>,
     /// The end of the certificate's validity, if it could be parsed.
     pub not_after: Option<SystemTime>,
@@ -83,7 +83,7 @@ const CERTFILE: &str = "http_certfile";
 const KEYFILE: &str = "http_keyfile";
 
 /// Loads a PEM certificate chain, the server's own certificate first, and its private key. Fails with what is wrong with either.
-pub fn load(certfile: &Path, keyfile: &Path) -> Result<Identity, Vec<TlsError>> {
+pub fn load(certfile: &Path, keyfile: &Path) -> Result<TlsIdentity, Vec<TlsError>> {
     let (chain, key) = match (read_chain(certfile), read_key(keyfile)) {
         (Ok(chain), Ok(key)) => (chain, key),
         (chain, key) => return Err(chain.err().into_iter().chain(key.err()).collect()),
@@ -99,7 +99,7 @@ pub fn load(certfile: &Path, keyfile: &Path) -> Result<Identity, Vec<TlsError>> 
             ),
         }]
     })?;
-    Ok(Identity {
+    Ok(TlsIdentity {
         config: Arc::new(config),
         not_after,
     })

@@ -57,7 +57,7 @@ pub enum Moved {
     /// The socket is not ready; an event will announce when it is.
     Blocked,
     /// TLS made progress without moving any plaintext; call again.
-    Nothing,
+    NoBytes,
     /// End of input.
     End,
 }
@@ -129,7 +129,7 @@ impl Transport {
 
     /// Whether the client sent plain HTTP to a TLS listener. Its input is dropped, and output is no longer encrypted, so
     /// that the client can read the error response.
-    pub fn was_addressed_in_plain(&self) -> bool {
+    pub fn received_plain_http(&self) -> bool {
         self.plain
     }
 
@@ -162,7 +162,7 @@ impl Transport {
         if tls.is_plain_text(&wire[..n]) {
             self.tls = None;
             self.plain = true;
-            return Ok(Moved::Nothing);
+            return Ok(Moved::NoBytes);
         }
         let result = tls.received(n, wire, buffer);
         let closed = tls.is_closed();
@@ -174,7 +174,7 @@ impl Transport {
                 flushed?;
                 Ok(match n {
                     0 if closed => Moved::End,
-                    0 => Moved::Nothing,
+                    0 => Moved::NoBytes,
                     n => Moved::Bytes(n),
                 })
             }
@@ -196,7 +196,7 @@ impl Transport {
         if more && tls.coalesce(bytes) {
             return Ok(Moved::Bytes(bytes.len()));
         }
-        let mut buffered = tls.take_held();
+        let mut buffered = tls.take_buffered();
         if buffered.is_empty() {
             self.send_encrypted(bytes, wire)?;
         } else {
@@ -229,13 +229,13 @@ impl Transport {
         let Some(tls) = &mut self.tls else {
             return Ok(Moved::Blocked);
         };
-        let (front, rest) = scratch.split_at_mut(tls.held());
+        let (front, rest) = scratch.split_at_mut(tls.buffered());
         let most = most.min(rest.len());
         let read = sys::read_at(file, &mut rest[..most], offset)?;
         if read == 0 {
             return Ok(Moved::Bytes(0));
         }
-        front.copy_from_slice(&tls.take_held());
+        front.copy_from_slice(&tls.take_buffered());
         let plain = front.len() + read;
         self.send_encrypted(&scratch[..plain], wire)?;
         Ok(Moved::Bytes(read))
@@ -257,7 +257,7 @@ impl Transport {
                 _ => break,
             }
         }
-        tls.keep_unsent(rest);
+        tls.buffer_unsent(rest);
         Ok(())
     }
 
@@ -266,12 +266,12 @@ impl Transport {
         let Some(tls) = &mut self.tls else {
             return Ok(true);
         };
-        while !tls.pressing().is_empty() {
+        while !tls.must_flush().is_empty() {
             if !self.writable {
                 return Ok(false);
             }
             match blocked(
-                sys::send(&self.socket, tls.pressing(), false),
+                sys::send(&self.socket, tls.must_flush(), false),
                 &mut self.writable,
             )? {
                 Moved::Bytes(n) => {
@@ -306,7 +306,7 @@ impl Transport {
     }
 
     /// Reads and discards raw input, without decrypting it.
-    pub fn drop_input(&mut self, scratch: &mut [u8]) -> io::Result<Moved> {
+    pub fn discard_input(&mut self, scratch: &mut [u8]) -> io::Result<Moved> {
         self.read_raw(scratch)
     }
 

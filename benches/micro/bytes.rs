@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use upslot::http::body::{Body, Step};
+use upslot::http::body::{Body, BodyStep};
 use upslot::http::head::Framing;
 use upslot::http::range::{self, Ranges};
 
@@ -61,14 +61,14 @@ fn decode(bytes: &[u8]) -> Option<usize> {
     let (mut at, mut data) = (0, 0);
     loop {
         match body.step(&bytes[at..]) {
-            Ok(Step::Skip(n)) => at += n,
-            Ok(Step::Data(n)) => {
+            Ok(BodyStep::Skip(n)) => at += n,
+            Ok(BodyStep::Data(n)) => {
                 black_box(&bytes[at..at + n]);
                 at += n;
                 data += n;
             }
-            Ok(Step::Done) => return (at == bytes.len()).then_some(data),
-            Ok(Step::More) | Err(_) => return None,
+            Ok(BodyStep::Done) => return (at == bytes.len()).then_some(data),
+            Ok(BodyStep::More) | Err(_) => return None,
         }
     }
 }

@@ -68,7 +68,14 @@ pub fn targets(service: &Service) -> Outcome<(String, String)> {
     let request = slot_request(OWNER)?;
     let folder = layout::owner_folder(&request.owner);
     let (_, slot) = service
-        .issue(&request, &folder, None, &[7; layout::RANDOM], 0, now())
+        .issue(
+            &request,
+            &folder,
+            None,
+            &[7; layout::RANDOM_BYTES],
+            0,
+            now(),
+        )
         .map_err(|refusal| refusal.to_string())?;
     let target = |url: &str| {
         let target = url.strip_prefix(&format!("https://{JID}"));

@@ -3,10 +3,10 @@
 use std::hint::black_box;
 
 use upslot::http::exchange::{Exchange, Want};
-use upslot::http::head::{RequestHead, Scan};
+use upslot::http::head::{HeadScan, RequestHead};
 use upslot::http::response::Answer;
 use upslot::now::Now;
-use upslot::service::{Decision, Found, Service};
+use upslot::service::{Decision, Service, StoredFile};
 
 use crate::bench::Bench;
 use crate::common::outcome::Outcome;
@@ -17,7 +17,7 @@ pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
     let (put, get) = fixtures::targets(&service)?;
     heads(bench, &put, &get)?;
     let now = fixtures::now();
-    let found = Found {
+    let found = StoredFile {
         size: SIZE,
         modified: fixtures::seconds_ago(3600),
         content_type: Some(TYPE),
@@ -94,7 +94,7 @@ fn heads(bench: &mut Bench, put: &str, get: &str) -> Outcome<()> {
     let parse = |head: Vec<u8>| {
         move || {
             let head = black_box(head.as_slice());
-            let end = Scan::default().scan(head);
+            let end = HeadScan::default().scan(head);
             end == Ok(Some(head.len())) && black_box(RequestHead::parse(head)).is_ok()
         }
     };
@@ -104,7 +104,12 @@ fn heads(bench: &mut Bench, put: &str, get: &str) -> Outcome<()> {
 }
 
 /// Decides a GET as the driver of a connection does, for a file that is already open.
-fn answer(service: &Service, request: &RequestHead, found: &Found<'_>, now: Now) -> Option<Answer> {
+fn answer(
+    service: &Service,
+    request: &RequestHead,
+    found: &StoredFile<'_>,
+    now: Now,
+) -> Option<Answer> {
     match service.decide(request, now) {
         Decision::Download(download) => {
             let path = download.path?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use mio::{Poll, Token, Waker};
 use upslot::jid::BareJid;
 use upslot::now::Now;
-use upslot::reactor::shared::{Effort, Shared};
+use upslot::reactor::shared::{Attempt, Shared};
 use upslot::store::Store;
 use upslot::syncer::Syncer;
 use upslot::xmpp::element::Element;
@@ -49,7 +49,7 @@ pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
         let service = fixtures::service(&access(rules))?;
         let request = fixtures::slot_request(OWNER)?;
         bench.case(name, 1, || {
-            black_box(service.judge(black_box(&request))).is_ok()
+            black_box(service.check_request(black_box(&request))).is_ok()
         })?;
     }
     bench.case("xml-slot-request", 1, read(one.clone())?)?;
@@ -170,7 +170,9 @@ impl Link {
         let Ok(request) = &iq.request else {
             return false;
         };
-        let checked = self.shared.judge_slot(request, Effort::default(), self.now);
+        let checked = self
+            .shared
+            .check_slot(request, Attempt::default(), self.now);
         let Ok(Some(ready)) = checked else {
             return false;
         };

@@ -6,11 +6,11 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use crate::config::fault::{Wrong, quote};
-use crate::config::reader::Reader;
+use crate::config::error::{InvalidValue, quote};
+use crate::config::reader::ConfigReader;
 use crate::config::scalar;
 use crate::policy::rules::{
-    ByteWindow, Limits, MOST_WINDOWS, Pattern, Rule, Rules, UploadWindow, Verdict,
+    ByteWindow, JidPattern, Limits, MAX_WINDOWS, Rule, RuleAction, Rules, UploadWindow,
 };
 
 /// Most rules.
@@ -41,26 +41,26 @@ const UPLOADS: [&str; 2] = ["delta", "uploads"];
 const EVERYONE: [&str; 6] = [".", ".*", ".+", "^.*$", "^.+$", "^"];
 
 /// Reads the rules; empty without the key.
-pub fn access(r: &mut Reader) -> Rules {
+pub fn access(r: &mut ConfigReader) -> Rules {
     if r.written("access") && !r.given("access") {
         let expected = "a list of rules; without the key the whitelist alone decides";
-        r.fault("access", "an empty value", expected);
+        r.error("access", "an empty value", expected);
     } else if r.empty_list("access") {
         let found = "an empty list, with which nobody could upload";
         let expected = "at least one rule; without the key the whitelist alone decides";
-        r.fault("access", found, expected);
+        r.error("access", found, expected);
     }
     let patterns_left = Cell::new(MOST_PATTERNS);
     let mut rules = Vec::new();
     for mut inner in r.maps("access", &RULE) {
         let patterns = patterns(&mut inner, &patterns_left);
-        let verdict = verdict(&mut inner);
+        let action = action(&mut inner);
         r.close(inner);
-        rules.push((patterns, verdict));
+        rules.push((patterns, action));
     }
     if rules.len() > MOST_RULES {
         let found = format!("{} rules", rules.len());
-        r.fault("access", found, format!("at most {MOST_RULES}"));
+        r.error("access", found, format!("at most {MOST_RULES}"));
     }
     let rules = Rules::new(rules);
     if let Some((rule, next)) = cut_off(&rules) {
@@ -85,7 +85,7 @@ fn cut_off(rules: &Rules) -> Option<(&Rule, usize)> {
         .then_some((rule, next))
 }
 
-fn patterns(r: &mut Reader, left: &Cell<usize>) -> Vec<Pattern> {
+fn patterns(r: &mut ConfigReader, left: &Cell<usize>) -> Vec<JidPattern> {
     let expected =
         "a regular expression or a list of them, in single quotes such as '@example\\.org$'";
     if !r.given("jid") {
@@ -94,10 +94,10 @@ fn patterns(r: &mut Reader, left: &Cell<usize>) -> Vec<Pattern> {
         } else {
             "nothing"
         };
-        r.fault("jid", found, expected);
+        r.error("jid", found, expected);
     }
     if r.empty_list("jid") {
-        r.fault("jid", "an empty list", expected);
+        r.error("jid", "an empty list", expected);
     }
     let read = |text: &str| {
         if left.get() == 0 {
@@ -110,12 +110,12 @@ fn patterns(r: &mut Reader, left: &Cell<usize>) -> Vec<Pattern> {
                 "{} (it holds a control character, which YAML makes of a \\ in double quotes)",
                 quote(text)
             );
-            return Err(Wrong {
+            return Err(InvalidValue {
                 found: Some(found),
                 expected: expected.into(),
             });
         }
-        Pattern::parse(text).map_err(|why| Wrong {
+        JidPattern::parse(text).map_err(|why| InvalidValue {
             found: Some(format!("{} ({why})", quote(text))),
             expected: expected.into(),
         })
@@ -139,20 +139,20 @@ fn patterns(r: &mut Reader, left: &Cell<usize>) -> Vec<Pattern> {
 }
 
 /// Whether a pattern looks for a label in punycode.
-fn has_punycode(pattern: &Pattern) -> bool {
+fn has_punycode(pattern: &JidPattern) -> bool {
     pattern.as_str().to_ascii_lowercase().contains("xn--")
 }
 
 /// Whether a pattern without alternatives looks for a resource.
-fn needs_resource(pattern: &Pattern) -> bool {
+fn needs_resource(pattern: &JidPattern) -> bool {
     let text = pattern.as_str();
     text.contains('/') && !text.contains(['|', '?', '*', '[', '{'])
 }
 
-fn verdict(r: &mut Reader) -> Verdict {
+fn action(r: &mut ConfigReader) -> RuleAction {
     for key in &RULE[1..] {
         if r.written(key) && !r.given(key) {
-            r.fault(key, "an empty value", "a value; without the key no limit");
+            r.error(key, "an empty value", "a value; without the key no limit");
         }
     }
     let upload = r.one("upload", scalar::boolean).unwrap_or(true);
@@ -167,24 +167,24 @@ fn verdict(r: &mut Reader) -> Verdict {
     let limited = RULE[2..].iter().find(|key| r.written(key));
     match limited {
         Some(key) if !upload => {
-            r.fault(key, "a limit beside \"upload: false\"", "only one of both");
+            r.error(key, "a limit beside \"upload: false\"", "only one of both");
         }
         None if !r.written("upload") && r.has_unknown() => {
             let found = "no limit and an unknown key, so that nothing would be restricted";
             let expected = "a limit, or \"upload: true\" if this is meant";
-            r.fault("jid", found, expected);
+            r.error("jid", found, expected);
         }
         _ => {}
     }
     if upload {
-        Verdict::Allow(limits)
+        RuleAction::Allow(limits)
     } else {
-        Verdict::Deny
+        RuleAction::Deny
     }
 }
 
-fn byte_windows(r: &mut Reader) -> Vec<ByteWindow> {
-    let read = |inner: &mut Reader| {
+fn byte_windows(r: &mut ConfigReader) -> Vec<ByteWindow> {
+    let read = |inner: &mut ConfigReader| {
         let delta = delta(inner);
         let expected = "a number of bytes above 0, such as 20971520 or 20 MiB";
         let bytes = inner.needed("bytes", expected, |text| scalar::size(text, 1));
@@ -196,8 +196,8 @@ fn byte_windows(r: &mut Reader) -> Vec<ByteWindow> {
     windows(r, "bytes_per_timedelta", &BYTES, read)
 }
 
-fn upload_windows(r: &mut Reader) -> Vec<UploadWindow> {
-    let read = |inner: &mut Reader| {
+fn upload_windows(r: &mut ConfigReader) -> Vec<UploadWindow> {
+    let read = |inner: &mut ConfigReader| {
         let delta = delta(inner);
         let expected = "a whole number of uploads above 0";
         let uploads = inner.needed("uploads", expected, |text| {
@@ -212,20 +212,20 @@ fn upload_windows(r: &mut Reader) -> Vec<UploadWindow> {
 }
 
 fn windows<T>(
-    r: &mut Reader,
+    r: &mut ConfigReader,
     key: &str,
     keys: &[&'static str],
-    read: impl Fn(&mut Reader) -> Option<T>,
+    read: impl Fn(&mut ConfigReader) -> Option<T>,
 ) -> Vec<T> {
     if r.empty_list(key) {
         let expected = "at least one window; without the key there is none";
-        r.fault(key, "an empty list", expected);
+        r.error(key, "an empty list", expected);
     }
     let mut windows = Vec::new();
     let inner = r.maps(key, keys);
-    if inner.len() > MOST_WINDOWS {
+    if inner.len() > MAX_WINDOWS {
         let found = format!("{} windows", inner.len());
-        r.fault(key, found, format!("at most {MOST_WINDOWS}"));
+        r.error(key, found, format!("at most {MAX_WINDOWS}"));
     }
     for mut inner in inner {
         windows.extend(read(&mut inner));
@@ -234,16 +234,16 @@ fn windows<T>(
     windows
 }
 
-fn delta(r: &mut Reader) -> Option<Duration> {
+fn delta(r: &mut ConfigReader) -> Option<Duration> {
     let expected = "the length of the window in seconds, such as 3600 or 1 h";
     r.needed("delta", expected, |text| scalar::span(text, 1))
 }
 
-fn file_types(r: &mut Reader) -> Option<Vec<String>> {
+fn file_types(r: &mut ConfigReader) -> Option<Vec<String>> {
     let key = "allowed_file_types";
     if r.empty_list(key) {
         let expected = "at least one MIME type; \"upload: false\" forbids all of them";
-        r.fault(key, "an empty list", expected);
+        r.error(key, "an empty list", expected);
     }
     r.many(key, true, scalar::mime_pattern)
 }
@@ -251,30 +251,30 @@ fn file_types(r: &mut Reader) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::fault::{Fault, Warning};
+    use crate::config::error::{ConfigError, Warning};
     use crate::config::raw;
     use crate::jid::BareJid;
-    use crate::policy::rules::Decision;
+    use crate::policy::rules::RuleDecision;
 
     /// The rules of a text, its faults and its warnings.
     #[track_caller]
     fn reading(text: &str) -> (Rules, Vec<String>, Vec<String>) {
-        let mut r = Reader::new(raw::parse(text).expect(text));
+        let mut r = ConfigReader::new(raw::parse(text).expect(text));
         let rules = access(&mut r);
-        let (faults, warnings) = match r.finish() {
+        let (errors, warnings) = match r.finish() {
             Ok(warnings) => (Vec::new(), warnings),
-            Err(faulty) => (faulty.faults, faulty.warnings),
+            Err(errors) => (errors.errors, errors.warnings),
         };
-        let faults = faults.iter().map(Fault::to_string).collect();
+        let errors = errors.iter().map(ConfigError::to_string).collect();
         let warnings = warnings.iter().map(Warning::to_string).collect();
-        (rules, faults, warnings)
+        (rules, errors, warnings)
     }
 
     /// The text gives rules without a fault or a warning.
     #[track_caller]
     fn good(text: &str) -> Rules {
-        let (rules, faults, warnings) = reading(text);
-        assert_eq!((faults, warnings), (vec![], vec![]), "{text}");
+        let (rules, errors, warnings) = reading(text);
+        assert_eq!((errors, warnings), (vec![], vec![]), "{text}");
         rules
     }
 
@@ -284,9 +284,9 @@ mod tests {
         let rules = good(text);
         let all: Vec<&Rule> = rules.iter().collect();
         match &all[..] {
-            [rule] => match &rule.verdict {
-                Verdict::Allow(limits) => limits.clone(),
-                Verdict::Deny => panic!("{text}: denied"),
+            [rule] => match &rule.action {
+                RuleAction::Allow(limits) => limits.clone(),
+                RuleAction::Deny => panic!("{text}: denied"),
             },
             _ => panic!("{text}: {} rules", all.len()),
         }
@@ -295,8 +295,8 @@ mod tests {
     /// The text has exactly these faults.
     #[track_caller]
     fn check(text: &str, expected: &[&str]) {
-        let (_, faults, _) = reading(text);
-        assert_eq!(faults, expected, "{text}");
+        let (_, errors, _) = reading(text);
+        assert_eq!(errors, expected, "{text}");
     }
 
     fn secs(seconds: u64) -> Duration {
@@ -344,8 +344,8 @@ access:
         ] {
             let jid = BareJid::parse(jid).expect(jid);
             let found = match rules.decide(&jid) {
-                Decision::Allowed { rule, limits } => (rule.number, Some(limits.clone())),
-                Decision::Denied { rule: Some(rule) } => (rule.number, None),
+                RuleDecision::Allowed { rule, limits } => (rule.number, Some(limits.clone())),
+                RuleDecision::Denied { rule: Some(rule) } => (rule.number, None),
                 other => panic!("{jid}: {other:?}"),
             };
             assert_eq!(found, (number, limits), "{jid}");
@@ -437,11 +437,11 @@ access:
             "access.5.expire_maxage (line 17): found an empty value, expected a value; without the key no limit.".into(),
             "access.5.upload (line 18): found an empty value, expected a value; without the key no limit.".into(),
         ];
-        let (_, mut faults, warnings) = reading(text);
+        let (_, mut errors, warnings) = reading(text);
         let mut wanted = expected.to_vec();
-        faults.sort();
+        errors.sort();
         wanted.sort();
-        assert_eq!(faults, wanted);
+        assert_eq!(errors, wanted);
         assert_eq!(warnings, [""; 0]);
     }
 
@@ -479,34 +479,34 @@ access:
 
     #[test]
     fn an_unknown_key_is_ignored_only_beside_a_known_one() {
-        let (rules, faults, warnings) =
+        let (rules, errors, warnings) =
             reading("access:\n  - {jid: x, max_filesize: 5, upload: true}");
-        assert_eq!((rules.iter().count(), faults), (1, vec![]));
+        assert_eq!((rules.iter().count(), errors), (1, vec![]));
         assert_eq!(
             warnings,
             [
                 "access.1.max_filesize (line 2): is not a known key and is ignored; max_file_size may be meant."
             ]
         );
-        let (_, faults, warnings) = reading("access:\n  - {jid: x, uplaod: false}");
+        let (_, errors, warnings) = reading("access:\n  - {jid: x, uplaod: false}");
         assert_eq!(warnings.len(), 1);
         assert_eq!(
-            faults,
+            errors,
             [
                 "access.1.jid (line 2): found no limit and an unknown key, so that nothing would be restricted, expected a limit, or \"upload: true\" if this is meant."
             ]
         );
-        let (_, faults, warnings) =
+        let (_, errors, warnings) =
             reading("access: {jid: x, uploads_per_timedelta: {delta: 1, uploads: 1, burst: 2}}");
-        assert_eq!((faults, warnings.len()), (vec![], 1));
+        assert_eq!((errors, warnings.len()), (vec![], 1));
         assert!(warnings[0].starts_with("access.uploads_per_timedelta.burst (line 1): is not"));
     }
 
     #[test]
     fn says_when_a_rule_is_never_asked() {
-        let (_, faults, warnings) =
+        let (_, errors, warnings) =
             reading("access: [{jid: [a, .*]}, {jid: b, upload: false}, {jid: .}]");
-        assert_eq!(faults, [""; 0]);
+        assert_eq!(errors, [""; 0]);
         assert_eq!(
             warnings,
             [
@@ -518,17 +518,17 @@ access:
     #[test]
     fn numbers_of_rules_patterns_and_windows_are_bounded() {
         good(&format!("access:\n{}", "- jid: x\n".repeat(1000)));
-        let (_, faults, _) = reading(&format!("access:\n{}", "- jid: x\n".repeat(1001)));
-        assert_eq!(faults.len(), 2, "{faults:?}");
-        let (_, faults, _) = reading(&format!("access: {{jid: [{}]}}", "x,".repeat(1002)));
-        assert_eq!(faults.len(), 2);
-        assert!(faults[0].contains("at most 1000 patterns in all rules"));
+        let (_, errors, _) = reading(&format!("access:\n{}", "- jid: x\n".repeat(1001)));
+        assert_eq!(errors.len(), 2, "{errors:?}");
+        let (_, errors, _) = reading(&format!("access: {{jid: [{}]}}", "x,".repeat(1002)));
+        assert_eq!(errors.len(), 2);
+        assert!(errors[0].contains("at most 1000 patterns in all rules"));
         let windows = "{delta: 1, bytes: 1},".repeat(9);
-        let (_, faults, _) = reading(&format!(
+        let (_, errors, _) = reading(&format!(
             "access: {{jid: x, bytes_per_timedelta: [{windows}]}}"
         ));
         assert_eq!(
-            faults,
+            errors,
             ["access.bytes_per_timedelta (line 1): found 9 windows, expected at most 8."]
         );
     }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::config::fault::Wrong;
+use crate::config::error::InvalidValue;
 use crate::jid::BareJid;
 
 /// Longest path of a Unix socket, in bytes: what `sockaddr_un` holds beside its final NUL.
@@ -50,11 +50,11 @@ impl fmt::Display for Listen {
 }
 
 /// Reads one entry of `http_address`; `port` is for addresses without one of their own. `localhost` gives two.
-pub fn listen(text: &str, port: u16) -> Result<Vec<Listen>, Wrong> {
+pub fn listen(text: &str, port: u16) -> Result<Vec<Listen>, InvalidValue> {
     if let Some(path) = text.strip_prefix("unix:") {
-        let sound =
+        let valid =
             path.starts_with('/') && !path.ends_with('/') && !path.contains(char::is_control);
-        if !sound || path.len() > MAX_UNIX_PATH {
+        if !valid || path.len() > MAX_UNIX_PATH {
             return Err(
                 format!("an absolute path of at most {MAX_UNIX_PATH} bytes after unix:").into(),
             );
@@ -86,7 +86,7 @@ pub fn listen(text: &str, port: u16) -> Result<Vec<Listen>, Wrong> {
 }
 
 /// Reads one entry of `trusted_proxies`: a network, an address, or `localhost`, which gives two.
-pub fn networks(text: &str) -> Result<Vec<IpNet>, Wrong> {
+pub fn networks(text: &str) -> Result<Vec<IpNet>, InvalidValue> {
     if text.eq_ignore_ascii_case("localhost") {
         let loopback = IpAddr::from(Ipv6Addr::LOCALHOST);
         let v4 = Ipv4Net::new(Ipv4Addr::new(127, 0, 0, 0), 8).map(IpNet::V4);
@@ -102,7 +102,7 @@ pub fn networks(text: &str) -> Result<Vec<IpNet>, Wrong> {
 }
 
 /// Reads the name or address of the XMPP server. An IPv6 address may stand in brackets and loses them.
-pub fn host(text: &str) -> Result<String, Wrong> {
+pub fn host(text: &str) -> Result<String, InvalidValue> {
     if let Some(ip) = ip(text) {
         return Ok(ip.to_string());
     }
@@ -113,7 +113,7 @@ pub fn host(text: &str) -> Result<String, Wrong> {
 }
 
 /// Reads a domain of XMPP (RFC 7622 §3.2), in lower case.
-pub fn jid_domain(text: &str) -> Result<String, Wrong> {
+pub fn jid_domain(text: &str) -> Result<String, InvalidValue> {
     match BareJid::parse(text) {
         Some(jid) if !text.contains(['@', '/']) && is_domain(jid.domain()) => {
             Ok(jid.as_str().to_owned())
@@ -123,7 +123,7 @@ pub fn jid_domain(text: &str) -> Result<String, Wrong> {
 }
 
 /// Reads a domain or a bare address of XMPP. There are no wildcards: a domain means all its users.
-pub fn bare_jid(text: &str) -> Result<BareJid, Wrong> {
+pub fn bare_jid(text: &str) -> Result<BareJid, InvalidValue> {
     let usual = "a domain such as example.org, or an address such as romeo@example.org";
     let lower = text.to_ascii_lowercase();
     if EVERYONE.contains(&&*lower) {
@@ -200,11 +200,11 @@ fn is_domain(text: &str) -> bool {
 
 fn is_name(text: &str) -> bool {
     text.split('.').all(|label| {
-        let sound = |c: char| {
+        let valid = |c: char| {
             c.is_alphanumeric() || c == '-' || c == '_' || !c.is_ascii() && !is_punctuation(c)
         };
         let edged = label.starts_with('-') || label.ends_with('-');
-        (1..=63).contains(&label.chars().count()) && !edged && label.chars().all(sound)
+        (1..=63).contains(&label.chars().count()) && !edged && label.chars().all(valid)
     })
 }
 
@@ -241,7 +241,7 @@ mod tests {
 
     #[track_caller]
     fn check<T>(
-        read: impl Fn(&str) -> Result<T, Wrong>,
+        read: impl Fn(&str) -> Result<T, InvalidValue>,
         show: impl Fn(T) -> String,
         text: &str,
         shown: Option<&str>,

@@ -9,8 +9,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::config::address::{self, Listen};
-use crate::config::fault::Wrong;
-use crate::config::reader::Reader;
+use crate::config::error::InvalidValue;
+use crate::config::reader::ConfigReader;
 use crate::config::scalar;
 use crate::config::secret::Secret;
 use crate::slot::Purpose;
@@ -114,7 +114,7 @@ impl Purposes {
 }
 
 /// Reads `api`; `public` is where the public side listens.
-pub fn api(r: &mut Reader, public: &[Listen]) -> Option<Api> {
+pub fn api(r: &mut ConfigReader, public: &[Listen]) -> Option<Api> {
     if !r.given("api") {
         return None;
     }
@@ -135,7 +135,7 @@ pub fn api(r: &mut Reader, public: &[Listen]) -> Option<Api> {
 }
 
 /// Reads `purposes`.
-pub fn purposes(r: &mut Reader) -> Purposes {
+pub fn purposes(r: &mut ConfigReader) -> Purposes {
     if !r.given("purposes") {
         return Purposes::default();
     }
@@ -156,7 +156,7 @@ pub fn purposes(r: &mut Reader) -> Purposes {
 }
 
 /// Reads `external_secret` or `file_share_secret`.
-pub fn signing_secret(r: &mut Reader, key: &str) -> Option<Secret> {
+pub fn signing_secret(r: &mut ConfigReader, key: &str) -> Option<Secret> {
     let secret = r.secret(key, 1, None)?;
     let length = secret.as_bytes().len();
     if length < GOOD_SECRET {
@@ -168,7 +168,7 @@ pub fn signing_secret(r: &mut Reader, key: &str) -> Option<Secret> {
 }
 
 /// Reads where the API listens. A port is needed unless every address is a Unix socket or brings its own.
-fn listen(section: &mut Reader, public: &[Listen]) -> Vec<Listen> {
+fn listen(section: &mut ConfigReader, public: &[Listen]) -> Vec<Listen> {
     let port_given = section.given("port");
     let port = section.one("port", port).unwrap_or(0);
     let read = |text: &str| {
@@ -180,11 +180,11 @@ fn listen(section: &mut Reader, public: &[Listen]) -> Vec<Listen> {
         None => read("127.0.0.1").into_iter().collect(),
     };
     if section.empty_list("address") {
-        section.fault("address", "an empty list", "at least one address");
+        section.error("address", "an empty list", "at least one address");
     }
     if !port_given && read.iter().any(|(_, needs_port)| *needs_port) {
         let expected = "the port of the API, a whole number from 0 to 65535";
-        section.fault("port", "nothing", expected);
+        section.error("port", "nothing", expected);
         return Vec::new();
     }
     let wanted: Vec<Listen> = read.into_iter().flat_map(|(places, _)| places).collect();
@@ -198,7 +198,7 @@ fn listen(section: &mut Reader, public: &[Listen]) -> Vec<Listen> {
         if let Some(other) = public.iter().find(meets) {
             let found = format!("{place}, beside {other} of http_address");
             let expected = "another port or address, because the API never shares the public one";
-            section.fault("address", found, expected);
+            section.error("address", found, expected);
         } else if let Some((_, other)) = wanted.iter().enumerate().find(covers) {
             let text = format!("has {place}, which {other} takes already");
             section.warn("address", text);
@@ -210,7 +210,7 @@ fn listen(section: &mut Reader, public: &[Listen]) -> Vec<Listen> {
 }
 
 /// Reads who may ask; without the key this machine alone.
-fn allow(section: &mut Reader) -> Vec<IpNet> {
+fn allow(section: &mut ConfigReader) -> Vec<IpNet> {
     if !section.given("allow") {
         return address::networks("localhost").unwrap_or_default();
     }
@@ -224,7 +224,11 @@ fn allow(section: &mut Reader) -> Vec<IpNet> {
 }
 
 /// Reads one purpose, if it is listed; an empty value lists it as an empty map does.
-fn purpose(section: &mut Reader, word: &str, maxage: Option<Duration>) -> Option<PurposeLimits> {
+fn purpose(
+    section: &mut ConfigReader,
+    word: &str,
+    maxage: Option<Duration>,
+) -> Option<PurposeLimits> {
     let mut inner = section.map(word, &PURPOSE_KEYS)?;
     let limits = PurposeLimits {
         max_file_size: inner.one("max_file_size", |text| scalar::size(text, 1)),
@@ -237,23 +241,23 @@ fn purpose(section: &mut Reader, word: &str, maxage: Option<Duration>) -> Option
     Some(limits)
 }
 
-fn port(text: &str) -> Result<u16, Wrong> {
+fn port(text: &str) -> Result<u16, InvalidValue> {
     let number = scalar::number(text, 0..=65_535)?;
     u16::try_from(number).map_err(|_| "a port".into())
 }
 
 /// Reads a path prefix, whose last `/` may be missing. Only characters that nobody percent-encodes (RFC 3986 §3.3).
-fn prefix(text: &str) -> Result<String, Wrong> {
+fn prefix(text: &str) -> Result<String, InvalidValue> {
     let inner = text
         .strip_prefix('/')
         .map(|t| t.strip_suffix('/').unwrap_or(t));
-    let sound = |segment: &str| {
+    let valid = |segment: &str| {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&b);
         !matches!(segment, "" | "." | "..") && segment.bytes().all(plain)
     };
     match inner {
         _ if text == "/" => Ok("/".to_owned()),
-        Some(inner) if text.len() <= MAX_PREFIX && inner.split('/').all(sound) => {
+        Some(inner) if text.len() <= MAX_PREFIX && inner.split('/').all(valid) => {
             Ok(format!("/{inner}/"))
         }
         _ => Err("a path such as / or /upload/, without characters that need encoding".into()),
@@ -261,16 +265,16 @@ fn prefix(text: &str) -> Result<String, Wrong> {
 }
 
 /// Reads the bearer token.
-fn token(section: &mut Reader) -> Option<Secret> {
+fn token(section: &mut ConfigReader) -> Option<Secret> {
     let secret = section.secret("token", 1, None)?;
     let text = secret.expose();
     let (least, most) = (TOKEN.start(), TOKEN.end());
     let expected = format!("{least} to {most} visible ASCII characters, without blanks");
     if !text.bytes().all(|b| b.is_ascii_graphic()) {
-        section.fault("token", "a token with other characters", expected);
+        section.error("token", "a token with other characters", expected);
     } else if !TOKEN.contains(&text.len()) {
         let found = format!("a token of {} characters", text.len());
-        section.fault("token", found, expected);
+        section.error("token", found, expected);
     }
     Some(secret)
 }
@@ -278,21 +282,24 @@ fn token(section: &mut Reader) -> Option<Secret> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::fault::{Fault, Warning};
+    use crate::config::error::{ConfigError, Warning};
     use crate::config::raw;
 
     /// What `read` makes of a text whose only known keys are those of this file.
     #[track_caller]
-    fn reading<T>(text: &str, read: impl Fn(&mut Reader) -> T) -> (T, Vec<String>, Vec<String>) {
-        let mut r = Reader::new(raw::parse(text).expect(text));
+    fn reading<T>(
+        text: &str,
+        read: impl Fn(&mut ConfigReader) -> T,
+    ) -> (T, Vec<String>, Vec<String>) {
+        let mut r = ConfigReader::new(raw::parse(text).expect(text));
         let value = read(&mut r);
-        let (faults, warnings) = match r.finish() {
+        let (errors, warnings) = match r.finish() {
             Ok(warnings) => (Vec::new(), warnings),
-            Err(faulty) => (faulty.faults, faulty.warnings),
+            Err(errors) => (errors.errors, errors.warnings),
         };
-        let faults = faults.iter().map(Fault::to_string).collect();
+        let errors = errors.iter().map(ConfigError::to_string).collect();
         let warnings = warnings.iter().map(Warning::to_string).collect();
-        (value, faults, warnings)
+        (value, errors, warnings)
     }
 
     fn public() -> Vec<Listen> {
@@ -303,26 +310,26 @@ mod tests {
     #[track_caller]
     fn check<T: PartialEq + std::fmt::Debug>(
         text: &str,
-        read: impl Fn(&mut Reader) -> T,
+        read: impl Fn(&mut ConfigReader) -> T,
         expected: T,
     ) {
-        let (value, faults, warnings) = reading(text, read);
-        assert_eq!((faults, warnings), (vec![], vec![]), "{text}");
+        let (value, errors, warnings) = reading(text, read);
+        assert_eq!((errors, warnings), (vec![], vec![]), "{text}");
         assert_eq!(value, expected, "{text}");
     }
 
     /// The text has these faults, each said to its end.
     #[track_caller]
-    fn faulty<T>(text: &str, read: impl Fn(&mut Reader) -> T, expected: &[&str]) {
-        let (_, faults, _) = reading(text, read);
-        assert_eq!(faults, expected, "{text}");
+    fn errors<T>(text: &str, read: impl Fn(&mut ConfigReader) -> T, expected: &[&str]) {
+        let (_, errors, _) = reading(text, read);
+        assert_eq!(errors, expected, "{text}");
     }
 
     /// The text has no faults, and one warning that begins so.
     #[track_caller]
-    fn warned<T>(text: &str, read: impl Fn(&mut Reader) -> T, begin: &str) -> T {
-        let (value, faults, warnings) = reading(text, read);
-        assert_eq!(faults, [""; 0], "{text}");
+    fn warned<T>(text: &str, read: impl Fn(&mut ConfigReader) -> T, begin: &str) -> T {
+        let (value, errors, warnings) = reading(text, read);
+        assert_eq!(errors, [""; 0], "{text}");
         assert!(
             warnings.len() == 1 && warnings[0].starts_with(begin),
             "{text}: {warnings:?}"
@@ -330,7 +337,7 @@ mod tests {
         value
     }
 
-    fn read_api(r: &mut Reader) -> Option<Api> {
+    fn read_api(r: &mut ConfigReader) -> Option<Api> {
         api(r, &public())
     }
 
@@ -397,14 +404,14 @@ api:
         }
         let expected =
             "found nothing, expected the port of the API, a whole number from 0 to 65535.";
-        let fault = format!("api.port (line 1): {expected}");
+        let error = format!("api.port (line 1): {expected}");
         for text in [
             "api: {}",
             "api: {port: }",
             "api: {address: '::1'}",
             "api: {address: ['unix:/run/api.sock', localhost]}",
         ] {
-            faulty(text, read_api, &[&fault]);
+            errors(text, read_api, &[&error]);
         }
     }
 
@@ -417,15 +424,15 @@ api:
             "localhost",
             "'127.0.0.1:8080'",
         ] {
-            let (_, faults, _) = reading(
+            let (_, errors, _) = reading(
                 &format!("api: {{port: 8080, address: {address}}}"),
                 read_api,
             );
-            assert_eq!(faults.len(), 1, "{address}: {faults:?}");
+            assert_eq!(errors.len(), 1, "{address}: {errors:?}");
             assert!(
-                faults[0].starts_with("api.address (line 1): found ")
-                    && faults[0].contains(", beside 127.0.0.1:8080 of http_address, expected "),
-                "{faults:?}"
+                errors[0].starts_with("api.address (line 1): found ")
+                    && errors[0].contains(", beside 127.0.0.1:8080 of http_address, expected "),
+                "{errors:?}"
             );
         }
         check(
@@ -458,7 +465,7 @@ api:
   token: [hunter2hunter2hunter2]
   port: 8081
 ";
-        faulty(
+        errors(
             text,
             read_api,
             &[
@@ -472,14 +479,14 @@ api:
             ],
         );
         for text in ["api: 8081", "api: [8081]"] {
-            let (api, faults, _) = reading(text, read_api);
-            assert_eq!((api, faults.len()), (None, 1));
+            let (api, errors, _) = reading(text, read_api);
+            assert_eq!((api, errors.len()), (None, 1));
             assert!(
-                faults[0].ends_with("expected a map of address, port, prefix, allow, token."),
-                "{faults:?}"
+                errors[0].ends_with("expected a map of address, port, prefix, allow, token."),
+                "{errors:?}"
             );
         }
-        faulty(
+        errors(
             "api: {port: 1, address: []}",
             read_api,
             &["api.address (line 1): found an empty list, expected at least one address."],
@@ -493,19 +500,19 @@ api:
             "hunter2 hunter2 hunter2",
             "hunter2hunter2hünter2",
         ] {
-            let (_, faults, _) = reading(&format!("api: {{port: 1, token: {token}}}"), read_api);
-            assert_eq!(faults.len(), 1, "{token}");
+            let (_, errors, _) = reading(&format!("api: {{port: 1, token: {token}}}"), read_api);
+            assert_eq!(errors.len(), 1, "{token}");
             assert!(
-                !faults[0].contains("unter2") && faults[0].starts_with("api.token (line 1): "),
-                "{faults:?}"
+                !errors[0].contains("unter2") && errors[0].starts_with("api.token (line 1): "),
+                "{errors:?}"
             );
         }
-        for (length, faults) in [(15, 1), (16, 0), (1024, 0), (1025, 1)] {
+        for (length, errors) in [(15, 1), (16, 0), (1024, 0), (1025, 1)] {
             let text = format!(
                 "api: {{port: 1, token: {}}}",
                 "xy".repeat(1024)[..length].to_owned()
             );
-            assert_eq!(reading(&text, read_api).1.len(), faults, "{length}");
+            assert_eq!(reading(&text, read_api).1.len(), errors, "{length}");
         }
         let text = "api: {port: 1, token: hunter2hunter2hunter2}";
         let (api, ..) = reading(text, read_api);
@@ -659,7 +666,7 @@ purposes:
   message: {}
 ";
         let entries = "max_file_size, expire_maxage, user_quota_hard";
-        faulty(
+        errors(
             text,
             purposes,
             &[
@@ -677,15 +684,15 @@ purposes:
             ],
         );
         for text in ["purposes: message", "purposes: [message, profile]"] {
-            let (_, faults, _) = reading(text, purposes);
-            assert_eq!(faults.len(), 1, "{text}");
+            let (_, errors, _) = reading(text, purposes);
+            assert_eq!(errors.len(), 1, "{text}");
         }
     }
 
     #[test]
     fn reads_signing_secrets() {
         for key in ["external_secret", "file_share_secret"] {
-            let read = |r: &mut Reader| signing_secret(r, key);
+            let read = |r: &mut ConfigReader| signing_secret(r, key);
             check("", read, None);
             check(&format!("{key}:"), read, None);
             let text = format!("{key}: 'correct horse battery staple'");
@@ -702,9 +709,9 @@ purposes:
             let begin = format!("{key} (line 1): has 7 bytes");
             let secret = warned(&format!("{key}: hunter2"), read, &begin);
             assert_eq!(secret, Some(Secret::new("hunter2")));
-            let (secret, faults, _) = reading(&format!("{key}: [hunter2]"), read);
-            assert_eq!((secret, faults.len()), (None, 1));
-            assert!(!faults[0].contains("hunter2"), "{faults:?}");
+            let (secret, errors, _) = reading(&format!("{key}: [hunter2]"), read);
+            assert_eq!((secret, errors.len()), (None, 1));
+            assert!(!errors[0].contains("hunter2"), "{errors:?}");
         }
     }
 }

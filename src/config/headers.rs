@@ -4,7 +4,7 @@
 //! wrong, so it is refused here and nowhere else. Every other field is taken; one that upslot sets itself, such as
 //! `Cache-Control` or `Content-Security-Policy`, is meant to replace upslot's own.
 
-use crate::config::fault::Wrong;
+use crate::config::error::InvalidValue;
 
 /// Most fields that may be added.
 pub const MAX_HEADERS: usize = 64;
@@ -42,7 +42,7 @@ const OWN: [&str; 24] = [
 ];
 
 /// Checks the name of a field; `cors` tells whether upslot sends the CORS fields itself.
-pub fn name(text: &str, cors: bool) -> Result<(), Wrong> {
+pub fn name(text: &str, cors: bool) -> Result<(), InvalidValue> {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if !(1..=64).contains(&text.len()) || !text.bytes().all(token) {
         return Err("the name of a header field, of letters, digits and hyphens".into());
@@ -58,7 +58,7 @@ pub fn name(text: &str, cors: bool) -> Result<(), Wrong> {
 }
 
 /// Checks the value of a field: visible ASCII, with blanks and tabs inside.
-pub fn value(text: &str) -> Result<(), Wrong> {
+pub fn value(text: &str) -> Result<(), InvalidValue> {
     let visible = |b: u8| b.is_ascii_graphic() || b == b' ' || b == b'\t';
     let edged = text.starts_with([' ', '\t']) || text.ends_with([' ', '\t']);
     if !(1..=MAX_VALUE).contains(&text.len()) || edged || !text.bytes().all(visible) {

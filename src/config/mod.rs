@@ -1,6 +1,6 @@
 //! The configuration: YAML text to a checked [`Config`], and what changed between two of them.
 //!
-//! - [`fault`] errors and warnings, and how they are said;
+//! - [`error`] errors and warnings, and how they are said;
 //! - [`raw`] YAML to a tree in which everything knows its line;
 //! - [`scalar`] numbers, sizes, durations, modes; [`secret`]; [`address`]; [`url`]; [`headers`];
 //! - [`keys`] the names of all keys;
@@ -14,7 +14,7 @@
 pub mod access;
 pub mod address;
 pub mod api;
-pub mod fault;
+pub mod error;
 pub mod headers;
 pub mod keys;
 pub mod network;
@@ -35,14 +35,14 @@ use log::LevelFilter;
 
 pub use crate::config::address::Listen;
 pub use crate::config::api::{Api, PurposeLimits, Purposes};
-pub use crate::config::fault::{Fault, Faulty, Warning};
+pub use crate::config::error::{ConfigError, ConfigErrors, Warning};
 pub use crate::config::network::{Component, SecretSource, TlsFiles};
 pub use crate::config::raw::MAX_TEXT;
 pub use crate::config::secret::{Secret, SecretKey};
 pub use crate::config::url::BaseUrl;
 
-use crate::config::fault::Wrong;
-use crate::config::reader::Reader;
+use crate::config::error::InvalidValue;
+use crate::config::reader::ConfigReader;
 use crate::jid::BareJid;
 use crate::policy::rules::{Rule, Rules};
 
@@ -174,34 +174,34 @@ impl Lines {
 }
 
 /// Reads the bytes of a file, which must be UTF-8.
-pub fn read_bytes(bytes: &[u8]) -> Result<Reading, Faulty> {
+pub fn read_bytes(bytes: &[u8]) -> Result<Reading, ConfigErrors> {
     match std::str::from_utf8(bytes) {
         Ok(text) => read(text),
         Err(_) if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) => {
-            let fault = Fault {
+            let error = ConfigError {
                 line: None,
                 key: String::new(),
                 found: "text in UTF-16".into(),
                 expected: "text in UTF-8".into(),
             };
-            Err(fault.into())
+            Err(error.into())
         }
         Err(error) => {
-            let sound = &bytes[..error.valid_up_to()];
-            let fault = Fault {
-                line: Some(1 + sound.iter().filter(|&&b| b == b'\n').count()),
+            let valid = &bytes[..error.valid_up_to()];
+            let error = ConfigError {
+                line: Some(1 + valid.iter().filter(|&&b| b == b'\n').count()),
                 key: String::new(),
                 found: "bytes that are not UTF-8".into(),
                 expected: "text in UTF-8".into(),
             };
-            Err(fault.into())
+            Err(error.into())
         }
     }
 }
 
 /// Reads a configuration. Fails with all its faults at once; of broken YAML there is only the first.
-pub fn read(text: &str) -> Result<Reading, Faulty> {
-    let mut r = Reader::new(raw::parse(text)?);
+pub fn read(text: &str) -> Result<Reading, ConfigErrors> {
+    let mut r = ConfigReader::new(raw::parse(text)?);
     let allow_web_clients = r.one("allow_web_clients", scalar::boolean).unwrap_or(true);
     let storage_path = r.needed(
         "storage_path",
@@ -304,9 +304,9 @@ pub fn restart_keys(old: &Config, new: &Config) -> Vec<&'static str> {
         .collect()
 }
 
-fn slot_secret(r: &mut Reader) -> (Option<Secret>, Option<PathBuf>) {
+fn slot_secret(r: &mut ConfigReader) -> (Option<Secret>, Option<PathBuf>) {
     if r.given("slot_secret") && r.given("slot_secret_file") {
-        r.fault(
+        r.error(
             "slot_secret_file",
             "a file beside slot_secret",
             "only one of both",
@@ -316,7 +316,7 @@ fn slot_secret(r: &mut Reader) -> (Option<Secret>, Option<PathBuf>) {
     (secret, r.one("slot_secret_file", scalar::path))
 }
 
-fn whitelist(r: &mut Reader) -> Option<Vec<BareJid>> {
+fn whitelist(r: &mut ConfigReader) -> Option<Vec<BareJid>> {
     if !r.written("whitelist") {
         r.warn(
             "whitelist",
@@ -324,7 +324,7 @@ fn whitelist(r: &mut Reader) -> Option<Vec<BareJid>> {
         );
     } else if !r.given("whitelist") {
         let expected = "domains or addresses; without the key everyone may upload, with [] nobody";
-        r.fault("whitelist", "an empty value", expected);
+        r.error("whitelist", "an empty value", expected);
     } else if r.empty_list("whitelist") {
         r.warn("whitelist", "is an empty list, so nobody may upload");
     }
@@ -344,10 +344,10 @@ fn punycode(domain: &str) -> String {
     )
 }
 
-fn file_types(r: &mut Reader, key: &str) -> Option<Vec<String>> {
+fn file_types(r: &mut ConfigReader, key: &str) -> Option<Vec<String>> {
     if r.written(key) && !r.given(key) {
         let expected = "MIME types; without the key the default holds, with [] there are none";
-        r.fault(key, "an empty value", expected);
+        r.error(key, "an empty value", expected);
     }
     if key == "allowed_file_types" && r.empty_list(key) {
         r.warn(key, "is an empty list, so nothing may be uploaded");
@@ -355,7 +355,7 @@ fn file_types(r: &mut Reader, key: &str) -> Option<Vec<String>> {
     r.many(key, true, scalar::mime_pattern)
 }
 
-fn custom_headers(r: &mut Reader, cors: bool) -> Vec<(String, String)> {
+fn custom_headers(r: &mut ConfigReader, cors: bool) -> Vec<(String, String)> {
     let headers = r.pairs(
         "custom_headers",
         |name| headers::name(name, cors),
@@ -363,7 +363,7 @@ fn custom_headers(r: &mut Reader, cors: bool) -> Vec<(String, String)> {
     );
     if headers.len() > headers::MAX_HEADERS {
         let found = format!("{} header fields", headers.len());
-        r.fault(
+        r.error(
             "custom_headers",
             found,
             format!("at most {}", headers::MAX_HEADERS),
@@ -372,7 +372,7 @@ fn custom_headers(r: &mut Reader, cors: bool) -> Vec<(String, String)> {
     headers
 }
 
-fn put_timeout(r: &mut Reader) -> Duration {
+fn put_timeout(r: &mut ConfigReader) -> Duration {
     let read = |text: &str| {
         let span = scalar::span(text, 1)?;
         if span.as_secs() > MAX_PUT_TIMEOUT {
@@ -384,7 +384,7 @@ fn put_timeout(r: &mut Reader) -> Duration {
         .unwrap_or(Duration::from_secs(360))
 }
 
-fn mode(r: &mut Reader, key: &str, needed: u32, default: u32) -> u32 {
+fn mode(r: &mut ConfigReader, key: &str, needed: u32, default: u32) -> u32 {
     let mode = r
         .one(key, |text| scalar::mode(text, needed))
         .unwrap_or(default);
@@ -397,21 +397,21 @@ fn mode(r: &mut Reader, key: &str, needed: u32, default: u32) -> u32 {
     mode
 }
 
-fn size(r: &mut Reader, key: &str, least: u64, default: u64) -> u64 {
+fn size(r: &mut ConfigReader, key: &str, least: u64, default: u64) -> u64 {
     r.one(key, |text| scalar::size(text, least))
         .unwrap_or(default)
 }
 
-fn span(r: &mut Reader, key: &str) -> Duration {
+fn span(r: &mut ConfigReader, key: &str) -> Duration {
     r.one(key, |text| scalar::span(text, 0)).unwrap_or_default()
 }
 
-fn timeout(r: &mut Reader, key: &str, default: u64) -> Duration {
+fn timeout(r: &mut ConfigReader, key: &str, default: u64) -> Duration {
     r.one(key, scalar::timeout)
         .unwrap_or(Duration::from_secs(default))
 }
 
-fn count(r: &mut Reader, key: &str, least: u64) -> Option<usize> {
+fn count(r: &mut ConfigReader, key: &str, least: u64) -> Option<usize> {
     let number = r.one(key, |text| scalar::number(text, least..=MAX_CONNECTIONS))?;
     usize::try_from(number).ok()
 }
@@ -424,7 +424,7 @@ const SYSTEM: [&str; 14] = [
 
 /// Files are served and removed below this folder, so neither the root of the file system nor one of its first folders
 /// is ever meant.
-fn storage_path(text: &str) -> Result<PathBuf, Wrong> {
+fn storage_path(text: &str) -> Result<PathBuf, InvalidValue> {
     let named = |part: path::Component<'_>| matches!(part, path::Component::Normal(_));
     let whole = Path::new(text);
     if whole.has_root() && !whole.components().any(named) {
@@ -472,7 +472,7 @@ const FEW_BYTES: u64 = 1000;
 const FEW_SECONDS: u64 = 366;
 
 /// Says where a number is probably meant in another unit than the one that it has.
-fn warn_of_units(r: &mut Reader) {
+fn warn_of_units(r: &mut ConfigReader) {
     for key in [
         "max_file_size",
         "user_quota_hard",
@@ -497,7 +497,7 @@ fn warn_of_units(r: &mut Reader) {
 }
 
 /// Says what is allowed but has no effect, or another effect than it seems.
-fn warn(r: &mut Reader, config: &Config) {
+fn warn(r: &mut ConfigReader, config: &Config) {
     warn_of_units(r);
     let ages = !config.expire_maxage.is_zero();
     let trims = config.user_quota_soft > 0;

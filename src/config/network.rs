@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use crate::config::address::{self, Listen};
-use crate::config::fault::Wrong;
-use crate::config::reader::Reader;
+use crate::config::error::InvalidValue;
+use crate::config::reader::ConfigReader;
 use crate::config::scalar;
 use crate::config::secret::Secret;
 use crate::config::url::{self, BaseUrl};
@@ -55,20 +55,20 @@ pub struct TlsFiles {
 }
 
 /// Reads the component; absent without `component_jid`.
-pub fn component(r: &mut Reader) -> Option<Component> {
+pub fn component(r: &mut ConfigReader) -> Option<Component> {
     let has_jid = r.given("component_jid");
     let has_inline = r.given("component_secret");
     let has_file = r.given("component_secret_file");
     if has_inline && has_file {
         let found = "a file beside component_secret";
-        r.fault("component_secret_file", found, "only one of both");
+        r.error("component_secret_file", found, "only one of both");
     }
     if has_jid && !has_inline && !has_file {
         let expected = "the secret of component_jid, or component_secret_file";
-        r.fault("component_secret", "nothing", expected);
+        r.error("component_secret", "nothing", expected);
     }
     if !has_jid && (has_inline || has_file) {
-        r.fault(
+        r.error(
             "component_jid",
             "nothing",
             "the address that the component's secret is for",
@@ -110,7 +110,7 @@ pub fn component(r: &mut Reader) -> Option<Component> {
 }
 
 /// Reads where to listen. What another listener takes already is left out, because binding it would fail.
-pub fn listen(r: &mut Reader) -> Vec<Listen> {
+pub fn listen(r: &mut ConfigReader) -> Vec<Listen> {
     let port = r.one("http_port", |text| port(text, 0)).unwrap_or(8080);
     let default = if r.quoted_nothing("http_address") {
         // What Python's HTTP server makes of it, and so what HttpUploadComponent did.
@@ -126,7 +126,7 @@ pub fn listen(r: &mut Reader) -> Vec<Listen> {
         return address::listen(default, port).unwrap_or_default();
     }
     if r.empty_list("http_address") {
-        r.fault("http_address", "an empty list", "at least one address");
+        r.error("http_address", "an empty list", "at least one address");
     }
     let read = |text: &str| address::listen(text, port);
     let wanted = r
@@ -154,13 +154,13 @@ pub fn listen(r: &mut Reader) -> Vec<Listen> {
 }
 
 /// Reads the certificate's files.
-pub fn tls(r: &mut Reader) -> Option<TlsFiles> {
+pub fn tls(r: &mut ConfigReader) -> Option<TlsFiles> {
     for (key, other) in [
         ("http_certfile", "http_keyfile"),
         ("http_keyfile", "http_certfile"),
     ] {
         if r.given(other) && !r.given(key) {
-            r.fault(
+            r.error(
                 key,
                 "nothing",
                 format!("a PEM file, because {other} is set"),
@@ -176,7 +176,7 @@ pub fn tls(r: &mut Reader) -> Option<TlsFiles> {
 }
 
 /// Reads `get_url` or `put_url`. The result is empty when there is a fault.
-pub fn base_url(r: &mut Reader, key: &str) -> BaseUrl {
+pub fn base_url(r: &mut ConfigReader, key: &str) -> BaseUrl {
     let url = r.needed(
         key,
         "a URL such as https://upload.example.org/",
@@ -192,7 +192,7 @@ pub fn base_url(r: &mut Reader, key: &str) -> BaseUrl {
 }
 
 /// Reads the networks of trusted proxies.
-pub fn trusted_proxies(r: &mut Reader) -> Vec<IpNet> {
+pub fn trusted_proxies(r: &mut ConfigReader) -> Vec<IpNet> {
     let networks = r
         .many("trusted_proxies", true, address::networks)
         .unwrap_or_default()
@@ -206,7 +206,7 @@ pub fn trusted_proxies(r: &mut Reader) -> Vec<IpNet> {
     networks
 }
 
-fn port(text: &str, least: u64) -> Result<u16, Wrong> {
+fn port(text: &str, least: u64) -> Result<u16, InvalidValue> {
     let number = scalar::number(text, least..=65_535)?;
     u16::try_from(number).map_err(|_| "a port".into())
 }

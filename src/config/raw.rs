@@ -7,7 +7,7 @@
 use yaml_rust2::parser::{Event, Parser, Tag};
 use yaml_rust2::scanner::{ScanError, TScalarStyle};
 
-use crate::config::fault::{Fault, quote};
+use crate::config::error::{ConfigError, quote};
 
 /// Longest configuration, in bytes.
 pub const MAX_TEXT: usize = 1 << 20;
@@ -20,7 +20,7 @@ const MAX_COMMENTED: usize = 1000;
 
 /// A value with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
+pub struct YamlNode {
     /// From 1; where a scalar starts. An empty value, list or map has the line of its key.
     pub line: usize,
     pub value: Value,
@@ -43,8 +43,8 @@ pub enum Value {
     Null,
     /// The text of a scalar, quoted or not.
     Scalar(String),
-    List(Vec<Node>),
-    Map(Vec<Entry>),
+    List(Vec<YamlNode>),
+    Map(Vec<MapEntry>),
 }
 
 impl Value {
@@ -62,52 +62,52 @@ impl Value {
 
 /// One key of a map, with its value. A map may hold the same key twice; who reads it decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct MapEntry {
     pub key: String,
     /// Line of the key, from 1.
     pub line: usize,
-    pub node: Node,
+    pub node: YamlNode,
 }
 
 /// Reads the entries of a file that is one map. An empty file has none.
 ///
 /// Fails with a single fault, because nothing after it can be trusted to mean what it seems to.
-pub fn parse(text: &str) -> Result<Vec<Entry>, Fault> {
+pub fn parse(text: &str) -> Result<Vec<MapEntry>, ConfigError> {
     if text.len() > MAX_TEXT {
         let found = format!("a file of {} bytes", text.len());
-        return Err(fault(None, &found, &format!("at most {MAX_TEXT}")));
+        return Err(error_at(None, &found, &format!("at most {MAX_TEXT}")));
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // The scanner takes NUL for the end of the file; whatever came after it would be ignored in silence.
     if let Some(at) = text.find(|c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r')) {
         let line = 1 + text[..at].matches('\n').count();
-        return Err(fault(
+        return Err(error_at(
             Some(line),
             "a control character",
             "text, blanks, tabs and line ends only",
         ));
     }
     let mut parser = Parser::new_from_str(text);
-    let mut tree = Tree {
+    let mut tree = YamlTree {
         lines: lines(text),
-        ..Tree::default()
+        ..YamlTree::default()
     };
     loop {
         // Events are pulled, because the library's own loop recurses as deep as the file says.
-        let (event, mark) = parser
+        let (event, marker) = parser
             .next_token()
             .map_err(|error| broken(&error, &tree.lines))?;
         if event == Event::StreamEnd {
             break;
         }
-        tree.take(event, mark.line(), mark.col())?;
+        tree.take(event, marker.line(), marker.col())?;
     }
     match tree.root {
         None => Ok(Vec::new()),
         Some(node) => match node.value {
             Value::Null => Ok(Vec::new()),
             Value::Map(entries) => Ok(entries),
-            other => Err(fault(
+            other => Err(error_at(
                 Some(node.line),
                 other.kind(),
                 "lines of the form \"key: value\"",
@@ -131,11 +131,11 @@ fn lines(text: &str) -> Vec<&str> {
 
 /// The tree as far as it is built.
 #[derive(Default)]
-struct Tree<'a> {
+struct YamlTree<'a> {
     /// The text, line by line.
     lines: Vec<&'a str>,
     documents: usize,
-    root: Option<Node>,
+    root: Option<YamlNode>,
     open: Vec<Frame>,
 }
 
@@ -143,30 +143,30 @@ struct Tree<'a> {
 enum Frame {
     List {
         line: usize,
-        items: Vec<Node>,
+        items: Vec<YamlNode>,
     },
     Map {
         line: usize,
-        entries: Vec<Entry>,
+        entries: Vec<MapEntry>,
         /// A key whose value comes next, with its line.
         key: Option<(String, usize)>,
     },
 }
 
-impl Tree<'_> {
-    fn take(&mut self, event: Event, line: usize, column: usize) -> Result<(), Fault> {
+impl YamlTree<'_> {
+    fn take(&mut self, event: Event, line: usize, column: usize) -> Result<(), ConfigError> {
         match event {
             Event::DocumentStart => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    return Err(fault(
+                    return Err(error_at(
                         Some(line),
                         "a second document",
                         "one document, without \"---\" in it",
                     ));
                 }
             }
-            Event::Alias(_) => return Err(fault(Some(line), "an alias", "the value itself")),
+            Event::Alias(_) => return Err(error_at(Some(line), "an alias", "the value itself")),
             Event::Scalar(text, style, anchor, tag) => {
                 plain(anchor, tag, line)?;
                 let bare = style == TScalarStyle::Plain;
@@ -180,7 +180,7 @@ impl Tree<'_> {
                     "" | "~" | "null" | "Null" | "NULL" if bare => Value::Null,
                     _ => Value::Scalar(text),
                 };
-                self.attach(Node { line, value, form })?;
+                self.attach(YamlNode { line, value, form })?;
             }
             Event::SequenceStart(anchor, tag) => {
                 plain(anchor, tag, line)?;
@@ -197,10 +197,10 @@ impl Tree<'_> {
                 let (line, value) = match self.open.pop() {
                     Some(Frame::List { line, items }) => (line, Value::List(items)),
                     Some(Frame::Map { line, entries, .. }) => (line, Value::Map(entries)),
-                    None => return Err(fault(Some(line), "an end without a start", "YAML")),
+                    None => return Err(error_at(Some(line), "an end without a start", "YAML")),
                 };
                 let form = Form::Other;
-                self.attach(Node { line, value, form })?;
+                self.attach(YamlNode { line, value, form })?;
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
         }
@@ -219,16 +219,16 @@ impl Tree<'_> {
         rest.is_some_and(|rest| rest.trim_start_matches([' ', '\t']).starts_with('#'))
     }
 
-    fn open(&mut self, frame: Frame, line: usize) -> Result<(), Fault> {
+    fn open(&mut self, frame: Frame, line: usize) -> Result<(), ConfigError> {
         if self.open.len() >= MAX_DEPTH {
             let found = format!("more than {MAX_DEPTH} levels of lists and maps");
-            return Err(fault(Some(line), &found, "fewer"));
+            return Err(error_at(Some(line), &found, "fewer"));
         }
         self.open.push(frame);
         Ok(())
     }
 
-    fn attach(&mut self, mut node: Node) -> Result<(), Fault> {
+    fn attach(&mut self, mut node: YamlNode) -> Result<(), ConfigError> {
         match self.open.last_mut() {
             None => self.root = Some(node),
             Some(Frame::List { items, .. }) => items.push(node),
@@ -238,14 +238,16 @@ impl Tree<'_> {
                     Value::Map(_) if has_template(&self.lines, node.line) => {
                         return Err(template(node.line));
                     }
-                    other => return Err(fault(Some(node.line), other.kind(), "a word as the key")),
+                    other => {
+                        return Err(error_at(Some(node.line), other.kind(), "a word as the key"));
+                    }
                 },
                 Some((key, line)) => {
                     // YAML places what is empty, and a list, on the line of whatever comes next.
                     if !matches!(node.value, Value::Scalar(_)) {
                         node.line = line;
                     }
-                    entries.push(Entry { key, line, node });
+                    entries.push(MapEntry { key, line, node });
                 }
             },
         }
@@ -254,9 +256,9 @@ impl Tree<'_> {
 }
 
 /// Nothing but the value itself may stand there.
-fn plain(anchor: usize, tag: Option<Tag>, line: usize) -> Result<(), Fault> {
+fn plain(anchor: usize, tag: Option<Tag>, line: usize) -> Result<(), ConfigError> {
     if anchor != 0 {
-        return Err(fault(Some(line), "an anchor (&)", "the value alone"));
+        return Err(error_at(Some(line), "an anchor (&)", "the value alone"));
     }
     match tag {
         None => Ok(()),
@@ -265,7 +267,7 @@ fn plain(anchor: usize, tag: Option<Tag>, line: usize) -> Result<(), Fault> {
                 "the tag {}",
                 quote(&format!("{}{}", tag.handle, tag.suffix))
             );
-            Err(fault(Some(line), &found, "the value alone"))
+            Err(error_at(Some(line), &found, "the value alone"))
         }
     }
 }
@@ -276,8 +278,8 @@ fn has_template(lines: &[&str], line: usize) -> bool {
     line.is_some_and(|line| line.contains("{{"))
 }
 
-fn template(line: usize) -> Fault {
-    fault(
+fn template(line: usize) -> ConfigError {
+    error_at(
         Some(line),
         "a placeholder of the form {{ name }}",
         "the value itself, or the file of a secret in component_secret_file or slot_secret_file; nothing is expanded \
@@ -285,7 +287,7 @@ fn template(line: usize) -> Fault {
     )
 }
 
-fn broken(error: &ScanError, lines: &[&str]) -> Fault {
+fn broken(error: &ScanError, lines: &[&str]) -> ConfigError {
     if has_template(lines, error.marker().line()) {
         return template(error.marker().line());
     }
@@ -298,15 +300,15 @@ fn broken(error: &ScanError, lines: &[&str]) -> Fault {
         "lines of the form \"key: value\", with a blank after the colon, without tabs, and special characters in single \
          quotes"
     };
-    fault(
+    error_at(
         Some(error.marker().line()),
         &format!("broken YAML here or just above ({info})"),
         expected,
     )
 }
 
-fn fault(line: Option<usize>, found: &str, expected: &str) -> Fault {
-    Fault {
+fn error_at(line: Option<usize>, found: &str, expected: &str) -> ConfigError {
+    ConfigError {
         line,
         key: String::new(),
         found: found.into(),
@@ -319,12 +321,12 @@ mod tests {
     use super::*;
 
     /// Writes a tree as `key@line=value@line`.
-    fn show(entries: &[Entry]) -> String {
-        let entry = |e: &Entry| format!("{}@{}={}", e.key, e.line, show_node(&e.node));
+    fn show(entries: &[MapEntry]) -> String {
+        let entry = |e: &MapEntry| format!("{}@{}={}", e.key, e.line, show_node(&e.node));
         entries.iter().map(entry).collect::<Vec<_>>().join(" ")
     }
 
-    fn show_node(node: &Node) -> String {
+    fn show_node(node: &YamlNode) -> String {
         let value = match &node.value {
             Value::Null => "null".to_owned(),
             Value::Scalar(text) => format!("{text:?}"),
@@ -341,15 +343,15 @@ mod tests {
     fn check(text: &str, tree: &str) {
         match parse(text) {
             Ok(entries) => assert_eq!(show(&entries), tree, "{text:?}"),
-            Err(fault) => panic!("{text:?}: {fault}"),
+            Err(error_at) => panic!("{text:?}: {error_at}"),
         }
     }
 
     #[track_caller]
     fn refused(text: &str, line: usize, found: &str) {
-        let fault = parse(text).expect_err(text);
-        assert_eq!(fault.line, Some(line), "{text:?}: {fault}");
-        assert!(fault.found.contains(found), "{text:?}: {fault}");
+        let error_at = parse(text).expect_err(text);
+        assert_eq!(error_at.line, Some(line), "{text:?}: {error_at}");
+        assert!(error_at.found.contains(found), "{text:?}: {error_at}");
     }
 
     #[test]
@@ -405,19 +407,25 @@ mod tests {
             "a: 1\nb: {{name}}\n",
             "a: 1\nb: {{ lookup('env', 'X') }}\n",
         ] {
-            let fault = parse(text).expect_err(text);
-            assert_eq!(fault.line, Some(2), "{fault}");
-            assert!(fault.found.contains("{{ name }}"), "{fault}");
-            assert!(fault.expected.contains("component_secret_file"), "{fault}");
+            let error_at = parse(text).expect_err(text);
+            assert_eq!(error_at.line, Some(2), "{error_at}");
+            assert!(error_at.found.contains("{{ name }}"), "{error_at}");
+            assert!(
+                error_at.expected.contains("component_secret_file"),
+                "{error_at}"
+            );
         }
     }
 
     #[test]
     fn a_backslash_in_double_quotes_is_explained() {
         for text in [r#"a: "@example\.org$""#, r#"a: ["\d+"]"#] {
-            let fault = parse(text).expect_err(text);
-            assert!(fault.expected.contains(r"single quotes"), "{fault}");
-            assert!(fault.expected.contains(r"'@example\.org$'"), "{fault}");
+            let error_at = parse(text).expect_err(text);
+            assert!(error_at.expected.contains(r"single quotes"), "{error_at}");
+            assert!(
+                error_at.expected.contains(r"'@example\.org$'"),
+                "{error_at}"
+            );
         }
     }
 

@@ -5,46 +5,46 @@
 
 use std::collections::HashMap;
 
-use crate::config::fault::{Fault, Faulty, Warning, Wrong, quote};
+use crate::config::error::{ConfigError, ConfigErrors, InvalidValue, Warning, quote};
 use crate::config::keys::{KEYS, nearest, nearest_of};
-use crate::config::raw::{Entry, Form, Node, Value};
+use crate::config::raw::{Form, MapEntry, Value, YamlNode};
 use crate::config::secret::{self, Secret};
 
 /// Most faults that are told in full; a file with more is no configuration.
-const MAX_FAULTS: usize = 200;
+const MAX_ERRORS: usize = 200;
 
 /// The known keys of a file, or of a map in it, and what was wrong so far.
 #[derive(Debug, Default)]
-pub struct Reader {
+pub struct ConfigReader {
     /// What goes before a key in what is said: nothing in the file itself, `access.2.` in a map.
     path: String,
     /// Where the map is, for what is missing from it; the file itself has no such line.
     place: Option<usize>,
     /// Whether a key was ignored because it is not known.
     has_unknown: bool,
-    entries: Vec<Entry>,
-    faults: Vec<Fault>,
+    entries: Vec<MapEntry>,
+    errors: Vec<ConfigError>,
     warnings: Vec<Warning>,
 }
 
-impl Reader {
+impl ConfigReader {
     /// Sorts out what is doubled or unknown.
-    pub fn new(entries: Vec<Entry>) -> Reader {
-        let mut reader = Reader::default();
+    pub fn new(entries: Vec<MapEntry>) -> ConfigReader {
+        let mut reader = ConfigReader::default();
         reader.sort(entries, &KEYS, &nearest);
         reader
     }
 
     fn sort(
         &mut self,
-        entries: Vec<Entry>,
+        entries: Vec<MapEntry>,
         keys: &[&str],
         nearest: &dyn Fn(&str) -> Option<&'static str>,
     ) {
         let mut seen: HashMap<String, usize> = HashMap::new();
         for entry in entries {
             if let Some(first) = seen.get(&entry.key) {
-                self.faults.push(Fault {
+                self.errors.push(ConfigError {
                     line: Some(entry.line),
                     key: self.named(&printable(&entry.key)),
                     found: "the key a second time".into(),
@@ -70,14 +70,14 @@ impl Reader {
         }
     }
 
-    /// The map below a key, or the list of maps, each with a reader for keys of its own. [`Reader::close`] takes each
+    /// The map below a key, or the list of maps, each with a reader for keys of its own. [`ConfigReader::close`] takes each
     /// of them back.
-    pub fn maps(&mut self, key: &str, keys: &[&'static str]) -> Vec<Reader> {
+    pub fn maps(&mut self, key: &str, keys: &[&'static str]) -> Vec<ConfigReader> {
         let Some(node) = self.node(key).cloned() else {
             return Vec::new();
         };
         let path = self.named(key);
-        let maps: Vec<(String, Node)> = match node.value {
+        let maps: Vec<(String, YamlNode)> = match node.value {
             Value::List(items) => (1..)
                 .zip(items)
                 .map(|(number, item)| (format!("{path}.{number}."), item))
@@ -89,15 +89,15 @@ impl Reader {
             let place = Some(node.line);
             match node.value {
                 Value::Map(entries) => {
-                    let mut reader = Reader {
+                    let mut reader = ConfigReader {
                         path,
                         place,
-                        ..Reader::default()
+                        ..ConfigReader::default()
                     };
                     reader.sort(entries, keys, &|text| nearest_of(text, keys));
                     readers.push(reader);
                 }
-                other => self.faults.push(Fault {
+                other => self.errors.push(ConfigError {
                     line: place,
                     key: path.trim_end_matches('.').to_owned(),
                     found: other.kind().to_owned(),
@@ -109,8 +109,8 @@ impl Reader {
     }
 
     /// Takes over what was wrong inside a map.
-    pub fn close(&mut self, inner: Reader) {
-        self.absorb(inner.faults, inner.warnings);
+    pub fn close(&mut self, inner: ConfigReader) {
+        self.absorb(inner.errors, inner.warnings);
     }
 
     /// Whether a key was ignored because it is not known.
@@ -142,9 +142,9 @@ impl Reader {
             .is_some_and(|node| node.value == Value::List(Vec::new()))
     }
 
-    /// The one map below a key, with a reader of its own, which [`Reader::close`] takes back; an empty value is an
+    /// The one map below a key, with a reader of its own, which [`ConfigReader::close`] takes back; an empty value is an
     /// empty map. Here an unknown entry is a fault: passing over a misspelt one could open a door.
-    pub fn map(&mut self, key: &str, keys: &[&'static str]) -> Option<Reader> {
+    pub fn map(&mut self, key: &str, keys: &[&'static str]) -> Option<ConfigReader> {
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         let (line, value) = (entry.node.line, entry.node.value.clone());
         let entries = match value {
@@ -152,19 +152,19 @@ impl Reader {
             Value::Null => Vec::new(),
             other => {
                 let expected = format!("a map of {}", keys.join(", "));
-                self.fault(key, other.kind(), expected);
+                self.error(key, other.kind(), expected);
                 return None;
             }
         };
-        let mut reader = Reader {
+        let mut reader = ConfigReader {
             path: format!("{}.", self.named(key)),
             place: Some(line),
-            ..Reader::default()
+            ..ConfigReader::default()
         };
         reader.sort(entries, keys, &|text| nearest_of(text, keys));
         // So far there are only warnings about unknown entries.
         for unknown in std::mem::take(&mut reader.warnings) {
-            reader.faults.push(Fault {
+            reader.errors.push(ConfigError {
                 line: unknown.line,
                 key: unknown.key,
                 found: "an unknown key".into(),
@@ -175,13 +175,17 @@ impl Reader {
     }
 
     /// Adds what was wrong inside such a value.
-    pub fn absorb(&mut self, faults: Vec<Fault>, warnings: Vec<Warning>) {
-        self.faults.extend(faults);
+    pub fn absorb(&mut self, errors: Vec<ConfigError>, warnings: Vec<Warning>) {
+        self.errors.extend(errors);
         self.warnings.extend(warnings);
     }
 
     /// A single value.
-    pub fn one<T>(&mut self, key: &str, read: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<T> {
+    pub fn one<T>(
+        &mut self,
+        key: &str,
+        read: impl FnOnce(&str) -> Result<T, InvalidValue>,
+    ) -> Option<T> {
         let (line, text) = self.single(key)?;
         let result = read(&text);
         self.keep(key, line, &text, result)
@@ -192,10 +196,10 @@ impl Reader {
         &mut self,
         key: &str,
         expected: &str,
-        read: impl FnOnce(&str) -> Result<T, Wrong>,
+        read: impl FnOnce(&str) -> Result<T, InvalidValue>,
     ) -> Option<T> {
         if !self.given(key) {
-            self.fault(key, "nothing", expected);
+            self.error(key, "nothing", expected);
         }
         self.one(key, read)
     }
@@ -208,7 +212,7 @@ impl Reader {
             if let Some(found) = secret::flaw(text) {
                 let file =
                     file_key.map_or_else(String::new, |key| format!(" here, or its file in {key}"));
-                return Err(Wrong {
+                return Err(InvalidValue {
                     found: Some(found.into()),
                     expected: format!(
                         "the secret itself{file}; nothing is expanded from the environment"
@@ -218,7 +222,7 @@ impl Reader {
             if text.len() >= least {
                 return Ok(Secret::new(text));
             }
-            Err(Wrong {
+            Err(InvalidValue {
                 found: Some(format!("a secret of {} bytes", text.len())),
                 expected: format!("at least {least}"),
             })
@@ -250,7 +254,7 @@ impl Reader {
         &mut self,
         key: &str,
         words: bool,
-        read: impl Fn(&str) -> Result<T, Wrong>,
+        read: impl Fn(&str) -> Result<T, InvalidValue>,
     ) -> Option<Vec<T>> {
         let texts = self.singles(key, words)?;
         let mut values = Vec::with_capacity(texts.len());
@@ -265,8 +269,8 @@ impl Reader {
     pub fn pairs(
         &mut self,
         key: &str,
-        name: impl Fn(&str) -> Result<(), Wrong>,
-        value: impl Fn(&str) -> Result<(), Wrong>,
+        name: impl Fn(&str) -> Result<(), InvalidValue>,
+        value: impl Fn(&str) -> Result<(), InvalidValue>,
     ) -> Vec<(String, String)> {
         let Some(node) = self.node(key) else {
             return Vec::new();
@@ -296,7 +300,7 @@ impl Reader {
                 }
             }
             other => {
-                let wrong = Wrong::from("a map of names and values");
+                let wrong = InvalidValue::from("a map of names and values");
                 results.push((node.line, Err((other.kind().to_owned(), wrong))));
             }
         }
@@ -312,7 +316,7 @@ impl Reader {
 
     /// The lines of all keys.
     pub fn lines(&self) -> Vec<(String, usize)> {
-        let line = |entry: &Entry| (entry.key.clone(), entry.line);
+        let line = |entry: &MapEntry| (entry.key.clone(), entry.line);
         self.entries.iter().map(line).collect()
     }
 
@@ -325,9 +329,9 @@ impl Reader {
     }
 
     /// Reports a fault about a key as a whole.
-    pub fn fault(&mut self, key: &str, found: impl Into<String>, expected: impl Into<String>) {
+    pub fn error(&mut self, key: &str, found: impl Into<String>, expected: impl Into<String>) {
         let line = self.line(key);
-        self.push_fault(key, line, found.into(), expected.into());
+        self.push_error(key, line, found.into(), expected.into());
     }
 
     /// Reports an oddity about a key as a whole; `text` is a clause without its full stop.
@@ -337,37 +341,37 @@ impl Reader {
 
     /// Whether anything was wrong so far, beyond warnings.
     pub fn is_faulty(&self) -> bool {
-        !self.faults.is_empty()
+        !self.errors.is_empty()
     }
 
     /// Everything that was wrong, in the order of the lines; what is missing comes last.
-    pub fn finish(mut self) -> Result<Vec<Warning>, Faulty> {
-        self.faults
-            .sort_by_key(|fault| fault.line.unwrap_or(usize::MAX));
+    pub fn finish(mut self) -> Result<Vec<Warning>, ConfigErrors> {
+        self.errors
+            .sort_by_key(|error| error.line.unwrap_or(usize::MAX));
         self.warnings
             .sort_by_key(|warning| warning.line.unwrap_or(usize::MAX));
-        if self.faults.is_empty() {
+        if self.errors.is_empty() {
             return Ok(self.warnings);
         }
-        let more = self.faults.len().saturating_sub(MAX_FAULTS);
+        let more = self.errors.len().saturating_sub(MAX_ERRORS);
         if more > 0 {
-            self.faults.truncate(MAX_FAULTS);
-            self.faults.push(Fault {
+            self.errors.truncate(MAX_ERRORS);
+            self.errors.push(ConfigError {
                 line: None,
                 key: String::new(),
                 found: format!("{more} more faults"),
                 expected: "none".into(),
             });
         }
-        self.warnings.truncate(MAX_FAULTS);
-        Err(Faulty {
-            faults: self.faults,
+        self.warnings.truncate(MAX_ERRORS);
+        Err(ConfigErrors {
+            errors: self.errors,
             warnings: self.warnings,
         })
     }
 
     /// The value of a key; an empty one counts as none.
-    fn node(&self, key: &str) -> Option<&Node> {
+    fn node(&self, key: &str) -> Option<&YamlNode> {
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         match &entry.node.value {
             Value::Null => None,
@@ -399,7 +403,7 @@ impl Reader {
         key: &str,
         line: usize,
         text: &str,
-        result: Result<T, Wrong>,
+        result: Result<T, InvalidValue>,
     ) -> Option<T> {
         match result {
             Ok(value) => Some(value),
@@ -434,7 +438,7 @@ impl Reader {
         }
     }
 
-    /// The texts of [`Reader::many`].
+    /// The texts of [`ConfigReader::many`].
     #[inline(never)]
     fn singles(&mut self, key: &str, words: bool) -> Option<Vec<(usize, String)>> {
         let node = self.node(key)?;
@@ -471,16 +475,16 @@ impl Reader {
 
     #[cold]
     #[inline(never)]
-    fn refuse(&mut self, key: &str, line: usize, found: String, wrong: Wrong) {
+    fn refuse(&mut self, key: &str, line: usize, found: String, wrong: InvalidValue) {
         let found = wrong.found.unwrap_or(found);
-        self.push_fault(key, Some(line), found, wrong.expected);
+        self.push_error(key, Some(line), found, wrong.expected);
     }
 
     #[cold]
     #[inline(never)]
-    fn push_fault(&mut self, key: &str, line: Option<usize>, found: String, expected: String) {
+    fn push_error(&mut self, key: &str, line: Option<usize>, found: String, expected: String) {
         let key = self.named(key);
-        self.faults.push(Fault {
+        self.errors.push(ConfigError {
             line,
             key,
             found,
@@ -529,11 +533,11 @@ fn stray(text: &str, form: Form) -> Option<&'static str> {
 
 /// A key from outside, as it may be printed.
 fn printable(key: &str) -> String {
-    let sound = key.len() <= 64
+    let valid = key.len() <= 64
         && key
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    if sound { key.to_owned() } else { quote(key) }
+    if valid { key.to_owned() } else { quote(key) }
 }
 
 /// What is expected of a key that stands in the file already.

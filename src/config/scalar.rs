@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use crate::config::fault::{Wrong, quote};
+use crate::config::error::{InvalidValue, quote};
 use crate::config::secret;
 
 /// Largest size, in bytes: what a file offset holds.
@@ -18,7 +18,7 @@ pub const MAX_SIZE: u64 = i64::MAX as u64;
 pub const MAX_SECONDS: u64 = 365_000 * 86_400;
 
 /// The booleans of YAML 1.1 in any case, and 0 and 1.
-pub fn boolean(text: &str) -> Result<bool, Wrong> {
+pub fn boolean(text: &str) -> Result<bool, InvalidValue> {
     match text.to_ascii_lowercase().as_str() {
         "yes" | "on" | "true" | "1" => Ok(true),
         "no" | "off" | "false" | "0" => Ok(false),
@@ -27,7 +27,7 @@ pub fn boolean(text: &str) -> Result<bool, Wrong> {
 }
 
 /// A whole number in `range`.
-pub fn number(text: &str, range: std::ops::RangeInclusive<u64>) -> Result<u64, Wrong> {
+pub fn number(text: &str, range: std::ops::RangeInclusive<u64>) -> Result<u64, InvalidValue> {
     match digits(text) {
         Some(number) if range.contains(&number) => Ok(number),
         _ => {
@@ -39,10 +39,10 @@ pub fn number(text: &str, range: std::ops::RangeInclusive<u64>) -> Result<u64, W
 
 /// Bytes, at least `least`: a plain number, or one with a unit of 1000 (`kB`, `MB`, `GB`, `TB`) or of 1024 (`KiB`,
 /// `MiB`, `GiB`, `TiB`), in any case.
-pub fn size(text: &str, least: u64) -> Result<u64, Wrong> {
+pub fn size(text: &str, least: u64) -> Result<u64, InvalidValue> {
     let wrong = || {
         let least = if least == 0 { "" } else { " above 0" };
-        Wrong::from(format!(
+        InvalidValue::from(format!(
             "a number of bytes{least}, such as 20971520 or 20 MiB"
         ))
     };
@@ -66,7 +66,7 @@ pub fn size(text: &str, least: u64) -> Result<u64, Wrong> {
 }
 
 /// A span of whole seconds up to a thousand years, at least `least` seconds.
-pub fn span(text: &str, least: u64) -> Result<Duration, Wrong> {
+pub fn span(text: &str, least: u64) -> Result<Duration, InvalidValue> {
     match milliseconds(text) {
         Some(ms) if ms % 1000 == 0 && (least..=MAX_SECONDS).contains(&(ms / 1000)) => {
             Ok(Duration::from_millis(ms))
@@ -79,7 +79,7 @@ pub fn span(text: &str, least: u64) -> Result<Duration, Wrong> {
 }
 
 /// A timeout of 1 second to a day; fractions of a second are allowed.
-pub fn timeout(text: &str) -> Result<Duration, Wrong> {
+pub fn timeout(text: &str) -> Result<Duration, InvalidValue> {
     match milliseconds(text) {
         Some(ms) if (1_000..=86_400_000).contains(&ms) => Ok(Duration::from_millis(ms)),
         _ => Err("a number of seconds from 1 to 86400, such as 10 or 1.5 or 2 m".into()),
@@ -88,14 +88,14 @@ pub fn timeout(text: &str) -> Result<Duration, Wrong> {
 
 /// File system permissions, which are octal however they are written. `needed` are bits without which upslot itself
 /// could not use what it creates.
-pub fn mode(text: &str, needed: u32) -> Result<u32, Wrong> {
+pub fn mode(text: &str, needed: u32) -> Result<u32, InvalidValue> {
     let octal = text
         .strip_prefix("0o")
         .or_else(|| text.strip_prefix("0O"))
         .unwrap_or(text);
-    let sound = (1..=4).contains(&octal.len()) && octal.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    let valid = (1..=4).contains(&octal.len()) && octal.bytes().all(|b| (b'0'..=b'7').contains(&b));
     match u32::from_str_radix(octal, 8) {
-        Ok(mode) if sound && mode <= 0o777 && mode & needed == needed => Ok(mode),
+        Ok(mode) if valid && mode <= 0o777 && mode & needed == needed => Ok(mode),
         _ => Err(format!(
             "octal permissions that include 0{needed:o}, such as 0{:o}",
             needed | 0o040
@@ -105,12 +105,12 @@ pub fn mode(text: &str, needed: u32) -> Result<u32, Wrong> {
 }
 
 /// The path of a file or folder.
-pub fn path(text: &str) -> Result<PathBuf, Wrong> {
+pub fn path(text: &str) -> Result<PathBuf, InvalidValue> {
     if text.contains(char::is_control) {
         return Err("a path without control characters".into());
     }
     if let Some(found) = secret::template(text) {
-        return Err(Wrong {
+        return Err(InvalidValue {
             found: Some(format!("{} ({found})", quote(text))),
             expected: "the path itself; nothing is expanded from the environment".into(),
         });
@@ -128,7 +128,7 @@ pub fn path(text: &str) -> Result<PathBuf, Wrong> {
 }
 
 /// How much is logged.
-pub fn log_level(text: &str) -> Result<LevelFilter, Wrong> {
+pub fn log_level(text: &str) -> Result<LevelFilter, InvalidValue> {
     match text.to_ascii_lowercase().as_str() {
         "error" => Ok(LevelFilter::Error),
         "warn" | "warning" => Ok(LevelFilter::Warn),
@@ -140,7 +140,7 @@ pub fn log_level(text: &str) -> Result<LevelFilter, Wrong> {
 }
 
 /// Whether the process confines itself.
-pub fn sandbox(text: &str) -> Result<bool, Wrong> {
+pub fn sandbox(text: &str) -> Result<bool, InvalidValue> {
     match text.to_ascii_lowercase().as_str() {
         "auto" => Ok(true),
         // YAML's own words for off.
@@ -150,7 +150,7 @@ pub fn sandbox(text: &str) -> Result<bool, Wrong> {
 }
 
 /// A MIME type (RFC 6838 §4.2), or a pattern `type/*` or `*/*`, in lower case and without parameters.
-pub fn mime_pattern(text: &str) -> Result<String, Wrong> {
+pub fn mime_pattern(text: &str) -> Result<String, InvalidValue> {
     let name = |part: &str| {
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b);
         (1..=127).contains(&part.len()) && part.bytes().all(token)
@@ -216,7 +216,7 @@ mod tests {
     /// Every text of `good` gives its value, every text of `bad` none.
     #[track_caller]
     fn check<T: Debug + PartialEq>(
-        read: impl Fn(&str) -> Result<T, Wrong>,
+        read: impl Fn(&str) -> Result<T, InvalidValue>,
         good: &[(&str, T)],
         bad: &[&str],
     ) {

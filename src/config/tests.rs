@@ -21,7 +21,7 @@ whitelist: [example.org]
 
 #[track_caller]
 fn good(text: &str) -> Reading {
-    read(text).unwrap_or_else(|faulty| panic!("{text}\n{faulty}"))
+    read(text).unwrap_or_else(|errors| panic!("{text}\n{errors}"))
 }
 
 /// [`LEAST`] without some keys and with more lines after it. The first added line is the seventh of the text when
@@ -38,14 +38,14 @@ fn with(without: &[&str], lines: &str) -> String {
 
 /// The faults of a text, as `key@line`.
 #[track_caller]
-fn faults(text: &str) -> Vec<String> {
-    let faulty = read(text).expect_err(text);
-    assert_eq!(faulty.faults.len(), faulty.to_string().lines().count());
-    let place = |fault: &Fault| match fault.line {
-        Some(line) => format!("{}@{line}", fault.key),
-        None => fault.key.clone(),
+fn errors(text: &str) -> Vec<String> {
+    let errors = read(text).expect_err(text);
+    assert_eq!(errors.errors.len(), errors.to_string().lines().count());
+    let place = |error: &ConfigError| match error.line {
+        Some(line) => format!("{}@{line}", error.key),
+        None => error.key.clone(),
     };
-    faulty.faults.iter().map(place).collect()
+    errors.errors.iter().map(place).collect()
 }
 
 /// The warnings of a text without faults.
@@ -125,9 +125,9 @@ fn ready_sample() -> String {
 
 #[test]
 fn the_sample_lacks_a_secret_and_is_good_with_one() {
-    let faulty = read(SAMPLE).expect_err("the sample has a placeholder");
-    assert_eq!(faulty.faults.len(), 1, "{faulty}");
-    assert_eq!(faulty.faults[0].key, "component_secret");
+    let errors = read(SAMPLE).expect_err("the sample has a placeholder");
+    assert_eq!(errors.errors.len(), 1, "{errors}");
+    assert_eq!(errors.errors[0].key, "component_secret");
     let Reading {
         config, warnings, ..
     } = good(&ready_sample());
@@ -262,10 +262,10 @@ fn line_ends_and_the_last_one_do_not_matter() {
         assert_eq!(good(&text).config, good(OLD).config);
     }
     assert_eq!(read_bytes(OLD.as_bytes()), read(OLD));
-    let faulty = read_bytes(b"\xff\xfea\0:\0").expect_err("UTF-16");
-    assert_eq!(faulty.faults[0].found, "text in UTF-16");
-    let faulty = read_bytes(b"a: 1\nb: \xe9\n").expect_err("Latin-1");
-    assert_eq!(faulty.faults[0].line, Some(2));
+    let errors = read_bytes(b"\xff\xfea\0:\0").expect_err("UTF-16");
+    assert_eq!(errors.errors[0].found, "text in UTF-16");
+    let errors = read_bytes(b"a: 1\nb: \xe9\n").expect_err("Latin-1");
+    assert_eq!(errors.errors[0].line, Some(2));
 }
 
 #[test]
@@ -303,14 +303,14 @@ storagepath: /srv/files
         "storage_path",
         "get_url",
     ];
-    let mut found = faults(text);
+    let mut found = errors(text);
     let mut wanted = expected.map(str::to_owned).to_vec();
     assert_eq!(found[..11], wanted[..11]);
     found.sort();
     wanted.sort();
     assert_eq!(found, wanted);
-    let faulty = read(text).expect_err("faults");
-    let said = faulty.to_string();
+    let errors = read(text).expect_err("faults");
+    let said = errors.to_string();
     assert!(!said.contains("hunter2"), "{said}");
     for sentence in [
         "http_port (line 4): found \"99999\", expected a whole number from 0 to 65535.",
@@ -326,7 +326,7 @@ storagepath: /srv/files
     let hint =
         "storagepath (line 16): is not a known key and is ignored; storage_path may be meant.";
     assert!(
-        faulty
+        errors
             .warnings
             .iter()
             .any(|warning| warning.to_string() == hint)
@@ -336,9 +336,9 @@ storagepath: /srv/files
 #[test]
 fn a_flood_of_faults_is_cut() {
     let text = format!("whitelist:\n{}", "- '@'\n".repeat(300));
-    let faulty = read(&text).expect_err("faults");
-    let last = faulty.faults.last().map(Fault::to_string);
-    assert_eq!(faulty.faults.len(), 201);
+    let errors = read(&text).expect_err("faults");
+    let last = errors.errors.last().map(ConfigError::to_string);
+    assert_eq!(errors.errors.len(), 201);
     assert_eq!(
         last.as_deref(),
         Some("found 103 more faults, expected none.")
@@ -349,7 +349,7 @@ fn a_flood_of_faults_is_cut() {
 fn an_empty_file_lacks_what_is_required() {
     for text in ["", "# nothing\n", "---\n...\n", "{}"] {
         assert_eq!(
-            faults(text),
+            errors(text),
             ["storage_path", "get_url", "put_url"],
             "{text:?}"
         );
@@ -476,23 +476,23 @@ fn nothing_in_a_file_can_do_harm() {
                 );
                 assert!(reading.config.storage_path != Path::new(""), "{text}");
             }
-            Err(faulty) => {
+            Err(errors) => {
                 refused += 1;
-                assert!(!faulty.faults.is_empty(), "{text}");
+                assert!(!errors.errors.is_empty(), "{text}");
                 let lines = text.split(['\n', '\r']).count();
-                let inside = |fault: &Fault| {
-                    fault
+                let inside = |error: &ConfigError| {
+                    error
                         .line
                         .is_none_or(|line| (1..=lines + 1).contains(&line))
                 };
-                assert!(faulty.faults.iter().all(inside), "{text}\n{faulty}");
+                assert!(errors.errors.iter().all(inside), "{text}\n{errors}");
                 assert_eq!(
-                    faulty.to_string().lines().count(),
-                    faulty.faults.len(),
-                    "{text}\n{faulty}"
+                    errors.to_string().lines().count(),
+                    errors.errors.len(),
+                    "{text}\n{errors}"
                 );
                 assert!(
-                    !faulty.to_string().contains(char::is_control) || faulty.faults.len() > 1,
+                    !errors.to_string().contains(char::is_control) || errors.errors.len() > 1,
                     "{text}"
                 );
             }

@@ -8,7 +8,7 @@ use std::fmt;
 use percent_encoding::{CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use crate::config::address;
-use crate::config::fault::{Wrong, quote};
+use crate::config::error::{InvalidValue, quote};
 use crate::config::secret;
 
 /// Longest prefix, in bytes; a file's URL must stay below what clients and proxies take.
@@ -34,11 +34,14 @@ impl fmt::Display for BaseUrl {
 }
 
 /// Reads a prefix, with or without a path and a final `/`.
-pub fn base_url(text: &str) -> Result<BaseUrl, Wrong> {
-    let wrong =
-        || Wrong::from("a URL such as https://upload.example.org/ or https://example.org/upload/");
+pub fn base_url(text: &str) -> Result<BaseUrl, InvalidValue> {
+    let wrong = || {
+        InvalidValue::from(
+            "a URL such as https://upload.example.org/ or https://example.org/upload/",
+        )
+    };
     if let Some(found) = secret::template(text) {
-        return Err(Wrong {
+        return Err(InvalidValue {
             found: Some(format!("{} ({found})", quote(text))),
             expected: "the URL itself; nothing is expanded from the environment".into(),
         });
@@ -61,7 +64,7 @@ pub fn base_url(text: &str) -> Result<BaseUrl, Wrong> {
     }
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     if authority.contains('@') {
-        return Err(Wrong {
+        return Err(InvalidValue {
             found: Some("a URL with a user name or password".into()),
             expected: "one without".into(),
         });
@@ -109,9 +112,9 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
 }
 
 /// The path and its decoded form, both with one `/` at each end.
-fn base_path(path: &str) -> Result<(String, String), Wrong> {
+fn base_path(path: &str) -> Result<(String, String), InvalidValue> {
     let wrong = || {
-        Wrong::from(
+        InvalidValue::from(
             "a path without empty or dot segments, of characters that are allowed in a URL (others as %XX)",
         )
     };

@@ -18,9 +18,9 @@ use ring::hmac;
 
 use crate::http::head::Method;
 use crate::http::mime;
-use crate::http::query::{Query, QueryFault};
+use crate::http::query::{Query, QueryError};
 use crate::jid::BareJid;
-use crate::metrics::{self, Link};
+use crate::metrics::{self, LinkStatus};
 use crate::slot::{Purpose, Refusal, Slot, SlotRequest};
 
 /// The type of every body that is no result.
@@ -31,7 +31,7 @@ const COMPARISON: &[u8] = b"upslot bearer token";
 
 /// What a path of the local listener names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Endpoint {
+pub enum ApiRoute {
     /// `<prefix>slot/`
     Slot,
     /// `<prefix>max_size/`
@@ -44,12 +44,12 @@ pub enum Endpoint {
     Unknown,
 }
 
-impl Endpoint {
+impl ApiRoute {
     /// Whether the method is served. HEAD is not for slots, because its answer would be lost and the slot counted.
     pub fn takes(self, method: Method) -> bool {
         match method {
             Method::Get => true,
-            Method::Head => self != Endpoint::Slot,
+            Method::Head => self != ApiRoute::Slot,
             _ => false,
         }
     }
@@ -57,7 +57,7 @@ impl Endpoint {
     /// The value of `Allow`.
     fn allow(self) -> &'static str {
         match self {
-            Endpoint::Slot => "GET",
+            ApiRoute::Slot => "GET",
             _ => "GET, HEAD",
         }
     }
@@ -65,16 +65,16 @@ impl Endpoint {
 
 /// What `path`, as it was sent, names. `prefix` begins and ends with `/`. Each endpoint has one spelling only: no
 /// percent-encoding, no doubled slash, and `slot/` and `max_size/` not without their last.
-pub fn route(prefix: &str, path: &[u8]) -> Endpoint {
+pub fn route(prefix: &str, path: &[u8]) -> ApiRoute {
     match path {
-        b"/health" => return Endpoint::Health,
-        b"/metrics" => return Endpoint::Metrics,
+        b"/health" => return ApiRoute::Health,
+        b"/metrics" => return ApiRoute::Metrics,
         _ => {}
     }
     match path.strip_prefix(prefix.as_bytes()) {
-        Some(b"slot/") => Endpoint::Slot,
-        Some(b"max_size/") => Endpoint::MaxSize,
-        _ => Endpoint::Unknown,
+        Some(b"slot/") => ApiRoute::Slot,
+        Some(b"max_size/") => ApiRoute::MaxSize,
+        _ => ApiRoute::Unknown,
     }
 }
 
@@ -111,7 +111,7 @@ impl Output {
 /// original sends an empty body, this still says what is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApiRefusal {
-    Query(QueryFault),
+    Query(QueryError),
     /// A parameter that must be there is not.
     Missing(&'static str),
     /// The size is no integer.
@@ -286,7 +286,7 @@ impl Reply {
     }
 
     /// The endpoint is not for this method.
-    pub fn method(endpoint: Endpoint) -> Reply {
+    pub fn method(endpoint: ApiRoute) -> Reply {
         Reply {
             field: Some(("Allow", endpoint.allow())),
             ..Reply::plain(405, format!("Only {} is served here.", endpoint.allow()))
@@ -296,16 +296,16 @@ impl Reply {
     /// Whether the service can do its work: 200 or 503, and one line for each part.
     pub fn health(health: Health) -> Reply {
         let link = match health.link {
-            Link::None => "none",
-            Link::Up => "up",
-            Link::Down => "down",
+            LinkStatus::None => "none",
+            LinkStatus::Up => "up",
+            LinkStatus::Down => "down",
         };
         let store = match health.store {
-            StoreHealth::Good => "good",
-            StoreHealth::Full => "full",
-            StoreHealth::Failing => "failing",
+            StoreStatus::Good => "good",
+            StoreStatus::Full => "full",
+            StoreStatus::Failing => "failing",
         };
-        let good = health.link != Link::Down && health.store == StoreHealth::Good;
+        let good = health.link != LinkStatus::Down && health.store == StoreStatus::Good;
         let body = format!("link {link}\nstore {store}\n");
         Reply::plain(if good { 200 } else { 503 }, body)
     }
@@ -322,13 +322,13 @@ impl Reply {
 /// What `/health` tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
-    pub link: Link,
-    pub store: StoreHealth,
+    pub link: LinkStatus,
+    pub store: StoreStatus,
 }
 
 /// How the store is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreHealth {
+pub enum StoreStatus {
     Good,
     /// The disk, or the quota of all files, leaves no room for uploads.
     Full,

@@ -2,7 +2,7 @@
 //!
 //! [`Body`] is created with the framing that the head announced. It takes input in pieces of any size and classifies
 //! each run of bytes as data or framing. It keeps no bytes, and no byte has to be passed to it twice. Callers that move
-//! data directly from socket to file ask for [`Body::direct`] and report with [`Body::moved`]. The use of the data and
+//! data directly from socket to file ask for [`Body::data_ahead`] and report with [`Body::moved`]. The use of the data and
 //! the limit on its size are decided elsewhere.
 //!
 //! Chunked bodies are parsed strictly and within limits, even when they are only skipped: request smuggling needs one
@@ -36,30 +36,30 @@ const MAX_TRAILER_FIELDS: u8 = 32;
 
 /// Why a body is malformed; the status is always 400. Its `Display` is one sentence. The connection ends after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BodyFault(&'static str);
+pub struct BodyError(&'static str);
 
-impl BodyFault {
-    const SIZE: BodyFault = BodyFault("A chunk size is malformed.");
-    const EXTENSION: BodyFault = BodyFault("A chunk extension is malformed.");
-    const EXTENSIONS: BodyFault = BodyFault("The chunk extensions are too long.");
-    const LINE: BodyFault = BodyFault("A line of the chunked body does not end with CRLF.");
-    const DATA: BodyFault = BodyFault("A chunk is longer than its size.");
-    const TRAILER: BodyFault = BodyFault("A trailer field is malformed.");
-    const TRAILERS: BodyFault = BodyFault("The trailer fields are too long.");
-    const TRAILER_COUNT: BodyFault = BodyFault("There are too many trailer fields.");
+impl BodyError {
+    const SIZE: BodyError = BodyError("A chunk size is malformed.");
+    const EXTENSION: BodyError = BodyError("A chunk extension is malformed.");
+    const EXTENSIONS: BodyError = BodyError("The chunk extensions are too long.");
+    const LINE: BodyError = BodyError("A line of the chunked body does not end with CRLF.");
+    const DATA: BodyError = BodyError("A chunk is longer than its size.");
+    const TRAILER: BodyError = BodyError("A trailer field is malformed.");
+    const TRAILERS: BodyError = BodyError("The trailer fields are too long.");
+    const TRAILER_COUNT: BodyError = BodyError("There are too many trailer fields.");
 }
 
-impl fmt::Display for BodyFault {
+impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)
     }
 }
 
-impl std::error::Error for BodyFault {}
+impl std::error::Error for BodyError {}
 
 /// What the next bytes of the input are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum BodyStep {
     /// The next n bytes are data; at least 1, and no more than the input has.
     Data(usize),
     /// The next n bytes are framing; at least 1, and no more than the input has.
@@ -93,7 +93,7 @@ enum BodyState {
     /// In the data of a chunk; this many bytes remain, at least 1.
     Data(u64),
     Done,
-    Failed(BodyFault),
+    Failed(BodyError),
 }
 
 /// The position in the framing of a chunked body. The number of most variants is the size of the chunk.
@@ -154,16 +154,16 @@ impl Body {
 
     /// Classifies the first bytes of `input` and counts them as received: the caller moves past them and calls again
     /// with the rest. An error is final.
-    pub fn step(&mut self, input: &[u8]) -> Result<Step, BodyFault> {
+    pub fn step(&mut self, input: &[u8]) -> Result<BodyStep, BodyError> {
         match self.state {
             BodyState::Failed(error) => Err(error),
-            BodyState::Done => Ok(Step::Done),
-            _ if input.is_empty() => Ok(Step::More),
+            BodyState::Done => Ok(BodyStep::Done),
+            _ if input.is_empty() => Ok(BodyStep::More),
             BodyState::Fixed(left) | BodyState::Data(left) => {
                 // The length of a slice fits 64 bits on all platforms.
                 let n = left.min(input.len() as u64);
                 self.moved(n);
-                Ok(Step::Data(n as usize))
+                Ok(BodyStep::Data(n as usize))
             }
             BodyState::Framing(_) => {
                 let mut used = 0;
@@ -178,7 +178,7 @@ impl Body {
                 }
                 match self.state {
                     BodyState::Failed(error) => Err(error),
-                    _ => Ok(Step::Skip(used)),
+                    _ => Ok(BodyStep::Skip(used)),
                 }
             }
         }
@@ -186,32 +186,32 @@ impl Body {
 
     /// Moves past the body in `input` without regard to its data: how many bytes belong to it, and whether it is
     /// complete.
-    pub fn skip(&mut self, input: &[u8]) -> Result<(usize, bool), BodyFault> {
+    pub fn skip(&mut self, input: &[u8]) -> Result<(usize, bool), BodyError> {
         let mut used = 0;
         loop {
             match self.step(&input[used..])? {
-                Step::Skip(n) | Step::Data(n) => used += n,
-                Step::More => return Ok((used, false)),
-                Step::Done => return Ok((used, true)),
+                BodyStep::Skip(n) | BodyStep::Data(n) => used += n,
+                BodyStep::More => return Ok((used, false)),
+                BodyStep::Done => return Ok((used, true)),
             }
         }
     }
 
     /// Bytes of data that are known to follow, so that they may be moved without a call of `step`.
-    pub fn direct(&self) -> u64 {
+    pub fn data_ahead(&self) -> u64 {
         match self.state {
             BodyState::Fixed(left) | BodyState::Data(left) => left,
             BodyState::Framing(_) | BodyState::Done | BodyState::Failed(_) => 0,
         }
     }
 
-    /// Records that `n` bytes of data were moved, at most [`Body::direct`].
+    /// Records that `n` bytes of data were moved, at most [`Body::data_ahead`].
     pub fn moved(&mut self, n: u64) {
         debug_assert!(
-            n <= self.direct(),
+            n <= self.data_ahead(),
             "more bytes were moved than are known to follow"
         );
-        let n = n.min(self.direct());
+        let n = n.min(self.data_ahead());
         self.received += n;
         self.state = match self.state {
             BodyState::Fixed(left) if left == n => BodyState::Done,
@@ -228,7 +228,7 @@ impl Body {
     }
 
     /// Bytes of data that have not been received yet, where their number is known; 0 once the body is complete.
-    pub fn known_rest(&self) -> Option<u64> {
+    pub fn remaining(&self) -> Option<u64> {
         match self.state {
             BodyState::Fixed(left) => Some(left),
             BodyState::Done => Some(0),
@@ -237,7 +237,7 @@ impl Body {
     }
 
     /// Takes one byte of framing (RFC 9112 §7.1 to §7.1.2).
-    fn framing_byte(&mut self, state: ChunkState, byte: u8) -> Result<BodyState, BodyFault> {
+    fn framing_byte(&mut self, state: ChunkState, byte: u8) -> Result<BodyState, BodyError> {
         use ChunkState::*;
 
         match state {
@@ -249,7 +249,7 @@ impl Body {
         let next = match (state, byte) {
             (Size(digits, size), _) if byte.is_ascii_hexdigit() => {
                 if digits == MAX_SIZE_DIGITS {
-                    return Err(BodyFault::SIZE);
+                    return Err(BodyError::SIZE);
                 }
                 let digit = (byte as char).to_digit(16).unwrap_or(0);
                 Size(digits + 1, size << 4 | u64::from(digit))
@@ -263,7 +263,7 @@ impl Body {
                 Size(1.., size) | BeforeSemicolon(size) | Token(size) | AfterQuoted(size),
                 b' ' | b'\t',
             ) => BeforeSemicolon(size),
-            (Size(..), _) => return Err(BodyFault::SIZE),
+            (Size(..), _) => return Err(BodyError::SIZE),
 
             (BeforeName(_) | AfterName(_) | BeforeValue(_), b' ' | b'\t') => state,
             (BeforeName(size) | Name(size), _) if is_token_byte(byte) => Name(size),
@@ -278,12 +278,12 @@ impl Body {
                 BeforeName(_) | Name(_) | AfterName(_) | BeforeValue(_) | Token(_) | Quoted(_)
                 | Escaped(_) | AfterQuoted(_) | BeforeSemicolon(_),
                 _,
-            ) => return Err(BodyFault::EXTENSION),
+            ) => return Err(BodyError::EXTENSION),
 
             (SizeLf(0), b'\n') => TrailerStart,
             (SizeLf(size), b'\n') => return self.start_chunk(size),
             (DataCr, b'\r') => DataLf,
-            (DataCr, _) => return Err(BodyFault::DATA),
+            (DataCr, _) => return Err(BodyError::DATA),
             (DataLf, b'\n') => Size(0, 0),
 
             (TrailerStart, b'\r') => LastLf,
@@ -295,45 +295,45 @@ impl Body {
             (TrailerName, _) if is_token_byte(byte) => TrailerName,
             (TrailerValue, b'\r') => TrailerLf,
             (TrailerValue, _) if !is_control(byte) => TrailerValue,
-            (TrailerStart | TrailerName | TrailerValue, _) => return Err(BodyFault::TRAILER),
+            (TrailerStart | TrailerName | TrailerValue, _) => return Err(BodyError::TRAILER),
             (TrailerLf, b'\n') => TrailerStart,
             (LastLf, b'\n') => return Ok(BodyState::Done),
 
-            (SizeLf(_) | DataLf | TrailerLf | LastLf, _) => return Err(BodyFault::LINE),
+            (SizeLf(_) | DataLf | TrailerLf | LastLf, _) => return Err(BodyError::LINE),
         };
         Ok(BodyState::Framing(next))
     }
 
-    fn start_chunk(&mut self, size: u64) -> Result<BodyState, BodyFault> {
+    fn start_chunk(&mut self, size: u64) -> Result<BodyState, BodyError> {
         if self.received.checked_add(size).is_none() {
-            return Err(BodyFault::SIZE);
+            return Err(BodyError::SIZE);
         }
         self.chunk_extension_bytes = 0;
         Ok(BodyState::Data(size))
     }
 
-    fn count_extension(&mut self) -> Result<(), BodyFault> {
+    fn count_extension(&mut self) -> Result<(), BodyError> {
         self.chunk_extension_bytes += 1;
         self.extension_bytes += 1;
         if self.chunk_extension_bytes > MAX_CHUNK_EXTENSIONS
             || self.extension_bytes > MAX_EXTENSIONS
         {
-            return Err(BodyFault::EXTENSIONS);
+            return Err(BodyError::EXTENSIONS);
         }
         Ok(())
     }
 
-    fn count_trailer(&mut self) -> Result<(), BodyFault> {
+    fn count_trailer(&mut self) -> Result<(), BodyError> {
         self.trailer_bytes += 1;
         if self.trailer_bytes > MAX_TRAILERS {
-            return Err(BodyFault::TRAILERS);
+            return Err(BodyError::TRAILERS);
         }
         Ok(())
     }
 
-    fn count_trailer_field(&mut self) -> Result<(), BodyFault> {
+    fn count_trailer_field(&mut self) -> Result<(), BodyError> {
         if self.trailer_fields == MAX_TRAILER_FIELDS {
-            return Err(BodyFault::TRAILER_COUNT);
+            return Err(BodyError::TRAILER_COUNT);
         }
         self.trailer_fields += 1;
         Ok(())

@@ -24,7 +24,7 @@ pub struct Validators<'a> {
 
 /// The result of the conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ConditionResult {
     /// Perform the request.
     Proceed,
     /// 304; for GET and HEAD only.
@@ -35,31 +35,31 @@ pub enum Verdict {
 
 /// Evaluates the conditions of a GET, HEAD or PUT; other methods ignore them (RFC 9110 §13.2.1). Without `validators`
 /// there is no file of this name.
-pub fn evaluate(head: &RequestHead, validators: Option<&Validators<'_>>) -> Verdict {
+pub fn evaluate(head: &RequestHead, validators: Option<&Validators<'_>>) -> ConditionResult {
     let is_read = match head.method() {
         Method::Get | Method::Head => true,
         Method::Put => false,
-        Method::Options | Method::Known | Method::Unknown => return Verdict::Proceed,
+        Method::Options | Method::Unsupported | Method::Unknown => return ConditionResult::Proceed,
     };
     match match_list(head, "if-match", validators, is_strong_match) {
         Some(Match::Yes) => {}
-        Some(Match::No | Match::Malformed) => return Verdict::Failed,
+        Some(Match::No | Match::Malformed) => return ConditionResult::Failed,
         None => {
             if is_modified_after(head, "if-unmodified-since", validators) == Some(true) {
-                return Verdict::Failed;
+                return ConditionResult::Failed;
             }
         }
     }
     match match_list(head, "if-none-match", validators, is_weak_match) {
-        Some(Match::Yes) if is_read => Verdict::NotModified,
-        Some(Match::Yes | Match::Malformed) if !is_read => Verdict::Failed,
-        Some(_) => Verdict::Proceed,
+        Some(Match::Yes) if is_read => ConditionResult::NotModified,
+        Some(Match::Yes | Match::Malformed) if !is_read => ConditionResult::Failed,
+        Some(_) => ConditionResult::Proceed,
         None if is_read
             && is_modified_after(head, "if-modified-since", validators) == Some(false) =>
         {
-            Verdict::NotModified
+            ConditionResult::NotModified
         }
-        None => Verdict::Proceed,
+        None => ConditionResult::Proceed,
     }
 }
 
@@ -182,7 +182,7 @@ fn parse_date(value: &[u8]) -> Option<u64> {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::Verdict::*;
+    use super::ConditionResult::*;
     use super::*;
 
     /// Sun, 06 Nov 1994 08:49:37 GMT.
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(method: &str, fields: &[&str], present: Verdict, absent: Verdict) {
+    fn check(method: &str, fields: &[&str], present: ConditionResult, absent: ConditionResult) {
         let head = head(method, fields);
         assert_eq!(
             evaluate(&head, Some(&file())),

@@ -4,7 +4,7 @@
 pub const METHODS: &str = "GET, HEAD, OPTIONS, PUT";
 
 /// Fields of every response.
-pub const ALWAYS: &[(&str, &str)] = &[
+pub const RESPONSE_FIELDS: &[(&str, &str)] = &[
     ("Access-Control-Allow-Origin", "*"),
     (
         "Access-Control-Expose-Headers",

@@ -28,9 +28,9 @@ mod want;
 
 use std::time::{Duration, Instant};
 
-use crate::http::head::{MAX_HEAD, RequestHead, Scan};
+use crate::http::head::{HeadScan, MAX_HEAD, RequestHead};
 
-pub use want::{Ended, Fault, Timeouts, Want};
+pub use want::{Ended, RequestError, Timeouts, Want};
 
 use state::{ExchangeState, Input, RequestSummary};
 
@@ -46,7 +46,7 @@ pub struct Exchange {
     timeouts: Timeouts,
     input: Input,
     /// The search for the end of a head that has arrived in part.
-    scan: Option<Box<Scan>>,
+    scan: Option<Box<HeadScan>>,
     state: ExchangeState,
     /// The connection ends after the current request, because the process shuts down.
     is_last: bool,
@@ -117,7 +117,7 @@ impl Exchange {
     }
 
     /// Since when the exchange has been waiting for a complete request head; `None` if it is not.
-    pub fn awaits_request_since(&self) -> Option<Instant> {
+    pub fn awaiting_request_since(&self) -> Option<Instant> {
         match &self.state {
             ExchangeState::Idle { deadline } => deadline.checked_sub(self.timeouts.idle()),
             ExchangeState::Head { deadline } => deadline.checked_sub(self.timeouts.header()),
@@ -126,7 +126,7 @@ impl Exchange {
     }
 
     /// Whether the exchange waits for a complete request head.
-    pub fn is_before_request(&self) -> bool {
+    pub fn is_awaiting_request(&self) -> bool {
         matches!(
             self.state,
             ExchangeState::Idle { .. } | ExchangeState::Head { .. }
@@ -144,7 +144,7 @@ impl Exchange {
     }
 
     /// Ends the connection after the current request.
-    pub fn make_last(&mut self) {
+    pub fn disable_keep_alive(&mut self) {
         self.is_last = true;
     }
 
@@ -158,7 +158,7 @@ impl Exchange {
 
     /// Input arrived while [`Want::Head`] was wanted.
     pub fn received(&mut self, bytes: &[u8], now: Instant) {
-        debug_assert!(self.is_before_request());
+        debug_assert!(self.is_awaiting_request());
         if self.input.is_empty() {
             // Most heads arrive whole and need no copy.
             let used = self.scan_for_head(bytes, now);
@@ -170,12 +170,12 @@ impl Exchange {
     }
 
     /// Plain HTTP arrived on a port that expects TLS, while [`Want::Head`] was wanted.
-    pub fn not_encrypted(&mut self) {
-        self.reject(Fault::NotEncrypted, false);
+    pub fn reject_plain_http(&mut self) {
+        self.reject(RequestError::PlainHttp, false);
     }
 
     /// The request to decide on, or the error found in it.
-    pub fn request(&self) -> Option<Result<&RequestHead, &Fault>> {
+    pub fn request(&self) -> Option<Result<&RequestHead, &RequestError>> {
         match &self.state {
             ExchangeState::Deciding { request, .. } => Some(request.as_ref()),
             _ => None,
@@ -185,12 +185,12 @@ impl Exchange {
     /// The client closed its sending direction.
     pub fn peer_closed(&mut self) {
         match &self.state {
-            ExchangeState::Idle { .. } => self.close(Ended::Left),
+            ExchangeState::Idle { .. } => self.close(Ended::ClientClosed),
             ExchangeState::Lingering { .. } => self.close(Ended::Done),
             ExchangeState::Head { .. }
             | ExchangeState::Continuing { .. }
             | ExchangeState::Receiving { .. }
-            | ExchangeState::Discarding { .. } => self.close(Ended::Broken),
+            | ExchangeState::Discarding { .. } => self.close(Ended::Aborted),
             // Nothing is read in these states; the next read reports the end of input again.
             ExchangeState::Deciding { .. }
             | ExchangeState::Publishing { .. }
@@ -208,12 +208,12 @@ impl Exchange {
             ExchangeState::Idle { .. } => self.close(Ended::Idle),
             ExchangeState::Head { .. } => {
                 let scan = self.scan.take();
-                let skipped = scan.map_or(0, |scan| scan.skipped());
-                let is_head = is_head_request(self.input.rest(), skipped);
-                self.reject(Fault::SlowHead, is_head)
+                let empty_line_bytes = scan.map_or(0, |scan| scan.empty_line_bytes());
+                let is_head = is_head_request(self.input.rest(), empty_line_bytes);
+                self.reject(RequestError::HeadTimeout, is_head)
             }
             ExchangeState::Continuing { .. } | ExchangeState::Receiving { .. } => {
-                self.reject(Fault::SlowBody, false)
+                self.reject(RequestError::BodyTimeout, false)
             }
             ExchangeState::Answering { .. } => self.close(Ended::Stalled),
             ExchangeState::Discarding { .. } => self.linger(now),
@@ -241,7 +241,7 @@ impl Exchange {
     }
 
     fn take_state(&mut self) -> ExchangeState {
-        std::mem::replace(&mut self.state, ExchangeState::Closed(Ended::Broken))
+        std::mem::replace(&mut self.state, ExchangeState::Closed(Ended::Aborted))
     }
 
     fn close(&mut self, ended: Ended) {
@@ -251,7 +251,7 @@ impl Exchange {
 
     /// Reports an error for the caller to answer. All further input is dropped, because the start of the next request
     /// is not known.
-    fn reject(&mut self, error: Fault, is_head: bool) {
+    fn reject(&mut self, error: RequestError, is_head: bool) {
         self.input.clear();
         self.state = ExchangeState::Deciding {
             summary: RequestSummary::malformed(is_head),
@@ -269,7 +269,10 @@ impl Exchange {
     /// Looks for a complete head at the start of the input and returns how many bytes have been consumed. After an
     /// error these are all.
     fn scan_for_head(&mut self, input: &[u8], now: Instant) -> usize {
-        let mut scan = self.scan.take().map_or_else(Scan::default, |scan| *scan);
+        let mut scan = self
+            .scan
+            .take()
+            .map_or_else(HeadScan::default, |scan| *scan);
         let head = match scan.scan(input) {
             Ok(None) => {
                 if self.is_idle() && scan.started() {
@@ -280,7 +283,7 @@ impl Exchange {
                 self.scan = Some(Box::new(scan));
                 return 0;
             }
-            Ok(Some(end)) => RequestHead::scanned(&scan, &input[..end]).map(|head| (head, end)),
+            Ok(Some(end)) => RequestHead::from_scan(&scan, &input[..end]).map(|head| (head, end)),
             Err(error) => Err(error),
         };
         match head {
@@ -292,7 +295,10 @@ impl Exchange {
                 end
             }
             Err(error) => {
-                self.reject(Fault::Head(error), is_head_request(input, scan.skipped()));
+                self.reject(
+                    RequestError::Head(error),
+                    is_head_request(input, scan.empty_line_bytes()),
+                );
                 input.len()
             }
         }
@@ -322,9 +328,9 @@ impl Exchange {
 
 /// Whether a request that is malformed is nevertheless a HEAD, whose response has no body (RFC 9110 §9.3.2): a proxy
 /// that has forwarded it does not expect one.
-fn is_head_request(input: &[u8], skipped: usize) -> bool {
+fn is_head_request(input: &[u8], empty_line_bytes: usize) -> bool {
     input
-        .get(skipped..)
+        .get(empty_line_bytes..)
         .is_some_and(|line| line.starts_with(b"HEAD "))
 }
 

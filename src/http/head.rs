@@ -1,6 +1,6 @@
 //! The head of an HTTP/1 request: its end, its meaning, and every way in which it can be malformed.
 //!
-//! [`Scan`] finds the end of the head in a growing buffer; [`RequestHead::scanned`] then parses it once. httparse
+//! [`HeadScan`] finds the end of the head in a growing buffer; [`RequestHead::from_scan`] then parses it once. httparse
 //! splits the fields, and what it accepts is checked again here, because request smuggling needs two parsers that
 //! disagree about one head. Where the specification leaves a choice, the stricter reading is taken. This module does
 //! not interpret paths or fields, except those that decide about the connection: framing, `Expect`, `Connection` and
@@ -20,9 +20,9 @@ use crate::http::head::line::{RequestLine, RequestTarget, is_authority};
 use crate::http::head::span::Span;
 use crate::http::syntax::{list_elements, parse_decimal};
 
-pub use crate::http::head::error::{HeadFault, MAX_FIELDS, MAX_HEAD, MAX_TARGET};
+pub use crate::http::head::error::{HeadError, MAX_FIELDS, MAX_HEAD, MAX_TARGET};
 pub use crate::http::head::line::{Method, Version};
-pub use crate::http::head::scan::Scan;
+pub use crate::http::head::scan::HeadScan;
 pub use crate::http::syntax::{is_control, is_token, is_token_byte, trim};
 
 /// Most heads have no more fields than this.
@@ -64,20 +64,20 @@ pub struct RequestHead {
 
 impl RequestHead {
     /// Parses a whole head, with or without the empty lines before it.
-    pub fn parse(head: &[u8]) -> Result<RequestHead, HeadFault> {
-        let mut scan = Scan::default();
+    pub fn parse(head: &[u8]) -> Result<RequestHead, HeadError> {
+        let mut scan = HeadScan::default();
         match scan.scan(head)? {
-            Some(end) if end == head.len() => RequestHead::scanned(&scan, head),
-            _ => Err(HeadFault::NO_END),
+            Some(end) if end == head.len() => RequestHead::from_scan(&scan, head),
+            _ => Err(HeadError::NO_END),
         }
     }
 
     /// Parses a whole head, whose end `scan` has just found.
-    pub fn scanned(scan: &Scan, head: &[u8]) -> Result<RequestHead, HeadFault> {
+    pub fn from_scan(scan: &HeadScan, head: &[u8]) -> Result<RequestHead, HeadError> {
         let Some(line) = scan.request_line else {
-            return Err(HeadFault::NO_END);
+            return Err(HeadError::NO_END);
         };
-        let bytes = head.get(scan.skipped()..).unwrap_or_default();
+        let bytes = head.get(scan.empty_line_bytes()..).unwrap_or_default();
         let fields = parse_fields(bytes, line.len(), scan.field_count)?;
         let mut head = RequestHead {
             bytes: bytes.into(),
@@ -176,43 +176,43 @@ impl RequestHead {
     }
 
     /// Exactly one `Host` in HTTP/1.1, at most one in HTTP/1.0, and always a valid one (RFC 9112 §3.2).
-    fn check_host(&self) -> Result<(), HeadFault> {
+    fn check_host(&self) -> Result<(), HeadError> {
         let mut hosts = self.fields("host");
         match (hosts.next(), hosts.next()) {
-            (Some(_), Some(_)) => Err(HeadFault::HOSTS),
-            (Some(host), None) if !is_authority(host) => Err(HeadFault::HOST),
-            (None, _) if self.version() == Version::V11 => Err(HeadFault::NO_HOST),
+            (Some(_), Some(_)) => Err(HeadError::HOSTS),
+            (Some(host), None) if !is_authority(host) => Err(HeadError::HOST),
+            (None, _) if self.version() == Version::V11 => Err(HeadError::NO_HOST),
             _ => Ok(()),
         }
     }
 
     /// RFC 9112 §6.1 to §6.3. A request with both framings is rejected, although the specification would let
     /// `Transfer-Encoding` win.
-    fn find_framing(&self) -> Result<Framing, HeadFault> {
+    fn find_framing(&self) -> Result<Framing, HeadError> {
         let mut lengths = self.fields("content-length");
         let (length, second) = (lengths.next(), lengths.next());
         let has_coding = self.field("transfer-encoding").is_some();
         if has_coding && length.is_some() {
-            return Err(HeadFault::TWO_FRAMINGS);
+            return Err(HeadError::TWO_FRAMINGS);
         }
         if has_coding {
             if self.version() == Version::V10 {
-                return Err(HeadFault::CODING_IN_1_0);
+                return Err(HeadError::CODING_IN_1_0);
             }
             return self.check_codings().map(|()| Framing::Chunked);
         }
         match (length, second) {
             (None, _) => Ok(Framing::None),
-            (Some(_), Some(_)) => Err(HeadFault::LENGTHS),
+            (Some(_), Some(_)) => Err(HeadError::LENGTHS),
             (Some(length), None) => parse_decimal(length)
                 .map(Framing::Length)
-                .ok_or(HeadFault::LENGTH),
+                .ok_or(HeadError::LENGTH),
         }
     }
 
     /// `chunked` must be the only coding. Other codings are not supported; a list is malformed when it is no list of
     /// codings, or when `chunked` is repeated, has parameters, or is not the last one.
-    fn check_codings(&self) -> Result<(), HeadFault> {
+    fn check_codings(&self) -> Result<(), HeadError> {
         let mut has_chunked = false;
         let mut has_other = false;
         for coding in self.fields("transfer-encoding").flat_map(list_elements) {
@@ -220,13 +220,13 @@ impl RequestHead {
             let name = parts.next().map(trim).unwrap_or_default();
             let is_chunked = name.eq_ignore_ascii_case(b"chunked");
             if !is_token(name) || has_chunked || (is_chunked && parts.next().is_some()) {
-                return Err(HeadFault::CODINGS);
+                return Err(HeadError::CODINGS);
             }
             has_chunked |= is_chunked;
             has_other |= !is_chunked;
         }
         if has_other {
-            return Err(HeadFault::TransferCoding);
+            return Err(HeadError::TransferCoding);
         }
         Ok(())
     }
@@ -280,7 +280,7 @@ struct Field {
 }
 
 /// Parses the `count` fields of a head. They start at this offset and go to the end.
-fn parse_fields(head: &[u8], start: usize, count: usize) -> Result<Vec<Field>, HeadFault> {
+fn parse_fields(head: &[u8], start: usize, count: usize) -> Result<Vec<Field>, HeadError> {
     let section = head.get(start..).unwrap_or_default();
     // Preparing room for all fields costs time, and few heads need it.
     let (mut few, mut most);
@@ -293,16 +293,16 @@ fn parse_fields(head: &[u8], start: usize, count: usize) -> Result<Vec<Field>, H
     };
     let headers = match httparse::parse_headers(section, room) {
         Ok(httparse::Status::Complete((n, headers))) if n == section.len() => headers,
-        Ok(_) => return Err(HeadFault::NO_END),
-        Err(httparse::Error::TooManyHeaders) => return Err(HeadFault::TooManyFields),
-        Err(httparse::Error::HeaderName) if has_fold(section) => return Err(HeadFault::FOLD),
-        Err(httparse::Error::HeaderValue) => return Err(HeadFault::CONTROL),
-        Err(_) => return Err(HeadFault::FIELD_NAME),
+        Ok(_) => return Err(HeadError::NO_END),
+        Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooManyFields),
+        Err(httparse::Error::HeaderName) if has_fold(section) => return Err(HeadError::FOLD),
+        Err(httparse::Error::HeaderValue) => return Err(HeadError::CONTROL),
+        Err(_) => return Err(HeadError::FIELD_NAME),
     };
     let mut fields = Vec::with_capacity(headers.len());
     for header in headers {
         if !is_token(header.name.as_bytes()) {
-            return Err(HeadFault::FIELD_NAME);
+            return Err(HeadError::FIELD_NAME);
         }
         // The scan has already rejected control characters in values.
         fields.push(Field {

@@ -69,10 +69,10 @@ pub fn is_valid(value: impl AsRef<[u8]>) -> bool {
         .position(|&byte| byte == b';')
         .unwrap_or(value.len());
     let mut parts = trim(&value[..end]).splitn(2, |&byte| byte == b'/');
-    let sound = |part: Option<&[u8]>| part.is_some_and(|part| is_token(part) && part != b"*");
+    let valid = |part: Option<&[u8]>| part.is_some_and(|part| is_token(part) && part != b"*");
     let unpadded =
         !matches!(value.first(), Some(b' ' | b'\t')) && !matches!(value.last(), Some(b' ' | b'\t'));
-    unpadded && sound(parts.next()) && sound(parts.next()) && are_parameters(&value[end..], |_| {})
+    unpadded && valid(parts.next()) && valid(parts.next()) && are_parameters(&value[end..], |_| {})
 }
 
 /// Whether a type has a parameter of this name, in any case. Of a malformed type what stands before the fault counts.
@@ -131,10 +131,10 @@ fn end_of_quoted(text: &[u8]) -> Option<usize> {
 
 /// A list of types from the configuration, with wildcards.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Patterns(Vec<Pattern>);
+pub struct Patterns(Vec<MimePattern>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Pattern {
+enum MimePattern {
     /// `*/*` or `*`.
     Any,
     /// `image/*`; holds `image/`.
@@ -168,12 +168,12 @@ impl Patterns {
         let pattern = |word: S| {
             let essence = essence(word.as_ref());
             match essence.split_once('/') {
-                _ if essence == "*" => Ok(Pattern::Any),
-                Some(("*", "*")) => Ok(Pattern::Any),
+                _ if essence == "*" => Ok(MimePattern::Any),
+                Some(("*", "*")) => Ok(MimePattern::Any),
                 Some((main, "*")) if main != "*" && is_token(main.as_bytes()) => {
-                    Ok(Pattern::Main(format!("{main}/")))
+                    Ok(MimePattern::Main(format!("{main}/")))
                 }
-                _ if is_valid(&essence) => Ok(Pattern::Exact(essence)),
+                _ if is_valid(&essence) => Ok(MimePattern::Exact(essence)),
                 _ => Err(BadPattern(word.as_ref().to_owned())),
             }
         };
@@ -186,8 +186,8 @@ impl Patterns {
 
     /// [`DEFAULT_SAFE`].
     pub fn default_safe() -> Patterns {
-        let main = |name: &str| Pattern::Main(name.to_owned());
-        let exact = |name: &str| Pattern::Exact(name.to_owned());
+        let main = |name: &str| MimePattern::Main(name.to_owned());
+        let exact = |name: &str| MimePattern::Exact(name.to_owned());
         Patterns(
             DEFAULT_SAFE
                 .iter()
@@ -200,11 +200,11 @@ impl Patterns {
     pub fn allow(&self, value: impl AsRef<[u8]>) -> bool {
         let essence = essence(value);
         self.0.iter().any(|pattern| match pattern {
-            Pattern::Any => true,
-            Pattern::Main(main) => essence
+            MimePattern::Any => true,
+            MimePattern::Main(main) => essence
                 .strip_prefix(main.as_str())
                 .is_some_and(|subtype| is_token(subtype.as_bytes())),
-            Pattern::Exact(exact) => essence == *exact,
+            MimePattern::Exact(exact) => essence == *exact,
         })
     }
 
@@ -213,7 +213,7 @@ impl Patterns {
     /// Script must be named to be served as what it is.
     pub fn served<'a>(&self, value: &'a str) -> &'a str {
         let essence = essence(value);
-        if is_script(&essence) && !self.0.contains(&Pattern::Exact(essence)) {
+        if is_script(&essence) && !self.0.contains(&MimePattern::Exact(essence)) {
             return UNKNOWN;
         }
         value
@@ -228,7 +228,7 @@ impl Patterns {
             return false;
         }
         if carries_script(&essence) {
-            return self.0.contains(&Pattern::Exact(essence));
+            return self.0.contains(&MimePattern::Exact(essence));
         }
         self.allow(essence)
     }

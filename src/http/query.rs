@@ -22,7 +22,7 @@ pub struct Query {
 
 /// Why a query is rejected. Its `Display` is one sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum QueryFault {
+pub enum QueryError {
     /// A `%` that is not followed by two hex digits.
     Percent,
     /// Decoded bytes that are not UTF-8.
@@ -31,12 +31,12 @@ pub enum QueryFault {
     TooMany,
 }
 
-impl fmt::Display for QueryFault {
+impl fmt::Display for QueryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            QueryFault::Percent => "The query has a % without two hex digits.",
-            QueryFault::NotUtf8 => "The query is not UTF-8.",
-            QueryFault::TooMany => "The query has too many parameters.",
+            QueryError::Percent => "The query has a % without two hex digits.",
+            QueryError::NotUtf8 => "The query is not UTF-8.",
+            QueryError::TooMany => "The query has too many parameters.",
         })
     }
 }
@@ -44,11 +44,11 @@ impl fmt::Display for QueryFault {
 impl Query {
     /// Parses the part of a target after the `?`, whose length the request head limits. Empty pieces between two `&`
     /// are ignored; a piece without `=` is a name with an empty value.
-    pub fn parse(raw: &[u8]) -> Result<Query, QueryFault> {
+    pub fn parse(raw: &[u8]) -> Result<Query, QueryError> {
         let mut parameters = Vec::new();
         for piece in raw.split(|b| *b == b'&').filter(|piece| !piece.is_empty()) {
             if parameters.len() == MAX_PARAMETERS {
-                return Err(QueryFault::TooMany);
+                return Err(QueryError::TooMany);
             }
             let (name, value) = match piece.iter().position(|b| *b == b'=') {
                 Some(at) => (&piece[..at], &piece[at + 1..]),
@@ -66,13 +66,13 @@ impl Query {
     }
 }
 
-fn decode(raw: &[u8]) -> Result<String, QueryFault> {
+fn decode(raw: &[u8]) -> Result<String, QueryError> {
     let spaced: Vec<u8> = raw
         .iter()
         .map(|b| if *b == b'+' { b' ' } else { *b })
         .collect();
-    let decoded = decode_segment(&spaced).ok_or(QueryFault::Percent)?;
-    String::from_utf8(decoded.into_owned()).map_err(|_| QueryFault::NotUtf8)
+    let decoded = decode_segment(&spaced).ok_or(QueryError::Percent)?;
+    String::from_utf8(decoded.into_owned()).map_err(|_| QueryError::NotUtf8)
 }
 
 #[cfg(test)]
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_rejected(raw: &[u8], error: QueryFault) {
+    fn check_rejected(raw: &[u8], error: QueryError) {
         assert_eq!(Query::parse(raw), Err(error), "{}", raw.escape_ascii());
         assert!(error.to_string().ends_with('.'));
     }
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn rejects_invalid_encodings() {
         for raw in [&b"a=%"[..], b"a=%4", b"a=%zz", b"a=%%41", b"%=1", b"a=% 41"] {
-            check_rejected(raw, QueryFault::Percent);
+            check_rejected(raw, QueryError::Percent);
         }
         for raw in [
             &b"a=%ff"[..],
@@ -140,10 +140,10 @@ mod tests {
             b"a=%ED%A0%80",
             b"%E9=1",
         ] {
-            check_rejected(raw, QueryFault::NotUtf8);
+            check_rejected(raw, QueryError::NotUtf8);
         }
         // A UTF-8 sequence cannot extend over two parameters.
-        check_rejected(b"a=%C3&=%A8", QueryFault::NotUtf8);
+        check_rejected(b"a=%C3&=%A8", QueryError::NotUtf8);
     }
 
     #[test]
@@ -151,7 +151,7 @@ mod tests {
         assert!(Query::parse("a&".repeat(MAX_PARAMETERS).as_bytes()).is_ok());
         check_rejected(
             "a&".repeat(MAX_PARAMETERS + 1).as_bytes(),
-            QueryFault::TooMany,
+            QueryError::TooMany,
         );
         assert!(Query::parse("&".repeat(8192).as_bytes()).is_ok());
     }

@@ -1,6 +1,6 @@
 //! Range requests: which parts of a file a GET asks for.
 //!
-//! The value of `Range` is parsed into [`Spec`]s, and once the size of the file is known these are resolved to
+//! The value of `Range` is parsed into [`RangeSpec`]s, and once the size of the file is known these are resolved to
 //! [`Ranges`]. Whether `Range` applies at all (method, `If-Range`) and how a multipart response is written is decided
 //! elsewhere. A value that cannot be parsed is ignored, as the specification allows: the response is then the whole
 //! file.
@@ -25,7 +25,7 @@ pub const MARGIN: u64 = 1024;
 
 /// One requested range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spec {
+pub enum RangeSpec {
     /// From the first byte to the last one, inclusive; `None` is the end of the file. A number that does not fit 64
     /// bits is read as the largest one.
     From(u64, Option<u64>),
@@ -48,7 +48,7 @@ pub enum Ranges {
 
 /// The ranges of a request. `None` if `Range` is absent or to be ignored: repeated, in a unit other than bytes,
 /// malformed, or with too many ranges.
-pub fn requested(head: &RequestHead) -> Option<Vec<Spec>> {
+pub fn from_request(head: &RequestHead) -> Option<Vec<RangeSpec>> {
     let mut lines = head.fields("range");
     match (lines.next(), lines.next()) {
         (Some(value), None) => parse(value),
@@ -56,8 +56,8 @@ pub fn requested(head: &RequestHead) -> Option<Vec<Spec>> {
     }
 }
 
-/// The ranges in a value of `Range`; `None` as for [`requested`].
-pub fn parse(value: &[u8]) -> Option<Vec<Spec>> {
+/// The ranges in a value of `Range`; `None` as for [`from_request`].
+pub fn parse(value: &[u8]) -> Option<Vec<RangeSpec>> {
     let equals = value.iter().position(|&byte| byte == b'=')?;
     let (unit, set) = (&value[..equals], &value[equals + 1..]);
     if !unit.eq_ignore_ascii_case(b"bytes") {
@@ -77,18 +77,18 @@ pub fn parse(value: &[u8]) -> Option<Vec<Spec>> {
 }
 
 /// Resolves ranges for a file of `size` bytes.
-pub fn resolve(specs: &[Spec], size: u64) -> Ranges {
+pub fn resolve(specs: &[RangeSpec], size: u64) -> Ranges {
     let mut ranges: Vec<Range<u64>> = Vec::with_capacity(specs.len().min(MAX_SPECS));
     for spec in specs {
         let range = match *spec {
-            Spec::From(first, _) if first >= size => continue,
-            Spec::From(first, last) => {
+            RangeSpec::From(first, _) if first >= size => continue,
+            RangeSpec::From(first, last) => {
                 first..last.map_or(size, |last| size.min(last.saturating_add(1)))
             }
-            Spec::Suffix(0) => continue,
+            RangeSpec::Suffix(0) => continue,
             // Formally satisfiable (RFC 9110 §14.1.2), but Content-Range cannot express an empty range.
-            Spec::Suffix(_) if size == 0 => return Ranges::Whole,
-            Spec::Suffix(length) => size.saturating_sub(length)..size,
+            RangeSpec::Suffix(_) if size == 0 => return Ranges::Whole,
+            RangeSpec::Suffix(length) => size.saturating_sub(length)..size,
         };
         if ranges.len() == MAX_SPECS {
             return Ranges::Whole;
@@ -108,18 +108,18 @@ pub fn resolve(specs: &[Spec], size: u64) -> Ranges {
 }
 
 /// Parses one range-spec (RFC 9110 §14.1.1). It is malformed if the last byte precedes the first.
-fn parse_spec(text: &[u8]) -> Option<Spec> {
+fn parse_spec(text: &[u8]) -> Option<RangeSpec> {
     let dash = text.iter().position(|&byte| byte == b'-')?;
     let (first, last) = (&text[..dash], &text[dash + 1..]);
     match (first, last) {
-        ([], suffix) => Some(Spec::Suffix(parse_decimal_saturating(suffix)?)),
-        (first, []) => Some(Spec::From(parse_decimal_saturating(first)?, None)),
+        ([], suffix) => Some(RangeSpec::Suffix(parse_decimal_saturating(suffix)?)),
+        (first, []) => Some(RangeSpec::From(parse_decimal_saturating(first)?, None)),
         (first, last) => {
             let (from, to) = (
                 parse_decimal_saturating(first)?,
                 parse_decimal_saturating(last)?,
             );
-            (from <= to).then_some(Spec::From(from, Some(to)))
+            (from <= to).then_some(RangeSpec::From(from, Some(to)))
         }
     }
 }
@@ -297,7 +297,7 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert_eq!(
-            resolve(&vec![Spec::From(0, Some(0)); 65], 10),
+            resolve(&vec![RangeSpec::From(0, Some(0)); 65], 10),
             Ranges::Whole
         );
     }
@@ -306,10 +306,13 @@ mod tests {
     fn a_repeated_field_is_ignored() {
         let head = |fields: &str| {
             let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
-            requested(&RequestHead::parse(text.as_bytes()).unwrap())
+            from_request(&RequestHead::parse(text.as_bytes()).unwrap())
         };
         assert_eq!(head(""), None);
-        assert_eq!(head("Range: bytes=1-\r\n"), Some(vec![Spec::From(1, None)]));
+        assert_eq!(
+            head("Range: bytes=1-\r\n"),
+            Some(vec![RangeSpec::From(1, None)])
+        );
         assert_eq!(head("Range: bytes=1-\r\nRange: bytes=1-\r\n"), None);
         assert_eq!(head("Range: pages=1-\r\n"), None);
     }

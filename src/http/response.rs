@@ -9,7 +9,7 @@ use std::ops::Range as Span;
 use std::time::{Duration, SystemTime};
 
 use crate::decimal;
-use crate::http::condition::{self, Validators, Verdict};
+use crate::http::condition::{self, ConditionResult, Validators};
 use crate::http::head::{Method, RequestHead};
 use crate::http::range::{self, Ranges};
 use crate::http::{cors, disposition};
@@ -128,7 +128,7 @@ impl Common {
         };
         builder.push("Date", &self.date);
         if self.cors {
-            for (name, value) in cors::ALWAYS {
+            for (name, value) in cors::RESPONSE_FIELDS {
                 builder = builder.field(name, value);
             }
         }
@@ -177,23 +177,23 @@ impl Common {
             modified: file.modified,
         };
         let verdict = condition::evaluate(request, Some(&validators));
-        if verdict == Verdict::Failed {
+        if verdict == ConditionResult::Failed {
             return self.refusal(
                 412,
                 &"The file is not in the state that the request asks for.",
             );
         }
-        let ranged = verdict == Verdict::Proceed
+        let ranged = verdict == ConditionResult::Proceed
             && request.method() == Method::Get
             && condition::range_applies(request, &validators);
         let ranges = if ranged {
-            range::requested(request)
+            range::from_request(request)
                 .map_or(Ranges::Whole, |specs| range::resolve(&specs, file.size))
         } else {
             Ranges::Whole
         };
         let status = match (verdict, &ranges) {
-            (Verdict::NotModified, _) => 304,
+            (ConditionResult::NotModified, _) => 304,
             (_, Ranges::Whole) => 200,
             (_, Ranges::Unsatisfiable) => 416,
             (_, Ranges::One(_) | Ranges::Many(_)) => 206,
@@ -405,7 +405,10 @@ fn content_range(span: &Span<u64>, size: u64) -> String {
 }
 
 fn push_number(out: &mut Vec<u8>, number: u64) {
-    out.extend_from_slice(decimal::digits(number, &mut decimal::Room::default()));
+    out.extend_from_slice(decimal::digits(
+        number,
+        &mut decimal::DigitBuffer::default(),
+    ));
 }
 
 /// Lower-case hexadecimal digits, none of them superfluous.

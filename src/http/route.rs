@@ -9,13 +9,13 @@ use crate::layout::{StorePath, decode_segment};
 
 /// The resource that a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Resource {
     /// The service itself.
     Root,
     /// A file that may exist.
     File(StorePath),
     /// No valid path in the store.
-    Nothing,
+    NotFound,
 }
 
 /// The path prefixes of the service's URLs.
@@ -44,16 +44,16 @@ impl Prefixes {
     }
 
     /// The resource that the path of a request target names; the path is as it was sent.
-    pub fn place(&self, path: &[u8]) -> Place {
+    pub fn resource(&self, path: &[u8]) -> Resource {
         let Some(segments) = self.segments(path) else {
-            return Place::Nothing;
+            return Resource::NotFound;
         };
         if segments.is_empty() || (segments.len() == 1 && segments[0].is_empty()) {
-            return Place::Root;
+            return Resource::Root;
         }
         match StorePath::from_segments(segments.iter().map(|segment| &**segment)) {
-            Some(path) => Place::File(path),
-            None => Place::Nothing,
+            Some(path) => Resource::File(path),
+            None => Resource::NotFound,
         }
     }
 
@@ -84,14 +84,14 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(prefixes: &[&str], path: &str, place: &str) {
+    fn check(prefixes: &[&str], path: &str, resource: &str) {
         let bytes: Vec<&[u8]> = prefixes.iter().map(|p| p.as_bytes()).collect();
-        let found = match Prefixes::new(&bytes).place(path.as_bytes()) {
-            Place::Root => "root".to_owned(),
-            Place::Nothing => "nothing".to_owned(),
-            Place::File(path) => String::from_utf8_lossy(path.as_bytes()).into_owned(),
+        let found = match Prefixes::new(&bytes).resource(path.as_bytes()) {
+            Resource::Root => "root".to_owned(),
+            Resource::NotFound => "nothing".to_owned(),
+            Resource::File(path) => String::from_utf8_lossy(path.as_bytes()).into_owned(),
         };
-        assert_eq!(found, place, "{path} with prefixes {prefixes:?}");
+        assert_eq!(found, resource, "{path} with prefixes {prefixes:?}");
     }
 
     #[test]

@@ -12,8 +12,8 @@ pub mod rates;
 pub mod rules;
 
 use crate::jid::BareJid;
-use crate::policy::pool::{Bytes, KINDS, Pool};
-use crate::policy::rules::{Decision, Limits, Rules};
+use crate::policy::pool::{Bytes, Pool, QUOTA_CLASSES};
+use crate::policy::rules::{Limits, RuleDecision, Rules};
 use crate::slot::Refusal;
 
 /// The limits in force; 0 turns a quota off.
@@ -23,11 +23,11 @@ pub struct Policy {
     pub whitelist: Option<Vec<BareJid>>,
     pub rules: Rules,
     /// Maximum size of one file in bytes, by quota class.
-    pub max_file_size: [u64; KINDS],
+    pub max_file_size: [u64; QUOTA_CLASSES],
     /// Quota of one owner in bytes, shared by all classes without a quota of their own.
     pub owner_quota: u64,
     /// Quota of one owner in bytes, for classes with a quota of their own.
-    pub own_quotas: [Option<u64>; KINDS],
+    pub class_quotas: [Option<u64>; QUOTA_CLASSES],
     /// Whether the owner's oldest files are evicted to make room for new ones.
     pub evict: bool,
     /// Quota of all files in bytes.
@@ -38,7 +38,7 @@ pub struct Policy {
 
 /// Current usage in bytes, as far as it is known.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Stored {
+pub struct Usage {
     /// The owner's files and uploads in progress, by quota class; `None` if no limit needs them.
     pub owner: Option<Bytes>,
     /// All files and uploads in progress; `None` until the first count has finished.
@@ -49,11 +49,11 @@ pub struct Stored {
 
 /// Whether there is space for an upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Room {
+pub enum SpaceCheck {
     Enough,
     /// An owner's quota would be exceeded by `need` bytes. If `evict`, the oldest files in `pool` may be removed to
     /// make room; otherwise the request is refused.
-    Over {
+    OverQuota {
         refusal: Refusal,
         need: u64,
         pool: Pool,
@@ -70,9 +70,9 @@ impl Policy {
             return Err(refused());
         }
         match self.rules.decide(jid) {
-            Decision::NoRules => Ok(None),
-            Decision::Denied { .. } => Err(refused()),
-            Decision::Allowed { limits, .. } => Ok(Some(limits)),
+            RuleDecision::NoRules => Ok(None),
+            RuleDecision::Denied { .. } => Err(refused()),
+            RuleDecision::Allowed { limits, .. } => Ok(Some(limits)),
         }
     }
 
@@ -92,16 +92,16 @@ impl Policy {
     }
 
     /// Whether [`Policy::room`] needs to know the owner's usage; `total` as there.
-    pub fn counts_owners(&self, total: u64) -> bool {
-        total > 0 || self.owner_quota > 0 || self.own_quotas.iter().any(Option::is_some)
+    pub fn needs_owner_usage(&self, total: u64) -> bool {
+        total > 0 || self.owner_quota > 0 || self.class_quotas.iter().any(Option::is_some)
     }
 
     /// The classes that share a quota with this one, and the quota in bytes; 0 means no quota.
     pub fn quota(&self, kind: usize) -> (Pool, u64) {
-        match self.own_quotas[kind] {
+        match self.class_quotas[kind] {
             Some(quota) => (Pool::only(kind), quota),
             None => (
-                Pool(self.own_quotas.map(|own| own.is_none())),
+                Pool(self.class_quotas.map(|own| own.is_none())),
                 self.owner_quota,
             ),
         }
@@ -109,10 +109,10 @@ impl Policy {
 
     /// Whether there is space for `size` more bytes of this class. `total` is the rule's limit on all files of the
     /// owner; 0 means no limit.
-    pub fn room(&self, size: u64, kind: usize, total: u64, stored: &Stored) -> Room {
+    pub fn room(&self, size: u64, kind: usize, total: u64, stored: &Usage) -> SpaceCheck {
         let over = |limit: u64, stored: u64| limit > 0 && stored.saturating_add(size) > limit;
         if let Some(all) = stored.total.filter(|all| over(self.global_quota, *all)) {
-            return Room::Refused(Refusal::GlobalQuota {
+            return SpaceCheck::Refused(Refusal::GlobalQuota {
                 size,
                 stored: all,
                 limit: self.global_quota,
@@ -123,19 +123,19 @@ impl Policy {
             .free
             .filter(|free| self.min_free_space > 0 && *free < needed)
         {
-            return Room::Refused(Refusal::FreeSpace {
+            return SpaceCheck::Refused(Refusal::FreeSpace {
                 size,
                 free,
                 reserve: self.min_free_space,
             });
         }
         let Some(owner) = stored.owner else {
-            return Room::Enough;
+            return SpaceCheck::Enough;
         };
         for (pool, limit) in [self.quota(kind), (Pool::ALL, total)] {
             let stored = pool.sum(&owner);
             if over(limit, stored) {
-                return Room::Over {
+                return SpaceCheck::OverQuota {
                     refusal: Refusal::OwnerQuota {
                         size,
                         stored,
@@ -143,12 +143,12 @@ impl Policy {
                         retry: None,
                     },
                     need: stored.saturating_add(size).saturating_sub(limit),
-                    pool: pool.and(Pool::EXPENDABLE),
+                    pool: pool.and(Pool::EVICTABLE),
                     evict: self.evict && size <= limit,
                 };
             }
         }
-        Room::Enough
+        SpaceCheck::Enough
     }
 }
 
@@ -165,7 +165,7 @@ mod tests {
             whitelist: None,
             rules: Rules::default(),
             max_file_size: [100, 100, 100, 5000],
-            own_quotas: [None, None, None, Some(200)],
+            class_quotas: [None, None, None, Some(200)],
             owner_quota: 1000,
             evict: false,
             global_quota: 5000,
@@ -173,8 +173,8 @@ mod tests {
         }
     }
 
-    fn stored(owner: u64, total: u64, free: u64) -> Stored {
-        Stored {
+    fn stored(owner: u64, total: u64, free: u64) -> Usage {
+        Usage {
             owner: Some([owner, 0, 0, 100]),
             total: Some(total),
             free: Some(free),
@@ -222,7 +222,7 @@ mod tests {
     fn a_purpose_with_a_quota_of_its_own_has_a_pool_of_its_own() {
         let plain = policy();
         let full = stored(1000, 0, 1000);
-        let room = |kind, size| matches!(plain.room(size, kind, 0, &full), Room::Enough);
+        let room = |kind, size| matches!(plain.room(size, kind, 0, &full), SpaceCheck::Enough);
         assert!(
             !room(0, 1) && !room(1, 1) && !room(2, 1),
             "the shared quota is used up"
@@ -231,7 +231,7 @@ mod tests {
             room(3, 100) && !room(3, 101),
             "permanent files have 100 bytes left"
         );
-        let limited = |size, total| matches!(plain.room(size, 3, total, &full), Room::Enough);
+        let limited = |size, total| matches!(plain.room(size, 3, total, &full), SpaceCheck::Enough);
         assert!(
             limited(100, 1200) && !limited(100, 1199),
             "a rule's total limit covers all classes"
@@ -239,16 +239,16 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(policy: &Policy, size: u64, stored: Stored, room: &str) {
+    fn check(policy: &Policy, size: u64, stored: Usage, room: &str) {
         let found = match policy.room(size, 0, 0, &stored) {
-            Room::Enough => "enough".to_owned(),
-            Room::Over {
+            SpaceCheck::Enough => "enough".to_owned(),
+            SpaceCheck::OverQuota {
                 need, evict: true, ..
             } => format!("evict {need}"),
-            Room::Over { evict: false, .. } => "owner".to_owned(),
-            Room::Refused(Refusal::GlobalQuota { .. }) => "global".to_owned(),
-            Room::Refused(Refusal::FreeSpace { .. }) => "free".to_owned(),
-            Room::Refused(other) => panic!("{other:?}"),
+            SpaceCheck::OverQuota { evict: false, .. } => "owner".to_owned(),
+            SpaceCheck::Refused(Refusal::GlobalQuota { .. }) => "global".to_owned(),
+            SpaceCheck::Refused(Refusal::FreeSpace { .. }) => "free".to_owned(),
+            SpaceCheck::Refused(other) => panic!("{other:?}"),
         };
         assert_eq!(found, room, "{size} bytes with {stored:?}");
     }
@@ -265,7 +265,7 @@ mod tests {
         check(
             &plain,
             1,
-            Stored {
+            Usage {
                 owner: Some([1000, 0, 0, 0]),
                 total: None,
                 free: None,
@@ -274,13 +274,15 @@ mod tests {
         );
         let off = Policy {
             owner_quota: 0,
-            own_quotas: [None; KINDS],
+            class_quotas: [None; QUOTA_CLASSES],
             global_quota: 0,
             min_free_space: 0,
             ..policy()
         };
         check(&off, u64::MAX, stored(u64::MAX, u64::MAX, 0), "enough");
-        assert!(plain.counts_owners(0) && !off.counts_owners(0) && off.counts_owners(1));
+        assert!(
+            plain.needs_owner_usage(0) && !off.needs_owner_usage(0) && off.needs_owner_usage(1)
+        );
     }
 
     #[test]

@@ -3,36 +3,36 @@
 //! A purpose may have its own quota; its files then form a pool of their own, while the files of all other purposes
 //! share the general quota.
 
-use crate::layout::Mark;
+use crate::layout::Tag;
 use crate::slot::Purpose;
 
 /// Number of classes: message (also legacy and foreign files), profile, ephemeral, permanent.
-pub const KINDS: usize = 4;
+pub const QUOTA_CLASSES: usize = 4;
 
 /// Bytes of one owner's files by class.
-pub type Bytes = [u64; KINDS];
+pub type Bytes = [u64; QUOTA_CLASSES];
 
 /// A set of classes that share a quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pool(pub [bool; KINDS]);
+pub struct Pool(pub [bool; QUOTA_CLASSES]);
 
 impl Pool {
     /// All files of an owner.
-    pub const ALL: Pool = Pool([true; KINDS]);
+    pub const ALL: Pool = Pool([true; QUOTA_CLASSES]);
 
     /// Files that may be evicted; profile and permanent files are never evicted.
-    pub const EXPENDABLE: Pool = Pool([true, false, true, false]);
+    pub const EVICTABLE: Pool = Pool([true, false, true, false]);
 
     /// The pool of a single class.
     pub fn only(kind: usize) -> Pool {
-        let mut kinds = [false; KINDS];
+        let mut kinds = [false; QUOTA_CLASSES];
         kinds[kind] = true;
         Pool(kinds)
     }
 
     /// The intersection of two pools.
     pub fn and(self, other: Pool) -> Pool {
-        let mut kinds = [false; KINDS];
+        let mut kinds = [false; QUOTA_CLASSES];
         for (at, kind) in kinds.iter_mut().enumerate() {
             *kind = self.0[at] && other.0[at];
         }
@@ -56,7 +56,7 @@ impl Pool {
 }
 
 /// The class of a file of this purpose.
-pub fn kind_of(purpose: Purpose) -> usize {
+pub fn class_of(purpose: Purpose) -> usize {
     match purpose {
         Purpose::Message => 0,
         Purpose::Profile => 1,
@@ -66,8 +66,8 @@ pub fn kind_of(purpose: Purpose) -> usize {
 }
 
 /// The class of a file with this tag; legacy and foreign files, which have none, count as messages.
-pub fn kind(mark: Option<Mark>) -> usize {
-    mark.map_or(0, |mark| kind_of(mark.purpose))
+pub fn kind(tag: Option<Tag>) -> usize {
+    tag.map_or(0, |tag| class_of(tag.purpose))
 }
 
 #[cfg(test)]
@@ -79,13 +79,13 @@ mod tests {
         let bytes = [1, 20, 300, 4000];
         for (pool, sum) in [
             (Pool::ALL, 4321),
-            (Pool::EXPENDABLE, 301),
+            (Pool::EVICTABLE, 301),
             (Pool::only(3), 4000),
-            (Pool::only(1).and(Pool::EXPENDABLE), 0),
+            (Pool::only(1).and(Pool::EVICTABLE), 0),
         ] {
             assert_eq!(pool.sum(&bytes), sum, "{pool:?}");
         }
-        assert_eq!(Pool::ALL.sum(&[u64::MAX; KINDS]), u64::MAX);
+        assert_eq!(Pool::ALL.sum(&[u64::MAX; QUOTA_CLASSES]), u64::MAX);
         assert_eq!(kind(None), 0);
         assert_eq!(kind(Some(Purpose::Permanent.into())), 3);
     }

@@ -6,15 +6,15 @@
 //!
 //! This module knows neither rules nor files: limits are passed in as an argument. Slots issued before the process
 //! started, or before an owner was dropped from memory, are reconstructed by the caller from the modification times
-//! and sizes of the owner's files; until then the owner is [`Outcome::Unknown`]. Time is wall-clock time in Unix
+//! and sizes of the owner's files; until then the owner is [`RateCheck::Unknown`]. Time is wall-clock time in Unix
 //! seconds, because windows outlive the process. If the clock is set back, slots that would lie in the future count
 //! as issued now, so a window never blocks an owner for longer than its length. If the clock had jumped far ahead, the
 //! files are read again.
 //!
 //! # Cost
 //!
-//! A request costs one hash table lookup and a binary search per window. An owner costs at most [`MOST_MARKS`]
-//! checkpoints of 32 bytes, 8 KiB in total, and at most [`MOST_OWNERS`] owners are remembered. A checkpoint covers one
+//! A request costs one hash table lookup and a binary search per window. An owner costs at most [`MAX_CHECKPOINTS`]
+//! checkpoints of 32 bytes, 8 KiB in total, and at most [`MAX_OWNERS`] owners are remembered. A checkpoint covers one
 //! second, so windows are exact until an owner gets slots in more than that many distinct seconds of the longest
 //! window. Beyond that, neighbouring checkpoints are merged into the latest of them. The error is always on the
 //! restrictive side: a window of `delta` counts a slot for less than `delta * n / 64` seconds longer than `delta`,
@@ -24,31 +24,31 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use crate::policy::rules::{Limits, MOST_WINDOWS};
+use crate::policy::rules::{Limits, MAX_WINDOWS};
 
 /// Maximum number of owners in memory. Beyond it, owners without recent requests become unknown again.
-pub const MOST_OWNERS: usize = 4096;
+pub const MAX_OWNERS: usize = 4096;
 
 /// Maximum number of checkpoints per owner.
-pub const MOST_MARKS: usize = 256;
+pub const MAX_CHECKPOINTS: usize = 256;
 
 /// Approximate number of checkpoints that thinning leaves. Half of the maximum, so that thinning is rare.
-const THINNED: u64 = 128;
+const TARGET_CHECKPOINTS: u64 = 128;
 
 /// Maximum number of distinct deltas that thinning takes into account: all that one rule can have.
-const MOST_DELTAS: usize = 2 * MOST_WINDOWS;
+const MAX_DELTAS: usize = 2 * MAX_WINDOWS;
 
 /// The unit that a window counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum WindowKind {
     Bytes,
     Uploads,
 }
 
 /// A window and its current usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Use {
-    pub kind: Kind,
+pub struct WindowUsage {
+    pub kind: WindowKind,
     /// Length of the window.
     pub delta: Duration,
     /// Bytes or slots; inclusive.
@@ -59,15 +59,15 @@ pub struct Use {
 
 /// Whether a slot may be issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RateCheck {
     /// Every window has room.
     Allowed,
-    /// The owner's files must be loaded first ([`Rates::learned`]).
+    /// The owner's files must be loaded first ([`Rates::loaded`]).
     Unknown,
     /// At least one window is full.
     Refused {
         /// The window that stays full for longest.
-        over: Use,
+        over: WindowUsage,
         /// The Unix second at which the same request passes all windows; `None` means never.
         retry: Option<u64>,
     },
@@ -86,7 +86,7 @@ pub struct Rates {
 
 impl Default for Rates {
     fn default() -> Rates {
-        Rates::new(MOST_OWNERS)
+        Rates::new(MAX_OWNERS)
     }
 }
 
@@ -101,21 +101,21 @@ impl Rates {
     }
 
     /// Whether a slot of `size` bytes may be issued. Counts nothing; [`Rates::issued`] does.
-    pub fn check(&mut self, owner: &[u8], limits: &Limits, size: u64, now: u64) -> Outcome {
+    pub fn check(&mut self, owner: &[u8], limits: &Limits, size: u64, now: u64) -> RateCheck {
         let reach = reach(limits);
         if reach == 0 {
-            return Outcome::Allowed;
+            return RateCheck::Allowed;
         }
         let now = now.max(1);
         let Some(record) = self.known(owner, reach, now) else {
-            return Outcome::Unknown;
+            return RateCheck::Unknown;
         };
-        let mut outcome = Outcome::Allowed;
+        let mut outcome = RateCheck::Allowed;
         let mut longest = 0;
         for window in windows(limits) {
             let amount = match window.kind {
-                Kind::Bytes => size,
-                Kind::Uploads => 1,
+                WindowKind::Bytes => size,
+                WindowKind::Uploads => 1,
             };
             let over = record.fill(window, now);
             if u128::from(over.used) + u128::from(amount) <= u128::from(over.limit) {
@@ -124,14 +124,14 @@ impl Rates {
             let retry = record.room_at(window, amount);
             if retry.unwrap_or(u64::MAX) > longest {
                 longest = retry.unwrap_or(u64::MAX);
-                outcome = Outcome::Refused { over, retry };
+                outcome = RateCheck::Refused { over, retry };
             }
         }
         outcome
     }
 
     /// Every window with its current usage; `None` if the owner's files must be loaded first.
-    pub fn uses(&mut self, owner: &[u8], limits: &Limits, now: u64) -> Option<Vec<Use>> {
+    pub fn uses(&mut self, owner: &[u8], limits: &Limits, now: u64) -> Option<Vec<WindowUsage>> {
         let reach = reach(limits);
         if reach == 0 {
             return Some(Vec::new());
@@ -167,7 +167,7 @@ impl Rates {
     ///
     /// Slots issued in the meantime are kept, and a file is counted only if it predates the owner's record; the slots
     /// of later files are already counted.
-    pub fn learned(&mut self, owner: &[u8], limits: &Limits, files: &[(u64, u64)], now: u64) {
+    pub fn loaded(&mut self, owner: &[u8], limits: &Limits, files: &[(u64, u64)], now: u64) {
         let reach = reach(limits);
         if reach == 0 {
             return;
@@ -177,7 +177,7 @@ impl Rates {
             self.insert(owner.to_vec(), Record::since(u64::MAX), now);
         }
         if let Some(record) = self.record(owner, now) {
-            record.learn(limits, files, now);
+            record.load(limits, files, now);
             record.advance(reach, now);
         }
     }
@@ -227,15 +227,15 @@ pub fn reach(limits: &Limits) -> u64 {
 }
 
 /// All windows of some limits, with a usage of 0.
-fn windows(limits: &Limits) -> impl Iterator<Item = Use> + '_ {
-    let bytes = limits.bytes.iter().map(|window| Use {
-        kind: Kind::Bytes,
+fn windows(limits: &Limits) -> impl Iterator<Item = WindowUsage> + '_ {
+    let bytes = limits.bytes.iter().map(|window| WindowUsage {
+        kind: WindowKind::Bytes,
         delta: window.delta,
         limit: window.bytes,
         used: 0,
     });
-    let uploads = limits.uploads.iter().map(|window| Use {
-        kind: Kind::Uploads,
+    let uploads = limits.uploads.iter().map(|window| WindowUsage {
+        kind: WindowKind::Uploads,
         delta: window.delta,
         limit: window.uploads,
         used: 0,
@@ -243,7 +243,7 @@ fn windows(limits: &Limits) -> impl Iterator<Item = Use> + '_ {
     bytes.chain(uploads)
 }
 
-fn seconds(window: Use) -> u64 {
+fn seconds(window: WindowUsage) -> u64 {
     window.delta.as_secs().max(1)
 }
 
@@ -254,15 +254,15 @@ struct Record {
     since: u64,
     /// Length in seconds of the longest window at the last request.
     reach: u64,
-    /// Totals of the last checkpoint that was dropped from the front of `marks`.
+    /// Totals of the last checkpoint that was dropped from the front of `checkpoints`.
     dropped: Totals,
     /// Times increase strictly, totals never decrease.
-    marks: VecDeque<Mark>,
+    checkpoints: VecDeque<Checkpoint>,
 }
 
 /// Cumulative totals up to and including this second.
 #[derive(Clone, Copy, Debug)]
-struct Mark {
+struct Checkpoint {
     time: u64,
     totals: Totals,
 }
@@ -275,10 +275,10 @@ struct Totals {
 }
 
 impl Totals {
-    fn of(&self, kind: Kind) -> u128 {
+    fn of(&self, kind: WindowKind) -> u128 {
         match kind {
-            Kind::Bytes => self.bytes,
-            Kind::Uploads => u128::from(self.uploads),
+            WindowKind::Bytes => self.bytes,
+            WindowKind::Uploads => u128::from(self.uploads),
         }
     }
 }
@@ -289,43 +289,47 @@ impl Record {
             since,
             reach: 0,
             dropped: Totals::default(),
-            marks: VecDeque::new(),
+            checkpoints: VecDeque::new(),
         }
     }
 
     /// Totals of the whole record.
     fn total(&self) -> Totals {
-        self.marks.back().map_or(self.dropped, |mark| mark.totals)
+        self.checkpoints
+            .back()
+            .map_or(self.dropped, |checkpoint| checkpoint.totals)
     }
 
     /// Totals up to and including this second.
     fn until(&self, time: u64) -> Totals {
-        let after = self.marks.partition_point(|mark| mark.time <= time);
-        match after.checked_sub(1).and_then(|at| self.marks.get(at)) {
-            Some(mark) => mark.totals,
+        let after = self
+            .checkpoints
+            .partition_point(|checkpoint| checkpoint.time <= time);
+        match after.checked_sub(1).and_then(|at| self.checkpoints.get(at)) {
+            Some(checkpoint) => checkpoint.totals,
             None => self.dropped,
         }
     }
 
     /// The window with its current usage.
-    fn fill(&self, window: Use, now: u64) -> Use {
+    fn fill(&self, window: WindowUsage, now: u64) -> WindowUsage {
         let before = self.until(now.saturating_sub(seconds(window)));
         let used = self.total().of(window.kind) - before.of(window.kind);
-        Use {
+        WindowUsage {
             used: u64::try_from(used).unwrap_or(u64::MAX),
             ..window
         }
     }
 
     /// The second at which a window that has no room for `amount` will have it; `None` means never.
-    fn room_at(&self, window: Use, amount: u64) -> Option<u64> {
+    fn room_at(&self, window: WindowUsage, amount: u64) -> Option<u64> {
         let allowance = window.limit.checked_sub(amount)?;
         // There is room once the checkpoint at which the totals reach `excess` has left the window.
         let excess = (self.total().of(window.kind)).saturating_sub(u128::from(allowance));
         let at = self
-            .marks
-            .partition_point(|mark| mark.totals.of(window.kind) < excess);
-        let last = self.marks.get(at)?;
+            .checkpoints
+            .partition_point(|checkpoint| checkpoint.totals.of(window.kind) < excess);
+        let last = self.checkpoints.get(at)?;
         Some(last.time.saturating_add(seconds(window)))
     }
 
@@ -333,20 +337,30 @@ impl Record {
     /// dropped.
     fn advance(&mut self, reach: u64, now: u64) {
         self.reach = reach;
-        if self.marks.back().is_some_and(|mark| mark.time > now) {
+        if self
+            .checkpoints
+            .back()
+            .is_some_and(|checkpoint| checkpoint.time > now)
+        {
             let totals = self.total();
-            let past = self.marks.partition_point(|mark| mark.time < now);
-            self.marks.truncate(past);
-            self.marks.push_back(Mark { time: now, totals });
+            let past = self
+                .checkpoints
+                .partition_point(|checkpoint| checkpoint.time < now);
+            self.checkpoints.truncate(past);
+            self.checkpoints.push_back(Checkpoint { time: now, totals });
         }
         let edge = now.saturating_sub(reach);
-        while self.marks.front().is_some_and(|mark| mark.time <= edge) {
-            if let Some(mark) = self.marks.pop_front() {
-                self.dropped = mark.totals;
+        while self
+            .checkpoints
+            .front()
+            .is_some_and(|checkpoint| checkpoint.time <= edge)
+        {
+            if let Some(checkpoint) = self.checkpoints.pop_front() {
+                self.dropped = checkpoint.totals;
             }
         }
-        if self.marks.is_empty() {
-            self.marks = VecDeque::new();
+        if self.checkpoints.is_empty() {
+            self.checkpoints = VecDeque::new();
         }
         self.since = self.since.max(edge);
     }
@@ -358,14 +372,14 @@ impl Record {
             bytes: before.bytes.saturating_add(bytes),
             uploads: before.uploads.saturating_add(uploads),
         };
-        match self.marks.back_mut() {
+        match self.checkpoints.back_mut() {
             Some(last) if last.time >= time => last.totals = totals,
-            _ => self.marks.push_back(Mark { time, totals }),
+            _ => self.checkpoints.push_back(Checkpoint { time, totals }),
         }
     }
 
     /// Merges stored files into the record.
-    fn learn(&mut self, limits: &Limits, files: &[(u64, u64)], now: u64) {
+    fn load(&mut self, limits: &Limits, files: &[(u64, u64)], now: u64) {
         let edge = now.saturating_sub(reach(limits));
         let mut events: Vec<(u64, u128, u64)> = files
             .iter()
@@ -374,11 +388,11 @@ impl Record {
             .filter(|(time, ..)| *time > edge)
             .collect();
         let mut before = self.dropped;
-        for mark in &self.marks {
-            let bytes = mark.totals.bytes - before.bytes;
-            let uploads = mark.totals.uploads - before.uploads;
-            events.push((mark.time.min(now), bytes, uploads));
-            before = mark.totals;
+        for checkpoint in &self.checkpoints {
+            let bytes = checkpoint.totals.bytes - before.bytes;
+            let uploads = checkpoint.totals.uploads - before.uploads;
+            events.push((checkpoint.time.min(now), bytes, uploads));
+            before = checkpoint.totals;
         }
         events.sort_unstable_by_key(|(time, ..)| *time);
         *self = Record::since(0);
@@ -394,30 +408,33 @@ impl Record {
     /// the next coarser one, so repeated merging never moves a slot out of its cell. Window boundaries are cell
     /// boundaries, so a slot that has left a window never re-enters it.
     fn thin(&mut self, limits: &Limits, now: u64) {
-        if self.marks.len() <= MOST_MARKS {
+        if self.checkpoints.len() <= MAX_CHECKPOINTS {
             return;
         }
         let mut deltas: Vec<u64> = windows(limits).map(seconds).collect();
         deltas.sort_unstable();
         deltas.dedup();
-        let excess = deltas.len().saturating_sub(MOST_DELTAS);
+        let excess = deltas.len().saturating_sub(MAX_DELTAS);
         deltas.drain(..excess);
-        // Each delta gets an equal share of the checkpoints. At most `THINNED + 2 * MOST_DELTAS` remain.
+        // Each delta gets an equal share of the checkpoints. At most `TARGET_CHECKPOINTS + 2 * MAX_DELTAS` remain.
         let share = deltas.len() as u64;
         let width = |delta: &u64| {
             let width = u128::from(*delta) * u128::from(share);
-            let width = width.div_ceil(u128::from(THINNED));
+            let width = width.div_ceil(u128::from(TARGET_CHECKPOINTS));
             u64::try_from(width.next_power_of_two()).unwrap_or(u64::MAX)
         };
         let widths: Vec<u64> = deltas.iter().map(width).collect();
-        let cell = |mark: &Mark| {
-            let age = now.saturating_sub(mark.time);
+        let cell = |checkpoint: &Checkpoint| {
+            let age = now.saturating_sub(checkpoint.time);
             let grid = deltas.partition_point(|delta| *delta <= age);
-            (grid, widths.get(grid).map_or(0, |width| mark.time / width))
+            (
+                grid,
+                widths.get(grid).map_or(0, |width| checkpoint.time / width),
+            )
         };
-        let cells: Vec<(usize, u64)> = self.marks.iter().map(cell).collect();
+        let cells: Vec<(usize, u64)> = self.checkpoints.iter().map(cell).collect();
         let mut next = 0;
-        self.marks.retain(|_| {
+        self.checkpoints.retain(|_| {
             next += 1;
             cells.get(next) != cells.get(next - 1)
         });
@@ -425,8 +442,10 @@ impl Record {
 
     /// Whether any slot is still within a window.
     fn is_live(&self, now: u64) -> bool {
-        let expires = |mark: &Mark| mark.time.saturating_add(self.reach);
-        self.marks.back().is_some_and(|mark| expires(mark) > now)
+        let expires = |checkpoint: &Checkpoint| checkpoint.time.saturating_add(self.reach);
+        self.checkpoints
+            .back()
+            .is_some_and(|checkpoint| expires(checkpoint) > now)
     }
 }
 

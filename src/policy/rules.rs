@@ -22,14 +22,14 @@ const MAX_PATTERN: usize = 1000;
 const MAX_PROGRAM: usize = 64 << 10;
 
 /// Maximum number of windows of one kind in a rule.
-pub const MOST_WINDOWS: usize = 8;
+pub const MAX_WINDOWS: usize = 8;
 
 /// Maximum number of characters of a pattern that are shown in a rule's name.
 const MAX_SHOWN: usize = 60;
 
 /// A case-insensitive regular expression that is searched in bare JIDs.
 #[derive(Clone, Debug)]
-pub struct Pattern {
+pub struct JidPattern {
     regex: Regex,
     /// An equivalent plain comparison, if there is one; about a hundred times as fast as the engine.
     plain: Option<Plain>,
@@ -84,9 +84,9 @@ impl Plain {
     }
 }
 
-impl Pattern {
+impl JidPattern {
     /// Compiles a regular expression. An error is a clause that says what is wrong with it.
-    pub fn parse(text: &str) -> Result<Pattern, String> {
+    pub fn parse(text: &str) -> Result<JidPattern, String> {
         if text.is_empty() {
             return Err("it is empty and would match every address".into());
         }
@@ -99,7 +99,7 @@ impl Pattern {
             .case_insensitive(true)
             .size_limit(MAX_PROGRAM)
             .build()
-            .map(|regex| Pattern {
+            .map(|regex| JidPattern {
                 regex,
                 plain: Plain::of(text),
             })
@@ -120,13 +120,13 @@ impl Pattern {
     }
 }
 
-impl PartialEq for Pattern {
-    fn eq(&self, other: &Pattern) -> bool {
+impl PartialEq for JidPattern {
+    fn eq(&self, other: &JidPattern) -> bool {
         self.as_str() == other.as_str()
     }
 }
 
-impl Eq for Pattern {}
+impl Eq for JidPattern {}
 
 /// A limit on the bytes of slots issued within any period of `delta`. Stored files do not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,9 +153,9 @@ pub struct Limits {
     pub max_file_size: Option<u64>,
     /// Maximum total size of an owner's files in bytes.
     pub max_total_size: Option<u64>,
-    /// A slot must pass all of them; at most [`MOST_WINDOWS`].
+    /// A slot must pass all of them; at most [`MAX_WINDOWS`].
     pub bytes: Vec<ByteWindow>,
-    /// A slot must pass all of them; at most [`MOST_WINDOWS`].
+    /// A slot must pass all of them; at most [`MAX_WINDOWS`].
     pub uploads: Vec<UploadWindow>,
     /// Age at which files expire, instead of the global one; zero means never.
     pub expire_maxage: Option<Duration>,
@@ -165,7 +165,7 @@ pub struct Limits {
 
 /// The effect of a rule on the JIDs that it matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RuleAction {
     Deny,
     Allow(Limits),
 }
@@ -176,15 +176,15 @@ pub struct Rule {
     /// Position in the list, counted from 1.
     pub number: usize,
     /// At least one of them must match; never empty.
-    pub patterns: Vec<Pattern>,
-    pub verdict: Verdict,
+    pub patterns: Vec<JidPattern>,
+    pub action: RuleAction,
 }
 
 impl fmt::Display for Rule {
     /// Names the rule for operators: `rule 2 ("^blocked@example\.org$" and 1 more)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "rule {}", self.number)?;
-        let Some(first) = self.patterns.first().map(Pattern::as_str) else {
+        let Some(first) = self.patterns.first().map(JidPattern::as_str) else {
             return Ok(());
         };
         f.write_str(" (\"")?;
@@ -210,16 +210,16 @@ impl fmt::Display for Rule {
 impl Rule {
     /// The limits of an `allow` rule.
     pub fn limits(&self) -> Option<&Limits> {
-        match &self.verdict {
-            Verdict::Allow(limits) => Some(limits),
-            Verdict::Deny => None,
+        match &self.action {
+            RuleAction::Allow(limits) => Some(limits),
+            RuleAction::Deny => None,
         }
     }
 }
 
 /// The decision of the rules on a JID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision<'a> {
+pub enum RuleDecision<'a> {
     /// There are no rules and therefore no further restrictions.
     NoRules,
     /// The JID may not upload: either `rule` denies it, or no rule matches.
@@ -234,11 +234,11 @@ pub struct Rules(Vec<Rule>);
 
 impl Rules {
     /// Numbers the rules in order.
-    pub fn new(rules: impl IntoIterator<Item = (Vec<Pattern>, Verdict)>) -> Rules {
-        let number = |(at, (patterns, verdict))| Rule {
+    pub fn new(rules: impl IntoIterator<Item = (Vec<JidPattern>, RuleAction)>) -> Rules {
+        let number = |(at, (patterns, action))| Rule {
             number: at + 1,
             patterns,
-            verdict,
+            action,
         };
         Rules(rules.into_iter().enumerate().map(number).collect())
     }
@@ -254,16 +254,16 @@ impl Rules {
     }
 
     /// Decides on a JID.
-    pub fn decide(&self, jid: &BareJid) -> Decision<'_> {
+    pub fn decide(&self, jid: &BareJid) -> RuleDecision<'_> {
         if self.is_empty() {
-            return Decision::NoRules;
+            return RuleDecision::NoRules;
         }
         let matches = |rule: &&Rule| rule.patterns.iter().any(|pattern| pattern.matches(jid));
         match self.0.iter().find(matches) {
-            None => Decision::Denied { rule: None },
-            Some(rule) => match &rule.verdict {
-                Verdict::Deny => Decision::Denied { rule: Some(rule) },
-                Verdict::Allow(limits) => Decision::Allowed { rule, limits },
+            None => RuleDecision::Denied { rule: None },
+            Some(rule) => match &rule.action {
+                RuleAction::Deny => RuleDecision::Denied { rule: Some(rule) },
+                RuleAction::Allow(limits) => RuleDecision::Allowed { rule, limits },
             },
         }
     }
@@ -279,17 +279,17 @@ mod tests {
         BareJid::parse(text).unwrap()
     }
 
-    fn rule(patterns: &[&str], verdict: Verdict) -> (Vec<Pattern>, Verdict) {
-        let parse = |text: &&str| Pattern::parse(text).unwrap();
-        (patterns.iter().map(parse).collect(), verdict)
+    fn rule(patterns: &[&str], action: RuleAction) -> (Vec<JidPattern>, RuleAction) {
+        let parse = |text: &&str| JidPattern::parse(text).unwrap();
+        (patterns.iter().map(parse).collect(), action)
     }
 
-    fn anything() -> Verdict {
-        Verdict::Allow(Limits::default())
+    fn anything() -> RuleAction {
+        RuleAction::Allow(Limits::default())
     }
 
-    fn at_most(bytes: u64) -> Verdict {
-        Verdict::Allow(Limits {
+    fn at_most(bytes: u64) -> RuleAction {
+        RuleAction::Allow(Limits {
             max_file_size: Some(bytes),
             ..Limits::default()
         })
@@ -299,10 +299,10 @@ mod tests {
     #[track_caller]
     fn check(rules: &Rules, address: &str, decision: &str) {
         let found = match rules.decide(&jid(address)) {
-            Decision::NoRules => "none".to_owned(),
-            Decision::Denied { rule: None } => "denied".to_owned(),
-            Decision::Denied { rule: Some(rule) } => format!("denied by {}", rule.number),
-            Decision::Allowed { rule, limits } => match limits.max_file_size {
+            RuleDecision::NoRules => "none".to_owned(),
+            RuleDecision::Denied { rule: None } => "denied".to_owned(),
+            RuleDecision::Denied { rule: Some(rule) } => format!("denied by {}", rule.number),
+            RuleDecision::Allowed { rule, limits } => match limits.max_file_size {
                 None => format!("allowed by {}", rule.number),
                 Some(bytes) => format!("at most {bytes} by {}", rule.number),
             },
@@ -337,7 +337,7 @@ mod tests {
             "montague",
         ];
         for (text, plain) in patterns {
-            let pattern = Pattern::parse(text).unwrap();
+            let pattern = JidPattern::parse(text).unwrap();
             assert_eq!(pattern.plain.is_some(), plain, "{text}");
             for address in addresses {
                 let jid = jid(address);
@@ -351,7 +351,7 @@ mod tests {
     fn the_first_match_decides() {
         let rules = Rules::new([
             rule(&[r"^admin@example\.org$"], anything()),
-            rule(&["^blocked@example.org$"], Verdict::Deny),
+            rule(&["^blocked@example.org$"], RuleAction::Deny),
             rule(&[r"@example\.org$", r"@example\.net$"], at_most(512)),
             rule(&["^gateway\\."], anything()),
         ]);
@@ -373,7 +373,7 @@ mod tests {
     #[test]
     fn patterns_are_case_insensitive() {
         let rules = Rules::new([
-            rule(&["OBS"], Verdict::Deny),
+            rule(&["OBS"], RuleAction::Deny),
             rule(&["^Jürgen@|ß"], at_most(1)),
             rule(&[".*"], anything()),
         ]);
@@ -415,7 +415,7 @@ mod tests {
             (&format!("a{}", "*".repeat(999)), "nesting"),
             (&"a".repeat(1001), "more than 1000"),
         ] {
-            let error = Pattern::parse(text).expect_err(text);
+            let error = JidPattern::parse(text).expect_err(text);
             assert!(error.contains(why), "{text:?}: {error}");
         }
     }
@@ -431,7 +431,7 @@ mod tests {
             r"\S".repeat(MAX_PATTERN / 2),
             "(?:[0-9a-f]{8}-){12}".to_owned(),
         ] {
-            if let Err(error) = Pattern::parse(&text) {
+            if let Err(error) = JidPattern::parse(&text) {
                 panic!("{text}: {error}");
             }
         }
@@ -453,7 +453,7 @@ mod tests {
             &format!("(?:{}b)+$", "a|".repeat(400)),
             r"(\w{1,40}){1,40}x",
         ] {
-            let Ok(pattern) = Pattern::parse(text) else {
+            let Ok(pattern) = JidPattern::parse(text) else {
                 // Rejected for its size, which is fine, too.
                 continue;
             };
@@ -468,7 +468,7 @@ mod tests {
     #[test]
     fn a_rule_is_named_by_number_and_pattern() {
         let rules = Rules::new([
-            rule(&[r"^a@b\.c$"], Verdict::Deny),
+            rule(&[r"^a@b\.c$"], RuleAction::Deny),
             rule(&["x\u{1b}0m", "y", "z"], anything()),
             rule(&[&"é".repeat(61)], anything()),
         ]);

@@ -9,7 +9,7 @@ use mio::Token;
 use crate::http::forwarded;
 use crate::now::Now;
 use crate::reactor::Reactor;
-use crate::reactor::client::{Client, Door, Entry, Welcome};
+use crate::reactor::client::{Acceptance, AcceptedSocket, Client, Endpoint};
 use crate::reactor::listener::Peer;
 use crate::sys;
 use crate::transport::{Socket, Transport};
@@ -29,7 +29,7 @@ impl Reactor {
         let mut left = ACCEPTS;
         for index in 0..self.listeners.len() {
             while left > 0 && self.listeners[index].readable {
-                if self.table.len() >= self.most_connections + self.turned_away {
+                if self.table.len() >= self.most_connections + self.rejected {
                     // Whoever comes now waits in the kernel's queue.
                     return self.pause_accepting(now);
                 }
@@ -39,13 +39,13 @@ impl Reactor {
                         left -= 1;
                         let full = self.table.len() >= self.most_connections;
                         self.shared.metrics.accepted();
-                        let welcome = if full && !self.make_room() {
-                            self.shared.metrics.turned_away();
-                            Welcome::Turned
+                        let acceptance = if full && !self.make_room() {
+                            self.shared.metrics.rejected();
+                            Acceptance::Rejected
                         } else {
-                            Welcome::Served
+                            Acceptance::Admitted
                         };
-                        self.welcome(index, socket, peer, welcome, now);
+                        self.acceptance(index, socket, peer, acceptance, now);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         self.listeners[index].readable = false;
@@ -54,7 +54,7 @@ impl Reactor {
                         if !std::mem::replace(&mut self.out_of_descriptors, true) {
                             log::warn!("out of descriptors connections={}", self.table.len());
                         }
-                        self.shared.hot.close();
+                        self.shared.open_files.close();
                         self.make_room();
                         return self.pause_accepting(now);
                     }
@@ -72,27 +72,27 @@ impl Reactor {
         self.accept_pause = Some(now.mono + ACCEPT_PAUSE);
     }
 
-    pub(super) fn welcome(
+    pub(super) fn acceptance(
         &mut self,
         index: usize,
         socket: Socket,
         peer: Peer,
-        mut welcome: Welcome,
+        mut acceptance: Acceptance,
         now: Now,
     ) {
-        let counted = self.count_address(peer, &mut welcome);
+        let counted = self.count_address(peer, &mut acceptance);
         let tls = self.listeners[index]
             .is_tls()
             .then(|| self.tls.clone())
             .flatten();
-        let door = match self.listeners[index].is_local() {
-            true => Door::Local,
-            false => Door::Public,
+        let endpoint = match self.listeners[index].is_local() {
+            true => Endpoint::LocalApi,
+            false => Endpoint::Public,
         };
-        let entry = Entry {
+        let accepted_socket = AcceptedSocket {
             peer,
-            door,
-            welcome,
+            endpoint,
+            acceptance,
             counted,
         };
         let registry = self.poll.registry();
@@ -101,7 +101,7 @@ impl Reactor {
             let mut socket = socket;
             socket.register(registry, Token(key.to_token()))?;
             let transport = Transport::new(socket, tls)?;
-            Ok::<_, io::Error>(Client::new(key, entry, transport, shared, now))
+            Ok::<_, io::Error>(Client::new(key, accepted_socket, transport, shared, now))
         });
         match inserted {
             Some(Ok(key)) => {
@@ -117,7 +117,11 @@ impl Reactor {
     }
 
     /// Counts a connection for its address, unless a trusted proxy stands there.
-    pub(super) fn count_address(&mut self, peer: Peer, welcome: &mut Welcome) -> Option<IpAddr> {
+    pub(super) fn count_address(
+        &mut self,
+        peer: Peer,
+        acceptance: &mut Acceptance,
+    ) -> Option<IpAddr> {
         let most = self.shared.config.max_connections_per_address;
         let Peer::Tcp(address) = peer else {
             return None;
@@ -128,7 +132,7 @@ impl Reactor {
         }
         let (count, group) = self.shared.addresses.add(address);
         if count > most {
-            *welcome = Welcome::Turned;
+            *acceptance = Acceptance::Rejected;
         }
         Some(group)
     }
@@ -141,12 +145,12 @@ impl Reactor {
             .table
             .iter_mut()
             .filter(|(_, client)| !client.queued)
-            .filter_map(|(key, client)| client.expendable_since().map(|since| (since, key)))
+            .filter_map(|(key, client)| client.evictable_since().map(|since| (since, key)))
             .min();
         match victim {
             Some((_, key)) => {
                 if let Some(client) = self.table.get_mut(key) {
-                    client.give_up();
+                    client.mark_evicted();
                 }
                 self.remove(key);
                 true

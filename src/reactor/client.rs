@@ -13,22 +13,22 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::http::exchange::{Ended, Exchange, Fault, Want};
+use crate::http::exchange::{Ended, Exchange, RequestError, Want};
 use crate::http::forwarded;
 use crate::http::head::RequestHead;
 use crate::layout::StorePath;
 use crate::now::Now;
 use crate::reactor::listener::Peer;
-use crate::reactor::shared::{Effort, Look, Shared};
+use crate::reactor::shared::{Attempt, Lookup, Shared};
 use crate::reactor::table::Key;
-use crate::service::{Decision, Found, PutRefusal, Wanted};
+use crate::service::{Decision, DownloadRequest, PutRefusal, StoredFile};
 use crate::store::Download;
 use crate::syncer::Work;
 use crate::sys;
 use crate::transport::{Moved, Transport};
 
 use removals::Removal;
-use uploads::{Pending, Stage};
+use uploads::{Pending, UploadStage};
 
 /// What one connection may use per turn; on an SD card this bounds a turn to tens of milliseconds.
 const STEPS: usize = 16;
@@ -45,7 +45,7 @@ const CLOSING_TIME: Duration = Duration::from_secs(20);
 
 /// What came of driving a connection.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum DriveOutcome {
     /// An event, a result or a deadline will tell when to go on.
     Blocked,
     /// The turn's budget is used up.
@@ -56,27 +56,27 @@ pub enum Outcome {
 
 /// Why a client gets no service; known when it is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Welcome {
-    Served,
+pub enum Acceptance {
+    Admitted,
     /// Too many connections: every request is answered with 503.
-    Turned,
+    Rejected,
 }
 
 /// Which listener a connection came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
+pub enum Endpoint {
     Public,
     /// The local API.
-    Local,
+    LocalApi,
 }
 
 /// How a connection came in.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry {
+pub struct AcceptedSocket {
     pub peer: Peer,
-    pub door: Door,
-    pub welcome: Welcome,
-    /// What is counted for it in [`crate::reactor::shared::Addresses`].
+    pub endpoint: Endpoint,
+    pub acceptance: Acceptance,
+    /// What is counted for it in [`crate::reactor::shared::AddressCounts`].
     pub counted: Option<IpAddr>,
 }
 
@@ -93,13 +93,13 @@ pub struct Client {
     download: Option<Arc<OwnedFd>>,
     /// Bytes of the file that were sent.
     sent: u64,
-    welcome: Welcome,
-    door: Door,
+    acceptance: Acceptance,
+    endpoint: Endpoint,
     /// The client behind a trusted proxy, as of the present request.
     forwarded: Option<IpAddr>,
-    /// What is counted in [`crate::reactor::shared::Addresses`].
+    /// What is counted in [`crate::reactor::shared::AddressCounts`].
     counted: Option<IpAddr>,
-    effort: Effort,
+    attempt: Attempt,
     /// Whether its PUT waits for the store to be looked at, or its DELETE for stable storage.
     waits: bool,
     /// When the TLS handshake must be over; later, when the end of the connection must be.
@@ -113,23 +113,29 @@ pub struct Client {
 }
 
 /// What one step came to.
-enum Step {
+enum StepResult {
     Moved,
     Blocked,
 }
 
 impl Client {
     /// A connection that was just accepted.
-    pub fn new(key: Key, entry: Entry, transport: Transport, shared: &Shared, now: Now) -> Client {
+    pub fn new(
+        key: Key,
+        accepted_socket: AcceptedSocket,
+        transport: Transport,
+        shared: &Shared,
+        now: Now,
+    ) -> Client {
         let mut timeouts = shared.service.timeouts();
-        let Entry {
+        let AcceptedSocket {
             peer,
-            door,
-            welcome,
+            endpoint,
+            acceptance,
             counted,
-        } = entry;
-        if welcome == Welcome::Turned {
-            timeouts = timeouts.hurried();
+        } = accepted_socket;
+        if acceptance == Acceptance::Rejected {
+            timeouts = timeouts.with_short_idle();
         }
         Client {
             key,
@@ -141,11 +147,11 @@ impl Client {
             removal: None,
             download: None,
             sent: 0,
-            welcome,
-            door,
+            acceptance,
+            endpoint,
             forwarded: None,
             counted,
-            effort: Effort::default(),
+            attempt: Attempt::default(),
             waits: false,
             closing: false,
             why: None,
@@ -168,15 +174,15 @@ impl Client {
 
     /// Since when the client has owed a whole request head, so that it may be closed to make room. Who is only to be
     /// told that there is none leaves by itself.
-    pub fn expendable_since(&self) -> Option<Instant> {
-        match self.welcome {
-            Welcome::Served => self.exchange.awaits_request_since(),
-            Welcome::Turned => None,
+    pub fn evictable_since(&self) -> Option<Instant> {
+        match self.acceptance {
+            Acceptance::Admitted => self.exchange.awaiting_request_since(),
+            Acceptance::Rejected => None,
         }
     }
 
     /// It will be closed to make room.
-    pub fn give_up(&mut self) {
+    pub fn mark_evicted(&mut self) {
         self.why = Some("it made room for another".into());
     }
 
@@ -186,55 +192,55 @@ impl Client {
     }
 
     /// Takes no further request. True when there is nothing to finish.
-    pub fn make_last(&mut self) -> bool {
-        self.exchange.make_last();
-        self.owes_head()
+    pub fn disable_keep_alive(&mut self) -> bool {
+        self.exchange.disable_keep_alive();
+        self.is_awaiting_request()
     }
 
     /// Whether no whole request head has come.
-    pub fn owes_head(&self) -> bool {
-        self.exchange.is_before_request()
+    pub fn is_awaiting_request(&self) -> bool {
+        self.exchange.is_awaiting_request()
     }
 
     /// Goes on as far as the budget and the socket let it.
-    pub fn drive(&mut self, shared: &mut Shared, now: Now) -> Outcome {
+    pub fn drive(&mut self, shared: &mut Shared, now: Now) -> DriveOutcome {
         let mut budget = BYTES;
         let outcome = self.drive_within(&mut budget, shared, now);
         shared.moved += BYTES - budget;
         outcome
     }
 
-    fn drive_within(&mut self, budget: &mut usize, shared: &mut Shared, now: Now) -> Outcome {
+    fn drive_within(&mut self, budget: &mut usize, shared: &mut Shared, now: Now) -> DriveOutcome {
         for _ in 0..STEPS {
             if self.exchange.want() == Want::Close {
                 return self.close(shared, now);
             }
             match self.step(shared, now, budget) {
-                Ok(Step::Moved) if *budget == 0 => return Outcome::Again,
-                Ok(Step::Moved) => {}
-                Ok(Step::Blocked) => return Outcome::Blocked,
+                Ok(StepResult::Moved) if *budget == 0 => return DriveOutcome::Again,
+                Ok(StepResult::Moved) => {}
+                Ok(StepResult::Blocked) => return DriveOutcome::Blocked,
                 Err(error) => {
-                    if self.download.is_some() && sys::is_disk_trouble(&error) {
+                    if self.download.is_some() && sys::is_disk_error(&error) {
                         shared.unreadable(&error, now);
                     }
                     self.why = Some(error.to_string().into());
-                    return Outcome::Ended;
+                    return DriveOutcome::Ended;
                 }
             }
         }
-        Outcome::Again
+        DriveOutcome::Again
     }
 
     /// A deadline of it has come.
-    pub fn due(&mut self, shared: &mut Shared, now: Now) -> Outcome {
+    pub fn due(&mut self, shared: &mut Shared, now: Now) -> DriveOutcome {
         let over = |until: Option<Instant>| until.is_some_and(|until| until <= now.mono);
         if over(self.until) {
             if self.closing {
-                return Outcome::Ended;
+                return DriveOutcome::Ended;
             }
             if !self.transport.is_established() {
                 self.why = Some("the TLS handshake took too long".into());
-                return Outcome::Ended;
+                return DriveOutcome::Ended;
             }
             self.until = None;
         }
@@ -242,7 +248,7 @@ impl Client {
             // The kernel announces room only when there is much of it; a slow reader may have made some.
             self.transport.assume_writable();
             match self.drive(shared, now) {
-                Outcome::Blocked => {}
+                DriveOutcome::Blocked => {}
                 other => return other,
             }
         }
@@ -251,9 +257,9 @@ impl Client {
     }
 
     /// The store was looked at for the sake of its PUT.
-    pub fn wake(&mut self, look: Look) {
+    pub fn wake(&mut self, lookup: Lookup) {
         self.waits = false;
-        self.effort = self.effort.after(look);
+        self.attempt = self.attempt.after(lookup);
     }
 
     /// Gives back what it holds of shared things, before it is dropped.
@@ -279,27 +285,32 @@ impl Client {
 
     /// Brings out the rest. Input that came meanwhile is taken out, for the kernel answers unread input with a reset
     /// that can overtake what was written.
-    fn close(&mut self, shared: &mut Shared, now: Now) -> Outcome {
+    fn close(&mut self, shared: &mut Shared, now: Now) -> DriveOutcome {
         // All input was read, and nothing is left to be said; or who took nothing for so long has no more time for it.
-        if let Some(Ended::Left | Ended::Stalled) = self.exchange.ended() {
-            return Outcome::Ended;
+        if let Some(Ended::ClientClosed | Ended::Stalled) = self.exchange.ended() {
+            return DriveOutcome::Ended;
         }
         match self.transport.shut_write() {
             Ok(false) => {
                 if !std::mem::replace(&mut self.closing, true) {
                     self.until = Some(now.mono + CLOSING_TIME);
                 }
-                Outcome::Blocked
+                DriveOutcome::Blocked
             }
             Ok(true) => {
-                let _ = self.transport.drop_input(&mut shared.scratch);
-                Outcome::Ended
+                let _ = self.transport.discard_input(&mut shared.scratch);
+                DriveOutcome::Ended
             }
-            Err(_) => Outcome::Ended,
+            Err(_) => DriveOutcome::Ended,
         }
     }
 
-    fn step(&mut self, shared: &mut Shared, now: Now, budget: &mut usize) -> io::Result<Step> {
+    fn step(
+        &mut self,
+        shared: &mut Shared,
+        now: Now,
+        budget: &mut usize,
+    ) -> io::Result<StepResult> {
         let want = self.exchange.want();
         if self.transport.is_tls() {
             let flushed = self.transport.flush()?;
@@ -310,7 +321,7 @@ impl Client {
                 Want::Head(_) | Want::Body(_) | Want::Discard(_) | Want::Decide
             );
             if !flushed && !reads {
-                return Ok(Step::Blocked);
+                return Ok(StepResult::Blocked);
             }
         }
         match want {
@@ -327,16 +338,16 @@ impl Client {
                         self.exchange.received(&shared.scratch[..n], now.mono);
                     }
                     Moved::End => self.exchange.peer_closed(),
-                    Moved::Nothing if self.transport.was_addressed_in_plain() => {
-                        self.exchange.not_encrypted();
+                    Moved::NoBytes if self.transport.received_plain_http() => {
+                        self.exchange.reject_plain_http();
                     }
-                    Moved::Nothing => {}
-                    Moved::Blocked => return Ok(Step::Blocked),
+                    Moved::NoBytes => {}
+                    Moved::Blocked => return Ok(StepResult::Blocked),
                 }
             }
             Want::Decide => {
                 if self.waits {
-                    return Ok(Step::Blocked);
+                    return Ok(StepResult::Blocked);
                 }
                 self.until = None;
                 return Ok(self.decide(shared, now));
@@ -346,17 +357,17 @@ impl Client {
                 let Some(pending) = &mut self.upload else {
                     return Err(io::Error::other("a body without an upload"));
                 };
-                if pending.stage != Stage::Receiving {
-                    return Ok(Step::Blocked);
+                if pending.stage != UploadStage::Receiving {
+                    return Ok(StepResult::Blocked);
                 }
                 let content_type = pending.content_type.as_deref();
                 let completed = shared.store.complete(&mut pending.upload, content_type);
                 if let Err(error) = completed {
                     self.storage_failed("write", &error, shared, now);
-                    return Ok(Step::Moved);
+                    return Ok(StepResult::Moved);
                 }
                 if shared.config.fsync {
-                    pending.stage = Stage::SyncingFile;
+                    pending.stage = UploadStage::SyncingFile;
                     let work = Work::File(pending.upload.file());
                     self.submit(work, shared, now);
                 } else {
@@ -387,7 +398,7 @@ impl Client {
                         self.sent += n as u64;
                         self.exchange.sent_file(n as u64, now.mono);
                     }
-                    _ => return Ok(Step::Blocked),
+                    _ => return Ok(StepResult::Blocked),
                 }
             }
             Want::Discard(most) => {
@@ -401,33 +412,38 @@ impl Client {
                         self.exchange.discard(&shared.scratch[..n], now.mono);
                     }
                     Moved::End => self.exchange.peer_closed(),
-                    Moved::Nothing => {}
-                    Moved::Blocked => return Ok(Step::Blocked),
+                    Moved::NoBytes => {}
+                    Moved::Blocked => return Ok(StepResult::Blocked),
                 }
             }
             Want::Linger => {
                 if !self.transport.shut_write()? {
-                    return Ok(Step::Blocked);
+                    return Ok(StepResult::Blocked);
                 }
-                match self.transport.drop_input(&mut shared.scratch)? {
+                match self.transport.discard_input(&mut shared.scratch)? {
                     Moved::Bytes(n) => {
                         *budget = budget.saturating_sub(n);
                         self.exchange.lingered(n as u64, now.mono);
                     }
                     Moved::End => self.exchange.peer_closed(),
-                    Moved::Nothing => {}
-                    Moved::Blocked => return Ok(Step::Blocked),
+                    Moved::NoBytes => {}
+                    Moved::Blocked => return Ok(StepResult::Blocked),
                 }
             }
             Want::Close => {}
         }
-        Ok(Step::Moved)
+        Ok(StepResult::Moved)
     }
 
     /// Writes the output; a small file that follows it goes along, in the same packets.
-    fn write(&mut self, shared: &mut Shared, now: Now, budget: &mut usize) -> io::Result<Step> {
+    fn write(
+        &mut self,
+        shared: &mut Shared,
+        now: Now,
+        budget: &mut usize,
+    ) -> io::Result<StepResult> {
         let output = self.exchange.output();
-        let small = match (&self.download, self.exchange.file_behind()) {
+        let small = match (&self.download, self.exchange.trailing_file_span()) {
             (Some(file), Some(span)) if span.end - span.start <= SMALL_FILE => {
                 let end = output.len() + (span.end - span.start) as usize;
                 // A file that was cut short is noticed where it is sent alone.
@@ -451,7 +467,7 @@ impl Client {
             }
         };
         let Moved::Bytes(n) = moved else {
-            return Ok(Step::Blocked);
+            return Ok(StepResult::Blocked);
         };
         *budget = budget.saturating_sub(n);
         let written = n.min(output.len());
@@ -461,33 +477,33 @@ impl Client {
             self.sent += sent;
             self.exchange.sent_file(sent, now.mono);
         }
-        Ok(Step::Moved)
+        Ok(StepResult::Moved)
     }
 
-    fn decide(&mut self, shared: &mut Shared, now: Now) -> Step {
+    fn decide(&mut self, shared: &mut Shared, now: Now) -> StepResult {
         let request = match self.exchange.request() {
             Some(Ok(request)) => request,
             Some(Err(fault)) => {
-                let refusal = PutRefusal::Fault(fault.clone());
-                if matches!(fault, Fault::Head(_) | Fault::SlowHead) {
+                let refusal = PutRefusal::RequestError(fault.clone());
+                if matches!(fault, RequestError::Head(_) | RequestError::HeadTimeout) {
                     // A proxy speaks for somebody new in each request, and in this one for nobody knows whom.
                     self.forwarded = None;
                 }
                 self.refuse(&refusal, shared, now);
-                return Step::Moved;
+                return StepResult::Moved;
             }
-            None => return Step::Moved,
+            None => return StepResult::Moved,
         };
-        if self.door == Door::Local {
+        if self.endpoint == Endpoint::LocalApi {
             return self.decide_locally(shared, now);
         }
         self.forwarded = self.proxied(request, shared);
         if !self.is_welcome(shared) {
             self.refuse(&PutRefusal::Busy, shared, now);
-            return Step::Moved;
+            return StepResult::Moved;
         }
         let Some(Ok(request)) = self.exchange.request() else {
-            return Step::Moved;
+            return StepResult::Moved;
         };
         log::debug!(
             "request conn={} from={} method={} path={}",
@@ -499,10 +515,10 @@ impl Client {
         let removals = shared.store.removals();
         let plain = request.is_plain_get();
         if plain {
-            if let Some((file, answer)) = shared.hot.get(request.path(), removals, now) {
+            if let Some((file, answer)) = shared.open_files.get(request.path(), removals, now) {
                 self.download = Some(file);
                 self.exchange.answer(answer, now.mono);
-                return Step::Moved;
+                return StepResult::Moved;
             }
         }
         match shared.service.decide(request, now) {
@@ -517,10 +533,10 @@ impl Client {
                 self.exchange.answer(answer, now.mono);
             }
             Decision::Refuse(refusal) => self.refuse(&refusal, shared, now),
-            Decision::Download(wanted) => match find(wanted, shared, now) {
+            Decision::Download(download_request) => match find(download_request, shared, now) {
                 Ok(Some((path, file))) => {
                     let content_type = file.content_type.as_deref();
-                    let found = Found {
+                    let found = StoredFile {
                         size: file.size,
                         modified: file.modified,
                         stored: shared.store.times().stored(file.modified),
@@ -532,13 +548,15 @@ impl Client {
                     let file = Arc::new(file.file);
                     if plain {
                         let path = request.path();
-                        shared.hot.answered(path, &file, &answer, removals, now);
+                        shared
+                            .open_files
+                            .record(path, &file, &answer, removals, now);
                     }
                     self.download = Some(file);
                     self.exchange.answer(answer, now.mono);
                 }
                 // It may be in the tree that has come in the place of ours.
-                Ok(None) if shared.look_at_root(now) => {}
+                Ok(None) if shared.check_root(now) => {}
                 Ok(None) => {
                     log::debug!("request refused status=404 from={}", self.from());
                     self.exchange.answer(shared.service.not_found(), now.mono);
@@ -558,7 +576,7 @@ impl Client {
                 return self.begin(grant, content_type, shared, now);
             }
         }
-        Step::Moved
+        StepResult::Moved
     }
 
     /// Says no, in the protocol and in the log.
@@ -585,11 +603,11 @@ impl Client {
                 .metrics
                 .request_refused(refusal.reason(), refusal.status());
         }
-        let mut answer = match self.door {
-            Door::Public => shared.service.refuse(refusal),
-            Door::Local => shared.service.refuse_locally(refusal),
+        let mut answer = match self.endpoint {
+            Endpoint::Public => shared.service.refuse(refusal),
+            Endpoint::LocalApi => shared.service.refuse_locally(refusal),
         };
-        let broken = matches!(refusal, PutRefusal::Fault(_) | PutRefusal::Busy);
+        let broken = matches!(refusal, PutRefusal::RequestError(_) | PutRefusal::Busy);
         if broken || uploading && !matches!(refusal, PutRefusal::Used) {
             answer = answer.closing();
         }
@@ -617,7 +635,7 @@ impl Client {
 
     /// Whether it may be served; counts clients behind a proxy by what the proxy says.
     fn is_welcome(&mut self, shared: &mut Shared) -> bool {
-        if self.welcome == Welcome::Turned {
+        if self.acceptance == Acceptance::Rejected {
             return false;
         }
         let most = shared.config.max_connections_per_address;
@@ -651,18 +669,18 @@ impl Client {
 
 /// The file that a GET asks for, whichever of its meanings is there.
 fn find(
-    wanted: Wanted,
+    download_request: DownloadRequest,
     shared: &mut Shared,
     now: Now,
 ) -> io::Result<Option<(StorePath, Download)>> {
-    let Wanted { path, again, slot } = wanted;
+    let DownloadRequest { path, again, slot } = download_request;
     let by_slot = || slot.and_then(|slot| shared.store.alias(&slot));
     for path in path
         .into_iter()
         .chain(again)
         .chain(std::iter::once_with(by_slot).flatten())
     {
-        if shared.service.is_over(&path, now) {
+        if shared.service.is_expired(&path, now) {
             continue;
         }
         if let Some(file) = shared.store.download(&path)? {

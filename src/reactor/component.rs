@@ -20,7 +20,7 @@ use mio::{Interest, Registry, Token};
 use crate::jid::BareJid;
 use crate::now::Now;
 use crate::resolve::{self, Resolver};
-use crate::setup::Target;
+use crate::setup::LinkTarget;
 use crate::sys;
 use crate::xmpp::backoff::Backoff;
 use crate::xmpp::element::Element;
@@ -36,8 +36,8 @@ const BYTES: usize = 64 * 1024;
 /// The link.
 #[derive(Debug)]
 pub struct Link {
-    target: Target,
-    state: State,
+    target: LinkTarget,
+    state: LinkState,
     backoff: Backoff,
     token: Token,
     /// What was logged last about a link that is down; repeated only when it changes.
@@ -48,7 +48,7 @@ pub struct Link {
 }
 
 #[derive(Debug)]
-enum State {
+enum LinkState {
     Resting {
         until: Instant,
     },
@@ -57,7 +57,7 @@ enum State {
         stream: TcpStream,
         server: SocketAddr,
         until: Instant,
-        left: Addresses,
+        left: AddressQueue,
     },
     Streaming(Box<Streaming>),
     /// Ended for good, as asked.
@@ -66,14 +66,14 @@ enum State {
 
 /// Addresses that are still to be tried, and why those before them would not do.
 #[derive(Debug, Default)]
-struct Addresses {
+struct AddressQueue {
     left: VecDeque<SocketAddr>,
     failures: Vec<String>,
 }
 
-impl From<Vec<SocketAddr>> for Addresses {
-    fn from(addresses: Vec<SocketAddr>) -> Addresses {
-        Addresses {
+impl From<Vec<SocketAddr>> for AddressQueue {
+    fn from(addresses: Vec<SocketAddr>) -> AddressQueue {
+        AddressQueue {
             left: addresses.into(),
             failures: Vec::new(),
         }
@@ -104,10 +104,10 @@ struct Streaming {
 impl Link {
     /// A link that is tried at once. All its sockets get this token; only one is open at a time, and a late event
     /// of an earlier one does no more than provoke an attempt.
-    pub fn new(target: Target, token: Token, jitter: u32, now: Now) -> Link {
+    pub fn new(target: LinkTarget, token: Token, jitter: u32, now: Now) -> Link {
         Link {
             target,
-            state: State::Resting { until: now.mono },
+            state: LinkState::Resting { until: now.mono },
             backoff: Backoff::new(),
             token,
             logged: None,
@@ -119,9 +119,9 @@ impl Link {
     /// The moment at which [`Link::due`] must be called.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
-            State::Resting { until } | State::Connecting { until, .. } => Some(*until),
-            State::Streaming(streaming) => streaming.machine.deadline(),
-            State::Resolving | State::Over => None,
+            LinkState::Resting { until } | LinkState::Connecting { until, .. } => Some(*until),
+            LinkState::Streaming(streaming) => streaming.machine.deadline(),
+            LinkState::Resolving | LinkState::Over => None,
         }
     }
 
@@ -131,24 +131,24 @@ impl Link {
     }
 
     /// Where it leads.
-    pub fn target(&self) -> &Target {
+    pub fn target(&self) -> &LinkTarget {
         &self.target
     }
 
     pub fn is_up(&self) -> bool {
-        matches!(&self.state, State::Streaming(streaming) if streaming.is_up)
+        matches!(&self.state, LinkState::Streaming(streaming) if streaming.is_up)
     }
 
-    pub fn is_over(&self) -> bool {
-        matches!(self.state, State::Over)
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, LinkState::Over)
     }
 
     /// Takes a target that changed: the present stream is closed and a new one opened.
-    pub fn set_target(&mut self, target: Target, now: Now) {
+    pub fn set_target(&mut self, target: LinkTarget, now: Now) {
         if target == self.target {
             return;
         }
-        if let State::Streaming(streaming) = &mut self.state {
+        if let LinkState::Streaming(streaming) = &mut self.state {
             streaming.machine.close(now.mono);
             // What fits into the socket's buffer is sent; nobody waits for the rest.
             let _ = streaming.write(now);
@@ -161,13 +161,13 @@ impl Link {
     pub fn close(&mut self, now: Now) {
         self.closing = true;
         match &mut self.state {
-            State::Streaming(streaming) => {
+            LinkState::Streaming(streaming) => {
                 streaming.machine.close(now.mono);
                 if streaming.write(now).is_err() {
-                    self.state = State::Over;
+                    self.state = LinkState::Over;
                 }
             }
-            _ => self.state = State::Over,
+            _ => self.state = LinkState::Over,
         }
     }
 
@@ -177,26 +177,26 @@ impl Link {
             return;
         }
         match &mut self.state {
-            State::Resting { .. } => {
-                self.state = State::Resolving;
+            LinkState::Resting { .. } => {
+                self.state = LinkState::Resolving;
                 if let Some(addresses) = resolver.resolve(&self.target.host, self.target.port) {
                     self.connect(addresses.into(), registry, now);
                 }
             }
-            State::Connecting { left, server, .. } => {
+            LinkState::Connecting { left, server, .. } => {
                 let mut left = std::mem::take(left);
                 left.failures
                     .push(format!("{server}: no answer within 10 s"));
                 self.connect(left, registry, now);
             }
-            State::Streaming(streaming) => streaming.machine.deadline_passed(now.mono),
-            State::Resolving | State::Over => {}
+            LinkState::Streaming(streaming) => streaming.machine.deadline_passed(now.mono),
+            LinkState::Resolving | LinkState::Over => {}
         }
     }
 
     /// A look-up has its outcome.
     pub fn resolved(&mut self, answer: io::Result<Vec<SocketAddr>>, registry: &Registry, now: Now) {
-        if !matches!(self.state, State::Resolving) {
+        if !matches!(self.state, LinkState::Resolving) {
             return;
         }
         match answer {
@@ -207,7 +207,7 @@ impl Link {
 
     /// Remembers what an event says.
     pub fn set_ready(&mut self, event: &Event) {
-        if let State::Streaming(streaming) = &mut self.state {
+        if let LinkState::Streaming(streaming) = &mut self.state {
             streaming.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
             streaming.writable |= event.is_writable() || event.is_error();
         }
@@ -215,10 +215,10 @@ impl Link {
 
     /// Goes on connecting, or writes what waits and reads what came, of that as much as one turn may.
     pub fn receive(&mut self, registry: &Registry, scratch: &mut [u8], now: Now) {
-        if let State::Connecting { .. } = self.state {
+        if let LinkState::Connecting { .. } = self.state {
             self.finish_connect(registry, now);
         }
-        if let State::Streaming(streaming) = &mut self.state {
+        if let LinkState::Streaming(streaming) = &mut self.state {
             let wrote = streaming.write(now);
             // What the server says about the end is read even when nothing can be written any more.
             let read = streaming.read(scratch, now);
@@ -228,7 +228,7 @@ impl Link {
 
     /// The next stanza of what was read; `None` when there is none, or while the server takes no answers.
     pub fn next_stanza(&mut self, now: Now) -> Option<Incoming> {
-        let State::Streaming(streaming) = &mut self.state else {
+        let LinkState::Streaming(streaming) = &mut self.state else {
             return None;
         };
         loop {
@@ -251,7 +251,7 @@ impl Link {
 
     /// Writes what was answered, and follows up an end. True when there is more to do without an event.
     pub fn settle(&mut self, now: Now) -> bool {
-        let State::Streaming(streaming) = &mut self.state else {
+        let LinkState::Streaming(streaming) = &mut self.state else {
             return false;
         };
         let wrote = streaming.write(now);
@@ -270,7 +270,7 @@ impl Link {
 
     /// Sends a stanza, if the link is up; a reply for which there is no link any more is of no use to anybody.
     pub fn send(&mut self, stanza: &Element) {
-        if let State::Streaming(streaming) = &mut self.state {
+        if let LinkState::Streaming(streaming) = &mut self.state {
             if streaming.is_up {
                 streaming.machine.send(stanza);
             }
@@ -279,7 +279,7 @@ impl Link {
 
     /// Brings out what was sent.
     pub fn flush(&mut self, now: Now) {
-        if let State::Streaming(streaming) = &mut self.state {
+        if let LinkState::Streaming(streaming) = &mut self.state {
             if let Err(error) = streaming.write(now) {
                 let was_open = streaming.is_up;
                 self.rest(&error.to_string(), was_open, now);
@@ -288,7 +288,7 @@ impl Link {
     }
 
     /// Tries addresses until one can be connected to, or none is left.
-    fn connect(&mut self, mut addresses: Addresses, registry: &Registry, now: Now) {
+    fn connect(&mut self, mut addresses: AddressQueue, registry: &Registry, now: Now) {
         while let Some(server) = addresses.left.pop_front() {
             let connecting = TcpStream::connect(server).and_then(|mut stream| {
                 registry.register(
@@ -300,7 +300,7 @@ impl Link {
             });
             match connecting {
                 Ok(stream) => {
-                    self.state = State::Connecting {
+                    self.state = LinkState::Connecting {
                         stream,
                         server,
                         until: now.mono + CONNECT_TIME,
@@ -320,7 +320,7 @@ impl Link {
 
     /// Looks whether the connection is made: writable does not mean connected.
     fn finish_connect(&mut self, registry: &Registry, now: Now) {
-        let State::Connecting { stream, .. } = &self.state else {
+        let LinkState::Connecting { stream, .. } = &self.state else {
             return;
         };
         let failure = match stream.take_error() {
@@ -332,12 +332,12 @@ impl Link {
             },
             Ok(Some(error)) | Err(error) => Some(error),
         };
-        let State::Connecting {
+        let LinkState::Connecting {
             stream,
             server,
             mut left,
             ..
-        } = std::mem::replace(&mut self.state, State::Resolving)
+        } = std::mem::replace(&mut self.state, LinkState::Resolving)
         else {
             return;
         };
@@ -351,7 +351,7 @@ impl Link {
         // Without it two small writes cost 40 ms.
         let _ = stream.set_nodelay(true);
         log::debug!("link connected server={server}");
-        self.state = State::Streaming(Box::new(Streaming {
+        self.state = LinkState::Streaming(Box::new(Streaming {
             socket: stream,
             server,
             machine: Stream::new(
@@ -369,7 +369,7 @@ impl Link {
 
     fn rest(&mut self, why: &str, was_open: bool, now: Now) {
         if self.closing {
-            self.state = State::Over;
+            self.state = LinkState::Over;
             return;
         }
         // Numerical Recipes' generator; only the high bits are used.
@@ -384,7 +384,7 @@ impl Link {
             log::warn!("link down why={why:?} retry_ms={}", rest.as_millis());
             self.logged = Some(why.to_owned());
         }
-        self.state = State::Resting {
+        self.state = LinkState::Resting {
             until: now.mono + rest,
         };
     }

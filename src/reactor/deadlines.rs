@@ -36,7 +36,7 @@ impl Deadlines {
     }
 
     /// Whether there are so many stale entries that [`Deadlines::retain`] should be called.
-    pub fn is_crowded(&self, open: usize) -> bool {
+    pub fn needs_cleanup(&self, open: usize) -> bool {
         self.heap.len() > 2 * open + 64
     }
 
@@ -68,9 +68,9 @@ mod tests {
         for _ in 0..100 {
             deadlines.push(at(40), key(4));
         }
-        assert!(deadlines.is_crowded(1));
+        assert!(deadlines.needs_cleanup(1));
         deadlines.retain(|_, k| k == key(3));
-        assert!(!deadlines.is_crowded(1));
+        assert!(!deadlines.needs_cleanup(1));
         assert_eq!(deadlines.next(), Some(at(30)));
     }
 }

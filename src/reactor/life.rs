@@ -9,7 +9,7 @@ use mio::{Poll, Token, Waker};
 use rustls::ServerConfig;
 
 use crate::activation::PassedSocket;
-use crate::certificate::Watch;
+use crate::certificate::ExpiryMonitor;
 use crate::config::{self, Config, SecretKey};
 use crate::notify::Notifier;
 use crate::now::Now;
@@ -19,17 +19,17 @@ use crate::reactor::listener::{self, Listener};
 use crate::reactor::shared::Shared;
 use crate::reactor::table::{Key, Table};
 use crate::reactor::timekeeper::Timekeeper;
-use crate::reactor::{LINK, Reactor, SIGNALS, StartError, TURNED_AWAY, WAKER};
+use crate::reactor::{LINK, MAX_REJECTED, Reactor, SIGNALS, StartError, WAKER};
 use crate::resolve::Resolver;
-use crate::sandbox::{Needs, Sandbox};
+use crate::sandbox::{Permissions, Sandbox};
 use crate::service::Service;
-use crate::setup::{self, Setup, Target};
+use crate::setup::{self, LinkTarget, Setup};
 use crate::signals::Signals;
 use crate::store::Store;
 use crate::store::sweep::{Plan, Sweep};
 use crate::syncer::Syncer;
 use crate::sys;
-use crate::tls::Identity;
+use crate::tls::TlsIdentity;
 
 /// Most connections where the configuration names no number.
 const MAX_CONNECTIONS: usize = 1024;
@@ -82,12 +82,12 @@ impl Reactor {
         let (timekeeper, clock_change) = Timekeeper::start(&mut store, config.fsync, now);
         let service = Service::new(&config, slot_secret.as_bytes());
         let syncer = Syncer::new(Arc::clone(&waker));
-        let needs = Needs::new(&config, &config_path, logfile, target.as_ref());
+        let needs = Permissions::new(&config, &config_path, logfile, target.as_ref());
         let sweep = Sweep::new(&plan(&config, &service), now);
-        let (most_connections, turned_away) = most_connections(&config, descriptors);
+        let (most_connections, rejected) = most_connections(&config, descriptors);
         let mut shared = Shared::new(config, service, store, syncer, now);
         shared.usage.set_times(shared.store.times().clone());
-        shared.set_buries();
+        shared.set_tombstone_policy();
         shared.recall_removals(now);
         shared.count_total();
         let link = target.map(|target| Link::new(target, LINK, jitter(&mut shared), now));
@@ -115,7 +115,7 @@ impl Reactor {
             poll,
             listeners,
             table: Table::default(),
-            prompt: VecDeque::new(),
+            head_queue: VecDeque::new(),
             run_queue: VecDeque::new(),
             deadlines: Deadlines::default(),
             shared,
@@ -133,7 +133,7 @@ impl Reactor {
             sandbox,
             config_path,
             most_connections,
-            turned_away,
+            rejected,
             accept_pause: None,
             out_of_descriptors: false,
             on_reload: |_| {},
@@ -192,7 +192,7 @@ impl Reactor {
             .iter_mut()
             .filter_map(|(key, client)| {
                 // A request that has arrived is answered, even if the loop has not come to read it.
-                let is_idle = client.make_last() && !client.transport().has_unread_input();
+                let is_idle = client.disable_keep_alive() && !client.transport().has_unread_input();
                 is_idle.then_some(key)
             })
             .collect();
@@ -205,7 +205,7 @@ impl Reactor {
         let Some(until) = self.ending else {
             return false;
         };
-        let link_is_over = self.link.as_ref().is_none_or(Link::is_over);
+        let link_is_over = self.link.as_ref().is_none_or(Link::is_closed);
         if self.table.is_empty() && link_is_over {
             return true;
         }
@@ -224,11 +224,11 @@ impl Reactor {
                 for warning in failure.warnings {
                     log::warn!("config warning={warning:?}");
                 }
-                for fault in failure.faults {
+                for fault in failure.errors {
                     log::error!("config not reloaded why={fault:?}");
                 }
                 for (key, path) in failure.files {
-                    if !self.sandbox.reads(&path) {
+                    if !self.sandbox.allows_reading(&path) {
                         log::error!(
                             "config key={key} needs a restart why=\"the sandbox does not reach {}\"",
                             path.display()
@@ -250,7 +250,7 @@ impl Reactor {
             }
         }
         (self.on_reload)(setup.config.log_level);
-        self.shared.hot.close();
+        self.shared.open_files.close();
         self.apply(setup, now);
         log::info!("config reloaded");
     }
@@ -267,8 +267,8 @@ impl Reactor {
     }
 
     /// The target, if the sandbox lets us get there, else the present one.
-    fn within_reach(&self, target: Target) -> Option<Target> {
-        let Some(key) = self.sandbox.bars(&target) else {
+    fn within_reach(&self, target: LinkTarget) -> Option<LinkTarget> {
+        let Some(key) = self.sandbox.blocking_key(&target) else {
             return Some(target);
         };
         log::warn!(
@@ -303,10 +303,10 @@ impl Reactor {
             .set_modes(config.file_mode, config.dir_mode);
         self.sweep
             .set_plan(&plan(&config, &self.shared.service), now.mono);
-        (self.most_connections, self.turned_away) =
+        (self.most_connections, self.rejected) =
             most_connections(&config, sys::raise_descriptor_limit());
         self.shared.config = config;
-        self.shared.set_buries();
+        self.shared.set_tombstone_policy();
         self.shared.recount(now);
         for (_, client) in self.table.iter_mut() {
             client.set_timeouts(&self.shared);
@@ -315,14 +315,17 @@ impl Reactor {
 }
 
 /// What new connections are served with, and the watch over its certificate.
-fn watched(tls: Option<Identity>, now: Now) -> (Option<Arc<ServerConfig>>, Option<Watch>) {
-    let Some(Identity { config, not_after }) = tls else {
+fn watched(
+    tls: Option<TlsIdentity>,
+    now: Now,
+) -> (Option<Arc<ServerConfig>>, Option<ExpiryMonitor>) {
+    let Some(TlsIdentity { config, not_after }) = tls else {
         return (None, None);
     };
     if not_after.is_none() {
         log::warn!("certificate does not say when it expires");
     }
-    let watch = not_after.map(|not_after| Watch::new(not_after, now));
+    let watch = not_after.map(|not_after| ExpiryMonitor::new(not_after, now));
     (Some(config), watch)
 }
 
@@ -351,15 +354,15 @@ pub(super) fn plan(config: &Config, service: &Service) -> Plan {
 fn most_connections(config: &Config, descriptors: u64) -> (usize, usize) {
     let possible =
         usize::try_from(descriptors.saturating_sub(RESERVED_DESCRIPTORS)).unwrap_or(usize::MAX);
-    let turned_away = TURNED_AWAY.min(possible / 4).max(1);
-    let possible = possible.saturating_sub(turned_away) / 2;
+    let rejected = MAX_REJECTED.min(possible / 4).max(1);
+    let possible = possible.saturating_sub(rejected) / 2;
     let wanted = config.max_connections.unwrap_or(MAX_CONNECTIONS);
-    let most = Key::FIRST_RESERVED as usize - TURNED_AWAY;
+    let most = Key::FIRST_RESERVED as usize - MAX_REJECTED;
     let granted = wanted.min(possible.max(1)).min(most);
     if granted < wanted {
         log::warn!("max_connections limited to={granted} descriptors={descriptors}");
     }
-    (granted, turned_away)
+    (granted, rejected)
 }
 
 /// Opens all listeners, the local API's last, and lets the loop hear of them.

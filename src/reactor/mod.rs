@@ -2,7 +2,7 @@
 //!
 //! - [`table`] connections by key; [`deadlines`] when to wake whom;
 //! - [`listener`] listening sockets;
-//! - [`hot`] files that are asked for over and over; [`random`] bytes that nobody can guess;
+//! - [`open_files`] files that are asked for over and over; [`random`] bytes that nobody can guess;
 //! - [`shared`] what the drivers share;
 //! - [`client`] drives one HTTP connection; [`component`] drives the link to the XMPP server;
 //! - [`timekeeper`], [`timekeeping`] the wall clock and its jumps;
@@ -29,8 +29,8 @@
 pub mod client;
 pub mod component;
 pub mod deadlines;
-pub mod hot;
 pub mod listener;
+pub mod open_files;
 pub mod random;
 pub mod shared;
 pub mod table;
@@ -50,16 +50,16 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 use rustls::ServerConfig;
 
-use crate::certificate::{Notice, Watch};
+use crate::certificate::{ExpiryMonitor, Notice};
 use crate::config::SecretKey;
 use crate::metrics;
 use crate::notify::Notifier;
 use crate::now::Now;
-use crate::reactor::client::{Client, Outcome};
+use crate::reactor::client::{Client, DriveOutcome};
 use crate::reactor::component::Link;
 use crate::reactor::deadlines::Deadlines;
 use crate::reactor::listener::Listener;
-use crate::reactor::shared::{CLOCK_KEY, GRAVES_KEY, PROBE_KEY, Shared};
+use crate::reactor::shared::{CLOCK_KEY, PROBE_KEY, Shared, TOMBSTONES_KEY};
 use crate::reactor::table::{Key, Table};
 use crate::reactor::timekeeper::Timekeeper;
 use crate::resolve::Resolver;
@@ -83,7 +83,7 @@ const OVERSLEPT: Duration = Duration::from_millis(500);
 const LOOKED_AT: Duration = Duration::from_millis(50);
 
 /// Most connections beyond the limit that are taken only to be told so.
-const TURNED_AWAY: usize = 64;
+const MAX_REJECTED: usize = 64;
 
 /// Everything that runs.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ pub struct Reactor {
     listeners: Vec<Listener>,
     table: Table<Client>,
     /// Connections that owe a request head: what they want is soon done, and they do not wait behind bodies.
-    prompt: VecDeque<Key>,
+    head_queue: VecDeque<Key>,
     /// All others that have work.
     run_queue: VecDeque<Key>,
     deadlines: Deadlines,
@@ -107,13 +107,13 @@ pub struct Reactor {
     sweep: Sweep,
     timekeeper: Timekeeper,
     tls: Option<Arc<ServerConfig>>,
-    certificate: Option<Watch>,
+    certificate: Option<ExpiryMonitor>,
     slot_secret: SecretKey,
     sandbox: Sandbox,
     config_path: PathBuf,
     most_connections: usize,
     /// Connections beyond these that are taken only to be told so.
-    turned_away: usize,
+    rejected: usize,
     /// Set when nothing could be accepted: the moment at which to try again.
     accept_pause: Option<Instant>,
     /// Whether the lack of descriptors has been logged.
@@ -186,7 +186,7 @@ impl Reactor {
             }
             self.accept(now);
             self.walk_a_slice(now);
-            self.shared.syncer.hand_over();
+            self.shared.syncer.submit_batch();
             if signalled && self.obey_signals(now) {
                 return Ok(());
             }
@@ -201,7 +201,7 @@ impl Reactor {
     fn sleep(&self, now: Now) -> Duration {
         let may_accept = self.accept_pause.is_none() && self.listeners.iter().any(|l| l.readable);
         let walking = self.shared.usage.is_counting() || !self.shared.trims.is_empty();
-        let queued = !self.run_queue.is_empty() || !self.prompt.is_empty();
+        let queued = !self.run_queue.is_empty() || !self.head_queue.is_empty();
         if queued || self.link_has_work || may_accept || walking {
             return Duration::ZERO;
         }
@@ -211,9 +211,9 @@ impl Reactor {
             self.sweep.due(),
             self.accept_pause,
             self.ending,
-            self.shared.hot.until(),
-            self.certificate.as_ref().map(Watch::deadline),
-            self.shared.trouble.due(),
+            self.shared.open_files.until(),
+            self.certificate.as_ref().map(ExpiryMonitor::deadline),
+            self.shared.monitor.due(),
             self.shared.usage.due(),
             self.notifier.due(),
         ]
@@ -228,12 +228,12 @@ impl Reactor {
     /// Keeps what `/health` and `/metrics` tell of the loop itself.
     fn note_state(&mut self) {
         let link = match &self.link {
-            None => metrics::Link::None,
-            Some(link) if link.is_up() => metrics::Link::Up,
-            Some(_) => metrics::Link::Down,
+            None => metrics::LinkStatus::None,
+            Some(link) if link.is_up() => metrics::LinkStatus::Up,
+            Some(_) => metrics::LinkStatus::Down,
         };
         let shared = &mut self.shared;
-        if link == metrics::Link::Up && shared.link != link {
+        if link == metrics::LinkStatus::Up && shared.link != link {
             shared
                 .metrics
                 .linked(std::mem::replace(&mut self.was_up, true));
@@ -256,8 +256,8 @@ impl Reactor {
     fn enqueue(&mut self, key: Key) {
         if let Some(client) = self.table.get_mut(key) {
             if !std::mem::replace(&mut client.queued, true) {
-                match client.owes_head() {
-                    true => self.prompt.push_back(key),
+                match client.is_awaiting_request() {
+                    true => self.head_queue.push_back(key),
                     false => self.run_queue.push_back(key),
                 }
             }
@@ -265,8 +265,8 @@ impl Reactor {
     }
 
     fn work_run_queue(&mut self, now: Now) {
-        for _ in 0..self.prompt.len() {
-            if let Some(key) = self.prompt.pop_front() {
+        for _ in 0..self.head_queue.len() {
+            if let Some(key) = self.head_queue.pop_front() {
                 self.drive(key, now);
             }
         }
@@ -290,11 +290,11 @@ impl Reactor {
     }
 
     /// What becomes of a connection that was driven.
-    fn follow_up(&mut self, key: Key, outcome: Outcome) {
+    fn follow_up(&mut self, key: Key, outcome: DriveOutcome) {
         match outcome {
-            Outcome::Again => self.enqueue(key),
-            Outcome::Blocked => {}
-            Outcome::Ended => return self.remove(key),
+            DriveOutcome::Again => self.enqueue(key),
+            DriveOutcome::Blocked => {}
+            DriveOutcome::Ended => return self.remove(key),
         }
         let Some(client) = self.table.get_mut(key) else {
             return;
@@ -319,7 +319,7 @@ impl Reactor {
         let Reactor {
             table, deadlines, ..
         } = self;
-        if deadlines.is_crowded(table.len()) {
+        if deadlines.needs_cleanup(table.len()) {
             deadlines.retain(|at, key| {
                 table
                     .get_mut(key)
@@ -350,17 +350,17 @@ impl Reactor {
             let outcome = if due {
                 client.due(&mut self.shared, now)
             } else {
-                Outcome::Blocked
+                DriveOutcome::Blocked
             };
             self.follow_up(key, outcome);
         }
         if self
             .shared
-            .hot
+            .open_files
             .until()
             .is_some_and(|until| until <= now.mono)
         {
-            self.shared.hot.close();
+            self.shared.open_files.close();
         }
         self.watch_certificate(now);
         self.shared.probe_store(now);
@@ -379,8 +379,8 @@ impl Reactor {
             .filter(|watch| watch.deadline() <= now.mono)
             .and_then(|watch| watch.look(now))
         {
-            Some(notice @ Notice::Soon(_)) => log::warn!("{notice}"),
-            Some(notice @ Notice::Over(_)) => log::error!("{notice}"),
+            Some(notice @ Notice::ExpiresSoon(_)) => log::warn!("{notice}"),
+            Some(notice @ Notice::Expired(_)) => log::error!("{notice}"),
             None => {}
         }
     }
@@ -388,8 +388,8 @@ impl Reactor {
     /// Results of the helper threads.
     fn take_results(&mut self, now: Now) {
         while let Some((token, result)) = self.shared.syncer.next_done() {
-            if token == GRAVES_KEY {
-                self.sweep.graves_synced(result);
+            if token == TOMBSTONES_KEY {
+                self.sweep.tombstones_synced(result);
                 continue;
             }
             if token == CLOCK_KEY {

@@ -7,21 +7,21 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::clock::FileTimes;
-use crate::complaints::Complaints;
 use crate::config::Config;
-use crate::http::api::{Health, StoreHealth};
+use crate::http::api::{Health, StoreStatus};
 use crate::jid::BareJid;
 use crate::layout::{self, StorePath};
 use crate::log_limiter::LogLimiter;
 use crate::metrics::{self, Gauges, Metrics};
 use crate::now::Now;
 use crate::policy::pool;
-use crate::policy::rates::{self, Outcome, Rates};
-use crate::policy::rules::{Decision, Limits};
-use crate::policy::{Room, Stored};
-use crate::reactor::hot::Hot;
-use crate::reactor::random::Random;
+use crate::policy::rates::{self, RateCheck, Rates};
+use crate::policy::rules::{Limits, RuleDecision};
+use crate::policy::{SpaceCheck, Usage};
+use crate::reactor::open_files::OpenFileCache;
+use crate::reactor::random::RandomPool;
 use crate::reactor::table::Key;
+use crate::repeat_limiter::RepeatLimiter;
 use crate::service::Service;
 use crate::slot::revoked::{REMEMBERED, Revoked};
 use crate::slot::used::UsedSlots;
@@ -30,9 +30,9 @@ use crate::store::Store;
 use crate::store::journal::{Note, What};
 use crate::store::trim::{Order, Trims};
 use crate::store::upload::Upload;
-use crate::store::usage::{Counted, Usage};
+use crate::store::usage::{Counted, UsageTracker};
 use crate::syncer::{Syncer, Work};
-use crate::sys::{self, Kind};
+use crate::sys::{self, FileKind};
 use crate::transport;
 use crate::xmpp::upload::SlotIq;
 
@@ -61,7 +61,7 @@ const PROBE: [u8; 8192] = [0; 8192];
 
 /// The syncer's keys of that, and of the graves that the sweep waits for; no connection has them.
 pub const PROBE_KEY: usize = usize::MAX;
-pub const GRAVES_KEY: usize = usize::MAX - 1;
+pub const TOMBSTONES_KEY: usize = usize::MAX - 1;
 
 /// The syncer's key of the clock's record.
 pub const CLOCK_KEY: usize = usize::MAX - 2;
@@ -75,23 +75,23 @@ pub struct Shared {
     pub config: Config,
     pub service: Service,
     pub store: Store,
-    pub hot: Hot,
-    pub usage: Usage,
+    pub open_files: OpenFileCache,
+    pub usage: UsageTracker,
     pub trims: Trims,
     pub syncer: Syncer,
     pub waiting: Waiting,
-    pub addresses: Addresses,
+    pub addresses: AddressCounts,
     pub rates: Rates,
     pub revoked: Revoked,
     pub used: UsedSlots,
     /// The latest moment at which a slot expires that was issued so far; Unix seconds.
     slots_expire: u64,
     /// The limits of owners whose files are being looked at for the sake of rates.
-    learning: HashMap<Vec<u8>, Limits>,
+    loading: HashMap<Vec<u8>, Limits>,
     pub metrics: Metrics,
     /// Where the kernel counts the process's memory.
     memory_counts: Option<OwnedFd>,
-    pub link: metrics::Link,
+    pub link: metrics::LinkStatus,
     /// Open connections, and how many there may be.
     pub connections: (usize, usize),
     /// Bytes that connections moved, of late.
@@ -102,19 +102,19 @@ pub struct Shared {
     pub wire: Box<[u8]>,
     /// What bodies are received into.
     pub body: Box<[u8]>,
-    pub trouble: Trouble,
-    complaints: Complaints,
+    pub monitor: StoreMonitor,
+    repeat_limiter: RepeatLimiter,
     /// Lines about refused slots, other refused requests, and skipped stanzas.
     granted_slots: LogLimiter,
     refused_slots: LogLimiter,
     pub refused_requests: LogLimiter,
     pub skipped_stanzas: LogLimiter,
-    pub random: Random,
+    pub random: RandomPool,
 }
 
 /// What somebody wants to store.
 #[derive(Clone, Copy, Debug)]
-pub struct Wish<'a> {
+pub struct SpaceRequest<'a> {
     /// The owner folder; `None` when the file counts as nobody's.
     pub owner: Option<&'a [u8]>,
     pub kind: usize,
@@ -126,7 +126,7 @@ pub struct Wish<'a> {
 
 /// A slot request that passed all checks.
 #[derive(Debug)]
-pub struct Ready {
+pub struct ApprovedSlot {
     /// The owner's folder.
     owner: String,
     limits: Option<Limits>,
@@ -143,7 +143,7 @@ pub enum Admission {
 
 /// How far the search for room has come for one request.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Effort {
+pub struct Attempt {
     tries: u8,
     /// The owner could not be counted.
     failed: bool,
@@ -153,7 +153,7 @@ pub struct Effort {
 
 /// What came of a look into the store.
 #[derive(Clone, Copy, Debug)]
-pub enum Look {
+pub enum Lookup {
     /// The owner was counted.
     Counted,
     /// The owner could not be counted.
@@ -162,16 +162,16 @@ pub enum Look {
     Searched(Option<SystemTime>),
 }
 
-impl Effort {
+impl Attempt {
     /// The store was looked at once more.
-    pub fn after(self, look: Look) -> Effort {
+    pub fn after(self, look: Lookup) -> Attempt {
         match look {
-            Look::Counted => self,
-            Look::Failed => Effort {
+            Lookup::Counted => self,
+            Lookup::Failed => Attempt {
                 failed: true,
                 ..self
             },
-            Look::Searched(newest) => Effort {
+            Lookup::Searched(newest) => Attempt {
                 tries: self.tries.saturating_add(1),
                 newest: newest.or(self.newest),
                 ..self
@@ -186,54 +186,59 @@ impl Shared {
             config,
             service,
             store,
-            hot: Hot::default(),
-            usage: Usage::default(),
+            open_files: OpenFileCache::default(),
+            usage: UsageTracker::default(),
             trims: Trims::default(),
             syncer,
             waiting: Waiting::default(),
-            addresses: Addresses::default(),
+            addresses: AddressCounts::default(),
             rates: Rates::default(),
             revoked: Revoked::default(),
             used: UsedSlots::default(),
             slots_expire: 0,
-            learning: HashMap::new(),
+            loading: HashMap::new(),
             metrics: Metrics::default(),
             memory_counts: sys::open_memory_counts(),
-            link: metrics::Link::None,
+            link: metrics::LinkStatus::None,
             connections: (0, 0),
             moved: 0,
             started: now.mono,
             scratch: vec![0; SCRATCH].into_boxed_slice(),
             wire: vec![0; transport::wire_size(SCRATCH)].into_boxed_slice(),
             body: vec![0; BODY].into_boxed_slice(),
-            trouble: Trouble::default(),
-            complaints: Complaints::default(),
+            monitor: StoreMonitor::default(),
+            repeat_limiter: RepeatLimiter::default(),
             granted_slots: LogLimiter::default(),
             refused_slots: LogLimiter::default(),
             refused_requests: LogLimiter::default(),
             skipped_stanzas: LogLimiter::default(),
-            random: Random::default(),
+            random: RandomPool::default(),
         }
     }
 
     /// Whether an owner may store so many bytes more. Looks into the store in slices where it must.
-    pub fn admit(&mut self, wish: &Wish<'_>, effort: Effort, now: Now) -> Admission {
-        let Wish {
+    pub fn admit(
+        &mut self,
+        space_request: &SpaceRequest<'_>,
+        attempt: Attempt,
+        now: Now,
+    ) -> Admission {
+        let SpaceRequest {
             owner,
             kind,
             size,
             total,
-        } = *wish;
-        let mut stored = Stored {
+        } = *space_request;
+        let mut stored = Usage {
             owner: None,
             total: self.usage.total(),
             free: self.store.free_space(now.mono),
         };
-        if let Some(owner) = owner.filter(|_| self.service.counts_owners(total)) {
+        if let Some(owner) = owner.filter(|_| self.service.needs_owner_usage(total)) {
             match self.usage.of_owner(owner, now.mono) {
                 Some(bytes) => stored.owner = Some(bytes),
                 // Nothing is promised on numbers that nobody knows.
-                None if effort.failed => return Admission::Refused(Refusal::Busy),
+                None if attempt.failed => return Admission::Refused(Refusal::Busy),
                 None => {
                     self.usage.ask(owner);
                     return Admission::Wait;
@@ -241,9 +246,9 @@ impl Shared {
             }
         }
         let (mut refusal, need, pool, evict) = match self.service.room(size, kind, total, &stored) {
-            Room::Enough => return Admission::Granted,
-            Room::Refused(refusal) => return Admission::Refused(refusal),
-            Room::Over {
+            SpaceCheck::Enough => return Admission::Granted,
+            SpaceCheck::Refused(refusal) => return Admission::Refused(refusal),
+            SpaceCheck::OverQuota {
                 refusal,
                 need,
                 pool,
@@ -253,11 +258,11 @@ impl Shared {
         // Nothing is looked for in vain: files must be of the kind that goes, and room must come of it.
         let ages = !self.service.lifetime().message.is_zero();
         let tries = if evict { TRIES } else { u8::from(ages) };
-        let Some(owner) = owner.filter(|_| effort.tries < tries) else {
+        let Some(owner) = owner.filter(|_| attempt.tries < tries) else {
             if let Refusal::OwnerQuota { retry, .. } = &mut refusal {
                 let interval = self.config.sweep_interval();
-                let newest = effort.newest.filter(|_| !evict);
-                *retry = newest.and_then(|newest| self.service.gone_by_age(newest, interval));
+                let newest = attempt.newest.filter(|_| !evict);
+                *retry = newest.and_then(|newest| self.service.expires_at(newest, interval));
             }
             return Admission::Refused(refusal);
         };
@@ -271,13 +276,13 @@ impl Shared {
     }
 
     /// Judges a slot request with everything that is known; `None` while the store is being looked at.
-    pub fn judge_slot(
+    pub fn check_slot(
         &mut self,
         request: &SlotRequest,
-        effort: Effort,
+        attempt: Attempt,
         now: Now,
-    ) -> Result<Option<Ready>, Refusal> {
-        let limits = self.service.judge(request)?.cloned();
+    ) -> Result<Option<ApprovedSlot>, Refusal> {
+        let limits = self.service.check_request(request)?.cloned();
         if self.lacks_room(request.size, now) {
             return Err(Refusal::FreeSpace {
                 size: request.size,
@@ -286,16 +291,16 @@ impl Shared {
             });
         }
         let owner = layout::owner_folder(&request.owner);
-        let wish = Wish {
+        let space_request = SpaceRequest {
             owner: Some(owner.as_bytes()),
-            kind: pool::kind_of(request.purpose),
+            kind: pool::class_of(request.purpose),
             size: request.size,
             total: limits
                 .as_ref()
                 .and_then(|limits| limits.max_total_size)
                 .unwrap_or(0),
         };
-        match self.admit(&wish, effort, now) {
+        match self.admit(&space_request, attempt, now) {
             Admission::Granted => {}
             Admission::Wait => return Ok(None),
             Admission::Refused(refusal) => return Err(refusal),
@@ -305,16 +310,16 @@ impl Shared {
                 .rates
                 .check(owner.as_bytes(), limits, request.size, now.unix())
             {
-                Outcome::Allowed => {}
-                Outcome::Unknown if effort.failed => return Err(Refusal::Busy),
-                Outcome::Unknown => {
+                RateCheck::Allowed => {}
+                RateCheck::Unknown if attempt.failed => return Err(Refusal::Busy),
+                RateCheck::Unknown => {
                     self.usage.ask(owner.as_bytes());
-                    self.learning.insert(owner.into_bytes(), limits.clone());
+                    self.loading.insert(owner.into_bytes(), limits.clone());
                     return Ok(None);
                 }
-                Outcome::Refused { over, retry } => {
+                RateCheck::Refused { over, retry } => {
                     return Err(Refusal::Rate {
-                        bytes: over.kind == rates::Kind::Bytes,
+                        bytes: over.kind == rates::WindowKind::Bytes,
                         size: request.size,
                         used: over.used,
                         limit: over.limit,
@@ -324,28 +329,33 @@ impl Shared {
                 }
             }
         }
-        Ok(Some(Ready { owner, limits }))
+        Ok(Some(ApprovedSlot { owner, limits }))
     }
 
     /// Hands out a slot that was judged, and counts it.
     pub fn issue_slot(
         &mut self,
         request: &SlotRequest,
-        ready: &Ready,
+        approved: &ApprovedSlot,
         now: Now,
     ) -> Result<Slot, Refusal> {
         let random = self.random.take().ok_or(Refusal::Busy)?;
-        let limits = ready.limits.as_ref();
-        let owner = ready.owner.as_bytes();
+        let limits = approved.limits.as_ref();
+        let owner = approved.owner.as_bytes();
         let revoked_until = self.revoked.until(owner);
-        let (path, slot) =
-            self.service
-                .issue(request, &ready.owner, limits, &random, revoked_until, now)?;
+        let (path, slot) = self.service.issue(
+            request,
+            &approved.owner,
+            limits,
+            &random,
+            revoked_until,
+            now,
+        )?;
         let expires = now.unix().saturating_add(self.config.put_timeout.as_secs());
         self.slots_expire = self.slots_expire.max(expires);
         if let Some(limits) = limits {
             self.rates
-                .issued(ready.owner.as_bytes(), limits, request.size, now.unix());
+                .issued(approved.owner.as_bytes(), limits, request.size, now.unix());
         }
         self.metrics.slot_granted();
         // "upload published" has the same path, but only the folder of the owner.
@@ -368,14 +378,14 @@ impl Shared {
         };
         let why = refusal.to_string();
         match self.service.policy().rules.decide(owner) {
-            Decision::Allowed { rule, .. } | Decision::Denied { rule: Some(rule) } => {
+            RuleDecision::Allowed { rule, .. } | RuleDecision::Denied { rule: Some(rule) } => {
                 let rule = rule.to_string();
                 log::info!("slot refused owner={owner} rule={rule:?} why={why:?}{suppressed}");
             }
-            Decision::Denied { rule: None } => {
+            RuleDecision::Denied { rule: None } => {
                 log::info!("slot refused owner={owner} rule=none why={why:?}{suppressed}");
             }
-            Decision::NoRules => {
+            RuleDecision::NoRules => {
                 log::info!("slot refused owner={owner} why={why:?}{suppressed}");
             }
         }
@@ -383,12 +393,12 @@ impl Shared {
 
     /// An owner was counted.
     pub fn counted(&mut self, counted: &Counted, now: Now) {
-        let limits = self.learning.remove(&counted.owner);
-        if let Some(error) = &counted.trouble {
+        let limits = self.loading.remove(&counted.owner);
+        if let Some(error) = &counted.error {
             self.store_failed("count", error, 0, now);
         } else if let Some(limits) = limits {
             self.rates
-                .learned(&counted.owner, &limits, &counted.recent, now.unix());
+                .loaded(&counted.owner, &limits, &counted.recent, now.unix());
         }
     }
 
@@ -396,12 +406,12 @@ impl Shared {
     /// to no inodes.
     fn lacks_room(&mut self, size: u64, now: Now) -> bool {
         if let Some((free, least)) = self.store.lacks_inodes(now.mono) {
-            if self.complaints.is_news("inodes", now.mono) {
+            if self.repeat_limiter.should_log("inodes", now.mono) {
                 log::warn!("few inodes left, slots are refused free={free} least={least}");
             }
             return true;
         }
-        self.trouble.lacks_room(size)
+        self.monitor.lacks_room(size)
     }
 
     /// Learns what other processes have removed; true when they have.
@@ -411,7 +421,9 @@ impl Shared {
             Err(error) => {
                 let why = error.to_string();
                 // A disk that fails is told of by what needs it, and then nothing can be uploaded either.
-                if sys::is_trouble(&error) || !self.complaints.is_news("removals", now.mono) {
+                if sys::is_store_error(&error)
+                    || !self.repeat_limiter.should_log("removals", now.mono)
+                {
                     log::debug!("removals by commands cannot be read why={why:?}");
                 } else {
                     log::error!("removals by commands cannot be read why={why:?}");
@@ -467,13 +479,13 @@ impl Shared {
     }
 
     /// Something has the place of an owner's folder.
-    pub fn obstructed(&mut self, path: &StorePath, kind: Kind, now: Now) {
+    pub fn obstructed(&mut self, path: &StorePath, kind: FileKind, now: Now) {
         let what = match kind {
-            Kind::File => "a file",
+            FileKind::File => "a file",
             _ => "a link, or something else that is no folder,",
         };
         let owner = path.owner_folder().escape_ascii().to_string();
-        if self.complaints.is_news(&owner, now.mono) {
+        if self.repeat_limiter.should_log(&owner, now.mono) {
             log::error!(
                 "owner folder cannot be used path={:?} why=\"{what} has its place\"",
                 self.store.path().join(&owner).display().to_string()
@@ -485,7 +497,7 @@ impl Shared {
     /// file would have failed.
     pub fn store_failed(&mut self, what: &str, error: &io::Error, size: u64, now: Now) {
         // What is kept open takes descriptors and, if it was removed meanwhile, room on the disk.
-        self.hot.close();
+        self.open_files.close();
         if !sys::is_out_of_descriptors(error) {
             let why = match self.store.is_gone() {
                 // Whatever the kernel says of a folder that was removed.
@@ -496,17 +508,17 @@ impl Shared {
                 false => format!("{what}: {error}"),
             };
             let shortage = sys::is_full(error).then_some(size);
-            self.trouble.note(why, shortage, now.mono);
-        } else if self.complaints.is_news(what, now.mono) {
+            self.monitor.note(why, shortage, now.mono);
+        } else if self.repeat_limiter.should_log(what, now.mono) {
             log::warn!("out of descriptors what={what:?}");
         }
     }
 
     /// A file that is there could not be read.
     pub fn unreadable(&mut self, error: &io::Error, now: Now) {
-        self.hot.close();
+        self.open_files.close();
         let why = error.to_string();
-        if self.complaints.is_news(&why, now.mono) {
+        if self.repeat_limiter.should_log(&why, now.mono) {
             log::error!("file cannot be read why={why:?}");
         }
     }
@@ -514,15 +526,15 @@ impl Shared {
     /// Tries out whether a store that failed works again, if it is time: nobody may come to upload because `/health`
     /// says that nobody should.
     pub fn probe_store(&mut self, now: Now) {
-        if self.trouble.due().is_none_or(|due| due > now.mono) {
+        if self.monitor.due().is_none_or(|due| due > now.mono) {
             return;
         }
-        self.look_at_root(now);
-        self.trouble.probe_at = None;
-        self.trouble.probed_at = Some(now.mono);
-        let probed = self.store.try_upload(&PROBE).and_then(|upload| {
+        self.check_root(now);
+        self.monitor.probe_at = None;
+        self.monitor.probed_at = Some(now.mono);
+        let probed = self.store.probe_upload(&PROBE).and_then(|upload| {
             let work = Work::File(upload.file());
-            self.trouble.probe = Some(upload);
+            self.monitor.probe = Some(upload);
             self.syncer.submit(PROBE_KEY, work)
         });
         if probed.is_err() {
@@ -532,28 +544,28 @@ impl Shared {
 
     /// What came of trying the store out.
     pub fn probed(&mut self, result: io::Result<()>, now: Now) {
-        if let Some(upload) = self.trouble.probe.take() {
+        if let Some(upload) = self.monitor.probe.take() {
             self.store.end(upload);
         }
         match result {
             Ok(()) => {
-                let short_of = self.trouble.short_of.unwrap_or(0);
+                let short_of = self.monitor.short_of.unwrap_or(0);
                 let room = short_of <= PROBE.len() as u64
                     || self.store.has_room(short_of).unwrap_or(false);
                 let size = if room { u64::MAX } else { PROBE.len() as u64 };
-                self.trouble.worked(size);
+                self.monitor.worked(size);
             }
-            Err(_) if !self.trouble.is_there() => {}
+            Err(_) if !self.monitor.has_failed() => {}
             Err(error) => match sys::is_full(&error) {
                 true => {
-                    self.trouble.failing = false;
-                    self.trouble.short_of = Some(0);
+                    self.monitor.failing = false;
+                    self.monitor.short_of = Some(0);
                 }
-                false => self.trouble.failing = true,
+                false => self.monitor.failing = true,
             },
         }
-        if self.trouble.is_there() {
-            self.trouble.probe_at = Some(now.mono + PROBE_INTERVAL);
+        if self.monitor.has_failed() {
+            self.monitor.probe_at = Some(now.mono + PROBE_INTERVAL);
         }
     }
 
@@ -569,14 +581,14 @@ impl Shared {
                 .usage
                 .total()
                 .is_some_and(|total| quota > 0 && total >= quota)
-            || self.trouble.lacks_room(u64::MAX)
+            || self.monitor.lacks_room(u64::MAX)
             || self.store.lacks_inodes(now.mono).is_some();
-        let store = if self.trouble.is_failing() {
-            StoreHealth::Failing
+        let store = if self.monitor.is_failing() {
+            StoreStatus::Failing
         } else if full {
-            StoreHealth::Full
+            StoreStatus::Full
         } else {
-            StoreHealth::Good
+            StoreStatus::Good
         };
         Health {
             link: self.link,
@@ -607,13 +619,13 @@ impl Shared {
         self.store.set_times(times, jumped);
         // What is kept open says how long it may be cached.
         if jumped {
-            self.hot.close();
+            self.open_files.close();
         }
     }
 
     /// Notices another tree at `storage_path`, and counts it anew. True when there is one.
-    pub fn look_at_root(&mut self, now: Now) -> bool {
-        let replaced = self.store.look_at_root(now.mono);
+    pub fn check_root(&mut self, now: Now) -> bool {
+        let replaced = self.store.check_root(now.mono);
         if replaced {
             self.usage.forget();
             self.rates.forget();
@@ -625,9 +637,10 @@ impl Shared {
     }
 
     /// Tells the store which removed paths somebody may have a right to, as service and configuration have it.
-    pub fn set_buries(&mut self) {
-        let buries = self.service.takes_external();
-        self.store.set_buries(buries, self.config.put_timeout);
+    pub fn set_tombstone_policy(&mut self) {
+        let records_foreign = self.service.takes_external();
+        self.store
+            .set_tombstone_policy(records_foreign, self.config.put_timeout);
     }
 
     /// Believes no number any more that is older than this.
@@ -648,14 +661,14 @@ impl Shared {
     pub fn counts(&self) -> bool {
         // A rule's total counts owners too, and may come at any time.
         self.service
-            .counts_owners(u64::from(!self.service.policy().rules.is_empty()))
+            .needs_owner_usage(u64::from(!self.service.policy().rules.is_empty()))
             || self.config.global_quota > 0
     }
 }
 
 /// Trouble with the store, logged when it changes.
 #[derive(Debug, Default)]
-pub struct Trouble {
+pub struct StoreMonitor {
     /// The last attempt failed, and not for want of room.
     failing: bool,
     /// Files of so many bytes, and larger ones, have no room.
@@ -663,7 +676,7 @@ pub struct Trouble {
     /// What was logged since it worked last; the same words are few.
     open: Vec<String>,
     /// A disk that is nearly full takes one file and refuses the next.
-    complaints: Complaints,
+    repeat_limiter: RepeatLimiter,
     /// When to try it out.
     probe_at: Option<Instant>,
     /// When it was tried out last.
@@ -672,7 +685,7 @@ pub struct Trouble {
     probe: Option<Upload>,
 }
 
-impl Trouble {
+impl StoreMonitor {
     /// Something failed; for want of room if there is a `shortage`, the size of the file that had none.
     fn note(&mut self, why: String, shortage: Option<u64>, now: Instant) {
         let mut soon = now + PROBE_INTERVAL;
@@ -688,7 +701,7 @@ impl Trouble {
         if self.probe.is_none() {
             self.probe_at = Some(self.probe_at.map_or(soon, |at| at.min(soon)));
         }
-        if self.open.contains(&why) || !self.complaints.is_news(&why, now) {
+        if self.open.contains(&why) || !self.repeat_limiter.should_log(&why, now) {
             log::debug!("store failed why={why:?}");
         } else {
             log::error!("store failed why={why:?}");
@@ -697,7 +710,7 @@ impl Trouble {
     }
 
     /// Whether the last attempt failed.
-    fn is_there(&self) -> bool {
+    fn has_failed(&self) -> bool {
         self.failing || self.short_of.is_some()
     }
 
@@ -736,7 +749,7 @@ impl Trouble {
 #[derive(Debug)]
 pub enum Waiter {
     /// A slot request of the component.
-    Slot(Box<SlotIq>, Effort),
+    Slot(Box<SlotIq>, Attempt),
     /// A connection whose PUT is to be decided.
     Put(Key),
 }
@@ -770,12 +783,12 @@ impl Waiting {
 
 /// Open connections by client address; IPv6 by its /64, because a host has all of one.
 #[derive(Debug, Default)]
-pub struct Addresses {
+pub struct AddressCounts {
     counts: HashMap<IpAddr, usize>,
 }
 
-impl Addresses {
-    /// Counts one more connection; returns how many there are now, and what to give back to [`Addresses::remove`].
+impl AddressCounts {
+    /// Counts one more connection; returns how many there are now, and what to give back to [`AddressCounts::remove`].
     pub fn add(&mut self, address: IpAddr) -> (usize, IpAddr) {
         let group = group(address);
         let count = self.counts.entry(group).or_insert(0);

@@ -5,7 +5,7 @@ use crate::now::Now;
 use crate::reactor::Reactor;
 use crate::reactor::component::Incoming;
 use crate::reactor::life::plan;
-use crate::reactor::shared::{Effort, GRAVES_KEY, Look, Shared, Waiter};
+use crate::reactor::shared::{Attempt, Lookup, Shared, TOMBSTONES_KEY, Waiter};
 use crate::slot::{Refusal, Slot};
 use crate::store::walk::Slice;
 use crate::syncer::Work;
@@ -59,7 +59,7 @@ impl Reactor {
         match answer {
             Answer::Silence => {}
             Answer::Reply(reply) => self.reply(&reply),
-            Answer::Slot(iq) => self.answer_slot_request(iq, Effort::default(), now),
+            Answer::Slot(iq) => self.answer_slot_request(iq, Attempt::default(), now),
         }
     }
 
@@ -94,12 +94,12 @@ impl Reactor {
         }
     }
 
-    pub(super) fn answer_slot_request(&mut self, iq: Box<SlotIq>, effort: Effort, now: Now) {
-        match self.find_slot(&iq, effort, now) {
+    pub(super) fn answer_slot_request(&mut self, iq: Box<SlotIq>, attempt: Attempt, now: Now) {
+        match self.find_slot(&iq, attempt, now) {
             Ok(Some(slot)) => self.reply(&iq.granted(slot)),
             Ok(None) => {
                 let owner = layout::owner_folder(&iq.owner);
-                let waiter = Waiter::Slot(iq, effort);
+                let waiter = Waiter::Slot(iq, attempt);
                 if let Err(Waiter::Slot(iq, _)) = self.shared.waiting.push(owner.as_bytes(), waiter)
                 {
                     self.refuse_slot(*iq, &Refusal::Busy, now);
@@ -113,14 +113,14 @@ impl Reactor {
     fn find_slot(
         &mut self,
         iq: &SlotIq,
-        effort: Effort,
+        attempt: Attempt,
         now: Now,
     ) -> Result<Option<Slot>, Refusal> {
         let request = iq.request.as_ref().map_err(Refusal::clone)?;
-        let Some(ready) = self.shared.judge_slot(request, effort, now)? else {
+        let Some(approved) = self.shared.check_slot(request, attempt, now)? else {
             return Ok(None);
         };
-        self.shared.issue_slot(request, &ready, now).map(Some)
+        self.shared.issue_slot(request, &approved, now).map(Some)
     }
 
     pub(super) fn refuse_slot(&mut self, iq: SlotIq, refusal: &Refusal, now: Now) {
@@ -150,13 +150,13 @@ impl Reactor {
         let swept = self
             .sweep
             .go_on(&plan, store, usage, trims, &mut slice, now);
-        if let Some(graves) = self.sweep.graves(&self.shared.store) {
-            let submitted = graves.and_then(|graves| {
-                let work = Work::Folders(graves);
-                self.shared.syncer.submit(GRAVES_KEY, work)
+        if let Some(tombstones) = self.sweep.tombstones(&self.shared.store) {
+            let submitted = tombstones.and_then(|tombstones| {
+                let work = Work::Folders(tombstones);
+                self.shared.syncer.submit(TOMBSTONES_KEY, work)
             });
             if let Err(error) = submitted {
-                self.sweep.graves_synced(Err(error));
+                self.sweep.tombstones_synced(Err(error));
             }
         }
         if let Some(report) = swept {
@@ -180,9 +180,9 @@ impl Reactor {
         }
         if let Some(counted) = counted {
             self.shared.counted(&counted, now);
-            match counted.trouble {
-                None => self.wake(&counted.owner, Look::Counted, now),
-                Some(_) => self.wake(&counted.owner, Look::Failed, now),
+            match counted.error {
+                None => self.wake(&counted.owner, Lookup::Counted, now),
+                Some(_) => self.wake(&counted.owner, Lookup::Failed, now),
             }
         }
         if let Some(trimmed) = trimmed {
@@ -195,22 +195,22 @@ impl Reactor {
                     trimmed.freed
                 );
             }
-            self.wake(&trimmed.order.owner, Look::Searched(trimmed.newest), now);
+            self.wake(&trimmed.order.owner, Lookup::Searched(trimmed.newest), now);
         }
     }
 
     /// Everybody who waits for this owner asks again.
-    pub(super) fn wake(&mut self, owner: &[u8], look: Look, now: Now) {
+    pub(super) fn wake(&mut self, owner: &[u8], lookup: Lookup, now: Now) {
         for waiter in self.shared.waiting.take(owner) {
             match waiter {
                 Waiter::Put(key) => {
                     if let Some(client) = self.table.get_mut(key) {
-                        client.wake(look);
+                        client.wake(lookup);
                         self.enqueue(key);
                     }
                 }
-                Waiter::Slot(iq, effort) => {
-                    self.answer_slot_request(iq, effort.after(look), now);
+                Waiter::Slot(iq, attempt) => {
+                    self.answer_slot_request(iq, attempt.after(lookup), now);
                 }
             }
         }

@@ -66,8 +66,8 @@ fn config(base: &Path) -> Config {
     crate::config::read(&text).unwrap().config
 }
 
-fn target(host: &str, port: u16) -> Target {
-    Target {
+fn target(host: &str, port: u16) -> LinkTarget {
+    LinkTarget {
         jid: BareJid::parse("up.example").unwrap(),
         secret: "secret".to_owned(),
         host: host.to_owned(),
@@ -75,16 +75,16 @@ fn target(host: &str, port: u16) -> Target {
     }
 }
 
-fn needs(base: &Path, target: Option<&Target>) -> Needs {
+fn permissions(base: &Path, target: Option<&LinkTarget>) -> Permissions {
     let (config_path, logfile) = (base.join("config/config.yml"), base.join("log/upslot.log"));
-    Needs::new(&config(base), &config_path, Some(&logfile), target)
+    Permissions::new(&config(base), &config_path, Some(&logfile), target)
 }
 
 /// Runs a test on a confined thread, and passes it the sandbox and the ABI version.
-fn confined(base: &Path, target: &Target, test: impl FnOnce(&Sandbox, i32) + Send + 'static) {
-    let needs = needs(base, Some(target));
+fn confined(base: &Path, target: &LinkTarget, test: impl FnOnce(&Sandbox, i32) + Send + 'static) {
+    let permissions = permissions(base, Some(target));
     let thread = thread::spawn(move || {
-        let sandbox = Sandbox::enter(needs);
+        let sandbox = Sandbox::enter(permissions);
         match sandbox.enforcement {
             Enforcement::Landlock(abi) => test(&sandbox, abi),
             // Reported, because nothing was tested.
@@ -384,13 +384,17 @@ fn name_resolution_is_allowed_only_for_a_host_name() {
         ("[::1]", false),
         ("xmpp.example", true),
     ] {
-        let needs = needs(&base, Some(&target(host, 5347)));
-        assert_eq!(needs.names, names, "{host}");
-        assert_eq!(needs.read.contains(&PathBuf::from("/etc")), names, "{host}");
-        assert_eq!(needs.ports.contains(&DNS_PORT), names, "{host}");
-        assert!(needs.ports.contains(&5347), "{host}");
+        let permissions = permissions(&base, Some(&target(host, 5347)));
+        assert_eq!(permissions.names, names, "{host}");
+        assert_eq!(
+            permissions.read.contains(&PathBuf::from("/etc")),
+            names,
+            "{host}"
+        );
+        assert_eq!(permissions.ports.contains(&DNS_PORT), names, "{host}");
+        assert!(permissions.ports.contains(&5347), "{host}");
     }
-    assert_eq!(needs(&base, None).ports, [0; 0]);
+    assert_eq!(permissions(&base, None).ports, [0; 0]);
     confined(&base, &target("xmpp.example", 5347), |_, _| {
         allowed("the resolver's settings", fs::read("/etc/hosts"));
         // The lookup itself is not tested, because its result depends on the network.
@@ -437,9 +441,9 @@ fn a_file_in_the_root_takes_the_place_of_its_folder() {
 #[test]
 fn targets_and_files_blocked_after_a_reload_are_reported() {
     let base = folder("reload");
-    let needs = needs(&base, Some(&target("127.0.0.1", 5347)));
+    let permissions = permissions(&base, Some(&target("127.0.0.1", 5347)));
     let with = |enforcement: Enforcement| Sandbox {
-        needs: needs.clone(),
+        permissions: permissions.clone(),
         enforcement,
     };
     for (abi, port, host) in [
@@ -448,18 +452,18 @@ fn targets_and_files_blocked_after_a_reload_are_reported() {
         (3, None, Some("component_host")),
     ] {
         let sandbox = with(Enforcement::Landlock(abi));
-        assert_eq!(sandbox.bars(&target("127.0.0.1", 5347)), None);
-        assert_eq!(sandbox.bars(&target("localhost", 5347)), None);
-        assert_eq!(sandbox.bars(&target("127.0.0.1", 5348)), port);
-        assert_eq!(sandbox.bars(&target("xmpp.example", 5347)), host);
-        assert!(sandbox.reads(&base.join("secrets/two")));
-        assert!(sandbox.reads(&base.join("live/cert.pem")));
-        assert!(sandbox.reads(&base.join("var/anything")));
-        assert!(!sandbox.reads(&base.join("elsewhere/secret")));
+        assert_eq!(sandbox.blocking_key(&target("127.0.0.1", 5347)), None);
+        assert_eq!(sandbox.blocking_key(&target("localhost", 5347)), None);
+        assert_eq!(sandbox.blocking_key(&target("127.0.0.1", 5348)), port);
+        assert_eq!(sandbox.blocking_key(&target("xmpp.example", 5347)), host);
+        assert!(sandbox.allows_reading(&base.join("secrets/two")));
+        assert!(sandbox.allows_reading(&base.join("live/cert.pem")));
+        assert!(sandbox.allows_reading(&base.join("var/anything")));
+        assert!(!sandbox.allows_reading(&base.join("elsewhere/secret")));
     }
     let open = with(Enforcement::Off("reason".to_owned()));
-    assert_eq!(open.bars(&target("xmpp.example", 1)), None);
-    assert!(open.reads(&base.join("elsewhere/secret")));
+    assert_eq!(open.blocking_key(&target("xmpp.example", 1)), None);
+    assert!(open.allows_reading(&base.join("elsewhere/secret")));
     assert_eq!(open.to_string(), "none why=\"reason\"");
     let list = with(Enforcement::Landlock(3)).to_string();
     let store = format!(

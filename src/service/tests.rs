@@ -65,9 +65,9 @@ fn check(service: &Service, line: &str, fields: &str, expected: u16) {
 
 fn issue(service: &Service, request: &SlotRequest) -> Slot {
     let folder = layout::owner_folder(&request.owner);
-    let limits = service.judge(request).unwrap();
+    let limits = service.check_request(request).unwrap();
     service
-        .issue(request, &folder, limits, &[7; RANDOM], 0, at(0))
+        .issue(request, &folder, limits, &[7; RANDOM_BYTES], 0, at(0))
         .map(|(path, slot)| {
             assert!(slot.get.ends_with(&path.encoded()), "{slot:?}");
             slot
@@ -196,13 +196,13 @@ fn an_ephemeral_file_is_gone_at_its_second() {
     let service = service("");
     let end = at(100).unix();
     let line = format!("GET /o/aaaaaaaaaaaaaaaaaaaa~e{end:x}/n");
-    let Decision::Download(Wanted {
+    let Decision::Download(DownloadRequest {
         path: Some(path), ..
     }) = service.decide(&head(&line, ""), at(99))
     else {
         panic!("it may be there");
     };
-    assert!(!service.is_over(&path, at(99)) && service.is_over(&path, at(100)));
+    assert!(!service.is_expired(&path, at(99)) && service.is_expired(&path, at(100)));
 }
 
 #[test]
@@ -211,15 +211,15 @@ fn types_and_sizes_are_judged_before_the_store_is_looked_at() {
         "max_file_size: 1000\nallowed_file_types: [image/*, text/plain]\nwhitelist: montague.tld\n",
     );
     assert_eq!(
-        service.judge(&wish("a", 1000, Some("image/jpeg"))),
+        service.check_request(&wish("a", 1000, Some("image/jpeg"))),
         Ok(None)
     );
     assert_eq!(
-        service.judge(&wish("a", 1000, Some("Text/Plain; charset=utf-8"))),
+        service.check_request(&wish("a", 1000, Some("Text/Plain; charset=utf-8"))),
         Ok(None)
     );
     assert_eq!(
-        service.judge(&wish("a", 1001, Some("image/jpeg"))),
+        service.check_request(&wish("a", 1001, Some("image/jpeg"))),
         Err(Refusal::TooLarge {
             size: 1001,
             limit: 1000
@@ -230,16 +230,16 @@ fn types_and_sizes_are_judged_before_the_store_is_looked_at() {
         Some("application/zip"),
         Some("application/octet-stream"),
     ] {
-        let judged = service.judge(&wish("a", 1, content_type));
+        let checked = service.check_request(&wish("a", 1, content_type));
         assert!(
-            matches!(judged, Err(Refusal::TypeNotAllowed { .. })),
+            matches!(checked, Err(Refusal::TypeNotAllowed { .. })),
             "{content_type:?}"
         );
     }
     let mut stranger = wish("a", 1, Some("image/jpeg"));
     stranger.owner = BareJid::parse("tybalt@capulet.tld").unwrap();
     assert!(matches!(
-        service.judge(&stranger),
+        service.check_request(&stranger),
         Err(Refusal::NotAllowed { .. })
     ));
 }
@@ -252,7 +252,7 @@ fn download(
     kept: Option<&str>,
 ) -> (u16, String) {
     let path = StorePath::from_segments([&b"o"[..], b"r", name.as_bytes()].into_iter()).unwrap();
-    let found = Found {
+    let found = StoredFile {
         size: 1000,
         modified: at(0).wall,
         stored: at(0).wall,
@@ -388,12 +388,9 @@ fn web_clients_can_be_kept_out_and_fields_added() {
 fn time_makes_room_when_files_age() {
     let ageing = service("expire_interval: 60\nexpire_maxage: 1000\n");
     let interval = Duration::from_secs(60);
-    assert_eq!(
-        ageing.gone_by_age(at(0).wall, interval),
-        Some(at(1060).wall)
-    );
+    assert_eq!(ageing.expires_at(at(0).wall, interval), Some(at(1060).wall));
     let kept = service("expire_interval: 0\nexpire_maxage: 1000\n");
-    assert_eq!(kept.gone_by_age(at(0).wall, interval), None);
+    assert_eq!(kept.expires_at(at(0).wall, interval), None);
 }
 
 /// `key` over `message`, in hex.
@@ -531,8 +528,8 @@ fn a_put_with_a_token_goes_to_its_uploader() {
     };
     assert_eq!(grant.path.owner_folder(), b"Q_7dsld2o0PGmDXH553Cx_WVmKY");
     assert_eq!(
-        grant.path.mark().map(|mark| mark.end),
-        Some(End::At(expires))
+        grant.path.tag().map(|tag| tag.end),
+        Some(Expiry::At(expires))
     );
     assert_eq!(grant.path.name(), b"a b.jpg");
     assert_eq!(grant.location(), "slot-1/a%20b.jpg");
@@ -580,11 +577,12 @@ fn a_url_that_was_encoded_once_more_is_understood() {
         403,
     );
     for get in [again(&slot.get), only_percent(&slot.get)] {
-        let Decision::Download(wanted) = service.decide(&head(&format!("GET {get}"), ""), at(0))
+        let Decision::Download(download_request) =
+            service.decide(&head(&format!("GET {get}"), ""), at(0))
         else {
             panic!("{get} may be there");
         };
-        let found = wanted.again.or(wanted.path).unwrap();
+        let found = download_request.again.or(download_request.path).unwrap();
         assert_eq!(found.name(), "très 100%.jpg".as_bytes());
     }
     let long = issue(&service, &wish(&"é".repeat(127), 5, None));
@@ -597,14 +595,14 @@ fn a_url_that_was_encoded_once_more_is_understood() {
         "/o/r/%2500",
     ] {
         let decision = service.decide(&head(&format!("GET {line}"), ""), at(0));
-        if let Decision::Download(wanted) = decision {
-            assert_eq!(wanted.again, None, "{line}");
+        if let Decision::Download(download_request) = decision {
+            assert_eq!(download_request.again, None, "{line}");
         }
     }
     let plain = service.decide(&head("GET /o/r/a%20b", ""), at(0));
     assert!(matches!(
         plain,
-        Decision::Download(Wanted { again: None, .. })
+        Decision::Download(DownloadRequest { again: None, .. })
     ));
 }
 
@@ -630,7 +628,7 @@ access:
     let later = Purpose::Ephemeral {
         expire_before: until + 1,
     };
-    for (jid, purpose, mark) in [
+    for (jid, purpose, tag) in [
         ("romeo@m.tld", Purpose::Message, "~mt3e8/".to_owned()),
         ("romeo@m.tld", Purpose::Permanent, "~kt3e8/".to_owned()),
         ("romeo@m.tld", soon, format!("~e{:x}t3e8/", until - 1)),
@@ -640,7 +638,7 @@ access:
         ("juliet@m.tld", later, format!("~e{:x}/", until + 1)),
     ] {
         let put = put(jid, purpose);
-        assert!(put.contains(&mark), "{mark} is not in {put}");
+        assert!(put.contains(&tag), "{tag} is not in {put}");
         assert_eq!(put.contains("&total=77"), jid.starts_with("romeo"), "{put}");
     }
     assert_eq!(
@@ -650,5 +648,8 @@ access:
     let plain = self::service("");
     let mut request = wish("a", 5, None);
     request.purpose = Purpose::Profile;
-    assert!(matches!(plain.judge(&request), Err(Refusal::Malformed(_))));
+    assert!(matches!(
+        plain.check_request(&request),
+        Err(Refusal::Malformed(_))
+    ));
 }

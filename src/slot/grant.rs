@@ -17,7 +17,7 @@ pub struct Grant {
     /// Limit on the total size of the owner's files in bytes, from an access rule; 0 means no limit.
     pub total: u64,
     pub issued: Issued,
-    pub source: Source,
+    pub scheme: Scheme,
 }
 
 /// When the slot of a grant was issued, as far as it is known; Unix seconds.
@@ -32,38 +32,38 @@ pub enum Issued {
 
 /// The scheme that issued the grant, with the data needed later in the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum Scheme {
     /// A slot signed by upslot.
     Own,
     /// A signature by the XMPP server, which never expires and names no owner.
     External,
     /// A token of Prosody's mod_http_file_share; slot and file name from the URL, decoded.
-    Share { slot: Vec<u8>, name: Vec<u8> },
+    FileShare { slot: Vec<u8>, name: Vec<u8> },
 }
 
 impl Grant {
     /// The path of the file's GET URL, relative to `get_url`; percent-encoded.
     pub fn location(&self) -> String {
-        match &self.source {
-            Source::Share { slot, name } => {
+        match &self.scheme {
+            Scheme::FileShare { slot, name } => {
                 format!(
                     "{}/{}",
                     layout::encode_segment(slot),
                     layout::encode_segment(name)
                 )
             }
-            Source::Own | Source::External => self.path.encoded(),
+            Scheme::Own | Scheme::External => self.path.encoded(),
         }
     }
 
     /// The quota class of the file.
     pub fn kind(&self) -> usize {
-        pool::kind(self.path.mark())
+        pool::kind(self.path.tag())
     }
 
     /// Whether the file is attributed to an owner.
     pub fn has_owner(&self) -> bool {
-        self.source != Source::External
+        self.scheme != Scheme::External
     }
 }
 
@@ -75,7 +75,7 @@ pub enum Denial {
     /// The signature does not match this path, size, type and expiry time.
     Forged,
     /// The slot has expired.
-    Lapsed,
+    Expired,
 }
 
 impl fmt::Display for Denial {
@@ -83,7 +83,7 @@ impl fmt::Display for Denial {
         f.write_str(match self {
             Denial::Unsigned => "The URL has no signature; ask the XMPP server for an upload slot.",
             Denial::Forged => "The URL's signature is not valid for this path.",
-            Denial::Lapsed => "The upload slot has expired; ask for a new one.",
+            Denial::Expired => "The upload slot has expired; ask for a new one.",
         })
     }
 }

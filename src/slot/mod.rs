@@ -65,17 +65,17 @@ pub struct SlotRequest {
 
 /// Prepares untrusted text for use in a message: escapes it and cuts it to 100 characters. The limit keeps escapes
 /// from inflating a stanza so far that the XMPP server closes the component's stream.
-pub fn shown(text: &str) -> String {
+pub fn sanitized(text: &str) -> String {
     const MAX_CHARS: usize = 100;
-    let mut shown: String = text
+    let mut sanitized: String = text
         .chars()
         .take(MAX_CHARS)
         .flat_map(char::escape_debug)
         .collect();
     if text.chars().nth(MAX_CHARS).is_some() {
-        shown.push_str("...");
+        sanitized.push_str("...");
     }
-    shown
+    sanitized
 }
 
 /// Formats a number of bytes with its unit.
@@ -169,7 +169,7 @@ impl fmt::Display for Refusal {
                 write!(
                     f,
                     "Files of the type {} may not be uploaded here.",
-                    shown(content_type)
+                    sanitized(content_type)
                 )
             }
             Refusal::OwnerQuota {

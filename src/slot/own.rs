@@ -12,8 +12,8 @@ use data_encoding::BASE64URL_NOPAD;
 use ring::hmac;
 
 use crate::decimal;
-use crate::layout::{StorePath, decode_segment, encode_value_to};
-use crate::slot::grant::{Denial, Grant, Issued, Source};
+use crate::layout::{StorePath, decode_segment, encode_query_value};
+use crate::slot::grant::{Denial, Grant, Issued, Scheme};
 
 /// Signs slots and verifies them.
 pub struct Signer {
@@ -33,7 +33,7 @@ impl Signer {
         push_decimal(terms.size, url);
         if let Some(content_type) = terms.content_type {
             url.push_str("&type=");
-            encode_value_to(content_type.as_bytes(), url);
+            encode_query_value(content_type.as_bytes(), url);
         }
         if terms.total > 0 {
             url.push_str("&total=");
@@ -63,7 +63,7 @@ impl Signer {
         };
         hmac::verify(&self.key, &message(path, &terms), &signature).map_err(|_| Denial::Forged)?;
         if now > until {
-            return Err(Denial::Lapsed);
+            return Err(Denial::Expired);
         }
         Ok(Grant {
             path: path.clone(),
@@ -71,7 +71,7 @@ impl Signer {
             total: terms.total,
             content_type: parameters.content_type,
             issued: Issued::ExpiresAt(until),
-            source: Source::Own,
+            scheme: Scheme::Own,
         })
     }
 }
@@ -111,7 +111,7 @@ fn message(path: &StorePath, terms: &Terms<'_>) -> Vec<u8> {
 }
 
 fn push_decimal(number: u64, text: &mut String) {
-    let mut buffer = decimal::Room::default();
+    let mut buffer = decimal::DigitBuffer::default();
     let digits = decimal::digits(number, &mut buffer);
     text.extend(digits.iter().copied().map(char::from));
 }
@@ -184,7 +184,7 @@ mod tests {
 
     fn path(name: &str) -> StorePath {
         let owner = BareJid::parse("romeo@montague.tld").unwrap();
-        StorePath::of_slot(&owner, Purpose::Message.into(), &[7; 15], name).unwrap()
+        StorePath::for_slot(&owner, Purpose::Message.into(), &[7; 15], name).unwrap()
     }
 
     fn query(signer: &Signer, path: &StorePath, content_type: Option<&str>) -> String {
@@ -220,7 +220,7 @@ mod tests {
             let query = query(&signer(), &path, content_type);
             check(&path, &query, NOW - 300, None);
             check(&path, &query, NOW, None);
-            check(&path, &query, NOW + 1, Some(Denial::Lapsed));
+            check(&path, &query, NOW + 1, Some(Denial::Expired));
             let grant = signer().verify(&path, &query.as_bytes()[1..], NOW).unwrap();
             assert_eq!(grant.size, 23456);
             assert_eq!(grant.content_type.as_deref(), content_type);

@@ -6,7 +6,7 @@
 //! expiry time one second later, so that it can be distinguished from earlier ones.
 //!
 //! This module accesses neither files nor clocks; removals are read from the store's journal. Memory is bounded: beyond
-//! [`MOST_OWNERS`], the oldest removals apply to all owners, whose slots from that time have expired by then.
+//! [`MAX_OWNERS`], the oldest removals apply to all owners, whose slots from that time have expired by then.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use crate::slot::grant::{Grant, Issued};
 pub const REMEMBERED: u64 = 86_400;
 
 /// Maximum number of owners remembered.
-pub const MOST_OWNERS: usize = 8192;
+pub const MAX_OWNERS: usize = 8192;
 
 /// The removals of the last day.
 #[derive(Debug, Default)]
@@ -48,7 +48,7 @@ impl Revoked {
     /// All files in the owner folder were removed at second `at`; upslot's own slots issued before then expire at
     /// `expires` at the latest.
     pub fn revoke(&mut self, owner: &[u8], at: u64, expires: u64) {
-        if self.owners.len() >= MOST_OWNERS && !self.owners.contains_key(owner) {
+        if self.owners.len() >= MAX_OWNERS && !self.owners.contains_key(owner) {
             self.forget_half();
         }
         let limit = self.owners.entry(owner.to_vec()).or_default();
@@ -111,19 +111,19 @@ mod tests {
     use crate::jid::BareJid;
     use crate::layout::StorePath;
     use crate::slot::Purpose;
-    use crate::slot::grant::Source;
+    use crate::slot::grant::Scheme;
 
     const AT: u64 = 1_800_000_000;
 
     fn grant(owner: &str, issued: Issued) -> Grant {
         let owner = BareJid::parse(owner).unwrap();
         Grant {
-            path: StorePath::of_slot(&owner, Purpose::Message.into(), &[7; 15], "a").unwrap(),
+            path: StorePath::for_slot(&owner, Purpose::Message.into(), &[7; 15], "a").unwrap(),
             size: 1,
             content_type: None,
             total: 0,
             issued,
-            source: Source::Own,
+            scheme: Scheme::Own,
         }
     }
 
@@ -179,10 +179,10 @@ mod tests {
     fn few_are_remembered_and_none_is_forgotten() {
         let mut revoked = Revoked::default();
         let owner = |number: u64| format!("{number}@montague.tld");
-        let most = MOST_OWNERS as u64;
+        let most = MAX_OWNERS as u64;
         for number in 0..3 * most {
             revoked.revoke(&folder(&owner(number)), AT + number, AT + number + 360);
-            assert!(revoked.owners.len() <= MOST_OWNERS);
+            assert!(revoked.owners.len() <= MAX_OWNERS);
         }
         for number in (0..3 * most).step_by(997) {
             let issued = Issued::ExpiresAt(AT + number + 360);

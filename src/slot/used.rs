@@ -46,7 +46,7 @@ impl UsedSlots {
     }
 
     /// The file could not be stored, so the slot may be used again.
-    pub fn take_back(&mut self, grant: &Grant) {
+    pub fn unpublish(&mut self, grant: &Grant) {
         if let Some(id) = id(&grant.path) {
             self.ids.remove(&id);
             self.queue.retain(|(other, _)| *other != id);
@@ -67,7 +67,7 @@ impl UsedSlots {
 /// The identity of one of upslot's own slots.
 fn id(path: &StorePath) -> Option<Id> {
     let folder = path.segments().nth(1)?;
-    path.mark()?;
+    path.tag()?;
     folder.get(..LENGTH)?.try_into().ok()
 }
 
@@ -76,19 +76,19 @@ mod tests {
     use super::*;
     use crate::jid::BareJid;
     use crate::slot::Purpose;
-    use crate::slot::grant::Source;
+    use crate::slot::grant::Scheme;
 
     fn grant(number: u64, expires: u64) -> Grant {
         let owner = BareJid::parse("romeo@montague.tld").unwrap();
         let mut random = [0; 15];
         random[..8].copy_from_slice(&number.to_be_bytes());
         Grant {
-            path: StorePath::of_slot(&owner, Purpose::Message.into(), &random, "a").unwrap(),
+            path: StorePath::for_slot(&owner, Purpose::Message.into(), &random, "a").unwrap(),
             size: 1,
             content_type: None,
             total: 0,
             issued: Issued::ExpiresAt(expires),
-            source: Source::Own,
+            scheme: Scheme::Own,
         }
     }
 
@@ -101,7 +101,7 @@ mod tests {
         assert!(used.contains(&grant(1, 100)));
         used.add(&grant(3, 200), 101);
         assert!(!used.contains(&grant(1, 100)) && used.contains(&grant(2, 200)));
-        used.take_back(&grant(2, 200));
+        used.unpublish(&grant(2, 200));
         assert!(!used.contains(&grant(2, 200)));
         used.forget();
         assert!(!used.contains(&grant(3, 200)));

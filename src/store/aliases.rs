@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use data_encoding::BASE64URL_NOPAD;
 
-use crate::layout::{StorePath, digest_of};
+use crate::layout::{StorePath, slot_digest};
 use crate::store::{Store, UNFINISHED};
 use crate::sys;
 
@@ -24,7 +24,7 @@ impl Store {
     /// The path of the file that was stored for a slot.
     pub fn alias(&self, slot: &[u8]) -> Option<StorePath> {
         let folder = sys::open_folder_below(self.internal.as_fd(), FOLDER).ok()?;
-        let target = sys::read_link(&folder, name(slot).as_bytes()).ok()?;
+        let target = sys::read_symlink(&folder, name(slot).as_bytes()).ok()?;
         StorePath::from_segments(target.split(|b| *b == b'/'))
     }
 
@@ -32,17 +32,17 @@ impl Store {
     /// have changed, from the outside in.
     pub fn set_alias(&self, slot: &[u8], path: &StorePath) -> io::Result<Vec<OwnedFd>> {
         let mut changed = Vec::new();
-        if sys::make_folder(&self.internal, FOLDER, self.mode(0o700))? {
+        if sys::create_folder(&self.internal, FOLDER, self.mode(0o700))? {
             changed.push(self.internal.try_clone()?);
         }
         let folder = sys::open_folder_below(self.internal.as_fd(), FOLDER)?;
         let name = name(slot);
-        if let Err(error) = sys::make_link(&folder, name.as_bytes(), path.as_bytes()) {
+        if let Err(error) = sys::create_symlink(&folder, name.as_bytes(), path.as_bytes()) {
             if error.kind() != io::ErrorKind::AlreadyExists {
                 return Err(error);
             }
             sys::remove_file(&folder, name.as_bytes())?;
-            sys::make_link(&folder, name.as_bytes(), path.as_bytes())?;
+            sys::create_symlink(&folder, name.as_bytes(), path.as_bytes())?;
         }
         changed.push(folder);
         Ok(changed)
@@ -61,10 +61,10 @@ impl Store {
         let Ok(folder) = sys::open_folder_below(self.internal.as_fd(), FOLDER) else {
             return;
         };
-        if sys::read_link(&folder, digest).is_ok_and(|target| target == path.as_bytes()) {
+        if sys::read_symlink(&folder, digest).is_ok_and(|target| target == path.as_bytes()) {
             let temporary = [digest, UNFINISHED.as_bytes()].concat();
             let _ = sys::remove_file(&folder, &temporary);
-            if sys::make_link(&folder, &temporary, b"removed/removed").is_ok() {
+            if sys::create_symlink(&folder, &temporary, b"removed/removed").is_ok() {
                 let _ = sys::rename(&folder, &temporary, digest);
             }
         }
@@ -88,13 +88,12 @@ impl Store {
         let Ok(folder) = sys::open_folder_below(self.internal.as_fd(), FOLDER) else {
             return;
         };
-        let old = sys::look_at(&folder, name).is_ok_and(|facts| {
-            facts
-                .modified
+        let old = sys::stat_at(&folder, name).is_ok_and(|stat| {
+            stat.modified
                 .checked_add(KEPT)
                 .is_some_and(|until| until < now)
         });
-        let Ok(target) = sys::read_link(&folder, name) else {
+        let Ok(target) = sys::read_symlink(&folder, name) else {
             return;
         };
         if old && sys::exists_below(self.root(), &target).is_ok_and(|exists| !exists) {
@@ -104,5 +103,5 @@ impl Store {
 }
 
 fn name(slot: &[u8]) -> String {
-    BASE64URL_NOPAD.encode(&digest_of(slot))
+    BASE64URL_NOPAD.encode(&slot_digest(slot))
 }

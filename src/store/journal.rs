@@ -25,7 +25,7 @@ use std::time::{Duration, SystemTime};
 use crate::layout::{decode_segment, encode_segment};
 use crate::slot::revoked::REMEMBERED;
 use crate::store::{Store, UNFINISHED};
-use crate::sys::{self, Kind};
+use crate::sys::{self, FileKind};
 
 /// The file in the internal folder.
 const FILE: &[u8] = b"removals";
@@ -115,24 +115,24 @@ impl Store {
     }
 
     fn read_notes(&mut self) -> io::Result<Vec<Note>> {
-        let facts = match sys::look_at(&self.internal, FILE) {
-            Ok(facts) if facts.kind == Kind::File => facts,
+        let stat = match sys::stat_at(&self.internal, FILE) {
+            Ok(stat) if stat.kind == FileKind::File => stat,
             Ok(_) => return Ok(Vec::new()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
         let reader = &mut self.journal;
-        if reader.identity != Some(facts.identity) || facts.size < reader.offset {
+        if reader.identity != Some(stat.identity) || stat.size < reader.offset {
             *reader = Reader {
-                identity: Some(facts.identity),
+                identity: Some(stat.identity),
                 ..Reader::default()
             };
         }
-        if facts.size == reader.size {
+        if stat.size == reader.size {
             return Ok(Vec::new());
         }
         let file = sys::open_below(self.internal.as_fd(), FILE)?;
-        let most = MOST_READ.min(facts.size - reader.offset);
+        let most = MOST_READ.min(stat.size - reader.offset);
         let mut bytes = vec![0; usize::try_from(most).unwrap_or(0)];
         let read = sys::read_at(&file, &mut bytes, reader.offset)?;
         bytes.truncate(read);
@@ -143,8 +143,8 @@ impl Store {
             None => 0,
         };
         reader.offset += whole as u64;
-        if whole == 0 || end >= facts.size {
-            reader.size = facts.size;
+        if whole == 0 || end >= stat.size {
+            reader.size = stat.size;
         }
         let lines = bytes[..whole].split(|b| *b == b'\n');
         Ok(lines.filter_map(Note::parse).collect())
@@ -155,7 +155,7 @@ impl Store {
         let mut text: String = notes.iter().map(Note::line).collect();
         for _ in 0..TRIES {
             let file = self.open_own(self.internal.as_fd(), FILE)?;
-            let size = sys::look_open(&file)?.size;
+            let size = sys::stat_open(&file)?.size;
             let mut last = [b'\n'];
             if size > 0 {
                 sys::read_at(
@@ -173,8 +173,8 @@ impl Store {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             // Another process may have started the file again.
-            let named = sys::look_at(&self.internal, FILE).map(|facts| facts.identity);
-            if named.is_ok_and(|named| sys::look_open(&file).is_ok_and(|f| f.identity == named)) {
+            let named = sys::stat_at(&self.internal, FILE).map(|stat| stat.identity);
+            if named.is_ok_and(|named| sys::stat_open(&file).is_ok_and(|f| f.identity == named)) {
                 return Ok(vec![self.internal.try_clone()?, file]);
             }
         }
@@ -183,9 +183,9 @@ impl Store {
 
     /// Starts the journal again when nothing in it matters any more.
     pub fn trim_journal(&self, now: SystemTime) {
-        let old = sys::look_at(&self.internal, FILE).is_ok_and(|facts| {
-            let end = facts.modified + Duration::from_secs(REMEMBERED);
-            facts.kind == Kind::File && facts.size > 0 && end < now
+        let old = sys::stat_at(&self.internal, FILE).is_ok_and(|stat| {
+            let end = stat.modified + Duration::from_secs(REMEMBERED);
+            stat.kind == FileKind::File && stat.size > 0 && end < now
         });
         if old {
             // It stays for another day, so that the new file is not taken for it.
@@ -197,7 +197,7 @@ impl Store {
     pub(super) fn make_own_folder(&self, name: &[u8]) -> io::Result<OwnedFd> {
         let owner = sys::owner_of(&self.internal)?;
         if self.is_ours(owner) {
-            sys::make_folder(&self.internal, name, self.mode(0o700))?;
+            sys::create_folder(&self.internal, name, self.mode(0o700))?;
             return sys::open_folder_below(self.internal.as_fd(), name);
         }
         make_owned(self.internal.as_fd(), name, owner)
@@ -219,9 +219,9 @@ impl Store {
         }
         let open = || -> io::Result<OwnedFd> {
             let file = sys::open_to_append_existing(folder, name)?;
-            let facts = sys::look_open(&file)?;
+            let stat = sys::stat_open(&file)?;
             // Not a way to have the superuser write into something else.
-            if facts.kind != Kind::File || facts.links != 1 {
+            if stat.kind != FileKind::File || stat.links != 1 {
                 return Err(io::Error::other(
                     "something else has the place of a file of upslot's own",
                 ));
@@ -240,7 +240,7 @@ impl Store {
             let _ = sys::remove_file(&self.internal, &temporary);
             let file = sys::open_new(&self.internal, &temporary, self.mode(0o600))?;
             sys::set_owner(&file, owner)?;
-            let linked = sys::link_name(&self.internal, &temporary, folder, name);
+            let linked = sys::hard_link(&self.internal, &temporary, folder, name);
             let _ = sys::remove_file(&self.internal, &temporary);
             if let Err(error) = linked {
                 // Somebody else was quicker, or tidied up.
@@ -265,7 +265,7 @@ pub(super) fn make_owned(
         other => return other,
     }
     let temporary = format!(".upslot-{}{UNFINISHED}", std::process::id()).into_bytes();
-    sys::make_folder(parent, &temporary, 0o700)?;
+    sys::create_folder(parent, &temporary, 0o700)?;
     sys::set_owner(sys::open_folder_below(parent, &temporary)?, owner)?;
     if sys::rename_folder(parent, &temporary, name).is_err() {
         // Somebody else was quicker.

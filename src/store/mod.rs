@@ -4,7 +4,7 @@
 //! - [`upload`] a body on its way into an unnamed file, and the moment that it gets its name;
 //! - [`walk`] files of one owner, one entry at a time;
 //! - [`usage`] bytes per owner and in all;
-//! - [`graves`] paths that must not come back; [`journal`] what other processes removed; [`aliases`] slots that another
+//! - [`tombstones`] paths that must not come back; [`journal`] what other processes removed; [`aliases`] slots that another
 //!   server named;
 //! - [`records`] what is to be known of the clock after a restart;
 //! - [`trim`] removes an owner's oldest files;
@@ -13,10 +13,10 @@
 //! Only the tree itself is kept on disk: no index, no database. Everything that walks does so in slices.
 
 pub mod aliases;
-pub mod graves;
 pub mod journal;
 pub mod records;
 pub mod sweep;
+pub mod tombstones;
 pub mod trim;
 pub mod upload;
 pub mod usage;
@@ -31,11 +31,11 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::io::Errno;
 
 use crate::clock::FileTimes;
-use crate::complaints::Complaints;
 use crate::expiry;
 use crate::http::charset;
 use crate::layout::{INTERNAL, StorePath};
-use crate::sys::{self, Kind, Space};
+use crate::repeat_limiter::RepeatLimiter;
+use crate::sys::{self, FileKind, Space};
 
 /// How often free space and the root's identity are looked at anew.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -70,11 +70,11 @@ pub struct Store {
     /// Bytes that uploads under way will still write.
     unwritten: u64,
     /// Whether removed paths of other making are remembered.
-    buries: bool,
+    records_foreign: bool,
     /// How long a slot of our own is good: the path of a file that is removed younger than that is remembered, too.
     slot_life: Duration,
     /// Until when a slot of our own may be good whose path is remembered.
-    own_graves_until: Option<Instant>,
+    own_tombstones_until: Option<Instant>,
     /// See [`Store::removals`].
     removals: u64,
     journal: journal::Reader,
@@ -83,7 +83,7 @@ pub struct Store {
     jumps: u32,
     free: Option<(Instant, Space)>,
     root_seen: Option<Instant>,
-    complaints: Complaints,
+    repeat_limiter: RepeatLimiter,
 }
 
 /// A file that is being served.
@@ -122,7 +122,7 @@ impl Store {
         }
         let root = sys::open_root(path).map_err(|e| fault("open the folder", e))?;
         let shared = sys::is_shared_by_group(&root);
-        sys::make_folder(&root, INTERNAL.as_bytes(), 0o700)
+        sys::create_folder(&root, INTERNAL.as_bytes(), 0o700)
             .map_err(|e| fault("make .upslot in it", e))?;
         let internal = sys::open_folder_below(root.as_fd(), INTERNAL.as_bytes())
             .map_err(|e| fault("open .upslot in it", e))?;
@@ -140,19 +140,21 @@ impl Store {
             shared,
             serial: 0,
             unwritten: 0,
-            buries: false,
+            records_foreign: false,
             slot_life: Duration::ZERO,
-            own_graves_until: None,
+            own_tombstones_until: None,
             removals: 0,
             journal: journal::Reader::default(),
             times: FileTimes::default(),
             jumps: 0,
             free: None,
             root_seen: None,
-            complaints: Complaints::default(),
+            repeat_limiter: RepeatLimiter::default(),
         };
         store.remove_leftovers();
-        store.naming = store.try_out().map_err(|e| fault("write into it", e))?;
+        store.naming = store
+            .probe_naming()
+            .map_err(|e| fault("write into it", e))?;
         Ok(store)
     }
 
@@ -193,16 +195,16 @@ impl Store {
             dir_mode: 0,
             serial: 0,
             unwritten: 0,
-            buries: true,
+            records_foreign: true,
             slot_life: Duration::ZERO,
-            own_graves_until: None,
+            own_tombstones_until: None,
             removals: 0,
             journal: journal::Reader::default(),
             times: FileTimes::default(),
             jumps: 0,
             free: None,
             root_seen: None,
-            complaints: Complaints::default(),
+            repeat_limiter: RepeatLimiter::default(),
         }))
     }
 
@@ -234,20 +236,20 @@ impl Store {
         }
     }
 
-    /// From now on removed paths of other making are remembered if `buries`, because a signature could bring them back;
+    /// From now on removed paths of other making are remembered if `records_foreign`, because a signature could bring them back;
     /// and those of our own while a slot that is good for `slot_life` could.
-    pub fn set_buries(&mut self, buries: bool, slot_life: Duration) {
-        self.buries = buries;
+    pub fn set_tombstone_policy(&mut self, records_foreign: bool, slot_life: Duration) {
+        self.records_foreign = records_foreign;
         self.slot_life = slot_life;
         // A process before this one may have removed some.
-        let until = self.has_graves().then(|| sys::monotonic() + slot_life);
+        let until = self.has_tombstones().then(|| sys::monotonic() + slot_life);
         // Slots that were given before a reload may be good for longer.
-        self.own_graves_until = until.max(self.own_graves_until);
+        self.own_tombstones_until = until.max(self.own_tombstones_until);
     }
 
     /// Whether a slot of our own may be good whose path is remembered: else nobody need look.
-    pub fn has_own_graves(&self, now: Instant) -> bool {
-        self.own_graves_until.is_some_and(|until| now <= until)
+    pub fn may_have_own_tombstones(&self, now: Instant) -> bool {
+        self.own_tombstones_until.is_some_and(|until| now <= until)
     }
 
     /// What the modification times of files mean.
@@ -270,14 +272,14 @@ impl Store {
     /// Another process removed files: what is open may be gone, and a slot of our own may be used whose file is.
     pub fn removed_elsewhere(&mut self, now: Instant) {
         self.removals += 1;
-        self.own_graves_until = self.own_graves_until.max(Some(now + self.slot_life));
+        self.own_tombstones_until = self.own_tombstones_until.max(Some(now + self.slot_life));
     }
 
     /// Logs what concerns one file and is likely to concern many: the first of them as a warning.
-    fn complain(&mut self, what: &str, path: &StorePath, error: &io::Error) {
+    fn warn_limited(&mut self, what: &str, path: &StorePath, error: &io::Error) {
         let why = error.to_string();
         let news = format!("{what}: {why}");
-        let level = match self.complaints.is_news(&news, sys::monotonic()) {
+        let level = match self.repeat_limiter.should_log(&news, sys::monotonic()) {
             true => log::Level::Warn,
             false => log::Level::Debug,
         };
@@ -287,38 +289,42 @@ impl Store {
     /// A file is about to be removed for good.
     fn before_removal(&mut self, path: &StorePath, modified: SystemTime) {
         self.removals += 1;
-        if self.is_to_be_buried(path, modified) {
-            if let Err(error) = self.bury(path) {
-                self.complain("path not remembered", path, &error);
+        if self.needs_tombstone(path, modified) {
+            if let Err(error) = self.record_tombstone(path) {
+                self.warn_limited("path not remembered", path, &error);
             }
         }
     }
 
     /// Whether somebody may hold a right to store a path that does not end with its file, which was stored then.
-    pub(super) fn is_to_be_buried(&mut self, path: &StorePath, modified: SystemTime) -> bool {
-        if path.mark().is_none() {
-            return self.buries;
+    pub(super) fn needs_tombstone(&mut self, path: &StorePath, modified: SystemTime) -> bool {
+        if path.tag().is_none() {
+            return self.records_foreign;
         }
         // The slot was handed out before the file was stored.
         let now = sys::now();
         let stored = self.times.stored(modified);
         let age = now.wall.duration_since(stored).unwrap_or_default();
         // A path that tells its end is refused from then on.
-        let over = expiry::hard_end(path.mark()).is_some_and(|end| end <= now.wall);
+        let over = expiry::hard_end(path.tag()).is_some_and(|end| end <= now.wall);
         let young = age <= self.slot_life && !over;
         if young {
-            self.own_graves_until = Some(now.mono + self.slot_life);
+            self.own_tombstones_until = Some(now.mono + self.slot_life);
         }
         young
     }
 
     /// Remembers the path of a file that is to go, if need be, and returns what has to be synced for that to last. What
     /// cannot be remembered is told when the file goes.
-    pub fn bury_before_removal(&mut self, path: &StorePath, modified: SystemTime) -> Vec<OwnedFd> {
-        if !self.is_to_be_buried(path, modified) || self.bury(path).is_err() {
+    pub fn record_tombstone_before_removal(
+        &mut self,
+        path: &StorePath,
+        modified: SystemTime,
+    ) -> Vec<OwnedFd> {
+        if !self.needs_tombstone(path, modified) || self.record_tombstone(path).is_err() {
             return Vec::new();
         }
-        self.graves_of([path]).unwrap_or_default()
+        self.tombstone_folders([path]).unwrap_or_default()
     }
 
     /// Removes a file whose path was recorded if need be, and what leads to it under another name; false when there is
@@ -349,11 +355,11 @@ impl Store {
     ) -> io::Result<bool> {
         let opened = sys::open_folder_below(self.root(), path.folder());
         let removed = opened.and_then(|folder| {
-            let facts = sys::look_at(&folder, path.name())?;
-            if facts.kind != Kind::File {
+            let stat = sys::stat_at(&folder, path.name())?;
+            if stat.kind != FileKind::File {
                 return Err(io::ErrorKind::NotFound.into());
             }
-            before(self, facts.modified);
+            before(self, stat.modified);
             sys::remove_file(&folder, path.name())
         });
         match removed {
@@ -392,7 +398,7 @@ impl Store {
             rest = &rest[sys::write(&file, rest)?..];
         }
         rustix::fs::fsync(&file)?;
-        let linked = sys::link_name(
+        let linked = sys::hard_link(
             &self.internal,
             temporary.as_bytes(),
             &self.internal,
@@ -409,18 +415,18 @@ impl Store {
     pub fn download(&self, path: &StorePath) -> io::Result<Option<Download>> {
         let file = match sys::open_below(self.root(), path.as_bytes()) {
             Ok(file) => file,
-            Err(error) if sys::is_trouble(&error) => return Err(error),
+            Err(error) if sys::is_store_error(&error) => return Err(error),
             Err(_) => return Ok(None),
         };
-        let facts = sys::look_open(&file)?;
-        if facts.kind != Kind::File {
+        let stat = sys::stat_open(&file)?;
+        if stat.kind != FileKind::File {
             return Ok(None);
         }
         Ok(Some(Download {
             content_type: sys::mime_type(&file),
             file,
-            size: facts.size,
-            modified: facts.modified,
+            size: stat.size,
+            modified: stat.modified,
         }))
     }
 
@@ -494,17 +500,17 @@ impl Store {
     }
 
     /// What stands in the place of the owner's folder, if it is something else than a folder.
-    pub fn stranger_at(&self, path: &StorePath) -> Option<Kind> {
-        let facts = sys::look_at(&self.root, path.owner_folder()).ok()?;
-        (facts.kind != Kind::Folder).then_some(facts.kind)
+    pub fn stranger_at(&self, path: &StorePath) -> Option<FileKind> {
+        let stat = sys::stat_at(&self.root, path.owner_folder()).ok()?;
+        (stat.kind != FileKind::Folder).then_some(stat.kind)
     }
 
     /// Whether the storage folder is not there any more.
     pub fn is_gone(&self) -> bool {
-        let gone = |looked: io::Result<sys::Facts>| {
+        let gone = |looked: io::Result<sys::FileStat>| {
             looked.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
         };
-        gone(sys::look(&self.path))
+        gone(sys::stat(&self.path))
     }
 
     /// Where the store is.
@@ -514,7 +520,7 @@ impl Store {
 
     /// Notices a root that was removed, renamed or mounted over, at most once a second: what then stands at
     /// `storage_path` is taken. True when it was replaced.
-    pub fn look_at_root(&mut self, now: Instant) -> bool {
+    pub fn check_root(&mut self, now: Instant) -> bool {
         if self
             .root_seen
             .is_some_and(|at| now.saturating_duration_since(at) < LOOK_INTERVAL)
@@ -522,7 +528,7 @@ impl Store {
             return false;
         }
         self.root_seen = Some(now);
-        let (Ok(held), Ok(found)) = (sys::look_open(&self.root), sys::look(&self.path)) else {
+        let (Ok(held), Ok(found)) = (sys::stat_open(&self.root), sys::stat(&self.path)) else {
             return false;
         };
         if held.identity == found.identity {
@@ -533,7 +539,7 @@ impl Store {
                 log::warn!("storage folder replaced path={}", self.path.display());
                 let before = std::mem::replace(self, opened);
                 self.unwritten = before.unwritten;
-                self.set_buries(before.buries, before.slot_life);
+                self.set_tombstone_policy(before.records_foreign, before.slot_life);
                 self.removals = before.removals + 1;
                 self.times = before.times;
                 self.jumps = before.jumps;
@@ -542,7 +548,7 @@ impl Store {
             }
             Err(error) => {
                 let why = error.to_string();
-                if self.complaints.is_news(&why, now) {
+                if self.repeat_limiter.should_log(&why, now) {
                     log::error!("storage folder replaced by one that cannot be used why={why:?}");
                 }
                 false
@@ -566,7 +572,7 @@ impl Store {
     }
 
     /// Finds out how files get their names here, by making one, naming it and removing it again.
-    fn try_out(&self) -> io::Result<Naming> {
+    fn probe_naming(&self) -> io::Result<Naming> {
         let name = format!("{}try-{}", upload::TEMPORARY, std::process::id());
         let name = name.as_bytes();
         let linked = |file: &OwnedFd, link: fn(&OwnedFd, &OwnedFd, &[u8]) -> io::Result<()>| {
@@ -588,7 +594,7 @@ impl Store {
         }
         let file = sys::open_new(&self.internal, name, 0o600)?;
         let second = [name, b"-2"].concat();
-        let linked = sys::link_name(&self.internal, name, &self.internal, &second);
+        let linked = sys::hard_link(&self.internal, name, &self.internal, &second);
         drop(file);
         sys::remove_file(&self.internal, name)?;
         linked?;

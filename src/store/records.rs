@@ -35,7 +35,7 @@ impl Store {
 
     /// Writes a record to be; the file is to be synced before [`Store::name_clock_record`].
     pub fn write_clock_record(&self, name: &str, record: &Record) -> io::Result<Arc<OwnedFd>> {
-        sys::make_folder(&self.internal, FOLDER.as_bytes(), self.mode(0o700))?;
+        sys::create_folder(&self.internal, FOLDER.as_bytes(), self.mode(0o700))?;
         let folder = self.clock_folder()?;
         let file = sys::open_replacing(
             &folder,

@@ -23,14 +23,14 @@ use crate::now::Now;
 use crate::policy::pool::{self, Bytes, Pool};
 use crate::store::Store;
 use crate::store::trim::{Order, Trims};
-use crate::store::usage::Usage;
-use crate::store::walk::{Owners, Slice, Step, Walk};
+use crate::store::usage::UsageTracker;
+use crate::store::walk::{Owners, Slice, Walk, WalkStep};
 
 /// The first sweep comes at most so long after the start.
 const FIRST: Duration = Duration::from_secs(300);
 
 /// Most files whose graves are synced together.
-const MOST_BURIED: usize = 64;
+const MAX_PENDING: usize = 64;
 
 /// For how long at most a clock that has jumped is not acted upon; the operator may set it back.
 const SETTLING: Duration = Duration::from_secs(3600);
@@ -67,8 +67,8 @@ struct Pass {
     aliases: Option<rustix::fs::Dir>,
     current: Option<OwnerPass>,
     /// Files that are over, and whose paths were remembered.
-    buried: VecDeque<StorePath>,
-    graves: Graves,
+    pending_removal: VecDeque<StorePath>,
+    tombstones: TombstoneStage,
     report: Report,
     /// Whether everything was seen.
     whole: bool,
@@ -80,9 +80,9 @@ struct Pass {
 
 /// How far the graves of the gathered files are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Graves {
+enum TombstoneStage {
     Gathering,
-    /// Enough are gathered; [`Sweep::graves`] is to be asked for.
+    /// Enough are gathered; [`Sweep::tombstones`] is to be asked for.
     Full,
     Syncing,
     /// The files go.
@@ -94,18 +94,18 @@ struct OwnerPass {
     owner: Vec<u8>,
     walk: Walk,
     /// Bytes that stay, by kind.
-    kept: Bytes,
-    kept_files: u64,
+    remaining: Bytes,
+    remaining_files: u64,
     /// Of these, bytes that go when their graves are synced.
-    going: Bytes,
+    pending_removal: Bytes,
     /// The owner's number of changes that would be ours alone.
     changes: Option<u64>,
 }
 
 impl OwnerPass {
     fn keep(&mut self, kind: usize, size: u64) {
-        self.kept[kind] = self.kept[kind].saturating_add(size);
-        self.kept_files += 1;
+        self.remaining[kind] = self.remaining[kind].saturating_add(size);
+        self.remaining_files += 1;
     }
 
     /// Sets the modification time of the file that the walk has found, if it is wrong and the clock is right; then tells
@@ -196,32 +196,32 @@ impl Sweep {
     /// When there is something to do next; the past while a pass is under way.
     pub fn due(&self) -> Option<Instant> {
         match &self.pass {
-            Some(pass) if pass.graves == Graves::Syncing => None,
+            Some(pass) if pass.tombstones == TombstoneStage::Syncing => None,
             Some(pass) => Some(pass.begun),
             None => self.due,
         }
     }
 
-    /// What has to be synced before the sweep goes on, once; then [`Sweep::graves_synced`] is to be told.
-    pub fn graves(&mut self, store: &Store) -> Option<io::Result<Vec<OwnedFd>>> {
+    /// What has to be synced before the sweep goes on, once; then [`Sweep::tombstones_synced`] is to be told.
+    pub fn tombstones(&mut self, store: &Store) -> Option<io::Result<Vec<OwnedFd>>> {
         let pass = self.pass.as_mut()?;
-        if pass.graves != Graves::Full {
+        if pass.tombstones != TombstoneStage::Full {
             return None;
         }
-        pass.graves = Graves::Syncing;
-        Some(store.graves_of(&pass.buried))
+        pass.tombstones = TombstoneStage::Syncing;
+        Some(store.tombstone_folders(&pass.pending_removal))
     }
 
     /// The graves are on stable storage; or they are not, and their files go all the same: a disk in trouble must not
     /// keep what is over.
-    pub fn graves_synced(&mut self, result: io::Result<()>) {
+    pub fn tombstones_synced(&mut self, result: io::Result<()>) {
         if let Err(error) = result {
             log::error!("graves not synced why={:?}", error.to_string());
         }
         if let Some(pass) = &mut self.pass {
             // Those of a pass that was given up are nothing to this one.
-            if pass.graves == Graves::Syncing {
-                pass.graves = Graves::Synced;
+            if pass.tombstones == TombstoneStage::Syncing {
+                pass.tombstones = TombstoneStage::Synced;
             }
         }
     }
@@ -231,7 +231,7 @@ impl Sweep {
         &mut self,
         plan: &Plan,
         store: &mut Store,
-        usage: &mut Usage,
+        usage: &mut UsageTracker,
         trims: &mut Trims,
         slice: &mut Slice,
         now: Now,
@@ -249,8 +249,8 @@ impl Sweep {
                         owners,
                         aliases: store.aliases(),
                         current: None,
-                        buried: VecDeque::new(),
-                        graves: Graves::Gathering,
+                        pending_removal: VecDeque::new(),
+                        tombstones: TombstoneStage::Gathering,
                         report: Report::default(),
                         whole: true,
                         future: None,
@@ -295,19 +295,19 @@ impl Pass {
         &mut self,
         plan: &Plan,
         store: &mut Store,
-        usage: &mut Usage,
+        usage: &mut UsageTracker,
         trims: &mut Trims,
         slice: &mut Slice,
         now: Now,
     ) -> bool {
         while slice.take() {
-            match self.graves {
-                Graves::Gathering => {}
-                Graves::Full | Graves::Syncing => return false,
-                Graves::Synced => {
-                    match self.buried.pop_front() {
-                        Some(path) => self.remove_buried(&path, plan, store, usage, now),
-                        None => self.graves = Graves::Gathering,
+            match self.tombstones {
+                TombstoneStage::Gathering => {}
+                TombstoneStage::Full | TombstoneStage::Syncing => return false,
+                TombstoneStage::Synced => {
+                    match self.pending_removal.pop_front() {
+                        Some(path) => self.remove_with_tombstone(&path, plan, store, usage, now),
+                        None => self.tombstones = TombstoneStage::Gathering,
                     }
                     continue;
                 }
@@ -315,9 +315,11 @@ impl Pass {
             let Some(current) = &mut self.current else {
                 match self.owners.step() {
                     None if self.drop_an_alias(store, now) => {}
-                    None if !self.buried.is_empty() => self.graves = Graves::Full,
+                    None if !self.pending_removal.is_empty() => {
+                        self.tombstones = TombstoneStage::Full
+                    }
                     None => {
-                        self.whole &= self.owners.trouble().is_none();
+                        self.whole &= self.owners.error().is_none();
                         return true;
                     }
                     Some(None) => {}
@@ -331,17 +333,17 @@ impl Pass {
                             changes: usage.changes(&owner),
                             owner,
                             walk,
-                            kept: Bytes::default(),
-                            kept_files: 0,
-                            going: Bytes::default(),
+                            remaining: Bytes::default(),
+                            remaining_files: 0,
+                            pending_removal: Bytes::default(),
                         });
                     }
                 }
                 continue;
             };
             match current.walk.step(store.root()) {
-                Step::Other => {}
-                Step::File {
+                WalkStep::Other => {}
+                WalkStep::File {
                     path,
                     size,
                     modified,
@@ -352,8 +354,8 @@ impl Pass {
                         current.keep(pool::kind(None), size);
                         continue;
                     };
-                    let mark = path.mark();
-                    let kind = pool::kind(mark);
+                    let tag = path.tag();
+                    let kind = pool::kind(tag);
                     let mut over = is_over(plan, store, &path, modified, now);
                     let mut counts_from_change = false;
                     if !over {
@@ -383,14 +385,15 @@ impl Pass {
                     }
                     if plan.fsync
                         && !counts_from_change
-                        && store.is_to_be_buried(&path, modified)
-                        && store.bury(&path).is_ok()
+                        && store.needs_tombstone(&path, modified)
+                        && store.record_tombstone(&path).is_ok()
                     {
                         current.keep(kind, size);
-                        current.going[kind] = current.going[kind].saturating_add(size);
-                        self.buried.push_back(path);
-                        if self.buried.len() >= MOST_BURIED {
-                            self.graves = Graves::Full;
+                        current.pending_removal[kind] =
+                            current.pending_removal[kind].saturating_add(size);
+                        self.pending_removal.push_back(path);
+                        if self.pending_removal.len() >= MAX_PENDING {
+                            self.tombstones = TombstoneStage::Full;
                         }
                         continue;
                     }
@@ -406,26 +409,26 @@ impl Pass {
                         // Somebody else was quicker.
                         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                         Err(error) => {
-                            store.complain("file not removed", &path, &error);
+                            store.warn_limited("file not removed", &path, &error);
                         }
                     }
                 }
-                Step::Done => {
+                WalkStep::Done => {
                     // What was not seen is not known to be gone.
-                    let whole = current.walk.trouble().is_none();
+                    let whole = current.walk.error().is_none();
                     self.whole &= whole;
                     if let Some(changes) = current.changes.filter(|_| whole) {
-                        let (bytes, files) = (current.kept, current.kept_files);
-                        usage.learned(&current.owner, changes, bytes, files, now.mono);
+                        let (bytes, files) = (current.remaining, current.remaining_files);
+                        usage.loaded(&current.owner, changes, bytes, files, now.mono);
                     }
-                    let expendable = Pool::EXPENDABLE
-                        .sum(&current.kept)
-                        .saturating_sub(Pool::EXPENDABLE.sum(&current.going));
-                    if plan.soft_quota > 0 && expendable > plan.soft_quota {
+                    let evictable = Pool::EVICTABLE
+                        .sum(&current.remaining)
+                        .saturating_sub(Pool::EVICTABLE.sum(&current.pending_removal));
+                    if plan.soft_quota > 0 && evictable > plan.soft_quota {
                         trims.push(Order {
                             owner: std::mem::take(&mut current.owner),
-                            need: expendable - plan.soft_quota,
-                            pool: Pool::EXPENDABLE,
+                            need: evictable - plan.soft_quota,
+                            pool: Pool::EVICTABLE,
                             remove: true,
                         });
                     }
@@ -437,12 +440,12 @@ impl Pass {
     }
 
     /// Removes a file whose grave lasts, if it is still over.
-    fn remove_buried(
+    fn remove_with_tombstone(
         &mut self,
         path: &StorePath,
         plan: &Plan,
         store: &mut Store,
-        usage: &mut Usage,
+        usage: &mut UsageTracker,
         now: Now,
     ) {
         let Ok(Some(file)) = store.download(path) else {
@@ -453,14 +456,14 @@ impl Pass {
         }
         match store.remove(path) {
             Ok(true) => {
-                usage.removed(path.owner_folder(), pool::kind(path.mark()), file.size);
+                usage.removed(path.owner_folder(), pool::kind(path.tag()), file.size);
                 self.report.removed += 1;
                 self.report.bytes += file.size;
                 log::debug!("file expired path={path:?} bytes={}", file.size);
             }
             Ok(false) => {}
             Err(error) => {
-                store.complain("file not removed", path, &error);
+                store.warn_limited("file not removed", path, &error);
             }
         }
     }
@@ -482,9 +485,9 @@ fn is_over(plan: &Plan, store: &Store, path: &StorePath, modified: SystemTime, n
     let end = match times.is_known() {
         true => {
             let stored = times.stored(modified).min(now.wall);
-            plan.lifetime.end(path.mark(), stored)
+            plan.lifetime.end(path.tag(), stored)
         }
-        false => expiry::hard_end(path.mark()),
+        false => expiry::hard_end(path.tag()),
     };
     end.is_some_and(|end| end <= now.wall)
 }

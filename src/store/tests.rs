@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::sweep::{Plan, Report, Sweep};
 use super::trim::{Order, Trimmed, Trims};
 use super::upload::PublishError;
-use super::usage::Usage;
+use super::usage::UsageTracker;
 use super::walk::Slice;
 use super::*;
 use crate::expiry::Lifetime;
@@ -99,7 +99,7 @@ fn what_trickles_in_is_written_in_portions_and_whole() {
         for bytes in body.chunks(piece) {
             store.append(&mut upload, bytes).unwrap();
         }
-        let written = sys::look_open(upload.file()).unwrap().size;
+        let written = sys::stat_open(upload.file()).unwrap().size;
         assert!(written + 2048 > body.len() as u64, "{piece}: {written}");
         if written < body.len() as u64 {
             let early = store.publish(&upload, &path(&at));
@@ -113,7 +113,7 @@ fn what_trickles_in_is_written_in_portions_and_whole() {
 }
 
 /// Counts until the owner's bytes are known.
-fn count(usage: &mut Usage, store: &Store, owner: &str, now: Now) -> u64 {
+fn count(usage: &mut UsageTracker, store: &Store, owner: &str, now: Now) -> u64 {
     for _ in 0..10_000 {
         if let Some(bytes) = usage.of_owner(owner.as_bytes(), now.mono) {
             return Pool::ALL.sum(&bytes);
@@ -124,7 +124,7 @@ fn count(usage: &mut Usage, store: &Store, owner: &str, now: Now) -> u64 {
     panic!("counting does not end");
 }
 
-fn trim(store: &mut Store, usage: &mut Usage, order: Order) -> Trimmed {
+fn trim(store: &mut Store, usage: &mut UsageTracker, order: Order) -> Trimmed {
     let mut trims = Trims::default();
     trims.push(order);
     for _ in 0..10_000 {
@@ -135,7 +135,7 @@ fn trim(store: &mut Store, usage: &mut Usage, order: Order) -> Trimmed {
     panic!("trimming does not end");
 }
 
-fn sweep(store: &mut Store, usage: &mut Usage, plan: Plan) -> Report {
+fn sweep(store: &mut Store, usage: &mut UsageTracker, plan: Plan) -> Report {
     let now = sys::now();
     let mut sweep = Sweep::new(&plan, now);
     let mut trims = Trims::default();
@@ -245,7 +245,7 @@ fn what_cannot_be_published_leaves_no_folder() {
     ));
     assert_eq!(folder.tree(), ["o/", "o/file", "p/", "p/r/", "p/r/n/"]);
     put(&mut store, "q/r/n", b"x").unwrap();
-    store.take_back(&path("q/r/n"));
+    store.unpublish(&path("q/r/n"));
     assert_eq!(folder.tree(), ["o/", "o/file", "p/", "p/r/", "p/r/n/"]);
 }
 
@@ -253,7 +253,7 @@ fn what_cannot_be_published_leaves_no_folder() {
 fn the_folders_that_changed_are_told() {
     let folder = Folder::new("changed");
     let mut store = folder.open();
-    let identity = |at: &str| sys::look(&folder.0.join(at)).unwrap().identity;
+    let identity = |at: &str| sys::stat(&folder.0.join(at)).unwrap().identity;
     for (at, changed) in [
         ("o/r/n", &["", "o", "o/r"][..]),
         ("o/s/n", &["o", "o/s"]),
@@ -269,7 +269,7 @@ fn the_folders_that_changed_are_told() {
         let published = store.publish(&upload, &path(at)).unwrap();
         store.end(upload);
         let told = published.folders.iter();
-        let told: Vec<_> = told.map(|f| sys::look_open(f).unwrap().identity).collect();
+        let told: Vec<_> = told.map(|f| sys::stat_open(f).unwrap().identity).collect();
         let changed: Vec<_> = changed.iter().map(|at| identity(at)).collect();
         assert_eq!(told, changed, "{at}");
     }
@@ -339,7 +339,7 @@ fn old_files_count_from_the_first_question() {
         folder.file(&format!("owner/folder{at}/f"), 1, 0);
     }
     folder.file("other/r/n", 7, 0);
-    let mut usage = Usage::default();
+    let mut usage = UsageTracker::default();
     assert_eq!(count(&mut usage, &store, "owner", now), 420);
     assert_eq!(count(&mut usage, &store, "nobody", now), 0);
     usage.reserve(b"owner", 0, 50, now.mono);
@@ -376,7 +376,7 @@ fn a_file_that_comes_while_its_owner_is_counted_is_counted_once() {
         folder.file(&format!("owner/folder{at}/f"), 1, 0);
     }
     for after in [1, 2, 3, 5, 8] {
-        let mut usage = Usage::default();
+        let mut usage = UsageTracker::default();
         usage.want_total(store.root());
         assert_eq!(usage.of_owner(b"owner", now.mono), None);
         usage.ask(b"owner");
@@ -409,7 +409,7 @@ fn the_oldest_files_make_room() {
     for (name, age) in [("a", 400), ("b", 300), ("c", 200), ("d", 100)] {
         folder.file(&format!("owner/{name}/f"), 10, age);
     }
-    let mut usage = Usage::default();
+    let mut usage = UsageTracker::default();
     count(&mut usage, &store, "owner", now);
     let order = |need, remove| Order {
         owner: b"owner".to_vec(),
@@ -470,7 +470,7 @@ fn a_sweep_removes_what_is_old_and_what_is_over_soft_quota() {
     folder.file("p/r/old", 10, 100);
     fs::create_dir_all(folder.0.join("q/empty")).unwrap();
     folder.file("unrelated", 10, 1000);
-    let mut usage = Usage::default();
+    let mut usage = UsageTracker::default();
     count(&mut usage, &store, "o", now);
     let report = sweep(&mut store, &mut usage, plan(50, 0));
     assert_eq!((report.files, report.removed, report.bytes), (8, 4, 40));
@@ -499,7 +499,7 @@ fn a_sweep_removes_what_is_old_and_what_is_over_soft_quota() {
         Some(30),
         "of what may go, the soft quota is left"
     );
-    assert_eq!(count(&mut Usage::default(), &store, "o", now), 30);
+    assert_eq!(count(&mut UsageTracker::default(), &store, "o", now), 30);
 }
 
 #[test]
@@ -509,7 +509,7 @@ fn a_sweep_corrects_what_was_changed_behind_the_back() {
     let now = sys::now();
     folder.file("o/r/n", 10, 0);
     folder.file("o/s/n", 10, 0);
-    let mut usage = Usage::default();
+    let mut usage = UsageTracker::default();
     usage.want_total(store.root());
     assert_eq!(count(&mut usage, &store, "o", now), 20);
     while usage.total().is_none() {
@@ -532,15 +532,15 @@ fn a_root_that_was_replaced_is_taken() {
     let root = Folder(folder.0.join("store"));
     let mut store = root.open();
     let mut now = sys::now();
-    assert!(!store.look_at_root(now.mono));
+    assert!(!store.check_root(now.mono));
     put(&mut store, "o/r/n", b"x").unwrap();
     fs::remove_dir_all(&root.0).unwrap();
     now = now.later(Duration::from_secs(2));
-    assert!(!store.look_at_root(now.mono), "there is nothing to take");
+    assert!(!store.check_root(now.mono), "there is nothing to take");
     assert!(store.begin(1).is_err() || put(&mut store, "o/r/n", b"x").is_err());
     fs::create_dir(&root.0).unwrap();
     now = now.later(Duration::from_secs(2));
-    assert!(store.look_at_root(now.mono));
+    assert!(store.check_root(now.mono));
     put(&mut store, "o/r/n", b"x").unwrap();
     assert_eq!(root.tree(), ["o/", "o/r/", "o/r/n"]);
 }
@@ -600,7 +600,7 @@ fn modification_times_before_1970_are_survived() {
         .unwrap();
     let file = store.download(&path("o/r/n")).unwrap().unwrap();
     assert_eq!(file.modified, SystemTime::UNIX_EPOCH);
-    let report = sweep(&mut store, &mut Usage::default(), plan(60, 0));
+    let report = sweep(&mut store, &mut UsageTracker::default(), plan(60, 0));
     assert_eq!(report.removed, 1);
 }
 
@@ -609,38 +609,46 @@ fn a_path_that_was_buried_stays_so() {
     let folder = Folder::new("graves");
     let mut store = folder.open();
     for at in 0..3000 {
-        store.bury(&path(&format!("uuid{at}/f"))).unwrap();
+        store
+            .record_tombstone(&path(&format!("uuid{at}/f")))
+            .unwrap();
     }
-    assert!(store.is_buried(&path("uuid0/f")).unwrap());
-    assert!(store.is_buried(&path("uuid2999/f")).unwrap());
-    assert!(!store.is_buried(&path("uuid3000/f")).unwrap());
+    assert!(store.has_tombstone(&path("uuid0/f")).unwrap());
+    assert!(store.has_tombstone(&path("uuid2999/f")).unwrap());
+    assert!(!store.has_tombstone(&path("uuid3000/f")).unwrap());
     // What a crash cut short spoils nothing before it.
     for entry in fs::read_dir(folder.0.join(".upslot/gone")).unwrap() {
         let mut bytes = fs::read(entry.as_ref().unwrap().path()).unwrap();
         bytes.extend_from_slice(b"cut");
         fs::write(entry.unwrap().path(), bytes).unwrap();
     }
-    assert!(store.is_buried(&path("uuid2999/f")).unwrap());
+    assert!(store.has_tombstone(&path("uuid2999/f")).unwrap());
 
-    store.set_buries(true, Duration::from_secs(60));
+    store.set_tombstone_policy(true, Duration::from_secs(60));
     folder.file("uuid/r/old", 10, 100);
     folder.file("aaaaaaaaaaa/aaaaaaaaaaaaaaaaaaaa~m/own", 10, 100);
     folder.file("aaaaaaaaaaa/aaaaaaaaaaaaaaaaaaaa~m/young", 10, 55);
-    sweep(&mut store, &mut Usage::default(), plan(50, 0));
+    sweep(&mut store, &mut UsageTracker::default(), plan(50, 0));
     assert_eq!(folder.tree(), Vec::<String>::new());
-    assert!(store.is_buried(&path("uuid/r/old")).unwrap());
+    assert!(store.has_tombstone(&path("uuid/r/old")).unwrap());
     let own = path("aaaaaaaaaaa/aaaaaaaaaaaaaaaaaaaa~m/own");
-    assert!(!store.is_buried(&own).unwrap(), "our own slots lapse");
+    assert!(!store.has_tombstone(&own).unwrap(), "our own slots lapse");
     folder.file("aaaaaaaaaaa/aaaaaaaaaaaaaaaaaaaa~mx1/over", 10, 55);
     let over = path("aaaaaaaaaaa/aaaaaaaaaaaaaaaaaaaa~mx1/over");
     assert!(store.remove(&over).unwrap());
-    assert!(!store.is_buried(&over).unwrap(), "it tells its end itself");
+    assert!(
+        !store.has_tombstone(&over).unwrap(),
+        "it tells its end itself"
+    );
     let young = path("aaaaaaaaaaa/aaaaaaaaaaaaaaaaaaaa~m/young");
-    assert!(store.is_buried(&young).unwrap(), "and are good until then");
+    assert!(
+        store.has_tombstone(&young).unwrap(),
+        "and are good until then"
+    );
     folder.file("uuid/r/new", 10, 0);
     assert!(store.remove(&path("uuid/r/new")).unwrap());
     assert!(!store.remove(&path("uuid/r/new")).unwrap());
-    assert!(store.is_buried(&path("uuid/r/new")).unwrap());
+    assert!(store.has_tombstone(&path("uuid/r/new")).unwrap());
 }
 
 #[test]
@@ -651,8 +659,8 @@ fn what_was_buried_after_a_cut_entry_is_found() {
     for shard in 0..256 {
         fs::write(folder.0.join(format!(".upslot/gone/{shard:02x}")), b"cut").unwrap();
     }
-    store.bury(&path("uuid/r/n")).unwrap();
-    assert!(store.is_buried(&path("uuid/r/n")).unwrap());
+    store.record_tombstone(&path("uuid/r/n")).unwrap();
+    assert!(store.has_tombstone(&path("uuid/r/n")).unwrap());
 }
 
 #[test]
@@ -664,14 +672,14 @@ fn an_alias_leads_to_its_file_and_goes_with_it() {
     store.set_alias(b"slot", &path("owner/r/n")).unwrap();
     store.set_alias(b"../../etc", &path("owner/r/m")).unwrap();
     assert_eq!(store.alias(b"slot"), Some(path("owner/r/n")));
-    sweep(&mut store, &mut Usage::default(), plan(0, 0));
+    sweep(&mut store, &mut UsageTracker::default(), plan(0, 0));
     assert_eq!(store.alias(b"slot"), Some(path("owner/r/n")));
     assert!(
         store.alias(b"../../etc").is_some(),
         "a used slot is remembered"
     );
     assert!(store.remove(&path("owner/r/n")).unwrap());
-    sweep(&mut store, &mut Usage::default(), plan(0, 0));
+    sweep(&mut store, &mut UsageTracker::default(), plan(0, 0));
     assert!(
         store.alias(b"slot").is_some(),
         "its token may still be good"
@@ -699,11 +707,11 @@ fn what_is_there_to_stay_is_never_trimmed() {
     folder.file(&format!("o/{random}~k/kept"), 10, 1000);
     folder.file(&format!("o/{random}~pn/avatar"), 10, 1000);
     folder.file(&format!("o/{random}~m/message"), 10, 10);
-    let mut usage = Usage::default();
+    let mut usage = UsageTracker::default();
     let order = Order {
         owner: b"o".to_vec(),
         need: 10,
-        pool: Pool::EXPENDABLE,
+        pool: Pool::EVICTABLE,
         remove: true,
     };
     assert_eq!(trim(&mut store, &mut usage, order).files, 1);
@@ -715,9 +723,9 @@ fn empty_folders_go_even_if_the_inner_one_was_never_made() {
     let folder = Folder::new("no-inner");
     let mut store = folder.open();
     fs::create_dir_all(folder.0.join("o")).unwrap();
-    store.take_back(&path("o/r/n"));
+    store.unpublish(&path("o/r/n"));
     assert!(folder.tree().is_empty(), "{:?}", folder.tree());
     folder.file("p/s/n", 1, 0);
-    store.take_back(&path("p/r/n"));
+    store.unpublish(&path("p/r/n"));
     assert_eq!(folder.tree(), ["p/", "p/s/", "p/s/n"]);
 }

@@ -6,12 +6,12 @@
 use std::collections::VecDeque;
 use std::time::SystemTime;
 
-use crate::expiry::{Candidate, Coverage, Found, Oldest};
+use crate::expiry::{Candidate, Coverage, Oldest, Victims};
 use crate::layout::StorePath;
 use crate::policy::pool::{self, Pool};
 use crate::store::Store;
-use crate::store::usage::Usage;
-use crate::store::walk::{Slice, Step, Walk};
+use crate::store::usage::UsageTracker;
+use crate::store::walk::{Slice, Walk, WalkStep};
 
 /// Files picked in one pass.
 const MOST_PICKED: usize = 1024;
@@ -25,7 +25,7 @@ pub struct Trims {
 #[derive(Debug)]
 struct Trim {
     order: Order,
-    stage: Stage,
+    stage: TrimStage,
     freed: u64,
     files: u64,
 }
@@ -43,7 +43,7 @@ pub struct Order {
 }
 
 #[derive(Debug)]
-enum Stage {
+enum TrimStage {
     Waiting,
     Looking {
         walk: Walk,
@@ -73,7 +73,7 @@ impl Trims {
         }
         self.queue.push_back(Trim {
             order,
-            stage: Stage::Waiting,
+            stage: TrimStage::Waiting,
             freed: 0,
             files: 0,
         });
@@ -87,7 +87,7 @@ impl Trims {
     pub fn go_on(
         &mut self,
         store: &mut Store,
-        usage: &mut Usage,
+        usage: &mut UsageTracker,
         slice: &mut Slice,
     ) -> Option<Trimmed> {
         let trim = self.queue.front_mut()?;
@@ -112,25 +112,25 @@ impl Trim {
     fn go_on(
         &mut self,
         store: &mut Store,
-        usage: &mut Usage,
+        usage: &mut UsageTracker,
         slice: &mut Slice,
     ) -> Option<Option<SystemTime>> {
         loop {
             match &mut self.stage {
-                Stage::Waiting => {
+                TrimStage::Waiting => {
                     let Ok(walk) = Walk::new(store.root(), &self.order.owner, false) else {
                         return Some(None);
                     };
                     let oldest =
                         Oldest::new(self.order.need.saturating_sub(self.freed), MOST_PICKED);
-                    self.stage = Stage::Looking { walk, oldest };
+                    self.stage = TrimStage::Looking { walk, oldest };
                 }
-                Stage::Looking { walk, oldest } => {
+                TrimStage::Looking { walk, oldest } => {
                     if !slice.take() {
                         return None;
                     }
                     match walk.step(store.root()) {
-                        Step::File {
+                        WalkStep::File {
                             path,
                             size,
                             modified,
@@ -143,10 +143,10 @@ impl Trim {
                                 });
                             }
                         }
-                        Step::Other => {}
-                        Step::Done => {
+                        WalkStep::Other => {}
+                        WalkStep::Done => {
                             let oldest = std::mem::replace(oldest, Oldest::new(0, 0));
-                            let Found { victims, coverage } = oldest.finish();
+                            let Victims { victims, coverage } = oldest.finish();
                             let newest = victims.last().map(|victim| victim.modified);
                             let enough = coverage == Coverage::Enough;
                             // Nothing is removed in vain.
@@ -156,19 +156,19 @@ impl Trim {
                             {
                                 return Some(newest.filter(|_| enough));
                             }
-                            self.stage = Stage::Removing {
+                            self.stage = TrimStage::Removing {
                                 victims: victims.into(),
                                 enough,
                             };
                         }
                     }
                 }
-                Stage::Removing { victims, enough } => {
+                TrimStage::Removing { victims, enough } => {
                     let Some(victim) = victims.front() else {
                         if *enough {
                             return Some(None);
                         }
-                        self.stage = Stage::Waiting;
+                        self.stage = TrimStage::Waiting;
                         continue;
                     };
                     if !slice.take() {
@@ -195,7 +195,7 @@ impl Trim {
 /// The kind of the file at a path.
 pub(super) fn kind_at(path: &[u8]) -> usize {
     let path = StorePath::from_segments(path.split(|b| *b == b'/'));
-    pool::kind(path.and_then(|path| path.mark()))
+    pool::kind(path.and_then(|path| path.tag()))
 }
 
 /// Whether the file was there to be removed; `None` when it cannot be.
@@ -204,7 +204,7 @@ fn remove(store: &mut Store, victim: &Candidate) -> Option<bool> {
     match store.remove(&path) {
         Ok(removed) => Some(removed),
         Err(error) => {
-            store.complain("file not removed", &path, &error);
+            store.warn_limited("file not removed", &path, &error);
             None
         }
     }

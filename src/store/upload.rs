@@ -114,8 +114,8 @@ impl Store {
     }
 
     /// Does all that an upload needs but to stay: finds out whether the store works.
-    pub fn try_upload(&mut self, bytes: &[u8]) -> io::Result<Upload> {
-        self.try_out()?;
+    pub fn probe_upload(&mut self, bytes: &[u8]) -> io::Result<Upload> {
+        self.probe_naming()?;
         self.try_folder()?;
         let mut upload = self.begin(bytes.len() as u64)?;
         let written = self
@@ -133,7 +133,7 @@ impl Store {
     /// Makes a folder and removes it again: it may lack room, or an inode, where a file does not.
     fn try_folder(&self) -> io::Result<()> {
         let name = format!("{TEMPORARY}folder-{}", std::process::id());
-        sys::make_folder(&self.internal, name.as_bytes(), 0o700)?;
+        sys::create_folder(&self.internal, name.as_bytes(), 0o700)?;
         sys::remove_folder(&self.internal, name.as_bytes())?;
         Ok(())
     }
@@ -218,7 +218,7 @@ impl Store {
     }
 
     /// Takes a published file back, because it could not be made durable. False when it is still there.
-    pub fn take_back(&mut self, path: &StorePath) -> bool {
+    pub fn unpublish(&mut self, path: &StorePath) -> bool {
         self.removals += 1;
         let removed = sys::open_folder_below(self.root(), path.folder())
             .and_then(|folder| sys::remove_file(&folder, path.name()));
@@ -227,7 +227,7 @@ impl Store {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::NotFound => true,
             Err(error) => {
-                self.complain("file not removed", path, &error);
+                self.warn_limited("file not removed", path, &error);
                 false
             }
         }
@@ -240,12 +240,12 @@ impl Store {
     ) -> Result<Published, PublishError> {
         let mut folders: Vec<OwnedFd> = Vec::new();
         let outcome = self
-            .make_folder(path.folder(), &mut folders)
+            .create_folder(path.folder(), &mut folders)
             .and_then(|folder| {
                 let name = path.name();
                 match (&upload.temporary, self.naming) {
                     (Some(temporary), _) => {
-                        sys::link_name(&temporary.folder, &temporary.name, &folder, name)?;
+                        sys::hard_link(&temporary.folder, &temporary.name, &folder, name)?;
                     }
                     (None, Naming::Descriptor) => {
                         sys::link_descriptor(&upload.file, &folder, name)?;
@@ -277,18 +277,18 @@ impl Store {
 
     /// Opens a folder, made with all that is missing above it. The parents of those that were made go to `changed`,
     /// from the outside in.
-    fn make_folder(&self, path: &[u8], changed: &mut Vec<OwnedFd>) -> io::Result<OwnedFd> {
+    fn create_folder(&self, path: &[u8], changed: &mut Vec<OwnedFd>) -> io::Result<OwnedFd> {
         let (outer, name) = split(path);
         // The folder of a new slot is never there yet, what is above it nearly always.
         let parent = match outer.map(|outer| (outer, sys::open_folder_below(self.root(), outer))) {
             Some((outer, Err(error))) if error.kind() == io::ErrorKind::NotFound => {
-                Some(self.make_folder(outer, changed)?)
+                Some(self.create_folder(outer, changed)?)
             }
             Some((_, opened)) => Some(opened?),
             None => None,
         };
         let parent_fd = parent.as_ref().map_or(self.root(), |fd| fd.as_fd());
-        let new = sys::make_folder(parent_fd, name, self.mode(self.dir_mode))?;
+        let new = sys::create_folder(parent_fd, name, self.mode(self.dir_mode))?;
         if new && parent.is_none() {
             changed.push(self.root.try_clone()?);
         }

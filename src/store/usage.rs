@@ -20,12 +20,12 @@ use crate::clock::FileTimes;
 use crate::layout::StorePath;
 use crate::now::{Now, unix};
 use crate::policy::pool::{self, Bytes, Pool};
-use crate::store::walk::{Owners, Slice, Step, Walk};
+use crate::store::walk::{Owners, Slice, Walk, WalkStep};
 use crate::sys;
 
 /// Owners that are remembered; past this those who were not asked for lately are forgotten and counted anew. Only as
 /// many as are active at a time make it more.
-const MOST_OWNERS: usize = 4096;
+const MAX_OWNERS: usize = 4096;
 
 /// How long an owner who was asked for is surely remembered.
 const REMEMBERED: Duration = Duration::from_secs(60);
@@ -44,8 +44,8 @@ pub const MOST_RECENT: usize = 4096;
 
 /// The numbers.
 #[derive(Debug, Default)]
-pub struct Usage {
-    owners: HashMap<Vec<u8>, Entry>,
+pub struct UsageTracker {
+    owners: HashMap<Vec<u8>, OwnerEntry>,
     /// So many stayed when owners were last forgotten.
     stayed: usize,
     /// Owners to be counted because somebody waits for them.
@@ -53,16 +53,16 @@ pub struct Usage {
     counting: Option<Count>,
     total: Total,
     /// The walk that corrects a known sum.
-    recount: Option<Box<Tally>>,
+    recount: Option<Box<TotalCount>>,
     /// When the next such walk begins, unless it is asked for before.
     recount_at: Option<Instant>,
     reserved: u64,
-    /// See [`Usage::set_times`].
+    /// See [`UsageTracker::set_times`].
     times: FileTimes,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct OwnerEntry {
     /// Published files; `None` until counted.
     stored: Option<Counts>,
     /// Bytes of uploads under way.
@@ -78,7 +78,7 @@ struct Entry {
 enum Total {
     #[default]
     Unwanted,
-    Counting(Box<Tally>),
+    Counting(Box<TotalCount>),
     /// It could not be learned; when to try again.
     Failed(Instant),
     Known(Sum),
@@ -86,7 +86,7 @@ enum Total {
 
 /// The walk over the whole tree.
 #[derive(Debug)]
-struct Tally {
+struct TotalCount {
     owners: Option<Owners>,
     /// Owners whose number is in `sum`.
     done: HashSet<Vec<u8>>,
@@ -95,22 +95,22 @@ struct Tally {
     current: Option<Count>,
     sum: Sum,
     /// Why not all was seen, if so.
-    trouble: Option<io::Error>,
+    error: Option<io::Error>,
 }
 
-impl Tally {
-    fn new(root: BorrowedFd<'_>) -> Tally {
-        let (owners, trouble) = match Owners::new(root) {
+impl TotalCount {
+    fn new(root: BorrowedFd<'_>) -> TotalCount {
+        let (owners, error) = match Owners::new(root) {
             Ok(owners) => (Some(owners), None),
             Err(error) => (None, Some(error)),
         };
-        Tally {
+        TotalCount {
             owners,
             done: HashSet::new(),
             touched: Vec::new(),
             current: None,
             sum: Sum::default(),
-            trouble,
+            error,
         }
     }
 
@@ -122,7 +122,7 @@ impl Tally {
                     return false;
                 }
                 self.sum.add(&count.sum);
-                self.trouble = self.trouble.take().or(count.trouble.take());
+                self.error = self.error.take().or(count.error.take());
                 self.done.insert(std::mem::take(&mut count.owner));
                 self.current = None;
             }
@@ -132,8 +132,8 @@ impl Tally {
             let next = match self.owners.as_mut().map(Owners::step) {
                 Some(Some(owner)) => owner,
                 Some(None) | None => {
-                    let trouble = self.owners.take().and_then(|mut owners| owners.trouble());
-                    self.trouble = self.trouble.take().or(trouble);
+                    let error = self.owners.take().and_then(|mut owners| owners.error());
+                    self.error = self.error.take().or(error);
                     match self.touched.pop() {
                         Some(owner) => Some(owner),
                         None => return true,
@@ -151,14 +151,14 @@ impl Tally {
         if self.done.contains(owner) {
             change_sum(&mut self.sum);
         }
-        unsteady(&mut self.current, owner);
+        dirty(&mut self.current, owner);
     }
 }
 
 /// Has an owner counted again who is being counted.
-fn unsteady(count: &mut Option<Count>, owner: &[u8]) {
+fn dirty(count: &mut Option<Count>, owner: &[u8]) {
     if let Some(count) = count.as_mut().filter(|count| count.owner == owner) {
-        count.unsteady = true;
+        count.dirty = true;
     }
 }
 
@@ -213,9 +213,9 @@ struct Count {
     /// Unix seconds and bytes of files that are younger than `since`.
     recent: Vec<(u64, u64)>,
     since: u64,
-    unsteady: bool,
+    dirty: bool,
     recounts: u32,
-    trouble: Option<io::Error>,
+    error: Option<io::Error>,
 }
 
 /// An owner who was counted.
@@ -223,7 +223,7 @@ struct Count {
 pub struct Counted {
     pub owner: Vec<u8>,
     /// Why the number is not known after all.
-    pub trouble: Option<io::Error>,
+    pub error: Option<io::Error>,
     /// Unix seconds and bytes of the young files, the youngest [`MOST_RECENT`] of them.
     pub recent: Vec<(u64, u64)>,
 }
@@ -236,9 +236,9 @@ impl Count {
             sum: Counts::default(),
             recent: Vec::new(),
             since,
-            unsteady: false,
+            dirty: false,
             recounts: 0,
-            trouble: None,
+            error: None,
         };
         count.restart(root);
         count
@@ -247,11 +247,11 @@ impl Count {
     fn restart(&mut self, root: BorrowedFd<'_>) {
         self.sum = Counts::default();
         self.recent.clear();
-        self.unsteady = false;
+        self.dirty = false;
         self.walk = match Walk::new(root, &self.owner, false) {
             Ok(walk) => Some(walk),
-            Err(error) if sys::is_trouble(&error) => {
-                self.trouble = Some(error);
+            Err(error) if sys::is_store_error(&error) => {
+                self.error = Some(error);
                 None
             }
             Err(error) => {
@@ -278,15 +278,15 @@ impl Count {
                 return false;
             }
             match walk.step(root) {
-                Step::File {
+                WalkStep::File {
                     path,
                     size,
                     modified,
                 } => {
-                    let mark = StorePath::from_segments(path.split(|b| *b == b'/'))
-                        .and_then(|path| path.mark());
+                    let tag = StorePath::from_segments(path.split(|b| *b == b'/'))
+                        .and_then(|path| path.tag());
                     self.sum.files += 1;
-                    let sum = &mut self.sum.bytes[pool::kind(mark)];
+                    let sum = &mut self.sum.bytes[pool::kind(tag)];
                     *sum = sum.saturating_add(size);
                     let modified = unix(times.stored(modified));
                     if modified >= self.since {
@@ -294,13 +294,13 @@ impl Count {
                         shorten(&mut self.recent);
                     }
                 }
-                Step::Other => {}
-                Step::Done if self.unsteady && self.recounts < RECOUNTS => {
+                WalkStep::Other => {}
+                WalkStep::Done if self.dirty && self.recounts < RECOUNTS => {
                     self.recounts += 1;
                     self.restart(root);
                 }
-                Step::Done => {
-                    self.trouble = walk.trouble();
+                WalkStep::Done => {
+                    self.error = walk.error();
                     return true;
                 }
             }
@@ -308,7 +308,7 @@ impl Count {
     }
 }
 
-impl Usage {
+impl UsageTracker {
     /// From now on modification times mean this.
     pub fn set_times(&mut self, times: FileTimes) {
         self.times = times;
@@ -317,11 +317,11 @@ impl Usage {
     /// Begins to learn the sum of all, unless it is known or being learned.
     pub fn want_total(&mut self, root: BorrowedFd<'_>) {
         if matches!(self.total, Total::Unwanted) {
-            self.total = Total::Counting(Box::new(Tally::new(root)));
+            self.total = Total::Counting(Box::new(TotalCount::new(root)));
         }
     }
 
-    /// When [`Usage::retry_total`] must be called.
+    /// When [`UsageTracker::retry_total`] must be called.
     pub fn due(&self) -> Option<Instant> {
         match self.total {
             Total::Failed(until) => Some(until),
@@ -342,7 +342,7 @@ impl Usage {
     /// Counts all files again, if their sum is known; until then it is used as it is.
     pub fn recount_total(&mut self, root: BorrowedFd<'_>) {
         if matches!(self.total, Total::Known(_)) && self.recount.is_none() {
-            self.recount = Some(Box::new(Tally::new(root)));
+            self.recount = Some(Box::new(TotalCount::new(root)));
         }
     }
 
@@ -368,12 +368,12 @@ impl Usage {
         let asked = std::mem::take(&mut self.asked);
         let counting = self.counting.take().map(|count| count.owner);
         let times = std::mem::take(&mut self.times);
-        *self = Usage {
+        *self = UsageTracker {
             owners,
             asked,
             reserved,
             times,
-            ..Usage::default()
+            ..UsageTracker::default()
         };
         self.asked.extend(counting);
     }
@@ -395,7 +395,7 @@ impl Usage {
     }
 
     /// Bytes of an owner's files and uploads under way, by kind. `None` when they have to be counted first; see
-    /// [`Usage::ask`].
+    /// [`UsageTracker::ask`].
     pub fn of_owner(&mut self, owner: &[u8], now: Instant) -> Option<Bytes> {
         let entry = self.entry(owner, now);
         if now.saturating_duration_since(entry.counted) >= BELIEVED {
@@ -410,7 +410,7 @@ impl Usage {
         None
     }
 
-    /// Counts an owner, known or not: the owner is among the results of a later [`Usage::go_on`].
+    /// Counts an owner, known or not: the owner is among the results of a later [`UsageTracker::go_on`].
     pub fn ask(&mut self, owner: &[u8]) {
         let under_way = self
             .counting
@@ -445,12 +445,12 @@ impl Usage {
         new.bytes[kind] = size;
         self.changed(owner, |stored| stored.add(&new), |sum| sum.add(&new));
         let counting = match &mut self.total {
-            Total::Counting(tally) => Some(tally),
+            Total::Counting(total_count) => Some(total_count),
             _ => None,
         };
-        for tally in counting.into_iter().chain(&mut self.recount) {
-            if !tally.done.contains(owner) {
-                tally.touched.push(owner.to_vec());
+        for total_count in counting.into_iter().chain(&mut self.recount) {
+            if !total_count.done.contains(owner) {
+                total_count.touched.push(owner.to_vec());
             }
         }
     }
@@ -482,7 +482,7 @@ impl Usage {
         );
     }
 
-    /// Number of changes of an owner whose number is known; for [`Usage::learned`].
+    /// Number of changes of an owner whose number is known; for [`UsageTracker::loaded`].
     pub fn changes(&self, owner: &[u8]) -> Option<u64> {
         let entry = self.owners.get(owner)?;
         entry.stored.map(|_| entry.changes)
@@ -490,7 +490,7 @@ impl Usage {
 
     /// A walk found `stored` bytes, and nothing but itself changed the folder since `changes` was asked: corrects
     /// what was changed behind our back.
-    pub fn learned(&mut self, owner: &[u8], changes: u64, bytes: Bytes, files: u64, now: Instant) {
+    pub fn loaded(&mut self, owner: &[u8], changes: u64, bytes: Bytes, files: u64, now: Instant) {
         let stored = Counts { bytes, files };
         let Some(entry) = self.owners.get_mut(owner) else {
             return;
@@ -536,14 +536,14 @@ impl Usage {
                 self.counting = Some(count);
                 return None;
             }
-            if count.trouble.is_none() {
+            if count.error.is_none() {
                 let entry = self.entry(&count.owner, now.mono);
                 entry.stored = Some(count.sum);
                 entry.counted = now.mono;
             }
             return Some(Counted {
                 owner: count.owner,
-                trouble: count.trouble,
+                error: count.error,
                 recent: count.recent,
             });
         }
@@ -552,21 +552,25 @@ impl Usage {
     }
 
     fn go_on_with_total(&mut self, root: BorrowedFd<'_>, slice: &mut Slice, now: Instant) {
-        let tally = match (&mut self.total, &mut self.recount) {
-            (Total::Counting(tally), _) | (_, Some(tally)) => tally,
+        let total_count = match (&mut self.total, &mut self.recount) {
+            (Total::Counting(total_count), _) | (_, Some(total_count)) => total_count,
             _ => return,
         };
-        if !tally.go_on(root, slice, &self.times) {
+        if !total_count.go_on(root, slice, &self.times) {
             return;
         }
         self.recount_at = Some(now + BELIEVED);
-        let (sum, owners, trouble) = (tally.sum, tally.done.len(), tally.trouble.take());
+        let (sum, owners, error) = (
+            total_count.sum,
+            total_count.done.len(),
+            total_count.error.take(),
+        );
         let before = match self.total {
             Total::Known(before) => Some(before),
             _ => None,
         };
         self.recount = None;
-        if let Some(error) = trouble {
+        if let Some(error) = error {
             log::warn!("store not counted why={:?}", error.to_string());
             if before.is_none() {
                 self.total = Total::Failed(now + TOTAL_PAUSE);
@@ -592,20 +596,20 @@ impl Usage {
                 change(stored);
             }
         }
-        unsteady(&mut self.counting, owner);
+        dirty(&mut self.counting, owner);
         match &mut self.total {
             Total::Unwanted | Total::Failed(_) => {}
             Total::Known(sum) => change_sum(sum),
-            Total::Counting(tally) => tally.changed(owner, &change_sum),
+            Total::Counting(total_count) => total_count.changed(owner, &change_sum),
         }
         if let Some(recount) = &mut self.recount {
             recount.changed(owner, &change_sum);
         }
     }
 
-    fn entry(&mut self, owner: &[u8], now: Instant) -> &mut Entry {
+    fn entry(&mut self, owner: &[u8], now: Instant) -> &mut OwnerEntry {
         // Not before they have doubled, so that however many are active, a newcomer costs no look at all of them.
-        let most = MOST_OWNERS.max(2 * self.stayed);
+        let most = MAX_OWNERS.max(2 * self.stayed);
         if self.owners.len() >= most && !self.owners.contains_key(owner) {
             self.owners.retain(|_, entry| {
                 entry.reserved != Bytes::default()
@@ -614,7 +618,7 @@ impl Usage {
             self.stayed = self.owners.len();
             self.owners.shrink_to(2 * self.stayed);
         }
-        let entry = self.owners.entry(owner.to_vec()).or_insert(Entry {
+        let entry = self.owners.entry(owner.to_vec()).or_insert(OwnerEntry {
             stored: None,
             reserved: Bytes::default(),
             changes: 0,
@@ -639,51 +643,48 @@ mod tests {
     use super::*;
 
     /// Asks for an owner of that number.
-    fn ask(usage: &mut Usage, number: usize, now: Instant) {
+    fn ask(usage: &mut UsageTracker, number: usize, now: Instant) {
         usage.of_owner(number.to_string().as_bytes(), now);
     }
 
     #[test]
     fn only_active_owners_are_remembered() {
         let start = Instant::now();
-        let mut usage = Usage::default();
+        let mut usage = UsageTracker::default();
         usage.reserve(b"uploading", 0, 1, start);
-        for number in 1..MOST_OWNERS {
+        for number in 1..MAX_OWNERS {
             ask(&mut usage, number, start);
         }
-        assert_eq!(usage.owners.len(), MOST_OWNERS);
+        assert_eq!(usage.owners.len(), MAX_OWNERS);
         // One who is known makes nobody forgotten.
         ask(&mut usage, 1, start + REMEMBERED);
-        assert_eq!(usage.owners.len(), MOST_OWNERS);
-        ask(&mut usage, MOST_OWNERS, start + REMEMBERED);
-        let last = MOST_OWNERS.to_string();
+        assert_eq!(usage.owners.len(), MAX_OWNERS);
+        ask(&mut usage, MAX_OWNERS, start + REMEMBERED);
+        let last = MAX_OWNERS.to_string();
         let left = ["uploading", "1", &last].map(str::as_bytes);
         assert_eq!(usage.owners.len(), left.len());
         assert!(left.iter().all(|owner| usage.owners.contains_key(*owner)));
-        assert!(
-            usage.owners.capacity() < MOST_OWNERS,
-            "memory is given back"
-        );
+        assert!(usage.owners.capacity() < MAX_OWNERS, "memory is given back");
     }
 
     #[test]
     fn however_many_are_active_none_of_them_is_forgotten() {
         let start = Instant::now();
-        let mut usage = Usage::default();
-        for number in 0..5 * MOST_OWNERS {
+        let mut usage = UsageTracker::default();
+        for number in 0..5 * MAX_OWNERS {
             ask(&mut usage, number, start);
         }
-        assert_eq!(usage.owners.len(), 5 * MOST_OWNERS);
+        assert_eq!(usage.owners.len(), 5 * MAX_OWNERS);
         // They were looked at when they had doubled, not at every newcomer.
-        assert_eq!(usage.stayed, 4 * MOST_OWNERS);
-        for number in 5 * MOST_OWNERS..=8 * MOST_OWNERS {
+        assert_eq!(usage.stayed, 4 * MAX_OWNERS);
+        for number in 5 * MAX_OWNERS..=8 * MAX_OWNERS {
             ask(&mut usage, number, start + REMEMBERED);
         }
-        assert_eq!(usage.owners.len(), 3 * MOST_OWNERS + 1);
+        assert_eq!(usage.owners.len(), 3 * MAX_OWNERS + 1);
     }
 
     /// Counts until there is nothing more to count.
-    fn count(usage: &mut Usage, root: BorrowedFd<'_>, now: Now) {
+    fn count(usage: &mut UsageTracker, root: BorrowedFd<'_>, now: Now) {
         while usage.is_counting() {
             usage.go_on(root, &mut Slice::begin(), Duration::ZERO, now);
         }
@@ -700,13 +701,13 @@ mod tests {
         let opened = sys::open_root(&path).unwrap();
         let root = std::os::fd::AsFd::as_fd(&opened);
         let start = sys::now();
-        let mut usage = Usage::default();
+        let mut usage = UsageTracker::default();
         usage.want_total(root);
         for owner in [&b"romeo"[..], b"juliet"] {
             usage.ask(owner);
         }
         count(&mut usage, root, start);
-        let of = |usage: &mut Usage, owner: &[u8], now: Now| {
+        let of = |usage: &mut UsageTracker, owner: &[u8], now: Now| {
             usage
                 .of_owner(owner, now.mono)
                 .map(|bytes| Pool::ALL.sum(&bytes))

@@ -8,7 +8,7 @@ use rustix::fs::{Dir, FileType};
 use rustix::io::Errno;
 
 use crate::layout::MAX_DEPTH;
-use crate::sys::{self, Kind};
+use crate::sys::{self, FileKind};
 
 /// What one turn may spend on walking.
 const SLICE_ENTRIES: u32 = 64;
@@ -45,7 +45,7 @@ impl Slice {
 
 /// One step of a walk.
 #[derive(Debug)]
-pub enum Step<'a> {
+pub enum WalkStep<'a> {
     /// A file; the path is relative to the root.
     File {
         path: &'a [u8],
@@ -64,7 +64,7 @@ pub struct Walk {
     levels: Vec<Level>,
     path: Vec<u8>,
     tidy: bool,
-    trouble: Option<io::Error>,
+    error: Option<io::Error>,
 }
 
 #[derive(Debug)]
@@ -88,19 +88,19 @@ impl Walk {
             }],
             path: owner.to_vec(),
             tidy,
-            trouble: None,
+            error: None,
         })
     }
 
     /// Why not all was seen, if so.
-    pub fn trouble(&mut self) -> Option<io::Error> {
-        self.trouble.take()
+    pub fn error(&mut self) -> Option<io::Error> {
+        self.error.take()
     }
 
     /// Looks at the next entry.
-    pub fn step(&mut self, root: BorrowedFd<'_>) -> Step<'_> {
+    pub fn step(&mut self, root: BorrowedFd<'_>) -> WalkStep<'_> {
         let Some(level) = self.levels.last_mut() else {
-            return Step::Done;
+            return WalkStep::Done;
         };
         self.path.truncate(level.length);
         // An entry that cannot be read ends its folder: the rest is met at the next walk.
@@ -111,48 +111,48 @@ impl Walk {
                 if let Some(Err(error)) = end.filter(|end| !matches!(end, Err(Errno::NOENT))) {
                     // What could not be read is there.
                     level.kept += 1;
-                    self.trouble = Some(error.into());
+                    self.error = Some(error.into());
                 }
                 self.leave(root);
-                return Step::Other;
+                return WalkStep::Other;
             }
         };
         let name = entry.file_name().to_bytes();
         if name == b"." || name == b".." {
-            return Step::Other;
+            return WalkStep::Other;
         }
         level.kept += 1;
         if name.starts_with(b".") {
-            return Step::Other;
+            return WalkStep::Other;
         }
         let Ok(folder) = level.entries.fd() else {
-            return Step::Other;
+            return WalkStep::Other;
         };
         let kind = match entry.file_type() {
-            FileType::RegularFile | FileType::Unknown => match sys::look_at(folder, name) {
-                Ok(facts) if facts.kind == Kind::File => {
+            FileType::RegularFile | FileType::Unknown => match sys::stat_at(folder, name) {
+                Ok(stat) if stat.kind == FileKind::File => {
                     self.path.push(b'/');
                     self.path.extend_from_slice(name);
-                    return Step::File {
+                    return WalkStep::File {
                         path: &self.path,
-                        size: facts.size,
-                        modified: facts.modified,
+                        size: stat.size,
+                        modified: stat.modified,
                     };
                 }
-                Ok(facts) => facts.kind,
+                Ok(stat) => stat.kind,
                 Err(error) => {
-                    if sys::is_trouble(&error) {
-                        self.trouble = Some(error);
+                    if sys::is_store_error(&error) {
+                        self.error = Some(error);
                     }
-                    Kind::Other
+                    FileKind::Other
                 }
             },
             other => other.into(),
         };
-        if kind == Kind::Folder && self.levels.len() + 1 < MAX_DEPTH {
+        if kind == FileKind::Folder && self.levels.len() + 1 < MAX_DEPTH {
             self.enter(name.to_vec());
         }
-        Step::Other
+        WalkStep::Other
     }
 
     /// Removes the file that the last step found.
@@ -181,7 +181,7 @@ impl Walk {
             return Err(io::ErrorKind::NotFound.into());
         };
         let name = self.path.get(level.length + 1..).unwrap_or_default();
-        Ok(sys::look_at(level.entries.fd()?, name)?.changed)
+        Ok(sys::stat_at(level.entries.fd()?, name)?.changed)
     }
 
     fn enter(&mut self, name: Vec<u8>) {
@@ -205,7 +205,7 @@ impl Walk {
                     kept: 0,
                 });
             }
-            Err(error) if sys::is_trouble(&error) => self.trouble = Some(error),
+            Err(error) if sys::is_store_error(&error) => self.error = Some(error),
             // A folder that we may not open is passed by.
             Err(_) => {}
         }
@@ -237,20 +237,20 @@ impl Walk {
 #[derive(Debug)]
 pub struct Owners {
     entries: Dir,
-    trouble: Option<io::Error>,
+    error: Option<io::Error>,
 }
 
 impl Owners {
     pub fn new(root: BorrowedFd<'_>) -> io::Result<Owners> {
         Ok(Owners {
             entries: Dir::read_from(root)?,
-            trouble: None,
+            error: None,
         })
     }
 
     /// Why not all was seen, if so.
-    pub fn trouble(&mut self) -> Option<io::Error> {
-        self.trouble.take()
+    pub fn error(&mut self) -> Option<io::Error> {
+        self.error.take()
     }
 
     /// The next entry: `Some(Some(_))` an owner folder, `Some(None)` something else, `None` the end.
@@ -258,13 +258,13 @@ impl Owners {
         let entry = self
             .entries
             .read()?
-            .map_err(|error| self.trouble = Some(error.into()))
+            .map_err(|error| self.error = Some(error.into()))
             .ok()?;
         let name = entry.file_name().to_bytes();
         let folder = match entry.file_type() {
             FileType::Directory => true,
             FileType::Unknown => self.entries.fd().is_ok_and(|root| {
-                sys::look_at(root.as_fd(), name).is_ok_and(|f| f.kind == Kind::Folder)
+                sys::stat_at(root.as_fd(), name).is_ok_and(|f| f.kind == FileKind::Folder)
             }),
             _ => false,
         };

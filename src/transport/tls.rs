@@ -51,13 +51,13 @@ pub struct Tls {
     /// Offset of the unread bytes in `plain`.
     read: usize,
     /// Plaintext to be coalesced with the next write into one record.
-    held: Vec<u8>,
+    buffered: Vec<u8>,
     /// Encrypted bytes not yet sent: at most the output of one call.
     unsent: Vec<u8>,
     /// Offset of the unsent bytes in `unsent`.
     sent: usize,
     /// Whether the unsent bytes must be sent even if no further output follows.
-    pressing: bool,
+    must_flush: bool,
     /// The peer has sent `close_notify`.
     closed: bool,
     /// The connection failed, and an alert was queued.
@@ -75,10 +75,10 @@ impl Tls {
             record_length: 0,
             plain: Vec::new(),
             read: 0,
-            held: Vec::new(),
+            buffered: Vec::new(),
             unsent: Vec::new(),
             sent: 0,
-            pressing: false,
+            must_flush: false,
             closed: false,
             failed: false,
             notified: false,
@@ -175,7 +175,7 @@ impl Tls {
                 Ok(ConnectionState::EncodeTlsData(message)) => {
                     push(message, &mut self.unsent);
                     // Session tickets can wait: a request is on its way, and they are sent with its response.
-                    self.pressing |= self.connection.is_handshaking()
+                    self.must_flush |= self.connection.is_handshaking()
                         || self.connection.protocol_version() != Some(ProtocolVersion::TLSv1_3)
                         || self.unsent.len() > COALESCE_LIMIT;
                     Ok(())
@@ -212,33 +212,33 @@ impl Tls {
     fn fail(&mut self) {
         self.failed = true;
         self.partial = Vec::new();
-        self.held = Vec::new();
+        self.buffered = Vec::new();
         while self.connection.wants_write() {
             match self.connection.process_tls_records(&mut []).state {
                 Ok(ConnectionState::EncodeTlsData(message)) => push(message, &mut self.unsent),
                 _ => break,
             }
         }
-        self.pressing = true;
+        self.must_flush = true;
     }
 
     /// Buffers plaintext to be coalesced with the next write; returns false if it does not fit in one record.
     pub fn coalesce(&mut self, bytes: &[u8]) -> bool {
-        let fits = self.held.len() + bytes.len() <= MAX_FRAGMENT;
+        let fits = self.buffered.len() + bytes.len() <= MAX_FRAGMENT;
         if fits {
-            self.held.extend_from_slice(bytes);
+            self.buffered.extend_from_slice(bytes);
         }
         fits
     }
 
     /// Takes the buffered plaintext.
-    pub fn take_held(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.held)
+    pub fn take_buffered(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.buffered)
     }
 
     /// Length of the buffered plaintext.
-    pub fn held(&self) -> usize {
-        self.held.len()
+    pub fn buffered(&self) -> usize {
+        self.buffered.len()
     }
 
     /// Encrypts the bytes into `wire`, preceded by any unsent bytes; returns the number of bytes to send. `wire` is a
@@ -282,20 +282,20 @@ impl Tls {
     }
 
     /// Buffers the bytes from [`Tls::encrypt`] that could not be sent.
-    pub fn keep_unsent(&mut self, bytes: &[u8]) {
+    pub fn buffer_unsent(&mut self, bytes: &[u8]) {
         self.unsent.extend_from_slice(bytes);
-        self.pressing = !self.unsent.is_empty();
+        self.must_flush = !self.unsent.is_empty();
     }
 
     /// The unsent bytes, if they must be sent without waiting for further output.
-    pub fn pressing(&self) -> &[u8] {
-        match self.pressing {
+    pub fn must_flush(&self) -> &[u8] {
+        match self.must_flush {
             true => &self.unsent[self.sent..],
             false => &[],
         }
     }
 
-    /// The first `n` bytes of [`Tls::pressing`] were sent.
+    /// The first `n` bytes of [`Tls::must_flush`] were sent.
     pub fn sent(&mut self, n: usize) {
         self.sent += n;
         if self.sent == self.unsent.len() {
@@ -306,19 +306,19 @@ impl Tls {
     fn clear_unsent(&mut self) {
         self.unsent = Vec::new();
         self.sent = 0;
-        self.pressing = false;
+        self.must_flush = false;
     }
 
-    /// Closes the write side: the buffered plaintext and `close_notify` become [`Tls::pressing`]. If the handshake has
+    /// Closes the write side: the buffered plaintext and `close_notify` become [`Tls::must_flush`]. If the handshake has
     /// not completed, nothing is sent.
     pub fn close(&mut self) -> io::Result<()> {
         if std::mem::replace(&mut self.notified, true) || self.failed || self.is_handshaking() {
             return Ok(());
         }
-        self.pressing = true;
-        let held = self.take_held();
-        let mut wire = vec![0; held.len() + CLOSING_RECORDS];
-        let n = self.write_records(&held, true, &mut wire)?;
+        self.must_flush = true;
+        let buffered = self.take_buffered();
+        let mut wire = vec![0; buffered.len() + CLOSING_RECORDS];
+        let n = self.write_records(&buffered, true, &mut wire)?;
         self.unsent.extend_from_slice(&wire[..n]);
         Ok(())
     }
@@ -329,7 +329,7 @@ impl std::fmt::Debug for Tls {
         f.debug_struct("Tls")
             .field("partial", &self.partial.len())
             .field("plain", &(self.plain.len() - self.read))
-            .field("held", &self.held.len())
+            .field("held", &self.buffered.len())
             .field("unsent", &(self.unsent.len() - self.sent))
             .field("closed", &self.closed)
             .field("failed", &self.failed)

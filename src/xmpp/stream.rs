@@ -158,7 +158,7 @@ impl Stream {
                 Ok(Some(XmlEvent::Closed)) => self.take_end(),
                 Ok(None) if self.peer_closed => self.take_end(),
                 Ok(None) => {
-                    self.drop_input();
+                    self.discard_input();
                     return None;
                 }
                 Err(fault) => self.take_fault(fault),
@@ -225,7 +225,7 @@ impl Stream {
         }
     }
 
-    fn drop_input(&mut self) {
+    fn discard_input(&mut self) {
         self.input.clear();
         self.taken = 0;
         if self.input.capacity() > KEPT_INPUT {

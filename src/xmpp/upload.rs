@@ -268,7 +268,7 @@ fn parse_date_time(text: &str) -> Option<i64> {
         })
     };
     let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
-    if marks.iter().any(|(at, mark)| bytes.get(*at) != Some(mark)) {
+    if marks.iter().any(|(at, tag)| bytes.get(*at) != Some(tag)) {
         return None;
     }
     let (year, month, day) = (number(0, 4)?, number(5, 2)?, number(8, 2)?);
@@ -296,13 +296,13 @@ fn parse_date_time(text: &str) -> Option<i64> {
         }
         _ => return None,
     };
-    let sound = year >= 1
+    let valid = year >= 1
         && (1..=12).contains(&month)
         && (1..=days_in_month(year, month)).contains(&day)
         && hour <= 23
         && minute <= 59
         && second <= 59;
-    sound.then(|| {
+    valid.then(|| {
         days_since_1970(year, month, day) * DAY + hour * 3600 + minute * 60 + second - offset
     })
 }

@@ -514,7 +514,7 @@ fn read_start(tag: &BytesStart<'_>, bindings: &mut Vec<Binding>) -> Result<Eleme
 
 /// Binds a prefix, or the default namespace when it is empty (Namespaces in XML 1.0 §3).
 fn bind(prefix: &str, namespace: String, bindings: &mut Vec<Binding>) -> Result<(), Unread> {
-    let sound = match prefix {
+    let valid = match prefix {
         "" => namespace != XML && namespace != XMLNS,
         "xml" => namespace == XML,
         "xmlns" => false,
@@ -522,7 +522,7 @@ fn bind(prefix: &str, namespace: String, bindings: &mut Vec<Binding>) -> Result<
             is_name(prefix) && !namespace.is_empty() && namespace != XML && namespace != XMLNS
         }
     };
-    if !sound {
+    if !valid {
         return Err(Unread::Names("a declaration that no namespace may have"));
     }
     if bindings.len() >= MAX_BINDINGS {

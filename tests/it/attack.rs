@@ -48,7 +48,7 @@ fn signed_delete(path: &[u8]) -> String {
 }
 
 /// A plan that takes every kind of right.
-fn every_door() -> Plan {
+fn every_integration() -> Plan {
     Plan::new()
         .set("external_secret", format!("'{KEY}'"))
         .set("external_delete_secret", format!("'{DELETE_SECRET}'"))
@@ -84,7 +84,7 @@ fn snapshot(root: &Path) -> BTreeMap<PathBuf, String> {
 }
 
 /// What nobody may change from outside: all but the visible files of the store.
-fn untouchable(site: &Site) -> BTreeMap<PathBuf, String> {
+fn unreadable(site: &Site) -> BTreeMap<PathBuf, String> {
     let mut all = snapshot(site.dir.path());
     all.retain(|path, _| match path.strip_prefix("store") {
         Err(_) => true,
@@ -287,8 +287,8 @@ fn spellings() -> BTreeSet<Vec<u8>> {
 }
 
 /// Seeds what nobody may have; the site of the attempts.
-fn beleaguered() -> Site {
-    let mut site = every_door().start();
+fn under_attack() -> Site {
+    let mut site = every_integration().start();
     site.program.allow("external_delete_secret");
     let store = site.store();
     seed(site.dir.path(), "outside.txt", CANARY);
@@ -311,9 +311,9 @@ fn beleaguered() -> Site {
 
 #[test]
 fn no_spelling_of_a_path_leads_out_or_to_what_is_hidden() {
-    let site = beleaguered();
+    let site = under_attack();
     let secret = fs::read(site.store().join(".upslot/slot_secret")).unwrap();
-    let before = untouchable(&site);
+    let before = unreadable(&site);
     let spellings = spellings();
     assert!(spellings.len() > 2000, "{}", spellings.len());
     let mut asker = Asker::new(&site);
@@ -335,15 +335,15 @@ fn no_spelling_of_a_path_leads_out_or_to_what_is_hidden() {
         let (status, _) = asker.ask("HEAD", &target, b"");
         assert!(matches!(status, 400 | 404), "HEAD: {status}");
     }
-    assert_eq!(untouchable(&site), before);
+    assert_eq!(unreadable(&site), before);
 }
 
 /// The same with a signature that is good for the path, as it is sent and decoded once and twice: whoever can make
 /// the XMPP server sign anything gets no further than into the visible store.
 #[test]
 fn no_signature_leads_out_or_to_what_is_hidden() {
-    let site = beleaguered();
-    let before = untouchable(&site);
+    let site = under_attack();
+    let before = unreadable(&site);
     let mut asker = Asker::new(&site);
     let decode = |bytes: &[u8]| percent_encoding::percent_decode(bytes).collect::<Vec<u8>>();
     let mut stored = 0;
@@ -371,7 +371,7 @@ fn no_signature_leads_out_or_to_what_is_hidden() {
     }
     // Names that only look dangerous are names.
     assert!(stored > 20, "{stored}");
-    let mut after = untouchable(&site);
+    let mut after = unreadable(&site);
     // What was removed again is remembered.
     after.retain(|path, _| !path.starts_with("store/.upslot/gone"));
     assert_eq!(after, before);
@@ -382,9 +382,9 @@ fn no_signature_leads_out_or_to_what_is_hidden() {
 /// What users and XMPP servers may put into names and addresses never adds a level to a path, and takes none away.
 #[test]
 fn names_and_addresses_stay_one_segment() {
-    let mut site = every_door().start();
+    let mut site = every_integration().start();
     site.program.allow("external_delete_secret");
-    let before = untouchable(&site);
+    let before = unreadable(&site);
     let names = [
         "../../../outside.txt",
         "/etc/passwd",
@@ -458,7 +458,7 @@ fn names_and_addresses_stay_one_segment() {
         assert_eq!(segments.len(), 3, "{file}");
         assert!(!segments.iter().any(|part| part.starts_with('.')), "{file}");
     }
-    let mut after = untouchable(&site);
+    let mut after = unreadable(&site);
     after.retain(|path, _| !path.starts_with("store/.upslot/share"));
     assert_eq!(after, before);
 }
@@ -473,7 +473,7 @@ fn plant_node(at: &Path, kind: FileType, device: u64) -> bool {
 #[test]
 fn planted_links_pipes_and_devices() {
     let outside_name = format!("outside/{ROMEO_FOLDER}/x/old.txt");
-    let plan = every_door()
+    let plan = every_integration()
         .set("expire_interval", 1)
         .set("expire_maxage", 1000)
         .set("max_file_size", 100_000)
@@ -892,7 +892,7 @@ const EVIL: [&str; 14] = [
 
 #[test]
 fn names_and_types_end_no_field_of_an_answer() {
-    let mut site = every_door().start();
+    let mut site = every_integration().start();
     site.program.allow("external_delete_secret");
     let get = |target: &str, more: &str| {
         format!("GET {target} HTTP/1.1\r\nHost: a\r\n{more}Connection: close\r\n\r\n").into_bytes()
@@ -1013,7 +1013,7 @@ fn names_and_types_end_no_field_of_an_answer() {
 }
 
 /// What ends a line or turns the direction of writing for whoever reads the log.
-fn is_treacherous(c: char) -> bool {
+fn is_unsafe_path(c: char) -> bool {
     c.is_control()
         || matches!(
             c,
@@ -1028,7 +1028,7 @@ fn is_treacherous(c: char) -> bool {
 fn one_event_is_one_line_of_the_log() {
     const LONGEST: usize = 4200;
     const FORGED: &str = "2026-01-01T00:00:00.000Z ERROR forged why=\"it was\"";
-    let mut site = every_door()
+    let mut site = every_integration()
         .set("log_level", "trace")
         .set("trusted_proxies", "[127.0.0.0/8]")
         .set("allowed_file_types", "[image/*, text/*]")
@@ -1202,7 +1202,7 @@ fn one_event_is_one_line_of_the_log() {
     assert!(lines.len() > 1000, "{}", lines.len());
     for line in lines {
         assert!(line.len() <= LONGEST, "{} bytes: {line}", line.len());
-        assert!(!line.chars().any(is_treacherous), "{line:?}");
+        assert!(!line.chars().any(is_unsafe_path), "{line:?}");
         assert!(!line.starts_with(&FORGED[..25]), "{line}");
         assert!(
             !line.contains('\u{fffd}') || !line.contains("ERROR"),
@@ -1350,7 +1350,7 @@ fn no_part_of_a_slot_fits_another() {
 /// The same of other servers' signatures: every bit, and every field for itself.
 #[test]
 fn no_signature_of_another_server_fits_another_upload() {
-    let site = every_door().start();
+    let site = every_integration().start();
     let mut site = site;
     site.program.allow("external_delete_secret");
     let mut client = site.client();
@@ -1411,7 +1411,7 @@ fn no_signature_of_another_server_fits_another_upload() {
 
 #[test]
 fn no_token_fits_another_upload() {
-    let mut site = every_door().start();
+    let mut site = every_integration().start();
     site.program.allow("external_delete_secret");
     let good = Claims::new("slot");
     let json = good.json();
@@ -1585,7 +1585,7 @@ fn no_token_fits_another_upload() {
 /// before.
 #[test]
 fn a_slot_is_not_good_again_when_its_file_is_gone() {
-    let mut site = every_door()
+    let mut site = every_integration()
         .set("fsync", true)
         .set("purposes", "{message: {}, ephemeral: {}}")
         .set("expire_interval", 1)
@@ -1884,7 +1884,7 @@ fn a_trusted_proxy_names_the_client_and_nobody_else_does() {
 
 #[test]
 fn nobody_evicts_or_fills_another() {
-    let mut site = every_door()
+    let mut site = every_integration()
         .set("user_quota_hard", 1000)
         .set("max_file_size", 1000)
         .set("evict_on_quota", true)

@@ -97,7 +97,7 @@ struct Item {
     start: usize,
     size: usize,
     /// It may be removed to make room.
-    hoarded: bool,
+    crowded: bool,
     /// Unix second from which it must not be had.
     until: Option<u64>,
     begun: Instant,
@@ -118,7 +118,7 @@ impl Item {
     /// Whether it has to be there now, and for a second yet.
     fn must_be_there(&self) -> bool {
         self.stored.is_some()
-            && !self.hoarded
+            && !self.crowded
             && !self.aged
             && self.deletion == Deletion::No
             && self.until.is_none_or(|until| until > unix_now() + 1)
@@ -197,7 +197,7 @@ struct World {
     killed: AtomicBool,
     serial: AtomicUsize,
     /// Bytes that hoarders asked for.
-    hoarded: Mutex<HashMap<String, u64>>,
+    crowded: Mutex<HashMap<String, u64>>,
     seen: Seen,
 }
 
@@ -304,8 +304,8 @@ impl Load<'_> {
 
     fn new_item(&mut self, kind: Kind, size: u64) -> Item {
         // Eight files of an owner pass no quota.
-        let hoarded = kind == Kind::Own && self.dice.below(3) == 0;
-        let owner = match hoarded {
+        let crowded = kind == Kind::Own && self.dice.below(3) == 0;
+        let owner = match crowded {
             true => "hoarder@montague.tld".to_owned(),
             false => format!(
                 "k{}-{}-{}@capulet.tld",
@@ -325,7 +325,7 @@ impl Load<'_> {
             path: String::new(),
             start: self.dice.below(POOL as u64 - size) as usize,
             size: size as usize,
-            hoarded,
+            crowded,
             until: None,
             begun: Instant::now(),
             stored: None,
@@ -347,9 +347,9 @@ impl Load<'_> {
         let number = self.world.serial.fetch_add(1, Ordering::Relaxed);
         match kind {
             Kind::Own => {
-                if item.hoarded {
-                    let mut hoarded = self.world.hoarded.lock().unwrap();
-                    *hoarded.entry(item.owner.clone()).or_default() += size;
+                if item.crowded {
+                    let mut crowded = self.world.crowded.lock().unwrap();
+                    *crowded.entry(item.owner.clone()).or_default() += size;
                 }
                 let owner = item.owner.replace('@', "%40");
                 let query = format!("/slot/?jid={owner}&name={number}.bin&size={size}");
@@ -357,7 +357,7 @@ impl Load<'_> {
                 let text = String::from_utf8(text).unwrap();
                 let Some((put, get)) = text.split_once('\n').filter(|_| status == 200) else {
                     // What is under way cannot be evicted.
-                    if !(item.hoarded && status == 403) {
+                    if !(item.crowded && status == 403) {
                         self.fault(format!(
                             "slot of {} for {size}: {status} {text}",
                             item.owner
@@ -396,7 +396,7 @@ impl Load<'_> {
 
     fn upload_ephemeral(&mut self, slot: &Slot, size: u64, until: u64) -> io::Result<()> {
         let mut item = self.new_item(Kind::Own, size);
-        item.hoarded = false;
+        item.crowded = false;
         item.until = Some(until);
         item.path = slot.stored_at().to_str().unwrap().to_owned();
         (item.put, item.get) = (slot.put.clone(), slot.get.clone());
@@ -421,7 +421,7 @@ impl Load<'_> {
                 self.change(at, |item| item.stored = Some(stored));
                 one_more(&self.world.seen.stored);
             }
-            507 if item.hoarded => {}
+            507 if item.crowded => {}
             // A token whose file would be over at once.
             403 if lapsed => {}
             _ => self.fault(format!("PUT of {item:?}: {status} {text}")),
@@ -539,7 +539,7 @@ impl Load<'_> {
     /// Makes a file so old that the next sweep takes it.
     fn make_old(&mut self) -> io::Result<()> {
         let such = |item: &Item| {
-            item.kind != Kind::Shared && item.until.is_none() && !item.hoarded && !item.aged
+            item.kind != Kind::Shared && item.until.is_none() && !item.crowded && !item.aged
         };
         let round = self.round;
         let found = self.any(|item| {
@@ -564,7 +564,7 @@ impl Load<'_> {
 
     /// A slot makes one file.
     fn upload_again(&mut self) -> io::Result<()> {
-        let found = self.any(|item| item.stored.is_some() && !item.hoarded && !item.aged);
+        let found = self.any(|item| item.stored.is_some() && !item.crowded && !item.aged);
         let Some((at, item)) = found else {
             return Ok(());
         };
@@ -659,7 +659,7 @@ fn check(site: &Site, world: &World, dice: &mut Dice, round: u64, all: bool) {
         if status == 404 && item.stored.is_some() && !item.gone {
             item.gone = true;
             let seen = &world.seen;
-            one_more(match (item.until, item.hoarded) {
+            one_more(match (item.until, item.crowded) {
                 (Some(_), _) => &seen.lapsed,
                 (None, true) => &seen.evicted,
                 (None, false) => &seen.expired,
@@ -667,9 +667,9 @@ fn check(site: &Site, world: &World, dice: &mut Dice, round: u64, all: bool) {
         }
         let removed = item.deletion == Deletion::Done || (item.gone && item.kind == Kind::External);
         if removed {
-            assert!(is_buried(&store, &item.path), "no grave: {item:?}");
+            assert!(has_tombstone(&store, &item.path), "no grave: {item:?}");
         }
-        if item.stored.is_none() && recent && !item.hoarded && item.until.is_none() {
+        if item.stored.is_none() && recent && !item.crowded && item.until.is_none() {
             // It was broken off, or not answered: then it is there or can be stored. One that has its name but no alias
             // yet gets that.
             let was_there = store.join(&item.path).exists();
@@ -697,7 +697,7 @@ fn check(site: &Site, world: &World, dice: &mut Dice, round: u64, all: bool) {
         }
     }
     check_tree(&store, world, &items);
-    check_hoarders(&store, &items, world);
+    check_crowded(&store, &items, world);
     // A sweep may be under way.
     eventually("sums that are those of the tree", || {
         let before = tree(&store).0;
@@ -714,13 +714,13 @@ fn check(site: &Site, world: &World, dice: &mut Dice, round: u64, all: bool) {
     });
 }
 
-fn is_buried(store: &Path, path: &str) -> bool {
+fn has_tombstone(store: &Path, path: &str) -> bool {
     let digest = digest(&SHA256, path.as_bytes());
     let shard = store.join(format!(".upslot/gone/{:02x}", digest.as_ref()[0]));
-    let graves = fs::read(shard).unwrap_or_default();
-    graves
+    let tombstones = fs::read(shard).unwrap_or_default();
+    tombstones
         .chunks_exact(16)
-        .any(|grave| grave == &digest.as_ref()[1..17])
+        .any(|tombstone| tombstone == &digest.as_ref()[1..17])
 }
 
 /// Every file is somebody's and whole; nothing else lies about.
@@ -775,12 +775,12 @@ fn check_tree(store: &Path, world: &World, items: &[Item]) {
 }
 
 /// Who has too much loses the oldest files, and only so many as need be.
-fn check_hoarders(store: &Path, items: &[Item], world: &World) {
-    let asked = world.hoarded.lock().unwrap();
+fn check_crowded(store: &Path, items: &[Item], world: &World) {
+    let asked = world.crowded.lock().unwrap();
     for (owner, asked) in asked.iter() {
         let files: Vec<&Item> = items
             .iter()
-            .filter(|item| item.hoarded && item.owner == *owner)
+            .filter(|item| item.crowded && item.owner == *owner)
             .collect();
         let (left, gone): (Vec<&Item>, Vec<&Item>) = files
             .iter()
@@ -888,7 +888,7 @@ fn rounds(seed: u64, most: u64) -> World {
         faults: Mutex::default(),
         killed: AtomicBool::new(false),
         serial: AtomicUsize::new(0),
-        hoarded: Mutex::default(),
+        crowded: Mutex::default(),
         seen: Seen::default(),
     };
     for number in 0..most {

@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 7] = [
         "decimal",
         "jid",
         "metrics",
-        "complaints",
+        "repeat_limiter",
         "log_limiter",
     ],
     // 1: decisions.
@@ -73,7 +73,7 @@ const LAYERS: [&[&str]; 7] = [
     ],
     // 3: program.
     &[
-        "config/fault",
+        "config/error",
         "config/raw",
         "config/secret",
         "config/scalar",
@@ -100,7 +100,7 @@ const LAYERS: [&[&str]; 7] = [
         "store/upload",
         "store/walk",
         "store/journal",
-        "store/graves",
+        "store/tombstones",
         "store/aliases",
         "store/records",
         "store/usage",
@@ -117,7 +117,7 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/table",
         "reactor/deadlines",
         "reactor/listener",
-        "reactor/hot",
+        "reactor/open_files",
         "reactor/timekeeper",
         "reactor/random",
         "reactor/shared",

@@ -17,22 +17,22 @@ fn check<T: Debug + PartialEq>(
 ) {
     for (value, expected) in good {
         let text = with(&[key], &format!("{key}: {value}"));
-        let reading = read(&text).unwrap_or_else(|faulty| panic!("{key}: {value}\n{faulty}"));
+        let reading = read(&text).unwrap_or_else(|errors| panic!("{key}: {value}\n{errors}"));
         assert_eq!(field(&reading.config), *expected, "{key}: {value}");
         assert_eq!(reading.warnings, [], "{key}: {value}");
     }
     for value in bad {
         let text = with(&[key], &format!("{key}: {value}"));
         let line = text.lines().count();
-        let faulty = read(&text).expect_err(value);
-        assert_eq!(faulty.faults.len(), 1, "{key}: {value}\n{faulty}");
-        let fault = &faulty.faults[0];
+        let errors = read(&text).expect_err(value);
+        assert_eq!(errors.errors.len(), 1, "{key}: {value}\n{errors}");
+        let error = &errors.errors[0];
         assert_eq!(
-            (fault.key.as_str(), fault.line),
+            (error.key.as_str(), error.line),
             (key, Some(line)),
-            "{key}: {value}\n{faulty}"
+            "{key}: {value}\n{errors}"
         );
-        assert!(fault.to_string().ends_with('.'), "{fault}");
+        assert!(error.to_string().ends_with('.'), "{error}");
     }
 }
 
@@ -359,30 +359,30 @@ fn reads_custom_headers() {
     assert_eq!(good(&with(&[], own_cors)).config.custom_headers.len(), 1);
     let lines: String = (0..65).map(|n| format!("  X-{n}: a\n")).collect();
     assert_eq!(
-        faults(&with(&[], &format!("custom_headers:\n{lines}"))),
+        errors(&with(&[], &format!("custom_headers:\n{lines}"))),
         ["custom_headers@7"]
     );
     let text = with(
         &[],
         "custom_headers:\n  X-A: a\n  Date: b\n  X-B: a\n  X-a: c\n",
     );
-    assert_eq!(faults(&text), ["custom_headers@9", "custom_headers@11"]);
+    assert_eq!(errors(&text), ["custom_headers@9", "custom_headers@11"]);
 }
 
 #[test]
 fn judges_keys_beside_each_other() {
     let component = &["component_jid", "component_secret"][..];
     assert_eq!(
-        faults(&with(&["component_secret"], "")),
+        errors(&with(&["component_secret"], "")),
         ["component_secret"]
     );
-    assert_eq!(faults(&with(&["component_jid"], "")), ["component_jid"]);
+    assert_eq!(errors(&with(&["component_jid"], "")), ["component_jid"]);
     assert_eq!(
-        faults(&with(component, "component_secret_file: /s")),
+        errors(&with(component, "component_secret_file: /s")),
         ["component_jid"]
     );
     assert_eq!(
-        faults(&with(&[], "component_secret_file: /s")),
+        errors(&with(&[], "component_secret_file: /s")),
         ["component_secret_file@7"]
     );
     let from_file = good(&with(&["component_secret"], "component_secret_file: /s"))
@@ -394,9 +394,9 @@ fn judges_keys_beside_each_other() {
     );
     assert_eq!(good(&with(component, "")).config.component, None);
 
-    assert_eq!(faults(&with(&[], "http_certfile: /c")), ["http_keyfile"]);
+    assert_eq!(errors(&with(&[], "http_certfile: /c")), ["http_keyfile"]);
     assert_eq!(
-        faults(&with(&[], "http_certfile: ''\nhttp_keyfile: /k")),
+        errors(&with(&[], "http_certfile: ''\nhttp_keyfile: /k")),
         ["http_certfile@7"]
     );
     let tls = good(&with(&[], "http_certfile: /c\nhttp_keyfile: /k"))
@@ -406,7 +406,7 @@ fn judges_keys_beside_each_other() {
     assert_eq!(tls, Some(TlsFiles { certfile, keyfile }));
 
     let both = "slot_secret: 0123456789abcdef\nslot_secret_file: /k";
-    assert_eq!(faults(&with(&[], both)), ["slot_secret_file@8"]);
+    assert_eq!(errors(&with(&[], both)), ["slot_secret_file@8"]);
 }
 
 #[test]
@@ -422,7 +422,7 @@ fn the_sandbox_is_automatic_or_off() {
     }
     for value in ["on", "true", "strict", "1", "[]"] {
         assert_eq!(
-            faults(&with(&[], &format!("sandbox: {value}"))),
+            errors(&with(&[], &format!("sandbox: {value}"))),
             ["sandbox@7"],
             "{value}"
         );
@@ -559,7 +559,7 @@ fn leaves_out_listeners_that_could_not_be_bound() {
 fn said(without: &[&str], lines: &str) -> Vec<String> {
     match read(&with(without, lines)) {
         Ok(reading) => reading.warnings.iter().map(Warning::to_string).collect(),
-        Err(faulty) => faulty.faults.iter().map(Fault::to_string).collect(),
+        Err(errors) => errors.errors.iter().map(ConfigError::to_string).collect(),
     }
 }
 

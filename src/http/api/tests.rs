@@ -92,7 +92,7 @@ fn malformed(query: &str, refusal: ApiRefusal, body: &str) {
 }
 
 #[track_caller]
-fn check_route(prefix: &str, path: &str, endpoint: Endpoint) {
+fn check_route(prefix: &str, path: &str, endpoint: ApiRoute) {
     assert_eq!(
         route(prefix, path.as_bytes()),
         endpoint,
@@ -102,14 +102,14 @@ fn check_route(prefix: &str, path: &str, endpoint: Endpoint) {
 
 #[test]
 fn each_endpoint_has_one_spelling() {
-    check_route("/", "/slot/", Endpoint::Slot);
-    check_route("/", "/max_size/", Endpoint::MaxSize);
-    check_route("/", "/health", Endpoint::Health);
-    check_route("/", "/metrics", Endpoint::Metrics);
-    check_route("/up/load/", "/up/load/slot/", Endpoint::Slot);
-    check_route("/up/load/", "/up/load/max_size/", Endpoint::MaxSize);
-    check_route("/up/load/", "/health", Endpoint::Health);
-    check_route("/up/load/", "/metrics", Endpoint::Metrics);
+    check_route("/", "/slot/", ApiRoute::Slot);
+    check_route("/", "/max_size/", ApiRoute::MaxSize);
+    check_route("/", "/health", ApiRoute::Health);
+    check_route("/", "/metrics", ApiRoute::Metrics);
+    check_route("/up/load/", "/up/load/slot/", ApiRoute::Slot);
+    check_route("/up/load/", "/up/load/max_size/", ApiRoute::MaxSize);
+    check_route("/up/load/", "/health", ApiRoute::Health);
+    check_route("/up/load/", "/metrics", ApiRoute::Metrics);
     for path in [
         "",
         "/",
@@ -129,7 +129,7 @@ fn each_endpoint_has_one_spelling() {
         "/Health",
         "/up/slot/",
     ] {
-        check_route("/", path, Endpoint::Unknown);
+        check_route("/", path, ApiRoute::Unknown);
     }
     for path in [
         "/slot/",
@@ -139,27 +139,27 @@ fn each_endpoint_has_one_spelling() {
         "/up/load/health",
         "/up/load/up/load/slot/",
     ] {
-        check_route("/up/load/", path, Endpoint::Unknown);
+        check_route("/up/load/", path, ApiRoute::Unknown);
     }
 }
 
 #[test]
 fn endpoints_are_for_reading() {
-    for endpoint in [Endpoint::MaxSize, Endpoint::Health, Endpoint::Metrics] {
+    for endpoint in [ApiRoute::MaxSize, ApiRoute::Health, ApiRoute::Metrics] {
         assert!(endpoint.takes(Method::Get) && endpoint.takes(Method::Head));
     }
-    assert!(Endpoint::Slot.takes(Method::Get));
+    assert!(ApiRoute::Slot.takes(Method::Get));
     for method in [
         Method::Head,
         Method::Put,
         Method::Options,
-        Method::Known,
+        Method::Unsupported,
         Method::Unknown,
     ] {
-        assert!(!Endpoint::Slot.takes(method), "{method:?}");
+        assert!(!ApiRoute::Slot.takes(method), "{method:?}");
     }
-    assert!(!Endpoint::Health.takes(Method::Put));
-    let reply = Reply::method(Endpoint::Slot);
+    assert!(!ApiRoute::Health.takes(Method::Put));
+    let reply = Reply::method(ApiRoute::Slot);
     assert_eq!((reply.status, reply.field), (405, Some(("Allow", "GET"))));
 }
 
@@ -266,7 +266,7 @@ fn the_form_is_checked_in_the_order_of_the_original() {
     }
     malformed(
         "jid=a@b&name=a&size=%",
-        ApiRefusal::Query(QueryFault::Percent),
+        ApiRefusal::Query(QueryError::Percent),
         "The query has a % without two hex digits.",
     );
 }
@@ -356,7 +356,7 @@ fn reads_questions_for_the_largest_file() {
         ("", ApiRefusal::Missing("jid")),
         ("jid", ApiRefusal::Address),
         ("jid=@", ApiRefusal::Address),
-        ("jid=%zz", ApiRefusal::Query(QueryFault::Percent)),
+        ("jid=%zz", ApiRefusal::Query(QueryError::Percent)),
     ] {
         assert_eq!(max_size_request(query.as_bytes()), Err(refusal), "{query}");
     }
@@ -458,23 +458,33 @@ fn the_token_is_taken_from_its_field_alone() {
 #[test]
 fn health_needs_link_and_store() {
     for (link, store, status, body) in [
-        (Link::Up, StoreHealth::Good, 200, "link up\nstore good\n"),
         (
-            Link::None,
-            StoreHealth::Good,
+            LinkStatus::Up,
+            StoreStatus::Good,
+            200,
+            "link up\nstore good\n",
+        ),
+        (
+            LinkStatus::None,
+            StoreStatus::Good,
             200,
             "link none\nstore good\n",
         ),
         (
-            Link::Down,
-            StoreHealth::Good,
+            LinkStatus::Down,
+            StoreStatus::Good,
             503,
             "link down\nstore good\n",
         ),
-        (Link::Up, StoreHealth::Full, 503, "link up\nstore full\n"),
         (
-            Link::None,
-            StoreHealth::Failing,
+            LinkStatus::Up,
+            StoreStatus::Full,
+            503,
+            "link up\nstore full\n",
+        ),
+        (
+            LinkStatus::None,
+            StoreStatus::Failing,
             503,
             "link none\nstore failing\n",
         ),
@@ -506,7 +516,7 @@ fn mutated_requests_do_no_harm() {
             assert!(!request.name.contains(['/', '\0', ' ', '%']));
             assert!(!request.owner.as_str().is_empty());
         }
-        assert_eq!(route("/", &raw), Endpoint::Unknown);
+        assert_eq!(route("/", &raw), ApiRoute::Unknown);
         assert!(!authorised(Some(&raw), "0123456789abcdef"));
     }
 }

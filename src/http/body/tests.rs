@@ -8,7 +8,7 @@ use crate::http::tests::Rng;
 enum Outcome {
     Done(Vec<u8>, usize),
     More(Vec<u8>),
-    Failed(BodyFault),
+    Failed(BodyError),
 }
 
 /// Feeds input in pieces of `size` bytes, and moves up to `max_direct` bytes of each run of data without showing them.
@@ -17,32 +17,35 @@ fn feed(framing: Framing, input: &[u8], size: usize, max_direct: u64) -> Outcome
     let mut data = Vec::new();
     let mut at = 0;
     loop {
-        let direct_now = body.direct().min(max_direct).min((input.len() - at) as u64);
+        let direct_now = body
+            .data_ahead()
+            .min(max_direct)
+            .min((input.len() - at) as u64);
         if direct_now > 0 {
             data.extend_from_slice(&input[at..at + direct_now as usize]);
             body.moved(direct_now);
             at += direct_now as usize;
         }
         let piece = &input[at..input.len().min(at + size)];
-        let direct_before = body.direct();
+        let direct_before = body.data_ahead();
         match body.step(piece) {
-            Ok(Step::Data(n)) => {
+            Ok(BodyStep::Data(n)) => {
                 assert!((1..=piece.len()).contains(&n) && n as u64 <= direct_before);
                 data.extend_from_slice(&piece[..n]);
                 at += n;
             }
-            Ok(Step::Skip(n)) => {
+            Ok(BodyStep::Skip(n)) => {
                 assert!((1..=piece.len()).contains(&n));
                 at += n;
             }
-            Ok(Step::More) => {
-                assert!(piece.is_empty() && body.known_rest() != Some(0));
+            Ok(BodyStep::More) => {
+                assert!(piece.is_empty() && body.remaining() != Some(0));
                 return Outcome::More(data);
             }
-            Ok(Step::Done) => {
-                assert!(body.direct() == 0 && body.known_rest() == Some(0));
+            Ok(BodyStep::Done) => {
+                assert!(body.data_ahead() == 0 && body.remaining() == Some(0));
                 assert_eq!(body.received(), data.len() as u64);
-                assert_eq!(body.step(b"x"), Ok(Step::Done));
+                assert_eq!(body.step(b"x"), Ok(BodyStep::Done));
                 return Outcome::Done(data, at);
             }
             Err(error) => {
@@ -122,14 +125,11 @@ fn known_lengths() {
     decodes(Framing::Length(1), b"a", b"a");
     decodes(Framing::Length(5), b"a\r\n\0b", b"a\r\n\0b");
     let mut body = Body::new(Framing::Length(u64::MAX));
-    assert_eq!(body.direct(), u64::MAX);
+    assert_eq!(body.data_ahead(), u64::MAX);
     body.moved(u64::MAX - 1);
-    assert_eq!(
-        (body.received(), body.known_rest()),
-        (u64::MAX - 1, Some(1))
-    );
-    assert_eq!(body.step(b"ab"), Ok(Step::Data(1)));
-    assert_eq!(body.step(b"b"), Ok(Step::Done));
+    assert_eq!((body.received(), body.remaining()), (u64::MAX - 1, Some(1)));
+    assert_eq!(body.step(b"ab"), Ok(BodyStep::Data(1)));
+    assert_eq!(body.step(b"b"), Ok(BodyStep::Done));
 }
 
 #[test]
@@ -145,14 +145,14 @@ fn chunks() {
     decodes_chunked("5\r\n\r\n0\r\n\r\n0\r\n\r\n", "\r\n0\r\n");
     decodes_chunked("0000000000000005\r\nhello\r\n0\r\n\r\n", "hello");
     let mut body = Body::new(Framing::Chunked);
-    assert_eq!((body.direct(), body.known_rest()), (0, None));
-    assert_eq!(body.step(b"5\r\nhello\r\n"), Ok(Step::Skip(3)));
-    assert_eq!((body.direct(), body.known_rest()), (5, None));
+    assert_eq!((body.data_ahead(), body.remaining()), (0, None));
+    assert_eq!(body.step(b"5\r\nhello\r\n"), Ok(BodyStep::Skip(3)));
+    assert_eq!((body.data_ahead(), body.remaining()), (5, None));
     body.moved(4);
-    assert_eq!(body.step(b"o\r\n"), Ok(Step::Data(1)));
-    assert_eq!(body.step(b""), Ok(Step::More));
-    assert_eq!(body.step(b"\r\n0\r\n\r\nnext"), Ok(Step::Skip(7)));
-    assert_eq!(body.step(b"next"), Ok(Step::Done));
+    assert_eq!(body.step(b"o\r\n"), Ok(BodyStep::Data(1)));
+    assert_eq!(body.step(b""), Ok(BodyStep::More));
+    assert_eq!(body.step(b"\r\n0\r\n\r\nnext"), Ok(BodyStep::Skip(7)));
+    assert_eq!(body.step(b"next"), Ok(BodyStep::Done));
     assert_eq!(body.received(), 5);
 }
 
@@ -201,17 +201,17 @@ fn malformed_chunks() {
 #[test]
 fn sizes_close_to_64_bits() {
     let mut body = Body::new(Framing::Chunked);
-    assert_eq!(body.step(b"fffffffffffffffe\r\n"), Ok(Step::Skip(18)));
+    assert_eq!(body.step(b"fffffffffffffffe\r\n"), Ok(BodyStep::Skip(18)));
     body.moved(u64::MAX - 1);
-    assert_eq!(body.step(b"\r\n1\r\n"), Ok(Step::Skip(5)));
-    assert_eq!(body.direct(), 1);
+    assert_eq!(body.step(b"\r\n1\r\n"), Ok(BodyStep::Skip(5)));
+    assert_eq!(body.data_ahead(), 1);
     let mut other = body.clone();
     body.moved(1);
     assert_eq!(body.received(), u64::MAX);
     assert!(body.step(b"\r\n1\r\n").is_err());
     other.moved(1);
-    assert_eq!(other.step(b"\r\n0\r\n\r\n"), Ok(Step::Skip(7)));
-    assert_eq!(other.known_rest(), Some(0));
+    assert_eq!(other.step(b"\r\n0\r\n\r\n"), Ok(BodyStep::Skip(7)));
+    assert_eq!(other.remaining(), Some(0));
 }
 
 #[test]

@@ -30,7 +30,7 @@ impl Exchange {
             | ExchangeState::Discarding { .. }
             | ExchangeState::Lingering { .. }
             | ExchangeState::Closed(_) => {
-                return self.close(Ended::Broken);
+                return self.close(Ended::Aborted);
             }
         };
         let keep_alive = summary.keep_alive
@@ -76,7 +76,7 @@ impl Exchange {
     }
 
     /// The span of the file that follows the output and ends the response, so that both may be written at once.
-    pub fn file_behind(&self) -> Option<Span<u64>> {
+    pub fn trailing_file_span(&self) -> Option<Span<u64>> {
         match &self.state {
             ExchangeState::Answering { response, .. } => response.last_file_span().cloned(),
             _ => None,
@@ -128,7 +128,7 @@ impl Exchange {
     /// The file is shorter than the response head announced. The connection must end, so that the client sees that the
     /// body is incomplete.
     pub fn file_failed(&mut self) {
-        self.close(Ended::Broken);
+        self.close(Ended::Aborted);
     }
 
     /// Continues with the next request, or the end of the connection, if the response has been sent.
@@ -142,7 +142,7 @@ impl Exchange {
         };
         if close {
             let body = summary.body.as_ref();
-            let is_read = body.is_some_and(|body| body.known_rest() == Some(0));
+            let is_read = body.is_some_and(|body| body.remaining() == Some(0));
             if is_read && self.input.is_empty() {
                 self.close(Ended::Done);
             } else {

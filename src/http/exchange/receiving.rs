@@ -3,10 +3,10 @@
 use std::io;
 use std::time::Instant;
 
-use crate::http::body::{Body, Step};
+use crate::http::body::{Body, BodyStep};
 use crate::http::exchange::Exchange;
 use crate::http::exchange::state::{ExchangeState, Progress, RequestSummary};
-use crate::http::exchange::want::{Ended, Fault};
+use crate::http::exchange::want::{Ended, RequestError};
 
 /// Largest unread body, in bytes, that is read and dropped to keep the connection.
 const MAX_DISCARD: u64 = 64 * 1024;
@@ -15,7 +15,7 @@ impl Exchange {
     /// The decision: receive the body, which must have exactly `size` bytes.
     pub fn accept(&mut self, size: u64, now: Instant) {
         let ExchangeState::Deciding { summary, .. } = self.take_state() else {
-            return self.close(Ended::Broken);
+            return self.close(Ended::Aborted);
         };
         let progress = Progress::new(now);
         // RFC 9110 §10.1.1: 100 may be omitted once the body has started to arrive.
@@ -36,13 +36,13 @@ impl Exchange {
         let ExchangeState::Deciding { summary, .. } = &self.state else {
             return false;
         };
-        let rest = summary.body.as_ref().and_then(Body::known_rest);
+        let rest = summary.body.as_ref().and_then(Body::remaining);
         rest.is_some_and(|rest| rest <= self.input.rest().len() as u64)
     }
 
     /// [`Exchange::receive`] of the body bytes that arrived with the head; also returns their number. `None` if there
     /// are none.
-    pub fn receive_kept(
+    pub fn receive_buffered(
         &mut self,
         now: Instant,
         sink: impl FnMut(&[u8]) -> io::Result<()>,
@@ -78,25 +78,27 @@ impl Exchange {
         let mut used = 0;
         let error = loop {
             match body.step(&bytes[used..]) {
-                Ok(Step::Skip(n)) => {
+                Ok(BodyStep::Skip(n)) => {
                     // The size of a chunk is known before its data arrives.
-                    if body.received().saturating_add(body.direct()) > size {
-                        break Some(Fault::TooLong(size));
+                    if body.received().saturating_add(body.data_ahead()) > size {
+                        break Some(RequestError::TooLong(size));
                     }
                     used += n;
                 }
-                Ok(Step::Data(n)) => {
+                Ok(BodyStep::Data(n)) => {
                     if body.received() > size {
-                        break Some(Fault::TooLong(size));
+                        break Some(RequestError::TooLong(size));
                     }
                     sink(&bytes[used..used + n])?;
                     progress.moved(n as u64, now);
                     used += n;
                 }
-                Ok(Step::More) => return Ok(()),
-                Ok(Step::Done) if body.received() < size => break Some(Fault::TooShort(size)),
-                Ok(Step::Done) => break None,
-                Err(error) => break Some(Fault::Body(error)),
+                Ok(BodyStep::More) => return Ok(()),
+                Ok(BodyStep::Done) if body.received() < size => {
+                    break Some(RequestError::TooShort(size));
+                }
+                Ok(BodyStep::Done) => break None,
+                Err(error) => break Some(RequestError::Body(error)),
             }
         };
         self.input.push(&bytes[used..]);
@@ -132,11 +134,11 @@ impl Exchange {
         progress: Progress,
     ) {
         let body = summary.body.as_ref();
-        let is_complete = body.is_some_and(|body| body.known_rest() == Some(0));
+        let is_complete = body.is_some_and(|body| body.remaining() == Some(0));
         self.state = match (is_complete, size) {
             (true, 0) => ExchangeState::Publishing { summary },
             // `receive`, which checks the size of other bodies, is never called for an empty one.
-            (true, size) => return self.reject(Fault::TooShort(size), false),
+            (true, size) => return self.reject(RequestError::TooShort(size), false),
             (false, size) => ExchangeState::Receiving {
                 summary,
                 size,
@@ -151,7 +153,7 @@ impl Exchange {
         let Some(body) = &mut summary.body else {
             return false;
         };
-        match body.known_rest() {
+        match body.remaining() {
             Some(0) => true,
             Some(rest) => !summary.expects_continue && rest <= MAX_DISCARD,
             None => {
@@ -168,6 +170,6 @@ impl Exchange {
 
 /// How much input a body can use at once, in bytes: not more than its rest where that is known.
 pub(super) fn input_limit(body: &Body) -> usize {
-    let rest = body.known_rest().unwrap_or(u64::MAX);
+    let rest = body.remaining().unwrap_or(u64::MAX);
     usize::try_from(rest).unwrap_or(usize::MAX).max(1)
 }

@@ -4,7 +4,7 @@ use std::ops::Range as Span;
 use std::time::Instant;
 
 use crate::http::body::Body;
-use crate::http::exchange::want::{Ended, Fault};
+use crate::http::exchange::want::{Ended, RequestError};
 use crate::http::head::{Expect, Method, RequestHead, Version};
 use crate::http::response::{Content, Part};
 
@@ -25,7 +25,7 @@ pub(super) enum ExchangeState {
     /// The caller decides on a request, or on the error found in it.
     Deciding {
         summary: RequestSummary,
-        request: Result<RequestHead, Fault>,
+        request: Result<RequestHead, RequestError>,
     },
     /// The interim response 100 is written; `sent` bytes of it are.
     Continuing {

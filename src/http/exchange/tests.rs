@@ -101,7 +101,7 @@ impl Driver {
             body.extend_from_slice(data);
             Ok(())
         };
-        if let Some((_, received)) = self.exchange.receive_kept(self.now, &mut sink) {
+        if let Some((_, received)) = self.exchange.receive_buffered(self.now, &mut sink) {
             received.unwrap();
             return true;
         }
@@ -224,21 +224,21 @@ fn request(line: &str, fields: &str) -> String {
 #[test]
 fn pipelined_requests() {
     let get = request("GET /3", "");
-    check(&get, "200", &[], Some(Ended::Left));
+    check(&get, "200", &[], Some(Ended::ClientClosed));
     check(
         &format!("{get}{get}{get}"),
         "200 200 200",
         &[],
-        Some(Ended::Left),
+        Some(Ended::ClientClosed),
     );
     check(
         &format!("\r\n{get}\r\n{get}"),
         "200 200",
         &[],
-        Some(Ended::Left),
+        Some(Ended::ClientClosed),
     );
-    check("", "", &[], Some(Ended::Left));
-    check("GET /3 HT", "", &[], Some(Ended::Broken));
+    check("", "", &[], Some(Ended::ClientClosed));
+    check("GET /3 HT", "", &[], Some(Ended::Aborted));
     check(
         &request("GET /3", "Connection: close\r\n"),
         "200 close",
@@ -257,7 +257,12 @@ fn pipelined_requests() {
         &[],
         None,
     );
-    check(&request("HEAD /3", ""), "200", &[], Some(Ended::Left));
+    check(
+        &request("HEAD /3", ""),
+        "200",
+        &[],
+        Some(Ended::ClientClosed),
+    );
     let zero = request("GET /0", "");
     check(&format!("{zero}{zero}"), "200 200", &[], None);
 }
@@ -266,14 +271,19 @@ fn pipelined_requests() {
 fn request_bodies() {
     let put = request("PUT /5", "Content-Length: 5\r\n");
     let get = request("GET /3", "");
-    check(&format!("{put}hello"), "201", &["hello"], Some(Ended::Left));
+    check(
+        &format!("{put}hello"),
+        "201",
+        &["hello"],
+        Some(Ended::ClientClosed),
+    );
     check(
         &format!("{put}hello{put}world{get}"),
         "201 201 200",
         &["hello", "world"],
         None,
     );
-    check(&format!("{put}hell"), "", &[], Some(Ended::Broken));
+    check(&format!("{put}hell"), "", &[], Some(Ended::Aborted));
     for fields in ["Content-Length: 0\r\n", "", "Content-Length: 4\r\n"] {
         let short = request("PUT /5", fields);
         check(&format!("{short}hell"), "400 close", &[], None);
@@ -305,7 +315,7 @@ fn request_bodies() {
         None,
     );
     check(&format!("{chunked}zz\r\n{get}"), "400 close", &[], None);
-    check(&format!("{chunked}5\r\nhel"), "", &[], Some(Ended::Broken));
+    check(&format!("{chunked}5\r\nhel"), "", &[], Some(Ended::Aborted));
 }
 
 #[test]
@@ -332,14 +342,14 @@ fn small_unwanted_bodies_are_skipped() {
         &format!("{refused}hello{get}"),
         "403 200",
         &[],
-        Some(Ended::Left),
+        Some(Ended::ClientClosed),
     );
     let with_body = request("GET /3", "Content-Length: 5\r\n");
     check(
         &format!("{with_body}hello{get}"),
         "200 200",
         &[],
-        Some(Ended::Left),
+        Some(Ended::ClientClosed),
     );
     let large = request("PUT /x", "Content-Length: 65537\r\n");
     check(
@@ -497,7 +507,7 @@ fn lingering_is_limited() {
 #[test]
 fn make_last_closes_after_the_response() {
     let mut driver = Driver::new(&request("GET /3", ""), usize::MAX);
-    driver.exchange.make_last();
+    driver.exchange.disable_keep_alive();
     assert_eq!(driver.run().statuses(), "200 close");
     assert_eq!(driver.exchange.ended(), Some(&Ended::Done));
 }
@@ -508,7 +518,7 @@ fn a_half_closed_client_gets_all_responses() {
     let mut driver = Driver::new(&format!("{get}{get}"), usize::MAX);
     driver.eof = true;
     assert_eq!(driver.run().statuses(), "200 200");
-    assert_eq!(driver.exchange.ended(), Some(&Ended::Left));
+    assert_eq!(driver.exchange.ended(), Some(&Ended::ClientClosed));
 }
 
 #[test]

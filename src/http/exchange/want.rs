@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::http::body::BodyFault;
-use crate::http::head::HeadFault;
+use crate::http::body::BodyError;
+use crate::http::head::HeadError;
 
 /// How long a client may take. In milliseconds, because every connection has a copy; none lasts 49 days.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ impl Timeouts {
     }
 
     /// The same, with an idle timeout no longer than the header timeout.
-    pub fn hurried(self) -> Timeouts {
+    pub fn with_short_idle(self) -> Timeouts {
         Timeouts {
             idle: self.idle.min(self.header),
             ..self
@@ -72,46 +72,46 @@ pub enum Want {
 
 /// Why a request is rejected by the exchange itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
-    Head(HeadFault),
-    Body(BodyFault),
+pub enum RequestError {
+    Head(HeadError),
+    Body(BodyError),
     /// Plain HTTP on a port that expects TLS.
-    NotEncrypted,
-    SlowHead,
-    SlowBody,
+    PlainHttp,
+    HeadTimeout,
+    BodyTimeout,
     /// The body has more bytes than the slot; with the size of the slot.
     TooLong(u64),
     /// The body has fewer bytes than the slot; with the size of the slot.
     TooShort(u64),
 }
 
-impl Fault {
+impl RequestError {
     /// The HTTP status of the response.
     pub fn status(&self) -> u16 {
         match self {
-            Fault::Head(error) => error.status(),
-            Fault::Body(_) | Fault::NotEncrypted | Fault::TooShort(_) => 400,
-            Fault::SlowHead | Fault::SlowBody => 408,
-            Fault::TooLong(_) => 413,
+            RequestError::Head(error) => error.status(),
+            RequestError::Body(_) | RequestError::PlainHttp | RequestError::TooShort(_) => 400,
+            RequestError::HeadTimeout | RequestError::BodyTimeout => 408,
+            RequestError::TooLong(_) => 413,
         }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Head(error) => error.fmt(f),
-            Fault::Body(error) => error.fmt(f),
-            Fault::NotEncrypted => {
+            RequestError::Head(error) => error.fmt(f),
+            RequestError::Body(error) => error.fmt(f),
+            RequestError::PlainHttp => {
                 f.write_str("This port speaks HTTPS: use a URL that starts with https://.")
             }
-            Fault::SlowHead => f.write_str("The request head took too long to arrive."),
-            Fault::SlowBody => f.write_str("The request body took too long to arrive."),
-            Fault::TooLong(size) => write!(
+            RequestError::HeadTimeout => f.write_str("The request head took too long to arrive."),
+            RequestError::BodyTimeout => f.write_str("The request body took too long to arrive."),
+            RequestError::TooLong(size) => write!(
                 f,
                 "The request body is longer than the {size} bytes of the slot."
             ),
-            Fault::TooShort(size) => write!(
+            RequestError::TooShort(size) => write!(
                 f,
                 "The request body is shorter than the {size} bytes of the slot."
             ),
@@ -125,9 +125,9 @@ pub enum Ended {
     /// The last response was sent, and lingering is over where it was needed.
     Done,
     /// The client closed the connection between requests.
-    Left,
+    ClientClosed,
     /// The client closed or reset the connection during a request, or the response could not be completed.
-    Broken,
+    Aborted,
     /// No request arrived within `idle_timeout`.
     Idle,
     /// The client stopped reading the response.
@@ -138,8 +138,8 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Ended::Done => "the last response was sent",
-            Ended::Left => "the client closed the connection",
-            Ended::Broken => "the request was aborted",
+            Ended::ClientClosed => "the client closed the connection",
+            Ended::Aborted => "the request was aborted",
             Ended::Idle => "the idle timeout expired",
             Ended::Stalled => "the client stopped reading",
         })

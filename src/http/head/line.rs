@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 use std::str;
 
-use crate::http::head::error::{HeadFault, MAX_TARGET};
+use crate::http::head::error::{HeadError, MAX_TARGET};
 use crate::http::head::span::Span;
 use crate::http::syntax::{is_token, parse_decimal};
 
@@ -15,7 +15,7 @@ pub enum Method {
     Put,
     Options,
     /// Registered with IANA, but not supported here: 405.
-    Known,
+    Unsupported,
     /// Not a registered method: 501.
     Unknown,
 }
@@ -40,7 +40,7 @@ impl Method {
             b"HEAD" => Method::Head,
             b"PUT" => Method::Put,
             b"OPTIONS" => Method::Options,
-            _ if REGISTERED.iter().any(|method| method.as_bytes() == name) => Method::Known,
+            _ if REGISTERED.iter().any(|method| method.as_bytes() == name) => Method::Unsupported,
             _ => Method::Unknown,
         }
     }
@@ -76,21 +76,21 @@ pub(super) enum RequestTarget {
 
 impl RequestLine {
     /// Parses a line without its CRLF.
-    pub(super) fn parse(line: &[u8]) -> Result<RequestLine, HeadFault> {
+    pub(super) fn parse(line: &[u8]) -> Result<RequestLine, HeadError> {
         if line.starts_with(PROXY_LINE) {
-            return Err(HeadFault::PROXY);
+            return Err(HeadError::PROXY);
         }
         let mut parts = line.split(|&byte| byte == b' ');
         let (Some(method), Some(target), Some(version), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
-            return Err(HeadFault::REQUEST_LINE);
+            return Err(HeadError::REQUEST_LINE);
         };
         if !is_token(method) {
-            return Err(HeadFault::NO_METHOD);
+            return Err(HeadError::NO_METHOD);
         }
         if target.len() > MAX_TARGET {
-            return Err(HeadFault::TargetTooLong);
+            return Err(HeadError::TargetTooLong);
         }
         let version = match version {
             b"HTTP/1.1" => Version::V11,
@@ -98,9 +98,9 @@ impl RequestLine {
             [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
                 if major.is_ascii_digit() && minor.is_ascii_digit() =>
             {
-                return Err(HeadFault::Version);
+                return Err(HeadError::Version);
             }
-            _ => return Err(HeadFault::VERSION),
+            _ => return Err(HeadError::VERSION),
         };
         Ok(RequestLine {
             method: Span::new(0, method.len()),
@@ -117,37 +117,37 @@ impl RequestLine {
 }
 
 impl RequestTarget {
-    fn parse(method: &[u8], target: &[u8]) -> Result<RequestTarget, HeadFault> {
+    fn parse(method: &[u8], target: &[u8]) -> Result<RequestTarget, HeadError> {
         // Only ambiguous bytes are rejected; existing services put `[`, `\` and `^` into their URLs.
         if target
             .iter()
             .any(|&byte| byte <= b' ' || byte == 0x7f || byte == b'#')
         {
-            return Err(HeadFault::TARGET);
+            return Err(HeadError::TARGET);
         }
         if str::from_utf8(target).is_err() {
-            return Err(HeadFault::TARGET_TEXT);
+            return Err(HeadError::TARGET_TEXT);
         }
         match (method, target) {
             (b"CONNECT", _) if has_port(target) && is_authority(target) => {
                 Ok(RequestTarget::Authority)
             }
             (b"OPTIONS", b"*") => Ok(RequestTarget::Asterisk),
-            (b"CONNECT", _) | (_, b"*") => Err(HeadFault::TARGET),
+            (b"CONNECT", _) | (_, b"*") => Err(HeadError::TARGET),
             _ => RequestTarget::parse_path(method.len() + 1, target),
         }
     }
 
     /// Parses a target in origin-form or absolute-form that starts at this offset in its line.
-    fn parse_path(offset: usize, target: &[u8]) -> Result<RequestTarget, HeadFault> {
+    fn parse_path(offset: usize, target: &[u8]) -> Result<RequestTarget, HeadError> {
         let mut path_start = 0;
         if target.first() != Some(&b'/') {
-            let host_start = scheme_length(target).ok_or(HeadFault::TARGET)?;
+            let host_start = scheme_length(target).ok_or(HeadError::TARGET)?;
             let rest = &target[host_start..];
             let host_length = rest.iter().position(|&byte| byte == b'/' || byte == b'?');
             path_start = host_start + host_length.unwrap_or(rest.len());
             if !is_authority(&target[host_start..path_start]) {
-                return Err(HeadFault::TARGET);
+                return Err(HeadError::TARGET);
             }
         }
         let question_mark = target[path_start..].iter().position(|&byte| byte == b'?');

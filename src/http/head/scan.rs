@@ -1,6 +1,6 @@
 //! The search for the end of a request head, as its bytes arrive.
 
-use crate::http::head::error::{HeadFault, MAX_FIELDS, MAX_HEAD, MAX_TARGET};
+use crate::http::head::error::{HeadError, MAX_FIELDS, MAX_HEAD, MAX_TARGET};
 use crate::http::head::line::RequestLine;
 use crate::http::syntax::{is_control, is_token_byte};
 
@@ -18,7 +18,7 @@ const AFTER_TARGET: usize = " HTTP/1.1".len();
 /// The search for the end of a head. It remembers where it stopped, so that the work is linear in the size of the head
 /// and the result does not depend on how the bytes are split into reads.
 #[derive(Clone, Debug, Default)]
-pub struct Scan {
+pub struct HeadScan {
     /// Bytes before this offset have been checked.
     pub(super) position: usize,
     /// Offset of the current line.
@@ -33,12 +33,12 @@ pub struct Scan {
     empty_lines: u8,
 }
 
-impl Scan {
+impl HeadScan {
     /// Continues the search in `buffer`, which holds all bytes since the end of the previous request: those of the last
     /// call, and any that have arrived since. `Some(n)`: the head is the first n bytes. `None`: more bytes are needed.
     /// An error is returned as soon as no further bytes could make the head valid. After `Some` or an error the scan is
     /// finished; the next head needs a new one.
-    pub fn scan(&mut self, buffer: &[u8]) -> Result<Option<usize>, HeadFault> {
+    pub fn scan(&mut self, buffer: &[u8]) -> Result<Option<usize>, HeadError> {
         let window = &buffer[..buffer.len().min(MAX_HEAD)];
         while self.target_start.is_some() || self.scan_method(window)? {
             let rest = window.get(self.position..).unwrap_or_default();
@@ -46,15 +46,15 @@ impl Scan {
             if self.request_line.is_none()
                 && line_end - self.target_start.unwrap_or(line_end) > MAX_TARGET + AFTER_TARGET
             {
-                return Err(HeadFault::TargetTooLong);
+                return Err(HeadError::TargetTooLong);
             }
             self.position = line_end;
             match (window.get(line_end), window.get(line_end + 1)) {
                 (None, _) | (Some(b'\r'), None) => break,
                 (Some(b'\r'), Some(b'\n')) => {}
-                (Some(b'\r'), Some(_)) => return Err(HeadFault::BARE_CR),
-                (Some(b'\n'), _) => return Err(HeadFault::BARE_LF),
-                (Some(_), _) => return Err(HeadFault::CONTROL),
+                (Some(b'\r'), Some(_)) => return Err(HeadError::BARE_CR),
+                (Some(b'\n'), _) => return Err(HeadError::BARE_LF),
+                (Some(_), _) => return Err(HeadError::CONTROL),
             }
             let line = window.get(self.line_start..line_end).unwrap_or_default();
             self.position = line_end + 2;
@@ -64,30 +64,30 @@ impl Scan {
             } else if line.is_empty() {
                 return Ok(Some(self.position));
             } else if self.field_count == MAX_FIELDS {
-                return Err(HeadFault::TooManyFields);
+                return Err(HeadError::TooManyFields);
             } else {
                 self.field_count += 1;
             }
         }
         if buffer.len() >= MAX_HEAD {
-            return Err(HeadFault::TooLarge);
+            return Err(HeadError::TooLarge);
         }
         Ok(None)
     }
 
     /// Bytes of the empty lines before the request line. They are part of the head that `scan` measures, but a
     /// connection that has sent nothing else is still idle.
-    pub fn skipped(&self) -> usize {
+    pub fn empty_line_bytes(&self) -> usize {
         usize::from(self.empty_lines) * 2
     }
 
     /// Whether the first byte of a request line has arrived.
     pub fn started(&self) -> bool {
-        self.position > self.skipped()
+        self.position > self.empty_line_bytes()
     }
 
     /// Skips empty lines and reads the method; true once the space after it has arrived.
-    fn scan_method(&mut self, window: &[u8]) -> Result<bool, HeadFault> {
+    fn scan_method(&mut self, window: &[u8]) -> Result<bool, HeadError> {
         while let Some(&byte) = window.get(self.position) {
             let is_first = self.position == self.line_start;
             match byte {
@@ -98,7 +98,7 @@ impl Scan {
                         self.position += 2;
                         self.line_start = self.position;
                     }
-                    Some(_) => return Err(HeadFault::NO_METHOD),
+                    Some(_) => return Err(HeadError::NO_METHOD),
                 },
                 b' ' if !is_first => {
                     self.position += 1;
@@ -108,16 +108,16 @@ impl Scan {
                 byte if is_token_byte(byte) => {
                     self.position += 1;
                     if self.position - self.line_start > MAX_METHOD {
-                        return Err(HeadFault::MethodTooLong);
+                        return Err(HeadError::MethodTooLong);
                     }
                 }
                 // No HTTP method begins so. Clients of these protocols cannot read the response; the log tells the operator.
-                TLS_HANDSHAKE if is_first => return Err(HeadFault::TLS),
-                b'<' if is_first => return Err(HeadFault::XMPP),
+                TLS_HANDSHAKE if is_first => return Err(HeadError::TLS),
+                b'<' if is_first => return Err(HeadError::XMPP),
                 b'\0' if is_first && self.empty_lines == PROXY_EMPTY_LINES => {
-                    return Err(HeadFault::PROXY);
+                    return Err(HeadError::PROXY);
                 }
-                _ => return Err(HeadFault::NO_METHOD),
+                _ => return Err(HeadError::NO_METHOD),
             }
         }
         Ok(false)

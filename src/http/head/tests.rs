@@ -19,7 +19,7 @@ struct Summary {
     host: Option<String>,
 }
 
-fn summarize(bytes: &[u8]) -> Result<Summary, HeadFault> {
+fn summarize(bytes: &[u8]) -> Result<Summary, HeadError> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     RequestHead::parse(bytes).map(|head| Summary {
         method: head.method(),
@@ -38,8 +38,8 @@ fn summarize(bytes: &[u8]) -> Result<Summary, HeadFault> {
 fn feed(
     bytes: &[u8],
     ends: impl Iterator<Item = usize>,
-) -> Option<Result<(usize, Summary), HeadFault>> {
-    let mut scan = Scan::default();
+) -> Option<Result<(usize, Summary), HeadError>> {
+    let mut scan = HeadScan::default();
     for end in ends.chain([bytes.len()]) {
         match scan.scan(&bytes[..end]) {
             Ok(None) => {}
@@ -52,7 +52,7 @@ fn feed(
 
 /// Scans the bytes whole, in pieces of several sizes, and followed by other bytes; the result must always be the same.
 #[track_caller]
-fn outcome(bytes: &[u8]) -> Option<Result<(usize, Summary), HeadFault>> {
+fn outcome(bytes: &[u8]) -> Option<Result<(usize, Summary), HeadError>> {
     let whole = feed(bytes, [].into_iter());
     assert_eq!(
         feed(bytes, 0..bytes.len()),
@@ -170,8 +170,8 @@ fn empty_lines_before_the_request() {
     ] {
         rejects(text.to_owned() + &get("/"), 400);
     }
-    let mut scan = Scan::default();
-    for (bytes, skipped, started) in [
+    let mut scan = HeadScan::default();
+    for (bytes, empty_line_bytes, started) in [
         ("", 0, false),
         ("\r", 0, false),
         ("\r\n", 2, false),
@@ -180,8 +180,8 @@ fn empty_lines_before_the_request() {
     ] {
         assert_eq!(scan.scan(bytes.as_bytes()), Ok(None));
         assert_eq!(
-            (scan.skipped(), scan.started()),
-            (skipped, started),
+            (scan.empty_line_bytes(), scan.started()),
+            (empty_line_bytes, started),
             "{bytes:?}"
         );
     }
@@ -204,7 +204,7 @@ fn errors_are_reported_early() {
         ("GET /\0", 400),
     ] {
         assert_eq!(
-            Scan::default()
+            HeadScan::default()
                 .scan(bytes.as_bytes())
                 .map_err(|error| error.status()),
             Err(status),
@@ -269,7 +269,7 @@ fn parse_needs_a_whole_head() {
 #[test]
 fn scan_resumes_where_it_stopped() {
     let text = put_with(&format!("X: {}\r\n", "a".repeat(30_000)));
-    let mut scan = Scan::default();
+    let mut scan = HeadScan::default();
     for end in 0..text.len() {
         let before = scan.position;
         assert_eq!(scan.scan(&text.as_bytes()[..end]), Ok(None));

@@ -32,19 +32,19 @@ fn rule(bytes: &[(u64, u64)], uploads: &[(u64, u64)]) -> Limits {
 /// Rates that have loaded one owner without files.
 fn fresh(limits: &Limits, now: u64) -> Rates {
     let mut rates = Rates::default();
-    rates.learned(OWNER, limits, &[], now);
+    rates.loaded(OWNER, limits, &[], now);
     rates
 }
 
 /// `allowed`, `unknown`, `bytes 1000/1000 retry 10` with the retry counted from `T`, or `uploads 3/3 never`.
-fn show(outcome: Outcome) -> String {
+fn show(outcome: RateCheck) -> String {
     match outcome {
-        Outcome::Allowed => "allowed".into(),
-        Outcome::Unknown => "unknown".into(),
-        Outcome::Refused { over, retry } => {
+        RateCheck::Allowed => "allowed".into(),
+        RateCheck::Unknown => "unknown".into(),
+        RateCheck::Refused { over, retry } => {
             let kind = match over.kind {
-                Kind::Bytes => "bytes",
-                Kind::Uploads => "uploads",
+                WindowKind::Bytes => "bytes",
+                WindowKind::Uploads => "uploads",
             };
             let retry = match retry {
                 Some(retry) => format!("retry {}", i128::from(retry) - i128::from(T)),
@@ -79,7 +79,7 @@ fn without_windows_nothing_is_counted() {
     let mut rates = Rates::default();
     check(&mut rates, &none, u64::MAX, T, "allowed");
     rates.issued(OWNER, &none, u64::MAX, T);
-    rates.learned(OWNER, &none, &[(T, 1)], T);
+    rates.loaded(OWNER, &none, &[(T, 1)], T);
     assert_eq!(rates.uses(OWNER, &none, T), Some(vec![]));
     assert!(rates.recent.is_empty() && rates.older.is_empty());
 }
@@ -207,7 +207,7 @@ fn earlier_slots_are_loaded_from_the_files() {
         (T + YEAR, 500),
         (T - DAY, 1),
     ];
-    rates.learned(OWNER, &limits, &files, T);
+    rates.loaded(OWNER, &limits, &files, T);
     check(&mut rates, &limits, 200, T, "allowed");
     check(&mut rates, &limits, 201, T, "bytes 800/1000 retry 3590");
     issue(&mut rates, &limits, &[(200, 1)]);
@@ -219,7 +219,7 @@ fn earlier_slots_are_loaded_from_the_files() {
         "uploads 4/4 retry 82800",
     );
     // Loading again changes nothing.
-    rates.learned(OWNER, &limits, &files, T + 2);
+    rates.loaded(OWNER, &limits, &files, T + 2);
     check(
         &mut rates,
         &limits,
@@ -236,7 +236,7 @@ fn slots_issued_before_loading_are_counted_once() {
     rates.issued(OWNER, &limits, 100, T);
     check(&mut rates, &limits, 1, T + 5, "unknown");
     // The second file belongs to the slot issued above.
-    rates.learned(OWNER, &limits, &[(T - 9, 200), (T + 3, 100)], T + 5);
+    rates.loaded(OWNER, &limits, &[(T - 9, 200), (T + 3, 100)], T + 5);
     check(&mut rates, &limits, 701, T + 5, "bytes 300/1000 retry 3591");
     check(&mut rates, &limits, 700, T + 5, "allowed");
 }
@@ -248,7 +248,7 @@ fn longer_windows_after_a_reload_load_the_files_again() {
     issue(&mut rates, &short, &[(500, 0), (400, 100)]);
     check(&mut rates, &long, 100, T + 120, "unknown");
     // The slot at T has left the short window, so its file is counted; the other slot is still recorded.
-    rates.learned(OWNER, &long, &[(T + 1, 500), (T + 101, 400)], T + 120);
+    rates.loaded(OWNER, &long, &[(T + 1, 500), (T + 101, 400)], T + 120);
     check(&mut rates, &long, 101, T + 120, "bytes 900/1000 retry 3601");
     check(&mut rates, &short, 600, T + 120, "allowed");
 }
@@ -261,9 +261,9 @@ fn a_clock_set_back_blocks_no_longer_than_the_window() {
         rates.issued(OWNER, &limits, 600, T + jump);
         rates.issued(OWNER, &limits, 400, T + jump);
         let mut now = T;
-        while rates.check(OWNER, &limits, 1000, now) == Outcome::Unknown {
+        while rates.check(OWNER, &limits, 1000, now) == RateCheck::Unknown {
             assert_eq!(now, T, "loaded once");
-            rates.learned(OWNER, &limits, &[(T - 5, 0), (T + jump, 1000)], now);
+            rates.loaded(OWNER, &limits, &[(T - 5, 0), (T + jump, 1000)], now);
             now += 1;
         }
         let left = "bytes 1000/1000 retry 3600";
@@ -280,7 +280,7 @@ fn after_a_clock_jumped_ahead_the_files_are_loaded_again() {
     issue(&mut rates, &limits, &[(900, 0)]);
     check(&mut rates, &limits, 1000, T + YEAR, "allowed");
     check(&mut rates, &limits, 1000, T + 10, "unknown");
-    rates.learned(OWNER, &limits, &[(T, 900)], T + 10);
+    rates.loaded(OWNER, &limits, &[(T, 900)], T + 10);
     check(
         &mut rates,
         &limits,
@@ -301,8 +301,8 @@ fn extremes_do_not_panic() {
             for size in ends {
                 rates.check(OWNER, &limits, size, *now);
                 rates.issued(OWNER, &limits, size, *now);
-                rates.learned(OWNER, &limits, &ends.map(|time| (time, u64::MAX)), *now);
-                assert_ne!(rates.check(OWNER, &limits, size, *now), Outcome::Unknown);
+                rates.loaded(OWNER, &limits, &ends.map(|time| (time, u64::MAX)), *now);
+                assert_ne!(rates.check(OWNER, &limits, size, *now), RateCheck::Unknown);
                 assert!(rates.uses(OWNER, &limits, *now).is_some());
             }
         }
@@ -311,7 +311,7 @@ fn extremes_do_not_panic() {
         rule(&[(DAY, u64::MAX)], &[(DAY, u64::MAX)]),
         Rates::default(),
     );
-    rates.learned(OWNER, &days, &[(T, u64::MAX), (T, u64::MAX)], T);
+    rates.loaded(OWNER, &days, &[(T, u64::MAX), (T, u64::MAX)], T);
     let most = u64::MAX;
     check(
         &mut rates,
@@ -329,22 +329,22 @@ fn owners_are_independent_and_their_number_is_bounded() {
     let mut rates = Rates::new(8);
     let name = |at: u64| at.to_be_bytes();
     for at in 0..1000 {
-        rates.learned(&name(at), &limits, &[(T, at)], T);
-        assert_eq!(rates.check(&name(at), &limits, 1, T), Outcome::Allowed);
+        rates.loaded(&name(at), &limits, &[(T, at)], T);
+        assert_eq!(rates.check(&name(at), &limits, 1, T), RateCheck::Allowed);
         // An owner with recent requests is not dropped.
-        assert_ne!(rates.check(&name(0), &limits, 1, T), Outcome::Unknown);
+        assert_ne!(rates.check(&name(0), &limits, 1, T), RateCheck::Unknown);
         assert!(owners(&rates) <= 8);
     }
-    assert_eq!(rates.check(&name(1), &limits, 1, T), Outcome::Unknown);
+    assert_eq!(rates.check(&name(1), &limits, 1, T), RateCheck::Unknown);
     let last = rates.uses(&name(999), &limits, T).unwrap();
     assert_eq!(last[0].used, 999);
     // Owners with empty windows are dropped first.
     let mut rates = Rates::new(8);
-    rates.learned(&name(0), &limits, &[(T, 1)], T);
+    rates.loaded(&name(0), &limits, &[(T, 1)], T);
     for at in 1..1000 {
-        rates.learned(&name(at), &limits, &[], T);
+        rates.loaded(&name(at), &limits, &[], T);
     }
-    assert_eq!(rates.check(&name(0), &limits, 1, T), Outcome::Allowed);
+    assert_eq!(rates.check(&name(0), &limits, 1, T), RateCheck::Allowed);
     rates.forget();
     assert_eq!(owners(&rates), 0);
 }
@@ -360,8 +360,10 @@ impl Naive {
             let within = |(time, _): &&(u64, u64)| time + delta > now && *time <= now;
             let within = self.0.iter().filter(within);
             match window.kind {
-                Kind::Bytes => within.map(|(_, size)| size).sum::<u64>() + size <= window.limit,
-                Kind::Uploads => (within.count() as u64) < window.limit,
+                WindowKind::Bytes => {
+                    within.map(|(_, size)| size).sum::<u64>() + size <= window.limit
+                }
+                WindowKind::Uploads => (within.count() as u64) < window.limit,
             }
         })
     }
@@ -397,18 +399,18 @@ fn agrees_with_the_definition_to_the_second() {
             let size = random.below(1200);
             let outcome = rates.check(OWNER, &limits, size, now);
             let allowed = naive.allows(&limits, size, now, |_| 0);
-            assert_eq!(outcome == Outcome::Allowed, allowed, "seed {seed}");
+            assert_eq!(outcome == RateCheck::Allowed, allowed, "seed {seed}");
             match outcome {
-                Outcome::Allowed => {
+                RateCheck::Allowed => {
                     rates.issued(OWNER, &limits, size, now);
                     naive.0.push((now, size));
                 }
-                Outcome::Refused { retry, .. } => {
+                RateCheck::Refused { retry, .. } => {
                     let first =
                         (now..now + 300).find(|later| naive.allows(&limits, size, *later, |_| 0));
                     assert_eq!(retry, first, "seed {seed}");
                 }
-                Outcome::Unknown => panic!("seed {seed}"),
+                RateCheck::Unknown => panic!("seed {seed}"),
             }
         }
     }
@@ -436,7 +438,7 @@ fn checkpoints_are_bounded_and_err_on_the_restrictive_side() {
             }
             let size = random.below(100);
             let allowed = naive.allows(limits, size, now, |_| 0);
-            if rates.check(OWNER, limits, size, now) == Outcome::Allowed {
+            if rates.check(OWNER, limits, size, now) == RateCheck::Allowed {
                 assert!(allowed, "rule {seed}");
                 rates.issued(OWNER, limits, size, now);
                 naive.0.push((now, size));
@@ -444,11 +446,11 @@ fn checkpoints_are_bounded_and_err_on_the_restrictive_side() {
                 late += 1;
                 assert!(!naive.allows(limits, size, now, bound), "rule {seed}");
             }
-            let marks = rates.recent[OWNER].marks.len();
-            thinned = thinned.max(marks);
-            assert!(marks <= MOST_MARKS);
+            let checkpoints = rates.recent[OWNER].checkpoints.len();
+            thinned = thinned.max(checkpoints);
+            assert!(checkpoints <= MAX_CHECKPOINTS);
         }
-        assert_eq!(thinned, MOST_MARKS, "rule {seed} was not thinned");
+        assert_eq!(thinned, MAX_CHECKPOINTS, "rule {seed} was not thinned");
         assert!(naive.0.len() > 1000, "rule {seed}: {}", naive.0.len());
         assert!(late < 600, "rule {seed}: {late} refused early");
     }
@@ -475,16 +477,16 @@ fn the_rule_with_most_deltas_is_rarely_thinned() {
     );
     let files: Vec<(u64, u64)> = (0..20_000).map(|at| (T - at * at / 7, 1)).collect();
     let mut rates = Rates::default();
-    rates.learned(OWNER, &wide, &files, T);
+    rates.loaded(OWNER, &wide, &files, T);
     let mut random = Random(9);
     let (mut now, mut before, mut passes) = (T, 0, 0);
     for _ in 0..20_000 {
         now += random.below(3);
         rates.issued(OWNER, &wide, 1, now);
-        let marks = rates.recent[OWNER].marks.len();
-        assert!(marks <= MOST_MARKS);
-        passes += u32::from(marks + 1 < before);
-        before = marks;
+        let checkpoints = rates.recent[OWNER].checkpoints.len();
+        assert!(checkpoints <= MAX_CHECKPOINTS);
+        passes += u32::from(checkpoints + 1 < before);
+        before = checkpoints;
     }
     // Each pass makes room for about a hundred slots, which keeps the amortised cost low.
     assert!(passes < 20_000 / 50, "{passes}");

@@ -4,11 +4,11 @@
 
 use std::net::IpAddr;
 
-use crate::http::api::{self, ApiRefusal, Endpoint, Reply};
+use crate::http::api::{self, ApiRefusal, ApiRoute, Reply};
 use crate::http::head::{Expect, RequestHead};
 use crate::layout;
 use crate::now::Now;
-use crate::reactor::client::{Client, Step};
+use crate::reactor::client::{Client, StepResult};
 use crate::reactor::listener::Peer;
 use crate::reactor::shared::{Shared, Waiter};
 use crate::service::PutRefusal;
@@ -16,9 +16,9 @@ use crate::slot::Refusal;
 
 impl Client {
     /// Decides on a request to the local API.
-    pub(super) fn decide_locally(&mut self, shared: &mut Shared, now: Now) -> Step {
+    pub(super) fn decide_locally(&mut self, shared: &mut Shared, now: Now) -> StepResult {
         let Some(Ok(request)) = self.exchange.request() else {
-            return Step::Moved;
+            return StepResult::Moved;
         };
         // The peer's own address counts; what proxies say of others does not.
         let peer: Option<IpAddr> = match self.peer {
@@ -27,20 +27,20 @@ impl Client {
         };
         if request.expect() == Expect::Other {
             self.refuse(&PutRefusal::Expectation, shared, now);
-            return Step::Moved;
+            return StepResult::Moved;
         }
         let reply = match admit(request, peer, shared) {
-            Ok(Endpoint::Slot) => {
+            Ok(ApiRoute::Slot) => {
                 let query = request.query().unwrap_or_default().to_vec();
                 match self.slot(&query, shared, now) {
                     Some(reply) => reply,
-                    None => return Step::Blocked,
+                    None => return StepResult::Blocked,
                 }
             }
-            Ok(Endpoint::MaxSize) => max_size(request.query().unwrap_or_default(), shared, now),
-            Ok(Endpoint::Health) => Reply::health(shared.health(now)),
-            Ok(Endpoint::Metrics) => Reply::metrics(shared.expose(now)),
-            Ok(Endpoint::Unknown) => Reply::not_found(),
+            Ok(ApiRoute::MaxSize) => max_size(request.query().unwrap_or_default(), shared, now),
+            Ok(ApiRoute::Health) => Reply::health(shared.health(now)),
+            Ok(ApiRoute::Metrics) => Reply::metrics(shared.expose(now)),
+            Ok(ApiRoute::Unknown) => Reply::not_found(),
             Err(reply) => {
                 shared.metrics.request_refused("api", reply.status);
                 log::info!(
@@ -54,7 +54,7 @@ impl Client {
         };
         let answer = shared.service.local(reply);
         self.exchange.answer(answer, now.mono);
-        Step::Moved
+        StepResult::Moved
     }
 
     /// The answer to a slot request; `None` while the store is being looked at.
@@ -64,7 +64,7 @@ impl Client {
             Err(refusal) => return Some(malformed(&refusal)),
         };
         let request = &asked.request;
-        let judged = match shared.judge_slot(request, self.effort, now) {
+        let checked = match shared.check_slot(request, self.attempt, now) {
             Ok(None) => {
                 let owner = layout::owner_folder(&request.owner);
                 let waiter = Waiter::Put(self.key);
@@ -74,13 +74,13 @@ impl Client {
                 }
                 Err(Refusal::Busy)
             }
-            Ok(Some(ready)) => Ok(ready),
+            Ok(Some(approved)) => Ok(approved),
             Err(refusal) => Err(refusal),
         };
-        self.effort = Default::default();
-        let granted = judged.and_then(|ready| match asked.output {
+        self.attempt = Default::default();
+        let granted = checked.and_then(|approved| match asked.output {
             Ok(output) => {
-                let slot = shared.issue_slot(request, &ready, now)?;
+                let slot = shared.issue_slot(request, &approved, now)?;
                 Ok(Reply::granted(&slot, output))
             }
             Err(refusal) => Ok(malformed(&refusal)),
@@ -93,7 +93,7 @@ impl Client {
 }
 
 /// Who may ask, for what, and how: the peer's address, the bearer token, the path, the method, in this order.
-fn admit(request: &RequestHead, peer: Option<IpAddr>, shared: &Shared) -> Result<Endpoint, Reply> {
+fn admit(request: &RequestHead, peer: Option<IpAddr>, shared: &Shared) -> Result<ApiRoute, Reply> {
     let Some(api) = &shared.config.api else {
         return Err(Reply::not_found());
     };
@@ -106,7 +106,7 @@ fn admit(request: &RequestHead, peer: Option<IpAddr>, shared: &Shared) -> Result
         return Err(Reply::unauthorised(header));
     }
     match api::route(&api.prefix, request.path()) {
-        Endpoint::Unknown => Err(Reply::not_found()),
+        ApiRoute::Unknown => Err(Reply::not_found()),
         endpoint if !endpoint.takes(request.method()) => Err(Reply::method(endpoint)),
         endpoint => Ok(endpoint),
     }

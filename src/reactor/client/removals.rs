@@ -22,12 +22,12 @@ pub(super) struct Removal {
     path: StorePath,
     /// Bytes of the file.
     size: u64,
-    stage: Stage,
+    stage: RemovalStage,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Burying,
+enum RemovalStage {
+    RecordingTombstone,
     Removing,
 }
 
@@ -41,14 +41,14 @@ impl Client {
         let removal = Removal {
             path,
             size: file.size,
-            stage: Stage::Burying,
+            stage: RemovalStage::RecordingTombstone,
         };
         if !shared.config.fsync {
             return self.remove(removal, shared, now);
         }
         let changed = shared
             .store
-            .bury_before_removal(&removal.path, file.modified);
+            .record_tombstone_before_removal(&removal.path, file.modified);
         self.wait_for(removal, Work::Folders(changed), shared, now);
     }
 
@@ -62,15 +62,19 @@ impl Client {
     ) {
         self.waits = false;
         match (removal.stage, result) {
-            (Stage::Burying, result) => {
+            (RemovalStage::RecordingTombstone, result) => {
                 // A disk in trouble must not keep what is to go.
                 if let Err(error) = result {
                     log::error!("graves not synced why={:?}", error.to_string());
                 }
                 self.remove(removal, shared, now);
             }
-            (Stage::Removing, Ok(())) => self.exchange.answer(shared.service.deleted(), now.mono),
-            (Stage::Removing, Err(error)) => self.storage_failed("delete", &error, shared, now),
+            (RemovalStage::Removing, Ok(())) => {
+                self.exchange.answer(shared.service.deleted(), now.mono)
+            }
+            (RemovalStage::Removing, Err(error)) => {
+                self.storage_failed("delete", &error, shared, now)
+            }
         }
     }
 
@@ -82,7 +86,7 @@ impl Client {
             Ok(false) => return self.exchange.answer(shared.service.not_found(), now.mono),
             Err(error) => return self.storage_failed("delete", &error, shared, now),
         }
-        let kind = pool::kind(path.mark());
+        let kind = pool::kind(path.tag());
         shared
             .usage
             .removed(path.owner_folder(), kind, removal.size);
@@ -93,7 +97,7 @@ impl Client {
         );
         match folder {
             Ok(folder) if shared.config.fsync => {
-                let stage = Stage::Removing;
+                let stage = RemovalStage::Removing;
                 let work = Work::Folders(vec![folder]);
                 self.wait_for(Removal { stage, ..removal }, work, shared, now);
             }

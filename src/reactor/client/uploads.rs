@@ -14,11 +14,11 @@ use std::time::Instant;
 
 use crate::layout::StorePath;
 use crate::now::Now;
-use crate::reactor::client::{Client, Step};
-use crate::reactor::shared::{Admission, Effort, Shared, Waiter, Wish};
+use crate::reactor::client::{Client, StepResult};
+use crate::reactor::shared::{Admission, Attempt, Shared, SpaceRequest, Waiter};
 use crate::service::PutRefusal;
 use crate::slot::Refusal;
-use crate::slot::grant::{Denial, Grant, Source};
+use crate::slot::grant::{Denial, Grant, Scheme};
 use crate::store::upload::{PublishError, Upload};
 use crate::syncer::Work;
 use crate::sys;
@@ -31,12 +31,12 @@ pub(super) struct Pending {
     pub(super) grant: Grant,
     pub(super) content_type: Option<String>,
     begun: Instant,
-    pub(super) stage: Stage,
+    pub(super) stage: UploadStage,
     reserved: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum UploadStage {
     Receiving,
     SyncingFile,
     SyncingFolders,
@@ -53,16 +53,16 @@ impl Client {
             return;
         };
         match (pending.stage, result) {
-            (Stage::SyncingFile, Ok(())) => self.publish(shared, now),
-            (Stage::SyncingFolders, Ok(())) => self.named(shared, now),
-            (Stage::SyncingAlias, Ok(())) => self.stored(shared, now),
-            (Stage::SyncingFolders | Stage::SyncingAlias, Err(error)) => {
+            (UploadStage::SyncingFile, Ok(())) => self.publish(shared, now),
+            (UploadStage::SyncingFolders, Ok(())) => self.named(shared, now),
+            (UploadStage::SyncingAlias, Ok(())) => self.stored(shared, now),
+            (UploadStage::SyncingFolders | UploadStage::SyncingAlias, Err(error)) => {
                 // It has its name, but the name may not last: the client must not believe in it.
-                take_back(&pending.grant, shared);
+                unpublish(&pending.grant, shared);
                 self.storage_failed("sync", &error, shared, now);
             }
             (_, Err(error)) => self.storage_failed("sync", &error, shared, now),
-            (Stage::Receiving, Ok(())) => {}
+            (UploadStage::Receiving, Ok(())) => {}
         }
     }
 
@@ -72,7 +72,7 @@ impl Client {
         shared: &mut Shared,
         now: Now,
         budget: &mut usize,
-    ) -> io::Result<Step> {
+    ) -> io::Result<StepResult> {
         let Some(pending) = &mut self.upload else {
             return Err(io::Error::other("a body without an upload"));
         };
@@ -82,7 +82,7 @@ impl Client {
         let upload = &mut pending.upload;
         let kept = self
             .exchange
-            .receive_kept(now.mono, |data| store.append(upload, data));
+            .receive_buffered(now.mono, |data| store.append(upload, data));
         let received = if let Some((n, received)) = kept {
             *budget = budget.saturating_sub(n);
             received
@@ -99,14 +99,14 @@ impl Client {
                     self.exchange.peer_closed();
                     Ok(())
                 }
-                Moved::Nothing => Ok(()),
-                Moved::Blocked => return Ok(Step::Blocked),
+                Moved::NoBytes => Ok(()),
+                Moved::Blocked => return Ok(StepResult::Blocked),
             }
         };
         if let Err(error) = received {
             self.storage_failed("write", &error, shared, now);
         }
-        Ok(Step::Moved)
+        Ok(StepResult::Moved)
     }
 
     pub(super) fn begin(
@@ -115,11 +115,11 @@ impl Client {
         content_type: Option<String>,
         shared: &mut Shared,
         now: Now,
-    ) -> Step {
-        shared.look_at_root(now);
+    ) -> StepResult {
+        shared.check_root(now);
         if shared.revoked.is_revoked(&grant) {
-            self.refuse(&PutRefusal::Denied(Denial::Lapsed), shared, now);
-            return Step::Moved;
+            self.refuse(&PutRefusal::Denied(Denial::Expired), shared, now);
+            return StepResult::Moved;
         }
         let used = match self.looks_when_publishing(&grant, shared) {
             true => Ok(false),
@@ -136,37 +136,37 @@ impl Client {
             Ok(false) => {}
             Ok(true) => {
                 self.taken(&grant.path, shared, now);
-                return Step::Moved;
+                return StepResult::Moved;
             }
             Err(error) => {
                 self.storage_failed("look", &error, shared, now);
-                return Step::Moved;
+                return StepResult::Moved;
             }
         }
         let owner = grant.path.owner_folder().to_vec();
         let kind = grant.kind();
-        let wish = Wish {
+        let space_request = SpaceRequest {
             owner: grant.has_owner().then_some(&owner[..]),
             kind,
             size: grant.size,
             total: grant.total,
         };
-        match shared.admit(&wish, self.effort, now) {
+        match shared.admit(&space_request, self.attempt, now) {
             Admission::Granted => {}
             Admission::Wait => {
                 if shared.waiting.push(&owner, Waiter::Put(self.key)).is_err() {
                     self.refuse(&PutRefusal::NoRoom(Refusal::Busy), shared, now);
-                    return Step::Moved;
+                    return StepResult::Moved;
                 }
                 self.waits = true;
-                return Step::Blocked;
+                return StepResult::Blocked;
             }
             Admission::Refused(refusal) => {
                 self.refuse(&PutRefusal::NoRoom(refusal), shared, now);
-                return Step::Moved;
+                return StepResult::Moved;
             }
         }
-        self.effort = Effort::default();
+        self.attempt = Attempt::default();
         match shared.store.begin(grant.size) {
             Ok(mut upload) => {
                 if shared
@@ -185,14 +185,14 @@ impl Client {
                     grant,
                     content_type,
                     begun: now.mono,
-                    stage: Stage::Receiving,
+                    stage: UploadStage::Receiving,
                     reserved,
                 }));
                 self.exchange.accept(size, now.mono);
             }
             Err(error) => self.storage_failed("open", &error, shared, now),
         }
-        Step::Moved
+        StepResult::Moved
     }
 
     /// A path is taken: by its own file, or by what has the place of its owner's folder.
@@ -210,7 +210,7 @@ impl Client {
     /// is asked of the disk before that, and no file is removed to make room.
     fn looks_when_publishing(&self, grant: &Grant, shared: &Shared) -> bool {
         self.exchange.has_whole_body()
-            && grant.source == Source::Own
+            && grant.scheme == Scheme::Own
             && !shared.config.fsync
             && !shared.counts()
     }
@@ -223,7 +223,7 @@ impl Client {
         let Grant { path, size, .. } = &pending.grant;
         let kind = pending.grant.kind();
         if shared.revoked.is_revoked(&pending.grant) {
-            return self.refuse(&PutRefusal::Denied(Denial::Lapsed), shared, now);
+            return self.refuse(&PutRefusal::Denied(Denial::Expired), shared, now);
         }
         // Another PUT of the slot may have been published since this one began, and its file removed.
         match was_used(&pending.grant, shared, now) {
@@ -242,19 +242,19 @@ impl Client {
                     let grant = &pending.grant;
                     let refusal = match was_used(grant, shared, now) {
                         _ if shared.revoked.is_revoked(grant) => {
-                            Some(PutRefusal::Denied(Denial::Lapsed))
+                            Some(PutRefusal::Denied(Denial::Expired))
                         }
                         Ok(true) => Some(PutRefusal::Used),
                         Ok(false) | Err(_) => None,
                     };
                     if let Some(refusal) = refusal {
-                        take_back(grant, shared);
+                        unpublish(grant, shared);
                         return self.refuse(&refusal, shared, now);
                     }
                 }
                 shared.used.add(&pending.grant, now.unix());
                 if shared.config.fsync {
-                    pending.stage = Stage::SyncingFolders;
+                    pending.stage = UploadStage::SyncingFolders;
                     self.submit(Work::Folders(published.folders), shared, now);
                 } else {
                     self.named(shared, now);
@@ -275,17 +275,17 @@ impl Client {
         let Some(pending) = &mut self.upload else {
             return;
         };
-        let Source::Share { slot, .. } = &pending.grant.source else {
+        let Scheme::FileShare { slot, .. } = &pending.grant.scheme else {
             return self.stored(shared, now);
         };
         match shared.store.set_alias(slot, &pending.grant.path) {
             Ok(changed) if shared.config.fsync => {
-                pending.stage = Stage::SyncingAlias;
+                pending.stage = UploadStage::SyncingAlias;
                 self.submit(Work::Folders(changed), shared, now);
             }
             Ok(_) => self.stored(shared, now),
             Err(error) => {
-                take_back(&pending.grant, shared);
+                unpublish(&pending.grant, shared);
                 self.storage_failed("publish", &error, shared, now);
             }
         }
@@ -306,7 +306,7 @@ impl Client {
                 .as_millis(),
             self.from()
         );
-        shared.trouble.worked(*size);
+        shared.monitor.worked(*size);
         shared.metrics.published(*size);
         let answer = shared.service.created(&pending.grant);
         self.end_upload(shared);
@@ -328,7 +328,7 @@ impl Client {
     ) {
         // Whether a body has room depends on its size; what else an upload needs, all of them do.
         let size = match &self.upload {
-            Some(pending) if pending.stage == Stage::Receiving && what == "write" => {
+            Some(pending) if pending.stage == UploadStage::Receiving && what == "write" => {
                 pending.grant.size
             }
             _ => 0,
@@ -358,18 +358,20 @@ impl Client {
 
 /// Whether a slot is used up though its file is not there (any more).
 fn was_used(grant: &Grant, shared: &Shared, now: Now) -> io::Result<bool> {
-    match &grant.source {
-        Source::Own if shared.used.contains(grant) => Ok(true),
-        Source::Own if shared.store.has_own_graves(now.mono) => shared.store.is_buried(&grant.path),
-        Source::Own => Ok(false),
-        Source::External => shared.store.is_buried(&grant.path),
-        Source::Share { slot, .. } => Ok(shared.store.alias(slot).is_some()),
+    match &grant.scheme {
+        Scheme::Own if shared.used.contains(grant) => Ok(true),
+        Scheme::Own if shared.store.may_have_own_tombstones(now.mono) => {
+            shared.store.has_tombstone(&grant.path)
+        }
+        Scheme::Own => Ok(false),
+        Scheme::External => shared.store.has_tombstone(&grant.path),
+        Scheme::FileShare { slot, .. } => Ok(shared.store.alias(slot).is_some()),
     }
 }
 
 /// Gives a file its alias whose upload was cut off between name and alias.
 fn name_again(grant: &Grant, shared: &Shared) {
-    if let Source::Share { slot, .. } = &grant.source {
+    if let Scheme::FileShare { slot, .. } = &grant.scheme {
         if shared.store.alias(slot).is_none() {
             let _ = shared.store.set_alias(slot, &grant.path);
         }
@@ -377,12 +379,12 @@ fn name_again(grant: &Grant, shared: &Shared) {
 }
 
 /// Takes a file back that was given its name: its upload is not to be promised.
-fn take_back(grant: &Grant, shared: &mut Shared) {
-    if !shared.store.take_back(&grant.path) {
+fn unpublish(grant: &Grant, shared: &mut Shared) {
+    if !shared.store.unpublish(&grant.path) {
         return;
     }
-    shared.used.take_back(grant);
-    if let Source::Share { slot, .. } = &grant.source {
+    shared.used.unpublish(grant);
+    if let Scheme::FileShare { slot, .. } = &grant.scheme {
         shared.store.drop_alias(slot);
     }
     shared

@@ -103,7 +103,7 @@ impl Host {
         if jumped {
             self.keep();
         }
-        let (mut usage, mut trims) = (Usage::default(), Trims::default());
+        let (mut usage, mut trims) = (UsageTracker::default(), Trims::default());
         while self.sweep.due().is_some_and(|due| due <= now.mono) {
             let mut slice = Slice::begin();
             let report = self.sweep.go_on(
@@ -266,7 +266,7 @@ fn a_kill_between_jump_and_sweep() {
         !host.clock.has_corrections(),
         "the file says the right time"
     );
-    let modified = sys::look(&host.folder.0.join(&path)).unwrap().modified;
+    let modified = sys::stat(&host.folder.0.join(&path)).unwrap().modified;
     assert_eq!(modified, at(NOW + YEAR));
     host.reboot(HOUR, YEAR);
     host.pass(28 * DAY);
@@ -299,7 +299,7 @@ fn a_clock_that_is_taken_back_changes_nothing() {
     host.set(YEAR);
     host.pass(HOUR / 2);
     host.set(0);
-    let modified = sys::look(&host.folder.0.join(&path)).unwrap().modified;
+    let modified = sys::stat(&host.folder.0.join(&path)).unwrap().modified;
     assert_eq!(modified, at(NOW), "the file was left alone");
     host.pass(20 * DAY - 2 * HOUR);
     host.check(MAX_AGE);
@@ -324,7 +324,7 @@ fn a_jump_within_a_pass() {
     }
     host.time += HOUR;
     let now = host.now();
-    let (mut usage, mut trims) = (Usage::default(), Trims::default());
+    let (mut usage, mut trims) = (UsageTracker::default(), Trims::default());
     let mut slice = Slice::begin();
     let report = host.sweep.go_on(
         &host.plan,
@@ -353,7 +353,7 @@ fn an_upload_across_a_jump() {
     host.set(YEAR);
     host.store.publish(&upload, &path("o/r/n")).unwrap();
     let age = |at: &str| {
-        let modified = sys::look(&host.folder.0.join(at)).unwrap().modified;
+        let modified = sys::stat(&host.folder.0.join(at)).unwrap().modified;
         sys::now().wall.duration_since(modified).unwrap_or_default()
     };
     assert!(age("o/r/n") < Duration::from_secs(60), "it is dated again");
@@ -373,10 +373,10 @@ fn the_oldest_are_the_oldest() {
     let order = Order {
         owner: b"o".to_vec(),
         need: 2,
-        pool: Pool::EXPENDABLE,
+        pool: Pool::EVICTABLE,
         remove: true,
     };
-    let mut usage = Usage::default();
+    let mut usage = UsageTracker::default();
     assert_eq!(trim(&mut host.store, &mut usage, order.clone()).files, 2);
     assert!(!host.has("o/genuine/n") && !host.has(&first) && host.has(&second));
     host.set(0);

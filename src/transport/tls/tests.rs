@@ -79,8 +79,8 @@ impl Side {
     }
 
     /// Takes the bytes that must be sent now.
-    fn pressing(&mut self) -> Vec<u8> {
-        let bytes = self.tls.pressing().to_vec();
+    fn must_flush(&mut self) -> Vec<u8> {
+        let bytes = self.tls.must_flush().to_vec();
         self.tls.sent(bytes.len());
         bytes
     }
@@ -93,7 +93,7 @@ impl Side {
     /// Whether the connection buffers nothing.
     fn has_empty_buffers(&self) -> bool {
         let tls = &self.tls;
-        [&tls.partial, &tls.plain, &tls.held, &tls.unsent]
+        [&tls.partial, &tls.plain, &tls.buffered, &tls.unsent]
             .iter()
             .all(|kept| kept.capacity() == 0)
     }
@@ -140,7 +140,7 @@ fn established(
                 .unwrap(),
             b""
         );
-        assert_eq!(client_receives(&mut client, &side.pressing()), b"");
+        assert_eq!(client_receives(&mut client, &side.must_flush()), b"");
     }
     (side, client)
 }
@@ -231,17 +231,17 @@ fn plaintext_is_sent_in_full_records() {
         // A head is coalesced with its body, up to one record.
         assert!(side.tls.coalesce(b"head, "));
         assert!(!side.tls.coalesce(&random_bytes(MAX_FRAGMENT)));
-        assert_eq!(side.tls.held(), 6);
-        let both = [&side.tls.take_held()[..], b"body"].concat();
+        assert_eq!(side.tls.buffered(), 6);
+        let both = [&side.tls.take_buffered()[..], b"body"].concat();
         let bytes = side.send(&both);
         assert_eq!(records(&bytes), [10 + overhead]);
         assert_eq!(client_receives(&mut client, &bytes), b"head, body");
         // Bytes that the socket does not accept are buffered.
         let bytes = side.send(b"slow");
-        side.tls.keep_unsent(&bytes);
-        assert_eq!(side.tls.pressing(), bytes);
+        side.tls.buffer_unsent(&bytes);
+        assert_eq!(side.tls.must_flush(), bytes);
         side.tls.sent(3);
-        assert_eq!(side.tls.pressing(), &bytes[3..]);
+        assert_eq!(side.tls.must_flush(), &bytes[3..]);
         side.tls.sent(bytes.len() - 3);
         assert!(side.has_empty_buffers());
     }
@@ -250,7 +250,7 @@ fn plaintext_is_sent_in_full_records() {
 #[test]
 fn tickets_wait_for_the_first_response() {
     let (mut side, mut client) = established(&TLS13, None, usize::MAX);
-    assert!(side.tls.pressing().is_empty());
+    assert!(side.tls.must_flush().is_empty());
     assert_eq!(client.tls13_tickets_received(), 0);
     let answer = side.send(b"answer");
     assert_eq!(client_receives(&mut client, &answer), b"answer");
@@ -259,7 +259,7 @@ fn tickets_wait_for_the_first_response() {
     // Or for the end of the connection.
     let (mut side, mut client) = established(&TLS13, None, usize::MAX);
     side.tls.close().unwrap();
-    assert_eq!(client_receives(&mut client, &side.pressing()), b"");
+    assert_eq!(client_receives(&mut client, &side.must_flush()), b"");
     assert_eq!(client.tls13_tickets_received(), 2);
 }
 
@@ -299,11 +299,14 @@ fn close_notify_is_sent_and_received() {
         assert_eq!(client_receives(&mut client, &answer), b"answer");
         assert!(side.tls.coalesce(b"held"));
         side.tls.close().unwrap();
-        let end = side.pressing();
+        let end = side.must_flush();
         assert_eq!(client_receives(&mut client, &end), b"held");
         assert!(client.process_new_packets().unwrap().peer_has_closed());
         side.tls.close().unwrap();
-        assert!(side.tls.pressing().is_empty(), "close_notify is sent once");
+        assert!(
+            side.tls.must_flush().is_empty(),
+            "close_notify is sent once"
+        );
         assert!(side.has_empty_buffers());
     }
 }
@@ -318,10 +321,10 @@ fn invalid_input_is_answered_with_an_alert() {
     ] {
         let mut side = Side::new(Arc::clone(&server));
         assert!(side.receive(bytes, usize::MAX, 100).is_err());
-        let alert = side.pressing();
+        let alert = side.must_flush();
         assert_eq!(alert.first(), Some(&21));
         side.tls.close().unwrap();
-        assert!(side.tls.pressing().is_empty());
+        assert!(side.tls.must_flush().is_empty());
         assert!(side.has_empty_buffers());
     }
     // An altered record.
@@ -332,7 +335,7 @@ fn invalid_input_is_answered_with_an_alert() {
         let at = bytes.len() - 1;
         bytes[at] ^= 1;
         assert!(side.receive(&bytes, usize::MAX, 100).is_err());
-        assert!(!side.tls.pressing().is_empty());
+        assert!(!side.tls.must_flush().is_empty());
     }
 }
 

@@ -152,12 +152,12 @@ fn knows_utf_8_as_the_standard_library_does() {
         .chain([0xF0, 0xF1, 0xF3, 0xF4, 0xF5, 0xFF])
         .collect();
     let check = |text: &[u8]| {
-        let sound = std::str::from_utf8(text).is_ok_and(|text| text.chars().all(is_xml_char));
+        let valid = std::str::from_utf8(text).is_ok_and(|text| text.chars().all(is_xml_char));
         let stanza = [OPEN.as_bytes(), b"<a b='", text, b"'>x", text, b"</a>"].concat();
         let (found, fault) = scan([&stanza[..]]);
-        let expected = if sound { (3, None) } else { (2, fault) };
+        let expected = if valid { (3, None) } else { (2, fault) };
         assert_eq!((found.len(), fault), expected, "{text:?}");
-        assert_eq!(fault.is_none(), sound, "{text:?}");
+        assert_eq!(fault.is_none(), valid, "{text:?}");
     };
     for a in &bytes {
         check(&[*a]);
@@ -177,7 +177,7 @@ fn knows_utf_8_as_the_standard_library_does() {
 
 #[test]
 fn references_are_those_of_xml() {
-    for (reference, sound) in [
+    for (reference, valid) in [
         ("&lt;", true),
         ("&quot;", true),
         ("&#9;", true),
@@ -209,7 +209,7 @@ fn references_are_those_of_xml() {
             let (found, fault) = check(format!("{OPEN}{stanza}").as_bytes());
             assert_eq!(
                 (found.len() == 3, fault.is_none()),
-                (sound, sound),
+                (valid, valid),
                 "{stanza}"
             );
         }

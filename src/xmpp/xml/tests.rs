@@ -444,7 +444,7 @@ fn refuses_what_xmpp_forbids() {
 
 #[test]
 fn takes_only_a_declaration_of_utf_8() {
-    for (declaration, sound) in [
+    for (declaration, valid) in [
         ("", true),
         ("\n ", true),
         ("<?xml version='1.0'?>", true),
@@ -466,7 +466,7 @@ fn takes_only_a_declaration_of_utf_8() {
         let (events, fault) = read_all_ways(format!("{declaration}<s>").as_bytes());
         assert_eq!(
             (events.len(), fault.is_none()),
-            (sound.into(), sound),
+            (valid.into(), valid),
             "{declaration}"
         );
     }
@@ -646,7 +646,7 @@ fn never_panics_and_never_depends_on_the_split() {
         random ^= random << 17;
         usize::try_from(random % below as u64).unwrap()
     };
-    let (mut sound, mut faulty) = (0, 0);
+    let (mut valid, mut faulty) = (0, 0);
     for _ in 0..8_000 {
         let mut bytes = OPEN.as_bytes().to_vec();
         let from = bytes.len();
@@ -675,12 +675,12 @@ fn never_panics_and_never_depends_on_the_split() {
             assert_eq!(again[1], *event);
         }
         match whole.1 {
-            None => sound += 1,
+            None => valid += 1,
             Some(_) => faulty += 1,
         }
     }
     assert!(
-        sound > 200 && faulty > 2_000,
-        "{sound} sound, {faulty} faulty"
+        valid > 200 && faulty > 2_000,
+        "{valid} sound, {faulty} faulty"
     );
 }

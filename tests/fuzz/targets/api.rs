@@ -61,7 +61,7 @@ fn slot(query: &[u8]) {
     };
     let folder = owner_folder(&request.owner);
     let (slot, decision) = SERVICE.with(|service| {
-        let limits = match service.judge(&request) {
+        let limits = match service.check_request(&request) {
             Ok(limits) => limits,
             Err(refusal) => {
                 assert_sentence(&refusal.to_string());
@@ -84,7 +84,7 @@ fn slot(query: &[u8]) {
     };
     match decision {
         Ok(Decision::Upload(grant)) => {
-            reference::assert_inside(&grant.path);
+            reference::assert_inside_storage(&grant.path);
             assert_eq!(grant.size, request.size);
             assert_eq!(grant.path.owner_folder(), folder.as_bytes());
             assert!(slot.get.ends_with(&grant.path.encoded()));

@@ -1,6 +1,6 @@
 //! Request bodies: their end and their data do not depend on how they are split, or on whether data is moved directly.
 
-use upslot::http::body::{Body, Step};
+use upslot::http::body::{Body, BodyStep};
 use upslot::http::head::Framing;
 
 use super::{Choices, Dice, assert_sentence, expand, reference, split};
@@ -23,25 +23,25 @@ fn read(framing: Framing, pieces: &[&[u8]], moves_directly: bool) -> Outcome {
     for piece in pieces {
         let mut rest = *piece;
         loop {
-            if moves_directly && body.direct() > 0 && !rest.is_empty() {
-                let n = body.direct().min(rest.len() as u64);
+            if moves_directly && body.data_ahead() > 0 && !rest.is_empty() {
+                let n = body.data_ahead().min(rest.len() as u64);
                 outcome.data.extend_from_slice(&rest[..n as usize]);
                 body.moved(n);
                 (used, rest) = (used + n as usize, &rest[n as usize..]);
                 continue;
             }
             let n = match body.step(rest) {
-                Ok(Step::Data(n)) => {
+                Ok(BodyStep::Data(n)) => {
                     outcome.data.extend_from_slice(&rest[..n]);
                     n
                 }
-                Ok(Step::Skip(n)) => n,
-                Ok(Step::More) => {
-                    assert!(rest.is_empty() && body.known_rest() != Some(0));
+                Ok(BodyStep::Skip(n)) => n,
+                Ok(BodyStep::More) => {
+                    assert!(rest.is_empty() && body.remaining() != Some(0));
                     break;
                 }
-                Ok(Step::Done) => {
-                    assert_eq!(body.known_rest(), Some(0));
+                Ok(BodyStep::Done) => {
+                    assert_eq!(body.remaining(), Some(0));
                     assert_eq!(body.received(), outcome.data.len() as u64);
                     outcome.end = Some(Ok(used));
                     return outcome;
@@ -57,7 +57,7 @@ fn read(framing: Framing, pieces: &[&[u8]], moves_directly: bool) -> Outcome {
             (used, rest) = (used + n, &rest[n..]);
         }
     }
-    if body.known_rest() == Some(0) {
+    if body.remaining() == Some(0) {
         outcome.end = Some(Ok(used));
     }
     outcome

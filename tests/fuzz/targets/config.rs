@@ -20,8 +20,8 @@ pub fn run(data: &[u8]) {
     let reading = match reading {
         Ok(reading) => reading,
         Err(faulty) => {
-            assert!(!faulty.faults.is_empty());
-            for fault in &faulty.faults {
+            assert!(!faulty.errors.is_empty());
+            for fault in &faulty.errors {
                 placed(fault.line);
                 text_is_sound(&fault.to_string());
                 let secret = ["secret", "token"]

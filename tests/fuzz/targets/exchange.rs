@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use upslot::http::exchange::{Ended, Exchange, Fault, Timeouts, Want};
+use upslot::http::exchange::{Ended, Exchange, RequestError, Timeouts, Want};
 use upslot::http::head::{Framing, Method};
 use upslot::http::response::{Common, FileFacts};
 use upslot::now::Now;
@@ -124,7 +124,7 @@ impl<'a> Driver<'a> {
             body.extend_from_slice(data);
             Ok(())
         };
-        if let Some((_, received)) = self.exchange.receive_kept(moment, &mut sink) {
+        if let Some((_, received)) = self.exchange.receive_buffered(moment, &mut sink) {
             received.unwrap();
             return true;
         }
@@ -177,7 +177,7 @@ impl<'a> Driver<'a> {
                 self.errors += 1;
                 self.body.clear();
                 // An error in a body is answered on behalf of the request that it belongs to.
-                if matches!(error, Fault::Head(_) | Fault::SlowHead) {
+                if matches!(error, RequestError::Head(_) | RequestError::HeadTimeout) {
                     self.answered.push(None);
                 }
                 common.refusal(error.status(), error)
@@ -348,7 +348,7 @@ pub fn run(data: &[u8]) {
         disturbed.exchange.deadline_passed(disturbed.now.mono);
         disturbed.run();
     }
-    assert!(matches!(disturbed.exchange.ended(), Some(ended) if *ended != Ended::Left));
+    assert!(matches!(disturbed.exchange.ended(), Some(ended) if *ended != Ended::ClientClosed));
 }
 
 /// The response to one request, as the client receives it from the exchange.

@@ -1,7 +1,7 @@
 //! Request heads: the result does not depend on how they are split, and the reference reader reads the same.
 
 use upslot::http::head::{
-    Expect, Framing, HeadFault, MAX_FIELDS, MAX_HEAD, MAX_TARGET, Method, RequestHead, Scan,
+    Expect, Framing, HeadError, HeadScan, MAX_FIELDS, MAX_HEAD, MAX_TARGET, Method, RequestHead,
     Version,
 };
 
@@ -37,18 +37,18 @@ impl Summary {
     }
 }
 
-type ScanOutcome = Option<Result<(usize, RequestHead), HeadFault>>;
+type ScanOutcome = Option<Result<(usize, RequestHead), HeadError>>;
 
 /// Scans the bytes of a connection in pieces, as the exchange does, for the first head or error.
 fn scan(bytes: &[u8], pieces: &[&[u8]]) -> ScanOutcome {
-    let mut search = Scan::default();
+    let mut search = HeadScan::default();
     let mut end = 0;
     for piece in pieces {
         end += piece.len();
         match search.scan(&bytes[..end]) {
             Ok(None) => {}
             Ok(Some(n)) => {
-                return Some(RequestHead::scanned(&search, &bytes[..n]).map(|head| (n, head)));
+                return Some(RequestHead::from_scan(&search, &bytes[..n]).map(|head| (n, head)));
             }
             Err(error) => return Some(Err(error)),
         }
@@ -56,7 +56,7 @@ fn scan(bytes: &[u8], pieces: &[&[u8]]) -> ScanOutcome {
     None
 }
 
-fn summarize(outcome: &ScanOutcome) -> Option<Result<(usize, Summary), HeadFault>> {
+fn summarize(outcome: &ScanOutcome) -> Option<Result<(usize, Summary), HeadError>> {
     outcome.as_ref().map(|outcome| match outcome {
         Ok((n, head)) => Ok((*n, Summary::of(head))),
         Err(error) => Err(*error),
@@ -125,7 +125,7 @@ fn check_accepted(bytes: &[u8], head: &RequestHead) {
     let path = head.path();
     match head.method() {
         Method::Options if path == b"*" => {}
-        Method::Known if head.method_str() == "CONNECT" => assert!(path.is_empty()),
+        Method::Unsupported if head.method_str() == "CONNECT" => assert!(path.is_empty()),
         _ => assert_eq!(path.first(), Some(&b'/')),
     }
     let is_invalid = |b: &u8| *b <= b' ' || *b == 0x7f || *b == b'#' || *b == b'?';

@@ -4,7 +4,7 @@ use upslot::http::query::Query;
 use upslot::http::{disposition, mime};
 use upslot::jid::BareJid;
 use upslot::layout::{
-    End, Mark, StorePath, decode_segment, encode_segment, encode_value_to, owner_folder,
+    Expiry, StorePath, Tag, decode_segment, encode_query_value, encode_segment, owner_folder,
 };
 use upslot::slot::{Purpose, name};
 
@@ -65,21 +65,21 @@ fn slot_path(kind: u8, number: u16, name: &str) {
         },
     };
     let end = match (purpose, kind / 4 % 4) {
-        (_, 0) => End::Usual,
-        (_, 1) => End::Age(seconds),
-        (Purpose::Ephemeral { .. }, _) => End::Usual,
-        (_, 2) => End::Never,
-        _ => End::At(seconds),
+        (_, 0) => Expiry::Default,
+        (_, 1) => Expiry::Age(seconds),
+        (Purpose::Ephemeral { .. }, _) => Expiry::Default,
+        (_, 2) => Expiry::Never,
+        _ => Expiry::At(seconds),
     };
-    let mark = Mark { purpose, end };
+    let tag = Tag { purpose, end };
     let owner = BareJid::parse("romeo@montague.tld").unwrap();
-    let path = StorePath::of_slot(&owner, mark, &[kind; 15], name);
+    let path = StorePath::for_slot(&owner, tag, &[kind; 15], name);
     let Some(path) = path else {
         assert!(name.is_empty());
         return;
     };
-    reference::assert_inside(&path);
-    assert_eq!(path.mark(), Some(mark));
+    reference::assert_inside_storage(&path);
+    assert_eq!(path.tag(), Some(tag));
     assert_eq!(path.name(), name.as_bytes());
     let encoded = path.encoded();
     assert!(
@@ -100,7 +100,7 @@ fn encodings(bytes: &[u8]) {
     assert!(!encoded.contains('/') && encoded.is_ascii());
     assert_eq!(decode_segment(encoded.as_bytes()).as_deref(), Some(bytes));
     let mut value = String::from("x=");
-    encode_value_to(bytes, &mut value);
+    encode_query_value(bytes, &mut value);
     assert!(!value[2..].contains(['&', '=', '#', '?', '+', ' ']));
     assert_eq!(
         decode_segment(&value.as_bytes()[2..]).as_deref(),
@@ -186,9 +186,9 @@ fn queries(bytes: &[u8]) {
         parts.next().unwrap_or_default(),
         parts.next().unwrap_or_default(),
     );
-    encode_value_to(key.as_bytes(), &mut encoded);
+    encode_query_value(key.as_bytes(), &mut encoded);
     encoded.push('=');
-    encode_value_to(value.as_bytes(), &mut encoded);
+    encode_query_value(value.as_bytes(), &mut encoded);
     let query = Query::parse(encoded.as_bytes()).expect("a well-formed query");
     assert_eq!(query.get(key), Some(value));
 }

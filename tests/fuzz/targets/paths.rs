@@ -5,10 +5,10 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use upslot::config;
 use upslot::http::head::RequestHead;
-use upslot::http::route::{Place, Prefixes};
+use upslot::http::route::{Prefixes, Resource};
 use upslot::layout::StorePath;
 use upslot::now::Now;
-use upslot::service::{Decision, PutRefusal, Service, Wanted};
+use upslot::service::{Decision, DownloadRequest, PutRefusal, Service};
 
 use super::{Choices, NOW, reference};
 
@@ -25,7 +25,7 @@ pub fn run(data: &[u8]) {
     let path = choices.rest();
     let known = PREFIXES[usize::from(which) % PREFIXES.len()];
     let prefixes = Prefixes::new(known);
-    if let Place::File(found) = prefixes.place(path) {
+    if let Resource::File(found) = prefixes.resource(path) {
         check_inside(path, &found);
         // The path in the URL of a slot leads to the same file, with any prefix or without.
         if !known
@@ -36,7 +36,10 @@ pub fn run(data: &[u8]) {
             for prefix in known {
                 let prefix = String::from_utf8_lossy(prefix);
                 for url in [format!("/{encoded}"), format!("{prefix}{encoded}")] {
-                    assert_eq!(prefixes.place(url.as_bytes()), Place::File(found.clone()));
+                    assert_eq!(
+                        prefixes.resource(url.as_bytes()),
+                        Resource::File(found.clone())
+                    );
                 }
             }
         }
@@ -51,7 +54,7 @@ fn starts_with_prefix(path: &[u8], prefix: &[u8]) -> bool {
 
 /// A path in the store consists of the last segments of the request's path, each decoded once.
 fn check_inside(raw: &[u8], found: &StorePath) {
-    reference::assert_inside(found);
+    reference::assert_inside_storage(found);
     let decoded: Vec<Vec<u8>> = raw
         .split(|b| *b == b'/')
         .map(|part| reference::decode(part).expect("a file for a path that cannot be decoded"))
@@ -84,9 +87,9 @@ fn check_decision(path: &[u8], which: u8) {
     };
     let decision = SERVICES.with(|services| services[usize::from(which) % 2].decide(&request, now));
     match decision {
-        Decision::Download(Wanted { path, again, slot }) => {
+        Decision::Download(DownloadRequest { path, again, slot }) => {
             for path in path.iter().chain(&again) {
-                reference::assert_inside(path);
+                reference::assert_inside_storage(path);
             }
             assert!(path != again || path.is_none(), "the same path twice");
             assert!(slot.is_none_or(|slot| !slot.is_empty()));

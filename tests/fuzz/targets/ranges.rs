@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use upslot::http::head::{Method, RequestHead};
-use upslot::http::range::{self, MARGIN, Ranges, Spec};
+use upslot::http::range::{self, MARGIN, RangeSpec, Ranges};
 use upslot::http::response::Common;
 use upslot::now::Now;
 
@@ -184,12 +184,12 @@ fn check_specs(value: &[u8], small: u64) {
         let is_sent = |at: u64| ranges.iter().any(|range| range.contains(&at));
         for spec in &specs {
             let (first, last) = match *spec {
-                Spec::From(first, last) => {
+                RangeSpec::From(first, last) => {
                     (first, last.unwrap_or(u64::MAX).min(size.wrapping_sub(1)))
                 }
-                Spec::Suffix(n) => (size.saturating_sub(n), size.wrapping_sub(1)),
+                RangeSpec::Suffix(n) => (size.saturating_sub(n), size.wrapping_sub(1)),
             };
-            if size > 0 && first < size && first <= last && *spec != Spec::Suffix(0) {
+            if size > 0 && first < size && first <= last && *spec != RangeSpec::Suffix(0) {
                 assert!(
                     is_sent(first) && is_sent(last),
                     "{specs:?} of {size}: {ranges:?}"
@@ -199,8 +199,10 @@ fn check_specs(value: &[u8], small: u64) {
         if size <= 300 {
             let is_requested = |at: u64| {
                 specs.iter().any(|spec| match *spec {
-                    Spec::From(first, last) => first <= at && last.is_none_or(|last| at <= last),
-                    Spec::Suffix(n) => at >= size.saturating_sub(n),
+                    RangeSpec::From(first, last) => {
+                        first <= at && last.is_none_or(|last| at <= last)
+                    }
+                    RangeSpec::Suffix(n) => at >= size.saturating_sub(n),
                 })
             };
             assert!(

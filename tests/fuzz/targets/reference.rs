@@ -173,7 +173,7 @@ pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Decodes percent-encoding once; a `%` that is not followed by two hex digits is kept.
-pub fn decode_what_can_be(text: &[u8]) -> Vec<u8> {
+pub fn decode_leniently(text: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::new();
     let mut rest = text;
     while let [first, after @ ..] = rest {
@@ -189,7 +189,7 @@ pub fn decode_what_can_be(text: &[u8]) -> Vec<u8> {
 
 /// The path is safe to open below the storage folder.
 #[track_caller]
-pub fn assert_inside(path: &StorePath) {
+pub fn assert_inside_storage(path: &StorePath) {
     let bytes = path.as_bytes();
     let segments: Vec<&[u8]> = bytes.split(|b| *b == b'/').collect();
     assert!((2..=8).contains(&segments.len()), "{path:?}");

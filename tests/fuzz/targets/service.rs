@@ -10,8 +10,8 @@ use upslot::http::head::{Framing, Method, RequestHead};
 use upslot::http::mime;
 use upslot::jid::BareJid;
 use upslot::now::Now;
-use upslot::service::{Decision, Found, Service, Wanted};
-use upslot::slot::grant::{Grant, Source};
+use upslot::service::{Decision, DownloadRequest, Service, StoredFile};
+use upslot::slot::grant::{Grant, Scheme};
 use upslot::slot::{Purpose, SlotRequest};
 
 use super::exchange::written;
@@ -165,7 +165,7 @@ fn decide(service: &Service, request: &RequestHead, text: &[u8]) {
             service.created(&grant)
         }
         Decision::Delete(path) => {
-            reference::assert_inside(&path);
+            reference::assert_inside_storage(&path);
             assert_eq!(request.method_str(), "DELETE");
             let message = [path.as_bytes(), b"\0a secret for deletions"].concat();
             let token = HEXLOWER.encode(&mac(&message));
@@ -176,15 +176,15 @@ fn decide(service: &Service, request: &RequestHead, text: &[u8]) {
             );
             service.deleted()
         }
-        Decision::Download(Wanted { path, again, slot }) => {
+        Decision::Download(DownloadRequest { path, again, slot }) => {
             for path in path.iter().chain(&again) {
-                reference::assert_inside(path);
+                reference::assert_inside_storage(path);
             }
             assert!(slot.is_none_or(|slot| !slot.is_empty()));
             match path {
                 Some(path) => {
                     let content_type = Some("text/html\r\nX: y").filter(|_| text.len() % 2 == 0);
-                    let found = Found {
+                    let found = StoredFile {
                         size: 50,
                         modified: UNIX_EPOCH + Duration::from_secs(NOW - 10),
                         stored: UNIX_EPOCH + Duration::from_secs(NOW - 10),
@@ -226,37 +226,37 @@ fn check_response(output: &[u8], head_only: bool) {
 
 /// Checks that a granted PUT carries a valid signature.
 fn check_grant(request: &RequestHead, grant: &Grant) {
-    reference::assert_inside(&grant.path);
+    reference::assert_inside_storage(&grant.path);
     assert_eq!(
         evaluate(request, None::<&Validators<'_>>),
-        upslot::http::condition::Verdict::Proceed
+        upslot::http::condition::ConditionResult::Proceed
     );
     assert!(request.field("content-range").is_none());
     match request.framing() {
         Framing::Length(length) => assert_eq!(length, grant.size),
-        Framing::Chunked => assert!(grant.source != Source::External),
+        Framing::Chunked => assert!(grant.scheme != Scheme::External),
         Framing::None => assert_eq!(grant.size, 0),
     }
     let path = grant.path.as_bytes();
     let query = request.query().unwrap_or_default();
     let put = request.field("content-type").unwrap_or_default();
-    match &grant.source {
-        Source::Own => {
-            let decoded = |text: &[u8]| reference::decode_what_can_be(text);
+    match &grant.scheme {
+        Scheme::Own => {
+            let decoded = |text: &[u8]| reference::decode_leniently(text);
             let target = decoded(request.path());
             let after = target.splitn(2, |b| *b == b'?').nth(1).unwrap_or_default();
             let candidates = [query.to_vec(), decoded(query), after.to_vec()];
             let signed = candidates.iter().any(|query| is_own(path, query));
             assert!(signed, "granted without a valid signature");
         }
-        Source::External => {
+        Scheme::External => {
             let types = signed_types(put, mime::by_extension(grant.path.name()));
             assert!(
                 is_external(path, query, grant.size, &types),
                 "granted without a valid signature"
             );
         }
-        Source::Share { slot, .. } => {
+        Scheme::FileShare { slot, .. } => {
             let field = ["authorization", "authorisation"].into_iter();
             let field = field.filter_map(|name| request.field(name)).next().unwrap();
             let token = field.split(|b| *b == b' ').next_back().unwrap();

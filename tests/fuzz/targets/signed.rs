@@ -128,7 +128,7 @@ fn check_own(path: &StorePath, query: &[u8]) {
             assert_eq!(grant.path, *path);
         }
         (Ok(_), None) => panic!("granted for malformed terms"),
-        (Err(Denial::Lapsed), Some(own)) => assert!(signed && own.until < NOW),
+        (Err(Denial::Expired), Some(own)) => assert!(signed && own.until < NOW),
         (Err(denial), _) => {
             assert_sentence(&denial.to_string());
             assert!(!signed, "denied despite a valid signature");
@@ -138,7 +138,7 @@ fn check_own(path: &StorePath, query: &[u8]) {
 
 fn path(name: &str) -> Option<StorePath> {
     let owner = BareJid::parse("romeo@montague.tld").unwrap();
-    StorePath::of_slot(&owner, Purpose::Message.into(), &[7; 15], name)
+    StorePath::for_slot(&owner, Purpose::Message.into(), &[7; 15], name)
 }
 
 /// Replaces each placeholder in a query by a signature.

@@ -10,13 +10,13 @@ const MOST: usize = 16;
 
 /// What was said, and when.
 #[derive(Debug, Default)]
-pub struct Complaints {
+pub struct RepeatLimiter {
     said: Vec<(String, Instant)>,
 }
 
-impl Complaints {
+impl RepeatLimiter {
     /// Whether this is to be said now: not if it was within the last minute.
-    pub fn is_news(&mut self, what: &str, now: Instant) -> bool {
+    pub fn should_log(&mut self, what: &str, now: Instant) -> bool {
         self.said
             .retain(|(_, at)| now.saturating_duration_since(*at) < QUIET);
         if self.said.iter().any(|(said, _)| said == what) {
@@ -37,25 +37,25 @@ mod tests {
     #[test]
     fn the_same_is_said_once_a_minute() {
         let start = Instant::now();
-        let mut complaints = Complaints::default();
-        assert!(complaints.is_news("a", start));
-        assert!(complaints.is_news("b", start));
+        let mut repeat_limiter = RepeatLimiter::default();
+        assert!(repeat_limiter.should_log("a", start));
+        assert!(repeat_limiter.should_log("b", start));
         for second in 0..60 {
             let now = start + Duration::from_secs(second);
-            assert!(!complaints.is_news("a", now), "{second}");
-            assert!(!complaints.is_news("b", now), "{second}");
+            assert!(!repeat_limiter.should_log("a", now), "{second}");
+            assert!(!repeat_limiter.should_log("b", now), "{second}");
         }
-        assert!(complaints.is_news("a", start + QUIET));
-        assert!(!complaints.is_news("a", start + QUIET));
+        assert!(repeat_limiter.should_log("a", start + QUIET));
+        assert!(!repeat_limiter.should_log("a", start + QUIET));
     }
 
     #[test]
     fn few_are_remembered() {
         let start = Instant::now();
-        let mut complaints = Complaints::default();
+        let mut repeat_limiter = RepeatLimiter::default();
         for number in 0..1000 {
-            assert!(complaints.is_news(&number.to_string(), start));
+            assert!(repeat_limiter.should_log(&number.to_string(), start));
         }
-        assert_eq!(complaints.said.len(), MOST);
+        assert_eq!(repeat_limiter.said.len(), MOST);
     }
 }

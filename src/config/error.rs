@@ -10,7 +10,7 @@ const MAX_QUOTED: usize = 80;
 
 /// One error of the configuration. With any of them the configuration is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct ConfigError {
     /// Line in the file, from 1; absent when something is missing from the file.
     pub line: Option<usize>,
     /// The key; empty when the fault is not about one key, as in broken YAML.
@@ -21,7 +21,7 @@ pub struct Fault {
     pub expected: String,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         place(f, &self.key, self.line)?;
         write!(f, "found {}, expected {}.", self.found, self.expected)
@@ -49,47 +49,47 @@ impl fmt::Display for Warning {
 /// A configuration that cannot be used: all its faults, in the order of their lines, and what was odd besides (a
 /// misspelt key explains a missing one).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Faulty {
-    pub faults: Vec<Fault>,
+pub struct ConfigErrors {
+    pub errors: Vec<ConfigError>,
     pub warnings: Vec<Warning>,
 }
 
-impl From<Fault> for Faulty {
-    fn from(fault: Fault) -> Faulty {
-        Faulty {
-            faults: vec![fault],
+impl From<ConfigError> for ConfigErrors {
+    fn from(error: ConfigError) -> ConfigErrors {
+        ConfigErrors {
+            errors: vec![error],
             warnings: Vec::new(),
         }
     }
 }
 
-impl fmt::Display for Faulty {
+impl fmt::Display for ConfigErrors {
     /// One fault a line, without a line end after the last.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, fault) in self.faults.iter().enumerate() {
+        for (at, error) in self.errors.iter().enumerate() {
             if at > 0 {
                 f.write_str("\n")?;
             }
-            write!(f, "{fault}")?;
+            write!(f, "{error}")?;
         }
         Ok(())
     }
 }
 
-impl std::error::Error for Faulty {}
+impl std::error::Error for ConfigErrors {}
 
 /// Why one value was not taken, before it is known where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wrong {
+pub struct InvalidValue {
     /// What to say instead of quoting the value; for values that hold a secret, or are right but for their context.
     pub found: Option<String>,
     /// What should stand there.
     pub expected: String,
 }
 
-impl<T: Into<String>> From<T> for Wrong {
-    fn from(expected: T) -> Wrong {
-        Wrong {
+impl<T: Into<String>> From<T> for InvalidValue {
+    fn from(expected: T) -> InvalidValue {
+        InvalidValue {
             found: None,
             expected: expected.into(),
         }
@@ -122,13 +122,13 @@ mod tests {
 
     #[track_caller]
     fn check(key: &str, line: Option<usize>, text: &str) {
-        let fault = Fault {
+        let error = ConfigError {
             line,
             key: key.into(),
             found: quote("1\n2"),
             expected: "a number".into(),
         };
-        assert_eq!(fault.to_string(), text);
+        assert_eq!(error.to_string(), text);
     }
 
     #[test]

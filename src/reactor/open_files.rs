@@ -24,12 +24,12 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// The kept files.
 #[derive(Debug)]
-pub struct Hot {
+pub struct OpenFileCache {
     /// The Unix second and the number of removals for which everything here holds.
     stamp: (u64, u64),
     /// Digests of paths; an empty place is zero.
     seen: Box<[u32; SEEN]>,
-    kept: Vec<Kept>,
+    kept: Vec<CachedFile>,
     /// The oldest of those kept, once there are as many as may be.
     next: usize,
     /// When to close what is kept, if nobody asks before.
@@ -37,7 +37,7 @@ pub struct Hot {
 }
 
 #[derive(Debug)]
-struct Kept {
+struct CachedFile {
     digest: u32,
     /// As in the request's target.
     path: Box<[u8]>,
@@ -45,9 +45,9 @@ struct Kept {
     answer: Answer,
 }
 
-impl Default for Hot {
-    fn default() -> Hot {
-        Hot {
+impl Default for OpenFileCache {
+    fn default() -> OpenFileCache {
+        OpenFileCache {
             stamp: (0, 0),
             seen: Box::new([0; SEEN]),
             kept: Vec::new(),
@@ -57,7 +57,7 @@ impl Default for Hot {
     }
 }
 
-impl Hot {
+impl OpenFileCache {
     /// The file of a plain GET for this path, and its answer. `removals` as [`crate::store::Store::removals`] has it.
     pub fn get(&mut self, path: &[u8], removals: u64, now: Now) -> Option<(Arc<OwnedFd>, Answer)> {
         if self.kept.is_empty() {
@@ -73,7 +73,7 @@ impl Hot {
     }
 
     /// A plain GET for this path is about to be answered; kept when it is not the first in this second.
-    pub fn answered(
+    pub fn record(
         &mut self,
         path: &[u8],
         file: &Arc<OwnedFd>,
@@ -87,7 +87,7 @@ impl Hot {
         if std::mem::replace(seen, digest) != digest {
             return;
         }
-        let kept = Kept {
+        let kept = CachedFile {
             digest,
             path: path.into(),
             file: Arc::clone(file),
@@ -102,7 +102,7 @@ impl Hot {
         self.until.get_or_insert(now.mono + SECOND);
     }
 
-    /// The moment at which [`Hot::close`] must be called.
+    /// The moment at which [`OpenFileCache::close`] must be called.
     pub fn until(&self) -> Option<Instant> {
         self.until
     }
@@ -171,9 +171,9 @@ mod tests {
         (path, Arc::new(OwnedFd::from(reader)), answer)
     }
 
-    fn ask(hot: &mut Hot, number: usize, removals: u64, now: Now) -> bool {
+    fn ask(open_files: &mut OpenFileCache, number: usize, removals: u64, now: Now) -> bool {
         let (path, own, answer) = file(number);
-        match hot.get(&path, removals, now) {
+        match open_files.get(&path, removals, now) {
             Some((found, repeated)) => {
                 assert_eq!(repeated.head_for_test(), answer.head_for_test());
                 let mut text = String::new();
@@ -185,7 +185,7 @@ mod tests {
                 true
             }
             None => {
-                hot.answered(&path, &own, &answer, removals, now);
+                open_files.record(&path, &own, &answer, removals, now);
                 false
             }
         }
@@ -193,58 +193,72 @@ mod tests {
 
     #[test]
     fn the_second_request_is_the_first_to_be_kept() {
-        let mut hot = Hot::default();
-        assert!(!ask(&mut hot, 1, 0, now()));
+        let mut open_files = OpenFileCache::default();
+        assert!(!ask(&mut open_files, 1, 0, now()));
         assert_eq!(
-            hot.until(),
+            open_files.until(),
             None,
             "nothing is held of what is asked for once"
         );
-        assert!(!ask(&mut hot, 1, 0, now()));
-        assert!(hot.until().is_some());
-        assert!(ask(&mut hot, 1, 0, now()));
-        assert!(ask(&mut hot, 1, 0, now().later(Duration::from_millis(999))));
-        assert!(!ask(&mut hot, 2, 0, now()), "another path is another file");
+        assert!(!ask(&mut open_files, 1, 0, now()));
+        assert!(open_files.until().is_some());
+        assert!(ask(&mut open_files, 1, 0, now()));
+        assert!(ask(
+            &mut open_files,
+            1,
+            0,
+            now().later(Duration::from_millis(999))
+        ));
+        assert!(
+            !ask(&mut open_files, 2, 0, now()),
+            "another path is another file"
+        );
     }
 
     #[test]
     fn nothing_outlives_its_second_or_a_removal() {
         for (removals, later) in [(0, 1), (1, 0), (0, 3600)] {
-            let mut hot = Hot::default();
+            let mut open_files = OpenFileCache::default();
             for _ in 0..2 {
-                ask(&mut hot, 1, 0, now());
+                ask(&mut open_files, 1, 0, now());
             }
             let then = now().later(Duration::from_secs(later));
-            assert!(!ask(&mut hot, 1, removals, then), "{removals} {later}");
-            assert_eq!(hot.until(), None, "it is closed, too");
+            assert!(
+                !ask(&mut open_files, 1, removals, then),
+                "{removals} {later}"
+            );
+            assert_eq!(open_files.until(), None, "it is closed, too");
         }
-        let mut hot = Hot::default();
+        let mut open_files = OpenFileCache::default();
         for _ in 0..2 {
-            ask(&mut hot, 1, 0, now());
+            ask(&mut open_files, 1, 0, now());
         }
         let mut back = now();
         back.wall -= Duration::from_secs(3600);
-        assert!(!ask(&mut hot, 1, 0, back), "the wall clock was set back");
-        hot.close();
-        assert!(hot.kept.is_empty());
+        assert!(
+            !ask(&mut open_files, 1, 0, back),
+            "the wall clock was set back"
+        );
+        open_files.close();
+        assert!(open_files.kept.is_empty());
     }
 
     #[test]
     fn few_are_kept_however_many_are_asked_for() {
-        let mut hot = Hot::default();
+        let mut open_files = OpenFileCache::default();
         for _ in 0..3 {
             for number in 0..1000 {
-                ask(&mut hot, number, 0, now());
+                ask(&mut open_files, number, 0, now());
             }
         }
         for number in 0..MOST + 8 {
             for _ in 0..2 {
-                ask(&mut hot, 10_000 + number, 0, now());
+                ask(&mut open_files, 10_000 + number, 0, now());
             }
         }
-        assert_eq!(hot.kept.len(), MOST);
+        assert_eq!(open_files.kept.len(), MOST);
         assert!(
-            ask(&mut hot, 10_000 + MOST + 7, 0, now()),
+            ask(&mut open_files, 10_000 + MOST + 7, 0, now()),
             "the last one is kept"
         );
     }

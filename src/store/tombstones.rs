@@ -21,27 +21,27 @@ const LENGTH: usize = 16;
 
 impl Store {
     /// Remembers a path for ever.
-    pub fn bury(&self, path: &StorePath) -> io::Result<()> {
-        if self.is_buried(path)? {
+    pub fn record_tombstone(&self, path: &StorePath) -> io::Result<()> {
+        if self.has_tombstone(path)? {
             return Ok(());
         }
-        let (shard, grave) = grave(path);
+        let (shard, tombstone) = tombstone(path);
         let folder = self.make_own_folder(FOLDER)?;
         let file = self.open_own(folder.as_fd(), shard.as_bytes())?;
         // An entry that a crash cut short would shift all that follow.
-        let size = sys::look_open(&file)?.size;
+        let size = sys::stat_open(&file)?.size;
         if size % LENGTH as u64 != 0 {
             rustix::fs::ftruncate(&file, size - size % LENGTH as u64)?;
         }
         // Short enough to be written at once or not at all.
-        if sys::write(&file, &grave)? != LENGTH {
+        if sys::write(&file, &tombstone)? != LENGTH {
             return Err(io::ErrorKind::WriteZero.into());
         }
         Ok(())
     }
 
     /// Whether any path was ever remembered, or may have been.
-    pub fn has_graves(&self) -> bool {
+    pub fn has_tombstones(&self) -> bool {
         match sys::open_folder_below(self.internal.as_fd(), FOLDER) {
             Ok(_) => true,
             Err(error) => error.kind() != io::ErrorKind::NotFound,
@@ -49,11 +49,11 @@ impl Store {
     }
 
     /// What holds paths that are remembered, from the outside in, to be synced.
-    pub(super) fn graves_of<'a>(
+    pub(super) fn tombstone_folders<'a>(
         &self,
         paths: impl IntoIterator<Item = &'a StorePath>,
     ) -> io::Result<Vec<OwnedFd>> {
-        let mut shards: Vec<String> = paths.into_iter().map(|path| grave(path).0).collect();
+        let mut shards: Vec<String> = paths.into_iter().map(|path| tombstone(path).0).collect();
         shards.sort_unstable();
         shards.dedup();
         let folder = sys::open_folder_below(self.internal.as_fd(), FOLDER)?;
@@ -66,8 +66,8 @@ impl Store {
     }
 
     /// Whether a path was remembered.
-    pub fn is_buried(&self, path: &StorePath) -> io::Result<bool> {
-        let (shard, grave) = grave(path);
+    pub fn has_tombstone(&self, path: &StorePath) -> io::Result<bool> {
+        let (shard, tombstone) = tombstone(path);
         let name = [FOLDER, b"/", shard.as_bytes()].concat();
         let file: OwnedFd = match sys::open_below(self.internal.as_fd(), &name) {
             Ok(file) => file,
@@ -82,7 +82,7 @@ impl Store {
             let whole = read - read % LENGTH;
             if buffer[..whole]
                 .chunks_exact(LENGTH)
-                .any(|entry| entry == grave)
+                .any(|entry| entry == tombstone)
             {
                 return Ok(true);
             }
@@ -95,7 +95,7 @@ impl Store {
 }
 
 /// The file and the entry of a path.
-fn grave(path: &StorePath) -> (String, [u8; LENGTH]) {
+fn tombstone(path: &StorePath) -> (String, [u8; LENGTH]) {
     let digest = digest(&SHA256, path.as_bytes());
     let mut entry = [0; LENGTH];
     entry.copy_from_slice(&digest.as_ref()[1..=LENGTH]);
