@@ -184,7 +184,7 @@ impl Metrics {
         page.counter("connections_accepted_total", "Admitted HTTP connections.");
         page.plain(self.accepted);
         page.counter(
-            "connections_turned_away_total",
+            "connections_rejected_total",
             "HTTP connections rejected because the limit was reached.",
         );
         page.plain(self.rejected);
@@ -436,7 +436,7 @@ mod tests {
             "upslot_download_bytes_total 10",
             "upslot_request_refusals_total{reason=\"not_found\",status=\"404\"} 1",
             "upslot_connections_accepted_total 2",
-            "upslot_connections_turned_away_total 1",
+            "upslot_connections_rejected_total 1",
             "upslot_link_reconnects_total 1",
             "upslot_stanzas_skipped_total{reason=\"too_large\"} 1",
             "upslot_sweeps_total 2",

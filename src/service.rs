@@ -134,7 +134,7 @@ impl PutRefusal {
         match self {
             PutRefusal::Denied(Denial::Unsigned) | PutRefusal::NoToken => "unsigned",
             PutRefusal::Denied(Denial::Forged) | PutRefusal::OtherSlot => "forged",
-            PutRefusal::Denied(Denial::Expired) => "lapsed",
+            PutRefusal::Denied(Denial::Expired) => "expired",
             PutRefusal::Token(_) => "token",
             PutRefusal::Used => "used",
             PutRefusal::NoLength => "no_length",

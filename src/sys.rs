@@ -578,6 +578,14 @@ pub fn is_disk_error(error: &io::Error) -> bool {
     )
 }
 
+/// Whether the error means that the new name of a folder is taken.
+pub fn is_taken(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::EXIST | Errno::NOTEMPTY)
+    )
+}
+
 /// Whether the error means that the process or the system is out of file descriptors.
 pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(

@@ -266,11 +266,11 @@ impl Client {
     pub fn dispose(&mut self, shared: &mut Shared) {
         if let Some(pending) = &self.upload {
             log::info!(
-                "upload broken off path={:?} from={}",
+                "upload aborted path={:?} from={}",
                 pending.grant.path,
                 self.from()
             );
-            shared.metrics.upload_refused("broken_off", 0);
+            shared.metrics.upload_refused("aborted", 0);
         }
         self.end_upload(shared);
         self.end_download(shared);

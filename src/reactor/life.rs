@@ -157,7 +157,7 @@ impl Reactor {
         let ends = asked.terminate + asked.interrupt;
         if ends > 0 {
             if self.ending.is_some() || ends > 1 {
-                log::warn!("ending at once");
+                log::warn!("forced shutdown");
                 self.notifier.stopping(now.mono);
                 return true;
             }

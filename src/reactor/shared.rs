@@ -740,7 +740,7 @@ impl StoreMonitor {
         }
         self.probe_at = None;
         if !std::mem::take(&mut self.open).is_empty() {
-            log::info!("store works again");
+            log::info!("store recovered");
         }
     }
 }

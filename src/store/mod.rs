@@ -152,6 +152,9 @@ impl Store {
             repeat_limiter: RepeatLimiter::default(),
         };
         store.remove_leftovers();
+        store
+            .adopt_old_tombstones()
+            .map_err(|e| fault("take over .upslot/gone of an earlier version in it", e))?;
         store.naming = store
             .probe_naming()
             .map_err(|e| fault("write into it", e))?;

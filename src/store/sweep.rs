@@ -216,7 +216,7 @@ impl Sweep {
     /// keep what is over.
     pub fn tombstones_synced(&mut self, result: io::Result<()>) {
         if let Err(error) = result {
-            log::error!("graves not synced why={:?}", error.to_string());
+            log::error!("tombstone sync failed why={:?}", error.to_string());
         }
         if let Some(pass) = &mut self.pass {
             // Those of a pass that was given up are nothing to this one.

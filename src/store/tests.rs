@@ -605,8 +605,8 @@ fn modification_times_before_1970_are_survived() {
 }
 
 #[test]
-fn a_path_that_was_buried_stays_so() {
-    let folder = Folder::new("graves");
+fn tombstones_last() {
+    let folder = Folder::new("tombstones");
     let mut store = folder.open();
     for at in 0..3000 {
         store
@@ -617,7 +617,7 @@ fn a_path_that_was_buried_stays_so() {
     assert!(store.has_tombstone(&path("uuid2999/f")).unwrap());
     assert!(!store.has_tombstone(&path("uuid3000/f")).unwrap());
     // What a crash cut short spoils nothing before it.
-    for entry in fs::read_dir(folder.0.join(".upslot/gone")).unwrap() {
+    for entry in fs::read_dir(folder.0.join(".upslot/tombstones")).unwrap() {
         let mut bytes = fs::read(entry.as_ref().unwrap().path()).unwrap();
         bytes.extend_from_slice(b"cut");
         fs::write(entry.unwrap().path(), bytes).unwrap();
@@ -652,12 +652,47 @@ fn a_path_that_was_buried_stays_so() {
 }
 
 #[test]
-fn what_was_buried_after_a_cut_entry_is_found() {
-    let folder = Folder::new("cut-grave");
+fn tombstones_of_an_earlier_version_are_taken_over() {
+    let folder = Folder::new("old-tombstones");
+    let (new, old) = (
+        folder.0.join(".upslot/tombstones"),
+        folder.0.join(".upslot/gone"),
+    );
+    let names = |range: std::ops::Range<usize>| range.map(|at| path(&format!("uuid/{at}/f")));
+    let record = |range| {
+        let store = folder.open();
+        names(range).for_each(|path| store.record_tombstone(&path).unwrap());
+    };
+    record(0..600);
+    fs::rename(&new, &old).unwrap();
     let store = folder.open();
-    fs::create_dir_all(folder.0.join(".upslot/gone")).unwrap();
+    assert!(!old.exists());
+    assert!(names(0..600).all(|path| store.has_tombstone(&path).unwrap()));
+    // An earlier version has used the store again, and a crash has cut its last entry.
+    fs::rename(&new, &old).unwrap();
+    fs::write(
+        old.join("00"),
+        [&fs::read(old.join("00")).unwrap()[..], b"cut"].concat(),
+    )
+    .unwrap();
+    store.record_tombstone(&path("uuid/600/f")).unwrap();
+    let store = folder.open();
+    assert!(!old.exists());
+    assert!(names(0..601).all(|path| store.has_tombstone(&path).unwrap()));
+    assert!(!store.has_tombstone(&path("uuid/601/f")).unwrap());
+}
+
+#[test]
+fn a_tombstone_after_a_cut_entry_is_found() {
+    let folder = Folder::new("cut-tombstone");
+    let store = folder.open();
+    fs::create_dir_all(folder.0.join(".upslot/tombstones")).unwrap();
     for shard in 0..256 {
-        fs::write(folder.0.join(format!(".upslot/gone/{shard:02x}")), b"cut").unwrap();
+        fs::write(
+            folder.0.join(format!(".upslot/tombstones/{shard:02x}")),
+            b"cut",
+        )
+        .unwrap();
     }
     store.record_tombstone(&path("uuid/r/n")).unwrap();
     assert!(store.has_tombstone(&path("uuid/r/n")).unwrap());

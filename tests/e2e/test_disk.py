@@ -314,7 +314,7 @@ async def what_has_no_room_is_not_promised(case):
         # The log is written by the same call.
         errors = 0 if rule.startswith("write") else 1
         check(f"what was said of {rule}",
-              (len(said(up, "ERROR ", since)), len(said(up, "store works again", since))), (errors, 1))
+              (len(said(up, "ERROR ", since)), len(said(up, "store recovered", since))), (errors, 1))
         check("PUT", (await put(late.put, content(20_000))).status, 201)
         check("leftovers", up.leftovers(), [])
 
@@ -523,13 +523,13 @@ async def a_flood_while_the_disk_fails(case):
         await romeo.slot("link.bin", 5)
         check("health", (await health(up))[0], 503)
     check("complaints", len(said(up, "ERROR ", since)), 1)
-    assert not said(up, "works again", since)
+    assert not said(up, "store recovered", since)
     # Nobody uploads, and still it is found out that the disk works.
-    await up.line("INFO  store works again", since)
+    await up.line("INFO  store recovered", since)
     check("health", (await health(up))[0], 200)
     for slot in slots:
         check("PUT again", (await put(slot.put, body)).status, 201)
-    check("complaints", (len(said(up, "ERROR ", since)), len(said(up, "works again", since))), (1, 1))
+    check("complaints", (len(said(up, "ERROR ", since)), len(said(up, "store recovered", since))), (1, 1))
     check("link", said(up, "link (up|down)", since), [])
     # The sums are right: 41 files are there, and nothing more is held.
     left = 10 * MIB - 41 * len(body)
@@ -549,7 +549,7 @@ async def a_disk_that_fails_and_works_by_turns(case):
     async with Faults(case, up, "fsync:error=EIO:when=1+4"):
         statuses = [(await put(slot.put, content(5000))).status for slot in slots]
     check("statuses", statuses, [503, 201] * 15)
-    check("complaints", (len(said(up, "ERROR ")), len(said(up, "works again"))), (1, 1))
+    check("complaints", (len(said(up, "ERROR ")), len(said(up, "store recovered"))), (1, 1))
     check("files", len(up.files()), 16)
 
 
@@ -749,7 +749,7 @@ async def read_only_and_back(case):
     await mounts(up, "mount", "-o", "remount,rw", up.store)
     check("PUT when it can be written again", (await put(late.put, b"world")).status, 201)
     check("GET", (await get(late.get)).body, b"world")
-    check("that is said", len(said(up, "store works again", since)), 1)
+    check("that is said", len(said(up, "store recovered", since)), 1)
 
     # Many files expire while it is read-only: one complaint, and they go when they can.
     folder = store / owner_folder("old@montague.example") / "random"
@@ -835,7 +835,7 @@ async def a_folder_that_is_removed_and_made_anew(case):
     up.store.mkdir()
     # Nobody uploads, and still it is taken.
     await up.line("storage folder replaced", since)
-    await up.line("store works again", since)
+    await up.line("store recovered", since)
     check("health", (await health(up))[0], 200)
     for slot in slots[1:]:
         check("PUT", (await put(slot.put, b"world")).status, 201)

@@ -54,7 +54,7 @@ async def slot_of(up, size, jid=ROMEO):
 def tombstones(store):
     """Everything that may not be stored again."""
     found = set()
-    for shard in (store / ".upslot" / "gone").glob("*"):
+    for shard in (store / ".upslot" / "tombstones").glob("*"):
         data = shard.read_bytes()
         check(f"size of {shard.name}", len(data) % 16, 0)
         found |= {bytes.fromhex(shard.name) + data[at:at + 16] for at in range(0, len(data), 16)}

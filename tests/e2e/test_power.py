@@ -32,7 +32,7 @@ FATES, REAL = (40, 80) if LONG else (4, 12)
 
 # What upslot keeps in its own folder for good.
 OWN = re.compile(
-    rb"\.upslot(/slot_secret|/removals|/share(/[\w-]+(\.new)?)?|/gone(/[0-9a-f]{2})?|/clock(/[0-9a-f-]+)?)?")
+    rb"\.upslot(/slot_secret|/removals|/share(/[\w-]+(\.new)?)?|/tombstones(/[0-9a-f]{2})?|/clock(/[0-9a-f-]+)?)?")
 
 
 class Upload:
@@ -299,7 +299,7 @@ class Judge:
 
 def buried(tree, path):
     digest = hashlib.sha256(path).digest()
-    found = tree.get(b".upslot/gone/%02x" % digest[0])
+    found = tree.get(b".upslot/tombstones/%02x" % digest[0])
     graves = found[1] if found else b""
     return any(graves[at:at + 16] == digest[1:17] for at in range(0, len(graves) - 15, 16))
 

@@ -373,7 +373,7 @@ fn no_signature_leads_out_or_to_what_is_hidden() {
     assert!(stored > 20, "{stored}");
     let mut after = unreadable(&site);
     // What was removed again is remembered.
-    after.retain(|path, _| !path.starts_with("store/.upslot/gone"));
+    after.retain(|path, _| !path.starts_with("store/.upslot/tombstones"));
     assert_eq!(after, before);
     let real = format!("/files/{ROMEO_FOLDER}/Abcdefghijk12/real.txt");
     assert_eq!(site.get(&real).is(200).body, b"hello");
@@ -568,7 +568,7 @@ fn planted_links_pipes_and_devices() {
     }
     let in_store = |site: &Site| {
         let mut all = snapshot(&site.store());
-        all.retain(|path, _| !path.starts_with(".upslot/gone"));
+        all.retain(|path, _| !path.starts_with(".upslot/tombstones"));
         all
     };
     site.program.allow("owner folder cannot be used");
@@ -1513,7 +1513,7 @@ fn no_token_fits_another_upload() {
         );
     }
     let lapsed = good.clone().with_raw("exp", &(now - 1).to_string());
-    refuse("lapsed", &lapsed.token(), &target, b"hello");
+    refuse("expired", &lapsed.token(), &target, b"hello");
     // Spellings.
     for token in [
         format!("{token}="),

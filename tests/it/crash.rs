@@ -716,7 +716,7 @@ fn check(site: &Site, world: &World, dice: &mut Dice, round: u64, all: bool) {
 
 fn has_tombstone(store: &Path, path: &str) -> bool {
     let digest = digest(&SHA256, path.as_bytes());
-    let shard = store.join(format!(".upslot/gone/{:02x}", digest.as_ref()[0]));
+    let shard = store.join(format!(".upslot/tombstones/{:02x}", digest.as_ref()[0]));
     let tombstones = fs::read(shard).unwrap_or_default();
     tombstones
         .chunks_exact(16)

@@ -83,7 +83,7 @@ fn what_is_under_way_counts() {
         site.put(&second, &[b'x'; 600]).is(507);
         site.slot(ROMEO, "c.bin", 400, None);
         drop(under_way);
-        eventually("the first upload broken off", || {
+        eventually("the first upload aborted", || {
             site.ask(ROMEO, "c.bin", 1000, None, "").is_ok()
         });
         site.put(&second, &[b'x'; 600]).is(201);

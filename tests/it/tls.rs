@@ -395,7 +395,7 @@ fn an_end_without_its_alert() {
         ))
         .unwrap();
     broken.sock.shutdown(Shutdown::Write).unwrap();
-    site.program.wait_line(&["upload broken off"]);
+    site.program.wait_line(&["upload aborted"]);
     let mut client = Client::tls(site.http, &config, HOST);
     client.ask("PUT", &slot.put, &[], b"hello").is(201);
     assert_eq!(client.get(&slot.get).is(200).body, b"hello");

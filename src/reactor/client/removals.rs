@@ -65,7 +65,7 @@ impl Client {
             (RemovalStage::RecordingTombstone, result) => {
                 // A disk in trouble must not keep what is to go.
                 if let Err(error) = result {
-                    log::error!("graves not synced why={:?}", error.to_string());
+                    log::error!("tombstone sync failed why={:?}", error.to_string());
                 }
                 self.remove(removal, shared, now);
             }
