@@ -200,6 +200,28 @@ fn links_lead_somewhere() {
     assert!(count > 50, "only {count} links were found");
 }
 
+/// Comments of the example files name pages by their path in the source tree.
+#[test]
+fn comments_name_pages_that_exist() {
+    let mut paths = vec![root().join("config.yml.sample")];
+    files(&root().join("contrib"), &mut paths);
+    let mut count = 0;
+    for path in paths {
+        let Ok(text) = fs::read_to_string(&path) else {
+            continue;
+        };
+        for rest in text.split("contrib/docs/").skip(1) {
+            let Some((page, _)) = rest.split_once(".md") else {
+                continue;
+            };
+            count += 1;
+            let file = root().join(format!("contrib/docs/{page}.md"));
+            assert!(file.is_file(), "{}: {page}.md", path.display());
+        }
+    }
+    assert!(count > 5, "only {count} pages are named");
+}
+
 #[test]
 fn prose_uses_standard_terms() {
     let mut paths = pages();
