@@ -105,7 +105,7 @@ async def round_trip(server, name, content):
     say("romeo@localhost and juliet@localhost are logged in.")
 
     service, limit = await find_service(romeo)
-    say(f"romeo asked the server what it offers: the upload service is {service}, for files of up to {limit} bytes.")
+    say(f"romeo asked the server what it offers: the upload service is {service}, for files of up to {int(limit) / 2**20:g} MiB.")
 
     romeo["xep_0363"].upload_service = slixmpp.JID(service)
     content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"

@@ -1,31 +1,30 @@
-//! When the certificate expires, and when to say so: from 14 days ahead on, and once a day.
+//! Expiry of the TLS certificate, and when to warn about it: daily, starting 14 days ahead.
 //!
-//! It knows neither where the certificate comes from nor any clock, and of the certificate it reads no more than the
-//! end of its validity (RFC 5280 §4.1). Whether anybody should trust it is for others to judge: TLS serves with
-//! whatever the operator gave it.
+//! This module knows neither the certificate's source nor a clock, and of the certificate it reads only the end of the
+//! validity period (RFC 5280 §4.1). It does not verify the certificate: upslot serves whatever the operator configured.
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::now::{self, Now};
 
-/// How long before its end a certificate is warned about.
-const AHEAD: Duration = Duration::from_secs(14 * 86_400);
+/// How long before expiry warnings start.
+const WARNING_PERIOD: Duration = Duration::from_secs(14 * 86_400);
 
-/// How often the same is said.
-const DAILY: Duration = Duration::from_secs(86_400);
+/// Interval at which the same warning is repeated.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(86_400);
 
-/// How often the wall clock is looked at, which may be set at any time.
-const LOOK: Duration = Duration::from_secs(3600);
+/// Maximum interval between two checks, because the wall clock may be set at any time.
+const CHECK_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// Tags of DER that stand on the way (X.690 §8.1.2).
+/// The DER tags on the path to the validity period (X.690 §8.1.2).
 const INTEGER: u8 = 0x02;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const SEQUENCE: u8 = 0x30;
 const VERSION: u8 = 0xa0;
 
-/// The last moment at which a certificate is valid; `None` when the bytes do not say so as RFC 5280 has it.
+/// The end of the validity period of a DER-encoded certificate; `None` if it is not encoded as in RFC 5280.
 ///
 /// `Certificate { tbsCertificate { [version], serialNumber, signature, issuer, validity { notBefore, notAfter } … } … }`
 pub fn not_after(certificate: &[u8]) -> Option<SystemTime> {
@@ -44,26 +43,26 @@ pub fn not_after(certificate: &[u8]) -> Option<SystemTime> {
             let year = two_digits(*a, *b)?;
             // RFC 5280 §4.1.2.5.1.
             let century = if year < 50 { 2000 } else { 1900 };
-            time(century + year, rest)
+            parse_time(century + year, rest)
         }
         (GENERALIZED_TIME, Der([a, b, c, d, rest @ ..])) => {
-            time(two_digits(*a, *b)? * 100 + two_digits(*c, *d)?, rest)
+            parse_time(two_digits(*a, *b)? * 100 + two_digits(*c, *d)?, rest)
         }
         _ => None,
     }
 }
 
-/// What is left of a row of elements.
+/// A parser for a sequence of DER elements; holds the bytes not yet parsed.
 struct Der<'a>(&'a [u8]);
 
 impl<'a> Der<'a> {
-    /// Takes the next element, which has this tag.
+    /// Takes the next element, which must have this tag, and returns its content.
     fn expect(&mut self, tag: u8) -> Option<Der<'a>> {
         let (found, content) = self.any()?;
         (found == tag).then_some(content)
     }
 
-    /// Takes the next element: its tag and its content.
+    /// Takes the next element and returns its tag and content.
     fn any(&mut self) -> Option<(u8, Der<'a>)> {
         let (&[tag, first], mut rest) = self.0.split_first_chunk()?;
         let mut length = usize::from(first);
@@ -73,14 +72,14 @@ impl<'a> Der<'a> {
             if !(1..=3).contains(&octets) {
                 return None;
             }
-            let (octets, behind) = rest.split_at_checked(octets)?;
+            let (octets, after) = rest.split_at_checked(octets)?;
             length = octets
                 .iter()
                 .fold(0, |n, octet| n << 8 | usize::from(*octet));
-            rest = behind;
+            rest = after;
         }
-        let (content, behind) = rest.split_at_checked(length)?;
-        self.0 = behind;
+        let (content, after) = rest.split_at_checked(length)?;
+        self.0 = after;
         Some((tag, Der(content)))
     }
 }
@@ -90,22 +89,22 @@ fn two_digits(tens: u8, ones: u8) -> Option<u64> {
     Some(digit(tens)? * 10 + digit(ones)?)
 }
 
-/// A moment of that year, written `MMDDHHMMSSZ` (RFC 5280 §4.1.2.5).
-fn time(year: u64, rest: &[u8]) -> Option<SystemTime> {
+/// Parses the rest of a time, `MMDDHHMMSSZ` (RFC 5280 §4.1.2.5).
+fn parse_time(year: u64, rest: &[u8]) -> Option<SystemTime> {
     let [m, n, d, e, h, i, p, q, s, t, b'Z'] = *rest else {
         return None;
     };
     let (month, day) = (two_digits(m, n)?, two_digits(d, e)?);
     let (hour, minute, second) = (two_digits(h, i)?, two_digits(p, q)?, two_digits(s, t)?);
-    let sound = (1..=12).contains(&month)
+    let is_valid = (1..=12).contains(&month)
         && (1..=31).contains(&day)
         && hour < 24
         && minute < 60
         && second < 60;
-    if !sound || year < 1970 {
+    if !is_valid || year < 1970 {
         return None;
     }
-    // Days since 1970, in years that begin in March so that the leap day comes last.
+    // Days since 1970, computed with years that start in March, so that the leap day is the last day of the year.
     let (year, month) = match month {
         1 | 2 => (year - 1, month + 9),
         _ => (year, month - 3),
@@ -116,12 +115,12 @@ fn time(year: u64, rest: &[u8]) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
-/// What there is to say.
+/// A warning for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// It expires then.
+    /// The certificate expires at this time.
     Soon(SystemTime),
-    /// It expired then.
+    /// The certificate expired at this time.
     Over(SystemTime),
 }
 
@@ -129,7 +128,7 @@ impl Notice {
     fn at(not_after: SystemTime, wall: SystemTime) -> Option<Notice> {
         match not_after.duration_since(wall) {
             Err(_) => Some(Notice::Over(not_after)),
-            Ok(left) if left <= AHEAD => Some(Notice::Soon(not_after)),
+            Ok(left) if left <= WARNING_PERIOD => Some(Notice::Soon(not_after)),
             Ok(_) => None,
         }
     }
@@ -144,50 +143,55 @@ impl fmt::Display for Notice {
     }
 }
 
-/// Watches one certificate.
+/// Monitors the expiry of one certificate.
 #[derive(Debug)]
 pub struct Watch {
     not_after: SystemTime,
-    /// What was said last, and when.
-    said: Option<(Notice, Instant)>,
-    next: Instant,
+    /// The last notice, and when it was issued.
+    last: Option<(Notice, Instant)>,
+    next_check: Instant,
 }
 
 impl Watch {
-    /// A certificate that is served from now on. It is to be looked at at once.
+    /// Starts monitoring a certificate. The first check is due immediately.
     pub fn new(not_after: SystemTime, now: Now) -> Watch {
         Watch {
             not_after,
-            said: None,
-            next: now.mono,
+            last: None,
+            next_check: now.mono,
         }
     }
 
-    /// The moment at which [`Watch::look`] must be called.
+    /// The time at which [`Watch::look`] must be called next.
     pub fn deadline(&self) -> Instant {
-        self.next
+        self.next_check
     }
 
-    /// What is to be said now, if anything: a change at once, the same every day.
+    /// The notice that is due now, if any: a new one immediately, an unchanged one once a day.
     pub fn look(&mut self, now: Now) -> Option<Notice> {
-        self.next = now.mono + self.until_change(now.wall).min(LOOK);
+        self.next_check = now.mono + self.until_change(now.wall).min(CHECK_INTERVAL);
         let notice = Notice::at(self.not_after, now.wall);
-        let due = |(said, at): (Notice, Instant)| {
-            notice != Some(said) || now.mono.saturating_duration_since(at) >= DAILY
+        let is_due = |(last, at): (Notice, Instant)| {
+            notice != Some(last) || now.mono.saturating_duration_since(at) >= REPEAT_INTERVAL
         };
-        if !self.said.is_none_or(due) {
+        if !self.last.is_none_or(is_due) {
             return None;
         }
-        self.said = notice.map(|notice| (notice, now.mono));
+        self.last = notice.map(|notice| (notice, now.mono));
         notice
     }
 
-    /// How long what there is to say stays the same, if nobody sets the clock.
+    /// Time until the notice changes, provided that the clock is not set.
     fn until_change(&self, wall: SystemTime) -> Duration {
-        let left = self.not_after.duration_since(wall).unwrap_or(LOOK);
-        let before_warning = left.checked_sub(AHEAD).filter(|wait| !wait.is_zero());
-        // A moment later it has changed.
-        before_warning.unwrap_or(left) + Duration::from_millis(1)
+        let left = self
+            .not_after
+            .duration_since(wall)
+            .unwrap_or(CHECK_INTERVAL);
+        let until_warning = left
+            .checked_sub(WARNING_PERIOD)
+            .filter(|wait| !wait.is_zero());
+        // One millisecond more, so that the check falls after the change.
+        until_warning.unwrap_or(left) + Duration::from_millis(1)
     }
 }
 
@@ -216,14 +220,14 @@ mod tests {
         params.self_signed(&key).unwrap().der().clone()
     }
 
-    /// What those say who verify certificates.
+    /// The end of validity as read by rustls' verifier.
     fn verified_not_after(certificate: &CertificateDer<'static>) -> SystemTime {
         let mut roots = RootCertStore::empty();
         roots.add(certificate.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
         let name = ServerName::try_from("localhost").unwrap();
-        // Later than any date.
+        // Later than any certificate's end of validity.
         let then = UnixTime::since_unix_epoch(Duration::from_secs(1 << 40));
         let verified = rustls::client::danger::ServerCertVerifier::verify_server_cert(
             &*verifier.build().unwrap(),
@@ -242,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_read_as_verifiers_read_it() {
+    fn not_after_matches_the_verifier_of_rustls() {
         for seconds in [
             86_400 * 366,
             951_782_399,
@@ -251,7 +255,7 @@ mod tests {
             1_709_164_799,
             1_709_251_199,
             1_767_225_599,
-            // The last moment of two digits, and the first of four.
+            // The last time with a two-digit year, and the first with a four-digit year.
             2_524_607_999,
             2_524_608_000,
             4_107_542_399,
@@ -265,14 +269,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_certificate_has_no_end() {
+    fn malformed_certificates_have_no_expiry() {
         let good = certificate(1_767_225_599);
         let end = not_after(&good);
         for length in 0..good.len() {
             assert_eq!(not_after(&good[..length]), None, "{length}");
         }
         assert_eq!(not_after(&[&good[..], b"more"].concat()), end);
-        // Any change is read or refused, and breaks nothing.
+        // Any altered byte is parsed or rejected, without a panic.
         let mut bytes = good.to_vec();
         for place in 0..bytes.len().min(200) {
             for change in 1..=255 {
@@ -305,13 +309,13 @@ mod tests {
             (1969, "1231235959Z"),
             (1900, "0101000000Z"),
         ] {
-            assert_eq!(time(year, rest.as_bytes()), None, "{year} {rest}");
+            assert_eq!(parse_time(year, rest.as_bytes()), None, "{year} {rest}");
         }
     }
 
-    /// Moments by both clocks: the first is seconds of the monotonic one since the start, the second of the wall clock
-    /// before the end, negative behind it.
-    fn said(moments: &[(u64, i64)]) -> Vec<Option<bool>> {
+    /// The notices at some moments, with `true` for an expired certificate. A moment has the seconds of the monotonic
+    /// clock since the start, and the seconds by the wall clock until expiry, which are negative after it.
+    fn notices(moments: &[(u64, i64)]) -> Vec<Option<bool>> {
         let (start, end) = (Instant::now(), at(2_000_000_000));
         let now = |&(mono, left): &(u64, i64)| Now {
             mono: start + Duration::from_secs(mono),
@@ -326,7 +330,7 @@ mod tests {
             let now = now(moment);
             let notice = watch.look(now);
             let next = watch.deadline() - now.mono;
-            assert!(!next.is_zero() && next <= LOOK, "{next:?}");
+            assert!(!next.is_zero() && next <= CHECK_INTERVAL, "{next:?}");
             notice.map(|notice| match notice {
                 Notice::Soon(at) | Notice::Over(at) if at != end => panic!("{at:?}"),
                 Notice::Soon(_) => false,
@@ -337,22 +341,22 @@ mod tests {
     }
 
     #[test]
-    fn warns_from_a_fortnight_ahead() {
+    fn warnings_start_a_fortnight_ahead() {
         const FORTNIGHT: i64 = 14 * 86_400;
         let (soon, over) = (Some(false), Some(true));
-        assert_eq!(said(&[(0, FORTNIGHT + 1)]), [None]);
-        assert_eq!(said(&[(0, FORTNIGHT)]), [soon]);
-        assert_eq!(said(&[(0, 0)]), [soon]);
-        assert_eq!(said(&[(0, -1)]), [over]);
-        assert_eq!(said(&[(0, -1_000_000_000)]), [over]);
+        assert_eq!(notices(&[(0, FORTNIGHT + 1)]), [None]);
+        assert_eq!(notices(&[(0, FORTNIGHT)]), [soon]);
+        assert_eq!(notices(&[(0, 0)]), [soon]);
+        assert_eq!(notices(&[(0, -1)]), [over]);
+        assert_eq!(notices(&[(0, -1_000_000_000)]), [over]);
     }
 
     #[test]
-    fn says_it_once_a_day_and_each_change_at_once() {
+    fn warnings_repeat_daily_and_changes_are_reported_immediately() {
         let (soon, over) = (Some(false), Some(true));
         let day = 86_400;
         assert_eq!(
-            said(&[
+            notices(&[
                 (0, 15 * day),
                 (60, 14 * day),
                 (120, 14 * day - 60),
@@ -367,12 +371,12 @@ mod tests {
         );
     }
 
-    /// The clock of a board without a battery: it jumps, and what is said follows it.
+    /// The wall clock of a board without a battery-backed clock jumps after boot.
     #[test]
-    fn follows_a_clock_that_is_set() {
+    fn notices_follow_a_clock_jump() {
         let (soon, over) = (Some(false), Some(true));
         assert_eq!(
-            said(&[
+            notices(&[
                 (0, 1_500_000_000),
                 (60, -5),
                 (120, 1_000_000),
@@ -384,16 +388,16 @@ mod tests {
     }
 
     #[test]
-    fn looks_again_when_something_changes() {
+    fn the_next_check_falls_on_the_next_change() {
         let now = Now {
             mono: Instant::now(),
             wall: at(1_000_000_000),
         };
         let second = Duration::from_secs(1);
         for (left, next) in [
-            (20 * DAY, LOOK),
+            (20 * DAY, CHECK_INTERVAL),
             (14 * DAY + second, second),
-            (14 * DAY, LOOK),
+            (14 * DAY, CHECK_INTERVAL),
             (second, second),
             (Duration::ZERO, Duration::ZERO),
         ] {
@@ -405,15 +409,15 @@ mod tests {
                 wait >= next && wait <= next + Duration::from_millis(1),
                 "{wait:?}"
             );
-            // Whenever it wakes, it has something to see.
-            if next < LOOK {
+            // An early check finds a change.
+            if next < CHECK_INTERVAL {
                 assert!(watch.look(now.later(wait)).is_some());
             }
         }
     }
 
     #[test]
-    fn tells_the_day() {
+    fn notices_show_the_expiry_time() {
         let texts = [Notice::Soon(at(1_767_225_599)), Notice::Over(at(0))].map(|n| n.to_string());
         assert_eq!(
             texts,

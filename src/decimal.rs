@@ -1,9 +1,9 @@
-//! Decimal digits of a number, without the formatting machinery: an answer's head and a slot's query have several.
+//! Fast decimal formatting without `std::fmt`, for response heads and slot queries, which hold several numbers each.
 
-/// Room for the digits of any number.
+/// A buffer that fits the digits of any `u64`.
 pub type Room = [u8; u64::MAX.ilog10() as usize + 1];
 
-/// The digits, none of them superfluous.
+/// The decimal digits of `number`, without leading zeros.
 pub fn digits(number: u64, room: &mut Room) -> &[u8] {
     let mut start = room.len();
     let mut left = number;
@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn they_are_those_of_the_formatting_machinery() {
+    fn digits_match_std_formatting() {
         let powers = (0..20).map(|power| 10_u64.pow(power));
         let edges = powers.flat_map(|power| [power - 1, power, power + 1]);
         for number in edges.chain([u64::MAX - 1, u64::MAX]) {

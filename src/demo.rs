@@ -1,4 +1,4 @@
-//! `upslot --demo`: the whole service on loopback, without an XMPP server and without a configuration.
+//! `upslot --demo`: the complete service on loopback, without an XMPP server or a configuration file.
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -8,10 +8,10 @@ use crate::config;
 use crate::setup::Setup;
 use crate::sys;
 
-/// The ports that are taken if they are free: of HTTP, and of the local API.
+/// Preferred ports of HTTP and of the local API.
 const PORTS: [u16; 2] = [8080, 8081];
 
-/// What a demonstration runs on. Its folder is removed when this is dropped.
+/// The resources of a demo. Its folder is deleted on drop.
 #[derive(Debug)]
 pub struct Demo {
     folder: PathBuf,
@@ -19,19 +19,19 @@ pub struct Demo {
 }
 
 impl Demo {
-    /// Makes a new folder and finds free ports.
+    /// Creates a new folder and finds free ports.
     pub fn new() -> io::Result<Demo> {
         let name = format!("upslot-demo-{}-{:x}", std::process::id(), sys::now().unix());
         let folder = std::env::temp_dir().join(name);
         sys::make_private_folder(&folder)?;
         let mut ports = [0; 2];
-        let mut held = Vec::new();
-        for (port, wish) in ports.iter_mut().zip(PORTS) {
+        let mut listeners = Vec::new();
+        for (port, preferred) in ports.iter_mut().zip(PORTS) {
             let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
-            let listener = bind(wish).or_else(|_| bind(0))?;
+            let listener = bind(preferred).or_else(|_| bind(0))?;
             *port = listener.local_addr()?.port();
-            // Held until both are found, so that they differ.
-            held.push(listener);
+            // Stays open until both ports are found, so that they differ.
+            listeners.push(listener);
         }
         Ok(Demo { folder, ports })
     }
@@ -49,7 +49,7 @@ impl Demo {
              get_url: http://127.0.0.1:{http}/\nput_url: http://127.0.0.1:{http}/\napi: {{port: {api}}}\n",
             self.folder.display()
         );
-        let reading = config::read(&text).map_err(|faulty| faulty.to_string())?;
+        let reading = config::read(&text).map_err(|errors| errors.to_string())?;
         Ok(Setup {
             config: reading.config,
             warnings: Vec::new(),
@@ -59,28 +59,28 @@ impl Demo {
         })
     }
 
-    /// What to type.
+    /// The commands to try, printed at start.
     pub fn commands(&self) -> String {
         let [http, api] = self.ports;
         format!(
             "\
-upslot runs for demonstration: HTTP on 127.0.0.1:{http}, its local API on 127.0.0.1:{api},
-files in {} (removed at the end). From another terminal:
+upslot demo: HTTP on 127.0.0.1:{http}, local API on 127.0.0.1:{api},
+files in {} (deleted on exit). In another terminal:
 
-  # Ask for a slot, as an XMPP server would. Two lines come back: where to PUT, where to GET.
+  # Request a slot, as an XMPP server would. The response has two lines: the PUT URL and the GET URL.
   slot=$(curl -sS 'http://127.0.0.1:{api}/slot/?jid=romeo@example.org&name=hello.txt&size=6&type=text/plain')
   put=$(echo \"$slot\" | head -n 1)
   get=$(echo \"$slot\" | tail -n 1)
 
-  # Upload, and download.
+  # Upload and download.
   printf 'hello\\n' | curl -sS -H 'Content-Type: text/plain' --upload-file - \"$put\"
   curl -sS -i \"$get\"
 
-  # How it is, and what it counts.
+  # Health and metrics.
   curl -sS http://127.0.0.1:{api}/health
   curl -sS http://127.0.0.1:{api}/metrics
 
-Ctrl-C ends it.
+Press Ctrl-C to stop.
 ",
             self.folder.display()
         )
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_built_in_configuration_is_sound_and_its_folder_goes() {
+    fn the_built_in_configuration_is_valid_and_its_folder_is_deleted() {
         let demo = Demo::new().unwrap();
         let folder = demo.folder().to_owned();
         let setup = demo.setup().unwrap();

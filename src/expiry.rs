@@ -32,7 +32,10 @@ impl Lifetime {
     /// The moment from which a file must be gone; `None` when it has no end. `mark` is what the tree tells.
     pub fn end(&self, mark: Option<Mark>, modified: SystemTime) -> Option<SystemTime> {
         let mark = mark.unwrap_or(Purpose::Message.into());
-        let max_age = self.of(mark.purpose);
+        let max_age = match mark.end {
+            End::Age(age) => Duration::from_secs(age),
+            End::Usual | End::Never | End::At(_) => self.of(mark.purpose),
+        };
         let aged = || modified.checked_add(max_age).filter(|_| !max_age.is_zero());
         let own = hard_end(Some(mark));
         match (mark.purpose, mark.end) {
@@ -40,7 +43,7 @@ impl Lifetime {
                 (Some(own), Some(aged)) => Some(own.min(aged)),
                 (own, aged) => own.or(aged),
             },
-            (_, End::Usual) => aged(),
+            (_, End::Usual | End::Age(_)) => aged(),
             (_, End::Never) => None,
             (_, End::At(_)) => own,
         }
@@ -196,6 +199,27 @@ mod tests {
         check(60, ephemeral(1020), Some(1020));
         check(60, ephemeral(2000), Some(1060));
         check(u64::MAX, None, None);
+    }
+
+    #[test]
+    fn an_age_of_its_own_goes_before_that_of_the_purpose() {
+        let aged = |purpose, age| {
+            Some(Mark {
+                purpose,
+                end: End::Age(age),
+            })
+        };
+        for purpose in [Purpose::Message, Purpose::Profile, Purpose::Permanent] {
+            check(0, aged(purpose, 70), Some(1070));
+            check(60, aged(purpose, 70), Some(1070));
+            check(60, aged(purpose, u64::MAX), None);
+        }
+        let ephemeral = |expire_before| Purpose::Ephemeral { expire_before };
+        check(60, aged(ephemeral(1020), 70), Some(1020));
+        check(60, aged(ephemeral(2000), 70), Some(1070));
+        check(60, aged(ephemeral(2000), u64::MAX), Some(2000));
+        assert_eq!(hard_end(aged(Purpose::Message, 1)), None);
+        assert_eq!(hard_end(aged(ephemeral(1020), 1)), Some(at(1020)));
     }
 
     #[track_caller]

@@ -3,10 +3,10 @@
 //! It goes through the same decisions as the service, with a look at the same files, and says each of them in words.
 //! What only the running process knows is left out: slots that were issued and not used, uploads under way.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::config::Config;
+use crate::config::{Config, scalar};
 use crate::jid::BareJid;
 use crate::layout;
 use crate::now::{Now, date_time};
@@ -29,8 +29,69 @@ pub struct Question {
     pub content_type: Option<String>,
 }
 
-/// The answer, some lines of text.
-pub fn explain(config: &Config, question: &Question, now: Now) -> Result<String, String> {
+impl Question {
+    /// Reads the words `JID [SIZE] [TYPE]`; without a size, one byte is asked for. A unit may stand apart from its
+    /// number. Fails with a sentence without its full stop.
+    pub fn parse(words: &[String]) -> Result<Question, String> {
+        let Some((jid, words)) = words.split_first() else {
+            return Err("explain needs a JID".into());
+        };
+        let jid = BareJid::parse(jid).ok_or_else(|| format!("{jid:?} is not a JID"))?;
+        let read = |text: &str| scalar::size(text, 1).ok();
+        let apart = words
+            .split_at_checked(2)
+            .and_then(|(size, words)| Some((read(&size.join(" "))?, words)));
+        let (size, words) = match (apart, words) {
+            (Some(apart), _) => apart,
+            (None, []) => (1, words),
+            (None, [size, words @ ..]) => {
+                let expected = "a size above 0, such as 20971520 or 20 MiB";
+                (
+                    read(size).ok_or_else(|| {
+                        format!("found {size:?} as the size, expected {expected}")
+                    })?,
+                    words,
+                )
+            }
+        };
+        let content_type = match words {
+            [] => None,
+            [content_type] if is_mime_type(content_type) => Some(content_type.clone()),
+            [other] => {
+                return Err(format!(
+                    "found {other:?} as the type, expected a MIME type such as image/png"
+                ));
+            }
+            [_, other, ..] => {
+                return Err(format!(
+                    "explain takes JID, SIZE and TYPE, and {other:?} is one word too many"
+                ));
+            }
+        };
+        Ok(Question {
+            jid,
+            size,
+            content_type,
+        })
+    }
+}
+
+/// Whether a text is a MIME type, with or without parameters.
+fn is_mime_type(text: &str) -> bool {
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    scalar::mime_pattern(essence).is_ok() && !essence.contains('*')
+}
+
+/// What there is to say, and the decision.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// Some lines of text.
+    pub text: String,
+    pub granted: bool,
+}
+
+/// Explains what a slot request would be answered.
+pub fn explain(config: &Config, question: &Question, now: Now) -> Result<Explanation, String> {
     let service = Service::new(config, b"nothing is signed here");
     let jid = &question.jid;
     let mut text = String::new();
@@ -50,6 +111,12 @@ pub fn explain(config: &Config, question: &Question, now: Now) -> Result<String,
     say(rule);
 
     let look = Look::new(config, &service, jid, now)?;
+    if look.empty {
+        let path = config.storage_path.display();
+        say(format!(
+            "storage_path: {path} is not there yet, so nothing is stored"
+        ));
+    }
     let limits = service.policy().admit(jid).ok().flatten();
     for line in sizes(config, &service, limits) {
         say(line);
@@ -65,31 +132,79 @@ pub fn explain(config: &Config, question: &Question, now: Now) -> Result<String,
             .uses(owner.as_bytes(), limits, now.unix())
             .unwrap_or_default()
         {
-            let what = match used.kind {
-                Kind::Bytes => "bytes",
-                Kind::Uploads => "uploads",
-            };
-            let (seconds, limit) = (used.delta.as_secs(), used.limit);
-            say(format!("{what} per {seconds} s: {} of {limit}", used.used));
+            let delta = Span(used.delta);
+            say(match used.kind {
+                Kind::Bytes => {
+                    let (used, limit) = (Size(used.used), Size(used.limit));
+                    format!("bytes per {delta}: {used} of {limit}")
+                }
+                Kind::Uploads => format!("uploads per {delta}: {} of {}", used.used, used.limit),
+            });
         }
     }
-    let size = question.size;
-    match verdict(&service, question, &look, &mut rates, now) {
-        Ok(()) => say(format!("A slot for {size} bytes would be granted.")),
+    let size = Size(question.size);
+    let verdict = verdict(&service, question, &look, &mut rates, now);
+    match &verdict {
+        Ok(()) => say(format!("A slot for {size} would be granted.")),
         Err(refusal) => {
             say(format!(
-                "A slot for {size} bytes would be refused ({}): {refusal}",
+                "A slot for {size} would be refused ({}): {refusal}",
                 refusal.reason()
             ));
             if let Refusal::Rate {
                 retry: Some(at), ..
             } = refusal
             {
-                say(format!("It would be granted from {} on.", date_time(at)));
+                say(format!("It would be granted from {} on.", date_time(*at)));
             }
         }
     }
-    Ok(text)
+    Ok(Explanation {
+        granted: verdict.is_ok(),
+        text,
+    })
+}
+
+/// Bytes as a person reads them, with the exact number where the unit rounds.
+struct Size(u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+        let bytes = self.0;
+        let powers = bytes.checked_ilog2().unwrap_or(0) / 10;
+        let Some(unit) = (powers as usize)
+            .checked_sub(1)
+            .map(|at| at.min(UNITS.len() - 1))
+        else {
+            let s = if bytes == 1 { "" } else { "s" };
+            return write!(f, "{bytes} byte{s}");
+        };
+        let (name, one) = (UNITS[unit], 1_u64 << (10 * (unit + 1)));
+        if bytes % one == 0 {
+            return write!(f, "{} {name}", bytes / one);
+        }
+        // One decimal, never rounded up to more than there is.
+        let tenths = u128::from(bytes) * 10 / u128::from(one);
+        write!(f, "{}.{} {name} ({bytes} bytes)", tenths / 10, tenths % 10)
+    }
+}
+
+/// A span of time in the largest unit of the configuration that divides it.
+struct Span(Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
+        match units
+            .iter()
+            .find(|(one, _)| seconds > 0 && seconds % one == 0)
+        {
+            Some((one, name)) => write!(f, "{} {name}", seconds / one),
+            None => write!(f, "{seconds} s"),
+        }
+    }
 }
 
 /// What the store tells.
@@ -98,13 +213,28 @@ struct Look {
     recent: Vec<(u64, u64)>,
     total: Option<u64>,
     free: Option<u64>,
+    /// There is no folder yet.
+    empty: bool,
 }
 
 impl Look {
     fn new(config: &Config, service: &Service, jid: &BareJid, now: Now) -> Result<Look, String> {
         let path = config.storage_path.display();
-        let root = sys::open_root(&config.storage_path)
-            .map_err(|error| format!("storage_path {path}: cannot open the folder: {error}."))?;
+        let root = match sys::open_root(&config.storage_path) {
+            Ok(root) => root,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Look {
+                    owner: Bytes::default(),
+                    recent: Vec::new(),
+                    total: (config.global_quota > 0).then_some(0),
+                    free: None,
+                    empty: true,
+                });
+            }
+            Err(error) => {
+                return Err(format!("storage_path: cannot open {path}: {error}."));
+            }
+        };
         let root = std::os::fd::AsFd::as_fd(&root);
         let owner = layout::owner_folder(jid);
         let mut usage = Usage::default();
@@ -126,6 +256,7 @@ impl Look {
             recent,
             total: usage.total(),
             free: sys::free_space(root).ok(),
+            empty: false,
         })
     }
 }
@@ -169,13 +300,11 @@ fn sizes(config: &Config, service: &Service, limits: Option<&Limits>) -> Vec<Str
                 .and_then(|limits| limits.expire_maxage)
                 .unwrap_or(age);
             let age = match age {
-                Duration::ZERO => "never go by age".to_owned(),
-                age => format!("go after {} s", age.as_secs()),
+                Duration::ZERO => "are never deleted by age".to_owned(),
+                age => format!("are deleted after {}", Span(age)),
             };
-            format!(
-                "purpose {}: at most {size} bytes a file; files {age}",
-                purpose.word()
-            )
+            let (purpose, size) = (purpose.word(), Size(size));
+            format!("purpose {purpose}: at most {size} a file; files {age}")
         })
         .collect();
     let lists = [
@@ -195,8 +324,9 @@ fn sizes(config: &Config, service: &Service, limits: Option<&Limits>) -> Vec<Str
 
 fn quotas(config: &Config, service: &Service, limits: Option<&Limits>, look: &Look) -> Vec<String> {
     let shown = |name: &str, used: u64, limit: u64| match limit {
-        0 => format!("{name}: {used} bytes, without a limit"),
-        limit => format!("{name}: {used} of {limit} bytes"),
+        0 if used == 0 => format!("{name}: no limit, and nothing is stored"),
+        0 => format!("{name}: no limit; {} stored", Size(used)),
+        limit => format!("{name}: {} of {}", Size(used), Size(limit)),
     };
     let policy = service.policy();
     let general = Pool(policy.own_quotas.map(|own| own.is_none()));
@@ -231,10 +361,13 @@ fn quotas(config: &Config, service: &Service, limits: Option<&Limits>, look: &Lo
         lines.push(shown("global_quota", total, config.global_quota));
     }
     if let Some(free) = look.free {
-        let reserve = config.min_free_space;
-        lines.push(format!(
-            "free on the disk: {free} bytes, of which {reserve} stay free"
-        ));
+        lines.push(match config.min_free_space {
+            0 => format!("free on the disk: {}", Size(free)),
+            reserve => {
+                let (free, reserve) = (Size(free), Size(reserve));
+                format!("free on the disk: {free}, of which min_free_space keeps {reserve}")
+            }
+        });
     }
     lines
 }
@@ -312,7 +445,9 @@ mod tests {
         };
         let answer = explain(&config, &question, sys::now());
         fs::remove_dir_all(&root).unwrap();
-        answer.unwrap()
+        let answer = answer.unwrap();
+        assert_eq!(answer.granted, answer.text.contains("would be granted."));
+        answer.text
     }
 
     #[track_caller]
@@ -320,6 +455,95 @@ mod tests {
         let answer = answer(name, more, jid, size, None);
         for line in lines {
             assert!(answer.contains(line), "{line:?} is not in:\n{answer}");
+        }
+    }
+
+    #[test]
+    fn figures_have_units() {
+        for (bytes, shown) in [
+            (0, "0 bytes"),
+            (1, "1 byte"),
+            (1023, "1023 bytes"),
+            (1024, "1 KiB"),
+            (1025, "1.0 KiB (1025 bytes)"),
+            (10 << 20, "10 MiB"),
+            ((1 << 20) + (1 << 19), "1.5 MiB (1572864 bytes)"),
+            ((1 << 20) - 1, "1023.9 KiB (1048575 bytes)"),
+            (3 << 30, "3 GiB"),
+            (2048 << 40, "2048 TiB"),
+            (u64::MAX, "16777215.9 TiB (18446744073709551615 bytes)"),
+        ] {
+            assert_eq!(Size(bytes).to_string(), shown);
+        }
+        for (seconds, shown) in [
+            (0, "0 s"),
+            (1, "1 s"),
+            (60, "1 m"),
+            (90, "90 s"),
+            (7200, "2 h"),
+            (2_592_000, "30 d"),
+        ] {
+            assert_eq!(Span(Duration::from_secs(seconds)).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn reads_what_is_asked() {
+        let read = |words: &str| {
+            let words: Vec<String> = words.split('|').map(str::to_owned).collect();
+            Question::parse(&words).map(|q| (q.jid.to_string(), q.size, q.content_type))
+        };
+        let asked = |size: u64, content_type: Option<&str>| {
+            Ok(("a@b.c".to_owned(), size, content_type.map(str::to_owned)))
+        };
+        let png = Some("image/png");
+        assert_eq!(read("a@b.c"), asked(1, None));
+        assert_eq!(read("A@b.c/home|5"), asked(5, None));
+        assert_eq!(read("a@b.c|10 MiB"), asked(10 << 20, None));
+        assert_eq!(read("a@b.c|10|MiB"), asked(10 << 20, None));
+        assert_eq!(read("a@b.c|10|MiB|image/png"), asked(10 << 20, png));
+        assert_eq!(read("a@b.c|10MiB|image/png"), asked(10 << 20, png));
+        let text = "text/plain; charset=utf-8";
+        assert_eq!(read(&format!("a@b.c|7|{text}")), asked(7, Some(text)));
+        for (words, why) in [
+            ("a b", "is not a JID"),
+            ("a@b.c|many", "\"many\" as the size"),
+            ("a@b.c|0", "\"0\" as the size"),
+            ("a@b.c|1|MiBs", "\"MiBs\" as the type"),
+            ("a@b.c|1|png", "such as image/png"),
+            ("a@b.c|1|image/*", "such as image/png"),
+            ("a@b.c|1|a/b|c/d", "\"c/d\" is one word too many"),
+            ("a@b.c|10|MiB|a/b|c/d", "one word too many"),
+            ("a@b.c|image/png", "\"image/png\" as the size"),
+        ] {
+            let error = read(words).expect_err(words);
+            assert!(error.contains(why), "{words}: {error}");
+        }
+        assert!(Question::parse(&[]).is_err());
+    }
+
+    #[test]
+    fn a_store_that_is_not_there_is_empty() {
+        let root = std::env::temp_dir().join(format!("upslot-explain-none-{}", std::process::id()));
+        let text = format!(
+            "storage_path: {}\nget_url: https://a.example/\nput_url: https://a.example/\nglobal_quota: 1 GiB\n",
+            root.display()
+        );
+        let config = config::read(&text).unwrap().config;
+        let question = Question::parse(&["a@b.c".to_owned()]).unwrap();
+        let answer = explain(&config, &question, sys::now()).unwrap();
+        assert!(!root.exists());
+        for line in [
+            "is not there yet, so nothing is stored",
+            "user_quota_hard: no limit, and nothing is stored",
+            "global_quota: 0 bytes of 1 GiB",
+            "A slot for 1 byte would be granted.",
+        ] {
+            assert!(
+                answer.text.contains(line),
+                "{line:?} is not in:\n{}",
+                answer.text
+            );
         }
     }
 
@@ -333,8 +557,8 @@ mod tests {
             &[
                 "whitelist: there is none",
                 "access: there are no rules",
-                "purpose message: at most 20971520 bytes a file; files never go by age",
-                "user_quota_hard: 600 bytes, without a limit",
+                "purpose message: at most 20 MiB a file; files are never deleted by age",
+                "user_quota_hard: no limit; 600 bytes stored",
                 "A slot for 1000 bytes would be granted.",
             ],
         );
@@ -357,10 +581,13 @@ mod tests {
         );
         check(
             "large",
-            "max_file_size: 10\n",
+            "max_file_size: 10\nexpire_maxage: 30 d\nexpire_interval: 1 d\n",
             "a@b.c",
             11,
-            &["would be refused (too_large)"],
+            &[
+                "purpose message: at most 10 bytes a file; files are deleted after 30 d",
+                "would be refused (too_large)",
+            ],
         );
         check(
             "quota",
@@ -368,7 +595,7 @@ mod tests {
             "a@b.c",
             401,
             &[
-                "user_quota_hard: 600 of 1000 bytes",
+                "user_quota_hard: 600 bytes of 1000 bytes",
                 "would be refused (owner_quota)",
             ],
         );
@@ -384,7 +611,7 @@ mod tests {
             "global_quota: 1000\n",
             "a@b.c",
             401,
-            &["global_quota: 600 of 1000 bytes", "(global_quota)"],
+            &["global_quota: 600 bytes of 1000 bytes", "(global_quota)"],
         );
     }
 
@@ -413,8 +640,8 @@ mod tests {
             400,
             &[
                 "access: rule 2",
-                "max_total_size of the rule: 600 of 2000 bytes",
-                "bytes per 3600 s: 600 of 1000",
+                "max_total_size of the rule: 600 bytes of 1.9 KiB (2000 bytes)",
+                "bytes per 1 h: 600 bytes of 1000 bytes",
                 "would be granted",
             ],
         );

@@ -1,20 +1,20 @@
-//! Addresses of XMPP entities (RFC 7622), as far as a component needs them.
+//! XMPP addresses (RFC 7622), as far as a component needs them.
 //!
-//! The XMPP server has prepared and checked the addresses that it stamps on stanzas; here they are only split and
-//! folded to one spelling. Case is folded, because configuration files and stores of predecessors are written by
-//! people and programs that did not prepare them.
+//! The XMPP server has already prepared and validated the addresses that it stamps on stanzas; this module only splits
+//! them and folds them to lower case. Case is folded because configuration files and the stores of predecessors may
+//! hold addresses that were never prepared.
 
 use std::fmt;
 
-/// Longest part of an address, in bytes (RFC 7622 §3.1).
+/// Maximum length of one part of an address, in bytes (RFC 7622 §3.1).
 const MAX_PART: usize = 1023;
 
-/// A bare address, `local@domain` or `domain`, in lower case. Never empty, no white space, no control characters.
+/// A bare JID, `local@domain` or `domain`, in lower case. Never empty; no white space or control characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BareJid(String);
 
 impl BareJid {
-    /// Takes a bare or full address and keeps its bare part. `None` when it is no address.
+    /// Parses a bare or full JID and keeps the bare part. `None` if the text is not a JID.
     pub fn parse(text: &str) -> Option<BareJid> {
         let bare = text.split('/').next().unwrap_or_default();
         let (local, domain) = match bare.split_once('@') {
@@ -22,14 +22,18 @@ impl BareJid {
             None => (None, bare),
         };
         let domain = domain.strip_suffix('.').unwrap_or(domain);
-        let sound = |part: &str| {
+        let is_valid = |part: &str| {
             !part.is_empty()
                 && part.len() <= MAX_PART
                 && !part.chars().any(|c| c.is_whitespace() || c.is_control())
         };
-        // One dot at the end is the root's, and dropped; before a second one there is an empty label.
-        let rooted = domain.ends_with('.');
-        if !sound(domain) || rooted || domain.contains('@') || !local.is_none_or(sound) {
+        // One trailing dot (the DNS root) was stripped above; a second one means an empty label.
+        let has_empty_label = domain.ends_with('.');
+        if !is_valid(domain)
+            || has_empty_label
+            || domain.contains('@')
+            || !local.is_none_or(is_valid)
+        {
             return None;
         }
         let mut bare = String::with_capacity(bare.len());
@@ -46,7 +50,7 @@ impl BareJid {
         &self.0
     }
 
-    /// The part after the `@`, or the whole of a domain's address.
+    /// The domain part: everything after the `@`, or the whole address if there is none.
     pub fn domain(&self) -> &str {
         self.0.rsplit('@').next().unwrap_or(&self.0)
     }
@@ -69,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_bare_and_full_addresses_and_domains() {
+    fn bare_and_full_jids_and_domains_parse() {
         check("romeo@montague.tld", Some("romeo@montague.tld"));
         check("Romeo@Montague.TLD/orchard", Some("romeo@montague.tld"));
         check("montague.tld", Some("montague.tld"));
@@ -80,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_address() {
+    fn malformed_addresses_are_rejected() {
         for text in [
             "", "@", "@b", "a@", "/r", "a@b@c", "a b@c", "a@b\n", "a\u{0}@b", ".", "..", "a@b..",
         ] {

@@ -1,22 +1,25 @@
-//! Where a file lies below `storage_path`, and back.
+//! Paths of files below `storage_path`: building, parsing and encoding them.
 //!
 //! ```text
 //! <owner folder>/<random>~<suffix>/<name>
-//! <owner folder>/<random>/<name>            trees of predecessors, served and counted in place
+//! <owner folder>/<random>/<name>            legacy trees, served and counted in place
 //! <owner folder>/<name>
 //! ```
 //!
-//! The owner folder is base64url(SHA-1(bare JID)) without padding, as HttpUploadComponent has it. The suffix is the
-//! mark: a letter for the purpose, then, where the file does not live as long as its purpose says, `x` and the end of
-//! its life or `n` for a file without one. So the tree alone says all that the sweep must know. This module knows
-//! nothing of files; it only judges and builds paths.
+//! The owner folder is base64url(SHA-1(bare JID)) without padding, as in HttpUploadComponent. The suffix is the tag: a
+//! letter for the purpose, followed, if the file's expiry differs from the default of its purpose, by `t` and the
+//! maximum age, `x` and the expiry time, or `n` for no expiry. An age counts from the time at which the file is stored,
+//! so it does not depend on the clock at the time of issue. The sweep therefore needs nothing but the tree. This module
+//! accesses no files; it only validates and builds paths.
 //!
-//! | suffix | means |
+//! | suffix | meaning |
 //! | --- | --- |
 //! | `m`, `p`, `k` | message, profile, permanent |
-//! | `e<hex>` | ephemeral, not to be had from this Unix second on |
-//! | `mx<hex>`, `px<hex>`, `kx<hex>` | the same, removed from this Unix second on |
-//! | `mn`, `pn`, `kn` | the same, never removed for its age |
+//! | `e<hex>` | ephemeral, not served from this Unix second on |
+//! | `mt<hex>`, `pt<hex>`, `kt<hex>` | message, profile, permanent; expires this many seconds after it was stored |
+//! | `e<hex>t<hex>` | ephemeral; also expires this many seconds after it was stored, if that is sooner |
+//! | `mx<hex>`, `px<hex>`, `kx<hex>` | message, profile, permanent; expires at this Unix second |
+//! | `mn`, `pn`, `kn` | message, profile, permanent; never expires by age |
 
 use std::borrow::Cow;
 
@@ -26,23 +29,23 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encod
 use crate::jid::BareJid;
 use crate::slot::Purpose;
 
-/// Random bytes of a slot: 120 bits.
+/// Number of random bytes in a slot: 120 bits.
 pub const RANDOM: usize = 15;
 
 /// Most bytes that a slot adds to its owner's folder and its file's name: two slashes, the random bytes as text, the
 /// mark.
-const SLOT_FOLDER: usize = 2 + RANDOM.div_ceil(3) * 4 + 1 + 18;
+const SLOT_FOLDER: usize = 2 + RANDOM.div_ceil(3) * 4 + 1 + 34;
 
-/// Longest name of one folder or file, in bytes, on every Linux file system.
+/// Maximum length of a folder or file name in bytes, on every Linux file system.
 pub const MAX_NAME: usize = 255;
 
-/// Deepest path that is served or counted; upslot's own have three segments.
+/// Maximum depth of a path that is served or counted; upslot's own paths have three segments.
 pub const MAX_DEPTH: usize = 8;
 
-/// The folder below `storage_path` that is upslot's own; like every dot name it is never served.
+/// The folder below `storage_path` for upslot's internal files; like every dot file it is never served.
 pub const INTERNAL: &str = ".upslot";
 
-/// What a path segment of a URL keeps unencoded: the unreserved characters of RFC 3986 §2.3.
+/// All characters that are encoded in a URL path segment: everything but the unreserved ones of RFC 3986 §2.3.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -56,15 +59,15 @@ pub fn owner_folder(owner: &BareJid) -> String {
     BASE64URL_NOPAD.encode(&sha1.digest().bytes())
 }
 
-/// A checked relative path of a file below `storage_path`: two to eight segments, none of them empty, hidden, longer
-/// than a name may be, or holding a NUL.
+/// A validated relative path of a file below `storage_path`: two to eight segments, none of which is empty, hidden,
+/// longer than [`MAX_NAME`], or contains NUL.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct StorePath {
     bytes: Vec<u8>,
 }
 
 impl StorePath {
-    /// The path of a new slot's file. `name` has passed [`crate::slot::name::clean`].
+    /// The path of the file of a new slot. `name` has passed [`crate::slot::name::clean`].
     pub fn of_slot(
         owner: &BareJid,
         mark: Mark,
@@ -74,7 +77,7 @@ impl StorePath {
         StorePath::in_folder(&owner_folder(owner), mark, random, name)
     }
 
-    /// The same, of an owner whose folder is known.
+    /// Like [`StorePath::of_slot`], for an owner folder that has already been computed.
     pub fn in_folder(
         owner_folder: &str,
         mark: Mark,
@@ -97,7 +100,7 @@ impl StorePath {
         })
     }
 
-    /// Takes decoded segments; `None` when they name no file that could ever be served.
+    /// Builds a path from decoded segments; `None` if they cannot name a servable file.
     pub fn from_segments<'a>(segments: impl Iterator<Item = &'a [u8]>) -> Option<StorePath> {
         let mut bytes = Vec::with_capacity(96);
         let mut depth = 0;
@@ -114,7 +117,7 @@ impl StorePath {
         (depth >= 2).then_some(StorePath { bytes })
     }
 
-    /// The path, segments joined by `/`, no leading one.
+    /// The segments joined by `/`, without a leading slash.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -124,7 +127,7 @@ impl StorePath {
         self.segments().next().unwrap_or_default()
     }
 
-    /// Everything above the file.
+    /// The path without the file's name.
     pub fn folder(&self) -> &[u8] {
         self.split().0
     }
@@ -139,7 +142,7 @@ impl StorePath {
         self.bytes.split(|b| *b == b'/')
     }
 
-    /// What the tree tells, for paths of upslot's own making.
+    /// The tag in the folder name; `None` for legacy and foreign files.
     pub fn mark(&self) -> Option<Mark> {
         let mut segments = self.segments();
         let folder = segments.nth(1)?;
@@ -173,7 +176,7 @@ impl StorePath {
 }
 
 impl std::fmt::Debug for StorePath {
-    /// For the log: escaped, and quoted where it would fall apart.
+    /// For the log: escaped, and quoted if it contains white space.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let text = String::from_utf8_lossy(&self.bytes);
         let quote = if text.contains(char::is_whitespace) {
@@ -185,7 +188,7 @@ impl std::fmt::Debug for StorePath {
     }
 }
 
-/// Whether a segment can be the name of what is served.
+/// Whether a segment can occur in the path of a servable file.
 fn is_sound(segment: &[u8]) -> bool {
     !segment.is_empty()
         && segment.len() <= MAX_NAME
@@ -193,7 +196,8 @@ fn is_sound(segment: &[u8]) -> bool {
         && !segment.iter().any(|b| *b == b'/' || *b == 0)
 }
 
-/// What stands for a slot's name in a path: as many bytes as a slot of our own has, so that both look alike.
+/// Digest that represents an external slot's name in a path. It is as long as the random bytes of upslot's own slots,
+/// so that both have the same form.
 pub fn digest_of(slot: &[u8]) -> [u8; RANDOM] {
     let digest = ring::digest::digest(&ring::digest::SHA256, slot);
     let mut short = [0; RANDOM];
@@ -201,7 +205,7 @@ pub fn digest_of(slot: &[u8]) -> [u8; RANDOM] {
     short
 }
 
-/// Decodes one segment of a URL's path, once. `None` when a `%` is not followed by two hex digits.
+/// Decodes one segment of a URL's path, once. `None` if a `%` is not followed by two hex digits.
 pub fn decode_segment(raw: &[u8]) -> Option<Cow<'_, [u8]>> {
     let mut rest = raw;
     while let Some(at) = rest.iter().position(|b| *b == b'%') {
@@ -219,29 +223,31 @@ pub fn encode_segment(segment: &[u8]) -> String {
     percent_encode(segment, SEGMENT).collect()
 }
 
-/// Appends one value of a URL's query, percent-encoded. A slash stays: it means nothing there (RFC 3986 §3.4), and some
-/// servers encode every `%` of a URL once more.
+/// Appends one value of a URL's query, percent-encoded. A slash is left alone: it has no special meaning there
+/// (RFC 3986 §3.4), and some XMPP servers encode every `%` of a URL a second time.
 pub fn encode_value_to(value: &[u8], url: &mut String) {
     const VALUE: &AsciiSet = &SEGMENT.remove(b'/');
     url.extend(percent_encode(value, VALUE));
 }
 
-/// How the life of a file ends.
+/// The expiry of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {
-    /// As is usual for its purpose.
+    /// As configured for its purpose.
     Usual,
-    /// Not by age.
+    /// Never by age.
     Never,
-    /// It is removed from this Unix second on.
+    /// At this Unix second.
     At(u64),
+    /// This many seconds after it was stored.
+    Age(u64),
 }
 
-/// What the tree tells of a file.
+/// The purpose and expiry of a file, encoded in the name of its folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Mark {
     pub purpose: Purpose,
-    /// Means nothing for ephemeral files, whose end is in their purpose.
+    /// For ephemeral files, whose purpose holds the expiry time, only `Usual` and `Age` are used.
     pub end: End,
 }
 
@@ -254,7 +260,7 @@ impl From<Purpose> for Mark {
     }
 }
 
-/// What stands behind the `~` of a slot's folder.
+/// Appends the part of a slot's folder name that follows the `~`.
 fn push_suffix(mark: Mark, path: &mut String) {
     path.push(match mark.purpose {
         Purpose::Message => 'm',
@@ -262,6 +268,9 @@ fn push_suffix(mark: Mark, path: &mut String) {
         Purpose::Permanent => 'k',
         Purpose::Ephemeral { expire_before } => {
             path.push_str(&format!("e{expire_before:x}"));
+            if let End::Age(age) = mark.end {
+                path.push_str(&format!("t{age:x}"));
+            }
             return;
         }
     });
@@ -269,10 +278,11 @@ fn push_suffix(mark: Mark, path: &mut String) {
         End::Usual => {}
         End::Never => path.push('n'),
         End::At(end) => path.push_str(&format!("x{end:x}")),
+        End::Age(age) => path.push_str(&format!("t{age:x}")),
     }
 }
 
-/// What a slot's folder tells; `None` for folders of other making.
+/// Parses the tag in the name of a slot's folder; `None` for legacy and foreign folders.
 pub fn mark_of(folder: &[u8]) -> Option<Mark> {
     let (random, suffix) = folder.split_at_checked(RANDOM.div_ceil(3) * 4 + 1)?;
     if random.last() != Some(&b'~') {
@@ -284,8 +294,16 @@ pub fn mark_of(folder: &[u8]) -> Option<Mark> {
         b'p' => Purpose::Profile,
         b'k' => Purpose::Permanent,
         b'e' => {
-            let expire_before = lower_hex(rest)?;
-            return Some(Purpose::Ephemeral { expire_before }.into());
+            let mut parts = rest.splitn(2, |byte| *byte == b't');
+            let expire_before = lower_hex(parts.next()?)?;
+            let age = parts.next().map(lower_hex);
+            return Some(Mark {
+                purpose: Purpose::Ephemeral { expire_before },
+                end: match age {
+                    None => End::Usual,
+                    Some(age) => End::Age(age?),
+                },
+            });
         }
         _ => return None,
     };
@@ -293,6 +311,7 @@ pub fn mark_of(folder: &[u8]) -> Option<Mark> {
         [] => End::Usual,
         [b'n'] => End::Never,
         [b'x', hex @ ..] => End::At(lower_hex(hex)?),
+        [b't', hex @ ..] => End::Age(lower_hex(hex)?),
         _ => return None,
     };
     Some(Mark { purpose, end })
@@ -314,14 +333,21 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_folder_is_that_of_http_upload_component() {
+    fn the_owner_folder_matches_http_upload_component() {
         assert_eq!(owner_folder(&owner()), "Q_7dsld2o0PGmDXH553Cx_WVmKY");
     }
 
     #[test]
-    fn a_slot_s_path_tells_its_purpose_and_its_end() {
+    fn purpose_and_expiry_round_trip_through_the_path() {
         let at = 1_767_225_600;
-        let ends = [End::Usual, End::Never, End::At(at), End::At(0)];
+        let ends = [
+            End::Usual,
+            End::Never,
+            End::At(at),
+            End::At(0),
+            End::Age(0),
+            End::Age(u64::MAX),
+        ];
         let purposes = [Purpose::Message, Purpose::Profile, Purpose::Permanent];
         let mut marks: Vec<Mark> = purposes
             .iter()
@@ -334,6 +360,12 @@ mod tests {
             .collect();
         marks.push(Purpose::Ephemeral { expire_before: at }.into());
         marks.push(Purpose::Ephemeral { expire_before: 0 }.into());
+        marks.push(Mark {
+            purpose: Purpose::Ephemeral {
+                expire_before: u64::MAX,
+            },
+            end: End::Age(u64::MAX),
+        });
         for mark in marks {
             let path = StorePath::of_slot(&owner(), mark, &[0xff; RANDOM], "a b.jpg").unwrap();
             assert_eq!(path.mark(), Some(mark), "{path:?}");
@@ -344,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_of_other_making_tell_nothing() {
+    fn legacy_and_foreign_folders_have_no_tag() {
         for folder in [
             "",
             "m",
@@ -362,6 +394,12 @@ mod tests {
             "aaaaaaaaaaaaaaaaaaaa~mm",
             "aaaaaaaaaaaaaaaaaaaa~mx",
             "aaaaaaaaaaaaaaaaaaaa~mxG",
+            "aaaaaaaaaaaaaaaaaaaa~mt",
+            "aaaaaaaaaaaaaaaaaaaa~mt1t1",
+            "aaaaaaaaaaaaaaaaaaaa~e1t",
+            "aaaaaaaaaaaaaaaaaaaa~et1",
+            "aaaaaaaaaaaaaaaaaaaa~e1t1t1",
+            "aaaaaaaaaaaaaaaaaaaa~e1x1",
             "aaaaaaaaaaaaaaaaaaaa~mnn",
             "aaaaaaaaaaaaaaaaaaaa~en",
         ] {
@@ -379,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn only_paths_of_visible_files_pass() {
+    fn only_paths_of_servable_files_are_valid() {
         check("a/b", true);
         check("a/b/c", true);
         check("a/b/très cool.jpg", true);

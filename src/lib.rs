@@ -12,12 +12,12 @@
 //! | layer | modules |
 //! | --- | --- |
 //! | 0 values | [`now`] [`decimal`] [`jid`] [`metrics`] [`complaints`] |
-//! | 1 decisions | [`layout`] [`slot`] [`policy`] [`expiry`] [`certificate`] |
+//! | 1 decisions | [`layout`] [`slot`] [`policy`] [`clock`] [`expiry`] [`certificate`] |
 //! | 2 protocols | [`xmpp`] [`http`] |
 //! | 3 program | [`config`] [`service`] |
-//! | 4 system | [`sys`] [`tls`] [`setup`] [`transport`] [`store`] [`sandbox`] [`syncer`] [`resolve`] [`signals`] |
+//! | 4 system | [`sys`] [`tls`] [`setup`] [`transport`] [`store`] [`sandbox`] [`syncer`] [`resolve`] [`signals`] [`activation`] [`notify`] |
 //! | 5 loop | [`reactor`] |
-//! | top | [`explain`] [`demo`] |
+//! | top | [`explain`] [`list`] [`remove`] [`demo`] [`health`] |
 //!
 //! # A way through
 //!
@@ -37,11 +37,14 @@ pub mod metrics;
 
 pub mod complaints;
 
+pub mod log_limiter;
+
 pub mod layout;
 pub mod slot;
 
 pub mod policy;
 
+pub mod clock;
 pub mod expiry;
 
 pub mod certificate;
@@ -65,6 +68,8 @@ pub mod store;
 pub mod sandbox;
 pub mod syncer;
 
+pub mod activation;
+pub mod notify;
 pub mod resolve;
 pub mod signals;
 
@@ -72,3 +77,8 @@ pub mod reactor;
 
 pub mod demo;
 pub mod explain;
+pub mod health;
+
+pub mod list;
+
+pub mod remove;

@@ -1,4 +1,4 @@
-//! The log: one line per event, to standard error or a file that SIGHUP reopens.
+//! Logging: one line per event, to standard error or to a file that is reopened on SIGHUP.
 
 use std::fmt::{self, Write as _};
 use std::fs::{File, OpenOptions};
@@ -11,25 +11,25 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use env_logger::{Builder, Target};
 use log::LevelFilter;
 
-/// The log file's path, once chosen, and the file that is open.
+/// Path and handle of the log file, if one is configured.
 static FILE: Mutex<Option<(PathBuf, File)>> = Mutex::new(None);
 
-/// Longest text of a line, in bytes; the rest is cut off. Only what others wrote comes near it.
+/// Maximum length of the text of a line in bytes; the rest is cut off. Only text from outside comes close to it.
 const MAX_TEXT: usize = 4096;
 
-/// What stands for the rest of a text.
+/// Replaces the rest of a text that was cut.
 const CUT: &str = " (cut)";
 
-/// The variable that wins over the configuration.
+/// The environment variable that takes precedence over the configuration.
 const VARIABLE: &str = "RUST_LOG";
 
-/// Starts logging. `RUST_LOG` wins over `level`.
+/// Starts logging. `RUST_LOG` takes precedence over `level`.
 pub fn start(level: LevelFilter, path: Option<PathBuf>) -> Result<(), String> {
     let mut builder = Builder::new();
-    if chosen_by_environment() {
+    if is_set_by_environment() {
         builder.parse_env(VARIABLE);
     } else {
-        // Of ourselves everything passes here; `set_level` draws the line, so that a reload can move it.
+        // This filter passes everything from upslot; `set_level` limits the level, so that a reload can change it.
         builder
             .filter_level(LevelFilter::Warn)
             .filter_module("upslot", LevelFilter::Trace);
@@ -37,15 +37,15 @@ pub fn start(level: LevelFilter, path: Option<PathBuf>) -> Result<(), String> {
     builder.format(|line, record| {
         let (time, level) = (Timestamp(upslot::sys::now().wall), record.level());
         write!(line, "{time} {level:<5} ")?;
-        // What cannot be written is cut off.
+        // Text beyond the limit is cut off.
         let _ = OneLine::new(line).write_fmt(*record.args());
         writeln!(line)
     });
     if let Some(path) = path {
         let file = open(&path)
             .map_err(|error| format!("cannot open the log {}: {error}.", path.display()))?;
-        if let Ok(mut held) = FILE.lock() {
-            *held = Some((path, file));
+        if let Ok(mut guard) = FILE.lock() {
+            *guard = Some((path, file));
         }
         builder.target(Target::Pipe(Box::new(ToFile)));
     }
@@ -54,26 +54,26 @@ pub fn start(level: LevelFilter, path: Option<PathBuf>) -> Result<(), String> {
     Ok(())
 }
 
-/// Moves the line between what is logged and what is not, unless the environment drew it.
+/// Changes the log level, unless the environment sets it.
 pub fn set_level(level: LevelFilter) {
-    if !chosen_by_environment() {
+    if !is_set_by_environment() {
         log::set_max_level(level);
     }
 }
 
-fn chosen_by_environment() -> bool {
+fn is_set_by_environment() -> bool {
     std::env::var_os(VARIABLE).is_some_and(|value| !value.is_empty())
 }
 
-/// Opens the log file anew, after it was moved away.
+/// Reopens the log file after it was rotated.
 pub fn reopen() {
-    let Ok(mut held) = FILE.lock() else {
+    let Ok(mut guard) = FILE.lock() else {
         return;
     };
-    let Some((path, file)) = held.as_mut() else {
+    let Some((path, file)) = guard.as_mut() else {
         return;
     };
-    // A file that cannot be opened anew leaves the old one in use.
+    // If the file cannot be opened, the old one stays in use.
     if let Ok(opened) = open(path) {
         *file = opened;
     }
@@ -87,13 +87,13 @@ fn open(path: &PathBuf) -> io::Result<File> {
         .open(path)
 }
 
-/// Writes to whatever file is open now.
+/// Writes to the file that is currently open.
 struct ToFile;
 
 impl Write for ToFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match FILE.lock() {
-            Ok(mut held) => match held.as_mut() {
+            Ok(mut guard) => match guard.as_mut() {
                 Some((_, file)) => file.write(bytes),
                 None => Ok(bytes.len()),
             },
@@ -106,9 +106,9 @@ impl Write for ToFile {
     }
 }
 
-/// Takes the text of one event and lets it be one line, whoever wrote parts of it. What ends a line, moves a terminal's
-/// cursor, hides, or turns the direction of writing is escaped. Whoever logs outside text in quotes escapes it for
-/// himself; this is the last word on what is logged bare, as addresses are.
+/// Writes the text of one event as a single line, even if parts of it come from outside. Line breaks, terminal control
+/// sequences, invisible characters and changes of the writing direction are escaped. Code that logs outside text in
+/// quotes escapes it itself; this is the safety net for values that are logged unquoted, such as addresses.
 struct OneLine<'a, W> {
     out: &'a mut W,
     /// Bytes that may still be written.
@@ -126,7 +126,7 @@ impl<'a, W: Write> OneLine<'a, W> {
     fn put(&mut self, text: &str) -> fmt::Result {
         let Some(left) = self.left.checked_sub(text.len()) else {
             self.left = 0;
-            // Ends the formatting, too.
+            // The error below stops the formatting.
             let _ = self.out.write_all(CUT.as_bytes());
             return Err(fmt::Error);
         };
@@ -143,7 +143,7 @@ impl<W: Write> fmt::Write for OneLine<'_, W> {
         }
         let mut buffer = [0; 4];
         for c in text.chars() {
-            // `escape_debug` leaves alone what can be seen and stands for itself.
+            // `escape_debug` leaves visible characters unchanged, apart from quotes and backslashes.
             let escaped = c.escape_debug();
             if matches!(c, ' '..='~') || escaped.len() == 1 {
                 self.put(c.encode_utf8(&mut buffer))?;
@@ -155,7 +155,7 @@ impl<W: Write> fmt::Write for OneLine<'_, W> {
     }
 }
 
-/// A moment as RFC 3339 has it, in UTC, to the millisecond.
+/// A time in RFC 3339 format, in UTC, with milliseconds.
 struct Timestamp(SystemTime);
 
 impl std::fmt::Display for Timestamp {
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_one_line() {
+    fn an_event_is_one_line() {
         check("", "");
         check("a \"b\" 'c' \\ ~", "a \"b\" 'c' \\ ~");
         check("jürgen 日本 😀", "jürgen 日本 😀");
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_has_an_end() {
+    fn long_text_is_cut() {
         check(&"x".repeat(MAX_TEXT), &"x".repeat(MAX_TEXT));
         check(
             &"x".repeat(MAX_TEXT + 1),

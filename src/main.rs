@@ -1,158 +1,251 @@
 //! The program: arguments, logging, exit code. Everything else is in the library.
 
-use std::ffi::OsString;
+use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use upslot::config::scalar;
 use upslot::demo::Demo;
 use upslot::explain::{self, Question};
-use upslot::jid::BareJid;
+use upslot::list::{self, Owner};
 use upslot::reactor::Reactor;
-use upslot::{setup, sys};
+use upslot::remove::{self, Target};
+use upslot::setup::{self, Setup};
+use upslot::signals::Signals;
+use upslot::{activation, health, sys};
 
+mod arguments;
 mod logger;
 
-/// A configuration or start-up fault.
+use arguments::{Arguments, Call, Command};
+
+/// An error in the configuration or at the start, or a refusal.
 const FAULT: u8 = 1;
 
 /// Arguments that make no sense.
 const USAGE: u8 = 2;
 
-const HELP: &str = "\
-upslot stores and serves files that are shared over XMPP (HTTP File Upload, XEP-0363).
-
-Usage: upslot [-c FILE] [-l FILE]
-       upslot [-c FILE] explain JID [SIZE] [TYPE]
-
-  -c, --config FILE    configuration (default: config.yml)
-  -l, --logfile FILE   where to log (default: standard error)
-      --check-config   read the configuration, report every fault, exit
-      --demo           run on loopback without XMPP, and print commands to try
-  -V, --version        print the version
-  -h, --help           print this
-
-explain says what a slot request of JID (for SIZE bytes of the MIME type TYPE)
-would meet: whitelist and rules, every limit with its present use, and why it
-would be refused.
-
-Signals: SIGTERM and SIGINT end in order, a second one at once; SIGHUP reads the
-configuration and the certificate anew and reopens the log file.
-";
-
-/// What the arguments ask for.
-enum Call {
-    Run {
-        config: PathBuf,
-        logfile: Option<PathBuf>,
+/// Every command. One more is one more entry.
+static COMMANDS: [Command; 5] = [
+    Command {
+        name: "explain",
+        usage: "JID [SIZE] [TYPE]",
+        summary: "what a slot request would be answered, and why",
+        details: "\
+Says which whitelist entry and which rule decide on a slot request of JID (for SIZE
+bytes of the MIME type TYPE), shows every limit with its present use, and why the slot
+would be refused; the exit code is then 1. SIZE takes units, as in 10 MiB.
+",
+        flags: &[],
+        run: explain_slot,
     },
-    Check {
-        config: PathBuf,
+    Command {
+        name: "list",
+        usage: "JID | --all",
+        summary: "what is stored of an owner, or of all",
+        details: "\
+Prints one line for each file of JID, the oldest first: time, size, purpose, end, link.
+With --all it prints one line for each owner, the largest first: size, files, owner
+folder. list and remove take the name of an owner folder, too, in the place of a JID.
+",
+        flags: &["all"],
+        run: list_files,
     },
-    Explain {
-        config: PathBuf,
-        question: Question,
+    Command {
+        name: "remove",
+        usage: "JID | URL [--dry-run]",
+        summary: "delete all files of an owner, or one file",
+        details: "\
+Deletes all files of JID, or the file of a link (a GET or PUT URL), durably, so that no
+upload link brings them back, and a running upslot knows at once. Upload slots that JID
+was given before are void. --dry-run only says what would be deleted. The exit code is 1
+if not all of it was, and 0 where there was nothing.
+",
+        flags: &["dry-run"],
+        run: remove_files,
     },
-    Demo,
-    Print(String),
-}
+    Command {
+        name: "health",
+        usage: "",
+        summary: "whether the upslot that runs with this configuration works",
+        details: "\
+Asks for /health of the local API if there is one, else for the public page /, and prints
+one line; the exit code is 0 or 1. For containers without a shell, and for monitoring.
+",
+        flags: &[],
+        run: ask_health,
+    },
+    Command {
+        name: "help",
+        usage: "[COMMAND]",
+        summary: "this, or what one command does",
+        details: "",
+        flags: &[],
+        run: show_help,
+    },
+];
 
 fn main() -> ExitCode {
     sys::guard_memory();
-    match arguments(std::env::args_os().skip(1).collect()) {
-        Ok(Call::Print(text)) => {
-            print(&text);
-            ExitCode::SUCCESS
+    let call = arguments::parse(std::env::args_os().skip(1).collect(), &COMMANDS);
+    let ended = call.and_then(|call| match call {
+        Call::Run(given) => Ok(run(given)),
+        Call::Check(given) => Ok(check(&given)),
+        Call::Demo => Ok(demonstrate()),
+        Call::Version => {
+            print(concat!("upslot ", env!("CARGO_PKG_VERSION"), "\n"));
+            Ok(ExitCode::SUCCESS)
         }
-        Ok(Call::Check { config }) => check(config),
-        Ok(Call::Explain { config, question }) => explain_slot(config, &question),
-        Ok(Call::Demo) => demonstrate(),
-        Ok(Call::Run { config, logfile }) => run(config, logfile),
-        Err(error) => {
-            complain(&format!("upslot: {error}. See upslot --help."));
-            ExitCode::from(USAGE)
+        Call::Help(command) => {
+            print(&command.map_or_else(|| arguments::help(&COMMANDS), arguments::help_of));
+            Ok(ExitCode::SUCCESS)
         }
-    }
-}
-
-fn arguments(arguments: Vec<OsString>) -> Result<Call, lexopt::Error> {
-    use lexopt::prelude::{Long, Short, Value};
-    let mut config = PathBuf::from("config.yml");
-    let mut logfile = None;
-    let mut check = false;
-    let mut demo = false;
-    let mut words: Vec<String> = Vec::new();
-    let mut parser = lexopt::Parser::from_args(arguments);
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Short('c') | Long("config") => config = parser.value()?.into(),
-            Short('l') | Long("logfile") => logfile = Some(parser.value()?.into()),
-            Long("check-config") => check = true,
-            Long("demo") => demo = true,
-            // explain, and up to three words for it.
-            Value(word) if words.len() < 4 && (!words.is_empty() || word == "explain") => {
-                words.push(word.into_string()?);
-            }
-            Short('V') | Long("version") => {
-                return Ok(Call::Print(format!(
-                    "upslot {}\n",
-                    env!("CARGO_PKG_VERSION")
-                )));
-            }
-            Short('h') | Long("help") => return Ok(Call::Print(HELP.to_owned())),
-            other => return Err(other.unexpected()),
-        }
-    }
-    if let Some((_, question)) = words.split_first() {
-        let question = question_of(question)?;
-        return Ok(Call::Explain { config, question });
-    }
-    Ok(match (check, demo) {
-        (true, _) => Call::Check { config },
-        (false, true) => Call::Demo,
-        (false, false) => Call::Run { config, logfile },
+        Call::Command(command, given) => (command.run)(given),
+    });
+    ended.unwrap_or_else(|error| {
+        report(&format!("error: {error}; see upslot help."));
+        ExitCode::from(USAGE)
     })
 }
 
-/// JID, SIZE and TYPE. Without a size one byte is asked for.
-fn question_of(words: &[String]) -> Result<Question, lexopt::Error> {
-    let Some(jid) = words.first() else {
-        return Err("explain needs a JID".into());
+fn show_help(given: Arguments) -> Result<ExitCode, String> {
+    let text = match &given.words[..] {
+        [] => arguments::help(&COMMANDS),
+        [name] => match COMMANDS.iter().find(|command| command.name == name) {
+            Some(command) => arguments::help_of(command),
+            None => return Err(arguments::unknown_command(name, &COMMANDS)),
+        },
+        _ => return Err("help takes the name of one command".into()),
     };
-    let jid = BareJid::parse(jid).ok_or_else(|| format!("{jid:?} is not an address"))?;
-    let size = match words.get(1) {
-        Some(size) => scalar::size(size, 1)
-            .ok()
-            .ok_or_else(|| format!("{size:?} is not a number of bytes"))?,
-        None => 1,
-    };
-    Ok(Question {
-        jid,
-        size,
-        content_type: words.get(2).cloned(),
+    print(&text);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the configuration for a command. What is wrong with it has been reported when this fails.
+fn read_setup(given: &Arguments) -> Result<Setup, ExitCode> {
+    setup::inspect(&given.config()).map_err(|failure| {
+        for warning in failure.warnings {
+            report(&format!("warning: {warning}"));
+        }
+        for error in failure.faults {
+            report(&format!("error: {error}"));
+        }
+        ExitCode::from(FAULT)
     })
 }
 
-fn explain_slot(config: PathBuf, question: &Question) -> ExitCode {
-    let read = setup::read(&config).map_err(|failure| failure.faults.join("\n"));
-    match read.and_then(|setup| explain::explain(&setup.config, question, sys::now())) {
-        Ok(text) => {
-            print(&text);
-            ExitCode::SUCCESS
+fn explain_slot(given: Arguments) -> Result<ExitCode, String> {
+    let question = Question::parse(&given.words)?;
+    let setup = match read_setup(&given) {
+        Ok(setup) => setup,
+        Err(code) => return Ok(code),
+    };
+    warn(&setup);
+    Ok(
+        match explain::explain(&setup.config, &question, sys::now()) {
+            Ok(explanation) => {
+                print(&explanation.text);
+                ExitCode::from(if explanation.granted { 0 } else { FAULT })
+            }
+            Err(error) => {
+                report(&format!("error: {error}"));
+                ExitCode::from(FAULT)
+            }
+        },
+    )
+}
+
+fn list_files(given: Arguments) -> Result<ExitCode, String> {
+    let owner = match (&given.words[..], given.has("all")) {
+        ([], true) => None,
+        ([word], false) => {
+            Some(Owner::parse(word).ok_or_else(|| format!("{word:?} is not an address"))?)
         }
-        Err(fault) => {
-            complain(&fault);
+        _ => return Err("list takes a JID, or --all".into()),
+    };
+    let setup = match read_setup(&given) {
+        Ok(setup) => setup,
+        Err(code) => return Ok(code),
+    };
+    let mut out = BufWriter::new(std::io::stdout());
+    let listed = match &owner {
+        Some(owner) => list::one(&setup.config, owner, &mut out),
+        None => list::all(&setup.config, &mut out),
+    };
+    Ok(ended(listed, &mut out))
+}
+
+fn remove_files(given: Arguments) -> Result<ExitCode, String> {
+    let [word] = &given.words[..] else {
+        return Err("remove takes a JID or a URL".into());
+    };
+    let target = Target::parse(word).ok_or_else(|| format!("{word:?} is not an address"))?;
+    let setup = match read_setup(&given) {
+        Ok(setup) => setup,
+        Err(code) => return Ok(code),
+    };
+    let mut out = BufWriter::new(std::io::stdout());
+    let removed = logger::start(setup.config.log_level, given.logfile.clone())
+        .and_then(|()| remove::remove(&setup.config, &target, given.has("dry-run"), &mut out));
+    Ok(ended(removed, &mut out))
+}
+
+/// What came of a command that has written an answer.
+fn ended(result: Result<(), String>, out: &mut impl Write) -> ExitCode {
+    // A reader that left is no fault of ours.
+    let _ = out.flush();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(errors) => {
+            for error in errors.lines() {
+                report(&format!("error: {error}"));
+            }
             ExitCode::from(FAULT)
         }
     }
 }
 
+fn ask_health(given: Arguments) -> Result<ExitCode, String> {
+    if !given.words.is_empty() {
+        return Err("health takes no arguments".into());
+    }
+    Ok(match health::ask(&given.config()) {
+        Ok(line) => {
+            print(&format!("{line}\n"));
+            ExitCode::SUCCESS
+        }
+        Err(line) => {
+            report(&line);
+            ExitCode::from(FAULT)
+        }
+    })
+}
+
+/// Takes signals over: the first thing that the service does. Commands that only look something up keep the system's
+/// actions.
+fn take_over_signals() -> Result<Signals, ExitCode> {
+    Signals::register().map_err(|error| {
+        report(&format!("error: cannot take over signals: {error}."));
+        ExitCode::from(FAULT)
+    })
+}
+
 fn demonstrate() -> ExitCode {
+    let signals = match take_over_signals() {
+        Ok(signals) => signals,
+        Err(code) => return code,
+    };
+    signals.defer();
     let begun = logger::start(log::LevelFilter::Info, None).and_then(|()| {
         Demo::new().map_err(|error| format!("cannot make a folder or find ports: {error}."))
     });
     let ended = begun.and_then(|demo| {
-        let mut reactor = Reactor::start(demo.setup()?, PathBuf::from("config.yml"), None)?;
+        let mut reactor = Reactor::start(
+            demo.setup()?,
+            PathBuf::from("config.yml"),
+            None,
+            signals,
+            Vec::new(),
+        )?;
         print(&demo.commands());
         reactor
             .run()
@@ -161,45 +254,61 @@ fn demonstrate() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("upslot: {error}"));
-            ExitCode::from(FAULT)
-        }
-    }
-}
-
-fn check(config: PathBuf) -> ExitCode {
-    match setup::read(&config) {
-        Ok(setup) => {
-            for warning in &setup.warnings {
-                complain(&format!("warning: {warning}"));
-            }
-            print(&format!("{}: no faults.\n", config.display()));
-            ExitCode::SUCCESS
-        }
-        Err(failure) => {
-            for warning in failure.warnings {
-                complain(&format!("warning: {warning}"));
-            }
-            for fault in failure.faults {
-                complain(&fault);
+            for error in error.lines() {
+                report(&format!("error: {error}"));
             }
             ExitCode::from(FAULT)
         }
     }
 }
 
-fn run(config: PathBuf, logfile: Option<PathBuf>) -> ExitCode {
+/// Says what is odd about a configuration.
+fn warn(setup: &Setup) {
+    for warning in &setup.warnings {
+        report(&format!("warning: {warning}"));
+    }
+}
+
+fn check(given: &Arguments) -> ExitCode {
+    let setup = match read_setup(given) {
+        Ok(setup) => setup,
+        Err(code) => return code,
+    };
+    warn(&setup);
+    print(&format!("{}: no errors.\n", given.config().display()));
+    ExitCode::SUCCESS
+}
+
+fn run(given: Arguments) -> ExitCode {
+    let signals = match take_over_signals() {
+        Ok(signals) => signals,
+        Err(code) => return code,
+    };
+    let sockets = activation::sockets();
+    let (config, logfile) = (given.config(), given.logfile);
     let setup = setup::read(&config);
     let level = setup
         .as_ref()
         .map_or(log::LevelFilter::Info, |setup| setup.config.log_level);
-    if let Err(error) = logger::start(level, logfile.clone()) {
-        complain(&format!("upslot: {error}"));
+    let logging = logger::start(level, logfile.clone());
+    signals.defer();
+    if let Err(error) = logging {
+        drop(signals);
+        report(&format!("error: {error}"));
         return ExitCode::from(FAULT);
     }
+    let sockets = match sockets {
+        Ok(sockets) => sockets,
+        Err(error) => {
+            drop(signals);
+            log::error!("cannot start why={error:?}");
+            return ExitCode::from(FAULT);
+        }
+    };
     let setup = match setup {
         Ok(setup) => setup,
         Err(failure) => {
+            drop(signals);
             for warning in failure.warnings {
                 log::warn!("config warning={warning:?}");
             }
@@ -217,7 +326,8 @@ fn run(config: PathBuf, logfile: Option<PathBuf>) -> ExitCode {
     for warning in &setup.warnings {
         log::warn!("config warning={warning:?}");
     }
-    let ended = Reactor::start(setup, config, logfile.as_deref()).and_then(|mut reactor| {
+    let started = Reactor::start(setup, config, logfile.as_deref(), signals, sockets);
+    let ended = started.and_then(|mut reactor| {
         reactor.on_reload(|level| {
             logger::set_level(level);
             logger::reopen();
@@ -232,7 +342,9 @@ fn run(config: PathBuf, logfile: Option<PathBuf>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            log::error!("cannot start why={error:?}");
+            for error in error.lines() {
+                log::error!("cannot start why={error:?}");
+            }
             ExitCode::from(FAULT)
         }
     }
@@ -245,7 +357,7 @@ fn print(text: &str) {
 }
 
 /// To standard error.
-fn complain(line: &str) {
+fn report(line: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "{line}");
 }

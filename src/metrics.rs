@@ -1,9 +1,9 @@
-//! What the service counts, and the text in which Prometheus reads it (exposition format 0.0.4).
+//! Counters of the service, and their exposition in the Prometheus text format 0.0.4.
 //!
-//! A plain struct of numbers: whoever does something says so in the past tense. It knows nothing of what it counts;
-//! what is a state rather than a sum is looked up by the caller when somebody asks, and comes in as [`Gauges`].
-//! Names and labels are stable. Reasons are words from the code, never text from outside, so that their number is
-//! small; should it ever grow, the rest is counted together.
+//! [`Metrics`] is a plain struct of counters whose methods are named after events in the past tense. Gauges are not
+//! stored; the caller collects them when a page is requested and passes them as [`Gauges`]. Names and labels are
+//! stable. Label values for reasons come from the code, never from outside, so their number is small; should it ever
+//! exceed [`MAX_REASONS`], the rest is counted under [`OTHER`].
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -12,13 +12,13 @@ use std::time::Duration;
 /// The `Content-Type` of [`Metrics::expose`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Most reasons of one kind that are counted apart.
+/// Maximum number of distinct reasons per metric.
 const MAX_REASONS: usize = 64;
 
-/// The reason under which everything beyond [`MAX_REASONS`] is counted.
+/// The reason that collects everything beyond [`MAX_REASONS`].
 const OTHER: &str = "other";
 
-/// All sums since the start.
+/// All counters since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
     slots_granted: u64,
@@ -35,6 +35,8 @@ pub struct Metrics {
     accepted: u64,
     turned_away: u64,
     reconnects: u64,
+    /// By reason.
+    stanzas_skipped: Tally<&'static str>,
     sweeps: u64,
     sweep_files: u64,
     sweep_bytes: u64,
@@ -42,37 +44,39 @@ pub struct Metrics {
     owners_trimmed: u64,
 }
 
-/// The link to the XMPP server.
+/// The state of the link to the XMPP server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Link {
-    /// There is none: the service runs without a component.
+    /// The service runs without an XMPP component.
     #[default]
     None,
     Down,
     Up,
 }
 
-/// What holds at the moment of asking. `None` is unknown, and then there is no line about it.
+/// Values sampled when the page is requested. A value that is unknown (`None`) has no line on the page.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Gauges<'a> {
     /// The program's version.
     pub version: &'a str,
     pub uptime: Duration,
-    /// Open HTTP connections, and how many there may be.
+    /// Open HTTP connections, and their limit.
     pub connections: usize,
     pub connections_limit: usize,
     pub link: Link,
-    /// Bytes and number of all stored files.
+    /// Total size in bytes and number of all stored files.
     pub stored_bytes: Option<u64>,
     pub stored_files: Option<u64>,
-    /// Bytes that are free on the disk of the store.
+    /// Free bytes on the file system of the store.
     pub free_bytes: Option<u64>,
-    /// Bytes of the process that are in memory.
+    /// Free inodes on the file system of the store.
+    pub free_inodes: Option<u64>,
+    /// Resident memory of the process in bytes.
     pub resident_bytes: Option<u64>,
 }
 
 impl Metrics {
-    /// A slot was handed out.
+    /// A slot was issued.
     pub fn slot_granted(&mut self) {
         self.slots_granted += 1;
     }
@@ -82,19 +86,19 @@ impl Metrics {
         self.slots_refused.count(reason, OTHER);
     }
 
-    /// A file of so many bytes got its name.
+    /// A file of this size was published.
     pub fn published(&mut self, bytes: u64) {
         self.uploads += 1;
         self.upload_bytes = self.upload_bytes.saturating_add(bytes);
     }
 
-    /// A PUT was refused, or broke off; then the status is 0.
+    /// A PUT was refused, or aborted; in the latter case the status is 0.
     pub fn upload_refused(&mut self, reason: &'static str, status: u16) {
         self.uploads_refused
             .count((reason, status), (OTHER, status_class(status)));
     }
 
-    /// A download is over, complete or not, after so many bytes of the file.
+    /// A download ended, complete or not, after this many bytes of the file.
     pub fn downloaded(&mut self, bytes: u64) {
         self.downloads += 1;
         self.download_bytes = self.download_bytes.saturating_add(bytes);
@@ -106,22 +110,27 @@ impl Metrics {
             .count((reason, status), (OTHER, status_class(status)));
     }
 
-    /// A connection was taken in.
+    /// A connection was admitted.
     pub fn accepted(&mut self) {
         self.accepted += 1;
     }
 
-    /// A connection was answered with 503, because there was no room.
+    /// A connection was rejected with 503, because the limit was reached.
     pub fn turned_away(&mut self) {
         self.turned_away += 1;
     }
 
-    /// The link came up; `again` after it was lost.
-    pub fn linked(&mut self, again: bool) {
-        self.reconnects += u64::from(again);
+    /// The link came up; `reconnected` if it had been up before.
+    pub fn linked(&mut self, reconnected: bool) {
+        self.reconnects += u64::from(reconnected);
     }
 
-    /// A sweep came to its end; files and bytes that it removed.
+    /// A stanza was skipped.
+    pub fn stanza_skipped(&mut self, reason: &'static str) {
+        self.stanzas_skipped.count(reason, OTHER);
+    }
+
+    /// A sweep completed; files and bytes that it removed.
     pub fn swept(&mut self, files: u64, bytes: u64, took: Duration) {
         self.sweeps += 1;
         self.sweep_files = self.sweep_files.saturating_add(files);
@@ -129,20 +138,20 @@ impl Metrics {
         self.last_sweep = Some(took);
     }
 
-    /// The oldest files of an owner were removed, for a quota.
+    /// The oldest files of an owner were removed to meet a quota.
     pub fn trimmed(&mut self) {
         self.owners_trimmed += 1;
     }
 
-    /// All numbers, one a line, each name with its HELP and TYPE.
+    /// The page: one sample per line, preceded by HELP and TYPE of its metric.
     pub fn expose(&self, now: &Gauges<'_>) -> String {
         let mut page = Page::default();
-        self.expose_sums(&mut page);
+        self.expose_counters(&mut page);
         expose_gauges(&mut page, now);
         page.text
     }
 
-    fn expose_sums(&self, page: &mut Page) {
+    fn expose_counters(&self, page: &mut Page) {
         page.counter("slots_total", "Slot requests, by outcome.");
         page.labelled(&[("outcome", "granted")], self.slots_granted);
         page.labelled(&[("outcome", "refused")], self.slots_refused.sum());
@@ -158,13 +167,13 @@ impl Metrics {
         page.plain(self.upload_bytes);
         page.counter(
             "upload_refusals_total",
-            "Refused PUT requests, by reason and status; status 0 for those that broke off.",
+            "Refused PUT requests, by reason and status; status 0 means aborted.",
         );
         page.refusals(&self.uploads_refused);
 
         page.counter("downloads_total", "Downloads, complete or not.");
         page.plain(self.downloads);
-        page.counter("download_bytes_total", "Bytes of files that were sent.");
+        page.counter("download_bytes_total", "Bytes of files sent.");
         page.plain(self.download_bytes);
         page.counter(
             "request_refusals_total",
@@ -172,34 +181,35 @@ impl Metrics {
         );
         page.refusals(&self.requests_refused);
 
-        page.counter("connections_accepted_total", "HTTP connections taken in.");
+        page.counter("connections_accepted_total", "Admitted HTTP connections.");
         page.plain(self.accepted);
         page.counter(
             "connections_turned_away_total",
-            "HTTP connections for which there was no room.",
+            "HTTP connections rejected because the limit was reached.",
         );
         page.plain(self.turned_away);
 
-        page.counter(
-            "link_reconnects_total",
-            "How often the link to the XMPP server came up again.",
-        );
+        page.counter("link_reconnects_total", "Reconnects to the XMPP server.");
         page.plain(self.reconnects);
+        page.counter("stanzas_skipped_total", "Skipped stanzas, by reason.");
+        for (reason, count) in self.stanzas_skipped.iter() {
+            page.labelled(&[("reason", reason)], count);
+        }
 
         page.counter("sweeps_total", "Completed sweeps.");
         page.plain(self.sweeps);
-        page.counter("sweep_removed_files_total", "Files that sweeps removed.");
+        page.counter("sweep_removed_files_total", "Files removed by sweeps.");
         page.plain(self.sweep_files);
-        page.counter("sweep_removed_bytes_total", "Bytes that sweeps removed.");
+        page.counter("sweep_removed_bytes_total", "Bytes removed by sweeps.");
         page.plain(self.sweep_bytes);
         if let Some(took) = self.last_sweep {
-            page.gauge("sweep_last_duration_seconds", "Length of the last sweep.");
+            page.gauge("sweep_last_duration_seconds", "Duration of the last sweep.");
             let (seconds, millis) = (took.as_secs(), took.subsec_millis());
             page.plain(format_args!("{seconds}.{millis:03}"));
         }
         page.counter(
             "owners_trimmed_total",
-            "How often the oldest files of an owner were removed for a quota.",
+            "Times that the oldest files of an owner were removed to meet a quota.",
         );
         page.plain(self.owners_trimmed);
     }
@@ -208,23 +218,31 @@ impl Metrics {
 fn expose_gauges(page: &mut Page, now: &Gauges<'_>) {
     page.gauge("connections", "Open HTTP connections.");
     page.plain(now.connections);
-    page.gauge("connections_limit", "Most open HTTP connections.");
+    page.gauge(
+        "connections_limit",
+        "Maximum number of open HTTP connections.",
+    );
     page.plain(now.connections_limit);
     if now.link != Link::None {
         page.gauge("link_up", "Whether the link to the XMPP server is up.");
         page.plain(u8::from(now.link == Link::Up));
     }
     let known = [
-        ("stored_bytes", "Bytes of all files.", now.stored_bytes),
-        ("stored_files", "Number of all files.", now.stored_files),
+        ("stored_bytes", "Total size of all files.", now.stored_bytes),
+        ("stored_files", "Number of files.", now.stored_files),
         (
             "free_bytes",
-            "Bytes that are free on the disk of the store.",
+            "Free space on the file system of the store.",
             now.free_bytes,
         ),
         (
+            "free_inodes",
+            "Free inodes on the file system of the store; absent if it does not report them.",
+            now.free_inodes,
+        ),
+        (
             "resident_memory_bytes",
-            "Memory of the process.",
+            "Resident memory of the process.",
             now.resident_bytes,
         ),
     ];
@@ -236,11 +254,14 @@ fn expose_gauges(page: &mut Page, now: &Gauges<'_>) {
     }
     page.gauge("uptime_seconds", "Time since the start.");
     page.plain(now.uptime.as_secs());
-    page.gauge("build_info", "The program, always 1.");
+    page.gauge(
+        "build_info",
+        "Version of the program; the value is always 1.",
+    );
     page.labelled(&[("version", now.version)], 1);
 }
 
-/// The first status of its class, so that [`OTHER`] has few of them.
+/// The status rounded down to its class, so that [`OTHER`] has few distinct statuses.
 fn status_class(status: u16) -> u16 {
     match status {
         400..=499 => 400,
@@ -249,7 +270,7 @@ fn status_class(status: u16) -> u16 {
     }
 }
 
-/// Counts by key, of a bounded number of keys.
+/// Counters by label, with a bounded number of labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Tally<K>(BTreeMap<K, u64>);
 
@@ -260,7 +281,7 @@ impl<K> Default for Tally<K> {
 }
 
 impl<K: Ord + Copy> Tally<K> {
-    /// Counts under `key`, or under `other` when there are too many keys already.
+    /// Counts under `key`, or under `other` if there are too many keys already.
     fn count(&mut self, key: K, other: K) {
         let known = self.0.contains_key(&key) || self.0.len() < MAX_REASONS;
         *self.0.entry(if known { key } else { other }).or_insert(0) += 1;
@@ -275,11 +296,11 @@ impl<K: Ord + Copy> Tally<K> {
     }
 }
 
-/// The text so far. Writing to a string cannot fail.
+/// The page under construction. Writing to a string cannot fail.
 #[derive(Debug, Default)]
 struct Page {
     text: String,
-    /// The present name, without its prefix.
+    /// Name of the current metric, without the prefix.
     name: &'static str,
 }
 
@@ -318,15 +339,15 @@ impl Page {
         let _ = writeln!(self.text, "{after} {value}");
     }
 
-    fn refusals(&mut self, tally: &Tally<(&'static str, u16)>) {
-        for ((reason, status), count) in tally.iter() {
+    fn refusals(&mut self, counts: &Tally<(&'static str, u16)>) {
+        for ((reason, status), count) in counts.iter() {
             let status = status.to_string();
             self.labelled(&[("reason", reason), ("status", &status)], count);
         }
     }
 }
 
-/// A label's value, with what would end it escaped.
+/// A label value, with backslash, quote and line feed escaped.
 struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {
@@ -359,11 +380,12 @@ mod tests {
             stored_bytes: Some(1 << 40),
             stored_files: Some(7),
             free_bytes: Some(0),
+            free_inodes: Some(7),
             resident_bytes: Some(4096),
         }
     }
 
-    /// The page has exactly this line, once.
+    /// Asserts that the page has exactly one line like this.
     #[track_caller]
     fn check(page: &str, line: &str) {
         let found = page.lines().filter(|l| *l == line).count();
@@ -388,6 +410,7 @@ mod tests {
         metrics.accepted();
         metrics.turned_away();
         metrics.linked(true);
+        metrics.stanza_skipped("too_large");
         metrics.swept(5, 500, Duration::from_millis(1500));
         metrics.swept(1, 10, Duration::from_millis(250));
         metrics.trimmed();
@@ -395,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn exposes_what_was_counted() {
+    fn counters_and_gauges_are_exposed() {
         let page = busy().expose(&gauges());
         for line in [
             "# HELP upslot_slots_total Slot requests, by outcome.",
@@ -415,6 +438,7 @@ mod tests {
             "upslot_connections_accepted_total 2",
             "upslot_connections_turned_away_total 1",
             "upslot_link_reconnects_total 1",
+            "upslot_stanzas_skipped_total{reason=\"too_large\"} 1",
             "upslot_sweeps_total 2",
             "upslot_sweep_removed_files_total 6",
             "upslot_sweep_removed_bytes_total 510",
@@ -427,6 +451,7 @@ mod tests {
             "upslot_stored_bytes 1099511627776",
             "upslot_stored_files 7",
             "upslot_free_bytes 0",
+            "upslot_free_inodes 7",
             "upslot_resident_memory_bytes 4096",
             "upslot_uptime_seconds 61",
             "upslot_build_info{version=\"0.2.0\"} 1",
@@ -436,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_has_no_line() {
+    fn unknown_values_have_no_line() {
         let page = Metrics::default().expose(&Gauges {
             version: "0.2.0",
             ..Gauges::default()
@@ -460,7 +485,7 @@ mod tests {
         check(&Metrics::default().expose(&down), "upslot_link_up 0");
     }
 
-    /// By the letter of the format: HELP, TYPE, then the samples of one name together, and a line end after the last.
+    /// The format requires HELP, TYPE, then all samples of one name together, and a line feed after the last.
     #[test]
     fn the_page_is_well_formed() {
         let page = busy().expose(&gauges());

@@ -1,8 +1,8 @@
-//! Host names to addresses, off the loop.
+//! Asynchronous resolution of host names.
 //!
-//! Numbers and `localhost` are answered at once; anything else goes to a short-lived thread, because the resolver of
-//! the C library blocks for as long as a silent name server likes. The last good addresses of a name are kept for
-//! the time that name service is away.
+//! Literal addresses and `localhost` are answered immediately; other names are looked up on a short-lived thread,
+//! because the resolver of the C library blocks for as long as a name server does not answer. The last addresses of a
+//! name are kept and used while name resolution fails.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -12,22 +12,34 @@ use std::thread;
 
 use mio::Waker;
 
+use crate::sys;
+
+/// The message for a failed connection, which says so if the cause is missing IPv6 support.
+pub fn connect_failure(server: SocketAddr, error: &io::Error) -> String {
+    let lacks_ipv6 = server.is_ipv6()
+        && (sys::lacks_address_family(error) || error.kind() == io::ErrorKind::AddrNotAvailable);
+    match lacks_ipv6 {
+        true => format!("{server}: this system has no IPv6: {error}"),
+        false => format!("{server}: {error}"),
+    }
+}
+
 /// Enough for the C library's resolver; bytes.
 const STACK: usize = 256 * 1024;
 
-/// Looks up one name at a time, with one thread at most.
+/// Looks up one name at a time, on at most one thread.
 #[derive(Debug)]
 pub struct Resolver {
     waker: Arc<Waker>,
     channel: (Sender<Answer>, Receiver<Answer>),
-    /// What a thread is busy with.
+    /// The name that a thread is looking up.
     busy: Option<Name>,
-    /// What was asked for while the thread was busy with something else.
+    /// The name that was requested meanwhile, if it is another one.
     next: Option<Name>,
     last_good: Option<(Name, Vec<SocketAddr>)>,
 }
 
-/// A host's name, and a port.
+/// A host name and a port.
 type Name = (String, u16);
 
 type Answer = io::Result<Vec<SocketAddr>>;
@@ -43,8 +55,8 @@ impl Resolver {
         }
     }
 
-    /// Addresses of a host, if they need no look-up; else one is begun, or stands in line behind the one that is under
-    /// way, and [`Resolver::answer`] has it later. Only the last name that was asked for is answered.
+    /// The addresses of a host, if they need no lookup. Otherwise a lookup is started, or queued behind the current one,
+    /// and [`Resolver::answer`] returns the result later. Only the most recently requested name gets a result.
     pub fn resolve(&mut self, host: &str, port: u16) -> Option<Vec<SocketAddr>> {
         let number = host.trim_start_matches('[').trim_end_matches(']');
         if let Ok(address) = number.parse::<IpAddr>() {
@@ -83,12 +95,12 @@ impl Resolver {
         }
     }
 
-    /// The outcome of a look-up, once there is one: at least one address, or why there is none.
+    /// The result of a completed lookup: at least one address, or an error.
     pub fn answer(&mut self) -> Option<Answer> {
         let answer = self.channel.1.try_recv().ok()?;
         let name = self.busy.take()?;
         if let Some(next) = self.next.take() {
-            // Nobody wants this one any more.
+            // This result has been superseded by a newer request.
             self.look_up(next);
             return None;
         }

@@ -1,16 +1,16 @@
-//! What the process takes away from itself once everything is open: Landlock, as far as the kernel has it.
+//! Sandboxing with Landlock, as far as the kernel supports it, once all listeners and files are open.
 //!
-//! What the program needs for the rest of its life is known by then, and is all that stays allowed: to write below
-//! the folder of the files, to read the configuration and what it names at a reload, to look up names, to connect to
-//! the XMPP server. No new TCP port can be bound, no other port be connected to, no program be started, and nobody
-//! outside be signalled or reached through an abstract Unix socket.
+//! At that point, all permissions that the process will need are known, and everything else is denied. It may still
+//! write below the storage folder, read the configuration and the files named there (for a reload), resolve names, and
+//! connect to the XMPP server. It can no longer bind TCP ports, connect to other ports, start programs, send signals to
+//! other processes, or connect to their abstract Unix sockets.
 //!
-//! Rules are on folders, because a renewed certificate, a rotated log and a configuration that an editor wrote are
-//! new files under old names. A rule holds for the folder that was opened, not for its name. So that a storage folder
-//! which is removed and made anew, or mounted over, is found again, its parent is opened to the same extent, unless
-//! that would be too much: the root of the file system, or the user's home.
+//! Rules apply to folders instead of files, because a renewed certificate, a rotated log and a configuration saved by
+//! an editor are new files under the same name. A rule is bound to the folder that was opened, not to its path. To find
+//! the storage folder after it was deleted and recreated, or mounted over, its parent gets the same permissions, unless
+//! the parent is the root of the file system or the user's home.
 //!
-//! The kernel confines the calling thread and the threads that it starts later. Every helper thread starts later.
+//! Landlock confines the calling thread and all threads that it starts later. Every helper thread is started later.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -25,15 +25,15 @@ use landlock::{
 use crate::config::{Config, Listen};
 use crate::setup::{self, Target};
 
-/// The newest kernel interface whose every restriction was tried out with this program.
-const TRIED: ABI = ABI::V6;
+/// The newest Landlock ABI whose restrictions have all been tested with this program.
+const TESTED_ABI: ABI = ABI::V6;
 
-/// DNS over TCP, for answers that do not fit into a datagram. What goes over UDP is not restricted.
-const DNS: u16 = 53;
+/// DNS over TCP, for answers that do not fit in a datagram. Landlock does not restrict UDP.
+const DNS_PORT: u16 = 53;
 
-/// What the C library reads to look up a name: its settings and those of its modules; the modules themselves; and
-/// where settings are kept that change while the system runs.
-const RESOLVER: [&str; 13] = [
+/// Folders that the C library reads to resolve a name: its configuration, its NSS modules and their configuration, and
+/// settings that change at run time.
+const RESOLVER_FOLDERS: [&str; 13] = [
     "/etc",
     "/lib",
     "/lib64",
@@ -49,28 +49,28 @@ const RESOLVER: [&str; 13] = [
     "/run/host/etc",
 ];
 
-/// What usually tells the name servers; often a link.
-const NAME_SERVERS: &str = "/etc/resolv.conf";
+/// Lists the name servers; often a symbolic link.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// Most links that are followed; as many as the kernel does.
-const MOST_LINKS: usize = 40;
+/// Maximum number of symbolic links followed, as in the kernel.
+const MAX_LINKS: usize = 40;
 
 const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir});
 
-/// Everything that the store does with files, folders and links to removed paths. `Refer` is what gives an unnamed
-/// file its name in another folder.
+/// All operations of the store on files, folders and symbolic links. Linking an unnamed file into another folder needs
+/// `Refer`.
 const STORE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
     ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeDir | MakeSym | RemoveFile | RemoveDir | Refer
 });
 
-/// Opening the log anew.
+/// Reopening the log.
 const LOG: BitFlags<AccessFs> = make_bitflags!(AccessFs::{WriteFile | MakeReg});
 
-/// Removing a Unix socket at the end.
+/// Removing a Unix socket at shutdown.
 const SOCKET: BitFlags<AccessFs> = make_bitflags!(AccessFs::{RemoveFile});
 
-/// What the program needs from now on. Paths are absolute and without links; a path is a folder with all below it, or
-/// a single file where its folder is the root of the file system.
+/// The permissions that the program needs from now on. Paths are absolute and free of links; each stands for a folder
+/// with everything below it, or for a single file if its folder is the root of the file system.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     store: Vec<PathBuf>,
@@ -79,12 +79,12 @@ pub struct Needs {
     sockets: Vec<PathBuf>,
     /// TCP ports to connect to.
     ports: Vec<u16>,
-    /// Whether names can be looked up.
+    /// Whether host names can be resolved.
     names: bool,
 }
 
 impl Needs {
-    /// The needs of a program that runs with this configuration. The storage folder must be there.
+    /// The permissions needed under this configuration. The storage folder must exist.
     pub fn new(
         config: &Config,
         config_path: &Path,
@@ -116,9 +116,9 @@ impl Needs {
             needs.ports.push(target.port);
             if is_name(&target.host) {
                 needs.names = true;
-                needs.ports.push(DNS);
-                add(&mut needs.read, places(Path::new(NAME_SERVERS)));
-                for path in RESOLVER {
+                needs.ports.push(DNS_PORT);
+                add(&mut needs.read, places(Path::new(RESOLV_CONF)));
+                for path in RESOLVER_FOLDERS {
                     add(
                         &mut needs.read,
                         Path::new(path).canonicalize().into_iter().collect(),
@@ -134,39 +134,40 @@ impl Needs {
 #[derive(Clone, Debug)]
 pub struct Sandbox {
     needs: Needs,
-    holds: Holds,
+    enforcement: Enforcement,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Holds {
-    /// Nothing, and why.
-    Nothing(String),
-    /// Files; and the network and who else can be reached, as far as this version of the interface goes.
-    From(i32),
+enum Enforcement {
+    /// No restrictions, for this reason.
+    Off(String),
+    /// The restrictions of this Landlock ABI version: files, and since versions 4 and 6 TCP and signals.
+    Landlock(i32),
 }
 
 impl Sandbox {
-    /// No confinement, as configured.
+    /// A sandbox that is turned off in the configuration.
     pub fn off() -> Sandbox {
         Sandbox {
             needs: Needs::default(),
-            holds: Holds::Nothing("it is off in the configuration".to_owned()),
+            enforcement: Enforcement::Off("it is off in the configuration".to_owned()),
         }
     }
 
-    /// Confines the calling thread, and those that it starts from now on, for ever. What the kernel cannot do is left
-    /// out; the display tells what holds.
+    /// Confines the calling thread and all threads that it starts from now on. This cannot be undone. Restrictions that
+    /// the kernel does not support are left out; `Display` shows what is in force.
     pub fn enter(needs: Needs) -> Sandbox {
-        let holds = match confine(&needs) {
+        let none = |why: &str| Enforcement::Off(why.to_owned());
+        let enforcement = match confine(&needs) {
             Ok(status) => match (status.ruleset, status.landlock) {
-                (RulesetStatus::NotEnforced, LandlockStatus::NotImplemented) => Holds::Nothing(
-                    "the kernel, or who filters calls to it, has no Landlock".to_owned(),
-                ),
+                (RulesetStatus::NotEnforced, LandlockStatus::NotImplemented) => {
+                    none("the kernel has no Landlock, or a system call filter blocks it")
+                }
                 (RulesetStatus::NotEnforced, LandlockStatus::NotEnabled) => {
-                    Holds::Nothing("Landlock is not switched on in this kernel".to_owned())
+                    none("Landlock is not enabled in this kernel")
                 }
                 (RulesetStatus::NotEnforced, LandlockStatus::Available { .. }) => {
-                    Holds::Nothing("the kernel is older than 5.19".to_owned())
+                    none("the kernel is older than 5.19")
                 }
                 (
                     _,
@@ -174,49 +175,50 @@ impl Sandbox {
                         effective_abi,
                         kernel_abi,
                     },
-                ) => Holds::From(kernel_abi.unwrap_or(effective_abi as i32)),
-                (_, _) => Holds::Nothing("the kernel does not say".to_owned()),
+                ) => Enforcement::Landlock(kernel_abi.unwrap_or(effective_abi as i32)),
+                (_, _) => none("the kernel reports no status"),
             },
-            // Of the many things that this error can say, all but the kernel's word are about mistakes in this file.
+            // All variants of this error but a failed system call mean a bug in this file.
             Err(_) => {
                 let error = std::io::Error::last_os_error();
-                Holds::Nothing(format!("the kernel refuses: {error}"))
+                Enforcement::Off(format!("the kernel refuses: {error}"))
             }
         };
-        Sandbox { needs, holds }
+        Sandbox { needs, enforcement }
     }
 
-    /// Whether this file may be read, as far as the sandbox is concerned: a folder that it did not know at the start
-    /// may not.
+    /// Whether the sandbox allows reading this file. Folders that were not known at start are not readable.
     pub fn reads(&self, path: &Path) -> bool {
-        let all =
-            |places: &[PathBuf], path: &Path| places.iter().any(|open| path.starts_with(open));
-        matches!(self.holds, Holds::Nothing(_))
+        let covers =
+            |folders: &[PathBuf], path: &Path| folders.iter().any(|open| path.starts_with(open));
+        matches!(self.enforcement, Enforcement::Off(_))
             || places(path)
                 .iter()
-                .all(|place| all(&self.needs.read, place) || all(&self.needs.store, place))
+                .all(|place| covers(&self.needs.read, place) || covers(&self.needs.store, place))
     }
 
-    /// The key of the configuration by which this target is out of reach, if it is.
+    /// The configuration key because of which the sandbox blocks this target, if it does.
     pub fn bars(&self, target: &Target) -> Option<&'static str> {
-        match self.holds {
-            Holds::From(abi)
+        match self.enforcement {
+            Enforcement::Landlock(abi)
                 if abi >= ABI::V4 as i32 && !self.needs.ports.contains(&target.port) =>
             {
                 Some("component_port")
             }
-            Holds::From(_) if is_name(&target.host) && !self.needs.names => Some("component_host"),
+            Enforcement::Landlock(_) if is_name(&target.host) && !self.needs.names => {
+                Some("component_host")
+            }
             _ => None,
         }
     }
 }
 
 impl fmt::Display for Sandbox {
-    /// What holds, as the log has it.
+    /// The restrictions in force, for the log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let abi = match &self.holds {
-            Holds::Nothing(why) => return write!(f, "none why={why:?}"),
-            Holds::From(abi) => *abi,
+        let abi = match &self.enforcement {
+            Enforcement::Off(why) => return write!(f, "none why={why:?}"),
+            Enforcement::Landlock(abi) => *abi,
         };
         let Needs {
             store,
@@ -252,7 +254,7 @@ impl fmt::Display for Sandbox {
     }
 }
 
-/// Paths in one text.
+/// The paths, separated by spaces.
 fn list(paths: &[PathBuf]) -> String {
     let paths: Vec<String> = paths
         .iter()
@@ -263,13 +265,14 @@ fn list(paths: &[PathBuf]) -> String {
 
 fn confine(needs: &Needs) -> Result<RestrictionStatus, RulesetError> {
     let mut rules = Ruleset::default()
-        // Without it no upload could get its name: before ABI 2 there is no sandbox rather than no service.
+        // Publishing an upload needs `Refer`. Before ABI 2, which introduced it, the sandbox is left off instead of
+        // breaking the service.
         .set_compatibility(CompatLevel::SoftRequirement)
         .handle_access(AccessFs::Refer)?
         .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(TRIED))?
-        .handle_access(AccessNet::from_all(TRIED))?
-        .scope(Scope::from_all(TRIED))?
+        .handle_access(AccessFs::from_all(TESTED_ABI))?
+        .handle_access(AccessNet::from_all(TESTED_ABI))?
+        .scope(Scope::from_all(TESTED_ABI))?
         .create()?;
     let Needs {
         store,
@@ -281,15 +284,15 @@ fn confine(needs: &Needs) -> Result<RestrictionStatus, RulesetError> {
     } = needs;
     for (paths, access) in [(store, STORE), (read, READ), (log, LOG), (sockets, SOCKET)] {
         for path in paths {
-            // What is not there, or not ours, needs no permission.
-            if let Ok(place) = PathFd::new(path) {
+            // A path that does not exist or cannot be opened needs no permission.
+            if let Ok(fd) = PathFd::new(path) {
                 let access = if path.is_dir() {
                     access
                 } else {
-                    access & AccessFs::from_file(TRIED)
+                    access & AccessFs::from_file(TESTED_ABI)
                 };
                 if !access.is_empty() {
-                    rules = rules.add_rule(PathBeneath::new(place, access))?;
+                    rules = rules.add_rule(PathBeneath::new(fd, access))?;
                 }
             }
         }
@@ -300,14 +303,14 @@ fn confine(needs: &Needs) -> Result<RestrictionStatus, RulesetError> {
     rules.restrict_self()
 }
 
-/// The folder in which a storage folder can be made anew. None where it would open too much.
+/// The parent of the storage folder, in which it can be recreated; `None` if allowing access to it would be too broad.
 fn parent_of_store(store: &Path, home: Option<&Path>) -> Option<PathBuf> {
-    let is_too_much = |folder: &Path| folder.parent().is_none() || home == Some(folder);
-    let parent = store.parent().filter(|parent| !is_too_much(parent));
+    let is_too_broad = |folder: &Path| folder.parent().is_none() || home == Some(folder);
+    let parent = store.parent().filter(|parent| !is_too_broad(parent));
     parent.map(Path::to_owned)
 }
 
-/// Adds what is not there yet.
+/// Adds paths that are not in the list yet.
 fn add(paths: &mut Vec<PathBuf>, more: Vec<PathBuf>) {
     for path in more {
         if !paths.contains(&path) {
@@ -316,21 +319,21 @@ fn add(paths: &mut Vec<PathBuf>, more: Vec<PathBuf>) {
     }
 }
 
-/// Whether a look-up is needed; see [`crate::resolve`].
+/// Whether the host must be resolved; see [`crate::resolve`].
 fn is_name(host: &str) -> bool {
     let number = host.trim_start_matches('[').trim_end_matches(']');
     number.parse::<IpAddr>().is_err() && !host.eq_ignore_ascii_case("localhost")
 }
 
-/// The folders that must be open so that a file can be found under its name: its own, and that of each file to which
-/// a link leads (certbot's certificates are links into a second folder). Instead of the root of the file system it is
-/// the file alone: a single file mounted into a container has no folder of its own.
+/// The folders that must be accessible to open a file by its path: its own, and those of all links on the way (certbot's
+/// certificates are links into a second folder). If the folder is the root of the file system, as for a single file
+/// mounted into a container, the file itself takes its place.
 fn places(path: &Path) -> Vec<PathBuf> {
     let mut places = Vec::new();
     let Ok(mut at) = std::path::absolute(path) else {
         return places;
     };
-    for _ in 0..MOST_LINKS {
+    for _ in 0..MAX_LINKS {
         let (Some(folder), Some(name)) = (at.parent(), at.file_name()) else {
             break;
         };

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use crate::config::{Config, Purposes, SecretKey};
 use crate::expiry::{self, Lifetime};
 use crate::http::api::Reply;
+use crate::http::charset;
 use crate::http::condition::{self, Verdict};
 use crate::http::exchange::{Fault, Timeouts};
 use crate::http::head::{Expect, Framing, Method, RequestHead};
@@ -23,10 +24,18 @@ use crate::policy::rates;
 use crate::policy::rules::{Limits, Rule};
 use crate::policy::{Policy, Room, Stored};
 use crate::slot::external::External;
-use crate::slot::grant::{Denial, Grant, Source};
+use crate::slot::grant::{Denial, Grant, Issued, Source};
 use crate::slot::jwt::{self, FileShare, JwtDenial};
 use crate::slot::own::{Signer, Terms};
 use crate::slot::{Purpose, Refusal, Slot, SlotRequest, name, shown};
+
+/// What a request target encodes of characters that people put into URLs; `%` is taken as it is.
+const IN_A_TARGET: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'`');
 
 /// What a slot's URL usually needs beyond prefix and path, for escapes; and what a PUT's query does. Bytes.
 const URL_ROOM: usize = 16;
@@ -183,10 +192,16 @@ impl fmt::Display for PutRefusal {
                 f.write_str("A PUT needs a Content-Length or the chunked coding.")
             }
             PutRefusal::TooLong { size } => {
-                write!(f, "The body has more than the {size} bytes of its slot.")
+                write!(
+                    f,
+                    "The request body is longer than the {size} bytes of the slot."
+                )
             }
             PutRefusal::TooShort { size } => {
-                write!(f, "The body has less than the {size} bytes of its slot.")
+                write!(
+                    f,
+                    "The request body is shorter than the {size} bytes of the slot."
+                )
             }
             PutRefusal::TypeDiffers { slot, put } => write!(
                 f,
@@ -366,17 +381,19 @@ impl Service {
             .checked_add(interval)
     }
 
-    /// Hands out a slot that was judged, within the limits that [`Service::judge`] found, below its owner's folder.
+    /// Issues a slot that was checked, within the limits that [`Service::judge`] found, below its owner's folder; with
+    /// the path of its file. It expires later than `revoked_until`, see [`crate::slot::revoked`].
     pub fn issue(
         &self,
         request: &SlotRequest,
         owner_folder: &str,
         limits: Option<&Limits>,
         random: &[u8; RANDOM],
+        revoked_until: u64,
         now: Now,
-    ) -> Result<Slot, Refusal> {
+    ) -> Result<(StorePath, Slot), Refusal> {
         let name = name::clean(&request.name);
-        let mark = mark(request.purpose, limits, now);
+        let mark = mark(request.purpose, limits);
         let path = StorePath::in_folder(owner_folder, mark, random, &name)
             .ok_or_else(|| Refusal::Malformed("The file name cannot be stored.".to_owned()))?;
         // A type that cannot be sent back is not worth binding the PUT to.
@@ -388,7 +405,10 @@ impl Service {
             size: request.size,
             content_type,
             total: limits.and_then(|limits| limits.max_total_size).unwrap_or(0),
-            until: now.unix().saturating_add(self.put_timeout.as_secs()),
+            until: now
+                .unix()
+                .saturating_add(self.put_timeout.as_secs())
+                .max(revoked_until.saturating_add(1)),
         };
         let room = path.as_bytes().len() + URL_ROOM;
         let mut get = String::with_capacity(self.get_prefix.len() + room);
@@ -398,7 +418,7 @@ impl Service {
         put.push_str(&self.put_prefix);
         put.push_str(&get[self.get_prefix.len()..]);
         self.signer.sign(&path, &terms, &mut put);
-        Ok(Slot { put, get })
+        Ok((path, Slot { put, get }))
     }
 
     /// Decides on a request as far as it can be without a look at the store.
@@ -447,6 +467,19 @@ impl Service {
         (content_type != mime::by_extension(grant.path.name())).then(|| content_type.to_owned())
     }
 
+    /// Whether it must be known of an upload if it is UTF-8. `content_type` is what is stored as its type.
+    pub fn needs_charset(&self, path: &StorePath, content_type: Option<&str>) -> bool {
+        charset::is_open(effective_type(path, content_type))
+    }
+
+    /// Whether it must be known of a file if it is UTF-8, so that its answers may say so: those that show it as text.
+    pub fn shows_charset(&self, path: &StorePath, content_type: Option<&str>) -> bool {
+        let content_type = effective_type(path, content_type);
+        charset::is_open(content_type)
+            && self.safe_types.served(content_type) == content_type
+            && self.safe_types.show_inline(content_type)
+    }
+
     /// The answer to GET and HEAD of a file that is open.
     pub fn download(
         &self,
@@ -455,18 +488,19 @@ impl Service {
         file: &Found<'_>,
         now: Now,
     ) -> Answer {
-        let content_type = match file.content_type {
-            Some(kept) if mime::is_valid(kept) => kept,
-            _ => mime::by_extension(path.name()),
-        };
-        let content_type = self.safe_types.served(content_type);
+        let content_type = self
+            .safe_types
+            .served(effective_type(path, file.content_type));
+        let inline = self.safe_types.show_inline(content_type);
+        let labelled = file.utf8.then(|| charset::labelled(content_type));
+        let content_type = labelled.as_deref().unwrap_or(content_type);
         let facts = FileFacts {
             name: path.name(),
             size: file.size,
             modified: file.modified,
             content_type,
-            inline: self.safe_types.show_inline(content_type),
-            end: self.lifetime.end(path.mark(), file.modified),
+            inline,
+            end: self.lifetime.end(path.mark(), file.stored.min(now.wall)),
         };
         self.common.file(request, &facts, now)
     }
@@ -535,6 +569,27 @@ impl Service {
             return Decision::Answer(self.common.not_found());
         }
         Decision::Download(wanted)
+    }
+
+    /// The files that a URL of ours may stand for, in the order in which they are tried: the path of a slot's PUT or
+    /// GET URL, whatever its query says. `None` when it is a URL of another service, or stands for no file.
+    pub fn files_of_url(&self, url: &str) -> Option<Wanted> {
+        let url = url.split('#').next().unwrap_or_default();
+        let (authority, target) = split_url(url)?;
+        let ours = [&self.put_prefix, &self.get_prefix];
+        let is_ours = |prefix: &&String| split_url(prefix).is_some_and(|own| own.0 == authority);
+        if !ours.iter().any(is_ours) {
+            return None;
+        }
+        // Whoever copied it from a browser or a message may have brought characters along that a request must encode.
+        let target: String = percent_encoding::utf8_percent_encode(target, IN_A_TARGET).collect();
+        let head = format!("GET {target} HTTP/1.1\r\nHost: upslot\r\n\r\n");
+        let request = RequestHead::parse(head.as_bytes()).ok()?;
+        let place = self.prefixes.place(request.path());
+        match self.wanted(&request, place) {
+            Decision::Download(wanted) => Some(wanted),
+            _ => None,
+        }
     }
 
     /// Every check of a PUT that needs no look at the store.
@@ -650,6 +705,30 @@ impl Service {
     }
 }
 
+/// What a URL has between its scheme and its path, in lower case and without the scheme's own port, and the rest of
+/// it. `aesgcm` is what clients make of `https` for files that they encrypt (XEP-0454).
+fn split_url(url: &str) -> Option<(String, &str)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let port = match &*scheme.to_ascii_lowercase() {
+        "https" | "aesgcm" => ":443",
+        "http" => ":80",
+        _ => return None,
+    };
+    let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let authority = authority.to_ascii_lowercase();
+    let authority = authority.strip_suffix(port).unwrap_or(&authority);
+    let target = if target.starts_with('/') { target } else { "/" };
+    Some((authority.to_owned(), target))
+}
+
+/// The type of a file: what was stored as such, if it can be sent, else what its name suggests.
+fn effective_type<'a>(path: &StorePath, content_type: Option<&'a str>) -> &'a str {
+    match content_type {
+        Some(kept) if mime::is_valid(kept) => kept,
+        _ => mime::by_extension(path.name()),
+    }
+}
+
 /// The right of a PUT that another server signed.
 fn externally_granted(
     external: &External,
@@ -670,6 +749,7 @@ fn externally_granted(
         size,
         content_type: content_type.filter(|t| mime::is_valid(t)),
         total: 0,
+        issued: Issued::Unknown,
         source: Source::External,
     })
 }
@@ -709,6 +789,7 @@ fn shared(
             .filetype
             .filter(|t| mime::is_valid(t) && t != mime::UNKNOWN),
         total: 0,
+        issued: Issued::At(claims.issued),
         source: Source::Share { slot, name },
     })
 }
@@ -761,26 +842,16 @@ fn purposes() -> [Purpose; KINDS] {
 }
 
 /// What the tree is to tell of a new file.
-fn mark(purpose: Purpose, limits: Option<&Limits>, now: Now) -> Mark {
+fn mark(purpose: Purpose, limits: Option<&Limits>) -> Mark {
     let by_rule = limits.and_then(|limits| limits.expire_maxage);
-    let age = |age: Duration| now.unix().saturating_add(age.as_secs());
-    match (purpose, by_rule) {
-        (_, None) => purpose.into(),
-        (Purpose::Ephemeral { expire_before }, Some(max_age)) => {
-            let expire_before = match max_age.is_zero() {
-                true => expire_before,
-                false => expire_before.min(age(max_age)),
-            };
-            Purpose::Ephemeral { expire_before }.into()
-        }
-        (_, Some(max_age)) => Mark {
-            purpose,
-            end: match max_age.is_zero() {
-                true => End::Never,
-                false => End::At(age(max_age)),
-            },
-        },
-    }
+    let end = match (purpose, by_rule) {
+        (_, None) => End::Usual,
+        (_, Some(age)) if !age.is_zero() => End::Age(age.as_secs()),
+        // Its own end stays.
+        (Purpose::Ephemeral { .. }, _) => End::Usual,
+        _ => End::Never,
+    };
+    Mark { purpose, end }
 }
 
 /// What the store tells of a file that it opened.
@@ -789,7 +860,11 @@ pub struct Found<'a> {
     /// Bytes.
     pub size: u64,
     pub modified: SystemTime,
+    /// When it was stored, by the clock as it is now.
+    pub stored: SystemTime,
     pub content_type: Option<&'a str>,
+    /// Whether [`Service::shows_charset`] holds and the bytes are UTF-8.
+    pub utf8: bool,
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! The helper thread that waits for stable storage, so that the loop never does.
+//! The helper thread that syncs files and folders to stable storage, so that the loop never blocks on it.
 //!
-//! It does nothing else: it takes what came in while it was busy as one batch, brings it to stable storage, says so
-//! through a channel, and wakes the loop. One or two waiting jobs are synced by themselves, more by one `syncfs` per
-//! file system, which costs about as much as one of them. So that many come in one batch, the loop hands over what a
-//! turn brought all at once. The thread is started with the first job.
+//! The thread takes all jobs that arrived while it was busy as one batch, syncs them, sends the results through a
+//! channel, and wakes the loop. A batch of one or two jobs is synced job by job, a larger one with one `syncfs` per
+//! file system, which costs about as much as a single `fsync`. To get large batches, the loop submits all jobs of a
+//! turn together. The thread is started with the first job.
 //!
-//! A job names the folders that were changed for it. Those that it found may still be lost, should a process that was
-//! killed have made them: so the first job on a file system syncs all of it.
+//! A job names only the folders that were modified for it. Folders that already existed may not have been synced, if
+//! the process that created them was killed; therefore the first job on a file system syncs all of it.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -19,19 +19,21 @@ use rustix::io::retry_on_intr;
 
 use crate::sys;
 
-/// Jobs up to this many are synced one by one.
-const ONE_BY_ONE: usize = 2;
+/// Maximum size of a batch whose jobs are synced individually.
+const MAX_INDIVIDUAL: usize = 2;
 
-/// Small, because the thread's stack counts on small hosts; bytes.
+/// Stack size of the thread in bytes; small, because memory is scarce on small hosts.
 const STACK: usize = 128 * 1024;
 
-/// What must reach stable storage.
+/// The files or folders to sync.
 #[derive(Debug)]
 pub enum Work {
-    /// A file's data and attributes.
+    /// The data and attributes of a file.
     File(Arc<OwnedFd>),
-    /// The entries of folders, the innermost last; or a file and the folders above it.
+    /// The entries of folders, the innermost last; or a file last, after the folders above it.
     Folders(Vec<OwnedFd>),
+    /// The whole file system of this folder.
+    FileSystem(OwnedFd),
 }
 
 #[derive(Debug)]
@@ -43,12 +45,12 @@ struct Job {
 /// A job's key and result.
 type Done = (usize, io::Result<()>);
 
-/// The loop's end of the helper thread.
+/// The loop's handle to the helper thread.
 #[derive(Debug)]
 pub struct Syncer {
     waker: Arc<Waker>,
     /// The jobs of this turn.
-    gathered: Vec<Job>,
+    batch: Vec<Job>,
     jobs: Option<Sender<Vec<Job>>>,
     done: (Sender<Done>, Receiver<Done>),
 }
@@ -57,13 +59,13 @@ impl Syncer {
     pub fn new(waker: Arc<Waker>) -> Syncer {
         Syncer {
             waker,
-            gathered: Vec::new(),
+            batch: Vec::new(),
             jobs: None,
             done: mpsc::channel(),
         }
     }
 
-    /// Takes a job, for [`Syncer::hand_over`]; `key` comes back with its result. Fails when the thread cannot be
+    /// Queues a job for the next [`Syncer::hand_over`]; `key` is returned with the result. Fails if the thread cannot be
     /// started.
     pub fn submit(&mut self, key: usize, work: Work) -> io::Result<()> {
         if self.jobs.is_none() {
@@ -76,28 +78,28 @@ impl Syncer {
                 .spawn(move || run(&receiver, &done, &waker))?;
             self.jobs = Some(sender);
         }
-        self.gathered.push(Job { key, work });
+        self.batch.push(Job { key, work });
         Ok(())
     }
 
-    /// Hands over what the turn brought.
+    /// Passes the jobs of this turn to the thread.
     pub fn hand_over(&mut self) {
-        if self.gathered.is_empty() {
+        if self.batch.is_empty() {
             return;
         }
-        let gathered = std::mem::take(&mut self.gathered);
-        let lost = match &self.jobs {
-            Some(jobs) => jobs.send(gathered).err().map(|lost| lost.0),
-            None => Some(gathered),
+        let batch = std::mem::take(&mut self.batch);
+        let unsent = match &self.jobs {
+            Some(jobs) => jobs.send(batch).err().map(|error| error.0),
+            None => Some(batch),
         };
-        for job in lost.into_iter().flatten() {
-            let gone = io::Error::other("the syncing thread is gone");
-            let _ = self.done.0.send((job.key, Err(gone)));
+        for job in unsent.into_iter().flatten() {
+            let error = io::Error::other("the sync thread has exited");
+            let _ = self.done.0.send((job.key, Err(error)));
             let _ = self.waker.wake();
         }
     }
 
-    /// A job that is done.
+    /// The next completed job.
     pub fn next_done(&mut self) -> Option<Done> {
         self.done.1.try_recv().ok()
     }
@@ -112,27 +114,29 @@ fn run(jobs: &Receiver<Vec<Job>>, done: &Sender<Done>, waker: &Waker) {
                 return;
             }
         }
-        // The loop sleeps at most a minute should this fail.
+        // If this fails, the loop still wakes within a minute.
         let _ = waker.wake();
     }
 }
 
-/// Syncs a batch. `known` are the file systems that were synced as a whole, by device.
+/// Syncs a batch. `known` are the devices of file systems that have been synced as a whole.
 fn sync(batch: Vec<Job>, known: &mut Vec<u64>) -> Vec<Done> {
-    let few = batch.len() <= ONE_BY_ONE;
+    let few = batch.len() <= MAX_INDIVIDUAL;
     let mut synced: Vec<(u64, Result<(), rustix::io::Errno>)> = Vec::new();
     let mut results = Vec::with_capacity(batch.len());
     for job in &batch {
         let fd = match &job.work {
             Work::File(file) => Some(&**file),
             Work::Folders(folders) => folders.last(),
+            Work::FileSystem(folder) => Some(folder),
         };
         let Some(fd) = fd else {
             results.push((job.key, Ok(())));
             continue;
         };
         let device = sys::look_open(fd).map(|facts| facts.identity.0);
-        if few && device.as_ref().is_ok_and(|device| known.contains(device)) {
+        let one = few && !matches!(job.work, Work::FileSystem(_));
+        if one && device.as_ref().is_ok_and(|device| known.contains(device)) {
             results.push((job.key, sync_one(&job.work)));
             continue;
         }
@@ -151,7 +155,7 @@ fn sync(batch: Vec<Job>, known: &mut Vec<u64>) -> Vec<Done> {
             });
             Ok(result?)
         });
-        // Whatever is wrong with the whole file system, this one file may still be well.
+        // Even if syncing the whole file system failed, this one job may succeed.
         let outcome = outcome.or_else(|_| sync_one(&job.work));
         results.push((job.key, outcome));
     }
@@ -159,15 +163,17 @@ fn sync(batch: Vec<Job>, known: &mut Vec<u64>) -> Vec<Done> {
 }
 
 fn sync_one(work: &Work) -> io::Result<()> {
-    // A signal may interrupt it on file systems of the network.
+    // A signal may interrupt fsync on network file systems.
     match work {
-        // Not fdatasync, which promises no attributes and so may lose the type; a new file costs the same.
+        // Not fdatasync, which does not cover extended attributes and may lose the MIME type; for a new file it costs
+        // the same.
         Work::File(file) => retry_on_intr(|| rustix::fs::fsync(file))?,
         Work::Folders(folders) => {
             for folder in folders.iter().rev() {
                 retry_on_intr(|| rustix::fs::fsync(folder))?;
             }
         }
+        Work::FileSystem(folder) => retry_on_intr(|| rustix::fs::syncfs(folder))?,
     }
     Ok(())
 }
@@ -180,7 +186,7 @@ mod tests {
 
     use super::*;
 
-    /// Hands over one batch of as many files as folders, and waits for all results.
+    /// Submits one batch that alternates files and folders, and waits for all results.
     fn check(jobs: usize) {
         let mut poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
@@ -197,9 +203,9 @@ mod tests {
         syncer.hand_over();
         let mut events = Events::with_capacity(1);
         let mut keys = Vec::new();
-        let until = sys::monotonic() + Duration::from_secs(60);
+        let deadline = sys::monotonic() + Duration::from_secs(60);
         while keys.len() < jobs {
-            assert!(sys::monotonic() < until, "{keys:?} of {jobs}");
+            assert!(sys::monotonic() < deadline, "{keys:?} of {jobs}");
             poll.poll(&mut events, Some(Duration::from_secs(1)))
                 .unwrap();
             while let Some((key, result)) = syncer.next_done() {
@@ -212,8 +218,8 @@ mod tests {
     }
 
     #[test]
-    fn every_job_of_a_batch_has_its_result() {
-        for jobs in [1, ONE_BY_ONE, ONE_BY_ONE + 1, 40] {
+    fn every_job_of_a_batch_gets_its_result() {
+        for jobs in [1, MAX_INDIVIDUAL, MAX_INDIVIDUAL + 1, 40] {
             check(jobs);
         }
     }

@@ -1,6 +1,6 @@
-//! The certificate, and what TLS upslot speaks: 1.2 and 1.3, ALPN `http/1.1`, any server name, no early data.
+//! TLS configuration: loads certificate and key; TLS 1.2 and 1.3, ALPN `http/1.1`, any server name, no early data.
 
-use std::fmt;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -14,8 +14,8 @@ use rustls::{CipherSuite, ServerConfig, SupportedCipherSuite};
 
 use crate::certificate;
 
-/// What is offered: authenticated encryption with forward secrecy alone. ChaCha20 comes first, which every processor
-/// works through quickly; see [`cipher_suites`].
+/// The supported cipher suites, all of them AEADs with forward secrecy. ChaCha20 comes first, because it is fast on
+/// every processor; see [`cipher_suites`].
 const CIPHER_SUITES: [SupportedCipherSuite; 9] = [
     cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
     cipher_suite::TLS13_AES_128_GCM_SHA256,
@@ -28,12 +28,12 @@ const CIPHER_SUITES: [SupportedCipherSuite; 9] = [
     cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
 ];
 
-/// The suites in this processor's order, of which the first is taken that the client knows: where it has instructions
-/// for AES, AES-128 costs least; a Raspberry Pi before the fifth has none.
+/// The cipher suites in order of preference for this processor. AES-128 is fastest where the processor has AES
+/// instructions; a Raspberry Pi before the fifth generation has none.
 fn cipher_suites() -> Vec<SupportedCipherSuite> {
     let mut suites = CIPHER_SUITES.to_vec();
     if has_aes() {
-        let last = |suite: &SupportedCipherSuite| {
+        let is_chacha = |suite: &SupportedCipherSuite| {
             matches!(
                 suite.suite(),
                 CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
@@ -41,12 +41,12 @@ fn cipher_suites() -> Vec<SupportedCipherSuite> {
                     | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
             )
         };
-        suites.sort_by_key(last);
+        suites.sort_by_key(is_chacha);
     }
     suites
 }
 
-/// Whether the processor has instructions for AES and for the product that GCM authenticates with.
+/// Whether the processor has instructions for AES and for the carry-less multiplication of GCM.
 fn has_aes() -> bool {
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     return std::arch::is_x86_feature_detected!("aes")
@@ -58,58 +58,110 @@ fn has_aes() -> bool {
     return false;
 }
 
-/// Why there can be no TLS; a message for the operator.
+/// Why certificate and key cannot be used; a message for the operator.
 #[derive(Debug)]
-pub struct TlsError(String);
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+pub struct TlsError {
+    /// The configuration key that names the file.
+    pub key: &'static str,
+    /// What is wrong with the file: a sentence in lower case.
+    pub why: String,
 }
 
-/// What connections are served with.
+/// The certificate and key of the server, ready for use.
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub config: Arc<ServerConfig>,
-    /// The last moment at which the certificate is valid, if it says so in a way that is understood.
+    /// The end of the certificate's validity, if it could be parsed.
     pub not_after: Option<SystemTime>,
 }
 
-/// Reads a PEM chain, the own certificate first, and its key.
-pub fn load(certfile: &Path, keyfile: &Path) -> Result<Identity, TlsError> {
-    let unreadable = |path: &Path, what: &str, error: pem::Error| {
-        let why = match error {
-            pem::Error::NoItemsFound => format!("it holds no {what}"),
-            pem::Error::Io(error) => error.to_string(),
-            other => format!("{other:?}"),
-        };
-        TlsError(format!(
-            "{}: cannot read the {what}: {why}.",
-            path.display()
-        ))
+/// Maximum number of bytes of an unsuitable file that are examined to describe its contents.
+const MAX_LOOKED_AT: u64 = 64 << 10;
+
+/// The configuration keys of the two files.
+const CERTFILE: &str = "http_certfile";
+const KEYFILE: &str = "http_keyfile";
+
+/// Loads a PEM certificate chain, the server's own certificate first, and its private key. Fails with what is wrong with either.
+pub fn load(certfile: &Path, keyfile: &Path) -> Result<Identity, Vec<TlsError>> {
+    let (chain, key) = match (read_chain(certfile), read_key(keyfile)) {
+        (Ok(chain), Ok(key)) => (chain, key),
+        (chain, key) => return Err(chain.err().into_iter().chain(key.err()).collect()),
     };
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certfile)
-        .and_then(Iterator::collect)
-        .map_err(|e| unreadable(certfile, "certificate", e))?;
-    let Some(own) = chain.first() else {
-        return Err(unreadable(
-            certfile,
-            "certificate",
-            pem::Error::NoItemsFound,
-        ));
+    let not_after = chain.first().and_then(|own| certificate::not_after(own));
+    let config = server_config(chain, key).map_err(|error| {
+        vec![TlsError {
+            key: KEYFILE,
+            why: format!(
+                "{} does not match {CERTFILE} {}: {error}.",
+                keyfile.display(),
+                certfile.display()
+            ),
+        }]
+    })?;
+    Ok(Identity {
+        config: Arc::new(config),
+        not_after,
+    })
+}
+
+fn read_chain(certfile: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(certfile).and_then(Iterator::collect);
+    match chain {
+        Ok(chain) if !chain.is_empty() => Ok(chain),
+        Ok(_) => Err(unreadable(CERTFILE, certfile, pem::Error::NoItemsFound)),
+        Err(error) => Err(unreadable(CERTFILE, certfile, error)),
+    }
+}
+
+fn read_key(keyfile: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(keyfile).map_err(|error| unreadable(KEYFILE, keyfile, error))
+}
+
+fn unreadable(key: &'static str, path: &Path, error: pem::Error) -> TlsError {
+    let what = match key {
+        CERTFILE => "a certificate in PEM",
+        _ => "a private key in PEM",
     };
-    let not_after = certificate::not_after(own);
-    let key =
-        PrivateKeyDer::from_pem_file(keyfile).map_err(|e| unreadable(keyfile, "private key", e))?;
-    let unusable = |error: rustls::Error| {
-        TlsError(format!(
-            "{} and {}: cannot be used together: {error}.",
-            certfile.display(),
-            keyfile.display()
-        ))
+    let shown = path.display();
+    let why = match error {
+        pem::Error::Io(error) => format!("cannot read {shown}: {error}."),
+        pem::Error::NoItemsFound => {
+            let found = other_content(path);
+            format!("found {found} in {shown}, expected {what}.")
+        }
+        _ if other_content(path) == LOCKED => {
+            format!("found {LOCKED} in {shown}, expected {what}.")
+        }
+        other => format!("found broken PEM in {shown} ({other:?}), expected {what}."),
     };
-    // Clients show no certificates here, so the code that would verify theirs can stay out of the program.
+    TlsError { key, why }
+}
+
+const LOCKED: &str = "a key with a passphrase (openssl pkey writes it without one)";
+
+/// Describes the contents of a file that does not hold the expected item.
+fn other_content(path: &Path) -> &'static str {
+    let mut text = String::new();
+    let read = std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_LOOKED_AT).read_to_string(&mut text));
+    match read {
+        Err(_) => "no PEM",
+        Ok(_) if text.contains("ENCRYPTED") => LOCKED,
+        Ok(_) if text.contains("PRIVATE KEY-----") => "a private key alone",
+        Ok(_) if text.contains("CERTIFICATE REQUEST-----") => "a certificate request",
+        Ok(_) if text.contains("CERTIFICATE-----") => "a certificate alone",
+        Ok(_) if text.trim().is_empty() => "nothing",
+        Ok(_) => "no PEM",
+    }
+}
+
+fn server_config(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, rustls::Error> {
+    // Client certificates are not requested, so the code to verify signatures can be left out of the binary.
     let provider = CryptoProvider {
         cipher_suites: cipher_suites(),
         signature_verification_algorithms: WebPkiSupportedAlgorithms {
@@ -119,20 +171,15 @@ pub fn load(certfile: &Path, keyfile: &Path) -> Result<Identity, TlsError> {
         ..ring::default_provider()
     };
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
-        .with_safe_default_protocol_versions()
-        .map_err(unusable)?
+        .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(unusable)?;
-    // The order above holds, whatever the client's own is.
+        .with_single_cert(chain, key)?;
+    // The server's order of preference applies.
     config.ignore_client_order = true;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // Whoever comes back shows a ticket that holds the whole session under a key of ours, new every six hours: it
-    // spares both sides the signature and the certificate, and nothing is stored here.
-    config.ticketer = ring::Ticketer::new().map_err(unusable)?;
+    // Session tickets hold the whole session state, encrypted under a key that rotates every six hours. Resumption
+    // saves both sides the signature and the certificate, without a session store on the server.
+    config.ticketer = ring::Ticketer::new()?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    Ok(Identity {
-        config: Arc::new(config),
-        not_after,
-    })
+    Ok(config)
 }

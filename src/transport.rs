@@ -1,6 +1,6 @@
-//! Bytes of one accepted connection, plain or TLS, with remembered readiness.
+//! The byte stream of one accepted connection, plain or TLS, with remembered readiness.
 //!
-//! The socket is registered once. Events set the readiness bits; only an answer that nothing more can be moved now
+//! The socket is registered once. Events set the readiness bits; only `WouldBlock`, or a read that emptied the socket,
 //! clears them.
 
 mod tls;
@@ -20,8 +20,8 @@ use tls::Tls;
 
 pub use tls::wire_size;
 
-/// Most bytes of one [`Transport::write`] over TLS.
-const PIECE: usize = 16 * 1024;
+/// Maximum number of bytes per [`Transport::write`] over TLS.
+const MAX_WRITE: usize = 16 * 1024;
 
 /// A connected stream socket.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// Registers for both directions, once and for all.
+    /// Registers the socket for both directions; this happens once.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let both = Interest::READABLE | Interest::WRITABLE;
         match self {
@@ -50,36 +50,37 @@ impl AsFd for Socket {
     }
 }
 
-/// What came of an attempt to move bytes.
+/// The outcome of a read or write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moved {
     Bytes(usize),
-    /// Nothing now; an event will tell when.
+    /// The socket is not ready; an event will announce when it is.
     Blocked,
-    /// Work was done that moved no bytes of ours, and there may be more of it.
+    /// TLS made progress without moving any plaintext; call again.
     Nothing,
-    /// The other side sends no more.
+    /// End of input.
     End,
 }
 
-/// One connection's bytes.
+/// The byte stream of one connection.
 #[derive(Debug)]
 pub struct Transport {
     socket: Socket,
     readable: bool,
     writable: bool,
-    /// An event said that the end of input is near, so that a short read does not mean an empty socket.
+    /// An event announced the end of input, so a short read no longer means that the socket is empty.
     ending: bool,
     tls: Option<Box<Tls>>,
-    /// Whether TLS was given up, because the client speaks without it.
+    /// Whether the client sent plain HTTP to a TLS listener, so that TLS was dropped.
     plain: bool,
+    /// Whether the write side is shut down.
     shut: bool,
-    /// Bytes that TLS brought out since [`Transport::take_flushed`].
+    /// Encrypted bytes sent since the last [`Transport::take_flushed`].
     flushed: u64,
 }
 
 impl Transport {
-    /// Readiness is assumed until an attempt shows otherwise.
+    /// A new socket is assumed to be ready until an attempt shows otherwise.
     pub fn new(socket: Socket, tls: Option<Arc<ServerConfig>>) -> io::Result<Transport> {
         let tls = match tls {
             Some(config) => {
@@ -100,19 +101,24 @@ impl Transport {
         })
     }
 
-    /// Remembers what an event says.
+    /// Records the readiness reported by an event.
     pub fn set_ready(&mut self, event: &Event) {
         self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
         self.ending |= event.is_read_closed() || event.is_error();
     }
 
-    /// Believes once more that the socket takes bytes: it may, long before an event says so.
+    /// Whether there is input in the socket that was not read.
+    pub fn has_unread_input(&self) -> bool {
+        sys::has_unread_input(&self.socket)
+    }
+
+    /// Assumes that the socket is writable again, which may be true long before an event reports it.
     pub fn assume_writable(&mut self) {
         self.writable = true;
     }
 
-    /// Whether the TLS handshake, if any, is over.
+    /// Whether the TLS handshake, if any, has completed.
     pub fn is_established(&self) -> bool {
         self.tls.as_ref().is_none_or(|tls| !tls.is_handshaking())
     }
@@ -121,14 +127,14 @@ impl Transport {
         self.tls.is_some()
     }
 
-    /// Whether the client spoke without TLS where TLS is spoken. What it said is dropped, and from then on nothing is
-    /// encrypted, so that the client can be told.
+    /// Whether the client sent plain HTTP to a TLS listener. Its input is dropped, and output is no longer encrypted, so
+    /// that the client can read the error response.
     pub fn was_addressed_in_plain(&self) -> bool {
         self.plain
     }
 
-    /// Reads into the buffer. `wire` is for TLS, as in [`Transport::write`] and [`Transport::send_file`]: a buffer of
-    /// [`wire_size`] that holds nothing between calls.
+    /// Reads into the buffer. `wire`, here and in [`Transport::write`] and [`Transport::send_file`], is a buffer of
+    /// [`wire_size`] bytes for TLS records, which holds nothing between calls.
     pub fn read(&mut self, buffer: &mut [u8], wire: &mut [u8]) -> io::Result<Moved> {
         let Some(tls) = &mut self.tls else {
             return self.read_raw(buffer);
@@ -144,13 +150,13 @@ impl Transport {
             return Ok(Moved::Blocked);
         }
         let Some(room) = tls.room(buffer.len(), wire) else {
-            return Err(io::Error::other("a TLS message of excessive length"));
+            return Err(io::Error::other("the TLS message is too long"));
         };
         let wanted = room.len();
         let read = sys::receive(&self.socket, room);
         let n = match received(read, wanted, self.ending, &mut self.readable)? {
             Moved::Bytes(n) => n,
-            // No close_notify; HTTP's own framing tells whether something is missing.
+            // An end without close_notify is accepted: HTTP framing shows whether the message is complete.
             other => return Ok(other),
         };
         if tls.is_plain_text(&wire[..n]) {
@@ -160,7 +166,7 @@ impl Transport {
         }
         let result = tls.received(n, wire, buffer);
         let closed = tls.is_closed();
-        // Handshake messages, or the alert that says what is wrong.
+        // Sends handshake messages or an alert.
         let flushed = self.flush();
         match result {
             Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
@@ -175,7 +181,7 @@ impl Transport {
         }
     }
 
-    /// Writes from the buffer; `more` says that a file's bytes follow at once.
+    /// Writes from the buffer; `more` means that file data follows immediately.
     pub fn write(&mut self, bytes: &[u8], more: bool, wire: &mut [u8]) -> io::Result<Moved> {
         if self.tls.is_none() {
             return self.write_raw(bytes, more);
@@ -186,22 +192,22 @@ impl Transport {
         let Some(tls) = &mut self.tls else {
             return Ok(Moved::Blocked);
         };
-        let bytes = &bytes[..bytes.len().min(PIECE)];
-        if more && tls.hold(bytes) {
+        let bytes = &bytes[..bytes.len().min(MAX_WRITE)];
+        if more && tls.coalesce(bytes) {
             return Ok(Moved::Bytes(bytes.len()));
         }
-        let mut held = tls.take_held();
-        if held.is_empty() {
+        let mut buffered = tls.take_held();
+        if buffered.is_empty() {
             self.send_encrypted(bytes, wire)?;
         } else {
-            held.extend_from_slice(bytes);
-            self.send_encrypted(&held, wire)?;
+            buffered.extend_from_slice(bytes);
+            self.send_encrypted(&buffered, wire)?;
         }
         Ok(Moved::Bytes(bytes.len()))
     }
 
-    /// Sends at most `most` bytes from a place in a file; zero bytes at the file's end. `scratch` serves where the
-    /// bytes must pass through memory.
+    /// Sends at most `most` bytes from an offset of a file; zero bytes at the end of the file. `scratch` is used where
+    /// the bytes must pass through memory.
     pub fn send_file(
         &mut self,
         file: impl AsFd,
@@ -235,7 +241,7 @@ impl Transport {
         Ok(Moved::Bytes(read))
     }
 
-    /// Encrypts and sends; what the socket does not take is kept.
+    /// Encrypts and sends; bytes that the socket does not accept are buffered.
     fn send_encrypted(&mut self, bytes: &[u8], wire: &mut [u8]) -> io::Result<()> {
         let Some(tls) = &mut self.tls else {
             return Ok(());
@@ -255,7 +261,7 @@ impl Transport {
         Ok(())
     }
 
-    /// Brings out what TLS holds back; true when nothing is left.
+    /// Sends buffered TLS records that must not wait; returns true when none are left.
     pub fn flush(&mut self) -> io::Result<bool> {
         let Some(tls) = &mut self.tls else {
             return Ok(true);
@@ -278,12 +284,12 @@ impl Transport {
         Ok(true)
     }
 
-    /// Bytes that TLS brought out since the last call: a sign that the client reads.
+    /// Encrypted bytes sent since the last call, as a sign that the client is reading.
     pub fn take_flushed(&mut self) -> u64 {
         std::mem::take(&mut self.flushed)
     }
 
-    /// Shuts the write side, with TLS's `close_notify` before; true when it is shut.
+    /// Shuts the write side down, after sending `close_notify` over TLS; returns true when it is shut.
     pub fn shut_write(&mut self) -> io::Result<bool> {
         if self.shut {
             return Ok(true);
@@ -299,7 +305,7 @@ impl Transport {
         Ok(true)
     }
 
-    /// Reads and drops input as it is on the wire.
+    /// Reads and discards raw input, without decrypting it.
     pub fn drop_input(&mut self, scratch: &mut [u8]) -> io::Result<Moved> {
         self.read_raw(scratch)
     }
@@ -322,7 +328,7 @@ impl Transport {
     }
 }
 
-/// Turns "would block" into a cleared readiness bit.
+/// Maps `WouldBlock` to [`Moved::Blocked`] and clears the readiness bit.
 fn blocked(moved: io::Result<usize>, ready: &mut bool) -> io::Result<Moved> {
     match moved {
         Ok(n) => Ok(Moved::Bytes(n)),
@@ -334,7 +340,7 @@ fn blocked(moved: io::Result<usize>, ready: &mut bool) -> io::Result<Moved> {
     }
 }
 
-/// What came of an attempt to read `wanted` bytes; `ending` as in [`Transport`].
+/// The outcome of an attempt to read `wanted` bytes; `ending` as in [`Transport`].
 fn received(
     read: io::Result<usize>,
     wanted: usize,
@@ -345,8 +351,8 @@ fn received(
         if n == 0 {
             return Ok(Moved::End);
         }
-        // A read that did not fill the buffer has emptied the socket, and whatever comes next is announced by a new
-        // event; but an end that was announced already is not announced again.
+        // A short read has emptied the socket, and a new event will announce further input. The end of input, however,
+        // is not announced a second time.
         if n < wanted && !ending {
             *readable = false;
         }

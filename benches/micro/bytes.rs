@@ -1,4 +1,4 @@
-//! What is read by the byte: ranges, and the chunks of a body.
+//! Range fields and chunked bodies.
 
 use std::hint::black_box;
 
@@ -6,17 +6,17 @@ use upslot::http::body::{Body, Step};
 use upslot::http::head::Framing;
 use upslot::http::range::{self, Ranges};
 
-use crate::{Bench, Outcome};
+use crate::bench::Bench;
+use crate::common::outcome::Outcome;
 
 /// Bytes of data in a chunked body.
 const BODY: usize = 256 * 1024;
 const KIB: usize = 1024;
-/// Bytes of a file of which ranges are wanted.
+/// Size in bytes of the file to which ranges apply.
 const FILE: u64 = 1 << 30;
 
-pub fn run(bench: &mut Bench) -> Outcome<()> {
-    let about = "the value of a Range with one range to what is sent";
-    bench.case("range-1", about, 1, || {
+pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
+    bench.case("range-1", 1, || {
         let ranges = ranges(black_box(b"bytes=1048576-"));
         matches!(black_box(ranges), Some(Ranges::One(_)))
     })?;
@@ -24,27 +24,17 @@ pub fn run(bench: &mut Bench) -> Outcome<()> {
         .map(|n| format!("{}-{}", n * 100_000, n * 100_000 + 999))
         .collect();
     let value = format!("bytes={}", value.join(", ")).into_bytes();
-    bench.case("range-10", "the same, with ten", 1, || {
+    bench.case("range-10", 1, || {
         let ranges = ranges(black_box(&value));
         matches!(black_box(ranges), Some(Ranges::Many(_)))
     })?;
-    for (name, about, chunk) in [
-        (
-            "chunked-64k",
-            "a body in chunks of 64 KiB; for each KiB",
-            64 * KIB,
-        ),
-        ("chunked-1k", "a body in chunks of 1 KiB; for each KiB", KIB),
-        (
-            "chunked-16",
-            "a body in chunks of 16 bytes; for each KiB",
-            16,
-        ),
+    for (name, chunk) in [
+        ("chunked-64k", 64 * KIB),
+        ("chunked-1k", KIB),
+        ("chunked-16", 16),
     ] {
         let body = chunked(chunk);
-        bench.case(name, about, BODY / KIB, || {
-            data(black_box(&body)) == Some(BODY)
-        })?;
+        bench.case(name, BODY / KIB, || decode(black_box(&body)) == Some(BODY))?;
     }
     Ok(())
 }
@@ -53,6 +43,7 @@ fn ranges(value: &[u8]) -> Option<Ranges> {
     range::parse(value).map(|specs| range::resolve(&specs, FILE))
 }
 
+/// A body in chunks of `chunk` bytes.
 fn chunked(chunk: usize) -> Vec<u8> {
     let mut body = Vec::new();
     for _ in 0..BODY / chunk {
@@ -64,8 +55,8 @@ fn chunked(chunk: usize) -> Vec<u8> {
     body
 }
 
-/// Bytes of data in a chunked body; none when it is not whole.
-fn data(bytes: &[u8]) -> Option<usize> {
+/// Decodes a chunked body; returns the bytes of data, or none if it is incomplete or invalid.
+fn decode(bytes: &[u8]) -> Option<usize> {
     let mut body = Body::new(Framing::Chunked);
     let (mut at, mut data) = (0, 0);
     loop {

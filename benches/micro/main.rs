@@ -1,141 +1,104 @@
 //! The micro bench: `cargo bench --bench micro`, or `cargo bench --bench micro -- --quick`.
 //!
-//! It times what upslot decides and parses for one request, in this process and without a socket: nanoseconds, and
-//! how often and how much memory is asked for. What the kernel does is not in it: that is the whole-server bench's
-//! matter, and most of what a request costs.
+//! It times what upslot parses and decides for one request, in this process and without a socket, and counts the
+//! allocations. It does not include the work of the kernel, which is most of the cost of a request; for that there is
+//! the whole-server bench.
 //!
-//! In reading order:
+//! The modules in import order, which is also a reading order; a file imports only from those before it:
 //!
-//! - [`options`] what the user asked for;
-//! - [`measure`] how an operation is timed, and its allocations counted;
-//! - [`site`] what operations work with: a configuration, slots, signatures, requests as clients send them;
-//! - [`http`], [`puts`], [`slots`], [`bytes`] what is measured;
-//! - [`report`] lines, table and JSON.
+//! - [`common`] the code that both benches share;
+//! - [`measure`] times an operation and counts its allocations;
+//! - [`bench`] measures and reports the selected operations;
+//! - [`fixtures`] a configuration, slots, signatures, and requests as real clients send them;
+//! - [`http`], [`puts`], [`slots`], [`bytes`] the operations.
 //!
-//! An operation that does not come to what it must ends the bench with exit code 1; wrong usage with 2.
+//! An operation with a wrong result ends the bench with exit code 1; wrong usage with 2.
 
-mod bytes;
-mod http;
+#[allow(dead_code)] // Some of it is used only by the whole-server bench.
+#[path = "../common/mod.rs"]
+mod common;
+
 mod measure;
-mod options;
+
+mod bench;
+
+mod fixtures;
+
+mod http;
 mod puts;
-mod report;
-mod site;
 mod slots;
 
-use std::env;
-use std::io::{self, Write};
+mod bytes;
+
 use std::process::ExitCode;
 
-use crate::measure::Effort;
-use crate::options::{Options, Parsed};
-use crate::report::Report;
+use crate::bench::Bench;
+use crate::common::catalogue;
+use crate::common::options::Options;
+use crate::common::outcome::Outcome;
+use crate::common::report::Report;
+use crate::common::start::Program;
+use crate::measure::Sampling;
 
-/// What goes wrong here ends the bench: a sentence for the user is all that is needed.
-pub type Outcome<T> = Result<T, String>;
+const PROGRAM: Program = Program {
+    name: "micro bench",
+    help: "\
+Times what upslot does for one request without a socket, and counts its allocations.
 
-/// Runs or lists operations, each as it comes.
-#[derive(Debug)]
-pub struct Bench {
-    filter: Vec<String>,
-    effort: Effort,
-    /// Only the names are wanted.
-    lists: bool,
-    report: Report,
-    names: Vec<(&'static str, &'static str)>,
-}
+cargo bench --bench micro [-- OPTIONS] [WORDS]
 
-impl Bench {
-    /// Measures an operation that is true when it came to what it must. It does `parts` times what the figures are
-    /// for: the slots of a batch, the KiB of a body.
-    pub fn case(
-        &mut self,
-        name: &'static str,
-        about: &'static str,
-        parts: usize,
-        mut operation: impl FnMut() -> bool,
-    ) -> Outcome<()> {
-        self.names.push((name, about));
-        let wanted = self.filter.is_empty() || self.filter.iter().any(|word| name.contains(word));
-        if self.lists || !wanted {
-            return Ok(());
-        }
-        let figures = measure::measure(&self.effort, parts, &mut operation)
-            .map_err(|why| format!("{name}: {why}"))?;
-        self.report.case(name, figures)
-    }
-}
+  --quick         a smoke run of a second
+  --filter WORDS  only these operations (a,b), or those whose names contain these words
+  --json FILE     also writes the numbers to FILE.micro
+
+Operations:
+",
+    cases: catalogue::MICRO,
+    other_cases: catalogue::SERVER,
+};
 
 fn main() -> ExitCode {
-    let outcome = match options::parse(env::args_os().skip(1)) {
-        Ok(Parsed::Run(options)) => run(&options),
-        Ok(Parsed::Help) => help(),
-        Err(why) => return complain(&why, 2),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => complain(&why, 1),
-    }
+    PROGRAM.start(run)
 }
 
 fn run(options: &Options) -> Outcome<()> {
-    let mut bench = Bench {
-        filter: options.filter.clone(),
-        effort: if options.quick {
-            Effort::quick()
-        } else {
-            Effort::full()
-        },
-        lists: false,
-        report: Report::new(),
-        names: Vec::new(),
+    let sampling = if options.quick {
+        Sampling::quick()
+    } else {
+        Sampling::full()
     };
-    bench.report.fact(
+    let mut report = Report::new(bench::COLUMNS, bench::NOTE);
+    let profile = if cfg!(debug_assertions) {
+        "unoptimised: the times mean nothing"
+    } else {
+        "optimised"
+    };
+    report.fact(
         "upslot",
-        &format!("{}, {}", env!("CARGO_PKG_VERSION"), options.profile()),
+        &format!("{}, {profile}", env!("CARGO_PKG_VERSION")),
     )?;
-    bench.report.fact("samples", &bench.effort.shown())?;
-    bench.report.fact(
+    report.fact("samples", &sampling.description())?;
+    report.fact(
         "counting",
         &format!(
-            "adds about {:.0} ns to every allocation, which is in the times",
+            "adds about {:.0} ns per allocation to the times",
             measure::counting_time()
         ),
     )?;
-    all(&mut bench)?;
-    bench.report.table()?;
+    let mut bench = Bench::new(&options.filter, sampling, report);
+    http::run(&mut bench)?;
+    puts::run(&mut bench)?;
+    slots::run(&mut bench)?;
+    bytes::run(&mut bench)?;
+    let report = bench.finish(PROGRAM.cases)?;
+    report.summary()?;
     match &options.json {
-        Some(file) => bench.report.save(file),
+        // The whole-server bench writes to the file itself.
+        Some(file) => {
+            let mut file = file.clone().into_os_string();
+            file.push(".micro");
+            report.save(file.as_ref())
+        }
         None => Ok(()),
     }
-}
-
-/// Every operation, in the order of the table.
-fn all(bench: &mut Bench) -> Outcome<()> {
-    http::run(bench)?;
-    puts::run(bench)?;
-    slots::run(bench)?;
-    bytes::run(bench)
-}
-
-fn help() -> Outcome<()> {
-    let mut bench = Bench {
-        filter: Vec::new(),
-        effort: Effort::quick(),
-        lists: true,
-        report: Report::new(),
-        names: Vec::new(),
-    };
-    all(&mut bench)?;
-    let mut text = options::HELP.to_owned();
-    for (name, about) in &bench.names {
-        text.push_str(&format!("  {name:<18}{about}\n"));
-    }
-    report::print(&text)
-}
-
-fn complain(why: &str, code: u8) -> ExitCode {
-    // Nothing is left to do where even standard error is gone.
-    let _ = writeln!(io::stderr(), "micro bench: {why}");
-    ExitCode::from(code)
 }

@@ -1,8 +1,8 @@
-//! How an operation is timed, and its allocations counted.
+//! Times an operation and counts its allocations.
 //!
-//! A sample is a run of as many operations as take a while, timed as a whole: the clock is read twice per sample. The
-//! least of several samples is what the machine can do, the median what it did, the largest how much it was disturbed.
-//! Allocations do not depend on the mood of the machine.
+//! A sample is a series of operations that is timed as a whole, so that the clock is read only twice per sample. The
+//! minimum of several samples is what the machine can do, the median what it usually does, and the maximum shows how
+//! much it was disturbed. The number of allocations does not vary.
 
 use std::alloc::System;
 use std::hint::black_box;
@@ -11,87 +11,89 @@ use std::time::{Duration, Instant};
 
 use stats_alloc::{Region, StatsAlloc};
 
-use crate::Outcome;
+use crate::common::outcome::Outcome;
 
 #[global_allocator]
 static ALLOCATOR: StatsAlloc<System> = StatsAlloc::system();
 
-/// What one allocation and its release add to the counters of [`StatsAlloc`].
+/// How many counters of [`StatsAlloc`] are incremented by one allocation and its deallocation.
 const COUNTS: usize = 4;
 
-/// How much is done for a figure.
+/// How many samples of which duration.
 #[derive(Clone, Copy, Debug)]
-pub struct Effort {
+pub struct Sampling {
     samples: usize,
-    /// Least length of a sample.
-    length: Duration,
+    /// Minimum duration of a sample.
+    duration: Duration,
 }
 
-impl Effort {
-    pub fn full() -> Effort {
-        Effort {
+impl Sampling {
+    pub fn full() -> Sampling {
+        Sampling {
             samples: 15,
-            length: Duration::from_millis(20),
+            duration: Duration::from_millis(20),
         }
     }
 
-    pub fn quick() -> Effort {
-        Effort {
+    pub fn quick() -> Sampling {
+        Sampling {
             samples: 3,
-            length: Duration::from_millis(1),
+            duration: Duration::from_millis(1),
         }
     }
 
-    /// For the user.
-    pub fn shown(&self) -> String {
-        format!("{} of {} ms each", self.samples, self.length.as_millis())
+    /// For the report.
+    pub fn description(&self) -> String {
+        format!("{} of {} ms each", self.samples, self.duration.as_millis())
     }
 }
 
-/// What one part of an operation costs.
+/// The cost of one part of an operation.
 #[derive(Clone, Copy, Debug)]
 pub struct Figures {
-    /// Nanoseconds: the median of the samples, the least and the largest.
+    /// Median of the samples in nanoseconds.
     pub time: f64,
+    /// Minimum of the samples in nanoseconds.
     pub least: f64,
+    /// Maximum of the samples in nanoseconds.
     pub largest: f64,
-    /// How often memory was asked for, be it new or more of it.
+    /// Allocations and reallocations.
     pub allocations: f64,
-    /// Bytes asked for.
+    /// Bytes allocated.
     pub bytes: f64,
 }
 
-/// Measures an operation; what it does is `parts` times what the figures are for. An error when it is once false.
+/// Measures an operation that consists of `parts` equal parts. An error if it ever returns false.
 pub fn measure(
-    effort: &Effort,
+    sampling: &Sampling,
     parts: usize,
     operation: &mut impl FnMut() -> bool,
 ) -> Outcome<Figures> {
     let mut count = 1;
-    // Runs of growing length warm the caches, and tell how many operations a sample has.
-    while sample(count, operation)? < effort.length {
+    // Samples of growing length warm the caches, and determine how many operations a sample needs.
+    while sample(count, operation)? < sampling.duration {
         count *= 2;
     }
-    let mut times = Vec::with_capacity(effort.samples);
+    let mut times = Vec::with_capacity(sampling.samples);
     let region = Region::new(&ALLOCATOR);
-    for _ in 0..effort.samples {
+    for _ in 0..sampling.samples {
         times.push(sample(count, operation)?);
     }
     let counted = region.change();
     times.sort_unstable();
-    let each = (count * parts) as f64;
-    let nanoseconds = |time: Duration| time.as_nanos() as f64 / each;
-    let all = each * effort.samples as f64;
+    let per_sample = (count * parts) as f64;
+    let nanoseconds = |time: Duration| time.as_nanos() as f64 / per_sample;
+    let all = per_sample * sampling.samples as f64;
     Ok(Figures {
-        time: nanoseconds(times[effort.samples / 2]),
+        time: nanoseconds(times[sampling.samples / 2]),
         least: nanoseconds(times[0]),
-        largest: nanoseconds(times[effort.samples - 1]),
+        largest: nanoseconds(times[sampling.samples - 1]),
         allocations: (counted.allocations + counted.reallocations) as f64 / all,
         bytes: counted.bytes_allocated as f64 / all,
     })
 }
 
-/// Nanoseconds by which counting lengthens one allocation and its release, found by counting without allocating.
+/// How many nanoseconds counting adds to one allocation and its deallocation, measured by counting without allocating.
 pub fn counting_time() -> f64 {
     const ROUNDS: usize = 100_000;
     let counter = AtomicUsize::new(0);
@@ -102,6 +104,7 @@ pub fn counting_time() -> f64 {
     before.elapsed().as_nanos() as f64 / ROUNDS as f64
 }
 
+/// The duration of `count` operations.
 fn sample(count: usize, operation: &mut impl FnMut() -> bool) -> Outcome<Duration> {
     let mut right = true;
     let before = Instant::now();
@@ -112,6 +115,6 @@ fn sample(count: usize, operation: &mut impl FnMut() -> bool) -> Outcome<Duratio
     if right {
         Ok(time)
     } else {
-        Err("it did not come to what it must.".to_owned())
+        Err("the result of the operation is wrong".to_owned())
     }
 }

@@ -1,141 +1,148 @@
-//! What is measured in rounds: a table. [`crate::measure`] knows how.
+//! The cases: operations that are measured in rounds, on several servers in turn. [`crate::rounds`] measures them.
 
-use crate::server::Kind;
+use crate::common::options::{ByMode, Options};
+use crate::common::server_kind::ServerKind;
 
 #[derive(Debug)]
 pub struct Case {
     pub name: &'static str,
-    pub about: &'static str,
-    pub work: Work,
+    pub operation: Operation,
     pub tls: bool,
-    /// Connections at a time.
+    /// Concurrent connections.
     pub connections: usize,
-    /// Requests per round, in a full and in a quick run.
-    pub counts: (usize, usize),
-    /// Who takes part, where it is installed.
-    pub servers: &'static [Kind],
+    /// Requests per round.
+    pub requests: ByMode<usize>,
+    /// The servers to compare, if installed.
+    pub servers: &'static [ServerKind],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
-    /// `fresh`: a new connection for each request.
-    Get { size: Size, fresh: bool },
-    /// `durable`: answered when the file is on the disk.
-    Put { size: Size, durable: bool },
+pub enum Operation {
+    /// `new_connections`: opens a new connection for each request.
+    Get {
+        size: FileSize,
+        new_connections: bool,
+    },
+    /// `durable`: the server responds once the file is on stable storage.
+    Put { size: FileSize, durable: bool },
     /// Slot requests through the component.
     Slots,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Size {
-    /// A picture.
+pub enum FileSize {
+    /// As large as a picture.
     Small,
-    /// A film; in a quick run a short one.
+    /// As large as a film.
     Large,
 }
 
-/// A picture.
+/// In bytes.
 pub const SMALL: u64 = 10 * 1024;
-/// A film.
-const LARGE: u64 = 256 * 1024 * 1024;
-const QUICK_LARGE: u64 = 16 * 1024 * 1024;
+/// In bytes.
+const LARGE: ByMode<u64> = ByMode {
+    normal: 256 * 1024 * 1024,
+    quick: 16 * 1024 * 1024,
+};
 
-impl Size {
+impl FileSize {
     /// In bytes.
-    pub fn bytes(self, quick: bool) -> u64 {
+    pub fn bytes(self, options: &Options) -> u64 {
         match self {
-            Size::Small => SMALL,
-            Size::Large if quick => QUICK_LARGE,
-            Size::Large => LARGE,
+            FileSize::Small => SMALL,
+            FileSize::Large => LARGE.get(options),
         }
     }
 }
 
-const GET_SMALL: Work = Work::Get {
-    size: Size::Small,
-    fresh: false,
+const GET_SMALL: Operation = Operation::Get {
+    size: FileSize::Small,
+    new_connections: false,
 };
-const GET_FRESH: Work = Work::Get {
-    size: Size::Small,
-    fresh: true,
+const GET_NEW: Operation = Operation::Get {
+    size: FileSize::Small,
+    new_connections: true,
 };
-const GET_LARGE: Work = Work::Get {
-    size: Size::Large,
-    fresh: false,
+const GET_LARGE: Operation = Operation::Get {
+    size: FileSize::Large,
+    new_connections: false,
 };
-const PUT_SMALL: Work = Work::Put {
-    size: Size::Small,
+const PUT_SMALL: Operation = Operation::Put {
+    size: FileSize::Small,
     durable: false,
 };
-const PUT_LARGE: Work = Work::Put {
-    size: Size::Large,
+const PUT_LARGE: Operation = Operation::Put {
+    size: FileSize::Large,
     durable: false,
 };
-const PUT_DURABLE: Work = Work::Put {
-    size: Size::Small,
+const PUT_DURABLE: Operation = Operation::Put {
+    size: FileSize::Small,
     durable: true,
 };
 
-const GETS: &[Kind] = &[Kind::Upslot, Kind::Nginx, Kind::Lighttpd, Kind::Limit];
-const PUTS: &[Kind] = Kind::ALL;
-/// Nothing is spliced through TLS.
-const TLS_PUTS: &[Kind] = GETS;
-/// For what nothing else here can do.
-const ALONE: &[Kind] = &[Kind::Upslot];
+const GETS: &[ServerKind] = &[
+    ServerKind::Upslot,
+    ServerKind::Nginx,
+    ServerKind::Lighttpd,
+    ServerKind::Limit,
+];
+const PUTS: &[ServerKind] = ServerKind::ALL;
+/// Without splice, which cannot decrypt TLS.
+const TLS_PUTS: &[ServerKind] = GETS;
+/// For operations that no other server supports.
+const UPSLOT_ONLY: &[ServerKind] = &[ServerKind::Upslot];
 
-/// A row of the table, with a column each for its fields.
+/// A row of the table.
 const fn row(
     name: &'static str,
-    about: &'static str,
-    work: Work,
+    operation: Operation,
     tls: bool,
     connections: usize,
-    counts: (usize, usize),
-    servers: &'static [Kind],
+    (normal, quick): (usize, usize),
+    servers: &'static [ServerKind],
 ) -> Case {
     Case {
         name,
-        about,
-        work,
+        operation,
         tls,
         connections,
-        counts,
+        requests: ByMode { normal, quick },
         servers,
     }
 }
 
 #[rustfmt::skip]
 pub const CASES: &[Case] = &[
-    row("get-10k", "GET of 10 KiB on 8 kept connections", GET_SMALL, false, 8, (20_000, 2_000), GETS),
-    row("get-10k-alone", "GET of 10 KiB on 1 kept connection", GET_SMALL, false, 1, (10_000, 1_000), GETS),
-    row("get-10k-tls", "the same as get-10k through TLS", GET_SMALL, true, 8, (20_000, 1_500), GETS),
-    row("get-10k-new", "GET of 10 KiB, a new connection for each, 8 at a time", GET_FRESH, false, 8, (12_000, 600), GETS),
-    row("get-10k-new-tls", "the same through TLS, a full handshake for each", GET_FRESH, true, 8, (2_000, 200), GETS),
-    row("get-large", "GET of 256 MiB (quick: 16 MiB) on 1 kept connection", GET_LARGE, false, 1, (8, 6), GETS),
-    row("get-large-tls", "the same through TLS", GET_LARGE, true, 1, (4, 3), GETS),
-    row("put-10k", "PUT of 10 KiB on 8 kept connections, fsync off", PUT_SMALL, false, 8, (4_000, 500), PUTS),
-    row("put-10k-tls", "the same through TLS", PUT_SMALL, true, 8, (4_000, 500), TLS_PUTS),
-    row("put-large", "PUT of 256 MiB (quick: 16 MiB) on 1 kept connection, fsync off", PUT_LARGE, false, 1, (4, 3), PUTS),
-    row("put-large-tls", "the same through TLS", PUT_LARGE, true, 1, (4, 2), TLS_PUTS),
-    row("put-durable", "PUT of 10 KiB on 1 kept connection, fsync on", PUT_DURABLE, false, 1, (300, 50), ALONE),
-    row("put-durable-32", "the same on 32 kept connections", PUT_DURABLE, false, 32, (1_600, 160), ALONE),
-    row("slots", "slot requests through the component, 64 at a time", Work::Slots, false, 1, (20_000, 4_000), ALONE),
+    row("get-10k", GET_SMALL, false, 8, (20_000, 2_000), GETS),
+    row("get-10k-alone", GET_SMALL, false, 1, (10_000, 1_000), GETS),
+    row("get-10k-tls", GET_SMALL, true, 8, (20_000, 1_500), GETS),
+    row("get-10k-new", GET_NEW, false, 8, (12_000, 600), GETS),
+    row("get-10k-new-tls", GET_NEW, true, 8, (2_000, 200), GETS),
+    row("get-large", GET_LARGE, false, 1, (8, 6), GETS),
+    row("get-large-tls", GET_LARGE, true, 1, (4, 3), GETS),
+    row("put-10k", PUT_SMALL, false, 8, (4_000, 500), PUTS),
+    row("put-10k-tls", PUT_SMALL, true, 8, (4_000, 500), TLS_PUTS),
+    row("put-large", PUT_LARGE, false, 1, (4, 3), PUTS),
+    row("put-large-tls", PUT_LARGE, true, 1, (4, 2), TLS_PUTS),
+    row("put-durable", PUT_DURABLE, false, 1, (300, 50), UPSLOT_ONLY),
+    row("put-durable-32", PUT_DURABLE, false, 32, (1_600, 160), UPSLOT_ONLY),
+    row("slots", Operation::Slots, false, 1, (20_000, 4_000), UPSLOT_ONLY),
 ];
 
 impl Case {
-    pub fn durable(&self) -> bool {
-        matches!(self.work, Work::Put { durable: true, .. })
+    pub fn is_durable(&self) -> bool {
+        matches!(self.operation, Operation::Put { durable: true, .. })
     }
 
-    pub fn puts(&self) -> bool {
-        matches!(self.work, Work::Put { .. })
+    pub fn is_put(&self) -> bool {
+        matches!(self.operation, Operation::Put { .. })
     }
 
-    /// Bytes of a body.
-    pub fn size(&self, quick: bool) -> u64 {
-        match self.work {
-            Work::Get { size, .. } | Work::Put { size, .. } => size.bytes(quick),
-            Work::Slots => Size::Small.bytes(quick),
+    /// Size of the files in bytes.
+    pub fn size(&self, options: &Options) -> u64 {
+        match self.operation {
+            Operation::Get { size, .. } | Operation::Put { size, .. } => size.bytes(options),
+            Operation::Slots => FileSize::Small.bytes(options),
         }
     }
 }

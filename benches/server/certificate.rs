@@ -1,6 +1,6 @@
-//! The certificate that every server shows, made anew for each run, and what the client makes of it: it knows this one
-//! and trusts nothing else, offers one key exchange and one cipher suite, so that all servers do the same arithmetic,
-//! and resumes nothing, so that every handshake is a full one.
+//! The certificate of all servers, generated for each run, and the client's TLS configuration. The client trusts only
+//! this certificate, offers one key exchange and one cipher suite, so that all servers do the same arithmetic, and does
+//! not resume sessions, so that every handshake is a full one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,33 +14,34 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme, version};
 
-use crate::Outcome;
+use crate::common::outcome::Outcome;
 
-/// Whom the certificate is for.
+/// The host name in the certificate.
 pub const NAME: &str = "localhost";
 
-/// What the handshakes consist of, for the user.
-pub const SHOWN: &str =
-    "TLS 1.3, ECDSA P-256, X25519, AES-256-GCM; nothing is resumed, which the client checks";
+/// The handshakes, for the report.
+pub const DESCRIPTION: &str =
+    "TLS 1.3, ECDSA P-256, X25519, AES-256-GCM; no resumption (verified by the client)";
 
 #[derive(Debug)]
 pub struct Certificate {
-    /// PEM files.
+    /// A PEM file.
     pub chain: PathBuf,
+    /// A PEM file.
     pub key: PathBuf,
-    /// Key and chain in one, as lighttpd wants it.
+    /// A PEM file with key and chain, as lighttpd expects it.
     pub both: PathBuf,
-    /// The client that trusts it.
+    /// For clients that trust it.
     pub client: Arc<ClientConfig>,
 }
 
 impl Certificate {
     pub fn new(folder: &Path) -> Outcome<Certificate> {
-        let made = |e: rcgen::Error| format!("The certificate: {e}");
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(made)?;
+        let failed = |e: rcgen::Error| format!("cannot generate a certificate: {e}");
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
         let certificate = CertificateParams::new(vec![NAME.to_owned()])
             .and_then(|parameters| parameters.self_signed(&key))
-            .map_err(made)?;
+            .map_err(failed)?;
         let save = |name: &str, text: &str| {
             let path = folder.join(name);
             match fs::write(&path, text) {
@@ -49,22 +50,22 @@ impl Certificate {
             }
         };
         let (chain, key) = (certificate.pem(), key.serialize_pem());
-        let trusted = |e: rustls::Error| format!("The client's TLS: {e}");
+        let tls_failed = |e: rustls::Error| format!("TLS of the client: {e}");
         let provider = CryptoProvider {
             cipher_suites: vec![cipher_suite::TLS13_AES_256_GCM_SHA384],
             kx_groups: vec![kx_group::X25519],
             ..ring::default_provider()
         };
         let provider = Arc::new(provider);
-        let known = Known {
+        let verifier = PinnedVerifier {
             certificate: certificate.der().clone(),
             provider: Arc::clone(&provider),
         };
         let mut client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&version::TLS13])
-            .map_err(trusted)?
+            .map_err(tls_failed)?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(known))
+            .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
         client.resumption = Resumption::disabled();
         Ok(Certificate {
@@ -76,15 +77,15 @@ impl Certificate {
     }
 }
 
-/// Trusts one certificate, byte by byte. To check its signature as well would cost the client as much as the whole
-/// handshake costs the server, which would then wait for the client.
+/// Trusts one certificate by comparing its bytes. Verifying the chain would cost the client as much as the whole
+/// handshake costs the server, and the server would wait for the client.
 #[derive(Debug)]
-struct Known {
+struct PinnedVerifier {
     certificate: CertificateDer<'static>,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Known {
+impl ServerCertVerifier for PinnedVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,

@@ -1,33 +1,34 @@
-//! The client: a closed loop over a few connections on one thread. Each connection sends its next request when the
-//! answer to the last is complete. It is the same for every server, and light: bodies come from and go to one fixed
-//! buffer, and nothing is allocated per request on a connection that is kept.
+//! The load generator: a closed loop over a few connections on one thread. Each connection sends its next request when
+//! the response to the previous one is complete. It is the same for every server and uses little CPU time: bodies are
+//! sent from and received into fixed buffers, and a request on a persistent connection allocates nothing.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
 
-use crate::Outcome;
-use crate::answer::{Answer, Expected, Pattern};
-use crate::scratch::Stop;
-use crate::stream::{Door, Stream};
+use crate::common::outcome::Outcome;
+use crate::pattern::Pattern;
+use crate::response::{ExpectedResponse, ResponseReader};
+use crate::stop::StopSignal;
+use crate::stream::{ClientStream, Endpoint};
 
-/// How long nothing at all may move: more than any disk takes to write back what it was given.
-const STALL: Duration = Duration::from_secs(120);
-/// How often a wait looks at the stop signals.
-const LOOK: Duration = Duration::from_millis(500);
-/// How often a client that spins looks for events before it looks at the clock.
-const SPINS: u32 = 1000;
-/// Bytes read at once.
-const BUFFER: usize = 256 * 1024;
+/// Longest time without progress on any connection; longer than any disk takes to write back its cache.
+const STALL_TIMEOUT: Duration = Duration::from_secs(120);
+/// How often a wait checks for stop signals.
+const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// How often a spinning client polls before it checks the clock.
+const POLLS_PER_CHECK: u32 = 1000;
+/// Size of the read buffer in bytes.
+const READ_SIZE: usize = 256 * 1024;
 
 #[derive(Debug)]
 pub struct Request {
-    /// The whole head, blank line included.
+    /// The whole head, with the empty line.
     pub head: Vec<u8>,
-    /// Bytes of the pattern that follow it.
+    /// Length of the body, which consists of the pattern, in bytes.
     pub body: u64,
-    pub expected: Expected,
+    pub expected: ExpectedResponse,
 }
 
 impl Request {
@@ -38,7 +39,7 @@ impl Request {
         Request {
             head: head.into_bytes(),
             body: 0,
-            expected: Expected {
+            expected: ExpectedResponse {
                 status: 200,
                 length: Some(size),
             },
@@ -53,7 +54,7 @@ impl Request {
         Request {
             head: head.into_bytes(),
             body: size,
-            expected: Expected {
+            expected: ExpectedResponse {
                 status: 201,
                 length: None,
             },
@@ -61,41 +62,41 @@ impl Request {
     }
 }
 
-/// What is to be sent, and when to stop.
+/// The requests to send, and when to stop.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan<'a> {
-    /// Sent in turn, from the start again after the last.
+    /// Sent in this order; the first follows the last.
     pub requests: &'a [Request],
-    /// Requests in all.
+    /// How many requests to send.
     pub count: usize,
-    /// The first connection that is used; those before it stay idle.
-    pub first: usize,
-    /// No request is begun after this time, but for the first.
-    pub limit: Duration,
-    /// A new connection for every request; its set-up counts as part of the request.
-    pub fresh: bool,
-    /// Whether bodies of answers are compared.
-    pub compared: bool,
+    /// The first connection to use; those before it stay idle.
+    pub first_connection: usize,
+    /// No request is started after this time, except the first of each connection.
+    pub time_limit: Duration,
+    /// Opens a new connection for every request; its latency includes the connect.
+    pub reconnect: bool,
+    /// Whether to compare the bodies of responses.
+    pub compare_bodies: bool,
 }
 
-/// What came of a plan.
+/// The result of a plan.
 #[derive(Debug, Default)]
 pub struct Sample {
     pub requests: u64,
     pub wall: Duration,
-    /// From before the first byte of a request, or before the connect, to the last byte of the answer; nanoseconds.
+    /// From the first byte of a request, or the start of the connect, to the last byte of the response; nanoseconds.
     pub latencies: Vec<u64>,
 }
 
 #[derive(Debug)]
-pub struct Load<'a> {
-    door: &'a Door,
-    /// Whether it asks for events without ever sleeping, which takes a core of its own. To wake a client that sleeps is
-    /// the server's work, as it is for a proxy on the same machine; how often it has to depends on which of the two is
-    /// faster, so that figures with a client that spins differ less from round to round.
-    spins: bool,
+pub struct LoadGenerator<'a> {
+    endpoint: &'a Endpoint,
+    /// Whether to poll without ever sleeping, which takes a core of its own. Waking a sleeping client costs the server
+    /// CPU time, as it does for a proxy on the same machine. How often that happens depends on which of the two is
+    /// faster, so results with a spinning client vary less from round to round.
+    spin: bool,
     pattern: &'a Pattern,
-    stop: &'a Stop,
+    stop: &'a StopSignal,
     poll: Poll,
     connections: Vec<Connection>,
     buffer: Vec<u8>,
@@ -103,119 +104,126 @@ pub struct Load<'a> {
 
 #[derive(Debug)]
 struct Connection {
-    stream: Stream,
-    /// The request under way, as an index into the plan.
+    stream: ClientStream,
+    /// The outstanding request, as an index into the plan.
     request: Option<usize>,
-    /// Bytes of it that are sent, head and body.
+    /// Bytes of it sent so far, head and body.
     sent: u64,
-    answer: Answer,
+    response: ResponseReader,
     started: Instant,
 }
 
-impl<'a> Load<'a> {
+impl<'a> LoadGenerator<'a> {
     /// Opens the connections.
     pub fn open(
-        door: &'a Door,
+        endpoint: &'a Endpoint,
         connections: usize,
         pattern: &'a Pattern,
-        stop: &'a Stop,
-        spins: bool,
-    ) -> Outcome<Load<'a>> {
-        let mut load = Load {
-            door,
-            spins,
+        stop: &'a StopSignal,
+        spin: bool,
+    ) -> Outcome<LoadGenerator<'a>> {
+        let mut load = LoadGenerator {
+            endpoint,
+            spin,
             pattern,
             stop,
             poll: Poll::new().map_err(|e| format!("poll: {e}"))?,
             connections: Vec::with_capacity(connections),
-            buffer: vec![0; BUFFER],
+            buffer: vec![0; READ_SIZE],
         };
         for _ in 0..connections {
-            load.add()?;
+            load.open_connection()?;
         }
         Ok(load)
     }
 
     /// Opens one more connection.
-    pub fn add(&mut self) -> Outcome<()> {
+    pub fn open_connection(&mut self) -> Outcome<()> {
         let stream = self.connect(self.connections.len())?;
         self.connections.push(Connection {
             stream,
             request: None,
             sent: 0,
-            answer: Answer::default(),
+            response: ResponseReader::default(),
             started: Instant::now(),
         });
         Ok(())
     }
 
+    /// Sends the requests of a plan and waits for all responses.
     pub fn run(&mut self, plan: Plan<'_>) -> Outcome<Sample> {
         let mut events = Events::with_capacity(self.connections.len());
         let mut sample = Sample {
             latencies: Vec::with_capacity(plan.count),
             ..Sample::default()
         };
-        let began = Instant::now();
-        let mut moved = began;
-        let mut begun = 0;
-        let last = self.connections.len().min(plan.first + plan.count);
-        for place in plan.first..last {
-            if plan.fresh {
-                self.renew(place)?;
+        let start = Instant::now();
+        let mut last_event = start;
+        let mut requests = 0;
+        let last = self
+            .connections
+            .len()
+            .min(plan.first_connection + plan.count);
+        for index in plan.first_connection..last {
+            if plan.reconnect {
+                self.reconnect(index)?;
             }
-            self.begin(place, begun, &plan)?;
-            begun += 1;
+            self.start_request(index, requests, &plan)?;
+            requests += 1;
         }
-        while sample.latencies.len() < begun {
+        while sample.latencies.len() < requests {
             self.wait(&mut events)?;
             if events.is_empty() {
                 self.stop.check()?;
-                if moved.elapsed() > STALL {
-                    return Err(format!("Nothing moved for {} seconds.", STALL.as_secs()));
+                if last_event.elapsed() > STALL_TIMEOUT {
+                    return Err(format!(
+                        "no connection made progress for {} seconds",
+                        STALL_TIMEOUT.as_secs()
+                    ));
                 }
                 continue;
             }
-            moved = Instant::now();
+            last_event = Instant::now();
             for event in &events {
-                let place = event.token().0;
+                let index = event.token().0;
                 if event.is_writable() {
-                    self.send(place, &plan)?;
+                    self.send(index, &plan)?;
                 }
-                let shaking = self.connections[place].stream.is_shaking_hands();
-                if !(event.is_readable() && self.receive(place, &plan)?) {
-                    // The event that the socket is writable came before the handshake was over.
-                    if shaking && !self.connections[place].stream.is_shaking_hands() {
-                        self.send(place, &plan)?;
+                let handshaking = self.connections[index].stream.is_handshaking();
+                if !(event.is_readable() && self.receive(index, &plan)?) {
+                    // The socket was reported as writable during the handshake, and will not be again.
+                    if handshaking && !self.connections[index].stream.is_handshaking() {
+                        self.send(index, &plan)?;
                     }
                     continue;
                 }
-                let connection = &mut self.connections[place];
+                let connection = &mut self.connections[index];
                 let latency = connection.started.elapsed();
                 connection.request = None;
                 sample
                     .latencies
                     .push(latency.as_nanos().try_into().unwrap_or(u64::MAX));
-                if begun < plan.count && began.elapsed() < plan.limit {
-                    if plan.fresh {
-                        self.renew(place)?;
+                if requests < plan.count && start.elapsed() < plan.time_limit {
+                    if plan.reconnect {
+                        self.reconnect(index)?;
                     }
-                    self.begin(place, begun, &plan)?;
-                    begun += 1;
+                    self.start_request(index, requests, &plan)?;
+                    requests += 1;
                 }
             }
         }
         self.stop.check()?;
-        sample.wall = began.elapsed();
-        sample.requests = begun as u64;
+        sample.wall = start.elapsed();
+        sample.requests = requests as u64;
         Ok(sample)
     }
 
-    /// Waits for events, for a while.
+    /// Waits for events, but not for longer than until the next check for stop signals.
     fn wait(&mut self, events: &mut Events) -> Outcome<()> {
-        let (times, timeout) = if self.spins {
-            (SPINS, Duration::ZERO)
+        let (times, timeout) = if self.spin {
+            (POLLS_PER_CHECK, Duration::ZERO)
         } else {
-            (1, LOOK)
+            (1, STOP_CHECK_INTERVAL)
         };
         for _ in 0..times {
             match self.poll.poll(events, Some(timeout)) {
@@ -228,36 +236,36 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
-    fn begin(&mut self, place: usize, index: usize, plan: &Plan<'_>) -> Outcome<()> {
-        let connection = &mut self.connections[place];
-        connection.request = Some(index % plan.requests.len());
+    fn start_request(&mut self, index: usize, number: usize, plan: &Plan<'_>) -> Outcome<()> {
+        let connection = &mut self.connections[index];
+        connection.request = Some(number % plan.requests.len());
         connection.sent = 0;
-        connection.answer.clear();
-        if !plan.fresh {
+        connection.response.reset();
+        if !plan.reconnect {
             connection.started = Instant::now();
         }
-        self.send(place, plan)
+        self.send(index, plan)
     }
 
-    /// Replaces a connection by a new one.
-    fn renew(&mut self, place: usize) -> Outcome<()> {
+    /// Replaces a connection with a new one.
+    fn reconnect(&mut self, index: usize) -> Outcome<()> {
         let started = Instant::now();
-        let stream = self.connect(place)?;
-        let connection = &mut self.connections[place];
-        // The old stream is closed here, which also ends its registration.
+        let stream = self.connect(index)?;
+        let connection = &mut self.connections[index];
+        // This closes the old stream, which also deregisters it.
         connection.stream = stream;
         connection.started = started;
         Ok(())
     }
 
-    fn connect(&self, place: usize) -> Outcome<Stream> {
-        Stream::connect(self.door, self.poll.registry(), Token(place))
+    fn connect(&self, index: usize) -> Outcome<ClientStream> {
+        ClientStream::connect(self.endpoint, self.poll.registry(), Token(index))
     }
 
-    /// Writes on, as far as the socket takes it: the head and the start of the body at once.
-    fn send(&mut self, place: usize, plan: &Plan<'_>) -> Outcome<()> {
-        let connection = &mut self.connections[place];
-        let Some(request) = connection.request.map(|index| &plan.requests[index]) else {
+    /// Sends as much as the socket takes, beginning with the head and the start of the body in one write.
+    fn send(&mut self, index: usize, plan: &Plan<'_>) -> Outcome<()> {
+        let connection = &mut self.connections[index];
+        let Some(request) = connection.request.map(|number| &plan.requests[number]) else {
             return Ok(());
         };
         let head = request.head.len() as u64;
@@ -270,43 +278,44 @@ impl<'a> Load<'a> {
                     Err(e) => Err(e),
                 }
             } else {
-                let body = self.pattern.at(offset, request.body - offset);
+                let body = self.pattern.bytes_at(offset, request.body - offset);
                 connection.stream.write(rest.unwrap_or_default(), body)
             };
             match written {
                 Ok(n) => connection.sent += n as u64,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                // The server may have said why before it went.
-                Err(e) => return Err(format!("write: {e}. {}", self.last_words(place))),
+                // The server may have sent the reason before it closed the connection.
+                Err(e) => return Err(format!("write: {e}; {}", self.rest_of_response(index))),
             }
         }
     }
 
-    /// Reads on; true when the answer is complete.
-    fn receive(&mut self, place: usize, plan: &Plan<'_>) -> Outcome<bool> {
-        let connection = &mut self.connections[place];
-        let Some(request) = connection.request.map(|index| &plan.requests[index]) else {
+    /// Receives as much as there is; true when the response is complete.
+    fn receive(&mut self, index: usize, plan: &Plan<'_>) -> Outcome<bool> {
+        let connection = &mut self.connections[index];
+        let Some(request) = connection.request.map(|number| &plan.requests[number]) else {
             return Ok(false);
         };
-        // An answer of any length is a remark of the server's, not what was stored.
-        let stored = plan.compared && request.expected.length.is_some();
-        let pattern = stored.then_some(self.pattern);
+        // A response of any length is a message from the server, not a stored file.
+        let is_file = plan.compare_bodies && request.expected.length.is_some();
+        let pattern = is_file.then_some(self.pattern);
         loop {
             match connection.stream.read(&mut self.buffer) {
                 Ok(0) => {
                     return Err(
-                        "The server closed a connection before its answer was complete.".to_owned(),
+                        "the server closed a connection before its response was complete"
+                            .to_owned(),
                     );
                 }
                 Ok(n) => {
                     if connection
-                        .answer
-                        .take(&self.buffer[..n], request.expected, pattern)?
+                        .response
+                        .receive(&self.buffer[..n], request.expected, pattern)?
                     {
                         if connection.sent < request.head.len() as u64 + request.body {
                             return Err(
-                                "The answer came before the request was complete.".to_owned()
+                                "the server responded before the request was complete".to_owned()
                             );
                         }
                         return Ok(true);
@@ -319,14 +328,14 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// What is left to read on a connection that broke.
-    fn last_words(&mut self, place: usize) -> String {
-        match self.connections[place].stream.read(&mut self.buffer) {
+    /// The response that can still be read from a connection that failed.
+    fn rest_of_response(&mut self, index: usize) -> String {
+        match self.connections[index].stream.read(&mut self.buffer) {
             Ok(n) if n > 0 => {
-                let shown = &self.buffer[..n.min(1000)];
-                format!("The server said: {}", String::from_utf8_lossy(shown))
+                let text = &self.buffer[..n.min(1000)];
+                format!("the server sent: {}", String::from_utf8_lossy(text))
             }
-            _ => "The server said nothing.".to_owned(),
+            _ => "the server sent no response".to_owned(),
         }
     }
 }

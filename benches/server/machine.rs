@@ -1,91 +1,71 @@
-//! What the bench ran on: without it no number means anything.
+//! The machine that the bench runs on, without which the numbers mean nothing.
 
 use std::fs;
 use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::Outcome;
 use crate::certificate;
-use crate::options::Options;
+use crate::common::options::Options;
+use crate::common::outcome::Outcome;
+use crate::common::report::Report;
+use crate::common::server_kind::ServerKind;
 use crate::placement::Placement;
 use crate::process::clock_source;
-use crate::report::Report;
-use crate::server::{Installed, Kind};
+use crate::servers::InstalledServers;
 
-#[derive(Debug)]
-pub struct Machine {
-    facts: Vec<(&'static str, String)>,
+/// Reports the machine, the servers and the settings.
+pub fn report(
+    report: &mut Report,
+    options: &Options,
+    installed: &InstalledServers,
+    store: &Path,
+    placement: &Placement,
+) -> Outcome<()> {
+    report.fact("kernel", &text_of("/proc/sys/kernel/osrelease"))?;
+    report.fact("cpu", &cpu_model())?;
+    report.fact("cores", &cores())?;
+    report.fact("governor", &governor())?;
+    report.fact("memory", &total_memory())?;
+    report.fact("load", &text_of("/proc/loadavg"))?;
+    for kind in ServerKind::ALL {
+        let description = if options.only.contains(kind) {
+            installed.description(*kind)
+        } else {
+            "not selected".to_owned()
+        };
+        report.fact(kind.name(), &description)?;
+    }
+    let store = format!("{} ({})", store.display(), file_system(store));
+    report.fact("store", &store)?;
+    report.fact("placement", &placement.description())?;
+    let client = if options.spin && placement.has_separate_cores() {
+        "never sleeps, so that no server pays for waking it (durable cases: sleeps)"
+    } else {
+        "sleeps while it waits, so that the servers have to wake it"
+    };
+    report.fact("client", client)?;
+    report.fact("cpu-clock", clock_source())?;
+    report.fact("tls", certificate::DESCRIPTION)
 }
 
-impl Machine {
-    pub fn look(
-        options: &Options,
-        installed: &Installed,
-        store: &Path,
-        placement: &Placement,
-    ) -> Machine {
-        let mut facts = vec![
-            ("kernel", text_of("/proc/sys/kernel/osrelease")),
-            ("cpu", cpu_model()),
-            ("cores", cores()),
-            ("governor", governor()),
-            ("memory", meminfo_total()),
-            ("load", text_of("/proc/loadavg")),
-        ];
-        for kind in Kind::ALL {
-            let shown = if options.only.contains(kind) {
-                installed.shown(*kind)
-            } else {
-                "left out".to_owned()
-            };
-            facts.push((kind.name(), shown));
-        }
-        facts.extend([
-            (
-                "store",
-                format!("{} ({})", store.display(), file_system(store)),
-            ),
-            ("placement", placement.shown()),
-            (
-                "client",
-                if options.spins && placement.apart() {
-                    "never sleeps, so that no server pays for waking it (durable cases: sleeps)"
-                } else {
-                    "sleeps while it waits, and is woken by the servers"
-                }
-                .to_owned(),
-            ),
-            ("cpu-clock", clock_source().to_owned()),
-            ("tls", certificate::SHOWN.to_owned()),
-        ]);
-        Machine { facts }
-    }
-
-    pub fn print(&self, report: &mut Report) -> Outcome<()> {
-        for (name, value) in &self.facts {
-            report.fact(name, value)?;
-        }
-        Ok(())
-    }
-}
-
-/// The servers need a descriptor or two per connection, the bench one; they inherit this limit. Gives the limit.
-pub fn raise_open_files() -> u64 {
-    /// Far more than any case needs; a server may size tables by its limit, so this is not left open.
+/// Raises the limit of open files, which the servers inherit: they need one or two descriptors per connection, the
+/// bench one. Returns the new limit.
+pub fn raise_open_file_limit() -> u64 {
+    /// More than any scenario needs. Servers may size tables by their limit, so it is not raised without bound.
     const ENOUGH: u64 = 32_768;
     let limit = getrlimit(Resource::Nofile);
-    let most = limit.maximum.unwrap_or(ENOUGH).min(ENOUGH);
+    let wanted = limit.maximum.unwrap_or(ENOUGH).min(ENOUGH);
     let now = limit.current.unwrap_or(ENOUGH);
-    if now >= most {
+    if now >= wanted {
         return now;
     }
     let raised = Rlimit {
-        current: Some(most),
+        current: Some(wanted),
         maximum: limit.maximum,
     };
     match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => most,
+        Ok(()) => wanted,
         Err(_) => now,
     }
 }
@@ -97,7 +77,7 @@ fn text_of(path: &str) -> String {
     }
 }
 
-/// x86 names the model per core; ARM boards name the board in the device tree.
+/// The model of the CPU, or of the board: x86 has it in /proc/cpuinfo, ARM boards have theirs in the device tree.
 fn cpu_model() -> String {
     let cpuinfo = text_of("/proc/cpuinfo");
     let named = cpuinfo
@@ -110,19 +90,19 @@ fn cpu_model() -> String {
     }
 }
 
-/// Of the machine, not those that this process may use.
+/// The number of cores of the machine, including those that this process may not use.
 fn cores() -> String {
     let cpuinfo = text_of("/proc/cpuinfo");
     let cores = cpuinfo.lines().filter(|line| line.starts_with("processor"));
     cores.count().to_string()
 }
 
-/// Anything but `performance` makes CPU time depend on what the clock felt like.
+/// The frequency governor. With any but `performance`, CPU times vary with the frequency.
 fn governor() -> String {
     text_of("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 }
 
-fn meminfo_total() -> String {
+fn total_memory() -> String {
     let meminfo = text_of("/proc/meminfo");
     let total = meminfo
         .lines()
@@ -130,7 +110,7 @@ fn meminfo_total() -> String {
     total.map_or("unknown".to_owned(), |total| total.trim().to_owned())
 }
 
-/// The kind of the file system at a path: the mount whose point is its longest prefix.
+/// The type of the file system at a path: that of the mount point which is its longest prefix.
 fn file_system(path: &Path) -> String {
     let mounts = text_of("/proc/self/mountinfo");
     mounts
@@ -138,10 +118,10 @@ fn file_system(path: &Path) -> String {
         .filter_map(|line| {
             let (before, after) = line.split_once(" - ")?;
             let point = before.split(' ').nth(4)?;
-            let kind = after.split(' ').next()?;
-            path.starts_with(point).then_some((point.len(), kind))
+            let fs_type = after.split(' ').next()?;
+            path.starts_with(point).then_some((point.len(), fs_type))
         })
-        // The last of equals wins: it was mounted over the others.
+        // Of several mounts at one point, the last is on top.
         .max_by_key(|(length, _)| *length)
-        .map_or("unknown".to_owned(), |(_, kind)| kind.to_owned())
+        .map_or("unknown".to_owned(), |(_, fs_type)| fs_type.to_owned())
 }

@@ -1,102 +1,131 @@
 //! The whole-server bench: `cargo bench`, or `cargo bench -- --quick`.
 //!
-//! It starts the real `upslot` with a temporary store and a scripted XMPP server, drives it over loopback from this
-//! process, and prints one line per number. Where nginx and lighttpd are installed, the same files are fetched from
-//! and stored on them by the same client code, in the same rounds: the ratio to nginx is the figure that says
-//! something on a machine that nobody else has. It knows nothing of upslot's insides: only the program, its configuration,
-//! XEP-0114, XEP-0363 and HTTP.
+//! It starts the `upslot` program with a temporary store and a scripted XMPP server, drives it over loopback from this
+//! process, and prints one line per number. If nginx and lighttpd are installed, the same code downloads from them and
+//! uploads to them in the same rounds: the ratio to nginx is the number that can be compared between machines. The
+//! bench does not depend on upslot's internals, only on the program, its configuration, XEP-0114, XEP-0363 and HTTP.
 //!
-//! In reading order:
+//! The modules in import order, which is also a reading order; a file imports only from those before it:
 //!
-//! - [`options`] what the user asked for;
-//! - [`machine`] what it ran on;
-//! - [`scratch`] the temporary folder, and the stop signals;
-//! - [`placement`] which cores it ran on;
+//! - [`common`] the code that both benches share;
+//! - [`stop`] the signals that stop the bench early;
+//! - [`scratch`] the temporary folder;
+//! - [`placement`] which cores client and servers run on;
 //! - [`process`] a server process: its CPU time, its memory, its end;
-//! - [`link`] the XMPP server's side of the component's link (XEP-0114), and slots (XEP-0363);
-//! - [`certificate`] the one that every server shows;
+//! - [`certificate`] the certificate of all servers;
 //! - [`stream`] the client's end of a connection, plain or TLS;
-//! - [`answer`] one HTTP answer, judged as it comes in;
-//! - [`load`] the client: a closed loop over a few connections;
-//! - [`server`] upslot and its peers, each started with a configuration of its own;
-//! - [`limit`] what this program is when it stands in for a server that does nothing but move bytes;
-//! - [`cases`] what is measured in rounds: a table;
-//! - [`measure`] how;
-//! - [`scenarios`] what does not go in such rounds, each in a file of its own;
-//! - [`figures`] from samples to figures;
-//! - [`report`] lines, table and JSON.
+//! - [`pattern`] the content of all stored files;
+//! - [`response`] an HTTP response, checked as it is received;
+//! - [`load`] the load generator: a closed loop over a few connections;
+//! - [`link`] the scripted XMPP server (XEP-0114), which requests slots (XEP-0363);
+//! - [`limit`] this program as a server that does nothing but move bytes;
+//! - [`cases`] the operations that are measured in rounds;
+//! - [`servers`] upslot and the servers that it is compared with;
+//! - [`machine`] the machine that the bench runs on;
+//! - [`bench`] the context of all cases and scenarios;
+//! - [`stats`] percentiles, medians and ratios;
+//! - [`rounds`] measures a case;
+//! - [`scenarios`] the other measurements.
 //!
-//! A wrong answer, whether a status, a length or a byte, ends the bench with exit code 1; wrong usage with 2.
+//! A wrong response, whether in its status, its length or a byte, ends the bench with exit code 1; wrong usage with 2.
 
-mod answer;
-mod cases;
-mod certificate;
-mod figures;
-mod limit;
-mod link;
-mod load;
-mod machine;
-mod measure;
-mod options;
+#[path = "../common/mod.rs"]
+mod common;
+
+mod stop;
+
+mod scratch;
+
 mod placement;
 mod process;
-mod report;
-mod scenarios;
-mod scratch;
-mod server;
+
+mod certificate;
 mod stream;
 
+mod pattern;
+mod response;
+
+mod load;
+
+mod link;
+
+mod limit;
+
+mod cases;
+mod servers;
+
+mod machine;
+
+mod bench;
+mod stats;
+
+mod rounds;
+mod scenarios;
+
 use std::env;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::answer::Pattern;
+use crate::bench::Bench;
+use crate::cases::CASES;
 use crate::certificate::Certificate;
-use crate::machine::Machine;
-use crate::measure::Bench;
-use crate::options::{Options, Parsed};
+use crate::common::catalogue;
+use crate::common::options::Options;
+use crate::common::outcome::Outcome;
+use crate::common::report::Report;
+use crate::common::start::Program;
+use crate::pattern::Pattern;
 use crate::placement::Placement;
-use crate::report::Report;
-use crate::scratch::{Scratch, Stop};
-use crate::server::Installed;
+use crate::scenarios::SCENARIOS;
+use crate::scratch::Scratch;
+use crate::servers::InstalledServers;
+use crate::stop::StopSignal;
 
-/// What goes wrong here ends the bench: a sentence for the user is all that is needed.
-pub type Outcome<T> = Result<T, String>;
+const PROGRAM: Program = Program {
+    name: "bench",
+    help: "\
+Measures upslot over loopback, beside nginx and lighttpd if they are installed.
+
+cargo bench [-- OPTIONS] [WORDS]
+
+  --quick         a smoke run of less than a minute
+  --full          includes the cases that take minutes
+  --filter WORDS  only these cases (a,b), or those whose names contain these words
+  --rounds N      rounds per case (5; 2 with --quick)
+  --only SERVERS  only these servers (a,b): upslot, nginx, lighttpd, limit, limit-splice
+  --spin          the client never sleeps, so that no server pays for waking it
+  --program FILE  measures this upslot instead of the one just built
+  --json FILE     also writes the numbers to FILE
+
+The store is created in TMPDIR (/tmp); TMPDIR=/dev/shm leaves the disk out of the numbers.
+
+Cases:
+",
+    cases: catalogue::SERVER,
+    other_cases: catalogue::MICRO,
+};
 
 fn main() -> ExitCode {
-    if env::args_os()
-        .nth(1)
+    let mut arguments = env::args_os().skip(1);
+    if arguments
+        .next()
         .is_some_and(|first| first == limit::ARGUMENT)
     {
-        return match limit::run(env::args_os().skip(2)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(why) => complain(&why, 1),
-        };
+        return PROGRAM.exit(limit::run(arguments));
     }
-    let options = match options::parse(env::args_os().skip(1)) {
-        Ok(Parsed::Run(options)) => options,
-        Ok(Parsed::Help) => {
-            return match io::stdout().write_all(options::help().as_bytes()) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(_) => ExitCode::FAILURE,
-            };
-        }
-        Err(why) => return complain(&why, 2),
-    };
-    match run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => complain(&why, 1),
-    }
+    PROGRAM.start(run)
 }
 
 fn run(options: &Options) -> Outcome<()> {
-    let stop = Stop::new()?;
+    let cases = CASES.iter().map(|case| case.name);
+    let scenarios = SCENARIOS.iter().map(|scenario| scenario.name);
+    catalogue::check(PROGRAM.cases, cases.chain(scenarios))?;
+    let stop = StopSignal::new()?;
     let scratch = Scratch::new(&env::temp_dir())?;
     let placement = Placement::new();
-    let open_files = machine::raise_open_files();
-    let installed = Installed::look(&options.program);
-    let mut report = Report::new();
-    Machine::look(options, &installed, scratch.path(), &placement).print(&mut report)?;
+    let open_file_limit = machine::raise_open_file_limit();
+    let installed = InstalledServers::detect(&options.program);
+    let mut report = Report::new(rounds::COLUMNS, rounds::NOTE);
+    machine::report(&mut report, options, &installed, scratch.path(), &placement)?;
     let bench = Bench {
         options,
         stop: &stop,
@@ -105,18 +134,37 @@ fn run(options: &Options) -> Outcome<()> {
         certificate: Certificate::new(scratch.path())?,
         placement: &placement,
         pattern: Pattern::new(),
-        open_files,
+        open_file_limit,
     };
-    bench.run(&mut report)?;
-    report.table()?;
+    measure(&bench, &mut report)?;
+    report.summary()?;
     match &options.json {
         Some(file) => report.save(file),
         None => Ok(()),
     }
 }
 
-fn complain(why: &str, code: u8) -> ExitCode {
-    // Nothing is left to do where even standard error is gone.
-    let _ = writeln!(io::stderr(), "bench: {why}");
-    ExitCode::from(code)
+/// Measures the selected cases and scenarios.
+fn measure(bench: &Bench<'_>, report: &mut Report) -> Outcome<()> {
+    for case in CASES
+        .iter()
+        .filter(|case| bench.options.filter.selects(case.name))
+    {
+        bench
+            .run_case(case, report)
+            .map_err(|why| format!("{}: {why}", case.name))?;
+    }
+    let rate = |case| report.value(&format!("{case}.upslot.requests-per-second"));
+    if let (Some(concurrent), Some(alone)) = (rate("put-durable-32"), rate("put-durable")) {
+        let name = "put-durable-32.upslot.times-alone".to_owned();
+        report.number(name, concurrent / alone, "times put-durable")?;
+    }
+    for scenario in SCENARIOS {
+        let run_long = bench.options.full || !bench.options.filter.is_empty();
+        if bench.options.filter.selects(scenario.name) && (run_long || !scenario.long) {
+            (scenario.run)(bench, scenario.name, report)
+                .map_err(|why| format!("{}: {why}", scenario.name))?;
+        }
+    }
+    Ok(())
 }

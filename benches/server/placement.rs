@@ -1,69 +1,77 @@
-//! Which cores the bench and the servers run on. Where the kernel chooses, a server that happens to share the
-//! client's core answers a lone request for a third of the CPU time that waking another core takes; a comparison then
-//! measures the scheduler. So the client gets the first core and the server that is measured the last one.
+//! Which cores the bench and the servers run on. If the kernel chooses, a server that happens to share the client's
+//! core spends a third of the CPU time on a single request that it spends if it has to wake another core, and a
+//! comparison measures the scheduler. So the client is pinned to the first core and the measured server to the last.
 
 use std::fs;
 use std::process::{self, Command, Stdio};
 
-/// The cores that this process may use.
+/// The cores that this process may use, and how they are assigned.
 #[derive(Debug)]
 pub struct Placement {
-    /// As the kernel writes it: `0-3,6`.
-    all: String,
-    /// The client's and the server's; none where nothing can be chosen.
-    chosen: Option<(String, String)>,
+    /// All of them, in the kernel's notation: `0-3,6`.
+    allowed: String,
+    /// The client's core and the server's; none if processes cannot be pinned.
+    cores: Option<(String, String)>,
 }
 
 impl Placement {
-    /// Puts the bench on its core, where there is more than one and util-linux's taskset is at hand. Threads and
-    /// processes that are started later begin there, too.
+    /// Pins the bench to its core, if there are several and util-linux's taskset is installed. Threads and processes
+    /// that are started later inherit this.
     pub fn new() -> Placement {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let all = status
+        let allowed = status
             .lines()
             .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
             .unwrap_or_default()
             .trim()
             .to_owned();
-        let first = all.split(['-', ',']).next().unwrap_or_default().to_owned();
-        let last = all.rsplit(['-', ',']).next().unwrap_or_default().to_owned();
-        let possible = first != last && put(process::id(), &first);
+        let first = allowed
+            .split(['-', ','])
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        let last = allowed
+            .rsplit(['-', ','])
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        let possible = first != last && pin(process::id(), &first);
         Placement {
-            all,
-            chosen: possible.then_some((first, last)),
+            allowed,
+            cores: possible.then_some((first, last)),
         }
     }
 
-    /// Gives a server one core, or all: one whose helper threads wait for the disk needs them.
-    pub fn place(&self, pid: u32, alone: bool) {
-        if let Some((_, last)) = &self.chosen {
-            put(pid, if alone { last } else { &self.all });
+    /// Pins a server to its core, or lets it use all: a server with helper threads that wait for the disk needs them.
+    pub fn place_server(&self, pid: u32, own_core: bool) {
+        if let Some((_, last)) = &self.cores {
+            pin(pid, if own_core { last } else { &self.allowed });
         }
     }
 
-    /// Whether client and server have a core each.
-    pub fn apart(&self) -> bool {
-        self.chosen.is_some()
+    /// Whether client and server each have a core of their own.
+    pub fn has_separate_cores(&self) -> bool {
+        self.cores.is_some()
     }
 
-    /// Moves one thread of this process to the server's core; false where nothing can be chosen.
-    pub fn place_beside_server(&self, thread: &str) -> bool {
-        let chosen = self.chosen.as_ref();
-        chosen.is_some_and(|(_, server)| taskset(&["-p", "-c", server, thread]))
+    /// Moves a thread of this process to the server's core; false if threads cannot be pinned.
+    pub fn move_thread_to_server_core(&self, thread: &str) -> bool {
+        let cores = self.cores.as_ref();
+        cores.is_some_and(|(_, server)| taskset(&["-p", "-c", server, thread]))
     }
 
-    /// For the user.
-    pub fn shown(&self) -> String {
-        match &self.chosen {
+    /// For the report.
+    pub fn description(&self) -> String {
+        match &self.cores {
             Some((client, server)) => {
                 format!("client on core {client}, server on core {server} (durable cases: any)")
             }
-            None => "left to the kernel: no taskset, or one core only".to_owned(),
+            None => "left to the kernel: taskset is missing, or there is only one core".to_owned(),
         }
     }
 }
 
-fn put(pid: u32, cores: &str) -> bool {
+fn pin(pid: u32, cores: &str) -> bool {
     taskset(&["-a", "-p", "-c", cores, &pid.to_string()])
 }
 

@@ -1,5 +1,5 @@
-//! The client's end of one connection, plain or TLS. Both read, write and say `WouldBlock` alike, so that the loop
-//! over them need not know which it drives.
+//! The client's end of a connection, plain or TLS. Both have the same interface and return `WouldBlock` alike, so the
+//! caller need not know which it drives.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
@@ -11,50 +11,55 @@ use mio::{Interest, Registry, Token};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 
-use crate::Outcome;
 use crate::certificate;
+use crate::common::outcome::Outcome;
 
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How a server is reached.
+/// Where a server listens, and whether it speaks TLS.
 #[derive(Clone, Debug)]
-pub struct Door {
+pub struct Endpoint {
     pub address: SocketAddr,
     /// None for plain HTTP.
     pub tls: Option<Arc<ClientConfig>>,
 }
 
 #[derive(Debug)]
-pub struct Stream {
+pub struct ClientStream {
     socket: TcpStream,
     tls: Option<Box<ClientConnection>>,
 }
 
-impl Stream {
-    /// Connects, and registers for both directions. TLS shakes hands later, as bytes are moved.
-    pub fn connect(door: &Door, registry: &Registry, token: Token) -> Outcome<Stream> {
-        let opened =
-            std::net::TcpStream::connect_timeout(&door.address, CONNECT).and_then(|stream| {
+impl ClientStream {
+    /// Connects, and registers for both directions. The TLS handshake takes place in later reads and writes.
+    pub fn connect(
+        endpoint: &Endpoint,
+        registry: &Registry,
+        token: Token,
+    ) -> Outcome<ClientStream> {
+        let connected = std::net::TcpStream::connect_timeout(&endpoint.address, CONNECT_TIMEOUT)
+            .and_then(|stream| {
                 stream.set_nonblocking(true)?;
                 stream.set_nodelay(true)?;
                 let mut stream = TcpStream::from_std(stream);
                 registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
                 Ok(stream)
             });
-        let socket = opened.map_err(|e| format!("connect to {}: {e}", door.address))?;
-        let tls = match &door.tls {
+        let socket = connected.map_err(|e| format!("connect to {}: {e}", endpoint.address))?;
+        let tls = match &endpoint.tls {
             Some(config) => {
-                let shown = |e: &dyn std::fmt::Display| format!("The client's TLS: {e}");
-                let name = ServerName::try_from(certificate::NAME).map_err(|e| shown(&e))?;
-                let tls = ClientConnection::new(Arc::clone(config), name).map_err(|e| shown(&e))?;
+                let failed = |e: &dyn std::fmt::Display| format!("TLS of the client: {e}");
+                let name = ServerName::try_from(certificate::NAME).map_err(|e| failed(&e))?;
+                let tls =
+                    ClientConnection::new(Arc::clone(config), name).map_err(|e| failed(&e))?;
                 Some(Box::new(tls))
             }
             None => None,
         };
-        Ok(Stream { socket, tls })
+        Ok(ClientStream { socket, tls })
     }
 
-    /// Writes what fits of the two slices; the first may be empty.
+    /// Writes as much of the two slices as fits; the first may be empty.
     pub fn write(&mut self, head: &[u8], body: &[u8]) -> io::Result<usize> {
         let slices = [IoSlice::new(head), IoSlice::new(body)];
         let Some(tls) = &mut self.tls else {
@@ -63,7 +68,7 @@ impl Stream {
                 _ => self.socket.write_vectored(&slices),
             };
         };
-        // What rustls holds goes out first, so that its buffer stays as small as one write.
+        // What rustls has buffered goes first, so that its buffer never holds more than one write.
         while tls.wants_write() {
             tls.write_tls(&mut self.socket)?;
         }
@@ -74,7 +79,7 @@ impl Stream {
         while tls.wants_write() {
             match tls.write_tls(&mut self.socket) {
                 Ok(_) => {}
-                // The bytes are taken all the same; the next write sends the rest.
+                // rustls has buffered the bytes; the next write sends the rest.
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) => return Err(e),
             }
@@ -82,7 +87,7 @@ impl Stream {
         Ok(n)
     }
 
-    /// Sends what an earlier write left behind. `WouldBlock` where some of it still is.
+    /// Sends what earlier writes left buffered; `WouldBlock` if some of it still is.
     pub fn flush(&mut self) -> io::Result<()> {
         if let Some(tls) = &mut self.tls {
             while tls.wants_write() {
@@ -92,7 +97,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Reads once; 0 is the end of the input.
+    /// Reads once; 0 is the end of input.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
             return self.socket.read(buffer);
@@ -105,21 +110,23 @@ impl Stream {
             if tls.read_tls(&mut self.socket)? == 0 {
                 return Ok(0);
             }
-            let shaking = tls.is_handshaking();
+            let handshaking = tls.is_handshaking();
             tls.process_new_packets().map_err(io::Error::other)?;
             while tls.wants_write() {
                 tls.write_tls(&mut self.socket)?;
             }
-            // The proof that nothing was resumed, for every single connection.
-            if shaking && !tls.is_handshaking() && tls.handshake_kind() != Some(HandshakeKind::Full)
+            // Verifies for every connection that no session was resumed.
+            if handshaking
+                && !tls.is_handshaking()
+                && tls.handshake_kind() != Some(HandshakeKind::Full)
             {
-                return Err(io::Error::other("The handshake was not a full one."));
+                return Err(io::Error::other("the TLS handshake was not a full one"));
             }
         }
     }
 
-    /// Whether a request can be written.
-    pub fn is_shaking_hands(&self) -> bool {
+    /// Whether the TLS handshake is under way, so that no request can be written yet.
+    pub fn is_handshaking(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 }

@@ -86,7 +86,8 @@ fn cut_off(rules: &Rules) -> Option<(&Rule, usize)> {
 }
 
 fn patterns(r: &mut Reader, left: &Cell<usize>) -> Vec<Pattern> {
-    let expected = "a regular expression or a list of them, such as \"@example\\.org$\"";
+    let expected =
+        "a regular expression or a list of them, in single quotes such as '@example\\.org$'";
     if !r.given("jid") {
         let found = if r.written("jid") {
             "an empty value"
@@ -103,12 +104,49 @@ fn patterns(r: &mut Reader, left: &Cell<usize>) -> Vec<Pattern> {
             return Err(format!("at most {MOST_PATTERNS} patterns in all rules").into());
         }
         left.set(left.get() - 1);
+        if text.contains(char::is_control) {
+            // "\b", "\t", "\e", "\a" and others are escapes of YAML.
+            let found = format!(
+                "{} (it holds a control character, which YAML makes of a \\ in double quotes)",
+                quote(text)
+            );
+            return Err(Wrong {
+                found: Some(found),
+                expected: expected.into(),
+            });
+        }
         Pattern::parse(text).map_err(|why| Wrong {
             found: Some(format!("{} ({why})", quote(text))),
             expected: expected.into(),
         })
     };
-    r.many("jid", false, read).unwrap_or_default()
+    let patterns = r.many("jid", false, read).unwrap_or_default();
+    if let Some(pattern) = patterns.iter().find(|pattern| has_punycode(pattern)) {
+        let text = format!(
+            "has {}, but no JID has xn--: XMPP writes names in their own letters, as in '@münchen\\.example$'",
+            quote(pattern.as_str())
+        );
+        r.warn("jid", text);
+    }
+    if let Some(pattern) = patterns.iter().find(|pattern| needs_resource(pattern)) {
+        let text = format!(
+            "has {}, which matches nothing: rules see bare JIDs, without a resource",
+            quote(pattern.as_str())
+        );
+        r.warn("jid", text);
+    }
+    patterns
+}
+
+/// Whether a pattern looks for a label in punycode.
+fn has_punycode(pattern: &Pattern) -> bool {
+    pattern.as_str().to_ascii_lowercase().contains("xn--")
+}
+
+/// Whether a pattern without alternatives looks for a resource.
+fn needs_resource(pattern: &Pattern) -> bool {
+    let text = pattern.as_str();
+    text.contains('/') && !text.contains(['|', '?', '*', '[', '{'])
 }
 
 fn verdict(r: &mut Reader) -> Verdict {
@@ -375,7 +413,7 @@ access:
     expire_maxage:
     upload:
 ";
-        let regex = "expected a regular expression or a list of them, such as \"@example\\.org$\".";
+        let regex = "expected a regular expression or a list of them, in single quotes such as '@example\\.org$'.";
         let expected = [
             format!(
                 "access.1.jid (line 3): found \"(b\" (found open group without closing ')'), {regex}"

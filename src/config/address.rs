@@ -109,7 +109,7 @@ pub fn host(text: &str) -> Result<String, Wrong> {
     if is_host_name(text) {
         return Ok(text.to_ascii_lowercase());
     }
-    Err("a host name, an IPv4 or an IPv6 address, without a port".into())
+    Err("a host name, an IPv4 or an IPv6 address, without a port and without http://".into())
 }
 
 /// Reads a domain of XMPP (RFC 7622 §3.2), in lower case.
@@ -124,11 +124,49 @@ pub fn jid_domain(text: &str) -> Result<String, Wrong> {
 
 /// Reads a domain or a bare address of XMPP. There are no wildcards: a domain means all its users.
 pub fn bare_jid(text: &str) -> Result<BareJid, Wrong> {
+    let usual = "a domain such as example.org, or an address such as romeo@example.org";
+    let lower = text.to_ascii_lowercase();
+    if EVERYONE.contains(&&*lower) {
+        return Err(format!("{usual}; without the key everyone may upload, with [] nobody").into());
+    }
+    if text.starts_with(['*', '@', '.']) {
+        let more = "a domain means all its users, and subdomains are named one by one";
+        return Err(format!("{usual}; {more}").into());
+    }
+    if text.contains('/') {
+        return Err(format!("{usual}, without a resource or URL scheme").into());
+    }
+    // RFC 7622 §3.3.1 keeps these out of the part before the @; xmpp: and mailto: are among what that refuses.
+    let local = text.split_once('@').map_or("", |(local, _)| local);
     BareJid::parse(text)
-        .filter(|jid| !text.contains('/') && !text.starts_with("*@") && is_domain(jid.domain()))
-        .ok_or_else(|| {
-            "a domain such as example.org, or an address such as romeo@example.org".into()
-        })
+        .filter(|jid| is_domain(jid.domain()) && !local.contains(['"', '&', '\'', ':', '<', '>']))
+        .ok_or_else(|| usual.into())
+}
+
+/// Words that are no domain, but are met in lists that are meant for everyone or for no one.
+const EVERYONE: [&str; 14] = [
+    "true",
+    "false",
+    "yes",
+    "no",
+    "on",
+    "off",
+    "null",
+    "all",
+    "any",
+    "anyone",
+    "everyone",
+    "everybody",
+    "none",
+    "nobody",
+];
+
+/// Whether a label of a domain is in punycode, which DNS has, but XMPP has not (RFC 7622 §3.2.1).
+pub fn is_punycode(domain: &str) -> bool {
+    domain.split('.').any(|label| {
+        let begin = label.get(..4);
+        begin.is_some_and(|begin| begin.eq_ignore_ascii_case("xn--"))
+    })
 }
 
 /// An address, with or without the brackets of IPv6.
@@ -153,17 +191,38 @@ pub fn is_host_name(text: &str) -> bool {
         && !last.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// A domain of XMPP: a name, which may hold letters of any script, or an IP address.
+/// A domain of XMPP: a name, which may hold letters of any script, or an IP address. As with host names, what ends in a
+/// number must have been an address.
 fn is_domain(text: &str) -> bool {
-    is_name(text) || ip(text).is_some()
+    let last = text.rsplit('.').next().unwrap_or_default();
+    is_name(text) && !last.bytes().all(|b| b.is_ascii_digit()) || ip(text).is_some()
 }
 
 fn is_name(text: &str) -> bool {
     text.split('.').all(|label| {
-        let sound = |c: char| c.is_alphanumeric() || c == '-' || c == '_' || !c.is_ascii();
+        let sound = |c: char| {
+            c.is_alphanumeric() || c == '-' || c == '_' || !c.is_ascii() && !is_punctuation(c)
+        };
         let edged = label.starts_with('-') || label.ends_with('-');
         (1..=63).contains(&label.chars().count()) && !edged && label.chars().all(sound)
     })
+}
+
+/// Punctuation and blanks outside ASCII that no domain holds (RFC 5892 §2.6), as far as they come along when text is
+/// copied. The joiners of U+200C and U+200D have their place in some scripts, U+00B7 in Catalan.
+fn is_punctuation(c: char) -> bool {
+    match c {
+        '\u{aa}' | '\u{b5}' | '\u{b7}' | '\u{ba}' | '\u{200c}' | '\u{200d}' => false,
+        '\u{80}'..='\u{bf}'
+        | '\u{2000}'..='\u{206f}'
+        | '\u{2e00}'..='\u{2e7f}'
+        | '\u{3000}'..='\u{3003}'
+        | '\u{3008}'..='\u{3020}'
+        | '\u{ff01}'..='\u{ff0f}'
+        | '\u{feff}'
+        | '\u{fffd}' => true,
+        _ => false,
+    }
 }
 
 /// Without host bits, and as IPv4 where it is IPv4 mapped into IPv6.

@@ -123,7 +123,7 @@ pub fn api(r: &mut Reader, public: &[Listen]) -> Option<Api> {
         listen: listen(&mut section, public),
         prefix: section.one("prefix", prefix).unwrap_or_else(|| "/".into()),
         allow: allow(&mut section),
-        token: section.one("token", token),
+        token: token(&mut section),
     };
     let open = api.allow.iter().any(|net| net.prefix_len() == 0);
     if open && api.token.is_none() {
@@ -157,7 +157,7 @@ pub fn purposes(r: &mut Reader) -> Purposes {
 
 /// Reads `external_secret` or `file_share_secret`.
 pub fn signing_secret(r: &mut Reader, key: &str) -> Option<Secret> {
-    let secret = r.secret(key, 1)?;
+    let secret = r.secret(key, 1, None)?;
     let length = secret.as_bytes().len();
     if length < GOOD_SECRET {
         let text =
@@ -260,19 +260,19 @@ fn prefix(text: &str) -> Result<String, Wrong> {
     }
 }
 
-fn token(text: &str) -> Result<Secret, Wrong> {
+/// Reads the bearer token.
+fn token(section: &mut Reader) -> Option<Secret> {
+    let secret = section.secret("token", 1, None)?;
+    let text = secret.expose();
     let (least, most) = (TOKEN.start(), TOKEN.end());
-    let wrong = |found: String| Wrong {
-        found: Some(found),
-        expected: format!("{least} to {most} visible ASCII characters, without blanks"),
-    };
+    let expected = format!("{least} to {most} visible ASCII characters, without blanks");
     if !text.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(wrong("a token with other characters".into()));
+        section.fault("token", "a token with other characters", expected);
+    } else if !TOKEN.contains(&text.len()) {
+        let found = format!("a token of {} characters", text.len());
+        section.fault("token", found, expected);
     }
-    if !TOKEN.contains(&text.len()) {
-        return Err(wrong(format!("a token of {} characters", text.len())));
-    }
-    Ok(Secret::new(text))
+    Some(secret)
 }
 
 #[cfg(test)]
@@ -500,8 +500,13 @@ api:
                 "{faults:?}"
             );
         }
-        assert!(token(&"x".repeat(16)).is_ok() && token(&"x".repeat(1024)).is_ok());
-        assert!(token(&"x".repeat(15)).is_err() && token(&"x".repeat(1025)).is_err());
+        for (length, faults) in [(15, 1), (16, 0), (1024, 0), (1025, 1)] {
+            let text = format!(
+                "api: {{port: 1, token: {}}}",
+                "xy".repeat(1024)[..length].to_owned()
+            );
+            assert_eq!(reading(&text, read_api).1.len(), faults, "{length}");
+        }
         let text = "api: {port: 1, token: hunter2hunter2hunter2}";
         let (api, ..) = reading(text, read_api);
         assert!(!format!("{api:?}").contains("hunter2"));

@@ -60,7 +60,7 @@ pub fn nearest(text: &str) -> Option<&'static str> {
     nearest_in(text, KEYS.iter())
 }
 
-/// The same among the keys of a map inside the file.
+/// The same among the keys of a map inside the file, or other words.
 pub fn nearest_of(text: &str, keys: &[&'static str]) -> Option<&'static str> {
     nearest_in(text, keys.iter())
 }
@@ -72,10 +72,11 @@ fn nearest_in<'a>(
     if text.len() > MAX_COMPARED {
         return None;
     }
-    let text = text.to_ascii_lowercase().replace(['-', ' ', '.'], "_");
+    let plain = |text: &str| text.to_ascii_lowercase().replace(['-', ' ', '.'], "_");
+    let text = plain(text);
     let most = (text.chars().count() / 3).min(3);
     let best = keys
-        .map(|key| (distance(&text, key), *key))
+        .map(|key| (distance(&text, &plain(key)), *key))
         .min_by_key(|(edits, _)| *edits);
     best.filter(|(edits, _)| *edits <= most).map(|(_, key)| key)
 }

@@ -156,12 +156,36 @@ pub struct Config {
 pub struct Reading {
     pub config: Config,
     pub warnings: Vec<Warning>,
+    pub lines: Lines,
+}
+
+/// Where the keys stand in the file, for what is found out about their values later.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lines(Vec<(String, usize)>);
+
+impl Lines {
+    /// The key with its line, as it is named in messages: `storage_path (line 7)`.
+    pub fn named(&self, key: &str) -> String {
+        match self.0.iter().find(|(known, _)| known == key) {
+            Some((_, line)) => format!("{key} (line {line})"),
+            None => key.to_owned(),
+        }
+    }
 }
 
 /// Reads the bytes of a file, which must be UTF-8.
 pub fn read_bytes(bytes: &[u8]) -> Result<Reading, Faulty> {
     match std::str::from_utf8(bytes) {
         Ok(text) => read(text),
+        Err(_) if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) => {
+            let fault = Fault {
+                line: None,
+                key: String::new(),
+                found: "text in UTF-16".into(),
+                expected: "text in UTF-8".into(),
+            };
+            Err(fault.into())
+        }
         Err(error) => {
             let sound = &bytes[..error.valid_up_to()];
             let fault = Fault {
@@ -236,8 +260,13 @@ pub fn read(text: &str) -> Result<Reading, Faulty> {
     if !r.is_faulty() {
         warn(&mut r, &config);
     }
+    let lines = Lines(r.lines());
     let warnings = r.finish()?;
-    Ok(Reading { config, warnings })
+    Ok(Reading {
+        config,
+        warnings,
+        lines,
+    })
 }
 
 /// The keys whose change takes effect only after a restart: what is bound or opened once. Everything else can be
@@ -283,7 +312,7 @@ fn slot_secret(r: &mut Reader) -> (Option<Secret>, Option<PathBuf>) {
             "only one of both",
         );
     }
-    let secret = r.secret("slot_secret", MIN_SLOT_SECRET);
+    let secret = r.secret("slot_secret", MIN_SLOT_SECRET, Some("slot_secret_file"));
     (secret, r.one("slot_secret_file", scalar::path))
 }
 
@@ -299,7 +328,20 @@ fn whitelist(r: &mut Reader) -> Option<Vec<BareJid>> {
     } else if r.empty_list("whitelist") {
         r.warn("whitelist", "is an empty list, so nobody may upload");
     }
-    r.many("whitelist", true, address::bare_jid)
+    let list = r.many("whitelist", true, address::bare_jid);
+    let foreign = |jid: &&BareJid| address::is_punycode(jid.domain());
+    if let Some(jid) = list.iter().flatten().find(foreign) {
+        r.warn("whitelist", punycode(jid.domain()));
+    }
+    list
+}
+
+/// Why a domain in punycode lets nobody in.
+fn punycode(domain: &str) -> String {
+    format!(
+        "has {domain}, which no JID has: XMPP writes names in their own letters, as in münchen.example; only URLs and \
+         DNS take xn--"
+    )
 }
 
 fn file_types(r: &mut Reader, key: &str) -> Option<Vec<String>> {
@@ -374,17 +416,29 @@ fn count(r: &mut Reader, key: &str, least: u64) -> Option<usize> {
     usize::try_from(number).ok()
 }
 
-/// Files are removed below this folder, so the root of the file system is never meant.
+/// Folders of the system, in which other programs' files are.
+const SYSTEM: [&str; 14] = [
+    "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin",
+    "/sys", "/usr", "/var",
+];
+
+/// Files are served and removed below this folder, so neither the root of the file system nor one of its first folders
+/// is ever meant.
 fn storage_path(text: &str) -> Result<PathBuf, Wrong> {
     let named = |part: path::Component<'_>| matches!(part, path::Component::Normal(_));
     let whole = Path::new(text);
     if whole.has_root() && !whole.components().any(named) {
         return Err("a folder of its own, not the root of the file system".into());
     }
+    if SYSTEM.iter().any(|system| whole == Path::new(system)) {
+        return Err(
+            "a folder of its own, not one of the system, whose files would be served and removed"
+                .into(),
+        );
+    }
     scalar::path(text)
 }
 
-/// Says what is allowed but has no effect, or another effect than it seems.
 impl Config {
     /// Time between two sweeps; zero is off. Files whose end stands in their path, or for which a purpose says so, are
     /// swept even if nothing goes by the general age.
@@ -413,7 +467,38 @@ impl Config {
     }
 }
 
+/// Numbers below these are hardly bytes or seconds.
+const FEW_BYTES: u64 = 1000;
+const FEW_SECONDS: u64 = 366;
+
+/// Says where a number is probably meant in another unit than the one that it has.
+fn warn_of_units(r: &mut Reader) {
+    for key in [
+        "max_file_size",
+        "user_quota_hard",
+        "user_quota_soft",
+        "global_quota",
+        "min_free_space",
+    ] {
+        if let Some(n) = r.bare_number(key).filter(|n| (1..FEW_BYTES).contains(n)) {
+            r.warn(
+                key,
+                format!("is a number of bytes, because it has no unit; {n} MiB is written so"),
+            );
+        }
+    }
+    let maxage = r.bare_number("expire_maxage");
+    if let Some(n) = maxage.filter(|n| (1..FEW_SECONDS).contains(n)) {
+        r.warn(
+            "expire_maxage",
+            format!("is a number of seconds, because it has no unit; {n} d are days"),
+        );
+    }
+}
+
+/// Says what is allowed but has no effect, or another effect than it seems.
 fn warn(r: &mut Reader, config: &Config) {
+    warn_of_units(r);
     let ages = !config.expire_maxage.is_zero();
     let trims = config.user_quota_soft > 0;
     if config.expire_interval.is_zero() {

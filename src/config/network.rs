@@ -26,6 +26,16 @@ pub struct Component {
     pub port: u16,
 }
 
+/// Ports of XMPP servers that take no components.
+const OTHER_PORTS: [(u16, &str); 6] = [
+    (5222, "of clients"),
+    (5223, "of clients"),
+    (5269, "of other servers"),
+    (5270, "of other servers"),
+    (5280, "of HTTP"),
+    (5281, "of HTTPS"),
+];
+
 /// Where a secret is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretSource {
@@ -65,12 +75,26 @@ pub fn component(r: &mut Reader) -> Option<Component> {
         );
     }
     let jid = r.one("component_jid", address::jid_domain);
-    let inline = r.secret("component_secret", 1).map(SecretSource::Inline);
+    let inline = r
+        .secret("component_secret", 1, Some("component_secret_file"))
+        .map(SecretSource::Inline);
     let file = r
         .one("component_secret_file", scalar::path)
         .map(SecretSource::File);
     let host = r.one("component_host", address::host);
     let port = r.one("component_port", |text| port(text, 1));
+    if jid.as_deref().is_some_and(address::is_punycode) {
+        let text = "is in punycode, which XMPP servers do not have in names of components: write it in its own letters";
+        r.warn("component_jid", text);
+    }
+    if let Some((port, whose)) =
+        port.and_then(|port| OTHER_PORTS.iter().find(|(other, _)| *other == port))
+    {
+        r.warn(
+            "component_port",
+            format!("is {port}, the usual port {whose}; servers take components at 5347 or 5275"),
+        );
+    }
     if !has_jid && !has_inline && !has_file {
         r.warn(
             "component_jid",

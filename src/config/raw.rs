@@ -15,12 +15,25 @@ pub const MAX_TEXT: usize = 1 << 20;
 /// Deepest nesting; no key needs more than half of it.
 const MAX_DEPTH: usize = 16;
 
+/// Longest line that is searched for a comment, in bytes.
+const MAX_COMMENTED: usize = 1000;
+
 /// A value with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// From 1; where a scalar starts. An empty value, list or map has the line of its key.
     pub line: usize,
     pub value: Value,
+    pub form: Form,
+}
+
+/// How a value is written, as far as that is worth a warning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A scalar without quotes. `commented`: a comment follows it on its line.
+    Plain { commented: bool },
+    /// A scalar in quotes or below a `|` or `>`; a list; a map.
+    Other,
 }
 
 /// What a value is, as far as YAML tells.
@@ -75,14 +88,19 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, Fault> {
         ));
     }
     let mut parser = Parser::new_from_str(text);
-    let mut tree = Tree::default();
+    let mut tree = Tree {
+        lines: lines(text),
+        ..Tree::default()
+    };
     loop {
         // Events are pulled, because the library's own loop recurses as deep as the file says.
-        let (event, mark) = parser.next_token().map_err(|error| broken(&error))?;
+        let (event, mark) = parser
+            .next_token()
+            .map_err(|error| broken(&error, &tree.lines))?;
         if event == Event::StreamEnd {
             break;
         }
-        tree.take(event, mark.line())?;
+        tree.take(event, mark.line(), mark.col())?;
     }
     match tree.root {
         None => Ok(Vec::new()),
@@ -98,9 +116,24 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, Fault> {
     }
 }
 
+/// The lines of a text, without what ends them. YAML 1.2.2 §5.4 knows three line ends.
+fn lines(text: &str) -> Vec<&str> {
+    let mut lines = Vec::new();
+    let mut rest = text;
+    while let Some(end) = rest.find(['\n', '\r']) {
+        lines.push(&rest[..end]);
+        let both = rest[end..].starts_with("\r\n");
+        rest = &rest[end + 1 + usize::from(both)..];
+    }
+    lines.push(rest);
+    lines
+}
+
 /// The tree as far as it is built.
 #[derive(Default)]
-struct Tree {
+struct Tree<'a> {
+    /// The text, line by line.
+    lines: Vec<&'a str>,
     documents: usize,
     root: Option<Node>,
     open: Vec<Frame>,
@@ -120,8 +153,8 @@ enum Frame {
     },
 }
 
-impl Tree {
-    fn take(&mut self, event: Event, line: usize) -> Result<(), Fault> {
+impl Tree<'_> {
+    fn take(&mut self, event: Event, line: usize, column: usize) -> Result<(), Fault> {
         match event {
             Event::DocumentStart => {
                 self.documents += 1;
@@ -137,11 +170,17 @@ impl Tree {
             Event::Scalar(text, style, anchor, tag) => {
                 plain(anchor, tag, line)?;
                 let bare = style == TScalarStyle::Plain;
+                let form = match bare {
+                    true => Form::Plain {
+                        commented: self.has_comment(&text, line, column),
+                    },
+                    false => Form::Other,
+                };
                 let value = match text.as_str() {
                     "" | "~" | "null" | "Null" | "NULL" if bare => Value::Null,
                     _ => Value::Scalar(text),
                 };
-                self.attach(Node { line, value })?;
+                self.attach(Node { line, value, form })?;
             }
             Event::SequenceStart(anchor, tag) => {
                 plain(anchor, tag, line)?;
@@ -160,11 +199,24 @@ impl Tree {
                     Some(Frame::Map { line, entries, .. }) => (line, Value::Map(entries)),
                     None => return Err(fault(Some(line), "an end without a start", "YAML")),
                 };
-                self.attach(Node { line, value })?;
+                let form = Form::Other;
+                self.attach(Node { line, value, form })?;
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
         }
         Ok(())
+    }
+
+    /// Whether a comment follows a plain scalar on its line.
+    fn has_comment(&self, text: &str, line: usize, column: usize) -> bool {
+        let whole = line.checked_sub(1).and_then(|at| self.lines.get(at));
+        // Many scalars on a long line would cost the square of its length.
+        let whole = whole.filter(|whole| whole.len() <= MAX_COMMENTED);
+        let Some((start, _)) = whole.and_then(|whole| whole.char_indices().nth(column)) else {
+            return false;
+        };
+        let rest = whole.and_then(|whole| whole[start..].strip_prefix(text));
+        rest.is_some_and(|rest| rest.trim_start_matches([' ', '\t']).starts_with('#'))
     }
 
     fn open(&mut self, frame: Frame, line: usize) -> Result<(), Fault> {
@@ -183,6 +235,9 @@ impl Tree {
             Some(Frame::Map { entries, key, .. }) => match key.take() {
                 None => match node.value {
                     Value::Scalar(text) if !text.is_empty() => *key = Some((text, node.line)),
+                    Value::Map(_) if has_template(&self.lines, node.line) => {
+                        return Err(template(node.line));
+                    }
                     other => return Err(fault(Some(node.line), other.kind(), "a word as the key")),
                 },
                 Some((key, line)) => {
@@ -215,12 +270,38 @@ fn plain(anchor: usize, tag: Option<Tag>, line: usize) -> Result<(), Fault> {
     }
 }
 
-fn broken(error: &ScanError) -> Fault {
+/// Whether a line holds a placeholder of a template, which is a map in a map to YAML, if it is anything.
+fn has_template(lines: &[&str], line: usize) -> bool {
+    let line = line.checked_sub(1).and_then(|at| lines.get(at));
+    line.is_some_and(|line| line.contains("{{"))
+}
+
+fn template(line: usize) -> Fault {
+    fault(
+        Some(line),
+        "a placeholder of the form {{ name }}",
+        "the value itself, or the file of a secret in component_secret_file or slot_secret_file; nothing is expanded \
+         from the environment",
+    )
+}
+
+fn broken(error: &ScanError, lines: &[&str]) -> Fault {
+    if has_template(lines, error.marker().line()) {
+        return template(error.marker().line());
+    }
     let info = error.info().replace(char::is_control, " ");
+    let expected = if info.contains("escape") {
+        // Most often a regular expression, whose backslashes double quotes claim for themselves.
+        "single quotes around values with a backslash, as in '@example\\.org$': in double quotes YAML takes a \
+         backslash for the beginning of an escape of its own"
+    } else {
+        "lines of the form \"key: value\", with a blank after the colon, without tabs, and special characters in single \
+         quotes"
+    };
     fault(
         Some(error.marker().line()),
         &format!("broken YAML here or just above ({info})"),
-        "lines of the form \"key: value\", without tabs, and special characters in quotes",
+        expected,
     )
 }
 
@@ -289,6 +370,55 @@ mod tests {
             r#"a@1="first second"@2 b@4="2"@4"#,
         );
         check("a: \"\\u0041\"", r#"a@1="A"@1"#);
+    }
+
+    #[test]
+    fn tells_how_a_scalar_is_written() {
+        for (text, form) in [
+            ("a: x", Form::Plain { commented: false }),
+            ("a: x #y", Form::Plain { commented: true }),
+            (
+                "b: 1\r\n\r\né: äö x \t# y\r\n",
+                Form::Plain { commented: true },
+            ),
+            ("a: x#y", Form::Plain { commented: false }),
+            ("a:\n  x #y\n", Form::Plain { commented: true }),
+            ("a: 'x' #y", Form::Other),
+            ("a: \"x\" #y", Form::Other),
+            ("a: |\n  x #y\n", Form::Other),
+            ("a: [x, y] #y", Form::Other),
+        ] {
+            let entries = parse(text).expect(text);
+            assert_eq!(entries.last().unwrap().node.form, form, "{text:?}");
+        }
+        let long = format!("a: {} # y", "x ".repeat(2000));
+        let form = Form::Plain { commented: false };
+        assert_eq!(parse(&long).unwrap()[0].node.form, form);
+        let many = format!("a: [{}x]", "x, ".repeat(MAX_TEXT / 4));
+        assert!(parse(&many).is_ok());
+    }
+
+    #[test]
+    fn a_template_that_was_not_filled_in_is_named() {
+        for text in [
+            "a: 1\nb: {{ name }}",
+            "a: 1\nb: {{name}}\n",
+            "a: 1\nb: {{ lookup('env', 'X') }}\n",
+        ] {
+            let fault = parse(text).expect_err(text);
+            assert_eq!(fault.line, Some(2), "{fault}");
+            assert!(fault.found.contains("{{ name }}"), "{fault}");
+            assert!(fault.expected.contains("component_secret_file"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_backslash_in_double_quotes_is_explained() {
+        for text in [r#"a: "@example\.org$""#, r#"a: ["\d+"]"#] {
+            let fault = parse(text).expect_err(text);
+            assert!(fault.expected.contains(r"single quotes"), "{fault}");
+            assert!(fault.expected.contains(r"'@example\.org$'"), "{fault}");
+        }
     }
 
     #[test]

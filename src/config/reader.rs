@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use crate::config::fault::{Fault, Faulty, Warning, Wrong, quote};
 use crate::config::keys::{KEYS, nearest, nearest_of};
-use crate::config::raw::{Entry, Node, Value};
-use crate::config::secret::Secret;
+use crate::config::raw::{Entry, Form, Node, Value};
+use crate::config::secret::{self, Secret};
 
 /// Most faults that are told in full; a file with more is no configuration.
 const MAX_FAULTS: usize = 200;
@@ -200,9 +200,21 @@ impl Reader {
         self.one(key, read)
     }
 
-    /// A single value that is never repeated in a message. At least `least` bytes.
-    pub fn secret(&mut self, key: &str, least: usize) -> Option<Secret> {
-        self.one(key, |text| {
+    /// A single value that is never repeated in a message. At least `least` bytes. `file_key` is the key that names a
+    /// file with the same secret, where there is one.
+    pub fn secret(&mut self, key: &str, least: usize, file_key: Option<&str>) -> Option<Secret> {
+        let (_, form) = self.place(key)?;
+        let secret = self.one(key, |text| {
+            if let Some(found) = secret::flaw(text) {
+                let file =
+                    file_key.map_or_else(String::new, |key| format!(" here, or its file in {key}"));
+                return Err(Wrong {
+                    found: Some(found.into()),
+                    expected: format!(
+                        "the secret itself{file}; nothing is expanded from the environment"
+                    ),
+                });
+            }
             if text.len() >= least {
                 return Ok(Secret::new(text));
             }
@@ -210,7 +222,27 @@ impl Reader {
                 found: Some(format!("a secret of {} bytes", text.len())),
                 expected: format!("at least {least}"),
             })
-        })
+        })?;
+        let text = secret.expose();
+        let path = ["/run/", "/etc/", "/var/", "./", "~/", "file:"];
+        if (form == Form::Plain { commented: true }) {
+            let text = "ends where a comment begins; single quotes around the secret keep a # in it, and a comment on \
+                        a line of its own ends this warning";
+            self.warn(key, text);
+        } else if text.trim() != text {
+            self.warn(
+                key,
+                "begins or ends with a blank, which counts as a part of the secret",
+            );
+        } else if path.iter().any(|begin| text.starts_with(begin)) {
+            let file =
+                file_key.map_or_else(String::new, |key| format!("; a file is named with {key}"));
+            self.warn(
+                key,
+                format!("looks like a path, but is taken as the secret itself{file}"),
+            );
+        }
+        Some(secret)
     }
 
     /// A list of single values, or one. With `words`, a single value may hold several with blanks between.
@@ -250,6 +282,10 @@ impl Reader {
                     let node = &entry.node;
                     let result = match (&node.value, first) {
                         (_, Some(first)) => Err((quote(&entry.key), once(first).into())),
+                        (Value::Scalar(text), None) if stray(text, node.form).is_some() => {
+                            let found = stray(text, node.form).unwrap_or_default();
+                            Err((found.to_owned(), STRAIGHT.into()))
+                        }
                         (Value::Scalar(text), None) => name(&entry.key)
                             .map_err(|wrong| (quote(&entry.key), wrong))
                             .and_then(|()| value(text).map_err(|wrong| (quote(text), wrong)))
@@ -272,6 +308,20 @@ impl Reader {
             }
         }
         pairs
+    }
+
+    /// The lines of all keys.
+    pub fn lines(&self) -> Vec<(String, usize)> {
+        let line = |entry: &Entry| (entry.key.clone(), entry.line);
+        self.entries.iter().map(line).collect()
+    }
+
+    /// A number without a unit, as it stands there.
+    pub fn bare_number(&self, key: &str) -> Option<u64> {
+        match &self.node(key)?.value {
+            Value::Scalar(text) => text.parse().ok(),
+            _ => None,
+        }
     }
 
     /// Reports a fault about a key as a whole.
@@ -326,6 +376,11 @@ impl Reader {
         }
     }
 
+    /// Where the value of a key stands, and how it is written.
+    fn place(&self, key: &str) -> Option<(usize, Form)> {
+        self.node(key).map(|node| (node.line, node.form))
+    }
+
     fn line(&self, key: &str) -> Option<usize> {
         self.entries
             .iter()
@@ -364,7 +419,13 @@ impl Reader {
         let node = self.node(key)?;
         let line = node.line;
         match &node.value {
-            Value::Scalar(text) => Some((line, text.clone())),
+            Value::Scalar(text) => match stray(text, node.form) {
+                None => Some((line, text.clone())),
+                Some(found) => {
+                    self.refuse(key, line, found.into(), STRAIGHT.into());
+                    None
+                }
+            },
             other => {
                 let kind = other.kind().to_owned();
                 self.refuse(key, line, kind, "a single value".into());
@@ -381,6 +442,9 @@ impl Reader {
         let mut texts = Vec::new();
         let mut others = Vec::new();
         match &node.value {
+            Value::Scalar(text) if stray(text, node.form).is_some() => {
+                others.extend(stray(text, node.form).map(|found| (line, found, STRAIGHT)));
+            }
             Value::Scalar(text) if words => {
                 let words = text.split_whitespace();
                 texts.extend(words.map(|word| (line, word.trim_end_matches(',').to_owned())));
@@ -389,7 +453,10 @@ impl Reader {
             Value::List(items) => {
                 for item in items {
                     match &item.value {
-                        Value::Scalar(text) => texts.push((item.line, text.clone())),
+                        Value::Scalar(text) => match stray(text, item.form) {
+                            None => texts.push((item.line, text.clone())),
+                            Some(found) => others.push((item.line, found, STRAIGHT)),
+                        },
                         other => others.push((item.line, other.kind(), "a single value")),
                     }
                 }
@@ -427,6 +494,37 @@ impl Reader {
         let (line, key) = (self.line(key), self.named(key));
         self.warnings.push(Warning { line, key, text });
     }
+}
+
+/// What is expected where word processors and web pages have put other characters.
+const STRAIGHT: &str = "straight quotes (' or \") or none, and plain blanks; single quotes around the value keep it as it is";
+
+/// A character that was not typed into a value without quotes, but came along when it was copied.
+fn stray(text: &str, form: Form) -> Option<&'static str> {
+    if form == Form::Other {
+        return None;
+    }
+    let typographic = |c: char| {
+        matches!(
+            c,
+            '\u{2018}'..='\u{201f}' | '\u{ab}' | '\u{bb}' | '\u{2039}' | '\u{203a}'
+        )
+    };
+    let invisible = |c: char| {
+        matches!(
+            c,
+            '\u{a0}' | '\u{ad}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'
+                ..='\u{202f}' | '\u{2060}' | '\u{3000}' | '\u{feff}'
+        )
+    };
+    if text.starts_with(typographic) || text.ends_with(typographic) {
+        return Some("typographic quotes, which are a part of the value");
+    }
+    if text.starts_with(['\u{2013}', '\u{2014}', '\u{2022}']) {
+        return Some("a dash or bullet that is not the \"-\" of a list");
+    }
+    text.contains(invisible)
+        .then_some("a blank or an invisible character that is no plain blank")
 }
 
 /// A key from outside, as it may be printed.

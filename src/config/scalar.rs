@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use crate::config::fault::Wrong;
+use crate::config::fault::{Wrong, quote};
+use crate::config::secret;
 
 /// Largest size, in bytes: what a file offset holds.
 pub const MAX_SIZE: u64 = i64::MAX as u64;
@@ -107,6 +108,21 @@ pub fn mode(text: &str, needed: u32) -> Result<u32, Wrong> {
 pub fn path(text: &str) -> Result<PathBuf, Wrong> {
     if text.contains(char::is_control) {
         return Err("a path without control characters".into());
+    }
+    if let Some(found) = secret::template(text) {
+        return Err(Wrong {
+            found: Some(format!("{} ({found})", quote(text))),
+            expected: "the path itself; nothing is expanded from the environment".into(),
+        });
+    }
+    if text == "~" || text.starts_with("~/") {
+        return Err("a path without ~, which only a shell expands".into());
+    }
+    if text.starts_with("file:") {
+        return Err("a path without file: before it".into());
+    }
+    if text.ends_with([',', ';']) || text.trim() != text {
+        return Err("a path without a comma, a semicolon or a blank at its end".into());
     }
     Ok(PathBuf::from(text))
 }

@@ -1,4 +1,4 @@
-//! A value that must not reach a log.
+//! A value that must not reach a log; and what cannot be meant as one.
 
 use std::fmt;
 
@@ -49,9 +49,211 @@ impl fmt::Debug for SecretKey {
     }
 }
 
+/// What stands in examples, upslot's own among them, in lower case and without what is no letter or digit.
+const EXAMPLES: [&str; 16] = [
+    "thesecretthatthexmppserverknows",
+    "thecontentofetcupslotcomponentsecret",
+    "alongsecretword",
+    "anothersecretword",
+    "alongwordwithoutblanks",
+    "yoursecret",
+    "yoursecrethere",
+    "yourpassword",
+    "yourpasswordhere",
+    "insertsecrethere",
+    "secrethere",
+    "somesecret",
+    "placeholder",
+    "todo",
+    "fixme",
+    "tbd",
+];
+
+/// Words that are found in no secret but a placeholder, in the same form.
+const CHANGE: [&str; 6] = [
+    "changeme",
+    "changeit",
+    "changethis",
+    "replaceme",
+    "replacethis",
+    "replacewith",
+];
+
+/// Characters that stand for something left out when there is nothing else.
+const LEFT_OUT: &str = ".*-?_#\u{2026}\u{2022}";
+
+/// How placeholders of templates begin and end. Whatever fills them in has not run.
+const TEMPLATES: [(&str, &str); 6] = [
+    ("${", "}"),
+    ("$(", ")"),
+    ("{{", "}}"),
+    ("{%", "%}"),
+    ("<%", "%>"),
+    ("#{", "}"),
+];
+
+/// How a whole text may be a placeholder, with a name between.
+const WHOLE: [(&str, &str); 6] = [
+    ("$", ""),
+    ("%", "%"),
+    ("@", "@"),
+    ("<", ">"),
+    ("__", "__"),
+    ("[", "]"),
+];
+
+/// What is wrong with a text that should be a secret, without anything of it; `None` when nothing is.
+pub fn flaw(text: &str) -> Option<&'static str> {
+    if text.trim_end_matches(['\n', '\r']).contains(['\n', '\r']) {
+        return Some("more than one line");
+    }
+    if text.contains(char::is_control) {
+        // Where it comes from: "a\tb" or "|".
+        return Some(
+            "a control character or a line end, as a \\ in double quotes or a | brings it in",
+        );
+    }
+    if text.starts_with('\u{feff}') {
+        return Some("a byte order mark");
+    }
+    placeholder(text)
+}
+
+/// What a text is a placeholder of, as it may be shown; `None` when it is none. Nothing of a secret is in the answer.
+pub fn placeholder(text: &str) -> Option<&'static str> {
+    let text = text.trim();
+    let bare: String = text
+        .chars()
+        .filter(|c| c.is_alphanumeric())
+        .flat_map(char::to_lowercase)
+        .collect();
+    if CHANGE.iter().any(|word| bare.contains(word)) || EXAMPLES.contains(&bare.as_str()) {
+        return Some("the words of an example, such as \"change me\"");
+    }
+    let first = text.chars().next().unwrap_or_default();
+    let one = text.len() > 2 && text.chars().all(|c| c == first) && LEFT_OUT.contains(first);
+    if one || bare.len() > 2 && bare.bytes().all(|b| b == b'x') {
+        return Some("what stands for something left out, such as ... or xxx");
+    }
+    template(text)
+}
+
+/// The same for values that are no secrets: what a template would have filled in.
+pub fn template(text: &str) -> Option<&'static str> {
+    let text = text.trim();
+    for (begin, end) in TEMPLATES {
+        let inner = text
+            .split_once(begin)
+            .and_then(|(before, rest)| Some((before, rest.split_once(end)?)));
+        let Some((before, (inner, after))) = inner else {
+            continue;
+        };
+        // Within other text only a name is one: random secrets hold all kinds of characters.
+        let name = is_name(inner.trim().trim_start_matches('.'));
+        if name || before.is_empty() && after.is_empty() {
+            return Some(match begin {
+                "${" => "a placeholder of the form ${NAME}",
+                "$(" => "a placeholder of the form $(name)",
+                "{{" => "a placeholder of the form {{ name }}",
+                _ => "a placeholder of a template",
+            });
+        }
+    }
+    let whole = WHOLE.iter().any(|(begin, end)| {
+        let inner = text
+            .strip_prefix(begin)
+            .and_then(|rest| rest.strip_suffix(end));
+        inner.is_some_and(|inner| {
+            let spaced = inner.replace([' ', '-'], "_");
+            // A lower-case word behind a $ may be a secret.
+            is_name(&spaced) && (!end.is_empty() || spaced == spaced.to_ascii_uppercase())
+        })
+    });
+    whole.then_some("a placeholder such as $NAME, %NAME% or <name>")
+}
+
+/// The name of a variable: letters of ASCII, digits, underscores and dots, not beginning with a digit.
+fn is_name(text: &str) -> bool {
+    let word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.');
+    !text.is_empty() && text.bytes().all(word) && !text.starts_with(|c: char| c.is_ascii_digit())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn placeholders_are_no_secrets() {
+        for text in [
+            "change me",
+            "CHANGE-ME!",
+            "changeme",
+            "change_me_please_1234567890",
+            "ChangeIt",
+            "<change me>",
+            "replace with your secret",
+            "your secret here",
+            "YOUR_SECRET",
+            "...",
+            "\u{2026}",
+            "********",
+            "xxxxxxxx",
+            "XXXX-XXXX",
+            "a long secret word",
+            "the secret that the XMPP server knows",
+            "the content of /etc/upslot/component_secret",
+            "a-long-word-without-blanks",
+            "TODO",
+            "${UPLOAD_SECRET}",
+            "${UPLOAD_SECRET:-fallback}",
+            "${a.b}",
+            " ${X} ",
+            "prefix-${X}-suffix",
+            "$(name)",
+            "$(cat /run/secrets/x)",
+            "{{ name }}",
+            "{{name}}",
+            "{{ lookup('file', 'x') }}",
+            "{{ .Values.secret }}",
+            "x{{ name }}y",
+            "{% raw %}",
+            "<%= @secret %>",
+            "#{secret}",
+            "$SECRET",
+            "%SECRET%",
+            "@SECRET@",
+            "<secret>",
+            "<your-secret-here>",
+            "__SECRET__",
+            "[secret]",
+        ] {
+            assert!(placeholder(text).is_some(), "{text:?}");
+        }
+        for text in [
+            "",
+            "secret",
+            "hunter2",
+            "12345",
+            "0123456789abcdef",
+            "correct horse battery staple",
+            "8f4e1c0b2d3a5968",
+            "p$ssw{r}d(x)",
+            "a${b c}d",
+            "a$(b{c)d",
+            "$word",
+            "$2y$10$abcdefghijk",
+            "<a>b",
+            "%41%42",
+            "x",
+            "xyx",
+            "me@example.org",
+            "/tmp{}",
+            "q1w2${e3!}r4",
+            "!@#$%^&*()",
+        ] {
+            assert_eq!(placeholder(text), None, "{text:?}");
+        }
+    }
 
     #[test]
     fn does_not_show_itself() {

@@ -60,7 +60,9 @@ fn secs(seconds: u64) -> Duration {
 
 #[test]
 fn the_least_has_the_documented_defaults() {
-    let Reading { config, warnings } = good(LEAST);
+    let Reading {
+        config, warnings, ..
+    } = good(LEAST);
     assert_eq!(warnings, []);
     let url = url::base_url("https://up.example/").expect("a good URL");
     let expected = Config {
@@ -115,9 +117,20 @@ fn the_least_has_the_documented_defaults() {
     assert!(!format!("{config:?}").contains("hunter2"));
 }
 
+/// The sample with a secret in the place of its placeholder.
+fn ready_sample() -> String {
+    assert_eq!(SAMPLE.matches("\"change me\"").count(), 1);
+    SAMPLE.replace("\"change me\"", "hunter2")
+}
+
 #[test]
-fn the_sample_is_good_as_it_stands() {
-    let Reading { config, warnings } = good(SAMPLE);
+fn the_sample_lacks_a_secret_and_is_good_with_one() {
+    let faulty = read(SAMPLE).expect_err("the sample has a placeholder");
+    assert_eq!(faulty.faults.len(), 1, "{faulty}");
+    assert_eq!(faulty.faults[0].key, "component_secret");
+    let Reading {
+        config, warnings, ..
+    } = good(&ready_sample());
     assert_eq!(warnings, []);
     assert_eq!(config.get_url.prefix, "https://upload.example.org/");
     assert_eq!(config.storage_path, Path::new("/var/lib/upslot"));
@@ -130,15 +143,17 @@ fn whole_sample() -> String {
             .is_some_and(|line| line.starts_with(|c: char| c.is_ascii_lowercase()))
     };
     let active = |line| if key(line) { &line[1..] } else { line };
-    SAMPLE.lines().map(active).collect::<Vec<_>>().join("\n")
+    let sample = ready_sample();
+    sample.lines().map(active).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
 fn the_sample_shows_the_defaults() {
-    let as_it_stands = good(SAMPLE).config;
+    let as_it_stands = good(&ready_sample()).config;
     let Reading {
         mut config,
         warnings,
+        ..
     } = good(&whole_sample());
     assert_eq!(warnings, []);
     // These three say in words what the default does.
@@ -196,7 +211,9 @@ allow_web_clients: True
 
 #[test]
 fn an_old_file_works_unchanged() {
-    let Reading { config, warnings } = good(OLD);
+    let Reading {
+        config, warnings, ..
+    } = good(OLD);
     let component = config.component.expect("a component");
     assert_eq!(component.jid, "upload.example.org");
     assert_eq!(component.secret, SecretSource::Inline(Secret::new("12345")));
@@ -245,6 +262,8 @@ fn line_ends_and_the_last_one_do_not_matter() {
         assert_eq!(good(&text).config, good(OLD).config);
     }
     assert_eq!(read_bytes(OLD.as_bytes()), read(OLD));
+    let faulty = read_bytes(b"\xff\xfea\0:\0").expect_err("UTF-16");
+    assert_eq!(faulty.faults[0].found, "text in UTF-16");
     let faulty = read_bytes(b"a: 1\nb: \xe9\n").expect_err("Latin-1");
     assert_eq!(faulty.faults[0].line, Some(2));
 }
@@ -296,7 +315,7 @@ storagepath: /srv/files
     for sentence in [
         "http_port (line 4): found \"99999\", expected a whole number from 0 to 65535.",
         "max_file_size (line 10): found the key a second time, expected it once only, and it is in line 5 already.",
-        "access.1.jid (line 12): found \"(\" (found open group without closing ')'), expected a regular expression or a list of them, such as \"@example\\.org$\".",
+        "access.1.jid (line 12): found \"(\" (found open group without closing ')'), expected a regular expression or a list of them, in single quotes such as '@example\\.org$'.",
         "storage_path: found nothing, expected the folder of the stored files.",
     ] {
         assert!(

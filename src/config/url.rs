@@ -8,7 +8,8 @@ use std::fmt;
 use percent_encoding::{CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use crate::config::address;
-use crate::config::fault::Wrong;
+use crate::config::fault::{Wrong, quote};
+use crate::config::secret;
 
 /// Longest prefix, in bytes; a file's URL must stay below what clients and proxies take.
 const MAX_URL: usize = 1024;
@@ -36,7 +37,21 @@ impl fmt::Display for BaseUrl {
 pub fn base_url(text: &str) -> Result<BaseUrl, Wrong> {
     let wrong =
         || Wrong::from("a URL such as https://upload.example.org/ or https://example.org/upload/");
-    let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
+    if let Some(found) = secret::template(text) {
+        return Err(Wrong {
+            found: Some(format!("{} ({found})", quote(text))),
+            expected: "the URL itself; nothing is expanded from the environment".into(),
+        });
+    }
+    if text.contains(char::is_whitespace) {
+        return Err("one URL without blanks".into());
+    }
+    if text.ends_with([',', ';']) {
+        return Err("a URL without a comma or semicolon at its end".into());
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err("a URL that begins with https://, such as https://upload.example.org/".into());
+    };
     let scheme = scheme.to_ascii_lowercase();
     if scheme != "http" && scheme != "https" {
         return Err("a URL that begins with https:// or http://".into());
@@ -220,16 +235,34 @@ mod tests {
 
     #[test]
     fn refuses_the_rest() {
-        for text in [
-            "",
-            "up.example",
-            "https:/up.example",
-            "https://",
-            "https:///x",
-            "https://a b/",
-            "https://a..b/",
-        ] {
+        for text in ["https://", "https:///x", "https://a..b/"] {
             refused(text, "a URL such as");
+        }
+        for text in ["", "up.example", "//up.example/", "https:/up.example"] {
+            refused(text, "begins with https://");
+        }
+        for text in [
+            "https://a b/",
+            "https://a/ b",
+            "https://up.example/a b",
+            "https://a/ https://b/",
+        ] {
+            refused(text, "without blanks");
+        }
+        for text in [
+            "https://up.example/,",
+            "https://up.example/;",
+            "https://up.example,",
+        ] {
+            refused(text, "without a comma");
+        }
+        for text in [
+            "https://${HOST}/",
+            "${URL}",
+            "https://{{ host }}/x",
+            "https://$(hostname)/",
+        ] {
+            refused(text, "nothing is expanded");
         }
         for text in [
             "https://up.example:/",
@@ -253,8 +286,8 @@ mod tests {
         refused("https://up.example/?x", "without ?");
         refused("https://up.example/#x", "without ?");
         for path in [
-            "a//b", "//a", "a/./b", "../a", "%2e%2E", "a b", "a\"b", "a\\b", "<a>", "%", "%4",
-            "%zz", "%+1a", "%2f", "%00", "%ff", "a\nb",
+            "a//b", "//a", "a/./b", "../a", "%2e%2E", "a\"b", "a\\b", "<a>", "%", "%4", "%zz",
+            "%+1a", "%2f", "%00", "%ff", "a\u{1}b",
         ] {
             refused(&format!("https://up.example/{path}"), "a path without");
         }

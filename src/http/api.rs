@@ -401,18 +401,27 @@ fn content_type(query: &Query) -> Option<String> {
 }
 
 /// The name as Django's `get_valid_filename` leaves it: trimmed, blanks to `_`, and of the rest only letters and
-/// digits of any script, `_`, `-` and `.`. Empty when only dots would be left of it.
+/// digits of any script, `_`, `-` and `.`. A `_` stands for what was there and left nothing before the extension, as of
+/// an emoji, so that neither the slot nor the extension is lost. Empty for a name such as `/` or `..`.
 fn valid_name(name: &str) -> String {
     let kept = |c: char| match c {
         ' ' => Some('_'),
         '_' | '-' | '.' => Some(c),
         c => c.is_alphanumeric().then_some(c),
     };
-    let cleaned: String = name.trim().chars().filter_map(kept).collect();
-    if matches!(cleaned.as_str(), "." | "..") {
+    let something = |c: &char| !(*c == '/' || c.is_whitespace() || c.is_control());
+    if matches!(
+        &*name.chars().filter(something).collect::<String>(),
+        "" | "." | ".."
+    ) {
         return String::new();
     }
-    cleaned
+    let cleaned: String = name.trim().chars().filter_map(kept).collect();
+    match cleaned.trim_end_matches('.') {
+        "" => "_".to_owned(),
+        _ if cleaned.starts_with('.') => format!("_{cleaned}"),
+        _ => cleaned,
+    }
 }
 
 /// A string of JSON, in quotes (RFC 8259 §7).

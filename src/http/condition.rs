@@ -1,11 +1,11 @@
-//! Whether a request's conditions hold.
+//! Conditional requests (RFC 9110 §13).
 //!
-//! The fields of RFC 9110 §13 are weighed against the validators of the file that the request names,
-//! in the order of §13.2.2. This knows no file; it is told the validators, or that there is no file.
+//! The conditions are evaluated against the validators of the requested file, in the order of §13.2.2. The caller
+//! passes the validators, or none if there is no file.
 //!
-//! What cannot be understood never lets a change through. A malformed `If-Match` matches nothing; a
-//! malformed `If-None-Match` matches nothing for GET and HEAD (the file is sent) and everything for
-//! PUT (nothing is stored). A date that is none, or comes twice, is ignored as §13.1.3 and §13.1.4 say.
+//! A malformed condition never lets a PUT succeed. A malformed `If-Match` matches nothing. A malformed `If-None-Match`
+//! matches nothing for GET and HEAD, so that the file is sent, and everything for PUT, so that nothing is stored. An
+//! invalid or repeated date is ignored, as §13.1.3 and §13.1.4 require.
 
 use std::str;
 use std::time::SystemTime;
@@ -13,19 +13,19 @@ use std::time::SystemTime;
 use crate::http::head::{Method, RequestHead};
 use crate::now::unix;
 
-/// What tells one version of a file from another.
+/// The validators of a file: they distinguish its versions.
 #[derive(Clone, Copy, Debug)]
 pub struct Validators<'a> {
     /// The entity tag with its quotation marks, and with `W/` if it is weak.
     pub etag: &'a str,
-    /// The time of the last change; only its whole seconds count, as in `Last-Modified`.
+    /// The modification time; only whole seconds matter, as in `Last-Modified`.
     pub modified: SystemTime,
 }
 
-/// What the conditions say.
+/// The result of the conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Do what was asked for.
+    /// Perform the request.
     Proceed,
     /// 304; for GET and HEAD only.
     NotModified,
@@ -33,65 +33,68 @@ pub enum Verdict {
     Failed,
 }
 
-/// Weighs the conditions of a GET, HEAD or PUT; with other methods they have no meaning
-/// (RFC 9110 §13.2.1). `None`: there is no file under this name.
+/// Evaluates the conditions of a GET, HEAD or PUT; other methods ignore them (RFC 9110 §13.2.1). Without `validators`
+/// there is no file of this name.
 pub fn evaluate(head: &RequestHead, validators: Option<&Validators<'_>>) -> Verdict {
-    let reads = match head.method() {
+    let is_read = match head.method() {
         Method::Get | Method::Head => true,
         Method::Put => false,
         Method::Options | Method::Known | Method::Unknown => return Verdict::Proceed,
     };
-    match matches(head, "if-match", validators, strongly) {
+    match match_list(head, "if-match", validators, is_strong_match) {
         Some(Match::Yes) => {}
-        Some(Match::No | Match::Unclear) => return Verdict::Failed,
+        Some(Match::No | Match::Malformed) => return Verdict::Failed,
         None => {
-            if is_later(head, "if-unmodified-since", validators) == Some(true) {
+            if is_modified_after(head, "if-unmodified-since", validators) == Some(true) {
                 return Verdict::Failed;
             }
         }
     }
-    match matches(head, "if-none-match", validators, weakly) {
-        Some(Match::Yes) if reads => Verdict::NotModified,
-        Some(Match::Yes | Match::Unclear) if !reads => Verdict::Failed,
+    match match_list(head, "if-none-match", validators, is_weak_match) {
+        Some(Match::Yes) if is_read => Verdict::NotModified,
+        Some(Match::Yes | Match::Malformed) if !is_read => Verdict::Failed,
         Some(_) => Verdict::Proceed,
-        None if reads && is_later(head, "if-modified-since", validators) == Some(false) => {
+        None if is_read
+            && is_modified_after(head, "if-modified-since", validators) == Some(false) =>
+        {
             Verdict::NotModified
         }
         None => Verdict::Proceed,
     }
 }
 
-/// Whether `Range` counts: there is no `If-Range`, or it names exactly this version (RFC 9110 §13.1.5).
-/// An entity tag must be strong. A date must be the very one of `Last-Modified`; it counts as strong,
-/// because a file never changes once it has a name.
+/// Whether `Range` applies: there is no `If-Range`, or it names exactly this version (RFC 9110 §13.1.5). An entity tag
+/// must be strong. A date must equal `Last-Modified`, which is a strong validator here, because a file never changes
+/// once it has a name.
 pub fn range_applies(head: &RequestHead, validators: &Validators<'_>) -> bool {
     let mut lines = head.fields("if-range");
     match (lines.next(), lines.next()) {
         (None, _) => true,
         (Some(_), Some(_)) => false,
-        (Some(value), None) => match tag(value) {
-            Some((found, [])) => strongly(found, validators.etag.as_bytes()),
+        (Some(value), None) => match parse_tag(value) {
+            Some((found, [])) => is_strong_match(found, validators.etag.as_bytes()),
             Some(_) => false,
-            None => date(value) == Some(unix(validators.modified)),
+            None => parse_date(value) == Some(unix(validators.modified)),
         },
     }
 }
 
-/// Whether a list of entity tags names the file.
+/// Whether a list of entity tags contains that of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Match {
     Yes,
     No,
     /// The list is malformed.
-    Unclear,
+    Malformed,
 }
 
-/// Reads all lines of a field as one list (RFC 9110 §5.3) and compares each tag. `None`: no such field.
-fn matches(
+/// Compares the entity tags of a field with that of the file. All lines of the field form one list (RFC 9110 §5.3).
+/// `None`: there is no such field.
+fn match_list(
     head: &RequestHead,
     name: &str,
     validators: Option<&Validators<'_>>,
-    same: fn(&[u8], &[u8]) -> bool,
+    is_match: fn(&[u8], &[u8]) -> bool,
 ) -> Option<Match> {
     let mut lines = head.fields(name).peekable();
     let first = *lines.peek()?;
@@ -105,17 +108,17 @@ fn matches(
     let mut result = Match::No;
     for mut rest in lines {
         loop {
-            // Empty elements are allowed (RFC 9110 §5.6.1.2).
+            // A list may have empty elements (RFC 9110 §5.6.1.2).
             while let [b',' | b' ' | b'\t', after @ ..] = rest {
                 rest = after;
             }
             if rest.is_empty() {
                 break;
             }
-            let Some((found, after)) = tag(rest) else {
-                return Some(Match::Unclear);
+            let Some((found, after)) = parse_tag(rest) else {
+                return Some(Match::Malformed);
             };
-            if validators.is_some_and(|validators| same(found, validators.etag.as_bytes())) {
+            if validators.is_some_and(|validators| is_match(found, validators.etag.as_bytes())) {
                 result = Match::Yes;
             }
             rest = after;
@@ -123,50 +126,54 @@ fn matches(
                 rest = after;
             }
             if !matches!(rest, [] | [b',', ..]) {
-                return Some(Match::Unclear);
+                return Some(Match::Malformed);
             }
         }
     }
     Some(result)
 }
 
-/// The entity tag at the beginning of a text, and what follows it (RFC 9110 §8.8.3).
-fn tag(text: &[u8]) -> Option<(&[u8], &[u8])> {
+/// Splits an entity tag off the start of a text (RFC 9110 §8.8.3).
+fn parse_tag(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let open = match text {
         [b'"', ..] => 1,
         [b'W', b'/', b'"', ..] => 3,
         _ => return None,
     };
     let close = open + text[open..].iter().position(|&byte| byte == b'"')?;
-    let sound = text[open..close]
+    let is_valid = text[open..close]
         .iter()
         .all(|&byte| byte > b' ' && byte != 0x7f);
-    sound.then(|| text.split_at(close + 1))
+    is_valid.then(|| text.split_at(close + 1))
 }
 
-/// Strong comparison (RFC 9110 §8.8.3.2): the same, and neither is weak.
-fn strongly(a: &[u8], b: &[u8]) -> bool {
+/// Strong comparison (RFC 9110 §8.8.3.2): equal, and neither is weak.
+fn is_strong_match(a: &[u8], b: &[u8]) -> bool {
     a == b && a.starts_with(b"\"")
 }
 
-/// Weak comparison: the same but for `W/`.
-fn weakly(a: &[u8], b: &[u8]) -> bool {
+/// Weak comparison (RFC 9110 §8.8.3.2): equal apart from `W/`.
+fn is_weak_match(a: &[u8], b: &[u8]) -> bool {
     a.strip_prefix(b"W/").unwrap_or(a) == b.strip_prefix(b"W/").unwrap_or(b)
 }
 
-/// Whether the file was changed after the date in a field. `None`: there is no such field, it is no
-/// date, it comes twice, or there is no file.
-fn is_later(head: &RequestHead, name: &str, validators: Option<&Validators<'_>>) -> Option<bool> {
+/// Whether the file was modified after the date in a field. `None`: the field is absent, repeated or not a date, or
+/// there is no file.
+fn is_modified_after(
+    head: &RequestHead,
+    name: &str,
+    validators: Option<&Validators<'_>>,
+) -> Option<bool> {
     let mut lines = head.fields(name);
     let value = lines.next()?;
     if lines.next().is_some() {
         return None;
     }
-    Some(unix(validators?.modified) > date(value)?)
+    Some(unix(validators?.modified) > parse_date(value)?)
 }
 
-/// A date in any of the three forms (RFC 9110 §5.6.7), in seconds since 1970.
-fn date(value: &[u8]) -> Option<u64> {
+/// Parses a date in any of the three formats (RFC 9110 §5.6.7); Unix time in seconds.
+fn parse_date(value: &[u8]) -> Option<u64> {
     let text = str::from_utf8(value).ok()?;
     httpdate::parse_http_date(text).ok().map(unix)
 }
@@ -194,7 +201,7 @@ mod tests {
         RequestHead::parse(&text).unwrap()
     }
 
-    /// A file whose time has a fraction, which does not count.
+    /// A file whose modification time has a fraction of a second, which is ignored.
     fn file() -> Validators<'static> {
         Validators {
             etag: "\"a,b\"",
@@ -203,11 +210,11 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(method: &str, fields: &[&str], there: Verdict, absent: Verdict) {
+    fn check(method: &str, fields: &[&str], present: Verdict, absent: Verdict) {
         let head = head(method, fields);
         assert_eq!(
             evaluate(&head, Some(&file())),
-            there,
+            present,
             "{method} {fields:?}, with a file"
         );
         assert_eq!(
@@ -422,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_weak_tag_of_our_own_matches_weakly_only() {
+    fn a_weak_tag_of_the_file_only_matches_weakly() {
         let weak = Validators {
             etag: "W/\"w\"",
             ..file()
@@ -436,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn times_before_1970_are_survived() {
+    fn modification_times_before_1970() {
         let old = Validators {
             etag: "\"o\"",
             modified: UNIX_EPOCH - Duration::from_secs(1),

@@ -1,9 +1,9 @@
-//! Cross-origin fields (Fetch standard, "CORS protocol"; XEP-0363 §9), for web clients of any origin.
+//! CORS header fields for web clients of any origin (Fetch standard, "CORS protocol"; XEP-0363 §9).
 
-/// Methods that a resource here has; also the value of `Allow` (RFC 9110 §10.2.1).
+/// The methods of every resource here; also the value of `Allow` (RFC 9110 §10.2.1).
 pub const METHODS: &str = "GET, HEAD, OPTIONS, PUT";
 
-/// Fields of every answer.
+/// Fields of every response.
 pub const ALWAYS: &[(&str, &str)] = &[
     ("Access-Control-Allow-Origin", "*"),
     (
@@ -12,7 +12,7 @@ pub const ALWAYS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Further fields of the answer to OPTIONS.
+/// Further fields of the response to OPTIONS.
 pub const PREFLIGHT: &[(&str, &str)] = &[
     ("Access-Control-Allow-Methods", METHODS),
     (
@@ -20,6 +20,6 @@ pub const PREFLIGHT: &[(&str, &str)] = &[
         "Authorization, Content-Type, If-Match, If-Modified-Since, If-None-Match, If-Range, \
          If-Unmodified-Since, Range",
     ),
-    // A day; browsers cut it to their own limit.
+    // One day; browsers apply their own maximum.
     ("Access-Control-Max-Age", "86400"),
 ];

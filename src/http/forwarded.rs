@@ -1,7 +1,7 @@
-//! Whom a proxy speaks for: `X-Forwarded-For`, or `Forwarded` (RFC 7239) where the former is absent.
+//! The client's address behind reverse proxies: `X-Forwarded-For`, or `Forwarded` (RFC 7239) if there is none.
 //!
-//! Proxies append to the list, so it is read from its end: the first address that is no trusted proxy's is the
-//! client's. Anything before it is the client's own claim and never looked at.
+//! Every proxy appends an address, so the list is read from its end: the first address that is not that of a trusted
+//! proxy is the client's. Everything before it was sent by the client and is ignored.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use crate::http::head::RequestHead;
 
-/// The client's address, as far as trusted proxies tell it.
+/// The client's address, as reported by trusted proxies. `None` if they report none.
 pub fn client_address(request: &RequestHead, trusted: &[IpNet]) -> Option<IpAddr> {
     let lists = |name: &str| -> Vec<String> {
         request
@@ -27,8 +27,8 @@ pub fn client_address(request: &RequestHead, trusted: &[IpNet]) -> Option<IpAddr
     }
     let mut found = None;
     for entry in entries.iter().rev() {
-        // What is no address hides whatever is before it.
-        let Some(address) = address(entry) else {
+        // Nothing before an invalid entry can be trusted.
+        let Some(address) = parse_address(entry) else {
             break;
         };
         found = Some(address);
@@ -39,12 +39,12 @@ pub fn client_address(request: &RequestHead, trusted: &[IpNet]) -> Option<IpAddr
     found
 }
 
-/// Whether an address is one of a trusted proxy.
+/// Whether this is the address of a trusted proxy.
 pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|network| network.contains(&address))
 }
 
-/// The value of `for` in one element of `Forwarded`, unquoted; empty when there is none.
+/// The unquoted value of `for` in one element of `Forwarded`; empty if there is none.
 fn for_parameter(element: &str) -> String {
     element
         .split(';')
@@ -54,8 +54,8 @@ fn for_parameter(element: &str) -> String {
         .unwrap_or_default()
 }
 
-/// An address, with or without a port, IPv6 with or without brackets.
-fn address(text: &str) -> Option<IpAddr> {
+/// Parses an address with or without a port, IPv6 with or without brackets.
+fn parse_address(text: &str) -> Option<IpAddr> {
     let bare = match text.strip_prefix('[') {
         Some(rest) => rest.split(']').next()?,
         None if text.matches(':').count() == 1 => text.split(':').next()?,
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_address_that_is_no_proxy_s_is_the_client_s() {
+    fn the_last_untrusted_address_is_the_client() {
         check("", None);
         check("X-Forwarded-For: 192.0.2.1\r\n", Some("192.0.2.1"));
         check(

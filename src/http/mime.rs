@@ -72,11 +72,21 @@ pub fn is_valid(value: impl AsRef<[u8]>) -> bool {
     let sound = |part: Option<&[u8]>| part.is_some_and(|part| is_token(part) && part != b"*");
     let unpadded =
         !matches!(value.first(), Some(b' ' | b'\t')) && !matches!(value.last(), Some(b' ' | b'\t'));
-    unpadded && sound(parts.next()) && sound(parts.next()) && are_parameters(&value[end..])
+    unpadded && sound(parts.next()) && sound(parts.next()) && are_parameters(&value[end..], |_| {})
 }
 
-/// `*( OWS ";" OWS [ token "=" ( token / quoted-string ) ] )`, RFC 9110 §5.6.6.
-fn are_parameters(mut text: &[u8]) -> bool {
+/// Whether a type has a parameter of this name, in any case. Of a malformed type what stands before the fault counts.
+pub fn has_parameter(value: &str, name: &str) -> bool {
+    let mut found = false;
+    let parameters = value.find(';').map_or("", |at| &value[at..]);
+    are_parameters(parameters.as_bytes(), |other| {
+        found |= other.eq_ignore_ascii_case(name.as_bytes());
+    });
+    found
+}
+
+/// `*( OWS ";" OWS [ token "=" ( token / quoted-string ) ] )`, RFC 9110 §5.6.6. Tells each name.
+fn are_parameters(mut text: &[u8], mut tell: impl FnMut(&[u8])) -> bool {
     loop {
         text = trim(text);
         text = match text {
@@ -88,6 +98,7 @@ fn are_parameters(mut text: &[u8]) -> bool {
         if name == 0 {
             continue;
         }
+        tell(&text[..name]);
         text = match &text[name..] {
             [b'=', b'"', rest @ ..] => match end_of_quoted(rest) {
                 Some(end) => &rest[end..],

@@ -1,18 +1,20 @@
-//! HTTP/1.1 and 1.0 without a socket (RFC 9110, 9111, 9112), in reading order:
+//! HTTP/1.1 and 1.0 without a socket (RFC 9110, 9111 and 9112), in reading order:
 //!
-//! - [`head`] the request head: what it says, and everything that makes it unacceptable;
+//! - [`syntax`] grammar rules that several fields share;
+//! - [`head`] the request head and every reason to reject it;
 //! - [`body`] the framing of a request body;
-//! - [`range`], [`condition`] the parts of RFC 9110 §13 and §14;
-//! - [`forwarded`] whom a proxy speaks for;
-//! - [`mime`], [`disposition`] types and names of files;
-//! - [`cors`] what browsers of other origins may do;
-//! - [`response`] response heads, and the answers that every route shares;
+//! - [`range`], [`condition`] range requests and conditional requests (RFC 9110 §14 and §13);
+//! - [`forwarded`] the client's address behind reverse proxies;
+//! - [`mime`], [`disposition`] the types and names of files; [`charset`] whether text is UTF-8;
+//! - [`cors`] access for web clients of other origins;
+//! - [`response`] response heads, and the responses that every route shares;
 //! - [`query`], [`api`] the slot API for programs on this host;
 //! - [`route`] from a request target to a path in the store;
-//! - [`exchange`] the machine of one connection, which puts these together.
+//! - [`exchange`] the state machine of one connection, which combines them.
 
 pub mod api;
 pub mod body;
+pub mod charset;
 pub mod condition;
 pub mod cors;
 pub mod disposition;
@@ -24,3 +26,7 @@ pub mod query;
 pub mod range;
 pub mod response;
 pub mod route;
+pub mod syntax;
+
+#[cfg(test)]
+mod tests;

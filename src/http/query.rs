@@ -1,16 +1,17 @@
-//! The query of a request target, as forms write it: `application/x-www-form-urlencoded` (WHATWG URL §5).
+//! The query of a request target in form encoding: `application/x-www-form-urlencoded` (WHATWG URL §5).
 //!
-//! Strict where others guess: every `%` is followed by two hex digits, and everything is UTF-8, or the whole query is
-//! refused. It is decoded once. What the values mean is left to the caller, NUL and control characters too.
+//! Parsing is strict: a query in which a `%` is not followed by two hex digits, or whose decoded text is not UTF-8, is
+//! rejected as a whole. It is decoded once. The values are not interpreted; they may contain NUL and control
+//! characters.
 //!
-//! Only the slot API reads its query so. In the signed queries of PUTs a `+` is a plus, and no parameter may stand
-//! twice.
+//! Only the slot API parses its query in this way. In the signed queries of PUTs a `+` is not a space, and no parameter
+//! may be repeated.
 
 use std::fmt;
 
 use crate::layout::decode_segment;
 
-/// Most parameters of a query; no request has a tenth of them.
+/// Most parameters of a query; requests have at most six.
 pub const MAX_PARAMETERS: usize = 64;
 
 /// A decoded query.
@@ -19,10 +20,10 @@ pub struct Query {
     parameters: Vec<(String, String)>,
 }
 
-/// Why a query cannot be read.
+/// Why a query is rejected. Its `Display` is one sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueryFault {
-    /// A `%` that two hex digits do not follow.
+    /// A `%` that is not followed by two hex digits.
     Percent,
     /// Decoded bytes that are not UTF-8.
     NotUtf8,
@@ -41,8 +42,8 @@ impl fmt::Display for QueryFault {
 }
 
 impl Query {
-    /// Reads what follows the `?` of a target, whose length the request head has bounded. Empty pieces between two
-    /// `&` are passed by; a piece without `=` is a name with an empty value.
+    /// Parses the part of a target after the `?`, whose length the request head limits. Empty pieces between two `&`
+    /// are ignored; a piece without `=` is a name with an empty value.
     pub fn parse(raw: &[u8]) -> Result<Query, QueryFault> {
         let mut parameters = Vec::new();
         for piece in raw.split(|b| *b == b'&').filter(|piece| !piece.is_empty()) {
@@ -58,7 +59,7 @@ impl Query {
         Ok(Query { parameters })
     }
 
-    /// The value of a parameter. Of several with the same name the last one counts, as in Django's `QueryDict`.
+    /// The value of a parameter. If it is repeated, this is the last value, as in Django's `QueryDict`.
     pub fn get(&self, name: &str) -> Option<&str> {
         let found = self.parameters.iter().rev().find(|(n, _)| n == name);
         found.map(|(_, value)| value.as_str())
@@ -77,8 +78,9 @@ fn decode(raw: &[u8]) -> Result<String, QueryFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::tests::Rng;
 
-    /// The query reads as these parameters, in their order.
+    /// The query has these parameters, in this order.
     #[track_caller]
     fn check(raw: &str, parameters: &[(&str, &str)]) {
         let query = Query::parse(raw.as_bytes()).expect(raw);
@@ -91,9 +93,9 @@ mod tests {
     }
 
     #[track_caller]
-    fn refused(raw: &[u8], fault: QueryFault) {
-        assert_eq!(Query::parse(raw), Err(fault), "{}", raw.escape_ascii());
-        assert!(fault.to_string().ends_with('.'));
+    fn check_rejected(raw: &[u8], error: QueryFault) {
+        assert_eq!(Query::parse(raw), Err(error), "{}", raw.escape_ascii());
+        assert!(error.to_string().ends_with('.'));
     }
 
     #[test]
@@ -117,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_several_counts() {
+    fn the_last_of_repeated_parameters_wins() {
         let query = Query::parse(b"a=1&b=2&%61=3&A=4").unwrap();
         assert_eq!(query.get("a"), Some("3"));
         assert_eq!(query.get("A"), Some("4"));
@@ -126,9 +128,9 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_could_be_read_in_two_ways() {
+    fn rejects_invalid_encodings() {
         for raw in [&b"a=%"[..], b"a=%4", b"a=%zz", b"a=%%41", b"%=1", b"a=% 41"] {
-            refused(raw, QueryFault::Percent);
+            check_rejected(raw, QueryFault::Percent);
         }
         for raw in [
             &b"a=%ff"[..],
@@ -138,16 +140,16 @@ mod tests {
             b"a=%ED%A0%80",
             b"%E9=1",
         ] {
-            refused(raw, QueryFault::NotUtf8);
+            check_rejected(raw, QueryFault::NotUtf8);
         }
-        // A sequence is not put together from two parameters.
-        refused(b"a=%C3&=%A8", QueryFault::NotUtf8);
+        // A UTF-8 sequence cannot extend over two parameters.
+        check_rejected(b"a=%C3&=%A8", QueryFault::NotUtf8);
     }
 
     #[test]
-    fn bounds_the_parameters() {
+    fn limits_the_number_of_parameters() {
         assert!(Query::parse("a&".repeat(MAX_PARAMETERS).as_bytes()).is_ok());
-        refused(
+        check_rejected(
             "a&".repeat(MAX_PARAMETERS + 1).as_bytes(),
             QueryFault::TooMany,
         );
@@ -155,20 +157,13 @@ mod tests {
     }
 
     #[test]
-    fn mutated_queries_do_no_harm() {
+    fn mutated_queries_never_grow() {
         let seed = "jid=romeo%40montague.tld&name=tr%C3%A8s+cool.jpg&size=23456&type=image%2Fjpeg";
-        let pieces: [&[u8]; 8] = [b"%", b"&", b"=", b"+", b"\xff", b"%C3", b"%00", b"\xc3\xa8"];
-        let mut dice = 0x9e37_79b9_u64;
+        let tokens: [&[u8]; 8] = [b"%", b"&", b"=", b"+", b"\xff", b"%C3", b"%00", b"\xc3\xa8"];
+        let mut rng = Rng::new(4);
         for _ in 0..5000 {
             let mut raw = seed.as_bytes().to_vec();
-            for _ in 0..3 {
-                dice ^= dice << 13;
-                dice ^= dice >> 7;
-                dice ^= dice << 17;
-                let at = (dice >> 8) as usize % (raw.len() + 1);
-                let piece = pieces[dice as usize % pieces.len()];
-                raw.splice(at..at, piece.iter().copied());
-            }
+            rng.mutate(&mut raw, &tokens);
             if let Ok(query) = Query::parse(&raw) {
                 let bytes: usize = query
                     .parameters

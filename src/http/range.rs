@@ -1,51 +1,53 @@
-//! Which parts of a file a GET asks for.
+//! Range requests: which parts of a file a GET asks for.
 //!
-//! The field `Range` becomes [`Spec`]s, and these, once the size of the file is known, become
-//! [`Ranges`] to be sent. Whether `Range` counts at all (method, `If-Range`) is asked elsewhere, and
-//! how parts are written into an answer as well. What cannot be understood is ignored, as the
-//! specification allows: the answer is then the whole file.
+//! The value of `Range` is parsed into [`Spec`]s, and once the size of the file is known these are resolved to
+//! [`Ranges`]. Whether `Range` applies at all (method, `If-Range`) and how a multipart response is written is decided
+//! elsewhere. A value that cannot be parsed is ignored, as the specification allows: the response is then the whole
+//! file.
 //!
-//! An answer is never much larger than the file: ranges that overlap or touch are joined, and when the
-//! parts would still come to more than the file and [`MARGIN`], so are those with a small gap.
+//! A response is never much larger than the file. Ranges that overlap or touch are joined. If the response would still
+//! exceed the size of the file by more than [`MARGIN`], ranges with a small gap between them are joined, too; if even
+//! that does not suffice, the whole file is sent.
 //!
 //! Sources: RFC 9110 §14.1, §14.2, §15.3.7.2 and §17.15.
 
 use std::ops::Range;
 
-use crate::http::head::{RequestHead, trim};
+use crate::http::head::RequestHead;
+use crate::http::syntax::{list_elements, parse_decimal_saturating};
 
-/// Most ranges in one request, empty list elements included.
+/// Most ranges in one request, including empty list elements.
 pub const MAX_SPECS: usize = 64;
-/// What a part of a multipart answer costs beside its data: boundary, type, range, line ends; bytes.
+/// Bytes of a multipart response that each part takes in addition to its data: boundary, fields and line ends.
 pub const PART_OVERHEAD: u64 = 256;
-/// By how many bytes an answer with many ranges may be larger than the file.
+/// How many bytes a multipart response may be larger than the file.
 pub const MARGIN: u64 = 1024;
 
-/// One range as it was asked for.
+/// One requested range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spec {
-    /// From this byte on to this one, inclusive; to the end if none is named. A number beyond 64 bits
-    /// is taken for the largest one.
+    /// From the first byte to the last one, inclusive; `None` is the end of the file. A number that does not fit 64
+    /// bits is read as the largest one.
     From(u64, Option<u64>),
-    /// So many bytes at the end.
+    /// This many bytes at the end.
     Suffix(u64),
 }
 
-/// What to send. Ranges are not empty and lie within the file.
+/// The parts of the file to send. No range is empty, and none exceeds the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ranges {
     /// The whole file, with 200.
     Whole,
-    /// Nothing that was asked for exists: 416.
+    /// None of the requested bytes exists: 416.
     Unsatisfiable,
     /// One range, with 206.
     One(Range<u64>),
-    /// Several ranges that do not overlap, as multipart/byteranges, in this order.
+    /// Several ranges that do not overlap, in this order, as multipart/byteranges with 206.
     Many(Vec<Range<u64>>),
 }
 
-/// The ranges that a request asks for. `None` when it asks for none in a way that can be understood:
-/// no field or several of them, another unit than bytes, bad syntax, too many ranges.
+/// The ranges of a request. `None` if `Range` is absent or to be ignored: repeated, in a unit other than bytes,
+/// malformed, or with too many ranges.
 pub fn requested(head: &RequestHead) -> Option<Vec<Spec>> {
     let mut lines = head.fields("range");
     match (lines.next(), lines.next()) {
@@ -54,7 +56,7 @@ pub fn requested(head: &RequestHead) -> Option<Vec<Spec>> {
     }
 }
 
-/// The ranges in a value of the field `Range`; `None` as for [`requested`].
+/// The ranges in a value of `Range`; `None` as for [`requested`].
 pub fn parse(value: &[u8]) -> Option<Vec<Spec>> {
     let equals = value.iter().position(|&byte| byte == b'=')?;
     let (unit, set) = (&value[..equals], &value[equals + 1..]);
@@ -62,19 +64,19 @@ pub fn parse(value: &[u8]) -> Option<Vec<Spec>> {
         return None;
     }
     let mut specs = Vec::new();
-    for (n, element) in set.split(|&byte| byte == b',').map(trim).enumerate() {
+    for (n, element) in list_elements(set).enumerate() {
         if n == MAX_SPECS {
             return None;
         }
         // A list may have empty elements (RFC 9110 §5.6.1.2).
         if !element.is_empty() {
-            specs.push(spec(element)?);
+            specs.push(parse_spec(element)?);
         }
     }
     (!specs.is_empty()).then_some(specs)
 }
 
-/// What to send of a file of `size` bytes.
+/// Resolves ranges for a file of `size` bytes.
 pub fn resolve(specs: &[Spec], size: u64) -> Ranges {
     let mut ranges: Vec<Range<u64>> = Vec::with_capacity(specs.len().min(MAX_SPECS));
     for spec in specs {
@@ -84,7 +86,7 @@ pub fn resolve(specs: &[Spec], size: u64) -> Ranges {
                 first..last.map_or(size, |last| size.min(last.saturating_add(1)))
             }
             Spec::Suffix(0) => continue,
-            // Satisfiable by the letter (RFC 9110 §14.1.2), but no Content-Range can say so.
+            // Formally satisfiable (RFC 9110 §14.1.2), but Content-Range cannot express an empty range.
             Spec::Suffix(_) if size == 0 => return Ranges::Whole,
             Spec::Suffix(length) => size.saturating_sub(length)..size,
         };
@@ -93,54 +95,46 @@ pub fn resolve(specs: &[Spec], size: u64) -> Ranges {
         }
         ranges.push(range);
     }
-    ranges = joined(ranges, 0);
-    if ranges.len() > 1 && cost(&ranges) > size.saturating_add(MARGIN) {
-        ranges = joined(ranges, PART_OVERHEAD);
+    ranges = join(ranges, 0);
+    if ranges.len() > 1 && response_size(&ranges) > size.saturating_add(MARGIN) {
+        ranges = join(ranges, PART_OVERHEAD);
     }
     match ranges.as_slice() {
         [] => Ranges::Unsatisfiable,
         [range] => Ranges::One(range.clone()),
-        _ if cost(&ranges) > size.saturating_add(MARGIN) => Ranges::Whole,
+        _ if response_size(&ranges) > size.saturating_add(MARGIN) => Ranges::Whole,
         _ => Ranges::Many(ranges),
     }
 }
 
-/// One range-spec (RFC 9110 §14.1.1). A last byte before the first one is malformed.
-fn spec(text: &[u8]) -> Option<Spec> {
+/// Parses one range-spec (RFC 9110 §14.1.1). It is malformed if the last byte precedes the first.
+fn parse_spec(text: &[u8]) -> Option<Spec> {
     let dash = text.iter().position(|&byte| byte == b'-')?;
     let (first, last) = (&text[..dash], &text[dash + 1..]);
     match (first, last) {
-        ([], suffix) => Some(Spec::Suffix(number(suffix)?)),
-        (first, []) => Some(Spec::From(number(first)?, None)),
+        ([], suffix) => Some(Spec::Suffix(parse_decimal_saturating(suffix)?)),
+        (first, []) => Some(Spec::From(parse_decimal_saturating(first)?, None)),
         (first, last) => {
-            let (from, to) = (number(first)?, number(last)?);
+            let (from, to) = (
+                parse_decimal_saturating(first)?,
+                parse_decimal_saturating(last)?,
+            );
             (from <= to).then_some(Spec::From(from, Some(to)))
         }
     }
 }
 
-/// One or more digits; saturates.
-fn number(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0u64, |value, byte| {
-        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-        Some(value.saturating_mul(10).saturating_add(digit))
-    })
-}
-
-/// Joins ranges that overlap, touch, or are at most `gap` bytes apart. What is joined stands where its
-/// first piece stood.
-fn joined(ranges: Vec<Range<u64>>, gap: u64) -> Vec<Range<u64>> {
-    let near = |a: &Range<u64>, b: &Range<u64>| {
+/// Joins ranges that overlap, touch, or are at most `gap` bytes apart. A joined range takes the place of the first of
+/// them.
+fn join(ranges: Vec<Range<u64>>, gap: u64) -> Vec<Range<u64>> {
+    let is_near = |a: &Range<u64>, b: &Range<u64>| {
         a.start <= b.end.saturating_add(gap) && b.start <= a.end.saturating_add(gap)
     };
     let mut result: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
     for mut range in ranges {
-        // What was swallowed may have brought the range near to others that were passed by.
+        // Joining one range may bring it near to others that were checked before.
         let mut place = None;
-        while let Some(at) = result.iter().position(|other| near(other, &range)) {
+        while let Some(at) = result.iter().position(|other| is_near(other, &range)) {
             let other = result.remove(at);
             range = range.start.min(other.start)..range.end.max(other.end);
             place = Some(place.map_or(at, |first: usize| first.min(at)));
@@ -150,8 +144,8 @@ fn joined(ranges: Vec<Range<u64>>, gap: u64) -> Vec<Range<u64>> {
     result
 }
 
-/// Bytes of an answer with these parts.
-fn cost(ranges: &[Range<u64>]) -> u64 {
+/// Size of a multipart response with these parts, in bytes.
+fn response_size(ranges: &[Range<u64>]) -> u64 {
     ranges.iter().fold(0, |sum: u64, range| {
         sum.saturating_add(range.end - range.start)
             .saturating_add(PART_OVERHEAD)
@@ -161,6 +155,7 @@ fn cost(ranges: &[Range<u64>]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::tests::Rng;
 
     #[track_caller]
     fn check(value: &str, size: u64, expected: Ranges) {
@@ -197,7 +192,7 @@ mod tests {
 
     #[test]
     #[rustfmt::skip]
-    fn what_lies_behind_the_end() {
+    fn ranges_past_the_end() {
         for value in [
             "bytes=10-", "bytes=10-20", "bytes=-0", "bytes=10-,-0", "bytes=99999999999999999999-",
         ] {
@@ -241,7 +236,7 @@ mod tests {
 
     #[test]
     #[rustfmt::skip]
-    fn what_is_no_range_is_ignored() {
+    fn malformed_ranges_are_ignored() {
         for value in [
             "", "bytes", "bytes=", "bytes=,", "bytes= ", "bytes=-", "bytes=--1", "bytes=1",
             "bytes=a-b", "bytes=0x0-1", "bytes=5-4", "bytes=0-1,5-4", "bytes=0 -1", "bytes=0- 1",
@@ -266,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_that_meet_are_joined() {
+    fn overlapping_and_adjacent_ranges_are_joined() {
         check("bytes=0-9,5-20", 10_000, one(0..21));
         check("bytes=0-9,10-19", 10_000, one(0..20));
         check("bytes=500-700,601-999", 10_000, one(500..1000));
@@ -286,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_not_much_larger_than_the_file() {
+    fn responses_are_not_much_larger_than_the_file() {
         let every_other = |n: u64| {
             let specs: Vec<String> = (0..n).map(|i| format!("{}-{}", 2 * i, 2 * i)).collect();
             format!("bytes={}", specs.join(","))
@@ -308,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn one_field_counts_and_two_do_not() {
+    fn a_repeated_field_is_ignored() {
         let head = |fields: &str| {
             let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
             requested(&RequestHead::parse(text.as_bytes()).unwrap())
@@ -319,23 +314,17 @@ mod tests {
         assert_eq!(head("Range: pages=1-\r\n"), None);
     }
 
-    /// Whatever is asked for, the answer is sound: within the file, without overlap, and bounded.
+    /// Resolved ranges lie within the file, do not overlap, and do not exceed the size limit.
     #[test]
-    fn any_text_gives_sound_ranges() {
-        let mut seed = 0x9e37_79b9_7f4a_7c15u64;
-        let mut next = move |n: u64| {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            seed % n
-        };
+    fn random_ranges_are_valid() {
+        let mut rng = Rng::new(3);
         let alphabet = b"0123456789--,,, =x";
-        for round in 0..20_000u64 {
+        for round in 0..20_000 {
             let mut value = b"bytes=".to_vec();
-            for _ in 0..next(60) {
-                value.push(alphabet[next(alphabet.len() as u64) as usize]);
+            for _ in 0..rng.below(60) {
+                value.push(alphabet[rng.below(alphabet.len())]);
             }
-            let size = [0, 1, 7, 100, 5000, u64::MAX][(round % 6) as usize];
+            let size = [0, 1, 7, 100, 5000, u64::MAX][round % 6];
             let Some(specs) = parse(&value) else {
                 continue;
             };
@@ -344,7 +333,7 @@ mod tests {
                 Ranges::One(range) => vec![range],
                 Ranges::Many(ranges) => {
                     assert!(ranges.len() > 1);
-                    assert!(cost(&ranges) <= size.saturating_add(MARGIN));
+                    assert!(response_size(&ranges) <= size.saturating_add(MARGIN));
                     ranges
                 }
             };

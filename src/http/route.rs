@@ -1,32 +1,32 @@
 //! From a request target to a path in the store.
 //!
-//! A proxy may keep the path prefix of `put_url` and `get_url`, strip it, or double it; all three are understood.
-//! The path is decoded exactly once, segment by segment, so that an encoded slash never becomes a separator.
+//! A reverse proxy may keep the path prefix of `put_url` and `get_url`, strip it, or double it; all three are accepted.
+//! The path is decoded exactly once and by segment, so that an encoded slash never becomes a separator.
 
 use std::borrow::Cow;
 
 use crate::layout::{StorePath, decode_segment};
 
-/// What a path names.
+/// The resource that a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// The service itself.
     Root,
     /// A file that may exist.
     File(StorePath),
-    /// Nothing that could ever be served.
+    /// No valid path in the store.
     Nothing,
 }
 
-/// The path prefixes under which the service is known.
+/// The path prefixes of the service's URLs.
 #[derive(Clone, Debug)]
 pub struct Prefixes {
-    /// Each as its decoded segments; longest first.
+    /// The decoded segments of each prefix; longest prefix first.
     prefixes: Vec<Vec<Vec<u8>>>,
 }
 
 impl Prefixes {
-    /// Takes the decoded paths of the URL prefixes, such as `/` and `/upload/`.
+    /// `paths` are the decoded paths of the configured URLs, such as `/` and `/upload/`.
     pub fn new(paths: &[&[u8]]) -> Prefixes {
         let mut prefixes: Vec<Vec<Vec<u8>>> = paths
             .iter()
@@ -43,7 +43,7 @@ impl Prefixes {
         Prefixes { prefixes }
     }
 
-    /// What the raw path of a request target names.
+    /// The resource that the path of a request target names; the path is as it was sent.
     pub fn place(&self, path: &[u8]) -> Place {
         let Some(segments) = self.segments(path) else {
             return Place::Nothing;
@@ -57,19 +57,20 @@ impl Prefixes {
         }
     }
 
-    /// The decoded segments of the raw path of a request target, below whichever prefix it has; they may be anything.
+    /// The decoded segments of the path of a request target, without its prefix. They may contain any byte.
     pub fn segments<'a>(&self, path: &'a [u8]) -> Option<Vec<Cow<'a, [u8]>>> {
-        let below = path.strip_prefix(b"/")?;
+        let relative = path.strip_prefix(b"/")?;
         let mut segments = Vec::with_capacity(8);
-        for raw in below.split(|b| *b == b'/') {
+        for raw in relative.split(|b| *b == b'/') {
             segments.push(decode_segment(raw)?);
         }
+        // A proxy may have doubled the prefix.
         for _ in 0..2 {
-            let begins = |prefix: &&Vec<Vec<u8>>| {
-                let same = |(own, found): (&Vec<u8>, &Cow<'_, [u8]>)| **own == **found;
-                prefix.len() <= segments.len() && prefix.iter().zip(&segments).all(same)
+            let matches = |prefix: &&Vec<Vec<u8>>| {
+                let is_equal = |(own, found): (&Vec<u8>, &Cow<'_, [u8]>)| **own == **found;
+                prefix.len() <= segments.len() && prefix.iter().zip(&segments).all(is_equal)
             };
-            let Some(prefix) = self.prefixes.iter().find(begins) else {
+            let Some(prefix) = self.prefixes.iter().find(matches) else {
                 break;
             };
             segments.drain(..prefix.len());
@@ -90,7 +91,7 @@ mod tests {
             Place::Nothing => "nothing".to_owned(),
             Place::File(path) => String::from_utf8_lossy(path.as_bytes()).into_owned(),
         };
-        assert_eq!(found, place, "{path} below {prefixes:?}");
+        assert_eq!(found, place, "{path} with prefixes {prefixes:?}");
     }
 
     #[test]

@@ -1,12 +1,11 @@
-//! Who may upload how much: allow, make room first, or refuse, with the numbers.
+//! Upload policy: which users may upload, and within which limits.
 //!
-//! - [`pool`] kinds of files that are counted apart;
-//! - [`rules`] the operator's rules, first match wins;
-//! - [`rates`] bytes and uploads per time;
-//! - this file: all limits together.
+//! - [`pool`]: classes of files with separate quotas;
+//! - [`rules`]: the operator's access rules, first match wins;
+//! - [`rates`]: bytes and uploads per time window;
+//! - this file: all limits combined.
 //!
-//! Pure arithmetic over what the caller knows; it looks nothing up. Limits are inclusive: exactly the limit is
-//! allowed.
+//! Pure arithmetic over values that the caller passes in. Limits are inclusive: exactly the limit is allowed.
 
 pub mod pool;
 pub mod rates;
@@ -17,43 +16,43 @@ use crate::policy::pool::{Bytes, KINDS, Pool};
 use crate::policy::rules::{Decision, Limits, Rules};
 use crate::slot::Refusal;
 
-/// The limits in force; 0 is off for every quota.
+/// The limits in force; 0 turns a quota off.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Domains and bare JIDs; `None` lets everyone in.
+    /// Domains and bare JIDs; `None` admits every JID.
     pub whitelist: Option<Vec<BareJid>>,
     pub rules: Rules,
-    /// Bytes of one file, by kind.
+    /// Maximum size of one file in bytes, by quota class.
     pub max_file_size: [u64; KINDS],
-    /// Bytes of one owner's files, of all kinds without a quota of their own.
+    /// Quota of one owner in bytes, shared by all classes without a quota of their own.
     pub owner_quota: u64,
-    /// Bytes of one owner's files of kinds that have a quota of their own.
+    /// Quota of one owner in bytes, for classes with a quota of their own.
     pub own_quotas: [Option<u64>; KINDS],
-    /// Whether the owner's oldest files make room for new ones.
+    /// Whether the owner's oldest files are evicted to make room for new ones.
     pub evict: bool,
-    /// Bytes of all files.
+    /// Quota of all files in bytes.
     pub global_quota: u64,
-    /// Bytes of the disk that must stay free.
+    /// Bytes that must stay free on the disk.
     pub min_free_space: u64,
 }
 
-/// What is stored now, as far as it is known; bytes.
+/// Current usage in bytes, as far as it is known.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stored {
-    /// The owner's files and uploads under way, by kind; `None` when nobody counts them.
+    /// The owner's files and uploads in progress, by quota class; `None` if no limit needs them.
     pub owner: Option<Bytes>,
-    /// All files and uploads under way; `None` while the first count is under way.
+    /// All files and uploads in progress; `None` until the first count has finished.
     pub total: Option<u64>,
-    /// Free on the disk, less what uploads under way will still write; `None` when the disk cannot tell.
+    /// Free space on the disk, less the bytes that uploads in progress have yet to write; `None` if it is unknown.
     pub free: Option<u64>,
 }
 
-/// Whether bytes may be stored.
+/// Whether there is space for an upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Room {
     Enough,
-    /// Not enough: this stands in the way. So many bytes of files of this pool are too many; if `evict`, the oldest of
-    /// them may go.
+    /// An owner's quota would be exceeded by `need` bytes. If `evict`, the oldest files in `pool` may be removed to
+    /// make room; otherwise the request is refused.
     Over {
         refusal: Refusal,
         need: u64,
@@ -64,10 +63,10 @@ pub enum Room {
 }
 
 impl Policy {
-    /// What the rules allow this address beyond the general limits; `None` when there are no rules.
+    /// The limits that the access rules add for this JID; `None` if there are no rules.
     pub fn admit(&self, jid: &BareJid) -> Result<Option<&Limits>, Refusal> {
         let refused = || Refusal::NotAllowed { owner: jid.clone() };
-        if !self.is_listed(jid) {
+        if !self.is_whitelisted(jid) {
             return Err(refused());
         }
         match self.rules.decide(jid) {
@@ -77,27 +76,27 @@ impl Policy {
         }
     }
 
-    /// Whether the whitelist has this address.
-    pub fn is_listed(&self, jid: &BareJid) -> bool {
+    /// Whether the whitelist admits this JID.
+    fn is_whitelisted(&self, jid: &BareJid) -> bool {
         self.whitelist
             .as_ref()
             .is_none_or(|list| list.iter().any(|e| e == jid || e.as_str() == jid.domain()))
     }
 
-    /// Bytes of the largest file of this kind.
+    /// Maximum size of a file of this class in bytes.
     pub fn max_file_size(&self, kind: usize, limits: Option<&Limits>) -> u64 {
-        let general = self.max_file_size[kind];
+        let global = self.max_file_size[kind];
         limits
             .and_then(|limits| limits.max_file_size)
-            .map_or(general, |own| own.min(general))
+            .map_or(global, |own| own.min(global))
     }
 
-    /// Whether owners' stored bytes must be known before [`Policy::room`] can be asked; `total` as there.
+    /// Whether [`Policy::room`] needs to know the owner's usage; `total` as there.
     pub fn counts_owners(&self, total: u64) -> bool {
         total > 0 || self.owner_quota > 0 || self.own_quotas.iter().any(Option::is_some)
     }
 
-    /// The files that share a quota with those of this kind, and the quota; 0 is off.
+    /// The classes that share a quota with this one, and the quota in bytes; 0 means no quota.
     pub fn quota(&self, kind: usize) -> (Pool, u64) {
         match self.own_quotas[kind] {
             Some(quota) => (Pool::only(kind), quota),
@@ -108,7 +107,8 @@ impl Policy {
         }
     }
 
-    /// Whether `size` more bytes of this kind fit in. `total` is what a rule allows the owner in all; 0 is off.
+    /// Whether there is space for `size` more bytes of this class. `total` is the rule's limit on all files of the
+    /// owner; 0 means no limit.
     pub fn room(&self, size: u64, kind: usize, total: u64, stored: &Stored) -> Room {
         let over = |limit: u64, stored: u64| limit > 0 && stored.saturating_add(size) > limit;
         if let Some(all) = stored.total.filter(|all| over(self.global_quota, *all)) {
@@ -182,12 +182,12 @@ mod tests {
     }
 
     #[test]
-    fn the_whitelist_names_domains_and_addresses() {
+    fn the_whitelist_holds_domains_and_bare_jids() {
         let policy = Policy {
             whitelist: Some(vec![jid("montague.tld"), jid("juliet@capulet.tld")]),
             ..policy()
         };
-        for (asker, admitted) in [
+        for (address, admitted) in [
             ("romeo@montague.tld", true),
             ("ROMEO@montague.tld/orchard", true),
             ("montague.tld", true),
@@ -197,17 +197,17 @@ mod tests {
             ("montague.tld@evil.tld", false),
             ("capulet.tld", false),
         ] {
-            assert_eq!(policy.admit(&jid(asker)).is_ok(), admitted, "{asker}");
+            assert_eq!(policy.admit(&jid(address)).is_ok(), admitted, "{address}");
         }
-        let nobody = Policy {
+        let empty = Policy {
             whitelist: Some(vec![]),
             ..policy
         };
-        assert!(nobody.admit(&jid("romeo@montague.tld")).is_err());
+        assert!(empty.admit(&jid("romeo@montague.tld")).is_err());
     }
 
     #[test]
-    fn a_rule_can_only_narrow_the_general_limit() {
+    fn a_rule_can_only_lower_the_global_limit() {
         let narrow = |max_file_size| Limits {
             max_file_size,
             ..Limits::default()
@@ -225,7 +225,7 @@ mod tests {
         let room = |kind, size| matches!(plain.room(size, kind, 0, &full), Room::Enough);
         assert!(
             !room(0, 1) && !room(1, 1) && !room(2, 1),
-            "the general quota is used up"
+            "the shared quota is used up"
         );
         assert!(
             room(3, 100) && !room(3, 101),
@@ -234,7 +234,7 @@ mod tests {
         let limited = |size, total| matches!(plain.room(size, 3, total, &full), Room::Enough);
         assert!(
             limited(100, 1200) && !limited(100, 1199),
-            "a rule's total is over all kinds"
+            "a rule's total limit covers all classes"
         );
     }
 
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn eviction_makes_room_unless_the_file_alone_is_too_large() {
+    fn eviction_makes_room_unless_the_file_alone_exceeds_the_quota() {
         let evicting = Policy {
             evict: true,
             ..policy()

@@ -1,18 +1,18 @@
-//! Kinds of files that are counted apart.
+//! Quota classes: groups of files that are counted separately.
 //!
-//! A purpose may have a quota of its own; then its files are a pool of their own, and those of all other purposes
-//! share the general one.
+//! A purpose may have its own quota; its files then form a pool of their own, while the files of all other purposes
+//! share the general quota.
 
 use crate::layout::Mark;
 use crate::slot::Purpose;
 
-/// Number of kinds: message (and files of other making), profile, ephemeral, permanent.
+/// Number of classes: message (also legacy and foreign files), profile, ephemeral, permanent.
 pub const KINDS: usize = 4;
 
-/// Bytes of one owner's files by kind.
+/// Bytes of one owner's files by class.
 pub type Bytes = [u64; KINDS];
 
-/// The kinds whose files share a quota.
+/// A set of classes that share a quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pool(pub [bool; KINDS]);
 
@@ -20,17 +20,17 @@ impl Pool {
     /// All files of an owner.
     pub const ALL: Pool = Pool([true; KINDS]);
 
-    /// What may be removed to make room: profile pictures and permanent files are there to stay.
+    /// Files that may be evicted; profile and permanent files are never evicted.
     pub const EXPENDABLE: Pool = Pool([true, false, true, false]);
 
-    /// The pool of one kind alone.
+    /// The pool of a single class.
     pub fn only(kind: usize) -> Pool {
         let mut kinds = [false; KINDS];
         kinds[kind] = true;
         Pool(kinds)
     }
 
-    /// The kinds that are in both.
+    /// The intersection of two pools.
     pub fn and(self, other: Pool) -> Pool {
         let mut kinds = [false; KINDS];
         for (at, kind) in kinds.iter_mut().enumerate() {
@@ -43,7 +43,7 @@ impl Pool {
         self.0[kind]
     }
 
-    /// The sum of the kinds in the pool.
+    /// The sum over the classes in the pool.
     pub fn sum(self, bytes: &Bytes) -> u64 {
         let mut sum: u64 = 0;
         for (at, bytes) in bytes.iter().enumerate() {
@@ -55,7 +55,7 @@ impl Pool {
     }
 }
 
-/// The kind of a file of this purpose.
+/// The class of a file of this purpose.
 pub fn kind_of(purpose: Purpose) -> usize {
     match purpose {
         Purpose::Message => 0,
@@ -65,7 +65,7 @@ pub fn kind_of(purpose: Purpose) -> usize {
     }
 }
 
-/// The kind of a file with this mark; files of other making count as messages.
+/// The class of a file with this tag; legacy and foreign files, which have none, count as messages.
 pub fn kind(mark: Option<Mark>) -> usize {
     mark.map_or(0, |mark| kind_of(mark.purpose))
 }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pools_sum_their_own_kinds() {
+    fn pools_sum_their_own_classes() {
         let bytes = [1, 20, 300, 4000];
         for (pool, sum) in [
             (Pool::ALL, 4321),

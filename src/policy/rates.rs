@@ -1,57 +1,59 @@
-//! How much was issued lately: sliding windows over each owner's slots.
+//! Rate limits: sliding windows over the slots issued to each owner.
 //!
-//! A slot of `size` bytes asked for in second `t` passes a window when what was issued in `(t - delta, t]` and the
-//! slot itself stay within the window's limit; exactly the limit is allowed. A refusal tells the exact second in
-//! which the same slot will pass, if nothing else is issued until then, or that it never will.
+//! A request for `size` bytes at second `t` passes a window if the slots issued in `(t - delta, t]` plus the requested
+//! one stay within the window's limit; exactly the limit is allowed. A refusal gives the exact second at which the
+//! same request will pass if no other slot is issued until then, or says that it never will.
 //!
-//! It refuses to know rules and files: limits come as an argument, and what was issued before this process lived, or
-//! before an owner was forgotten, is learned from the files' times and sizes by whoever can read them. Such an owner
-//! is [`Outcome::Unknown`] until then. Time is the wall clock's, in Unix seconds, because windows outlive the
-//! process. When that clock goes back, whatever would lie in the future counts as issued now, so nobody is locked
-//! out for longer than a window is long; when it went far ahead, the files are asked once more.
+//! This module knows neither rules nor files: limits are passed in as an argument. Slots issued before the process
+//! started, or before an owner was dropped from memory, are reconstructed by the caller from the modification times
+//! and sizes of the owner's files; until then the owner is [`Outcome::Unknown`]. Time is wall-clock time in Unix
+//! seconds, because windows outlive the process. If the clock is set back, slots that would lie in the future count
+//! as issued now, so a window never blocks an owner for longer than its length. If the clock had jumped far ahead, the
+//! files are read again.
 //!
 //! # Cost
 //!
-//! A request costs one look into a table and a binary search per window. An owner costs at most [`MOST_MARKS`] marks
-//! of 32 bytes, 8 KiB, and there are at most [`MOST_OWNERS`] of them. One mark stands for one second, so windows are
-//! exact until an owner gets slots in more than that many different seconds of the longest window. Past it,
-//! neighbours are counted as if issued together with the last of them. That is always on the safe side: a window of
-//! `delta` counts a slot for less than `delta * n / 64` seconds longer than `delta`, where `n` is the number of
-//! different deltas of the rule. For the only window of an hour that is at most 31 s, of a day 17 minutes.
+//! A request costs one hash table lookup and a binary search per window. An owner costs at most [`MOST_MARKS`]
+//! checkpoints of 32 bytes, 8 KiB in total, and at most [`MOST_OWNERS`] owners are remembered. A checkpoint covers one
+//! second, so windows are exact until an owner gets slots in more than that many distinct seconds of the longest
+//! window. Beyond that, neighbouring checkpoints are merged into the latest of them. The error is always on the
+//! restrictive side: a window of `delta` counts a slot for less than `delta * n / 64` seconds longer than `delta`,
+//! where `n` is the number of distinct deltas of the rule. For a single window of one hour that is at most 31 s, of
+//! one day 17 minutes.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::policy::rules::{Limits, MOST_WINDOWS};
 
-/// Owners that are remembered. Past it those who were not asked for lately are unknown again.
+/// Maximum number of owners in memory. Beyond it, owners without recent requests become unknown again.
 pub const MOST_OWNERS: usize = 4096;
 
-/// Marks of one owner.
+/// Maximum number of checkpoints per owner.
 pub const MOST_MARKS: usize = 256;
 
-/// About how many marks of one owner are left by thinning. Half of what may be, so that thinning is rare.
+/// Approximate number of checkpoints that thinning leaves. Half of the maximum, so that thinning is rare.
 const THINNED: u64 = 128;
 
-/// Different deltas for which thinning is exact about the edges: all that one rule can have.
+/// Maximum number of distinct deltas that thinning takes into account: all that one rule can have.
 const MOST_DELTAS: usize = 2 * MOST_WINDOWS;
 
-/// What a window counts.
+/// The unit that a window counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Bytes,
     Uploads,
 }
 
-/// A window and what is in it now.
+/// A window and its current usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Use {
     pub kind: Kind,
     /// Length of the window.
     pub delta: Duration,
-    /// Bytes or slots; exactly so many are allowed.
+    /// Bytes or slots; inclusive.
     pub limit: u64,
-    /// Bytes or slots issued within the window; may be above the limit when the limit was higher before.
+    /// Bytes or slots issued within the window; above the limit if the limit has been lowered.
     pub used: u64,
 }
 
@@ -60,13 +62,13 @@ pub struct Use {
 pub enum Outcome {
     /// Every window has room.
     Allowed,
-    /// The owner's files must be learned first ([`Rates::learned`]).
+    /// The owner's files must be loaded first ([`Rates::learned`]).
     Unknown,
-    /// At least one window has no room.
+    /// At least one window is full.
     Refused {
-        /// The window that stands in the way for longest.
+        /// The window that stays full for longest.
         over: Use,
-        /// The second in which the same slot passes all windows, Unix time; `None` is never.
+        /// The Unix second at which the same request passes all windows; `None` means never.
         retry: Option<u64>,
     },
 }
@@ -74,11 +76,11 @@ pub enum Outcome {
 /// The windows of all owners.
 #[derive(Debug)]
 pub struct Rates {
-    /// Owners that are remembered, at least 4.
-    most: usize,
-    /// Owners asked for since `older` was filled; at most half of all.
+    /// Maximum number of owners in memory, at least 4.
+    capacity: usize,
+    /// Owners with requests since `older` was filled; at most half of the capacity.
     recent: HashMap<Vec<u8>, Record>,
-    /// Owners not asked for since; forgotten when `recent` is full. At most half of all.
+    /// Owners without requests since then; dropped when `recent` is full. At most half of the capacity.
     older: HashMap<Vec<u8>, Record>,
 }
 
@@ -89,21 +91,16 @@ impl Default for Rates {
 }
 
 impl Rates {
-    /// Remembers at most so many owners; fewer than 4 are taken for 4.
-    pub fn new(most: usize) -> Rates {
+    /// Creates a table of at most `capacity` owners, but no fewer than 4.
+    fn new(capacity: usize) -> Rates {
         Rates {
-            most: most.max(4),
+            capacity: capacity.max(4),
             recent: HashMap::new(),
             older: HashMap::new(),
         }
     }
 
-    /// Number of owners remembered now.
-    pub fn owners(&self) -> usize {
-        self.recent.len() + self.older.len()
-    }
-
-    /// Whether a slot of `size` bytes may be issued. Changes no count; [`Rates::issued`] does.
+    /// Whether a slot of `size` bytes may be issued. Counts nothing; [`Rates::issued`] does.
     pub fn check(&mut self, owner: &[u8], limits: &Limits, size: u64, now: u64) -> Outcome {
         let reach = reach(limits);
         if reach == 0 {
@@ -133,7 +130,7 @@ impl Rates {
         outcome
     }
 
-    /// Every window with what is in it; `None` when the owner's files must be learned first.
+    /// Every window with its current usage; `None` if the owner's files must be loaded first.
     pub fn uses(&mut self, owner: &[u8], limits: &Limits, now: u64) -> Option<Vec<Use>> {
         let reach = reach(limits);
         if reach == 0 {
@@ -159,17 +156,17 @@ impl Rates {
             self.insert(owner.to_vec(), Record::since(now), now);
         }
         if let Some(record) = self.record(owner, now) {
-            record.turn(reach, now);
+            record.advance(reach, now);
             record.add(now, u128::from(size), 1);
             record.thin(limits, now);
         }
     }
 
-    /// The files of an owner as they are stored: times of modification, Unix, and bytes, in any order. Files as old
-    /// as the longest window may be left out; see [`reach`].
+    /// Loads the stored files of an owner as pairs of modification time (Unix seconds) and size, in any order. Files
+    /// that are older than the longest window may be left out; see [`reach`].
     ///
-    /// What was issued meanwhile is kept, and a file is counted only if it is older than that record, because its
-    /// slot is in there already.
+    /// Slots issued in the meantime are kept, and a file is counted only if it predates the owner's record; the slots
+    /// of later files are already counted.
     pub fn learned(&mut self, owner: &[u8], limits: &Limits, files: &[(u64, u64)], now: u64) {
         let reach = reach(limits);
         if reach == 0 {
@@ -181,20 +178,26 @@ impl Rates {
         }
         if let Some(record) = self.record(owner, now) {
             record.learn(limits, files, now);
-            record.turn(reach, now);
+            record.advance(reach, now);
         }
     }
 
-    /// Forgets everyone; all are learned again when they ask. For when another storage folder is in place.
+    /// Drops all owners; each is loaded again at its next request. For use after the storage folder was replaced.
     pub fn forget(&mut self) {
         self.recent.clear();
         self.older.clear();
     }
 
-    /// The record of an owner, if it holds everything as far back as `reach`.
+    /// Drops one owner, who is loaded again at the next request.
+    pub fn forget_owner(&mut self, owner: &[u8]) {
+        self.recent.remove(owner);
+        self.older.remove(owner);
+    }
+
+    /// The record of an owner, if it covers the last `reach` seconds.
     fn known(&mut self, owner: &[u8], reach: u64, now: u64) -> Option<&Record> {
         let record = self.record(owner, now)?;
-        record.turn(reach, now);
+        record.advance(reach, now);
         (record.since <= now.saturating_sub(reach)).then_some(record)
     }
 
@@ -206,11 +209,11 @@ impl Rates {
     }
 
     fn insert(&mut self, owner: Vec<u8>, record: Record, now: u64) {
-        if self.recent.len() >= self.most / 2 {
-            // Those whose windows are empty go first. Only if that was little, so that it is not done again soon,
-            // do those go who were not asked for.
+        if self.recent.len() >= self.capacity / 2 {
+            // Owners with empty windows are dropped first. If that frees too little, which would soon repeat the
+            // scan, the owners without recent requests are dropped as well.
             self.recent.retain(|_, record| record.is_live(now));
-            if self.recent.len() > self.most / 4 {
+            if self.recent.len() > self.capacity / 4 {
                 self.older = std::mem::take(&mut self.recent);
             }
         }
@@ -218,12 +221,12 @@ impl Rates {
     }
 }
 
-/// Seconds of the longest window; 0 without any. What is older does not count.
+/// Length of the longest window in seconds; 0 if there are no windows. Older slots and files do not count.
 pub fn reach(limits: &Limits) -> u64 {
     windows(limits).map(seconds).max().unwrap_or(0)
 }
 
-/// The windows of some limits, as if empty.
+/// All windows of some limits, with a usage of 0.
 fn windows(limits: &Limits) -> impl Iterator<Item = Use> + '_ {
     let bytes = limits.bytes.iter().map(|window| Use {
         kind: Kind::Bytes,
@@ -244,27 +247,27 @@ fn seconds(window: Use) -> u64 {
     window.delta.as_secs().max(1)
 }
 
-/// What one owner was issued. Every time in it is at least 1, so that 0 is before everything.
+/// The slots issued to one owner. All times are at least 1, so that 0 precedes everything.
 #[derive(Debug)]
 struct Record {
-    /// Everything issued after this second is here.
+    /// The record is complete for all times after this second.
     since: u64,
-    /// Seconds of the longest window at the last look.
+    /// Length in seconds of the longest window at the last request.
     reach: u64,
-    /// What was dropped from the front of `marks`.
+    /// Totals of the last checkpoint that was dropped from the front of `marks`.
     dropped: Totals,
-    /// Times rise strictly, totals never fall.
+    /// Times increase strictly, totals never decrease.
     marks: VecDeque<Mark>,
 }
 
-/// Everything issued up to and in this second.
+/// Cumulative totals up to and including this second.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     time: u64,
     totals: Totals,
 }
 
-/// Sums over all that was ever recorded. Wide enough that they need no care: 2^64 slots of 2^64 bytes fit.
+/// Sums over all recorded slots. They cannot overflow: 2^64 slots of 2^64 bytes fit.
 #[derive(Clone, Copy, Debug, Default)]
 struct Totals {
     bytes: u128,
@@ -290,12 +293,12 @@ impl Record {
         }
     }
 
-    /// Everything recorded.
+    /// Totals of the whole record.
     fn total(&self) -> Totals {
         self.marks.back().map_or(self.dropped, |mark| mark.totals)
     }
 
-    /// Everything recorded up to and in this second.
+    /// Totals up to and including this second.
     fn until(&self, time: u64) -> Totals {
         let after = self.marks.partition_point(|mark| mark.time <= time);
         match after.checked_sub(1).and_then(|at| self.marks.get(at)) {
@@ -304,7 +307,7 @@ impl Record {
         }
     }
 
-    /// The window with what is in it.
+    /// The window with its current usage.
     fn fill(&self, window: Use, now: u64) -> Use {
         let before = self.until(now.saturating_sub(seconds(window)));
         let used = self.total().of(window.kind) - before.of(window.kind);
@@ -314,20 +317,21 @@ impl Record {
         }
     }
 
-    /// The second in which a window that has no room for `amount` has it; `None` is never.
+    /// The second at which a window that has no room for `amount` will have it; `None` means never.
     fn room_at(&self, window: Use, amount: u64) -> Option<u64> {
-        let free_if_empty = window.limit.checked_sub(amount)?;
-        // So much must have left the window, and it leaves with this mark.
-        let gone = (self.total().of(window.kind)).saturating_sub(u128::from(free_if_empty));
+        let allowance = window.limit.checked_sub(amount)?;
+        // There is room once the checkpoint at which the totals reach `excess` has left the window.
+        let excess = (self.total().of(window.kind)).saturating_sub(u128::from(allowance));
         let at = self
             .marks
-            .partition_point(|mark| mark.totals.of(window.kind) < gone);
+            .partition_point(|mark| mark.totals.of(window.kind) < excess);
         let last = self.marks.get(at)?;
         Some(last.time.saturating_add(seconds(window)))
     }
 
-    /// Follows the clock: nothing lies in the future, and what has left every window is dropped.
-    fn turn(&mut self, reach: u64, now: u64) {
+    /// Moves the record to the current time: no checkpoint lies in the future, and those that have left every window are
+    /// dropped.
+    fn advance(&mut self, reach: u64, now: u64) {
         self.reach = reach;
         if self.marks.back().is_some_and(|mark| mark.time > now) {
             let totals = self.total();
@@ -347,7 +351,7 @@ impl Record {
         self.since = self.since.max(edge);
     }
 
-    /// Adds what was issued in the last second of the record, or later.
+    /// Adds slots issued in the last second of the record or later.
     fn add(&mut self, time: u64, bytes: u128, uploads: u64) {
         let before = self.total();
         let totals = Totals {
@@ -360,7 +364,7 @@ impl Record {
         }
     }
 
-    /// Puts the files beneath what is recorded.
+    /// Merges stored files into the record.
     fn learn(&mut self, limits: &Limits, files: &[(u64, u64)], now: u64) {
         let edge = now.saturating_sub(reach(limits));
         let mut events: Vec<(u64, u128, u64)> = files
@@ -384,11 +388,11 @@ impl Record {
         }
     }
 
-    /// Merges neighbours when there are too many marks; a mark is merged by forgetting all but the last of a cell.
+    /// Merges neighbouring checkpoints if there are too many: of all checkpoints in a cell, only the last is kept.
     ///
-    /// Cells lie on a fixed grid that is finer for younger marks, and one grid's cells are whole cells of the next,
-    /// so what is merged again and again still never leaves its cell. A cell ends where a window begins, so what has
-    /// left a window does not come back into it.
+    /// Cells lie on a fixed grid that is finer for recent checkpoints. The cells of a finer grid subdivide those of
+    /// the next coarser one, so repeated merging never moves a slot out of its cell. Window boundaries are cell
+    /// boundaries, so a slot that has left a window never re-enters it.
     fn thin(&mut self, limits: &Limits, now: u64) {
         if self.marks.len() <= MOST_MARKS {
             return;
@@ -396,9 +400,9 @@ impl Record {
         let mut deltas: Vec<u64> = windows(limits).map(seconds).collect();
         deltas.sort_unstable();
         deltas.dedup();
-        let extra = deltas.len().saturating_sub(MOST_DELTAS);
-        deltas.drain(..extra);
-        // Each delta gets an equal share of the marks. At most `THINNED + 2 * MOST_DELTAS` stay.
+        let excess = deltas.len().saturating_sub(MOST_DELTAS);
+        deltas.drain(..excess);
+        // Each delta gets an equal share of the checkpoints. At most `THINNED + 2 * MOST_DELTAS` remain.
         let share = deltas.len() as u64;
         let width = |delta: &u64| {
             let width = u128::from(*delta) * u128::from(share);
@@ -419,10 +423,10 @@ impl Record {
         });
     }
 
-    /// Whether anything is still in a window.
+    /// Whether any slot is still within a window.
     fn is_live(&self, now: u64) -> bool {
-        let leaves = |mark: &Mark| mark.time.saturating_add(self.reach);
-        self.marks.back().is_some_and(|mark| leaves(mark) > now)
+        let expires = |mark: &Mark| mark.time.saturating_add(self.reach);
+        self.marks.back().is_some_and(|mark| expires(mark) > now)
     }
 }
 

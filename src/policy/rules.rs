@@ -1,10 +1,11 @@
-//! Which rule holds for an address, and what it allows: the operator's `access` list.
+//! The operator's `access` rules: which rule applies to a JID, and what it allows.
 //!
-//! The first rule with a pattern that is found in the bare address decides; none: denied. It refuses to know what was
-//! uploaded so far; [`rates`](crate::policy::rates) counts, and the quotas know what is stored.
+//! The first rule with a pattern that is found in the bare JID decides; without a match, access is denied. This module
+//! does not know what was uploaded so far: [`rates`](crate::policy::rates) counts issued slots, and the quotas count
+//! stored files.
 //!
-//! Addresses come from outside, patterns from the operator. A search costs time proportional to the pattern's size
-//! times the address's length, whatever both are (the engine never backtracks), and both are bounded.
+//! JIDs come from outside, patterns from the operator. The regular expression engine never backtracks, so a search
+//! takes time proportional to pattern size times JID length, and both are bounded.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,31 +14,31 @@ use regex_lite::{Regex, RegexBuilder};
 
 use crate::jid::BareJid;
 
-/// Longest text of one pattern, in bytes.
-pub const MAX_PATTERN: usize = 1000;
+/// Maximum length of a pattern in bytes.
+const MAX_PATTERN: usize = 1000;
 
-/// Most memory of one compiled pattern, in bytes. It keeps counted repetitions such as `((a{99}){99}){99}` from
-/// making a short text into a large program; the longest text without them stays below.
+/// Maximum memory of a compiled pattern in bytes. The limit rejects counted repetitions such as `((a{99}){99}){99}`,
+/// which compile to a large program; a pattern of maximum length without them stays below it.
 const MAX_PROGRAM: usize = 64 << 10;
 
-/// Most windows of one kind in one rule.
+/// Maximum number of windows of one kind in a rule.
 pub const MOST_WINDOWS: usize = 8;
 
-/// Longest piece of a pattern that a rule's name repeats, in characters.
+/// Maximum number of characters of a pattern that are shown in a rule's name.
 const MAX_SHOWN: usize = 60;
 
-/// A regular expression that is searched in bare addresses, in whatever case.
+/// A case-insensitive regular expression that is searched in bare JIDs.
 #[derive(Clone, Debug)]
 pub struct Pattern {
     regex: Regex,
-    /// The same without the engine, which takes a hundred times as long.
+    /// An equivalent plain comparison, if there is one; about a hundred times as fast as the engine.
     plain: Option<Plain>,
 }
 
-/// A pattern without any operator but the anchors, as most are: `^romeo@montague\.tld$`, `@montague\.tld$`.
+/// A pattern without operators other than anchors, like most patterns: `^romeo@montague\.tld$`, `@montague\.tld$`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Plain {
-    /// In lower case, as addresses are.
+    /// In lower case, like JIDs.
     text: String,
     from_start: bool,
     to_end: bool,
@@ -84,7 +85,7 @@ impl Plain {
 }
 
 impl Pattern {
-    /// Takes a regular expression. Fails with a clause that says what is wrong with it.
+    /// Compiles a regular expression. An error is a clause that says what is wrong with it.
     pub fn parse(text: &str) -> Result<Pattern, String> {
         if text.is_empty() {
             return Err("it is empty and would match every address".into());
@@ -94,7 +95,7 @@ impl Pattern {
             return Err(format!("it has {bytes} bytes, more than {MAX_PATTERN}"));
         }
         RegexBuilder::new(text)
-            // Addresses are folded to lower case before they come here; a pattern with a capital would never match.
+            // JIDs are already folded to lower case; a pattern with a capital letter would never match.
             .case_insensitive(true)
             .size_limit(MAX_PROGRAM)
             .build()
@@ -105,7 +106,7 @@ impl Pattern {
             .map_err(|error| error.to_string())
     }
 
-    /// Whether the pattern is found anywhere in the address.
+    /// Whether the pattern is found anywhere in the JID.
     pub fn matches(&self, jid: &BareJid) -> bool {
         match &self.plain {
             Some(plain) => plain.matches(jid.as_str()),
@@ -113,7 +114,7 @@ impl Pattern {
         }
     }
 
-    /// The text that it was made of.
+    /// The source text of the pattern.
     pub fn as_str(&self) -> &str {
         self.regex.as_str()
     }
@@ -127,42 +128,42 @@ impl PartialEq for Pattern {
 
 impl Eq for Pattern {}
 
-/// At most so many bytes in any span of this length. Counted are issued slots, not stored files.
+/// A limit on the bytes of slots issued within any period of `delta`. Stored files do not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByteWindow {
     /// Whole seconds, at least one.
     pub delta: Duration,
-    /// Bytes; exactly so many are allowed.
+    /// Bytes; inclusive.
     pub bytes: u64,
 }
 
-/// At most so many slots in any span of this length.
+/// A limit on the number of slots issued within any period of `delta`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UploadWindow {
     /// Whole seconds, at least one.
     pub delta: Duration,
-    /// Slots; exactly so many are allowed.
+    /// Slots; inclusive.
     pub uploads: u64,
 }
 
-/// What those may upload whom a rule lets in. What is absent adds nothing to the limits that hold for everyone.
+/// The limits of an `allow` rule. A limit that is absent leaves the global one in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of one file; exactly so many are allowed.
+    /// Maximum size of a file in bytes; inclusive.
     pub max_file_size: Option<u64>,
-    /// Bytes of all files of one owner.
+    /// Maximum total size of an owner's files in bytes.
     pub max_total_size: Option<u64>,
-    /// All of them must allow a slot; at most [`MOST_WINDOWS`].
+    /// A slot must pass all of them; at most [`MOST_WINDOWS`].
     pub bytes: Vec<ByteWindow>,
-    /// All of them must allow a slot; at most [`MOST_WINDOWS`].
+    /// A slot must pass all of them; at most [`MOST_WINDOWS`].
     pub uploads: Vec<UploadWindow>,
-    /// Age at which files go, instead of the general one; zero is never.
+    /// Age at which files expire, instead of the global one; zero means never.
     pub expire_maxage: Option<Duration>,
-    /// Patterns of MIME types as in the configuration: `type/subtype`, `type/*` or `*/*` in lower case.
+    /// MIME type patterns as in the configuration: `type/subtype`, `type/*` or `*/*` in lower case.
     pub allowed_file_types: Option<Vec<String>>,
 }
 
-/// What a rule says about whom it matches.
+/// The effect of a rule on the JIDs that it matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Deny,
@@ -172,15 +173,15 @@ pub enum Verdict {
 /// One rule of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Place in the list, from 1.
+    /// Position in the list, counted from 1.
     pub number: usize,
-    /// One of them must be found; never empty.
+    /// At least one of them must match; never empty.
     pub patterns: Vec<Pattern>,
     pub verdict: Verdict,
 }
 
 impl fmt::Display for Rule {
-    /// The rule as an operator recognises it: `rule 2 ("^blocked@example\.org$" and 1 more)`.
+    /// Names the rule for operators: `rule 2 ("^blocked@example\.org$" and 1 more)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "rule {}", self.number)?;
         let Some(first) = self.patterns.first().map(Pattern::as_str) else {
@@ -188,7 +189,7 @@ impl fmt::Display for Rule {
         };
         f.write_str(" (\"")?;
         for c in first.chars().take(MAX_SHOWN) {
-            // Backslashes stay single, so that the pattern can be found in the file.
+            // Backslashes are not escaped, so that operators can search the configuration for the pattern.
             if c.is_control() {
                 write!(f, "{}", c.escape_default())?;
             } else {
@@ -207,7 +208,7 @@ impl fmt::Display for Rule {
 }
 
 impl Rule {
-    /// The limits of a rule that lets in.
+    /// The limits of an `allow` rule.
     pub fn limits(&self) -> Option<&Limits> {
         match &self.verdict {
             Verdict::Allow(limits) => Some(limits),
@@ -216,23 +217,23 @@ impl Rule {
     }
 }
 
-/// What the rules say about an address.
+/// The decision of the rules on a JID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision<'a> {
-    /// There are no rules, and so no further restriction.
+    /// There are no rules and therefore no further restrictions.
     NoRules,
-    /// The address may not upload: this rule says so, or none matches.
+    /// The JID may not upload: either `rule` denies it, or no rule matches.
     Denied { rule: Option<&'a Rule> },
-    /// The address may upload within these limits.
+    /// The JID may upload within these limits.
     Allowed { rule: &'a Rule, limits: &'a Limits },
 }
 
-/// The rules in the order of the file. Without any, everyone may upload.
+/// The rules in configuration order. Without rules, every JID may upload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules(Vec<Rule>);
 
 impl Rules {
-    /// Numbers the rules in their order.
+    /// Numbers the rules in order.
     pub fn new(rules: impl IntoIterator<Item = (Vec<Pattern>, Verdict)>) -> Rules {
         let number = |(at, (patterns, verdict))| Rule {
             number: at + 1,
@@ -242,7 +243,7 @@ impl Rules {
         Rules(rules.into_iter().enumerate().map(number).collect())
     }
 
-    /// All rules, in their order.
+    /// All rules, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Rule> {
         self.0.iter()
     }
@@ -252,7 +253,7 @@ impl Rules {
         self.0.is_empty()
     }
 
-    /// What holds for this address.
+    /// Decides on a JID.
     pub fn decide(&self, jid: &BareJid) -> Decision<'_> {
         if self.is_empty() {
             return Decision::NoRules;
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_pattern_means_the_same_without_the_engine() {
+    fn plain_patterns_match_like_the_engine() {
         let patterns = [
             (r"^romeo@montague\.tld$", true),
             (r"@MONTAGUE\.tld$", true),
@@ -370,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_are_searched_in_any_case() {
+    fn patterns_are_case_insensitive() {
         let rules = Rules::new([
             rule(&["OBS"], Verdict::Deny),
             rule(&["^Jürgen@|ß"], at_most(1)),
@@ -384,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn without_rules_nothing_is_restricted_and_without_a_match_all() {
+    fn no_rules_allow_every_jid_and_no_match_denies() {
         check(&Rules::default(), "romeo@montague.tld", "none");
         check(
             &Rules::new([rule(&["^$"], anything())]),
@@ -394,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong_with_a_pattern() {
+    fn pattern_errors_say_what_is_wrong() {
         for (text, why) in [
             ("", "empty"),
             ("(a", "without closing"),
@@ -420,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn long_but_plain_patterns_fit() {
+    fn long_patterns_without_counted_repetition_compile() {
         for text in [
             "a".repeat(MAX_PATTERN),
             "ß".repeat(MAX_PATTERN / 2),
@@ -437,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn no_pattern_takes_long() {
+    fn no_pattern_causes_excessive_search_time() {
         let address = jid(&format!("{}!@{}", "a".repeat(1000), "a".repeat(1000)));
         for text in [
             "^(a+)+$",
@@ -453,19 +454,19 @@ mod tests {
             r"(\w{1,40}){1,40}x",
         ] {
             let Ok(pattern) = Pattern::parse(text) else {
-                // Too large to be taken, which is an answer too.
+                // Rejected for its size, which is fine, too.
                 continue;
             };
             let start = Instant::now();
             pattern.matches(&address);
             let spent = start.elapsed();
-            // Backtracking would take years; this bound is generous to a slow machine without optimisation.
+            // Backtracking would take years; the bound allows for unoptimised builds on slow machines.
             assert!(spent.as_secs() < 10, "{text}: {spent:?}");
         }
     }
 
     #[test]
-    fn names_itself_as_in_the_file() {
+    fn a_rule_is_named_by_number_and_pattern() {
         let rules = Rules::new([
             rule(&[r"^a@b\.c$"], Verdict::Deny),
             rule(&["x\u{1b}0m", "y", "z"], anything()),

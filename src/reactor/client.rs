@@ -519,10 +519,14 @@ impl Client {
             Decision::Refuse(refusal) => self.refuse(&refusal, shared, now),
             Decision::Download(wanted) => match find(wanted, shared, now) {
                 Ok(Some((path, file))) => {
+                    let content_type = file.content_type.as_deref();
                     let found = Found {
                         size: file.size,
                         modified: file.modified,
-                        content_type: file.content_type.as_deref(),
+                        stored: shared.store.times().stored(file.modified),
+                        content_type,
+                        utf8: shared.service.shows_charset(&path, content_type)
+                            && shared.store.is_utf8(&file),
                     };
                     let answer = shared.service.download(request, &path, &found, now);
                     let file = Arc::new(file.file);
@@ -540,7 +544,7 @@ impl Client {
                     self.exchange.answer(shared.service.not_found(), now.mono);
                 }
                 Err(error) if sys::is_out_of_descriptors(&error) => {
-                    shared.store_failed("open", &error, now);
+                    shared.store_failed("open", &error, 0, now);
                     self.refuse(&PutRefusal::Busy, shared, now);
                 }
                 Err(error) => {
@@ -563,13 +567,15 @@ impl Client {
         self.end_upload(shared);
         let put = uploading
             || matches!(self.exchange.request(), Some(Ok(request)) if request.method_str() == "PUT");
-        log::info!(
-            "{} refused status={} why={:?} from={}",
-            if put { "upload" } else { "request" },
-            refusal.status(),
-            refusal.to_string(),
-            self.from()
-        );
+        let from = self.from().to_string();
+        if let Some(suppressed) = shared.refused_requests.allows(&from, now.mono) {
+            log::info!(
+                "{} refused status={} why={:?} from={from}{suppressed}",
+                if put { "upload" } else { "request" },
+                refusal.status(),
+                refusal.to_string(),
+            );
+        }
         if put {
             shared
                 .metrics

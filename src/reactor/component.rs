@@ -19,17 +19,18 @@ use mio::{Interest, Registry, Token};
 
 use crate::jid::BareJid;
 use crate::now::Now;
-use crate::resolve::Resolver;
+use crate::resolve::{self, Resolver};
 use crate::setup::Target;
 use crate::sys;
 use crate::xmpp::backoff::Backoff;
 use crate::xmpp::element::Element;
-use crate::xmpp::stream::{self, Stream};
+use crate::xmpp::stream::{self, Ended, Stream};
+use crate::xmpp::xml::Skipped;
 
 /// How long one address may take to accept the connection.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 
-/// Bytes read per turn.
+/// Most bytes read per turn; a stanza that is skipped has no other limit.
 const BYTES: usize = 64 * 1024;
 
 /// The link.
@@ -79,12 +80,23 @@ impl From<Vec<SocketAddr>> for Addresses {
     }
 }
 
+/// What the server sent.
+#[derive(Debug)]
+pub enum Incoming {
+    Stanza(Element),
+    /// One that is not read.
+    Skipped(Skipped),
+}
+
 #[derive(Debug)]
 struct Streaming {
     socket: TcpStream,
     server: SocketAddr,
     machine: Stream,
-    up_since: Option<Instant>,
+    is_up: bool,
+    /// Why it is over, if it is; followed up at the end of the turn.
+    ended: Option<Ended>,
+    failed: Option<io::Error>,
     readable: bool,
     writable: bool,
 }
@@ -124,7 +136,7 @@ impl Link {
     }
 
     pub fn is_up(&self) -> bool {
-        matches!(&self.state, State::Streaming(streaming) if streaming.up_since.is_some())
+        matches!(&self.state, State::Streaming(streaming) if streaming.is_up)
     }
 
     pub fn is_over(&self) -> bool {
@@ -139,7 +151,7 @@ impl Link {
         if let State::Streaming(streaming) = &mut self.state {
             streaming.machine.close(now.mono);
             // What fits into the socket's buffer is sent; nobody waits for the rest.
-            let _ = streaming.write();
+            let _ = streaming.write(now);
         }
         let token = self.token;
         *self = Link::new(target, token, self.jitter, now);
@@ -151,7 +163,7 @@ impl Link {
         match &mut self.state {
             State::Streaming(streaming) => {
                 streaming.machine.close(now.mono);
-                if streaming.write().is_err() {
+                if streaming.write(now).is_err() {
                     self.state = State::Over;
                 }
             }
@@ -189,7 +201,7 @@ impl Link {
         }
         match answer {
             Ok(addresses) => self.connect(addresses.into(), registry, now),
-            Err(error) => self.rest(&error.to_string(), Duration::ZERO, now),
+            Err(error) => self.rest(&error.to_string(), false, now),
         }
     }
 
@@ -201,26 +213,28 @@ impl Link {
         }
     }
 
-    /// Goes on as far as it can. Stanzas go to `take`. True when there is more to do without an event.
-    pub fn drive(
-        &mut self,
-        registry: &Registry,
-        scratch: &mut [u8],
-        now: Now,
-        mut take: impl FnMut(Element),
-    ) -> bool {
+    /// Goes on connecting, or writes what waits and reads what came, of that as much as one turn may.
+    pub fn receive(&mut self, registry: &Registry, scratch: &mut [u8], now: Now) {
         if let State::Connecting { .. } = self.state {
             self.finish_connect(registry, now);
         }
+        if let State::Streaming(streaming) = &mut self.state {
+            let wrote = streaming.write(now);
+            // What the server says about the end is read even when nothing can be written any more.
+            let read = streaming.read(scratch, now);
+            streaming.failed = read.and(wrote).err();
+        }
+    }
+
+    /// The next stanza of what was read; `None` when there is none, or while the server takes no answers.
+    pub fn next_stanza(&mut self, now: Now) -> Option<Incoming> {
         let State::Streaming(streaming) = &mut self.state else {
-            return false;
+            return None;
         };
-        let read = streaming.read(scratch, now);
-        let mut ended = None;
-        while let Some(event) = streaming.machine.next_event() {
-            match event {
+        loop {
+            match streaming.machine.next_event(now.mono)? {
                 stream::Event::Up => {
-                    streaming.up_since = Some(now.mono);
+                    streaming.is_up = true;
                     self.logged = None;
                     log::info!(
                         "link up jid={} server={}",
@@ -228,34 +242,36 @@ impl Link {
                         streaming.server
                     );
                 }
-                stream::Event::Stanza(stanza) => take(stanza),
-                stream::Event::Ended(why) => ended = Some(why),
+                stream::Event::Stanza(stanza) => return Some(Incoming::Stanza(stanza)),
+                stream::Event::Skipped(skipped) => return Some(Incoming::Skipped(skipped)),
+                stream::Event::Ended(why) => streaming.ended = Some(why),
             }
         }
-        let wrote = streaming.write();
-        let again = streaming.readable && streaming.machine.wants_input() && ended.is_none();
-        let up_for = streaming.up_since.map_or(Duration::ZERO, |since| {
-            now.mono.saturating_duration_since(since)
-        });
-        if let Some(why) = ended {
-            if self.closing {
-                self.state = State::Over;
-            } else {
-                self.rest(&why.to_string(), up_for, now);
-            }
+    }
+
+    /// Writes what was answered, and follows up an end. True when there is more to do without an event.
+    pub fn settle(&mut self, now: Now) -> bool {
+        let State::Streaming(streaming) = &mut self.state else {
             return false;
-        }
-        if let Err(error) = read.and(wrote) {
-            self.rest(&error.to_string(), up_for, now);
-            return false;
-        }
-        again
+        };
+        let wrote = streaming.write(now);
+        let why = match (streaming.ended.take(), streaming.failed.take()) {
+            (Some(why), _) => why.to_string(),
+            (None, Some(error)) => error.to_string(),
+            (None, None) => match wrote {
+                Ok(()) => return streaming.has_work(),
+                Err(error) => error.to_string(),
+            },
+        };
+        let was_open = streaming.is_up;
+        self.rest(&why, was_open, now);
+        false
     }
 
     /// Sends a stanza, if the link is up; a reply for which there is no link any more is of no use to anybody.
     pub fn send(&mut self, stanza: &Element) {
         if let State::Streaming(streaming) = &mut self.state {
-            if streaming.up_since.is_some() {
+            if streaming.is_up {
                 streaming.machine.send(stanza);
             }
         }
@@ -264,11 +280,9 @@ impl Link {
     /// Brings out what was sent.
     pub fn flush(&mut self, now: Now) {
         if let State::Streaming(streaming) = &mut self.state {
-            if let Err(error) = streaming.write() {
-                let up_for = streaming.up_since.map_or(Duration::ZERO, |since| {
-                    now.mono.saturating_duration_since(since)
-                });
-                self.rest(&error.to_string(), up_for, now);
+            if let Err(error) = streaming.write(now) {
+                let was_open = streaming.is_up;
+                self.rest(&error.to_string(), was_open, now);
             }
         }
     }
@@ -294,11 +308,14 @@ impl Link {
                     };
                     return;
                 }
-                Err(failure) => addresses.failures.push(format!("{server}: {failure}")),
+                Err(failure) => {
+                    let failure = resolve::connect_failure(server, &failure);
+                    addresses.failures.push(failure);
+                }
             }
         }
         let why = format!("cannot connect to {}", addresses.failures.join("; "));
-        self.rest(&why, Duration::ZERO, now);
+        self.rest(&why, false, now);
     }
 
     /// Looks whether the connection is made: writable does not mean connected.
@@ -326,7 +343,8 @@ impl Link {
         };
         if let Some(failure) = failure {
             drop(stream);
-            left.failures.push(format!("{server}: {failure}"));
+            left.failures
+                .push(resolve::connect_failure(server, &failure));
             self.connect(left, registry, now);
             return;
         }
@@ -341,13 +359,15 @@ impl Link {
                 self.target.secret.clone(),
                 now.mono,
             ),
-            up_since: None,
+            is_up: false,
+            ended: None,
+            failed: None,
             readable: true,
             writable: true,
         }));
     }
 
-    fn rest(&mut self, why: &str, up_for: Duration, now: Now) {
+    fn rest(&mut self, why: &str, was_open: bool, now: Now) {
         if self.closing {
             self.state = State::Over;
             return;
@@ -357,7 +377,7 @@ impl Link {
             .jitter
             .wrapping_mul(1_664_525)
             .wrapping_add(1_013_904_223);
-        let rest = self.backoff.ended(up_for, self.jitter);
+        let rest = self.backoff.ended(was_open, self.jitter);
         if self.logged.as_deref() == Some(why) {
             log::debug!("link down why={why:?} retry_ms={}", rest.as_millis());
         } else {
@@ -372,18 +392,15 @@ impl Link {
 
 impl Streaming {
     fn read(&mut self, scratch: &mut [u8], now: Now) -> io::Result<()> {
-        let mut budget = BYTES;
-        while self.readable && budget > 0 && self.machine.wants_input() {
-            let most = budget.min(scratch.len());
+        let most = BYTES.min(scratch.len());
+        while self.readable && self.machine.wants_input() {
             match sys::receive(&self.socket, &mut scratch[..most]) {
                 Ok(0) => {
                     self.machine.peer_closed();
                     break;
                 }
-                Ok(n) => {
-                    budget -= n;
-                    self.machine.received(&scratch[..n], now.mono);
-                }
+                // What came is looked at before more is read.
+                Ok(n) => self.machine.received(&scratch[..n], now.mono),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
                 Err(error) => return Err(error),
             }
@@ -391,14 +408,21 @@ impl Streaming {
         Ok(())
     }
 
-    fn write(&mut self) -> io::Result<()> {
+    fn write(&mut self, now: Now) -> io::Result<()> {
         while self.writable && !self.machine.output().is_empty() {
             match sys::send(&self.socket, self.machine.output(), false) {
-                Ok(n) => self.machine.wrote(n),
+                Ok(n) => self.machine.wrote(n, now.mono),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
                 Err(error) => return Err(error),
             }
         }
+        // What waits now waits since now, unless it did already.
+        self.machine.wrote(0, now.mono);
         Ok(())
+    }
+
+    /// Whether there is something to do without an event.
+    fn has_work(&self) -> bool {
+        self.machine.has_events() || (self.readable && self.machine.wants_input())
     }
 }

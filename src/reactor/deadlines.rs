@@ -1,8 +1,9 @@
-//! When to wake whom: one heap for all connections.
+//! Deadlines of all connections, in one heap.
 //!
-//! An entry is a hint to look at a connection, not its deadline: a deadline that moves later leaves its old entry,
-//! which comes up early and is put back. So a request on a kept connection costs no heap operation. Entries of
-//! connections that are gone are dropped when they come up, or all at once when they outnumber the living.
+//! An entry is a hint to check a connection, not its deadline. If a deadline moves later, the old entry stays; when it
+//! is due, it is pushed again with the current deadline. A request on a persistent connection therefore needs no heap
+//! operation. Entries of closed connections are dropped when they are due, or all at once when they outnumber those of
+//! open connections.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -16,17 +17,17 @@ pub struct Deadlines {
 }
 
 impl Deadlines {
-    /// Wakes `key` at the moment.
+    /// Adds an entry for `key`.
     pub fn push(&mut self, at: Instant, key: Key) {
         self.heap.push(Reverse((at, key)));
     }
 
-    /// The earliest moment at which there is somebody to look at.
+    /// The time of the earliest entry.
     pub fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Somebody whose moment has come.
+    /// Removes and returns the earliest entry, if it is due.
     pub fn pop_due(&mut self, now: Instant) -> Option<(Instant, Key)> {
         if self.next()? > now {
             return None;
@@ -34,14 +35,14 @@ impl Deadlines {
         self.heap.pop().map(|Reverse(entry)| entry)
     }
 
-    /// Whether so many entries have piled up that [`Deadlines::retain`] should be called.
-    pub fn is_crowded(&self, living: usize) -> bool {
-        self.heap.len() > 2 * living + 64
+    /// Whether there are so many stale entries that [`Deadlines::retain`] should be called.
+    pub fn is_crowded(&self, open: usize) -> bool {
+        self.heap.len() > 2 * open + 64
     }
 
-    /// Drops entries that wake nobody.
-    pub fn retain(&mut self, mut wakes: impl FnMut(Instant, Key) -> bool) {
-        self.heap.retain(|Reverse((at, key))| wakes(*at, *key));
+    /// Keeps only the entries for which `is_current` returns true.
+    pub fn retain(&mut self, mut is_current: impl FnMut(Instant, Key) -> bool) {
+        self.heap.retain(|Reverse((at, key))| is_current(*at, *key));
     }
 }
 
@@ -51,7 +52,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn due_entries_come_in_order_and_the_dead_are_dropped() {
+    fn due_entries_come_in_order_and_stale_ones_are_dropped() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let key = |token| Key::from_token(token).unwrap();

@@ -8,14 +8,17 @@ use std::sync::Arc;
 use mio::{Poll, Token, Waker};
 use rustls::ServerConfig;
 
+use crate::activation::PassedSocket;
 use crate::certificate::Watch;
-use crate::config::{self, Config, Listen, SecretKey};
+use crate::config::{self, Config, SecretKey};
+use crate::notify::Notifier;
 use crate::now::Now;
 use crate::reactor::component::Link;
 use crate::reactor::deadlines::Deadlines;
-use crate::reactor::listener::Listener;
+use crate::reactor::listener::{self, Listener};
 use crate::reactor::shared::Shared;
 use crate::reactor::table::{Key, Table};
+use crate::reactor::timekeeper::Timekeeper;
 use crate::reactor::{LINK, Reactor, SIGNALS, StartError, TURNED_AWAY, WAKER};
 use crate::resolve::Resolver;
 use crate::sandbox::{Needs, Sandbox};
@@ -39,12 +42,14 @@ const SECRET_FILE: &str = "slot_secret";
 const SECRET_LENGTH: usize = 32;
 
 impl Reactor {
-    /// Opens everything: the store, the listeners, the signals; then confines this thread and all that it will start.
-    /// The link is tried with the first turn.
+    /// Opens everything: the store and the listeners, of which some may have been passed; then confines this thread and
+    /// all that it will start. The link is tried with the first turn, and signals that came meanwhile are looked at.
     pub fn start(
         setup: Setup,
         config_path: PathBuf,
         logfile: Option<&Path>,
+        mut signals: Signals,
+        passed: Vec<PassedSocket>,
     ) -> Result<Reactor, StartError> {
         let Setup {
             config,
@@ -55,8 +60,8 @@ impl Reactor {
         } = setup;
         let poll = Poll::new().map_err(|e| format!("cannot poll: {e}."))?;
         let descriptors = sys::raise_descriptor_limit();
-        let listeners = listen(&config, tls.is_some(), poll.registry())?;
-        let store = Store::open(&config.storage_path, config.file_mode, config.dir_mode)
+        let listeners = listen(&config, tls.is_some(), passed, poll.registry())?;
+        let mut store = Store::open(&config.storage_path, config.file_mode, config.dir_mode)
             .map_err(|error| error.to_string())?;
         sys::clear_umask();
         log::info!(
@@ -71,16 +76,19 @@ impl Reactor {
         let waker =
             Waker::new(poll.registry(), WAKER).map_err(|e| format!("cannot make a waker: {e}."))?;
         let waker = Arc::new(waker);
-        let signals = Signals::register(poll.registry(), SIGNALS)
-            .map_err(|e| format!("cannot take over signals: {e}."))?;
+        // Connected now, because the sandbox may not let us later.
+        let mut notifier = Notifier::from_environment();
         let now = sys::now();
+        let (timekeeper, clock_change) = Timekeeper::start(&mut store, config.fsync, now);
         let service = Service::new(&config, slot_secret.as_bytes());
         let syncer = Syncer::new(Arc::clone(&waker));
         let needs = Needs::new(&config, &config_path, logfile, target.as_ref());
         let sweep = Sweep::new(&plan(&config, &service), now);
         let (most_connections, turned_away) = most_connections(&config, descriptors);
         let mut shared = Shared::new(config, service, store, syncer, now);
+        shared.usage.set_times(shared.store.times().clone());
         shared.set_buries();
+        shared.recall_removals(now);
         shared.count_total();
         let link = target.map(|target| Link::new(target, LINK, jitter(&mut shared), now));
         let sandbox = match shared.config.sandbox {
@@ -89,12 +97,21 @@ impl Reactor {
         };
         for listener in &listeners {
             let what = if listener.is_local() { " for=api" } else { "" };
-            log::info!("listening on={listener}{what}");
+            let by = if listener.is_passed() {
+                " passed=true"
+            } else {
+                ""
+            };
+            log::info!("listening on={listener}{what}{by}");
         }
         log::info!("sandbox {sandbox}");
-        log::info!("ready pid={}", std::process::id());
         let (tls, certificate) = watched(tls, now);
-        Ok(Reactor {
+        signals
+            .watch(poll.registry(), SIGNALS)
+            .map_err(|e| format!("cannot watch signals: {e}."))?;
+        log::info!("ready pid={}", std::process::id());
+        notifier.ready(now.mono);
+        let mut reactor = Reactor {
             poll,
             listeners,
             table: Table::default(),
@@ -107,7 +124,9 @@ impl Reactor {
             was_up: false,
             resolver: Resolver::new(waker),
             signals,
+            notifier,
             sweep,
+            timekeeper,
             tls,
             certificate,
             slot_secret,
@@ -119,7 +138,12 @@ impl Reactor {
             out_of_descriptors: false,
             on_reload: |_| {},
             ending: None,
-        })
+        };
+        if let Some(change) = clock_change {
+            // The first sweep does not come at once.
+            reactor.clock_changed(change, None);
+        }
+        Ok(reactor)
     }
 
     /// Calls this at every reload, with the log level of the new configuration.
@@ -134,6 +158,7 @@ impl Reactor {
         if ends > 0 {
             if self.ending.is_some() || ends > 1 {
                 log::warn!("ending at once");
+                self.notifier.stopping(now.mono);
                 return true;
             }
             let signal = if asked.terminate > 0 {
@@ -142,10 +167,14 @@ impl Reactor {
                 "SIGINT"
             };
             log::info!("shutting down signal={signal}");
+            self.notifier.stopping(now.mono);
             self.begin_to_end(now);
         }
         if asked.reload && self.ending.is_none() {
+            self.notifier.reloading(now.mono);
             self.reload(now);
+            // Reading may have taken its time.
+            self.notifier.ready(sys::monotonic());
         }
         false
     }
@@ -161,7 +190,11 @@ impl Reactor {
         let idle: Vec<Key> = self
             .table
             .iter_mut()
-            .filter_map(|(key, client)| client.make_last().then_some(key))
+            .filter_map(|(key, client)| {
+                // A request that has arrived is answered, even if the loop has not come to read it.
+                let is_idle = client.make_last() && !client.transport().has_unread_input();
+                is_idle.then_some(key)
+            })
             .collect();
         for key in idle {
             self.remove(key);
@@ -209,12 +242,28 @@ impl Reactor {
             log::warn!("config warning={warning:?}");
         }
         for key in config::restart_keys(&self.shared.config, &setup.config) {
-            log::warn!("config key={key} needs a restart to take effect");
+            match self.is_overridden(key) {
+                true => log::warn!(
+                    "config key={key} has no effect why=\"the service manager passes the sockets\""
+                ),
+                false => log::warn!("config key={key} needs a restart to take effect"),
+            }
         }
         (self.on_reload)(setup.config.log_level);
         self.shared.hot.close();
         self.apply(setup, now);
         log::info!("config reloaded");
+    }
+
+    /// Whether sockets that were passed take the place of what this key says.
+    fn is_overridden(&self, key: &str) -> bool {
+        let local = match key {
+            "http_address" | "http_port" => false,
+            "api" => true,
+            _ => return false,
+        };
+        let mut passed = self.listeners.iter().filter(|l| l.is_passed());
+        passed.any(|listener| listener.is_local() == local)
     }
 
     /// The target, if the sandbox lets us get there, else the present one.
@@ -258,7 +307,7 @@ impl Reactor {
             most_connections(&config, sys::raise_descriptor_limit());
         self.shared.config = config;
         self.shared.set_buries();
-        self.shared.count_total();
+        self.shared.recount(now);
         for (_, client) in self.table.iter_mut() {
             client.set_timeouts(&self.shared);
         }
@@ -313,39 +362,20 @@ fn most_connections(config: &Config, descriptors: u64) -> (usize, usize) {
     (granted, turned_away)
 }
 
-/// Opens all listeners, the local API's last. One on `::1` may fail where the host has no IPv6, if it is not the only
-/// one.
+/// Opens all listeners, the local API's last, and lets the loop hear of them.
 fn listen(
     config: &Config,
     tls: bool,
+    passed: Vec<PassedSocket>,
     registry: &mio::Registry,
 ) -> Result<Vec<Listener>, StartError> {
-    let mut listeners: Vec<Listener> = Vec::new();
-    let api = config
-        .api
-        .as_ref()
-        .map(|api| &api.listen[..])
-        .unwrap_or_default();
-    for (places, local) in [(&config.listen[..], false), (api, true)] {
-        for listen in places {
-            let spare = matches!(listen, Listen::Tcp(at) if at.ip().is_loopback() && at.is_ipv6())
-                && places.len() > 1;
-            let bound = Listener::bind(listen, tls && !local, local).and_then(|mut listener| {
-                let token = Token(Key::FIRST_RESERVED as usize + listeners.len());
-                listener.register(registry, token)?;
-                Ok(listener)
-            });
-            match bound {
-                Ok(listener) => listeners.push(listener),
-                Err(error) if spare && error.kind() == io::ErrorKind::AddrNotAvailable => {
-                    log::warn!("not listening on={listen} why={:?}", error.to_string());
-                }
-                Err(error) => {
-                    let key = if local { "api" } else { "http_address" };
-                    return Err(format!("{key}: cannot listen on {listen}: {error}."));
-                }
-            }
-        }
+    let mut listeners =
+        listener::open_all(config, tls, passed).map_err(|errors| errors.join("\n"))?;
+    for (index, listener) in listeners.iter_mut().enumerate() {
+        let token = Token(Key::FIRST_RESERVED as usize + index);
+        listener
+            .register(registry, token)
+            .map_err(|error| format!("cannot watch {listener}: {error}."))?;
     }
     Ok(listeners)
 }
@@ -353,7 +383,16 @@ fn listen(
 /// The slot secret that the store keeps; made at the first start.
 fn own_secret(store: &Store) -> Result<SecretKey, StartError> {
     let fault = |what: &str, error: io::Error| {
-        format!("slot_secret: cannot {what} .upslot/{SECRET_FILE}: {error}.")
+        // Another user has made it.
+        let remedy = match error.kind() {
+            io::ErrorKind::PermissionDenied => format!(
+                " What is below storage_path must belong to user {}; in a container under changing users: chgrp -R 0 \
+                 and chmod -R g=u.",
+                sys::user()
+            ),
+            _ => String::new(),
+        };
+        format!("slot_secret: cannot {what} .upslot/{SECRET_FILE}: {error}.{remedy}")
     };
     if let Some(secret) = store
         .read_internal(SECRET_FILE)

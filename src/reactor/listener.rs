@@ -2,19 +2,24 @@
 //!
 //! A listener's readiness is remembered like a connection's: while nothing can be accepted (no room, no
 //! descriptors) the bit stays, because no event will repeat what is already waiting.
+//!
+//! An address family that the kernel lacks is no reason not to start: `[::]` becomes `0.0.0.0`, and of several addresses
+//! of one key those remain that work. What a service manager passes takes the place of all addresses of its key.
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
 use rustix::net::sockopt;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use crate::config::Listen;
+use crate::activation::PassedSocket;
+use crate::config::{Config, Listen};
 use crate::sys;
 use crate::transport::Socket;
 
@@ -31,13 +36,198 @@ pub struct Listener {
     tls: bool,
     /// Whether it is the local API's.
     local: bool,
+    /// Whether a service manager opened it.
+    passed: bool,
     pub readable: bool,
 }
 
 #[derive(Debug)]
 enum Listening {
     Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
+    /// With the path that is to be removed at the end, if it is ours.
+    Unix(UnixListener, Option<PathBuf>),
+}
+
+/// Why there is no listener at an address.
+#[derive(Debug)]
+enum BindError {
+    /// The kernel, or a filter of system calls, lacks the address family.
+    Family(io::Error),
+    Other(io::Error),
+}
+
+impl From<io::Error> for BindError {
+    fn from(error: io::Error) -> BindError {
+        BindError::Other(error)
+    }
+}
+
+impl From<Errno> for BindError {
+    fn from(error: Errno) -> BindError {
+        BindError::Other(error.into())
+    }
+}
+
+/// All listeners, the public ones first. Fails with everything that is wrong, one sentence each.
+pub fn open_all(
+    config: &Config,
+    tls: bool,
+    passed: Vec<PassedSocket>,
+) -> Result<Vec<Listener>, Vec<String>> {
+    let mut opening = Opening::default();
+    let (local, public): (Vec<_>, Vec<_>) = passed.into_iter().partition(|socket| socket.local);
+    match &config.api {
+        Some(api) => {
+            opening.open("http_address", &config.listen, public, tls, false);
+            opening.open("api", &api.listen, local, false, true);
+        }
+        None => {
+            opening.open("http_address", &config.listen, public, tls, false);
+            if !local.is_empty() {
+                let text = "api: nothing, but the service manager passes a socket for it; expected the section with \
+                            what holds for it, or no such socket.";
+                opening.errors.push(text.to_owned());
+            }
+        }
+    }
+    opening.finish()
+}
+
+/// The state of [`open_all`].
+#[derive(Default)]
+struct Opening {
+    listeners: Vec<Listener>,
+    errors: Vec<String>,
+    /// What is not listened on, or replaced, for want of an address family.
+    lacking: Vec<String>,
+}
+
+impl Opening {
+    /// Opens the listeners of one key.
+    fn open(
+        &mut self,
+        key: &str,
+        places: &[Listen],
+        passed: Vec<PassedSocket>,
+        tls: bool,
+        local: bool,
+    ) {
+        if !passed.is_empty() {
+            for socket in passed {
+                match Listener::adopt(socket.socket, tls, local) {
+                    Ok(listener) => self.listeners.push(listener),
+                    Err(error) => {
+                        let text = format!("{key}: cannot use a socket that was passed: {error}.");
+                        self.errors.push(text);
+                    }
+                }
+            }
+            return;
+        }
+        let before = (self.listeners.len(), self.errors.len());
+        let mut skipped = Vec::new();
+        for place in places {
+            match Listener::bind(place, tls, local) {
+                Ok(listener) => self.listeners.push(listener),
+                Err(BindError::Family(error)) => match without_ipv6(place) {
+                    Some(instead) => self.open_instead(key, place, &instead, tls, local),
+                    None => skipped.push((place, error)),
+                },
+                Err(BindError::Other(error)) if is_absent(place, &error) => {
+                    skipped.push((place, error));
+                }
+                Err(BindError::Other(error)) => {
+                    self.errors.push(cannot_listen(key, place, &error));
+                }
+            }
+        }
+        let is_all = before == (self.listeners.len(), self.errors.len());
+        for (place, error) in skipped {
+            let family = family_name(place);
+            if !is_all {
+                self.lacking.push(format!(
+                    "not on {place}, because there is no {family}: {error}"
+                ));
+            } else {
+                self.errors.push(format!(
+                    "{key}: cannot listen on {place}, because this system has no {family}: {error}. Another address is \
+                     needed, such as {}.",
+                    remedy(place)
+                ));
+            }
+        }
+    }
+
+    /// Every IPv4 address instead of every address.
+    fn open_instead(
+        &mut self,
+        key: &str,
+        place: &Listen,
+        instead: &Listen,
+        tls: bool,
+        local: bool,
+    ) {
+        match Listener::bind(instead, tls, local) {
+            Ok(listener) => {
+                self.listeners.push(listener);
+                self.lacking.push(format!(
+                    "on {instead} instead of {place}, because there is no IPv6"
+                ));
+            }
+            Err(BindError::Family(error) | BindError::Other(error)) => {
+                self.errors.push(cannot_listen(key, instead, &error));
+            }
+        }
+    }
+
+    fn finish(self) -> Result<Vec<Listener>, Vec<String>> {
+        if !self.errors.is_empty() {
+            return Err(self.errors);
+        }
+        if !self.lacking.is_empty() {
+            log::warn!(
+                "address family missing listening={:?}",
+                self.lacking.join("; ")
+            );
+        }
+        Ok(self.listeners)
+    }
+}
+
+/// What takes the place of `[::]` where there is no IPv6.
+fn without_ipv6(place: &Listen) -> Option<Listen> {
+    match place {
+        Listen::Tcp(SocketAddr::V6(address)) if address.ip().is_unspecified() => {
+            Some(Listen::Tcp((Ipv4Addr::UNSPECIFIED, address.port()).into()))
+        }
+        _ => None,
+    }
+}
+
+/// Whether an IPv6 address cannot be bound because IPv6 is switched off: then not even `::1` is there.
+fn is_absent(place: &Listen, error: &io::Error) -> bool {
+    let loopback = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
+    let is_v6 = matches!(place, Listen::Tcp(address) if address.is_ipv6());
+    is_v6
+        && error.kind() == io::ErrorKind::AddrNotAvailable
+        && matches!(bind_tcp(loopback), Err(BindError::Other(error)) if error.kind() == io::ErrorKind::AddrNotAvailable)
+}
+
+fn family_name(place: &Listen) -> &'static str {
+    match place {
+        Listen::Tcp(SocketAddr::V4(_)) => "IPv4",
+        Listen::Tcp(SocketAddr::V6(_)) => "IPv6",
+        Listen::Unix(_) => "Unix sockets",
+    }
+}
+
+/// An address of another family.
+fn remedy(place: &Listen) -> &'static str {
+    match place {
+        Listen::Tcp(address) if address.is_ipv4() => "::1",
+        Listen::Tcp(address) if !address.ip().is_loopback() => "0.0.0.0",
+        _ => "127.0.0.1",
+    }
 }
 
 /// Who is at the other end.
@@ -59,15 +249,46 @@ impl fmt::Display for Peer {
 impl Listener {
     /// Binds and listens. `tls` says what the port speaks; a Unix socket is always plain, because what connects to
     /// it is a proxy on the same host.
-    pub fn bind(listen: &Listen, tls: bool, local: bool) -> io::Result<Listener> {
+    fn bind(listen: &Listen, tls: bool, local: bool) -> Result<Listener, BindError> {
         let (socket, tls) = match listen {
             Listen::Tcp(address) => (Listening::Tcp(bind_tcp(*address)?), tls),
-            Listen::Unix(path) => (Listening::Unix(bind_unix(path)?, path.clone()), false),
+            Listen::Unix(path) => {
+                let listener =
+                    bind_unix(path).map_err(|error| match sys::lacks_address_family(&error) {
+                        true => BindError::Family(error),
+                        false => BindError::Other(error),
+                    })?;
+                (Listening::Unix(listener, Some(path.clone())), false)
+            }
         };
         Ok(Listener {
             socket,
             tls,
             local,
+            passed: false,
+            readable: true,
+        })
+    }
+
+    /// Takes over a listening socket that does not block.
+    fn adopt(socket: OwnedFd, tls: bool, local: bool) -> io::Result<Listener> {
+        let (socket, tls) = match sockopt::socket_domain(&socket)? {
+            AddressFamily::UNIX => {
+                let listener = UnixListener::from_std(socket.into());
+                (Listening::Unix(listener, None), false)
+            }
+            AddressFamily::INET | AddressFamily::INET6 => {
+                // As for our own; see `bind_tcp`.
+                sockopt::set_tcp_nodelay(&socket, true)?;
+                (Listening::Tcp(TcpListener::from_std(socket.into())), tls)
+            }
+            _ => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        Ok(Listener {
+            socket,
+            tls,
+            local,
+            passed: true,
             readable: true,
         })
     }
@@ -82,6 +303,11 @@ impl Listener {
     /// Whether it is the local API's.
     pub fn is_local(&self) -> bool {
         self.local
+    }
+
+    /// Whether a service manager opened it.
+    pub fn is_passed(&self) -> bool {
+        self.passed
     }
 
     pub fn is_tls(&self) -> bool {
@@ -114,26 +340,39 @@ impl fmt::Display for Listener {
                     Err(error) => write!(f, "{scheme}://? ({error})"),
                 }
             }
-            Listening::Unix(_, path) => write!(f, "unix:{}", path.display()),
+            Listening::Unix(_, Some(path)) => write!(f, "unix:{}", path.display()),
+            Listening::Unix(listener, None) => match listener.local_addr() {
+                Ok(address) => match address.as_pathname() {
+                    Some(path) => write!(f, "unix:{}", path.display()),
+                    None => f.write_str("unix:(abstract)"),
+                },
+                Err(error) => write!(f, "unix:? ({error})"),
+            },
         }
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Listening::Unix(_, path) = &self.socket {
+        if let Listening::Unix(_, Some(path)) = &self.socket {
             let _ = std::fs::remove_file(path);
         }
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind_tcp(address: SocketAddr) -> Result<TcpListener, BindError> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
     };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket: OwnedFd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    let made = rustix::net::socket_with(family, SocketType::STREAM, flags, None);
+    let socket: OwnedFd = made.map_err(|error| match error {
+        // Some filters say that it is not permitted.
+        Errno::PERM | Errno::ACCESS => BindError::Family(error.into()),
+        _ if sys::lacks_address_family(&error.into()) => BindError::Family(error.into()),
+        _ => BindError::Other(error.into()),
+    })?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if let SocketAddr::V6(address) = address {
         // `::` takes IPv4 as well, whatever the system's default says.
@@ -144,6 +383,32 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(TcpListener::from_std(socket.into()))
+}
+
+/// Says why there is no listener at a place, and what to change.
+fn cannot_listen(key: &str, place: &Listen, error: &io::Error) -> String {
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, NotFound, PermissionDenied};
+    let change = match (place, error.kind()) {
+        (Listen::Tcp(address), AddrInUse) => format!(
+            ": another program has the port, which ss -ltnp sport = :{} names; stop it, or choose another port",
+            address.port()
+        ),
+        (Listen::Tcp(_), AddrNotAvailable) => {
+            ": this machine does not have the address; 0.0.0.0 or :: takes all that it has".to_owned()
+        }
+        (Listen::Tcp(_), PermissionDenied) => {
+            ": a port below 1024 needs the capability CAP_NET_BIND_SERVICE, for which upslot.service has the lines, or \
+             upslot.socket; choose another port, or a web server in front"
+                .to_owned()
+        }
+        (Listen::Unix(_), AddrInUse) => ": another program listens there; stop it, or choose another path".to_owned(),
+        (Listen::Unix(_), NotFound) => ": the folder of the socket is missing".to_owned(),
+        (Listen::Unix(_), PermissionDenied) => {
+            format!(": user {} cannot make files in the folder of the socket", sys::user())
+        }
+        _ => String::new(),
+    };
+    format!("{key}: cannot listen on {place}: {error}{change}.")
 }
 
 /// Binds a Unix socket; one that a dead process left behind is replaced.
@@ -167,6 +432,42 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 mod tests {
     use super::*;
     use std::time::{Duration, Instant};
+
+    #[test]
+    fn what_to_change_is_said() {
+        let tcp = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 80)));
+        let unix = Listen::Unix("/run/upslot/http.sock".into());
+        for (place, kind, part) in [
+            (&tcp, io::ErrorKind::AddrInUse, "ss -ltnp sport = :80 names"),
+            (
+                &tcp,
+                io::ErrorKind::PermissionDenied,
+                "CAP_NET_BIND_SERVICE",
+            ),
+            (&tcp, io::ErrorKind::AddrNotAvailable, "0.0.0.0 or ::"),
+            (&unix, io::ErrorKind::AddrInUse, "another path"),
+            (
+                &unix,
+                io::ErrorKind::NotFound,
+                "the folder of the socket is missing",
+            ),
+            (
+                &unix,
+                io::ErrorKind::PermissionDenied,
+                "cannot make files in the folder",
+            ),
+            (
+                &tcp,
+                io::ErrorKind::Other,
+                "cannot listen on 127.0.0.1:80: other error.",
+            ),
+        ] {
+            let said = cannot_listen("http_address", place, &kind.into());
+            let begin = format!("http_address: cannot listen on {place}: ");
+            assert!(said.starts_with(&begin) && said.ends_with('.'), "{said}");
+            assert!(said.contains(part), "{part:?}: {said}");
+        }
+    }
 
     #[test]
     fn accepted_sockets_send_at_once() {

@@ -5,21 +5,23 @@
 //! - [`hot`] files that are asked for over and over; [`random`] bytes that nobody can guess;
 //! - [`shared`] what the drivers share;
 //! - [`client`] drives one HTTP connection; [`component`] drives the link to the XMPP server;
+//! - [`timekeeper`], [`timekeeping`] the wall clock and its jumps;
 //! - [`life`] start, reload, end; [`accept`] taking in connections; [`slots`] slot requests and their wait;
 //! - this file: the turn.
 //!
 //! A turn goes in this order, always:
 //!
 //! 1. sleep until the earliest of run queue, deadlines, sweep and one minute;
-//! 2. read both clocks;
-//! 3. collect events into readiness bits and put their connections on the run queue;
+//! 2. read both clocks, and see whether the wall clock has jumped;
+//! 3. collect events into readiness bits and put their connections on the run queue; look what other processes have
+//!    removed from the store;
 //! 4. work the run queue: first all that owe a request head, then bodies, until as much as one connection's budget has
 //!    moved; the rest goes on in the next turn, after another look for events;
 //! 5. pass due deadlines, busy or not, unless the process was frozen meanwhile;
 //! 6. accept a few connections;
 //! 7. one slice of counting, trimming and sweeping;
 //! 8. hand over what must reach stable storage;
-//! 9. look at signals.
+//! 9. look at signals, and let the service manager know that the loop turns.
 //!
 //! Events only set bits; work happens at the loop's own pace. A handler never frees its own connection: it says that
 //! it is over, and the loop removes it.
@@ -32,10 +34,12 @@ pub mod listener;
 pub mod random;
 pub mod shared;
 pub mod table;
+pub mod timekeeper;
 
 mod accept;
 mod life;
 mod slots;
+mod timekeeping;
 
 use std::collections::VecDeque;
 use std::io;
@@ -49,13 +53,15 @@ use rustls::ServerConfig;
 use crate::certificate::{Notice, Watch};
 use crate::config::SecretKey;
 use crate::metrics;
+use crate::notify::Notifier;
 use crate::now::Now;
 use crate::reactor::client::{Client, Outcome};
 use crate::reactor::component::Link;
 use crate::reactor::deadlines::Deadlines;
 use crate::reactor::listener::Listener;
-use crate::reactor::shared::{GRAVES_KEY, PROBE_KEY, Shared};
+use crate::reactor::shared::{CLOCK_KEY, GRAVES_KEY, PROBE_KEY, Shared};
 use crate::reactor::table::{Key, Table};
+use crate::reactor::timekeeper::Timekeeper;
 use crate::resolve::Resolver;
 use crate::sandbox::Sandbox;
 use crate::signals::Signals;
@@ -97,7 +103,9 @@ pub struct Reactor {
     was_up: bool,
     resolver: Resolver,
     signals: Signals,
+    notifier: Notifier,
     sweep: Sweep,
+    timekeeper: Timekeeper,
     tls: Option<Arc<ServerConfig>>,
     certificate: Option<Watch>,
     slot_secret: SecretKey,
@@ -116,7 +124,7 @@ pub struct Reactor {
     ending: Option<Instant>,
 }
 
-/// Why the program cannot start; one sentence.
+/// Why the program cannot start; one sentence a line.
 pub type StartError = String;
 
 impl Reactor {
@@ -137,6 +145,7 @@ impl Reactor {
             let late = now.mono.saturating_duration_since(before.mono) > timeout + OVERSLEPT;
             overslept = late && !overslept;
             self.shared.service.set_date(now);
+            self.watch_clock(now);
             let mut signalled = false;
             let mut woken = false;
             for event in &events {
@@ -169,6 +178,7 @@ impl Reactor {
                 self.take_results(now);
             }
             self.note_state();
+            self.shared.look_for_removals(now);
             self.work_run_queue(now);
             self.drive_link(now);
             if !overslept {
@@ -183,6 +193,7 @@ impl Reactor {
             if self.has_ended(now) {
                 return Ok(());
             }
+            self.notify_manager(now);
         }
     }
 
@@ -204,6 +215,7 @@ impl Reactor {
             self.certificate.as_ref().map(Watch::deadline),
             self.shared.trouble.due(),
             self.shared.usage.due(),
+            self.notifier.due(),
         ]
         .into_iter()
         .flatten()
@@ -228,6 +240,17 @@ impl Reactor {
         }
         shared.link = link;
         shared.connections = (self.table.len(), self.most_connections);
+    }
+
+    /// Lets the service manager know how it stands at the end of a turn, and that there are turns.
+    fn notify_manager(&mut self, now: Now) {
+        let status = match &self.link {
+            None => "No XMPP link configured",
+            Some(link) if link.is_up() => "XMPP link up",
+            Some(_) => "XMPP link down",
+        };
+        self.notifier.set_status(status, now.mono);
+        self.notifier.beat(now.mono);
     }
 
     fn enqueue(&mut self, key: Key) {
@@ -367,6 +390,10 @@ impl Reactor {
         while let Some((token, result)) = self.shared.syncer.next_done() {
             if token == GRAVES_KEY {
                 self.sweep.graves_synced(result);
+                continue;
+            }
+            if token == CLOCK_KEY {
+                self.clock_synced(result, now);
                 continue;
             }
             if token == PROBE_KEY {

@@ -1,29 +1,30 @@
-//! Random bytes of slots, fetched from the system many at a time: one fetch costs as much as the rest of a slot's URL.
+//! Random bytes for slots. They are fetched from the system in blocks, because one system call costs as much as
+//! building the rest of a slot's URL.
 //!
-//! Bytes are handed out once and wiped, so that what was given away is not to be found in memory afterwards.
+//! Bytes are wiped as they are handed out, so that issued ones cannot be recovered from memory.
 
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::layout::RANDOM;
 
-/// Bytes that are fetched at a time; a whole number of slots.
+/// Number of bytes fetched at a time; a multiple of the length needed per slot.
 const BLOCK: usize = 128 * RANDOM;
 
-/// The bytes that wait.
+/// A pool of random bytes.
 #[derive(Default)]
 pub struct Random {
-    /// Empty until the first is asked for.
+    /// Empty until first used.
     block: Vec<u8>,
-    /// How many of the block were handed out.
+    /// Number of bytes of the block already handed out.
     used: usize,
 }
 
 impl Random {
-    /// Bytes that nobody had before; `None` when the system gives none.
+    /// Takes fresh bytes; `None` if the system's generator fails.
     pub fn take(&mut self) -> Option<[u8; RANDOM]> {
         if self.used == self.block.len() {
             self.block.resize(BLOCK, 0);
-            // Until the system has filled it, nothing of the block is there to be had.
+            // The block counts as used up until the system has filled it.
             self.used = BLOCK;
             SystemRandom::new().fill(&mut self.block).ok()?;
             self.used = 0;
@@ -34,7 +35,7 @@ impl Random {
     }
 }
 
-/// Shows none of the bytes.
+/// Does not show the bytes.
 impl std::fmt::Debug for Random {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Random")
@@ -50,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_bytes_come_twice_and_none_stay() {
+    fn bytes_are_unique_and_wiped() {
         let mut random = Random::default();
         let mut seen = HashSet::new();
         for _ in 0..3 * BLOCK / RANDOM + 1 {

@@ -6,11 +6,13 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::clock::FileTimes;
 use crate::complaints::Complaints;
 use crate::config::Config;
 use crate::http::api::{Health, StoreHealth};
 use crate::jid::BareJid;
-use crate::layout;
+use crate::layout::{self, StorePath};
+use crate::log_limiter::LogLimiter;
 use crate::metrics::{self, Gauges, Metrics};
 use crate::now::Now;
 use crate::policy::pool;
@@ -21,13 +23,16 @@ use crate::reactor::hot::Hot;
 use crate::reactor::random::Random;
 use crate::reactor::table::Key;
 use crate::service::Service;
+use crate::slot::revoked::{REMEMBERED, Revoked};
+use crate::slot::used::UsedSlots;
 use crate::slot::{Refusal, Slot, SlotRequest};
 use crate::store::Store;
+use crate::store::journal::{Note, What};
 use crate::store::trim::{Order, Trims};
 use crate::store::upload::Upload;
 use crate::store::usage::{Counted, Usage};
 use crate::syncer::{Syncer, Work};
-use crate::sys;
+use crate::sys::{self, Kind};
 use crate::transport;
 use crate::xmpp::upload::SlotIq;
 
@@ -42,8 +47,14 @@ const BODY: usize = 256 * 1024;
 /// Requests that may wait for the store at a time; more are refused.
 const MOST_WAITING: usize = 1024;
 
+/// The same for one owner, so that one cannot take all places. Clients send a few dozen files at once.
+const MOST_WAITING_FOR_ONE: usize = 64;
+
 /// How often it is tried out whether a store that failed works again.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How soon it is tried out what still has room, when something had none.
+const FIRST_PROBE: Duration = Duration::from_secs(1);
 
 /// What is written to try it out: more than a file system keeps beside its folders; bytes.
 const PROBE: [u8; 8192] = [0; 8192];
@@ -51,6 +62,9 @@ const PROBE: [u8; 8192] = [0; 8192];
 /// The syncer's keys of that, and of the graves that the sweep waits for; no connection has them.
 pub const PROBE_KEY: usize = usize::MAX;
 pub const GRAVES_KEY: usize = usize::MAX - 1;
+
+/// The syncer's key of the clock's record.
+pub const CLOCK_KEY: usize = usize::MAX - 2;
 
 /// How often room is made for one request before it is refused: others may use up what was freed for it.
 const TRIES: u8 = 4;
@@ -68,6 +82,10 @@ pub struct Shared {
     pub waiting: Waiting,
     pub addresses: Addresses,
     pub rates: Rates,
+    pub revoked: Revoked,
+    pub used: UsedSlots,
+    /// The latest moment at which a slot expires that was issued so far; Unix seconds.
+    slots_expire: u64,
     /// The limits of owners whose files are being looked at for the sake of rates.
     learning: HashMap<Vec<u8>, Limits>,
     pub metrics: Metrics,
@@ -86,6 +104,11 @@ pub struct Shared {
     pub body: Box<[u8]>,
     pub trouble: Trouble,
     complaints: Complaints,
+    /// Lines about refused slots, other refused requests, and skipped stanzas.
+    granted_slots: LogLimiter,
+    refused_slots: LogLimiter,
+    pub refused_requests: LogLimiter,
+    pub skipped_stanzas: LogLimiter,
     pub random: Random,
 }
 
@@ -170,6 +193,9 @@ impl Shared {
             waiting: Waiting::default(),
             addresses: Addresses::default(),
             rates: Rates::default(),
+            revoked: Revoked::default(),
+            used: UsedSlots::default(),
+            slots_expire: 0,
             learning: HashMap::new(),
             metrics: Metrics::default(),
             memory_counts: sys::open_memory_counts(),
@@ -182,6 +208,10 @@ impl Shared {
             body: vec![0; BODY].into_boxed_slice(),
             trouble: Trouble::default(),
             complaints: Complaints::default(),
+            granted_slots: LogLimiter::default(),
+            refused_slots: LogLimiter::default(),
+            refused_requests: LogLimiter::default(),
+            skipped_stanzas: LogLimiter::default(),
             random: Random::default(),
         }
     }
@@ -248,6 +278,13 @@ impl Shared {
         now: Now,
     ) -> Result<Option<Ready>, Refusal> {
         let limits = self.service.judge(request)?.cloned();
+        if self.lacks_room(request.size, now) {
+            return Err(Refusal::FreeSpace {
+                size: request.size,
+                free: self.store.free_space(now.mono).unwrap_or(0),
+                reserve: self.config.min_free_space,
+            });
+        }
         let owner = layout::owner_folder(&request.owner);
         let wish = Wish {
             owner: Some(owner.as_bytes()),
@@ -299,37 +336,48 @@ impl Shared {
     ) -> Result<Slot, Refusal> {
         let random = self.random.take().ok_or(Refusal::Busy)?;
         let limits = ready.limits.as_ref();
-        let slot = self
-            .service
-            .issue(request, &ready.owner, limits, &random, now)?;
+        let owner = ready.owner.as_bytes();
+        let revoked_until = self.revoked.until(owner);
+        let (path, slot) =
+            self.service
+                .issue(request, &ready.owner, limits, &random, revoked_until, now)?;
+        let expires = now.unix().saturating_add(self.config.put_timeout.as_secs());
+        self.slots_expire = self.slots_expire.max(expires);
         if let Some(limits) = limits {
             self.rates
                 .issued(ready.owner.as_bytes(), limits, request.size, now.unix());
         }
         self.metrics.slot_granted();
-        log::debug!(
-            "slot issued owner={} name={:?} size={} purpose={}",
-            request.owner,
-            request.name,
-            request.size,
-            request.purpose.word()
-        );
+        // "upload published" has the same path, but only the folder of the owner.
+        let owner = request.owner.as_str();
+        if let Some(suppressed) = self.granted_slots.allows(owner, now.mono) {
+            log::info!(
+                "slot granted owner={owner} path={path:?} bytes={} purpose={}{suppressed}",
+                request.size,
+                request.purpose.word()
+            );
+        }
         Ok(slot)
     }
 
-    /// A slot request is refused: one line with the address, the rule and the numbers.
-    pub fn note_refused_slot(&mut self, owner: &BareJid, refusal: &Refusal) {
+    /// A slot request is refused: one line with the address, the rule and the numbers, unless there are too many.
+    pub fn note_refused_slot(&mut self, owner: &BareJid, refusal: &Refusal, now: Now) {
         self.metrics.slot_refused(refusal.reason());
+        let Some(suppressed) = self.refused_slots.allows(owner.as_str(), now.mono) else {
+            return;
+        };
         let why = refusal.to_string();
         match self.service.policy().rules.decide(owner) {
             Decision::Allowed { rule, .. } | Decision::Denied { rule: Some(rule) } => {
                 let rule = rule.to_string();
-                log::info!("slot refused owner={owner} rule={rule:?} why={why:?}");
+                log::info!("slot refused owner={owner} rule={rule:?} why={why:?}{suppressed}");
             }
             Decision::Denied { rule: None } => {
-                log::info!("slot refused owner={owner} rule=none why={why:?}");
+                log::info!("slot refused owner={owner} rule=none why={why:?}{suppressed}");
             }
-            Decision::NoRules => log::info!("slot refused owner={owner} why={why:?}"),
+            Decision::NoRules => {
+                log::info!("slot refused owner={owner} why={why:?}{suppressed}");
+            }
         }
     }
 
@@ -337,19 +385,118 @@ impl Shared {
     pub fn counted(&mut self, counted: &Counted, now: Now) {
         let limits = self.learning.remove(&counted.owner);
         if let Some(error) = &counted.trouble {
-            self.store_failed("count", error, now);
+            self.store_failed("count", error, 0, now);
         } else if let Some(limits) = limits {
             self.rates
                 .learned(&counted.owner, &limits, &counted.recent, now.unix());
         }
     }
 
-    /// The store failed at something.
-    pub fn store_failed(&mut self, what: &str, error: &io::Error, now: Now) {
+    /// Whether so many bytes cannot be stored because something as large had no room lately, or because there are next
+    /// to no inodes.
+    fn lacks_room(&mut self, size: u64, now: Now) -> bool {
+        if let Some((free, least)) = self.store.lacks_inodes(now.mono) {
+            if self.complaints.is_news("inodes", now.mono) {
+                log::warn!("few inodes left, slots are refused free={free} least={least}");
+            }
+            return true;
+        }
+        self.trouble.lacks_room(size)
+    }
+
+    /// Learns what other processes have removed; true when they have.
+    pub fn look_for_removals(&mut self, now: Now) -> bool {
+        let notes = match self.store.new_notes() {
+            Ok(notes) => notes,
+            Err(error) => {
+                let why = error.to_string();
+                // A disk that fails is told of by what needs it, and then nothing can be uploaded either.
+                if sys::is_trouble(&error) || !self.complaints.is_news("removals", now.mono) {
+                    log::debug!("removals by commands cannot be read why={why:?}");
+                } else {
+                    log::error!("removals by commands cannot be read why={why:?}");
+                }
+                return false;
+            }
+        };
+        if notes.is_empty() {
+            return false;
+        }
+        self.store.removed_elsewhere(now.mono);
+        for note in &notes {
+            let owner = note.owner.escape_ascii();
+            match note.what {
+                What::Revoked => {
+                    self.revoke(note);
+                    self.rates.forget_owner(&note.owner);
+                    log::info!("slots revoked owner={owner} why=command");
+                }
+                What::Begun => {}
+                What::Removed { files, bytes } => {
+                    self.usage.removed_elsewhere(&note.owner, files, bytes);
+                    log::info!(
+                        "files removed elsewhere owner={owner} files={files} bytes={bytes} why=command"
+                    );
+                }
+            }
+        }
+        true
+    }
+
+    /// Learns which slots were revoked before this process, or this tree, was there. Nothing else is known yet that
+    /// could be wrong.
+    pub fn recall_removals(&mut self, now: Now) {
+        self.store.trim_journal(now.wall);
+        while let Ok(notes) = self.store.new_notes() {
+            if notes.is_empty() {
+                return;
+            }
+            let young = |note: &&Note| {
+                note.what == What::Revoked && note.at.saturating_add(REMEMBERED) > now.unix()
+            };
+            for note in notes.iter().filter(young) {
+                self.revoke(note);
+            }
+        }
+    }
+
+    fn revoke(&mut self, note: &Note) {
+        let life = self.config.put_timeout.as_secs();
+        let expires = note.at.saturating_add(life).max(self.slots_expire);
+        self.revoked.revoke(&note.owner, note.at, expires);
+    }
+
+    /// Something has the place of an owner's folder.
+    pub fn obstructed(&mut self, path: &StorePath, kind: Kind, now: Now) {
+        let what = match kind {
+            Kind::File => "a file",
+            _ => "a link, or something else that is no folder,",
+        };
+        let owner = path.owner_folder().escape_ascii().to_string();
+        if self.complaints.is_news(&owner, now.mono) {
+            log::error!(
+                "owner folder cannot be used path={:?} why=\"{what} has its place\"",
+                self.store.path().join(&owner).display().to_string()
+            );
+        }
+    }
+
+    /// The store failed at something; `size` is that of the file for which there was no room, if that was why. 0: any
+    /// file would have failed.
+    pub fn store_failed(&mut self, what: &str, error: &io::Error, size: u64, now: Now) {
         // What is kept open takes descriptors and, if it was removed meanwhile, room on the disk.
         self.hot.close();
         if !sys::is_out_of_descriptors(error) {
-            self.trouble.note(what, error, now.mono);
+            let why = match self.store.is_gone() {
+                // Whatever the kernel says of a folder that was removed.
+                true => format!(
+                    "the storage folder {} was removed",
+                    self.store.path().display()
+                ),
+                false => format!("{what}: {error}"),
+            };
+            let shortage = sys::is_full(error).then_some(size);
+            self.trouble.note(why, shortage, now.mono);
         } else if self.complaints.is_news(what, now.mono) {
             log::warn!("out of descriptors what={what:?}");
         }
@@ -372,6 +519,7 @@ impl Shared {
         }
         self.look_at_root(now);
         self.trouble.probe_at = None;
+        self.trouble.probed_at = Some(now.mono);
         let probed = self.store.try_upload(&PROBE).and_then(|upload| {
             let work = Work::File(upload.file());
             self.trouble.probe = Some(upload);
@@ -388,9 +536,24 @@ impl Shared {
             self.store.end(upload);
         }
         match result {
-            Ok(()) => self.trouble.clear(),
+            Ok(()) => {
+                let short_of = self.trouble.short_of.unwrap_or(0);
+                let room = short_of <= PROBE.len() as u64
+                    || self.store.has_room(short_of).unwrap_or(false);
+                let size = if room { u64::MAX } else { PROBE.len() as u64 };
+                self.trouble.worked(size);
+            }
             Err(_) if !self.trouble.is_there() => {}
-            Err(_) => self.trouble.probe_at = Some(now.mono + PROBE_INTERVAL),
+            Err(error) => match sys::is_full(&error) {
+                true => {
+                    self.trouble.failing = false;
+                    self.trouble.short_of = Some(0);
+                }
+                false => self.trouble.failing = true,
+            },
+        }
+        if self.trouble.is_there() {
+            self.trouble.probe_at = Some(now.mono + PROBE_INTERVAL);
         }
     }
 
@@ -405,8 +568,10 @@ impl Shared {
             || self
                 .usage
                 .total()
-                .is_some_and(|total| quota > 0 && total >= quota);
-        let store = if self.trouble.is_there() {
+                .is_some_and(|total| quota > 0 && total >= quota)
+            || self.trouble.lacks_room(u64::MAX)
+            || self.store.lacks_inodes(now.mono).is_some();
+        let store = if self.trouble.is_failing() {
             StoreHealth::Failing
         } else if full {
             StoreHealth::Full
@@ -430,9 +595,20 @@ impl Shared {
             stored_bytes: self.usage.stored().map(|(_, bytes)| bytes),
             stored_files: self.usage.stored().map(|(files, _)| files),
             free_bytes: self.store.free_space(now.mono),
+            free_inodes: self.store.space(now.mono).and_then(|space| space.inodes),
             resident_bytes: self.memory_counts.as_ref().and_then(sys::resident_memory),
         };
         self.metrics.expose(&gauges)
+    }
+
+    /// From now on modification times mean this. `jumped` as [`Store::set_times`] has it.
+    pub fn set_times(&mut self, times: FileTimes, jumped: bool) {
+        self.usage.set_times(times.clone());
+        self.store.set_times(times, jumped);
+        // What is kept open says how long it may be cached.
+        if jumped {
+            self.hot.close();
+        }
     }
 
     /// Notices another tree at `storage_path`, and counts it anew. True when there is one.
@@ -441,6 +617,8 @@ impl Shared {
         if replaced {
             self.usage.forget();
             self.rates.forget();
+            self.used.forget();
+            self.recall_removals(now);
             self.count_total();
         }
         replaced
@@ -450,6 +628,13 @@ impl Shared {
     pub fn set_buries(&mut self) {
         let buries = self.service.takes_external();
         self.store.set_buries(buries, self.config.put_timeout);
+    }
+
+    /// Believes no number any more that is older than this.
+    pub fn recount(&mut self, now: Now) {
+        self.usage.distrust(now.mono);
+        self.usage.recount_total(self.store.root());
+        self.count_total();
     }
 
     /// Learns the sum of all stored bytes, if somebody counts it.
@@ -471,25 +656,38 @@ impl Shared {
 /// Trouble with the store, logged when it changes.
 #[derive(Debug, Default)]
 pub struct Trouble {
+    /// The last attempt failed, and not for want of room.
     failing: bool,
+    /// Files of so many bytes, and larger ones, have no room.
+    short_of: Option<u64>,
     /// What was logged since it worked last; the same words are few.
     open: Vec<String>,
     /// A disk that is nearly full takes one file and refuses the next.
     complaints: Complaints,
     /// When to try it out.
     probe_at: Option<Instant>,
+    /// When it was tried out last.
+    probed_at: Option<Instant>,
     /// What it is being tried out with.
     probe: Option<Upload>,
 }
 
 impl Trouble {
-    /// Something failed.
-    pub fn note(&mut self, what: &str, error: &io::Error, now: Instant) {
-        self.failing = true;
-        if self.probe.is_none() {
-            self.probe_at.get_or_insert(now + PROBE_INTERVAL);
+    /// Something failed; for want of room if there is a `shortage`, the size of the file that had none.
+    fn note(&mut self, why: String, shortage: Option<u64>, now: Instant) {
+        let mut soon = now + PROBE_INTERVAL;
+        match shortage {
+            None => self.failing = true,
+            Some(size) => {
+                self.short_of = Some(self.short_of.map_or(size, |least| least.min(size)));
+                // What has room still, the probe tells; but many may fail at the same time.
+                soon = now + FIRST_PROBE;
+                soon = soon.max(self.probed_at.map_or(soon, |at| at + FIRST_PROBE));
+            }
         }
-        let why = format!("{what}: {error}");
+        if self.probe.is_none() {
+            self.probe_at = Some(self.probe_at.map_or(soon, |at| at.min(soon)));
+        }
         if self.open.contains(&why) || !self.complaints.is_news(&why, now) {
             log::debug!("store failed why={why:?}");
         } else {
@@ -499,8 +697,18 @@ impl Trouble {
     }
 
     /// Whether the last attempt failed.
-    pub fn is_there(&self) -> bool {
+    fn is_there(&self) -> bool {
+        self.failing || self.short_of.is_some()
+    }
+
+    /// Whether the last attempt failed, and not for want of room.
+    fn is_failing(&self) -> bool {
         self.failing
+    }
+
+    /// Whether there is no room for a file of so many bytes, as far as is known.
+    fn lacks_room(&self, size: u64) -> bool {
+        self.short_of.is_some_and(|least| size >= least)
     }
 
     /// When [`Shared::probe_store`] must be called.
@@ -508,9 +716,15 @@ impl Trouble {
         self.probe_at
     }
 
-    /// Something worked.
-    pub fn clear(&mut self) {
+    /// A file of so many bytes was stored.
+    pub fn worked(&mut self, size: u64) {
         self.failing = false;
+        if self.lacks_room(size) {
+            self.short_of = None;
+        }
+        if self.short_of.is_some() {
+            return;
+        }
         self.probe_at = None;
         if !std::mem::take(&mut self.open).is_empty() {
             log::info!("store works again");
@@ -537,7 +751,8 @@ pub struct Waiting {
 impl Waiting {
     /// Lets somebody wait; gives them back when too many do.
     pub fn push(&mut self, owner: &[u8], waiter: Waiter) -> Result<(), Waiter> {
-        if self.count >= MOST_WAITING {
+        let same = self.owners.get(owner).map_or(0, Vec::len);
+        if self.count >= MOST_WAITING || same >= MOST_WAITING_FOR_ONE {
             return Err(waiter);
         }
         self.count += 1;
@@ -582,5 +797,26 @@ fn group(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
         v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_owner_does_not_fill_the_waiting_room() {
+        let waiter = || Waiter::Put(Key::from_token(0).unwrap());
+        let mut waiting = Waiting::default();
+        let fill = |waiting: &mut Waiting, owner: &str| {
+            let pushed = (0..2 * MOST_WAITING).map(|_| waiting.push(owner.as_bytes(), waiter()));
+            pushed.filter(Result::is_ok).count()
+        };
+        assert_eq!(fill(&mut waiting, "flood"), MOST_WAITING_FOR_ONE);
+        assert_eq!(fill(&mut waiting, "other"), MOST_WAITING_FOR_ONE);
+        assert_eq!(waiting.take(b"flood").len(), MOST_WAITING_FOR_ONE);
+        assert_eq!(fill(&mut waiting, "flood"), MOST_WAITING_FOR_ONE);
+        let all: usize = (0..100).map(|n| fill(&mut waiting, &n.to_string())).sum();
+        assert_eq!(all + 2 * MOST_WAITING_FOR_ONE, MOST_WAITING);
     }
 }

@@ -3,6 +3,7 @@
 use crate::layout;
 use crate::now::Now;
 use crate::reactor::Reactor;
+use crate::reactor::component::Incoming;
 use crate::reactor::life::plan;
 use crate::reactor::shared::{Effort, GRAVES_KEY, Look, Shared, Waiter};
 use crate::slot::{Refusal, Slot};
@@ -11,6 +12,10 @@ use crate::syncer::Work;
 use crate::xmpp::element::Element;
 use crate::xmpp::iq::{self, Answer, Identity};
 use crate::xmpp::upload::SlotIq;
+use crate::xmpp::xml::Skipped;
+
+/// Stanzas taken from the link in one turn: what they cost stays below what the bytes of other connections do.
+const STANZAS: usize = 64;
 
 impl Reactor {
     pub(super) fn drive_link(&mut self, now: Now) {
@@ -20,14 +25,17 @@ impl Reactor {
         let Some(link) = &mut self.link else {
             return;
         };
-        let mut stanzas = Vec::new();
-        let registry = self.poll.registry();
-        let scratch = &mut self.shared.scratch;
-        self.link_has_work = link.drive(registry, scratch, now, |stanza| stanzas.push(stanza));
-        for stanza in stanzas {
-            self.answer_stanza(stanza, now);
+        link.receive(self.poll.registry(), &mut self.shared.scratch, now);
+        for _ in 0..STANZAS {
+            match self.link.as_mut().and_then(|link| link.next_stanza(now)) {
+                Some(Incoming::Stanza(stanza)) => self.answer_stanza(stanza, now),
+                Some(Incoming::Skipped(skipped)) => self.answer_skipped(skipped, now),
+                None => break,
+            }
         }
-        self.flush_link(now);
+        if let Some(link) = &mut self.link {
+            self.link_has_work = link.settle(now);
+        }
     }
 
     pub(super) fn flush_link(&mut self, now: Now) {
@@ -55,6 +63,31 @@ impl Reactor {
         }
     }
 
+    /// A stanza that is not read: counted, logged, and answered if it was a request.
+    fn answer_skipped(&mut self, skipped: Skipped, now: Now) {
+        let shared = &mut self.shared;
+        shared.metrics.stanza_skipped(skipped.why.reason());
+        let from = skipped.stanza.attribute("from").unwrap_or_default();
+        let sender = from.split('/').next().unwrap_or_default();
+        if let Some(suppressed) = shared.skipped_stanzas.allows(sender, now.mono) {
+            log::info!(
+                "stanza skipped kind={:?} from={from:?} why={:?}{suppressed}",
+                &*skipped.stanza.name,
+                skipped.why.to_string(),
+            );
+        }
+        let Some(link) = &mut self.link else {
+            return;
+        };
+        let identity = Identity {
+            jid: link.jid(),
+            purposes: shared.service.purposes(),
+        };
+        if let Some(reply) = iq::reject(skipped, identity) {
+            link.send(&reply);
+        }
+    }
+
     pub(super) fn reply(&mut self, reply: &Element) {
         if let Some(link) = &mut self.link {
             link.send(reply);
@@ -69,10 +102,10 @@ impl Reactor {
                 let waiter = Waiter::Slot(iq, effort);
                 if let Err(Waiter::Slot(iq, _)) = self.shared.waiting.push(owner.as_bytes(), waiter)
                 {
-                    self.refuse_slot(*iq, &Refusal::Busy);
+                    self.refuse_slot(*iq, &Refusal::Busy, now);
                 }
             }
-            Err(refusal) => self.refuse_slot(*iq, &refusal),
+            Err(refusal) => self.refuse_slot(*iq, &refusal, now),
         }
     }
 
@@ -90,8 +123,8 @@ impl Reactor {
         self.shared.issue_slot(request, &ready, now).map(Some)
     }
 
-    pub(super) fn refuse_slot(&mut self, iq: SlotIq, refusal: &Refusal) {
-        self.shared.note_refused_slot(&iq.owner, refusal);
+    pub(super) fn refuse_slot(&mut self, iq: SlotIq, refusal: &Refusal, now: Now) {
+        self.shared.note_refused_slot(&iq.owner, refusal, now);
         self.reply(&iq.refused(refusal));
     }
 
@@ -131,12 +164,19 @@ impl Reactor {
                 .metrics
                 .swept(report.removed, report.bytes, report.took);
             log::info!(
-                "sweep done files={} removed={} bytes={} ms={}",
+                "sweep done files={} removed={} bytes={} ms={}{}",
                 report.files,
                 report.removed,
                 report.bytes,
-                report.took.as_millis()
+                report.took.as_millis(),
+                match report.corrected {
+                    0 => String::new(),
+                    corrected => format!(" times_corrected={corrected}"),
+                }
             );
+        }
+        if swept.is_some_and(|report| report.whole) {
+            self.times_corrected(now);
         }
         if let Some(counted) = counted {
             self.shared.counted(&counted, now);

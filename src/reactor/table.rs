@@ -1,20 +1,20 @@
-//! Connections by key.
+//! The table of connections, indexed by key.
 //!
-//! A key is a generation and an index: generation << 16 | index, so that a late event, deadline or result for a
-//! place that was used again meanwhile is told apart and ignored. Keys fit the `usize` of 32-bit hosts.
+//! A key combines a generation and an index, as generation << 16 | index, so that a late event, deadline or result for
+//! a cell that has been reused is recognised and ignored. Keys fit the `usize` of 32-bit hosts.
 //!
-//! Places come and go in rows, so that the table grows without copying, has little room to spare, and gives memory back
-//! when a flood is over.
+//! Cells are allocated in rows, so that the table grows without copying, wastes little memory, and releases memory when
+//! a load peak is over.
 
-/// A connection's place, as it was when it was taken.
+/// Identifies a connection: the index of its cell and the cell's generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(u32);
 
 impl Key {
-    /// Indices from here on are not for connections; the loop's own sources have them.
+    /// The first index that is reserved for the loop's own event sources.
     pub const FIRST_RESERVED: u32 = 0xff00;
 
-    /// A key from a poll token; `None` for the loop's own sources.
+    /// The key in a poll token; `None` for the loop's own event sources.
     pub fn from_token(token: usize) -> Option<Key> {
         let key = Key(u32::try_from(token).ok()?);
         (key.index() < Key::FIRST_RESERVED as usize).then_some(key)
@@ -43,27 +43,27 @@ impl std::fmt::Display for Key {
     }
 }
 
-/// Places in a row.
+/// Number of cells in a row.
 const ROW: usize = 64;
 
-/// The table; owns its values.
+/// The table, which owns its values.
 #[derive(Debug)]
 pub struct Table<T> {
     rows: Vec<Row<T>>,
-    /// Free places; those used last come first.
+    /// Indices of free cells; the most recently used one is last and is reused first.
     free: Vec<u16>,
-    /// What the generations of a new row begin with: later than all of rows that were given back.
+    /// The initial generation of new cells, later than those of all dropped rows.
     generation: u16,
 }
 
 #[derive(Debug)]
 struct Row<T> {
-    places: Box<[Place<T>]>,
-    taken: usize,
+    cells: Box<[Cell<T>]>,
+    used: usize,
 }
 
 #[derive(Debug)]
-struct Place<T> {
+struct Cell<T> {
     generation: u16,
     value: Option<T>,
 }
@@ -88,7 +88,7 @@ impl<T> Table<T> {
         self.len() == 0
     }
 
-    /// Puts a value into a free place, which `make` is told; `None` when all keys are in use.
+    /// Inserts the value that `make` returns for its new key; `None` if all keys are in use.
     pub fn insert_with<E>(
         &mut self,
         make: impl FnOnce(Key) -> Result<T, E>,
@@ -98,11 +98,11 @@ impl<T> Table<T> {
         }
         let index = usize::from(*self.free.last()?);
         let row = self.rows.get_mut(index / ROW)?;
-        let place = row.places.get_mut(index % ROW)?;
-        let key = Key::new(place.generation, index);
+        let cell = row.cells.get_mut(index % ROW)?;
+        let key = Key::new(cell.generation, index);
         Some(make(key).map(|value| {
-            place.value = Some(value);
-            row.taken += 1;
+            cell.value = Some(value);
+            row.used += 1;
             self.free.pop();
             key
         }))
@@ -110,62 +110,62 @@ impl<T> Table<T> {
 
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let row = self.rows.get_mut(key.index() / ROW)?;
-        let place = row.places.get_mut(key.index() % ROW)?;
-        if place.generation != key.generation() {
+        let cell = row.cells.get_mut(key.index() % ROW)?;
+        if cell.generation != key.generation() {
             return None;
         }
-        place.value.as_mut()
+        cell.value.as_mut()
     }
 
-    /// Takes a value out; its key is not given out again until tens of thousands more have had the place.
+    /// Removes a value. Its key is not reused before tens of thousands of other values have used the cell.
     pub fn remove(&mut self, key: Key) -> Option<T> {
         let row = self.rows.get_mut(key.index() / ROW)?;
-        let place = row.places.get_mut(key.index() % ROW)?;
-        if place.generation != key.generation() {
+        let cell = row.cells.get_mut(key.index() % ROW)?;
+        if cell.generation != key.generation() {
             return None;
         }
-        let value = place.value.take()?;
-        place.generation = place.generation.wrapping_add(1);
-        row.taken -= 1;
+        let value = cell.value.take()?;
+        cell.generation = cell.generation.wrapping_add(1);
+        row.used -= 1;
         self.free.push(key.index() as u16);
         self.drop_rows();
         Some(value)
     }
 
-    /// Makes room for more; `None` when all keys are in use.
+    /// Adds a row of free cells; `None` if all keys are in use.
     fn add_row(&mut self) -> Option<()> {
         let first = self.rows.len() * ROW;
         if first + ROW > Key::FIRST_RESERVED as usize {
             return None;
         }
-        let place = || Place {
+        let cell = || Cell {
             generation: self.generation,
             value: None,
         };
         self.rows.push(Row {
-            places: std::iter::repeat_with(place).take(ROW).collect(),
-            taken: 0,
+            cells: std::iter::repeat_with(cell).take(ROW).collect(),
+            used: 0,
         });
         self.free
             .extend((first..first + ROW).rev().map(|index| index as u16));
         Some(())
     }
 
-    /// Gives back rows at the end that nobody uses, but for the first and one to spare.
+    /// Drops unused rows at the end, except for the first row and one spare row.
     fn drop_rows(&mut self) {
         while let [_, .., before, last] = &self.rows[..] {
-            if before.taken + last.taken > 0 {
+            if before.used + last.used > 0 {
                 return;
             }
-            for place in &last.places {
-                // As far as numbers go round, the later of two is the one at the shorter distance.
-                if place.generation.wrapping_sub(self.generation) < 0x8000 {
-                    self.generation = place.generation;
+            for cell in &last.cells {
+                // Generations wrap around; the later of two is the one at the shorter distance.
+                if cell.generation.wrapping_sub(self.generation) < 0x8000 {
+                    self.generation = cell.generation;
                 }
             }
             self.rows.pop();
-            let left = self.rows.len() * ROW;
-            self.free.retain(|index| usize::from(*index) < left);
+            let cells = self.rows.len() * ROW;
+            self.free.retain(|index| usize::from(*index) < cells);
         }
     }
 
@@ -173,11 +173,11 @@ impl<T> Table<T> {
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut T)> {
         self.rows
             .iter_mut()
-            .flat_map(|row| row.places.iter_mut())
+            .flat_map(|row| row.cells.iter_mut())
             .enumerate()
-            .filter_map(|(index, place)| {
-                let key = Key::new(place.generation, index);
-                place.value.as_mut().map(|value| (key, value))
+            .filter_map(|(index, cell)| {
+                let key = Key::new(cell.generation, index);
+                cell.value.as_mut().map(|value| (key, value))
             })
     }
 }
@@ -191,14 +191,14 @@ mod tests {
     }
 
     #[test]
-    fn a_late_key_finds_nothing() {
+    fn a_stale_key_finds_nothing() {
         let mut table = Table::default();
         let first = insert(&mut table, 1);
         let second = insert(&mut table, 2);
         assert_eq!(table.len(), 2);
         assert_eq!(table.remove(first), Some(1));
         let third = insert(&mut table, 3);
-        assert_eq!(third.index(), first.index(), "the place is used again");
+        assert_eq!(third.index(), first.index(), "the cell is reused");
         assert_ne!(third, first);
         assert_eq!(table.get_mut(first), None);
         assert_eq!(table.remove(first), None);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_insertion_takes_no_place() {
+    fn a_failed_insertion_uses_no_cell() {
         let mut table: Table<u32> = Table::default();
         assert_eq!(table.insert_with(|_| Err("no")), Some(Err("no")));
         assert_eq!(table.len(), 0);
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_go_when_nobody_uses_them_and_their_keys_do_not_come_back() {
+    fn unused_rows_are_dropped_and_their_keys_are_not_reused() {
         let mut table = Table::default();
         for _ in 0..3 {
             let keys: Vec<Key> = (0..20 * ROW as u32)

@@ -1,6 +1,6 @@
-//! Each test confines a thread of its own; the others stay as they are.
+//! Tests of [`super`]. Each test confines a thread of its own, so the others stay unconfined.
 
-#![allow(clippy::print_stderr, reason = "what was not tested is said")]
+#![allow(clippy::print_stderr, reason = "skipped tests are reported")]
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -14,7 +14,8 @@ use std::thread;
 use super::*;
 use crate::jid::BareJid;
 
-/// A new folder with all that a configuration names in folders of their own, and one folder that it does not name.
+/// A new folder that holds all paths named in the configuration, each in a folder of its own, and one folder
+/// `elsewhere` that is not named there.
 fn folder(name: &str) -> PathBuf {
     let base = std::env::temp_dir().join(format!("upslot-sandbox-{name}-{}", std::process::id()));
     let base = base
@@ -79,103 +80,86 @@ fn needs(base: &Path, target: Option<&Target>) -> Needs {
     Needs::new(&config(base), &config_path, Some(&logfile), target)
 }
 
-/// Runs a test on a confined thread, and what it starts, with what holds there.
+/// Runs a test on a confined thread, and passes it the sandbox and the ABI version.
 fn confined(base: &Path, target: &Target, test: impl FnOnce(&Sandbox, i32) + Send + 'static) {
     let needs = needs(base, Some(target));
-    let ran = thread::spawn(move || {
+    let thread = thread::spawn(move || {
         let sandbox = Sandbox::enter(needs);
-        match sandbox.holds {
-            Holds::From(abi) => test(&sandbox, abi),
-            // Said aloud, because nothing was tested.
-            Holds::Nothing(ref why) => eprintln!("NOT TESTED, this kernel cannot confine: {why}"),
+        match sandbox.enforcement {
+            Enforcement::Landlock(abi) => test(&sandbox, abi),
+            // Reported, because nothing was tested.
+            Enforcement::Off(ref why) => {
+                eprintln!("NOT TESTED, this kernel cannot confine: {why}");
+            }
         }
     });
-    let ended = ran.join();
+    let result = thread.join();
     fs::remove_dir_all(base).unwrap();
-    ended.unwrap();
+    result.unwrap();
 }
 
 #[track_caller]
-fn works<T>(what: &str, outcome: io::Result<T>) -> T {
-    outcome.unwrap_or_else(|error| panic!("{what}: {error}"))
+fn allowed<T>(action: &str, result: io::Result<T>) -> T {
+    result.unwrap_or_else(|error| panic!("{action}: {error}"))
 }
 
 #[track_caller]
-fn refused<T>(what: &str, outcome: io::Result<T>) {
-    match outcome {
-        Ok(_) => panic!("{what} was not refused"),
-        // A link from outside is one to another device.
+fn denied<T>(action: &str, result: io::Result<T>) {
+    match result {
+        Ok(_) => panic!("{action} was not denied"),
+        // Landlock reports a denied link or rename between folders as one across devices.
         Err(error) => assert!(
             matches!(
                 error.kind(),
                 ErrorKind::PermissionDenied | ErrorKind::CrossesDevices
             ),
-            "{what}: {error}"
+            "{action}: {error}"
         ),
     }
 }
 
 #[test]
-fn files_elsewhere_are_out_of_reach() {
+fn access_to_other_files_is_denied() {
     let base = folder("elsewhere");
     let elsewhere = base.join("elsewhere");
     confined(&base.clone(), &target("127.0.0.1", 5347), move |_, _| {
-        refused("reading", fs::read(elsewhere.join("secret")));
-        refused(
+        denied("reading", fs::read(elsewhere.join("secret")));
+        denied(
             "writing",
             fs::OpenOptions::new()
                 .append(true)
                 .open(elsewhere.join("secret")),
         );
-        refused("listing", fs::read_dir(&elsewhere));
-        refused("making a file", fs::write(elsewhere.join("new"), ""));
-        refused("making a folder", fs::create_dir(elsewhere.join("new")));
-        refused("removing", fs::remove_file(elsewhere.join("secret")));
-        refused("linking", symlink("secret", elsewhere.join("new")));
-        refused("reading the system's", fs::read("/etc/passwd"));
-        refused("listing the root", fs::read_dir("/"));
-        refused("reading another process's", fs::read("/proc/1/status"));
-        // Nor by a way through the store.
+        denied("listing", fs::read_dir(&elsewhere));
+        denied("making a file", fs::write(elsewhere.join("new"), ""));
+        denied("making a folder", fs::create_dir(elsewhere.join("new")));
+        denied("removing", fs::remove_file(elsewhere.join("secret")));
+        denied("linking", symlink("secret", elsewhere.join("new")));
+        denied("reading the system's", fs::read("/etc/passwd"));
+        denied("listing the root", fs::read_dir("/"));
+        denied("reading another process's", fs::read("/proc/1/status"));
+        // Nor through the store.
         let store = base.join("var/store");
-        refused(
+        denied(
             "a second name",
             fs::hard_link(elsewhere.join("secret"), store.join("x")),
         );
-        refused(
+        denied(
             "moving in",
             fs::rename(elsewhere.join("secret"), store.join("x")),
         );
-        works(
+        allowed(
             "a link of our own",
             symlink(elsewhere.join("secret"), store.join("y")),
         );
-        refused("reading through a link", fs::read(store.join("y")));
-        // What is only read cannot be written, and what is only written cannot be read.
-        refused(
-            "writing the configuration",
-            fs::write(base.join("config/config.yml"), ""),
-        );
-        refused(
-            "removing the configuration",
-            fs::remove_file(base.join("config/config.yml")),
-        );
-        refused(
-            "writing a certificate",
-            fs::write(base.join("archive/cert1.pem"), ""),
-        );
-        refused(
-            "making a socket's neighbour",
-            fs::write(base.join("run/x"), ""),
-        );
-        works("making the log", fs::write(base.join("log/upslot.log"), ""));
-        refused("reading the log", fs::read(base.join("log/upslot.log")));
-        // Helper threads are started later.
+        denied("reading through a link", fs::read(store.join("y")));
+        // Helper threads, which are started later, inherit the restrictions.
         let secret = elsewhere.join("secret");
-        refused(
+        denied(
             "reading on a helper thread",
             thread::spawn(move || fs::read(secret)).join().unwrap(),
         );
-        refused(
+        denied(
             "starting a program",
             Command::new("/bin/true").stdin(Stdio::null()).spawn(),
         );
@@ -183,85 +167,109 @@ fn files_elsewhere_are_out_of_reach() {
 }
 
 #[test]
-fn what_the_program_does_works() {
+fn read_only_files_cannot_be_written_and_the_log_cannot_be_read() {
+    let base = folder("modes");
+    confined(&base.clone(), &target("127.0.0.1", 5347), move |_, _| {
+        denied(
+            "writing the configuration",
+            fs::write(base.join("config/config.yml"), ""),
+        );
+        denied(
+            "removing the configuration",
+            fs::remove_file(base.join("config/config.yml")),
+        );
+        denied(
+            "writing a certificate",
+            fs::write(base.join("archive/cert1.pem"), ""),
+        );
+        denied(
+            "making a file beside a socket",
+            fs::write(base.join("run/x"), ""),
+        );
+        allowed("making the log", fs::write(base.join("log/upslot.log"), ""));
+        denied("reading the log", fs::read(base.join("log/upslot.log")));
+    });
+}
+
+/// Does everything that the store does with files, folders and links.
+fn use_store(store: &Path) {
+    allowed(
+        "making folders",
+        fs::create_dir_all(store.join("owner/random")),
+    );
+    let root = allowed("opening the root", crate::sys::open_root(store));
+    let unnamed = allowed("an unnamed file", crate::sys::open_unnamed(&root, 0o600));
+    let folder = allowed(
+        "opening a folder",
+        crate::sys::open_root(&store.join("owner/random")),
+    );
+    allowed(
+        "naming it",
+        crate::sys::link_through_proc(&unnamed, &folder, b"a"),
+    );
+    allowed("reading it", fs::read(store.join("owner/random/a")));
+    allowed(
+        "a second name",
+        fs::hard_link(store.join("owner/random/a"), store.join("b")),
+    );
+    allowed(
+        "cutting it",
+        fs::OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .open(store.join("b")),
+    );
+    allowed("a symbolic link", symlink("text", store.join("c")));
+    allowed("listing", fs::read_dir(store.join("owner")));
+    for name in ["b", "c"] {
+        allowed("removing a file", fs::remove_file(store.join(name)));
+    }
+    allowed("removing all", fs::remove_dir_all(store.join("owner")));
+}
+
+#[test]
+fn everything_the_program_does_is_allowed() {
     let base = folder("works");
     drop(UnixListener::bind(base.join("run/http.sock")).unwrap());
     confined(&base.clone(), &target("127.0.0.1", 5347), move |_, _| {
         let store = base.join("var/store");
-        let fill = |store: &Path| {
-            works(
-                "making folders",
-                fs::create_dir_all(store.join("owner/random")),
-            );
-            let root = works("opening the root", crate::sys::open_root(store));
-            let unnamed = works("an unnamed file", crate::sys::open_unnamed(&root, 0o600));
-            let folder = works(
-                "opening a folder",
-                crate::sys::open_root(&store.join("owner/random")),
-            );
-            works(
-                "naming it",
-                crate::sys::link_through_proc(&unnamed, &folder, b"a"),
-            );
-            works("reading it", fs::read(store.join("owner/random/a")));
-            works(
-                "a second name",
-                fs::hard_link(store.join("owner/random/a"), store.join("b")),
-            );
-            works(
-                "cutting it",
-                fs::OpenOptions::new()
-                    .write(true)
-                    .truncate(true)
-                    .open(store.join("b")),
-            );
-            works("a symbolic link", symlink("text", store.join("c")));
-            works("listing", fs::read_dir(store.join("owner")));
-            for name in ["b", "c"] {
-                works("removing a file", fs::remove_file(store.join(name)));
-            }
-            works("removing all", fs::remove_dir_all(store.join("owner")));
-        };
-        fill(&store);
-        // Removed and put back, and made anew.
-        works("moving it away", fs::rename(&store, base.join("var/away")));
-        works("moving it back", fs::rename(base.join("var/away"), &store));
-        fill(&store);
-        works("removing it", fs::remove_dir_all(&store));
-        works("making it anew", fs::create_dir(&store));
-        fill(&store);
-        // What a reload reads, and what removes the socket at the end.
+        use_store(&store);
+        // The storage folder is moved away and back, then deleted and recreated.
+        allowed("moving it away", fs::rename(&store, base.join("var/away")));
+        allowed("moving it back", fs::rename(base.join("var/away"), &store));
+        use_store(&store);
+        allowed("removing it", fs::remove_dir_all(&store));
+        allowed("recreating it", fs::create_dir(&store));
+        use_store(&store);
+        // The files read at a reload, and the socket, which is removed at shutdown.
         for path in [
             "config/config.yml",
             "secrets/one",
             "live/cert.pem",
             "live/key.pem",
         ] {
-            works(path, fs::read(base.join(path)));
+            allowed(path, fs::read(base.join(path)));
         }
-        works(
+        allowed(
             "removing the socket",
             fs::remove_file(base.join("run/http.sock")),
         );
-        works("the log", fs::write(base.join("log/upslot.log"), ""));
-        works(
-            "a clock and random bytes",
-            thread::Builder::new().spawn(|| ()),
-        )
-        .join()
-        .unwrap();
+        allowed("the log", fs::write(base.join("log/upslot.log"), ""));
+        allowed("starting a thread", thread::Builder::new().spawn(|| ()))
+            .join()
+            .unwrap();
     });
 }
 
 #[test]
-fn what_was_renewed_is_read() {
+fn renewed_files_are_readable() {
     let base = folder("renewed");
     let outside = base.clone();
-    // Somebody else renews, as certbot does, when the thread is confined.
-    let (ask, asked) = std::sync::mpsc::channel::<()>();
-    let (done, is_done) = std::sync::mpsc::channel::<()>();
+    // An unconfined thread renews the files, as certbot does, after the first thread was confined.
+    let (start, started) = std::sync::mpsc::channel::<()>();
+    let (finish, finished) = std::sync::mpsc::channel::<()>();
     let other = thread::spawn(move || {
-        if asked.recv().is_ok() {
+        if started.recv().is_ok() {
             fs::write(outside.join("archive/cert2.pem"), "new").unwrap();
             fs::remove_file(outside.join("live/cert.pem")).unwrap();
             symlink("../archive/cert2.pem", outside.join("live/cert.pem")).unwrap();
@@ -276,17 +284,17 @@ fn what_was_renewed_is_read() {
                 outside.join("log/upslot.log.1"),
             )
             .unwrap();
-            done.send(()).unwrap();
+            finish.send(()).unwrap();
         }
     });
     confined(&base.clone(), &target("127.0.0.1", 5347), move |_, _| {
-        works("the log", fs::write(base.join("log/upslot.log"), ""));
-        ask.send(()).unwrap();
-        is_done.recv().unwrap();
+        allowed("the log", fs::write(base.join("log/upslot.log"), ""));
+        start.send(()).unwrap();
+        finished.recv().unwrap();
         for path in ["live/cert.pem", "config/config.yml"] {
-            assert_eq!(works(path, fs::read(base.join(path))), b"new");
+            assert_eq!(allowed(path, fs::read(base.join(path))), b"new");
         }
-        works(
+        allowed(
             "the log after its rotation",
             fs::write(base.join("log/upslot.log"), ""),
         );
@@ -295,7 +303,7 @@ fn what_was_renewed_is_read() {
 }
 
 #[test]
-fn the_network_is_the_xmpp_server_alone() {
+fn only_the_xmpp_server_can_be_connected_to() {
     let base = folder("network");
     let (server, other) = (
         TcpListener::bind("127.0.0.1:0").unwrap(),
@@ -303,15 +311,15 @@ fn the_network_is_the_xmpp_server_alone() {
     );
     let port = server.local_addr().unwrap().port();
     confined(&base, &target("127.0.0.1", port), move |sandbox, abi| {
-        works(
+        allowed(
             "connecting to the server",
             TcpStream::connect(server.local_addr().unwrap()),
         );
         let elsewhere = TcpStream::connect(other.local_addr().unwrap());
         let bound = TcpListener::bind("127.0.0.1:0");
         if abi >= 4 {
-            refused("connecting elsewhere", elsewhere);
-            refused("binding", bound);
+            denied("connecting elsewhere", elsewhere);
+            denied("binding", bound);
             assert!(
                 sandbox
                     .to_string()
@@ -319,7 +327,7 @@ fn the_network_is_the_xmpp_server_alone() {
                     || abi < 6
             );
         } else {
-            works("connecting elsewhere", elsewhere);
+            allowed("connecting elsewhere", elsewhere);
             assert!(
                 sandbox
                     .to_string()
@@ -329,10 +337,10 @@ fn the_network_is_the_xmpp_server_alone() {
     });
 }
 
-/// A child that does not outlive its test.
-struct Ended(std::process::Child);
+/// A child process that is killed at the end of the test.
+struct KilledOnDrop(std::process::Child);
 
-impl Drop for Ended {
+impl Drop for KilledOnDrop {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -340,12 +348,12 @@ impl Drop for Ended {
 }
 
 #[test]
-fn nobody_outside_is_signalled_or_reached_by_an_abstract_name() {
+fn signals_and_abstract_sockets_of_other_processes_are_denied() {
     let base = folder("scope");
     let name =
         SocketAddr::from_abstract_name(format!("upslot-sandbox-{}", std::process::id())).unwrap();
     let _listener = UnixListener::bind_addr(&name).unwrap();
-    let child = Ended(
+    let child = KilledOnDrop(
         Command::new("sleep")
             .arg("600")
             .stdin(Stdio::null())
@@ -359,16 +367,16 @@ fn nobody_outside_is_signalled_or_reached_by_an_abstract_name() {
         let signalled = rustix::process::test_kill_process(pid).map_err(io::Error::from);
         let reached = UnixStream::connect_addr(&name);
         if abi >= 6 {
-            refused("signalling", signalled);
-            refused("an abstract socket", reached);
+            denied("signalling", signalled);
+            denied("an abstract socket", reached);
         } else {
-            works("signalling", signalled);
+            allowed("signalling", signalled);
         }
     });
 }
 
 #[test]
-fn names_are_looked_up_only_if_there_is_one() {
+fn name_resolution_is_allowed_only_for_a_host_name() {
     let base = folder("names");
     for (host, names) in [
         ("localhost", false),
@@ -379,20 +387,20 @@ fn names_are_looked_up_only_if_there_is_one() {
         let needs = needs(&base, Some(&target(host, 5347)));
         assert_eq!(needs.names, names, "{host}");
         assert_eq!(needs.read.contains(&PathBuf::from("/etc")), names, "{host}");
-        assert_eq!(needs.ports.contains(&DNS), names, "{host}");
+        assert_eq!(needs.ports.contains(&DNS_PORT), names, "{host}");
         assert!(needs.ports.contains(&5347), "{host}");
     }
     assert_eq!(needs(&base, None).ports, [0; 0]);
     confined(&base, &target("xmpp.example", 5347), |_, _| {
-        works("the resolver's settings", fs::read("/etc/hosts"));
-        // It is asked on a thread that is started by then; what it answers is the network's.
+        allowed("the resolver's settings", fs::read("/etc/hosts"));
+        // The lookup itself is not tested, because its result depends on the network.
         let modules = Path::new("/usr/lib");
         assert!(!modules.exists() || fs::read_dir(modules).is_ok());
     });
 }
 
 #[test]
-fn a_storage_folder_does_not_open_the_root_or_a_home() {
+fn the_root_and_the_home_are_not_opened_for_the_storage_folder() {
     let check = |store: &str, home: Option<&str>, parent: Option<&str>| {
         let found = parent_of_store(Path::new(store), home.map(Path::new));
         assert_eq!(found.as_deref(), parent.map(Path::new), "{store} {home:?}");
@@ -410,7 +418,7 @@ fn a_storage_folder_does_not_open_the_root_or_a_home() {
 }
 
 #[test]
-fn a_file_in_the_root_stands_for_itself() {
+fn a_file_in_the_root_takes_the_place_of_its_folder() {
     assert_eq!(
         places(Path::new("/config.yml")),
         [PathBuf::from("/config.yml")]
@@ -422,24 +430,24 @@ fn a_file_in_the_root_stands_for_itself() {
         [base.join("live"), base.join("archive")]
     );
     symlink("loop", base.join("live/loop")).unwrap();
-    assert_eq!(places(&base.join("live/loop")).len(), MOST_LINKS);
+    assert_eq!(places(&base.join("live/loop")).len(), MAX_LINKS);
     fs::remove_dir_all(base).unwrap();
 }
 
 #[test]
-fn tells_what_a_reload_cannot_reach() {
+fn targets_and_files_blocked_after_a_reload_are_reported() {
     let base = folder("reload");
     let needs = needs(&base, Some(&target("127.0.0.1", 5347)));
-    let with = |holds: Holds| Sandbox {
+    let with = |enforcement: Enforcement| Sandbox {
         needs: needs.clone(),
-        holds,
+        enforcement,
     };
     for (abi, port, host) in [
         (7, Some("component_port"), Some("component_host")),
         (4, Some("component_port"), Some("component_host")),
         (3, None, Some("component_host")),
     ] {
-        let sandbox = with(Holds::From(abi));
+        let sandbox = with(Enforcement::Landlock(abi));
         assert_eq!(sandbox.bars(&target("127.0.0.1", 5347)), None);
         assert_eq!(sandbox.bars(&target("localhost", 5347)), None);
         assert_eq!(sandbox.bars(&target("127.0.0.1", 5348)), port);
@@ -449,11 +457,11 @@ fn tells_what_a_reload_cannot_reach() {
         assert!(sandbox.reads(&base.join("var/anything")));
         assert!(!sandbox.reads(&base.join("elsewhere/secret")));
     }
-    let open = with(Holds::Nothing("reason".to_owned()));
+    let open = with(Enforcement::Off("reason".to_owned()));
     assert_eq!(open.bars(&target("xmpp.example", 1)), None);
     assert!(open.reads(&base.join("elsewhere/secret")));
     assert_eq!(open.to_string(), "none why=\"reason\"");
-    let list = with(Holds::From(3)).to_string();
+    let list = with(Enforcement::Landlock(3)).to_string();
     let store = format!(
         "landlock=3 store=\"{0}/var/store {0}/var\" read=",
         base.display()

@@ -67,7 +67,11 @@ fn issue(service: &Service, request: &SlotRequest) -> Slot {
     let folder = layout::owner_folder(&request.owner);
     let limits = service.judge(request).unwrap();
     service
-        .issue(request, &folder, limits, &[7; RANDOM], at(0))
+        .issue(request, &folder, limits, &[7; RANDOM], 0, at(0))
+        .map(|(path, slot)| {
+            assert!(slot.get.ends_with(&path.encoded()), "{slot:?}");
+            slot
+        })
         .unwrap()
 }
 
@@ -251,7 +255,9 @@ fn download(
     let found = Found {
         size: 1000,
         modified: at(0).wall,
+        stored: at(0).wall,
         content_type: kept,
+        utf8: service.shows_charset(&path, kept),
     };
     let answer = service.download(&head(line, fields), &path, &found, at(10));
     (
@@ -625,10 +631,10 @@ access:
         expire_before: until + 1,
     };
     for (jid, purpose, mark) in [
-        ("romeo@m.tld", Purpose::Message, format!("~mx{until:x}/")),
-        ("romeo@m.tld", Purpose::Permanent, format!("~kx{until:x}/")),
-        ("romeo@m.tld", soon, format!("~e{:x}/", until - 1)),
-        ("romeo@m.tld", later, format!("~e{until:x}/")),
+        ("romeo@m.tld", Purpose::Message, "~mt3e8/".to_owned()),
+        ("romeo@m.tld", Purpose::Permanent, "~kt3e8/".to_owned()),
+        ("romeo@m.tld", soon, format!("~e{:x}t3e8/", until - 1)),
+        ("romeo@m.tld", later, format!("~e{:x}t3e8/", until + 1)),
         ("juliet@m.tld", Purpose::Message, "~mn/".to_owned()),
         ("juliet@m.tld", Purpose::Profile, "~pn/".to_owned()),
         ("juliet@m.tld", later, format!("~e{:x}/", until + 1)),

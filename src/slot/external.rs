@@ -1,7 +1,7 @@
-//! PUTs that an XMPP server signed with a secret it shares with us, and its signed DELETE.
+//! PUT and DELETE requests signed by the XMPP server with a shared secret.
 //!
-//! The server hands out the slot by itself; all that reaches us is the PUT. An HMAC-SHA-256 (RFC 2104) in hex stands
-//! in one parameter of the query:
+//! The XMPP server issues the slot itself; upslot sees only the PUT. One parameter of the query holds an HMAC-SHA-256
+//! (RFC 2104) in hex:
 //!
 //! | parameter | signed bytes | server |
 //! | --- | --- | --- |
@@ -10,11 +10,11 @@
 //! | `token` | path, NUL, size, NUL, type | Metronome |
 //! | `token` of a DELETE | path, NUL, delete secret | Metronome |
 //!
-//! The path is the decoded one below the base URL, of any depth; the size is decimal. Of several parameters the first
-//! of `v2`, `token`, `v` decides alone: if it fails, none of the others is asked.
+//! The path is relative to the base URL, decoded, and of any depth; the size is decimal. If several parameters are
+//! present, only the first of `v2`, `token` and `v` is checked; there is no fallback to the others.
 //!
-//! Such a signature names neither an owner nor a time. It never lapses, so whoever stores must remember which paths
-//! were used. This module knows nothing of bases and prefixes, and of no table of types.
+//! Such a signature names neither an owner nor an expiry time. It is valid indefinitely, so the store must remember
+//! which paths have been used. This module knows neither URL prefixes nor a table of MIME types.
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 use ring::hmac;
@@ -22,39 +22,39 @@ use ring::hmac;
 use crate::layout::StorePath;
 use crate::slot::grant::Denial;
 
-/// What a slot request without a type is taken to mean, and what many clients send for any file.
+/// The type assumed for a slot request without one; many clients send it for any file.
 const UNKNOWN_TYPE: &str = "application/octet-stream";
 
-/// Bytes of an HMAC-SHA-256.
+/// Length of an HMAC-SHA-256 in bytes.
 const TAG: usize = 32;
 
-/// Checks what the XMPP server signed.
+/// Verifies the signatures of the XMPP server.
 pub struct External {
     key: hmac::Key,
 }
 
 impl External {
-    /// The secret is taken as it is configured, without decoding.
+    /// The secret is used as configured, without decoding.
     pub fn new(secret: &[u8]) -> External {
         External {
             key: hmac::Key::new(hmac::HMAC_SHA256, secret),
         }
     }
 
-    /// Whether the query carries a signature of this family, be it valid or not.
+    /// Whether the query holds a signature of this scheme, valid or not.
     pub fn recognises(query: &[u8]) -> bool {
         parameters(query).any(|(key, _)| matches!(key, b"v2" | b"token" | b"v"))
     }
 
-    /// Verifies the query of a PUT of `size` bytes to `path` and gives the type that the server approved: the one to
-    /// store and to serve, whatever the PUT says. `None` leaves it to the PUT, because `v` signs no type.
+    /// Verifies the query of a PUT of `size` bytes to `path` and returns the type that the server approved, which is the
+    /// one to store and serve whatever the PUT declares. `None` means the type of the PUT, because `v` signs no type.
     ///
-    /// The size is that of `Content-Length`. It is among the signed bytes and nowhere else, so that a chunked PUT
-    /// cannot be judged before its end: the caller answers such a one with 411.
+    /// The size is that of `Content-Length`. Only the signature covers it, so a chunked PUT cannot be verified before
+    /// its end; the caller answers one with 411.
     ///
-    /// The server signed the type of the slot request. The PUT's own may differ in harmless ways, so these are tried:
-    /// `content_type` as sent, without parameters, that in lower case, `application/octet-stream`, and `guess`, which
-    /// the file name's extension suggests. A match with any of them proves that the server signed that one.
+    /// The server signed the type of the slot request. The type of the PUT may differ in harmless ways, so these
+    /// candidates are tried: `content_type` as sent, without parameters, and in lower case; `application/octet-stream`;
+    /// and `guess`, derived from the file name's extension. A match proves that the server signed that candidate.
     pub fn verify(
         &self,
         path: &StorePath,
@@ -81,7 +81,7 @@ impl External {
             .ok_or(Denial::Forged)
     }
 
-    /// Verifies the query of a DELETE of `path`, as Metronome sends it.
+    /// Verifies the query of a DELETE of `path` sent by Metronome.
     pub fn verify_delete(
         &self,
         path: &StorePath,
@@ -92,7 +92,7 @@ impl External {
         self.check(&tag, &[path.as_bytes(), b"\0", delete_secret])
     }
 
-    /// Takes the same time wherever two signatures differ.
+    /// Compares in constant time.
     fn check(&self, tag: &[u8; TAG], message: &[&[u8]]) -> Result<(), Denial> {
         hmac::verify(&self.key, &message.concat(), tag).map_err(|_| Denial::Forged)
     }
@@ -104,8 +104,8 @@ impl std::fmt::Debug for External {
     }
 }
 
-/// The types that the server may have signed, the likeliest first. One that is not UTF-8 cannot have been in a slot
-/// request.
+/// The types that the server may have signed, most likely first. A type that is not UTF-8 cannot have been part of a
+/// slot request.
 fn candidates(content_type: &[u8], guess: &str) -> Vec<String> {
     let mut candidates = Vec::with_capacity(5);
     if let Ok(sent) = std::str::from_utf8(content_type) {
@@ -120,7 +120,7 @@ fn candidates(content_type: &[u8], guess: &str) -> Vec<String> {
     candidates
 }
 
-/// The query's signatures. One that stands twice, or is not 64 hex digits, spoils all of them.
+/// The signatures in a query. A repeated one, or one that is not 64 hex digits, makes the whole query invalid.
 #[derive(Default)]
 struct Signatures {
     v2: Option<[u8; TAG]>,
@@ -129,17 +129,17 @@ struct Signatures {
 }
 
 impl Signatures {
-    /// Unknown parameters are passed by: clients and proxies add some.
+    /// Unknown parameters are ignored, because clients and proxies add their own.
     fn parse(query: &[u8]) -> Result<Signatures, Denial> {
         let mut signatures = Signatures::default();
         for (key, value) in parameters(query) {
-            let place = match key {
+            let signature = match key {
                 b"v2" => &mut signatures.v2,
                 b"token" => &mut signatures.token,
                 b"v" => &mut signatures.v,
                 _ => continue,
             };
-            if place.replace(tag(value)?).is_some() {
+            if signature.replace(decode_tag(value)?).is_some() {
                 return Err(Denial::Forged);
             }
         }
@@ -147,7 +147,7 @@ impl Signatures {
     }
 }
 
-/// Names and values; a name without `=` has an empty value.
+/// Splits a query into names and values; a name without `=` has an empty value.
 fn parameters(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     query
         .split(|b| *b == b'&')
@@ -157,8 +157,8 @@ fn parameters(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
         })
 }
 
-/// Servers write lower case, but backends of either kind are in use.
-fn tag(hex: &[u8]) -> Result<[u8; TAG], Denial> {
+/// Accepts both cases: the servers above write lower case, but other programs sign such links, too.
+fn decode_tag(hex: &[u8]) -> Result<[u8; TAG], Denial> {
     let mut tag = [0; TAG];
     if hex.len() != TAG * 2 {
         return Err(Denial::Forged);

@@ -1,37 +1,48 @@
-//! What one PUT may do, whichever scheme allowed it.
+//! The verified permission for one PUT, whichever scheme authorised it.
 
 use std::fmt;
 
 use crate::layout::{self, StorePath};
 use crate::policy::pool;
 
-/// A verified permission: store exactly these bytes there, once. A PUT is handled on the strength of a grant and
-/// nothing else.
+/// A verified permission to store exactly `size` bytes at `path`, once. A PUT handler acts on a grant and nothing
+/// else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     pub path: StorePath,
     /// Exact length of the body in bytes.
     pub size: u64,
-    /// The type to store and serve; `None` leaves it to the PUT.
+    /// The type to store and serve; `None` means the type that the PUT declares.
     pub content_type: Option<String>,
-    /// Bytes that the owner's files may have in all, where a rule says so; 0 is off.
+    /// Limit on the total size of the owner's files in bytes, from an access rule; 0 means no limit.
     pub total: u64,
+    pub issued: Issued,
     pub source: Source,
 }
 
-/// Which scheme granted it, with what the scheme needs afterwards.
+/// When the slot of a grant was issued, as far as it is known; Unix seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Issued {
+    /// A slot signed by upslot: the last second in which its PUT may start, a fixed time after it was issued.
+    ExpiresAt(u64),
+    At(u64),
+    /// The signature carries no time.
+    Unknown,
+}
+
+/// The scheme that issued the grant, with the data needed later in the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A slot of our own.
+    /// A slot signed by upslot.
     Own,
-    /// A signature of another server's, which never lapses and names no owner.
+    /// A signature by the XMPP server, which never expires and names no owner.
     External,
-    /// A token of Prosody's file share; the slot and the file name as they stand in the URL, decoded.
+    /// A token of Prosody's mod_http_file_share; slot and file name from the URL, decoded.
     Share { slot: Vec<u8>, name: Vec<u8> },
 }
 
 impl Grant {
-    /// Where the file is had afterwards, below the prefix of GET URLs; percent-encoded.
+    /// The path of the file's GET URL, relative to `get_url`; percent-encoded.
     pub fn location(&self) -> String {
         match &self.source {
             Source::Share { slot, name } => {
@@ -45,36 +56,34 @@ impl Grant {
         }
     }
 
-    /// The kind as which the file is counted.
+    /// The quota class of the file.
     pub fn kind(&self) -> usize {
         pool::kind(self.path.mark())
     }
 
-    /// Whether the file counts as an owner's.
+    /// Whether the file is attributed to an owner.
     pub fn has_owner(&self) -> bool {
         self.source != Source::External
     }
 }
 
-/// Why a PUT shows no right that holds.
+/// Why the signature of a PUT was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial {
-    /// It carries no signature.
+    /// There is no signature.
     Unsigned,
-    /// The signature is not ours for this path, size, type and time.
+    /// The signature does not match this path, size, type and expiry time.
     Forged,
-    /// The slot was good until some moment in the past.
+    /// The slot has expired.
     Lapsed,
 }
 
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Denial::Unsigned => {
-                "The URL carries no signature; ask the XMPP server for an upload slot."
-            }
+            Denial::Unsigned => "The URL has no signature; ask the XMPP server for an upload slot.",
             Denial::Forged => "The URL's signature is not valid for this path.",
-            Denial::Lapsed => "The upload slot has lapsed; ask for a new one.",
+            Denial::Lapsed => "The upload slot has expired; ask for a new one.",
         })
     }
 }

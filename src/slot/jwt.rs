@@ -1,12 +1,12 @@
-//! Bearer tokens of Prosody's mod_http_file_share, which hands out slots and leaves HTTP to us.
+//! Bearer tokens of Prosody's mod_http_file_share, which issues slots and leaves HTTP to an external service.
 //!
-//! A PUT comes with `Authorization: Bearer` (RFC 6750) and a JSON Web Token (RFC 7519) in compact form (RFC 7515
-//! §3.1) that tells slot, owner, size, type and the moment when the file goes. It is good from its issue to its `exp`
-//! for the start of a PUT; one under way may end later.
+//! A PUT carries `Authorization: Bearer` (RFC 6750) with a JSON Web Token (RFC 7519) in compact serialisation
+//! (RFC 7515 §3.1), whose claims name the slot, the owner, the size, the type and the expiry time of the file. A PUT
+//! may start between `iat` and `exp`; one in progress may finish later.
 //!
-//! The only algorithm is HS256, HMAC-SHA-256 (RFC 7518 §3.2), whatever the token says of itself: the signature is
-//! checked first, and nothing is parsed that the server did not sign. This module knows nothing of URLs and of the
-//! PUT's own fields; it compares what it is given.
+//! The only algorithm is HS256, HMAC-SHA-256 (RFC 7518 §3.2), regardless of the token's header: the signature is
+//! verified first, and nothing is parsed that the server did not sign. This module knows neither URLs nor the header
+//! fields of the PUT.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -20,33 +20,32 @@ use ring::hmac;
 
 use crate::jid::BareJid;
 
-/// Longest token in bytes; a long file name in escapes makes 3 KiB.
+/// Maximum length of a token in bytes; a long file name in escapes takes about 3 KiB.
 const MAX_TOKEN: usize = 8192;
 
-/// How deep JSON may nest; what we read does not nest at all.
+/// Maximum nesting depth of the JSON; the claims that are read do not nest at all.
 const MAX_DEPTH: usize = 4;
 
-/// How far the server's clock may be ahead of ours, in seconds (RFC 7519 §4.1.5 allows a few minutes).
+/// How far the server's clock may be ahead of the local one, in seconds (RFC 7519 §4.1.5 allows a few minutes).
 const CLOCK_SKEW: u64 = 300;
 
-/// Longest type that is taken over, in bytes.
+/// Maximum length of a type that is used, in bytes.
 const MAX_TYPE: usize = 255;
 
-/// Checks tokens.
+/// Verifies tokens.
 pub struct FileShare {
     key: hmac::Key,
 }
 
 impl FileShare {
-    /// The secret is taken as it is configured, without decoding.
+    /// The secret is used as configured, without decoding.
     pub fn new(secret: &[u8]) -> FileShare {
         FileShare {
             key: hmac::Key::new(hmac::HMAC_SHA256, secret),
         }
     }
 
-    /// Verifies a token at the moment `now` (Unix seconds). The comparison takes the same time wherever two
-    /// signatures differ.
+    /// Verifies a token at time `now` (Unix seconds). Signatures are compared in constant time.
     pub fn verify(&self, token: &[u8], now: u64) -> Result<Claims, JwtDenial> {
         if token.len() > MAX_TOKEN {
             return Err(JwtDenial::Malformed);
@@ -71,44 +70,42 @@ impl fmt::Debug for FileShare {
     }
 }
 
-/// What the server says of the upload.
+/// The claims of a verified token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
-    /// The first segment of the URL's path below the base; not empty.
+    /// The first segment of the URL's path below the base URL; not empty.
     pub slot: String,
-    /// Who uploads.
+    /// The owner.
     pub sub: Option<BareJid>,
-    /// The file name as it was asked for; the URL's is the one that counts.
+    /// The file name of the slot request; the name in the URL takes precedence.
     pub filename: Option<String>,
     /// Exact length of the body in bytes; may be 0.
     pub filesize: u64,
-    /// The type to store and serve: visible ASCII and spaces, 255 bytes at most. `None` leaves it to the PUT.
+    /// The type to store and serve: visible ASCII and spaces, at most 255 bytes. `None` means the type of the PUT.
     pub filetype: Option<String>,
-    /// When the file goes, in Unix seconds; always in the future. `None` if never.
+    /// Expiry time of the file in Unix seconds, always in the future; `None` if it does not expire.
     pub expires: Option<u64>,
+    /// When the token was issued, in Unix seconds; 0 if there is no `iat`.
+    pub issued: u64,
     /// Until when a PUT may start, in Unix seconds.
     pub exp: u64,
 }
 
 impl Claims {
-    /// Whether the token is for this slot: the first segment below the base, decoded. Another one means 403.
+    /// Whether the token is for this slot, the decoded first segment below the base URL. If not, the answer is 403.
     pub fn is_for(&self, slot_segment: &[u8]) -> bool {
         self.slot.as_bytes() == slot_segment
     }
 
-    /// Whether the token is for exactly `size` bytes in this slot. A size that alone differs means 413.
-    pub fn matches(&self, slot_segment: &[u8], size: u64) -> bool {
-        self.is_for(slot_segment) && self.filesize == size
-    }
-
     fn parse(payload: &[u8], now: u64) -> Result<Claims, JwtDenial> {
         let mut claims = Members::parse(payload)?;
-        // RFC 7519 §4.1.3: a token for somebody named who is not us must be rejected.
+        // RFC 7519 §4.1.3: a token whose audience does not include the recipient must be rejected.
         if claims.0.contains_key("aud") {
             return Err(JwtDenial::Forged);
         }
         let latest = now.saturating_add(CLOCK_SKEW);
-        for begin in [claims.integer("iat")?, claims.integer("nbf")?] {
+        let (iat, nbf) = (claims.integer("iat")?, claims.integer("nbf")?);
+        for begin in [iat, nbf] {
             if begin.is_some_and(|begin| begin > latest) {
                 return Err(JwtDenial::NotYet);
             }
@@ -121,7 +118,7 @@ impl Claims {
         if expires.is_some_and(|expires| expires <= now) {
             return Err(JwtDenial::FileExpired);
         }
-        // An owner that cannot be read must not escape a quota.
+        // A malformed owner must not bypass the quotas.
         let sub = match claims.text("sub")? {
             Some(sub) => Some(BareJid::parse(&sub).ok_or(JwtDenial::Malformed)?),
             None => None,
@@ -136,23 +133,24 @@ impl Claims {
             filesize: claims.integer("filesize")?.ok_or(JwtDenial::Malformed)?,
             filetype: claims.text("filetype")?.filter(|text| is_plain(text)),
             expires,
+            issued: iat.or(nbf).unwrap_or(0),
             exp,
         })
     }
 }
 
-/// Why a token gives no right.
+/// Why a token was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JwtDenial {
-    /// It is no token of this kind: 401, as if there were none.
+    /// Not a valid token of this form: 401, as if there were none.
     Malformed,
-    /// The server that has our secret did not sign it with HS256 for us: 403.
+    /// Not signed for this service with HS256 and the shared secret: 403.
     Forged,
-    /// It was issued in the future; one of two clocks is wrong: 403.
+    /// Issued in the future, so one of the two clocks is wrong: 403.
     NotYet,
-    /// Its time to start a PUT is over: 403.
+    /// The token has expired: 403.
     Expired,
-    /// The file would be gone at once: 403.
+    /// The file would already have expired: 403.
     FileExpired,
 }
 
@@ -160,31 +158,34 @@ impl fmt::Display for JwtDenial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             JwtDenial::Malformed => {
-                "The request carries no readable bearer token; ask the XMPP server for an upload slot."
+                "The request has no well-formed bearer token; ask the XMPP server for an upload slot."
             }
             JwtDenial::Forged => "The bearer token's signature is not valid.",
             JwtDenial::NotYet => {
-                "The bearer token is from the future; the clocks of the servers differ."
+                "The bearer token is not valid yet; the clocks of the servers differ."
             }
             JwtDenial::Expired => "The bearer token has expired; ask for a new upload slot.",
-            JwtDenial::FileExpired => "The file's time has passed; ask for a new upload slot.",
+            JwtDenial::FileExpired => {
+                "The file would already have expired; ask for a new upload slot."
+            }
         })
     }
 }
 
-/// The token in the value of an `Authorization` field: `Bearer`, in any case, spaces, and a token of RFC 6750 §2.1.
-/// `None` for another scheme or a malformed value.
+/// Extracts the token from the value of an `Authorization` field: `Bearer` in any case, spaces, and a token as in
+/// RFC 6750 §2.1. `None` for another scheme or a malformed value.
 pub fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = value.trim_ascii().split_at_checked(b"Bearer".len())?;
     let start = rest.iter().position(|b| *b != b' ')?;
     let token = &rest[start..];
-    let sound = token
+    let is_valid = token
         .iter()
         .all(|b| b.is_ascii_alphanumeric() || b"-._~+/=".contains(b));
-    (scheme.eq_ignore_ascii_case(b"Bearer") && start > 0 && sound).then_some(token)
+    (scheme.eq_ignore_ascii_case(b"Bearer") && start > 0 && is_valid).then_some(token)
 }
 
-/// base64url without padding (RFC 7515 §2); bits left over must be zero, so that one token has one spelling.
+/// Decodes base64url without padding (RFC 7515 §2). Trailing bits must be zero, so that each token has exactly one
+/// representation.
 fn decode(part: &[u8]) -> Result<Vec<u8>, JwtDenial> {
     BASE64URL_NOPAD
         .decode(part)
@@ -197,7 +198,7 @@ fn check_header(header: &[u8]) -> Result<(), JwtDenial> {
     if typ.is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT")) {
         return Err(JwtDenial::Malformed);
     }
-    // RFC 7515 §4.1.11: an extension that must be understood is not.
+    // RFC 7515 §4.1.11: extensions that must be understood are not supported.
     if header.0.contains_key("crit") {
         return Err(JwtDenial::Malformed);
     }
@@ -208,14 +209,14 @@ fn check_header(header: &[u8]) -> Result<(), JwtDenial> {
     }
 }
 
-/// What may be written into a header field without a second thought.
+/// Whether the type can be written to a header field as it is.
 fn is_plain(content_type: &str) -> bool {
     !content_type.is_empty()
         && content_type.len() <= MAX_TYPE
         && content_type.bytes().all(|b| matches!(b, b' '..=b'~'))
 }
 
-/// The members of one JSON object (RFC 8259); a name that stands twice spoils it (RFC 7519 §4).
+/// The members of a JSON object (RFC 8259). A duplicate name makes the object invalid (RFC 7519 §4).
 struct Members<'a>(BTreeMap<Cow<'a, str>, Value<&'a str, Cow<'a, str>>>);
 
 impl<'a> Members<'a> {
@@ -235,7 +236,7 @@ impl<'a> Members<'a> {
         Ok(Members(members))
     }
 
-    /// A string; absent and `null` are the same.
+    /// Removes a string; `null` counts as absent.
     fn text(&mut self, name: &str) -> Result<Option<String>, JwtDenial> {
         match self.0.remove(name) {
             Some(Value::String(text)) => Ok(Some(text.into_owned())),
@@ -244,8 +245,8 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// A whole number from 0, exact; absent and `null` are the same. Lua 5.4 writes `.0` behind one that it
-    /// calculated from a fraction, as in half a day from now; that changes no number.
+    /// Removes a non-negative integer; `null` counts as absent. A suffix `.0` is accepted, because Lua 5.4 writes it
+    /// after an integral number that results from floating-point arithmetic.
     fn integer(&mut self, name: &str) -> Result<Option<u64>, JwtDenial> {
         match self.0.remove(name) {
             Some(Value::Number((digits, _))) => digits

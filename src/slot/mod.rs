@@ -1,11 +1,13 @@
-//! Slots: what is asked for, what is handed out, and why it may be refused.
+//! Slots: requests, issued slots, refusals, and the schemes that authorise a PUT.
 //!
-//! - `mod.rs` a slot request, its purpose, the slot, and every refusal;
-//! - [`name`] the rules for file names;
-//! - [`grant`] what one PUT may do, whichever scheme allowed it;
-//! - [`own`] the scheme of upslot itself: slots that are signed, not stored;
-//! - [`external`] PUTs signed by Prosody's mod_http_upload_external, by Metronome, or by ejabberd;
-//! - [`jwt`] PUTs with the token of Prosody's mod_http_file_share.
+//! - `mod.rs`: slot requests, purposes, slots, and all refusals;
+//! - [`name`]: rules for file names;
+//! - [`grant`]: the verified permission for one PUT, whichever scheme authorised it;
+//! - [`own`]: upslot's own scheme, slots that are signed and not stored;
+//! - [`external`]: PUTs signed by Prosody's mod_http_upload_external, Metronome, or ejabberd;
+//! - [`jwt`]: PUTs that carry a token of Prosody's mod_http_file_share;
+//! - [`revoked`]: slots revoked by the removal of all files of their owner;
+//! - [`used`]: slots that have been used.
 //!
 //! Source: XEP-0363 §4 to §6.
 
@@ -14,27 +16,29 @@ pub mod grant;
 pub mod jwt;
 pub mod name;
 pub mod own;
+pub mod revoked;
+pub mod used;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use crate::jid::BareJid;
 
-/// What the uploader says the file is for (XEP-0363 §5).
+/// The purpose of an upload, as the client declares it (XEP-0363 §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Purpose {
-    /// A message to someone; the purpose when none is named.
+    /// Part of a message; the default when no purpose is given.
     Message,
-    /// A profile picture or the like.
+    /// An avatar or other profile data.
     Profile,
-    /// Must not be reachable from this second on (Unix time).
+    /// Must not be served at or after this time (Unix seconds).
     Ephemeral { expire_before: u64 },
-    /// To be kept.
+    /// To be stored permanently.
     Permanent,
 }
 
 impl Purpose {
-    /// The element's name in `urn:xmpp:http:upload:purpose:0`, and the key in the configuration.
+    /// The element name in `urn:xmpp:http:upload:purpose:0`, also used as configuration key.
     pub fn word(&self) -> &'static str {
         match self {
             Purpose::Message => "message",
@@ -45,65 +49,71 @@ impl Purpose {
     }
 }
 
-/// A request for a slot, from whichever front end, checked for its form only.
+/// A slot request from the XMPP component or the slot API. Its syntax has been checked, nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotRequest {
-    /// Who asks; the file will be counted as theirs.
+    /// The requesting user, to whom the file will be attributed.
     pub owner: BareJid,
-    /// The file name as it was sent; not empty.
+    /// The file name as sent; not empty.
     pub name: String,
     /// Bytes; at least 1.
     pub size: u64,
-    /// The MIME type as it was sent; absent when none or only white space was sent.
+    /// The MIME type as sent; `None` if it was absent or blank.
     pub content_type: Option<String>,
     pub purpose: Purpose,
 }
 
-/// Somebody else's word as it may stand in a message: escaped, and at most 100 characters of it. Escapes are longer
-/// than what they stand for, and servers end the stream of a component whose stanzas are too large.
+/// Prepares untrusted text for use in a message: escapes it and cuts it to 100 characters. The limit keeps escapes
+/// from inflating a stanza so far that the XMPP server closes the component's stream.
 pub fn shown(text: &str) -> String {
-    const MOST: usize = 100;
+    const MAX_CHARS: usize = 100;
     let mut shown: String = text
         .chars()
-        .take(MOST)
+        .take(MAX_CHARS)
         .flat_map(char::escape_debug)
         .collect();
-    if text.chars().nth(MOST).is_some() {
+    if text.chars().nth(MAX_CHARS).is_some() {
         shown.push_str("...");
     }
     shown
 }
 
-/// A pair of URLs (XEP-0363 §4). Both are ASCII.
+/// Formats a number of bytes with its unit.
+fn bytes_of(bytes: u64) -> String {
+    let s = if bytes == 1 { "" } else { "s" };
+    format!("{bytes} byte{s}")
+}
+
+/// An issued slot: a pair of URLs (XEP-0363 §4). Both are ASCII.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
-    /// Where to PUT, with the signed query.
+    /// The PUT URL, including the signed query.
     pub put: String,
-    /// Where to GET afterwards.
+    /// The GET URL.
     pub get: String,
 }
 
-/// An expected no to a slot request or a PUT. Its `Display` is one sentence that a person understands; front ends
-/// map it to an XMPP error (`xmpp::upload`) and to an HTTP status (`http::response`).
+/// An expected refusal of a slot request or a PUT. Its `Display` is one sentence for the user; it is mapped to an XMPP
+/// error in `xmpp::upload` and to an HTTP status in `http::response`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The request itself is wrong; says how.
+    /// The request is invalid; the text says how.
     Malformed(String),
-    /// This address may not upload.
+    /// This JID may not upload.
     NotAllowed { owner: BareJid },
-    /// Larger than the limit that holds for this address; bytes.
+    /// The file exceeds the size limit for this JID; bytes.
     TooLarge { size: u64, limit: u64 },
     /// This MIME type may not be uploaded.
     TypeNotAllowed { content_type: String },
-    /// The owner's stored files leave no room; bytes. `retry` when an expiry will free enough.
+    /// The owner's quota would be exceeded; bytes. `retry` is the time at which expiry will have freed enough space.
     OwnerQuota {
         size: u64,
         stored: u64,
         limit: u64,
         retry: Option<SystemTime>,
     },
-    /// The slots issued to the owner lately leave no room: bytes, or with `bytes` false slots, within `delta`. `retry`
-    /// when the same slot will be issued; `None` is never.
+    /// The owner's rate limit would be exceeded: bytes or, if `bytes` is false, slots within `delta`. `retry` is the
+    /// time at which the same request will succeed; `None` means never.
     Rate {
         bytes: bool,
         size: u64,
@@ -112,16 +122,16 @@ pub enum Refusal {
         delta: Duration,
         retry: Option<SystemTime>,
     },
-    /// All stored files together leave no room; bytes.
+    /// The global quota would be exceeded; bytes.
     GlobalQuota { size: u64, stored: u64, limit: u64 },
-    /// The disk would keep less than `min_free_space`; bytes.
+    /// Less than `min_free_space` would remain free on the disk; bytes.
     FreeSpace { size: u64, free: u64, reserve: u64 },
-    /// The service cannot take the request at this moment; trying again soon may help.
+    /// The service cannot handle the request right now; the client should retry.
     Busy,
 }
 
 impl Refusal {
-    /// One word for counting.
+    /// The `reason` label of metrics and log lines.
     pub fn reason(&self) -> &'static str {
         match self {
             Refusal::Malformed(_) => "malformed",
@@ -140,14 +150,19 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refusal::Malformed(how) => f.write_str(how),
+            Refusal::Malformed(message) => f.write_str(message),
             Refusal::NotAllowed { owner } => {
                 write!(f, "{owner} is not allowed to upload files here.")
             }
             Refusal::TooLarge { size, limit } => {
                 write!(
                     f,
-                    "The file has {size} bytes; at most {limit} bytes are allowed."
+                    "The file has {}; at most {} allowed.",
+                    bytes_of(*size),
+                    match limit {
+                        1 => "1 byte is".to_owned(),
+                        _ => format!("{limit} bytes are"),
+                    }
                 )
             }
             Refusal::TypeNotAllowed { content_type } => {
@@ -164,7 +179,8 @@ impl fmt::Display for Refusal {
                 ..
             } => write!(
                 f,
-                "Your files use {stored} of {limit} bytes, which leaves no room for {size} bytes."
+                "Your files use {stored} of {limit} bytes, which leaves no room for {}.",
+                bytes_of(*size)
             ),
             Refusal::Rate {
                 bytes: true,
@@ -175,12 +191,14 @@ impl fmt::Display for Refusal {
                 ..
             } => write!(
                 f,
-                "You asked for {used} of {limit} bytes in {} seconds, which leaves no room for {size} bytes.",
-                delta.as_secs()
+                "You asked for {used} of {limit} bytes in {} seconds, which leaves no room for {}.",
+                delta.as_secs(),
+                bytes_of(*size)
             ),
             Refusal::Rate { limit, delta, .. } => write!(
                 f,
-                "You asked for {limit} uploads in {} seconds, and no more are allowed.",
+                "You asked for {limit} upload{} in {} seconds, and no more are allowed.",
+                if *limit == 1 { "" } else { "s" },
                 delta.as_secs()
             ),
             Refusal::GlobalQuota {
@@ -189,12 +207,14 @@ impl fmt::Display for Refusal {
                 limit,
             } => write!(
                 f,
-                "The service stores {stored} of at most {limit} bytes, which leaves no room for {size} bytes."
+                "The service stores {stored} of at most {limit} bytes, which leaves no room for {}.",
+                bytes_of(*size)
             ),
             Refusal::FreeSpace { size, .. } => {
                 write!(
                     f,
-                    "The service's disk is full; there is no room for {size} bytes."
+                    "The service's disk is full; there is no room for {}.",
+                    bytes_of(*size)
                 )
             }
             Refusal::Busy => f.write_str("The service is busy; please try again in a moment."),

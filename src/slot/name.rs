@@ -1,11 +1,11 @@
-//! File names: kept as they are, as far as a file system and a URL can carry them.
+//! File names: kept unchanged, except for characters that a file system cannot store.
 
 use crate::layout::MAX_NAME;
 
-/// Longest extension, in bytes with its dot, that survives the shortening of a name.
+/// Longest extension, in bytes including the dot, that is preserved when a name is shortened.
 const MAX_EXTENSION: usize = 32;
 
-/// Makes a name storable: `/`, NUL and control characters become `_`, so does a leading dot; a name over 255 bytes
+/// Makes a name safe to store: `/`, NUL, control characters and a leading dot become `_`; a name longer than 255 bytes
 /// is cut before its extension, at a character boundary. An empty name stays empty.
 pub fn clean(name: &str) -> String {
     let mut cleaned: String = name
@@ -37,11 +37,11 @@ mod tests {
     #[track_caller]
     fn check(name: &str, cleaned: &str) {
         assert_eq!(clean(name), cleaned, "{name:?}");
-        assert_eq!(clean(cleaned), cleaned, "cleaning twice changes nothing");
+        assert_eq!(clean(cleaned), cleaned, "clean is idempotent");
     }
 
     #[test]
-    fn names_are_kept_but_for_what_cannot_be_stored() {
+    fn only_characters_that_cannot_be_stored_are_replaced() {
         check("très cool.jpg", "très cool.jpg");
         check("a #?%&+\\:.jpg", "a #?%&+\\:.jpg");
         check("😀.png", "😀.png");

@@ -1,20 +1,21 @@
-//! upslot's own scheme: slots that are signed, not stored.
+//! upslot's own scheme: slots are signed, not stored.
 //!
-//! The PUT URL's query carries the size, the type and the lapse time, and an HMAC-SHA-256 (RFC 2104) over these and
-//! the path, which tells owner and purpose. So a slot lives through a restart, costs no memory, and is taken by
+//! The query of the PUT URL carries the size, the type, the expiry time, and an HMAC-SHA-256 (RFC 2104) over these and
+//! the path, which encodes owner and purpose. A slot therefore survives a restart, costs no memory, and is accepted by
 //! every node that has the same secret.
 //!
-//! Signed bytes: `upslot1`, path, size, lapse time in Unix seconds, the owner's total (all decimal; 0 where there is
-//! none), then `-` without a type or `+` and the type, joined by NUL, which none of them can hold.
+//! The signed message is `upslot1`, path, size, expiry time in Unix seconds, and the owner's total limit (numbers in
+//! decimal; 0 for no limit), then `-` for no type or `+` followed by the type. The fields are joined by NUL, which
+//! cannot occur in any of them.
 
 use data_encoding::BASE64URL_NOPAD;
 use ring::hmac;
 
 use crate::decimal;
 use crate::layout::{StorePath, decode_segment, encode_value_to};
-use crate::slot::grant::{Denial, Grant, Source};
+use crate::slot::grant::{Denial, Grant, Issued, Source};
 
-/// Signs slots and checks them.
+/// Signs slots and verifies them.
 pub struct Signer {
     key: hmac::Key,
 }
@@ -26,7 +27,7 @@ impl Signer {
         }
     }
 
-    /// Appends the query, with its `?`, that makes a PUT to `path` as these terms say.
+    /// Appends the query, including its `?`, that authorises a PUT to `path` under these terms.
     pub fn sign(&self, path: &StorePath, terms: &Terms<'_>, url: &mut String) {
         url.push_str("?size=");
         push_decimal(terms.size, url);
@@ -45,8 +46,7 @@ impl Signer {
         BASE64URL_NOPAD.encode_append(tag.as_ref(), url);
     }
 
-    /// Verifies the query of a PUT to `path` at the moment `now` (Unix seconds). The comparison takes the same time
-    /// wherever two signatures differ.
+    /// Verifies the query of a PUT to `path` at time `now` (Unix seconds). Signatures are compared in constant time.
     pub fn verify(&self, path: &StorePath, query: &[u8], now: u64) -> Result<Grant, Denial> {
         let parameters = Parameters::parse(query)?;
         let Some(signature) = parameters.signature else {
@@ -70,20 +70,21 @@ impl Signer {
             size,
             total: terms.total,
             content_type: parameters.content_type,
+            issued: Issued::ExpiresAt(until),
             source: Source::Own,
         })
     }
 }
 
-/// What a slot's query says.
+/// The signed parameters of a slot.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms<'a> {
     /// Bytes.
     pub size: u64,
     pub content_type: Option<&'a str>,
-    /// Bytes that the owner's files may have in all; 0 is off.
+    /// Limit on the total size of the owner's files in bytes; 0 means no limit.
     pub total: u64,
-    /// The last second in which a PUT may start, Unix time.
+    /// The last second in which a PUT may start (Unix time).
     pub until: u64,
 }
 
@@ -94,7 +95,7 @@ impl std::fmt::Debug for Signer {
 }
 
 fn message(path: &StorePath, terms: &Terms<'_>) -> Vec<u8> {
-    let (mark, content_type) = match terms.content_type {
+    let (has_type, content_type) = match terms.content_type {
         Some(content_type) => ('+', content_type),
         None => ('-', ""),
     };
@@ -104,18 +105,19 @@ fn message(path: &StorePath, terms: &Terms<'_>) -> Vec<u8> {
         push_decimal(number, &mut rest);
     }
     rest.push('\0');
-    rest.push(mark);
+    rest.push(has_type);
     rest.push_str(content_type);
     [b"upslot1\0", path.as_bytes(), rest.as_bytes()].concat()
 }
 
 fn push_decimal(number: u64, text: &mut String) {
-    let mut room = decimal::Room::default();
-    let digits = decimal::digits(number, &mut room);
+    let mut buffer = decimal::Room::default();
+    let digits = decimal::digits(number, &mut buffer);
     text.extend(digits.iter().copied().map(char::from));
 }
 
-/// The query's parts. One that stands twice, or that is not in the form that `query` writes, spoils all of them.
+/// The parsed query. A repeated parameter, or one that is not in the canonical form that [`Signer::sign`] writes, makes
+/// the whole query invalid.
 #[derive(Default)]
 struct Parameters {
     size: Option<u64>,
@@ -126,7 +128,7 @@ struct Parameters {
 }
 
 impl Parameters {
-    /// Unknown parameters are passed by: clients and proxies add some.
+    /// Unknown parameters are ignored, because clients and proxies add their own.
     fn parse(query: &[u8]) -> Result<Parameters, Denial> {
         let mut parameters = Parameters::default();
         for part in query.split(|b| *b == b'&') {
@@ -135,11 +137,11 @@ impl Parameters {
             };
             let (key, value) = (&part[..at], &part[at + 1..]);
             match key {
-                b"size" => once(&mut parameters.size, decimal(value))?,
-                b"until" => once(&mut parameters.until, decimal(value))?,
-                b"total" => once(&mut parameters.total, decimal(value))?,
-                b"type" => once(&mut parameters.content_type, text(value))?,
-                b"sig" => once(
+                b"size" => set_once(&mut parameters.size, parse_decimal(value))?,
+                b"until" => set_once(&mut parameters.until, parse_decimal(value))?,
+                b"total" => set_once(&mut parameters.total, parse_decimal(value))?,
+                b"type" => set_once(&mut parameters.content_type, parse_text(value))?,
+                b"sig" => set_once(
                     &mut parameters.signature,
                     BASE64URL_NOPAD.decode(value).ok(),
                 )?,
@@ -150,21 +152,21 @@ impl Parameters {
     }
 }
 
-fn once<T>(place: &mut Option<T>, value: Option<T>) -> Result<(), Denial> {
+fn set_once<T>(parameter: &mut Option<T>, value: Option<T>) -> Result<(), Denial> {
     let value = value.ok_or(Denial::Forged)?;
-    match place.replace(value) {
+    match parameter.replace(value) {
         None => Ok(()),
         Some(_) => Err(Denial::Forged),
     }
 }
 
-fn text(value: &[u8]) -> Option<String> {
+fn parse_text(value: &[u8]) -> Option<String> {
     let text = String::from_utf8(decode_segment(value)?.into_owned()).ok()?;
     (!text.contains('\0')).then_some(text)
 }
 
-/// Digits only, without a leading zero: one number has one spelling.
-fn decimal(text: &[u8]) -> Option<u64> {
+/// Parses digits without a leading zero, so that each number has exactly one representation.
+fn parse_decimal(text: &[u8]) -> Option<u64> {
     let canonical = text == b"0" || text.first().is_some_and(|b| *b != b'0');
     if !canonical || !text.iter().all(u8::is_ascii_digit) {
         return None;
@@ -203,12 +205,12 @@ mod tests {
 
     #[track_caller]
     fn check(path: &StorePath, query: &str, now: u64, denial: Option<Denial>) {
-        let verdict = signer().verify(path, query.trim_start_matches('?').as_bytes(), now);
-        assert_eq!(verdict.err(), denial, "{query}");
+        let result = signer().verify(path, query.trim_start_matches('?').as_bytes(), now);
+        assert_eq!(result.err(), denial, "{query}");
     }
 
     #[test]
-    fn a_slot_is_good_until_it_lapses() {
+    fn a_slot_is_valid_until_it_expires() {
         let path = path("a.jpg");
         for content_type in [
             None,
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_altered_is_refused() {
+    fn any_alteration_is_denied() {
         let good = path("a.jpg");
         let good_query = query(&signer(), &good, Some("image/jpeg"));
         check(&path("b.jpg"), &good_query, NOW, Some(Denial::Forged));
@@ -261,8 +263,8 @@ mod tests {
             let mut altered = good_query.clone().into_bytes();
             altered[at] ^= 1;
             let altered = String::from_utf8(altered).unwrap();
-            let verdict = signer().verify(&good, &altered.as_bytes()[1..], NOW);
-            assert!(at == 0 || verdict.is_err(), "byte {at} altered: {altered}");
+            let result = signer().verify(&good, &altered.as_bytes()[1..], NOW);
+            assert!(at == 0 || result.is_err(), "byte {at} altered: {altered}");
         }
         check(&good, "", NOW, Some(Denial::Unsigned));
         check(

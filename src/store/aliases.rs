@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use data_encoding::BASE64URL_NOPAD;
 
 use crate::layout::{StorePath, digest_of};
-use crate::store::Store;
+use crate::store::{Store, UNFINISHED};
 use crate::sys;
 
 /// How long a slot is known to be used after it was; a token is good for some minutes.
@@ -32,7 +32,7 @@ impl Store {
     /// have changed, from the outside in.
     pub fn set_alias(&self, slot: &[u8], path: &StorePath) -> io::Result<Vec<OwnedFd>> {
         let mut changed = Vec::new();
-        if sys::make_folder(&self.internal, FOLDER, 0o700)? {
+        if sys::make_folder(&self.internal, FOLDER, self.mode(0o700))? {
             changed.push(self.internal.try_clone()?);
         }
         let folder = sys::open_folder_below(self.internal.as_fd(), FOLDER)?;
@@ -46,6 +46,28 @@ impl Store {
         }
         changed.push(folder);
         Ok(changed)
+    }
+
+    /// Keeps of a slot only that it is used: its file is removed, and whose it was and how it was called is nobody's
+    /// business any more.
+    pub(super) fn blank_alias(&self, path: &StorePath) {
+        let Some(digest) = path
+            .segments()
+            .nth(1)
+            .and_then(|s| s.split(|b| *b == b'~').next())
+        else {
+            return;
+        };
+        let Ok(folder) = sys::open_folder_below(self.internal.as_fd(), FOLDER) else {
+            return;
+        };
+        if sys::read_link(&folder, digest).is_ok_and(|target| target == path.as_bytes()) {
+            let temporary = [digest, UNFINISHED.as_bytes()].concat();
+            let _ = sys::remove_file(&folder, &temporary);
+            if sys::make_link(&folder, &temporary, b"removed/removed").is_ok() {
+                let _ = sys::rename(&folder, &temporary, digest);
+            }
+        }
     }
 
     /// The entries to be looked at by [`Store::drop_dead_alias`].

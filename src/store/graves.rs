@@ -26,9 +26,8 @@ impl Store {
             return Ok(());
         }
         let (shard, grave) = grave(path);
-        sys::make_folder(&self.internal, FOLDER, 0o700)?;
-        let folder = sys::open_folder_below(self.internal.as_fd(), FOLDER)?;
-        let file = sys::open_to_append(&folder, shard.as_bytes(), 0o600)?;
+        let folder = self.make_own_folder(FOLDER)?;
+        let file = self.open_own(folder.as_fd(), shard.as_bytes())?;
         // An entry that a crash cut short would shift all that follow.
         let size = sys::look_open(&file)?.size;
         if size % LENGTH as u64 != 0 {

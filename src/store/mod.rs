@@ -4,7 +4,9 @@
 //! - [`upload`] a body on its way into an unnamed file, and the moment that it gets its name;
 //! - [`walk`] files of one owner, one entry at a time;
 //! - [`usage`] bytes per owner and in all;
-//! - [`graves`] paths that must not come back; [`aliases`] slots that another server named;
+//! - [`graves`] paths that must not come back; [`journal`] what other processes removed; [`aliases`] slots that another
+//!   server named;
+//! - [`records`] what is to be known of the clock after a restart;
 //! - [`trim`] removes an owner's oldest files;
 //! - [`sweep`] removes what has expired.
 //!
@@ -12,6 +14,8 @@
 
 pub mod aliases;
 pub mod graves;
+pub mod journal;
+pub mod records;
 pub mod sweep;
 pub mod trim;
 pub mod upload;
@@ -26,10 +30,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
 
+use crate::clock::FileTimes;
 use crate::complaints::Complaints;
 use crate::expiry;
+use crate::http::charset;
 use crate::layout::{INTERNAL, StorePath};
-use crate::sys::{self, Kind};
+use crate::sys::{self, Kind, Space};
 
 /// How often free space and the root's identity are looked at anew.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -57,6 +63,8 @@ pub struct Store {
     naming: Naming,
     file_mode: u32,
     dir_mode: u32,
+    /// Whether a process under another number must be able to go on here; see [`sys::is_shared_by_group`].
+    shared: bool,
     /// Number of the next temporary name.
     serial: u64,
     /// Bytes that uploads under way will still write.
@@ -69,7 +77,11 @@ pub struct Store {
     own_graves_until: Option<Instant>,
     /// See [`Store::removals`].
     removals: u64,
-    free: Option<(Instant, u64)>,
+    journal: journal::Reader,
+    times: FileTimes,
+    /// How often the times of files that were stored before have become wrong.
+    jumps: u32,
+    free: Option<(Instant, Space)>,
     root_seen: Option<Instant>,
     complaints: Complaints,
 }
@@ -109,10 +121,15 @@ impl Store {
             make_root(path).map_err(|e| fault("make the folder", e))?;
         }
         let root = sys::open_root(path).map_err(|e| fault("open the folder", e))?;
+        let shared = sys::is_shared_by_group(&root);
         sys::make_folder(&root, INTERNAL.as_bytes(), 0o700)
             .map_err(|e| fault("make .upslot in it", e))?;
         let internal = sys::open_folder_below(root.as_fd(), INTERNAL.as_bytes())
             .map_err(|e| fault("open .upslot in it", e))?;
+        if shared {
+            sys::share_with_group(&internal)
+                .map_err(|e| fault("give the group a right to .upslot in it", e))?;
+        }
         let mut store = Store {
             path: path.to_owned(),
             root,
@@ -120,12 +137,16 @@ impl Store {
             naming: Naming::Temporary,
             file_mode,
             dir_mode,
+            shared,
             serial: 0,
             unwritten: 0,
             buries: false,
             slot_life: Duration::ZERO,
             own_graves_until: None,
             removals: 0,
+            journal: journal::Reader::default(),
+            times: FileTimes::default(),
+            jumps: 0,
             free: None,
             root_seen: None,
             complaints: Complaints::default(),
@@ -133,6 +154,56 @@ impl Store {
         store.remove_leftovers();
         store.naming = store.try_out().map_err(|e| fault("write into it", e))?;
         Ok(store)
+    }
+
+    /// Opens the store beside an upslot that may be running: nothing is tried out or tidied up, and unless it `changes`
+    /// something nothing is made. `None` when there is no storage folder.
+    pub fn open_beside(path: &Path, changes: bool) -> Result<Option<Store>, StoreError> {
+        let fault = |what: &str, error: io::Error| {
+            StoreError(format!(
+                "storage_path {}: cannot {what} as user {}: {error}.",
+                path.display(),
+                sys::user()
+            ))
+        };
+        let root = match sys::open_root(path) {
+            Ok(root) => root,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(fault("open the folder", error)),
+        };
+        let internal = match changes {
+            true => sys::owner_of(&root)
+                .and_then(|owner| journal::make_owned(root.as_fd(), INTERNAL.as_bytes(), owner)),
+            false => match sys::open_folder_below(root.as_fd(), INTERNAL.as_bytes()) {
+                // Nothing is found in what is no folder.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    std::fs::File::open("/dev/null").map(OwnedFd::from)
+                }
+                opened => opened,
+            },
+        };
+        let internal = internal.map_err(|error| fault("open .upslot in it", error))?;
+        Ok(Some(Store {
+            shared: sys::is_shared_by_group(&root),
+            path: path.to_owned(),
+            root,
+            internal,
+            naming: Naming::Temporary,
+            file_mode: 0,
+            dir_mode: 0,
+            serial: 0,
+            unwritten: 0,
+            buries: true,
+            slot_life: Duration::ZERO,
+            own_graves_until: None,
+            removals: 0,
+            journal: journal::Reader::default(),
+            times: FileTimes::default(),
+            jumps: 0,
+            free: None,
+            root_seen: None,
+            complaints: Complaints::default(),
+        }))
     }
 
     /// The root, for walks.
@@ -155,6 +226,14 @@ impl Store {
         self.dir_mode = dir_mode;
     }
 
+    /// The mode of something new: for the group, too, where the store is shared with it.
+    pub(super) fn mode(&self, mode: u32) -> u32 {
+        match self.shared {
+            true => sys::for_group_too(mode),
+            false => mode,
+        }
+    }
+
     /// From now on removed paths of other making are remembered if `buries`, because a signature could bring them back;
     /// and those of our own while a slot that is good for `slot_life` could.
     pub fn set_buries(&mut self, buries: bool, slot_life: Duration) {
@@ -171,9 +250,27 @@ impl Store {
         self.own_graves_until.is_some_and(|until| now <= until)
     }
 
+    /// What the modification times of files mean.
+    pub fn times(&self) -> &FileTimes {
+        &self.times
+    }
+
+    /// From now on modification times mean this. `jumped` when the clock has jumped, which uploads under way have not
+    /// noticed.
+    pub fn set_times(&mut self, times: FileTimes, jumped: bool) {
+        self.times = times;
+        self.jumps = self.jumps.wrapping_add(u32::from(jumped));
+    }
+
     /// Another number than before when files may be gone that could be opened until then.
     pub fn removals(&self) -> u64 {
         self.removals
+    }
+
+    /// Another process removed files: what is open may be gone, and a slot of our own may be used whose file is.
+    pub fn removed_elsewhere(&mut self, now: Instant) {
+        self.removals += 1;
+        self.own_graves_until = self.own_graves_until.max(Some(now + self.slot_life));
     }
 
     /// Logs what concerns one file and is likely to concern many: the first of them as a warning.
@@ -204,7 +301,8 @@ impl Store {
         }
         // The slot was handed out before the file was stored.
         let now = sys::now();
-        let age = now.wall.duration_since(modified).unwrap_or_default();
+        let stored = self.times.stored(modified);
+        let age = now.wall.duration_since(stored).unwrap_or_default();
         // A path that tells its end is refused from then on.
         let over = expiry::hard_end(path.mark()).is_some_and(|end| end <= now.wall);
         let young = age <= self.slot_life && !over;
@@ -223,6 +321,16 @@ impl Store {
         self.graves_of([path]).unwrap_or_default()
     }
 
+    /// Removes a file whose path was recorded if need be, and what leads to it under another name; false when there is
+    /// none.
+    pub fn unlink(&mut self, path: &StorePath) -> io::Result<bool> {
+        let removed = self.take_out(path, |_, _| {})?;
+        if removed {
+            self.blank_alias(path);
+        }
+        Ok(removed)
+    }
+
     /// The folder of a file.
     pub fn folder_of(&self, path: &StorePath) -> io::Result<OwnedFd> {
         sys::open_folder_below(self.root(), path.folder())
@@ -230,13 +338,22 @@ impl Store {
 
     /// Removes a file and the folders that it leaves empty; false when there is none.
     pub fn remove(&mut self, path: &StorePath) -> io::Result<bool> {
+        self.take_out(path, |store, modified| store.before_removal(path, modified))
+    }
+
+    /// The same; what has to come before is told when the file was stored.
+    fn take_out(
+        &mut self,
+        path: &StorePath,
+        before: impl FnOnce(&mut Store, SystemTime),
+    ) -> io::Result<bool> {
         let opened = sys::open_folder_below(self.root(), path.folder());
         let removed = opened.and_then(|folder| {
             let facts = sys::look_at(&folder, path.name())?;
             if facts.kind != Kind::File {
                 return Err(io::ErrorKind::NotFound.into());
             }
-            self.before_removal(path, facts.modified);
+            before(self, facts.modified);
             sys::remove_file(&folder, path.name())
         });
         match removed {
@@ -245,11 +362,9 @@ impl Store {
                 Ok(true)
             }
             // Nor is there one behind a link, or behind what is no folder.
-            Err(error) => match Errno::from_io_error(&error) {
-                Some(Errno::LOOP | Errno::NOTDIR) => Ok(false),
-                _ if error.kind() == io::ErrorKind::NotFound => Ok(false),
-                _ => Err(error),
-            },
+            Err(error) if sys::is_no_folder(&error) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -266,11 +381,12 @@ impl Store {
         Ok(Some(bytes))
     }
 
-    /// Writes a small secret file of the internal folder, at once and durably; fails where there is one.
+    /// Writes a small secret file of the internal folder, at once and durably; fails where there is one. It is for this
+    /// user alone, unless the store is shared with the group.
     pub fn write_internal(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let temporary = format!("{name}{UNFINISHED}");
         let _ = sys::remove_file(&self.internal, temporary.as_bytes());
-        let file = sys::open_new(&self.internal, temporary.as_bytes(), 0o600)?;
+        let file = sys::open_new(&self.internal, temporary.as_bytes(), self.mode(0o600))?;
         let mut rest = bytes;
         while !rest.is_empty() {
             rest = &rest[sys::write(&file, rest)?..];
@@ -308,6 +424,23 @@ impl Store {
         }))
     }
 
+    /// Whether a text that is open is UTF-8: as was found when it was stored, else as a few pieces of it look.
+    pub fn is_utf8(&self, text: &Download) -> bool {
+        if let Some(kept) = sys::is_kept_as_utf8(&text.file) {
+            return kept;
+        }
+        let mut buffer = [0; charset::PIECE];
+        charset::pieces(text.size).all(|start| {
+            let length = usize::try_from(text.size - start)
+                .map_or(buffer.len(), |rest| rest.min(buffer.len()));
+            let piece = &mut buffer[..length];
+            let last = start + length as u64 == text.size;
+            // What cannot be read, or is shorter by now, is not labelled.
+            sys::read_at(&text.file, piece, start).is_ok_and(|read| read == length)
+                && charset::may_be_utf8(piece, start == 0, last)
+        })
+    }
+
     /// Whether the slot with this path is used.
     pub fn exists(&self, path: &StorePath) -> io::Result<bool> {
         sys::exists_below(self.root(), path.as_bytes())
@@ -315,18 +448,68 @@ impl Store {
 
     /// Free bytes of the disk, less what uploads under way will still write; at most a second old.
     pub fn free_space(&mut self, now: Instant) -> Option<u64> {
+        let free = self.space(now)?.bytes;
+        Some(free.saturating_sub(self.unwritten))
+    }
+
+    /// What the disk has left; at most a second old.
+    pub fn space(&mut self, now: Instant) -> Option<Space> {
         let fresh = self
             .free
             .filter(|(at, _)| now.saturating_duration_since(*at) < LOOK_INTERVAL);
-        let free = match fresh {
-            Some((_, free)) => free,
+        match fresh {
+            Some((_, space)) => Some(space),
             None => {
-                let free = sys::free_space(&self.root).ok()?;
-                self.free = Some((now, free));
-                free
+                let space = sys::space(&self.root).ok()?;
+                self.free = Some((now, space));
+                Some(space)
             }
+        }
+    }
+
+    /// Free inodes and how many there must be, when there are too few; at most a second old.
+    pub fn lacks_inodes(&mut self, now: Instant) -> Option<(u64, u64)> {
+        let Space {
+            inodes,
+            least_inodes,
+            ..
+        } = self.space(now)?;
+        Some((inodes?, least_inodes)).filter(|(free, least)| free < least)
+    }
+
+    /// Whether a file of so many bytes has room, quotas of the file system included. Nothing of it stays.
+    pub fn has_room(&mut self, bytes: u64) -> io::Result<bool> {
+        let free = sys::space(&self.root)?;
+        if free.bytes.saturating_sub(self.unwritten) < bytes {
+            return Ok(false);
+        }
+        let upload = self.begin(0)?;
+        let set_aside = sys::set_aside(upload.file(), bytes);
+        self.end(upload);
+        match set_aside {
+            Err(error) if sys::is_full(&error) => Ok(false),
+            // What cannot be asked is found out by the next upload.
+            other => other.map(|_| true),
+        }
+    }
+
+    /// What stands in the place of the owner's folder, if it is something else than a folder.
+    pub fn stranger_at(&self, path: &StorePath) -> Option<Kind> {
+        let facts = sys::look_at(&self.root, path.owner_folder()).ok()?;
+        (facts.kind != Kind::Folder).then_some(facts.kind)
+    }
+
+    /// Whether the storage folder is not there any more.
+    pub fn is_gone(&self) -> bool {
+        let gone = |looked: io::Result<sys::Facts>| {
+            looked.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
         };
-        Some(free.saturating_sub(self.unwritten))
+        gone(sys::look(&self.path))
+    }
+
+    /// Where the store is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Notices a root that was removed, renamed or mounted over, at most once a second: what then stands at
@@ -352,6 +535,8 @@ impl Store {
                 self.unwritten = before.unwritten;
                 self.set_buries(before.buries, before.slot_life);
                 self.removals = before.removals + 1;
+                self.times = before.times;
+                self.jumps = before.jumps;
                 self.root_seen = Some(now);
                 true
             }
@@ -373,8 +558,9 @@ impl Store {
         for entry in entries.flatten() {
             let name = entry.file_name().to_bytes();
             let unfinished = name.ends_with(UNFINISHED.as_bytes());
-            if unfinished || name.starts_with(upload::TEMPORARY.as_bytes()) {
-                let _ = sys::remove_file(&self.internal, name);
+            let temporary = unfinished || name.starts_with(upload::TEMPORARY.as_bytes());
+            if temporary && sys::remove_file(&self.internal, name).is_err() {
+                let _ = sys::remove_folder(&self.internal, name);
             }
         }
     }
@@ -417,11 +603,18 @@ fn make_root(path: &Path) -> io::Result<()> {
     let missing = path.ancestors().filter(named);
     let missing: Vec<&Path> = missing.take_while(|folder| !folder.exists()).collect();
     std::fs::create_dir_all(path)?;
+    // From the outside in, so that each finds its parent shared.
+    for folder in missing.iter().rev() {
+        let parent = folder.parent().filter(named).unwrap_or(Path::new("."));
+        if sys::open_root(parent).is_ok_and(sys::is_shared_by_group) {
+            sys::share_with_group(sys::open_root(folder)?)?;
+        }
+    }
     for folder in missing {
         let parent = folder.parent().filter(named).unwrap_or(Path::new("."));
         // Who may make a folder there need not be allowed to open what is above it.
-        if let Ok(parent) = sys::open_root(parent) {
-            rustix::fs::fsync(&parent)?;
+        if let Ok(opened) = sys::open_root(parent) {
+            rustix::fs::fsync(&opened)?;
         }
     }
     Ok(())

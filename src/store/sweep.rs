@@ -4,15 +4,20 @@
 //!   Waiting(until) ── due ──▶ listing owners ⇄ walking one owner ── end of the list ──▶ Waiting(until)
 //! ```
 //!
+//! A file with a modification time in the future gets the present time: it counts from when it is first seen. So do files
+//! whose times the clock got wrong get the right ones, see [`crate::clock`]; while the clock is in doubt, nothing is
+//! removed for its age.
+//!
 //! A file whose path has to be remembered is not removed at once, because a power cut could then forget the path and
 //! not the removal: some are gathered, their graves are synced by the helper thread, and then they go.
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::expiry::Lifetime;
+use crate::clock::TOLERANCE;
+use crate::expiry::{self, Lifetime};
 use crate::layout::StorePath;
 use crate::now::Now;
 use crate::policy::pool::{self, Bytes, Pool};
@@ -27,12 +32,11 @@ const FIRST: Duration = Duration::from_secs(300);
 /// Most files whose graves are synced together.
 const MOST_BURIED: usize = 64;
 
-/// By so much the wall clock must be ahead of the monotonic one to be mistrusted: what a small error can make go too
-/// early is old all the same.
-const JUMP: Duration = Duration::from_secs(3600);
+/// For how long at most a clock that has jumped is not acted upon; the operator may set it back.
+const SETTLING: Duration = Duration::from_secs(3600);
 
-/// For how long at most it is mistrusted; somebody may take it back.
-const MISTRUST: Duration = Duration::from_secs(3600);
+/// A modification time that is ahead by less is not wrong: another host or a file server may have set it.
+const AHEAD: Duration = Duration::from_secs(TOLERANCE as u64);
 
 /// When a sweep that could not begin is tried anew.
 const RETRY: Duration = Duration::from_secs(60);
@@ -54,8 +58,6 @@ pub struct Plan {
 pub struct Sweep {
     due: Option<Instant>,
     pass: Option<Pass>,
-    /// Both clocks at the last look.
-    seen: Now,
 }
 
 #[derive(Debug)]
@@ -68,6 +70,12 @@ struct Pass {
     buried: VecDeque<StorePath>,
     graves: Graves,
     report: Report,
+    /// Whether everything was seen.
+    whole: bool,
+    /// One of the files with a time in the future.
+    future: Option<StorePath>,
+    /// One of those whose time could not be set.
+    unset: Option<StorePath>,
 }
 
 /// How far the graves of the gathered files are.
@@ -99,6 +107,40 @@ impl OwnerPass {
         self.kept[kind] = self.kept[kind].saturating_add(size);
         self.kept_files += 1;
     }
+
+    /// Sets the modification time of the file that the walk has found, if it is wrong and the clock is right; then tells
+    /// whether it was in the future.
+    fn set_time(
+        &mut self,
+        store: &Store,
+        modified: SystemTime,
+        now: Now,
+        set: impl FnOnce(bool),
+    ) -> io::Result<()> {
+        let times = store.times();
+        let stored = times.stored(modified);
+        let counted = if is_ahead(stored, now) {
+            now.wall
+        } else {
+            stored
+        };
+        if counted == modified || !times.is_known() {
+            return Ok(());
+        }
+        match self.walk.set_modified(counted) {
+            Ok(()) => set(is_ahead(modified, now)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// Whether a modification time is in the future.
+fn is_ahead(modified: SystemTime, now: Now) -> bool {
+    modified
+        .duration_since(now.wall)
+        .is_ok_and(|by| by >= AHEAD)
 }
 
 /// What one sweep did.
@@ -109,6 +151,14 @@ pub struct Report {
     pub removed: u64,
     /// Bytes removed.
     pub bytes: u64,
+    /// Files that had a modification time in the future.
+    pub future: u64,
+    /// Other files that got another modification time, because the clock had been wrong.
+    pub corrected: u64,
+    /// Files whose modification time could not be set.
+    pub unset: u64,
+    /// Whether all files were seen, and have the times that they should have.
+    pub whole: bool,
     pub took: Duration,
 }
 
@@ -118,8 +168,16 @@ impl Sweep {
         Sweep {
             due: (!plan.interval.is_zero()).then(|| now.mono + plan.interval.min(FIRST)),
             pass: None,
-            seen: now,
         }
+    }
+
+    /// The wall clock has jumped: nothing is done until that has lasted for a while. Returns how long that is, if there
+    /// is a sweep at all.
+    pub fn settle(&mut self, plan: &Plan, now: Instant) -> Option<Duration> {
+        self.pass = None;
+        let pause = plan.interval.min(SETTLING);
+        self.due = self.due.map(|_| now + pause);
+        self.due.map(|_| pause)
     }
 
     /// Takes a plan that changed; a pass under way goes on.
@@ -161,7 +219,10 @@ impl Sweep {
             log::error!("graves not synced why={:?}", error.to_string());
         }
         if let Some(pass) = &mut self.pass {
-            pass.graves = Graves::Synced;
+            // Those of a pass that was given up are nothing to this one.
+            if pass.graves == Graves::Syncing {
+                pass.graves = Graves::Synced;
+            }
         }
     }
 
@@ -178,17 +239,6 @@ impl Sweep {
         if self.due().is_none_or(|due| due > now.mono) {
             return None;
         }
-        if let Some(ahead) = self.went_ahead(now) {
-            let pause = plan.interval.min(MISTRUST);
-            log::warn!(
-                "wall clock went ahead seconds={} sweep_in={}",
-                ahead.as_secs(),
-                pause.as_secs()
-            );
-            self.pass = None;
-            self.due = Some(now.mono + pause);
-            return None;
-        }
         if self.pass.is_none() {
             let due = self.due.filter(|due| *due <= now.mono)?;
             self.due = Some(due.max(now.mono) + plan.interval);
@@ -202,6 +252,9 @@ impl Sweep {
                         buried: VecDeque::new(),
                         graves: Graves::Gathering,
                         report: Report::default(),
+                        whole: true,
+                        future: None,
+                        unset: None,
                     });
                 }
                 Err(error) => {
@@ -215,19 +268,24 @@ impl Sweep {
         if !pass.go_on(plan, store, usage, trims, slice, now) {
             return None;
         }
+        // Whoever was not met has no folder any more, or it could not be read.
+        usage.distrust(pass.begun);
+        usage.recount_total(store.root());
+        if let Some(path) = &pass.future {
+            let files = pass.report.future;
+            log::warn!(
+                "files have a time in the future, which counts from now files={files} path={path:?}"
+            );
+        }
+        if let Some(path) = &pass.unset {
+            let files = pass.report.unset;
+            log::warn!("times of files cannot be set files={files} path={path:?}");
+        }
         let mut report = pass.report;
+        report.whole = pass.whole && pass.unset.is_none();
         report.took = now.mono.saturating_duration_since(pass.begun);
         self.pass = None;
         Some(report)
-    }
-
-    /// By how much the wall clock has gone ahead since the last look, if it is much: a clock that is set wrong for a
-    /// moment must not make everything old.
-    fn went_ahead(&mut self, now: Now) -> Option<Duration> {
-        let seen = std::mem::replace(&mut self.seen, now);
-        let passed = now.mono.saturating_duration_since(seen.mono);
-        let shown = now.wall.duration_since(seen.wall).ok()?;
-        shown.checked_sub(passed).filter(|ahead| *ahead >= JUMP)
     }
 }
 
@@ -258,10 +316,17 @@ impl Pass {
                 match self.owners.step() {
                     None if self.drop_an_alias(store, now) => {}
                     None if !self.buried.is_empty() => self.graves = Graves::Full,
-                    None => return true,
+                    None => {
+                        self.whole &= self.owners.trouble().is_none();
+                        return true;
+                    }
                     Some(None) => {}
                     Some(Some(owner)) => {
-                        let walk = Walk::new(store.root(), &owner, true).ok();
+                        let walk = Walk::new(store.root(), &owner, true);
+                        if let Err(error) = &walk {
+                            self.whole &= error.kind() == io::ErrorKind::NotFound;
+                        }
+                        let walk = walk.ok();
                         self.current = walk.map(|walk| OwnerPass {
                             changes: usage.changes(&owner),
                             owner,
@@ -289,12 +354,35 @@ impl Pass {
                     };
                     let mark = path.mark();
                     let kind = pool::kind(mark);
-                    let end = plan.lifetime.end(mark, modified);
-                    if end.is_none_or(|end| end > now.wall) {
+                    let mut over = is_over(plan, store, &path, modified, now);
+                    let mut counts_from_change = false;
+                    if !over {
+                        if let Err(error) =
+                            current.set_time(store, modified, now, |is_future| match is_future {
+                                true => {
+                                    self.report.future += 1;
+                                    self.future.get_or_insert_with(|| path.clone());
+                                }
+                                false => self.report.corrected += 1,
+                            })
+                        {
+                            let why = error.to_string();
+                            log::debug!("time not set path={path:?} why={why:?}");
+                            self.report.unset += 1;
+                            self.unset.get_or_insert_with(|| path.clone());
+                            // It must not stay for ever; and before its last change it was not seen.
+                            let changed = current.walk.changed().unwrap_or(now.wall);
+                            over = is_ahead(modified, now)
+                                && is_over(plan, store, &path, changed, now);
+                            counts_from_change = over;
+                        }
+                    }
+                    if !over {
                         current.keep(kind, size);
                         continue;
                     }
                     if plan.fsync
+                        && !counts_from_change
                         && store.is_to_be_buried(&path, modified)
                         && store.bury(&path).is_ok()
                     {
@@ -315,6 +403,8 @@ impl Pass {
                             self.report.bytes += size;
                             log::debug!("file expired path={path:?} bytes={size}");
                         }
+                        // Somebody else was quicker.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                         Err(error) => {
                             store.complain("file not removed", &path, &error);
                         }
@@ -323,8 +413,10 @@ impl Pass {
                 Step::Done => {
                     // What was not seen is not known to be gone.
                     let whole = current.walk.trouble().is_none();
+                    self.whole &= whole;
                     if let Some(changes) = current.changes.filter(|_| whole) {
-                        usage.learned(&current.owner, changes, current.kept, current.kept_files);
+                        let (bytes, files) = (current.kept, current.kept_files);
+                        usage.learned(&current.owner, changes, bytes, files, now.mono);
                     }
                     let expendable = Pool::EXPENDABLE
                         .sum(&current.kept)
@@ -356,8 +448,7 @@ impl Pass {
         let Ok(Some(file)) = store.download(path) else {
             return;
         };
-        let end = plan.lifetime.end(path.mark(), file.modified);
-        if end.is_none_or(|end| end > now.wall) {
+        if !is_over(plan, store, path, file.modified, now) {
             return;
         }
         match store.remove(path) {
@@ -382,4 +473,18 @@ impl Pass {
         store.drop_dead_alias(entry.file_name().to_bytes(), now.wall);
         true
     }
+}
+
+/// Whether a file has to go. While the clock is in doubt, only one whose path tells its end does: the clock shows too
+/// little rather than too much.
+fn is_over(plan: &Plan, store: &Store, path: &StorePath, modified: SystemTime, now: Now) -> bool {
+    let times = store.times();
+    let end = match times.is_known() {
+        true => {
+            let stored = times.stored(modified).min(now.wall);
+            plan.lifetime.end(path.mark(), stored)
+        }
+        false => expiry::hard_end(path.mark()),
+    };
+    end.is_some_and(|end| end <= now.wall)
 }

@@ -14,6 +14,8 @@ use crate::expiry::Lifetime;
 use crate::now::Now;
 use crate::policy::pool::Pool;
 
+mod clock;
+
 /// A folder that goes with the test.
 struct Folder(PathBuf);
 
@@ -322,32 +324,6 @@ fn only_plain_files_are_served() {
         "o/r", "o/r/link", "o/r/out", "o/s/n", "o/r/fifo", "o/r/m", "x/y",
     ] {
         assert!(store.download(&path(hidden)).unwrap().is_none(), "{hidden}");
-    }
-}
-
-#[test]
-fn a_path_is_resolved_the_same_way_without_openat2() {
-    let folder = Folder::new("steps");
-    let store = folder.open();
-    folder.file("o/r/n", 3, 0);
-    std::os::unix::fs::symlink("n", folder.0.join("o/r/link")).unwrap();
-    std::os::unix::fs::symlink("r", folder.0.join("o/s")).unwrap();
-    for (at, found) in [
-        ("o/r/n", true),
-        ("o/r/link", false),
-        ("o/s/n", false),
-        ("o/r/m", false),
-    ] {
-        assert_eq!(
-            sys::step_below_for_test(store.root(), at.as_bytes()).is_ok(),
-            found,
-            "{at}"
-        );
-        assert_eq!(
-            sys::open_below(store.root(), at.as_bytes()).is_ok(),
-            found,
-            "{at}"
-        );
     }
 }
 
@@ -732,58 +708,6 @@ fn what_is_there_to_stay_is_never_trimmed() {
     };
     assert_eq!(trim(&mut store, &mut usage, order).files, 1);
     assert_eq!(folder.tree().len(), 5);
-}
-
-#[test]
-fn a_sweep_does_not_believe_at_once_that_a_year_has_passed() {
-    const YEAR: Duration = Duration::from_secs(365 * 86_400);
-    const HOUR: Duration = Duration::from_secs(3600);
-    let folder = Folder::new("clock");
-    let mut store = folder.open();
-    folder.file("o/r/young", 1, 86_400);
-    let plan = Plan {
-        interval: 2 * HOUR,
-        ..plan(30 * 86_400, 0)
-    };
-    let start = sys::now();
-    let mut sweep = Sweep::new(&plan, start);
-    let mut go = |after: Duration, wall: SystemTime| {
-        let mono = start.mono + after;
-        let mut usage = Usage::default();
-        let mut trims = Trims::default();
-        (0..100).find_map(|_| {
-            let mut slice = Slice::begin();
-            let now = Now { mono, wall };
-            sweep
-                .go_on(&plan, &mut store, &mut usage, &mut trims, &mut slice, now)
-                .map(|report| report.removed)
-        })
-    };
-    let mut after = Duration::from_secs(300);
-    // Hours between the looks, the error of the wall clock, and what comes of it.
-    let cases = [
-        (0, Duration::ZERO, false, Some(0)),
-        // Ahead for a moment: it waits for an hour, and then it is over.
-        (2, YEAR, false, None),
-        (1, Duration::ZERO, false, Some(0)),
-        // Back for a while; that things look young is harmless, but the way back is the same as a way ahead.
-        (2, YEAR, true, Some(0)),
-        (2, Duration::ZERO, false, None),
-        (1, Duration::ZERO, false, Some(0)),
-        // Less than an hour is nothing.
-        (2, Duration::from_secs(3500), false, Some(0)),
-        (2, Duration::ZERO, false, Some(0)),
-        // A year that stays is a year.
-        (2, YEAR, false, None),
-        (1, YEAR, false, Some(1)),
-    ];
-    for (number, (hours, error, behind, outcome)) in cases.into_iter().enumerate() {
-        after += hours * HOUR;
-        let wall = start.wall + after;
-        let wall = if behind { wall - error } else { wall + error };
-        assert_eq!(go(after, wall), outcome, "case {number}");
-    }
-    assert!(folder.tree().is_empty());
 }
 
 #[test]

@@ -137,7 +137,7 @@ impl Trim {
                         } => {
                             if self.order.pool.has(kind_at(path)) {
                                 oldest.consider(Candidate {
-                                    modified,
+                                    modified: store.times().rank(modified),
                                     path: path.to_vec(),
                                     size,
                                 });
@@ -174,11 +174,15 @@ impl Trim {
                     if !slice.take() {
                         return None;
                     }
-                    if !remove(store, victim) {
+                    match remove(store, victim) {
                         // What cannot be removed would be picked again for ever.
-                        return Some(None);
+                        None => return Some(None),
+                        Some(true) => {
+                            usage.removed(&self.order.owner, kind_at(&victim.path), victim.size);
+                        }
+                        // Somebody else was quicker, who may not have said so.
+                        Some(false) => usage.removed_elsewhere(&self.order.owner, 0, 0),
                     }
-                    usage.removed(&self.order.owner, kind_at(&victim.path), victim.size);
                     self.freed += victim.size;
                     self.files += 1;
                     victims.pop_front();
@@ -194,14 +198,14 @@ pub(super) fn kind_at(path: &[u8]) -> usize {
     pool::kind(path.and_then(|path| path.mark()))
 }
 
-fn remove(store: &mut Store, victim: &Candidate) -> bool {
-    let Some(path) = StorePath::from_segments(victim.path.split(|b| *b == b'/')) else {
-        return false;
-    };
-    // What is gone already is as good as removed.
-    if let Err(error) = store.remove(&path) {
-        store.complain("file not removed", &path, &error);
-        return false;
+/// Whether the file was there to be removed; `None` when it cannot be.
+fn remove(store: &mut Store, victim: &Candidate) -> Option<bool> {
+    let path = StorePath::from_segments(victim.path.split(|b| *b == b'/'))?;
+    match store.remove(&path) {
+        Ok(removed) => Some(removed),
+        Err(error) => {
+            store.complain("file not removed", &path, &error);
+            None
+        }
     }
-    true
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use crate::http::charset::Utf8Check;
 use crate::layout::StorePath;
 use crate::store::{Naming, Store};
 use crate::sys;
@@ -33,6 +34,10 @@ pub struct Upload {
     held: Vec<u8>,
     /// Bytes that are still to come, as announced.
     unwritten: u64,
+    /// Whether it is UTF-8 so far, if that is asked of it.
+    charset: Option<Utf8Check>,
+    /// [`Store`]'s number of jumps of the clock when the body was complete.
+    jumps: u32,
 }
 
 /// A temporary name, removed when the upload is over, published or not.
@@ -69,6 +74,11 @@ impl From<io::Error> for PublishError {
 }
 
 impl Upload {
+    /// Finds out, while the body comes, whether it is UTF-8; [`Store::complete`] keeps the answer with the file.
+    pub fn check_charset(&mut self) {
+        self.charset = Some(Utf8Check::default());
+    }
+
     /// The file, to be synced.
     pub fn file(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.file)
@@ -79,15 +89,16 @@ impl Store {
     /// Begins an upload of `size` bytes.
     pub fn begin(&mut self, size: u64) -> io::Result<Upload> {
         let (file, temporary) = match self.naming {
-            Naming::Descriptor | Naming::Proc => {
-                (sys::open_unnamed(&self.root, self.file_mode)?, None)
-            }
+            Naming::Descriptor | Naming::Proc => (
+                sys::open_unnamed(&self.root, self.mode(self.file_mode))?,
+                None,
+            ),
             Naming::Temporary => {
                 self.serial += 1;
                 let name =
                     format!("{TEMPORARY}{}-{}", std::process::id(), self.serial).into_bytes();
                 let folder = self.internal.try_clone()?;
-                let file = sys::open_new(&self.internal, &name, self.file_mode)?;
+                let file = sys::open_new(&self.internal, &name, self.mode(self.file_mode))?;
                 (file, Some(Temporary { folder, name }))
             }
         };
@@ -97,12 +108,15 @@ impl Store {
             temporary,
             held: Vec::new(),
             unwritten: size,
+            charset: None,
+            jumps: self.jumps,
         })
     }
 
     /// Does all that an upload needs but to stay: finds out whether the store works.
     pub fn try_upload(&mut self, bytes: &[u8]) -> io::Result<Upload> {
         self.try_out()?;
+        self.try_folder()?;
         let mut upload = self.begin(bytes.len() as u64)?;
         let written = self
             .append(&mut upload, bytes)
@@ -116,8 +130,19 @@ impl Store {
         }
     }
 
+    /// Makes a folder and removes it again: it may lack room, or an inode, where a file does not.
+    fn try_folder(&self) -> io::Result<()> {
+        let name = format!("{TEMPORARY}folder-{}", std::process::id());
+        sys::make_folder(&self.internal, name.as_bytes(), 0o700)?;
+        sys::remove_folder(&self.internal, name.as_bytes())?;
+        Ok(())
+    }
+
     /// Appends to an upload. Small pieces are held until there are enough of them, or [`Store::complete`].
     pub fn append(&mut self, upload: &mut Upload, bytes: &[u8]) -> io::Result<()> {
+        if let Some(charset) = &mut upload.charset {
+            charset.update(bytes);
+        }
         if upload.held.len() + bytes.len() < HELD {
             upload.held.extend_from_slice(bytes);
             return Ok(());
@@ -126,13 +151,17 @@ impl Store {
         self.write(upload, bytes)
     }
 
-    /// Writes what is held, and keeps the type where the file system can: the body is complete, and may be synced and
-    /// published.
+    /// Writes what is held, and keeps type and charset where the file system can: the body is complete, and may be
+    /// synced and published.
     pub fn complete(&mut self, upload: &mut Upload, content_type: Option<&str>) -> io::Result<()> {
         self.write_held(upload)?;
         if let Some(content_type) = content_type {
             sys::set_mime_type(&upload.file, content_type)?;
         }
+        if let Some(charset) = &upload.charset {
+            sys::set_charset(&upload.file, charset.is_utf8())?;
+        }
+        upload.jumps = self.jumps;
         Ok(())
     }
 
@@ -153,8 +182,8 @@ impl Store {
         let written = upload.unwritten.min(bytes.len() as u64);
         upload.unwritten -= written;
         self.unwritten = self.unwritten.saturating_sub(written);
-        if let Some((_, free)) = &mut self.free {
-            *free = free.saturating_sub(written);
+        if let Some((_, space)) = &mut self.free {
+            space.bytes = space.bytes.saturating_sub(written);
         }
         Ok(())
     }
@@ -172,6 +201,10 @@ impl Store {
     ) -> Result<Published, PublishError> {
         if !upload.held.is_empty() {
             return Err(io::Error::other("the body is not complete").into());
+        }
+        if upload.jumps != self.jumps {
+            // Its time is that of a clock that was wrong, and the sweep may have passed its place already.
+            sys::set_modified(&upload.file, sys::now().wall)?;
         }
         let mut tries = 0;
         loop {
@@ -255,7 +288,7 @@ impl Store {
             None => None,
         };
         let parent_fd = parent.as_ref().map_or(self.root(), |fd| fd.as_fd());
-        let new = sys::make_folder(parent_fd, name, self.dir_mode)?;
+        let new = sys::make_folder(parent_fd, name, self.mode(self.dir_mode))?;
         if new && parent.is_none() {
             changed.push(self.root.try_clone()?);
         }

@@ -2,8 +2,12 @@
 //!
 //! An owner's number is learned by a walk over the one folder when it is first asked for, and kept exact from then
 //! on, because everything that adds or removes a file says so here. The sum of all is learned by a walk over the
-//! whole tree, once, and only where `global_quota` is set. Both walks go in slices. A file that comes or goes while
-//! its owner is being counted makes that owner be counted again.
+//! whole tree, and only where `global_quota` is set. Both walks go in slices. A file that comes or goes while its owner
+//! is being counted makes that owner be counted again.
+//!
+//! Others remove files, too: operators by hand, other nodes. So no number is believed for longer than [`BELIEVED`], or
+//! than until the end of the next sweep: an owner is counted again when next asked for, and the sum of all while the
+//! old one is still used.
 //!
 //! Uploads under way are reserved, so that many at once cannot pass a quota together.
 
@@ -12,6 +16,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+use crate::clock::FileTimes;
 use crate::layout::StorePath;
 use crate::now::{Now, unix};
 use crate::policy::pool::{self, Bytes, Pool};
@@ -31,6 +36,9 @@ const RECOUNTS: u32 = 8;
 /// When the sum of all is tried anew after it could not be learned.
 const TOTAL_PAUSE: Duration = Duration::from_secs(60);
 
+/// For how long a number is believed, where no sweep corrects it before.
+const BELIEVED: Duration = Duration::from_secs(3600);
+
 /// Young files that are listed of one owner.
 pub const MOST_RECENT: usize = 4096;
 
@@ -44,7 +52,13 @@ pub struct Usage {
     asked: VecDeque<Vec<u8>>,
     counting: Option<Count>,
     total: Total,
+    /// The walk that corrects a known sum.
+    recount: Option<Box<Tally>>,
+    /// When the next such walk begins, unless it is asked for before.
+    recount_at: Option<Instant>,
     reserved: u64,
+    /// See [`Usage::set_times`].
+    times: FileTimes,
 }
 
 #[derive(Debug)]
@@ -56,6 +70,8 @@ struct Entry {
     /// Number of changes, so that a walk can tell whether it saw a steady folder.
     changes: u64,
     touched: Instant,
+    /// When it was counted last.
+    counted: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -82,6 +98,70 @@ struct Tally {
     trouble: Option<io::Error>,
 }
 
+impl Tally {
+    fn new(root: BorrowedFd<'_>) -> Tally {
+        let (owners, trouble) = match Owners::new(root) {
+            Ok(owners) => (Some(owners), None),
+            Err(error) => (None, Some(error)),
+        };
+        Tally {
+            owners,
+            done: HashSet::new(),
+            touched: Vec::new(),
+            current: None,
+            sum: Sum::default(),
+            trouble,
+        }
+    }
+
+    /// Goes on until the slice is used up; true at the end.
+    fn go_on(&mut self, root: BorrowedFd<'_>, slice: &mut Slice, times: &FileTimes) -> bool {
+        loop {
+            if let Some(count) = &mut self.current {
+                if !count.go_on(root, slice, times) {
+                    return false;
+                }
+                self.sum.add(&count.sum);
+                self.trouble = self.trouble.take().or(count.trouble.take());
+                self.done.insert(std::mem::take(&mut count.owner));
+                self.current = None;
+            }
+            if !slice.take() {
+                return false;
+            }
+            let next = match self.owners.as_mut().map(Owners::step) {
+                Some(Some(owner)) => owner,
+                Some(None) | None => {
+                    let trouble = self.owners.take().and_then(|mut owners| owners.trouble());
+                    self.trouble = self.trouble.take().or(trouble);
+                    match self.touched.pop() {
+                        Some(owner) => Some(owner),
+                        None => return true,
+                    }
+                }
+            };
+            if let Some(owner) = next.filter(|owner| !self.done.contains(owner)) {
+                self.current = Some(Count::begin(root, owner, u64::MAX));
+            }
+        }
+    }
+
+    /// A file came or went.
+    fn changed(&mut self, owner: &[u8], change_sum: impl Fn(&mut Sum)) {
+        if self.done.contains(owner) {
+            change_sum(&mut self.sum);
+        }
+        unsteady(&mut self.current, owner);
+    }
+}
+
+/// Has an owner counted again who is being counted.
+fn unsteady(count: &mut Option<Count>, owner: &[u8]) {
+    if let Some(count) = count.as_mut().filter(|count| count.owner == owner) {
+        count.unsteady = true;
+    }
+}
+
 /// Files of one owner.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
@@ -90,7 +170,7 @@ struct Counts {
 }
 
 /// All files.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Sum {
     bytes: u64,
     files: u64,
@@ -175,7 +255,8 @@ impl Count {
                 None
             }
             Err(error) => {
-                if error.kind() != io::ErrorKind::NotFound {
+                // What has the place of an owner's folder is named when something is to be stored there.
+                if !sys::is_no_folder(&error) {
                     log::warn!(
                         "owner not counted owner={} why={:?}",
                         self.owner.escape_ascii(),
@@ -188,7 +269,7 @@ impl Count {
     }
 
     /// Goes on until the slice is used up; true when the number is known.
-    fn go_on(&mut self, root: BorrowedFd<'_>, slice: &mut Slice) -> bool {
+    fn go_on(&mut self, root: BorrowedFd<'_>, slice: &mut Slice, times: &FileTimes) -> bool {
         loop {
             let Some(walk) = &mut self.walk else {
                 return true;
@@ -207,7 +288,7 @@ impl Count {
                     self.sum.files += 1;
                     let sum = &mut self.sum.bytes[pool::kind(mark)];
                     *sum = sum.saturating_add(size);
-                    let modified = unix(modified);
+                    let modified = unix(times.stored(modified));
                     if modified >= self.since {
                         self.recent.push((modified, size));
                         shorten(&mut self.recent);
@@ -228,21 +309,15 @@ impl Count {
 }
 
 impl Usage {
+    /// From now on modification times mean this.
+    pub fn set_times(&mut self, times: FileTimes) {
+        self.times = times;
+    }
+
     /// Begins to learn the sum of all, unless it is known or being learned.
     pub fn want_total(&mut self, root: BorrowedFd<'_>) {
         if matches!(self.total, Total::Unwanted) {
-            let (owners, trouble) = match Owners::new(root) {
-                Ok(owners) => (Some(owners), None),
-                Err(error) => (None, Some(error)),
-            };
-            self.total = Total::Counting(Box::new(Tally {
-                owners,
-                done: HashSet::new(),
-                touched: Vec::new(),
-                current: None,
-                sum: Sum::default(),
-                trouble,
-            }));
+            self.total = Total::Counting(Box::new(Tally::new(root)));
         }
     }
 
@@ -250,15 +325,35 @@ impl Usage {
     pub fn due(&self) -> Option<Instant> {
         match self.total {
             Total::Failed(until) => Some(until),
+            Total::Known(_) if self.recount.is_none() => self.recount_at,
             _ => None,
+        }
+    }
+
+    /// Believes no number of an owner any more that is older than this.
+    pub fn distrust(&mut self, since: Instant) {
+        for entry in self.owners.values_mut() {
+            if entry.counted < since {
+                entry.stored = None;
+            }
+        }
+    }
+
+    /// Counts all files again, if their sum is known; until then it is used as it is.
+    pub fn recount_total(&mut self, root: BorrowedFd<'_>) {
+        if matches!(self.total, Total::Known(_)) && self.recount.is_none() {
+            self.recount = Some(Box::new(Tally::new(root)));
         }
     }
 
     /// Begins anew what could not be learned, if it is time.
     pub fn retry_total(&mut self, root: BorrowedFd<'_>, now: Instant) {
         if self.due().is_some_and(|due| due <= now) {
-            self.total = Total::Unwanted;
-            self.want_total(root);
+            if let Total::Failed(_) = self.total {
+                self.total = Total::Unwanted;
+                self.want_total(root);
+            }
+            self.recount_total(root);
         }
     }
 
@@ -272,10 +367,12 @@ impl Usage {
         });
         let asked = std::mem::take(&mut self.asked);
         let counting = self.counting.take().map(|count| count.owner);
+        let times = std::mem::take(&mut self.times);
         *self = Usage {
             owners,
             asked,
             reserved,
+            times,
             ..Usage::default()
         };
         self.asked.extend(counting);
@@ -301,6 +398,9 @@ impl Usage {
     /// [`Usage::ask`].
     pub fn of_owner(&mut self, owner: &[u8], now: Instant) -> Option<Bytes> {
         let entry = self.entry(owner, now);
+        if now.saturating_duration_since(entry.counted) >= BELIEVED {
+            entry.stored = None;
+        }
         if let Some(Counts { mut bytes, .. }) = entry.stored {
             for (bytes, reserved) in bytes.iter_mut().zip(entry.reserved) {
                 *bytes = bytes.saturating_add(reserved);
@@ -344,10 +444,27 @@ impl Usage {
         };
         new.bytes[kind] = size;
         self.changed(owner, |stored| stored.add(&new), |sum| sum.add(&new));
-        if let Total::Counting(tally) = &mut self.total {
+        let counting = match &mut self.total {
+            Total::Counting(tally) => Some(tally),
+            _ => None,
+        };
+        for tally in counting.into_iter().chain(&mut self.recount) {
             if !tally.done.contains(owner) {
                 tally.touched.push(owner.to_vec());
             }
+        }
+    }
+
+    /// Another process removed so many files of an owner; of which kinds, nobody says.
+    pub fn removed_elsewhere(&mut self, owner: &[u8], files: u64, bytes: u64) {
+        let mut gone = Counts {
+            files,
+            ..Counts::default()
+        };
+        gone.bytes[0] = bytes;
+        self.changed(owner, |_| {}, |sum| sum.subtract(&gone));
+        if let Some(entry) = self.owners.get_mut(owner) {
+            entry.stored = None;
         }
     }
 
@@ -373,7 +490,7 @@ impl Usage {
 
     /// A walk found `stored` bytes, and nothing but itself changed the folder since `changes` was asked: corrects
     /// what was changed behind our back.
-    pub fn learned(&mut self, owner: &[u8], changes: u64, bytes: Bytes, files: u64) {
+    pub fn learned(&mut self, owner: &[u8], changes: u64, bytes: Bytes, files: u64, now: Instant) {
         let stored = Counts { bytes, files };
         let Some(entry) = self.owners.get_mut(owner) else {
             return;
@@ -382,6 +499,7 @@ impl Usage {
             return;
         };
         entry.stored = Some(stored);
+        entry.counted = now;
         if let Total::Known(sum) = &mut self.total {
             sum.subtract(&before);
             sum.add(&stored);
@@ -393,6 +511,7 @@ impl Usage {
         self.counting.is_some()
             || !self.asked.is_empty()
             || matches!(self.total, Total::Counting(_))
+            || self.recount.is_some()
     }
 
     /// Goes on counting until the slice is used up; returns an owner whose number became known, or cannot be. Files
@@ -413,12 +532,14 @@ impl Usage {
                 .map(|owner| Count::begin(root, owner, since));
         }
         if let Some(mut count) = self.counting.take() {
-            if !count.go_on(root, slice) {
+            if !count.go_on(root, slice, &self.times) {
                 self.counting = Some(count);
                 return None;
             }
             if count.trouble.is_none() {
-                self.entry(&count.owner, now.mono).stored = Some(count.sum);
+                let entry = self.entry(&count.owner, now.mono);
+                entry.stored = Some(count.sum);
+                entry.counted = now.mono;
             }
             return Some(Counted {
                 owner: count.owner,
@@ -431,49 +552,31 @@ impl Usage {
     }
 
     fn go_on_with_total(&mut self, root: BorrowedFd<'_>, slice: &mut Slice, now: Instant) {
-        let Total::Counting(tally) = &mut self.total else {
-            return;
+        let tally = match (&mut self.total, &mut self.recount) {
+            (Total::Counting(tally), _) | (_, Some(tally)) => tally,
+            _ => return,
         };
-        loop {
-            if let Some(count) = &mut tally.current {
-                if !count.go_on(root, slice) {
-                    return;
-                }
-                tally.sum.add(&count.sum);
-                tally.trouble = tally.trouble.take().or(count.trouble.take());
-                tally.done.insert(std::mem::take(&mut count.owner));
-                tally.current = None;
-            }
-            if !slice.take() {
-                return;
-            }
-            let next = match tally.owners.as_mut().map(Owners::step) {
-                Some(Some(owner)) => owner,
-                Some(None) | None => {
-                    let trouble = tally.owners.take().and_then(|mut owners| owners.trouble());
-                    tally.trouble = tally.trouble.take().or(trouble);
-                    match tally.touched.pop() {
-                        Some(owner) => Some(owner),
-                        None => break,
-                    }
-                }
-            };
-            if let Some(owner) = next.filter(|owner| !tally.done.contains(owner)) {
-                tally.current = Some(Count::begin(root, owner, u64::MAX));
-            }
-        }
-        if let Some(error) = &tally.trouble {
-            log::warn!("store not counted why={:?}", error.to_string());
-            self.total = Total::Failed(now + TOTAL_PAUSE);
+        if !tally.go_on(root, slice, &self.times) {
             return;
         }
-        let sum = tally.sum;
-        log::info!(
-            "store counted files={} bytes={} owners={}",
-            sum.files,
-            sum.bytes,
-            tally.done.len()
-        );
+        self.recount_at = Some(now + BELIEVED);
+        let (sum, owners, trouble) = (tally.sum, tally.done.len(), tally.trouble.take());
+        let before = match self.total {
+            Total::Known(before) => Some(before),
+            _ => None,
+        };
+        self.recount = None;
+        if let Some(error) = trouble {
+            log::warn!("store not counted why={:?}", error.to_string());
+            if before.is_none() {
+                self.total = Total::Failed(now + TOTAL_PAUSE);
+            }
+            return;
+        }
+        let Sum { files, bytes } = sum;
+        if before != Some(sum) {
+            log::info!("store counted files={files} bytes={bytes} owners={owners}");
+        }
         self.total = Total::Known(sum);
     }
 
@@ -489,21 +592,14 @@ impl Usage {
                 change(stored);
             }
         }
-        let unsteady = |count: &mut Option<Count>| {
-            if let Some(count) = count.as_mut().filter(|count| count.owner == owner) {
-                count.unsteady = true;
-            }
-        };
-        unsteady(&mut self.counting);
+        unsteady(&mut self.counting, owner);
         match &mut self.total {
             Total::Unwanted | Total::Failed(_) => {}
             Total::Known(sum) => change_sum(sum),
-            Total::Counting(tally) => {
-                if tally.done.contains(owner) {
-                    change_sum(&mut tally.sum);
-                }
-                unsteady(&mut tally.current);
-            }
+            Total::Counting(tally) => tally.changed(owner, &change_sum),
+        }
+        if let Some(recount) = &mut self.recount {
+            recount.changed(owner, &change_sum);
         }
     }
 
@@ -523,6 +619,7 @@ impl Usage {
             reserved: Bytes::default(),
             changes: 0,
             touched: now,
+            counted: now,
         });
         entry.touched = now;
         entry
@@ -583,5 +680,67 @@ mod tests {
             ask(&mut usage, number, start + REMEMBERED);
         }
         assert_eq!(usage.owners.len(), 3 * MOST_OWNERS + 1);
+    }
+
+    /// Counts until there is nothing more to count.
+    fn count(usage: &mut Usage, root: BorrowedFd<'_>, now: Now) {
+        while usage.is_counting() {
+            usage.go_on(root, &mut Slice::begin(), Duration::ZERO, now);
+        }
+    }
+
+    #[test]
+    fn no_number_is_believed_for_long() {
+        let path = std::env::temp_dir().join(format!("upslot-believed-{}", std::process::id()));
+        let files = ["romeo/r/a", "juliet/r/a"].map(|file| path.join(file));
+        for file in &files {
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, [0; 10]).unwrap();
+        }
+        let opened = sys::open_root(&path).unwrap();
+        let root = std::os::fd::AsFd::as_fd(&opened);
+        let start = sys::now();
+        let mut usage = Usage::default();
+        usage.want_total(root);
+        for owner in [&b"romeo"[..], b"juliet"] {
+            usage.ask(owner);
+        }
+        count(&mut usage, root, start);
+        let of = |usage: &mut Usage, owner: &[u8], now: Now| {
+            usage
+                .of_owner(owner, now.mono)
+                .map(|bytes| Pool::ALL.sum(&bytes))
+        };
+        assert_eq!(usage.stored(), Some((2, 20)));
+        std::fs::remove_dir_all(path.join("romeo")).unwrap();
+        // Until an hour is over, or a sweep has not met the owner.
+        let before = start.later(BELIEVED - Duration::from_secs(1));
+        usage.retry_total(root, before.mono);
+        assert!(!usage.is_counting());
+        assert_eq!(of(&mut usage, b"romeo", before), Some(10));
+        usage.distrust(start.mono);
+        assert_eq!(of(&mut usage, b"romeo", before), Some(10));
+        let after = start.later(BELIEVED);
+        assert_eq!(usage.due(), Some(after.mono));
+        assert_eq!(of(&mut usage, b"romeo", after), None);
+        assert_eq!(of(&mut usage, b"juliet", after), None);
+        usage.ask(b"romeo");
+        usage.retry_total(root, after.mono);
+        assert_eq!(usage.stored(), Some((2, 20)), "known all the while");
+        // What comes meanwhile counts.
+        usage.added(b"new", 0, 7);
+        std::fs::create_dir_all(path.join("new/r")).unwrap();
+        std::fs::write(path.join("new/r/a"), [0; 7]).unwrap();
+        count(&mut usage, root, after);
+        assert_eq!(usage.stored(), Some((2, 17)));
+        assert_eq!(of(&mut usage, b"romeo", after), Some(0));
+        // A sweep that began later has not met this one.
+        usage.distrust(after.mono + Duration::from_secs(1));
+        assert_eq!(of(&mut usage, b"romeo", after), None);
+        // Another process says what it removed.
+        std::fs::remove_dir_all(path.join("juliet")).unwrap();
+        usage.removed_elsewhere(b"juliet", 1, 10);
+        assert_eq!(usage.stored(), Some((1, 7)));
+        std::fs::remove_dir_all(&path).unwrap();
     }
 }

@@ -166,6 +166,24 @@ impl Walk {
         Ok(())
     }
 
+    /// Sets the modification time of the file that the last step found.
+    pub fn set_modified(&mut self, modified: SystemTime) -> io::Result<()> {
+        let Some(level) = self.levels.last_mut() else {
+            return Ok(());
+        };
+        let name = self.path.get(level.length + 1..).unwrap_or_default();
+        sys::set_modified_at(level.entries.fd()?, name, modified)
+    }
+
+    /// When the file that the last step found was last changed, its modification time included.
+    pub fn changed(&self) -> io::Result<SystemTime> {
+        let Some(level) = self.levels.last() else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let name = self.path.get(level.length + 1..).unwrap_or_default();
+        Ok(sys::look_at(level.entries.fd()?, name)?.changed)
+    }
+
     fn enter(&mut self, name: Vec<u8>) {
         let Some(level) = self.levels.last() else {
             return;

@@ -1,66 +1,68 @@
-//! One connection's TLS: records in, plaintext out, and back. It touches no socket.
+//! The TLS state of one connection, without a socket: decrypts received records and encrypts data to be sent.
 //!
-//! Records pass through buffers that all connections share, and are decrypted where they were received. What a
-//! connection keeps of its own is what no call can finish: the beginning of a record whose end has not come, decrypted
-//! bytes for which the reader had no room, and encrypted bytes for which the socket had none. Each is bounded, and
-//! its memory is given back as soon as it is empty: an idle connection costs the keys and little more.
+//! Records pass through buffers that all connections share, and are decrypted in place. A connection buffers only data
+//! that could not be processed completely: a partial record, plaintext that did not fit the reader's buffer, and
+//! encrypted bytes that the socket did not accept. Each of these buffers is bounded, and its memory is freed as soon as
+//! it is empty, so an idle connection costs little more than its keys.
 
 use std::io;
 use std::sync::Arc;
 
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, InsufficientSizeError, UnbufferedStatus,
+    ConnectionState, EncodeError, EncodeTlsData, InsufficientSizeError, ReadTraffic,
+    UnbufferedStatus,
 };
 use rustls::{ProtocolVersion, ServerConfig};
 
-/// The longest record: a header of 5 bytes, and a body as TLS 1.2 allows it (RFC 5246 §6.2.3).
-const RECORD: usize = 5 + (1 << 14) + 2048;
+/// Maximum length of a record: a header of 5 bytes and the largest body that TLS 1.2 allows (RFC 5246 §6.2.3).
+const MAX_RECORD: usize = 5 + (1 << 14) + 2048;
 
-/// Plaintext in one record (RFC 8446 §5.1).
-const FRAGMENT: usize = 1 << 14;
+/// Maximum length of the plaintext in a record (RFC 8446 §5.1).
+const MAX_FRAGMENT: usize = 1 << 14;
 
-/// What a record adds to its plaintext, and a little more: 22 bytes in TLS 1.3, 29 in TLS 1.2.
+/// Upper bound on the overhead of a record: 22 bytes in TLS 1.3, 29 in TLS 1.2.
 const OVERHEAD: usize = 32;
 
-/// Encrypted bytes that may wait for the next ones to be sent with them; two tickets are some 500.
-const COMPANY: usize = 4096;
+/// Maximum number of encrypted bytes that are held back to be coalesced with later ones; two session tickets take about
+/// 500.
+const COALESCE_LIMIT: usize = 4096;
 
-/// What ends our side: the overhead of one record, perhaps a `key_update`, a `close_notify`.
-const LAST: usize = 256;
+/// Space for the last records of a connection: the overhead of one record, a possible `key_update`, and `close_notify`.
+const CLOSING_RECORDS: usize = 256;
 
-/// Bytes that a buffer for records must have, so that `plain` bytes of plaintext fit in at once.
+/// Size of a buffer for records that fits `plain` bytes of plaintext at once.
 pub const fn wire_size(plain: usize) -> usize {
-    let size = plain + (plain / FRAGMENT + 1) * OVERHEAD + COMPANY + LAST;
-    if size > RECORD { size } else { RECORD }
+    let size = plain + (plain / MAX_FRAGMENT + 1) * OVERHEAD + COALESCE_LIMIT + CLOSING_RECORDS;
+    if size > MAX_RECORD { size } else { MAX_RECORD }
 }
 
 /// The state of one connection's TLS.
 pub struct Tls {
     connection: UnbufferedServerConnection,
-    /// Whether anything was received.
-    begun: bool,
-    /// The beginning of a record, or of a handshake message in several records: at most [`Tls::room`] bytes.
+    /// Whether any input was received.
+    started: bool,
+    /// The start of a record, or of a handshake message that spans several records: at most [`Tls::room`] bytes.
     partial: Vec<u8>,
-    /// With how many bytes the record that `partial` begins is whole; 0 while its header is not.
-    whole: usize,
-    /// Decrypted, and not yet read: at most one record more than a reader asked for.
+    /// Total length of the record at the start of `partial`; 0 until its header is complete.
+    record_length: usize,
+    /// Decrypted bytes not yet read: at most one record more than the reader asked for.
     plain: Vec<u8>,
-    /// Where the unread bytes begin in `plain`.
+    /// Offset of the unread bytes in `plain`.
     read: usize,
-    /// Plaintext that is to share its record with what follows.
+    /// Plaintext to be coalesced with the next write into one record.
     held: Vec<u8>,
-    /// Encrypted, and not yet sent: at most what one call encrypts.
+    /// Encrypted bytes not yet sent: at most the output of one call.
     unsent: Vec<u8>,
-    /// Where the unsent bytes begin in `unsent`.
+    /// Offset of the unsent bytes in `unsent`.
     sent: usize,
-    /// Whether the unsent bytes must leave even if nothing follows them.
+    /// Whether the unsent bytes must be sent even if no further output follows.
     pressing: bool,
-    /// The other side says that it sends no more.
+    /// The peer has sent `close_notify`.
     closed: bool,
-    /// An error ended it, and an alert told so.
+    /// The connection failed, and an alert was queued.
     failed: bool,
-    /// Our `close_notify` is among the unsent bytes, or was sent.
+    /// `close_notify` was queued or sent.
     notified: bool,
 }
 
@@ -68,9 +70,9 @@ impl Tls {
     pub fn new(config: Arc<ServerConfig>) -> Result<Tls, rustls::Error> {
         Ok(Tls {
             connection: UnbufferedServerConnection::new(config)?,
-            begun: false,
+            started: false,
             partial: Vec::new(),
-            whole: 0,
+            record_length: 0,
             plain: Vec::new(),
             read: 0,
             held: Vec::new(),
@@ -87,26 +89,20 @@ impl Tls {
         self.connection.is_handshaking()
     }
 
-    /// Whether what was just received, before it is given to [`Tls::received`], is the beginning of a request without
-    /// TLS: a method, or the empty lines that may stand before it (RFC 9112 §2.2). A record begins with a number
-    /// below 32 that is none of these (RFC 8446 §5.1), and SSL 2 began with its highest bit set.
+    /// Whether the first input, before it is passed to [`Tls::received`], is a plain HTTP request: a method, or the empty
+    /// lines that may precede it (RFC 9112 §2.2). A TLS record starts with a content type from 20 to 24 (RFC 8446 §5.1),
+    /// and SSL 2 messages have the highest bit set.
     pub fn is_plain_text(&self, received: &[u8]) -> bool {
         let text = |byte: &u8| byte.is_ascii_alphabetic() || matches!(byte, b'\r' | b'\n');
-        !self.begun && received.first().is_some_and(text)
+        !self.started && received.first().is_some_and(text)
     }
 
-    /// Whether the other side sends no more.
+    /// Whether the peer has sent `close_notify`.
     pub fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Whether decrypted bytes wait to be read.
-    #[cfg(test)]
-    pub fn has_plain(&self) -> bool {
-        !self.plain.is_empty()
-    }
-
-    /// Plaintext that was decrypted before; 0 when there is none.
+    /// Reads plaintext that was decrypted earlier; returns 0 if there is none.
     pub fn take_plain(&mut self, buffer: &mut [u8]) -> usize {
         let rest = &self.plain[self.read..];
         let n = rest.len().min(buffer.len());
@@ -119,32 +115,32 @@ impl Tls {
         n
     }
 
-    /// The part of `wire` into which records are to be received for a reader of `wanted` bytes, and which is then to
-    /// be given to [`Tls::received`]; `None` when a message is longer than any that is expected.
+    /// The part of `wire` into which input must be received for a reader of `wanted` bytes; the caller then calls
+    /// [`Tls::received`]. `None` if a message exceeds the maximum length.
     ///
-    /// Records of the usual size come in whole, so that nothing has to be kept until their rest is there.
+    /// The part is large enough for full records of the expected size, so that they need not be buffered.
     pub fn room<'w>(&self, wanted: usize, wire: &'w mut [u8]) -> Option<&'w mut [u8]> {
-        let most = wanted + (wanted / FRAGMENT + 1) * OVERHEAD;
-        let most = most.max(RECORD).min(wire.len());
-        (self.partial.len() < most).then(|| &mut wire[self.partial.len()..most])
+        let end = wanted + (wanted / MAX_FRAGMENT + 1) * OVERHEAD;
+        let end = end.max(MAX_RECORD).min(wire.len());
+        (self.partial.len() < end).then(|| &mut wire[self.partial.len()..end])
     }
 
-    /// The first `n` bytes of [`Tls::room`] were received. Puts plaintext into the reader's buffer, and returns how
-    /// much: none is no end.
+    /// The first `n` bytes of [`Tls::room`] were received. Decrypts into the reader's buffer and returns the number of
+    /// plaintext bytes; 0 does not mean end of input.
     pub fn received(
         &mut self,
         n: usize,
         wire: &mut [u8],
         buffer: &mut [u8],
     ) -> Result<usize, rustls::Error> {
-        self.begun = true;
-        let had = self.partial.len();
-        if had + n < self.whole {
-            self.partial.extend_from_slice(&wire[had..had + n]);
+        self.started = true;
+        let start = self.partial.len();
+        if start + n < self.record_length {
+            self.partial.extend_from_slice(&wire[start..start + n]);
             return Ok(0);
         }
-        wire[..had].copy_from_slice(&self.partial);
-        let wire = &mut wire[..had + n];
+        wire[..start].copy_from_slice(&self.partial);
+        let wire = &mut wire[..start + n];
         let (used, filled) = self.process(wire, buffer)?;
         let rest = &wire[used..];
         if rest.is_empty() || self.closed {
@@ -153,14 +149,14 @@ impl Tls {
             self.partial.clear();
             self.partial.extend_from_slice(rest);
         }
-        self.whole = match *self.partial {
+        self.record_length = match *self.partial {
             [_, _, _, high, low, ..] => 5 + usize::from(u16::from_be_bytes([high, low])),
             _ => 0,
         };
         Ok(filled)
     }
 
-    /// Works through records; returns how many bytes of them are done with, and how many of plaintext came of them.
+    /// Processes records; returns the number of bytes consumed and the number of plaintext bytes written to `buffer`.
     fn process(
         &mut self,
         wire: &mut [u8],
@@ -170,28 +166,18 @@ impl Tls {
         loop {
             let UnbufferedStatus { mut discard, state } =
                 self.connection.process_tls_records(&mut wire[used..]);
-            let mut goes_on = true;
+            let mut is_done = false;
             let result = match state {
-                Ok(ConnectionState::ReadTraffic(mut traffic)) => loop {
-                    match traffic.next_record() {
-                        Some(Ok(record)) => {
-                            let n = record.payload.len().min(buffer.len() - filled);
-                            let (now, later) = record.payload.split_at(n);
-                            buffer[filled..filled + n].copy_from_slice(now);
-                            filled += n;
-                            self.plain.extend_from_slice(later);
-                            discard += record.discard;
-                        }
-                        Some(Err(error)) => break Err(error),
-                        None => break Ok(()),
-                    }
-                },
+                Ok(ConnectionState::ReadTraffic(traffic)) => {
+                    copy_plaintext(traffic, buffer, &mut filled, &mut self.plain)
+                        .map(|consumed| discard += consumed)
+                }
                 Ok(ConnectionState::EncodeTlsData(message)) => {
                     push(message, &mut self.unsent);
-                    // Tickets are in no hurry: a request is on its way, and they go with its answer.
+                    // Session tickets can wait: a request is on its way, and they are sent with its response.
                     self.pressing |= self.connection.is_handshaking()
                         || self.connection.protocol_version() != Some(ProtocolVersion::TLSv1_3)
-                        || self.unsent.len() > COMPANY;
+                        || self.unsent.len() > COALESCE_LIMIT;
                     Ok(())
                 }
                 Ok(ConnectionState::TransmitTlsData(unsent)) => {
@@ -200,14 +186,14 @@ impl Tls {
                 }
                 Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
                     self.closed = true;
-                    goes_on = false;
+                    is_done = true;
                     Ok(())
                 }
                 Ok(ConnectionState::WriteTraffic(_) | ConnectionState::BlockedHandshake) => {
-                    goes_on = false;
+                    is_done = true;
                     Ok(())
                 }
-                // Early data is not offered.
+                // Early data is disabled.
                 Ok(_) => Err(rustls::Error::HandshakeNotComplete),
                 Err(error) => Err(error),
             };
@@ -216,13 +202,13 @@ impl Tls {
                 return Err(error);
             }
             used += discard;
-            if !goes_on {
+            if is_done {
                 return Ok((used, filled));
             }
         }
     }
 
-    /// Nothing more is read or written but the alert that says why.
+    /// Drops all input and output and queues the alert.
     fn fail(&mut self) {
         self.failed = true;
         self.partial = Vec::new();
@@ -236,27 +222,27 @@ impl Tls {
         self.pressing = true;
     }
 
-    /// Keeps plaintext back, so that it shares its record with what is written next; false when there is too much.
-    pub fn hold(&mut self, bytes: &[u8]) -> bool {
-        let fits = self.held.len() + bytes.len() <= FRAGMENT;
+    /// Buffers plaintext to be coalesced with the next write; returns false if it does not fit in one record.
+    pub fn coalesce(&mut self, bytes: &[u8]) -> bool {
+        let fits = self.held.len() + bytes.len() <= MAX_FRAGMENT;
         if fits {
             self.held.extend_from_slice(bytes);
         }
         fits
     }
 
-    /// Takes what is held.
+    /// Takes the buffered plaintext.
     pub fn take_held(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.held)
     }
 
-    /// Bytes that are held.
+    /// Length of the buffered plaintext.
     pub fn held(&self) -> usize {
         self.held.len()
     }
 
-    /// Encrypts the bytes, after what waits for their company; returns how much of `wire` is to be sent. `wire` has
-    /// [`wire_size`] of them.
+    /// Encrypts the bytes into `wire`, preceded by any unsent bytes; returns the number of bytes to send. `wire` is a
+    /// buffer of [`wire_size`] bytes.
     pub fn encrypt(&mut self, bytes: &[u8], wire: &mut [u8]) -> io::Result<usize> {
         let waiting = self.unsent.len() - self.sent;
         wire[..waiting].copy_from_slice(&self.unsent[self.sent..]);
@@ -265,43 +251,43 @@ impl Tls {
         Ok(waiting + n)
     }
 
-    /// Encrypts the bytes, and a `close_notify` if they are the last.
+    /// Encrypts the bytes, followed by `close_notify` if they are the last.
     fn write_records(&mut self, bytes: &[u8], last: bool, wire: &mut [u8]) -> io::Result<usize> {
         let mut at = 0;
-        // Each message that is to go before takes one round.
+        // Each iteration encodes one pending message, until traffic can be written.
         loop {
             match self.connection.process_tls_records(&mut self.partial).state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                     at += traffic
                         .encrypt(bytes, &mut wire[at..])
-                        .map_err(|error| broken(&error))?;
+                        .map_err(|error| invalid_data(&error))?;
                     if last {
                         at += traffic
                             .queue_close_notify(&mut wire[at..])
-                            .map_err(|error| broken(&error))?;
+                            .map_err(|error| invalid_data(&error))?;
                     }
                     return Ok(at);
                 }
                 Ok(ConnectionState::EncodeTlsData(mut message)) => {
                     at += message
                         .encode(&mut wire[at..])
-                        .map_err(|error| broken(&error))?;
+                        .map_err(|error| invalid_data(&error))?;
                 }
                 Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
                 Ok(ConnectionState::PeerClosed) => self.closed = true,
-                Ok(state) => return Err(broken(&format!("{state:?}"))),
-                Err(error) => return Err(broken(&error)),
+                Ok(state) => return Err(invalid_data(&format!("{state:?}"))),
+                Err(error) => return Err(invalid_data(&error)),
             }
         }
     }
 
-    /// What could not be sent of [`Tls::encrypt`]'s bytes.
+    /// Buffers the bytes from [`Tls::encrypt`] that could not be sent.
     pub fn keep_unsent(&mut self, bytes: &[u8]) {
         self.unsent.extend_from_slice(bytes);
         self.pressing = !self.unsent.is_empty();
     }
 
-    /// Bytes that must leave, whatever follows them.
+    /// The unsent bytes, if they must be sent without waiting for further output.
     pub fn pressing(&self) -> &[u8] {
         match self.pressing {
             true => &self.unsent[self.sent..],
@@ -309,7 +295,7 @@ impl Tls {
         }
     }
 
-    /// So many of [`Tls::pressing`]'s bytes were sent.
+    /// The first `n` bytes of [`Tls::pressing`] were sent.
     pub fn sent(&mut self, n: usize) {
         self.sent += n;
         if self.sent == self.unsent.len() {
@@ -323,15 +309,15 @@ impl Tls {
         self.pressing = false;
     }
 
-    /// Ends our side: what is held and the `close_notify` become [`Tls::pressing`]. A handshake that is not over ends
-    /// without.
+    /// Closes the write side: the buffered plaintext and `close_notify` become [`Tls::pressing`]. If the handshake has
+    /// not completed, nothing is sent.
     pub fn close(&mut self) -> io::Result<()> {
         if std::mem::replace(&mut self.notified, true) || self.failed || self.is_handshaking() {
             return Ok(());
         }
         self.pressing = true;
         let held = self.take_held();
-        let mut wire = vec![0; held.len() + LAST];
+        let mut wire = vec![0; held.len() + CLOSING_RECORDS];
         let n = self.write_records(&held, true, &mut wire)?;
         self.unsent.extend_from_slice(&wire[..n]);
         Ok(())
@@ -351,19 +337,40 @@ impl std::fmt::Debug for Tls {
     }
 }
 
-/// Puts a handshake message or an alert behind what is to be sent.
+/// Copies the plaintext of all available records to `buffer`, and the rest to `overflow`; returns the number of bytes
+/// of records consumed.
+fn copy_plaintext(
+    mut traffic: ReadTraffic<'_, '_, ServerConnectionData>,
+    buffer: &mut [u8],
+    filled: &mut usize,
+    overflow: &mut Vec<u8>,
+) -> Result<usize, rustls::Error> {
+    let mut consumed = 0;
+    while let Some(record) = traffic.next_record() {
+        let record = record?;
+        let n = record.payload.len().min(buffer.len() - *filled);
+        let (fitting, rest) = record.payload.split_at(n);
+        buffer[*filled..*filled + n].copy_from_slice(fitting);
+        *filled += n;
+        overflow.extend_from_slice(rest);
+        consumed += record.discard;
+    }
+    Ok(consumed)
+}
+
+/// Appends a handshake message or an alert to the unsent bytes.
 fn push(mut message: EncodeTlsData<'_, ServerConnectionData>, unsent: &mut Vec<u8>) {
     let at = unsent.len();
     if let Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) =
         message.encode(&mut [])
     {
         unsent.resize(at + required_size, 0);
-        // There is room for it now.
+        // The buffer has the required size now.
         let _ = message.encode(&mut unsent[at..]);
     }
 }
 
-fn broken(why: &dyn std::fmt::Display) -> io::Error {
+fn invalid_data(why: &dyn std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why.to_string())
 }
 

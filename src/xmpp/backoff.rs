@@ -8,10 +8,6 @@ use std::time::Duration;
 const SHORTEST: Duration = Duration::from_secs(1);
 /// The longest rest.
 const LONGEST: Duration = Duration::from_secs(60);
-/// A link that was up for this long was a good one: the next rest is a first one again. A shorter one is not, or a
-/// server that drops the link at once would be asked every second for ever.
-const GOOD: Duration = Duration::from_secs(60);
-
 /// Rests that double from 1 s to 60 s. Each is drawn from the upper half of its bound, so that many components that
 /// lost the same server do not come back in the same moment.
 #[derive(Clone, Debug)]
@@ -27,10 +23,11 @@ impl Backoff {
         }
     }
 
-    /// The link ended, or could not be had: how long to rest. `up_for` is how long it was open, zero when it never
-    /// was; `random` is any number, evenly distributed.
-    pub fn ended(&mut self, up_for: Duration, random: u32) -> Duration {
-        if up_for >= GOOD {
+    /// The link ended, or could not be had: how long to rest. A link that was open worked, whatever ended it and however
+    /// soon, and users wait for the next one: the rest is a first one again. `random` is any number, evenly
+    /// distributed.
+    pub fn ended(&mut self, was_open: bool, random: u32) -> Duration {
+        if was_open {
             *self = Backoff::new();
         }
         let half = self.bound / 2;
@@ -51,31 +48,31 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(random: u32, up_for: Duration, rests: &[f64]) {
+    fn check(random: u32, was_open: bool, rests: &[f64]) {
         let mut backoff = Backoff::new();
         for (turn, expected) in rests.iter().enumerate() {
-            let rest = backoff.ended(up_for, random).as_secs_f64();
+            let rest = backoff.ended(was_open, random).as_secs_f64();
             assert!((rest - expected).abs() < 0.001, "turn {turn}: {rest}");
         }
     }
 
     #[test]
     fn doubles_from_one_second_to_sixty() {
-        let none = Duration::ZERO;
-        check(0, none, &[1., 2., 4., 8., 16., 30., 30., 30.]);
-        check(u32::MAX, none, &[2., 4., 8., 16., 32., 60., 60., 60.]);
-        check(u32::MAX / 2, none, &[1.5, 3., 6., 12., 24., 45., 45.]);
+        check(0, false, &[1., 2., 4., 8., 16., 30., 30., 30.]);
+        check(u32::MAX, false, &[2., 4., 8., 16., 32., 60., 60., 60.]);
+        check(u32::MAX / 2, false, &[1.5, 3., 6., 12., 24., 45., 45.]);
     }
 
     #[test]
-    fn starts_again_only_after_a_good_link() {
-        check(0, Duration::from_secs(59), &[1., 2., 4.]);
-        check(0, Duration::from_secs(60), &[1., 1., 1.]);
+    fn starts_again_after_a_link_that_was_open() {
+        check(0, true, &[1., 1., 1.]);
+        check(u32::MAX, true, &[2., 2., 2.]);
         let mut backoff = Backoff::new();
         for _ in 0..10 {
-            backoff.ended(Duration::ZERO, 7);
+            backoff.ended(false, 7);
         }
-        assert!(backoff.ended(Duration::from_secs(3600), 0) == SHORTEST);
+        assert_eq!(backoff.ended(true, 0), SHORTEST);
+        assert_eq!(backoff.ended(false, 0), 2 * SHORTEST);
     }
 
     #[test]
@@ -84,7 +81,7 @@ mod tests {
         let mut random = 1u32;
         for _ in 0..10_000 {
             random = random.wrapping_mul(747_796_405).wrapping_add(1);
-            let rest = backoff.ended(Duration::ZERO, random);
+            let rest = backoff.ended(random % 100 == 0, random);
             assert!((SHORTEST..=LONGEST).contains(&rest), "{rest:?}");
         }
     }

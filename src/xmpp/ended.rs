@@ -15,6 +15,8 @@ pub const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 pub const SILENCE: Duration = Duration::from_secs(60);
 /// And has so long to say anything at all.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(30);
+/// A server that took none of what was sent to it for so long is given up.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// For the server's end of a stream that we ended.
 pub const CLOSING_TIMEOUT: Duration = Duration::from_secs(3);
 /// The most of a stream error's text that is kept for the log.
@@ -49,12 +51,12 @@ pub enum Ended {
     Malformed { phase: Phase, why: &'static str },
     /// The server sent XML that XMPP forbids (RFC 6120 §11.1).
     RestrictedXml { what: &'static str },
-    /// The server sent a stanza past our limits.
-    TooLarge { what: &'static str },
     /// The server did not answer while the stream was being set up.
     Timeout { phase: Phase },
     /// The server stopped answering on an open stream.
     Silent,
+    /// The server stopped taking what is sent to it.
+    Stalled,
     /// The server ended the stream or the connection without a reason.
     PeerClosed { phase: Phase },
     /// We ended the stream.
@@ -111,10 +113,6 @@ impl fmt::Display for Ended {
             Ended::RestrictedXml { what } => {
                 write!(f, "the XMPP server sent XML that XMPP forbids: {what}")
             }
-            Ended::TooLarge { what } => write!(
-                f,
-                "the XMPP server sent {what}: limit the size of stanzas there"
-            ),
             Ended::Timeout { phase } => write!(
                 f,
                 "the XMPP server did not answer for {} s {phase}: check component_host and component_port",
@@ -124,6 +122,11 @@ impl fmt::Display for Ended {
                 f,
                 "the XMPP server sent nothing for {} s and did not answer a ping",
                 (SILENCE + PING_TIMEOUT).as_secs()
+            ),
+            Ended::Stalled => write!(
+                f,
+                "the XMPP server took nothing of what was sent to it for {} s",
+                STALL_TIMEOUT.as_secs()
             ),
             Ended::PeerClosed {
                 phase: phase @ Phase::Opening,
@@ -207,7 +210,7 @@ mod tests {
                 "no XMPP: a tag",
             ),
             (Ended::RestrictedXml { what: "a comment" }, "a comment"),
-            (Ended::TooLarge { what: "a stanza" }, "a stanza"),
+            (Ended::Stalled, "60 s"),
             (Ended::Timeout { phase }, "10 s before it sent"),
             (Ended::Silent, "90 s"),
             (Ended::PeerClosed { phase }, "component_port"),

@@ -7,6 +7,7 @@
 
 use super::element::{COMPONENT, Element, stanza_error};
 use super::upload::{self, PURPOSE, SlotIq, UPLOAD, UPLOAD_0, UPLOAD_CONVERSATIONS};
+use super::xml::Skipped;
 use crate::jid::BareJid;
 
 const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
@@ -48,36 +49,16 @@ pub fn route(
     now: u64,
     max_file_size: impl FnOnce(&BareJid) -> u64,
 ) -> Answer {
-    if !stanza.is("iq", COMPONENT) && !stanza.is("iq", CLIENT) {
-        return Answer::Silence;
-    }
-    let is_get = match stanza.attribute("type") {
-        Some("result" | "error") => return Answer::Silence,
-        Some("get") => Some(true),
-        Some("set") => Some(false),
-        _ => None,
-    };
-    let Some(from) = stanza.take("from") else {
-        return Answer::Silence;
-    };
-    let Some(asker) = BareJid::parse(&from).filter(|asker| asker.domain() != identity.jid.as_str())
+    let Some(Addressed {
+        asker,
+        asked,
+        is_get,
+        has_id,
+        answer,
+    }) = address(&mut stanza, identity)
     else {
         return Answer::Silence;
     };
-    let to = stanza.take("to");
-    let to = to.unwrap_or_else(|| identity.jid.as_str().to_owned());
-    let Some(asked) = BareJid::parse(&to).filter(|asked| asked.domain() == identity.jid.as_str())
-    else {
-        // A server ends the stream of a component that answers in another's name.
-        return Answer::Silence;
-    };
-
-    let id = stanza.take("id");
-    let has_id = id.as_ref().is_some_and(|id| !id.is_empty());
-    let answer = Element::new("iq", COMPONENT)
-        .with_some("id", id)
-        .with("from", to)
-        .with("to", from);
     let error = |answer: Element, kind: &str, condition: &'static str, text: Option<&str>| {
         let error = stanza_error(kind, condition, text);
         Answer::Reply(answer.with("type", "error").with_child(error))
@@ -118,6 +99,62 @@ pub fn route(
         }
     }
     error(answer, "cancel", "service-unavailable", None)
+}
+
+/// The answer to a stanza that is not read: none, unless it is a request of which enough was seen.
+pub fn reject(mut skipped: Skipped, identity: Identity<'_>) -> Option<Element> {
+    let addressed = address(&mut skipped.stanza, identity)?;
+    if addressed.is_get.is_none() || !addressed.has_id {
+        return None;
+    }
+    let text = format!("The request cannot be read: it has {}.", skipped.why);
+    let error = stanza_error("modify", "not-acceptable", Some(&text));
+    Some(addressed.answer.with("type", "error").with_child(error))
+}
+
+/// An iq that may be answered.
+struct Addressed {
+    /// The sender.
+    asker: BareJid,
+    /// The address at our domain that is asked.
+    asked: BareJid,
+    /// Whether the type is `get` or `set`; `None` when it is neither.
+    is_get: Option<bool>,
+    has_id: bool,
+    /// The answer, addressed but without a type and empty.
+    answer: Element,
+}
+
+/// Takes from an iq what its answer needs; `None` when it has no answer.
+fn address(stanza: &mut Element, identity: Identity<'_>) -> Option<Addressed> {
+    if !stanza.is("iq", COMPONENT) && !stanza.is("iq", CLIENT) {
+        return None;
+    }
+    let is_get = match stanza.attribute("type") {
+        Some("result" | "error") => return None,
+        Some("get") => Some(true),
+        Some("set") => Some(false),
+        _ => None,
+    };
+    let from = stanza.take("from")?;
+    let asker = BareJid::parse(&from).filter(|asker| asker.domain() != identity.jid.as_str())?;
+    let to = stanza.take("to");
+    let to = to.unwrap_or_else(|| identity.jid.as_str().to_owned());
+    // A server ends the stream of a component that answers in another's name.
+    let asked = BareJid::parse(&to).filter(|asked| asked.domain() == identity.jid.as_str())?;
+    let id = stanza.take("id");
+    let has_id = id.as_ref().is_some_and(|id| !id.is_empty());
+    let answer = Element::new("iq", COMPONENT)
+        .with_some("id", id)
+        .with("from", to)
+        .with("to", from);
+    Some(Addressed {
+        asker,
+        asked,
+        is_get,
+        has_id,
+        answer,
+    })
 }
 
 /// XEP-0363 §3: who we are, what we can, and the limit for who asks.

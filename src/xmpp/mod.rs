@@ -3,8 +3,8 @@
 //! In reading order:
 //!
 //! - [`element`] one XML element as a value: how it is built, asked, answered and written;
-//! - [`token`] where tags and texts end in a stream of bytes;
-//! - [`xml`] bytes of a stream to bounded elements (RFC 6120 §11);
+//! - [`scanner`] where stanzas of any size end in a stream of bytes, and what ends the stream (RFC 6120 §11);
+//! - [`xml`] bytes of a stream to bounded elements, and to stanzas that are skipped;
 //! - [`ended`] why a stream is over, and what its operator can do about it;
 //! - [`stream`] the link's machine: stream header, handshake, probe, orderly end (XEP-0114);
 //! - [`backoff`] how long to rest before the link is tried again;
@@ -18,7 +18,7 @@ pub mod backoff;
 pub mod element;
 pub mod ended;
 pub mod iq;
+pub mod scanner;
 pub mod stream;
-pub mod token;
 pub mod upload;
 pub mod xml;

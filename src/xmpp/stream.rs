@@ -12,7 +12,7 @@
 //! ```
 //!
 //! A `<stream:error/>` and the peer's end lead from every state to `Ended`, and so does a fault in what the server
-//! sent, after a stream error of our own was queued. After [`Event::Ended`] the machine only has output left, which
+//! sent, after a stream error of our own was queued; so does a server that takes nothing of our output for 60 s. After [`Event::Ended`] the machine only has output left, which
 //! the driver may try to write before it closes the connection.
 //!
 //! The machine sees no socket and no clock, does not know what a stanza means, and does not try again by itself.
@@ -23,9 +23,10 @@ use std::time::Instant;
 
 use super::element::{COMPONENT, Element};
 use super::ended::{
-    CLOSING_TIMEOUT, OPENING_TIMEOUT, PING_TIMEOUT, SILENCE, STREAM_ERRORS, stream_error,
+    CLOSING_TIMEOUT, OPENING_TIMEOUT, PING_TIMEOUT, SILENCE, STALL_TIMEOUT, STREAM_ERRORS,
+    stream_error,
 };
-use super::xml::{Fault, Reader, XmlEvent};
+use super::xml::{Fault, Reader, Skipped, XmlEvent};
 
 pub use super::ended::{Ended, Phase};
 
@@ -34,12 +35,13 @@ const STREAMS: &str = "http://etherx.jabber.org/streams";
 /// Namespace of a ping (XEP-0199).
 const PING: &str = "urn:xmpp:ping";
 
-/// While more output than this waits, nothing should be read: who does not take answers gets no more questions in.
+/// While more output than this waits, nothing is read and no stanza is taken: output grows past it by one answer at
+/// most, and by those that had to wait for the store.
 const MAX_OUTPUT: usize = 256 * 1024;
 /// A larger buffer is given back when it is empty; this one holds the answers to a burst of requests.
 const KEPT_OUTPUT: usize = 16 * 1024;
-/// Input is parsed in pieces of this size, so that a large read is not kept twice.
-const PIECE: usize = 16 * 1024;
+/// The same for the input; the driver reads no more at a time.
+const KEPT_INPUT: usize = 64 * 1024;
 
 /// What happened on the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,20 +50,30 @@ pub enum Event {
     Up,
     /// A stanza from the server.
     Stanza(Element),
+    /// A stanza from the server that is not read.
+    Skipped(Skipped),
     /// The stream is over. Nothing comes after this.
     Ended(Ended),
 }
 
-/// One stream. The driver writes [`output`](Stream::output), reports what came in and when, and takes events until
-/// there is none after each report.
+/// One stream. The driver writes [`output`](Stream::output), reports what came in and when, and takes events one by one:
+/// what was received is looked at no further than the next event needs, so the driver decides how many it takes at a
+/// time. It reads more when [`wants_input`](Stream::wants_input) says so.
 pub struct Stream {
     /// Our own name.
     jid: String,
     state: State,
     reader: Reader,
+    input: Vec<u8>,
+    /// How much of `input` was read already.
+    taken: usize,
+    /// The server closed its side; nothing comes after `input`.
+    peer_closed: bool,
     output: Vec<u8>,
     /// How much of `output` was written already.
     written: usize,
+    /// While output waits: when some of it was last taken, or it began to wait.
+    stalled: Option<Instant>,
     events: VecDeque<Event>,
     /// How many pings were sent; numbers their ids.
     pings: u64,
@@ -98,8 +110,12 @@ impl Stream {
             },
             jid,
             reader: Reader::new(),
+            input: Vec::new(),
+            taken: 0,
+            peer_closed: false,
             output: Vec::new(),
             written: 0,
+            stalled: None,
             events: VecDeque::new(),
             pings: 0,
         };
@@ -109,40 +125,52 @@ impl Stream {
 
     /// These bytes came in.
     pub fn received(&mut self, bytes: &[u8], now: Instant) {
-        if bytes.is_empty() {
+        if bytes.is_empty() || matches!(self.state, State::Ended) {
             return;
         }
-        if let State::Open { deadline, pinged } = &mut self.state {
-            *deadline = now + SILENCE;
-            *pinged = false;
-        }
-        for piece in bytes.chunks(PIECE) {
-            self.reader.received(piece);
-            loop {
-                if matches!(self.state, State::Ended) {
-                    return;
-                }
-                match self.reader.next_event() {
-                    Ok(Some(XmlEvent::Opened(header))) => self.take_header(&header, now),
-                    Ok(Some(XmlEvent::Stanza(stanza))) => self.take_stanza(stanza, now),
-                    Ok(Some(XmlEvent::Closed)) => self.peer_closed(),
-                    Ok(None) => break,
-                    Err(fault) => self.take_fault(fault),
-                }
-            }
-        }
+        self.is_alive(now);
+        self.input.drain(..self.taken);
+        self.taken = 0;
+        self.input.extend_from_slice(bytes);
     }
 
     /// The server closed the connection or its side of it.
     pub fn peer_closed(&mut self) {
-        let ended = match self.state {
-            State::Ended => return,
-            State::Closing { .. } => Ended::Closed,
-            _ => Ended::PeerClosed {
-                phase: self.phase(),
-            },
-        };
-        self.end(ended, None);
+        self.peer_closed = true;
+    }
+
+    /// The next thing that happened; `None` when more input is needed, or while too much output waits.
+    pub fn next_event(&mut self, now: Instant) -> Option<Event> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Some(event);
+            }
+            if matches!(self.state, State::Ended) || self.is_congested() {
+                return None;
+            }
+            let mut rest = &self.input[self.taken..];
+            let event = self.reader.next_event(&mut rest);
+            self.taken = self.input.len() - rest.len();
+            match event {
+                Ok(Some(XmlEvent::Opened(header))) => self.take_header(&header, now),
+                Ok(Some(XmlEvent::Stanza(stanza))) => self.take_stanza(stanza, now),
+                Ok(Some(XmlEvent::Skipped(skipped))) => self.take_skipped(skipped),
+                Ok(Some(XmlEvent::Closed)) => self.take_end(),
+                Ok(None) if self.peer_closed => self.take_end(),
+                Ok(None) => {
+                    self.drop_input();
+                    return None;
+                }
+                Err(fault) => self.take_fault(fault),
+            }
+        }
+    }
+
+    /// Whether [`next_event`](Stream::next_event) may have something without more input.
+    pub fn has_events(&self) -> bool {
+        let input = self.taken < self.input.len() || self.peer_closed;
+        let taken = input && !matches!(self.state, State::Ended) && !self.is_congested();
+        taken || !self.events.is_empty()
     }
 
     /// Bytes to write, the oldest first.
@@ -150,30 +178,59 @@ impl Stream {
         &self.output[self.written..]
     }
 
-    /// So many bytes of [`output`](Stream::output) were written.
-    pub fn wrote(&mut self, n: usize) {
+    /// So many bytes of [`output`](Stream::output) were written; none when they could not be.
+    pub fn wrote(&mut self, n: usize, now: Instant) {
+        if n > 0 && self.is_congested() {
+            // Nothing is read meanwhile, so that this is the only sign of life.
+            self.is_alive(now);
+        }
         self.written = (self.written + n).min(self.output.len());
         if self.written == self.output.len() {
+            self.stalled = None;
             self.output.clear();
             self.written = 0;
             if self.output.capacity() > KEPT_OUTPUT {
                 self.output = Vec::new();
             }
-        } else if self.written > MAX_OUTPUT / 4 {
+            return;
+        }
+        if n > 0 {
+            self.stalled = Some(now);
+        } else {
+            self.stalled.get_or_insert(now);
+        }
+        if self.written > MAX_OUTPUT / 4 {
             self.output.drain(..self.written);
             self.written = 0;
         }
     }
 
-    /// Whether the driver should read: not after the end, and not while too much output waits. Between two looks
-    /// at this, output grows by no more than what the stanzas of one read are answered with.
+    /// Whether the driver should read: not after the end, not before what came last was looked at, and not while too
+    /// much output waits.
     pub fn wants_input(&self) -> bool {
-        !matches!(self.state, State::Ended) && self.output().len() <= MAX_OUTPUT
+        let ended = matches!(self.state, State::Ended) || self.peer_closed;
+        !ended && self.taken == self.input.len() && !self.is_congested()
     }
 
-    /// The next thing that happened.
-    pub fn next_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+    /// Whether so much output waits that nothing is taken in.
+    fn is_congested(&self) -> bool {
+        self.output().len() > MAX_OUTPUT
+    }
+
+    /// The server gave a sign of life.
+    fn is_alive(&mut self, now: Instant) {
+        if let State::Open { deadline, pinged } = &mut self.state {
+            *deadline = now + SILENCE;
+            *pinged = false;
+        }
+    }
+
+    fn drop_input(&mut self) {
+        self.input.clear();
+        self.taken = 0;
+        if self.input.capacity() > KEPT_INPUT {
+            self.input = Vec::new();
+        }
     }
 
     /// Queues a stanza. Dropped unless the stream is open: an answer to an earlier stream is nobody's answer.
@@ -196,19 +253,27 @@ impl Stream {
 
     /// When [`deadline_passed`](Stream::deadline_passed) must be called at the latest.
     pub fn deadline(&self) -> Option<Instant> {
-        match self.state {
+        let deadline = match self.state {
             State::Opening { deadline, .. }
             | State::Proving { deadline, .. }
             | State::Open { deadline, .. }
-            | State::Closing { deadline } => Some(deadline),
-            State::Ended => None,
-        }
+            | State::Closing { deadline } => deadline,
+            State::Ended => return None,
+        };
+        let stalled = self.stalled.map(|since| since + STALL_TIMEOUT);
+        Some(stalled.map_or(deadline, |stalled| stalled.min(deadline)))
     }
 
     /// Time went by. Nothing happens before the deadline.
     pub fn deadline_passed(&mut self, now: Instant) {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return;
+        }
+        if self
+            .stalled
+            .is_some_and(|since| now >= since + STALL_TIMEOUT)
+        {
+            return self.end(Ended::Stalled, None);
         }
         let late = Some("connection-timeout");
         match &mut self.state {
@@ -293,6 +358,33 @@ impl Stream {
         }
     }
 
+    /// A child of the stream that is not read.
+    fn take_skipped(&mut self, skipped: Skipped) {
+        match self.state {
+            State::Open { .. } => self.events.push_back(Event::Skipped(skipped)),
+            State::Proving { .. } => self.end(
+                Ended::Malformed {
+                    phase: Phase::Proving,
+                    why: "the server does not answer the handshake but sends something else",
+                },
+                Some("not-authorized"),
+            ),
+            State::Opening { .. } | State::Closing { .. } | State::Ended => {}
+        }
+    }
+
+    /// The server ended the stream or the connection.
+    fn take_end(&mut self) {
+        let ended = match self.state {
+            State::Ended => return,
+            State::Closing { .. } => Ended::Closed,
+            _ => Ended::PeerClosed {
+                phase: self.phase(),
+            },
+        };
+        self.end(ended, None);
+    }
+
     fn take_fault(&mut self, fault: Fault) {
         match fault {
             Fault::Malformed(why) => {
@@ -302,7 +394,6 @@ impl Stream {
             Fault::Restricted(what) => {
                 self.end(Ended::RestrictedXml { what }, Some("restricted-xml"))
             }
-            Fault::TooLarge(what) => self.end(Ended::TooLarge { what }, Some("policy-violation")),
         }
     }
 
@@ -365,6 +456,8 @@ impl Stream {
             self.queue_end();
         }
         self.state = State::Ended;
+        self.input = Vec::new();
+        self.taken = 0;
         self.events.push_back(Event::Ended(ended));
     }
 

@@ -20,9 +20,9 @@ pub const UPLOAD_CONVERSATIONS: &str = "eu:siacs:conversations:http:upload";
 /// Namespace of the elements that name a purpose (XEP-0363 §5).
 pub const PURPOSE: &str = "urn:xmpp:http:upload:purpose:0";
 
-/// The most of a request that an error repeats. A request is smaller by far; one that is not may need many times
-/// its size when it is written again ([`Element::weight`]).
-const MAX_ECHO: usize = 16 * 1024;
+/// The most of a request that an error repeats, and that is kept while the request waits. A request is smaller by far;
+/// one that is not may need many times its size when it is written again ([`Element::weight`]).
+const MAX_ECHO: usize = 4 * 1024;
 
 /// How the request was written, and so how it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

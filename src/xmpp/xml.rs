@@ -1,26 +1,49 @@
 //! The bytes of an XMPP stream to bounded elements (RFC 6120 §11, XML 1.0, Namespaces in XML 1.0).
 //!
 //! ```text
-//!   bytes ─► token, by its end ─► quick-xml takes it apart ─► tree of the open stanza ─► XmlEvent
+//!   bytes ─► scanner: where does it end? ─┬─ small and shallow ─► quick-xml ─► element ─► XmlEvent::Stanza
+//!                                         └─ anything else ─► its addresses and why ────► XmlEvent::Skipped
 //! ```
 //!
-//! A stanza is counted while it is read and given up at its limits; what was read of it by then is all that is ever
-//! kept. This file does not know what a stream, a stanza or a name means. What XMPP forbids (RFC 6120 §11.1:
-//! comments, processing instructions, document types, entities of one's own) is a fault like any malformed XML, and
-//! after a fault nothing more is read.
+//! The scanner alone says whether the stream can be read further. Of a stanza whose end it finds, at most the first
+//! [`MAX_STANZA`] bytes are kept; one that is larger, deeper than [`MAX_DEPTH`], or does not fit the rules of namespaces
+//! is skipped, because users can make servers send such. ejabberd, for one, drops the declarations on a stanza's own tag
+//! and keeps the prefixes within, and both ejabberd and Prosody turn 100 KB of a user's into megabytes.
+
+use std::fmt;
 
 use quick_xml::XmlVersion;
-use quick_xml::escape::{EscapeError, unescape};
+use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::attributes::Attribute as RawAttribute;
-use quick_xml::events::{BytesCData, BytesStart, BytesText};
+use quick_xml::events::{BytesRef, BytesStart, Event};
 
-use super::element::{Attribute, Element, Name, Node, XML, is_xml_text};
-use super::token::{Token, Tokens};
+use super::element::{Attribute, COMPONENT, Element, Name, Node, XML};
+use super::scanner::{Boundary, Scanner};
 
-pub use super::token::{Fault, MAX_STANZA};
+pub use super::scanner::Fault;
 
-/// The most elements inside each other in one stanza, itself included.
-pub const MAX_DEPTH: usize = 32;
+/// The most bytes of a stanza that is read, from its first `<` to its last `>`. A request for a slot has a few hundred.
+pub const MAX_STANZA: usize = 64 * 1024;
+
+/// The most elements inside each other in one stanza that is read, itself included.
+pub const MAX_DEPTH: u64 = 32;
+
+/// The longest `id` that is repeated in an answer, in bytes. Clients use 36 and fewer; this bounds what an answer takes,
+/// and what waits for one.
+pub const MAX_ID: usize = 1024;
+
+/// The longest address in bytes: three parts of at most 1023 (RFC 7622 §3.1), an `@` and a `/`.
+pub const MAX_ADDRESS: usize = 3 * 1023 + 2;
+
+/// The longest name and namespace of a skipped stanza that are kept. Those that mean anything here are shorter.
+const MAX_NAME: usize = 64;
+
+/// The most declarations of namespaces that hold at one place. Requests need two or three; looking through thousands
+/// for each prefix would take long.
+const MAX_BINDINGS: usize = 64;
+
+/// A larger buffer is given back when it is empty.
+const KEPT_BUFFER: usize = 8 * 1024;
 
 /// Up to so many names are compared each with each, which is quicker than to sort them.
 const COMPARED: usize = 8;
@@ -35,15 +58,65 @@ pub enum XmlEvent {
     Opened(Element),
     /// A complete child of the stream.
     Stanza(Element),
+    /// A complete child of the stream that is not read.
+    Skipped(Skipped),
     /// The stream's closing tag. Whatever follows it is dropped.
     Closed,
 }
 
-/// Reads one stream. Give it bytes, then take events until there is none.
+/// A stanza that is not read, and what is known of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    pub why: Why,
+    /// The stanza without its content, with those of its attributes `type`, `id`, `from` and `to` that were seen: that
+    /// stand in its first [`MAX_STANZA`] bytes and are no longer than [`MAX_ID`] and [`MAX_ADDRESS`].
+    pub stanza: Element,
+}
+
+/// Why a stanza is skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    TooLarge,
+    TooDeep,
+    /// An `id` or an address that is too long to be repeated.
+    LongAddress,
+    /// Names that mean nothing; says which.
+    Names(&'static str),
+}
+
+impl Why {
+    /// One word for counting.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Why::TooLarge => "too_large",
+            Why::TooDeep => "too_deep",
+            Why::LongAddress => "long_address",
+            Why::Names(_) => "names",
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::TooLarge => write!(f, "more than {} KiB", MAX_STANZA / 1024),
+            Why::TooDeep => write!(f, "more than {MAX_DEPTH} levels"),
+            Why::LongAddress => f.write_str("an id or an address that is too long"),
+            Why::Names(what) => f.write_str(what),
+        }
+    }
+}
+
+/// Reads one stream.
 #[derive(Debug)]
 pub struct Reader {
-    tokens: Tokens,
-    tree: Tree,
+    scanner: Scanner,
+    /// What came of the tag or stanza under way, if it came in pieces and is to be read.
+    kept: Vec<u8>,
+    /// The stanza under way, if it is too large.
+    skipped: Option<Skipped>,
+    /// What the stream's opening tag declared.
+    bindings: Vec<Binding>,
     end: Option<End>,
 }
 
@@ -54,16 +127,7 @@ enum End {
     Fault(Fault),
 }
 
-#[derive(Debug)]
-struct Open {
-    /// The name as it was written, which the closing tag must repeat.
-    written: String,
-    element: Element,
-    /// How many bindings held outside of it.
-    outer_bindings: usize,
-}
-
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Binding {
     /// Empty for the default namespace.
     prefix: String,
@@ -71,46 +135,44 @@ struct Binding {
     namespace: Name,
 }
 
-/// What is open.
-#[derive(Debug)]
-struct Tree {
-    /// The elements that are open, the stream first.
-    open: Vec<Open>,
-    /// The prefixes that hold now, the innermost last.
-    bindings: Vec<Binding>,
-    /// Bytes of the stanza under way so far.
-    stanza_bytes: usize,
+/// Why something cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unread {
+    /// The stream ends.
+    Fault(Fault),
+    /// The stanza alone is lost.
+    Names(&'static str),
+}
+
+impl From<Fault> for Unread {
+    fn from(fault: Fault) -> Unread {
+        Unread::Fault(fault)
+    }
 }
 
 impl Reader {
     pub fn new() -> Reader {
         Reader {
-            tokens: Tokens::new(),
-            tree: Tree {
-                open: Vec::new(),
-                bindings: Vec::new(),
-                stanza_bytes: 0,
-            },
+            scanner: Scanner::new(),
+            kept: Vec::new(),
+            skipped: None,
+            bindings: Vec::new(),
             end: None,
         }
     }
 
-    /// These bytes came in. Take events before the next ones: bytes are kept until then, and after that never more
-    /// than [`MAX_STANZA`] of them.
-    pub fn received(&mut self, bytes: &[u8]) {
-        if self.end.is_none() {
-            self.tokens.received(bytes);
-        }
-    }
-
-    /// The next thing in what came in; `None` when more bytes are needed or the stream is closed. A fault stays.
-    pub fn next_event(&mut self) -> Result<Option<XmlEvent>, Fault> {
+    /// Takes from the front of `input` until something is complete; `None` when all of it was taken or the stream is
+    /// closed. A fault stays.
+    pub fn next_event(&mut self, input: &mut &[u8]) -> Result<Option<XmlEvent>, Fault> {
         match self.end {
-            Some(End::Closed) => return Ok(None),
+            Some(End::Closed) => {
+                *input = &[];
+                return Ok(None);
+            }
             Some(End::Fault(fault)) => return Err(fault),
             None => {}
         }
-        let event = self.read();
+        let event = self.read(input);
         match &event {
             Ok(Some(XmlEvent::Closed)) => self.end(End::Closed),
             Ok(_) => {}
@@ -119,195 +181,114 @@ impl Reader {
         event
     }
 
+    /// How many bytes are kept of what is not complete.
+    pub fn kept(&self) -> usize {
+        self.kept.len()
+    }
+
     /// Nothing that was read is of use any more.
     fn end(&mut self, end: End) {
         *self = Reader::new();
         self.end = Some(end);
     }
 
-    fn read(&mut self) -> Result<Option<XmlEvent>, Fault> {
+    fn read(&mut self, input: &mut &[u8]) -> Result<Option<XmlEvent>, Fault> {
         loop {
-            let (outside, spent) = (self.tree.open.len() < 2, self.tree.stanza_bytes);
-            let Some((token, bytes)) = self.tokens.next_token(outside, spent)? else {
+            *input = &input[self.scanner.skip_blank(input)..];
+            if input.is_empty() {
                 return Ok(None);
-            };
-            if let Some(event) = self.tree.take(token, bytes)? {
-                return Ok(Some(event));
+            }
+            let (taken, boundary) = self.scanner.scan(self.window(input)?)?;
+            let (piece, rest) = input.split_at(taken);
+            *input = rest;
+            match boundary {
+                None => self.keep(piece),
+                Some(boundary) => {
+                    if let Some(event) = self.take(boundary, piece)? {
+                        return Ok(Some(event));
+                    }
+                }
             }
         }
     }
-}
 
-impl Tree {
-    /// One complete token.
-    fn take(&mut self, token: Token, bytes: &[u8]) -> Result<Option<XmlEvent>, Fault> {
-        self.stanza_bytes += bytes.len();
-        let text = std::str::from_utf8(bytes).map_err(|_| Fault::Malformed("invalid UTF-8"))?;
-        check_characters(text)?;
-        let event = match token {
-            Token::Declaration => check_declaration(text).map(|()| None),
-            Token::Text => self.take_text(text).map(|()| None),
-            Token::Cdata => self.take_cdata(text).map(|()| None),
-            Token::Start => self.take_start(&text[1..text.len() - 1]),
-            Token::Empty => match self.take_start(&text[1..text.len() - 2])? {
-                Some(_) => Err(Fault::Malformed("a stream that is one empty element")),
-                None => self.close(),
-            },
-            Token::End => self.take_end(&text[2..text.len() - 1]),
-        }?;
-        if self.open.len() < 2 {
-            self.stanza_bytes = 0;
+    /// As much of the input as may be scanned: what comes before the stanzas is never skipped, so it has an end.
+    fn window<'a>(&self, input: &'a [u8]) -> Result<&'a [u8], Fault> {
+        if self.scanner.has_header() {
+            return Ok(input);
         }
-        Ok(event)
-    }
-
-    /// Text inside a stanza.
-    fn take_text(&mut self, text: &str) -> Result<(), Fault> {
-        if text.contains("]]>") {
-            return Err(Fault::Malformed("]]> in text"));
+        match MAX_STANZA - self.kept.len() {
+            0 => Err(Fault::Malformed("a stream header of more than 64 KiB")),
+            room => Ok(&input[..input.len().min(room)]),
         }
-        let text = BytesText::from_escaped(text);
-        let text = text.xml10_content();
-        let text = text.map_err(|_| Fault::Malformed("invalid UTF-8"))?;
-        let text = unescape(&text).map_err(|fault| escape_fault(&fault))?;
-        check_characters(&text)?;
-        self.push_text(&text);
-        Ok(())
     }
 
-    /// A whole section with its marks.
-    fn take_cdata(&mut self, text: &str) -> Result<(), Fault> {
-        let text = BytesCData::new(&text["<![CDATA[".len()..text.len() - "]]>".len()]);
-        let text = text.xml10_content();
-        let text = text.map_err(|_| Fault::Malformed("invalid UTF-8"))?;
-        self.push_text(&text);
-        Ok(())
+    /// Something is complete with this piece.
+    fn take(&mut self, boundary: Boundary, piece: &[u8]) -> Result<Option<XmlEvent>, Fault> {
+        let in_one_piece =
+            self.kept.is_empty() && self.skipped.is_none() && piece.len() <= MAX_STANZA;
+        if in_one_piece {
+            return self.take_whole(boundary, piece);
+        }
+        self.keep(piece);
+        if let (Some(skipped), Boundary::Stanza) = (self.skipped.take(), boundary) {
+            return Ok(Some(XmlEvent::Skipped(skipped)));
+        }
+        let mut whole = std::mem::take(&mut self.kept);
+        let event = self.take_whole(boundary, &whole);
+        if whole.capacity() <= KEPT_BUFFER {
+            whole.clear();
+            self.kept = whole;
+        }
+        event
     }
 
-    /// Text and sections that follow each other are one text.
-    fn push_text(&mut self, text: &str) {
-        let Some(parent) = self.open.last_mut() else {
+    /// Keeps what belongs to something that is not complete, unless it is too large.
+    fn keep(&mut self, piece: &[u8]) {
+        if self.skipped.is_some() {
             return;
-        };
-        match parent.element.children.last_mut() {
-            Some(Node::Text(before)) => before.push_str(text),
-            _ if text.is_empty() => {}
-            _ => parent.element.children.push(Node::Text(text.to_owned())),
+        }
+        let room = MAX_STANZA - self.kept.len();
+        self.kept.extend_from_slice(&piece[..piece.len().min(room)]);
+        if piece.len() > room {
+            self.skipped = Some(Skipped::new(Why::TooLarge, &self.kept));
+            self.kept = Vec::new();
         }
     }
 
-    /// A start tag without its marks.
-    fn take_start(&mut self, tag: &str) -> Result<Option<XmlEvent>, Fault> {
-        if self.open.len() > MAX_DEPTH {
-            return Err(Fault::TooLarge("a stanza of more than 32 levels"));
-        }
-        let written = tag.split(is_space_char).next().unwrap_or_default();
-        let outer_bindings = self.bindings.len();
-        let mut plain = Vec::new();
-        let tag = BytesStart::from_content(tag, written.len());
-        for attribute in tag.attributes().with_checks(false) {
-            let attribute = attribute.map_err(|_| Fault::Malformed("a malformed attribute"))?;
-            let name = std::str::from_utf8(attribute.key.into_inner())
-                .map_err(|_| Fault::Malformed("invalid UTF-8"))?;
-            let value = attribute_value(&attribute)?;
-            match name.strip_prefix("xmlns:") {
-                Some("") => return Err(Fault::Malformed("a malformed name")),
-                Some(prefix) => self.bind(prefix, value)?,
-                None if name == "xmlns" => self.bind("", value)?,
-                None => plain.push((name, value)),
+    fn take_whole(&mut self, boundary: Boundary, bytes: &[u8]) -> Result<Option<XmlEvent>, Fault> {
+        // The scanner has seen to it already.
+        let text = std::str::from_utf8(bytes).map_err(|_| Fault::Malformed("invalid UTF-8"))?;
+        Ok(match boundary {
+            Boundary::Declaration => check_declaration(text).map(|()| None)?,
+            Boundary::Header => Some(XmlEvent::Opened(self.read_header(text)?)),
+            Boundary::Stanza if self.scanner.levels() > MAX_DEPTH => {
+                Some(XmlEvent::Skipped(Skipped::new(Why::TooDeep, bytes)))
             }
-        }
-        let declared = &self.bindings[outer_bindings..];
-        if has_double(declared.iter().map(|b| (None, b.prefix.as_str()))) {
-            return Err(Fault::Malformed("a namespace declared twice"));
-        }
-
-        let (prefix, name) = split_name(written)?;
-        let mut element = Element {
-            name: Name::read(name),
-            namespace: self.resolve(prefix)?,
-            attributes: Vec::with_capacity(plain.len()),
-            children: Vec::new(),
-        };
-        for (name, value) in plain {
-            let (prefix, name) = split_name(name)?;
-            element.attributes.push(Attribute {
-                name: Name::read(name),
-                namespace: match prefix {
-                    "" => None,
-                    prefix => Some(self.resolve(prefix)?),
-                },
-                value,
-            });
-        }
-        check_attributes(&element.attributes)?;
-
-        let opened = self
-            .open
-            .is_empty()
-            .then(|| XmlEvent::Opened(element.clone()));
-        self.open.push(Open {
-            written: written.to_owned(),
-            element,
-            outer_bindings,
-        });
-        Ok(opened)
-    }
-
-    /// An end tag without its marks.
-    fn take_end(&mut self, tag: &str) -> Result<Option<XmlEvent>, Fault> {
-        match self.open.last() {
-            Some(open) if open.written == tag.trim_end_matches(is_space_char) => self.close(),
-            _ => Err(Fault::Malformed("an end tag without its start")),
-        }
-    }
-
-    /// The innermost element is complete.
-    fn close(&mut self) -> Result<Option<XmlEvent>, Fault> {
-        let Some(closed) = self.open.pop() else {
-            return Err(Fault::Malformed("an end tag without its start"));
-        };
-        self.bindings.truncate(closed.outer_bindings);
-        let depth = self.open.len();
-        Ok(match self.open.last_mut() {
-            None => Some(XmlEvent::Closed),
-            Some(_) if depth == 1 => Some(XmlEvent::Stanza(closed.element)),
-            Some(parent) => {
-                parent.element.children.push(Node::Element(closed.element));
-                None
-            }
+            Boundary::Stanza => Some(match read_stanza(text, &mut self.bindings) {
+                Ok(stanza) if has_long_address(&stanza) => {
+                    XmlEvent::Skipped(Skipped::new(Why::LongAddress, bytes))
+                }
+                Ok(stanza) => XmlEvent::Stanza(stanza),
+                Err(Unread::Fault(fault)) => return Err(fault),
+                Err(Unread::Names(what)) => {
+                    XmlEvent::Skipped(Skipped::new(Why::Names(what), bytes))
+                }
+            }),
+            Boundary::Closed => Some(XmlEvent::Closed),
         })
     }
 
-    /// Binds a prefix, or the default namespace when it is empty (Namespaces in XML 1.0 §3).
-    fn bind(&mut self, prefix: &str, namespace: String) -> Result<(), Fault> {
-        let sound = match prefix {
-            "" => namespace != XML && namespace != XMLNS,
-            "xml" => namespace == XML,
-            "xmlns" => false,
-            prefix => {
-                is_name(prefix) && !namespace.is_empty() && namespace != XML && namespace != XMLNS
-            }
-        };
-        if !sound {
-            return Err(Fault::Malformed("a declaration that no namespace may have"));
-        }
-        self.bindings.push(Binding {
-            prefix: prefix.to_owned(),
-            namespace: Name::read(&namespace),
-        });
-        Ok(())
-    }
-
-    /// The namespace that a prefix stands for, or the default one.
-    fn resolve(&self, prefix: &str) -> Result<Name, Fault> {
-        let bound = self.bindings.iter().rev().find(|b| b.prefix == prefix);
-        match (bound, prefix) {
-            (Some(binding), _) => Ok(binding.namespace.clone()),
-            (None, "") => Ok(Name::Known("")),
-            (None, "xml") => Ok(Name::Known(XML)),
-            (None, _) => Err(Fault::Malformed("a prefix that is not declared")),
-        }
+    /// The stream's opening tag; what it declares holds for all stanzas.
+    fn read_header(&mut self, text: &str) -> Result<Element, Fault> {
+        let content = text.strip_prefix('<').and_then(|tag| tag.strip_suffix('>'));
+        let content = content.unwrap_or_default();
+        let name = content.split(is_space_char).next().unwrap_or_default();
+        let tag = BytesStart::from_content(content, name.len());
+        read_start(&tag, &mut self.bindings).map_err(|unread| match unread {
+            Unread::Fault(fault) => fault,
+            Unread::Names(what) => Fault::Malformed(what),
+        })
     }
 }
 
@@ -317,10 +298,262 @@ impl Default for Reader {
     }
 }
 
+impl Skipped {
+    /// `bytes` are the stanza's first ones.
+    fn new(why: Why, bytes: &[u8]) -> Skipped {
+        // Cut at a place that depends on nothing but the stanza.
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
+        };
+        let tag = start_tag(text);
+        let name = tag.split(is_space_char).next().unwrap_or_default();
+        let name = name.strip_suffix('/').unwrap_or(name);
+        let mut stanza = Element::new("", COMPONENT);
+        let content = BytesStart::from_content(tag, name.len());
+        for attribute in content.attributes().with_checks(false) {
+            // The `/` of an empty tag, or a tag that is not complete.
+            let Ok(attribute) = attribute else { break };
+            let key = attribute.key.into_inner();
+            let known = REPEATED.iter().find(|(name, _)| name.as_bytes() == key);
+            let (name, most) = match (known, key) {
+                (Some(known), _) => *known,
+                (None, b"xmlns") => {
+                    let namespace = attribute_value(&attribute).unwrap_or_default();
+                    // One that is too long is none of ours.
+                    let namespace = Some(namespace).filter(|n| n.len() <= MAX_NAME);
+                    stanza.namespace = Name::read(&namespace.unwrap_or_default());
+                    continue;
+                }
+                _ => continue,
+            };
+            // No character takes more than twelve bytes as a reference that is not made longer than it must be.
+            if attribute.value.len() > 12 * most || stanza.attribute(name).is_some() {
+                continue;
+            }
+            match attribute_value(&attribute) {
+                Ok(value) if value.len() <= most => stanza = stanza.with(name, value),
+                _ => {}
+            }
+        }
+        if name.len() <= MAX_NAME {
+            stanza.name = Name::read(name);
+        }
+        Skipped { why, stanza }
+    }
+}
+
+/// Attributes of a stanza that its answer repeats or depends on, and their most bytes.
+const REPEATED: [(&str, usize); 4] = [
+    ("type", MAX_NAME),
+    ("id", MAX_ID),
+    ("from", MAX_ADDRESS),
+    ("to", MAX_ADDRESS),
+];
+
+fn has_long_address(stanza: &Element) -> bool {
+    let long = |name, most| {
+        stanza
+            .attribute(name)
+            .is_some_and(|value| value.len() > most)
+    };
+    REPEATED[1..].iter().any(|(name, most)| long(name, *most))
+}
+
+/// What stands between the `<` and the `>` of the first tag, or the rest if it is not complete.
+fn start_tag(text: &str) -> &str {
+    let tag = text.strip_prefix('<').unwrap_or_default();
+    let mut quote = None;
+    for (at, byte) in tag.bytes().enumerate() {
+        match (quote, byte) {
+            (None, b'>') => return &tag[..at],
+            (None, b'\'' | b'"') => quote = Some(byte),
+            (Some(q), byte) if byte == q => quote = None,
+            _ => {}
+        }
+    }
+    tag
+}
+
+/// A whole stanza. `bindings` are what was declared outside of it, and afterwards are that again.
+fn read_stanza(text: &str, bindings: &mut Vec<Binding>) -> Result<Element, Unread> {
+    let outside = bindings.len();
+    let stanza = read_tree(text, bindings);
+    bindings.truncate(outside);
+    stanza
+}
+
+fn read_tree(text: &str, bindings: &mut Vec<Binding>) -> Result<Element, Unread> {
+    // Each with how many bindings held outside of it.
+    let mut open: Vec<(Element, usize)> = Vec::new();
+    let mut reader = quick_xml::Reader::from_str(text);
+    loop {
+        let outside = bindings.len();
+        let complete = match reader.read_event() {
+            Ok(Event::Start(tag)) => {
+                open.push((read_start(&tag, bindings)?, outside));
+                continue;
+            }
+            Ok(Event::Empty(tag)) => {
+                let element = read_start(&tag, bindings)?;
+                bindings.truncate(outside);
+                Some(element)
+            }
+            // The reader has compared the names.
+            Ok(Event::End(_)) => open.pop().map(|(element, outside)| {
+                bindings.truncate(outside);
+                element
+            }),
+            Ok(Event::Text(text)) => {
+                let text = text.xml10_content();
+                push_text(&mut open, &text.map_err(|_| BROKEN)?);
+                continue;
+            }
+            Ok(Event::CData(text)) => {
+                let text = text.xml10_content();
+                push_text(&mut open, &text.map_err(|_| BROKEN)?);
+                continue;
+            }
+            Ok(Event::GeneralRef(reference)) => {
+                push_reference(&mut open, &reference)?;
+                continue;
+            }
+            _ => None,
+        };
+        let Some(element) = complete else {
+            return Err(BROKEN.into());
+        };
+        match open.last_mut() {
+            Some((parent, _)) => parent.children.push(Node::Element(element)),
+            // Both readings must come to the same end.
+            None if usize::try_from(reader.buffer_position()) == Ok(text.len()) => {
+                return Ok(element);
+            }
+            None => return Err(BROKEN.into()),
+        }
+    }
+}
+
+/// What the scanner should have found.
+pub const BROKEN: Fault = Fault::Malformed("broken XML");
+
+/// Text, sections and references that follow each other are one text.
+fn push_text(open: &mut [(Element, usize)], text: &str) {
+    let Some((parent, _)) = open.last_mut() else {
+        return;
+    };
+    match parent.children.last_mut() {
+        Some(Node::Text(before)) => before.push_str(text),
+        _ if text.is_empty() => {}
+        _ => parent.children.push(Node::Text(text.to_owned())),
+    }
+}
+
+fn push_reference(open: &mut [(Element, usize)], reference: &BytesRef<'_>) -> Result<(), Fault> {
+    match reference.resolve_char_ref() {
+        Ok(Some(character)) => push_text(open, character.encode_utf8(&mut [0; 4])),
+        Ok(None) => {
+            let name = std::str::from_utf8(reference).map_err(|_| BROKEN)?;
+            push_text(open, resolve_predefined_entity(name).ok_or(BROKEN)?);
+        }
+        Err(_) => return Err(BROKEN),
+    }
+    Ok(())
+}
+
+/// A start tag, whose declarations are added to the bindings.
+fn read_start(tag: &BytesStart<'_>, bindings: &mut Vec<Binding>) -> Result<Element, Unread> {
+    let outside = bindings.len();
+    let mut plain = Vec::new();
+    for attribute in tag.attributes().with_checks(false) {
+        let attribute = attribute.map_err(|_| BROKEN)?;
+        plain.push((text_of(attribute.key.into_inner())?, attribute));
+    }
+    if has_double(plain.iter().map(|(name, _)| (None, *name))) {
+        return Err(Fault::Malformed("an attribute given twice").into());
+    }
+    for (name, attribute) in &plain {
+        match name.strip_prefix("xmlns:") {
+            Some("") => return Err(MALFORMED_NAME),
+            Some(prefix) => bind(prefix, attribute_value(attribute)?, bindings)?,
+            None if *name == "xmlns" => bind("", attribute_value(attribute)?, bindings)?,
+            None => {}
+        }
+    }
+    let declared = bindings.len() - outside;
+
+    let (prefix, name) = split_name(text_of(tag.name().into_inner())?)?;
+    let mut element = Element {
+        name: Name::read(name),
+        namespace: resolve(prefix, bindings)?,
+        attributes: Vec::with_capacity(plain.len() - declared),
+        children: Vec::new(),
+    };
+    for (name, attribute) in &plain {
+        if name.starts_with("xmlns:") || *name == "xmlns" {
+            continue;
+        }
+        let (prefix, name) = split_name(name)?;
+        element.attributes.push(Attribute {
+            name: Name::read(name),
+            namespace: match prefix {
+                "" => None,
+                prefix => Some(resolve(prefix, bindings)?),
+            },
+            value: attribute_value(attribute)?,
+        });
+    }
+    // Whatever prefixes they were written with.
+    let names = element.attributes.iter();
+    let names = names.map(|a| (a.namespace.as_deref(), &*a.name));
+    match has_double(names) {
+        true => Err(Unread::Names("an attribute given twice")),
+        false => Ok(element),
+    }
+}
+
+/// Binds a prefix, or the default namespace when it is empty (Namespaces in XML 1.0 §3).
+fn bind(prefix: &str, namespace: String, bindings: &mut Vec<Binding>) -> Result<(), Unread> {
+    let sound = match prefix {
+        "" => namespace != XML && namespace != XMLNS,
+        "xml" => namespace == XML,
+        "xmlns" => false,
+        prefix => {
+            is_name(prefix) && !namespace.is_empty() && namespace != XML && namespace != XMLNS
+        }
+    };
+    if !sound {
+        return Err(Unread::Names("a declaration that no namespace may have"));
+    }
+    if bindings.len() >= MAX_BINDINGS {
+        return Err(Unread::Names("more than 64 declarations of namespaces"));
+    }
+    bindings.push(Binding {
+        prefix: prefix.to_owned(),
+        namespace: Name::read(&namespace),
+    });
+    Ok(())
+}
+
+/// The namespace that a prefix stands for, or the default one.
+fn resolve(prefix: &str, bindings: &[Binding]) -> Result<Name, Unread> {
+    let bound = bindings.iter().rev().find(|b| b.prefix == prefix);
+    match (bound, prefix) {
+        (Some(binding), _) => Ok(binding.namespace.clone()),
+        (None, "") => Ok(Name::Known("")),
+        (None, "xml") => Ok(Name::Known(XML)),
+        (None, _) => Err(Unread::Names("a prefix that is not declared")),
+    }
+}
+
 /// `<?xml ...?>`: UTF-8 and XML 1.0, or nothing (RFC 6120 §11.5, §11.6).
 fn check_declaration(text: &str) -> Result<(), Fault> {
-    let content = &text["<?".len()..text.len() - "?>".len()];
-    if !content.starts_with("xml") || !content[3..].starts_with(is_space_char) {
+    let content = text.strip_prefix("<?").and_then(|t| t.strip_suffix("?>"));
+    let content = content.unwrap_or_default();
+    if !content
+        .strip_prefix("xml")
+        .is_some_and(|rest| rest.starts_with(is_space_char))
+    {
         return Err(Fault::Restricted("a processing instruction"));
     }
     let declaration = BytesStart::from_content(content, 3);
@@ -341,16 +574,11 @@ fn check_declaration(text: &str) -> Result<(), Fault> {
     }
 }
 
-/// No two of the same name and namespace, whatever prefixes they were written with.
-fn check_attributes(attributes: &[Attribute]) -> Result<(), Fault> {
-    let names = attributes
-        .iter()
-        .map(|a| (a.namespace.as_deref(), &*a.name));
-    match has_double(names) {
-        true => Err(Fault::Malformed("an attribute given twice")),
-        false => Ok(()),
-    }
+fn text_of(bytes: &[u8]) -> Result<&str, Fault> {
+    std::str::from_utf8(bytes).map_err(|_| BROKEN)
 }
+
+const MALFORMED_NAME: Unread = Unread::Names("a malformed name");
 
 /// Whether any of these stands there twice.
 fn has_double<'a>(
@@ -380,35 +608,15 @@ fn attribute_value(attribute: &RawAttribute<'_>) -> Result<String, Fault> {
         }
     }
     let value = attribute.normalized_value(XmlVersion::Explicit1_0);
-    let value = value.map_err(|fault| match fault {
-        quick_xml::Error::Escape(fault) => escape_fault(&fault),
-        _ => Fault::Malformed("a malformed attribute"),
-    })?;
-    check_characters(&value)?;
-    Ok(value.into_owned())
-}
-
-fn escape_fault(fault: &EscapeError) -> Fault {
-    match fault {
-        EscapeError::UnrecognizedEntity(..) => Fault::Restricted("an entity beyond the five"),
-        _ => Fault::Malformed("a malformed reference"),
-    }
-}
-
-/// Both as they were written and after references were resolved: `&#0;` is as wrong as a NUL.
-fn check_characters(text: &str) -> Result<(), Fault> {
-    match is_xml_text(text) {
-        true => Ok(()),
-        false => Err(Fault::Malformed("a character that XML forbids")),
-    }
+    Ok(value.map_err(|_| BROKEN)?.into_owned())
 }
 
 /// Prefix, empty when there is none, and local name.
-fn split_name(written: &str) -> Result<(&str, &str), Fault> {
+fn split_name(written: &str) -> Result<(&str, &str), Unread> {
     let (prefix, name) = written.split_once(':').unwrap_or(("", written));
     let prefixed = name.len() < written.len();
     if !is_name(name) || (prefixed && (!is_name(prefix) || prefix == "xmlns")) {
-        return Err(Fault::Malformed("a malformed name"));
+        return Err(MALFORMED_NAME);
     }
     Ok((prefix, name))
 }

@@ -414,6 +414,16 @@ class Disk:
         if place:
             place[0].enter(place[1], node)
 
+    def _renameat(self, arguments, _):
+        old, new = self._place(*arguments[:2]), self._place(*arguments[2:4])
+        if (old is None) != (new is None):
+            raise OutOfStep(f"renamed out of the store or into it: {arguments}")
+        if old:
+            new[0].enter(new[1], old[0].find(old[1]))
+            old[0].enter(old[1], None)
+
+    _renameat2 = _renameat
+
     def _symlinkat(self, arguments, _):
         if place := self._place(arguments[1], arguments[2]):
             place[0].enter(place[1], Link(arguments[0]))
@@ -435,6 +445,18 @@ class Disk:
         self._unlinkat(["AT_FDCWD", *arguments], 0)
 
     _rmdir = _unlink
+
+    def _renameat(self, arguments, _):
+        old, new = self._place(*arguments[:2]), self._place(*arguments[2:4])
+        if (old is None) != (new is None):
+            raise OutOfStep(f"a move out of the store or into it: {arguments}")
+        if old:
+            # Each of the two names may be lost by itself.
+            node = old[0].find(old[1])
+            old[0].enter(old[1], None)
+            new[0].enter(new[1], node)
+
+    _renameat2 = _renameat
 
 
 def lay_out(tree, folder):

@@ -50,23 +50,16 @@ PATIENCE = 30
 LONG = os.environ.get("UPSLOT_TESTS") == "long"
 
 
-# Tests and what they report ------------------------------------------------------------------------------------------
-
-Test = namedtuple("Test", "name function server deadline")
-TESTS = []
-
+# Tests ---------------------------------------------------------------------------------------------------------------
 
 def test(servers=("prosody",), deadline=90):
-    """Registers a test, once for each of the XMPP servers named; `None` is no server at all."""
+    """Marks a test; conftest.py runs it once for each of the XMPP servers named. `None` is no server at all."""
 
-    def register(function):
-        subject = function.__module__.removeprefix("test_")
-        for server in servers:
-            name = f"{subject}.{function.__name__}" + (f" [{server}]" if server else "")
-            TESTS.append(Test(name, function, server, deadline))
+    def mark(function):
+        function.servers, function.deadline = servers, deadline
         return function
 
-    return register
+    return mark
 
 
 def check(what, found, expected):
@@ -457,9 +450,10 @@ class Upslot:
         return found
 
     def leftovers(self):
-        """What lies in upslot's own folder, but for the secret."""
+        """What lies in upslot's own folder, but for the secret and what is known of the clock."""
         own = self.store / ".upslot"
-        return sorted(p.name for p in own.rglob("*") if p.is_file() and "secret" not in p.name) if own.exists() else []
+        files = [path for path in own.rglob("*") if path.is_file()] if own.exists() else []
+        return sorted(path.name for path in files if "secret" not in path.name and path.parent.name != "clock")
 
     def writing(self):
         """The sizes of the files that upslot has open for writing."""

@@ -550,6 +550,39 @@ async def pictures_films_and_sound_are_shown(case):
 
 
 @test(servers=(None,), deadline=120)
+async def text_is_read_as_it_was_written(case):
+    """The browser is told which text is UTF-8, and left to guess where it is not."""
+    window, stock, bare = await browser(case), await Site.start(case), await Bare().start(case)
+    page = await window.page()
+    text = "Grüße ☕"
+    read = "[document.characterSet, document.body.innerText.trim()]"
+    # Without a charset it is garbled: what is shown below is upslot's doing.
+    await page.visit(bare.add("garbled", text.encode(), "text/plain"))
+    charset, shown = await page.run(read)
+    assert shown != text, (charset, shown)
+    long = "\n".join([text] * 20_000)
+    for name, body, type, expected in [
+            ("note.txt", text.encode(), "text/plain", ["UTF-8", text]),
+            ("untyped.txt", text.encode(), None, ["UTF-8", text]),
+            ("note.bin", text.encode(), "text/plain; format=flowed", ["UTF-8", text]),
+            ("marked.txt", b"\xef\xbb\xbf" + text.encode(), "text/plain", ["UTF-8", text]),
+            ("long.txt", long.encode(), "text/plain", ["UTF-8", long]),
+            ("latin.txt", "Grüße".encode("latin-1"), "text/plain", ["windows-1252", "Grüße"]),
+            ("koi8.txt", "Привет".encode("koi8-r"), "text/plain; charset=koi8-r", ["KOI8-R", "Привет"])]:
+        await page.visit(await stock.upload(name, body, type))
+        check(name, await page.run(read), expected)
+    # Files that were there before, and are not known better than by a look into them.
+    folder = stock.up.store / harness.owner_folder(ACCOUNTS[0]) / "abcdefghijklm"
+    folder.mkdir(parents=True)
+    for name, body, expected in [("old.txt", long.encode(), ["UTF-8", long]),
+                                 ("old-latin.txt", "Grüße".encode("latin-1"), ["windows-1252", "Grüße"])]:
+        (folder / name).write_bytes(body)
+        await page.visit(stock.up.url + str((folder / name).relative_to(stock.up.store)))
+        check(name, await page.run(read), expected)
+    check("downloads", page.downloads, {})
+
+
+@test(servers=(None,), deadline=120)
 async def saved_under_its_own_name(case):
     window, stock = await browser(case), await Site.start(case)
     # What Chromium itself takes out of a name becomes an underscore.

@@ -40,7 +40,7 @@ async def on_small_disk(case, size, more="", **settings):
 async def mounts(up, *command):
     """Runs a command where upslot's mounts are."""
     into = ["-m"] if os.geteuid() == 0 else ["-m", "-U", "--preserve-credentials"]
-    ran = await run(["nsenter", "-t", up.process.pid, *into, *command])
+    ran = await run(["nsenter", "-t", up.process.pid, "--root", *into, *command])
     assert ran.code == 0, f"{command}: {ran.err}"
 
 
@@ -239,6 +239,128 @@ async def a_limit_of_file_sizes_is_not_the_end(case):
     small = await slot_of(up, "small.bin", 5)
     check("PUT within the limit", (await put(small.put, b"hello")).status, 201)
     check("GET", (await get(small.get)).body, b"hello")
+
+
+# Full in ways that bytes do not show -----------------------------------------------------------------------------------
+
+async def metric(up, name):
+    """A number that `/metrics` tells; None when it does not."""
+    found = re.search(rf"^upslot_{re.escape(name)} (\S+)$", (await get(api(up, "metrics"))).body.decode(), re.MULTILINE)
+    return found and float(found[1])
+
+
+async def is_full(up, size, name="more.bin"):
+    """Slots of this size are refused, and everything says why."""
+    refused = await metric(up, 'slot_refusals_total{reason="free_space"}') or 0
+    check("slot", (await ask(up, name, size)).status, 507)
+    check("refusals", await metric(up, 'slot_refusals_total{reason="free_space"}'), refused + 1)
+    check("health", await health(up), (503, "link none\nstore full\n"))
+
+
+async def is_good_again(up, size):
+    """Slots are granted again, without anybody's help."""
+    deadline = time.monotonic() + PATIENCE
+    while (status := (await ask(up, "again.bin", size)).status) != 200:
+        check("slot", status, 507)
+        assert time.monotonic() < deadline, "slots are still refused"
+        await asyncio.sleep(0.1)
+    check("health", await health(up), (200, "link none\nstore good\n"))
+
+
+@test(servers=(None,))
+async def slots_are_refused_before_inodes_run_out(case):
+    """With the last few inodes what was granted can still be stored."""
+    up, store = await on_small_disk(case, 8 * MIB, ",nr_inodes=400", api=True, min_free_space=0)
+    granted = await slot_of(up, "granted.bin", 5)
+    plenty = await metric(up, "free_inodes")
+    check("free inodes", plenty, float(os.statvfs(store).f_favail))
+    for number in range(int(plenty) - 5):
+        (store / f"taken-{number}").touch(exist_ok=False)
+    await until_metric(up, "free_inodes", 5)
+    await is_full(up, 5)
+    check("complaints", len(said(up, "WARN  few inodes left")), 1)
+    check("PUT", (await put(granted.put, b"hello")).status, 201)
+    check("GET", (await get(granted.get)).body, b"hello")
+    check("failures", said(up, "ERROR "), [])
+    for path in store.glob("taken-*"):
+        path.unlink()
+    await is_good_again(up, 5)
+    check("PUT", (await put((await slot_of(up, "a", 5)).put, b"hello")).status, 201)
+
+
+async def until_metric(up, name, value):
+    deadline = time.monotonic() + PATIENCE
+    while (found := await metric(up, name)) != value:
+        assert time.monotonic() < deadline, f"{name} is {found}, not {value}"
+        await asyncio.sleep(0.1)
+
+
+@test(servers=(None,), deadline=200)
+async def what_has_no_room_is_not_promised(case):
+    """Whatever part of a PUT finds no room: slots are refused until a file and a folder can be made."""
+    up = await case.upslot(api={"port": free_port()}, min_free_space=0)
+    for rule in ("mkdirat:error=ENOSPC", "mkdirat:error=EDQUOT", "openat:error=EDQUOT", "write:error=EDQUOT",
+                 "fsync,syncfs:error=EDQUOT"):
+        late = await slot_of(up, "late.bin", 20_000)
+        since = up.mark()
+        async with Faults(case, up, rule, threads="fsync" in rule):
+            check(f"PUT with {rule}", (await put(late.put, content(20_000))).status, 507)
+            await is_full(up, 20_000)
+            # It is tried out, and stays so: for the smallest file as well.
+            await until_refused(up, 1)
+            await is_full(up, 1)
+            check(f"PUT with {rule}", (await put(late.put, content(20_000))).status, 507)
+        await is_good_again(up, 20_000)
+        # The log is written by the same call.
+        errors = 0 if rule.startswith("write") else 1
+        check(f"what was said of {rule}",
+              (len(said(up, "ERROR ", since)), len(said(up, "store works again", since))), (errors, 1))
+        check("PUT", (await put(late.put, content(20_000))).status, 201)
+        check("leftovers", up.leftovers(), [])
+
+
+async def until_refused(up, size):
+    deadline = time.monotonic() + PATIENCE
+    while (await ask(up, "small.bin", size)).status != 507:
+        assert time.monotonic() < deadline, f"slots for {size} bytes are still granted"
+        await asyncio.sleep(0.1)
+
+
+@test(servers=(None,), deadline=200)
+async def a_quota_of_the_file_system(case):
+    """A real one, of a file system that has no number of inodes. It is not full for what still fits."""
+    image = case.folder / "image"
+    with open(image, "wb") as file:
+        file.truncate(128 * MIB)
+    check("mkfs", (await run(["mkfs.btrfs", "-q", image])).code, 0)
+    mount = f"""mount -o loop "{image}" "$store"; cd "$store"
+        {{ btrfs quota enable . && btrfs subvolume create files && btrfs qgroup limit 8M files; }} > /dev/null
+        cd /; mount --bind "$store/files" "$store" """
+    up, store = await on_disk(case, mount, api=True, min_free_space=0)
+    check("number of inodes", (os.statvfs(store).f_files, await metric(up, "free_inodes")), (0, None))
+    body = content(5 * MIB)
+    first, second = await slot_of(up, "first.bin", len(body)), await slot_of(up, "second.bin", len(body))
+    check("PUT", (await put(first.put, body)).status, 201)
+    check("PUT over the quota", (await put(second.put, body)).status, 507)
+    await is_full(up, len(body))
+    # What was tried out in between shows that small files have room.
+    await until_granted(up, 5000)
+    await is_full(up, len(body))
+    check("small PUT", (await put((await slot_of(up, "small.bin", 5000)).put, content(5000))).status, 201)
+    await is_full(up, len(body))
+    # What belongs to the mount namespace of the program is removed from there.
+    await mounts(up, os.environ["UPSLOT_BIN"], "-c", up.config, "remove", first.get)
+    await is_good_again(up, len(body))
+    check("PUT again", (await put(second.put, body)).status, 201)
+    assert (await get(second.get)).body == body
+    check("complaints", len(said(up, "ERROR ")), 1)
+
+
+async def until_granted(up, size):
+    deadline = time.monotonic() + PATIENCE
+    while (await ask(up, "small.bin", size)).status != 200:
+        assert time.monotonic() < deadline, f"slots for {size} bytes are still refused"
+        await asyncio.sleep(0.1)
 
 
 # Failing -------------------------------------------------------------------------------------------------------------
@@ -707,6 +829,7 @@ async def a_folder_that_is_removed_and_made_anew(case):
         check("PUT without a folder", (await put(slot.put, b"world")).status, 503)
         check("GET without a folder", (await get(slots[0].get)).status, 404)
     check("complaints", len(said(up, "ERROR ", since)), 1)
+    check("what it names", len(said(up, rf"ERROR store failed .*storage folder {re.escape(str(up.store))} was removed", since)), 1)
     check("health", (await health(up))[0], 503)
     await romeo.slot("link.bin", 5)
     up.store.mkdir()

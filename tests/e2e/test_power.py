@@ -21,7 +21,7 @@ import urllib.parse
 
 from disk_model import (ANY, BEGIN, DATA_LOST, END, KEPT, LOST, SYNCS, Disk, Fate, found_tree, lay_out, read_trace,
                         strace)
-from harness import (ACCOUNTS, KIB, LONG, check, content, free_port, get, http_request, owner_folder, test, until)
+from harness import (ACCOUNTS, KIB, LONG, check, content, free_port, get, http_request, owner_folder, run, test, until)
 
 KEY = "it was the nightingale, and not the lark"
 DELETE_KEY = "it was the lark, the herald of the morn"
@@ -31,7 +31,8 @@ ROMEO, BENVOLIO, JULIET = ACCOUNTS
 FATES, REAL = (40, 80) if LONG else (4, 12)
 
 # What upslot keeps in its own folder for good.
-OWN = re.compile(rb"\.upslot(/slot_secret|/share(/[\w-]+)?|/gone(/[0-9a-f]{2})?)?")
+OWN = re.compile(
+    rb"\.upslot(/slot_secret|/removals|/share(/[\w-]+(\.new)?)?|/gone(/[0-9a-f]{2})?|/clock(/[0-9a-f-]+)?)?")
 
 
 class Upload:
@@ -42,8 +43,18 @@ class Upload:
         self.fields = fields | ({"Content_Type": kind} if kind else {})
         # Whether the sweep will take it.
         self.mortal = False
+        # Whether the slot is void after a command has removed all that is its owner's.
+        self.revoked = False
         # The name of every file here tells another type.
         self.attributes = {b"user.mime_type": kind.encode()} if kind else {}
+        if kind and kind.startswith("text/") and "charset" not in kind:
+            self.attributes[b"user.charset"] = b"utf-8" if is_utf8(body) else b"unknown-8bit"
+
+
+def is_utf8(body):
+    with contextlib.suppress(UnicodeDecodeError):
+        return "\0" not in body.decode()
+    return False
 
 
 def url_path(url):
@@ -62,6 +73,8 @@ class Site:
         up.configure(storage_path=str(up.store))
         self.disk = Disk(self.base)
         self.uploads, self.traces, self.slots = [], [], 0
+        # What a command removes, by its trace.
+        self.commands = {}
 
     async def start(self, *more):
         """Starts it; `more` are words for strace."""
@@ -129,6 +142,13 @@ class Site:
                                    Authorization="Bearer " + ".".join(words)))
         return self.uploads[-1]
 
+    async def refused(self, upload, statuses):
+        raw = await self.case.raw(self.up)
+        await raw.send_head("PUT", upload.put, Content_Length=len(upload.body), **upload.fields)
+        status = (await raw.head())[0]
+        assert status in statuses, f"PUT {upload.path}: {status}"
+        raw.close()
+
     async def store(self, upload, status=201):
         await self.store_all([upload], status)
 
@@ -145,6 +165,15 @@ class Site:
         for raw in raws:
             check("PUT", (await raw.head())[0], status)
             raw.close()
+
+    async def remove(self, word, uploads):
+        """A command, while the program does not run."""
+        self.traces.append(self.case.folder / f"trace-{len(self.traces)}")
+        self.commands[self.traces[-1]] = set(uploads)
+        # No `-D`: the record is whole when the command has ended.
+        command = [word for word in strace(self.traces[-1]) if word != "-D"]
+        ran = await run([*command, os.environ["UPSLOT_BIN"], *self.up.arguments, "remove", word])
+        check(f"remove {word}: {ran.err}", ran.code, 0)
 
     async def delete(self, upload):
         path = os.fsdecode(upload.path)
@@ -183,6 +212,8 @@ class Judge:
 
     def follow(self, trace):
         self.disk.rebooted()
+        self.doomed = self.site.commands.get(trace, set())
+        self.condemned |= self.doomed
         with contextlib.suppress(OSError):
             self.secret = (self.site.up.store / ".upslot" / "slot_secret").read_bytes()
         for number, (phase, call) in enumerate(read_trace(trace)):
@@ -203,6 +234,9 @@ class Judge:
             return False
         if call.name == "write" and re.search(rb" INFO +ready pid=", said):
             self.ready = True
+            return True
+        if call.name == "write" and said.startswith(b"Removed ") and self.doomed:
+            self.removed |= self.doomed
             return True
         if said.startswith(b"HTTP/1.1 201 "):
             location = re.search(rb"\r\nLocation: ([^\r]+)\r\n", said)[1].decode()
@@ -242,7 +276,7 @@ class Judge:
             if upload.alias:
                 check("promised link", below.get(upload.alias), ("link", upload.path))
         for upload in self.site.uploads:
-            if upload.alias and upload.alias in below:
+            if upload.alias and upload.alias in below and upload not in self.condemned:
                 assert upload.path in below, f"a slot used up by a file that was never there: {upload.path}"
         for upload in self.removed:
             assert upload.path not in below, f"removed and back: {upload.path}"
@@ -326,7 +360,10 @@ async def start_on(site, folder, tree, promised, condemned, removed, _):
         # What was not stored can be, what was is used, and graves hold.
         for upload in site.uploads:
             used = upload.path in paths or buried(below, upload.path)
-            if "Expect" not in upload.fields or not used:
+            if upload.revoked and upload in condemned:
+                assert used, f"neither there nor buried: {upload.path}"
+                await site.refused(upload, (403, 409))
+            elif "Expect" not in upload.fields or not used:
                 await site.store(upload, 409 if used else 201)
             if not buried(below, upload.path):
                 reply = await get(upload.get)
@@ -433,6 +470,23 @@ async def uploads_that_are_removed(case):
     await it.store_all(uploads[3:])
     await it.delete(uploads[4])
     await it.stop()
+    await judge(it)
+
+
+@test(servers=(None,), deadline=300)
+async def uploads_that_a_command_removes(case):
+    """What the command says is gone is gone for good, and until then each file is there or cannot be stored again."""
+    it = await site(case, external_secret=KEY, file_share_secret=KEY, global_quota=1 << 40,
+                    slot_secret="a key that need not be made")
+    await it.start()
+    romeo = [await it.own(ROMEO, 3000 + number) for number in range(3)] + [it.shared(ROMEO, 900)]
+    others = [await it.own(JULIET, 2000), it.shared(JULIET, 30), it.external(500), it.external(700)]
+    await it.store_all(romeo + others)
+    await it.stop()
+    for upload in romeo:
+        upload.revoked = True
+    await it.remove(others[2].get, [others[2]])
+    await it.remove(ROMEO, romeo)
     await judge(it)
 
 

@@ -177,13 +177,23 @@ async def the_unit_is_lived_under(case):
     """
     up = await case.upslot(start=False, component_host="xmpp.sandbox.test", user_quota_hard=50 * MIB)
     filtered = ["/usr/bin/python3", Path(__file__).with_name("filtered.py"), calls, families]
-    up.wrapper = ["unshare", "-m", "sh", "-c", script, "sh", up.store, hosts, *filtered]
+    # The service manager is told from in there, too.
+    notified, told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM), []
+    notified.bind(str(case.folder / "notify"))
+    notified.setblocking(False)
+    asyncio.get_running_loop().add_reader(notified, lambda: told.append(notified.recv(4096).decode()))
+    up.wrapper = ["env", f"NOTIFY_SOCKET={case.folder}/notify", "WATCHDOG_USEC=1000000", "unshare", "-m", "sh", "-c", script,
+                  "sh", up.store, hosts, *filtered]
     await up.start()
     await up.line(r"INFO  sandbox (landlock=|none why=.*kernel)")
     status = Path(f"/proc/{up.process.pid}/status").read_text()
     check("filter", re.search(r"Seccomp:\s+(\d)", status)[1], "2")
     await everything(case, up, await case.client())
     check("exit", await up.process.stop(), 0)
+    for word in ("READY=1", "STATUS=XMPP link up", "RELOADING=1", "WATCHDOG=1", "STOPPING=1"):
+        await until(lambda: any(word in message for message in told), f"{word} among {told}")
+    asyncio.get_running_loop().remove_reader(notified)
+    notified.close()
 
 
 def names_in(trace):
@@ -274,7 +284,7 @@ async def unnamed_files_through_proc_without_privilege(case):
 async def a_kernel_without_landlock(case):
     romeo = await case.client()
     for error, why in [("ENOSYS", "has no Landlock"), ("EPERM", "has no Landlock"),
-                       ("EOPNOTSUPP", "not switched on")]:
+                       ("EOPNOTSUPP", "not enabled")]:
         inject = f"inject=landlock_create_ruleset:error={error}"
         up = await case.upslot(wrapper=traced(case.folder / "trace", "-e", "trace=landlock_create_ruleset", "-e", inject))
         await up.line(rf'INFO  sandbox none why=".*{why}.*"')
@@ -312,7 +322,7 @@ async def a_mount_over_the_store_is_taken(case):
 
     async def there(*command):
         users = [] if os.geteuid() == 0 else ["-U", "--preserve-credentials"]
-        ran = await run(["nsenter", "-t", up.process.pid, *users, "-m", *command])
+        ran = await run(["nsenter", "-t", up.process.pid, *users, "-m", "--root", *command])
         assert ran.code == 0, ran.err
 
     async def answers(slot, status):

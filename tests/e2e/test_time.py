@@ -135,11 +135,163 @@ async def a_clock_that_is_taken_back_in_time_removes_nothing(case):
     await up.line(r"sweep done .*removed=1\b")
     check("files", sorted(os.listdir(folder)), ["old.bin", "young.bin"])
     await clock.set(YEAR)
-    await up.line(r"WARN  wall clock went ahead seconds=3153\d+ sweep_in=2\b")
-    await clock.set(0)
+    await up.line(r"WARN  clock jumped forward seconds=3153\d+ sweep_in=2\b")
     since = up.mark()
+    await clock.set(0)
+    await up.line(r"WARN  clock jumped back seconds=3153\d+ sweep_in=2\b", since)
     await up.line(r"sweep done .*removed=0\b", since)
     check("files", sorted(os.listdir(folder)), ["old.bin", "young.bin"])
+
+
+def dated(path, time):
+    """Gives a file the time that the kernel would have given it, had the clock been set for it, too."""
+    os.utime(path, (time,) * 2)
+
+
+def age(path, now):
+    return now - os.stat(path).st_mtime
+
+
+@test(servers=(None,), deadline=120)
+async def a_clock_that_jumps_and_stays_makes_nothing_older(case):
+    """A year that has not passed does not count, for what upslot has stored and for what was there before."""
+    up = await case.upslot(start=False, expire_interval=2, expire_maxage=30 * DAY)
+    clock = Clock(case, up)
+    folder = up.store / owner_folder(ACCOUNTS[0]) / "random"
+    folder.mkdir(parents=True)
+    for days, name in ((1, "young.bin"), (29, "old.bin"), (31, "older.bin")):
+        (folder / name).write_bytes(b"hello")
+        dated(folder / name, time.time() - days * DAY)
+    await up.start()
+    await up.line(r"sweep done .*removed=1\b")
+    for jump in (YEAR, 3 * YEAR):
+        since = up.mark()
+        await clock.set(jump)
+        await up.line(r"WARN  clock jumped forward ", since)
+        reply = await get(f"{up.url}{owner_folder(ACCOUNTS[0])}/random/old.bin")
+        left = int(re.search(r"max-age=(\d+)", reply.headers["Cache-Control"])[1])
+        assert DAY - 100 < left <= DAY, f"it may be cached for {left} s"
+        await up.line(r"sweep done files=2 removed=0 .*times_corrected=2", since)
+        check("files", sorted(os.listdir(folder)), ["old.bin", "young.bin"])
+        days = round(age(folder / "old.bin", time.time() + jump) / DAY)
+        check("age of the file itself", days, 29)
+        since = up.mark()
+        await up.line(r"sweep done files=2 removed=0 bytes=0 ms=\d+$", since)
+    # They go when their time has come.
+    dated(folder / "old.bin", time.time() + jump - 31 * DAY)
+    await up.line(r"sweep done .*removed=1\b", since)
+    check("files", os.listdir(folder), ["young.bin"])
+    await up.restart()
+    since = up.mark()
+    await up.line(r"sweep done files=1 removed=0\b", since)
+
+
+async def upload_by_api(up, body):
+    """The file's URL and its place."""
+    api = up.settings["api"]["port"]
+    before = set(up.files())
+    reply = await get(f"http://127.0.0.1:{api}/slot/?jid={ACCOUNTS[0]}&name=a.bin&size={len(body)}")
+    put_url, get_url = reply.body.decode().split("\n")
+    check("PUT", (await put(put_url, body)).status, 201)
+    path, = set(up.files()) - before
+    return get_url, up.store / path
+
+
+@test(servers=(None,), deadline=180)
+async def an_upload_before_the_time_is_known(case):
+    """A board without a clock battery starts in 1970 and takes uploads; then the time comes over the network."""
+    for way in ("running", "stopped", "killed before the sweep"):
+        up = await case.upslot(start=False, api={"port": free_port()}, expire_interval=2, expire_maxage=30 * DAY,
+                               access=[{"jid": "^romeo@", "expire_maxage": 20 * DAY}])
+        clock = Clock(case, up)
+        start = 1000 - int(time.time())
+        clock.write(start)
+        folder = up.store / owner_folder(ACCOUNTS[1]) / "random"
+        folder.mkdir(parents=True)
+        for days, name in ((29, "old.bin"), (31, "older.bin")):
+            (folder / name).write_bytes(b"hello")
+            dated(folder / name, time.time() - days * DAY)
+        await up.start()
+        await up.line("WARN  clock is not set")
+        url, file = await upload_by_api(up, b"hello")
+        dated(file, time.time() + start)
+        since = up.mark()
+        for _ in range(2):
+            await up.line(r"sweep done files=3 removed=0 bytes=0 ms=\d+$", since)
+            since = up.mark()
+        check("files before the time", sorted(os.listdir(folder)), ["old.bin", "older.bin"])
+        assert age(file, time.time()) > YEAR, "its time was changed before the right one was known"
+        if way == "running":
+            await clock.set(0)
+        elif way == "stopped":
+            await up.process.stop()
+            clock.write(0)
+            await up.start()
+        else:
+            # No sweep comes before the kill.
+            await up.process.stop(signal.SIGKILL)
+            up.configure(expire_interval=3600)
+            await up.start()
+            since = up.mark()
+            await clock.set(0)
+            await up.line(r"WARN  clock jumped forward ", since)
+            record = up.store / ".upslot" / "clock" / Path(
+                "/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
+            await until(lambda: "correction" in record.read_text(), "the correction on disk")
+            await up.process.stop(signal.SIGKILL)
+            assert age(file, time.time()) > YEAR
+            up.configure(expire_interval=2)
+            await up.start()
+        await up.line(r"sweep done files=3 removed=1 .*times_corrected=1$")
+        check(f"{way}: files after it", os.listdir(folder), ["old.bin"])
+        check("GET", (await get(url)).status, 200)
+        seconds = age(file, time.time())
+        assert -5 < seconds < 170, f"{way}: it is {seconds:.0f} s old"
+        # It is known for good.
+        await up.restart()
+        since = up.mark()
+        await up.line(r"sweep done files=2 removed=0 bytes=0 ms=\d+$", since)
+        dated(file, time.time() - 19 * DAY)
+        await up.line(r"sweep done files=2 removed=0 bytes=0 ms=\d+$", up.mark())
+        dated(file, time.time() - 21 * DAY)
+        await up.line(r"sweep done .*removed=1\b", since)
+        check("GET", (await get(url)).status, 404)
+        await up.process.stop()
+
+
+@test(servers=(None,), deadline=120)
+async def times_in_the_future_count_from_when_they_are_seen(case):
+    """Files that were restored with times to come, and those that a clock ahead has dated."""
+    up = await case.upslot(start=False, api={"port": free_port()}, expire_interval=2, expire_maxage=30 * DAY)
+    clock = Clock(case, up)
+    folder = up.store / owner_folder(ACCOUNTS[0]) / "random"
+    folder.mkdir(parents=True)
+    for name, ahead in (("year.bin", YEAR), ("century.bin", 100 * YEAR), ("hour.bin", 3600), ("past.bin", -DAY)):
+        (folder / name).write_bytes(b"hello")
+        dated(folder / name, time.time() + ahead)
+    await up.start()
+    await up.line(r"WARN  files have a time in the future, which counts from now files=3 path=\S+/random/\w+\.bin")
+    await up.line(r"sweep done files=4 removed=0\b")
+    for path in folder.iterdir():
+        expected = DAY if path.name == "past.bin" else 0
+        assert expected <= age(path, time.time()) + 1 < expected + 60, path
+    for _ in range(2):
+        await up.line(r"sweep done files=4 removed=0\b", up.mark())
+    check("said once", sum("time in the future" in line for line in up.process.lines), 1)
+    # A clock that is set back: what was stored meanwhile counts from then.
+    await clock.set(YEAR)
+    url, file = await upload_by_api(up, b"hello")
+    dated(file, time.time() + YEAR)
+    since = up.mark()
+    await clock.set(0)
+    await up.line(r"WARN  clock jumped back ", since)
+    await up.line(r"WARN  files have a time in the future, .* files=\d+", since)
+    await up.line(r"sweep done files=5 removed=0\b", since)
+    assert -5 < age(file, time.time()) < 60
+    for path in (file, folder / "century.bin"):
+        dated(path, time.time() - 31 * DAY)
+    await up.line(r"sweep done .*removed=2\b", since)
+    check("GET", (await get(url)).status, 404)
 
 
 @test(deadline=180 if not LONG else 600)

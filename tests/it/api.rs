@@ -193,7 +193,10 @@ fn names_are_cleaned_so_that_the_slot_works() {
         ("a%00%0d%0ab.jpg", "/ab.jpg"),
         ("a%3F%23%25%26.jpg", "/a.jpg"),
         ("%2e%2e%2f%2e%2e%2fpasswd", "passwd"),
-        (".hidden", "hidden"),
+        (".hidden", "/_.hidden"),
+        ("%F0%9F%98%80.png", "/_.png"),
+        ("%F0%9F%98%80%F0%9F%8E%89", "/_"),
+        ("%21%21.tar.gz", "/_.tar.gz"),
         (&"x".repeat(400), "x"),
     ] {
         let slot = site.api_slot(&format!("{ROMEO}&name={name}&size=5"));

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use crate::harness::dir::TempDir;
 use crate::harness::program::run;
@@ -33,10 +34,16 @@ fn explain(words: &[&str]) -> (Option<i32>, String) {
     run(&[&["explain"], words].concat(), dir.path())
 }
 
+/// The exit code is 0 exactly where the slot would be granted.
 #[track_caller]
 fn check(words: &[&str], parts: &[&str]) {
     let (code, said) = explain(words);
-    assert_eq!(code, Some(0), "{said}");
+    let expected = if said.contains("would be granted.") {
+        0
+    } else {
+        1
+    };
+    assert_eq!(code, Some(expected), "{said}");
     for part in parts {
         assert!(said.contains(part), "{part:?} is not in:\n{said}");
     }
@@ -49,14 +56,14 @@ fn explain_says_what_decides_and_how_much_is_used() {
         &[
             ROMEO_FOLDER,
             "rule 2",
-            "user_quota_hard: 600 of 1000 bytes",
-            "uploads per 3600 s: 1 of 2",
+            "user_quota_hard: 600 bytes of 1000 bytes",
+            "uploads per 1 h: 1 of 2",
             "A slot for 400 bytes would be granted.",
         ],
     );
     check(
         &["romeo@montague.tld/orchard", "401"],
-        &["refused (owner_quota)", "600 of 1000"],
+        &["refused (owner_quota)", "600 bytes of 1000 bytes"],
     );
     check(
         &["romeo@montague.tld", "501"],
@@ -64,7 +71,15 @@ fn explain_says_what_decides_and_how_much_is_used() {
     );
     check(
         &["romeo@montague.tld", "1 KiB"],
-        &["A slot for 1024 bytes would be refused"],
+        &["A slot for 1 KiB would be refused"],
+    );
+    check(
+        &["romeo@montague.tld", "10", "MiB", "image/png"],
+        &["A slot for 10 MiB would be refused (too_large)"],
+    );
+    check(
+        &["romeo@montague.tld"],
+        &["A slot for 1 byte would be granted."],
     );
     check(
         &["tybalt@montague.tld"],
@@ -77,21 +92,101 @@ fn explain_says_what_decides_and_how_much_is_used() {
 }
 
 #[test]
+fn help_and_what_was_meant() {
+    let dir = TempDir::new();
+    for words in [&["help"][..], &["--help"], &["-h"]] {
+        let (code, said) = run(words, dir.path());
+        assert_eq!(code, Some(0), "{words:?}: {said}");
+        for part in [
+            "explain JID [SIZE] [TYPE]",
+            "--check-config",
+            "/etc/upslot/config.yml",
+        ] {
+            assert!(said.contains(part), "{words:?}, {part:?}: {said}");
+        }
+    }
+    for words in [&["help", "explain"][..], &["explain", "--help"]] {
+        let (code, said) = run(words, dir.path());
+        assert_eq!(code, Some(0), "{words:?}: {said}");
+        assert!(
+            said.starts_with("Usage: upslot [-c FILE] explain JID"),
+            "{said}"
+        );
+    }
+    for (words, parts) in [
+        (
+            &["explian", "a@b"][..],
+            &["explian", "explain may be meant"][..],
+        ),
+        (&["help", "explian"], &["explain may be meant"]),
+        (&["demo"], &["--demo may be meant"]),
+        (&["--chek-config"], &["--check-config may be meant"]),
+        (&["site.yml"], &["-c site.yml"]),
+        (&["--nonsense"], &["unknown option --nonsense"]),
+        (&["--demo", "--check-config"], &["exclude each other"]),
+    ] {
+        let (code, said) = run(words, dir.path());
+        assert_eq!(code, Some(2), "{words:?}: {said}");
+        assert!(said.starts_with("error: "), "{words:?}: {said}");
+        assert!(said.contains("upslot help"), "{words:?}: {said}");
+        for part in parts {
+            assert!(said.contains(part), "{words:?}, {part:?}: {said}");
+        }
+    }
+}
+
+#[test]
 fn explain_takes_no_nonsense() {
     for words in [
         &[][..],
         &["a b"],
         &["romeo@montague.tld", "many"],
+        &["romeo@montague.tld", "10", "MiBs"],
+        &["romeo@montague.tld", "10", "png"],
+        &["romeo@montague.tld", "10", "MiB", "image/*"],
         &["a@b", "1", "t/t", "more"],
     ] {
         let (code, said) = explain(words);
         assert_eq!(code, Some(2), "{words:?}: {said}");
     }
+    let (_, said) = explain(&["romeo@montague.tld", "10", "png"]);
+    assert!(said.contains("such as image/png"), "{said}");
+}
+
+#[test]
+fn a_missing_configuration_is_named_in_full() {
     let dir = TempDir::new();
-    assert_eq!(
-        run(&["explain", "romeo@montague.tld"], dir.path()).0,
-        Some(1),
-        "no configuration"
+    let here = dir.path().canonicalize().unwrap();
+    for words in [
+        &["-c", "absent.yml"][..],
+        &["-c", "absent.yml", "--check-config"],
+        &["-c", "absent.yml", "explain", "romeo@montague.tld"],
+    ] {
+        let (code, said) = run(words, &here);
+        assert_eq!(code, Some(1), "{words:?}: {said}");
+        let path = here.join("absent.yml").display().to_string();
+        assert!(
+            said.contains(&path) && said.contains("--demo"),
+            "{words:?}: {said}"
+        );
+        let told = if words.len() > 2 {
+            "error: "
+        } else {
+            "ERROR cannot start why="
+        };
+        assert!(said.contains(told), "{words:?}: {said}");
+    }
+    // Without -c the one of the system is the second choice.
+    let (_, said) = run(&["--check-config"], &here);
+    let system = Path::new("/etc/upslot/config.yml");
+    let read = match system.exists() {
+        true => system.display().to_string(),
+        false => here.join("config.yml").display().to_string(),
+    };
+    assert!(said.contains(&read), "{said}");
+    assert!(
+        system.exists() || said.contains("/etc/upslot/config.yml"),
+        "{said}"
     );
 }
 
@@ -128,7 +223,7 @@ fn the_demonstration_takes_an_upload_and_leaves_nothing() {
         .is(201);
     let got = client.get(&target(&urls[1])).is(200);
     assert_eq!(got.text(), "hello\n");
-    assert_eq!(got.expect("Content-Type"), "text/plain");
+    assert_eq!(got.expect("Content-Type"), "text/plain; charset=utf-8");
     drop((api, client));
     program.signal(rustix::process::Signal::TERM);
     assert_eq!(program.exit_code(), Some(0));

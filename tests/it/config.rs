@@ -1,6 +1,8 @@
 //! The command line and the configuration, as far as they show from outside.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use crate::harness::dir::TempDir;
 use crate::harness::program::run;
@@ -281,7 +283,7 @@ fn debug_tells_no_secrets_either() {
     site.put(&slot, b"hello").is(201);
     site.get(&format!("{}?password=hunter2", slot.get)).is(200);
     site.program.hide("hunter2");
-    site.program.wait_line(&["slot issued "]);
+    site.program.wait_line(&["slot granted "]);
     seed(&site.store(), &format!("{ROMEO_FOLDER}/x"), b"x");
 }
 
@@ -303,4 +305,349 @@ fn control_characters_do_not_reach_the_log() {
     client.send(b"G\x1bT /\x1b[31m HTTP/1.1\r\n\r\n");
     client.reply().is(400);
     // The harness looks through the log when the test ends.
+}
+
+/// A configuration without an XMPP side, and without warnings but that.
+const LEAST: &str = "storage_path: DIR/store\nhttp_port: 0\nget_url: https://a.example/\n\
+                     put_url: https://a.example/\nwhitelist: [a.example]\n";
+
+/// What the program says of a configuration in a folder of its own, in which `prepare` has put more.
+fn said_of(text: &str, more: &[&str], prepare: impl Fn(&Path)) -> (Option<i32>, String) {
+    let dir = TempDir::new();
+    fs::create_dir(dir.path().join("store")).unwrap();
+    prepare(dir.path());
+    let text = text.replace("DIR", &dir.path().display().to_string());
+    fs::write(dir.path().join("config.yml"), text).unwrap();
+    run(more, dir.path())
+}
+
+/// The one line with all these parts, among what was said.
+#[track_caller]
+fn line<'a>(said: &'a str, parts: &[&str]) -> &'a str {
+    let all = |line: &&str| parts.iter().all(|part| line.contains(part));
+    said.lines()
+        .find(all)
+        .unwrap_or_else(|| panic!("no line with {parts:?} in:\n{said}"))
+}
+
+#[test]
+fn errors_and_warnings_begin_alike() {
+    let (code, said) = said_of(
+        &format!("{LEAST}max_file_size: lots\nmax_filesize: 5\n"),
+        &["--check-config"],
+        |_| {},
+    );
+    assert_eq!(code, Some(1), "{said}");
+    assert!(!said.is_empty());
+    for line in said.lines() {
+        let known = ["error: config.yml: ", "warning: config.yml: "];
+        assert!(known.iter().any(|begin| line.starts_with(begin)), "{line}");
+    }
+    line(&said, &["error: ", "max_file_size (line 6)"]);
+    line(&said, &["warning: ", "max_filesize (line 7)"]);
+}
+
+#[test]
+fn placeholders_in_files_are_errors() {
+    for (content, part) in [
+        ("change me\n", "the words of an example"),
+        (
+            "${UPSLOT_SECRET_FROM_ENV}\n",
+            "a placeholder of the form ${NAME}",
+        ),
+        ("$(upslot_secret_name)", "a placeholder of the form $(name)"),
+        (
+            "{{ upslot_secret_name }}\r\n",
+            "a placeholder of the form {{ name }}",
+        ),
+    ] {
+        for (key, rest) in [
+            ("component_secret_file", "component_jid: up.a.example\n"),
+            ("slot_secret_file", ""),
+        ] {
+            let text = format!("{LEAST}{rest}{key}: DIR/secret\n");
+            for more in [&["--check-config"][..], &[]] {
+                let (code, said) = said_of(&text, more, |dir| {
+                    fs::write(dir.join("secret"), content).unwrap();
+                });
+                assert_eq!(code, Some(1), "{content:?}: {said}");
+                let place = format!("{key} (line {}): found {part}", 6 + rest.lines().count());
+                line(&said, &[&place, " in /", "/secret, expected"]);
+            }
+        }
+    }
+    for (content, part) in [
+        (&b"hunter2\nhunter3\n"[..], "more than one line"),
+        (b"\xef\xbb\xbfhunter2\n", "a byte order mark"),
+        (b"hunter2\0", "a control character"),
+        (b"hunter2\xff", "not UTF-8"),
+        (b"\n", "found nothing"),
+    ] {
+        let text =
+            format!("{LEAST}component_jid: up.a.example\ncomponent_secret_file: DIR/secret\n");
+        let (code, said) = said_of(&text, &["--check-config"], |dir| {
+            fs::write(dir.join("secret"), content).unwrap();
+        });
+        assert_eq!(code, Some(1), "{said}");
+        line(
+            &said,
+            &["error: ", "component_secret_file (line 7): ", part],
+        );
+        assert!(!said.contains("hunter"), "{said}");
+    }
+    let text = format!("{LEAST}component_jid: up.a.example\ncomponent_secret_file: DIR/secret\n");
+    let (code, said) = said_of(&text, &["--check-config"], |dir| {
+        fs::write(dir.join("secret"), "hunter2 \n").unwrap();
+    });
+    assert_eq!(code, Some(0), "{said}");
+    line(
+        &said,
+        &[
+            "warning: ",
+            "component_secret_file (line 7): ",
+            "ends with a blank",
+        ],
+    );
+}
+
+/// A credential of a systemd unit is there while the unit runs, and only for it.
+#[test]
+fn credentials_that_are_not_there_yet_are_named() {
+    let folder = format!(
+        "/run/credentials/upslot-test-{}.service",
+        std::process::id()
+    );
+    let text = format!(
+        "{LEAST}component_jid: up.a.example\ncomponent_secret_file: {folder}/component_secret\n\
+         slot_secret_file: {folder}/slot_secret\nhttp_certfile: {folder}/cert\nhttp_keyfile: {folder}/key\n"
+    );
+    let keys = [
+        "component_secret_file",
+        "slot_secret_file",
+        "http_certfile",
+        "http_keyfile",
+    ];
+    for more in [&["--check-config"][..], &["explain", "romeo@a.example"]] {
+        let (code, said) = said_of(&text, more, |_| {});
+        assert_eq!(code, Some(0), "{more:?}: {said}");
+        for key in keys {
+            let place = format!("{key} (line ");
+            line(
+                &said,
+                &["warning: config.yml: ", &place, &folder, "is not there yet"],
+            );
+        }
+    }
+    let (code, said) = said_of(&text, &[], |_| {});
+    assert_eq!(code, Some(1), "{said}");
+    for key in &keys {
+        line(&said, &["ERROR cannot start", key, "No such file"]);
+    }
+    line(&said, &["component_secret_file", "LoadCredential="]);
+    // A file that is missing elsewhere is an error for all of them.
+    let text = text.replace("/run/credentials/", "/run/credentials-of-others/");
+    let (code, said) = said_of(&text, &["--check-config"], |_| {});
+    assert_eq!(code, Some(1), "{said}");
+    for key in keys {
+        line(&said, &["error: ", &format!("{key} (line "), "cannot read"]);
+    }
+}
+
+#[test]
+fn a_certificate_and_its_key_are_told_apart() {
+    let made = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
+    let other = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
+    let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let locked = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+    let foreign = other.signing_key.serialize_pem();
+    let text = format!("{LEAST}http_certfile: DIR/cert.pem\nhttp_keyfile: DIR/key.pem\n");
+    let certfile = "http_certfile (line 6): ";
+    let keyfile = "http_keyfile (line 7): ";
+    for (cert, key, expected) in [
+        (
+            None,
+            None,
+            &[
+                (certfile, "cert.pem: No such file"),
+                (keyfile, "key.pem: No such file"),
+            ][..],
+        ),
+        (Some(&cert), None, &[(keyfile, "cannot read ")]),
+        (None, Some(&key), &[(certfile, "cannot read ")]),
+        (
+            Some(&cert),
+            Some(&cert),
+            &[(keyfile, "found a certificate alone in ")],
+        ),
+        (
+            Some(&key),
+            Some(&key),
+            &[(certfile, "found a private key alone in ")],
+        ),
+        (
+            Some(&key),
+            Some(&cert),
+            &[
+                (certfile, "a private key alone"),
+                (keyfile, "a certificate alone"),
+            ],
+        ),
+        (
+            Some(&cert),
+            Some(&locked),
+            &[(keyfile, "found a key with a passphrase")],
+        ),
+        (
+            Some(&cert),
+            Some(&foreign),
+            &[(keyfile, "does not go with http_certfile")],
+        ),
+        (
+            Some(&cert),
+            Some(&String::new()),
+            &[(keyfile, "found nothing in ")],
+        ),
+        (Some(&cert), Some(&key), &[]),
+    ] {
+        let (code, said) = said_of(&text, &["--check-config"], |dir| {
+            for (name, content) in [("cert.pem", cert), ("key.pem", key)] {
+                content.inspect(|content| fs::write(dir.join(name), content).unwrap());
+            }
+        });
+        let errors = said.lines().filter(|line| line.starts_with("error: "));
+        assert_eq!(errors.count(), expected.len(), "{said}");
+        assert_eq!(code, Some(i32::from(!expected.is_empty())), "{said}");
+        for (place, part) in expected {
+            line(&said, &["error: config.yml: ", place, part]);
+        }
+    }
+}
+
+#[test]
+fn all_ports_that_are_taken_are_named_at_once() {
+    let taken = [0; 3].map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let ports = taken
+        .each_ref()
+        .map(|listener| listener.local_addr().unwrap().port());
+    let text = format!(
+        "{}http_address: ['127.0.0.1:{}', '127.0.0.1:{}']\napi: {{port: {}}}\n",
+        LEAST.replace("http_port: 0\n", ""),
+        ports[0],
+        ports[1],
+        ports[2]
+    );
+    let (code, said) = said_of(&text, &[], |_| {});
+    assert_eq!(code, Some(1), "{said}");
+    for (key, port) in ["http_address", "http_address", "api"].iter().zip(ports) {
+        let place = format!("{key}: cannot listen on 127.0.0.1:{port}: ");
+        let found = line(&said, &["ERROR cannot start", &place]);
+        for part in [
+            "another program has the port",
+            &format!("sport = :{port} names"),
+            "another port",
+        ] {
+            assert!(found.contains(part), "{part:?}: {found}");
+        }
+    }
+}
+
+/// As a user that may not write there; root may write everywhere.
+#[test]
+fn a_store_that_cannot_be_written_is_told() {
+    let dir = TempDir::new();
+    let at = |name: &str| dir.path().join(name);
+    for name in ["store", "closed"] {
+        fs::create_dir(at(name)).unwrap();
+        fs::set_permissions(at(name), fs::Permissions::from_mode(0o555)).unwrap();
+    }
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(at("file"), "").unwrap();
+    // The original may be where others cannot go.
+    fs::copy(env!("CARGO_BIN_EXE_upslot"), at("upslot")).unwrap();
+    let root = rustix::process::geteuid().is_root();
+    for (path, part) in [
+        ("store", "cannot write to "),
+        ("closed/inside", "is not there, and user "),
+        ("file", "is no folder"),
+    ] {
+        let text = LEAST.replace("DIR/store", &at(path).display().to_string());
+        fs::write(at("config.yml"), text).unwrap();
+        let mut command = match root {
+            true => std::process::Command::new("setpriv"),
+            false => std::process::Command::new("env"),
+        };
+        if root {
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        }
+        let output = command
+            .arg(at("upslot"))
+            .arg("-c")
+            .arg(at("config.yml"))
+            .arg("--check-config")
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        // Whoever checks need not be who will run.
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        line(&said, &["warning: ", "storage_path (line 1): ", part]);
+    }
+}
+
+#[test]
+fn a_granted_slot_can_be_traced_to_its_file() {
+    let mut site = Plan::new().set("api", "{port: 0}").start();
+    let romeo = "romeo@montague.tld";
+    let over_xmpp = site.slot(romeo, "très cool.txt", 5, None);
+    let over_api = site.api_slot("jid=juliet@capulet.tld&name=b.txt&size=5");
+    for (slot, owner) in [(over_xmpp, romeo), (over_api, "juliet@capulet.tld")] {
+        let owner = format!("slot granted owner={owner} ");
+        let granted = site.program.wait_line(&["INFO ", &owner, " bytes=5 "]);
+        assert!(
+            !granted.contains('?') && !granted.contains("sig"),
+            "{granted}"
+        );
+        site.put(&slot, b"hello").is(201);
+        let path = granted.split(" path=").nth(1).unwrap();
+        let path = path.split(" bytes=").next().unwrap();
+        let folder = slot.stored_at().parent().unwrap().display().to_string();
+        assert!(
+            path.trim_matches('"').starts_with(&format!("{folder}/")),
+            "{path} {folder}"
+        );
+        site.program
+            .wait_line(&["upload published ", &format!("path={path} ")]);
+    }
+}
+
+#[test]
+fn another_protocol_is_named_in_the_log() {
+    let site = Plan::alone().start();
+    let hello = [&[22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[7; 500]].concat();
+    let proxied = [
+        &b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"[..],
+        &[1; 12],
+        b"GET / HTTP/1.1\r\n\r\n",
+    ]
+    .concat();
+    for (bytes, part) in [
+        (&hello[..], "the client speaks TLS"),
+        (
+            b"<?xml version='1.0'?><stream:stream to='a'>",
+            "the client speaks XMPP",
+        ),
+        (
+            b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET / HTTP/1.1\r\n\r\n",
+            "The PROXY protocol is not supported",
+        ),
+        (&proxied, "The PROXY protocol is not supported"),
+    ] {
+        let mut client = site.client();
+        client.send(bytes);
+        let reply = client.reply().is(400);
+        assert!(reply.text().contains(part), "{}", reply.text());
+    }
+    for (part, count) in [("speaks TLS", 1), ("speaks XMPP", 1), ("PROXY protocol", 2)] {
+        site.program
+            .wait_lines(&["INFO ", "request refused status=400", part], count);
+    }
 }

@@ -769,7 +769,7 @@ fn check_tree(store: &Path, world: &World, items: &[Item]) {
                 _ => {}
             }
         }
-        let own = ["slot_secret", "share", "gone"];
+        let own = ["slot_secret", "share", "gone", "clock"];
         assert!(own.contains(&name.as_str()), "left over: .upslot/{name}");
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use crate::harness::site::{ROMEO_FOLDER, age, seed, set_kept_type};
+use crate::harness::site::{ROMEO_FOLDER, age, seed, set_attribute, set_kept_type};
 use crate::harness::{Client, Plan, Reply, Site, pseudo_random, request, unix_now};
 
 const DIGITS: &[u8] = b"0123456789";
@@ -54,7 +54,7 @@ fn a_file_comes_with_all_its_fields() {
     let reply = site.get(&target).is(200);
     assert_eq!(reply.body, DIGITS);
     assert_eq!(reply.expect("Content-Length"), "10");
-    assert_eq!(reply.expect("Content-Type"), "text/plain");
+    assert_eq!(reply.expect("Content-Type"), "text/plain; charset=utf-8");
     assert_eq!(reply.expect("Accept-Ranges"), "bytes");
     let etag = reply.expect("ETag");
     assert!(
@@ -227,7 +227,7 @@ fn several_ranges_make_parts() {
     ];
     assert_eq!(parts.len(), expected.len());
     for ((kind, range, body), (expected_range, expected_body)) in parts.iter().zip(expected) {
-        assert_eq!(kind, "text/plain");
+        assert_eq!(kind, "text/plain; charset=utf-8");
         assert_eq!(range, expected_range);
         assert_eq!(body, expected_body.as_bytes());
     }
@@ -507,7 +507,7 @@ fn types_and_dispositions() {
         let told = reply.expect("Content-Type");
         assert_eq!(told.split(';').next(), Some(*kind), "{path} {kept:?}");
         assert!(
-            kept.is_some() || told == *kind,
+            kept.is_some() || *kind == "text/plain" || told == *kind,
             "a parameter that nobody gave: {told}"
         );
         assert!(!reply.has("X-Evil"));
@@ -529,6 +529,149 @@ fn types_and_dispositions() {
             .expect("Content-Type"),
         "application/octet-stream"
     );
+}
+
+/// The types of a file in the answers to GET, HEAD, a range, and several; they must agree.
+#[track_caller]
+fn type_of(site: &Site, target: &str) -> String {
+    let mut client = site.client();
+    let whole = client.get(target).is(200);
+    let told = whole.expect("Content-Type").to_owned();
+    let head = client.ask("HEAD", target, &[], b"").is(200);
+    assert_eq!(head.expect("Content-Type"), told, "HEAD of {target}");
+    let etag = whole.expect("ETag").to_owned();
+    let same = client.ask("GET", target, &[("If-None-Match", &etag)], b"");
+    assert!(!same.is(304).has("Content-Type"), "{target}");
+    if whole.body.len() >= 5 {
+        let one = client.ask("GET", target, &[("Range", "bytes=1-2")], b"");
+        assert_eq!(
+            one.is(206).expect("Content-Type"),
+            told,
+            "a part of {target}"
+        );
+    }
+    if whole.body.len() > 4000 {
+        let many = client.ask("GET", target, &[("Range", "bytes=1-2,-3")], b"");
+        for (kind, ..) in parts_of(&many.is(206)) {
+            assert_eq!(kind, told, "parts of {target}");
+        }
+    }
+    told
+}
+
+/// Files that upslot has not stored itself, in the trees of its predecessors.
+#[test]
+fn text_that_is_utf8_is_labelled() {
+    let long = |text: &str, size: usize| text.repeat(size / text.len() + 1);
+    let mixed = long("Grüße ☕ 😀 aaa", 300_000);
+    let with = |at: usize, byte: u8| {
+        let mut bytes = long("plain ", 300_000).into_bytes();
+        bytes[at] = byte;
+        bytes
+    };
+    let utf16: Vec<u8> = "\u{feff}Grüße"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let labelled = "text/plain; charset=utf-8";
+    // Name, content, kept type, type told.
+    type Case<'a> = (&'a str, &'a [u8], Option<&'a [u8]>, &'a str);
+    let cases: &[Case<'_>] = &[
+        ("a.txt", "Grüße ☕".as_bytes(), None, labelled),
+        ("a.log", b"ascii\n", None, labelled),
+        ("a.txt", b"", None, labelled),
+        ("a.txt", "\u{feff}mark".as_bytes(), None, labelled),
+        ("a.txt", mixed.as_bytes(), None, labelled),
+        ("a.txt", &mixed.as_bytes()[..8009], None, "text/plain"),
+        ("a.txt", b"Gr\xfc\xdfe", None, "text/plain"),
+        ("a.txt", &utf16, None, "text/plain"),
+        ("a.txt", b"h\0i\0", None, "text/plain"),
+        ("a.txt", &with(10, 0xe9), None, "text/plain"),
+        ("a.txt", &with(150_000, 0xe9), None, "text/plain"),
+        ("a.txt", &with(299_990, 0xe9), None, "text/plain"),
+        ("a.bin", "é".as_bytes(), Some(b"text/plain"), labelled),
+        (
+            "a.bin",
+            "é".as_bytes(),
+            Some(b"Text/Plain; format=flowed"),
+            "Text/Plain; format=flowed; charset=utf-8",
+        ),
+        (
+            "a.txt",
+            "é".as_bytes(),
+            Some(b"text/plain; charset=iso-8859-1"),
+            "text/plain; charset=iso-8859-1",
+        ),
+        (
+            "a.txt",
+            "é".as_bytes(),
+            Some(b"text/plain;CHARSET=\"UTF-8\""),
+            "text/plain;CHARSET=\"UTF-8\"",
+        ),
+        // Not shown, or no text.
+        ("a.html", "é".as_bytes(), None, "text/html"),
+        ("a.csv", "é".as_bytes(), None, "text/csv"),
+        ("a.json", "é".as_bytes(), None, "application/json"),
+        ("a.js", "é".as_bytes(), None, "application/octet-stream"),
+        ("a.jpg", b"ascii", None, "image/jpeg"),
+        ("a", "é".as_bytes(), None, "application/octet-stream"),
+    ];
+    let site = Plan::alone().start();
+    for (number, (name, content, kept, told)) in cases.iter().enumerate() {
+        for path in [
+            format!("{ROMEO_FOLDER}/Abcdefghijk{number:02}/{name}"),
+            format!("{ROMEO_FOLDER}/{number:02}{name}"),
+            format!("4a771ac1-f0b2-4a4a-9700-f2a26fa2bb{number:02}/{name}"),
+            format!("thomas/{number}/{name}"),
+        ] {
+            let file = seed(&site.store(), &path, content);
+            age(&file, DAY);
+            if kept.is_some_and(|kept| !set_kept_type(&file, kept)) {
+                continue;
+            }
+            let found = type_of(&site, &format!("/files/{path}"));
+            assert_eq!(found, *told, "{path} {kept:?}, {} bytes", content.len());
+        }
+    }
+}
+
+#[test]
+fn a_kept_charset_is_believed() {
+    let site = Plan::alone().start();
+    for (number, (kept, told)) in [
+        ("utf-8", "text/plain; charset=utf-8"),
+        ("UTF-8", "text/plain; charset=utf-8"),
+        ("unknown-8bit", "text/plain"),
+        ("iso-8859-1", "text/plain"),
+        (&*"x".repeat(200), "text/plain"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = format!("{ROMEO_FOLDER}/Abcdefghijk{number:02}/a.txt");
+        let file = seed(&site.store(), &path, "é".as_bytes());
+        if set_attribute(&file, "user.charset", kept.as_bytes()) {
+            assert_eq!(type_of(&site, &format!("/files/{path}")), told, "{kept}");
+        }
+    }
+}
+
+#[test]
+fn text_of_any_safe_type_is_labelled() {
+    let site = Plan::alone()
+        .set("safe_file_types", "['text/*', text/html]")
+        .start();
+    for (name, told) in [
+        ("a.html", "text/html; charset=utf-8"),
+        ("a.csv", "text/csv; charset=utf-8"),
+        ("a.md", "text/markdown; charset=utf-8"),
+        ("a.js", "application/octet-stream"),
+        ("a.xml", "application/xml"),
+    ] {
+        let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/{name}");
+        seed(&site.store(), &path, "é".as_bytes());
+        assert_eq!(type_of(&site, &format!("/files/{path}")), told, "{name}");
+    }
 }
 
 #[test]

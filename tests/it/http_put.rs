@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::harness::http::chunked;
 use crate::harness::server::SECRET;
-use crate::harness::site::{ROMEO, ROMEO_FOLDER, kept_type, set_kept_type};
+use crate::harness::site::{
+    ROMEO, ROMEO_FOLDER, attribute, kept_type, set_attribute, set_kept_type,
+};
 use crate::harness::{Fields, Plan, Site, Slot, eventually, pseudo_random, request};
 use crate::http_get::name_of;
 
@@ -764,5 +766,131 @@ fn nodes_share_a_secret() {
                 entry.path()
             );
         }
+    }
+}
+
+/// Every text upload is looked at as a whole, however it comes, and its answers say so.
+#[test]
+fn text_is_labelled_as_it_was_received() {
+    let mut site = Plan::new().start();
+    let keeps = set_attribute(&site.dir.path().join("config.yml"), "user.charset", b"a");
+    let long = "Grüße ☕ 😀\n".repeat(20_000);
+    let mut late = long.clone().into_bytes();
+    // Where no piece of a file that is already there is looked at.
+    let at = late.len() / 4;
+    late[at..at + 20].fill(0xe9);
+    let utf16: Vec<u8> = "\u{feff}Grüße"
+        .encode_utf16()
+        .flat_map(u16::to_be_bytes)
+        .collect();
+    let labelled = "text/plain; charset=utf-8";
+    // Type of the slot, name, body, type told, kept charset.
+    type Case<'a> = (Option<&'a str>, &'a str, &'a [u8], &'a str, Option<&'a str>);
+    let cases: &[Case<'_>] = &[
+        (
+            Some("text/plain"),
+            "a.txt",
+            "Grüße ☕".as_bytes(),
+            labelled,
+            Some("utf-8"),
+        ),
+        (
+            None,
+            "a.txt",
+            "Grüße ☕".as_bytes(),
+            labelled,
+            Some("utf-8"),
+        ),
+        (
+            Some("text/plain"),
+            "a.bin",
+            long.as_bytes(),
+            labelled,
+            Some("utf-8"),
+        ),
+        (None, "a.txt", b"x", labelled, Some("utf-8")),
+        (
+            None,
+            "a.txt",
+            "\u{feff}a".as_bytes(),
+            labelled,
+            Some("utf-8"),
+        ),
+        (
+            None,
+            "a.txt",
+            b"Gr\xfc\xdfe",
+            "text/plain",
+            Some("unknown-8bit"),
+        ),
+        (None, "a.txt", &utf16, "text/plain", Some("unknown-8bit")),
+        (
+            None,
+            "a.txt",
+            "é".as_bytes().split_at(1).0,
+            "text/plain",
+            Some("unknown-8bit"),
+        ),
+        (
+            Some("text/plain; charset=koi8-r"),
+            "a.txt",
+            "é".as_bytes(),
+            "text/plain; charset=koi8-r",
+            None,
+        ),
+        (
+            Some("text/html"),
+            "a.html",
+            "é".as_bytes(),
+            "text/html",
+            Some("utf-8"),
+        ),
+        (None, "a.json", "é".as_bytes(), "application/json", None),
+        (None, "a.jpg", b"ascii", "image/jpeg", None),
+    ];
+    for (kind, name, body, told, kept) in cases {
+        for way in ["whole", "chunked", "drip"] {
+            let slot = site.slot(ROMEO, name, body.len() as u64, *kind);
+            let mut client = site.client();
+            match way {
+                "whole" => client.send(&request("PUT", &slot.put, &[], body)),
+                "chunked" => {
+                    let fields = [("Transfer-Encoding", "chunked")];
+                    client.send(&request("PUT", &slot.put, &fields, b""));
+                    client.send(&chunked(body, 1021));
+                }
+                _ => {
+                    let length = body.len().to_string();
+                    client.send(&request(
+                        "PUT",
+                        &slot.put,
+                        &[("Content-Length", &length)],
+                        b"",
+                    ));
+                    let (first, rest) = body.split_at(body.len().min(30));
+                    for byte in first {
+                        client.send(&[*byte]);
+                    }
+                    client.send(rest);
+                }
+            }
+            client.reply().is(201);
+            let got = client.get(&slot.get).is(200);
+            assert_eq!(got.expect("Content-Type"), *told, "{kind:?} {name} {way}");
+            assert!(got.body == *body);
+            if keeps {
+                let found = attribute(&site.store().join(slot.stored_at()), "user.charset");
+                assert_eq!(found.as_deref(), *kept, "{kind:?} {name} {way}");
+            }
+        }
+    }
+    if keeps {
+        let slot = site.upload("a.txt", None, &late);
+        let got = site.get(&slot.get).is(200);
+        assert_eq!(
+            got.expect("Content-Type"),
+            "text/plain",
+            "a fault anywhere counts"
+        );
     }
 }

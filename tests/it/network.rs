@@ -494,24 +494,49 @@ mod endless {
     /// What may be kept meanwhile, and what the program touches for the first time; KiB.
     const FEW: u64 = 8 * 1024;
 
+    /// The same where all of it is taken.
+    const MUCH: usize = 16 << 20;
+
     /// Sends the piece over and over, as a server would that means to send a gigabyte, until the component hangs up or
     /// has taken more than enough; how much that was.
-    fn pour(link: &mut crate::harness::Link, beginning: &str, piece: &str) -> usize {
+    fn pour(link: &mut crate::harness::Link, beginning: &str, piece: &str, enough: usize) -> usize {
         let mut writer = link.writer();
         let mut taken = 0;
         let piece = piece.repeat(64 * 1024 / piece.len());
         if writer.write_all(beginning.as_bytes()).is_err() {
             return taken;
         }
-        while taken < ENOUGH && writer.write_all(piece.as_bytes()).is_ok() {
+        while taken < enough && writer.write_all(piece.as_bytes()).is_ok() {
             taken += piece.len();
         }
         taken
     }
 
-    /// A stanza, a tag, a header of a gigabyte: the component hangs up long before, and its memory does not follow.
+    /// A header without an end, or what no server may send: the component hangs up, and its memory does not follow.
     #[test]
-    fn stanzas_are_cut_off() {
+    fn headers_are_cut_off() {
+        let cases = [
+            (true, "<!--", "x"),
+            (true, "<message><!--", "x"),
+            (true, "<?", "x"),
+            (true, "", "x"),
+            (true, "<message><body>&", "x"),
+            (false, "<?xml version='1.0'?><stream:stream id='", "x"),
+            (false, "<stream:stream ", "x"),
+            (false, "<?xml ", "x"),
+            (false, "", "x"),
+            (false, "<stream:features>", "<a/>"),
+        ];
+        each(&cases, |site, link, beginning, piece| {
+            let taken = pour(link, beginning, piece, ENOUGH);
+            assert!(taken < ENOUGH, "{beginning}{piece}… for {taken} bytes");
+            site.program.wait_line(&["link down ", "why="]);
+        });
+    }
+
+    /// A stanza of a gigabyte is skipped: the component takes all of it, and its memory does not follow.
+    #[test]
+    fn stanzas_are_skipped() {
         let cases = [
             (true, "<message><body>", "x"),
             (true, "<message from='", "x"),
@@ -520,20 +545,36 @@ mod endless {
             (true, "<message>", "<a>"),
             (true, "<message>", "<a b='c' d='e'>f&amp;</a>"),
             (true, "<message><body><![CDATA[", "x"),
-            (true, "<!--", "x"),
-            (true, "<?", "x"),
             (true, "<message ", "xmlns:a='b' "),
-            (false, "<?xml version='1.0'?><stream:stream id='", "x"),
-            (false, "<stream:stream ", "x"),
-            (false, "", "x"),
-            (false, "<stream:features>", "<a/>"),
+            (true, "<message a=", " "),
+            (true, "<message><body>&#", "0"),
         ];
-        let next = std::sync::Mutex::new(cases.into_iter());
+        each(&cases, |site, link, beginning, piece| {
+            let taken = pour(link, beginning, piece, MUCH);
+            assert!(taken >= MUCH, "{beginning}{piece}… for {taken} bytes");
+            let lines = site.program.lines();
+            assert!(!lines.iter().any(|line| line.contains("link down ")));
+            link.hang_up();
+            // What the kernels keep is skipped first, which takes a while where others work, too.
+            let (down, patience) = (
+                ["link down ", "closed the connection"],
+                Duration::from_secs(60),
+            );
+            site.program.wait_lines_for(&down, 1, patience);
+        });
+    }
+
+    /// Plays each case on a link of its own, whether open or without a header; in the end a new one works.
+    fn each(
+        cases: &[(bool, &'static str, &'static str)],
+        play: impl Fn(&mut Site, &mut crate::harness::Link, &str, &str) + Sync,
+    ) {
+        let next = std::sync::Mutex::new(cases.iter());
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     loop {
-                        let Some((open, beginning, piece)) = next.lock().unwrap().next() else {
+                        let Some(&(open, beginning, piece)) = next.lock().unwrap().next() else {
                             return;
                         };
                         let mut site = Plan::new().unwelcome().start();
@@ -548,13 +589,11 @@ mod endless {
                         };
                         site.client().get("/").is(200);
                         let before = site.program.memory("VmHWM:");
-                        let taken = pour(&mut link, beginning, piece);
-                        assert!(taken < ENOUGH, "{beginning}{piece}… for {taken} bytes");
+                        play(&mut site, &mut link, beginning, piece);
                         let grown = site.program.memory("VmHWM:").saturating_sub(before);
                         assert!(grown < FEW, "{beginning}{piece}… cost {grown} KiB");
-                        site.program.wait_line(&["link down ", "why="]);
                         site.client().get("/").is(200);
-                        site.program.rests("after a stanza without end");
+                        site.program.rests("after what has no end");
                         site.link = Some(server.welcome());
                         assert_alive(&mut site);
                         site.server = Some(server);

@@ -4,14 +4,17 @@ use std::fs;
 use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::path::Path;
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 
 use crate::harness::dir::TempDir;
-use crate::harness::program::run;
+use crate::harness::program::{BINARY, run};
 use crate::harness::site::{ROMEO, ROMEO_FOLDER};
-use crate::harness::{Client, Plan, Site, eventually, pseudo_random, request};
+use crate::harness::wait::long;
+use crate::harness::{Client, Plan, Program, Site, eventually, pseudo_random, request};
 
 /// A PUT of ten bytes of which five are on their way.
 #[track_caller]
@@ -183,6 +186,142 @@ fn other_signals_do_no_harm() {
     kept.get("/").is(200);
     let slot = site.slot(ROMEO, "a.txt", 5, None);
     site.put(&slot, b"hello").is(201);
+}
+
+/// A configuration without an XMPP side, in a folder of its own.
+fn plain_config() -> (TempDir, PathBuf, String) {
+    let dir = TempDir::new();
+    let config = dir.path().join("config.yml");
+    let text = format!(
+        "storage_path: {}/store\nget_url: https://a/\nput_url: https://a/\nhttp_port: 0\nwhitelist: a\n",
+        dir.path().display()
+    );
+    fs::write(&config, &text).unwrap();
+    (dir, config, text)
+}
+
+/// Starts the program.
+fn program(config: &Path) -> Program {
+    let mut program = Program::start(config, None, &[]);
+    program.allow("component_jid: is absent");
+    program
+}
+
+/// From the moment on in which the program catches signals, whatever it is at then.
+#[test]
+fn a_signal_during_the_start_does_what_it_says() {
+    let (_dir, config, _) = plain_config();
+    let started = Instant::now();
+    let first = program(&config);
+    first.wait_line(&["ready "]);
+    let usual = started.elapsed();
+    drop(first);
+    let rounds = if long() { 600 } else { 150 };
+    let moments = pseudo_random(29, rounds);
+    for (round, moment) in moments.into_iter().enumerate() {
+        let signal = [Signal::HUP, Signal::TERM, Signal::INT][round % 3];
+        let mut program = program(&config);
+        program.catches_signals();
+        // Some come at once, the others all over the time that a start takes.
+        let wait = usual * u32::from(moment) / 255;
+        let until = Instant::now() + if round % 2 == 0 { Duration::ZERO } else { wait };
+        while Instant::now() < until {
+            std::thread::yield_now();
+        }
+        program.signal(signal);
+        if signal == Signal::HUP {
+            program.wait_line(&["config reloaded"]);
+            let lines = program.lines();
+            let at = |part: &str| lines.iter().position(|line| line.contains(part)).unwrap();
+            assert!(at(" ready pid=") < at("config reloaded"), "{lines:?}");
+            program.signal(Signal::TERM);
+        }
+        assert_eq!(program.exit_code(), Some(0), "{:?}", program.lines());
+    }
+}
+
+/// A FIFO in the place of the configuration, so that the program waits in the middle of reading it.
+fn fifo(config: &Path) {
+    fs::remove_file(config).unwrap();
+    mknodat(CWD, config, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+}
+
+#[test]
+fn a_reload_that_came_early_reads_the_file_again() {
+    let (dir, config, text) = plain_config();
+    fifo(&config);
+    let program = program(&config);
+    program.catches_signals();
+    let mut program = program;
+    program.signal(Signal::HUP);
+    // Opening it waits for the reader; then the first reading ends.
+    let new = dir.path().join("new.yml");
+    let mut writer = fs::File::options().write(true).open(&config).unwrap();
+    fs::write(&new, format!("{text}custom_headers: {{X-Second: yes}}\n")).unwrap();
+    fs::rename(&new, &config).unwrap();
+    std::io::Write::write_all(&mut writer, text.as_bytes()).unwrap();
+    drop(writer);
+    program.wait_line(&["config reloaded"]);
+    let address = program.listening(1).remove(0);
+    let address = address.strip_prefix("http://").unwrap().parse().unwrap();
+    let reply = Client::connect(address).get("/").is(200);
+    assert!(reply.has("X-Second"), "{reply:?}");
+}
+
+#[test]
+fn the_end_does_not_wait_for_a_configuration_that_cannot_be_read() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let (_dir, config, _) = plain_config();
+        fifo(&config);
+        let mut program = program(&config);
+        program.catches_signals();
+        program.signal(Signal::HUP);
+        program.signal(signal);
+        assert_eq!(program.exit_code(), Some(0));
+        assert_eq!(program.lines(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_start_that_failed_exits_with_1_whatever_signals_come() {
+    let (_dir, config, text) = plain_config();
+    fs::write(&config, format!("{text}max_file_size: lots\n")).unwrap();
+    for round in 0..60 {
+        let mut program = program(&config);
+        program.allow("ERROR");
+        program.wait_line(&["ERROR", "cannot start"]);
+        let signal = [Signal::HUP, Signal::TERM, Signal::INT][round % 3];
+        program.signal_if_running(signal);
+        program.signal_if_running(signal);
+        assert_eq!(program.exit_code(), Some(1), "{:?}", program.lines());
+    }
+}
+
+/// What only looks something up ends as every command does.
+#[test]
+fn offline_commands_keep_the_systems_actions() {
+    for arguments in [
+        &["--check-config"][..],
+        &["explain", "romeo@montague.tld"],
+        &["health"],
+    ] {
+        for (signal, number) in [(Signal::HUP, 1), (Signal::TERM, 15), (Signal::INT, 2)] {
+            let (_dir, config, _) = plain_config();
+            fifo(&config);
+            let mut command = std::process::Command::new(BINARY);
+            command.arg("-c").arg(&config).args(arguments);
+            let mut child = command.spawn().unwrap();
+            // It waits for a writer, and then for what is written.
+            let opened = std::thread::spawn(move || fs::File::options().write(true).open(&config));
+            let writer = opened.join().unwrap().unwrap();
+            rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal)
+                .unwrap();
+            let status = child.wait().unwrap();
+            drop(writer);
+            let died_of = std::os::unix::process::ExitStatusExt::signal(&status);
+            assert_eq!(died_of, Some(number), "{arguments:?}: {status:?}");
+        }
+    }
 }
 
 /// Starts the program with that configuration; its exit code and what it said.

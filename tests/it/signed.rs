@@ -333,6 +333,61 @@ fn the_approved_type_is_kept_and_served() {
     }
 }
 
+/// Whichever way an upload comes, the type that was signed is labelled as its bytes are.
+#[test]
+fn signed_text_is_labelled() {
+    let site = external()
+        .set("file_share_secret", format!("'{KEY}'"))
+        .start();
+    let coffee = "Grüße ☕".as_bytes();
+    let labelled = "text/plain; charset=utf-8";
+    let cases: &[(&str, &str, &[u8], &str)] = &[
+        ("a.bin", "text/plain", coffee, labelled),
+        ("a.txt", "text/plain", coffee, labelled),
+        ("a.bin", "text/plain", b"Gr\xfc\xdfe", "text/plain"),
+        (
+            "a.txt",
+            "text/plain;charset=latin1",
+            coffee,
+            "text/plain;charset=latin1",
+        ),
+        (
+            "a.txt",
+            "application/pgp-encrypted",
+            coffee,
+            "application/pgp-encrypted",
+        ),
+    ];
+    for (number, (name, kind, body, told)) in cases.iter().enumerate() {
+        for scheme in ["v", "v2", "token"] {
+            let path = format!("{UUID}/{scheme}{number}/{name}");
+            let target = format!("/files/{path}?{}", query(scheme, &path, body.len(), kind));
+            put(&site, &target, &[("Content-Type", kind)], body).is(201);
+            let got = site.get(&format!("/files/{path}")).is(200);
+            assert_eq!(got.expect("Content-Type"), *told, "{scheme} {name} {kind}");
+        }
+        let claims = Claims {
+            slot: &format!("slot-{number}"),
+            name,
+            kind,
+            size: body.len(),
+            ..CLAIMS
+        };
+        share_put(&site, &claims.target(), &claims.token(), body).is(201);
+        let got = site.get(&claims.target()).is(200);
+        assert_eq!(got.expect("Content-Type"), *told, "JWT {name} {kind}");
+    }
+    // With no type at all, the name tells it.
+    for scheme in ["v", "v2", "token"] {
+        let path = format!("{UUID}/{scheme}/untyped.txt");
+        let kind = if scheme == "v" { "" } else { "text/plain" };
+        let target = format!("/files/{path}?{}", query(scheme, &path, coffee.len(), kind));
+        put(&site, &target, &[], coffee).is(201);
+        let got = site.get(&format!("/files/{path}")).is(200);
+        assert_eq!(got.expect("Content-Type"), labelled, "{scheme}");
+    }
+}
+
 #[test]
 fn a_prefix_may_be_kept_stripped_or_doubled() {
     let site = external().start();

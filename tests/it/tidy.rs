@@ -9,7 +9,14 @@ mod docs;
 /// Every file below `src/`, without its `.rs`, by layer and in import order.
 const LAYERS: [&[&str]; 7] = [
     // 0: values.
-    &["now", "decimal", "jid", "metrics", "complaints"],
+    &[
+        "now",
+        "decimal",
+        "jid",
+        "metrics",
+        "complaints",
+        "log_limiter",
+    ],
     // 1: decisions.
     &[
         "slot/mod",
@@ -20,9 +27,12 @@ const LAYERS: [&[&str]; 7] = [
         "slot/own",
         "slot/external",
         "slot/jwt",
+        "slot/revoked",
+        "slot/used",
         "policy/rules",
         "policy/rates",
         "policy/mod",
+        "clock",
         "expiry",
         "certificate",
     ],
@@ -30,7 +40,7 @@ const LAYERS: [&[&str]; 7] = [
     &[
         "xmpp/mod",
         "xmpp/element",
-        "xmpp/token",
+        "xmpp/scanner",
         "xmpp/xml",
         "xmpp/ended",
         "xmpp/stream",
@@ -38,12 +48,18 @@ const LAYERS: [&[&str]; 7] = [
         "xmpp/upload",
         "xmpp/iq",
         "http/mod",
+        "http/syntax",
+        "http/head/error",
+        "http/head/span",
+        "http/head/line",
+        "http/head/scan",
         "http/head",
         "http/body",
         "http/range",
         "http/condition",
         "http/forwarded",
         "http/mime",
+        "http/charset",
         "http/disposition",
         "http/cors",
         "http/response",
@@ -53,13 +69,16 @@ const LAYERS: [&[&str]; 7] = [
         "http/exchange/want",
         "http/exchange/state",
         "http/exchange",
+        // These continue what `exchange` begins.
+        "http/exchange/receiving",
+        "http/exchange/answering",
     ],
     // 3: program.
     &[
         "config/fault",
         "config/raw",
-        "config/scalar",
         "config/secret",
+        "config/scalar",
         "config/address",
         "config/url",
         "config/headers",
@@ -82,14 +101,18 @@ const LAYERS: [&[&str]; 7] = [
         "store/mod",
         "store/upload",
         "store/walk",
+        "store/journal",
         "store/graves",
         "store/aliases",
+        "store/records",
         "store/usage",
         "store/trim",
         "store/sweep",
         "syncer",
         "resolve",
         "signals",
+        "activation",
+        "notify",
     ],
     // 5: loop.
     &[
@@ -97,6 +120,7 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/deadlines",
         "reactor/listener",
         "reactor/hot",
+        "reactor/timekeeper",
         "reactor/random",
         "reactor/shared",
         "reactor/client",
@@ -107,11 +131,22 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/mod",
         // These continue what `mod` begins.
         "reactor/life",
+        "reactor/timekeeping",
         "reactor/slots",
         "reactor/accept",
     ],
     // Top.
-    &["explain", "demo", "logger", "lib", "main"],
+    &[
+        "explain",
+        "list",
+        "remove",
+        "demo",
+        "health",
+        "logger",
+        "lib",
+        "arguments",
+        "main",
+    ],
 ];
 
 /// Layers below this one are pure.

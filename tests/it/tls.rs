@@ -471,7 +471,7 @@ fn plain_http_is_told() {
         assert_eq!(reply.expect("Connection"), "close", "{shown}");
         assert_eq!(
             reply.text().trim_end(),
-            "This port speaks HTTPS: the address begins with https://.",
+            "This port speaks HTTPS: use a URL that starts with https://.",
             "{shown}"
         );
         client.ends();

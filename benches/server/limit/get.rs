@@ -1,62 +1,43 @@
-//! Small GETs: one receive, one send, from memory. Large GETs: one receive, the head, then sendfile.
+//! GETs: a small file is sent from memory with one send, a large one with sendfile.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Write};
 
 use mio::net::TcpStream;
 use rustix::net::SendFlags;
 
-use crate::limit::turn::Work;
-use crate::limit::{Told, head_end};
+use crate::limit::config::LimitConfig;
+use crate::limit::event_loop::Handler;
+use crate::limit::http::{read_request, response_head};
 
-/// Requests are shorter, and come whole.
-const REQUEST: usize = 4096;
-
-/// Bytes of a file sent at once.
-const PIECE: u64 = 2 * 1024 * 1024;
-
-pub fn head(size: u64) -> Vec<u8> {
-    format!("HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {size}\r\n\r\n")
-        .into_bytes()
-}
-
-/// Receives a request. None: nothing is there; false: the client has gone.
-pub fn request(mut socket: &TcpStream) -> io::Result<Option<bool>> {
-    let mut request = [0; REQUEST];
-    match socket.read(&mut request) {
-        Ok(0) => Ok(Some(false)),
-        Ok(n) if head_end(&request[..n]) == Some(n) => Ok(Some(true)),
-        Ok(_) => Err(io::Error::other("A request came in pieces.")),
-        Err(e) if e.kind() == ErrorKind::WouldBlock => Ok(None),
-        Err(e) => Err(e),
-    }
-}
+/// Bytes of a file to send in one call.
+const CHUNK: u64 = 2 * 1024 * 1024;
 
 #[derive(Debug)]
-pub struct FromMemory {
+pub struct MemoryGet {
     /// Head and body.
-    pub answer: Vec<u8>,
+    pub response: Vec<u8>,
 }
 
-impl FromMemory {
-    pub fn new(told: &Told) -> io::Result<FromMemory> {
-        let mut answer = head(told.size);
-        answer.extend(fs::read(told.root.join("0"))?);
-        Ok(FromMemory { answer })
+impl MemoryGet {
+    pub fn new(config: &LimitConfig) -> io::Result<MemoryGet> {
+        let mut response = response_head(config.size);
+        response.extend(fs::read(config.root.join("0"))?);
+        Ok(MemoryGet { response })
     }
 }
 
-impl Work for FromMemory {
-    type Place = ();
+impl Handler for MemoryGet {
+    type State = ();
 
-    fn begin(&mut self) -> io::Result<()> {
+    fn new_state(&mut self) -> io::Result<()> {
         Ok(())
     }
 
-    fn go_on(&mut self, mut socket: &TcpStream, (): &mut ()) -> io::Result<bool> {
-        match request(socket)? {
-            // The client takes one answer before it asks for the next, so that there is always room for it.
-            Some(true) => socket.write_all(&self.answer).map(|()| true),
+    fn advance(&mut self, mut socket: &TcpStream, (): &mut ()) -> io::Result<bool> {
+        match read_request(socket)? {
+            // The client does not pipeline, so the send buffer always has room for the response.
+            Some(true) => socket.write_all(&self.response).map(|()| true),
             Some(false) => Ok(false),
             None => Ok(true),
         }
@@ -64,51 +45,51 @@ impl Work for FromMemory {
 }
 
 #[derive(Debug)]
-pub struct FromFile {
+pub struct FileGet {
     pub head: Vec<u8>,
     pub file: File,
     pub size: u64,
 }
 
-impl FromFile {
-    pub fn new(told: &Told) -> io::Result<FromFile> {
-        Ok(FromFile {
-            head: head(told.size),
-            file: File::open(told.root.join("0"))?,
-            size: told.size,
+impl FileGet {
+    pub fn new(config: &LimitConfig) -> io::Result<FileGet> {
+        Ok(FileGet {
+            head: response_head(config.size),
+            file: File::open(config.root.join("0"))?,
+            size: config.size,
         })
     }
 }
 
-impl Work for FromFile {
-    /// Bytes of the body that are sent; none between answers.
-    type Place = Option<u64>;
+impl Handler for FileGet {
+    /// Bytes of the body sent so far; none between responses.
+    type State = Option<u64>;
 
-    fn begin(&mut self) -> io::Result<Option<u64>> {
+    fn new_state(&mut self) -> io::Result<Option<u64>> {
         Ok(None)
     }
 
-    fn go_on(&mut self, socket: &TcpStream, place: &mut Option<u64>) -> io::Result<bool> {
-        let sent = match place {
+    fn advance(&mut self, socket: &TcpStream, state: &mut Option<u64>) -> io::Result<bool> {
+        let sent = match state {
             Some(sent) => sent,
-            None => match request(socket)? {
+            None => match read_request(socket)? {
                 Some(true) => {
                     rustix::net::send(socket, &self.head, SendFlags::MORE)?;
-                    place.insert(0)
+                    state.insert(0)
                 }
                 Some(false) => return Ok(false),
                 None => return Ok(true),
             },
         };
         while *sent < self.size {
-            let rest = (self.size - *sent).min(PIECE) as usize;
+            let rest = (self.size - *sent).min(CHUNK) as usize;
             match rustix::fs::sendfile(socket, &self.file, Some(sent), rest) {
                 Ok(_) => {}
                 Err(rustix::io::Errno::AGAIN) => return Ok(true),
                 Err(e) => return Err(e.into()),
             }
         }
-        *place = None;
+        *state = None;
         Ok(true)
     }
 }

@@ -1,5 +1,4 @@
-//! PUTs into unnamed files that get a name when they are complete: a buffer between receive and write, or a pipe
-//! between two splices.
+//! PUTs into unnamed files that are linked to a name once they are complete, through a buffer or with splice.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -10,54 +9,54 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags};
 
-use crate::limit::turn::Work;
-use crate::limit::{Told, head_end};
+use crate::limit::config::LimitConfig;
+use crate::limit::event_loop::Handler;
+use crate::limit::http::{CREATED, head_end};
 
-pub const ANSWER: &[u8] = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n";
-
-/// Bytes received at once; the pipe holds as many. Larger pieces cost less a byte, but not on every file system and at
-/// every moment.
-const BUFFER: usize = 1024 * 1024;
-/// Writes end at a multiple of this in the file, so that no piece is begun by one and ended by the next.
+/// Size of the buffer and of the pipe in bytes. Larger ones take less CPU time per byte on some file
+/// systems only.
+const BUFFER_SIZE: usize = 1024 * 1024;
+/// Writes end at multiples of this offset in the file, so that no page is written in two parts.
 const PAGE: u64 = 4096;
 
-/// Of every file, in a folder of its own.
+/// The name of every file; each has a folder of its own.
 pub const FILE_NAME: &str = "photo.jpg";
 
-/// A file that is coming in, and how many of its bytes are there.
-pub type Incoming = Option<(File, u64)>;
+/// A file that is being received, and the bytes received so far; none between requests.
+pub type IncomingFile = Option<(File, u64)>;
 
-/// Where the files go.
+/// The folder that receives files.
 #[derive(Debug)]
-pub struct Folder {
+pub struct UploadFolder {
     root: OwnedFd,
+    /// Size of every file in bytes.
     pub size: u64,
-    /// Files so far; the name of the next one's folder.
+    /// Files received so far; also the name of the next file's folder.
     serial: u64,
 }
 
-impl Folder {
-    fn new(told: &Told) -> io::Result<Folder> {
+impl UploadFolder {
+    fn new(config: &LimitConfig) -> io::Result<UploadFolder> {
         let root = rustix::fs::open(
-            &told.root,
+            &config.root,
             OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
         )?;
-        Ok(Folder {
+        Ok(UploadFolder {
             root,
-            size: told.size,
+            size: config.size,
             serial: 0,
         })
     }
 
-    fn unnamed(&self) -> io::Result<File> {
+    fn create_unnamed(&self) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o640);
         Ok(rustix::fs::openat(&self.root, ".", flags, mode)?.into())
     }
 
-    /// Gives a file its name, in a folder of its own as every slot has. By its descriptor alone only where that is
-    /// allowed (linkat(2), AT_EMPTY_PATH).
+    /// Links a file to its name, in a folder of its own as for every slot. Linking by descriptor needs a privilege, so
+    /// the fallback is its path in /proc (linkat(2), AT_EMPTY_PATH).
     fn publish(&mut self, file: &File) -> io::Result<()> {
         let folder = self.serial.to_string();
         self.serial += 1;
@@ -75,32 +74,37 @@ impl Folder {
 }
 
 #[derive(Debug)]
-pub struct Written {
-    pub folder: Folder,
+pub struct WritePut {
+    pub folder: UploadFolder,
     buffer: Vec<u8>,
 }
 
-impl Written {
-    pub fn new(told: &Told) -> io::Result<Written> {
-        Ok(Written {
-            folder: Folder::new(told)?,
-            buffer: vec![0; BUFFER],
+impl WritePut {
+    pub fn new(config: &LimitConfig) -> io::Result<WritePut> {
+        Ok(WritePut {
+            folder: UploadFolder::new(config)?,
+            buffer: vec![0; BUFFER_SIZE],
         })
     }
 
-    /// Takes bytes as they came, head first; true when they complete a file, which has its name then.
-    pub fn take(folder: &mut Folder, bytes: &[u8], incoming: &mut Incoming) -> io::Result<bool> {
-        let (file, there, body) = match incoming {
-            Some((file, there)) => (file, there, bytes),
+    /// Takes received bytes, beginning with a head; true once a file is complete and published.
+    pub fn receive(
+        folder: &mut UploadFolder,
+        bytes: &[u8],
+        incoming: &mut IncomingFile,
+    ) -> io::Result<bool> {
+        let (file, received, body) = match incoming {
+            Some((file, received)) => (file, received, bytes),
             None => {
-                let end = head_end(bytes).ok_or_else(|| io::Error::other("Half a head came."))?;
-                let (file, there) = incoming.insert((folder.unnamed()?, 0));
-                (file, there, &bytes[end..])
+                let end =
+                    head_end(bytes).ok_or_else(|| io::Error::other("a head arrived in pieces"))?;
+                let (file, received) = incoming.insert((folder.create_unnamed()?, 0));
+                (file, received, &bytes[end..])
             }
         };
         file.write_all(body)?;
-        *there += body.len() as u64;
-        if *there < folder.size {
+        *received += body.len() as u64;
+        if *received < folder.size {
             return Ok(false);
         }
         folder.publish(file)?;
@@ -109,28 +113,28 @@ impl Written {
     }
 }
 
-impl Work for Written {
-    type Place = Incoming;
+impl Handler for WritePut {
+    type State = IncomingFile;
 
-    fn begin(&mut self) -> io::Result<Incoming> {
+    fn new_state(&mut self) -> io::Result<IncomingFile> {
         Ok(None)
     }
 
-    fn go_on(&mut self, mut socket: &TcpStream, incoming: &mut Incoming) -> io::Result<bool> {
+    fn advance(&mut self, mut socket: &TcpStream, incoming: &mut IncomingFile) -> io::Result<bool> {
         loop {
-            let over = incoming.as_ref().map_or(0, |(_, there)| there % PAGE);
-            let most = BUFFER - over as usize;
-            let n = match socket.read(&mut self.buffer[..most]) {
+            let excess = incoming.as_ref().map_or(0, |(_, received)| received % PAGE);
+            let room = BUFFER_SIZE - excess as usize;
+            let n = match socket.read(&mut self.buffer[..room]) {
                 Ok(0) => return Ok(false),
                 Ok(n) => n,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(true),
                 Err(e) => return Err(e),
             };
-            if Written::take(&mut self.folder, &self.buffer[..n], incoming)? {
-                return socket.write_all(ANSWER).map(|()| true);
+            if WritePut::receive(&mut self.folder, &self.buffer[..n], incoming)? {
+                return socket.write_all(CREATED).map(|()| true);
             }
-            // It took all that was there; an event tells of more.
-            if n < most {
+            // The socket is drained; the next event announces more.
+            if n < room {
                 return Ok(true);
             }
         }
@@ -138,61 +142,63 @@ impl Work for Written {
 }
 
 #[derive(Debug)]
-pub struct Spliced {
-    folder: Folder,
-    /// Empty between two turns.
+pub struct SplicePut {
+    folder: UploadFolder,
+    /// Empty between calls.
     pipe: (OwnedFd, OwnedFd),
 }
 
-impl Spliced {
-    pub fn new(told: &Told) -> io::Result<Spliced> {
+impl SplicePut {
+    pub fn new(config: &LimitConfig) -> io::Result<SplicePut> {
         let pipe = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-        rustix::pipe::fcntl_setpipe_size(&pipe.0, BUFFER)?;
-        Ok(Spliced {
-            folder: Folder::new(told)?,
+        rustix::pipe::fcntl_setpipe_size(&pipe.0, BUFFER_SIZE)?;
+        Ok(SplicePut {
+            folder: UploadFolder::new(config)?,
             pipe,
         })
     }
 }
 
-impl Work for Spliced {
-    type Place = Incoming;
+impl Handler for SplicePut {
+    type State = IncomingFile;
 
-    fn begin(&mut self) -> io::Result<Incoming> {
+    fn new_state(&mut self) -> io::Result<IncomingFile> {
         Ok(None)
     }
 
-    fn go_on(&mut self, mut socket: &TcpStream, incoming: &mut Incoming) -> io::Result<bool> {
+    fn advance(&mut self, mut socket: &TcpStream, incoming: &mut IncomingFile) -> io::Result<bool> {
         if incoming.is_none() {
             let mut start = [0; 4096];
             let complete = match socket.read(&mut start) {
                 Ok(0) => return Ok(false),
-                Ok(n) => Written::take(&mut self.folder, &start[..n], incoming)?,
+                Ok(n) => WritePut::receive(&mut self.folder, &start[..n], incoming)?,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(true),
                 Err(e) => return Err(e),
             };
             if complete {
-                return socket.write_all(ANSWER).map(|()| true);
+                return socket.write_all(CREATED).map(|()| true);
             }
         }
-        let (reading, writing) = &self.pipe;
+        let (read_end, write_end) = &self.pipe;
         let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-        while let Some((file, there)) = incoming {
-            let rest = (self.folder.size - *there).min(BUFFER as u64) as usize;
-            let mut held = match rustix::pipe::splice(socket, None, writing, None, rest, flags) {
+        while let Some((file, received)) = incoming {
+            let rest = (self.folder.size - *received).min(BUFFER_SIZE as u64) as usize;
+            let mut in_pipe = match rustix::pipe::splice(socket, None, write_end, None, rest, flags)
+            {
                 Ok(0) => return Ok(false),
                 Ok(n) => n,
                 Err(Errno::AGAIN) => return Ok(true),
                 Err(e) => return Err(e.into()),
             };
-            *there += held as u64;
-            while held > 0 {
-                held -= rustix::pipe::splice(reading, None, &*file, None, held, SpliceFlags::MOVE)?;
+            *received += in_pipe as u64;
+            while in_pipe > 0 {
+                in_pipe -=
+                    rustix::pipe::splice(read_end, None, &*file, None, in_pipe, SpliceFlags::MOVE)?;
             }
-            if *there == self.folder.size {
+            if *received == self.folder.size {
                 self.folder.publish(file)?;
                 *incoming = None;
-                socket.write_all(ANSWER)?;
+                socket.write_all(CREATED)?;
             }
         }
         Ok(true)

@@ -1,4 +1,4 @@
-//! The same works behind rustls: one receive for many records, and one send for many more.
+//! GETs and PUTs over TLS with rustls: each receive takes many records, and each send many more.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
@@ -14,60 +14,61 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 
-use crate::Outcome;
-use crate::limit::get::{FromFile, FromMemory};
-use crate::limit::put::{ANSWER, Incoming, Written};
-use crate::limit::turn::Work;
+use crate::common::outcome::Outcome;
+use crate::limit::event_loop::Handler;
+use crate::limit::get::{FileGet, MemoryGet};
+use crate::limit::http::CREATED;
+use crate::limit::put::{IncomingFile, WritePut};
 
-/// Bytes received at once.
-const INPUT: usize = 1024 * 1024;
-/// Bytes of a file that are encrypted and sent at once: they and what becomes of them should stay in the cache.
-const PIECE: usize = 64 * 1024;
-/// Room for what a piece becomes: a record has 16 KiB at most, and 22 bytes more when it is encrypted. The flight of
-/// a handshake is shorter.
-const OUTPUT: usize = PIECE + 4096;
+/// Size of the receive buffer in bytes.
+const INPUT_SIZE: usize = 1024 * 1024;
+/// Bytes of a file to encrypt and send at a time: plaintext and ciphertext should stay in the CPU's cache.
+const CHUNK: usize = 64 * 1024;
+/// Size of the send buffer in bytes. A record has at most 16 KiB of plaintext, and encryption adds 22 bytes. The
+/// flights of a handshake are shorter.
+const OUTPUT_SIZE: usize = CHUNK + 4096;
 
-/// What a limit line does, seen from behind TLS.
+/// The operations of the limit servers, without their sockets.
 #[derive(Debug)]
-pub enum Answered {
-    Memory(FromMemory),
-    File(FromFile),
-    Written(Written),
+pub enum InnerHandler {
+    Memory(MemoryGet),
+    File(FileGet),
+    Write(WritePut),
 }
 
-impl Answered {
-    /// The bytes of the answer from a place on, as many as make a piece, and whether they are the last.
-    fn from<'a>(&'a self, at: u64, piece: &'a mut [u8]) -> io::Result<(&'a [u8], bool)> {
+impl InnerHandler {
+    /// Up to a chunk of the response from an offset on, and whether it is the last.
+    fn response_at<'a>(&'a self, at: u64, chunk: &'a mut [u8]) -> io::Result<(&'a [u8], bool)> {
         let (head, file, size) = match self {
-            Answered::Memory(memory) => return Ok((&memory.answer, true)),
-            Answered::Written(_) => return Ok((ANSWER, true)),
-            Answered::File(file) => (&file.head, &file.file, file.size),
+            InnerHandler::Memory(memory) => return Ok((&memory.response, true)),
+            InnerHandler::Write(_) => return Ok((CREATED, true)),
+            InnerHandler::File(file) => (&file.head, &file.file, file.size),
         };
-        let before = if at == 0 { head.len() } else { 0 };
-        piece[..before].copy_from_slice(&head[..before]);
-        let offset = (at + before as u64) - head.len() as u64;
-        let n = before + file.read_at(&mut piece[before..], offset)?;
+        let head_part = if at == 0 { head.len() } else { 0 };
+        chunk[..head_part].copy_from_slice(&head[..head_part]);
+        let offset = (at + head_part as u64) - head.len() as u64;
+        let n = head_part + file.read_at(&mut chunk[head_part..], offset)?;
         let last = at + n as u64 == head.len() as u64 + size;
-        Ok((&piece[..n], last))
+        Ok((&chunk[..n], last))
     }
 }
 
-/// What is encrypted, and how much of it is sent.
+/// A buffer of encrypted bytes, and how many of them are sent.
 #[derive(Debug, Default)]
-struct Output {
+struct TlsOutput {
     bytes: Vec<u8>,
     filled: usize,
     sent: usize,
 }
 
-impl Output {
-    /// What is still free.
+impl TlsOutput {
+    /// The free part of the buffer.
     fn room(&mut self) -> &mut [u8] {
-        self.bytes.resize(OUTPUT, 0);
+        self.bytes.resize(OUTPUT_SIZE, 0);
         &mut self.bytes[self.filled..]
     }
 
-    /// Sends it all; false where the socket is full.
+    /// Sends all of it; false if the socket is full.
     fn flush(&mut self, mut socket: &TcpStream) -> io::Result<bool> {
         while self.sent < self.filled {
             match socket.write(&self.bytes[self.sent..self.filled]) {
@@ -82,28 +83,29 @@ impl Output {
 }
 
 #[derive(Debug)]
-pub struct Tls {
+pub struct TlsHandler {
     config: Arc<ServerConfig>,
-    answered: Answered,
+    inner: InnerHandler,
     input: Vec<u8>,
-    piece: Vec<u8>,
-    /// What the records of one receive held.
-    plain: Vec<u8>,
-    output: Output,
+    chunk: Vec<u8>,
+    /// The plaintext of the records of one receive.
+    plaintext: Vec<u8>,
+    output: TlsOutput,
 }
 
 #[allow(missing_debug_implementations)] // rustls gives its unbuffered connections none.
-pub struct Place {
+pub struct TlsState {
     session: UnbufferedServerConnection,
-    /// The start of a record whose end is not there yet.
-    kept: Vec<u8>,
-    /// What did not go into the socket.
-    blocked: Output,
-    /// Bytes of an answer that are encrypted; none between answers.
-    answered: Option<u64>,
-    incoming: Incoming,
+    /// The start of a record whose end is not yet received.
+    partial_record: Vec<u8>,
+    /// Bytes that the socket did not take.
+    unsent: TlsOutput,
+    /// Bytes of the response encrypted so far; none between responses.
+    responded: Option<u64>,
+    incoming: IncomingFile,
 }
 
+/// The TLS configuration of a limit server.
 pub fn config(chain: &Path, key: &Path) -> Outcome<Arc<ServerConfig>> {
     let unreadable = |e: pem::Error| format!("the certificate: {e}");
     let chain: Result<Vec<CertificateDer<'static>>, pem::Error> =
@@ -114,84 +116,97 @@ pub fn config(chain: &Path, key: &Path) -> Outcome<Arc<ServerConfig>> {
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map_err(|e| format!("TLS: {e}"))?;
-    // Who comes back to a limit line resumes nothing.
+    // Sessions are not resumed.
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
 }
 
-impl Tls {
-    pub fn new(config: Arc<ServerConfig>, answered: Answered) -> Tls {
-        Tls {
+impl TlsHandler {
+    pub fn new(config: Arc<ServerConfig>, inner: InnerHandler) -> TlsHandler {
+        TlsHandler {
             config,
-            answered,
-            input: vec![0; INPUT],
-            piece: vec![0; PIECE],
-            plain: Vec::with_capacity(INPUT),
-            output: Output::default(),
+            inner,
+            input: vec![0; INPUT_SIZE],
+            chunk: vec![0; CHUNK],
+            plaintext: Vec::with_capacity(INPUT_SIZE),
+            output: TlsOutput::default(),
         }
     }
 }
 
-impl Work for Tls {
-    type Place = Place;
+impl Handler for TlsHandler {
+    type State = TlsState;
 
-    fn begin(&mut self) -> io::Result<Place> {
+    fn new_state(&mut self) -> io::Result<TlsState> {
         let session = UnbufferedServerConnection::new(Arc::clone(&self.config));
-        Ok(Place {
+        Ok(TlsState {
             session: session.map_err(io::Error::other)?,
-            kept: Vec::new(),
-            blocked: Output::default(),
-            answered: None,
+            partial_record: Vec::new(),
+            unsent: TlsOutput::default(),
+            responded: None,
             incoming: None,
         })
     }
 
-    fn go_on(&mut self, mut socket: &TcpStream, place: &mut Place) -> io::Result<bool> {
-        if !place.blocked.flush(socket)? {
+    fn advance(&mut self, mut socket: &TcpStream, state: &mut TlsState) -> io::Result<bool> {
+        if !state.unsent.flush(socket)? {
             return Ok(true);
         }
-        // The client says nothing before it has the answer.
-        if place.answered.is_some() {
-            self.advance(socket, place, 0)?;
+        // The client sends nothing before it has the response.
+        if state.responded.is_some() {
+            self.process_records(socket, state, 0)?;
             return Ok(true);
         }
         loop {
-            let kept = place.kept.len();
-            self.input[..kept].copy_from_slice(&place.kept);
-            let n = match socket.read(&mut self.input[kept..]) {
+            let partial = state.partial_record.len();
+            self.input[..partial].copy_from_slice(&state.partial_record);
+            let n = match socket.read(&mut self.input[partial..]) {
                 Ok(0) => return Ok(false),
                 Ok(n) => n,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(true),
                 Err(e) => return Err(e),
             };
-            let used = self.advance(socket, place, kept + n)?;
-            place.kept.clear();
-            place.kept.extend_from_slice(&self.input[used..kept + n]);
-            // It took all that was there; an event tells of more.
-            if kept + n < INPUT {
+            let used = self.process_records(socket, state, partial + n)?;
+            state.partial_record.clear();
+            state
+                .partial_record
+                .extend_from_slice(&self.input[used..partial + n]);
+            // The socket is drained; the next event announces more.
+            if partial + n < INPUT_SIZE {
                 return Ok(true);
             }
         }
     }
 }
 
-impl Tls {
-    /// Lets the session go on with so many bytes of input, and with the answer; gives how many it used.
-    fn advance(&mut self, socket: &TcpStream, place: &mut Place, end: usize) -> io::Result<usize> {
+impl TlsHandler {
+    /// Processes the first `end` bytes of input, and sends as much of the response as the socket takes. Returns the
+    /// number of bytes used.
+    fn process_records(
+        &mut self,
+        socket: &TcpStream,
+        state: &mut TlsState,
+        end: usize,
+    ) -> io::Result<usize> {
         let mut used = 0;
         loop {
-            let UnbufferedStatus { discard, state } = place
+            let UnbufferedStatus {
+                discard,
+                state: next,
+            } = state
                 .session
                 .process_tls_records(&mut self.input[used..end]);
             used += discard;
-            match state.map_err(io::Error::other)? {
+            match next.map_err(io::Error::other)? {
                 ConnectionState::ReadTraffic(mut traffic) => {
                     while let Some(record) = traffic.next_record() {
                         let bytes = record.map_err(io::Error::other)?.payload;
-                        match &self.answered {
+                        match &self.inner {
                             // A request is shorter than a record.
-                            Answered::Memory(_) | Answered::File(_) => place.answered = Some(0),
-                            Answered::Written(_) => self.plain.extend_from_slice(bytes),
+                            InnerHandler::Memory(_) | InnerHandler::File(_) => {
+                                state.responded = Some(0)
+                            }
+                            InnerHandler::Write(_) => self.plaintext.extend_from_slice(bytes),
                         }
                     }
                 }
@@ -201,29 +216,30 @@ impl Tls {
                 }
                 ConnectionState::TransmitTlsData(flight) => {
                     if !self.output.flush(socket)? {
-                        return Err(io::Error::other("A handshake filled a socket."));
+                        return Err(io::Error::other("the socket is full during a handshake"));
                     }
                     flight.done();
                 }
                 ConnectionState::WriteTraffic(mut traffic) => {
-                    // No more records: what they held goes into the file at once.
-                    if let (Answered::Written(store), false) =
-                        (&mut self.answered, self.plain.is_empty())
+                    // There are no more records: write all of their content at once.
+                    if let (InnerHandler::Write(put), false) =
+                        (&mut self.inner, self.plaintext.is_empty())
                     {
-                        if Written::take(&mut store.folder, &self.plain, &mut place.incoming)? {
-                            place.answered = Some(0);
+                        if WritePut::receive(&mut put.folder, &self.plaintext, &mut state.incoming)?
+                        {
+                            state.responded = Some(0);
                         }
-                        self.plain.clear();
+                        self.plaintext.clear();
                     }
-                    let Some(at) = place.answered else {
+                    let Some(at) = state.responded else {
                         return Ok(used);
                     };
-                    let (bytes, last) = self.answered.from(at, &mut self.piece)?;
+                    let (bytes, last) = self.inner.response_at(at, &mut self.chunk)?;
                     let encrypted = traffic.encrypt(bytes, self.output.room());
                     self.output.filled += encrypted.map_err(io::Error::other)?;
-                    place.answered = (!last).then_some(at + bytes.len() as u64);
+                    state.responded = (!last).then_some(at + bytes.len() as u64);
                     if !self.output.flush(socket)? {
-                        mem::swap(&mut self.output, &mut place.blocked);
+                        mem::swap(&mut self.output, &mut state.unsent);
                         return Ok(used);
                     }
                 }

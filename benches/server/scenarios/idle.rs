@@ -1,55 +1,58 @@
-//! What a connection costs that does nothing: memory, and CPU time while nothing moves.
+//! Memory and CPU time of idle connections.
 
 use std::thread;
 use std::time::Duration;
 
-use crate::Outcome;
+use crate::bench::{Bench, single};
 use crate::cases::SMALL;
+use crate::common::options::ByMode;
+use crate::common::outcome::Outcome;
+use crate::common::report::Report;
+use crate::common::server_kind::ServerKind;
 use crate::load::{Plan, Request};
-use crate::measure::{Bench, once};
-use crate::report::Report;
-use crate::server::{Kind, Server, Setup};
+use crate::servers::{Server, ServerSetup};
 
-const SERVERS: &[Kind] = &[Kind::Upslot, Kind::Nginx, Kind::Lighttpd];
-/// Connections at which is looked.
-const CONNECTIONS: (&[usize], &[usize]) = (&[1_000, 10_000], &[1_000]);
-/// How long they are watched.
-const IDLE: Duration = Duration::from_secs(1);
-/// Open files per connection: of the bench one, and room for a server that counts two.
-const FILES_PER_IDLE: usize = 2;
-/// Open files and connections beside.
-const REST: usize = 100;
-/// So many times as many connections are allowed as there are: nginx gives up idle ones when few are left.
-const SPARE: f64 = 1.2;
+const SERVERS: &[ServerKind] = &[ServerKind::Upslot, ServerKind::Nginx, ServerKind::Lighttpd];
+/// The numbers of connections to measure at.
+const CONNECTIONS: ByMode<&[usize]> = ByMode {
+    normal: &[1_000, 10_000],
+    quick: &[1_000],
+};
+/// How long CPU time is measured.
+const IDLE_TIME: Duration = Duration::from_secs(1);
+/// Open files per connection: one in the bench, and up to two in a server.
+const FILES_PER_CONNECTION: usize = 2;
+/// Room for other open files and connections.
+const OTHER_FILES: usize = 100;
+/// The configured limit of connections, relative to their number: nginx closes idle connections when few are left.
+const CONNECTION_MARGIN: f64 = 1.2;
 
 pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcome<()> {
-    let counts = match bench.options.quick {
-        true => CONNECTIONS.1,
-        false => CONNECTIONS.0,
-    };
-    let most = (bench.open_files as usize).saturating_sub(REST) / FILES_PER_IDLE - REST;
+    let counts = CONNECTIONS.get(bench.options);
+    let limit = (bench.open_file_limit as usize).saturating_sub(OTHER_FILES) / FILES_PER_CONNECTION
+        - OTHER_FILES;
     for tls in [false, true] {
         let case = if tls {
             format!("{case}-tls")
         } else {
             case.to_owned()
         };
-        for kind in bench.those(&case, SERVERS, true, tls, report)? {
-            let setup = Setup {
-                connections: (most as f64 * SPARE) as usize + REST,
+        for kind in bench.available(&case, SERVERS, true, tls, report)? {
+            let setup = ServerSetup {
+                connections: (limit as f64 * CONNECTION_MARGIN) as usize + OTHER_FILES,
                 ..bench.setup(kind, &case, tls, SMALL)?
             };
-            let mut server = bench.begin(kind, setup)?;
-            let counts = counts.iter().map(|count| most.min(*count));
-            let result = watch(bench, &case, &mut server, counts, report);
-            result.map_err(|why| bench.blame(&mut server, why))?;
+            let mut server = bench.start_with(kind, setup)?;
+            let counts = counts.iter().map(|count| limit.min(*count));
+            let result = measure(bench, &case, &mut server, counts, report);
+            result.map_err(|why| bench.explain_failure(&mut server, why))?;
         }
     }
     Ok(())
 }
 
-/// Opens connections one after the other, so that no burst leaves free memory behind that would count as theirs.
-fn watch(
+/// Opens connections one after the other: a burst would leave free memory behind, which would be counted.
+fn measure(
     bench: &Bench<'_>,
     case: &str,
     server: &mut Server,
@@ -58,37 +61,37 @@ fn watch(
 ) -> Outcome<()> {
     let seed = bench.seed(server, SMALL)?;
     let request = Request::get(&seed.get, SMALL);
-    let mut load = bench.load(server, 0)?;
-    let before = server.process.own_memory()?;
+    let mut load = bench.connect(server, 0)?;
+    let before = server.process.anonymous_memory()?;
     let mut open = 0;
     for count in counts {
         while open < count {
-            load.add()?;
+            load.open_connection()?;
             load.run(Plan {
-                first: open,
-                ..once(&request)
+                first_connection: open,
+                ..single(&request)
             })?;
             open += 1;
         }
         let cpu_before = server.process.cpu()?;
-        thread::sleep(IDLE);
+        thread::sleep(IDLE_TIME);
         let cpu = server.process.cpu()?.since(cpu_before);
-        let grown = server.process.own_memory()?.saturating_sub(before) as f64;
+        let grown = server.process.anonymous_memory()?.saturating_sub(before) as f64;
         let name = |figure: &str| format!("{case}.{}.{open}.{figure}", server.name());
         report.headline(name("memory-per-connection"), grown / open as f64, "bytes")?;
-        let cpu = cpu.total.as_secs_f64() * 1e6 / IDLE.as_secs_f64();
+        let cpu = cpu.microseconds() / IDLE_TIME.as_secs_f64();
         report.number(name("cpu-while-idle"), cpu, "us/s")?;
     }
-    let peak = server.process.peak()? as f64;
+    let peak = server.process.peak_memory()? as f64;
     report.number(
         format!("{case}.{}.memory-peak", server.name()),
         peak,
         "bytes",
     )?;
-    // All of them are still served.
+    // All connections still work.
     load.run(Plan {
         count: open,
-        ..once(&request)
+        ..single(&request)
     })?;
     Ok(())
 }

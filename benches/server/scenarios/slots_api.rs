@@ -1,79 +1,91 @@
-//! Slots through the local API: what ejabberd's `service_url` and scripts ask for.
+//! Slots through the local API, as requested by ejabberd's `service_url` and by scripts.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::Outcome;
-use crate::answer::Expected;
+use crate::bench::{Bench, TIME_LIMIT, single};
 use crate::cases::SMALL;
-use crate::figures::Tally;
-use crate::link::DOMAIN;
-use crate::load::{Load, Plan, Request};
-use crate::measure::{Bench, TURN, once, print};
-use crate::report::Report;
-use crate::server::{Kind, Server, Setup, free_address};
-use crate::stream::Door;
+use crate::common::options::ByMode;
+use crate::common::outcome::Outcome;
+use crate::common::report::Report;
+use crate::common::server_kind::ServerKind;
+use crate::link::{DOMAIN, OWNERS};
+use crate::load::{LoadGenerator, Plan, Request};
+use crate::response::ExpectedResponse;
+use crate::rounds::report_case;
+use crate::servers::{Server, ServerSetup, free_address};
+use crate::stats::Tally;
+use crate::stream::Endpoint;
 
 const CONNECTIONS: usize = 8;
-/// Slots per round, in a full and in a quick run.
-const COUNTS: (usize, usize) = (20_000, 2_000);
+/// Slots per round.
+const COUNTS: ByMode<usize> = ByMode {
+    normal: 20_000,
+    quick: 2_000,
+};
+/// Requests before the measurement.
 const WARM_UP: usize = 50;
-/// So many accounts in turn, as through the component.
-const OWNERS: usize = 64;
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcome<()> {
-    if bench
-        .those(case, &[Kind::Upslot], false, false, report)?
-        .is_empty()
-    {
+    if !bench.options.only.contains(&ServerKind::Upslot) {
         return Ok(());
     }
-    let door = Door {
+    let endpoint = Endpoint {
         address: free_address()?,
         tls: None,
     };
-    let setup = Setup {
-        config: format!("api: {{port: {}}}\n", door.address.port()),
-        ..bench.setup(Kind::Upslot, case, false, SMALL)?
+    let setup = ServerSetup {
+        extra_config: format!("api: {{port: {}}}\n", endpoint.address.port()),
+        ..bench.setup(ServerKind::Upslot, case, false, SMALL)?
     };
-    let mut server = bench.begin(Kind::Upslot, setup)?;
+    let mut server = bench.start_with(ServerKind::Upslot, setup)?;
     let mut tally = Tally::new(0);
-    measured(bench, &server, &door, &mut tally).map_err(|why| bench.blame(&mut server, why))?;
-    print(case, &[server], &mut [tally], report)
+    measure(bench, &server, &endpoint, &mut tally)
+        .map_err(|why| bench.explain_failure(&mut server, why))?;
+    report_case(case, &[server], &mut [tally], report)
 }
 
-fn measured(bench: &Bench<'_>, server: &Server, door: &Door, tally: &mut Tally) -> Outcome<()> {
-    check(bench, server, door)?;
-    let requests: Vec<Request> = (0..OWNERS).map(|owner| ask(owner, "keep-alive")).collect();
-    let mut load = Load::open(door, CONNECTIONS, &bench.pattern, bench.stop, bench.spins())?;
+fn measure(
+    bench: &Bench<'_>,
+    server: &Server,
+    endpoint: &Endpoint,
+    tally: &mut Tally,
+) -> Outcome<()> {
+    check_slot(bench, server, endpoint)?;
+    let requests: Vec<Request> = (0..OWNERS)
+        .map(|owner| slot_request(owner, "keep-alive"))
+        .collect();
+    let mut load = LoadGenerator::open(
+        endpoint,
+        CONNECTIONS,
+        &bench.pattern,
+        bench.stop,
+        bench.spin(),
+    )?;
     let plan = Plan {
         requests: &requests,
         count: WARM_UP,
-        first: 0,
-        limit: TURN,
-        fresh: false,
-        compared: false,
+        first_connection: 0,
+        time_limit: TIME_LIMIT,
+        reconnect: false,
+        compare_bodies: false,
     };
     load.run(plan)?;
-    server.process.forget_peak();
+    server.process.reset_peak_memory();
     for _ in 0..bench.options.rounds {
         let before = server.process.cpu()?;
         let sample = load.run(Plan {
-            count: if bench.options.quick {
-                COUNTS.1
-            } else {
-                COUNTS.0
-            },
+            count: COUNTS.get(bench.options),
             ..plan
         })?;
-        tally.add(sample, server.process.cpu()?.since(before));
+        tally.add_round(sample, server.process.cpu()?.since(before));
     }
     Ok(())
 }
 
-fn ask(owner: usize, connection: &str) -> Request {
+fn slot_request(owner: usize, connection: &str) -> Request {
     let head = format!(
         "GET /slot/?jid=user{owner}%40{DOMAIN}&name=photo.jpg&size={SMALL}&type=image%2Fjpeg HTTP/1.1\r\n\
          Host: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\nConnection: {connection}\r\n\r\n"
@@ -81,29 +93,31 @@ fn ask(owner: usize, connection: &str) -> Request {
     Request {
         head: head.into_bytes(),
         body: 0,
-        expected: Expected {
+        expected: ExpectedResponse {
             status: 200,
             length: None,
         },
     }
 }
 
-/// What is counted later is a slot: one of them takes a file, and gives it back.
-fn check(bench: &Bench<'_>, server: &Server, door: &Door) -> Outcome<()> {
-    let shown = |e| format!("The slot API: {e}");
-    let mut stream = TcpStream::connect(door.address).map_err(shown)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(shown)?;
-    stream.write_all(&ask(0, "close").head).map_err(shown)?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).map_err(shown)?;
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body);
+/// Verifies that the API returns slots: uploads and downloads a file with one.
+fn check_slot(bench: &Bench<'_>, server: &Server, endpoint: &Endpoint) -> Outcome<()> {
+    let failed = |e| format!("slot API: {e}");
+    let mut stream = TcpStream::connect(endpoint.address).map_err(failed)?;
+    stream.set_read_timeout(Some(TIMEOUT)).map_err(failed)?;
+    stream
+        .write_all(&slot_request(0, "close").head)
+        .map_err(failed)?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response).map_err(failed)?;
+    let body = response.split_once("\r\n\r\n").map(|(_, body)| body);
     let mut urls = body.unwrap_or_default().lines();
     let mut target = || urls.next()?.strip_prefix("http://localhost");
     let (Some(put), Some(get)) = (target(), target()) else {
-        return Err(format!("No slot came, but: {answer}"));
+        return Err(format!("not a slot: {response}"));
     };
-    let mut load = bench.load(server, 1)?;
-    load.run(once(&Request::put(put, SMALL)))?;
-    load.run(once(&Request::get(get, SMALL)))?;
+    let mut load = bench.connect(server, 1)?;
+    load.run(single(&Request::put(put, SMALL)))?;
+    load.run(single(&Request::get(get, SMALL)))?;
     Ok(())
 }

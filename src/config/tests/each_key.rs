@@ -122,7 +122,7 @@ fn reads_each_key() {
     check(
         "max_file_size",
         |c| c.max_file_size,
-        &[("1", 1), ("'5 GiB'", 5 << 30), ("", 20 << 20)],
+        &[("1 B", 1), ("'5 GiB'", 5 << 30), ("", 20 << 20)],
         &["0", "-1", "20M", "lots"],
     );
     let sizes: [(&str, Field<u64>); 3] = [
@@ -468,7 +468,7 @@ fn warns_of_what_is_probably_not_meant() {
         (&[], "file_mode: 0666", &["file_mode (line 7): is 0666"]),
         (
             &[],
-            "expire_maxage: 9\nuser_quota_soft: 9",
+            "expire_maxage: 9 d\nuser_quota_soft: 9 kB",
             &[
                 "expire_maxage (line 7): has no effect",
                 "user_quota_soft (line 8): has no effect",
@@ -479,8 +479,8 @@ fn warns_of_what_is_probably_not_meant() {
             "expire_interval: 9",
             &["expire_interval (line 7): has no effect"],
         ),
-        (&[], "expire_interval: 9\nuser_quota_soft: 9", &[]),
-        (&[], "expire_interval: 9\nexpire_maxage: 9", &[]),
+        (&[], "expire_interval: 9\nuser_quota_soft: 9 kB", &[]),
+        (&[], "expire_interval: 9\nexpire_maxage: 9 d", &[]),
         (
             &[],
             "expire_interval: 9\nuser_quota_soft: 3 GB\nuser_quota_hard: 2 GB",
@@ -552,4 +552,314 @@ fn leaves_out_listeners_that_could_not_be_bound() {
             reading.warnings
         );
     }
+}
+
+/// The whole of what is said of a text with these lines in it: errors and warnings.
+#[track_caller]
+fn said(without: &[&str], lines: &str) -> Vec<String> {
+    match read(&with(without, lines)) {
+        Ok(reading) => reading.warnings.iter().map(Warning::to_string).collect(),
+        Err(faulty) => faulty.faults.iter().map(Fault::to_string).collect(),
+    }
+}
+
+/// These lines give one error or warning, which has all these parts, and nothing of a secret.
+#[track_caller]
+fn says(without: &[&str], lines: &str, parts: &[&str]) {
+    let said = said(without, lines);
+    assert_eq!(said.len(), 1, "{lines}: {said:#?}");
+    for part in parts {
+        assert!(
+            said[0].contains(part),
+            "{lines}: {part:?} is not in {said:?}"
+        );
+    }
+    assert!(!said[0].contains("hunter"), "{said:?}");
+}
+
+/// The keys that hold secrets, with the key that names a file instead.
+const SECRETS: [(&str, Option<&str>); 6] = [
+    ("component_secret", Some("component_secret_file")),
+    ("slot_secret", Some("slot_secret_file")),
+    ("external_secret", None),
+    ("external_delete_secret", None),
+    ("file_share_secret", None),
+    ("token", None),
+];
+
+#[test]
+fn placeholders_are_errors_for_every_secret() {
+    for (key, file) in SECRETS {
+        for value in [
+            "change me",
+            "changeme-0123456789",
+            "${UPSLOT_SECRET_0123}",
+            "'$(upslot_secret_0123)'",
+            "'{{ upslot_secret_0123 }}'",
+            "'<your-secret-goes-here>'",
+            "a long secret word",
+            "xxxxxxxxxxxxxxxxxxxx",
+        ] {
+            let lines = match key {
+                "token" => format!("api:\n  port: 1\n  token: {value}"),
+                _ => format!("{key}: {value}"),
+            };
+            let line = if key == "token" {
+                9
+            } else {
+                7 - usize::from(key == "component_secret")
+            };
+            let place = format!("{key} (line {line}): found ");
+            let expected = match file {
+                Some(file) => {
+                    format!("or its file in {file}; nothing is expanded from the environment.")
+                }
+                None => "expected the secret itself; nothing is expanded from the environment."
+                    .to_owned(),
+            };
+            says(&[key], &lines, &[&place, &expected]);
+        }
+    }
+}
+
+#[test]
+fn secrets_that_came_out_different_are_told() {
+    for (value, part) in [
+        ("hunter2-0123456789 #1", "ends where a comment begins"),
+        (
+            "hunter2-0123456789\t# from Prosody",
+            "ends where a comment begins",
+        ),
+        ("' hunter2-0123456789'", "begins or ends with a blank"),
+        ("\"hunter2-0123456789 \"", "begins or ends with a blank"),
+        (
+            "\u{201c}hunter2-0123456789\u{201d}",
+            "found typographic quotes",
+        ),
+        (
+            "\u{2018}hunter2-0123456789\u{2019}",
+            "found typographic quotes",
+        ),
+        ("\u{ab}hunter2-0123456789\u{bb}", "found typographic quotes"),
+        ("hunter2-0123456789\u{a0}", "no plain blank"),
+        ("\u{200b}hunter2-0123456789", "no plain blank"),
+        ("\"hunter2\\t0123456789\"", "a control character"),
+        ("\"hunter2\\n0123456789\"", "more than one line"),
+        (
+            "|\n  hunter2-0123456789\n",
+            "a control character or a line end",
+        ),
+        ("|\n  hunter2\n  0123456789", "more than one line"),
+        ("/etc/hunter2-0123456789", "looks like a path"),
+        ("/run/secrets/hunter2", "looks like a path"),
+    ] {
+        for (key, _) in &SECRETS[..5] {
+            says(&[key], &format!("{key}: {value}"), &[key, part]);
+        }
+    }
+    let quoted = "component_secret: '\u{201c}hunter2\u{201d} #1' # a comment";
+    assert_eq!(said(&["component_secret"], quoted), [""; 0]);
+    let unquoted = "component_secret: hunter2#1";
+    assert_eq!(said(&["component_secret"], unquoted), [""; 0]);
+    // PyYAML made numbers of some; here a text is a text.
+    for (value, secret) in [
+        ("0123", "0123"),
+        ("1_0", "1_0"),
+        ("yes", "yes"),
+        ("1e3", "1e3"),
+        ("0x1f", "0x1f"),
+    ] {
+        let text = with(&["component_secret"], &format!("component_secret: {value}"));
+        let component = good(&text).config.component.map(|c| c.secret);
+        assert_eq!(component, Some(SecretSource::Inline(Secret::new(secret))));
+    }
+}
+
+#[test]
+fn whitelists_that_let_in_nobody_are_errors() {
+    for (value, part) in [
+        ("5", "found \"5\", expected a domain such as example.org"),
+        ("[5]", "found \"5\""),
+        ("192.168.1", "found \"192.168.1\""),
+        (
+            "true",
+            "without the key everyone may upload, with [] nobody",
+        ),
+        ("yes", "without the key everyone may upload"),
+        ("All", "without the key everyone may upload"),
+        ("everyone", "without the key everyone may upload"),
+        ("'*'", "a domain means all its users"),
+        ("'*.example.org'", "a domain means all its users"),
+        ("'@example.org'", "a domain means all its users"),
+        (".example.org", "a domain means all its users"),
+        ("romeo@example.org/orchard", "without a resource"),
+        ("https://example.org/", "without a resource or URL scheme"),
+        ("xmpp:romeo@example.org", "found \"xmpp:romeo@example.org\""),
+        (
+            "mailto:romeo@example.org",
+            "found \"mailto:romeo@example.org\"",
+        ),
+        ("['example.org,']", "found \"example.org,\""),
+        ("['example.org;']", "found \"example.org;\""),
+        ("\u{201c}example.org\u{201d}", "found typographic quotes"),
+        ("[\u{201e}example.org\u{201c}]", "found typographic quotes"),
+        ("'\u{201c}example.org\u{201d}'", "expected a domain"),
+        ("\n  \u{2013} example.org", "a dash or bullet"),
+        ("[\u{2022} example.org]", "a dash or bullet"),
+        ("exam\u{200b}ple.org", "no plain blank"),
+    ] {
+        says(
+            &["whitelist"],
+            &format!("whitelist: {value}"),
+            &["whitelist (line ", part],
+        );
+    }
+    let good = [
+        "127.0.0.1",
+        "romeo@[::1]",
+        "EXAMPLE.org",
+        "example.org.",
+        "localhost",
+        "münchen.example",
+        "l·l.example",
+        "[example.org,]",
+    ];
+    for value in good {
+        let value = if value.contains("::") {
+            "'romeo@::1'"
+        } else {
+            value
+        };
+        assert_eq!(
+            said(&["whitelist"], &format!("whitelist: {value}")),
+            [""; 0],
+            "{value}"
+        );
+    }
+}
+
+#[test]
+fn punycode_is_warned_about_where_jids_stand() {
+    for value in [
+        "xn--mnchen-3ya.example",
+        "[example.org, romeo@chat.XN--MNCHEN-3ya.example]",
+    ] {
+        let lines = format!("whitelist: {value}");
+        says(
+            &["whitelist"],
+            &lines,
+            &[
+                "whitelist (line 6)",
+                "xn--mnchen-3ya.example",
+                "own letters",
+            ],
+        );
+    }
+    for pattern in ["'@xn--mnchen-3ya\\.example$'", "['^a', '@.*\\.XN--mnchen']"] {
+        let lines = format!("access: [{{jid: {pattern}}}]");
+        says(&[], &lines, &["access.1.jid (line 7)", "own letters"]);
+    }
+    let lines = "component_jid: upload.xn--mnchen-3ya.example";
+    says(
+        &["component_jid"],
+        lines,
+        &["component_jid (line 6)", "own letters"],
+    );
+    let url = "put_url: https://xn--mnchen-3ya.example/";
+    assert_eq!(said(&["put_url"], url), [""; 0]);
+    assert_eq!(said(&["whitelist"], "whitelist: [axn--b.example]"), [""; 0]);
+}
+
+#[test]
+fn patterns_in_double_quotes_are_explained() {
+    let single = "'@example\\.org$'";
+    says(
+        &[],
+        r#"access: [{jid: "@example\.org$"}]"#,
+        &["line 7", "single quotes", single],
+    );
+    says(
+        &[],
+        "access:\n  - jid: \"\\d+@\"\n",
+        &["line 8", "single quotes", single],
+    );
+    // YAML makes a backspace of it, and no error.
+    says(
+        &[],
+        r#"access: [{jid: "\bromeo"}]"#,
+        &["access.1.jid (line 7)", "YAML makes of a \\", single],
+    );
+    says(&[], "access: [{jid: '('}]", &["single quotes", single]);
+    says(
+        &[],
+        "access: [{jid: \u{2018}@a$\u{2019}}]",
+        &["found typographic quotes"],
+    );
+    says(
+        &[],
+        r"access: [{jid: '^romeo@example\.org/home$'}]",
+        &["access.1.jid (line 7)", "matches nothing"],
+    );
+    assert_eq!(said(&[], r#"access: [{jid: "@example\\.org$"}]"#), [""; 0]);
+}
+
+#[test]
+fn paths_are_taken_as_they_are() {
+    for key in ["storage_path", "http_certfile", "slot_secret_file"] {
+        let other = if key == "http_certfile" {
+            "http_keyfile: /k"
+        } else {
+            ""
+        };
+        for (value, part) in [
+            (
+                "${CREDENTIALS_DIRECTORY}/x",
+                "nothing is expanded from the environment",
+            ),
+            ("$(pwd)/x", "nothing is expanded"),
+            ("'{{ folder }}/x'", "nothing is expanded"),
+            ("~/x", "without ~"),
+            ("file:///srv/x", "without file:"),
+            ("/srv/x,", "without a comma"),
+            ("'/srv/x '", "a blank at its end"),
+            ("\u{201c}/srv/x\u{201d}", "found typographic quotes"),
+        ] {
+            says(&[key], &format!("{key}: {value}\n{other}"), &[key, part]);
+        }
+    }
+    for folder in ["/etc", "/var/", "/home", "/usr"] {
+        says(
+            &["storage_path"],
+            &format!("storage_path: {folder}"),
+            &["one of the system"],
+        );
+    }
+    assert_eq!(
+        said(&["storage_path"], "storage_path: /var/lib/a,b~$c"),
+        [""; 0]
+    );
+}
+
+#[test]
+fn numbers_in_another_unit_are_warned_about() {
+    for (lines, key) in [
+        ("max_file_size: 20", "max_file_size"),
+        (
+            "user_quota_hard: 100\nmax_file_size: 100 B",
+            "user_quota_hard",
+        ),
+        ("global_quota: 500", "global_quota"),
+        ("min_free_space: 1", "min_free_space"),
+        ("expire_maxage: 30\nexpire_interval: 3600", "expire_maxage"),
+    ] {
+        says(&[], lines, &[key, "it has no unit"]);
+    }
+    let good = "max_file_size: 20 B\nmin_free_space: 0\nexpire_maxage: 30 s\nexpire_interval: 1";
+    assert_eq!(said(&[], good), [""; 0]);
+    says(
+        &[],
+        "component_port: 5222",
+        &["component_port (line 7)", "of clients"],
+    );
+    says(&[], "component_port: 5269", &["of other servers"]);
 }

@@ -1,31 +1,34 @@
-//! The exchange, driven without a socket on a virtual clock.
+//! The exchange, driven without a socket and on a virtual clock.
 
 mod splits;
 
+use std::mem;
+
 use super::*;
 use crate::http::head::Method;
-use crate::http::response::Common;
+use crate::http::response::{Common, Content};
 
 fn timeouts() -> Timeouts {
     let seconds = Duration::from_secs;
     Timeouts::new(seconds(10), seconds(60), seconds(60))
 }
 
-/// A driver without a socket: input is a string, a file is a byte pattern, time is a number.
+/// A driver without a socket: the input is a string, a file is a pattern of bytes, and time passes only in `wait`.
 struct Driver {
     exchange: Exchange,
     start: Instant,
     now: Instant,
     input: Vec<u8>,
     eof: bool,
-    /// What the client got.
+    /// Everything that was sent to the client.
     output: Vec<u8>,
-    /// Bodies that were stored.
+    /// The bodies that were stored.
     stored: Vec<Vec<u8>>,
+    /// The body that is being received.
     body: Vec<u8>,
-    /// Bytes moved per step.
+    /// Most bytes moved at a time.
     step: usize,
-    lingers: bool,
+    lingered: bool,
 }
 
 impl Driver {
@@ -41,98 +44,110 @@ impl Driver {
             stored: Vec::new(),
             body: Vec::new(),
             step,
-            lingers: false,
+            lingered: false,
         }
     }
 
-    fn take(&mut self, most: usize) -> Option<Vec<u8>> {
+    fn take(&mut self, limit: usize) -> Option<Vec<u8>> {
         if self.input.is_empty() {
             if self.eof {
                 self.exchange.peer_closed();
             }
             return None;
         }
-        let n = most.min(self.step).min(self.input.len());
+        let n = limit.min(self.step).min(self.input.len());
         Some(self.input.drain(..n).collect())
     }
 
-    /// Goes on until nothing can be done without more input or time.
+    /// Runs until more input or time is needed.
     fn run(&mut self) -> &mut Driver {
         for _ in 0..1_000_000 {
-            let before = self.exchange.want();
-            match before {
+            let progressed = match self.exchange.want() {
                 Want::Close => return self,
-                Want::Head(most) => match self.take(most) {
-                    Some(bytes) => self.exchange.received(&bytes, self.now),
-                    None if self.eof => {}
-                    None => return self,
-                },
-                Want::Decide => self.decide(),
-                Want::Body(most) => {
-                    let body = &mut self.body;
-                    let mut sink = |data: &[u8]| {
-                        body.extend_from_slice(data);
-                        Ok(())
-                    };
-                    if let Some((_, received)) = self.exchange.receive_kept(self.now, &mut sink) {
-                        received.unwrap();
-                        continue;
-                    }
-                    let bytes = match self.take(most) {
-                        Some(bytes) => bytes,
-                        None if self.eof => continue,
-                        None => return self,
-                    };
-                    let body = &mut self.body;
-                    let sink = |data: &[u8]| {
-                        body.extend_from_slice(data);
-                        Ok(())
-                    };
-                    self.exchange.receive(&bytes, self.now, sink).unwrap();
-                }
-                Want::Publish => {
-                    self.stored.push(std::mem::take(&mut self.body));
-                    let answer = Common::new(false, vec![]).answer(201).bodiless();
-                    self.exchange.answer(answer, self.now);
-                }
-                Want::Write => {
-                    let n = self.exchange.output().len().min(self.step);
-                    let written = self.exchange.output()[..n].to_vec();
-                    self.output.extend_from_slice(&written);
-                    self.exchange.wrote(n, self.now);
-                }
-                Want::File { start, end } => {
-                    let n = (end - start).min(self.step as u64);
-                    let bytes = (start..start + n).map(|at| b'a' + (at % 26) as u8);
-                    self.output.extend(bytes);
-                    self.exchange.sent_file(n, self.now);
-                }
-                Want::Discard(most) => match self.take(most) {
-                    Some(bytes) => self.exchange.discard(&bytes, self.now),
-                    None if self.eof => {}
-                    None => return self,
-                },
+                Want::Head(limit) => self.feed_step(limit, Exchange::received),
+                Want::Discard(limit) => self.feed_step(limit, Exchange::discard),
                 Want::Linger => {
-                    self.lingers = true;
-                    match self.take(usize::MAX) {
-                        Some(bytes) => self.exchange.lingered(bytes.len() as u64, self.now),
-                        None if self.eof => {}
-                        None => return self,
-                    }
+                    self.lingered = true;
+                    self.feed_step(usize::MAX, |exchange, bytes, now| {
+                        exchange.lingered(bytes.len() as u64, now);
+                    })
                 }
+                Want::Body(limit) => self.receive(limit),
+                want => {
+                    self.respond(want);
+                    true
+                }
+            };
+            if !progressed && !self.eof {
+                return self;
             }
         }
-        panic!("the machine turns in circles at {:?}", self.exchange);
+        panic!("the exchange makes no progress: {:?}", self.exchange);
     }
 
-    /// PUT takes a body of the size in its path, GET serves a file of the size in its path, anything else is
-    /// refused.
+    /// Reports input; false if there is none.
+    fn feed_step(&mut self, limit: usize, report: fn(&mut Exchange, &[u8], Instant)) -> bool {
+        let input = self.take(limit);
+        if let Some(bytes) = &input {
+            report(&mut self.exchange, bytes, self.now);
+        }
+        input.is_some()
+    }
+
+    /// Receives a piece of a body; false if there is none.
+    fn receive(&mut self, limit: usize) -> bool {
+        let body = &mut self.body;
+        let mut sink = |data: &[u8]| {
+            body.extend_from_slice(data);
+            Ok(())
+        };
+        if let Some((_, received)) = self.exchange.receive_kept(self.now, &mut sink) {
+            received.unwrap();
+            return true;
+        }
+        let Some(bytes) = self.take(limit) else {
+            return false;
+        };
+        let body = &mut self.body;
+        let sink = |data: &[u8]| {
+            body.extend_from_slice(data);
+            Ok(())
+        };
+        self.exchange.receive(&bytes, self.now, sink).unwrap();
+        true
+    }
+
+    /// Decides on a request, stores a body, or sends a part of a response.
+    fn respond(&mut self, want: Want) {
+        match want {
+            Want::Decide => self.decide(),
+            Want::Publish => {
+                self.stored.push(mem::take(&mut self.body));
+                let answer = Common::new(false, vec![]).answer(201).bodiless();
+                self.exchange.answer(answer, self.now);
+            }
+            Want::File { start, end } => {
+                let n = (end - start).min(self.step as u64);
+                let bytes = (start..start + n).map(|at| b'a' + (at % 26) as u8);
+                self.output.extend(bytes);
+                self.exchange.sent_file(n, self.now);
+            }
+            _ => {
+                let n = self.exchange.output().len().min(self.step);
+                self.output.extend(&self.exchange.output()[..n]);
+                self.exchange.wrote(n, self.now);
+            }
+        }
+    }
+
+    /// Accepts a PUT with the size in its path and answers a GET with a file of the size in its path. Everything else
+    /// is refused.
     fn decide(&mut self) {
         let common = Common::new(false, vec![]);
         let answer = match self.exchange.request().unwrap() {
-            Err(fault) => {
+            Err(error) => {
                 self.body.clear();
-                common.refusal(fault.status(), fault)
+                common.refusal(error.status(), error)
             }
             Ok(request) => {
                 let path = String::from_utf8_lossy(&request.path()[1..]).into_owned();
@@ -161,12 +176,12 @@ impl Driver {
         self.run()
     }
 
-    /// Statuses of the answers, and `close` where one says so.
+    /// The statuses of the responses, and `close` where one has that connection option.
     fn statuses(&self) -> String {
         let text = String::from_utf8_lossy(&self.output);
         let mut found = Vec::new();
         for line in text.split("\r\n") {
-            // A body's end may precede the next status line.
+            // The next status line may follow a body without a line end.
             if let Some((_, status)) = line.split_once("HTTP/1.1 ") {
                 let status = status.get(..3).unwrap_or_default();
                 if status.bytes().all(|b| b.is_ascii_digit()) {
@@ -181,22 +196,22 @@ impl Driver {
     }
 }
 
-/// Runs the input whole, byte by byte and in between; all must come to the same.
+/// Runs the input whole, byte by byte and in pieces of 7; the result must always be the same.
 #[track_caller]
 fn check(input: &str, statuses: &str, stored: &[&str], ended: Option<Ended>) {
     for step in [usize::MAX, 1, 7] {
         let mut driver = Driver::new(input, step);
         driver.run();
-        assert_eq!(driver.statuses(), statuses, "{input:?} by {step}");
+        assert_eq!(driver.statuses(), statuses, "{input:?} in steps of {step}");
         let bodies: Vec<&[u8]> = stored.iter().map(|body| body.as_bytes()).collect();
-        assert_eq!(driver.stored, bodies, "{input:?} by {step}");
+        assert_eq!(driver.stored, bodies, "{input:?} in steps of {step}");
         if ended.is_some() {
             driver.eof = true;
             driver.run();
             assert_eq!(
                 driver.exchange.ended(),
                 ended.as_ref(),
-                "{input:?} by {step}"
+                "{input:?} in steps of {step}"
             );
         }
     }
@@ -207,7 +222,7 @@ fn request(line: &str, fields: &str) -> String {
 }
 
 #[test]
-fn requests_follow_each_other() {
+fn pipelined_requests() {
     let get = request("GET /3", "");
     check(&get, "200", &[], Some(Ended::Left));
     check(
@@ -248,7 +263,7 @@ fn requests_follow_each_other() {
 }
 
 #[test]
-fn bodies_are_received_whole() {
+fn request_bodies() {
     let put = request("PUT /5", "Content-Length: 5\r\n");
     let get = request("GET /3", "");
     check(&format!("{put}hello"), "201", &["hello"], Some(Ended::Left));
@@ -294,23 +309,23 @@ fn bodies_are_received_whole() {
 }
 
 #[test]
-fn an_expectation_is_met_when_the_put_is_accepted() {
+fn expect_100_continue() {
     let put = request("PUT /5", "Content-Length: 5\r\nExpect: 100-continue\r\n");
     let mut driver = Driver::new(&put, usize::MAX);
     assert_eq!(driver.run().statuses(), "100");
     assert_eq!(driver.feed("hello").statuses(), "100 201");
-    // A client that does not wait gets no 100.
+    // A client that does not wait for the 100 gets none.
     let mut eager = Driver::new(&format!("{put}hello"), usize::MAX);
     assert_eq!(eager.run().statuses(), "201");
     let refused = request("PUT /x", "Content-Length: 5\r\nExpect: 100-continue\r\n");
     check(&refused, "403 close", &[], Some(Ended::Done));
-    // Expect means nothing in HTTP/1.0.
+    // HTTP/1.0 has no interim responses.
     let old = "PUT /5 HTTP/1.0\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
     assert_eq!(Driver::new(old, usize::MAX).run().statuses(), "");
 }
 
 #[test]
-fn unwanted_bodies_are_skipped_when_small() {
+fn small_unwanted_bodies_are_skipped() {
     let get = request("GET /3", "");
     let refused = request("PUT /x", "Content-Length: 5\r\n");
     check(
@@ -334,15 +349,18 @@ fn unwanted_bodies_are_skipped_when_small() {
         Some(Ended::Done),
     );
     let mut driver = Driver::new(&large, usize::MAX);
-    assert!(driver.run().lingers, "the client must be able to read why");
-    // A body that does not come ends the connection.
+    assert!(
+        driver.run().lingered,
+        "the client must be able to read the response"
+    );
+    // A body that does not arrive ends the connection.
     let mut driver = Driver::new(&with_body, usize::MAX);
     assert_eq!(driver.run().statuses(), "200");
-    assert!(driver.wait(2).lingers);
+    assert!(driver.wait(2).lingered);
 }
 
 #[test]
-fn a_chunked_body_that_is_there_is_skipped() {
+fn unwanted_chunked_bodies_are_skipped_when_complete() {
     let refused = request("PUT /x", "Transfer-Encoding: chunked\r\n");
     let get = request("GET /3", "");
     let mut whole = Driver::new(
@@ -357,7 +375,7 @@ fn a_chunked_body_that_is_there_is_skipped() {
 }
 
 #[test]
-fn nothing_is_understood_after_a_fault() {
+fn nothing_is_parsed_after_an_error() {
     let get = request("GET /3", "");
     for (bad, status) in [
         ("GET / HTTP/1.1\r\n\r\n", "400"),
@@ -376,7 +394,7 @@ fn nothing_is_understood_after_a_fault() {
             Some(Ended::Done),
         );
     }
-    // The answer to a HEAD has no body, whatever is wrong with it.
+    // The response to a malformed HEAD has no body either.
     for bad in [
         "HEAD /# HTTP/1.1\r\n\r\n",
         "\r\nHEAD / HTTP/1.1\r\nA : b\r\n\r\n",
@@ -394,7 +412,7 @@ fn nothing_is_understood_after_a_fault() {
 }
 
 #[test]
-fn a_whole_head_has_a_deadline_not_each_byte() {
+fn the_header_timeout_is_for_the_whole_head() {
     let mut driver = Driver::new("G", 1);
     driver.run();
     for _ in 0..9 {
@@ -402,11 +420,11 @@ fn a_whole_head_has_a_deadline_not_each_byte() {
         assert_eq!(driver.feed("E").statuses(), "");
     }
     assert_eq!(driver.wait(1).statuses(), "408 close");
-    assert!(driver.lingers);
+    assert!(driver.lingered);
 }
 
 #[test]
-fn an_idle_connection_ends_in_silence() {
+fn an_idle_connection_closes_without_a_response() {
     let mut driver = Driver::new("\r\n", usize::MAX);
     driver.run().wait(59);
     assert_eq!(driver.exchange.ended(), None);
@@ -416,7 +434,7 @@ fn an_idle_connection_ends_in_silence() {
 }
 
 #[test]
-fn a_drip_is_no_progress() {
+fn single_bytes_are_no_progress() {
     let put = request("PUT /100000", "Content-Length: 100000\r\n");
     let mut driver = Driver::new(&put, usize::MAX);
     driver.run();
@@ -432,11 +450,11 @@ fn a_drip_is_no_progress() {
 }
 
 #[test]
-fn a_reader_that_stops_is_dropped_and_one_that_moves_is_not() {
+fn only_stalled_readers_are_dropped() {
     let mut driver = Driver::new(&request("GET /100000", ""), 4096);
     driver
         .exchange
-        .received(&std::mem::take(&mut driver.input), driver.now);
+        .received(&mem::take(&mut driver.input), driver.now);
     driver.decide();
     let head = driver.exchange.output().len();
     driver.exchange.wrote(head, driver.now);
@@ -454,7 +472,7 @@ fn a_reader_that_stops_is_dropped_and_one_that_moves_is_not() {
 }
 
 #[test]
-fn lingering_is_bounded() {
+fn lingering_is_limited() {
     let large = request("PUT /x", "Content-Length: 1000000000\r\n");
     let mut silent = Driver::new(&large, usize::MAX);
     silent.run().wait(6);
@@ -477,7 +495,7 @@ fn lingering_is_bounded() {
 }
 
 #[test]
-fn the_last_request_closes() {
+fn make_last_closes_after_the_response() {
     let mut driver = Driver::new(&request("GET /3", ""), usize::MAX);
     driver.exchange.make_last();
     assert_eq!(driver.run().statuses(), "200 close");
@@ -485,7 +503,7 @@ fn the_last_request_closes() {
 }
 
 #[test]
-fn a_half_closed_client_gets_all_its_answers() {
+fn a_half_closed_client_gets_all_responses() {
     let get = request("GET /3", "");
     let mut driver = Driver::new(&format!("{get}{get}"), usize::MAX);
     driver.eof = true;

@@ -1,4 +1,4 @@
-//! What the machine says: the one thing that it wants, a fault that it found, and why it is over.
+//! The outputs of an exchange: what it needs next, why a request is rejected, and why the connection has ended.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,24 +6,23 @@ use std::time::Duration;
 use crate::http::body::BodyFault;
 use crate::http::head::HeadFault;
 
-/// How long a client may take.
+/// How long a client may take. In milliseconds, because every connection has a copy; none lasts 49 days.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// Milliseconds: every connection has a copy, and none lasts for 49 days.
     header: u32,
     body: u32,
     idle: u32,
 }
 
 impl Timeouts {
-    /// `header`: for a whole request head, from its first byte. `body`: for 4 KiB of a body, either way. `idle`: between
-    /// requests.
+    /// `header`: for a whole request head, from its first byte. `body`: for 4 KiB of a body, in either direction.
+    /// `idle`: between requests.
     pub fn new(header: Duration, body: Duration, idle: Duration) -> Timeouts {
-        let short = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         Timeouts {
-            header: short(header),
-            body: short(body),
-            idle: short(idle),
+            header: millis(header),
+            body: millis(body),
+            idle: millis(idle),
         }
     }
 
@@ -39,7 +38,7 @@ impl Timeouts {
         Duration::from_millis(self.idle.into())
     }
 
-    /// Takes no longer for the next request than for a head.
+    /// The same, with an idle timeout no longer than the header timeout.
     pub fn hurried(self) -> Timeouts {
         Timeouts {
             idle: self.idle.min(self.header),
@@ -48,48 +47,49 @@ impl Timeouts {
     }
 }
 
-/// The one thing that the machine needs next.
+/// The one thing that an exchange needs next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {
-    /// Up to so many bytes of input, for [`Exchange::received`].
+    /// At most this many bytes of input, for `Exchange::received`.
     Head(usize),
-    /// A look at [`Exchange::request`], then [`Exchange::accept`] or [`Exchange::answer`].
+    /// A decision on `Exchange::request`: `Exchange::accept` or `Exchange::answer`.
     Decide,
-    /// Input for [`Exchange::receive`]; at most so many bytes.
+    /// At most this many bytes of input, for `Exchange::receive`.
     Body(usize),
-    /// The body is complete: store it, then [`Exchange::answer`].
+    /// The body is complete: store it, then call `Exchange::answer`.
     Publish,
-    /// [`Exchange::output`] written, then [`Exchange::wrote`].
+    /// Write `Exchange::output`, then call `Exchange::wrote`.
     Write,
-    /// A span of the open file sent, then [`Exchange::sent_file`].
+    /// Send this span of the open file, then call `Exchange::sent_file`.
     File { start: u64, end: u64 },
-    /// Input for [`Exchange::discard`]; at most so many bytes.
+    /// At most this many bytes of input, for `Exchange::discard`.
     Discard(usize),
-    /// The write side shut, then input dropped and told to [`Exchange::lingered`].
+    /// Shut the write side, drop input and report it to `Exchange::lingered`.
     Linger,
-    /// Nothing any more.
+    /// Nothing more: close the connection.
     Close,
 }
 
-/// Why a request cannot be served, found by the machine itself.
+/// Why a request is rejected by the exchange itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     Head(HeadFault),
     Body(BodyFault),
-    /// It came without TLS to a port that speaks TLS.
+    /// Plain HTTP on a port that expects TLS.
     NotEncrypted,
     SlowHead,
     SlowBody,
-    /// More bytes than the slot allows; fewer; the slot's size.
+    /// The body has more bytes than the slot; with the size of the slot.
     TooLong(u64),
+    /// The body has fewer bytes than the slot; with the size of the slot.
     TooShort(u64),
 }
 
 impl Fault {
-    /// The HTTP status that says so.
+    /// The HTTP status of the response.
     pub fn status(&self) -> u16 {
         match self {
-            Fault::Head(fault) => fault.status(),
+            Fault::Head(error) => error.status(),
             Fault::Body(_) | Fault::NotEncrypted | Fault::TooShort(_) => 400,
             Fault::SlowHead | Fault::SlowBody => 408,
             Fault::TooLong(_) => 413,
@@ -100,45 +100,47 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Head(fault) => fault.fmt(f),
-            Fault::Body(fault) => fault.fmt(f),
+            Fault::Head(error) => error.fmt(f),
+            Fault::Body(error) => error.fmt(f),
             Fault::NotEncrypted => {
-                f.write_str("This port speaks HTTPS: the address begins with https://.")
+                f.write_str("This port speaks HTTPS: use a URL that starts with https://.")
             }
-            Fault::SlowHead => f.write_str("The request head took too long."),
-            Fault::SlowBody => f.write_str("The body took too long."),
-            Fault::TooLong(size) => {
-                write!(f, "The body has more than the {size} bytes of its slot.")
-            }
-            Fault::TooShort(size) => {
-                write!(f, "The body has less than the {size} bytes of its slot.")
-            }
+            Fault::SlowHead => f.write_str("The request head took too long to arrive."),
+            Fault::SlowBody => f.write_str("The request body took too long to arrive."),
+            Fault::TooLong(size) => write!(
+                f,
+                "The request body is longer than the {size} bytes of the slot."
+            ),
+            Fault::TooShort(size) => write!(
+                f,
+                "The request body is shorter than the {size} bytes of the slot."
+            ),
         }
     }
 }
 
-/// Why a connection is over.
+/// Why a connection has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// After an answer that said so, or at the end of lingering.
+    /// The last response was sent, and lingering is over where it was needed.
     Done,
-    /// The client closed between requests.
+    /// The client closed the connection between requests.
     Left,
-    /// The client closed or reset within a request.
+    /// The client closed or reset the connection during a request, or the response could not be completed.
     Broken,
-    /// Nothing came for `idle_timeout`.
+    /// No request arrived within `idle_timeout`.
     Idle,
-    /// The client stopped reading an answer.
+    /// The client stopped reading the response.
     Stalled,
 }
 
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Ended::Done => "the exchange is complete",
-            Ended::Left => "the client closed it",
-            Ended::Broken => "the client broke off within a request",
-            Ended::Idle => "it was idle for too long",
+            Ended::Done => "the last response was sent",
+            Ended::Left => "the client closed the connection",
+            Ended::Broken => "the request was aborted",
+            Ended::Idle => "the idle timeout expired",
             Ended::Stalled => "the client stopped reading",
         })
     }

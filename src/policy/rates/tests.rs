@@ -1,4 +1,4 @@
-//! What [`super`] must do, case by case.
+//! Tests of [`super`].
 
 use super::*;
 use crate::policy::rules::{ByteWindow, UploadWindow};
@@ -10,7 +10,7 @@ const YEAR: u64 = 365 * DAY;
 /// 2026-01-01T00:00:00Z.
 const T: u64 = 1_767_225_600;
 
-const WHO: &[u8] = b"romeo";
+const OWNER: &[u8] = b"romeo";
 
 /// Limits from pairs of seconds and bytes, and of seconds and uploads.
 fn rule(bytes: &[(u64, u64)], uploads: &[(u64, u64)]) -> Limits {
@@ -29,10 +29,10 @@ fn rule(bytes: &[(u64, u64)], uploads: &[(u64, u64)]) -> Limits {
     }
 }
 
-/// Rates that know one owner without files.
+/// Rates that have loaded one owner without files.
 fn fresh(limits: &Limits, now: u64) -> Rates {
     let mut rates = Rates::default();
-    rates.learned(WHO, limits, &[], now);
+    rates.learned(OWNER, limits, &[], now);
     rates
 }
 
@@ -57,7 +57,7 @@ fn show(outcome: Outcome) -> String {
 
 #[track_caller]
 fn check(rates: &mut Rates, limits: &Limits, size: u64, now: u64, outcome: &str) {
-    let found = show(rates.check(WHO, limits, size, now));
+    let found = show(rates.check(OWNER, limits, size, now));
     assert_eq!(found, outcome, "{size} bytes at T + {}", now - T);
 }
 
@@ -66,7 +66,7 @@ fn check(rates: &mut Rates, limits: &Limits, size: u64, now: u64, outcome: &str)
 fn issue(rates: &mut Rates, limits: &Limits, slots: &[(u64, u64)]) {
     for (size, after) in slots {
         check(rates, limits, *size, T + after, "allowed");
-        rates.issued(WHO, limits, *size, T + after);
+        rates.issued(OWNER, limits, *size, T + after);
     }
 }
 
@@ -78,10 +78,10 @@ fn without_windows_nothing_is_counted() {
     };
     let mut rates = Rates::default();
     check(&mut rates, &none, u64::MAX, T, "allowed");
-    rates.issued(WHO, &none, u64::MAX, T);
-    rates.learned(WHO, &none, &[(T, 1)], T);
-    assert_eq!(rates.uses(WHO, &none, T), Some(vec![]));
-    assert_eq!(rates.owners(), 0);
+    rates.issued(OWNER, &none, u64::MAX, T);
+    rates.learned(OWNER, &none, &[(T, 1)], T);
+    assert_eq!(rates.uses(OWNER, &none, T), Some(vec![]));
+    assert!(rates.recent.is_empty() && rates.older.is_empty());
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn uploads_slide_and_the_retry_is_exact() {
 }
 
 #[test]
-fn the_window_that_lasts_longest_is_told() {
+fn the_window_that_stays_full_longest_is_reported() {
     let limits = rule(&[(HOUR, 1000), (DAY, 5000)], &[(60, 2), (DAY, 100)]);
     let mut rates = fresh(&limits, T);
     issue(&mut rates, &limits, &[(500, 0), (500, 5)]);
@@ -162,14 +162,14 @@ fn the_window_that_lasts_longest_is_told() {
     check(&mut rates, &limits, 5001, T + 5, "bytes 1000/1000 never");
     issue(&mut rates, &limits, &[(1, 3600), (1, 3610)]);
     check(&mut rates, &limits, 1, T + 3615, "uploads 2/2 retry 3660");
-    let uses = rates.uses(WHO, &limits, T + 3615).unwrap();
+    let uses = rates.uses(OWNER, &limits, T + 3615).unwrap();
     let uses: Vec<u64> = uses.iter().map(|window| window.used).collect();
     assert_eq!(uses, [2, 1002, 2, 4]);
 }
 
-/// A rule of django-xmpp-http-upload's kind: a megabyte and three uploads an hour.
+/// A rule as in django-xmpp-http-upload: one megabyte and three uploads per hour.
 #[test]
-fn a_usual_rule_as_its_user_sees_it() {
+fn a_typical_rule_with_two_windows() {
     let limits = rule(&[(HOUR, 1 << 20)], &[(HOUR, 3)]);
     let mut rates = fresh(&limits, T);
     issue(&mut rates, &limits, &[(512 << 10, 0), (512 << 10, 600)]);
@@ -195,19 +195,19 @@ fn a_usual_rule_as_its_user_sees_it() {
 }
 
 #[test]
-fn what_was_before_is_learned_from_the_files() {
+fn earlier_slots_are_loaded_from_the_files() {
     let limits = rule(&[(HOUR, 1000)], &[(DAY, 4)]);
     let mut rates = Rates::default();
     check(&mut rates, &limits, 1, T, "unknown");
-    assert_eq!(rates.uses(WHO, &limits, T), None);
-    // In no order; one too old for bytes, one for everything, one from the future.
+    assert_eq!(rates.uses(OWNER, &limits, T), None);
+    // Unordered; one too old for the byte window, one too old for both windows, one in the future.
     let files = [
         (T - 10, 300),
         (T - HOUR, 5000),
         (T + YEAR, 500),
         (T - DAY, 1),
     ];
-    rates.learned(WHO, &limits, &files, T);
+    rates.learned(OWNER, &limits, &files, T);
     check(&mut rates, &limits, 200, T, "allowed");
     check(&mut rates, &limits, 201, T, "bytes 800/1000 retry 3590");
     issue(&mut rates, &limits, &[(200, 1)]);
@@ -218,8 +218,8 @@ fn what_was_before_is_learned_from_the_files() {
         T + HOUR * 2,
         "uploads 4/4 retry 82800",
     );
-    // Learning once more changes nothing.
-    rates.learned(WHO, &limits, &files, T + 2);
+    // Loading again changes nothing.
+    rates.learned(OWNER, &limits, &files, T + 2);
     check(
         &mut rates,
         &limits,
@@ -230,40 +230,40 @@ fn what_was_before_is_learned_from_the_files() {
 }
 
 #[test]
-fn what_is_issued_before_learning_is_counted_once() {
+fn slots_issued_before_loading_are_counted_once() {
     let limits = rule(&[(HOUR, 1000)], &[]);
     let mut rates = Rates::default();
-    rates.issued(WHO, &limits, 100, T);
+    rates.issued(OWNER, &limits, 100, T);
     check(&mut rates, &limits, 1, T + 5, "unknown");
-    // The second file is that of the slot.
-    rates.learned(WHO, &limits, &[(T - 9, 200), (T + 3, 100)], T + 5);
+    // The second file belongs to the slot issued above.
+    rates.learned(OWNER, &limits, &[(T - 9, 200), (T + 3, 100)], T + 5);
     check(&mut rates, &limits, 701, T + 5, "bytes 300/1000 retry 3591");
     check(&mut rates, &limits, 700, T + 5, "allowed");
 }
 
 #[test]
-fn longer_windows_after_a_reload_ask_the_files_again() {
+fn longer_windows_after_a_reload_load_the_files_again() {
     let (short, long) = (rule(&[(60, 1000)], &[]), rule(&[(HOUR, 1000)], &[]));
     let mut rates = fresh(&short, T);
     issue(&mut rates, &short, &[(500, 0), (400, 100)]);
     check(&mut rates, &long, 100, T + 120, "unknown");
-    // The slot at T has left the short window, so its file is counted; the other one is still on record.
-    rates.learned(WHO, &long, &[(T + 1, 500), (T + 101, 400)], T + 120);
+    // The slot at T has left the short window, so its file is counted; the other slot is still recorded.
+    rates.learned(OWNER, &long, &[(T + 1, 500), (T + 101, 400)], T + 120);
     check(&mut rates, &long, 101, T + 120, "bytes 900/1000 retry 3601");
     check(&mut rates, &short, 600, T + 120, "allowed");
 }
 
 #[test]
-fn a_clock_that_goes_back_locks_nobody_out() {
+fn a_clock_set_back_blocks_no_longer_than_the_window() {
     let limits = rule(&[(HOUR, 1000)], &[(HOUR, 5)]);
     for jump in [1, HOUR, YEAR] {
         let mut rates = fresh(&limits, T + jump);
-        rates.issued(WHO, &limits, 600, T + jump);
-        rates.issued(WHO, &limits, 400, T + jump);
+        rates.issued(OWNER, &limits, 600, T + jump);
+        rates.issued(OWNER, &limits, 400, T + jump);
         let mut now = T;
-        while rates.check(WHO, &limits, 1000, now) == Outcome::Unknown {
-            assert_eq!(now, T, "learned once");
-            rates.learned(WHO, &limits, &[(T - 5, 0), (T + jump, 1000)], now);
+        while rates.check(OWNER, &limits, 1000, now) == Outcome::Unknown {
+            assert_eq!(now, T, "loaded once");
+            rates.learned(OWNER, &limits, &[(T - 5, 0), (T + jump, 1000)], now);
             now += 1;
         }
         let left = "bytes 1000/1000 retry 3600";
@@ -274,13 +274,13 @@ fn a_clock_that_goes_back_locks_nobody_out() {
 }
 
 #[test]
-fn a_clock_that_went_ahead_costs_nothing_but_a_look_at_the_files() {
+fn after_a_clock_jumped_ahead_the_files_are_loaded_again() {
     let limits = rule(&[(HOUR, 1000)], &[]);
     let mut rates = fresh(&limits, T);
     issue(&mut rates, &limits, &[(900, 0)]);
     check(&mut rates, &limits, 1000, T + YEAR, "allowed");
     check(&mut rates, &limits, 1000, T + 10, "unknown");
-    rates.learned(WHO, &limits, &[(T, 900)], T + 10);
+    rates.learned(OWNER, &limits, &[(T, 900)], T + 10);
     check(
         &mut rates,
         &limits,
@@ -299,11 +299,11 @@ fn extremes_do_not_panic() {
         let mut rates = Rates::default();
         for now in ends.iter().chain(ends.iter().rev()) {
             for size in ends {
-                rates.check(WHO, &limits, size, *now);
-                rates.issued(WHO, &limits, size, *now);
-                rates.learned(WHO, &limits, &ends.map(|time| (time, u64::MAX)), *now);
-                assert_ne!(rates.check(WHO, &limits, size, *now), Outcome::Unknown);
-                assert!(rates.uses(WHO, &limits, *now).is_some());
+                rates.check(OWNER, &limits, size, *now);
+                rates.issued(OWNER, &limits, size, *now);
+                rates.learned(OWNER, &limits, &ends.map(|time| (time, u64::MAX)), *now);
+                assert_ne!(rates.check(OWNER, &limits, size, *now), Outcome::Unknown);
+                assert!(rates.uses(OWNER, &limits, *now).is_some());
             }
         }
     }
@@ -311,7 +311,7 @@ fn extremes_do_not_panic() {
         rule(&[(DAY, u64::MAX)], &[(DAY, u64::MAX)]),
         Rates::default(),
     );
-    rates.learned(WHO, &days, &[(T, u64::MAX), (T, u64::MAX)], T);
+    rates.learned(OWNER, &days, &[(T, u64::MAX), (T, u64::MAX)], T);
     let most = u64::MAX;
     check(
         &mut rates,
@@ -323,21 +323,22 @@ fn extremes_do_not_panic() {
 }
 
 #[test]
-fn owners_are_apart_and_bounded() {
+fn owners_are_independent_and_their_number_is_bounded() {
+    let owners = |rates: &Rates| rates.recent.len() + rates.older.len();
     let limits = rule(&[(HOUR, 1000)], &[]);
     let mut rates = Rates::new(8);
     let name = |at: u64| at.to_be_bytes();
     for at in 0..1000 {
         rates.learned(&name(at), &limits, &[(T, at)], T);
         assert_eq!(rates.check(&name(at), &limits, 1, T), Outcome::Allowed);
-        // Whoever keeps asking is kept.
+        // An owner with recent requests is not dropped.
         assert_ne!(rates.check(&name(0), &limits, 1, T), Outcome::Unknown);
-        assert!(rates.owners() <= 8);
+        assert!(owners(&rates) <= 8);
     }
     assert_eq!(rates.check(&name(1), &limits, 1, T), Outcome::Unknown);
     let last = rates.uses(&name(999), &limits, T).unwrap();
     assert_eq!(last[0].used, 999);
-    // Those whose windows are empty make room first.
+    // Owners with empty windows are dropped first.
     let mut rates = Rates::new(8);
     rates.learned(&name(0), &limits, &[(T, 1)], T);
     for at in 1..1000 {
@@ -345,17 +346,17 @@ fn owners_are_apart_and_bounded() {
     }
     assert_eq!(rates.check(&name(0), &limits, 1, T), Outcome::Allowed);
     rates.forget();
-    assert_eq!(rates.owners(), 0);
+    assert_eq!(owners(&rates), 0);
 }
 
-/// The definition, word for word.
+/// A direct implementation of the definition.
 struct Naive(Vec<(u64, u64)>);
 
 impl Naive {
-    /// Whether the slot passes if every window were longer by `more` of its own length.
-    fn allows(&self, limits: &Limits, size: u64, now: u64, more: impl Fn(u64) -> u64) -> bool {
+    /// Whether the slot passes if every window of `delta` seconds is `extra(delta)` seconds longer.
+    fn allows(&self, limits: &Limits, size: u64, now: u64, extra: impl Fn(u64) -> u64) -> bool {
         windows(limits).all(|window| {
-            let delta = seconds(window) + more(seconds(window));
+            let delta = seconds(window) + extra(seconds(window));
             let within = |(time, _): &&(u64, u64)| time + delta > now && *time <= now;
             let within = self.0.iter().filter(within);
             match window.kind {
@@ -366,7 +367,7 @@ impl Naive {
     }
 }
 
-/// A small generator (xorshift64*).
+/// A small pseudo-random generator (xorshift64*).
 struct Random(u64);
 
 impl Random {
@@ -382,24 +383,24 @@ impl Random {
 fn agrees_with_the_definition_to_the_second() {
     for seed in 1..=40 {
         let mut random = Random(seed);
-        let mut some = |longest: u64, most: u64| {
+        let mut random_windows = |longest: u64, most: u64| {
             let count = random.below(3);
             let one = |_| (1 + random.below(longest), 1 + random.below(most));
             (0..count).map(one).collect::<Vec<_>>()
         };
-        let limits = rule(&some(200, 3000), &some(200, 20));
+        let limits = rule(&random_windows(200, 3000), &random_windows(200, 20));
         let mut rates = fresh(&limits, T);
         let mut naive = Naive(Vec::new());
         let mut now = T;
         for _ in 0..500 {
             now += random.below(12).saturating_sub(4);
             let size = random.below(1200);
-            let outcome = rates.check(WHO, &limits, size, now);
+            let outcome = rates.check(OWNER, &limits, size, now);
             let allowed = naive.allows(&limits, size, now, |_| 0);
             assert_eq!(outcome == Outcome::Allowed, allowed, "seed {seed}");
             match outcome {
                 Outcome::Allowed => {
-                    rates.issued(WHO, &limits, size, now);
+                    rates.issued(OWNER, &limits, size, now);
                     naive.0.push((now, size));
                 }
                 Outcome::Refused { retry, .. } => {
@@ -414,7 +415,7 @@ fn agrees_with_the_definition_to_the_second() {
 }
 
 #[test]
-fn many_marks_are_bounded_and_err_on_the_safe_side() {
+fn checkpoints_are_bounded_and_err_on_the_restrictive_side() {
     let rules = [
         rule(&[(HOUR, 50_000)], &[]),
         rule(&[(60, 1_500), (HOUR, 60_000)], &[(DAY, 20_000)]),
@@ -435,26 +436,26 @@ fn many_marks_are_bounded_and_err_on_the_safe_side() {
             }
             let size = random.below(100);
             let allowed = naive.allows(limits, size, now, |_| 0);
-            if rates.check(WHO, limits, size, now) == Outcome::Allowed {
+            if rates.check(OWNER, limits, size, now) == Outcome::Allowed {
                 assert!(allowed, "rule {seed}");
-                rates.issued(WHO, limits, size, now);
+                rates.issued(OWNER, limits, size, now);
                 naive.0.push((now, size));
             } else if allowed {
                 late += 1;
                 assert!(!naive.allows(limits, size, now, bound), "rule {seed}");
             }
-            let marks = rates.recent[WHO].marks.len();
+            let marks = rates.recent[OWNER].marks.len();
             thinned = thinned.max(marks);
             assert!(marks <= MOST_MARKS);
         }
-        assert_eq!(thinned, MOST_MARKS, "rule {seed} was to be thinned");
+        assert_eq!(thinned, MOST_MARKS, "rule {seed} was not thinned");
         assert!(naive.0.len() > 1000, "rule {seed}: {}", naive.0.len());
         assert!(late < 600, "rule {seed}: {late} refused early");
     }
 }
 
 #[test]
-fn the_widest_rule_is_thinned_well() {
+fn the_rule_with_most_deltas_is_rarely_thinned() {
     let deltas = [
         1,
         7,
@@ -474,19 +475,19 @@ fn the_widest_rule_is_thinned_well() {
     );
     let files: Vec<(u64, u64)> = (0..20_000).map(|at| (T - at * at / 7, 1)).collect();
     let mut rates = Rates::default();
-    rates.learned(WHO, &wide, &files, T);
+    rates.learned(OWNER, &wide, &files, T);
     let mut random = Random(9);
     let (mut now, mut before, mut passes) = (T, 0, 0);
     for _ in 0..20_000 {
         now += random.below(3);
-        rates.issued(WHO, &wide, 1, now);
-        let marks = rates.recent[WHO].marks.len();
+        rates.issued(OWNER, &wide, 1, now);
+        let marks = rates.recent[OWNER].marks.len();
         assert!(marks <= MOST_MARKS);
         passes += u32::from(marks + 1 < before);
         before = marks;
     }
-    // Each pass makes room for a hundred slots or so; that is what makes it cheap.
+    // Each pass makes room for about a hundred slots, which keeps the amortised cost low.
     assert!(passes < 20_000 / 50, "{passes}");
-    let uses = rates.uses(WHO, &wide, now).unwrap();
+    let uses = rates.uses(OWNER, &wide, now).unwrap();
     assert_eq!(uses.last().map(|window| window.used), Some(40_000));
 }

@@ -37,7 +37,7 @@ impl Client {
                     None => return Step::Blocked,
                 }
             }
-            Ok(Endpoint::MaxSize) => max_size(request.query().unwrap_or_default(), shared),
+            Ok(Endpoint::MaxSize) => max_size(request.query().unwrap_or_default(), shared, now),
             Ok(Endpoint::Health) => Reply::health(shared.health(now)),
             Ok(Endpoint::Metrics) => Reply::metrics(shared.expose(now)),
             Ok(Endpoint::Unknown) => Reply::not_found(),
@@ -86,7 +86,7 @@ impl Client {
             Err(refusal) => Ok(malformed(&refusal)),
         });
         Some(granted.unwrap_or_else(|refusal| {
-            shared.note_refused_slot(&request.owner, &refusal);
+            shared.note_refused_slot(&request.owner, &refusal, now);
             Reply::refused(&refusal)
         }))
     }
@@ -112,14 +112,14 @@ fn admit(request: &RequestHead, peer: Option<IpAddr>, shared: &Shared) -> Result
     }
 }
 
-fn max_size(query: &[u8], shared: &mut Shared) -> Reply {
+fn max_size(query: &[u8], shared: &mut Shared, now: Now) -> Reply {
     let asked = match api::max_size_request(query) {
         Ok(asked) => asked,
         Err(refusal) => return malformed(&refusal),
     };
     match (shared.service.max_size(&asked.jid), asked.output) {
         (Err(refusal), _) => {
-            shared.note_refused_slot(&asked.jid, &refusal);
+            shared.note_refused_slot(&asked.jid, &refusal, now);
             Reply::refused(&refusal)
         }
         (Ok(_), Err(refusal)) => malformed(&refusal),

@@ -12,12 +12,13 @@
 use std::io;
 use std::time::Instant;
 
+use crate::layout::StorePath;
 use crate::now::Now;
 use crate::reactor::client::{Client, Step};
 use crate::reactor::shared::{Admission, Effort, Shared, Waiter, Wish};
 use crate::service::PutRefusal;
 use crate::slot::Refusal;
-use crate::slot::grant::{Grant, Source};
+use crate::slot::grant::{Denial, Grant, Source};
 use crate::store::upload::{PublishError, Upload};
 use crate::syncer::Work;
 use crate::sys;
@@ -116,6 +117,10 @@ impl Client {
         now: Now,
     ) -> Step {
         shared.look_at_root(now);
+        if shared.revoked.is_revoked(&grant) {
+            self.refuse(&PutRefusal::Denied(Denial::Lapsed), shared, now);
+            return Step::Moved;
+        }
         let used = match self.looks_when_publishing(&grant, shared) {
             true => Ok(false),
             false => match shared.store.exists(&grant.path) {
@@ -130,7 +135,7 @@ impl Client {
         match used {
             Ok(false) => {}
             Ok(true) => {
-                self.refuse(&PutRefusal::Used, shared, now);
+                self.taken(&grant.path, shared, now);
                 return Step::Moved;
             }
             Err(error) => {
@@ -163,7 +168,13 @@ impl Client {
         }
         self.effort = Effort::default();
         match shared.store.begin(grant.size) {
-            Ok(upload) => {
+            Ok(mut upload) => {
+                if shared
+                    .service
+                    .needs_charset(&grant.path, content_type.as_deref())
+                {
+                    upload.check_charset();
+                }
                 let size = grant.size;
                 let reserved = shared.counts() && grant.has_owner();
                 if reserved {
@@ -184,6 +195,17 @@ impl Client {
         Step::Moved
     }
 
+    /// A path is taken: by its own file, or by what has the place of its owner's folder.
+    fn taken(&mut self, path: &StorePath, shared: &mut Shared, now: Now) {
+        match shared.store.stranger_at(path) {
+            None => self.refuse(&PutRefusal::Used, shared, now),
+            Some(kind) => {
+                shared.obstructed(path, kind, now);
+                self.refuse(&PutRefusal::Storage { full: false }, shared, now);
+            }
+        }
+    }
+
     /// Whether it is early enough to learn that a slot is used when its file gets its name: the body is here, nothing
     /// is asked of the disk before that, and no file is removed to make room.
     fn looks_when_publishing(&self, grant: &Grant, shared: &Shared) -> bool {
@@ -200,6 +222,9 @@ impl Client {
         };
         let Grant { path, size, .. } = &pending.grant;
         let kind = pending.grant.kind();
+        if shared.revoked.is_revoked(&pending.grant) {
+            return self.refuse(&PutRefusal::Denied(Denial::Lapsed), shared, now);
+        }
         // Another PUT of the slot may have been published since this one began, and its file removed.
         match was_used(&pending.grant, shared, now) {
             Ok(false) => {}
@@ -212,6 +237,22 @@ impl Client {
                     shared.usage.release(path.owner_folder(), kind, *size);
                 }
                 shared.usage.added(path.owner_folder(), kind, *size);
+                // A command may have removed what was there before, and looked for the last time.
+                if shared.look_for_removals(now) {
+                    let grant = &pending.grant;
+                    let refusal = match was_used(grant, shared, now) {
+                        _ if shared.revoked.is_revoked(grant) => {
+                            Some(PutRefusal::Denied(Denial::Lapsed))
+                        }
+                        Ok(true) => Some(PutRefusal::Used),
+                        Ok(false) | Err(_) => None,
+                    };
+                    if let Some(refusal) = refusal {
+                        take_back(grant, shared);
+                        return self.refuse(&refusal, shared, now);
+                    }
+                }
+                shared.used.add(&pending.grant, now.unix());
                 if shared.config.fsync {
                     pending.stage = Stage::SyncingFolders;
                     self.submit(Work::Folders(published.folders), shared, now);
@@ -222,7 +263,8 @@ impl Client {
             Err(PublishError::Taken) => self.refuse(&PutRefusal::Used, shared, now),
             // What stands in the way of its folder is as good as a file of its name, early or late.
             Err(PublishError::Io(_)) if matches!(shared.store.exists(path), Ok(true)) => {
-                self.refuse(&PutRefusal::Used, shared, now);
+                let path = path.clone();
+                self.taken(&path, shared, now);
             }
             Err(PublishError::Io(error)) => self.storage_failed("publish", &error, shared, now),
         }
@@ -264,7 +306,7 @@ impl Client {
                 .as_millis(),
             self.from()
         );
-        shared.trouble.clear();
+        shared.trouble.worked(*size);
         shared.metrics.published(*size);
         let answer = shared.service.created(&pending.grant);
         self.end_upload(shared);
@@ -284,7 +326,14 @@ impl Client {
         shared: &mut Shared,
         now: Now,
     ) {
-        shared.store_failed(what, error, now);
+        // Whether a body has room depends on its size; what else an upload needs, all of them do.
+        let size = match &self.upload {
+            Some(pending) if pending.stage == Stage::Receiving && what == "write" => {
+                pending.grant.size
+            }
+            _ => 0,
+        };
+        shared.store_failed(what, error, size, now);
         let refusal = match sys::is_out_of_descriptors(error) {
             true => PutRefusal::Busy,
             false => PutRefusal::Storage {
@@ -310,6 +359,7 @@ impl Client {
 /// Whether a slot is used up though its file is not there (any more).
 fn was_used(grant: &Grant, shared: &Shared, now: Now) -> io::Result<bool> {
     match &grant.source {
+        Source::Own if shared.used.contains(grant) => Ok(true),
         Source::Own if shared.store.has_own_graves(now.mono) => shared.store.is_buried(&grant.path),
         Source::Own => Ok(false),
         Source::External => shared.store.is_buried(&grant.path),
@@ -331,6 +381,7 @@ fn take_back(grant: &Grant, shared: &mut Shared) {
     if !shared.store.take_back(&grant.path) {
         return;
     }
+    shared.used.take_back(grant);
     if let Source::Share { slot, .. } = &grant.source {
         shared.store.drop_alias(slot);
     }

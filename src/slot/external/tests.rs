@@ -1,4 +1,4 @@
-//! What [`super`] must do, case by case.
+//! Tests of [`super`].
 
 use super::*;
 use crate::layout::decode_segment;
@@ -20,7 +20,7 @@ fn path(url: &str) -> StorePath {
     StorePath::from_segments(segments.iter().map(|segment| &**segment)).unwrap()
 }
 
-/// A PUT; the table's rows alter what they are about.
+/// A PUT; tests override the fields they are about.
 #[derive(Clone, Copy)]
 struct Put<'a> {
     key: &'a str,
@@ -41,7 +41,7 @@ const PUT: Put = Put {
 };
 
 #[track_caller]
-fn check(put: Put, verdict: Result<Option<&str>, Denial>) {
+fn check(put: Put, result: Result<Option<&str>, Denial>) {
     let found = External::new(put.key.as_bytes()).verify(
         &path(put.path),
         put.query.as_bytes(),
@@ -49,177 +49,109 @@ fn check(put: Put, verdict: Result<Option<&str>, Denial>) {
         put.content_type.map(str::as_bytes),
         put.guess,
     );
-    let verdict = verdict.map(|approved| approved.map(str::to_owned));
-    assert_eq!(found, verdict, "{}", put.query);
+    let result = result.map(|approved| approved.map(str::to_owned));
+    assert_eq!(found, result, "{}", put.query);
     let recognised = External::recognises(put.query.as_bytes());
-    assert_eq!(
-        recognised,
-        verdict != Err(Denial::Unsigned),
-        "{}",
-        put.query
-    );
+    assert_eq!(recognised, result != Err(Denial::Unsigned), "{}", put.query);
 }
 
 #[track_caller]
-fn check_query(query: &str, verdict: Result<Option<&str>, Denial>) {
-    check(Put { query, ..PUT }, verdict);
+fn check_query(query: &str, result: Result<Option<&str>, Denial>) {
+    check(Put { query, ..PUT }, result);
+}
+
+/// A signed PUT: key, path, size, parameter and signature, and the type that it approves.
+type Vector = (
+    &'static str,
+    &'static str,
+    u64,
+    &'static str,
+    &'static str,
+    Option<&'static str>,
+);
+
+const JPEG: Option<&str> = Some("image/jpeg");
+const OCTETS: Option<&str> = Some(UNKNOWN_TYPE);
+const UPPER_CASE_PATH: &str = "4a771ac1-f0b2-4a4a-9700-f2a26fa2bb67/tr%C3%A8s%20cool.jpg";
+const EJABBERD_PATH: &str = "43feddb25776a343c69835c7e79dc2c7f59598a6/a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8s9T0/très_cool.jpg";
+const EJABBERD_V1: &str = "64430ebca8f196162769a37afbd0bb8c79cbbd58c3068eb24617a767047a1021";
+const CATMETAL: &str = "thomas/abc/catmetal.jpg";
+const CATMETAL_V1: &str = "7b8879e2d1c733b423a70cde30cecc3a3c64a03f790d1b5bcbb2a6aca52b477e";
+const CATMETAL_V2: &str = "7318cd44d4c40731e3b2ff869f553ab2326eae631868e7b8054db20d4aee1c06";
+const FOO_V1: &str = "e6df55a04516617d6a86ad6ca23879819591085a1a8c0041f4da06824f5d2db7";
+const FOO_V2: &str = "a19d27add075aa60035e27c05e794f13079ba48c508852b3d7160a6bec0f85ab";
+
+const VECTORS: [Vector; 12] = [
+    (KEY, PATH, SIZE, "v", V1, None),
+    (KEY, UPPER_CASE_PATH, SIZE, "v", V1, None),
+    (KEY, PATH, SIZE, "v2", V2_JPEG, JPEG),
+    (KEY, PATH, SIZE, "token", V2_JPEG, JPEG),
+    (KEY, PATH, SIZE, "v2", V2_OCTETS, OCTETS),
+    (KEY, PATH, SIZE, "token", V2_OCTETS, OCTETS),
+    (KEY, EJABBERD_PATH, SIZE, "v", EJABBERD_V1, None),
+    ("mysecret", CATMETAL, 23026, "v", CATMETAL_V1, None),
+    ("mysecret", CATMETAL, 23026, "v2", CATMETAL_V2, JPEG),
+    ("mysecret", CATMETAL, 23026, "token", CATMETAL_V2, JPEG),
+    ("secret string", "foo/bar.jpg", 1_048_576, "v", FOO_V1, None),
+    (
+        "secret string",
+        "foo/bar.jpg",
+        1_048_576,
+        "v2",
+        FOO_V2,
+        JPEG,
+    ),
+];
+
+#[test]
+fn signatures_of_all_servers_verify() {
+    for (key, path, size, name, hex, approved) in VECTORS {
+        for query in [
+            format!("{name}={hex}"),
+            format!("{name}={}", hex.to_uppercase()),
+            format!("a=b&x&{name}={hex}&=&v3=1&w=%zz"),
+        ] {
+            let put = Put {
+                key,
+                path,
+                size,
+                query: &query,
+                ..PUT
+            };
+            check(put, Ok(approved));
+        }
+    }
 }
 
 #[test]
-fn what_the_servers_sign_is_good() {
-    for (key, path, size, query, approved) in [
-        (KEY, PATH, SIZE, format!("v={V1}"), None),
-        (
-            KEY,
-            &PATH.replace("%c3%a8", "%C3%A8"),
-            SIZE,
-            format!("v={V1}"),
-            None,
-        ),
-        (KEY, PATH, SIZE, format!("v2={V2_JPEG}"), Some("image/jpeg")),
-        (
-            KEY,
-            PATH,
-            SIZE,
-            format!("token={V2_JPEG}"),
-            Some("image/jpeg"),
-        ),
-        (
-            KEY,
-            PATH,
-            SIZE,
-            format!("v2={V2_OCTETS}"),
-            Some(UNKNOWN_TYPE),
-        ),
-        (
-            KEY,
-            PATH,
-            SIZE,
-            format!("token={V2_OCTETS}"),
-            Some(UNKNOWN_TYPE),
-        ),
-        (
-            KEY,
-            "43feddb25776a343c69835c7e79dc2c7f59598a6/a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8s9T0/très_cool.jpg",
-            SIZE,
-            "v=64430ebca8f196162769a37afbd0bb8c79cbbd58c3068eb24617a767047a1021".to_owned(),
-            None,
-        ),
-        (
-            "mysecret",
-            "thomas/abc/catmetal.jpg",
-            23026,
-            "v=7b8879e2d1c733b423a70cde30cecc3a3c64a03f790d1b5bcbb2a6aca52b477e".to_owned(),
-            None,
-        ),
-        (
-            "mysecret",
-            "thomas/abc/catmetal.jpg",
-            23026,
-            "v2=7318cd44d4c40731e3b2ff869f553ab2326eae631868e7b8054db20d4aee1c06".to_owned(),
-            Some("image/jpeg"),
-        ),
-        (
-            "mysecret",
-            "thomas/abc/catmetal.jpg",
-            23026,
-            "token=7318cd44d4c40731e3b2ff869f553ab2326eae631868e7b8054db20d4aee1c06".to_owned(),
-            Some("image/jpeg"),
-        ),
-        (
-            "secret string",
-            "foo/bar.jpg",
-            1_048_576,
-            "v=e6df55a04516617d6a86ad6ca23879819591085a1a8c0041f4da06824f5d2db7".to_owned(),
-            None,
-        ),
-        (
-            "secret string",
-            "foo/bar.jpg",
-            1_048_576,
-            "v2=a19d27add075aa60035e27c05e794f13079ba48c508852b3d7160a6bec0f85ab".to_owned(),
-            Some("image/jpeg"),
-        ),
-    ] {
+fn a_signature_is_for_one_key_path_and_size() {
+    for (key, path, size, name, hex, _) in VECTORS {
+        let query = &format!("{name}={hex}");
         let put = Put {
             key,
             path,
             size,
-            query: &query,
+            query,
             ..PUT
         };
-        check(put, Ok(approved));
-        let store_path = self::path(path);
-        let (name, hex) = query.split_once('=').unwrap();
-        let upper = format!("{name}={}", hex.to_uppercase());
-        check(
-            Put {
-                query: &upper,
-                ..put
-            },
-            Ok(approved),
-        );
-        let among = format!("a=b&x&{query}&=&v3=1&w=%zz");
-        check(
-            Put {
-                query: &among,
-                ..put
-            },
-            Ok(approved),
-        );
-
-        let forged = Err(Denial::Forged);
-        check(
-            Put {
-                key: "another key",
-                ..put
-            },
-            forged,
-        );
-        check(Put { key: "", ..put }, forged);
-        check(Put { path: "a/b", ..put }, forged);
-        let deeper = format!("{path}/x");
-        check(
-            Put {
-                path: &deeper,
-                ..put
-            },
-            forged,
-        );
-        let longer = format!("{path}%20{size}");
-        check(
-            Put {
-                path: &longer,
-                ..put
-            },
-            forged,
-        );
+        for key in ["another key", ""] {
+            check(Put { key, ..put }, Err(Denial::Forged));
+        }
+        for path in ["a/b", &format!("{path}/x"), &format!("{path}%20{size}")] {
+            check(Put { path, ..put }, Err(Denial::Forged));
+        }
         for size in [size - 1, size + 1, size * 10, 0, u64::MAX] {
-            check(Put { size, ..put }, forged);
+            check(Put { size, ..put }, Err(Denial::Forged));
         }
-        for cut in 0..hex.len() {
-            let cut = format!("{name}={}", &hex[..cut]);
-            check(Put { query: &cut, ..put }, forged);
-        }
-        for at in 0..hex.len() {
-            for byte in [b'0', b'f', b'g', b'%', 0, 0xff] {
-                let mut altered = query.clone().into_bytes();
-                let place = &mut altered[name.len() + 1 + at];
-                if *place == byte {
-                    continue;
-                }
-                *place = byte;
-                let verdict = External::new(key.as_bytes()).verify(
-                    &store_path,
-                    &altered,
-                    size,
-                    Some(b"image/jpeg"),
-                    "",
-                );
-                assert_eq!(verdict, Err(Denial::Forged));
-            }
-        }
-        for query in [
+    }
+}
+
+#[test]
+fn altered_and_repeated_signatures_are_denied() {
+    for (key, path, size, name, hex, _) in VECTORS {
+        let query = format!("{name}={hex}");
+        let cut = (0..hex.len()).map(|length| format!("{name}={}", &hex[..length]));
+        let malformed = [
             format!("{query}00"),
             format!("{query}0"),
             format!("{query} "),
@@ -228,20 +160,35 @@ fn what_the_servers_sign_is_good() {
             format!("{query}&{query}"),
             format!("{query}&{name}="),
             format!("{name}&{query}"),
-        ] {
-            check(
-                Put {
-                    query: &query,
-                    ..put
-                },
-                forged,
-            );
+        ];
+        for query in &cut.chain(malformed).collect::<Vec<_>>() {
+            let put = Put {
+                key,
+                path,
+                size,
+                query,
+                ..PUT
+            };
+            check(put, Err(Denial::Forged));
+        }
+        let store_path = self::path(path);
+        for at in name.len() + 1..query.len() {
+            for byte in [b'0', b'f', b'g', b'%', 0, 0xff] {
+                let mut altered = query.clone().into_bytes();
+                if altered[at] == byte {
+                    continue;
+                }
+                altered[at] = byte;
+                let external = External::new(key.as_bytes());
+                let result = external.verify(&store_path, &altered, size, Some(b"image/jpeg"), "");
+                assert_eq!(result, Err(Denial::Forged), "byte {at}");
+            }
         }
     }
 }
 
 #[test]
-fn one_of_the_likely_types_must_be_the_signed_one() {
+fn one_of_the_candidate_types_must_be_the_signed_one() {
     let typed = |content_type, guess| Put {
         content_type,
         guess,
@@ -279,7 +226,7 @@ fn one_of_the_likely_types_must_be_the_signed_one() {
 }
 
 #[test]
-fn a_type_of_many_parts_or_of_none_is_approved_as_it_was_signed() {
+fn a_type_with_parameters_or_an_empty_one_is_approved_as_signed() {
     let sign = |content_type: &str| {
         let key = hmac::Key::new(hmac::HMAC_SHA256, KEY.as_bytes());
         let message = [
@@ -306,12 +253,12 @@ fn a_type_of_many_parts_or_of_none_is_approved_as_it_was_signed() {
             content_type: sent,
             ..PUT
         };
-        let verdict = if approved {
+        let result = if approved {
             Ok(Some(signed))
         } else {
             Err(Denial::Forged)
         };
-        check(put, verdict);
+        check(put, result);
     }
     for content_type in [None, Some("")] {
         let query = &sign("");
@@ -324,18 +271,18 @@ fn a_type_of_many_parts_or_of_none_is_approved_as_it_was_signed() {
             Ok(None),
         );
     }
-    let verdict = External::new(KEY.as_bytes()).verify(
+    let result = External::new(KEY.as_bytes()).verify(
         &path(PATH),
         format!("v2={V2_JPEG}").as_bytes(),
         SIZE,
         Some(b"image/jp\xffg"),
         "text/plain",
     );
-    assert_eq!(verdict, Err(Denial::Forged));
+    assert_eq!(result, Err(Denial::Forged));
 }
 
 #[test]
-fn the_highest_parameter_decides_alone() {
+fn only_the_parameter_of_highest_precedence_is_checked() {
     let jpeg = Ok(Some("image/jpeg"));
     let octets = Ok(Some(UNKNOWN_TYPE));
     check_query(&format!("v={V1}&token={V2_OCTETS}&v2={V2_JPEG}"), jpeg);
@@ -380,12 +327,12 @@ fn a_query_without_signature_is_unsigned() {
 
 #[track_caller]
 fn check_delete(key: &str, url: &str, query: &str, secret: &[u8], denial: Option<Denial>) {
-    let verdict = External::new(key.as_bytes()).verify_delete(&path(url), query.as_bytes(), secret);
-    assert_eq!(verdict.err(), denial, "{query}");
+    let result = External::new(key.as_bytes()).verify_delete(&path(url), query.as_bytes(), secret);
+    assert_eq!(result.err(), denial, "{query}");
 }
 
 #[test]
-fn only_its_own_token_deletes_a_file() {
+fn a_delete_needs_its_own_token() {
     let good = format!("token={DELETE}");
     let forged = Some(Denial::Forged);
     check_delete(KEY, PATH, &good, DELETE_SECRET, None);
@@ -417,6 +364,6 @@ fn only_its_own_token_deletes_a_file() {
 }
 
 #[test]
-fn the_secret_stays_out_of_the_log() {
+fn debug_output_does_not_show_the_secret() {
     assert_eq!(format!("{:?}", External::new(b"s3cret")), "External(..)");
 }

@@ -10,7 +10,7 @@ use super::*;
 
 const PLAIN: usize = 64 * 1024;
 
-/// Both sides' configurations; the client cuts its records at `fragment` bytes.
+/// The configurations of both sides; the client limits its records to `fragment` bytes.
 fn configs(
     version: &'static SupportedProtocolVersion,
     fragment: Option<usize>,
@@ -37,7 +37,7 @@ fn configs(
     (Arc::new(server), Arc::new(client))
 }
 
-/// The server's side, with what a loop would have.
+/// The server side, with the buffers that the reactor would provide.
 struct Side {
     tls: Tls,
     wire: Vec<u8>,
@@ -53,7 +53,7 @@ impl Side {
         }
     }
 
-    /// Receives bytes in pieces of at most `piece`, for a reader of `wanted` at a time; what it read.
+    /// Receives bytes in pieces of at most `piece`, for a reader of `wanted` bytes at a time; returns the plaintext.
     fn receive(
         &mut self,
         mut bytes: &[u8],
@@ -68,8 +68,8 @@ impl Side {
             bytes = &bytes[n..];
             let buffer = &mut self.buffer[..wanted];
             let mut filled = self.tls.received(n, &mut self.wire, buffer)?;
-            assert!(self.tls.partial.len() <= RECORD, "a partial record");
-            assert!(self.tls.plain.len() <= RECORD, "unread plaintext");
+            assert!(self.tls.partial.len() <= MAX_RECORD, "a partial record");
+            assert!(self.tls.plain.len() <= MAX_RECORD, "unread plaintext");
             while filled > 0 {
                 plain.extend_from_slice(&buffer[..filled]);
                 filled = self.tls.take_plain(buffer);
@@ -78,7 +78,7 @@ impl Side {
         Ok(plain)
     }
 
-    /// What must leave now.
+    /// Takes the bytes that must be sent now.
     fn pressing(&mut self) -> Vec<u8> {
         let bytes = self.tls.pressing().to_vec();
         self.tls.sent(bytes.len());
@@ -90,8 +90,8 @@ impl Side {
         self.wire[..n].to_vec()
     }
 
-    /// Nothing is kept.
-    fn is_bare(&self) -> bool {
+    /// Whether the connection buffers nothing.
+    fn has_empty_buffers(&self) -> bool {
         let tls = &self.tls;
         [&tls.partial, &tls.plain, &tls.held, &tls.unsent]
             .iter()
@@ -99,7 +99,7 @@ impl Side {
     }
 }
 
-fn sent(client: &mut ClientConnection) -> Vec<u8> {
+fn client_output(client: &mut ClientConnection) -> Vec<u8> {
     let mut bytes = Vec::new();
     while client.wants_write() {
         client.write_tls(&mut bytes).unwrap();
@@ -107,8 +107,8 @@ fn sent(client: &mut ClientConnection) -> Vec<u8> {
     bytes
 }
 
-/// What the client makes of the bytes.
-fn take(client: &mut ClientConnection, mut bytes: &[u8]) -> Vec<u8> {
+/// Passes the bytes to the client and returns the plaintext.
+fn client_receives(client: &mut ClientConnection, mut bytes: &[u8]) -> Vec<u8> {
     let mut plain = Vec::new();
     while !bytes.is_empty() {
         client.read_tls(&mut bytes).unwrap();
@@ -123,7 +123,7 @@ fn take(client: &mut ClientConnection, mut bytes: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// Two sides that have shaken hands, the client's bytes coming in pieces of `piece`.
+/// Both sides after the handshake; the server received the client's bytes in pieces of `piece`.
 fn established(
     version: &'static SupportedProtocolVersion,
     fragment: Option<usize>,
@@ -135,13 +135,17 @@ fn established(
     let mut client = ClientConnection::new(client, name).unwrap();
     client.set_buffer_limit(None);
     while client.is_handshaking() || side.tls.is_handshaking() {
-        assert_eq!(side.receive(&sent(&mut client), piece, 100).unwrap(), b"");
-        assert_eq!(take(&mut client, &side.pressing()), b"");
+        assert_eq!(
+            side.receive(&client_output(&mut client), piece, 100)
+                .unwrap(),
+            b""
+        );
+        assert_eq!(client_receives(&mut client, &side.pressing()), b"");
     }
     (side, client)
 }
 
-fn noise(length: usize) -> Vec<u8> {
+fn random_bytes(length: usize) -> Vec<u8> {
     let mut state = 1_u32;
     let next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -150,7 +154,7 @@ fn noise(length: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(length).collect()
 }
 
-/// The records in a stream of them, by the lengths of their bodies.
+/// The body lengths of the records in a byte stream.
 fn records(mut bytes: &[u8]) -> Vec<usize> {
     let mut lengths = Vec::new();
     while let [_, _, _, high, low, rest @ ..] = bytes {
@@ -162,8 +166,8 @@ fn records(mut bytes: &[u8]) -> Vec<usize> {
 }
 
 #[test]
-fn plaintext_comes_in_whatever_the_pieces() {
-    let body = noise(50_000);
+fn plaintext_is_received_in_pieces_of_any_size() {
+    let body = random_bytes(50_000);
     for version in [&TLS12, &TLS13] {
         for (fragment, piece) in [
             (None, 1),
@@ -175,22 +179,26 @@ fn plaintext_comes_in_whatever_the_pieces() {
             let (mut side, mut client) = established(version, fragment, piece);
             for wanted in [1, 100, 16 * 1024, PLAIN] {
                 client.writer().write_all(&body).unwrap();
-                let bytes = sent(&mut client);
+                let bytes = client_output(&mut client);
                 let came = side.receive(&bytes, piece, wanted).unwrap();
                 assert!(came == body, "{version:?} {fragment:?} {piece} {wanted}");
             }
             let answer = side.send(b"done");
-            assert_eq!(take(&mut client, &answer), b"done");
-            assert!(side.is_bare(), "an idle connection keeps {:?}", side.tls);
+            assert_eq!(client_receives(&mut client, &answer), b"done");
+            assert!(
+                side.has_empty_buffers(),
+                "an idle connection buffers {:?}",
+                side.tls
+            );
         }
     }
 }
 
 #[test]
-fn usual_records_come_in_whole() {
+fn full_records_are_received_whole() {
     let (mut side, mut client) = established(&TLS13, None, usize::MAX);
-    client.writer().write_all(&noise(4 * PLAIN)).unwrap();
-    let bytes = sent(&mut client);
+    client.writer().write_all(&random_bytes(4 * PLAIN)).unwrap();
+    let bytes = client_output(&mut client);
     let mut at = 0;
     while at < bytes.len() {
         let room = side.tls.room(PLAIN, &mut side.wire).unwrap();
@@ -199,110 +207,113 @@ fn usual_records_come_in_whole() {
         at += n;
         let filled = side.tls.received(n, &mut side.wire, &mut side.buffer);
         assert_eq!(filled, Ok(PLAIN));
-        assert!(!side.tls.has_plain());
+        assert!(side.tls.plain.is_empty());
     }
 }
 
 #[test]
-fn plaintext_goes_out_in_full_records() {
+fn plaintext_is_sent_in_full_records() {
     for (version, overhead) in [(&TLS12, 24), (&TLS13, 17)] {
         let (mut side, mut client) = established(version, None, usize::MAX);
-        // Tickets go with the first answer.
+        // Session tickets are sent with the first response.
         let first = side.send(b"first");
-        assert_eq!(take(&mut client, &first), b"first");
-        for length in [1, FRAGMENT, FRAGMENT + 1, PLAIN] {
-            let body = noise(length);
+        assert_eq!(client_receives(&mut client, &first), b"first");
+        for length in [1, MAX_FRAGMENT, MAX_FRAGMENT + 1, PLAIN] {
+            let body = random_bytes(length);
             let bytes = side.send(&body);
-            assert!(take(&mut client, &bytes) == body);
-            let expected: Vec<usize> = body.chunks(FRAGMENT).map(|c| c.len() + overhead).collect();
+            assert!(client_receives(&mut client, &bytes) == body);
+            let expected: Vec<usize> = body
+                .chunks(MAX_FRAGMENT)
+                .map(|c| c.len() + overhead)
+                .collect();
             assert_eq!(records(&bytes), expected);
         }
-        // A head waits for its body, up to a record.
-        assert!(side.tls.hold(b"head, "));
-        assert!(!side.tls.hold(&noise(FRAGMENT)));
+        // A head is coalesced with its body, up to one record.
+        assert!(side.tls.coalesce(b"head, "));
+        assert!(!side.tls.coalesce(&random_bytes(MAX_FRAGMENT)));
         assert_eq!(side.tls.held(), 6);
         let both = [&side.tls.take_held()[..], b"body"].concat();
         let bytes = side.send(&both);
         assert_eq!(records(&bytes), [10 + overhead]);
-        assert_eq!(take(&mut client, &bytes), b"head, body");
-        // What the socket does not take is kept until it does.
+        assert_eq!(client_receives(&mut client, &bytes), b"head, body");
+        // Bytes that the socket does not accept are buffered.
         let bytes = side.send(b"slow");
         side.tls.keep_unsent(&bytes);
         assert_eq!(side.tls.pressing(), bytes);
         side.tls.sent(3);
         assert_eq!(side.tls.pressing(), &bytes[3..]);
         side.tls.sent(bytes.len() - 3);
-        assert!(side.is_bare());
+        assert!(side.has_empty_buffers());
     }
 }
 
 #[test]
-fn tickets_wait_for_the_first_answer() {
+fn tickets_wait_for_the_first_response() {
     let (mut side, mut client) = established(&TLS13, None, usize::MAX);
     assert!(side.tls.pressing().is_empty());
     assert_eq!(client.tls13_tickets_received(), 0);
     let answer = side.send(b"answer");
-    assert_eq!(take(&mut client, &answer), b"answer");
+    assert_eq!(client_receives(&mut client, &answer), b"answer");
     assert_eq!(client.tls13_tickets_received(), 2);
-    assert!(side.is_bare());
-    // Or for the end.
+    assert!(side.has_empty_buffers());
+    // Or for the end of the connection.
     let (mut side, mut client) = established(&TLS13, None, usize::MAX);
     side.tls.close().unwrap();
-    assert_eq!(take(&mut client, &side.pressing()), b"");
+    assert_eq!(client_receives(&mut client, &side.pressing()), b"");
     assert_eq!(client.tls13_tickets_received(), 2);
 }
 
 #[test]
-fn keys_change_on_the_way() {
+fn key_updates_are_followed() {
     let (mut side, mut client) = established(&TLS13, None, usize::MAX);
     for round in 0..100 {
         client.refresh_traffic_keys().unwrap();
         client.writer().write_all(&[round; 10]).unwrap();
-        let bytes = sent(&mut client);
+        let bytes = client_output(&mut client);
         assert_eq!(side.receive(&bytes, 11, 100).unwrap(), [round; 10]);
         let answer = side.send(&[round; 20]);
-        assert_eq!(take(&mut client, &answer), [round; 20]);
+        assert_eq!(client_receives(&mut client, &answer), [round; 20]);
     }
-    assert!(side.is_bare());
-    // Changes that lead nowhere are not borne for ever.
-    let mut fruitless = Vec::new();
+    assert!(side.has_empty_buffers());
+    // A flood of key updates without data is an error.
+    let mut updates = Vec::new();
     for _ in 0..100 {
         client.refresh_traffic_keys().unwrap();
-        fruitless.extend(sent(&mut client));
+        updates.extend(client_output(&mut client));
     }
-    assert!(side.receive(&fruitless, usize::MAX, 100).is_err());
+    assert!(side.receive(&updates, usize::MAX, 100).is_err());
 }
 
 #[test]
-fn the_end_is_told_and_heard() {
+fn close_notify_is_sent_and_received() {
     for version in [&TLS12, &TLS13] {
         let (mut side, mut client) = established(version, None, usize::MAX);
         client.writer().write_all(b"last").unwrap();
         client.send_close_notify();
-        let mut bytes = sent(&mut client);
+        let mut bytes = client_output(&mut client);
         bytes.extend_from_slice(b"whatever follows is ignored");
         assert_eq!(side.receive(&bytes, usize::MAX, 100).unwrap(), b"last");
         assert!(side.tls.is_closed());
-        // The other direction is open still.
+        // The other direction is still open.
         let answer = side.send(b"answer");
-        assert_eq!(take(&mut client, &answer), b"answer");
-        assert!(side.tls.hold(b"held"));
+        assert_eq!(client_receives(&mut client, &answer), b"answer");
+        assert!(side.tls.coalesce(b"held"));
         side.tls.close().unwrap();
         let end = side.pressing();
-        assert_eq!(take(&mut client, &end), b"held");
+        assert_eq!(client_receives(&mut client, &end), b"held");
         assert!(client.process_new_packets().unwrap().peer_has_closed());
         side.tls.close().unwrap();
-        assert!(side.tls.pressing().is_empty(), "told once");
-        assert!(side.is_bare());
+        assert!(side.tls.pressing().is_empty(), "close_notify is sent once");
+        assert!(side.has_empty_buffers());
     }
 }
 
 #[test]
-fn nonsense_is_answered_with_an_alert() {
+fn invalid_input_is_answered_with_an_alert() {
     let (server, _) = configs(&TLS13, None);
     for bytes in [
         &b"GET / HTTP/1.1\r\n\r\n"[..],
-        &noise(1000),
+        &random_bytes(1000),
         &[22, 3, 1, 0xff, 0xff],
     ] {
         let mut side = Side::new(Arc::clone(&server));
@@ -311,13 +322,13 @@ fn nonsense_is_answered_with_an_alert() {
         assert_eq!(alert.first(), Some(&21));
         side.tls.close().unwrap();
         assert!(side.tls.pressing().is_empty());
-        assert!(side.is_bare());
+        assert!(side.has_empty_buffers());
     }
-    // Changed on the way.
+    // An altered record.
     for version in [&TLS12, &TLS13] {
         let (mut side, mut client) = established(version, None, usize::MAX);
         client.writer().write_all(b"hello").unwrap();
-        let mut bytes = sent(&mut client);
+        let mut bytes = client_output(&mut client);
         let at = bytes.len() - 1;
         bytes[at] ^= 1;
         assert!(side.receive(&bytes, usize::MAX, 100).is_err());
@@ -326,14 +337,14 @@ fn nonsense_is_answered_with_an_alert() {
 }
 
 #[test]
-fn a_handshake_message_without_end_is_refused() {
+fn an_endless_handshake_message_is_rejected() {
     let (server, _) = configs(&TLS13, None);
     let mut side = Side::new(server);
     // A ClientHello of 60,000 bytes, one byte in each record.
     let hello = [&[1, 0, 0xea, 0x60][..], &[0; 60_000]].concat();
     for (number, byte) in hello.iter().enumerate() {
         let Some(room) = side.tls.room(100, &mut side.wire) else {
-            assert!(number < RECORD);
+            assert!(number < MAX_RECORD);
             return;
         };
         let record = [22, 3, 1, 0, 1, *byte];
@@ -346,7 +357,7 @@ fn a_handshake_message_without_end_is_refused() {
         {
             return;
         }
-        assert!(side.tls.partial.len() <= RECORD);
+        assert!(side.tls.partial.len() <= MAX_RECORD);
     }
-    panic!("it was taken");
+    panic!("the message was accepted");
 }

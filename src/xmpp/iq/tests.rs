@@ -9,10 +9,10 @@ const OPEN: &str = "<s xmlns='jabber:component:accept'>";
 
 fn parse(xml: &str) -> Vec<Element> {
     let mut reader = Reader::new();
-    reader.received(OPEN.as_bytes());
-    reader.received(xml.as_bytes());
+    let stream = format!("{OPEN}{xml}");
+    let mut rest = stream.as_bytes();
     let mut stanzas = Vec::new();
-    while let Ok(Some(event)) = reader.next_event() {
+    while let Ok(Some(event)) = reader.next_event(&mut rest) {
         if let XmlEvent::Stanza(element) = event {
             stanzas.push(element);
         }
@@ -322,7 +322,7 @@ fn answers_every_sort_of_asker_from_where_it_was_asked() {
 
 #[test]
 fn carries_any_id_back_unchanged() {
-    let long = "x".repeat(60_000);
+    let long = "x".repeat(1024);
     for id in [
         "&apos;&quot;&lt;&gt;&amp;",
         "&#13;&#10;&#9; x",
@@ -411,4 +411,71 @@ fn never_panics_and_never_answers_itself() {
         }
     }
     assert!(answers > 3_000, "{answers}");
+}
+
+/// The answer to a stanza that is skipped, and nothing for silence.
+fn rejected(xml: &str) -> String {
+    let mut reader = Reader::new();
+    reader.next_event(&mut OPEN.as_bytes()).unwrap();
+    let Ok(Some(XmlEvent::Skipped(skipped))) = reader.next_event(&mut xml.as_bytes()) else {
+        panic!("not skipped: {xml}");
+    };
+    let jid = BareJid::parse("upload.montague.tld").unwrap();
+    let identity = Identity {
+        jid: &jid,
+        purposes: &[],
+    };
+    let mut out = Vec::new();
+    if let Some(answer) = reject(skipped, identity) {
+        answer.write(COMPONENT, &mut out);
+    }
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn rejects_requests_that_are_not_read() {
+    let addressed = "id='i&apos;' from='a@b/&lt;' to='upload.montague.tld'";
+    let answer = |why: &str| {
+        format!(
+            "<iq id='i&apos;' from='upload.montague.tld' to='a@b/&lt;' type='error'>\
+             <error type='modify'><not-acceptable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>\
+             <text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas' xml:lang='en'>\
+             The request cannot be read: it has {why}.</text></error></iq>"
+        )
+    };
+    for (kind, inside, why) in [
+        ("get", "<p:x/>".to_owned(), "a prefix that is not declared"),
+        ("set", "x".repeat(70_000), "more than 64 KiB"),
+        (
+            "get",
+            "<x>".repeat(40) + &"</x>".repeat(40),
+            "more than 32 levels",
+        ),
+    ] {
+        let iq = format!("<iq type='{kind}' {addressed}>{inside}</iq>");
+        assert_eq!(rejected(&iq), answer(why));
+    }
+    let client = format!("<iq xmlns='jabber:client' type='get' {addressed} p:x=''/>");
+    assert_eq!(rejected(&client), answer("a prefix that is not declared"));
+    for silent in [
+        format!("<iq type='result' {addressed}><p:x/></iq>"),
+        format!("<iq type='error' {addressed}><p:x/></iq>"),
+        format!("<iq type='x' {addressed}><p:x/></iq>"),
+        format!("<iq {addressed}><p:x/></iq>"),
+        format!("<message type='get' {addressed}><p:x/></message>"),
+        format!("<presence {addressed}><p:x/></presence>"),
+        format!("<iq xmlns='x' type='get' {addressed}><p:x/></iq>"),
+        "<iq type='get' id='1' to='upload.montague.tld'><p:x/></iq>".to_owned(),
+        "<iq type='get' from='a@b' to='upload.montague.tld'><p:x/></iq>".to_owned(),
+        "<iq type='get' id='' from='a@b' to='upload.montague.tld'><p:x/></iq>".to_owned(),
+        "<iq type='get' id='1' from='upload.montague.tld' to='a@upload.montague.tld'><p:x/></iq>"
+            .to_owned(),
+        "<iq type='get' id='1' from='a@b' to='other.tld'><p:x/></iq>".to_owned(),
+        format!(
+            "<iq type='get' id='{}' from='a@b' to='upload.montague.tld'/>",
+            "i".repeat(1025)
+        ),
+    ] {
+        assert_eq!(rejected(&silent), "", "{silent}");
+    }
 }

@@ -21,7 +21,7 @@ impl Bench {
         let now = Instant::now();
         let mut stream = Stream::new("u.example".to_owned(), "test".to_owned(), now);
         assert_eq!(stream.output(), OUR_HEADER.as_bytes());
-        stream.wrote(OUR_HEADER.len());
+        stream.wrote(OUR_HEADER.len(), now);
         Bench {
             stream,
             start: now,
@@ -32,6 +32,7 @@ impl Bench {
     fn open() -> Bench {
         let mut bench = Bench::new();
         bench.receive(HEADER);
+        assert_eq!(bench.events(), []);
         bench.output();
         bench.receive("<handshake/>");
         assert_eq!(bench.events(), [Event::Up]);
@@ -64,13 +65,13 @@ impl Bench {
         while !self.stream.output().is_empty() {
             let n = self.stream.output().len().min(7);
             all.extend_from_slice(&self.stream.output()[..n]);
-            self.stream.wrote(n);
+            self.stream.wrote(n, self.now);
         }
         String::from_utf8(all).unwrap()
     }
 
     fn events(&mut self) -> Vec<Event> {
-        std::iter::from_fn(|| self.stream.next_event()).collect()
+        std::iter::from_fn(|| self.stream.next_event(self.now)).collect()
     }
 
     #[track_caller]
@@ -113,11 +114,11 @@ fn comes_up_whatever_pieces_come_in() {
         for bytes in input.as_bytes().chunks(piece) {
             bench.stream.received(bytes, bench.now);
         }
+        let events = bench.events();
         assert_eq!(
             bench.output(),
             "<handshake>aaee83c26aeeafcbabeabfcbcd50df997e0a2a1e</handshake>"
         );
-        let events = bench.events();
         assert_eq!(events.len(), 2);
         assert_eq!(events[0], Event::Up);
         let Event::Stanza(iq) = &events[1] else {
@@ -131,6 +132,7 @@ fn comes_up_whatever_pieces_come_in() {
 fn decodes_the_stream_id_before_it_proves() {
     let mut bench = Bench::new();
     bench.receive(&HEADER.replace("3BF96D32", "a&amp;b&#x27;&lt;"));
+    assert_eq!(bench.events(), []);
     let proof = handshake("a&b'<", "test");
     assert_eq!(bench.output(), format!("<handshake>{proof}</handshake>"));
 }
@@ -146,6 +148,7 @@ fn shows_no_secret() {
     let mut stream = Stream::new("u.x".to_owned(), "s3cr3t".to_owned(), Instant::now());
     assert!(!format!("{stream:?}").contains("s3cr3t"));
     stream.received(HEADER.as_bytes(), Instant::now());
+    assert_eq!(stream.next_event(Instant::now()), None);
     let proof = handshake("3BF96D32", "s3cr3t");
     assert!(stream.output().windows(40).any(|w| w == proof.as_bytes()));
     assert!(!format!("{stream:?}").contains(&proof));
@@ -164,6 +167,7 @@ fn waits_ten_seconds_for_each_step() {
     let mut bench = Bench::new();
     bench.at(9);
     bench.receive(HEADER);
+    assert_eq!(bench.events(), []);
     bench.output();
     bench.at(18);
     bench.receive("  ");
@@ -246,7 +250,10 @@ fn closes_in_good_order() {
     let mut bench = Bench::new();
     bench.stream.close(bench.now);
     bench.receive(HEADER);
-    assert_eq!(bench.output(), "</stream:stream>");
+    assert_eq!(
+        (bench.events(), bench.output()),
+        (vec![], "</stream:stream>".to_owned())
+    );
     bench.at(2);
     assert_eq!(bench.events(), []);
     bench.at(3);
@@ -270,6 +277,7 @@ fn tells_a_peer_that_closes_from_one_that_says_why() {
 
     let mut bench = Bench::new();
     bench.receive(HEADER);
+    assert_eq!(bench.events(), []);
     bench.output();
     bench.stream.peer_closed();
     let phase = Phase::Proving;
@@ -277,7 +285,10 @@ fn tells_a_peer_that_closes_from_one_that_says_why() {
 
     let mut bench = Bench::open();
     bench.receive("<presence/></stream:stream>");
-    assert!(matches!(bench.stream.next_event(), Some(Event::Stanza(_))));
+    assert!(matches!(
+        bench.stream.next_event(bench.now),
+        Some(Event::Stanza(_))
+    ));
     let phase = Phase::Open;
     bench.ended(Ended::PeerClosed { phase }, "</stream:stream>");
 }
@@ -287,9 +298,11 @@ fn tells_a_peer_that_closes_from_one_that_says_why() {
 fn check_error(inner: &str, ended: Ended) {
     let error = format!("<stream:error>{inner}</stream:error></stream:stream>");
     let mut bench = Bench::new();
-    bench.receive(&format!("{HEADER}{error}"));
+    bench.receive(HEADER);
+    assert_eq!(bench.events(), []);
     bench.output();
-    bench.ended(ended.clone(), "");
+    bench.receive(&error);
+    bench.ended(ended.clone(), "</stream:stream>");
     let mut bench = Bench::new();
     bench.receive(&HEADER.replace(" id='3BF96D32'", ""));
     bench.receive(&error);
@@ -357,25 +370,22 @@ fn answers_faults_with_a_stream_error() {
         },
         &error("not-well-formed"),
     );
-    let huge = format!("<iq id='{}'/>", "x".repeat(70_000));
-    open(&huge).ended(
-        Ended::TooLarge {
-            what: "a stanza of more than 64 KiB",
-        },
-        &error("policy-violation"),
-    );
     // What came before the fault still counts.
     let mut bench = open("<presence/>&");
-    assert!(matches!(bench.stream.next_event(), Some(Event::Stanza(_))));
     assert!(matches!(
-        bench.stream.next_event(),
+        bench.stream.next_event(bench.now),
+        Some(Event::Stanza(_))
+    ));
+    assert!(matches!(
+        bench.stream.next_event(bench.now),
         Some(Event::Ended(Ended::Malformed { .. }))
     ));
     // A fault after our end: the error comes too late to be sent.
     let mut bench = Bench::open();
     bench.stream.close(bench.now);
     bench.receive("&");
-    assert!(bench.output().starts_with("</stream:stream>"));
+    assert_eq!(bench.events().len(), 1);
+    assert_eq!(bench.output(), "</stream:stream>");
 }
 
 #[test]
@@ -402,6 +412,7 @@ fn takes_no_other_protocol_for_a_server() {
     ));
     let mut bench = Bench::new();
     bench.receive(&without_id);
+    assert_eq!(bench.events(), []);
     bench.at(10);
     assert!(matches!(
         bench.events()[..],
@@ -420,23 +431,131 @@ fn takes_no_other_protocol_for_a_server() {
 }
 
 #[test]
-fn wants_no_input_while_output_waits() {
+fn takes_nothing_in_while_output_waits() {
     let mut bench = Bench::open();
     let stanza = Element::new("message", COMPONENT).with_text("x".repeat(1000));
-    while bench.stream.wants_input() {
+    bench.receive(&"<presence/>".repeat(1000));
+    let mut taken = 0;
+    while let Some(event) = bench.stream.next_event(bench.now) {
+        assert!(matches!(event, Event::Stanza(_)));
         bench.stream.send(&stanza);
+        taken += 1;
     }
+    // So many answers as fit, and the rest waits.
     let waiting = bench.stream.output().len();
     assert!((MAX_OUTPUT..MAX_OUTPUT + 2000).contains(&waiting));
-    bench.stream.wrote(2000);
-    assert!(bench.stream.wants_input());
+    assert!(taken < 300 && !bench.stream.has_events() && !bench.stream.wants_input());
+    bench.stream.wrote(2000, bench.now);
+    assert!(bench.stream.has_events() && !bench.stream.wants_input());
+    let rest = std::iter::from_fn(|| bench.stream.next_event(bench.now));
+    assert_eq!(rest.count() + taken, 1000);
+    assert!(!bench.stream.has_events() && bench.stream.wants_input());
     assert_eq!(bench.stream.output().len(), waiting - 2000);
     // The rest keeps its order and its bytes whatever was dropped in front of it.
-    bench.stream.wrote(MAX_OUTPUT / 2);
+    bench.stream.wrote(MAX_OUTPUT / 2, bench.now);
     let rest = bench.output();
     assert!(rest.ends_with("x</message>") && rest.len() == waiting - 2000 - MAX_OUTPUT / 2);
-    bench.stream.wrote(99);
+    bench.stream.wrote(99, bench.now);
     assert!(bench.stream.output().is_empty());
+}
+
+#[test]
+fn gives_a_server_up_that_takes_nothing() {
+    let stanza = Element::new("message", COMPONENT).with_text("x".repeat(1000));
+    // Whether much or little waits, and whatever comes in.
+    for answers in [1, 1000] {
+        let mut bench = Bench::open();
+        for _ in 0..answers {
+            bench.stream.send(&stanza);
+        }
+        bench.stream.wrote(0, bench.now);
+        bench.at(30);
+        bench.stream.wrote(0, bench.now);
+        bench.receive(" ");
+        bench.at(59);
+        assert_eq!(bench.events(), []);
+        bench.at(60);
+        assert_eq!(bench.events(), [Event::Ended(Ended::Stalled)]);
+        assert_eq!(bench.stream.deadline(), None);
+    }
+    // One that takes a little from time to time is slow, and not gone.
+    let mut bench = Bench::open();
+    for _ in 0..1000 {
+        bench.stream.send(&stanza);
+    }
+    for minute in 1..10 {
+        bench.stream.wrote(1, bench.now);
+        assert!(!bench.stream.wants_input());
+        bench.at(minute * 59);
+        assert_eq!(bench.events(), []);
+    }
+    // When all is taken, its silence is what counts.
+    let before = bench.now;
+    bench.output();
+    bench
+        .stream
+        .deadline_passed(before + Duration::from_secs(59));
+    assert!(!bench.output().contains("ping"));
+    bench
+        .stream
+        .deadline_passed(before + Duration::from_secs(60));
+    assert!(bench.output().contains("ping"));
+}
+
+#[test]
+fn outlives_what_a_user_can_send() {
+    for stanza in [
+        format!("<message><body>{}</body></message>", "x".repeat(70_000)),
+        format!(
+            "<message>{}{}</message>",
+            "<x>".repeat(41),
+            "</x>".repeat(41)
+        ),
+        format!("<message x='{}'/>", "x".repeat(70_000)),
+        "<message><y xmlns='http://www.w3.org/XML/1998/namespace'/></message>".to_owned(),
+        "<message><y q:a='1'/></message>".to_owned(),
+        format!("<iq id='{}'/>", "x".repeat(2000)),
+    ] {
+        let mut bench = Bench::open();
+        bench.receive(&format!("{stanza}<presence/>"));
+        let events = bench.events();
+        assert!(
+            matches!(&events[..], [Event::Skipped(_), Event::Stanza(_)]),
+            "{events:?}"
+        );
+        // Without an answer to the handshake it is no server's.
+        let mut bench = Bench::new();
+        bench.receive(&format!("{HEADER}{stanza}<handshake/>"));
+        assert!(matches!(
+            bench.events()[..],
+            [Event::Ended(Ended::Malformed { .. })]
+        ));
+        // And after our end it is nothing.
+        let mut bench = Bench::open();
+        bench.stream.close(bench.now);
+        bench.receive(&format!("{stanza}</stream:stream>"));
+        assert_eq!(bench.events(), [Event::Ended(Ended::Closed)]);
+    }
+}
+
+#[test]
+fn a_stanza_without_an_end_is_a_sign_of_life_and_takes_no_memory() {
+    let mut bench = Bench::open();
+    bench.receive("<message><body>");
+    for second in 1..300 {
+        bench.at(second * 50);
+        bench.receive(&"x".repeat(50_000));
+        assert_eq!((bench.events(), bench.output()), (vec![], String::new()));
+        assert!(
+            bench.stream.input.capacity() <= 2 * KEPT_INPUT && bench.stream.reader.kept() == 0
+                || second < 3
+        );
+    }
+    bench.receive("</body></message><presence/>");
+    assert!(matches!(
+        &bench.events()[..],
+        [Event::Skipped(_), Event::Stanza(_)]
+    ));
 }
 
 /// Cut in two at any place, a stream says and is told the same.
@@ -494,16 +613,23 @@ fn never_panics() {
         let mut stream = Stream::new("u.example".to_owned(), "test".to_owned(), now);
         for piece in bytes.chunks(1 + next(99)) {
             stream.received(piece, now);
-            stream.wrote(next(200));
+            stream.wrote(next(200), now);
+            while next(3) > 0
+                && stream.next_event(now).is_some_and(|event| {
+                    let is_end = matches!(event, Event::Ended(_));
+                    ends += usize::from(is_end);
+                    !is_end
+                })
+            {}
             if next(20) == 0 {
                 stream.deadline_passed(now + Duration::from_secs(next(100) as u64));
             }
         }
         stream.peer_closed();
-        let events: Vec<Event> = std::iter::from_fn(|| stream.next_event()).collect();
+        let events: Vec<Event> = std::iter::from_fn(|| stream.next_event(now)).collect();
         let is_end = |event: &Event| matches!(event, Event::Ended(_));
-        assert!(events.last().is_some_and(is_end), "{events:?}");
         ends += events.iter().filter(|event| is_end(event)).count();
+        assert_eq!(stream.deadline(), None);
     }
     assert_eq!(ends, 5_000);
 }

@@ -11,19 +11,20 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<XmlEvent>, Optio
     let mut reader = Reader::new();
     let mut events = Vec::new();
     for piece in pieces {
-        reader.received(piece);
+        let mut rest = piece;
         loop {
-            match reader.next_event() {
+            match reader.next_event(&mut rest) {
                 Ok(Some(event)) => events.push(event),
                 Ok(None) => break,
                 Err(fault) => {
-                    assert_eq!(reader.next_event(), Err(fault), "a fault stays");
+                    assert_eq!(reader.next_event(&mut rest), Err(fault), "a fault stays");
                     return (events, Some(fault));
                 }
             }
             assert!(events.len() < 100_000);
         }
-        assert!(reader.tokens.waiting() <= MAX_STANZA);
+        assert!(rest.is_empty(), "all is taken");
+        assert!(reader.kept.capacity() <= 2 * MAX_STANZA);
     }
     (events, None)
 }
@@ -75,10 +76,31 @@ fn check_fault(stanza: impl AsRef<[u8]>, expected: fn(&'static str) -> Fault) {
     let (events, fault) = read_all_ways(&bytes);
     let stanza = String::from_utf8_lossy(stanza.as_ref());
     let fault = fault.unwrap_or_else(|| panic!("no fault in {stanza}: {events:?}"));
-    let (Fault::Malformed(what) | Fault::Restricted(what) | Fault::TooLarge(what)) = fault;
+    let (Fault::Malformed(what) | Fault::Restricted(what)) = fault;
     assert_eq!(fault, expected(what), "{stanza}");
     assert_eq!(events.len(), 1, "{stanza}: {events:?}");
 }
+
+/// A stanza that is skipped, and one after it that is read.
+#[track_caller]
+fn check_skipped(stanza: &str, expected: Why) -> Element {
+    let (events, fault) = read_all_ways(format!("{OPEN}{stanza} <after/>").as_bytes());
+    let shown: String = stanza.chars().take(100).collect();
+    assert_eq!(fault, None, "{shown}");
+    let [_, XmlEvent::Skipped(skipped), XmlEvent::Stanza(after)] = &events[..] else {
+        panic!("{shown}: {events:?}");
+    };
+    assert!(after.is("after", COMPONENT));
+    match (skipped.why, expected) {
+        (Why::Names(_), Why::Names("")) => {}
+        (why, expected) => assert_eq!(why, expected, "{shown}"),
+    }
+    assert!(skipped.stanza.children.is_empty());
+    skipped.stanza.clone()
+}
+
+/// Any fault of names.
+const NAMES: Why = Why::Names("");
 
 #[test]
 fn reads_a_stream_from_end_to_end() {
@@ -234,6 +256,13 @@ fn refuses_what_is_no_xml() {
         "<a>&#+65;</a>",
         "<a>&#xG;</a>",
         "<a>&#65 ;</a>",
+        "<a>&;</a>",
+        "<a xmlns='1' xmlns='2'/>",
+        "<a xmlns:p='1' xmlns:p='2'/>",
+        "<a xml:lang='en' xml:lang='de'/>",
+        "<a><b></a></b>",
+        "<a><b></c></b></a>",
+        "<a><a></b></a>",
         "<a>&#x110000;</a>",
         "<a>&#xD800;</a>",
         "<a x='&'/>",
@@ -268,7 +297,7 @@ fn refuses_characters_that_xml_forbids() {
 }
 
 #[test]
-fn refuses_namespaces_that_are_none() {
+fn skips_names_and_namespaces_that_are_none() {
     for stanza in [
         "<p:a/>",
         "<a p:x='1'/>",
@@ -287,14 +316,97 @@ fn refuses_namespaces_that_are_none() {
         "<a xmlns='http://www.w3.org/XML/1998/namespace'/>",
         "<a xmlns='http://www.w3.org/2000/xmlns/'/>",
         "<a xmlns:p='http://www.w3.org/2000/xmlns/'/>",
-        "<a xmlns='1' xmlns='2'/>",
-        "<a xmlns:p='1' xmlns:p='2'/>",
         "<a xmlns:p='n' xmlns:q='n' p:x='1' q:x='2'/>",
-        "<a xml:lang='en' xml:lang='de'/>",
         "<a><b xmlns:p='n'/><p:c/></a>",
+        "<a\u{2190}/>",
+        "<a \u{2190}='1'/>",
+        "<\u{B7}/>",
+        // As Prosody writes `<xml:y xml:z='1'/>`.
+        "<a><y xmlns='http://www.w3.org/XML/1998/namespace'/></a>",
+        "<a><y xmlns:ns1='http://www.w3.org/XML/1998/namespace' ns1:z='1' xml:lang='en'/></a>",
+        // As ejabberd writes `<message xmlns:q='u'><q:y q:a='1'/></message>`.
+        "<a><y xmlns='u' q:a='1'/></a>",
     ] {
-        check_fault(stanza, Fault::Malformed);
+        check_skipped(stanza, NAMES);
     }
+    let declared: String = (0..100).map(|n| format!(" xmlns:p{n}='n'")).collect();
+    check_skipped(&format!("<a{declared}/>"), NAMES);
+    // What is declared in a stanza holds in no other.
+    let (events, _) = read_all_ways(format!("{OPEN}<a xmlns:p='n' :x=''/><p:b/>").as_bytes());
+    assert!(matches!(&events[2], XmlEvent::Skipped(_)), "{events:?}");
+}
+
+#[test]
+fn tells_of_a_skipped_stanza_what_an_answer_needs() {
+    let big = "x".repeat(MAX_STANZA);
+    let iq = "<iq type='get' id='a&amp;b' from='a@b/&lt;' to='u.x' xml:lang='en' p:id='z'";
+    let expected = [
+        ("type", "get"),
+        ("id", "a&b"),
+        ("from", "a@b/<"),
+        ("to", "u.x"),
+    ];
+    let attributes = |stanza: &Element| -> Vec<(String, String)> {
+        let pairs = stanza.attributes.iter();
+        pairs
+            .map(|a| (a.name.to_string(), a.value.clone()))
+            .collect()
+    };
+    let owned = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    for (stanza, why) in [
+        (format!("{iq}/>"), NAMES),
+        (format!("{iq}><b/></iq>"), NAMES),
+        (
+            format!("{iq}><b>= 'b' from='evil' id='evil'</b></iq>"),
+            NAMES,
+        ),
+        (format!("{iq}>= 'b' from='evil' id='evil'</iq>"), NAMES),
+        (format!("{iq} x='>'>{big}</iq>"), Why::TooLarge),
+        (format!("{iq} x='{big}'/>"), Why::TooLarge),
+        (format!("{iq} x='é{big}' y='1'>é</iq>"), Why::TooLarge),
+        (
+            format!(
+                "{}{}{}</iq>",
+                iq.replace(" p:id='z'", ">"),
+                "<x>".repeat(40),
+                "</x>".repeat(40)
+            ),
+            Why::TooDeep,
+        ),
+    ] {
+        let skipped = check_skipped(&stanza, why);
+        assert!(skipped.is("iq", COMPONENT), "{skipped:?}");
+        assert_eq!(attributes(&skipped), owned);
+    }
+    // What stands too far behind, or is too long, was not seen.
+    let late = check_skipped(&format!("<iq x='{big}' id='1' from='a@b'/>"), Why::TooLarge);
+    assert_eq!(attributes(&late), []);
+    let (id, from) = ("i".repeat(MAX_ID), "f".repeat(MAX_ADDRESS));
+    check(
+        &format!("<iq id='{id}' from='{from}'/>"),
+        &format!("<iq id='{id}' from='{from}'/>"),
+    );
+    let long = check_skipped(&format!("<iq id='{id}i' from='{from}'/>"), Why::LongAddress);
+    assert_eq!(attributes(&long), [("from".to_owned(), from.clone())]);
+    let long = check_skipped(
+        &format!("<iq from='{from}&apos;' id='{id}'/>"),
+        Why::LongAddress,
+    );
+    assert_eq!(attributes(&long), [("id".to_owned(), id)]);
+    let long = check_skipped(&format!("<iq to='{from}é' type='{big}'/>"), Why::TooLarge);
+    assert_eq!(attributes(&long), []);
+    // And in which namespace it is.
+    for (stanza, name, namespace) in [
+        ("<iq xmlns='jabber:client' p:x=''/>", "iq", "jabber:client"),
+        ("<iq xmlns='&amp;' p:x=''/>", "iq", "&"),
+        ("<p:iq/>", "p:iq", COMPONENT),
+    ] {
+        assert!(check_skipped(stanza, NAMES).is(name, namespace), "{stanza}");
+    }
+    let far = check_skipped(&format!("<iq xmlns='{from}' p:x=''/>"), NAMES);
+    assert!(far.is("iq", ""));
+    let named = check_skipped(&format!("<{from} p:x=''/>"), NAMES);
+    assert!(named.is("", COMPONENT));
 }
 
 #[test]
@@ -311,8 +423,8 @@ fn refuses_what_xmpp_forbids() {
         "<a><![INCLUDE[x]]></a>",
         "<a>&nbsp;</a>",
         "<a x='&foo;'/>",
-        "<a>&;</a>",
         "<a>&AMP;</a>",
+        "<a>&ltx;</a>",
     ] {
         check_fault(stanza, Fault::Restricted);
     }
@@ -371,47 +483,91 @@ fn stanza_of(size: usize, filler: &str) -> String {
 }
 
 #[test]
-fn stops_at_the_limit_of_a_stanza_to_the_byte() {
+fn skips_beyond_the_limit_of_a_stanza_to_the_byte() {
     for filler in ["x", "<b/>", "<![CDATA[]]>", "&lt;", "<b xmlns='n'>é</b>"] {
         let stanza = stanza_of(MAX_STANZA, filler);
         let twice = format!("{OPEN}{stanza}  {stanza}");
         let (events, fault) = read_all_ways(twice.as_bytes());
         assert_eq!((events.len(), fault), (3, None), "{filler}");
-        check_fault(stanza_of(MAX_STANZA + 1, filler), Fault::TooLarge);
+        let read = |event: &XmlEvent| matches!(event, XmlEvent::Stanza(_));
+        assert!(events[1..].iter().all(read), "{filler}");
+        check_skipped(&stanza_of(MAX_STANZA + 1, filler), Why::TooLarge);
     }
-    let x = "x".repeat(MAX_STANZA);
-    check_fault(format!("<{x}"), Fault::TooLarge);
-    check_fault(format!("<a {x}"), Fault::TooLarge);
-    check_fault(format!("<a x='{x}"), Fault::TooLarge);
-    check_fault(format!("<a></{x}"), Fault::TooLarge);
-    check_fault(format!("</{x}"), Fault::TooLarge);
-    check_fault(format!("<a><![CDATA[{x}"), Fault::TooLarge);
-    check_fault(format!("<a>{x}<!-- -->"), Fault::TooLarge);
-    check_fault(format!("<a>\u{1}{x}"), Fault::TooLarge);
-    for start in [format!("<?xml {x}"), format!("<s x='{x}'>")] {
+    // What does not end is no fault, and takes no memory.
+    let x = "x".repeat(3 * MAX_STANZA);
+    for start in [
+        "<",
+        "<a ",
+        "<a x='",
+        "<a></",
+        "<a><![CDATA[",
+        "<a>",
+        "<a>&#",
+        "<a>&#x",
+    ] {
+        let x = if start.ends_with(['#', 'x']) {
+            x.replace('x', "0")
+        } else {
+            x.clone()
+        };
+        let (events, fault) = read_all_ways(format!("{OPEN}{start}{x}").as_bytes());
+        assert_eq!((events.len(), fault), (1, None), "{start}");
+    }
+    // Faults are found in what is skipped, too.
+    for end in [
+        "<!-- -->",
+        "&nbsp;",
+        "\u{1}",
+        "</b>",
+        "]]>",
+        "<b x=1>",
+        "<?a?>",
+        "<b></c></a>",
+    ] {
+        check_fault(
+            format!("<a>{x}{end}"),
+            match end {
+                "<!-- -->" | "&nbsp;" | "<?a?>" => Fault::Restricted,
+                _ => Fault::Malformed,
+            },
+        );
+    }
+    check_fault(
+        [b"<a>", x.as_bytes(), b"\xFF</a>"].concat(),
+        Fault::Malformed,
+    );
+    for start in [
+        format!("<?xml {x}"),
+        format!("<s x='{x}'>"),
+        format!("<s x='{x}"),
+    ] {
         let (_, fault) = read_all_ways(start.as_bytes());
-        assert!(matches!(fault, Some(Fault::TooLarge(_))), "{fault:?}");
+        let what = "a stream header of more than 64 KiB";
+        assert_eq!(fault, Some(Fault::Malformed(what)));
     }
 }
 
 #[test]
-fn stops_at_the_limit_of_levels() {
+fn skips_beyond_the_limit_of_levels() {
     let nested = |levels| format!("{}{}", "<a>".repeat(levels), "</a>".repeat(levels));
-    let (events, fault) = read_all_ways(format!("{OPEN}{}", nested(MAX_DEPTH)).as_bytes());
+    let most = usize::try_from(MAX_DEPTH).unwrap();
+    let (events, fault) = read_all_ways(format!("{OPEN}{}", nested(most)).as_bytes());
     assert_eq!((events.len(), fault), (2, None));
-    check_fault(nested(MAX_DEPTH + 1), Fault::TooLarge);
-    check_fault("<a>".repeat(20_000), Fault::TooLarge);
+    assert!(matches!(events[1], XmlEvent::Stanza(_)));
+    check_skipped(&nested(most + 1), Why::TooDeep);
+    check_skipped(&nested(20_000), Why::TooLarge);
+    let inside = |child: &str| nested(most).replace("<a></a>", &format!("<a>{child}</a>"));
+    check_skipped(&inside("<b/>"), Why::TooDeep);
+    check_skipped(&inside("<b></b>"), Why::TooDeep);
 }
 
 #[test]
 fn drops_white_space_between_stanzas_at_once() {
     let mut reader = Reader::new();
-    reader.received(OPEN.as_bytes());
-    assert!(reader.next_event().unwrap().is_some());
+    assert!(reader.next_event(&mut OPEN.as_bytes()).unwrap().is_some());
     for _ in 0..1000 {
-        reader.received(&[b' '; 1024]);
-        assert_eq!(reader.next_event(), Ok(None));
-        assert_eq!(reader.tokens.waiting(), 0);
+        assert_eq!(reader.next_event(&mut &[b' '; 1024][..]), Ok(None));
+        assert_eq!(reader.kept.len(), 0);
     }
 }
 
@@ -440,8 +596,12 @@ fn is_not_slow_with_many_attributes_and_prefixes() {
     let attributes: String = (0..6_000).map(|n| format!(" a{n}=''")).collect();
     let (events, fault) = read([OPEN.as_bytes(), format!("<a{attributes}/>").as_bytes()]);
     assert_eq!((events.len(), fault), (2, None));
-    let declared: String = (0..3_000).map(|n| format!(" xmlns:p{n}='n'")).collect();
-    let (events, fault) = read([OPEN.as_bytes(), format!("<a{declared}/>").as_bytes()]);
+    let declared: String = (0..60).map(|n| format!(" xmlns:p{n}='n'")).collect();
+    let used = "<p0:b/>".repeat(8_000);
+    let (events, fault) = read([
+        OPEN.as_bytes(),
+        format!("<a{declared}>{used}</a>").as_bytes(),
+    ]);
     assert_eq!((events.len(), fault), (2, None));
 }
 

@@ -68,8 +68,8 @@ fn slot(query: &[u8]) {
                 return (None, None);
             }
         };
-        let slot = service
-            .issue(&request, &folder, limits, &[7; 15], now)
+        let (_, slot) = service
+            .issue(&request, &folder, limits, &[7; 15], 0, now)
             .unwrap();
         let target = slot.put.strip_prefix("https://put.example").unwrap();
         let head = format!(
@@ -118,10 +118,9 @@ fn forms(slot: &Slot) {
         return;
     }
     let mut reader = Reader::new();
-    reader.received(b"<stream>");
-    reader.received(xml.as_bytes());
-    assert!(matches!(reader.next_event(), Ok(Some(XmlEvent::Opened(_)))));
-    let Ok(Some(XmlEvent::Stanza(read))) = reader.next_event() else {
+    let opened = reader.next_event(&mut &b"<stream>"[..]);
+    assert!(matches!(opened, Ok(Some(XmlEvent::Opened(_)))));
+    let Ok(Some(XmlEvent::Stanza(read))) = reader.next_event(&mut xml.as_bytes()) else {
         panic!("no XML: {xml}");
     };
     let url = |name: &str| {

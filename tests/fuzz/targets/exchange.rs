@@ -1,6 +1,5 @@
-//! The whole machine of a connection, fed with a stream of requests. Whatever is in the stream and however it
-//! arrives, the machine sees no request that a second reading does not find at that place, stores no other body than
-//! the one that is delimited there, and what it writes is a sequence of sound answers, one to each request.
+//! The state machine of a connection, fed with any stream in any pieces. The reference reader finds every request that
+//! the exchange finds, and every body that it stores; and it sends one valid response to each request.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -12,10 +11,10 @@ use upslot::now::Now;
 
 use super::{Choices, Dice, NOW, expand, reference, split};
 
-/// Files up to this size are served; bytes.
+/// Largest file that is served, in bytes.
 const LARGEST: u64 = 3000;
 
-/// What the machine asked to be decided, and whether as a HEAD.
+/// A request that was decided on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Request {
     method: String,
@@ -29,14 +28,14 @@ struct Driver<'a> {
     input: VecDeque<&'a [u8]>,
     output: Vec<u8>,
     requests: Vec<Request>,
-    /// What each answer answers: whether a HEAD, where the request was understood.
+    /// For each response, whether it answers a HEAD; `None` for a malformed request.
     answered: Vec<Option<bool>>,
     body: Vec<u8>,
     stored: Vec<Vec<u8>>,
-    faults: usize,
+    errors: usize,
     dice: Dice,
-    /// Whether time goes by and writes are short.
-    restless: bool,
+    /// Whether time passes and writes are partial.
+    is_disturbed: bool,
 }
 
 fn now() -> Now {
@@ -47,7 +46,7 @@ fn now() -> Now {
 }
 
 impl<'a> Driver<'a> {
-    fn new(pieces: Vec<&'a [u8]>, seed: u16, restless: bool) -> Driver<'a> {
+    fn new(pieces: Vec<&'a [u8]>, seed: u16, is_disturbed: bool) -> Driver<'a> {
         let now = now();
         let seconds = Duration::from_secs;
         let timeouts = Timeouts::new(seconds(10), seconds(60), seconds(60));
@@ -60,107 +59,128 @@ impl<'a> Driver<'a> {
             answered: Vec::new(),
             body: Vec::new(),
             stored: Vec::new(),
-            faults: 0,
+            errors: 0,
             dice: Dice::new(seed),
-            restless,
+            is_disturbed,
         }
     }
 
     /// The next piece, or as much of it as is wanted.
-    fn take(&mut self, most: usize) -> Option<&'a [u8]> {
+    fn take(&mut self, limit: usize) -> Option<&'a [u8]> {
         let piece = self.input.pop_front()?;
-        let (now, later) = piece.split_at(piece.len().min(most));
+        let (now, later) = piece.split_at(piece.len().min(limit));
         if !later.is_empty() {
             self.input.push_front(later);
         }
         Some(now)
     }
 
-    /// Runs until all input is used and nothing more can be done; tells what is wanted then.
+    /// Runs until all input is used and nothing more can be done; returns what the exchange wants then.
     fn run(&mut self) -> Want {
-        let pieces: usize = self.input.iter().map(|piece| piece.len()).sum();
-        // Every turn uses input or writes output; an answer is bounded by what is served.
-        for _ in 0..pieces * 20 + 100_000 {
-            if self.restless && self.dice.below(50) == 0 {
+        let input: usize = self.input.iter().map(|piece| piece.len()).sum();
+        // Every step uses input or writes output, and the size of a response is limited.
+        for _ in 0..input * 20 + 100_000 {
+            if self.is_disturbed && self.dice.below(50) == 0 {
                 self.now = self
                     .now
                     .later(Duration::from_secs(self.dice.below(30) as u64));
                 self.exchange.deadline_passed(self.now.mono);
             }
             let want = self.exchange.want();
-            let moment = self.now.mono;
-            match want {
-                Want::Close => return want,
-                Want::Head(most) => match self.take(most) {
-                    Some(bytes) => self.exchange.received(bytes, moment),
-                    None => return want,
-                },
-                Want::Decide => self.decide(),
-                Want::Body(most) => {
-                    let body = &mut self.body;
-                    let mut sink = |data: &[u8]| {
-                        body.extend_from_slice(data);
-                        Ok(())
-                    };
-                    if let Some((_, done)) = self.exchange.receive_kept(moment, &mut sink) {
-                        done.unwrap();
-                        continue;
-                    }
-                    let Some(bytes) = self.take(most) else {
-                        return want;
-                    };
-                    let body = &mut self.body;
-                    let sink = |data: &[u8]| {
-                        body.extend_from_slice(data);
-                        Ok(())
-                    };
-                    self.exchange.receive(bytes, moment, sink).unwrap();
+            let progressed = match want {
+                Want::Close => false,
+                Want::Head(limit) => self.feed(limit, Exchange::received),
+                Want::Discard(limit) => self.feed(limit, Exchange::discard),
+                Want::Linger => self.feed(usize::MAX, |exchange, bytes, now| {
+                    exchange.lingered(bytes.len() as u64, now);
+                }),
+                Want::Body(limit) => self.receive(limit),
+                Want::Decide | Want::Publish | Want::Write | Want::File { .. } => {
+                    self.respond(want);
+                    true
                 }
-                Want::Publish => {
-                    self.stored.push(std::mem::take(&mut self.body));
-                    let answer = Common::new(false, vec![]).answer(201).bodiless();
-                    self.exchange.answer(answer, moment);
-                }
-                Want::Write => {
-                    let ready = self.exchange.output();
-                    assert!(!ready.is_empty(), "nothing to write is wanted written");
-                    let n = match self.restless {
-                        true => 1 + self.dice.below(ready.len()),
-                        false => ready.len(),
-                    };
-                    self.output.extend_from_slice(&ready[..n]);
-                    self.exchange.wrote(n, moment);
-                }
-                Want::File { start, end } => {
-                    assert!(start < end && end <= LARGEST);
-                    self.output.extend((start..end).map(byte_at));
-                    self.exchange.sent_file(end - start, moment);
-                }
-                Want::Discard(most) => match self.take(most) {
-                    Some(bytes) => self.exchange.discard(bytes, moment),
-                    None => return want,
-                },
-                Want::Linger => match self.take(usize::MAX) {
-                    Some(bytes) => self.exchange.lingered(bytes.len() as u64, moment),
-                    None => return want,
-                },
+            };
+            if !progressed {
+                return want;
             }
         }
-        panic!("the machine turns in circles at {:?}", self.exchange);
+        panic!("the exchange makes no progress: {:?}", self.exchange);
     }
 
-    /// PUT takes a body of the size in its path, GET serves a file of the size in its path, anything else is refused.
+    /// Reports input; false if there is none.
+    fn feed(&mut self, limit: usize, report: fn(&mut Exchange, &[u8], Instant)) -> bool {
+        let input = self.take(limit);
+        if let Some(bytes) = input {
+            report(&mut self.exchange, bytes, self.now.mono);
+        }
+        input.is_some()
+    }
+
+    /// Receives a piece of a body; false if there is none.
+    fn receive(&mut self, limit: usize) -> bool {
+        let moment = self.now.mono;
+        let body = &mut self.body;
+        let mut sink = |data: &[u8]| {
+            body.extend_from_slice(data);
+            Ok(())
+        };
+        if let Some((_, received)) = self.exchange.receive_kept(moment, &mut sink) {
+            received.unwrap();
+            return true;
+        }
+        let Some(bytes) = self.take(limit) else {
+            return false;
+        };
+        let body = &mut self.body;
+        let sink = |data: &[u8]| {
+            body.extend_from_slice(data);
+            Ok(())
+        };
+        self.exchange.receive(bytes, moment, sink).unwrap();
+        true
+    }
+
+    /// Decides on a request, stores a body, or sends a part of a response.
+    fn respond(&mut self, want: Want) {
+        let moment = self.now.mono;
+        match want {
+            Want::Decide => self.decide(),
+            Want::Publish => {
+                self.stored.push(std::mem::take(&mut self.body));
+                let answer = Common::new(false, vec![]).answer(201).bodiless();
+                self.exchange.answer(answer, moment);
+            }
+            Want::File { start, end } => {
+                assert!(start < end && end <= LARGEST);
+                self.output.extend((start..end).map(byte_at));
+                self.exchange.sent_file(end - start, moment);
+            }
+            _ => {
+                let output = self.exchange.output();
+                assert!(!output.is_empty(), "a write of nothing is wanted");
+                let n = match self.is_disturbed {
+                    true => 1 + self.dice.below(output.len()),
+                    false => output.len(),
+                };
+                self.output.extend_from_slice(&output[..n]);
+                self.exchange.wrote(n, moment);
+            }
+        }
+    }
+
+    /// Accepts a PUT with the size in its path and answers a GET with a file of the size in its path. Everything else
+    /// is refused.
     fn decide(&mut self) {
         let common = Common::new(true, vec![]);
         let answer = match self.exchange.request().unwrap() {
-            Err(fault) => {
-                self.faults += 1;
+            Err(error) => {
+                self.errors += 1;
                 self.body.clear();
-                // The fault of a body answers the request that was under way.
-                if matches!(fault, Fault::Head(_) | Fault::SlowHead) {
+                // An error in a body is answered on behalf of the request that it belongs to.
+                if matches!(error, Fault::Head(_) | Fault::SlowHead) {
                     self.answered.push(None);
                 }
-                common.refusal(fault.status(), fault)
+                common.refusal(error.status(), error)
             }
             Ok(request) => {
                 self.requests.push(Request {
@@ -188,14 +208,14 @@ impl<'a> Driver<'a> {
         self.exchange.answer(answer, self.now.mono);
     }
 
-    /// The answers that the client got, the interim ones left out, and whether the last one is cut short.
+    /// The final responses that the client has received, and whether the last one is incomplete.
     fn answers(&self) -> (Vec<reference::Answer>, bool) {
         let mut answers = Vec::new();
         let mut rest = &self.output[..];
         while !rest.is_empty() {
             let head = match self.answered.get(answers.len()) {
                 Some(Some(head)) => *head,
-                // Of what is malformed the machine knows best; the answer is the last one.
+                // Only the exchange knows whether a malformed request is a HEAD; this response is the last one.
                 _ => rest.ends_with(b"\r\n\r\n"),
             };
             let Some((answer, used)) = reference::answer(rest, head) else {
@@ -225,7 +245,7 @@ pub fn facts(size: u64) -> FileFacts<'static> {
     }
 }
 
-/// The requests of a stream, and their bodies, as far as they are sound.
+/// The valid requests at the start of a stream, with their bodies.
 fn expected(stream: &[u8]) -> Vec<(reference::Head, Option<Vec<u8>>)> {
     let mut found = Vec::new();
     let mut rest = stream;
@@ -242,13 +262,13 @@ fn expected(stream: &[u8]) -> Vec<(reference::Head, Option<Vec<u8>>)> {
     found
 }
 
-/// What must hold after any run over this stream.
+/// Everything that holds after any run over this stream.
 fn check(stream: &[u8], driver: &Driver<'_>, want: Want) {
     let expected = expected(stream);
     let mut puts = Vec::new();
     for (n, request) in driver.requests.iter().enumerate() {
         let Some((head, body)) = expected.get(n) else {
-            panic!("a request that nobody sent: {request:?}");
+            panic!("a request that is not in the stream: {request:?}");
         };
         assert_eq!(
             (&request.method, request.framing),
@@ -264,7 +284,7 @@ fn check(stream: &[u8], driver: &Driver<'_>, want: Want) {
             puts.push((path.into_owned(), body));
         }
     }
-    // Each body that is stored is that of a PUT, whole, in order, and as long as the path says.
+    // Every stored body is the whole body of a PUT, in order, and of the size in its path.
     let mut puts = puts.into_iter();
     for stored in &driver.stored {
         let same = |path: &str, body: &Option<Vec<u8>>| {
@@ -272,22 +292,22 @@ fn check(stream: &[u8], driver: &Driver<'_>, want: Want) {
         };
         assert!(
             puts.any(|(path, body)| same(&path, body)),
-            "a body that nobody sent: {}",
+            "a stored body that is not in the stream: {}",
             stored.escape_ascii()
         );
     }
     let (answers, cut) = driver.answers();
-    let settled = !driver.restless;
-    if settled {
-        assert!(!cut, "an answer is cut short");
+    let is_settled = !driver.is_disturbed;
+    if is_settled {
+        assert!(!cut, "an incomplete response");
         let pending = usize::from(matches!(want, Want::Body(_)));
         assert_eq!(answers.len(), driver.answered.len() - pending);
     }
-    assert!(driver.faults <= 1, "understood something after a fault");
+    assert!(driver.errors <= 1, "a request was parsed after an error");
     for (n, answer) in answers.iter().enumerate() {
         if answer.field("connection") == Some("close") {
-            assert_eq!(n + 1, answers.len(), "an answer after the last one");
-            assert!(!settled || matches!(want, Want::Close | Want::Linger));
+            assert_eq!(n + 1, answers.len(), "a response after the last one");
+            assert!(!is_settled || matches!(want, Want::Close | Want::Linger));
         }
     }
 }
@@ -302,36 +322,36 @@ pub fn run(data: &[u8]) {
     check(stream, &whole, want);
     for pieces in [seed, 1] {
         let mut driver = Driver::new(split(stream, pieces), seed, false);
-        let want_then = driver.run();
-        check(stream, &driver, want_then);
-        // A body that nobody wants may end a connection earlier when it arrives late; nothing else may differ.
+        let split_want = driver.run();
+        check(stream, &driver, split_want);
+        // An unwanted body may end the connection earlier if it arrives late; nothing else may differ.
         let both = whole.requests.len().min(driver.requests.len());
         assert_eq!(whole.requests[..both], driver.requests[..both]);
         let both = whole.stored.len().min(driver.stored.len());
         assert_eq!(whole.stored[..both], driver.stored[..both]);
-        for (one, want, other) in [(&whole, want, &driver), (&driver, want_then, &whole)] {
+        for (one, want, other) in [(&whole, want, &driver), (&driver, split_want, &whole)] {
             if one.requests.len() < other.requests.len() || one.stored.len() < other.stored.len() {
                 assert!(matches!(want, Want::Close | Want::Linger), "{want:?}");
             }
         }
         driver.exchange.peer_closed();
         let want = driver.run();
-        assert_eq!(want, Want::Close, "the client is gone");
+        assert_eq!(want, Want::Close, "the client closed the connection");
         assert!(driver.exchange.ended().is_some());
     }
-    let mut restless = Driver::new(split(stream, seed), seed, true);
-    let want = restless.run();
-    check(stream, &restless, want);
-    // Time alone ends every connection.
+    let mut disturbed = Driver::new(split(stream, seed), seed, true);
+    let want = disturbed.run();
+    check(stream, &disturbed, want);
+    // Every connection ends by timeouts alone.
     for _ in 0..8 {
-        restless.now = restless.now.later(Duration::from_secs(61));
-        restless.exchange.deadline_passed(restless.now.mono);
-        restless.run();
+        disturbed.now = disturbed.now.later(Duration::from_secs(61));
+        disturbed.exchange.deadline_passed(disturbed.now.mono);
+        disturbed.run();
     }
-    assert!(matches!(restless.exchange.ended(), Some(ended) if *ended != Ended::Left));
+    assert!(matches!(disturbed.exchange.ended(), Some(ended) if *ended != Ended::Left));
 }
 
-/// The answer to one request, as the client gets it from the machine.
+/// The response to one request, as the client receives it from the exchange.
 pub fn written(head: &[u8], answer: upslot::http::response::Answer) -> Vec<u8> {
     let mut driver = Driver::new(vec![], 0, false);
     driver.exchange.received(head, driver.now.mono);

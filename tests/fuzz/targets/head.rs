@@ -1,4 +1,4 @@
-//! The request head: the same verdict however it arrives, and the meaning that a second reading finds.
+//! Request heads: the result does not depend on how they are split, and the reference reader reads the same.
 
 use upslot::http::head::{
     Expect, Framing, HeadFault, MAX_FIELDS, MAX_HEAD, MAX_TARGET, Method, RequestHead, Scan,
@@ -7,14 +7,13 @@ use upslot::http::head::{
 
 use super::{Choices, assert_sentence, expand, reference, split};
 
-/// What a head says, in a form that compares.
+/// The parsed parts of a head, in a form that can be compared.
 #[derive(Debug, PartialEq, Eq)]
-struct Seen {
+struct Summary {
     method: Method,
     name: String,
     path: Vec<u8>,
     query: Option<Vec<u8>>,
-    authority: Option<Vec<u8>>,
     version: Version,
     framing: Framing,
     expect: Expect,
@@ -22,14 +21,13 @@ struct Seen {
     plain: bool,
 }
 
-impl Seen {
-    fn of(head: &RequestHead) -> Seen {
-        Seen {
+impl Summary {
+    fn of(head: &RequestHead) -> Summary {
+        Summary {
             method: head.method(),
             name: head.method_str().to_owned(),
             path: head.path().to_vec(),
             query: head.query().map(<[u8]>::to_vec),
-            authority: head.authority().map(<[u8]>::to_vec),
             version: head.version(),
             framing: head.framing(),
             expect: head.expect(),
@@ -39,29 +37,29 @@ impl Seen {
     }
 }
 
-type Verdict = Option<Result<(usize, RequestHead), HeadFault>>;
+type ScanOutcome = Option<Result<(usize, RequestHead), HeadFault>>;
 
-/// Feeds a connection's bytes in pieces, as the exchange does, to the first verdict.
-fn verdict(bytes: &[u8], pieces: &[&[u8]]) -> Verdict {
-    let mut scan = Scan::default();
+/// Scans the bytes of a connection in pieces, as the exchange does, for the first head or error.
+fn scan(bytes: &[u8], pieces: &[&[u8]]) -> ScanOutcome {
+    let mut search = Scan::default();
     let mut end = 0;
     for piece in pieces {
         end += piece.len();
-        match scan.scan(&bytes[..end]) {
+        match search.scan(&bytes[..end]) {
             Ok(None) => {}
             Ok(Some(n)) => {
-                return Some(RequestHead::scanned(&scan, &bytes[..n]).map(|head| (n, head)));
+                return Some(RequestHead::scanned(&search, &bytes[..n]).map(|head| (n, head)));
             }
-            Err(fault) => return Some(Err(fault)),
+            Err(error) => return Some(Err(error)),
         }
     }
     None
 }
 
-fn seen(verdict: &Verdict) -> Option<Result<(usize, Seen), HeadFault>> {
-    verdict.as_ref().map(|verdict| match verdict {
-        Ok((n, head)) => Ok((*n, Seen::of(head))),
-        Err(fault) => Err(*fault),
+fn summarize(outcome: &ScanOutcome) -> Option<Result<(usize, Summary), HeadFault>> {
+    outcome.as_ref().map(|outcome| match outcome {
+        Ok((n, head)) => Ok((*n, Summary::of(head))),
+        Err(error) => Err(*error),
     })
 }
 
@@ -70,33 +68,37 @@ pub fn run(data: &[u8]) {
     let seed = choices.number();
     let bytes = &expand(choices.rest())[..];
 
-    let whole = verdict(bytes, &[bytes]);
-    let expected = seen(&whole);
+    let whole = scan(bytes, &[bytes]);
+    let expected = summarize(&whole);
     for pieces in [split(bytes, seed), split(bytes, 1)] {
-        assert_eq!(seen(&verdict(bytes, &pieces)), expected, "in pieces");
+        assert_eq!(summarize(&scan(bytes, &pieces)), expected, "in pieces");
     }
     match &whole {
-        None => assert!(bytes.len() < MAX_HEAD, "too long, and no verdict"),
-        Some(Err(fault)) => {
-            assert!([400, 414, 431, 501, 505].contains(&fault.status()));
-            assert_sentence(&fault.to_string());
+        None => assert!(bytes.len() < MAX_HEAD, "an oversized head without an error"),
+        Some(Err(error)) => {
+            assert!([400, 414, 431, 501, 505].contains(&error.status()));
+            assert_sentence(&error.to_string());
         }
         Some(Ok((n, head))) => {
-            accepted(&bytes[..*n], head);
-            // What follows a head does not change it.
+            check_accepted(&bytes[..*n], head);
+            // Bytes after a head do not change it.
             let longer = [&bytes[..*n], &b"\0\r\n\x0bGET"[..]].concat();
-            assert_eq!(seen(&verdict(&longer, &[&longer])), expected, "longer");
+            assert_eq!(
+                summarize(&scan(&longer, &[&longer])),
+                expected,
+                "followed by other bytes"
+            );
         }
     }
 }
 
-/// What must hold for a head that is accepted.
-fn accepted(bytes: &[u8], head: &RequestHead) {
+/// Everything that holds for a head that is accepted.
+fn check_accepted(bytes: &[u8], head: &RequestHead) {
     assert!(bytes.len() <= MAX_HEAD);
-    let parsed = RequestHead::parse(bytes).expect("accepted in pieces, refused at once");
-    assert_eq!(Seen::of(&parsed), Seen::of(head));
+    let parsed = RequestHead::parse(bytes).expect("accepted in pieces, rejected whole");
+    assert_eq!(Summary::of(&parsed), Summary::of(head));
 
-    let other = reference::head(bytes).expect("accepted, and no head to a second reader");
+    let other = reference::head(bytes).expect("the reference reader rejects the head");
     assert_eq!(other.length, bytes.len(), "the head ends elsewhere");
     assert_eq!(other.framing, head.framing(), "the body ends elsewhere");
     assert_eq!(other.method, head.method_str());
@@ -108,16 +110,16 @@ fn accepted(bytes: &[u8], head: &RequestHead) {
         assert_eq!(all, others.map(|(_, v)| v.as_slice()).collect::<Vec<_>>());
         assert!(!value.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)));
     }
-    let expects = |name: &str, what: &[u8]| {
+    let has_element = |name: &str, element: &[u8]| {
         let same = other.fields.iter().filter(|(n, _)| n == name);
         let mut parts = same.flat_map(|(_, value)| value.split(|b| *b == b','));
-        parts.any(|part| reference::trim(part).eq_ignore_ascii_case(what))
+        parts.any(|part| reference::trim(part).eq_ignore_ascii_case(element))
     };
     if head.keep_alive() {
-        assert!(!expects("connection", b"close"));
+        assert!(!has_element("connection", b"close"));
     }
     if head.expect() == Expect::Continue {
-        assert!(other.is_1_1 && expects("expect", b"100-continue"));
+        assert!(other.is_1_1 && has_element("expect", b"100-continue"));
     }
 
     let path = head.path();
@@ -126,20 +128,20 @@ fn accepted(bytes: &[u8], head: &RequestHead) {
         Method::Known if head.method_str() == "CONNECT" => assert!(path.is_empty()),
         _ => assert_eq!(path.first(), Some(&b'/')),
     }
-    let bad = |b: &u8| *b <= b' ' || *b == 0x7f || *b == b'#' || *b == b'?';
-    assert!(!path.iter().any(bad) && std::str::from_utf8(path).is_ok());
+    let is_invalid = |b: &u8| *b <= b' ' || *b == 0x7f || *b == b'#' || *b == b'?';
+    assert!(!path.iter().any(is_invalid) && std::str::from_utf8(path).is_ok());
 
-    // What was understood can be written down, and is then understood in the same way.
-    let mut again = [other.method.as_bytes(), b" ", &other.target, b" "].concat();
-    again.extend_from_slice(if other.is_1_1 {
+    // The head written out again from its parsed form is parsed to the same.
+    let mut text = [other.method.as_bytes(), b" ", &other.target, b" "].concat();
+    text.extend_from_slice(if other.is_1_1 {
         b"HTTP/1.1\r\n"
     } else {
         b"HTTP/1.0\r\n"
     });
     for (name, value) in &other.fields {
-        again.extend([name.as_bytes(), b":", value, b"\r\n"].concat());
+        text.extend([name.as_bytes(), b":", value, b"\r\n"].concat());
     }
-    again.extend_from_slice(b"\r\n");
-    let again = RequestHead::parse(&again).expect("written down, and refused");
-    assert_eq!(Seen::of(&again), Seen::of(head), "written down");
+    text.extend_from_slice(b"\r\n");
+    let again = RequestHead::parse(&text).expect("a head that was written out is rejected");
+    assert_eq!(Summary::of(&again), Summary::of(head), "written out");
 }

@@ -1,4 +1,4 @@
-//! File names, on their way through a slot, a URL and `Content-Disposition`, and queries.
+//! File names in slots, URLs and `Content-Disposition`, MIME types, and queries.
 
 use upslot::http::query::Query;
 use upslot::http::{disposition, mime};
@@ -17,12 +17,12 @@ pub fn run(data: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
 
     let cleaned = name::clean(&text);
-    assert_eq!(name::clean(&cleaned), cleaned, "cleaning twice");
+    assert_eq!(name::clean(&cleaned), cleaned, "clean is idempotent");
     assert_eq!(cleaned.is_empty(), text.is_empty());
     assert!(cleaned.len() <= 255 && !cleaned.starts_with('.'));
     assert!(!cleaned.contains(|c: char| c == '/' || c.is_control()));
     if let (Some(dot), true) = (text.rfind('.'), text.len() > 255) {
-        // What a file is called behind its last dot is kept, as far as that is short.
+        // A short extension is preserved.
         let extension = &text[dot..];
         if extension.len() <= 16
             && dot > 0
@@ -35,7 +35,7 @@ pub fn run(data: &[u8]) {
     owner(&text);
     slot_path(kind, number, &cleaned);
     encodings(bytes);
-    shown(bytes);
+    content_disposition(bytes);
     mime_type(bytes);
     queries(bytes);
 }
@@ -53,7 +53,7 @@ fn owner(text: &str) {
     assert!(folder.len() == 27 && folder.is_ascii());
 }
 
-/// The path of a slot tells what went into it.
+/// Owner, tag and name round-trip through the path of a slot.
 fn slot_path(kind: u8, number: u16, name: &str) {
     let seconds = u64::from(number) << (kind % 40);
     let purpose = match kind % 4 {
@@ -64,9 +64,11 @@ fn slot_path(kind: u8, number: u16, name: &str) {
             expire_before: seconds,
         },
     };
-    let end = match (purpose, kind / 4 % 3) {
-        (Purpose::Ephemeral { .. }, _) | (_, 0) => End::Usual,
-        (_, 1) => End::Never,
+    let end = match (purpose, kind / 4 % 4) {
+        (_, 0) => End::Usual,
+        (_, 1) => End::Age(seconds),
+        (Purpose::Ephemeral { .. }, _) => End::Usual,
+        (_, 2) => End::Never,
         _ => End::At(seconds),
     };
     let mark = Mark { purpose, end };
@@ -104,13 +106,13 @@ fn encodings(bytes: &[u8]) {
         decode_segment(&value.as_bytes()[2..]).as_deref(),
         Some(bytes)
     );
-    // What comes in is decoded as a second reader does it.
+    // Input is decoded like by the reference implementation.
     let decoded = decode_segment(bytes).map(|decoded| decoded.into_owned());
     assert_eq!(decoded, reference::decode(bytes));
 }
 
-/// `Content-Disposition` is one line of ASCII from which a client gets exactly this name.
-fn shown(name: &[u8]) {
+/// `Content-Disposition` is one line of ASCII from which a client decodes exactly this name.
+fn content_disposition(name: &[u8]) {
     for inline in [true, false] {
         let value = disposition::value(inline, name);
         assert!(value.bytes().all(|b| matches!(b, b' '..=b'~')), "{value:?}");
@@ -122,24 +124,24 @@ fn shown(name: &[u8]) {
             continue;
         }
         if rest.is_empty() {
-            // Of a long name only the end is kept; this one's is no text at all.
+            // Only the end of a long name is kept, and the end of this one holds no complete character.
             assert!(name.len() > disposition::MAX_NAME);
             continue;
         }
         let rest = rest.strip_prefix("; filename=\"").unwrap();
-        let (plain, exact) = rest.split_once("\"; filename*=UTF-8''").unwrap();
-        assert!(!plain.contains(['"', '\\', '%', '/']), "{plain:?}");
+        let (fallback, encoded) = rest.split_once("\"; filename*=UTF-8''").unwrap();
+        assert!(!fallback.contains(['"', '\\', '%', '/']), "{fallback:?}");
         assert!(
-            !exact.contains(['"', '\'', ';', ' ', ',', '(', '*']),
-            "{exact:?}"
+            !encoded.contains(['"', '\'', ';', ' ', ',', '(', '*']),
+            "{encoded:?}"
         );
-        let decoded = String::from_utf8(reference::decode(exact.as_bytes()).unwrap()).unwrap();
+        let decoded = String::from_utf8(reference::decode(encoded.as_bytes()).unwrap()).unwrap();
         let lossy = String::from_utf8_lossy(name);
         if name.len() <= disposition::MAX_NAME {
             assert_eq!(decoded, lossy);
         }
         assert!(decoded.len() <= 3 * disposition::MAX_NAME);
-        assert_eq!(plain.chars().count(), decoded.chars().count());
+        assert_eq!(fallback.chars().count(), decoded.chars().count());
     }
 }
 
@@ -166,11 +168,11 @@ fn mime_type(bytes: &[u8]) {
     let _ = mime::same_type(None, Some(bytes));
 }
 
-/// A query that is written and read again is the same.
+/// A query that is encoded and parsed again is unchanged.
 fn queries(bytes: &[u8]) {
     if let Ok(query) = Query::parse(bytes) {
-        let asked = bytes.split(|b| *b == b'&').find(|part| !part.is_empty());
-        if let Some(name) = asked.and_then(|part| part.split(|b| *b == b'=').next()) {
+        let first = bytes.split(|b| *b == b'&').find(|part| !part.is_empty());
+        if let Some(name) = first.and_then(|part| part.split(|b| *b == b'=').next()) {
             let name = String::from_utf8_lossy(name);
             if !name.contains(['%', '+']) {
                 assert!(query.get(&name).is_some());
@@ -178,15 +180,15 @@ fn queries(bytes: &[u8]) {
         }
     }
     let text = String::from_utf8_lossy(bytes);
-    let mut written = String::from("a=b&");
+    let mut encoded = String::from("a=b&");
     let mut parts = text.splitn(2, '\n');
     let (key, value) = (
         parts.next().unwrap_or_default(),
         parts.next().unwrap_or_default(),
     );
-    encode_value_to(key.as_bytes(), &mut written);
-    written.push('=');
-    encode_value_to(value.as_bytes(), &mut written);
-    let query = Query::parse(written.as_bytes()).expect("written by the book");
+    encode_value_to(key.as_bytes(), &mut encoded);
+    encoded.push('=');
+    encode_value_to(value.as_bytes(), &mut encoded);
+    let query = Query::parse(encoded.as_bytes()).expect("a well-formed query");
     assert_eq!(query.get(key), Some(value));
 }

@@ -1,5 +1,5 @@
-//! From a request target to a path below the storage folder: whatever the encoding, nothing leads out, up, or to what
-//! is hidden, and each path has one meaning.
+//! Request targets: no encoding of a path leads out of the storage folder or to a hidden file, and every path has one
+//! meaning.
 
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -26,11 +26,11 @@ pub fn run(data: &[u8]) {
     let known = PREFIXES[usize::from(which) % PREFIXES.len()];
     let prefixes = Prefixes::new(known);
     if let Place::File(found) = prefixes.place(path) {
-        inside(path, &found);
-        // The path that clients are told leads to the same file, behind any prefix, however often that is put there.
+        check_inside(path, &found);
+        // The path in the URL of a slot leads to the same file, with any prefix or without.
         if !known
             .iter()
-            .any(|prefix| begins_with(found.as_bytes(), prefix))
+            .any(|prefix| starts_with_prefix(found.as_bytes(), prefix))
         {
             let encoded = found.encoded();
             for prefix in known {
@@ -41,20 +41,20 @@ pub fn run(data: &[u8]) {
             }
         }
     }
-    decided(path, which);
+    check_decision(path, which);
 }
 
-/// Whether the path begins with the segments of the prefix.
-fn begins_with(path: &[u8], prefix: &[u8]) -> bool {
+/// Whether the path starts with the segments of the prefix.
+fn starts_with_prefix(path: &[u8], prefix: &[u8]) -> bool {
     prefix.len() > 1 && [path, b"/"].concat().starts_with(&prefix[1..])
 }
 
-/// A path in the store is what remains of the request's, decoded once, segment by segment.
-fn inside(raw: &[u8], found: &StorePath) {
+/// A path in the store consists of the last segments of the request's path, each decoded once.
+fn check_inside(raw: &[u8], found: &StorePath) {
     reference::assert_inside(found);
     let decoded: Vec<Vec<u8>> = raw
         .split(|b| *b == b'/')
-        .map(|part| reference::decode(part).expect("a path that cannot be decoded"))
+        .map(|part| reference::decode(part).expect("a file for a path that cannot be decoded"))
         .collect();
     let segments: Vec<&[u8]> = found.segments().collect();
     assert!(decoded.len() > segments.len());
@@ -72,8 +72,8 @@ thread_local! {
     };
 }
 
-/// The whole way of a GET.
-fn decided(path: &[u8], which: u8) {
+/// A GET for the path, decided by the service.
+fn check_decision(path: &[u8], which: u8) {
     let head = [b"GET ", path, b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
     let Ok(request) = RequestHead::parse(&head) else {
         return;
@@ -88,14 +88,11 @@ fn decided(path: &[u8], which: u8) {
             for path in path.iter().chain(&again) {
                 reference::assert_inside(path);
             }
-            assert!(
-                path != again || path.is_none(),
-                "one meaning, looked for twice"
-            );
+            assert!(path != again || path.is_none(), "the same path twice");
             assert!(slot.is_none_or(|slot| !slot.is_empty()));
         }
         Decision::Answer(answer) => assert!([200, 404].contains(&answer.status)),
-        // The bytes may hold the end of the line and fields of their own.
+        // The path may contain line ends, and so add header fields.
         Decision::Refuse(PutRefusal::Expectation) => {}
         other => panic!("a GET is decided as {other:?}"),
     }

@@ -1,15 +1,16 @@
-//! Ranges and conditions: of a small file every answer is taken apart, and its bytes are those that were asked for.
+//! Range and conditional requests: every response about a small file has exactly the bytes that were requested.
+
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use upslot::http::head::{Method, RequestHead};
 use upslot::http::range::{self, MARGIN, Ranges, Spec};
 use upslot::http::response::Common;
+use upslot::now::Now;
 
 use super::exchange::{facts, written};
 use super::{Choices, NOW, reference};
-use std::time::{Duration, Instant, UNIX_EPOCH};
-use upslot::now::Now;
 
-/// When the file was changed, as a field says it.
+/// The value of `Last-Modified`.
 const MODIFIED: &str = "Fri, 15 Jan 2027 07:43:20 GMT";
 
 pub fn run(data: &[u8]) {
@@ -18,9 +19,9 @@ pub fn run(data: &[u8]) {
     let size = u64::from(choices.number()) % 3001;
     let size = if size > 2000 { size - 2000 } else { size % 40 };
     let lines = choices.rest();
-    specs(lines, size);
+    check_specs(lines, size);
 
-    // `@` and `~` stand for the file's entity tag and date, which no fuzzer guesses.
+    // `@` and `~` stand for the file's entity tag and modification date, which no fuzzer would guess.
     let etag = format!("\"{:x}-{size:x}\"", u128::from(NOW - 1000) * 1_000_000_000);
     let mut text = format!("{method} / HTTP/1.1\r\nHost: a\r\n").into_bytes();
     for line in lines.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
@@ -46,7 +47,7 @@ pub fn run(data: &[u8]) {
     };
     let answer = Common::new(false, vec![]).file(&request, &facts(size), now);
     let output = written(&text, answer);
-    let (answer, used) = reference::answer(&output, method == "HEAD").expect("a whole answer");
+    let (answer, used) = reference::answer(&output, method == "HEAD").expect("a whole response");
     assert_eq!(used, output.len());
     check(&request, &answer, size, &etag);
 }
@@ -67,12 +68,12 @@ fn check(request: &RequestHead, answer: &reference::Answer, size: u64, etag: &st
         assert!(answer.body.is_empty() && answer.status != 206 && answer.status != 416);
     } else {
         match answer.status {
-            200 => assert!(answer.body == file, "another file"),
-            206 => parts(answer, &file),
+            200 => assert!(answer.body == file, "wrong content"),
+            206 => check_parts(answer, &file),
             _ => assert!(answer.body.len() < 200),
         }
     }
-    // A range needs a range, 304 and 412 a condition.
+    // 206 and 416 require a range in the request, 304 and 412 a condition.
     match answer.status {
         206 | 416 => assert!(has("range")),
         304 => assert!(has("if-none-match") || has("if-modified-since")),
@@ -81,18 +82,18 @@ fn check(request: &RequestHead, answer: &reference::Answer, size: u64, etag: &st
     }
     let tags = |name: &str| -> Vec<Vec<u8>> { request.fields(name).map(<[u8]>::to_vec).collect() };
     let only = |name: &str, value: &str| tags(name) == [value.as_bytes().to_vec()];
-    let strong = only("if-match", etag) || only("if-match", "*") || !has("if-match");
+    let matches = only("if-match", etag) || only("if-match", "*") || !has("if-match");
     if has("if-match") {
         if only("if-match", etag) || only("if-match", "*") {
             assert_ne!(answer.status, 412);
         }
-        // Without the tag in it no list matches.
+        // A list without the tag does not match.
         let named = tags("if-match")
             .iter()
             .any(|list| reference::find(list, etag.as_bytes()).is_some() || list.contains(&b'*'));
         assert!(named || answer.status == 412);
     }
-    if strong && (has("if-match") || !has("if-unmodified-since")) {
+    if matches && (has("if-match") || !has("if-unmodified-since")) {
         let weak = format!("W/{etag}");
         if only("if-none-match", etag) || only("if-none-match", "*") || only("if-none-match", &weak)
         {
@@ -103,13 +104,13 @@ fn check(request: &RequestHead, answer: &reference::Answer, size: u64, etag: &st
         }
     }
     if has("if-range") && !only("if-range", etag) && answer.status == 206 {
-        // Other forms of the same date are as good.
+        // A date in another form is valid, too.
         assert!(!tags("if-range")[0].starts_with(b"\"") && !tags("if-range")[0].starts_with(b"W"));
     }
 }
 
-/// The parts of a 206 are what they say they are.
-fn parts(answer: &reference::Answer, file: &[u8]) {
+/// The parts of a 206 have the bytes that their `Content-Range` says.
+fn check_parts(answer: &reference::Answer, file: &[u8]) {
     let part = |range: &str| -> Vec<u8> {
         let (range, size) = range
             .strip_prefix("bytes ")
@@ -128,7 +129,7 @@ fn parts(answer: &reference::Answer, file: &[u8]) {
     }
     assert!(
         answer.body.len() as u64 <= file.len() as u64 + MARGIN + 256,
-        "amplified"
+        "the response is much larger than the file"
     );
     let boundary = content_type
         .strip_prefix("multipart/byteranges; boundary=")
@@ -136,8 +137,8 @@ fn parts(answer: &reference::Answer, file: &[u8]) {
     let mut rest = &answer.body[..];
     let mut count = 0;
     loop {
-        let mark = format!("\r\n--{boundary}");
-        rest = rest.strip_prefix(mark.as_bytes()).expect("a boundary");
+        let delimiter = format!("\r\n--{boundary}");
+        rest = rest.strip_prefix(delimiter.as_bytes()).expect("a boundary");
         if rest == b"--\r\n" {
             break;
         }
@@ -155,8 +156,8 @@ fn parts(answer: &reference::Answer, file: &[u8]) {
     assert!(count > 1);
 }
 
-/// Ranges by themselves, of files of any size.
-fn specs(value: &[u8], small: u64) {
+/// Ranges without a response, for files of any size.
+fn check_specs(value: &[u8], small: u64) {
     let Some(specs) = range::parse(value) else {
         return;
     };
@@ -173,33 +174,39 @@ fn specs(value: &[u8], small: u64) {
         };
         for (n, range) in ranges.iter().enumerate() {
             assert!(range.start < range.end && range.end <= size);
-            let apart =
+            let is_disjoint =
                 |other: &std::ops::Range<u64>| range.end <= other.start || other.end <= range.start;
-            assert!(ranges[..n].iter().all(apart), "bytes twice: {ranges:?}");
+            assert!(
+                ranges[..n].iter().all(is_disjoint),
+                "overlapping ranges: {ranges:?}"
+            );
         }
-        let there = |at: u64| ranges.iter().any(|range| range.contains(&at));
+        let is_sent = |at: u64| ranges.iter().any(|range| range.contains(&at));
         for spec in &specs {
-            let asked = match *spec {
+            let (first, last) = match *spec {
                 Spec::From(first, last) => {
                     (first, last.unwrap_or(u64::MAX).min(size.wrapping_sub(1)))
                 }
                 Spec::Suffix(n) => (size.saturating_sub(n), size.wrapping_sub(1)),
             };
-            if size > 0 && asked.0 < size && asked.0 <= asked.1 && *spec != Spec::Suffix(0) {
+            if size > 0 && first < size && first <= last && *spec != Spec::Suffix(0) {
                 assert!(
-                    there(asked.0) && there(asked.1),
+                    is_sent(first) && is_sent(last),
                     "{specs:?} of {size}: {ranges:?}"
                 );
             }
         }
         if size <= 300 {
-            let asked = |at: u64| {
+            let is_requested = |at: u64| {
                 specs.iter().any(|spec| match *spec {
                     Spec::From(first, last) => first <= at && last.is_none_or(|last| at <= last),
                     Spec::Suffix(n) => at >= size.saturating_sub(n),
                 })
             };
-            assert!((0..size).all(|at| !asked(at) || there(at)), "{specs:?}");
+            assert!(
+                (0..size).all(|at| !is_requested(at) || is_sent(at)),
+                "{specs:?}"
+            );
         }
     }
 }

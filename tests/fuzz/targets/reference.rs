@@ -1,5 +1,5 @@
-//! A second reading of what upslot reads: short, slow, and written from the specifications without a look at the
-//! first. It refuses more than it must; what both accept must mean the same.
+//! A reference implementation of upslot's parsers: short, slow, and written from the specifications alone. It may
+//! reject valid input; input that both accept must have the same meaning.
 
 use upslot::http::head::Framing;
 use upslot::layout::StorePath;
@@ -12,21 +12,21 @@ pub struct Head {
     pub is_1_1: bool,
     pub fields: Vec<(String, Vec<u8>)>,
     pub framing: Framing,
-    /// Bytes of the head, with its blank line and the empty lines before it.
+    /// Bytes of the head, including the empty lines before it and the one that ends it.
     pub length: usize,
 }
 
 pub fn is_token(text: &[u8]) -> bool {
-    let sound = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
-    !text.is_empty() && text.iter().all(sound)
+    let is_valid = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+    !text.is_empty() && text.iter().all(is_valid)
 }
 
 pub fn trim(text: &[u8]) -> &[u8] {
-    let blank = |b: &u8| *b == b' ' || *b == b'\t';
-    let start = text.iter().position(|b| !blank(b)).unwrap_or(text.len());
+    let is_blank = |b: &u8| *b == b' ' || *b == b'\t';
+    let start = text.iter().position(|b| !is_blank(b)).unwrap_or(text.len());
     let end = text
         .iter()
-        .rposition(|b| !blank(b))
+        .rposition(|b| !is_blank(b))
         .map_or(start, |at| at + 1);
     &text[start..end]
 }
@@ -35,7 +35,7 @@ pub fn find(text: &[u8], what: &[u8]) -> Option<usize> {
     text.windows(what.len()).position(|window| window == what)
 }
 
-/// The head at the beginning of a stream; `None` when there is no sound one.
+/// The head at the start of a stream; `None` if there is no valid one.
 pub fn head(stream: &[u8]) -> Option<Head> {
     let mut skipped = 0;
     while stream[skipped..].starts_with(b"\r\n") {
@@ -48,8 +48,8 @@ pub fn head(stream: &[u8]) -> Option<Head> {
         lines.push(&rest[..at]);
         rest = &rest[at + 2..];
     }
-    let control = |b: &u8| (*b < 32 && *b != b'\t') || *b == 127;
-    if lines.iter().any(|line| line.iter().any(control)) {
+    let is_control = |b: &u8| (*b < 32 && *b != b'\t') || *b == 127;
+    if lines.iter().any(|line| line.iter().any(is_control)) {
         return None;
     }
     let words: Vec<&[u8]> = lines[0].split(|b| *b == b' ').collect();
@@ -70,24 +70,7 @@ pub fn head(stream: &[u8]) -> Option<Head> {
             trim(&line[colon + 1..]).to_vec(),
         ));
     }
-    let values = |name: &str| -> Vec<&[u8]> {
-        let same = fields.iter().filter(|(n, _)| n == name);
-        same.map(|(_, value)| value.as_slice()).collect()
-    };
-    if values("host").len() > 1 || (is_1_1 && values("host").is_empty()) {
-        return None;
-    }
-    let framing = match (
-        &values("content-length")[..],
-        &values("transfer-encoding")[..],
-    ) {
-        ([], []) => Framing::None,
-        ([length], []) if length.iter().all(u8::is_ascii_digit) => {
-            Framing::Length(std::str::from_utf8(length).ok()?.parse().ok()?)
-        }
-        ([], [coding]) if is_1_1 && coding.eq_ignore_ascii_case(b"chunked") => Framing::Chunked,
-        _ => return None,
-    };
+    let framing = framing(&fields, is_1_1)?;
     Some(Head {
         method: String::from_utf8(method.to_vec()).ok()?,
         target: target.to_vec(),
@@ -98,7 +81,33 @@ pub fn head(stream: &[u8]) -> Option<Head> {
     })
 }
 
-/// A chunked body at the beginning of a stream: its data, and how long it is with its framing (RFC 9112 §7.1).
+/// The framing that the fields announce; also checks that `Host` is there once.
+fn framing(fields: &[(String, Vec<u8>)], is_1_1: bool) -> Option<Framing> {
+    let values = |name: &str| -> Vec<&[u8]> {
+        let same = fields.iter().filter(|(n, _)| n == name);
+        same.map(|(_, value)| value.as_slice()).collect()
+    };
+    if values("host").len() > 1 || (is_1_1 && values("host").is_empty()) {
+        return None;
+    }
+    match (
+        &values("content-length")[..],
+        &values("transfer-encoding")[..],
+    ) {
+        ([], []) => Some(Framing::None),
+        ([length], []) if length.iter().all(u8::is_ascii_digit) => std::str::from_utf8(length)
+            .ok()?
+            .parse()
+            .ok()
+            .map(Framing::Length),
+        ([], [coding]) if is_1_1 && coding.eq_ignore_ascii_case(b"chunked") => {
+            Some(Framing::Chunked)
+        }
+        _ => None,
+    }
+}
+
+/// The chunked body at the start of a stream: its data, and its length including the framing (RFC 9112 §7.1).
 pub fn chunked(stream: &[u8]) -> Option<(Vec<u8>, usize)> {
     let mut data = Vec::new();
     let mut at = 0;
@@ -130,7 +139,7 @@ pub fn chunked(stream: &[u8]) -> Option<(Vec<u8>, usize)> {
     }
 }
 
-/// The body that a head announces, and how long it is with its framing.
+/// The body that a head announces: its data, and its length including the framing.
 pub fn body(framing: Framing, stream: &[u8]) -> Option<(Vec<u8>, usize)> {
     match framing {
         Framing::None => Some((Vec::new(), 0)),
@@ -142,7 +151,7 @@ pub fn body(framing: Framing, stream: &[u8]) -> Option<(Vec<u8>, usize)> {
     }
 }
 
-/// Percent-decoding, once; `None` where two hex digits are missing.
+/// Decodes percent-encoding once; `None` if a `%` is not followed by two hex digits.
 pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let mut decoded = Vec::new();
     let mut rest = text;
@@ -163,7 +172,7 @@ pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// Percent-decoding, once; a `%` without two hex digits stands for itself.
+/// Decodes percent-encoding once; a `%` that is not followed by two hex digits is kept.
 pub fn decode_what_can_be(text: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::new();
     let mut rest = text;
@@ -178,7 +187,7 @@ pub fn decode_what_can_be(text: &[u8]) -> Vec<u8> {
     decoded
 }
 
-/// Whatever a request named, this may be opened below the storage folder.
+/// The path is safe to open below the storage folder.
 #[track_caller]
 pub fn assert_inside(path: &StorePath) {
     let bytes = path.as_bytes();
@@ -186,12 +195,15 @@ pub fn assert_inside(path: &StorePath) {
     assert!((2..=8).contains(&segments.len()), "{path:?}");
     for segment in segments {
         assert!(!segment.is_empty() && segment.len() <= 255, "{path:?}");
-        assert!(segment[0] != b'.', "hidden, or leads up: {path:?}");
+        assert!(
+            segment[0] != b'.',
+            "a hidden file or a parent folder: {path:?}"
+        );
         assert!(!segment.contains(&0), "{path:?}");
     }
 }
 
-/// One answer as a client reads it.
+/// A response as a client reads it.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -208,10 +220,10 @@ impl Answer {
     }
 }
 
-/// Takes one answer from what a client got, strictly: `None` if it is not whole, and never anything malformed.
+/// Parses one response strictly: `None` if it is incomplete; a malformed one fails the test.
 pub fn answer(output: &[u8], to_head: bool) -> Option<(Answer, usize)> {
     let end = find(output, b"\r\n\r\n")?;
-    let text = std::str::from_utf8(&output[..end]).expect("a head in ASCII");
+    let text = std::str::from_utf8(&output[..end]).expect("an ASCII head");
     let mut lines = text.split("\r\n");
     let status = lines.next().unwrap();
     let number: u16 = status
@@ -234,7 +246,7 @@ pub fn answer(output: &[u8], to_head: bool) -> Option<(Answer, usize)> {
     let bodiless = to_head || number < 200 || number == 204 || number == 304;
     let length = match answer.field("content-length") {
         Some(length) if !bodiless => length.parse().unwrap(),
-        None if !bodiless => panic!("an answer without a length: {text:?}"),
+        None if !bodiless => panic!("a response without a length: {text:?}"),
         _ => 0,
     };
     answer.body = output.get(at..at + length)?.to_vec();

@@ -1,5 +1,5 @@
-//! A request head to a decision, with every scheme that grants a PUT switched on: who is allowed to store shows a
-//! signature for that very place, and whatever is answered is one sound answer.
+//! From a request head to a decision, with all schemes enabled: a PUT is granted only with a valid signature for its
+//! path, and every response is well-formed.
 
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -36,7 +36,7 @@ fn now() -> Now {
 
 struct Site {
     service: Service,
-    /// Pieces of requests that only who knows the secret can make.
+    /// Parts of requests that cannot be made without the secret.
     pieces: Vec<Vec<u8>>,
 }
 
@@ -53,8 +53,8 @@ impl Site {
                 purpose,
             };
             let folder = upslot::layout::owner_folder(&request.owner);
-            let slot = service
-                .issue(&request, &folder, None, &[7; 15], now())
+            let (_, slot) = service
+                .issue(&request, &folder, None, &[7; 15], 0, now())
                 .unwrap();
             slot.put
                 .strip_prefix("https://put.example")
@@ -68,31 +68,19 @@ impl Site {
                 expire_before: NOW + 9,
             },
         );
-        let again: String = own.bytes().map(twice).collect();
+        let double_encoded: String = own.bytes().map(encode_again).collect();
         let hex = |message: &[u8]| HEXLOWER.encode(&mac(message));
         let v = hex(b"x/y.jpg 5");
         let v2 = hex(b"x/y.jpg\x005\0image/jpeg");
         let delete = hex(b"x/y.jpg\0a secret for deletions");
-        let payload = format!(
-            r#"{{"slot":"s1","sub":"a@b","filename":"n.jpg","filesize":5,"exp":{},"filetype":"image/png"}}"#,
-            NOW + 60
-        );
-        let payload = format!(
-            "{}.{}",
-            BASE64URL_NOPAD.encode(br#"{"typ":"JWT","alg":"HS256"}"#),
-            BASE64URL_NOPAD.encode(payload.as_bytes())
-        );
-        let token = format!(
-            "{payload}.{}",
-            BASE64URL_NOPAD.encode(&mac(payload.as_bytes()))
-        );
+        let token = file_share_token();
         let query = |target: &str| target.split_once('?').unwrap().1.to_owned();
         let pieces = [
             query(&own),
             query(&typed),
             own,
             typed,
-            again,
+            double_encoded,
             format!("/up/x/y.jpg?v={v}"),
             format!("/up/x/y.jpg?v2={v2}"),
             format!("/up/x/y.jpg?token={delete}"),
@@ -108,8 +96,25 @@ impl Site {
     }
 }
 
-/// As some servers encode a URL that is already encoded.
-fn twice(byte: u8) -> String {
+/// A token for the PUT of `/s1/n.jpg`.
+fn file_share_token() -> String {
+    let payload = format!(
+        r#"{{"slot":"s1","sub":"a@b","filename":"n.jpg","filesize":5,"exp":{},"filetype":"image/png"}}"#,
+        NOW + 60
+    );
+    let payload = format!(
+        "{}.{}",
+        BASE64URL_NOPAD.encode(br#"{"typ":"JWT","alg":"HS256"}"#),
+        BASE64URL_NOPAD.encode(payload.as_bytes())
+    );
+    format!(
+        "{payload}.{}",
+        BASE64URL_NOPAD.encode(&mac(payload.as_bytes()))
+    )
+}
+
+/// Encodes a URL that is already encoded, as some XMPP servers do.
+fn encode_again(byte: u8) -> String {
     match byte {
         b'%' => "%25".to_owned(),
         b'?' => "%3F".to_owned(),
@@ -123,16 +128,16 @@ thread_local! {
 
 pub fn run(data: &[u8]) {
     SITE.with(|site| {
-        // 2 and a number stand for one of the pieces.
+        // Byte 2 and an index are replaced by one of the pieces.
         let mut text = Vec::new();
         let raw = expand(Choices(data).rest());
         let mut rest = &raw[..];
         while let [first, after @ ..] = rest {
             rest = after;
             match (first, after) {
-                (2, [which, after @ ..]) => {
-                    let which = usize::from(*which) % site.pieces.len();
-                    text.extend_from_slice(&site.pieces[which]);
+                (2, [index, after @ ..]) => {
+                    let index = usize::from(*index) % site.pieces.len();
+                    text.extend_from_slice(&site.pieces[index]);
                     rest = after;
                 }
                 _ => text.push(*first),
@@ -154,9 +159,9 @@ fn decide(service: &Service, request: &RequestHead, text: &[u8]) {
         }
         Decision::Upload(grant) => {
             assert_eq!(request.method(), Method::Put);
-            granted(request, &grant);
-            let kept = service.content_type(&grant, request);
-            assert!(kept.is_none_or(|kept| mime::is_valid(&kept)));
+            check_grant(request, &grant);
+            let stored_type = service.content_type(&grant, request);
+            assert!(stored_type.is_none_or(|stored_type| mime::is_valid(&stored_type)));
             service.created(&grant)
         }
         Decision::Delete(path) => {
@@ -167,7 +172,7 @@ fn decide(service: &Service, request: &RequestHead, text: &[u8]) {
             let query = request.query().unwrap_or_default().to_ascii_lowercase();
             assert!(
                 reference::find(&query, token.as_bytes()).is_some(),
-                "nobody signed it"
+                "granted without a valid signature"
             );
             service.deleted()
         }
@@ -178,10 +183,13 @@ fn decide(service: &Service, request: &RequestHead, text: &[u8]) {
             assert!(slot.is_none_or(|slot| !slot.is_empty()));
             match path {
                 Some(path) => {
+                    let content_type = Some("text/html\r\nX: y").filter(|_| text.len() % 2 == 0);
                     let found = Found {
                         size: 50,
                         modified: UNIX_EPOCH + Duration::from_secs(NOW - 10),
-                        content_type: Some("text/html\r\nX: y").filter(|_| text.len() % 2 == 0),
+                        stored: UNIX_EPOCH + Duration::from_secs(NOW - 10),
+                        content_type,
+                        utf8: service.shows_charset(&path, content_type) && text.len() % 3 == 0,
                     };
                     service.download(request, &path, &found, now())
                 }
@@ -190,9 +198,12 @@ fn decide(service: &Service, request: &RequestHead, text: &[u8]) {
         }
     };
     let head_only = request.method() == Method::Head;
-    let output = written(text, answer);
-    let (answer, used) = reference::answer(&output, head_only).expect("a whole answer");
-    assert_eq!(used, output.len());
+    check_response(&written(text, answer), head_only);
+}
+
+fn check_response(output: &[u8], head_only: bool) {
+    let (answer, length) = reference::answer(output, head_only).expect("a complete response");
+    assert_eq!(length, output.len());
     assert!(answer.field("date").is_some());
     assert_eq!(answer.field("access-control-allow-origin"), Some("*"));
     if answer.field("content-disposition").is_some() {
@@ -203,18 +214,18 @@ fn decide(service: &Service, request: &RequestHead, text: &[u8]) {
                 .unwrap()
                 .contains("default-src 'none'")
         );
-        let shown = answer
+        let is_inline = answer
             .field("content-disposition")
             .unwrap()
             .starts_with("inline");
         let script = ["html", "svg", "xml", "script"];
         let content_type = answer.field("content-type").unwrap_or_default();
-        assert!(!shown || !script.iter().any(|word| content_type.contains(word)));
+        assert!(!is_inline || !script.iter().any(|word| content_type.contains(word)));
     }
 }
 
-/// Who may store has shown a signature for it.
-fn granted(request: &RequestHead, grant: &Grant) {
+/// Checks that a granted PUT carries a valid signature.
+fn check_grant(request: &RequestHead, grant: &Grant) {
     reference::assert_inside(&grant.path);
     assert_eq!(
         evaluate(request, None::<&Validators<'_>>),
@@ -233,16 +244,16 @@ fn granted(request: &RequestHead, grant: &Grant) {
         Source::Own => {
             let decoded = |text: &[u8]| reference::decode_what_can_be(text);
             let target = decoded(request.path());
-            let behind = target.splitn(2, |b| *b == b'?').nth(1).unwrap_or_default();
-            let readings = [query.to_vec(), decoded(query), behind.to_vec()];
-            let signed = readings.iter().any(|query| is_own(path, query));
-            assert!(signed, "granted, and nobody signed it");
+            let after = target.splitn(2, |b| *b == b'?').nth(1).unwrap_or_default();
+            let candidates = [query.to_vec(), decoded(query), after.to_vec()];
+            let signed = candidates.iter().any(|query| is_own(path, query));
+            assert!(signed, "granted without a valid signature");
         }
         Source::External => {
             let types = signed_types(put, mime::by_extension(grant.path.name()));
             assert!(
                 is_external(path, query, grant.size, &types),
-                "nobody signed it"
+                "granted without a valid signature"
             );
         }
         Source::Share { slot, .. } => {
@@ -250,9 +261,9 @@ fn granted(request: &RequestHead, grant: &Grant) {
             let field = field.filter_map(|name| request.field(name)).next().unwrap();
             let token = field.split(|b| *b == b' ').next_back().unwrap();
             let dot = token.iter().rposition(|b| *b == b'.').unwrap();
-            let shown = &token[dot + 1..];
+            let signature = &token[dot + 1..];
             assert_eq!(
-                shown,
+                signature,
                 BASE64URL_NOPAD.encode(&mac(&token[..dot])).as_bytes()
             );
             let raw = String::from_utf8_lossy(request.path());

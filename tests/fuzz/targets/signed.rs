@@ -1,5 +1,5 @@
-//! Signatures and tokens: what is granted was signed with the secret, for exactly what is granted. The signatures are
-//! calculated here once more, from the documents of those who make them.
+//! Signatures and tokens: a grant needs a signature with the secret over exactly the granted request. The signatures
+//! are computed independently here, from the documentation of each scheme.
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use ring::hmac;
@@ -42,7 +42,7 @@ pub fn parameters(query: &[u8]) -> Vec<(&[u8], &[u8])> {
     found
 }
 
-/// The parameters that have a value. A name without one says nothing in a query of ours.
+/// The parameters that have a value; upslot's own scheme ignores names without one.
 fn valued(query: &[u8]) -> Vec<(&[u8], &[u8])> {
     let parts = query.split(|b| *b == b'&');
     let split = |part: &'_ [u8]| part.iter().position(|b| *b == b'=');
@@ -51,7 +51,7 @@ fn valued(query: &[u8]) -> Vec<(&[u8], &[u8])> {
         .collect()
 }
 
-/// A slot's terms as its query says them, with the bytes that must have been signed.
+/// The terms in a slot's query, and the message that must have been signed.
 struct Own {
     size: u64,
     total: u64,
@@ -60,7 +60,7 @@ struct Own {
     message: Vec<u8>,
 }
 
-/// The only reading of a query in which each parameter stands once, in its one form.
+/// Parses a query strictly: each parameter occurs once and in canonical form.
 fn read_own(path: &[u8], query: &[u8]) -> Option<Own> {
     let parameters = valued(query);
     let one = |name: &str| -> Option<Option<&[u8]>> {
@@ -102,36 +102,36 @@ fn read_own(path: &[u8], query: &[u8]) -> Option<Own> {
     })
 }
 
-/// Whether the signature in a query is the one of its terms.
+/// Whether the signature in a query matches its terms.
 pub fn is_own(path: &[u8], query: &[u8]) -> bool {
     let Some(own) = read_own(path, query) else {
         return false;
     };
-    let shown: Vec<&[u8]> = valued(query)
+    let signatures: Vec<&[u8]> = valued(query)
         .into_iter()
         .filter(|(key, _)| *key == b"sig")
         .map(|(_, value)| value)
         .collect();
-    shown == [BASE64URL_NOPAD.encode(&mac(&own.message)).as_bytes()]
+    signatures == [BASE64URL_NOPAD.encode(&mac(&own.message)).as_bytes()]
 }
 
 #[track_caller]
 fn check_own(path: &StorePath, query: &[u8]) {
-    let verdict = Signer::new(SECRET).verify(path, query, NOW);
+    let result = Signer::new(SECRET).verify(path, query, NOW);
     let signed = is_own(path.as_bytes(), query);
-    match (verdict, read_own(path.as_bytes(), query)) {
+    match (result, read_own(path.as_bytes(), query)) {
         (Ok(grant), Some(own)) => {
-            assert!(signed, "granted, and nobody signed it");
-            assert!(own.until >= NOW, "granted, and lapsed");
+            assert!(signed, "granted without a valid signature");
+            assert!(own.until >= NOW, "granted after expiry");
             assert_eq!((grant.size, grant.total), (own.size, own.total));
             assert_eq!(grant.content_type, own.content_type);
             assert_eq!(grant.path, *path);
         }
-        (Ok(_), None) => panic!("granted for terms that nobody can read"),
+        (Ok(_), None) => panic!("granted for malformed terms"),
         (Err(Denial::Lapsed), Some(own)) => assert!(signed && own.until < NOW),
         (Err(denial), _) => {
             assert_sentence(&denial.to_string());
-            assert!(!signed, "signed, and denied");
+            assert!(!signed, "denied despite a valid signature");
         }
     }
 }
@@ -141,25 +141,31 @@ fn path(name: &str) -> Option<StorePath> {
     StorePath::of_slot(&owner, Purpose::Message.into(), &[7; 15], name)
 }
 
-/// A query from the input, in which `~` stands for the signature of whatever the query says.
+/// Replaces each placeholder in a query by a signature.
+fn fill(query: &[u8], signatures: &[(u8, Vec<u8>)]) -> Vec<u8> {
+    let replace = |byte: &u8| match signatures
+        .iter()
+        .find(|(placeholder, _)| placeholder == byte)
+    {
+        Some((_, signature)) => signature.clone(),
+        None => vec![*byte],
+    };
+    query.iter().flat_map(replace).collect()
+}
+
+/// A query from the input, in which `~` is replaced by the signature of the query's terms.
 fn own(mut choices: Choices<'_>) {
     let path = path("a.jpg").unwrap();
     let query = choices.rest();
     let signature = read_own(path.as_bytes(), query)
         .map(|own| BASE64URL_NOPAD.encode(&mac(&own.message)))
         .unwrap_or_default();
-    let filled: Vec<u8> = query
-        .iter()
-        .flat_map(|b| match b {
-            b'~' => signature.as_bytes().to_vec(),
-            other => vec![*other],
-        })
-        .collect();
+    let filled = fill(query, &[(b'~', signature.into_bytes())]);
     check_own(&path, query);
     check_own(&path, &filled);
 }
 
-/// A slot of ours, and what was made of it.
+/// A slot signed by upslot, and altered versions of it.
 fn own_altered(mut choices: Choices<'_>) {
     let (size, total) = (choices.number(), choices.number());
     let until = (NOW - 50).saturating_add(choices.byte().into());
@@ -180,11 +186,11 @@ fn own_altered(mut choices: Choices<'_>) {
     let query = url.as_bytes()[1..].to_vec();
     assert!(
         is_own(path.as_bytes(), &query),
-        "signed otherwise than documented"
+        "the signature differs from the documentation"
     );
     check_own(&path, &query);
 
-    // Signed with another secret it is nothing, wherever it says it is for.
+    // A signature with another secret, or for another path, is invalid.
     let mut forged = String::new();
     Signer::new(b"another secret").sign(&path, &terms, &mut forged);
     check_own(&path, &forged.as_bytes()[1..]);
@@ -194,12 +200,12 @@ fn own_altered(mut choices: Choices<'_>) {
     check_own(&path, &altered(query, &mut choices));
 }
 
-/// Puts in, takes out and changes bytes as the input says.
+/// Inserts, removes and changes bytes as chosen by the input.
 fn altered(mut bytes: Vec<u8>, choices: &mut Choices<'_>) -> Vec<u8> {
     while !choices.0.is_empty() {
-        let (what, at, byte) = (choices.byte(), choices.byte(), choices.byte());
+        let (action, at, byte) = (choices.byte(), choices.byte(), choices.byte());
         let at = usize::from(at) % bytes.len().max(1);
-        match what % 4 {
+        match action % 4 {
             0 if at < bytes.len() => bytes[at] = byte,
             1 if at < bytes.len() => drop(bytes.remove(at)),
             2 => bytes.insert(at.min(bytes.len()), byte),
@@ -214,7 +220,7 @@ fn altered(mut bytes: Vec<u8>, choices: &mut Choices<'_>) -> Vec<u8> {
     bytes
 }
 
-/// The messages of which mod_http_upload_external, Metronome or ejabberd may have sent the signature.
+/// Whether a query carries a valid signature of mod_http_upload_external, Metronome or ejabberd.
 pub fn is_external(path: &[u8], query: &[u8], size: u64, types: &[Vec<u8>]) -> bool {
     let parameters = parameters(query);
     let of = |name: &str| parameters.iter().find(|(key, _)| *key == name.as_bytes());
@@ -235,12 +241,12 @@ pub fn is_external(path: &[u8], query: &[u8], size: u64, types: &[Vec<u8>]) -> b
         (None, Some((_, value))) => (value, vec![[path, format!(" {size}").as_bytes()].concat()]),
         (None, None) => return false,
     };
-    let shown = value.to_ascii_lowercase();
-    let same = |message: &Vec<u8>| HEXLOWER.encode(&mac(message)).as_bytes() == shown;
-    messages.iter().any(same)
+    let signature = value.to_ascii_lowercase();
+    let matches = |message: &Vec<u8>| HEXLOWER.encode(&mac(message)).as_bytes() == signature;
+    messages.iter().any(matches)
 }
 
-/// The types that a server may have signed for a PUT with this one.
+/// The types that an XMPP server may have signed for a PUT with type `put`.
 pub fn signed_types(put: &[u8], guess: &str) -> Vec<Vec<u8>> {
     let essence = put
         .split(|b| *b == b';')
@@ -256,7 +262,7 @@ pub fn signed_types(put: &[u8], guess: &str) -> Vec<Vec<u8>> {
     ]
 }
 
-/// A query from the input, in which `~`, `}` and `|` stand for the signatures of `v`, `v2` and a DELETE.
+/// A query from the input, in which `~`, `}` and `|` are replaced by the signatures of `v`, `v2` and a DELETE.
 fn external(mut choices: Choices<'_>) {
     let size = u64::from(choices.number());
     let put = choices.until(b'\n');
@@ -272,32 +278,24 @@ fn external(mut choices: Choices<'_>) {
     ]
     .concat());
     let delete = hex([raw, b"\0", b"delete it"].concat());
-    let query: Vec<u8> = choices
-        .rest()
-        .iter()
-        .flat_map(|b| match b {
-            b'~' => v.clone(),
-            b'}' => v2.clone(),
-            b'|' => delete.clone(),
-            other => vec![*other],
-        })
-        .collect();
+    let signatures = [(b'~', v), (b'}', v2), (b'|', delete.clone())];
+    let query = fill(choices.rest(), &signatures);
     let external = External::new(SECRET);
-    let verdict = external.verify(&path, &query, size, Some(put), "image/jpeg");
-    let sound = |(key, value): &(&[u8], &[u8])| {
+    let result = external.verify(&path, &query, size, Some(put), "image/jpeg");
+    let is_well_formed = |(key, value): &(&[u8], &[u8])| {
         !matches!(*key, b"v" | b"v2" | b"token")
             || value.len() == 64 && value.iter().all(u8::is_ascii_hexdigit)
     };
-    let readable = parameters(&query).iter().all(sound);
-    let signed = readable && is_external(raw, &query, size, &types);
-    // A type that is not UTF-8 was in no slot request.
-    if signed != verdict.is_ok() {
+    let well_formed = parameters(&query).iter().all(is_well_formed);
+    let signed = well_formed && is_external(raw, &query, size, &types);
+    // A type that is not UTF-8 cannot have been part of a slot request.
+    if signed != result.is_ok() {
         assert!(
-            std::str::from_utf8(put).is_err() && verdict.is_err(),
-            "{verdict:?}, signed {signed}"
+            std::str::from_utf8(put).is_err() && result.is_err(),
+            "{result:?}, signed {signed}"
         );
     }
-    if let Ok(Some(approved)) = &verdict {
+    if let Ok(Some(approved)) = &result {
         assert!(!approved.is_empty() && types.contains(&approved.clone().into_bytes()));
     }
     let deletes = external.verify_delete(&path, &query, b"delete it").is_ok();
@@ -308,8 +306,8 @@ fn external(mut choices: Choices<'_>) {
         .collect();
     if deletes {
         assert!(
-            readable && tokens == [delete],
-            "deleted, and nobody signed it"
+            well_formed && tokens == [delete],
+            "deleted without a valid signature"
         );
     }
     assert!(
@@ -319,7 +317,7 @@ fn external(mut choices: Choices<'_>) {
     );
 }
 
-/// A token of two JSON texts from the input, signed or not.
+/// A token built from two JSON texts of the input; its header may name another algorithm.
 fn token(mut choices: Choices<'_>) {
     let (kind, at, byte) = (choices.byte(), choices.number(), choices.byte());
     let header: &[u8] = match kind % 4 {
@@ -338,16 +336,17 @@ fn token(mut choices: Choices<'_>) {
         BASE64URL_NOPAD.encode(&mac(signed.as_bytes()))
     );
     let share = FileShare::new(SECRET);
-    let verdict = share.verify(token.as_bytes(), NOW);
-    match &verdict {
+    let result = share.verify(token.as_bytes(), NOW);
+    match &result {
         Ok(claims) => {
-            let says = |text: &[u8], what: &str| reference::find(text, what.as_bytes()).is_some();
-            assert!(says(header, "HS256") || header.contains(&b'\\'));
+            let contains =
+                |text: &[u8], part: &str| reference::find(text, part.as_bytes()).is_some();
+            assert!(contains(header, "HS256") || header.contains(&b'\\'));
             assert!(claims.exp > NOW && claims.expires.is_none_or(|expires| expires > NOW));
             assert!(!claims.slot.is_empty());
             assert!(claims.is_for(claims.slot.as_bytes()) && !claims.is_for(b""));
             for number in [claims.exp, claims.filesize] {
-                assert!(says(payload, &number.to_string()));
+                assert!(contains(payload, &number.to_string()));
             }
             if let Some(filetype) = &claims.filetype {
                 assert!(
@@ -357,36 +356,39 @@ fn token(mut choices: Choices<'_>) {
         }
         Err(denial) => assert_sentence(&denial.to_string()),
     }
-    // Another secret, and any other spelling, are nothing.
-    assert!(
-        FileShare::new(b"another")
-            .verify(token.as_bytes(), NOW)
-            .is_err()
-    );
-    let mut other = token.clone().into_bytes();
-    let at = usize::from(at) % other.len();
-    if other[at] != byte {
-        other[at] = byte;
-        let denial = share.verify(&other, NOW).expect_err("altered, and taken");
-        assert!(matches!(denial, JwtDenial::Forged | JwtDenial::Malformed));
-    }
-    // Whatever else it says, later it is over.
+    check_altered_token(&token, at, byte);
+    // Every token expires.
     let late = share.verify(token.as_bytes(), u64::MAX);
     assert!(late.is_err());
     for raw in [payload, signed.as_bytes()] {
         if let Ok(claims) = share.verify(raw, NOW) {
-            panic!("nobody signed {claims:?}");
+            panic!("accepted without a signature: {claims:?}");
         }
     }
 }
 
-/// The token of an `Authorization` field, and nothing that is not in it.
+/// Another secret or any altered byte makes a token invalid.
+fn check_altered_token(token: &str, at: u16, byte: u8) {
+    let forged = FileShare::new(b"another").verify(token.as_bytes(), NOW);
+    assert!(forged.is_err());
+    let mut altered = token.as_bytes().to_vec();
+    let at = usize::from(at) % altered.len();
+    if altered[at] != byte {
+        altered[at] = byte;
+        let denial = FileShare::new(SECRET)
+            .verify(&altered, NOW)
+            .expect_err("an altered token was accepted");
+        assert!(matches!(denial, JwtDenial::Forged | JwtDenial::Malformed));
+    }
+}
+
+/// The token extracted from an `Authorization` field is exactly its last part.
 fn bearer(value: &[u8]) {
     let Some(token) = jwt::bearer(value) else {
         return;
     };
-    let sound = |b: &u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(b);
-    assert!(!token.is_empty() && token.iter().all(sound));
+    let is_valid = |b: &u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(b);
+    assert!(!token.is_empty() && token.iter().all(is_valid));
     let value = value.trim_ascii();
     assert!(value[..6].eq_ignore_ascii_case(b"bearer") && value[6] == b' ');
     assert!(

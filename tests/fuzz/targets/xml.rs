@@ -1,8 +1,10 @@
 //! XML of a stream: the same elements however the bytes arrive, bounded, and written so that they can be read again.
 
 use upslot::xmpp::element::{Element, Node, is_xml_text};
-use upslot::xmpp::token::{Fault, MAX_STANZA, Tokens};
-use upslot::xmpp::xml::{MAX_DEPTH, Reader, XmlEvent};
+use upslot::xmpp::scanner::{Boundary, Scanner};
+use upslot::xmpp::xml::{
+    BROKEN, Fault, MAX_ADDRESS, MAX_DEPTH, MAX_ID, MAX_STANZA, Reader, Skipped, Why, XmlEvent,
+};
 
 use super::{Choices, expand, split};
 
@@ -13,17 +15,19 @@ pub fn read(pieces: &[&[u8]]) -> (Vec<XmlEvent>, Option<Fault>) {
     let mut reader = Reader::new();
     let mut events = Vec::new();
     for piece in pieces {
-        reader.received(piece);
+        let mut rest = *piece;
         loop {
-            match reader.next_event() {
+            match reader.next_event(&mut rest) {
                 Ok(Some(event)) => events.push(event),
                 Ok(None) => break,
                 Err(fault) => {
-                    assert_eq!(reader.next_event(), Err(fault), "a fault stays");
+                    assert_eq!(reader.next_event(&mut rest), Err(fault), "a fault stays");
+                    assert_ne!(fault, BROKEN, "the scanner and the parser differ");
                     return (events, Some(fault));
                 }
             }
         }
+        assert!(rest.is_empty() && reader.kept() <= MAX_STANZA);
     }
     (events, None)
 }
@@ -46,7 +50,7 @@ pub fn run(data: &[u8]) {
             "{fault:?} in pieces {other:?}"
         );
     }
-    tokens(&bytes, seed);
+    boundaries(&bytes, seed, &events, fault);
     for (n, event) in events.iter().enumerate() {
         match event {
             XmlEvent::Opened(element) => assert!(n == 0 && element.children.is_empty()),
@@ -59,26 +63,91 @@ pub fn run(data: &[u8]) {
                 );
                 again(element);
             }
+            XmlEvent::Skipped(skipped) => {
+                assert!(n > 0);
+                bounded(skipped);
+            }
             XmlEvent::Closed => assert_eq!(n + 1, events.len(), "something after the end"),
         }
     }
 }
 
-/// No more is kept of a token than a stanza may have.
-fn tokens(bytes: &[u8], seed: u16) {
-    let mut tokens = Tokens::new();
-    let mut spent = 0;
-    for piece in split(bytes, seed) {
-        tokens.received(piece);
-        while let Ok(Some((_, token))) = tokens.next_token(false, spent) {
-            assert!(!token.is_empty() && spent + token.len() <= MAX_STANZA);
-            spent = (spent + token.len()) % MAX_STANZA;
+/// The scanner finds the same ends however the bytes come; each belongs to an event, and what is read by itself from
+/// between two of them is the same.
+fn boundaries(bytes: &[u8], seed: u16, events: &[XmlEvent], fault: Option<Fault>) {
+    let ends = |pieces: &[&[u8]]| {
+        let (mut scanner, mut ends, mut before) = (Scanner::new(), Vec::new(), 0);
+        for piece in pieces {
+            let mut at = 0;
+            while at < piece.len() {
+                let Ok((taken, boundary)) = scanner.scan(&piece[at..]) else {
+                    return ends;
+                };
+                at += taken;
+                if let Some(boundary) = boundary {
+                    ends.push((before + at, boundary, scanner.levels()));
+                    if boundary == Boundary::Closed {
+                        return ends;
+                    }
+                }
+            }
+            before += piece.len();
         }
-        if tokens.next_token(false, spent).is_err() {
+        ends
+    };
+    let whole = ends(&[bytes]);
+    assert!(whole == ends(&split(bytes, seed)), "in pieces");
+    let mut events = events.iter();
+    let mut from = 0;
+    let mut header = 0..0;
+    for (end, boundary, levels) in whole {
+        let part = &bytes[from..end];
+        from = end;
+        if boundary == Boundary::Declaration {
+            continue;
+        }
+        let Some(event) = events.next() else {
+            // What the scanner cannot see: an attribute twice, a bad declaration or header.
+            assert!(fault.is_some());
             return;
+        };
+        match (boundary, event) {
+            (Boundary::Header, XmlEvent::Opened(_)) => header = 0..end,
+            (Boundary::Stanza, XmlEvent::Stanza(_) | XmlEvent::Skipped(_)) => {
+                let (alone, fault) = read(&[&bytes[header.clone()], part]);
+                assert!(fault.is_none() && alone.last() == Some(event));
+                let size = part.trim_ascii_start().len();
+                let large = size > MAX_STANZA;
+                let deep = levels > MAX_DEPTH;
+                match event {
+                    XmlEvent::Skipped(skipped) => {
+                        assert_eq!(large, skipped.why == Why::TooLarge);
+                        assert_eq!(deep && !large, skipped.why == Why::TooDeep);
+                    }
+                    _ => assert!(!large && !deep),
+                }
+            }
+            (Boundary::Closed, XmlEvent::Closed) => {}
+            other => panic!("{other:?}"),
         }
-        assert!(tokens.waiting() <= MAX_STANZA);
     }
+    assert!(events.next().is_none());
+}
+
+/// What is kept of a skipped stanza.
+fn bounded(skipped: &Skipped) {
+    let stanza = &skipped.stanza;
+    assert!(stanza.children.is_empty() && stanza.name.len() <= 64 && stanza.namespace.len() <= 64);
+    for attribute in &stanza.attributes {
+        let most = match &*attribute.name {
+            "type" => 64,
+            "id" => MAX_ID,
+            "from" | "to" => MAX_ADDRESS,
+            other => panic!("{other}"),
+        };
+        assert!(attribute.value.len() <= most && is_xml_text(&attribute.value));
+    }
+    assert!(stanza.attributes.len() <= 4);
 }
 
 /// Bytes of the names that are not inherited, the values and the texts: all of them were in the stanza.
@@ -94,7 +163,7 @@ fn bytes_of(element: &Element) -> usize {
     element.name.len() + attributes.chain(children).sum::<usize>()
 }
 
-fn sound(element: &Element, depth: usize) {
+fn sound(element: &Element, depth: u64) {
     assert!(depth <= MAX_DEPTH);
     assert!(
         !element.name.is_empty() && is_name(&element.name),

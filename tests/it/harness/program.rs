@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::PATIENCE;
 
 /// The program under test.
-const BINARY: &str = env!("CARGO_BIN_EXE_upslot");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_upslot");
 
 /// Lines of standard error so far, and whether more may come.
 #[derive(Debug, Default)]
@@ -53,6 +53,11 @@ impl Program {
             }
         };
         command.arg("-c").arg(config).args(more);
+        Program::spawn(command)
+    }
+
+    /// Starts what the command says: the program, with an environment, a user or arguments of its own.
+    pub fn spawn(mut command: Command) -> Program {
         command
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
@@ -76,7 +81,8 @@ impl Program {
             child,
             log,
             reader: Some(reader),
-            allowed: Vec::new(),
+            // Tests have small limits, which in real configurations are mistakes.
+            allowed: vec!["because it has no unit".to_owned()],
             secrets: Vec::new(),
             ended: None,
             signalled: false,
@@ -154,6 +160,11 @@ impl Program {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// A signal for a program that may be ending by itself.
+    pub fn signal_if_running(&mut self, signal: Signal) {
+        let _ = kill_process(Pid::from_child(&self.child), signal);
+    }
+
     /// Waits for the end; its exit code, `None` after a fatal signal.
     #[track_caller]
     pub fn exit_code(&mut self) -> Option<i32> {
@@ -187,6 +198,24 @@ impl Program {
     /// Whether its end was seen.
     pub fn has_ended(&self) -> bool {
         self.ended.is_some()
+    }
+
+    /// Waits until it catches SIGHUP, SIGINT and SIGTERM.
+    #[track_caller]
+    pub fn catches_signals(&self) {
+        const CAUGHT: u64 = 1 | 1 << 1 | 1 << 14;
+        let deadline = Instant::now() + PATIENCE;
+        let path = format!("/proc/{}/status", self.pid());
+        loop {
+            let status = std::fs::read_to_string(&path).unwrap_or_default();
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+            let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+            if caught.is_some_and(|mask| mask & CAUGHT == CAUGHT) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "signals are not caught");
+            thread::yield_now();
+        }
     }
 
     /// Ends it like `kill -9`.

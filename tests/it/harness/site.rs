@@ -229,13 +229,23 @@ pub fn age(file: &Path, seconds: u64) {
 
 /// Sets a file's kept type; false where the file system keeps none.
 pub fn set_kept_type(file: &Path, kind: &[u8]) -> bool {
-    rustix::fs::setxattr(file, "user.mime_type", kind, XattrFlags::empty()).is_ok()
+    set_attribute(file, "user.mime_type", kind)
+}
+
+/// Sets an extended attribute; false where the file system keeps none.
+pub fn set_attribute(file: &Path, name: &str, value: &[u8]) -> bool {
+    rustix::fs::setxattr(file, name, value, XattrFlags::empty()).is_ok()
 }
 
 /// A file's kept type.
 pub fn kept_type(file: &Path) -> Option<String> {
+    attribute(file, "user.mime_type")
+}
+
+/// An extended attribute of a file.
+pub fn attribute(file: &Path, name: &str) -> Option<String> {
     let mut buffer = [0; 256];
-    let length = rustix::fs::getxattr(file, "user.mime_type", &mut buffer[..]).ok()?;
+    let length = rustix::fs::getxattr(file, name, &mut buffer[..]).ok()?;
     Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 

@@ -1,9 +1,10 @@
-//! However the bytes of a connection arrive, its requests, its answers and what it stores are the same, and no more of
-//! them is held than a head and one read.
+//! The split of a connection's bytes into reads changes neither the requests nor the responses nor the stored bodies,
+//! and never more than a head and one read is buffered.
 
 use super::*;
+use crate::http::tests::Rng;
 
-/// What came of a connection. Whether a 100 was sent depends on what had come by then, and does not count.
+/// The result of a connection. Responses with status 100 are left out: they depend on what has arrived by then.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     statuses: Vec<String>,
@@ -11,7 +12,7 @@ struct Outcome {
     ended: Option<Ended>,
 }
 
-/// Feeds the pieces one after the other, and then the end.
+/// Feeds the pieces one by one, then the end of input.
 fn outcome<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     let mut driver = Driver::new("", usize::MAX);
     for piece in pieces {
@@ -34,8 +35,8 @@ fn outcome<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     }
 }
 
-/// Streams that come to the same in any pieces; only an unwanted body of unknown length does not (see
-/// `a_chunked_body_that_is_there_is_skipped`).
+/// Streams whose result does not depend on how they are split. An unwanted chunked body is not among them (see
+/// `unwanted_chunked_bodies_are_skipped_when_complete`).
 fn streams() -> Vec<String> {
     let get = request("GET /3", "");
     let put = request("PUT /5", "Content-Length: 5\r\n");
@@ -69,7 +70,7 @@ fn streams() -> Vec<String> {
 }
 
 #[test]
-fn a_stream_cut_in_two_at_any_place_comes_to_the_same() {
+fn streams_in_two_pieces() {
     for stream in streams() {
         let bytes = stream.as_bytes();
         let whole = outcome([bytes]);
@@ -82,15 +83,9 @@ fn a_stream_cut_in_two_at_any_place_comes_to_the_same() {
 }
 
 #[test]
-fn a_stream_in_any_pieces_comes_to_the_same() {
-    let mut dice = 7_u64;
-    let mut next = |below: usize| {
-        dice = dice
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (dice >> 33) as usize % below
-    };
-    // Long enough for limits to be passed within a piece and between two.
+fn streams_in_random_pieces() {
+    let mut rng = Rng::new(7);
+    // Long enough to exceed limits within one piece and between two.
     let long = [
         request("GET /3", &format!("A: {}\r\n", "b".repeat(32_700))),
         format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(8_250)),
@@ -104,11 +99,11 @@ fn a_stream_in_any_pieces_comes_to_the_same() {
         let bytes = stream.as_bytes();
         let whole = outcome([bytes]);
         for _ in 0..40 {
-            let largest = 1 + next(bytes.len());
+            let largest = 1 + rng.below(bytes.len());
             let mut pieces = Vec::new();
             let mut rest = bytes;
             while !rest.is_empty() {
-                let (piece, after) = rest.split_at((1 + next(largest)).min(rest.len()));
+                let (piece, after) = rest.split_at((1 + rng.below(largest)).min(rest.len()));
                 pieces.push(piece);
                 rest = after;
             }

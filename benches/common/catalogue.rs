@@ -1,0 +1,87 @@
+//! The names of all cases of both benches. `cargo bench -- WORD` passes the same words to both, and a word that selects
+//! cases of only one of them is not an error in the other.
+
+use crate::common::outcome::Outcome;
+
+#[derive(Debug)]
+pub struct Entry {
+    pub name: &'static str,
+    /// For `--help`.
+    pub about: &'static str,
+}
+
+const fn entry(name: &'static str, about: &'static str) -> Entry {
+    Entry { name, about }
+}
+
+/// The cases and scenarios of the whole-server bench, in the order in which they run.
+#[rustfmt::skip]
+pub const SERVER: &[Entry] = &[
+    entry("get-10k", "GET of 10 KiB on 8 persistent connections"),
+    entry("get-10k-alone", "GET of 10 KiB on 1 persistent connection"),
+    entry("get-10k-tls", "get-10k over TLS"),
+    entry("get-10k-new", "GET of 10 KiB, each on a new connection, 8 at a time"),
+    entry("get-10k-new-tls", "get-10k-new over TLS, each with a full handshake"),
+    entry("get-large", "GET of 256 MiB (quick: 16 MiB) on 1 persistent connection"),
+    entry("get-large-tls", "get-large over TLS"),
+    entry("put-10k", "PUT of 10 KiB on 8 persistent connections, fsync off"),
+    entry("put-10k-tls", "put-10k over TLS"),
+    entry("put-large", "PUT of 256 MiB (quick: 16 MiB) on 1 persistent connection, fsync off"),
+    entry("put-large-tls", "put-large over TLS"),
+    entry("put-durable", "PUT of 10 KiB on 1 persistent connection, fsync on"),
+    entry("put-durable-32", "put-durable on 32 persistent connections"),
+    entry("slots", "slot requests through the component, up to 64 outstanding"),
+    entry("slots-api", "slot requests through the local API on 8 persistent connections; upslot only"),
+    entry("slots-open", "CPU time per slot as up to 32,000 slots are open (quick: 4,000); upslot only"),
+    entry("idle", "memory per idle connection at 1,000 and 10,000 connections (quick: 1,000), plain and TLS"),
+    entry("get-beside-put", "latency of small GETs: alone, during 4 large PUTs at full speed, and during 4 at 50 MiB/s; not lighttpd"),
+    entry("trickle", "500 clients that send one byte at a time, alone and during small GETs; not lighttpd"),
+    entry("store-size", "slots, small PUTs and GETs, start-up time and memory with 0, 10,000 and 100,000 stored files (quick: 0 and 1,000); upslot only"),
+    entry("store-million", "store-size with 0 and 1,000,000 files; takes minutes, so it runs only with --full or if selected"),
+];
+
+/// The operations that the micro bench times, in the order in which they run.
+#[rustfmt::skip]
+pub const MICRO: &[Entry] = &[
+    entry("head-curl", "parse the head of a GET from curl"),
+    entry("head-browser", "parse the head of a GET from a browser"),
+    entry("head-slixmpp-put", "parse the head of a PUT from slixmpp"),
+    entry("get-answer", "from a parsed GET to the head of the response"),
+    entry("get-answer-range", "get-answer for a request with a range"),
+    entry("get-answer-304", "get-answer for a file that the browser has cached"),
+    entry("get-exchange", "a whole GET through the HTTP state machine of a persistent connection, without file and socket"),
+    entry("put-exchange", "a whole PUT of 10 KiB through that state machine, without file and socket"),
+    entry("put-own", "from a parsed PUT to its grant: a slot of upslot's own"),
+    entry("put-external-v", "put-own for a URL signed by mod_http_upload_external, v"),
+    entry("put-external-v2", "put-own for a URL signed by mod_http_upload_external, v2"),
+    entry("put-jwt", "put-own for a token of mod_http_file_share"),
+    entry("limit-hmac", "lower bound of put-own: the HMAC alone, over as many bytes as the path of a slot's URL"),
+    entry("slot", "from the bytes of a slot request to the bytes of the slot"),
+    entry("slot-64", "slot for 64 requests received at once; per request"),
+    entry("policy-0", "check a slot request without access rules"),
+    entry("policy-10", "policy-0 with 10 access rules, the last of which matches"),
+    entry("policy-100", "policy-0 with 100 access rules, the last of which matches"),
+    entry("xml-slot-request", "from the bytes of a slot request to an XML element"),
+    entry("xml-message", "from the bytes of a message to an XML element"),
+    entry("range-1", "parse and resolve a Range with one range"),
+    entry("range-10", "parse and resolve a Range with ten ranges"),
+    entry("chunked-64k", "decode a body in chunks of 64 KiB; per KiB"),
+    entry("chunked-1k", "decode a body in chunks of 1 KiB; per KiB"),
+    entry("chunked-16", "decode a body in chunks of 16 bytes; per KiB"),
+];
+
+/// Checks that the names of all cases are those that are listed, in the same order.
+pub fn check(listed: &[Entry], names: impl IntoIterator<Item = &'static str>) -> Outcome<()> {
+    let mut listed = listed.iter().map(|entry| entry.name);
+    for name in names {
+        if listed.next() != Some(name) {
+            return Err(format!(
+                "the catalogue does not list {name} at this position"
+            ));
+        }
+    }
+    match listed.next() {
+        Some(name) => Err(format!("the catalogue lists {name}, which is not measured")),
+        None => Ok(()),
+    }
+}

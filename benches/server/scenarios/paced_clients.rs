@@ -1,0 +1,220 @@
+//! Clients that send requests at given times, however fast the server is: if a stalled server received fewer requests,
+//! the stall would hardly show among the latencies (coordinated omission).
+
+use std::fs;
+use std::hint;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::common::outcome::Outcome;
+use crate::load::Request;
+use crate::pattern::Pattern;
+use crate::placement::Placement;
+use crate::response::ResponseReader;
+use crate::stop::StopSignal;
+
+/// By which factor GETs may take longer than planned.
+const SLOWDOWN_LIMIT: u32 = 10;
+/// For a single read or write.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes of a body to write in one call.
+const CHUNK: u64 = 64 * 1024;
+
+/// A connection with blocking reads and writes.
+#[derive(Debug)]
+pub struct BlockingClient {
+    stream: TcpStream,
+    response: ResponseReader,
+    buffer: Vec<u8>,
+}
+
+impl BlockingClient {
+    pub fn connect(address: SocketAddr) -> Outcome<BlockingClient> {
+        let stream = TcpStream::connect(address)
+            .and_then(|stream| {
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(TIMEOUT))?;
+                stream.set_write_timeout(Some(TIMEOUT))?;
+                Ok(stream)
+            })
+            .map_err(|e| format!("connect to {address}: {e}"))?;
+        Ok(BlockingClient {
+            stream,
+            response: ResponseReader::default(),
+            buffer: vec![0; 64 * 1024],
+        })
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) -> Outcome<()> {
+        let written = self.stream.write_all(bytes);
+        written.map_err(|e| format!("write: {e}"))
+    }
+
+    /// Waits for the response to a request that was written.
+    pub fn receive(&mut self, request: &Request) -> Outcome<()> {
+        self.response.reset();
+        loop {
+            let read = self.stream.read(&mut self.buffer);
+            match read.map_err(|e| format!("read: {e}"))? {
+                0 => {
+                    return Err(
+                        "the server closed a connection before its response was complete"
+                            .to_owned(),
+                    );
+                }
+                n if self
+                    .response
+                    .receive(&self.buffer[..n], request.expected, None)? =>
+                {
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Sends GETs at a fixed interval on one persistent connection; returns their latencies in nanoseconds.
+///
+/// If the previous response is late, a latency counts from the time when the GET was due, because the delay is the
+/// server's. Otherwise it counts from when the GET was sent, because a late wake-up is the client's.
+pub fn paced_gets(
+    address: SocketAddr,
+    request: &Request,
+    interval: Duration,
+    duration: Duration,
+    stop: &StopSignal,
+) -> Outcome<Vec<u64>> {
+    let mut client = BlockingClient::connect(address)?;
+    let count = (duration.as_micros() / interval.as_micros()) as u32;
+    let mut latencies = Vec::with_capacity(count as usize);
+    let start = Instant::now();
+    for number in 0..count {
+        let mut counted_from = start + interval * number;
+        let now = Instant::now();
+        if now < counted_from {
+            thread::sleep(counted_from - now);
+            counted_from = Instant::now();
+        } else if now - start > duration * SLOWDOWN_LIMIT {
+            return Err(format!(
+                "only {number} of {count} GETs were answered in {} seconds",
+                (duration * SLOWDOWN_LIMIT).as_secs()
+            ));
+        }
+        client.write(&request.head)?;
+        client.receive(request)?;
+        let latency = counted_from.elapsed().as_nanos();
+        latencies.push(latency.try_into().unwrap_or(u64::MAX));
+    }
+    stop.check()?;
+    Ok(latencies)
+}
+
+/// Uploads during another measurement. Each client takes the next file when it is free, and removes it afterwards to
+/// save space.
+#[derive(Debug)]
+pub struct BackgroundPuts<'a> {
+    pub pattern: &'a Pattern,
+    pub address: SocketAddr,
+    /// Requests, and the paths of their files.
+    pub files: Mutex<Vec<(Request, PathBuf)>>,
+    /// Bytes per second and client; none for full speed.
+    pub rate: Option<u64>,
+    /// Bytes sent so far by all clients.
+    pub sent: AtomicU64,
+    /// Set to stop the clients.
+    pub done: AtomicBool,
+}
+
+impl BackgroundPuts<'_> {
+    /// Stores files until told to stop; aborts the last one.
+    pub fn run(&self) -> Outcome<()> {
+        use_idle_priority();
+        let mut client = BlockingClient::connect(self.address)?;
+        while !self.done.load(Ordering::Relaxed) {
+            let next = self.files.lock().map_err(|_| "a client panicked")?.pop();
+            let (request, path) = next.ok_or("too few files to store")?;
+            if !self.put(&mut client, &request)? {
+                return Ok(());
+            }
+            fs::remove_file(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Stores one file; false if it was aborted.
+    fn put(&self, client: &mut BlockingClient, request: &Request) -> Outcome<bool> {
+        client.write(&request.head)?;
+        let start = Instant::now();
+        let mut sent = 0;
+        while sent < request.body {
+            if self.done.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            if let Some(rate) = self.rate {
+                let due = Duration::from_secs_f64(sent as f64 / rate as f64);
+                thread::sleep(due.saturating_sub(start.elapsed()));
+            }
+            let chunk = self.pattern.bytes_at(sent, CHUNK.min(request.body - sent));
+            client.write(chunk)?;
+            sent += chunk.len() as u64;
+            self.sent.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        }
+        client.receive(request)?;
+        Ok(true)
+    }
+}
+
+/// Does some work while a thread of idle priority keeps the server's core awake: otherwise the core of a server with
+/// little load would sleep before every request, and the time of waking up is not the server's.
+///
+/// Without util-linux's chrt and taskset, the core sleeps.
+pub fn keep_core_awake<T>(placement: &Placement, work: impl FnOnce() -> T) -> T {
+    let done = AtomicBool::new(false);
+    let (ready_sender, ready) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let done = &done;
+        scope.spawn(move || {
+            let placed = thread_id().is_some_and(|id| placement.move_thread_to_server_core(&id));
+            let prepared = placed && use_idle_priority();
+            drop(ready_sender);
+            if prepared {
+                while !done.load(Ordering::Relaxed) {
+                    hint::spin_loop();
+                }
+            }
+        });
+        // Nothing is sent: the thread drops the sender once it is ready.
+        let _ = ready.recv();
+        let result = work();
+        done.store(true, Ordering::Relaxed);
+        result
+    })
+}
+
+/// Lets this thread run only when its core is otherwise idle; false if that fails.
+fn use_idle_priority() -> bool {
+    let Some(id) = thread_id() else {
+        return false;
+    };
+    let status = Command::new("chrt")
+        .args(["--idle", "--pid", "0", &id])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// The kernel's id of this thread.
+fn thread_id() -> Option<String> {
+    let link = fs::read_link("/proc/thread-self").ok()?;
+    Some(link.file_name()?.to_str()?.to_owned())
+}

@@ -1,0 +1,30 @@
+//! The servers that are compared, each with its own configuration and folders. Once started, they differ only in where
+//! the paths of new files come from.
+//!
+//! - [`launch`] programs, ports and files;
+//! - [`setup`] the parameters for starting a server;
+//! - [`server`] a running server;
+//! - [`upslot`] the server under test;
+//! - [`nginx`] the reference: ratios are relative to it;
+//! - [`lighttpd`] another server for comparison;
+//! - [`limit`] a bare loop as the lower bound;
+//! - [`installed`] which of them are installed, and their start.
+
+mod launch;
+mod setup;
+
+mod server;
+
+mod upslot;
+
+mod nginx;
+
+mod lighttpd;
+mod limit;
+
+mod installed;
+
+pub use crate::servers::installed::InstalledServers;
+pub use crate::servers::launch::free_address;
+pub use crate::servers::server::Server;
+pub use crate::servers::setup::{CONNECTIONS, ServerSetup};

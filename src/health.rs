@@ -1,0 +1,337 @@
+//! `upslot health`: asks the running upslot how it is, for service managers and container engines that have no shell and
+//! no HTTP client at hand.
+//!
+//! With a local API it is `/health` that is asked, which knows of the link and the store; else, or where the API does
+//! not admit this host, the page `/` of the public side, which only tells that the loop turns.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+
+use crate::config::{self, Config, Listen};
+
+/// For everything together, however many addresses are tried.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// For one address.
+const CONNECT_TIME: Duration = Duration::from_secs(2);
+
+/// Longest answer that is read; bytes.
+const MAX_ANSWER: u64 = 16 * 1024;
+
+/// The page `/` of the public side says this, and no other program does.
+const OURS: &str = "upslot";
+
+/// Asks the upslot that runs with this configuration. One line, whether it is well or not.
+pub fn ask(config_path: &Path) -> Result<String, String> {
+    let config = read(config_path)?;
+    let (sender, receiver) = mpsc::channel();
+    // On a thread of its own, because not every step can be given a time: this one ends with the process.
+    let asking = move || {
+        let _ = sender.send(ask_listeners(&config));
+    };
+    let spawned = thread::Builder::new()
+        .name("health".to_owned())
+        .spawn(asking);
+    spawned.map_err(|error| format!("unhealthy: cannot ask: {error}"))?;
+    receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+        Err(format!(
+            "unhealthy: no answer within {} s",
+            PATIENCE.as_secs()
+        ))
+    })
+}
+
+/// The configuration alone: what it names, secrets and certificate, is not needed.
+fn read(path: &Path) -> Result<Config, String> {
+    let name = path.display();
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| {
+            file.take(config::MAX_TEXT as u64 + 1)
+                .read_to_end(&mut bytes)
+        })
+        .map_err(|error| format!("error: {name}: cannot read the configuration: {error}."))?;
+    let reading = config::read_bytes(&bytes)
+        .map_err(|faulty| format!("error: {name}: {}", faulty.to_string().trim_end()))?;
+    Ok(reading.config)
+}
+
+/// What is asked for, and where.
+struct Question<'a> {
+    places: &'a [Listen],
+    page: &'a str,
+    tls: bool,
+    token: Option<&'a str>,
+}
+
+/// An answer: the status, and the lines of its body.
+struct Answer {
+    from: String,
+    status: u16,
+    body: String,
+}
+
+fn ask_listeners(config: &Config) -> Result<String, String> {
+    let public = Question {
+        places: &config.listen,
+        page: "/",
+        tls: config.tls.is_some(),
+        token: None,
+    };
+    let Some(api) = &config.api else {
+        return check_page(&public.ask()?, "");
+    };
+    let local = Question {
+        places: &api.listen,
+        page: "/health",
+        tls: false,
+        token: api.token.as_ref().map(|token| token.expose()),
+    };
+    let answer = local.ask()?;
+    match answer.status {
+        200 => Ok(format!("healthy: {answer}")),
+        403 => check_page(
+            &public.ask()?,
+            ", but /health was not asked, because allow in api does not admit this host",
+        ),
+        _ => Err(format!("unhealthy: {answer}")),
+    }
+}
+
+/// What the public side's page says.
+fn check_page(answer: &Answer, but: &str) -> Result<String, String> {
+    match answer.status {
+        200 if answer.body.contains(OURS) => Ok(format!("healthy: {} answers{but}", answer.from)),
+        200 => Err(format!("unhealthy: {} is another program", answer.from)),
+        _ => Err(format!("unhealthy: {answer}")),
+    }
+}
+
+impl std::fmt::Display for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Answer { from, status, body } = self;
+        // One readable line, whatever program answers.
+        let body: String = body
+            .trim()
+            .replace('\n', ", ")
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(200)
+            .collect();
+        write!(f, "{from} says {status}: {body}")
+    }
+}
+
+impl Question<'_> {
+    /// Asks one address after the other until there is an answer.
+    fn ask(&self) -> Result<Answer, String> {
+        let mut failures = Vec::new();
+        for place in self.places {
+            if matches!(place, Listen::Tcp(address) if address.port() == 0) {
+                failures.push(format!("the port of {place} is not known"));
+                continue;
+            }
+            match self.ask_at(place) {
+                Ok((status, body)) => {
+                    return Ok(Answer {
+                        from: format!("{place}{}", self.page),
+                        status,
+                        body,
+                    });
+                }
+                Err(error) => failures.push(format!("{place}: {error}")),
+            }
+        }
+        Err(format!("unhealthy: no answer: {}", failures.join("; ")))
+    }
+
+    fn ask_at(&self, place: &Listen) -> io::Result<(u16, String)> {
+        match place {
+            Listen::Unix(path) => self.exchange(UnixStream::connect(path)?),
+            Listen::Tcp(address) => {
+                let mut tried = Err(io::ErrorKind::AddrNotAvailable.into());
+                for address in reachable(*address) {
+                    tried = TcpStream::connect_timeout(&address, CONNECT_TIME);
+                    if tried.is_ok() {
+                        break;
+                    }
+                }
+                let stream = tried?;
+                match self.tls {
+                    true => self.exchange(encrypted(stream)?),
+                    false => self.exchange(stream),
+                }
+            }
+        }
+    }
+
+    fn exchange(&self, mut stream: impl Read + Write) -> io::Result<(u16, String)> {
+        let token = self
+            .token
+            .map(|token| format!("Authorization: Bearer {token}\r\n"))
+            .unwrap_or_default();
+        let request = format!(
+            "GET {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{token}\r\n",
+            self.page
+        );
+        stream.write_all(request.as_bytes())?;
+        stream.flush()?;
+        let mut bytes = Vec::new();
+        stream.take(MAX_ANSWER).read_to_end(&mut bytes)?;
+        parse(&bytes).ok_or_else(|| io::Error::other("no HTTP answer"))
+    }
+}
+
+/// The status and the body of an answer with which the connection ends.
+fn parse(bytes: &[u8]) -> Option<(u16, String)> {
+    let text = String::from_utf8_lossy(bytes);
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let rest = head.strip_prefix("HTTP/1.")?;
+    let status = rest.split(' ').nth(1)?;
+    let digits = status.len() == 3 && status.bytes().all(|b| b.is_ascii_digit());
+    Some((status.parse().ok().filter(|_| digits)?, body.to_owned()))
+}
+
+/// Where a listener can be reached from its own host: every address is reached at the loopback ones.
+fn reachable(address: SocketAddr) -> Vec<SocketAddr> {
+    let port = address.port();
+    let v4 = SocketAddr::new(IpAddr::from(Ipv4Addr::LOCALHOST), port);
+    let v6 = SocketAddr::new(IpAddr::from(Ipv6Addr::LOCALHOST), port);
+    match address {
+        SocketAddr::V4(address) if address.ip().is_unspecified() => vec![v4],
+        SocketAddr::V6(address) if address.ip().is_unspecified() => vec![v4, v6],
+        other => vec![other],
+    }
+}
+
+fn encrypted(stream: TcpStream) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
+        .with_no_client_auth();
+    let name = ServerName::from(IpAddr::from(Ipv4Addr::LOCALHOST));
+    let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+    Ok(StreamOwned::new(connection, stream))
+}
+
+/// Takes any certificate. The question is whether the service answers, its certificate is for another name than that of
+/// this host, and nothing secret is sent.
+#[derive(Debug)]
+struct AnyCertificate;
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![
+            SignatureScheme::ECDSA_NISTP256_SHA256,
+            SignatureScheme::ECDSA_NISTP384_SHA384,
+            SignatureScheme::ED25519,
+            SignatureScheme::RSA_PSS_SHA256,
+            SignatureScheme::RSA_PSS_SHA384,
+            SignatureScheme::RSA_PSS_SHA512,
+            SignatureScheme::RSA_PKCS1_SHA256,
+            SignatureScheme::RSA_PKCS1_SHA384,
+            SignatureScheme::RSA_PKCS1_SHA512,
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_answers() {
+        let body = |text: &str| Some((200, text.to_owned()));
+        for (bytes, expected) in [
+            (
+                &b"HTTP/1.1 200 OK\r\nA: b\r\n\r\nlink up\n"[..],
+                body("link up\n"),
+            ),
+            (b"HTTP/1.0 200\r\n\r\n", body("")),
+            (b"HTTP/1.1 503 No\r\n\r\nx", Some((503, "x".to_owned()))),
+            (b"HTTP/1.1 2000 OK\r\n\r\n", None),
+            (b"HTTP/1.1 +20 OK\r\n\r\n", None),
+            (b"HTTP/2 200\r\n\r\n", None),
+            (b"HTTP/1.1 200 OK\r\n", None),
+            (b"SSH-2.0-x\r\n\r\n", None),
+            (b"", None),
+            (b"\xff\xfe\r\n\r\n", None),
+        ] {
+            assert_eq!(
+                parse(bytes),
+                expected,
+                "{:?}",
+                String::from_utf8_lossy(bytes)
+            );
+        }
+    }
+
+    #[test]
+    fn the_host_itself_reaches_every_listener() {
+        for (listens, reached) in [
+            ("127.0.0.1:1", &["127.0.0.1:1"][..]),
+            ("192.0.2.7:1", &["192.0.2.7:1"]),
+            ("0.0.0.0:1", &["127.0.0.1:1"]),
+            ("[::]:1", &["127.0.0.1:1", "[::1]:1"]),
+            ("[2001:db8::1]:1", &["[2001:db8::1]:1"]),
+        ] {
+            let found = reachable(listens.parse().unwrap());
+            let reached: Vec<SocketAddr> = reached.iter().map(|a| a.parse().unwrap()).collect();
+            assert_eq!(found, reached, "{listens}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_one_line() {
+        let answer = Answer {
+            from: "127.0.0.1:1/health".into(),
+            status: 503,
+            body: format!("link down\nstore\x1b[31m good\n{}", "x".repeat(1000)),
+        };
+        let text = answer.to_string();
+        assert!(text.starts_with("127.0.0.1:1/health says 503: link down, store[31m good, xxx"));
+        assert!(text.len() < 300 && !text.contains(['\n', '\x1b']));
+    }
+}

@@ -1,0 +1,338 @@
+//! `upslot list`: what is stored, of one owner or of all.
+//!
+//! It reads the tree and nothing else, so that it works beside a running upslot and without one. Memory does not follow
+//! the number of files: an owner's are sorted in portions, and of all owners the largest are named and the rest summed.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fmt;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::SystemTime;
+
+use data_encoding::BASE64URL_NOPAD;
+
+use crate::config::Config;
+use crate::jid::BareJid;
+use crate::layout::{self, StorePath};
+use crate::now::date_time;
+use crate::service::Service;
+use crate::slot::Purpose;
+use crate::store::walk::{Owners, Step, Walk};
+use crate::sys;
+
+/// Files of one owner that are sorted together.
+const PORTION: usize = 16_384;
+
+/// Owners that are named; the others are summed.
+const MOST_NAMED: usize = 10_000;
+
+/// Bytes of a SHA-1, which an owner folder's name stands for.
+const SHA1: usize = 20;
+
+/// Whose files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    Jid(BareJid),
+    /// The owner folder, as `list --all` names it.
+    Folder(String),
+}
+
+impl Owner {
+    /// Takes an address, or the name of an owner folder.
+    pub fn parse(word: &str) -> Option<Owner> {
+        let folder = BASE64URL_NOPAD.decode(word.as_bytes());
+        if folder.is_ok_and(|digest| digest.len() == SHA1) {
+            return Some(Owner::Folder(word.to_owned()));
+        }
+        BareJid::parse(word).map(Owner::Jid)
+    }
+
+    /// The name of the owner folder.
+    pub fn folder(&self) -> String {
+        match self {
+            Owner::Jid(jid) => layout::owner_folder(jid),
+            Owner::Folder(folder) => folder.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Owner::Jid(jid) => jid.fmt(f),
+            Owner::Folder(folder) => write!(f, "owner folder {folder}"),
+        }
+    }
+}
+
+/// Bytes in units of 1024, with one digit after the point: `10.0 MiB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    // In tenths of the unit, rounded to the nearest.
+    let (mut tenths, mut unit) = (u128::from(bytes) * 10, 0);
+    loop {
+        let rounded = (tenths + 512) / 1024;
+        if rounded < 10_240 || unit + 1 == UNITS.len() {
+            return format!("{}.{} {}", rounded / 10, rounded % 10, UNITS[unit]);
+        }
+        tenths /= 1024;
+        unit += 1;
+    }
+}
+
+/// A number of files in words.
+pub fn files(number: u64) -> String {
+    match number {
+        1 => "1 file".to_owned(),
+        number => format!("{number} files"),
+    }
+}
+
+/// What one line says of a file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct File {
+    modified: SystemTime,
+    path: Vec<u8>,
+    /// Bytes.
+    size: u64,
+}
+
+/// Says what a line needs beyond the file itself.
+#[derive(Debug)]
+pub struct Lines {
+    service: Service,
+    get_prefix: String,
+}
+
+impl Lines {
+    pub fn new(config: &Config) -> Lines {
+        Lines {
+            service: Service::new(config, b"nothing is signed here"),
+            get_prefix: config.get_url.prefix.clone(),
+        }
+    }
+
+    /// Time, size, purpose, end and link of a file.
+    pub fn line(&self, path: &StorePath, bytes: u64, modified: SystemTime) -> String {
+        let mark = path.mark();
+        let purpose = mark.map_or(Purpose::Message, |mark| mark.purpose).word();
+        let end = self.service.lifetime().end(mark, modified);
+        let end = end.map_or("never".to_owned(), date_time);
+        format!(
+            "{}  {:>10}  {purpose:<9}  {end:<20}  {}{}",
+            date_time(modified),
+            size(bytes),
+            self.get_prefix,
+            path.encoded()
+        )
+    }
+}
+
+/// Opens the storage folder; `None` when there is none yet.
+fn open(config: &Config) -> Result<Option<OwnedFd>, String> {
+    match sys::open_root(&config.storage_path) {
+        Ok(root) => Ok(Some(root)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!(
+            "storage_path {}: cannot open the folder: {error}.",
+            config.storage_path.display()
+        )),
+    }
+}
+
+/// Lists the files of one owner, the oldest first.
+pub fn one(config: &Config, owner: &Owner, out: &mut dyn Write) -> Result<(), String> {
+    let folder = owner.folder();
+    let lines = Lines::new(config);
+    let (mut number, mut bytes) = (0u64, 0u64);
+    let mut portion: Vec<File> = Vec::new();
+    let mut flush = |portion: &mut Vec<File>| -> Result<(), String> {
+        portion.sort_unstable();
+        for file in portion.drain(..) {
+            if let Some(path) = StorePath::from_segments(file.path.split(|b| *b == b'/')) {
+                say(out, &lines.line(&path, file.size, file.modified))?;
+            }
+        }
+        Ok(())
+    };
+    if let Some(root) = open(config)? {
+        walk(
+            root.as_fd(),
+            folder.as_bytes(),
+            false,
+            |path, size, modified| {
+                number += 1;
+                bytes = bytes.saturating_add(size);
+                portion.push(File {
+                    modified,
+                    path: path.to_vec(),
+                    size,
+                });
+                match portion.len() >= PORTION {
+                    true => flush(&mut portion),
+                    false => Ok(()),
+                }
+            },
+        )?;
+    }
+    flush(&mut portion)?;
+    let text = match number {
+        0 => format!("Nothing is stored of {owner}."),
+        _ => format!("{} of {owner}, {}.", files(number), size(bytes)),
+    };
+    say(out, &text)
+}
+
+/// Lists all owners, the largest first.
+pub fn all(config: &Config, out: &mut dyn Write) -> Result<(), String> {
+    // The least of those that are named is on top.
+    let mut largest: BinaryHeap<Reverse<(u64, u64, Vec<u8>)>> = BinaryHeap::new();
+    let (mut owners, mut others) = (0u64, (0u64, 0u64, 0u64));
+    let (mut all_files, mut all_bytes) = (0u64, 0u64);
+    if let Some(root) = open(config)? {
+        let failed = |error: io::Error| cannot_read(b".", &error);
+        let mut folders = Owners::new(root.as_fd()).map_err(failed)?;
+        while let Some(folder) = folders.step() {
+            let Some(folder) = folder else { continue };
+            let (mut number, mut bytes) = (0u64, 0u64);
+            walk(root.as_fd(), &folder, false, |_, size, _| {
+                number += 1;
+                bytes = bytes.saturating_add(size);
+                Ok(())
+            })?;
+            if number == 0 {
+                continue;
+            }
+            owners += 1;
+            all_files += number;
+            all_bytes = all_bytes.saturating_add(bytes);
+            largest.push(Reverse((bytes, number, folder)));
+            if largest.len() > MOST_NAMED {
+                if let Some(Reverse((bytes, number, _))) = largest.pop() {
+                    others.0 += 1;
+                    others.1 += number;
+                    others.2 = others.2.saturating_add(bytes);
+                }
+            }
+        }
+        if let Some(error) = folders.trouble() {
+            return Err(cannot_read(b".", &error));
+        }
+    }
+    // The order of `Reverse` is from the largest on.
+    for Reverse((bytes, number, folder)) in largest.into_sorted_vec() {
+        let line = format!(
+            "{:>10}  {:>12}  {}",
+            size(bytes),
+            files(number),
+            folder.escape_ascii()
+        );
+        say(out, &line)?;
+    }
+    if others.0 > 0 {
+        let (owners, number, bytes) = others;
+        let line = format!(
+            "{:>10}  {:>12}  of {owners} smaller owners",
+            size(bytes),
+            files(number)
+        );
+        say(out, &line)?;
+    }
+    let text = match owners {
+        0 => "Nothing is stored.".to_owned(),
+        1 => format!("{} of 1 owner, {}.", files(all_files), size(all_bytes)),
+        _ => format!(
+            "{} of {owners} owners, {}.",
+            files(all_files),
+            size(all_bytes)
+        ),
+    };
+    say(out, &text)
+}
+
+/// Visits the files of one owner; a `tidy` walk removes folders that it finds empty. What is no folder holds no files.
+pub(crate) fn walk(
+    root: BorrowedFd<'_>,
+    owner: &[u8],
+    tidy: bool,
+    mut visit: impl FnMut(&[u8], u64, SystemTime) -> Result<(), String>,
+) -> Result<(), String> {
+    let mut walk = match Walk::new(root, owner, tidy) {
+        Ok(walk) => walk,
+        Err(error) if sys::is_no_folder(&error) => return Ok(()),
+        Err(error) => return Err(cannot_read(owner, &error)),
+    };
+    loop {
+        match walk.step(root) {
+            Step::File {
+                path,
+                size,
+                modified,
+            } => visit(path, size, modified)?,
+            Step::Other => {}
+            Step::Done => break,
+        }
+    }
+    match walk.trouble() {
+        Some(error) => Err(cannot_read(owner, &error)),
+        None => Ok(()),
+    }
+}
+
+fn cannot_read(folder: &[u8], error: &io::Error) -> String {
+    format!("cannot read {}: {error}.", folder.escape_ascii())
+}
+
+/// A line of the answer. A reader that left needs no more of it.
+pub(crate) fn say(out: &mut dyn Write, line: &str) -> Result<(), String> {
+    match writeln!(out, "{line}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("cannot write the answer: {error}."))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_short_and_rounded() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1, "1 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1535, "1.5 KiB"),
+            (10_239, "10.0 KiB"),
+            (1024 * 1024 - 1, "1.0 MiB"),
+            (10 << 20, "10.0 MiB"),
+            ((10 << 20) + (52 << 10), "10.1 MiB"),
+            (1023 << 20, "1023.0 MiB"),
+            (3 << 30, "3.0 GiB"),
+            (u64::MAX, "16.0 EiB"),
+        ] {
+            assert_eq!(size(bytes), text, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn an_owner_is_an_address_or_a_folder() {
+        let jid = |text: &str| Some(Owner::Jid(BareJid::parse(text).unwrap()));
+        assert_eq!(
+            Owner::parse("Romeo@Montague.tld/orchard"),
+            jid("romeo@montague.tld")
+        );
+        assert_eq!(Owner::parse("montague.tld"), jid("montague.tld"));
+        let folder = "Q_7dsld2o0PGmDXH553Cx_WVmKY";
+        assert_eq!(Owner::parse(folder), Some(Owner::Folder(folder.to_owned())));
+        assert_eq!(Owner::parse(folder).unwrap().folder(), folder);
+        assert_eq!(jid("romeo@montague.tld").unwrap().folder(), folder);
+        assert_eq!(Owner::parse("a b"), None);
+    }
+}

@@ -1,0 +1,48 @@
+"""`in_container.py ROOT USER BIND=PLACE … PROGRAM …` becomes the program as a container engine would start it: its root is
+a file system of its own that holds what was bound into it and cannot be written, it is the user with the group 0, and
+has no capability and no way to get one. Files and folders are bound to their places; those named `PLACE:rw` can be
+written. Must be run as root in a mount namespace of its own."""
+
+import ctypes
+import os
+import subprocess
+import sys
+
+PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
+LAST_CAPABILITY = int(open("/proc/sys/kernel/cap_last_cap").read())
+
+root, user, *rest = sys.argv[1:]
+binds = []
+while "=" in rest[0]:
+    binds.append(rest.pop(0).split("=", 1))
+
+
+def mount(*arguments):
+    subprocess.run(["mount", *arguments], check=True)
+
+
+mount("--make-rprivate", "/")
+mount("-t", "tmpfs", "-o", "mode=755", "none", root)
+os.mkdir(f"{root}/proc")
+mount("-t", "proc", "proc", f"{root}/proc")
+for source, place in binds:
+    writable = place.endswith(":rw")
+    target = root + place.removesuffix(":rw")
+    if os.path.isdir(source):
+        os.makedirs(target)
+    else:
+        open(target, "x").close()
+    mount("--bind", source, target)
+    if not writable:
+        mount("-o", "remount,bind,ro", target)
+mount("-o", "remount,ro", root)
+os.chroot(root)
+os.chdir("/")
+libc = ctypes.CDLL(None, use_errno=True)
+for capability in range(LAST_CAPABILITY + 1):
+    assert libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0
+os.setgroups([])
+os.setgid(0)
+os.setuid(int(user))
+assert libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+os.execv(rest[0], rest)
