@@ -10,7 +10,12 @@ use super::{files, root};
 const MAX_README: usize = 200;
 
 /// Files whose prose is checked for [`DISCOURAGED`] terms, besides the pages in contrib/docs.
-const PROSE: [&str; 1] = ["README.md"];
+const PROSE: [&str; 4] = [
+    "README.md",
+    "CHANGELOG.md",
+    "config.yml.sample",
+    "tests/README.md",
+];
 
 /// Terms that readers have to guess. Code and code spans are exempt: a metric, a log line or a test has one name.
 const DISCOURAGED: [&str; 18] = [
@@ -45,7 +50,9 @@ fn pages() -> Vec<PathBuf> {
 /// Every Markdown file that is shipped.
 fn markdown() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    files(&root().join("contrib"), &mut found);
+    for folder in ["contrib", "tests"] {
+        files(&root().join(folder), &mut found);
+    }
     found.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
     found.push(root().join("README.md"));
     found.push(root().join("CHANGELOG.md"));
