@@ -100,7 +100,8 @@ fn mute_servers() {
     site.server = Some(server);
 }
 
-/// Servers that hang up at once, before or after the handshake: the tries become rare, and so do the lines of the log.
+/// Servers that hang up at once. Before the handshake is done the retries become rare, and so do the lines of the log; a
+/// link that was up is tried again after a second or two each time.
 fn flapping_servers() {
     const WATCHED: Duration = Duration::from_secs(12);
     thread::scope(|scope| {
@@ -128,14 +129,16 @@ fn flapping_servers() {
                     link.hang_up();
                     site.client().get("/").is(200);
                 }
-                // After 1, 2, 4 and 8 seconds at least.
-                assert!((2..=4).contains(&tries), "{tries} tries in 12 s");
+                // After 1, 2, 4 and 8 seconds at least; or after 1 to 2 seconds each.
+                let expected = if welcomes { 5..=12 } else { 2..=4 };
+                assert!(expected.contains(&tries), "{tries} tries in 12 s");
                 site.program.rests("a link between two tries");
                 let lines = site.program.lines();
                 let told = |part: &str| lines.iter().filter(|line| line.contains(part)).count();
                 let changes = if welcomes { tries } else { 1 };
                 assert!(told("link down") <= changes, "{}", lines.join("\n"));
-                assert!(lines.len() < 20, "{}", lines.join("\n"));
+                let most = 20 + if welcomes { 2 * tries } else { 0 };
+                assert!(lines.len() < most, "{}", lines.join("\n"));
                 site.link = Some(server.welcome());
                 site.server = Some(server);
             });

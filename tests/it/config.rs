@@ -500,7 +500,7 @@ fn a_certificate_and_its_key_are_told_apart() {
         (
             Some(&cert),
             Some(&foreign),
-            &[(keyfile, "does not go with http_certfile")],
+            &[(keyfile, "does not match http_certfile")],
         ),
         (
             Some(&cert),
