@@ -1,9 +1,9 @@
 #!/usr/bin/python3
-"""Sends a file from one XMPP account to another through the server's upload service, and tells each step.
+"""Sends a file from one XMPP account to another through the server's upload service, and reports each step.
 
-Part of contrib/quickstart, which starts the servers and makes the accounts. Needs python3-slixmpp and
-python3-aiohttp. The accounts are romeo@localhost and juliet@localhost; their passwords come in the environment
-variables ROMEO_PASSWORD and JULIET_PASSWORD, so that no list of processes shows them.
+Part of contrib/quickstart, which starts the servers and creates the accounts. Needs python3-slixmpp and
+python3-aiohttp. The accounts are romeo@localhost and juliet@localhost. Their passwords are in the environment variables
+ROMEO_PASSWORD and JULIET_PASSWORD, because command lines are visible to other users.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import slixmpp
 
 # Seconds for any one step; all of them happen on loopback.
 STEP_DEADLINE = 30
-# What is sent when no file is named. The blanks, the accent and the signs have to survive the way through the URL.
+# The file that is sent by default. URLs must preserve its spaces, accent and punctuation.
 NAME = "très cool #1 (100 %).bin"
 SIZE = 300_000
 
@@ -105,7 +105,7 @@ async def round_trip(server, name, content):
     say("romeo@localhost and juliet@localhost are logged in.")
 
     service, limit = await find_service(romeo)
-    say(f"romeo asked the server what it offers: the upload service is {service}, for files of up to {int(limit) / 2**20:g} MiB.")
+    say(f"romeo discovered the upload service of the server: {service}, for files of up to {int(limit) / 2**20:g} MiB.")
 
     romeo["xep_0363"].upload_service = slixmpp.JID(service)
     content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
@@ -115,7 +115,7 @@ async def round_trip(server, name, content):
         ),
         STEP_DEADLINE,
     )
-    say(f"romeo asked {service} for a slot for '{name}' ({len(content)} bytes), and uploaded the file to it. Its link:")
+    say(f"romeo requested a slot for '{name}' ({len(content)} bytes) from {service}, and uploaded the file. Its link:")
     say(f"  {link}")
 
     message = romeo.make_message(mto="juliet@localhost", mbody=link, mtype="chat")
@@ -130,7 +130,7 @@ async def round_trip(server, name, content):
     if received_content != content:
         raise ValueError(f"juliet received {len(received_content)} bytes that differ from the {len(content)} sent")
     digest = hashlib.sha256(content).hexdigest()
-    say(f"juliet downloaded {len(received_content)} bytes of type {received_type}, the same byte for byte:")
+    say(f"juliet downloaded {len(received_content)} bytes of type {received_type}, identical to the file:")
     say(f"  SHA-256 {digest}")
 
     await romeo.log_out()
@@ -140,9 +140,9 @@ async def round_trip(server, name, content):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--server", required=True, metavar="HOST:PORT", help="where the XMPP server listens for clients")
-    parser.add_argument("--save-link", metavar="FILE", help="write the file's link there")
-    parser.add_argument("file", nargs="?", type=pathlib.Path, help="what to send (random bytes if absent)")
+    parser.add_argument("--server", required=True, metavar="HOST:PORT", help="client port of the XMPP server")
+    parser.add_argument("--save-link", metavar="FILE", help="write the link of the file to FILE")
+    parser.add_argument("file", nargs="?", type=pathlib.Path, help="file to send (default: random bytes)")
     arguments = parser.parse_args()
     host, _, port = arguments.server.rpartition(":")
     if arguments.file:
@@ -158,8 +158,8 @@ if __name__ == "__main__":
     try:
         main()
     except slixmpp.exceptions.IqError as refusal:
-        print(f"The round trip failed: {refusal.condition}: {refusal.text}", file=sys.stderr)
+        print(f"The transfer failed: {refusal.condition}: {refusal.text}", file=sys.stderr)
         sys.exit(1)
-    except Exception as trouble:  # Whatever went wrong, one line says so, and the exit code too.
-        print(f"The round trip failed: {type(trouble).__name__}: {trouble}", file=sys.stderr)
+    except Exception as error:  # Reported in one line, and by the exit code.
+        print(f"The transfer failed: {type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)

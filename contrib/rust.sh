@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Read by contrib/quickstart and tests/run: whether there is a Rust that can build upslot, and which Debian packages
-# bring one.
+# Sourced by contrib/quickstart and tests/run: finds a Rust that can build upslot, or the Debian packages that provide
+# one.
 
-# What Cargo.toml names as rust-version.
+# The rust-version in Cargo.toml.
 readonly RUST_MINOR=85
 
-# True if `cargo` and `rustc` answer and are new enough. A rustup without a toolchain does not answer.
+# True if `cargo` and `rustc` work and are new enough. Those of a rustup without a toolchain do not work.
 rust_is_there() {
   local tool answer
   for tool in cargo rustc; do
@@ -22,8 +22,8 @@ offers_rust() {
   [ -n "$version" ] && [ "$version" != "(none)" ] && dpkg --compare-versions "$version" ge "1.$RUST_MINOR"
 }
 
-# Prints the packages to install, none if rustup is there already; fails if nothing offers a Rust. Debian 13 has a new
-# enough `cargo`; Debian 12 has one by the name of `cargo-web`.
+# Prints the packages to install, or none if rustup is installed; fails if no package provides Rust. `cargo` is new
+# enough in Debian 13; in Debian 12, `cargo-web` is.
 rust_packages() {
   if offers_rust cargo && offers_rust rustc; then
     echo cargo rustc
@@ -34,7 +34,7 @@ rust_packages() {
   fi
 }
 
-# After the packages are installed: true if there is a Rust now. Where it comes with rustup, a toolchain is fetched.
+# After the installation of the packages: true if Rust works now. With rustup, installs a toolchain.
 rust_becomes_ready() {
   hash -r
   if ! rust_is_there && command -v rustup >/dev/null; then

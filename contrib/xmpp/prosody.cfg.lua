@@ -1,39 +1,40 @@
--- upslot beside Prosody 0.11 or newer.
+-- Prosody 0.11 or newer with upslot as a component. Explanations: contrib/docs/integrations.md.
 --
--- Copy to /etc/prosody/conf.avail/upslot.cfg.lua, put your own name and secret in, link it from conf.d, and reload:
+-- Copy to /etc/prosody/conf.avail/upslot.cfg.lua, set the name and the secret, link it from conf.d, and reload:
 --
 --     ln -s ../conf.avail/upslot.cfg.lua /etc/prosody/conf.d/
 --     prosodyctl check config && prosodyctl reload
 --
--- In upslot's configuration:   component_jid: upload.example.org
---                              component_secret: the same as here
+-- config.yml of upslot:   component_jid: upload.example.org
+--                         component_secret: the value of component_secret below
 --
--- A VirtualHost of "example.org" lists the component to its users by itself, because its name ends in ".example.org".
+-- Check: the log of upslot says "link up jid=upload.example.org".
 
+-- Users of VirtualHost "example.org" discover the component automatically, because its name ends in ".example.org".
 Component "upload.example.org"
-  -- For example the output of: openssl rand -hex 24
+  -- Generate one with: openssl rand -hex 24
   component_secret = "change-me"
 
--- Users of another VirtualHost see the service when that host lists it. This line belongs below that
--- VirtualHost "example.com", where it already stands in your configuration:
+-- Users of another VirtualHost discover the service only if that host lists it. Add this line below the existing
+-- VirtualHost "example.com":
 --
 --     disco_items = { { "upload.example.org", "HTTP File Upload" } }
 --
--- Prosody listens for components on port 5347 of 127.0.0.1 and ::1. If upslot runs on another machine or in a
--- container, set this in the global section, above the first VirtualHost. XEP-0114 has no encryption, so keep it to
--- a private network:
+-- Prosody accepts components on port 5347 of 127.0.0.1 and ::1. If upslot runs on another machine or in a container,
+-- add this to the global section, above the first VirtualHost. XEP-0114 is not encrypted: use a private network.
 --
 --     component_interfaces = { "127.0.0.1", "::1", "192.0.2.10" }
 --     component_ports = { 5347 }
 --
--- Remove other upload modules, so that clients do not find two services: any Component with "http_file_share" or
+-- Remove other upload modules, so that clients find one service only: any Component with "http_file_share" or
 -- "http_upload", and "http_upload" or "http_upload_external" in modules_enabled.
 
 
--- Two alternatives, in which Prosody hands out the slots itself and upslot does HTTP. Take one of them INSTEAD of the
--- Component above. The base URL must be put_url and get_url of upslot, and end in "/".
+-- Alternatives: Prosody issues the slots, and upslot serves HTTP. Use one of them INSTEAD of the Component above. The
+-- base URL must equal put_url and get_url of upslot and end in "/".
 --
--- A. Prosody 0.12 or newer, with its own module. In upslot's configuration:   file_share_secret: the same as here
+-- A. Prosody 0.12 or newer, with mod_http_file_share.
+--    config.yml of upslot:   file_share_secret: the value of http_file_share_secret
 --
 --     Component "upload.example.org" "http_file_share"
 --       http_file_share_base_url = "https://upload.example.org/"
@@ -42,8 +43,8 @@ Component "upload.example.org"
 --       http_file_share_daily_quota = 1024 * 1024 * 1024
 --       http_file_share_expires_after = 30 * 86400
 --
--- B. With mod_http_upload_external, which Debian has in the package prosody-modules. In upslot's configuration:
---                                                                             external_secret: the same as here
+-- B. mod_http_upload_external, in Debian's package prosody-modules.
+--    config.yml of upslot:   external_secret: the value of http_upload_external_secret
 --
 --     Component "upload.example.org" "http_upload_external"
 --       http_upload_external_base_url = "https://upload.example.org/"
@@ -51,9 +52,9 @@ Component "upload.example.org"
 --       http_upload_external_file_size_limit = 100 * 1024 * 1024
 --       http_upload_external_protocol = "v2"
 --
--- Metronome has a module of the same name with other settings. In upslot's configuration:
---                                                              external_secret: the same as http_file_secret
---                                                              external_delete_secret: as http_file_delete_secret
+-- Metronome has a module of the same name with other settings.
+--    config.yml of upslot:   external_secret: the value of http_file_secret
+--                            external_delete_secret: the value of http_file_delete_secret
 --
 --     Component "upload.example.org" "http_upload_external"
 --       http_file_external_url = "https://upload.example.org/"

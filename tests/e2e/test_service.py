@@ -502,7 +502,7 @@ def feed(path, text):
 # Containers -----------------------------------------------------------------------------------------------------------
 
 async def static_program():
-    """The program without any library, as the image has it; built as the README says, but without optimisation."""
+    """The program without any library, as the image has it; built as contrib/docs/installation.md says, but without optimisation."""
     if given := os.environ.get("UPSLOT_STATIC"):
         return Path(given)
     top = HERE.parents[1]

@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+mod docs;
+
 /// Every file below `src/`, without its `.rs`, by layer and in import order.
 const LAYERS: [&[&str]; 7] = [
     // 0: values.
@@ -648,7 +650,7 @@ fn nothing_tells_where_it_was_written() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// What the README's table of threats names that is no test: in backquotes `module::test` and `module::` for black-box
+/// What a row of the table of threats names that is no test: in backquotes `module::test` and `module::` for black-box
 /// tests, `subject.test` and `subject.` for end-to-end tests; behind `fuzz` the fuzzed targets.
 fn tests_that_are_not_there(row: &str) -> Vec<String> {
     let has = |file: PathBuf, start: &str| {
@@ -686,9 +688,9 @@ fn tests_that_are_not_there(row: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_threats_in_the_readme_have_their_tests() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let (_, table) = readme.split_once("| shown by |\n").unwrap();
+fn the_threats_in_the_documentation_have_their_tests() {
+    let page = fs::read_to_string(root().join("contrib/docs/security.md")).unwrap();
+    let (_, table) = page.split_once("| tests |\n").unwrap();
     let rows: Vec<&str> = table.lines().take_while(|l| l.starts_with('|')).collect();
     assert!(rows.len() > 15, "{rows:?}");
     for row in &rows[1..] {

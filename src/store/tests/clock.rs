@@ -386,7 +386,8 @@ fn the_oldest_are_the_oldest() {
     assert!(!host.has("o/genuine/n") && host.has(&second));
 }
 
-/// Whatever clocks, processes and hosts do. What upslot cannot know is left out, see the README.
+/// Whatever clocks, processes and hosts do. Excludes situations that upslot cannot recognise; see
+/// contrib/docs/operations.md, "The clock".
 #[test]
 fn a_wrong_clock_of_any_kind_removes_nothing_too_soon_and_keeps_nothing() {
     for seed in 0..seeds() {
