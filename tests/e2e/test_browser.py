@@ -48,7 +48,7 @@ async def upload_everywhere(sites, number, payload, beacon):
 
 
 @test(servers=(None,), deadline=900 if LONG else 180)
-async def uploads_do_not_run(case):
+async def no_upload_runs_script(case):
     window, bare, beacon = await browser(case), await UnprotectedServer().start(case), await Beacon().start(case)
     sites = [bare, await Site.start(case), await Site.start(case, safe_file_types=ACTIVE)]
     seen = []
@@ -78,7 +78,7 @@ async def uploads_do_not_run(case):
 
 
 @test(servers=(None,), deadline=180)
-async def script_in_a_pdf_runs_only_where_pdfs_are_shown(case):
+async def pdf_script_runs_only_if_pdfs_are_displayed(case):
     """By default a PDF is downloaded, so that no script in it runs. If the operator allows it to be displayed, Chromium's
     viewer runs its scripts in its own sandbox, whatever the policy says. They can only open dialogs: no request is sent,
     and the page stays what and where it is."""
@@ -155,7 +155,7 @@ async function loadAll() {{
 
 
 @test(servers=(None,), deadline=600 if LONG else 180)
-async def other_pages_make_no_upload_run(case):
+async def no_upload_runs_script_in_other_pages(case):
     """Pages of other origins embed uploads, and a page of the same origin loads them as scripts."""
     window, bare, beacon = await browser(case), await UnprotectedServer().start(case), await Beacon().start(case)
     stock, every = await Site.start(case), await Site.start(

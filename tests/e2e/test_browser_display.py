@@ -96,7 +96,7 @@ SEEK = """(async place => {
 
 
 @test(servers=(None,), deadline=180)
-async def pictures_films_and_sound_are_shown(case):
+async def images_video_and_audio(case):
     window, stock = await browser(case), await Site.start(case, max_file_size=64 * MIB)
     other = await UnprotectedServer().start(case)
     page = await window.page()
@@ -140,7 +140,7 @@ async def pictures_films_and_sound_are_shown(case):
 
 
 @test(servers=(None,), deadline=120)
-async def text_is_read_as_it_was_written(case):
+async def text_has_its_charset(case):
     """Text that is valid UTF-8 is sent as UTF-8; for other text the browser guesses."""
     window, stock, bare = await browser(case), await Site.start(case), await UnprotectedServer().start(case)
     page = await window.page()
@@ -173,7 +173,7 @@ async def text_is_read_as_it_was_written(case):
 
 
 @test(servers=(None,), deadline=120)
-async def saved_under_its_own_name(case):
+async def downloads_keep_their_name(case):
     window, stock = await browser(case), await Site.start(case)
     # Chromium replaces some characters by underscores.
     names = {"très cool 💚 日本.zip": None, "page.html": None, "picture.svg": None, "a;b=c, d'e.bin": None,

@@ -26,7 +26,7 @@ async def static_program():
 
 
 @test(servers=(None,), deadline=1000)
-async def an_empty_root_under_changing_users(case):
+async def empty_root_and_changing_users(case):
     if os.geteuid() != 0:
         print("NOT TESTED: only root can change users and mount file systems")
         return
@@ -86,7 +86,7 @@ async def an_empty_root_under_changing_users(case):
 
 
 @test(servers=(None,))
-async def the_configuration_for_kubernetes_is_right(case):
+async def kubernetes_config_is_valid(case):
     text = (CONTAINER / "kubernetes.yml").read_text()
     lines = re.search(r"(?m)^  config\.yml: \|\n((?:    .*\n)+)", text)[1]
     secret, config = case.folder / "secret", case.folder / "config.yml"

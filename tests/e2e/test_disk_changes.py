@@ -13,7 +13,7 @@ from harness import (KIB, MIB, Faults, check, content, free_port, get, health, n
 
 
 @test(deadline=120)
-async def a_disk_that_syncs_slowly(case):
+async def slow_sync_delays_only_its_upload(case):
     """Only the upload whose file is being synced waits for it."""
     up = await case.upslot(api={"port": free_port()})
     romeo = await case.client()
@@ -35,7 +35,7 @@ async def a_disk_that_syncs_slowly(case):
 
 
 @test(servers=(None,), deadline=120)
-async def a_disk_that_writes_slowly(case):
+async def slow_writes_do_not_block_others(case):
     """Small requests are answered while a large body is written slowly."""
     up = await quiet_upslot(case, fsync=False)
     body = content(6 * MIB)
@@ -89,7 +89,7 @@ async def read_only_and_back(case):
 
 
 @test(deadline=120)
-async def a_folder_that_is_mounted_over_and_back(case):
+async def mounted_over_and_back(case):
     """The folder that is at `storage_path` now is used, without a restart and without a wrong 404."""
     up, store = await with_small_store(case, 8 * MIB, min_free_space=0, user_quota_hard=10_000)
     romeo = await case.client()
@@ -137,7 +137,7 @@ async def until_granted(romeo, name, size, url):
 
 
 @test(deadline=120)
-async def a_folder_that_is_removed_and_made_anew(case):
+async def removed_and_created_again(case):
     up = await case.upslot(api={"port": free_port()})
     romeo = await case.client()
     slots = [await romeo.slot(f"{number}.bin", 5) for number in range(7)]

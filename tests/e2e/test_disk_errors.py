@@ -75,7 +75,7 @@ async def every_call_fails_once(case, up):
 
 
 @test(servers=(None,), deadline=300)
-async def every_call_of_a_put_may_fail(case):
+async def every_call_of_an_upload_fails_once(case):
     up = await quiet_upslot(case, user_quota_hard=10_000)
     tried = await every_call_fails_once(case, up)
     assert tried >= 20, f"only {tried} errors were tried"
@@ -90,7 +90,7 @@ def hide_unnamed_files(case, up):
 
 
 @test(servers=(None,), deadline=300)
-async def a_file_system_without_unnamed_files(case):
+async def without_unnamed_files(case):
     up = await quiet_upslot(case, start=False, user_quota_hard=10_000)
     hide_unnamed_files(case, up)
     await up.start_quietly()
@@ -119,7 +119,7 @@ def tracer(up):
 
 
 @test(servers=(None,))
-async def a_file_system_without_attributes(case):
+async def without_extended_attributes(case):
     up = await quiet_upslot(case)
     slot = await slot_from_api(up, "picture.png", 5, content_type="image/x-thing")
     async with Faults(case, up, "fsetxattr:error=EOPNOTSUPP") as faults:
@@ -138,7 +138,7 @@ OTHER_FILE_SYSTEMS = {
 
 
 @test(servers=(None,))
-async def other_file_systems(case):
+async def ramfs_and_overlay(case):
     for kind, mount in OTHER_FILE_SYSTEMS.items():
         up, store = await with_mounted_store(case, mount, api=True, user_quota_hard=MIB)
         for number in range(3):
@@ -153,7 +153,7 @@ async def other_file_systems(case):
 
 
 @test(deadline=120)
-async def a_flood_while_the_disk_fails(case):
+async def many_uploads_while_syncing_fails(case):
     """While syncing fails, no upload gets 201, one line is logged, everything else works, and recovery is automatic."""
     up = await case.upslot(api={"port": free_port()}, user_quota_hard=10 * MIB)
     romeo = await case.client()
@@ -187,7 +187,7 @@ async def a_flood_while_the_disk_fails(case):
 
 
 @test(servers=(None,))
-async def a_disk_that_fails_and_works_by_turns(case):
+async def alternating_failures_are_logged_once(case):
     """The log has one line for the failure and one for the recovery, not one per upload."""
     up = await case.upslot(api={"port": free_port()})
     slots = [await slot_from_api(up, f"{number}.bin", 5000) for number in range(30)]
@@ -202,7 +202,7 @@ async def a_disk_that_fails_and_works_by_turns(case):
 
 
 @test(servers=(None,))
-async def one_sync_of_all_that_fails_is_no_failure_of_each(case):
+async def failed_batch_sync_falls_back_to_single_files(case):
     """Many files are synced by one call; if that fails, each file is synced on its own."""
     up = await case.upslot(api={"port": free_port()})
     slots = [await slot_from_api(up, f"{number}.bin", 5000) for number in range(24)]
@@ -214,7 +214,7 @@ async def one_sync_of_all_that_fails_is_no_failure_of_each(case):
 
 
 @test(servers=(None,))
-async def a_body_that_cannot_be_written(case):
+async def write_error_within_a_body(case):
     """The disk fails within the body: the client can read the reason although it has not sent everything."""
     up = await quiet_upslot(case)
     body = content(3 * MIB)
@@ -233,7 +233,7 @@ async def a_body_that_cannot_be_written(case):
 
 
 @test(servers=(None,))
-async def files_that_cannot_be_read(case):
+async def read_errors(case):
     """A file that cannot be read is not reported as missing; a download that fails is cut off, never padded."""
     up = await case.upslot(api={"port": free_port()})
     body, small = content(8 * MIB), content(5000)
@@ -264,7 +264,7 @@ async def files_that_cannot_be_read(case):
 
 
 @test(servers=(None,), deadline=200)
-async def what_cannot_be_counted_is_not_nothing(case):
+async def quota_holds_while_counting_fails(case):
     """A folder that cannot be listed does not lift the quota; the usage is right as soon as it can be listed."""
     up = await case.upslot(start=False, api={"port": free_port()}, user_quota_hard=100_000)
     calls = {"getdents64:error=EIO": "EIO", "openat2:error=EMFILE": "EMFILE", "openat2:error=EIO": "EIO",
@@ -288,7 +288,7 @@ async def what_cannot_be_counted_is_not_nothing(case):
 
 
 @test(servers=(None,), deadline=60 if not LONG else 240)
-async def a_store_that_cannot_be_summed(case):
+async def failed_store_count_is_repeated(case):
     """`global_quota` needs the size of the whole store. If counting fails at the start, it is repeated later."""
     up = await case.upslot(start=False, api={"port": free_port()}, global_quota=100_000)
     folder = up.store / owner_folder(ACCOUNTS[1]) / "random"
@@ -307,7 +307,7 @@ async def a_store_that_cannot_be_summed(case):
 
 
 @test(servers=(None,))
-async def a_folder_that_is_swept_under_a_publication(case):
+async def folder_removed_before_publication(case):
     """The sweep of another node removes the slot's folder between its creation and the publication of the file."""
     up = await quiet_upslot(case, user_quota_hard=100_000)
     body = content(5000)
@@ -325,7 +325,7 @@ async def a_folder_that_is_swept_under_a_publication(case):
 
 
 @test(servers=(None,))
-async def a_log_that_cannot_be_written(case):
+async def log_cannot_be_written(case):
     """The disk of the log file is full: everything else works."""
     up = await case.upslot(start=False, api={"port": free_port()}, log_level="debug")
     up.arguments += ["-l", "/dev/full"]

@@ -61,7 +61,7 @@ async def full_disk(case):
 
 
 @test()
-async def disk_that_fills_in_the_middle_of_a_put(case):
+async def disk_fills_during_an_upload(case):
     up, store = await with_small_store(case, 8 * MIB, min_free_space=0)
     romeo = await case.client()
     body = content(6 * MIB)
@@ -80,7 +80,7 @@ async def disk_that_fills_in_the_middle_of_a_put(case):
 
 
 @test()
-async def free_space_is_left(case):
+async def min_free_space_is_kept(case):
     await with_small_store(case, 8 * MIB, min_free_space=6 * MIB)
     romeo = await case.client()
     await romeo.slot("fits.bin", MIB)
@@ -114,7 +114,7 @@ async def no_inodes_left(case):
 
 
 @test(servers=(None,))
-async def a_write_that_takes_only_a_part_is_continued(case):
+async def short_writes_are_continued(case):
     """The disk is full after a part of a write; there is space again before the next write."""
     up, store = await with_small_store(case, 4 * MIB, min_free_space=0, api=True, log_level="info")
     body = content(700 * KIB)
@@ -148,7 +148,7 @@ async def a_write_that_takes_only_a_part_is_continued(case):
 
 
 @test(servers=(None,))
-async def a_limit_of_file_sizes_is_not_the_end(case):
+async def file_size_limit_of_the_process(case):
     """`ulimit -f`: at this limit the kernel sends SIGXFSZ, which must not end the process."""
     up = await case.upslot(start=False, api={"port": free_port()})
     up.wrapper = ["prlimit", f"--fsize={MIB}"]
@@ -204,7 +204,7 @@ async def slots_are_refused_before_inodes_run_out(case):
 
 
 @test(servers=(None,), deadline=200)
-async def what_has_no_room_is_not_promised(case):
+async def no_slots_while_nothing_can_be_stored(case):
     """If any call of an upload finds no space, slots are refused until a file and a folder can be created again."""
     up = await case.upslot(api={"port": free_port()}, min_free_space=0)
     for rule in ("mkdirat:error=ENOSPC", "mkdirat:error=EDQUOT", "openat:error=EDQUOT", "write:error=EDQUOT",
@@ -228,7 +228,7 @@ async def what_has_no_room_is_not_promised(case):
 
 
 @test(servers=(None,), deadline=200)
-async def a_quota_of_the_file_system(case):
+async def file_system_quota(case):
     """A quota of btrfs, which reports no inodes. What still fits is still accepted."""
     image = case.folder / "image"
     with open(image, "wb") as file:

@@ -8,7 +8,7 @@ from integrations import (BENVOLIO, KEY, NAMES, OTHER_KEY, ROMEO, check_download
 
 
 @test()
-async def file_share(case):
+async def uploads_survive_restarts(case):
     server, up = await integration(case, share, file_share_secret=KEY)
     romeo = await case.client(ROMEO, server)
     kept = {}
@@ -32,7 +32,7 @@ async def file_share(case):
 
 
 @test()
-async def file_share_names(case):
+async def names(case):
     server, up = await integration(case, share, file_share_secret=KEY)
     romeo = await case.client(ROMEO, server)
     for number, (name, stored) in enumerate(NAMES):
@@ -45,7 +45,7 @@ async def file_share_names(case):
 
 
 @test()
-async def file_share_names_that_cannot_be_kept(case):
+async def names_that_must_be_changed(case):
     """The name in the URL is only for display, so that no name makes an upload fail."""
     server, up = await integration(case, share, file_share_secret=KEY)
     romeo = await case.client(ROMEO, server)
@@ -64,7 +64,7 @@ async def file_share_names_that_cannot_be_kept(case):
 
 
 @test()
-async def file_share_only_with_its_token(case):
+async def token_is_required(case):
     server, up = await integration(case, share, file_share_secret=KEY)
     romeo = await case.client(ROMEO, server)
     slot, other = await romeo.slot("a.png", 1000, "image/png"), await romeo.slot("b.png", 1000, "image/png")
@@ -94,7 +94,7 @@ async def file_share_only_with_its_token(case):
 
 
 @test()
-async def file_share_with_another_secret(case):
+async def wrong_secret(case):
     server, up = await integration(case, share, file_share_secret=OTHER_KEY)
     romeo = await case.client(ROMEO, server)
     slot = await romeo.slot("a.bin", 10)
@@ -108,7 +108,7 @@ async def file_share_with_another_secret(case):
 
 
 @test()
-async def file_share_counts_by_uploader(case):
+async def quota_per_uploader(case):
     server, up = await integration(case, share, file_share_secret=KEY, user_quota_hard=100 * KIB)
     romeo, benvolio = await case.client(ROMEO, server), await case.client(BENVOLIO, server)
     await romeo.upload("first.bin", bytes(60 * KIB))
@@ -126,7 +126,7 @@ async def file_share_counts_by_uploader(case):
 
 
 @test()
-async def file_share_files_go_when_the_server_says(case):
+async def files_expire_as_the_server_says(case):
     server, up = await integration(case, lambda url: share(url, expires_after=4), file_share_secret=KEY, expire_interval=1,
                             expire_maxage=0)
     romeo = await case.client(ROMEO, server)
@@ -150,7 +150,7 @@ async def file_share_files_go_when_the_server_says(case):
 
 
 @test()
-async def file_share_and_go_sendxmpp(case):
+async def go_sendxmpp(case):
     authority = case.authority
     server, up = await integration(case, share, scheme="https", file_share_secret=KEY, http_certfile=str(authority.chain),
                             http_keyfile=str(authority.key))

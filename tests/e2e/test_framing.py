@@ -141,7 +141,13 @@ async def proxies_and_upslot_agree_on_every_request(case):
     assert not unforwarded, "upslot answered requests that the proxies did not log:\n" + shown(unforwarded)
     unanswered = told - record.answered - record.incomplete
     assert not unanswered, "the proxies log answers that upslot did not give:\n" + shown(unanswered)
+    check_files(up, record, paths)
+    assert len(record.stored) > 100 and len(record.served) > 100 and record.faults > 10, \
+        f"{len(record.stored)} stored, {len(record.served)} served, {record.faults} refused: too few for a result"
 
+
+def check_files(up, record, paths):
+    """Compares stored files with the bodies of uploads, and downloads with the paths of their requests."""
     # Stored files are the bodies as the proxy delimited them, with the size of the slot.
     files = {name for name in up.files() if name.startswith("put/")}
     check("stored files", files ^ set(record.stored), set())
@@ -161,5 +167,3 @@ async def proxies_and_upslot_agree_on_every_request(case):
         assert b"/." not in b"/" + name, f"the hidden {target} was served"
         read = [entry["path"] for entry in paths[client] if entry["log"] == "nginx"]
         assert not read or "/" + os.fsdecode(once) in read, f"nginx reads {target} as {read}"
-    assert len(record.stored) > 100 and len(record.served) > 100 and record.faults > 10, \
-        f"{len(record.stored)} stored, {len(record.served)} served, {record.faults} refused: too few for a result"

@@ -93,7 +93,7 @@ async def external_types(case):
 
 
 @test()
-async def external_does_not_bring_back_what_expired(case):
+async def external_link_is_void_after_expiry(case):
     server, up = await integration(case, v1, external_secret=KEY, expire_maxage=3600, expire_interval=1)
     romeo = await case.client(ROMEO, server)
     slot = await romeo.slot("old.bin", 1000)
@@ -112,7 +112,7 @@ async def external_does_not_bring_back_what_expired(case):
 
 
 @test()
-async def external_and_go_sendxmpp(case):
+async def external_go_sendxmpp(case):
     authority = case.authority
     server, _ = await integration(case, v2, scheme="https", external_secret=KEY, http_certfile=str(authority.chain),
                            http_keyfile=str(authority.key))
@@ -123,7 +123,7 @@ async def external_and_go_sendxmpp(case):
 
 
 @test()
-async def prosody_filers_tree_stays(case):
+async def prosody_filer_store_is_served(case):
     server, up = await integration(case, v1, start=False, external_secret=KEY)
     old = {
         "4a771ac1-f0b2-4a4a-9700-f2a26fa2bb67/très cool.jpg": (content(50 * KIB, 1), "image/jpeg"),
@@ -248,7 +248,7 @@ async def ejabberd_service_url_and_rates(case):
 # All at once ---------------------------------------------------------------------------------------------------------
 
 @test()
-async def several_integrations_and_one_store(case):
+async def several_integrations_share_one_store(case):
     port = free_port()
     server, up = await integration(case, lambda url: share(url, name=SHARE) + upload_external(url, name="signed." + DOMAIN),
                             component=True, api={"port": port}, file_share_secret=KEY, external_secret=KEY,

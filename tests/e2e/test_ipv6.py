@@ -39,7 +39,7 @@ async def addresses_without_ipv6(case):
 
 
 @test(servers=(None,))
-async def what_is_ipv6_alone_does_not_start_without_it(case):
+async def ipv6_only_addresses_fail(case):
     for settings, key in [({"http_address": "::1"}, "http_address"), ({"http_address": ["2001:db8::1", "::1"]}, "http_address"),
                           ({"api": {"port": free_port(), "address": "::1"}}, "api")]:
         up = await case.upslot(start=False, wrapper=WITHOUT_IPV6, **settings)
@@ -49,7 +49,7 @@ async def what_is_ipv6_alone_does_not_start_without_it(case):
 
 
 @test(servers=(None,))
-async def an_ipv4_port_that_is_taken_is_still_an_error(case):
+async def ipv4_port_in_use_is_an_error(case):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -62,7 +62,7 @@ async def an_ipv4_port_that_is_taken_is_still_an_error(case):
 
 
 @test()
-async def the_link_without_ipv6(case):
+async def link_without_ipv6(case):
     server = await case.server()
     # All addresses of a name are tried; the first of this one cannot be reached.
     hosts = case.folder / "hosts"
@@ -83,7 +83,7 @@ async def the_link_without_ipv6(case):
 
 
 @test(servers=(None,))
-async def the_demonstration_without_ipv6(case):
+async def demo_without_ipv6(case):
     up = await case.upslot(start=False, wrapper=WITHOUT_IPV6, arguments=["--demo"])
     process = await up.spawn()
     url = (await process.line(r"listening on=(http://127\.0\.0\.1:\d+)"))[1]
@@ -104,7 +104,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 
 
 @test(servers=(None,))
-async def ipv6_that_is_switched_off(case):
+async def ipv6_disabled(case):
     if not Path("/proc/sys/net/ipv6").exists():
         print("NOT TESTED: this kernel has no IPv6 that could be disabled")
         return

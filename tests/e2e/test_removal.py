@@ -87,7 +87,7 @@ async def killed_at_any_moment(case):
 
 
 @test(servers=(None,), deadline=200)
-async def uploads_that_race_it(case):
+async def concurrent_uploads(case):
     """After its end no file of an earlier slot is stored, whether the upload or the removal was faster."""
     up = await with_api(case, user_quota_hard=50 * MIB, max_file_size=50 * MIB, fsync=False)
     stored = refused = 0
@@ -122,7 +122,7 @@ async def uploads_that_race_it(case):
 
 
 @test(servers=(None,), deadline=120)
-async def by_the_superuser(case):
+async def run_by_root(case):
     """Run by root, it leaves only files that the user of upslot can read; another user gets an error."""
     if os.geteuid() != 0:
         print("NOT TESTED: only root can run as another user")

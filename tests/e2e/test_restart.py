@@ -49,7 +49,7 @@ async def xmpp_server_restarted(case):
 
 
 @test(servers=("prosody", "ejabberd"))
-async def xmpp_server_that_comes_later(case):
+async def xmpp_server_starts_later(case):
     server = await case.own_server()
     await server.process.stop()
     up = await case.upslot(server=server, linked=False)
@@ -75,7 +75,7 @@ async def restarted_between_slot_put_and_get(case):
 
 
 @test()
-async def killed_in_the_middle_of_a_put(case):
+async def killed_during_an_upload(case):
     up = await case.upslot()
     romeo = await case.client()
     body = content(4 * MIB)
@@ -97,7 +97,7 @@ async def killed_in_the_middle_of_a_put(case):
 
 
 @test()
-async def put_that_breaks_off_can_be_repeated(case):
+async def aborted_upload_can_be_repeated(case):
     up = await case.upslot()
     romeo = await case.client()
     body = content(4 * MIB)
@@ -160,7 +160,7 @@ async def sigterm_lets_running_transfers_finish(case):
 
 
 @test()
-async def second_signal_ends_at_once(case):
+async def second_signal_forces_shutdown(case):
     up = await case.upslot()
     romeo = await case.client()
     slot = await romeo.slot("big.bin", 4 * MIB)
@@ -190,7 +190,7 @@ async def wrong_secret(case):
 
 
 @test()
-async def reload_changes_limits_and_survives_faults(case):
+async def reload_changes_limits_and_survives_errors(case):
     up = await case.upslot(max_file_size=10_000)
     romeo = await case.client()
     slot = await romeo.slot("a.bin", 10_000)
@@ -216,7 +216,7 @@ async def reload_changes_limits_and_survives_faults(case):
 
 
 @test(servers=(None,), deadline=180)
-async def signals_between_the_open_port_and_ready(case):
+async def signals_during_startup(case):
     # The start is delayed at a call that follows the opening of the port.
     for call in ("eventfd2", "landlock_create_ruleset"):
         for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
@@ -242,7 +242,7 @@ async def signals_between_the_open_port_and_ready(case):
 
 
 @test(servers=(None,))
-async def a_request_that_has_arrived_is_answered_at_the_end(case):
+async def pending_request_is_answered_at_shutdown(case):
     up = await case.upslot(start=False)
     await up.start()
     check("GET /", (await get(f"http://127.0.0.1:{up.port}/")).status, 200)

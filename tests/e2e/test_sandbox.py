@@ -53,7 +53,7 @@ async def allowed_calls():
 
 
 @test(servers=(None,))
-async def the_unit_is_not_exposed(case):
+async def unit_exposure_is_low(case):
     ran = await run(["systemd-analyze", "security", "--offline=yes", "--no-pager", UNIT])
     found = re.search(r"Overall exposure level for upslot\.service: ([0-9.]+)", ran.out.decode())
     assert found, ran
@@ -85,7 +85,7 @@ async def use_all_features(case, up, romeo):
 
 
 @test(deadline=180)
-async def the_unit_allows_every_call(case):
+async def unit_allows_every_call(case):
     allowed = await allowed_calls()
     trace = case.folder / "trace"
     http, log = case.folder / "http.sock", case.folder / "upslot.log"
@@ -128,7 +128,7 @@ async def the_unit_allows_every_call(case):
 
 
 @test(deadline=120)
-async def the_unit_is_lived_under(case):
+async def works_under_the_unit(case):
     # The parts of the unit that root can have without systemd: its filter of system calls, a read-only system except for
     # the store, a /proc with processes only. A host name makes the C library load its modules under these.
     if os.geteuid() != 0:
@@ -199,7 +199,7 @@ async def as_nobody(case, folder, wrapper=(), **settings):
 
 
 @test()
-async def no_privilege_is_needed(case):
+async def no_privileges_needed(case):
     with open_folder() as folder:
         up = await as_nobody(case, folder)
         status = up.status()
@@ -216,7 +216,7 @@ async def no_privilege_is_needed(case):
 
 
 @test()
-async def memory_is_nobody_elses(case):
+async def memory_is_protected(case):
     with open_folder() as folder:
         up = await as_nobody(case, folder, ["sh", "-c", 'ulimit -c unlimited 2>/dev/null; exec "$@"', "sh"])
         process = Path(f"/proc/{up.process.pid}")
@@ -240,7 +240,7 @@ async def memory_is_nobody_elses(case):
 
 
 @test()
-async def unnamed_files_through_proc_without_privilege(case):
+async def naming_through_proc_without_privileges(case):
     # As on kernels before 6.10, where naming a file by its descriptor needs a privilege.
     with open_folder() as folder:
         trace = folder / "trace"
@@ -253,7 +253,7 @@ async def unnamed_files_through_proc_without_privilege(case):
 
 
 @test()
-async def a_kernel_without_landlock(case):
+async def kernel_without_landlock(case):
     romeo = await case.client()
     for error, why in [("ENOSYS", "has no Landlock"), ("EPERM", "has no Landlock"),
                        ("EOPNOTSUPP", "not enabled")]:
@@ -265,7 +265,7 @@ async def a_kernel_without_landlock(case):
 
 
 @test()
-async def a_kernel_that_refuses_in_the_middle(case):
+async def landlock_refused_by_the_kernel(case):
     inject = "inject=landlock_restrict_self:error=E2BIG"
     up = await case.upslot(wrapper=traced(case.folder / "trace", "-e", "trace=landlock_restrict_self", "-e", inject))
     await up.line(r'INFO  sandbox none why=".*the kernel refuses: Argument list too long')
@@ -273,7 +273,7 @@ async def a_kernel_that_refuses_in_the_middle(case):
 
 
 @test()
-async def a_name_is_looked_up_in_the_sandbox(case):
+async def names_are_resolved_in_the_sandbox(case):
     # The C library loads its modules and reads its settings when the first name is resolved, after the start.
     hosts = case.folder / "hosts"
     hosts.write_text("127.0.0.1 xmpp.sandbox.test\n")
@@ -284,7 +284,7 @@ async def a_name_is_looked_up_in_the_sandbox(case):
 
 
 @test()
-async def a_mount_over_the_store_is_taken(case):
+async def mount_over_the_store(case):
     # Landlock rules are for folders, not for names; a later mount is covered by the rule for the folder above.
     up = await case.upslot(wrapper=unshare())
     romeo = await case.client()

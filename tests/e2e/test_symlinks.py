@@ -28,7 +28,7 @@ def place(up, url):
 
 
 @test(servers=(None,), deadline=180)
-async def links_lead_nowhere_on_any_kernel(case):
+async def links_are_not_followed_on_any_kernel(case):
     for number, (kind, errors) in enumerate(RESULTS.items()):
         trace = case.folder / f"strace-{number}.out"
         # Traced calls are slow; with a BPF filter only this one is traced.
@@ -78,7 +78,7 @@ async def links_lead_nowhere_on_any_kernel(case):
 
 
 @test(servers=(None,), deadline=600 if LONG else 180)
-async def folders_that_change_under_a_download(case):
+async def folders_swapped_during_downloads(case):
     """A loop replaces a folder by a link and back while a file in it is requested: the answer is that file, or 404."""
     up, _ = await slots_of(case, [])
     outside = case.folder / "outside"

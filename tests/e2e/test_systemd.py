@@ -17,7 +17,7 @@ SERVICE = Path(__file__).resolve().parents[2] / "contrib" / "service"
 
 
 @test(servers=(None,))
-async def the_units_are_right(case):
+async def units_are_valid(case):
     for name in ("upslot.service", "upslot.socket"):
         # The units refer to each other, and to the path of an installed program.
         text = (SERVICE / name).read_text().replace("/usr/local/bin/upslot", os.environ["UPSLOT_BIN"])
@@ -47,7 +47,7 @@ class Activated:
 
 
 @test(servers=(None,))
-async def sockets_from_systemd(case):
+async def socket_activation(case):
     http, api, unix = free_port(), free_port(), case.folder / "http.sock"
     with socket.socket() as taken:
         # The configured ports are in use, so that opening them would fail.
@@ -79,7 +79,7 @@ async def sockets_from_systemd(case):
 
 
 @test(servers=(None,))
-async def sockets_from_systemd_by_halves(case):
+async def partial_socket_activation(case):
     # The sockets of one key are passed; the addresses of the other are opened.
     for names, opened in [("http", "api"), ("api", "http"), (None, "api")]:
         passed, own = free_port(), free_port()
@@ -96,7 +96,7 @@ async def sockets_from_systemd_by_halves(case):
 
 
 @test(servers=(None,))
-async def tls_on_a_socket_from_systemd(case):
+async def tls_on_an_activated_socket(case):
     port = free_port()
     chain, key = case.authority.issue("passed")
     up = await case.upslot(start=False, http_certfile=str(chain), http_keyfile=str(key))
@@ -108,7 +108,7 @@ async def tls_on_a_socket_from_systemd(case):
 
 
 @test(servers=(None,))
-async def sockets_that_are_of_no_use(case):
+async def unusable_sockets(case):
     for names, options, settings, why in [
             ("htp", [], {}, 'a socket named .*htp.*, expected http or api'),
             ("api", [], {}, "api: nothing, but the service manager passes a socket for it"),
@@ -215,7 +215,7 @@ class Systemd:
 
 
 @test(deadline=180)
-async def a_systemd_that_runs(case):
+async def running_systemd(case):
     if os.geteuid() != 0:
         print("NOT TESTED: only root can create control groups")
         return
@@ -227,15 +227,8 @@ async def a_systemd_that_runs(case):
             return
         systemd = Systemd(case.folder)
         up = await case.upslot(start=False)
-        shipped = (SERVICE / "upslot.service").read_text()
-        kept = re.findall(r"(?m)^(?:Type|NotifyAccess|ExecReload|Restart|RestartSec|LimitCORE)=.*$", shipped)
-        check("lines of the unit", len(kept), 6)
-        (systemd.units / "upslot.service").write_text("\n".join([
-            "[Unit]", "DefaultDependencies=no", "[Service]", *kept, "WatchdogSec=2", "Environment=RUST_LOG=",
-            f"ExecStart={os.environ['UPSLOT_BIN']} -c {up.config}"]))
         port = free_port()
-        socket_unit = (SERVICE / "upslot.socket").read_text().replace("127.0.0.1:8080", f"127.0.0.1:{port}")
-        (systemd.units / "upslot.socket").write_text(socket_unit.replace("[Unit]", "[Unit]\nDefaultDependencies=no"))
+        install_units(systemd, up, port)
         await systemd.start(groups)
         try:
             deadline = asyncio.get_running_loop().time() + PATIENCE
@@ -244,50 +237,71 @@ async def a_systemd_that_runs(case):
                     print(f"NOT TESTED: no systemd can run here: {answer.err} {systemd.process.lines}")
                     return
                 await asyncio.sleep(0.1)
-            # systemctl returns when the service is ready; the link is in its status.
-            await systemd.must("start", "upslot.service")
-            check("state", await systemd.show("ActiveState"), "active")
-            check("GET /", (await get(f"http://127.0.0.1:{up.port}/")).status, 200)
-            await systemd.until("StatusText", "XMPP link up")
-            await systemd.must("reload", "upslot.service")
-            await systemd.until("SubState", "running")
-            # An idle service survives its watchdog.
-            await asyncio.sleep(5)
-            check("restarts", await systemd.show("NRestarts"), "0")
-            # A service whose loop hangs is killed and restarted.
-            text = up.config.read_text()
-            up.config.unlink()
-            os.mkfifo(up.config)
-            pid = await systemd.show("MainPID")
-            os.kill(int(pid), signal.SIGHUP)
-            await systemd.until("NRestarts", "1")
-            # The new process waits in its start for the configuration.
-            await until(lambda: feed(up.config, text), "a reader of the configuration")
-            await systemd.until("SubState", "running")
-            up.config.unlink()
-            up.config.write_text(text)
-            check("GET / of the new process", (await get(f"http://127.0.0.1:{up.port}/")).status, 200)
-            await systemd.must("stop", "upslot.service")
-            check("result", await systemd.show("Result"), "success")
-            # With a socket unit it starts on demand, and no client is refused during a restart.
-            await systemd.must("start", "upslot.socket")
-            check("GET / that starts it", (await get(f"http://127.0.0.1:{port}/")).status, 200)
-            await systemd.until("SubState", "running")
-            restart = asyncio.ensure_future(systemd.must("restart", "upslot.service"))
-            while not restart.done():
-                # An accepted connection without a request is closed like an idle one; no connection is refused.
-                with contextlib.suppress(ConnectionResetError, http.client.RemoteDisconnected, BrokenPipeError):
-                    check("GET / during a restart", (await get(f"http://127.0.0.1:{port}/")).status, 200)
-            check("GET / after it", (await get(f"http://127.0.0.1:{port}/")).status, 200)
-            await restart
-            await systemd.must("stop", "upslot.socket", "upslot.service")
-            check("result", await systemd.show("Result"), "success")
+            await check_start_and_watchdog(systemd, up)
+            await check_start_on_demand(systemd, port)
         finally:
             await systemd.process.stop(signal.SIGKILL)
             # The services, if the test has failed.
             for group in groups:
                 with contextlib.suppress(OSError):
                     (group / "cgroup.kill").write_text("1")
+
+
+def install_units(systemd, up, port):
+    """Units with the lines of the shipped ones that do not need a whole system."""
+    shipped = (SERVICE / "upslot.service").read_text()
+    kept = re.findall(r"(?m)^(?:Type|NotifyAccess|ExecReload|Restart|RestartSec|LimitCORE)=.*$", shipped)
+    check("lines of the unit", len(kept), 6)
+    (systemd.units / "upslot.service").write_text("\n".join([
+        "[Unit]", "DefaultDependencies=no", "[Service]", *kept, "WatchdogSec=2", "Environment=RUST_LOG=",
+        f"ExecStart={os.environ['UPSLOT_BIN']} -c {up.config}"]))
+    socket_unit = (SERVICE / "upslot.socket").read_text().replace("127.0.0.1:8080", f"127.0.0.1:{port}")
+    (systemd.units / "upslot.socket").write_text(socket_unit.replace("[Unit]", "[Unit]\nDefaultDependencies=no"))
+
+
+async def check_start_and_watchdog(systemd, up):
+    # systemctl returns when the service is ready; the link is in its status.
+    await systemd.must("start", "upslot.service")
+    check("state", await systemd.show("ActiveState"), "active")
+    check("GET /", (await get(f"http://127.0.0.1:{up.port}/")).status, 200)
+    await systemd.until("StatusText", "XMPP link up")
+    await systemd.must("reload", "upslot.service")
+    await systemd.until("SubState", "running")
+    # An idle service survives its watchdog.
+    await asyncio.sleep(5)
+    check("restarts", await systemd.show("NRestarts"), "0")
+    # A service whose loop hangs is killed and restarted.
+    text = up.config.read_text()
+    up.config.unlink()
+    os.mkfifo(up.config)
+    pid = await systemd.show("MainPID")
+    os.kill(int(pid), signal.SIGHUP)
+    await systemd.until("NRestarts", "1")
+    # The new process waits in its start for the configuration.
+    await until(lambda: feed(up.config, text), "a reader of the configuration")
+    await systemd.until("SubState", "running")
+    up.config.unlink()
+    up.config.write_text(text)
+    check("GET / of the new process", (await get(f"http://127.0.0.1:{up.port}/")).status, 200)
+    await systemd.must("stop", "upslot.service")
+    check("result", await systemd.show("Result"), "success")
+
+
+async def check_start_on_demand(systemd, port):
+    """With a socket unit the service starts on demand, and no client is refused during a restart."""
+    url = f"http://127.0.0.1:{port}/"
+    await systemd.must("start", "upslot.socket")
+    check("GET / that starts it", (await get(url)).status, 200)
+    await systemd.until("SubState", "running")
+    restart = asyncio.ensure_future(systemd.must("restart", "upslot.service"))
+    while not restart.done():
+        # An accepted connection without a request is closed like an idle one; no connection is refused.
+        with contextlib.suppress(ConnectionResetError, http.client.RemoteDisconnected, BrokenPipeError):
+            check("GET / during a restart", (await get(url)).status, 200)
+    check("GET / after it", (await get(url)).status, 200)
+    await restart
+    await systemd.must("stop", "upslot.socket", "upslot.service")
+    check("result", await systemd.show("Result"), "success")
 
 
 def feed(path, text):

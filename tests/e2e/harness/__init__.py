@@ -1,8 +1,8 @@
 """The basis of the end-to-end tests: real XMPP servers, the real program, real clients.
 
 A test is an `async def` that takes a `Case` and is marked with `@test`. The case starts what the test asks for (an
-upslot, a client, a raw connection) and stops all of it at the end, whether the test passed or not. XMPP servers belong
-to a `Group` and are shared by the tests of one file; a test that restarts its server starts one of its own.
+upslot, a client, a raw connection) and stops all of it at the end, whether the test passed or not. The XMPP servers of the
+`Group` are shared by all tests; a test that restarts or configures its server starts one of its own.
 
 Nothing sleeps in the hope that something has happened: every wait is for a log line, an open port, a stanza or a
 condition, and has a deadline.

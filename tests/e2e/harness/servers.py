@@ -155,8 +155,7 @@ SERVERS = {"prosody": Prosody, "ejabberd": Ejabberd}
 
 
 class Group:
-    """The certification authority and the XMPP servers that the tests of one file share. A server starts when a test
-    first uses it."""
+    """The certification authority and the XMPP servers that all tests share. A server starts when a test first uses it."""
 
     def __init__(self, folder, authority):
         self.folder, self.authority, self.servers = folder, authority, {}
