@@ -208,7 +208,7 @@ backend relay
     def forwarded(self):
         """The requests that upslot answered, according to the proxies' logs: numbers by client and method, and the log
         entries by client."""
-        told, paths = Counter(), {}
+        numbers, paths = Counter(), {}
         for line in self.nginx.lines + self.haproxy.lines:
             if not line.startswith('{"log"'):
                 continue
@@ -217,9 +217,9 @@ backend relay
             if entry.get("server") == "relay":
                 upstream = entry["status"]
             if upstream.isdigit() and upstream != "502":
-                told[entry["client"], entry["method"]] += 1
+                numbers[entry["client"], entry["method"]] += 1
                 paths.setdefault(entry["client"], []).append(entry)
-        return told, paths
+        return numbers, paths
 
 
 async def send(port, address, text):

@@ -34,7 +34,7 @@ def framings():
                   f"{number},{number}", f"{number}, {number}", f"{number},5", f"5,{number}", f"{number};", f"{number}a",
                   f"0x{number:x}", f"{number}.0", f"{number}e0", f"'{number}'", f'"{number}"', "", " ", "0", "5",
                   f"{number}\x0b", f"{number}\x00", "18446744073709551615", "18446744073709551616",
-                  f"1844674407370955161600{number}", f"9223372036854775808", f"{number}\r", f"{number}\r\n 5",
+                  f"1844674407370955161600{number}", "9223372036854775808", f"{number}\r", f"{number}\r\n 5",
                   f"{number}\r\n\t", f"5 {number}", f"{number}\xa0", f"\xa0{number}", "NaN"):
         yield put(f"Content-Length: {value}\r\n", BODY)
     for first, second in ((number, number), (number, 5), (5, number), (0, number), (number, 0)):

@@ -18,8 +18,8 @@ AT_ONCE = 4
 
 def ran(page, beacon, id):
     """The traces of a script of this name: console lines, dialogs, a request to the beacon."""
-    told = [text for text in page.console + page.dialogs if f"RAN {id}" in text]
-    return told + (["a request to the beacon"] if id in beacon.hits else [])
+    traces = [text for text in page.console + page.dialogs if f"RAN {id}" in text]
+    return traces + (["a request to the beacon"] if id in beacon.hits else [])
 
 
 async def on_pages(window, work, items):

@@ -72,7 +72,7 @@ ENCODE = """(async () => {
     return frames;
 })()"""
 
-PICTURE = """(type => new Promise((resolve, reject) => {
+IMAGE = """(type => new Promise((resolve, reject) => {
     const canvas = document.createElement("canvas");
     canvas.width = canvas.height = 5;
     canvas.getContext("2d").fillRect(1, 1, 2, 2);
@@ -101,16 +101,16 @@ async def images_video_and_audio(case):
     other = await UnprotectedServer().start(case)
     page = await window.page()
     await page.visit(other.add("studio", "<title>studio</title>", "text/html"))
-    pictures = {"p.png": ("image/png", png(), 3), "p.avif": ("image/avif", AVIF, 2),
+    images = {"p.png": ("image/png", png(), 3), "p.avif": ("image/avif", AVIF, 2),
                 "p.gif": ("image/gif", base64.b64decode("R0lGODlhAQABAAAAACwAAAAAAQABAAACAUwAOw=="), 1)}
     for type in ("image/jpeg", "image/webp"):
-        made = base64.b64decode(await page.run(f"{PICTURE}({json.dumps(type)})"))
-        pictures["p." + type[6:]] = (type, made, 5)
+        made = base64.b64decode(await page.run(f"{IMAGE}({json.dumps(type)})"))
+        images["p." + type[6:]] = (type, made, 5)
     seconds = 40
     frames = [base64.b64decode(frame) for frame in await page.run(ENCODE.replace("SECONDS", str(seconds)))]
-    film = webm(frames, 64, seconds, 512 * KIB)
+    video = webm(frames, 64, seconds, 512 * KIB)
 
-    for name, (type, body, side) in pictures.items():
+    for name, (type, body, side) in images.items():
         url = await stock.upload(name, body, type)
         await page.visit(url)
         check(f"{type} in a tab", await page.run("[document.contentType, document.images[0].naturalWidth]"),
@@ -118,7 +118,7 @@ async def images_video_and_audio(case):
         await page.visit(other.add("shows", f"<img id=i src='{url}'>", "text/html"))
         check(f"{type} in a page of another origin", await page.run("i.naturalWidth"), side)
 
-    for name, type, body, last, width in (("film.webm", "video/webm", film, 35, 64),
+    for name, type, body, last, width in (("video.webm", "video/webm", video, 35, 64),
                                           ("tone.wav", "audio/wav", wav(600), 590, 0)):
         url = await stock.upload(name, body, type)
         for where in (url, other.add("plays", f"<video src='{url}' preload=metadata></video>", "text/html")):

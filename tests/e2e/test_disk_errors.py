@@ -121,7 +121,7 @@ def tracer(up):
 @test(servers=(None,))
 async def without_extended_attributes(case):
     up = await quiet_upslot(case)
-    slot = await slot_from_api(up, "picture.png", 5, content_type="image/x-thing")
+    slot = await slot_from_api(up, "image.png", 5, content_type="image/x-thing")
     async with Faults(case, up, "fsetxattr:error=EOPNOTSUPP") as faults:
         check("PUT", (await put(slot.put, b"hello")).status, 201)
     assert any("(INJECTED)" in line for line in faults.calls), faults.calls

@@ -131,15 +131,15 @@ async def files_expire_as_the_server_says(case):
                             expire_maxage=0)
     romeo = await case.client(ROMEO, server)
     body = b"brief as the lightning"
-    asked = time.time()
+    requested = time.time()
     slot = await romeo.slot("short.txt", len(body), "text/plain")
-    told = time.time()
+    granted = time.time()
     check("PUT", (await put_with_headers(slot, body, Content_Type="text/plain")).status, 201)
     await check_download(slot.get, body, "short.txt")
     last = await until_deleted(slot.get)
     assert last, "deleted too early"
     # Prosody counts whole seconds.
-    assert int(asked) + 3.5 <= last <= told + 4.5, f"served for {last - asked:.2f} s after the slot"
+    assert int(requested) + 3.5 <= last <= granted + 4.5, f"served for {last - requested:.2f} s after the slot"
     await up.line(r"\bsweep done\b.*\bremoved=1\b")
     check("files", up.files(), set())
     # The token is valid for longer than the file, but not for a second upload.

@@ -127,7 +127,7 @@ async def proxies_and_upslot_agree_on_every_request(case):
     with contextlib.suppress(AssertionError):
         await until(lambda: not Record(relay).must - logged(), "all in upslot's log")
         await until(lambda: not Record(relay).answered - proxies.forwarded()[0], "all in the proxies' logs")
-    record, asked, (told, paths) = Record(relay), logged(), proxies.forwarded()
+    record, asked, (forwarded, paths) = Record(relay), logged(), proxies.forwarded()
 
     def shown(counter):
         return "\n".join(f"{count} of {key}: {texts.get(key[0])!r}, {paths.get(key[0])}"
@@ -137,9 +137,9 @@ async def proxies_and_upslot_agree_on_every_request(case):
     assert not smuggled, "upslot read requests that no proxy forwarded:\n" + shown(smuggled)
     lost = record.must - asked
     assert not lost, "upslot answered requests that it did not log:\n" + shown(lost)
-    unforwarded = record.answered - told
+    unforwarded = record.answered - forwarded
     assert not unforwarded, "upslot answered requests that the proxies did not log:\n" + shown(unforwarded)
-    unanswered = told - record.answered - record.incomplete
+    unanswered = forwarded - record.answered - record.incomplete
     assert not unanswered, "the proxies log answers that upslot did not give:\n" + shown(unanswered)
     check_files(up, record, paths)
     assert len(record.stored) > 100 and len(record.served) > 100 and record.faults > 10, \

@@ -77,8 +77,8 @@ async def killed_at_any_moment(case):
                 break
         assert kills, "the command was never killed"
         check("files", up.files(), set())
-        said = await remove(up, ROMEO)
-        assert "Nothing is stored of" in said, said
+        output = await remove(up, ROMEO)
+        assert "Nothing is stored of" in output, output
         for path, body in list(paths.items())[::80]:
             check("PUT again", (await put(external_url(up, path, len(body), KEY), body)).status, 409)
         # The whole quota is free.
