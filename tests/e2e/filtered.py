@@ -1,6 +1,7 @@
-"""`filtered.py CALLS FAMILIES PROGRAM …` executes the program under a filter like the one that systemd makes from a unit: the
-system calls in the file CALLS are allowed, `socket` only for FAMILIES (numbers, separated by commas), and memory that is
-or was writable cannot become executable (MemoryDenyWriteExecute). Everything else fails with EPERM."""
+"""`filtered.py CALLS FAMILIES PROGRAM …` executes the program under a filter like the one that systemd makes from a unit.
+
+The system calls in the file CALLS are allowed, `socket` only for FAMILIES (numbers, separated by commas), and memory that
+is or was writable cannot become executable (MemoryDenyWriteExecute). Everything else fails with EPERM."""
 
 import errno
 import os

@@ -1,6 +1,8 @@
-"""`in_container.py ROOT USER BIND=PATH … PROGRAM …` executes the program as a container engine would: the root is a read-only
-file system that contains only the bound files and folders, the user has the group 0, no capability, and no way to gain
-one. Paths that are given as `PATH:rw` are writable. Must run as root in a mount namespace."""
+"""`in_container.py ROOT USER BIND=PATH … PROGRAM …` executes the program as a container engine would.
+
+The root is a read-only file system that contains only the bound files and folders; the user has the group 0, no
+capability, and no way to gain one. Paths that are given as `PATH:rw` are writable. Must run as root in a mount
+namespace."""
 
 import ctypes
 import os

@@ -148,7 +148,8 @@ async def removed_and_created_again(case):
         check("PUT without a folder", (await put(slot.put, b"world")).status, 503)
         check("GET without a folder", (await get(slots[0].get)).status, 404)
     check("errors in the log", len(up.logged("ERROR ", since)), 1)
-    check("errors that name the folder", len(up.logged(rf"ERROR store failed .*storage folder {re.escape(str(up.store))} was removed", since)), 1)
+    removed = rf"ERROR store failed .*storage folder {re.escape(str(up.store))} was removed"
+    check("errors that name the folder", len(up.logged(removed, since)), 1)
     check("health", (await health(up))[0], 503)
     await romeo.slot("link.bin", 5)
     up.store.mkdir()
