@@ -70,7 +70,8 @@ class Process:
         try:
             return await asyncio.wait_for(look(), timeout)
         except asyncio.TimeoutError:
-            raise AssertionError(f"{self.name}: no line /{pattern}/ within {timeout} s") from None
+            last = "\n".join(self.lines[-5:])
+            raise AssertionError(f"{self.name}: no line /{pattern}/ within {timeout} s; the last lines:\n{last}") from None
 
     @property
     def running(self):

@@ -146,7 +146,8 @@ modules:
             env=dict(os.environ, HOME=str(self.folder), ERL_LIBS=":".join(libraries),
                      EJABBERD_CONFIG_PATH=str(self.config), EJABBERD_LOG_PATH=f"{self.folder}/log/ejabberd.log",
                      ERL_CRASH_DUMP=f"{self.folder}/crash.dump"))
-        await self.process.line("accounts registered")
+        # Erlang loads its modules slowly on a busy machine.
+        await self.process.line("accounts registered", timeout=2 * PATIENCE)
         for port in filter(None, (self.client_port, self.component_port)):
             await port_open(port, self.process)
 

@@ -4,12 +4,13 @@ import base64
 import hashlib
 import hmac
 import time
+import urllib.parse
 
 
 def external_url(up, path, size, secret):
     """The PUT URL of mod_http_upload_external, version 1; such a link does not expire."""
     tag = hmac.new(secret.encode(), f"{path} {size}".encode(), hashlib.sha256).hexdigest()
-    return f"{up.url}{path}?v={tag}"
+    return f"{up.url}{urllib.parse.quote(path)}?v={tag}"
 
 
 def own_slot_target(path, size, secret):
