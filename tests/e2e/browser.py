@@ -1,9 +1,8 @@
-"""A real Chromium without a window, driven by its DevTools protocol, and what stands around it: a server that says
-nothing of safety, and a listener that must never be called.
+"""A headless Chromium, driven by its DevTools protocol, and its servers: one without any protective header, and a
+beacon that scripts call.
 
-A page tells that its script ran in two ways: on its console, which the DevTools show for every frame and worker, and
-by a call to the listener. Both have to be seen where nothing protects (the bare server), or the observation is worth
-nothing.
+A script that runs is seen in two ways: on the console, which DevTools report for every frame and worker, and by its
+request to the beacon. The unprotected server proves that both ways work.
 """
 
 import asyncio
@@ -16,14 +15,14 @@ import re
 
 import aiohttp
 
-from harness import PATIENCE, Process, free_port
+from harness import DOMAIN, OTHER_DOMAIN, PATIENCE, Process, free_port, put, slot_from_api
 
-# How long a page that has loaded is watched for script that runs late.
+# How long a loaded page is watched for script that runs late, in seconds.
 SETTLE = 0.4
 
 
 class Browser:
-    """One Chromium with a profile of its own."""
+    """A Chromium with its own profile."""
 
     async def start(self, folder):
         self.folder, self.downloads = folder / "chromium", folder / "downloads"
@@ -34,7 +33,7 @@ class Browser:
             "--disable-background-networking", "--disable-component-update", "--disable-sync",
             "--disable-dev-shm-usage", "--no-proxy-server", "--mute-audio", "--password-store=basic",
             "--autoplay-policy=no-user-gesture-required", "--log-level=3", "--remote-debugging-port=0",
-            # Nothing but loopback can be reached.
+            # Only loopback can be reached.
             "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
             f"--user-data-dir={self.folder}", "about:blank"], env=dict(os.environ, HOME=str(self.folder)))
         found = await self.process.line(r"DevTools listening on (ws://\S+)", timeout=2 * PATIENCE)
@@ -74,7 +73,7 @@ class Browser:
                 continue
             session, method, event = message.get("sessionId"), message["method"], message["params"]
             if method == "Target.attachedToTarget" and session:
-                # A frame or a worker of a page is watched like the page.
+                # Frames and workers of a page are watched like the page.
                 page = self._children.get(session) or self._pages.get(session)
                 if page:
                     self._children[event["sessionId"]] = page
@@ -100,7 +99,7 @@ class Browser:
 
 
 class Page:
-    """One page, and all that happens in it."""
+    """A page, and its events."""
 
     def __init__(self, browser, target, session):
         self.browser, self.target, self.session = browser, target, session
@@ -143,7 +142,7 @@ class Page:
         asyncio.ensure_future(self.browser.command(method, self.session, **parameters))
 
     async def until(self, condition, what, timeout=PATIENCE):
-        """Waits for events until something holds."""
+        """Waits for events until the condition is true; returns its result."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         while not (answer := condition()):
@@ -151,17 +150,17 @@ class Page:
             try:
                 await asyncio.wait_for(self._happened.wait(), max(deadline - loop.time(), 0.001))
             except asyncio.TimeoutError:
-                raise AssertionError(f"the browser: in {timeout} s never saw {what}") from None
+                raise AssertionError(f"the browser: not within {timeout} s: {what}") from None
         return answer
 
-    async def own(self, url, html):
-        """Has the browser believe that the server of this URL has this page there."""
+    async def intercept(self, url, html):
+        """Answers requests for this URL within the browser, with this page."""
         self._fulfil[url] = html
         await self.browser.command("Fetch.enable", self.session,
                                    patterns=[{"urlPattern": known} for known in self._fulfil])
 
     async def visit(self, url):
-        """Goes there; back when the page has loaded with all that it loads, or its download has begun."""
+        """Opens the URL; returns when the page and its resources have loaded, or its download has begun."""
         start = len(self.events)
         self.downloads = {}
         await self.browser.command("Page.navigate", self.session, url=url)
@@ -176,14 +175,14 @@ class Page:
         return self
 
     async def run(self, script):
-        """Runs script in the page from outside, whatever the page's policy is; its value, awaited."""
+        """Runs script in the page by DevTools, which the page's policy cannot prevent; returns its awaited value."""
         done = await self.browser.command("Runtime.evaluate", self.session, expression=script, awaitPromise=True,
                                           returnByValue=True, userGesture=True)
         assert "exceptionDetails" not in done, f"in the page: {done['exceptionDetails']}"
         return done["result"].get("value")
 
     async def settle(self):
-        """Lets late script run: there is no event for what does not happen."""
+        """Gives late script time to run. That no script runs has no event."""
         await asyncio.sleep(SETTLE)
         return self
 
@@ -193,7 +192,7 @@ class Page:
 
 
 class Server:
-    """One answer per connection, of the least that HTTP needs."""
+    """A minimal HTTP server: one answer per connection."""
 
     def __init__(self):
         self.port = free_port()
@@ -214,8 +213,8 @@ class Server:
         writer.close()
 
 
-class Bare(Server):
-    """Sends what it is given, with its type and nothing that protects."""
+class UnprotectedServer(Server):
+    """Serves files with their type and no protective header."""
 
     def __init__(self):
         super().__init__()
@@ -233,7 +232,7 @@ class Bare(Server):
 
 
 class Beacon(Server):
-    """Script calls it if it runs; it notes by what name."""
+    """Records the names under which scripts call it."""
 
     def __init__(self):
         super().__init__()
@@ -243,6 +242,24 @@ class Beacon(Server):
         if found := re.match(r"hit-(\w+)", name):
             self.hits.add(found[1])
         return 200, b"", ["Access-Control-Allow-Origin: *", "Content-Type: text/plain"]
+
+
+class Site:
+    """An upslot to which files are uploaded with slots of its local API."""
+
+    def __init__(self, up):
+        self.up = up
+
+    @classmethod
+    async def start(cls, case, **settings):
+        return cls(await case.upslot(api={"port": free_port()}, whitelist=[DOMAIN, OTHER_DOMAIN], fsync=False, **settings))
+
+    async def upload(self, name, body, type):
+        """Uploads a file; returns its GET URL."""
+        slot = await slot_from_api(self.up, name, len(body), **({"content_type": type} if type else {}))
+        reply = await put(slot.put, body, headers={"Content-Type": type} if type is not None else {})
+        assert reply.status == 201, (name, type, reply)
+        return slot.get
 
 
 async def browser(case):

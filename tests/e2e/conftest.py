@@ -1,7 +1,7 @@
 """How pytest runs the end-to-end tests: `pytest tests/e2e`, with UPSLOT_BIN naming the program under test.
 
-A test is an `async def` marked with `harness.test`. It runs once per XMPP server, within its deadline, on the one event
-loop of the session. The tests of one file share a `Group` of servers, which ends with the file.
+A test is an `async def` marked with `harness.test`. It runs once per XMPP server, within its deadline, on the event loop
+of the session. All tests of a session share a `Group` of servers.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ import harness
 
 LOG_LINES_SHOWN = 60
 
-# How long a test may take to end its processes, in seconds.
+# The limit for stopping the processes of a test, in seconds.
 CLOSING_TIME = 60
 
 
@@ -28,7 +28,7 @@ class EndToEnd(pytest.Item):
     def __init__(self, *, function, server, **arguments):
         super().__init__(**arguments)
         self.function, self.server = function, server
-        # `-k subject.test` selects it as well.
+        # For `-k subject.test`.
         self.extra_keyword_matches.add(f"{self.subject}.{function.__name__}")
 
     @property
@@ -51,7 +51,7 @@ class EndToEnd(pytest.Item):
 
 
 class Session:
-    """The loop, and the servers of the file whose tests run now."""
+    """The event loop, the scratch folder and the shared servers."""
 
     def __init__(self):
         self.resources = contextlib.ExitStack()
@@ -59,17 +59,13 @@ class Session:
         scratch = tempfile.TemporaryDirectory(prefix="upslot-e2e-", ignore_cleanup_errors=True)
         self.scratch = Path(self.resources.enter_context(scratch))
         (self.scratch / "ca").mkdir()
-        self.authority = harness.Authority(self.scratch / "ca")
-        self.group, self.subject, self.count = None, None, 0
-        # A client whose connection ends reports it to the loop as well; the tests see it where they wait.
+        servers = self.scratch / "servers"
+        servers.mkdir()
+        self.group, self.count = harness.Group(servers, harness.Authority(self.scratch / "ca")), 0
+        # slixmpp also reports lost connections to the loop; tests notice them where they wait.
         self.runner.get_loop().set_exception_handler(lambda *_: None)
 
     async def run(self, item):
-        if item.subject != self.subject:
-            await self.close_group()
-            folder = self.scratch / item.subject
-            folder.mkdir()
-            self.group, self.subject = harness.Group(folder, self.authority), item.subject
         self.count += 1
         folder = self.scratch / f"case-{self.count}"
         folder.mkdir()
@@ -82,13 +78,8 @@ class Session:
                 item.add_report_section("call", process.name, lines)
             await asyncio.wait_for(case.close(), CLOSING_TIME)
 
-    async def close_group(self):
-        if self.group:
-            await self.group.close()
-        self.group = self.subject = None
-
     def close(self):
-        self.runner.run(self.close_group())
+        self.runner.run(self.group.close())
         self.resources.close()
 
 
@@ -104,7 +95,7 @@ def pytest_configure(config):
 
 
 def pytest_sessionstart(session):
-    # As with Ctrl-C, the processes are ended in order.
+    # As with Ctrl-C, all processes are stopped in order.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     if not session.config.option.collectonly:

@@ -1,6 +1,7 @@
-"""`filtered.py CALLS FAMILIES PROGRAM …` becomes the program under a filter like that which systemd makes of a unit:
-the system calls named in the file CALLS are allowed, `socket` only for FAMILIES (numbers with commas), and no memory
-is made executable that is or was writable (MemoryDenyWriteExecute). All else gives EPERM."""
+"""`filtered.py CALLS FAMILIES PROGRAM …` executes the program under a filter like the one that systemd makes from a unit.
+
+The system calls in the file CALLS are allowed, `socket` only for FAMILIES (numbers, separated by commas), and memory that
+is or was writable cannot become executable (MemoryDenyWriteExecute). Everything else fails with EPERM."""
 
 import errno
 import os
@@ -18,7 +19,7 @@ for name in names - {"socket", "mprotect", "mmap"}:
     try:
         rules.add_rule(seccomp.ALLOW, name)
     except (RuntimeError, ValueError, OSError):
-        # A call of other machines or of newer kernels than this library knows.
+        # A call that this machine does not have or that the library does not know.
         pass
 for family in families.split(","):
     rules.add_rule(seccomp.ALLOW, "socket", seccomp.Arg(0, seccomp.EQ, int(family)))

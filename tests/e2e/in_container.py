@@ -1,7 +1,8 @@
-"""`in_container.py ROOT USER BIND=PLACE … PROGRAM …` becomes the program as a container engine would start it: its root is
-a file system of its own that holds what was bound into it and cannot be written, it is the user with the group 0, and
-has no capability and no way to get one. Files and folders are bound to their places; those named `PLACE:rw` can be
-written. Must be run as root in a mount namespace of its own."""
+"""`in_container.py ROOT USER BIND=PATH … PROGRAM …` executes the program as a container engine would.
+
+The root is a read-only file system that contains only the bound files and folders; the user has the group 0, no
+capability, and no way to gain one. Paths that are given as `PATH:rw` are writable. Must run as root in a mount
+namespace."""
 
 import ctypes
 import os

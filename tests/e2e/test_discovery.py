@@ -1,4 +1,4 @@
-"""Is the service found, does it say what it takes, and does it answer what any XMPP entity is asked?"""
+"""Service discovery, and the answers that every XMPP entity gives."""
 
 from harness import DOMAIN, NAMESPACES, OTHER_DOMAIN, ACCOUNTS, UPLOAD, check, refusal_of, test
 
@@ -8,7 +8,7 @@ DATA = "{jabber:x:data}"
 
 
 def limits(query):
-    """The max-file-size of each form, by FORM_TYPE."""
+    """The max-file-size of each data form, by FORM_TYPE."""
     found = {}
     for form in query.iter(DATA + "x"):
         fields = {field.get("var"): field for field in form.iter(DATA + "field")}
@@ -19,7 +19,7 @@ def limits(query):
 
 
 @test(servers=("prosody", "ejabberd"))
-async def items_then_info(case):
+async def items_and_info(case):
     await case.upslot(max_file_size=1234567)
     romeo = await case.client()
     items = await romeo.ask(f'<query xmlns="{ITEMS[1:-1]}"/>', to=DOMAIN)
@@ -29,14 +29,14 @@ async def items_then_info(case):
     check("identities", identities, [("store", "file", "HTTP File Upload")])
     features = {feature.get("var") for feature in info.iter(INFO + "feature")}
     missing = {*NAMESPACES, "urn:xmpp:ping", "jabber:iq:version", INFO[1:-1]} - features
-    check("features that are missing", missing, set())
+    check("missing features", missing, set())
     check("limits", limits(info), {NAMESPACES[0]: "1234567", NAMESPACES[1]: "1234567"})
     empty = await romeo.ask(f'<query xmlns="{ITEMS[1:-1]}"/>')
     check("items of the service itself", list(empty.iter(ITEMS + "item")), [])
 
 
 @test(servers=("prosody", "ejabberd"))
-async def found_by_slixmpp(case):
+async def slixmpp_finds_the_service(case):
     await case.upslot()
     romeo = await case.client()
     found = await romeo.xmpp["xep_0363"].find_upload_service(timeout=20)
@@ -44,7 +44,7 @@ async def found_by_slixmpp(case):
 
 
 @test()
-async def found_from_another_domain_that_lists_it(case):
+async def found_from_another_domain(case):
     await case.upslot()
     juliet = await case.client(ACCOUNTS[2])
     found = await juliet.xmpp["xep_0363"].find_upload_service(domain=OTHER_DOMAIN, timeout=20)
@@ -62,7 +62,7 @@ async def ping_and_version(case):
 
 
 @test(servers=("prosody", "ejabberd"))
-async def what_is_unknown_is_refused_as_xmpp_demands(case):
+async def unknown_requests_are_refused(case):
     await case.upslot()
     romeo = await case.client()
     for namespace in (INFO, ITEMS):
@@ -73,7 +73,7 @@ async def what_is_unknown_is_refused_as_xmpp_demands(case):
         check(f"unknown {type}", refusal.condition, "service-unavailable")
     refusal = refusal_of(await romeo.ask(f'<request xmlns="{NAMESPACES[0]}" filename="a" size="1"/>', type="set"))
     check("slot request as a set", (refusal.type, refusal.condition), ("modify", "bad-request"))
-    # Messages and presence get no answer and do no harm.
+    # Messages and presence get no answer and have no effect.
     romeo.xmpp.send_message(mto=UPLOAD, mbody="hello", mtype="chat")
     romeo.xmpp.send_presence(pto=UPLOAD)
     check("ping afterwards", (await romeo.ask('<ping xmlns="urn:xmpp:ping"/>')).get("type"), "result")

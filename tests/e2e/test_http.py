@@ -1,4 +1,4 @@
-"""PUT and GET as curl does them: expectations, chunks, ranges, conditions, refusals."""
+"""PUT and GET by curl: expectations, chunks, ranges, conditional requests, refusals."""
 
 import asyncio
 import re
@@ -6,14 +6,15 @@ import re
 from harness import KIB, MIB, check, content, curl, get, http_request, put, test
 
 
-async def slot_of(case, size, **settings):
+async def with_slot(case, size, **settings):
+    """An upslot, a client, and a slot for a file of that size."""
     up = await case.upslot(**settings)
     romeo = await case.client()
     return up, romeo, await romeo.slot("file.bin", size)
 
 
 def forged(url):
-    """The URL with another end, which is a part of the signature."""
+    """The URL with another signature."""
     return url[:-4] + ("AAAA" if url[-4:] != "AAAA" else "BBBB")
 
 
@@ -24,9 +25,9 @@ def file_with(case, body):
 
 
 @test()
-async def put_that_expects_100(case):
+async def put_with_expect_continue(case):
     body = content(2 * MIB)
-    up, _, slot = await slot_of(case, len(body))
+    up, _, slot = await with_slot(case, len(body))
     path = file_with(case, body)
     done = await curl("-v", "-T", path, "-H", "Expect: 100-continue", "--expect100-timeout", "20", slot.put)
     check("status", done.code, 201)
@@ -36,9 +37,9 @@ async def put_that_expects_100(case):
 
 
 @test()
-async def refusal_instead_of_100(case):
+async def refusal_instead_of_continue(case):
     body = content(2 * MIB)
-    up, _, slot = await slot_of(case, len(body))
+    up, _, slot = await with_slot(case, len(body))
     path = file_with(case, body)
     done = await curl("-v", "-T", path, "-H", "Expect: 100-continue", "--expect100-timeout", "20",
                       "-w", "%{stderr}\nsent=%{size_upload}\nstatus=%{http_code}", forged(slot.put))
@@ -52,7 +53,7 @@ async def refusal_instead_of_100(case):
 @test()
 async def chunked_put(case):
     body = content(300 * KIB)
-    up, romeo, slot = await slot_of(case, len(body))
+    up, romeo, slot = await with_slot(case, len(body))
     path = file_with(case, body)
     chunked = ["-H", "Transfer-Encoding: chunked", "-H", "Expect:"]
     done = await curl(*chunked, "-T", path, slot.put)
@@ -67,14 +68,14 @@ async def chunked_put(case):
 
 @test()
 async def refused_puts(case):
-    up, romeo, slot = await slot_of(case, 10)
+    up, romeo, slot = await with_slot(case, 10)
     check("unsigned", (await put(slot.get, b"0123456789")).status, 403)
     check("forged", (await put(forged(slot.put), b"0123456789")).status, 403)
     check("other path", (await put(slot.put.replace("file.bin", "fool.bin"), b"0123456789")).status, 403)
     check("too long", (await put(slot.put, b"0123456789A")).status, 413)
     check("too short", (await put(slot.put, b"012345678")).status, 400)
     check("files", up.files(), set())
-    check("right", (await put(slot.put, b"0123456789")).status, 201)
+    check("valid", (await put(slot.put, b"0123456789")).status, 201)
     check("again", (await put(slot.put, b"9876543210")).status, 409)
     check("content", (await get(slot.get)).body, b"0123456789")
     reply = await http_request("DELETE", slot.get)
@@ -85,9 +86,9 @@ async def refused_puts(case):
 
 @test()
 async def early_refusal_reaches_a_client_that_keeps_sending(case):
-    """A client that sends 5 MiB without waiting must be able to read why it was refused."""
+    """A client that sends 5 MiB without waiting can read the refusal."""
     body = content(5 * MIB)
-    _, _, slot = await slot_of(case, len(body))
+    _, _, slot = await with_slot(case, len(body))
     for attempt in range(5):
         done = await curl("-T", file_with(case, body), "-H", "Expect:", forged(slot.put))
         check("status", done.code, 403)
@@ -95,9 +96,9 @@ async def early_refusal_reaches_a_client_that_keeps_sending(case):
 
 
 @test()
-async def slot_lapses(case):
-    _, romeo, slot = await slot_of(case, 3, put_timeout=1)
-    # Time itself is what is awaited: the second, and the rest of the one in which it ends.
+async def slot_expires(case):
+    _, romeo, slot = await with_slot(case, 3, put_timeout=1)
+    # The slot expires after one second, rounded up to a whole one.
     await asyncio.sleep(2.5)
     check("late PUT", (await put(slot.put, b"abc")).status, 403)
 
@@ -105,7 +106,7 @@ async def slot_lapses(case):
 @test()
 async def ranges(case):
     body = content(100 * KIB)
-    _, _, slot = await slot_of(case, len(body))
+    _, _, slot = await with_slot(case, len(body))
     check("PUT", (await put(slot.put, body)).status, 201)
     for wanted, expected in (("0-99", body[:100]), ("1000-", body[1000:]), ("-7", body[-7:]), ("0-1", body[:2]),
                              ("0-999999999", body)):
@@ -121,7 +122,7 @@ async def ranges(case):
     boundary = re.fullmatch(r"multipart/byteranges; ?boundary=\"?([^\"]+)\"?", reply.headers["Content-Type"])[1]
     parts = reply.body.split(b"--" + boundary.encode())
     check("parts", [p.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n") for p in parts[1:-1]], [body[:10], body[50:60]])
-    # A download that broke off goes on where it was.
+    # A download that was interrupted is resumed.
     half = case.folder / "half.bin"
     half.write_bytes(body[:5000])
     check("resumed", (await curl("-C", "-", "-o", half, slot.get)).code, 206)
@@ -130,7 +131,7 @@ async def ranges(case):
 
 @test()
 async def conditions_and_caching(case):
-    _, _, slot = await slot_of(case, 5)
+    _, _, slot = await with_slot(case, 5)
     await put(slot.put, b"hello")
     first = await get(slot.get)
     tag = first.headers["ETag"]
@@ -144,8 +145,8 @@ async def conditions_and_caching(case):
 
 
 @test()
-async def browsers_may_use_it(case):
-    _, _, slot = await slot_of(case, 5)
+async def cors(case):
+    _, _, slot = await with_slot(case, 5)
     preflight = {"Origin": "https://chat.example", "Access-Control-Request-Method": "PUT",
                  "Access-Control-Request-Headers": "content-type"}
     reply = await http_request("OPTIONS", slot.put, headers=preflight)
@@ -162,7 +163,7 @@ async def browsers_may_use_it(case):
 
 
 @test(servers=(None,))
-async def without_an_xmpp_side(case):
+async def without_xmpp(case):
     up = await case.upslot()
     reply = await get(f"http://127.0.0.1:{up.port}/")
     check("GET /", (reply.status, len(reply.body.splitlines())), (200, 1))

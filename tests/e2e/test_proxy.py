@@ -1,4 +1,4 @@
-"""Behind nginx, with the sites of contrib/web as they are but for ports, certificates and folders."""
+"""Behind nginx, with the sites of contrib/web; only ports, certificates and folders are replaced."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ SITES = Path(__file__).resolve().parents[2] / "contrib" / "web"
 
 
 class Nginx:
-    """An nginx of its own with one site."""
+    """An nginx with one site."""
 
     def __init__(self, case, site):
         self.folder = case.folder / "nginx"
@@ -27,7 +27,7 @@ class Nginx:
             "127.0.0.1:8080": f"127.0.0.1:{upslot_port}",
             **replaced,
         }.items():
-            assert old in site, f"the site has no {old!r} any more"
+            assert old in site, f"the site does not contain {old!r}"
             site = site.replace(old, new)
         paths = "".join(f"{kind}_temp_path {self.folder}/{kind};\n"
                         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
@@ -62,19 +62,19 @@ async def nginx_in_front(case):
     for size in (KIB, 5 * MIB):
         slot = await round_trip(romeo, context, content(size))
     check("again", (await put(slot.put, content(5 * MIB), context=context)).status, 409)
-    check("nothing there", (await get(slot.get + "x", context=context)).status, 404)
+    check("missing file", (await get(slot.get + "x", context=context)).status, 404)
 
 
 @test()
-async def nginx_that_keeps_strips_or_doubles_a_prefix(case):
-    """The same upslot, whatever the proxy makes of /upload/."""
+async def nginx_with_path_prefixes(case):
+    """upslot accepts paths whether the proxy keeps, removes or repeats the prefix /upload/."""
     locations = {
         "keeps": "proxy_pass http://upslot;",
         "strips": "rewrite ^/upload(/.*)$ $1 break; proxy_pass http://upslot;",
         "doubles": "rewrite ^(/upload/.*)$ /upload$1 break; proxy_pass http://upslot;",
     }
-    for what, line in locations.items():
-        case.folder = case.folder / what
+    for way, line in locations.items():
+        case.folder = case.folder / way
         case.folder.mkdir()
         nginx = Nginx(case, (SITES / "nginx.conf").read_text())
         up = await case.upslot(get_url=nginx.url + "upload/", put_url=nginx.url + "upload")
@@ -85,17 +85,17 @@ async def nginx_that_keeps_strips_or_doubles_a_prefix(case):
 
 
 @test()
-async def nginx_serves_the_files(case):
+async def nginx_serves_the_store(case):
     nginx = Nginx(case, (SITES / "nginx-serves-files.conf").read_text())
     up = await case.upslot(get_url=nginx.url, put_url=nginx.url, serve_downloads=False)
     await nginx.start(case, up.port, **{"root /var/lib/upslot;": f"root {up.store};"})
     romeo = await case.client()
     context = case.authority.context()
     slot = await round_trip(romeo, context, content(2 * MIB))
-    # It is nginx that answered; upslot itself does not.
+    # The answer came from nginx; upslot itself serves no downloads.
     path = slot.get.removeprefix(nginx.url)
     for method in ("GET", "HEAD"):
         check(method, (await http_request(method, f"http://127.0.0.1:{up.port}/{path}")).status, 403)
-    # The secret that signs slots is not to be had.
+    # The secret that signs slots is not served.
     for hidden in (".upslot/", ".upslot/secret", ".upslot/slot_secret"):
         check(hidden, (await get(nginx.url + hidden, context=context)).status, 404)

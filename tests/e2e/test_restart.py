@@ -1,17 +1,21 @@
-"""What is lost when something ends: the XMPP server, upslot in order, upslot by force."""
+"""Start, restart, reload and end: of the XMPP server, and of upslot by signals and by force."""
 
 import asyncio
 import signal
+import socket
 
-from harness import ACCOUNTS, KIB, MIB, SECRET, check, content, get, put, test, until
+from harness import (ACCOUNTS, KIB, MIB, PATIENCE, SECRET, Faults, check, content, get, put, test, traced, until)
+
+# The time for which strace delays a call, in microseconds.
+DELAY = 1_500_000
 
 
-async def keep_getting(url, expected, tally):
-    """Downloads without end; any failure ends it."""
+async def download_repeatedly(url, expected, statuses):
+    """Downloads until it is cancelled or a download fails."""
     while True:
         reply = await get(url)
         assert (reply.status, reply.body) == (200, expected), f"GET: {reply.status}, {len(reply.body)} bytes"
-        tally.append(reply.status)
+        statuses.append(reply.status)
 
 
 @test(servers=("prosody", "ejabberd"), deadline=150)
@@ -22,9 +26,9 @@ async def xmpp_server_restarted(case):
     body = content(50 * KIB)
     url = await romeo.upload("before.bin", body)
     early = await romeo.slot("early.bin", 10)
-    tally = []
-    downloads = case.background(keep_getting(url, body, tally))
-    # Once in order, once as after a crash.
+    statuses = []
+    downloads = case.background(download_repeatedly(url, body, statuses))
+    # An orderly shutdown, then a crash.
     for number in (signal.SIGTERM, signal.SIGKILL):
         since = up.mark()
         await romeo.stop()
@@ -32,11 +36,11 @@ async def xmpp_server_restarted(case):
         await up.line(r"\blink down\b", since)
         if number == signal.SIGTERM:
             check("PUT without XMPP", (await put(early.put, bytes(10))).status, 201)
-        seen = len(tally)
-        await until(lambda: len(tally) > seen + 20 or downloads.done(), "downloads while the server is away")
+        seen = len(statuses)
+        await until(lambda: len(statuses) > seen + 20 or downloads.done(), "downloads without the server")
         since = up.mark()
         await server.start()
-        # The back-off grows to a minute at most.
+        # The longest delay between two attempts is a minute.
         await up.line(r"\blink up\b", since, timeout=65)
         romeo = await case.client(server=server)
         url = await romeo.upload("after.bin", body)
@@ -45,7 +49,7 @@ async def xmpp_server_restarted(case):
 
 
 @test(servers=("prosody", "ejabberd"))
-async def xmpp_server_that_comes_later(case):
+async def xmpp_server_starts_later(case):
     server = await case.own_server()
     await server.process.stop()
     up = await case.upslot(server=server, linked=False)
@@ -67,11 +71,11 @@ async def restarted_between_slot_put_and_get(case):
     check("PUT", (await put(slot.put, body)).status, 201)
     await up.restart(signal.SIGKILL)
     check("GET", (await get(slot.get)).body, body)
-    check("slot used already", (await put(slot.put, body)).status, 409)
+    check("used slot", (await put(slot.put, body)).status, 409)
 
 
 @test()
-async def killed_in_the_middle_of_a_put(case):
+async def killed_during_an_upload(case):
     up = await case.upslot()
     romeo = await case.client()
     body = content(4 * MIB)
@@ -80,8 +84,8 @@ async def killed_in_the_middle_of_a_put(case):
     await raw.send_head("PUT", slot.put, Content_Length=len(body))
     await raw.send(body[:2 * MIB])
     await up.receiving(MIB)
-    check("GET of half a file", (await get(slot.get)).status, 404)
-    # Nothing has a name yet. A folder may wait for the file.
+    check("GET of an unfinished upload", (await get(slot.get)).status, 404)
+    # No file has a name yet; the folder for it may exist.
     check("files", [path for path in up.files() if not path.endswith("/")], [])
     await up.process.stop(signal.SIGKILL)
     await up.start()
@@ -93,7 +97,7 @@ async def killed_in_the_middle_of_a_put(case):
 
 
 @test()
-async def put_that_breaks_off_can_be_repeated(case):
+async def aborted_upload_can_be_repeated(case):
     up = await case.upslot()
     romeo = await case.client()
     body = content(4 * MIB)
@@ -120,7 +124,7 @@ async def sigterm_lets_running_transfers_finish(case):
     slot = await romeo.slot("big.bin", len(big))
     check("PUT", (await put(slot.put, big)).status, 201)
     other = await romeo.slot("other.bin", 4 * MIB)
-    # One upload and one download are under way, one connection is idle.
+    # An upload, a download, and an idle connection.
     upload, download, idle = [await case.raw(up) for _ in range(3)]
     await idle.send_head("GET", up.url)
     status, fields = await idle.head()
@@ -146,9 +150,9 @@ async def sigterm_lets_running_transfers_finish(case):
     assert await refused(), "a new connection was accepted"
     await upload.send(big[2 * MIB:4 * MIB])
     status, _ = await upload.head()
-    check("PUT under way", status, 201)
+    check("running PUT", status, 201)
     found += await download.body(len(big) - MIB)
-    assert found == big, "the download under way was damaged"
+    assert found == big, "the download is damaged"
     check("exit code", await up.process.ended(20), 0)
     assert any("stopped" in line for line in up.process.lines), "no last line in the log"
     await up.start()
@@ -156,7 +160,7 @@ async def sigterm_lets_running_transfers_finish(case):
 
 
 @test()
-async def second_signal_ends_at_once(case):
+async def second_signal_forces_shutdown(case):
     up = await case.upslot()
     romeo = await case.client()
     slot = await romeo.slot("big.bin", 4 * MIB)
@@ -174,8 +178,8 @@ async def second_signal_ends_at_once(case):
 @test(servers=("prosody", "ejabberd"))
 async def wrong_secret(case):
     up = await case.upslot(linked=False, component_secret="not the secret")
-    told = await up.line(r"\b(WARN|ERROR)\b.*secret")
-    assert "not the secret" not in told.string and SECRET not in told.string, "a secret is in the log"
+    found = await up.line(r"\b(WARN|ERROR)\b.*secret")
+    assert "not the secret" not in found.string and SECRET not in found.string, "a secret is in the log"
     check("GET /", (await get(f"http://127.0.0.1:{up.port}/")).status, 200)
     up.configure(component_secret=SECRET)
     since = up.mark()
@@ -186,7 +190,7 @@ async def wrong_secret(case):
 
 
 @test()
-async def reload_changes_limits_and_survives_faults(case):
+async def reload_changes_limits_and_survives_errors(case):
     up = await case.upslot(max_file_size=10_000)
     romeo = await case.client()
     slot = await romeo.slot("a.bin", 10_000)
@@ -206,6 +210,54 @@ async def reload_changes_limits_and_survives_faults(case):
     await romeo.slot("b.bin", 20_000)
     check("still", (await romeo.refusal("b.bin", 20_001)).condition, "not-acceptable")
 
-    # None of this touched the upload under way.
+    # The running upload was not affected.
     await upload.send(bytes(5000))
-    check("PUT under way", (await upload.head())[0], 201)
+    check("running PUT", (await upload.head())[0], 201)
+
+
+@test(servers=(None,), deadline=180)
+async def signals_during_startup(case):
+    # The start is delayed at a call that follows the opening of the port.
+    for call in ("eventfd2", "landlock_create_ruleset"):
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            trace = case.folder / f"trace-{call}-{number}"
+            up = await case.upslot(start=False, wrapper=traced(
+                trace, "-e", f"trace={call}", "-e", f"inject={call}:delay_enter={DELAY}:when=1"))
+            process = await up.spawn()
+
+            def is_open():
+                with socket.socket() as probe:
+                    return probe.connect_ex(("127.0.0.1", up.port)) == 0
+
+            await until(is_open, "an open port")
+            assert not [line for line in process.lines if "ready" in line], "the start was already complete"
+            process.child.send_signal(number)
+            await process.line(r"\bready pid=")
+            if number == signal.SIGHUP:
+                await process.line(r"\bconfig reloaded\b")
+                check("GET /", (await get(f"http://127.0.0.1:{up.port}/")).status, 200)
+                process.child.send_signal(signal.SIGTERM)
+            await process.line(r"\bshutting down signal=")
+            check(f"exit code after {number.name} at {call}", await process.ended(), 0)
+
+
+@test(servers=(None,))
+async def pending_request_is_answered_at_shutdown(case):
+    up = await case.upslot(start=False)
+    await up.start()
+    check("GET /", (await get(f"http://127.0.0.1:{up.port}/")).status, 200)
+    # The loop is delayed after its last accept: the next connection and the signal come before the next turn.
+    async with Faults(case, up, f"accept4:delay_exit={DELAY}:when=2"):
+        since = up.mark()
+        first = await case.raw(up)
+        await up.line("connection accepted", since)
+        # The delayed call follows at once, and has no event.
+        await asyncio.sleep(DELAY / 5e6)
+        late = await case.raw(up)
+        await late.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        up.process.child.send_signal(signal.SIGTERM)
+        status, fields = await late.head()
+    check("answer", (status, fields.get("connection")), (200, "close"))
+    # The connection without a request is closed.
+    check("idle connection", await asyncio.wait_for(first.reader.read(), PATIENCE), b"")
+    check("exit", await up.process.ended(), 0)

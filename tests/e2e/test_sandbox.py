@@ -1,5 +1,5 @@
-"""What the program cannot do and does not give away, with the system's own means: as a user without any privilege,
-under the systemd unit's filter of system calls, on kernels without Landlock."""
+"""Confinement: the systemd unit and its filter of system calls, an unprivileged user, kernels with and without Landlock,
+and secrets."""
 
 import asyncio
 import os
@@ -7,49 +7,25 @@ import re
 import shutil
 import signal
 import socket
-import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 
-from harness import KIB, MIB, PATIENCE, Process, check, content, get, put, run, test, until
+from harness import (ENVIRONMENT, KIB, MIB, NOBODY, PATIENCE, UNPRIVILEGED, Process, check, content, get, nsenter,
+                     open_folder, put, run, test, traced, unshare, until, upload)
 
 UNIT = Path(__file__).resolve().parents[2] / "contrib" / "service" / "upslot.service"
-# The exposure that the unit may have at most, as systemd-analyze counts.
-MOST_EXPOSED = 1.5
-NOBODY = 65534
-UNPRIVILEGED = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all",
-                "--bounding-set=-all", "--no-new-privs"]
-
-
-def traced(file, *options):
-    """strace as a wrapper; the process that is started is the program itself."""
-    return ["strace", "-D", "-f", "-qq", "-o", file, *options]
-
-
-@contextmanager
-def open_folder():
-    """A folder that every user can enter, unlike those of the tests."""
-    with tempfile.TemporaryDirectory(prefix="upslot-e2e-") as folder:
-        os.chmod(folder, 0o711)
-        yield Path(folder)
-
-
-async def upload(client, name, body):
-    slot = await client.slot(name, len(body))
-    check("PUT", (await put(slot.put, body)).status, 201)
-    check("GET", (await get(slot.get)).body, body)
-    return slot
+# The highest exposure level of the unit, as systemd-analyze computes it.
+MAX_EXPOSURE = 1.5
 
 
 # The systemd unit ----------------------------------------------------------------------------------------------------
 
 def directives(name):
-    """The values that stand in force in the unit."""
+    """The values of a directive in the unit."""
     return re.findall(rf"(?m)^{name}=(.*)$", UNIT.read_text())
 
 
 async def members(name, known):
-    """The calls of a set, sets in it resolved."""
+    """The calls of a set of systemd, including the sets in it; `known` is a cache."""
     if not name.startswith("@"):
         return {name}
     if name not in known:
@@ -64,7 +40,7 @@ async def members(name, known):
 
 
 async def allowed_calls():
-    """What the unit's filter lets through: lists that begin with ~ take away from what was allowed before."""
+    """The calls that the unit allows. Lists that begin with ~ remove calls."""
     allowed, known = set(), {}
     for line in directives("SystemCallFilter"):
         for word in line.lstrip("~").split():
@@ -77,20 +53,19 @@ async def allowed_calls():
 
 
 @test(servers=(None,))
-async def the_unit_is_not_exposed(case):
+async def unit_exposure_is_low(case):
     ran = await run(["systemd-analyze", "security", "--offline=yes", "--no-pager", UNIT])
     found = re.search(r"Overall exposure level for upslot\.service: ([0-9.]+)", ran.out.decode())
     assert found, ran
-    assert float(found[1]) <= MOST_EXPOSED, f"exposure of {found[1]}:\n{ran.out.decode()}"
-    # What that sum leaves out.
+    assert float(found[1]) <= MAX_EXPOSURE, f"exposure of {found[1]}:\n{ran.out.decode()}"
+    # Not part of the exposure level.
     check("core dumps", directives("LimitCORE"), ["0"])
-    check("what a forbidden call gives", directives("SystemCallErrorNumber"), ["EPERM"])
+    check("error of a forbidden call", directives("SystemCallErrorNumber"), ["EPERM"])
     assert any("component_secret" in line for line in directives("LoadCredential"))
 
 
-async def everything(case, up, romeo):
-    """The whole of what the program does for clients."""
-    # Bodies small, large and broken off, ranges, reloads, an eviction.
+async def use_all_features(case, up, romeo):
+    """Uploads that are small, large, aborted and concurrent; ranges, reloads, an eviction."""
     for size in (1, 100 * KIB, 5 * MIB):
         slot = await upload(romeo, "a.bin", content(size))
         check("range", (await get(slot.get, headers={"Range": "bytes=0-0"})).status, 206)
@@ -102,7 +77,7 @@ async def everything(case, up, romeo):
     raw.close()
     many = [await romeo.slot("many.bin", 10 * KIB) for _ in range(20)]
     replies = await asyncio.gather(*(put(slot.put, content(10 * KIB)) for slot in many))
-    check("many at once", {reply.status for reply in replies}, {201})
+    check("concurrent uploads", {reply.status for reply in replies}, {201})
     await up.reload()
     up.configure(evict_on_quota=True, user_quota_hard=MIB + 200 * KIB, purposes={"message": {}, "ephemeral": {}})
     await up.reload()
@@ -110,18 +85,18 @@ async def everything(case, up, romeo):
 
 
 @test(deadline=180)
-async def the_unit_allows_every_call(case):
+async def unit_allows_every_call(case):
     allowed = await allowed_calls()
     trace = case.folder / "trace"
     http, log = case.folder / "http.sock", case.folder / "upslot.log"
     settings = {"expire_interval": 1, "expire_maxage": 3600, "user_quota_hard": 50 * MIB, "global_quota": 100 * MIB}
     up = await case.upslot(wrapper=traced(trace), **settings)
     romeo = await case.client()
-    await everything(case, up, romeo)
+    await use_all_features(case, up, romeo)
     await up.process.stop()
     calls = names_in(trace)
 
-    # TLS, a Unix socket, the local API, a log file, a name that has to be looked up, no openat2, no unnamed files.
+    # TLS, a Unix socket, the local API, a log file, a name that must be resolved, a kernel without openat2.
     chain, key = case.authority.issue("unit")
     api = {"address": f"unix:{case.folder}/api.sock", "port": 1, "token": "a-token-of-some-length"}
     for number, (options, more) in enumerate([
@@ -133,10 +108,8 @@ async def the_unit_allows_every_call(case):
                                component_secret="secret", component_host="xmpp.invalid", **more)
         up.arguments = ["-c", up.config, "-l", log]
         log.unlink(missing_ok=True)
-        environment = {k: v for k, v in os.environ.items() if k != "RUST_LOG"}
-        up.process = await Process.start("upslot", [*up.wrapper, os.environ["UPSLOT_BIN"], *up.arguments],
-                                         env=environment, cwd=up.folder)
-        await until(lambda: log.exists() and "link down" in log.read_text(), "a name that is not there")
+        await up.spawn()
+        await until(lambda: log.exists() and "link down" in log.read_text(), "a name that cannot be resolved")
         if number == 0:
             with_tls = await get(f"https://127.0.0.1:{up.port}/", context=case.authority.context())
             check("GET / over TLS", with_tls.status, 200)
@@ -145,19 +118,19 @@ async def the_unit_allows_every_call(case):
         check("exit", await up.process.stop(), 0)
         calls |= names_in(trace)
     expected = {"accept4", "linkat", "landlock_restrict_self", "sendfile", "fsync", "clone3", "prctl", "openat2"}
-    assert expected <= calls, f"the load did not do everything: {expected - calls} are missing"
+    assert expected <= calls, f"calls that were not exercised: {expected - calls}"
     check("calls that the unit forbids", calls - allowed, set())
     families = directives("RestrictAddressFamilies")[0].split()
     used = {found[1] for trace in case.folder.glob("trace*")
             for found in re.finditer(r"\bsocket\((AF_\w+)", trace.read_text())}
-    # The C library orders addresses by what it asks over netlink, and does without where it cannot ask.
+    # The C library uses netlink to sort addresses, and works without it.
     check("address families", used - set(families) - {"AF_NETLINK"}, set())
 
 
 @test(deadline=120)
-async def the_unit_is_lived_under(case):
-    # What of the unit can be had without systemd, as root alone can: its filter of system calls, all read-only but the
-    # store, /proc with processes alone. A name is looked up, so that the C library loads modules under all of that.
+async def works_under_the_unit(case):
+    # The parts of the unit that root can have without systemd: its filter of system calls, a read-only system except for
+    # the store, a /proc with processes only. A host name makes the C library load its modules under these.
     if os.geteuid() != 0:
         print("NOT TESTED: only root can mount file systems")
         return
@@ -172,32 +145,32 @@ async def the_unit_is_lived_under(case):
         mount --bind "$store" "$store"
         mount -o remount,bind,ro /
         mount -t proc -o subset=pid,hidepid=invisible proc /proc
-        if touch "$store/../x" 2> /dev/null; then echo "it is not read-only" >&2; exit 1; fi
+        if touch "$store/../x" 2> /dev/null; then echo "the system is not read-only" >&2; exit 1; fi
         exec "$@"
     """
     up = await case.upslot(start=False, component_host="xmpp.sandbox.test", user_quota_hard=50 * MIB)
     filtered = ["/usr/bin/python3", Path(__file__).with_name("filtered.py"), calls, families]
-    # The service manager is told from in there, too.
-    notified, told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM), []
+    # The service manager must be notified from there as well.
+    notified, messages = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM), []
     notified.bind(str(case.folder / "notify"))
     notified.setblocking(False)
-    asyncio.get_running_loop().add_reader(notified, lambda: told.append(notified.recv(4096).decode()))
+    asyncio.get_running_loop().add_reader(notified, lambda: messages.append(notified.recv(4096).decode()))
     up.wrapper = ["env", f"NOTIFY_SOCKET={case.folder}/notify", "WATCHDOG_USEC=1000000", "unshare", "-m", "sh", "-c", script,
                   "sh", up.store, hosts, *filtered]
     await up.start()
     await up.line(r"INFO  sandbox (landlock=|none why=.*kernel)")
-    status = Path(f"/proc/{up.process.pid}/status").read_text()
-    check("filter", re.search(r"Seccomp:\s+(\d)", status)[1], "2")
-    await everything(case, up, await case.client())
+    check("filter", re.search(r"Seccomp:\s+(\d)", up.status())[1], "2")
+    await use_all_features(case, up, await case.client())
+    await until(lambda: any("WATCHDOG=1" in message for message in messages), "a message for the watchdog")
     check("exit", await up.process.stop(), 0)
-    for word in ("READY=1", "STATUS=XMPP link up", "RELOADING=1", "WATCHDOG=1", "STOPPING=1"):
-        await until(lambda: any(word in message for message in told), f"{word} among {told}")
+    for word in ("READY=1", "STATUS=XMPP link up", "RELOADING=1", "STOPPING=1"):
+        await until(lambda: any(word in message for message in messages), f"{word} in {messages}")
     asyncio.get_running_loop().remove_reader(notified)
     notified.close()
 
 
 def names_in(trace):
-    """The system calls that were made."""
+    """The names of all calls in a trace."""
     names = set(re.findall(r"(?m)^\d+\s+(?:<\.\.\. )?(\w+)(?:\(| resumed>)", trace.read_text()))
     assert len(names) > 20, names
     return names
@@ -206,7 +179,7 @@ def names_in(trace):
 # Without privileges --------------------------------------------------------------------------------------------------
 
 async def as_nobody(case, folder, wrapper=(), **settings):
-    """An upslot without any privilege; who is not root has none anyway."""
+    """An upslot without any privilege, which runs in this folder."""
     up = await case.upslot(start=False, wrapper=[*wrapper, *(UNPRIVILEGED if os.geteuid() == 0 else [])], **settings)
     shutil.rmtree(up.folder)
     up.folder, up.store, up.config = folder, folder / "store", folder / "config.yml"
@@ -219,18 +192,17 @@ async def as_nobody(case, folder, wrapper=(), **settings):
         os.chown(up.store, NOBODY, NOBODY)
         os.chown(up.config, 0, NOBODY)
     up.config.chmod(0o640)
-    environment = {k: v for k, v in os.environ.items() if k not in ("RUST_LOG", "HOME")}
-    up.process = await Process.start("upslot", [*up.wrapper, binary, *up.arguments], env=environment, cwd=folder)
+    await up.spawn(binary, {name: value for name, value in ENVIRONMENT.items() if name != "HOME"})
     await up.process.line(r"\bready pid=\d+")
     await up.process.line(r"\blink up\b")
     return up
 
 
 @test()
-async def no_privilege_is_needed(case):
+async def no_privileges_needed(case):
     with open_folder() as folder:
         up = await as_nobody(case, folder)
-        status = Path(f"/proc/{up.process.pid}/status").read_text()
+        status = up.status()
         if os.geteuid() == 0:
             check("user", re.search(r"Uid:\s+(\d+)\s+(\d+)", status).groups(), (str(NOBODY), str(NOBODY)))
         check("capabilities", set(re.findall(r"Cap(?:Prm|Eff|Bnd|Amb):\s+(\w+)", status)), {"0" * 16})
@@ -238,38 +210,38 @@ async def no_privilege_is_needed(case):
         await upload(romeo, "a.bin", content(MIB))
         await up.reload()
         await upload(romeo, "b.bin", content(10))
-        check("complaints", [line for line in up.process.lines if re.search(r" (WARN|ERROR) ", line)
-                             and "whitelist" not in line and "https" not in line], [])
+        check("warnings", [line for line in up.logged(" (WARN|ERROR) ") if "whitelist" not in line and "https" not in line],
+              [])
         check("exit", await up.process.stop(), 0)
 
 
 @test()
-async def memory_is_nobody_elses(case):
+async def memory_is_protected(case):
     with open_folder() as folder:
         up = await as_nobody(case, folder, ["sh", "-c", 'ulimit -c unlimited 2>/dev/null; exec "$@"', "sh"])
         process = Path(f"/proc/{up.process.pid}")
         limit = re.search(r"Max core file size\s+(\w+)\s+(\w+)", (process / "limits").read_text()).groups()
         check("size of core dumps", limit, ("0", "0"))
-        # What belongs to a process that cannot be dumped belongs to root.
+        # The files in /proc of a process that is not dumpable belong to root.
         check("owner", {(process / name).stat().st_uid for name in ("mem", "environ", "maps", "fd")}, {0})
         if os.geteuid() == 0:
-            # Another process of the same user, and the same without the guard.
-            peeking = 'head -c 1 "/proc/$1/environ" > /dev/null'
-            guarded = await run([*UNPRIVILEGED, "sh", "-c", peeking, "sh", up.process.pid])
-            assert guarded.code != 0 and "ermission denied" in guarded.err, guarded
-            open_one = await Process.start("sleep", [*UNPRIVILEGED, "sleep", "600"])
-            comm = Path(f"/proc/{open_one.pid}/comm")
-            await until(lambda: comm.read_text() == "sleep\n", "sleep at work")
-            check("a peek at any process", (await run([*UNPRIVILEGED, "sh", "-c", peeking, "sh", open_one.pid])).code, 0)
-            await open_one.stop()
+            # Another process of the same user cannot read it, but can read an ordinary process.
+            reading = 'head -c 1 "/proc/$1/environ" > /dev/null'
+            protected = await run([*UNPRIVILEGED, "sh", "-c", reading, "sh", up.process.pid])
+            assert protected.code != 0 and "ermission denied" in protected.err, protected
+            ordinary = await Process.start("sleep", [*UNPRIVILEGED, "sleep", "600"])
+            comm = Path(f"/proc/{ordinary.pid}/comm")
+            await until(lambda: comm.read_text() == "sleep\n", "a running sleep")
+            check("reading an ordinary process", (await run([*UNPRIVILEGED, "sh", "-c", reading, "sh", ordinary.pid])).code, 0)
+            await ordinary.stop()
         os.kill(up.process.pid, signal.SIGABRT)
         check("exit", await up.process.ended(), -signal.SIGABRT)
         check("core dumps", [name for name in os.listdir(folder) if "core" in name], [])
 
 
 @test()
-async def unnamed_files_through_proc_without_privilege(case):
-    # As on kernels before 6.10: the first way to give a file its name is closed, at every upload.
+async def naming_through_proc_without_privileges(case):
+    # As on kernels before 6.10, where naming a file by its descriptor needs a privilege.
     with open_folder() as folder:
         trace = folder / "trace"
         trace.touch()
@@ -281,7 +253,7 @@ async def unnamed_files_through_proc_without_privilege(case):
 
 
 @test()
-async def a_kernel_without_landlock(case):
+async def kernel_without_landlock(case):
     romeo = await case.client()
     for error, why in [("ENOSYS", "has no Landlock"), ("EPERM", "has no Landlock"),
                        ("EOPNOTSUPP", "not enabled")]:
@@ -293,7 +265,7 @@ async def a_kernel_without_landlock(case):
 
 
 @test()
-async def a_kernel_that_refuses_in_the_middle(case):
+async def landlock_refused_by_the_kernel(case):
     inject = "inject=landlock_restrict_self:error=E2BIG"
     up = await case.upslot(wrapper=traced(case.folder / "trace", "-e", "trace=landlock_restrict_self", "-e", inject))
     await up.line(r'INFO  sandbox none why=".*the kernel refuses: Argument list too long')
@@ -301,40 +273,33 @@ async def a_kernel_that_refuses_in_the_middle(case):
 
 
 @test()
-async def a_name_is_looked_up_in_the_sandbox(case):
-    # The C library loads its modules and reads its settings at the first look-up, which is after the start.
+async def names_are_resolved_in_the_sandbox(case):
+    # The C library loads its modules and reads its settings when the first name is resolved, after the start.
     hosts = case.folder / "hosts"
     hosts.write_text("127.0.0.1 xmpp.sandbox.test\n")
-    unshare = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-Urm"]
     script = 'hosts="$1"; shift; mount --bind "$hosts" /etc/hosts && exec "$@"'
-    up = await case.upslot(wrapper=[*unshare, "sh", "-c", script, "sh", hosts], component_host="xmpp.sandbox.test")
+    up = await case.upslot(wrapper=[*unshare(), "sh", "-c", script, "sh", hosts], component_host="xmpp.sandbox.test")
     await upload(await case.client(), "a.bin", content(10))
     await up.line(r"INFO  sandbox .*connect=(\d+,53|any) ")
 
 
 @test()
-async def a_mount_over_the_store_is_taken(case):
-    # A rule is for a folder, not for its name: what is mounted later is within that of the folder above.
-    unshare = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-Urm"]
-    up = await case.upslot(wrapper=unshare)
+async def mount_over_the_store(case):
+    # Landlock rules are for folders, not for names; a later mount is covered by the rule for the folder above.
+    up = await case.upslot(wrapper=unshare())
     romeo = await case.client()
     before = await upload(romeo, "before.bin", content(10))
 
-    async def there(*command):
-        users = [] if os.geteuid() == 0 else ["-U", "--preserve-credentials"]
-        ran = await run(["nsenter", "-t", up.process.pid, *users, "-m", "--root", *command])
-        assert ran.code == 0, ran.err
-
     async def answers(slot, status):
         while (await get(slot.get)).status != status:
-            # The storage folder is looked at when something is missing in it, at most once a second.
-            check("GET of nothing", (await get(slot.get + "x")).status, 404)
+            # A missing file makes the program check the storage folder, at most once a second.
+            check("GET of a missing file", (await get(slot.get + "x")).status, 404)
             await asyncio.sleep(0.1)
 
-    await there("mount", "-t", "tmpfs", "none", up.store)
+    await nsenter(up, "mount", "-t", "tmpfs", "none", up.store)
     await asyncio.wait_for(answers(before, 404), PATIENCE)
     await upload(romeo, "over.bin", content(MIB))
-    await there("umount", "-l", up.store)
+    await nsenter(up, "umount", "-l", up.store)
     await asyncio.wait_for(answers(before, 200), PATIENCE)
     await upload(romeo, "after.bin", content(MIB))
 
@@ -354,6 +319,6 @@ async def secrets_are_read_once(case):
     def opened():
         return [len(re.findall(rf'"{re.escape(str(path))}"', trace.read_text())) for path in (secret, slots)]
 
-    check("times that they were opened", opened(), [1, 1])
+    check("opened", opened(), [1, 1])
     await up.reload()
-    check("times after a reload", opened(), [2, 2])
+    check("opened after a reload", opened(), [2, 2])

@@ -1,19 +1,18 @@
-"""What users can send through real XMPP servers: stanzas that are large, deep or strange, and floods. Whatever it is, it
-reaches the component as the server writes it again, and nobody else may notice."""
+"""Hostile stanzas through real XMPP servers: large, deep or unusual ones, and floods. They reach the component as the server
+serializes them, and must not affect other users."""
 
 import asyncio
 import base64
 import re
 
-from harness import ACCOUNTS, PASSWORD, PATIENCE, UPLOAD, check, free_port, get, put, test
+from harness import ACCOUNTS, MIB, PASSWORD, PATIENCE, UPLOAD, api_url, check, free_port, get, put, test
 
 PING = "<ping xmlns='urn:xmpp:ping'/>"
 XML = "http://www.w3.org/XML/1998/namespace"
 
 
 class RawUser:
-    """An account on a bare TCP connection, which sends what no library would. What comes is read all the time and kept
-    in `received`."""
+    """An account on a raw TCP connection, to send stanzas that no library would. All input is kept in `received`."""
 
     def __init__(self, server, jid, resource):
         self.server, self.jid, self.resource, self.received = server, jid, resource, ""
@@ -50,7 +49,7 @@ class RawUser:
         await asyncio.wait_for(self.writer.drain(), PATIENCE)
 
     async def answer(self, pattern, since=0):
-        """Waits for something that was received after the first `since` characters."""
+        """Waits for a match after the first `since` received characters."""
 
         async def look():
             while not (found := re.compile(pattern, re.S).search(self.received, since)):
@@ -76,14 +75,14 @@ async def raw_user(case, jid=ACCOUNTS[0], resource="raw"):
 
 
 async def quick(start, what):
-    """Awaits something that must come in less than a second, or, where the machine is busy with other things, than a
-    second more than it takes at once again."""
+    """Awaits a result that must take less than a second. On a busy machine it may take a second longer than a repetition
+    that follows at once."""
     loop, took = asyncio.get_running_loop(), []
     while len(took) < 1 or 1 <= took[0] and len(took) < 2:
         begun = loop.time()
         found = await start()
         took.append(loop.time() - begun)
-    assert took[0] < 1 + sum(took[1:]), f"{took[0]:.2f} s until {what} came, and {took[1]:.2f} s the next time"
+    assert took[0] < 1 + sum(took[1:]), f"{what} took {took[0]:.2f} s, and {took[1]:.2f} s when repeated"
     return found
 
 
@@ -99,8 +98,8 @@ def numbered(form, count):
     return " ".join(form.format(n) for n in range(count))
 
 
-# What each is, the stanza, and what the sender is told, if it is a request.
-STRANGE = [
+# Description, stanza, and, for a request, a pattern of its answer.
+HOSTILE = [
     ("41 levels", message("<x>" * 41 + "</x>" * 41), None),
     ("1000 levels", message("<x>" * 1000 + "</x>" * 1000), None),
     ("a body of 70,000 bytes", message("<body>" + "y" * 70_000 + "</body>"), None),
@@ -143,26 +142,25 @@ STRANGE = [
 
 
 @test(servers=("prosody", "ejabberd"), deadline=180)
-async def one_user_silences_nobody(case):
-    """Each of these once within a minute, and after each a slot for somebody else, in less than a second."""
-    api = free_port()
-    up = await case.upslot(api={"port": api}, log_level="info")
+async def hostile_stanzas_affect_no_other_user(case):
+    """One user sends all of these within a minute; after each, another user gets a slot in less than a second."""
+    up = await case.upslot(api={"port": free_port()}, log_level="info")
     other = await case.client(ACCOUNTS[1])
     check("first slot", (await put((await other.slot("first.txt", 5)).put, b"hello")).status, 201)
     hostile = await raw_user(case)
     loop = asyncio.get_running_loop()
     begun, since = loop.time(), up.mark()
-    for what, stanza, told in STRANGE:
+    for what, stanza, expected in HOSTILE:
         seen = len(hostile.received)
         await hostile.send(stanza)
         slot = await quick(lambda: other.slot("a.txt", 5), f"a slot after {what}")
         assert slot.put.startswith(up.url), what
-        if told:
+        if expected:
             id = re.search("id='([^']*)'", stanza)[1]
-            answer = await hostile.answer(f"<iq [^>]*id=.{id}.*?({told}|</iq>)", seen)
-            # Servers answer some of it themselves.
+            answer = await hostile.answer(f"<iq [^>]*id=.{id}.*?({expected}|</iq>)", seen)
+            # Servers answer some requests themselves.
             assert answer[1] != "</iq>" or "service-unavailable" in answer[0], f"{what}: {answer[0][:500]}"
-        # The hostile user is still there, so it was taken by the server.
+        # The server did not end the stream, so it has accepted the stanza.
         assert "<stream:error" not in hostile.received[seen:], f"{what}: {hostile.received[seen:][:500]}"
     took = loop.time() - begun
     assert took < 60, f"{took:.0f} s"
@@ -170,20 +168,22 @@ async def one_user_silences_nobody(case):
     assert not [line for line in lines if "link down" in line or " WARN " in line or " ERROR " in line], lines
     check("upload afterwards", (await put(slot.put, b"hello")).status, 201)
 
-    page = (await get(f"http://127.0.0.1:{api}/metrics")).body.decode()
+    page = (await get(api_url(up, "metrics"))).body.decode()
     reasons = dict(re.findall(r'upslot_stanzas_skipped_total\{reason="(\w+)"\} (\d+)', page))
     assert {"too_large", "too_deep", "names"} <= reasons.keys(), reasons
     check("reconnects", re.search(r"upslot_link_reconnects_total (\d+)", page)[1], "0")
     skipped = [line for line in lines if "stanza skipped" in line]
-    assert len(skipped) >= 10 and all(f'from="{ACCOUNTS[0]}/raw"' in line for line in skipped), skipped
-    assert up.memory() < 24 * 1024 * 1024, up.memory()
+    # An id of 100 KB that the server writes before `from` hides the sender.
+    unknown = [line for line in skipped if f'from="{ACCOUNTS[0]}/raw"' not in line]
+    assert len(skipped) >= 10 and len(unknown) <= 1 and all('kind="iq" from=""' in line for line in unknown), skipped
+    assert up.memory() < 24 * MIB, up.memory()
 
 
 @test(servers=("prosody", "ejabberd"), deadline=120)
-async def a_flood_of_slot_requests(case):
-    """One user asks for forty things at a time, without a pause; another's slots come all the same, and so do downloads.
-    More at a time would fill the server's own queues, and the second would wait there."""
-    up = await case.upslot(log_level="info")
+async def flood_of_slot_requests(case):
+    """One user sends requests without a pause, forty at a time; another user still gets slots and downloads. More at a time
+    would fill the queues of the server."""
+    await case.upslot(log_level="info")
     other = await case.client(ACCOUNTS[1])
     slot = await other.slot("a.txt", 5)
     check("upload", (await put(slot.put, b"hello")).status, 201)

@@ -1,42 +1,16 @@
-"""What strace sees: where the bytes of a body go, and that an idle process is idle."""
+"""System calls: how the bytes of a body move, and that an idle process makes none."""
 
 import asyncio
 import re
-import signal
-from collections import namedtuple
 
-from harness import MIB, Process, check, content, curl, owner_folder, test
+from harness import KIB, MIB, Strace, check, content, curl, owner_folder, test
 
 BIG = 100 * MIB
-# The largest piece that may pass through the program's memory at once.
-PIECE = 256 * 1024
+# The largest number of bytes that one call may move.
+PIECE = 256 * KIB
 IDLE_SECONDS = 10
-Call = namedtuple("Call", "name result text")
-
-
-class Strace:
-    """Follows the system calls of a running process between `start` and `stop`."""
-
-    async def start(self, case, up):
-        self.file = case.folder / "strace.out"
-        self.process = await Process.start("strace", ["strace", "-f", "-o", self.file, "-p", up.process.pid])
-        try:
-            await self.process.line(r"attached")
-        except AssertionError as error:
-            raise AssertionError(f"strace could not attach: {self.process.lines}") from error
-        return self
-
-    async def stop(self):
-        await self.process.stop(signal.SIGINT)
-        calls = []
-        for line in self.file.read_text().splitlines():
-            call = re.match(r"\d+\s+(?:<\.\.\. )?(\w+)(?:\(| resumed>).*=\s(-?\d+)", line)
-            if call:
-                calls.append(Call(call[1], int(call[2]), line))
-        return calls
-
-
 def moved(calls, *names):
+    """The positive results of the calls of these names."""
     return [call.result for call in calls if call.name in names and call.result > 0]
 
 
@@ -45,7 +19,7 @@ WRITES = ("write", "writev", "pwrite64", "pwritev", "pwritev2", "sendto", "sendm
 
 
 @test(servers=(None,), deadline=180)
-async def plain_get_is_sendfile(case):
+async def plain_get_uses_sendfile(case):
     up = await case.upslot(start=False, log_level="info")
     folder = up.store / owner_folder("romeo@montague.example") / "abcdefghijklm"
     folder.mkdir(parents=True)
@@ -59,11 +33,11 @@ async def plain_get_is_sendfile(case):
     check("download", (done.code, re.search(r"size=(\d+)", done.err)[1]), (200, str(BIG)))
     check("bytes by sendfile", sum(moved(calls, "sendfile", "sendfile64")), BIG)
     copied = moved(calls, *READS, *WRITES)
-    assert sum(copied) < 64 * 1024, f"{sum(copied)} bytes passed through memory"
+    assert sum(copied) < 64 * KIB, f"{sum(copied)} bytes passed through memory"
 
 
 @test(deadline=240)
-async def put_moves_constant_pieces(case):
+async def put_uses_constant_memory(case):
     up = await case.upslot(max_file_size=BIG, log_level="info")
     romeo = await case.client()
     path = case.folder / "big.bin"
@@ -80,23 +54,23 @@ async def put_moves_constant_pieces(case):
     calls = await strace.stop()
     check("PUT", done.code, 201)
     into_file = moved(calls, *WRITES, "splice")
-    assert sum(into_file) >= BIG, f"only {sum(into_file)} bytes were seen on their way"
+    assert sum(into_file) >= BIG, f"only {sum(into_file)} bytes in the trace"
     largest = max(moved(calls, *READS, *WRITES, "splice"))
-    assert largest <= PIECE, f"a piece of {largest} bytes"
-    # The buffer asked for does not follow the body either.
+    assert largest <= PIECE, f"one call moved {largest} bytes"
+    # The size of the buffer does not depend on the body either.
     asked = [int(found[1]) for call in calls if call.name in ("read", "recvfrom")
              if (found := re.search(r"(?:, | )(\d+)(?:, \w+, NULL, NULL)?\) += ", call.text))]
     assert asked and max(asked) <= PIECE, f"reads of up to {max(asked, default=0)} bytes"
     grown = up.memory() - before
     assert grown < MIB, f"memory grew by {grown} bytes for a body of {BIG}"
     syncs = [call for call in calls if call.name in ("fdatasync", "fsync", "syncfs")]
-    assert syncs, "201 came without the file being synced"
+    assert syncs, "201 without a sync of the file"
 
 
 @test(servers=("prosody", "ejabberd"))
-async def idle_is_idle(case):
+async def idle_makes_no_calls(case):
     up = await case.upslot(log_level="info", expire_interval=3600, expire_maxage=86400)
-    # Idle connections must not cost anything either.
+    # Idle connections must not cost anything.
     for _ in range(5):
         raw = await case.raw(up)
         await raw.send_head("GET", f"http://127.0.0.1:{up.port}/")
@@ -104,7 +78,7 @@ async def idle_is_idle(case):
         await raw.body(int(fields["content-length"]))
         check("GET /", status, 200)
     strace = await Strace().start(case, up)
-    # Not a wait for anything: this is the time over which is counted.
+    # The period over which calls are counted.
     await asyncio.sleep(IDLE_SECONDS)
     calls = await strace.stop()
     assert len(calls) <= 5, f"{len(calls)} system calls in {IDLE_SECONDS} s:\n" + "\n".join(

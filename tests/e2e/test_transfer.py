@@ -1,4 +1,4 @@
-"""Slots, uploads and downloads by slixmpp: sizes, names, types and namespaces."""
+"""Slots, uploads and downloads: sizes, names, types and namespaces."""
 
 import re
 import urllib.parse
@@ -19,7 +19,7 @@ async def sizes(case):
         reply = await get(url)
         check(f"status of {size} bytes", reply.status, 200)
         check(f"length of {size} bytes", reply.headers["Content-Length"], str(size))
-        assert reply.body == sent, f"{size} bytes came back different"
+        assert reply.body == sent, f"the download of {size} bytes differs"
         head = await http_request("HEAD", url)
         check("HEAD", (head.status, head.headers["Content-Length"], head.body), (200, str(size), b""))
     check("files", len(up.files()), 4)
@@ -37,7 +37,7 @@ async def one_byte_more_is_refused(case):
         check("error", (refusal.type, refusal.condition), ("modify", "not-acceptable"))
         limit = refusal.xml.findtext(f"{{{namespace}}}file-too-large/{{{namespace}}}max-file-size")
         check(f"limit in {namespace}", limit, str(LIMIT))
-        assert str(LIMIT) in refusal.text, f"the text does not tell the limit: {refusal.text}"
+        assert str(LIMIT) in refusal.text, f"the text does not name the limit: {refusal.text}"
 
 
 @test(servers=("prosody", "ejabberd"))
@@ -51,7 +51,7 @@ async def malformed_requests_are_refused(case):
         assert answer.find(f"{{{NAMESPACES[0]}}}request") is not None, "the request is not in the answer"
 
 
-# The name that is asked for, and the one under which the file is stored and offered.
+# The file name in the slot request, and the name of the stored and the downloaded file.
 NAMES = [
     ("très cool.jpg", "très cool.jpg"),
     ("😀 🏳️‍🌈.png", "😀 🏳️‍🌈.png"),
@@ -87,8 +87,8 @@ async def names(case):
         disposition = reply.headers["Content-Disposition"]
         encoded = re.search(r"filename\*=UTF-8''([^;]+)", disposition)
         plain = re.search(r'filename="((?:[^"\\]|\\.)*)"', disposition)
-        told = urllib.parse.unquote(encoded[1]) if encoded else re.sub(r"\\(.)", r"\1", plain[1])
-        check("name in Content-Disposition", told, last)
+        offered = urllib.parse.unquote(encoded[1]) if encoded else re.sub(r"\\(.)", r"\1", plain[1])
+        check("name in Content-Disposition", offered, last)
 
 
 @test(servers=("prosody", "ejabberd"))
@@ -103,7 +103,7 @@ async def names_through_slixmpp(case):
 
 
 @test()
-async def slashes_and_control_characters_cannot_lead_elsewhere(case):
+async def slashes_and_control_characters_in_names(case):
     up = await case.upslot()
     romeo = await case.client()
     for name in ("../../etc/passwd", "/etc/passwd", "a/b.txt", "..\\..\\x", "tab\there.txt", "a\u007fb\u0085c"):
@@ -134,7 +134,7 @@ async def old_namespaces(case):
 async def types(case):
     await case.upslot()
     romeo = await case.client()
-    # Type in the slot, type in the PUT, status, type in the GET, shown inline.
+    # Type in the slot request, type in the PUT, status, type in the GET, whether it is displayed inline.
     cases = [
         ("image/avif", "image/avif", 201, "image/avif", True),
         ("image/png", "IMAGE/PNG; charset=binary", 201, "image/png", True),

@@ -1,5 +1,5 @@
-"""`without_ipv6.py PROGRAM …` becomes the program on a kernel that has no IPv6, as far as the program can see: a filter
-lets `socket(AF_INET6, …)` fail with EAFNOSUPPORT."""
+"""`without_ipv6.py PROGRAM …` executes the program as if the kernel had no IPv6: a filter makes `socket(AF_INET6, …)` fail
+with EAFNOSUPPORT."""
 
 import errno
 import os

@@ -1,33 +1,26 @@
-"""Attacks that need a system which is not like others: a kernel without `openat2`, and one whose folders change while
-they are looked at."""
+"""Symbolic links in the store: planted ones, on kernels with and without `openat2`, and ones that replace folders while
+files are opened."""
 
 import asyncio
 import os
 import urllib.parse
 
-from harness import ACCOUNTS, LONG, check, content, free_port, get, http_request, owner_folder, test, until
+from harness import ACCOUNTS, LONG, check, content, free_port, get, owner_folder, put, slot_from_api, test, until
 
 OWNER = owner_folder(ACCOUNTS[0])
 
-# What strace makes of the call: a kernel that has none, a container engine that knows none, and a tree that is renamed
-# whenever it is resolved (openat2(2)).
-WAYS = {"": (), "without it": ("error=ENOSYS",), "forbidden": ("error=EPERM",), "always racing": ("error=EAGAIN",)}
+# Results of openat2(2) that strace injects: a kernel without it, a container engine that forbids it, and a tree that is
+# renamed whenever a path is resolved.
+RESULTS = {"": (), "without it": ("error=ENOSYS",), "forbidden": ("error=EPERM",), "always racing": ("error=EAGAIN",)}
 
 
 async def slots_of(case, names, wrapper=()):
-    """An upslot with nothing but the slot API, and slots for five bytes."""
-    api = free_port()
-    up = await case.upslot(start=False, api={"port": api}, fsync=False, user_quota_hard=10_000_000,
+    """An upslot with only the local API, and slots for five bytes."""
+    up = await case.upslot(start=False, api={"port": free_port()}, fsync=False, user_quota_hard=10_000_000,
                            max_file_size=1_000_000, expire_interval=3600, expire_maxage=100_000)
     up.wrapper = list(wrapper)
     await up.start()
-    found = []
-    for name in names:
-        query = urllib.parse.urlencode({"jid": ACCOUNTS[0], "name": name, "size": 5})
-        reply = await get(f"http://127.0.0.1:{api}/slot/?{query}")
-        check("slot", reply.status, 200)
-        found.append(reply.body.decode().split("\n"))
-    return up, found
+    return up, [await slot_from_api(up, name, 5) for name in names]
 
 
 def place(up, url):
@@ -35,10 +28,10 @@ def place(up, url):
 
 
 @test(servers=(None,), deadline=180)
-async def links_lead_nowhere_on_any_kernel(case):
-    for number, (kind, errors) in enumerate(WAYS.items()):
+async def links_are_not_followed_on_any_kernel(case):
+    for number, (kind, errors) in enumerate(RESULTS.items()):
         trace = case.folder / f"strace-{number}.out"
-        # Followed calls are slow; those that are not asked for are not followed.
+        # Traced calls are slow; with a BPF filter only this one is traced.
         wrapper = ["strace", "-D", "-f", "--seccomp-bpf", "-o", trace, "-e", "trace=openat2"]
         wrapper += ["-e", f"inject=openat2:{errors[0]}"] if errors else []
         up, slots = await slots_of(case, [f"{n}.txt" for n in range(6)], wrapper)
@@ -55,40 +48,38 @@ async def links_lead_nowhere_on_any_kernel(case):
         os.symlink(outside, up.store / "linkedowner")
         os.symlink("/proc/self/root", up.store / "linkedroot")
         os.mkfifo(folder / "pipe.txt")
-        check(f"{kind}: what is there", (await get(f"{up.url}{OWNER}/abcdefghijklm/real.txt")).body, b"hello")
+        check(f"{kind}: a file", (await get(f"{up.url}{OWNER}/abcdefghijklm/real.txt")).body, b"hello")
         for path in (f"{OWNER}/abcdefghijklm/link.txt", f"{OWNER}/abcdefghijklm/beside.txt",
                      f"{OWNER}/abcdefghijklm/pipe.txt", f"{OWNER}/linkedfolder1/secret.txt", "linkedowner/secret.txt",
                      "linkedowner/x", f"linkedroot{secret}", f"{OWNER}/abcdefghijklm/link.txt/x"):
             reply = await get(up.url + path)
             check(f"{kind}: {path}", (reply.status, b"CANARY" in reply.body), (404, False))
 
-        # What is in the way of an upload: each of its levels, then nothing.
-        (put, get_url), (put2, get2), (put3, get3), (put4, get4), *_ = slots
-        place(up, get_url).parent.mkdir()
-        os.symlink(secret, place(up, get_url))
-        place(up, get2).parent.mkdir()
-        os.symlink(outside / "new.txt", place(up, get2))
-        os.symlink(outside, place(up, get3).parent)
-        place(up, get4).parent.mkdir()
-        os.mkfifo(place(up, get4))
-        for url in (put, put2, put3, put4):
-            reply = await http_request("PUT", url, b"owned")
+        # Links and a pipe at the places of uploads; the last two slots are free.
+        places = [place(up, slot.get) for slot in slots[:4]]
+        for number in (0, 1, 3):
+            places[number].parent.mkdir()
+        os.symlink(secret, places[0])
+        os.symlink(outside / "new.txt", places[1])
+        os.symlink(outside, places[2].parent)
+        os.mkfifo(places[3])
+        for slot in slots[:4]:
+            reply = await put(slot.put, b"owned")
             assert reply.status in (409, 503), f"{kind}: {reply}"
         check(f"{kind}: outside", (sorted(p.name for p in outside.iterdir()), secret.read_bytes()),
               (["secret.txt", "x"], b"CANARY"))
-        for url, got in slots[4:]:
-            check(f"{kind}: PUT", (await http_request("PUT", url, b"hello")).status, 201)
-            check(f"{kind}: GET", (await get(got)).body, b"hello")
+        for slot in slots[4:]:
+            check(f"{kind}: PUT", (await put(slot.put, b"hello")).status, 201)
+            check(f"{kind}: GET", (await get(slot.get)).body, b"hello")
         await up.process.stop()
         calls = await until(lambda: "+++ exited" in trace.read_text() and trace.read_text(), "the end of the trace")
-        assert "openat2(" in calls, "the call was never made"
-        check(f"{kind}: whether it failed as told", f"= -1 {errors[0][6:] if errors else '?'}" in calls, bool(errors))
+        assert "openat2(" in calls, "no openat2 in the trace"
+        check(f"{kind}: injected result", f"= -1 {errors[0][6:] if errors else '?'}" in calls, bool(errors))
 
 
 @test(servers=(None,), deadline=600 if LONG else 180)
-async def folders_that_change_under_a_download(case):
-    """Somebody renames folders and puts links in their place as fast as he can, while files in them are asked for: what
-    is served is the file that was asked for, or nothing."""
+async def folders_swapped_during_downloads(case):
+    """A loop replaces a folder by a link and back while a file in it is requested: the answer is that file, or 404."""
     up, _ = await slots_of(case, [])
     outside = case.folder / "outside"
     outside.mkdir()
@@ -98,10 +89,10 @@ async def folders_that_change_under_a_download(case):
     folder.mkdir(parents=True)
     body = content(1000)
     (folder / "a.txt").write_bytes(body)
-    over = asyncio.Event()
+    stop = asyncio.Event()
 
     def swap():
-        while not over.is_set():
+        while not stop.is_set():
             os.rename(folder, away)
             os.symlink(outside, folder)
             os.unlink(folder)
@@ -116,5 +107,5 @@ async def folders_that_change_under_a_download(case):
             assert reply.status == 404 or reply.body == body, reply.body[:20]
             seen[reply.status] += 1
     finally:
-        over.set()
+        stop.set()
         await swapping

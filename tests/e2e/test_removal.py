@@ -1,30 +1,22 @@
-"""`upslot remove` where it is hard: killed at any moment, beside uploads that race it, as another user than the running
-upslot, for several nodes at once, and on a disk that is full."""
+"""`upslot remove` under difficult conditions: killed at any moment, with concurrent uploads, run by another user than
+upslot, with several nodes, and on a full disk."""
 
 import asyncio
 import contextlib
 import hashlib
-import hmac
 import os
 import random
-import re
 import shutil
-import signal
-import tempfile
-import time
-import urllib.parse
-from pathlib import Path
 
-from harness import (ACCOUNTS, KIB, LONG, MIB, PATIENCE, Process, Slot, check, content, free_port, get, owner_folder, put,
-                     run, test, until)
-from test_disk import fill, mounts, on_disk
-from test_sandbox import NOBODY, UNPRIVILEGED, open_folder
+from harness import (ACCOUNTS, LONG, MIB, NOBODY, UNPRIVILEGED, Process, check, content, external_url, fill, free_port,
+                     get, nsenter, open_folder, owner_folder, put, request_slot, run, slot_from_api, test,
+                     with_mounted_store)
 
 KEY = "it was the nightingale, and not the lark"
-ROMEO, BENVOLIO, JULIET = ACCOUNTS
+ROMEO = ACCOUNTS[0]
 
 
-async def site(case, **settings):
+async def with_api(case, **settings):
     return await case.upslot(api={"port": free_port()}, log_level="info", external_secret=KEY, **settings)
 
 
@@ -38,21 +30,8 @@ async def remove(up, *words, code=0, wrapper=()):
     return ran.out.decode() + ran.err
 
 
-def signed(up, path, size):
-    """The URL of a PUT that another server signed, for good."""
-    tag = hmac.new(KEY.encode(), f"{path} {size}".encode(), hashlib.sha256).hexdigest()
-    return f"{up.url}{path}?v={tag}"
-
-
-async def slot_of(up, size, jid=ROMEO):
-    asked = urllib.parse.urlencode({"jid": jid, "name": "a.bin", "size": size})
-    reply = await get(f"http://127.0.0.1:{up.settings['api']['port']}/slot/?{asked}")
-    check("slot", (reply.status, reply.body if reply.status != 200 else b""), (200, b""))
-    return Slot(*reply.body.decode().split(), {})
-
-
 def tombstones(store):
-    """Everything that may not be stored again."""
+    """The digests of all paths that may not be stored again."""
     found = set()
     for shard in (store / ".upslot" / "tombstones").glob("*"):
         data = shard.read_bytes()
@@ -67,8 +46,8 @@ def tombstone(path):
 
 @test(servers=(None,), deadline=400 if LONG else 200)
 async def killed_at_any_moment(case):
-    """Every file is there whole, or gone for good; the next run finishes what was begun."""
-    up = await site(case, user_quota_hard=10 * MIB, max_file_size=10 * MIB)
+    """Each file is intact, or deleted and recorded; the next run completes the removal."""
+    up = await with_api(case, user_quota_hard=10 * MIB, max_file_size=10 * MIB)
     chance, folder = random.Random(11), owner_folder(ROMEO)
     for attempt in range(12 if LONG else 2):
         paths = {f"{folder}/r{attempt}-{number}/{number}.bin": content(100 + number, number) for number in range(400)}
@@ -90,31 +69,31 @@ async def killed_at_any_moment(case):
             recorded = tombstones(up.store)
             for path, body in paths.items():
                 if (up.store / path).exists():
-                    assert (up.store / path).read_bytes() == body, f"half of {path}"
+                    assert (up.store / path).read_bytes() == body, f"{path} is damaged"
                 else:
-                    assert tombstone(path) in recorded, f"{path} is gone and could be stored again"
+                    assert tombstone(path) in recorded, f"{path} is deleted and could be stored again"
             if done:
                 check("exit code", child.returncode, 0)
                 break
-        assert kills, "it was never killed"
-        check("what is left", up.files(), set())
-        said = await remove(up, ROMEO)
-        assert "Nothing is stored of" in said, said
+        assert kills, "the command was never killed"
+        check("files", up.files(), set())
+        output = await remove(up, ROMEO)
+        assert "Nothing is stored of" in output, output
         for path, body in list(paths.items())[::80]:
-            check("PUT again", (await put(signed(up, path, len(body)), body)).status, 409)
-        # All of the quota is free.
-        await slot_of(up, 10 * MIB)
+            check("PUT again", (await put(external_url(up, path, len(body), KEY), body)).status, 409)
+        # The whole quota is free.
+        await slot_from_api(up, "a.bin", 10 * MIB)
     check("leftovers", sorted(set(up.leftovers()) - {f"{number:02x}" for number in range(256)}), ["removals"])
 
 
 @test(servers=(None,), deadline=200)
-async def uploads_that_race_it(case):
-    """When it has returned nothing is there that was granted before, whoever was quicker."""
-    up = await site(case, user_quota_hard=50 * MIB, max_file_size=50 * MIB, fsync=False)
+async def concurrent_uploads(case):
+    """After its end no file of an earlier slot is stored, whether the upload or the removal was faster."""
+    up = await with_api(case, user_quota_hard=50 * MIB, max_file_size=50 * MIB, fsync=False)
     stored = refused = 0
     for attempt in range(30 if LONG else 10):
-        slots = [await slot_of(up, 3000 + number) for number in range(60)]
-        links = [signed(up, f"{owner_folder(ROMEO)}/{attempt}-{number}/b.bin", 500) for number in range(5)]
+        slots = [await slot_from_api(up, "a.bin", 3000 + number) for number in range(60)]
+        links = [external_url(up, f"{owner_folder(ROMEO)}/{attempt}-{number}/b.bin", 500, KEY) for number in range(5)]
         for link in links:
             check("PUT", (await put(link, content(500))).status, 201)
 
@@ -134,19 +113,19 @@ async def uploads_that_race_it(case):
             check("GET", (await get(slot.get)).status, 404)
         for link in links:
             check("PUT again", (await put(link, content(500))).status, 409)
-        # The next one is good at once, and has all the room.
-        fresh = await slot_of(up, 50 * MIB)
-        small = await slot_of(up, 5)
+        # A new slot works at once, and the whole quota is free.
+        fresh = await slot_from_api(up, "a.bin", 50 * MIB)
+        small = await slot_from_api(up, "a.bin", 5)
         check("PUT of a new slot", (await put(small.put, b"hello")).status, 201)
         assert fresh.put
-    assert stored and refused, f"no race: {stored} stored, {refused} refused"
+    assert stored and refused, f"not concurrent: {stored} stored, {refused} refused"
 
 
 @test(servers=(None,), deadline=120)
-async def by_the_superuser(case):
-    """It leaves nothing that the user of the running upslot cannot read; another user is told who may."""
+async def run_by_root(case):
+    """Run by root, it leaves only files that the user of upslot can read; another user gets an error."""
     if os.geteuid() != 0:
-        print("NOT TESTED: only root can be another user")
+        print("NOT TESTED: only root can run as another user")
         return
     with open_folder() as folder:
         up = await case.upslot(start=False, api={"port": free_port()}, log_level="info", external_secret=KEY,
@@ -164,12 +143,12 @@ async def by_the_superuser(case):
             await up.process.line(r"\bready pid=\d+")
 
         await start()
-        used, opened = await slot_of(up, 5), await slot_of(up, 5)
-        links = [signed(up, f"elsewhere/{number}.bin", 5) for number in range(40)]
+        used, opened = await slot_from_api(up, "a.bin", 5), await slot_from_api(up, "a.bin", 5)
+        links = [external_url(up, f"elsewhere/{number}.bin", 5, KEY) for number in range(40)]
         for url in [used.put, *links]:
             check("PUT", (await put(url, b"hello")).status, 201)
-        stranger = ["setpriv", "--reuid=4711", "--regid=4711", "--clear-groups"]
-        ran = await run([*stranger, binary, "-c", up.config, "remove", ROMEO])
+        other_user = ["setpriv", "--reuid=4711", "--regid=4711", "--clear-groups"]
+        ran = await run([*other_user, binary, "-c", up.config, "remove", ROMEO])
         assert ran.code == 1 and "error: " in ran.err and "ermission denied" in ran.err, ran
         check("GET", (await get(used.get)).status, 200)
         for words in [[ROMEO], *([link] for link in links)]:
@@ -187,19 +166,19 @@ async def by_the_superuser(case):
                 check("PUT again", (await put(url, b"hello")).status, 409)
             for slot in (used, opened):
                 check("PUT", (await put(slot.put, b"hello")).status, 403)
-            check("complaints", [line for line in up.process.lines if " ERROR " in line], [])
+            check("errors in the log", up.logged(" ERROR "), [])
             await up.process.stop()
             await start()
-        check("PUT", (await put((await slot_of(up, 5)).put, b"hello")).status, 201)
+        check("PUT", (await put((await slot_from_api(up, "a.bin", 5)).put, b"hello")).status, 201)
         await up.process.stop()
 
 
 @test(servers=(None,), deadline=120)
 async def several_nodes(case):
-    """All that run on the store learn of it at once."""
+    """All nodes that use the store know of the removal at once."""
     settings = {"user_quota_hard": 1000, "max_file_size": 1000, "slot_secret": "shared by all nodes of the test"}
-    first = await site(case, **settings)
-    second = await site(case, **settings)
+    first = await with_api(case, **settings)
+    second = await with_api(case, **settings)
     await second.process.stop()
     second.store = first.store
     second.configure(storage_path=str(first.store), get_url=first.url, put_url=first.url)
@@ -208,38 +187,37 @@ async def several_nodes(case):
     def at(up, url):
         return url.replace(first.url, up.url)
 
-    used, opened = await slot_of(first, 600), await slot_of(first, 300)
+    used, opened = await slot_from_api(first, "a.bin", 600), await slot_from_api(first, "a.bin", 300)
     check("PUT", (await put(used.put, content(600))).status, 201)
     for up in (first, second):
         check("GET", (await get(at(up, used.get))).status, 200)
-        asked = urllib.parse.urlencode({"jid": ROMEO, "name": "a.bin", "size": 500})
-        check("slot", (await get(f"http://127.0.0.1:{up.settings['api']['port']}/slot/?{asked}")).status, 403)
+        check("slot over the quota", (await request_slot(up, "a.bin", 500)).status, 403)
     await remove(first, ROMEO)
     for up in (second, first):
         for slot in (used, opened):
             check("GET", (await get(at(up, slot.get))).status, 404)
             check("PUT", (await put(at(up, slot.put), content(600 if slot == used else 300))).status, 403)
-        await slot_of(up, 1000)
+        await slot_from_api(up, "a.bin", 1000)
     check("files", first.files(), set())
 
 
 @test(servers=(None,), deadline=120)
 async def on_a_full_disk(case):
-    """Where there is no room to record what is removed, that is made up for when there is."""
-    up, store = await on_disk(case, f'mount -t tmpfs -o size={4 * MIB},nr_inodes=100 none "$store"', api=True,
+    """If there is no space to record a removal, it is recorded as soon as there is."""
+    up, store = await with_mounted_store(case, f'mount -t tmpfs -o size={4 * MIB},nr_inodes=100 none "$store"', api=True,
                               external_secret=KEY, min_free_space=0)
-    link = signed(up, f"{owner_folder(ROMEO)}/x/a.bin", MIB)
+    link = external_url(up, f"{owner_folder(ROMEO)}/x/a.bin", MIB, KEY)
     check("PUT", (await put(link, content(MIB))).status, 201)
-    late = await slot_of(up, 5)
+    late = await slot_from_api(up, "a.bin", 5)
     fill(store / "filler")
     with contextlib.suppress(OSError):
         for number in range(100):
             (store / f"taken-{number}").touch(exist_ok=False)
     check("PUT to the full disk", (await put(late.put, b"hello")).status, 507)
-    await mounts(up, *program(up), "remove", ROMEO)
+    await nsenter(up, *program(up), "remove", ROMEO)
     check("files", [path for path in up.files(store) if "/" in path], [])
     check("PUT again", (await put(link, content(MIB))).status, 409)
-    # The slot from before is void, too, once there is room for it.
+    # The earlier slot is void, also when there is space again.
     (store / "filler").unlink()
     for path in store.glob("taken-*"):
         path.unlink()

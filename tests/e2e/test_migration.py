@@ -1,12 +1,12 @@
-"""Taking over from HttpUploadComponent: its config.yml and its store as they are."""
+"""Migration from HttpUploadComponent: its config.yml and its store work unchanged."""
 
 import os
 import time
 import urllib.parse
 
-from harness import ACCOUNTS, KIB, Process, check, content, get, owner_folder, put, test, until
+from harness import ACCOUNTS, KIB, check, content, get, owner_folder, put, test, until
 
-# In the manner of its sample: blanks before colons, comments, bare and quoted values.
+# In the style of its sample: spaces before colons, comments, plain and quoted values.
 CONFIG = """\
 # Configuration of the component
 component_jid : {jid}
@@ -39,7 +39,7 @@ allow_web_clients : true
 
 
 def old_store(up):
-    """Files as HttpUploadComponent stores them, ten days old: relative path and content."""
+    """Creates files as HttpUploadComponent stores them, ten days old; returns their contents by relative path."""
     folder = owner_folder(ACCOUNTS[0])
     files = {
         f"{folder}/a1B2c3D4e5F6g/trscool.jpg": content(50 * KIB, 1),
@@ -58,7 +58,7 @@ def old_store(up):
 
 
 @test(servers=("prosody", "ejabberd"))
-async def config_and_store_unchanged(case):
+async def config_and_store_work_unchanged(case):
     up = await case.upslot(text=CONFIG, start=False, arguments=[])
     files = old_store(up)
     await up.start()
@@ -74,7 +74,7 @@ async def config_and_store_unchanged(case):
     check("text", types["notes.txt"].split(";")[0], "text/plain")
 
     romeo = await case.client()
-    check("errors in the log", [line for line in up.process.lines if " ERROR " in line], [])
+    check("errors in the log", up.logged(" ERROR "), [])
     url = await romeo.upload("new.jpg", content(60 * KIB, 5))
     check("new file", (await get(url)).body, content(60 * KIB, 5))
     for path, data in files.items():
@@ -82,7 +82,7 @@ async def config_and_store_unchanged(case):
 
 
 @test(servers=("prosody", "ejabberd"))
-async def old_files_count_from_the_first_request_on(case):
+async def old_files_count_towards_the_quota(case):
     up = await case.upslot(text=CONFIG, start=False, arguments=["--config", "config.yml"])
     used = sum(len(data) for path, data in old_store(up).items() if path.startswith(owner_folder(ACCOUNTS[0])))
     await up.start()
@@ -91,11 +91,11 @@ async def old_files_count_from_the_first_request_on(case):
     refusal = await romeo.refusal("too-much.bin", left + 1)
     check("error", (refusal.type, refusal.condition), ("wait", "resource-constraint"))
     slot = await romeo.slot("fits.bin", left)
-    check("what fits", (await put(slot.put, bytes(left))).status, 201)
+    check("within the quota", (await put(slot.put, bytes(left))).status, 201)
 
 
 @test()
-async def whitelist_as_there(case):
+async def whitelist_of_the_old_config(case):
     await case.upslot(text=CONFIG)
     juliet = await case.client(ACCOUNTS[2])
     await juliet.slot("allowed-by-jid.bin", 10)
@@ -105,8 +105,7 @@ async def whitelist_as_there(case):
 async def logfile_option(case):
     up = await case.upslot(text=CONFIG, start=False, arguments=["-c", "config.yml", "-l", "upload.log"])
     log = up.folder / "upload.log"
-    # The log goes to the file, so readiness is seen there.
-    up.process = await Process.start("upslot", [os.environ["UPSLOT_BIN"], *up.arguments], cwd=up.folder)
+    await up.spawn()
     await until(lambda: log.exists() and "link up" in log.read_text(), "the link in the log file")
     check("GET /", (await get(f"http://127.0.0.1:{up.port}/")).status, 200)
     check("exit code", await up.process.stop(), 0)
