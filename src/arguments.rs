@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use upslot::config::keys;
+use upslot::config::nearest;
 
 /// Where the configuration is looked for when none is named, in this order.
 const CONFIG_FILES: [&str; 2] = ["config.yml", "/etc/upslot/config.yml"];
@@ -170,7 +170,7 @@ fn unknown(what: &str, dashes: &str, name: &str, commands: &[Command]) -> String
     let near = |names: &[&'static str]| {
         whole(names)
             .or_else(|| begins(names))
-            .or_else(|| keys::nearest_of(name, names))
+            .or_else(|| nearest::nearest_of(name, names))
     };
     let (command, option) = match what {
         "command" => (near(&names), whole(&options).or_else(|| near(&options))),

@@ -3,7 +3,6 @@
 //! Two of them hold maps. Their names are new with upslot, so that nothing old has to be let pass: an unknown one is
 //! a fault, because a misspelt `token` would leave the API open.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -13,7 +12,7 @@ use crate::config::error::InvalidValue;
 use crate::config::reader::ConfigReader;
 use crate::config::scalar;
 use crate::config::secret::Secret;
-use crate::slot::Purpose;
+use crate::config::values::{Api, PURPOSES, PurposeLimits, Purposes};
 
 /// Length of a bearer token, in characters. Whoever reaches the API can try tokens at leisure.
 const TOKEN: std::ops::RangeInclusive<usize> = 16..=1024;
@@ -27,91 +26,7 @@ const MAX_PREFIX: usize = 256;
 
 const API_KEYS: [&str; 5] = ["address", "port", "prefix", "allow", "token"];
 
-const PURPOSES: [&str; 4] = ["message", "profile", "ephemeral", "permanent"];
-
 const PURPOSE_KEYS: [&str; 3] = ["max_file_size", "expire_maxage", "user_quota_hard"];
-
-/// The listener of the slot API, `/health` and `/metrics`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Api {
-    /// At least one; none of them covers another, or one of the public listeners.
-    pub listen: Vec<Listen>,
-    /// What stands before `slot/` and `max_size/`; begins and ends with `/`, and holds nothing that could be spelt in
-    /// another way.
-    pub prefix: String,
-    /// Peers that may ask; see [`Api::admits`]. IPv4 networks are never in their mapped form.
-    pub allow: Vec<IpNet>,
-    /// 16 to 1024 visible ASCII characters.
-    pub token: Option<Secret>,
-}
-
-impl Api {
-    /// Whether this peer may ask at all. `None` is a peer on a Unix socket, which has no address: who may open the
-    /// socket is for its folder's permissions to say.
-    pub fn admits(&self, peer: Option<IpAddr>) -> bool {
-        peer.is_none_or(|peer| {
-            let peer = peer.to_canonical();
-            self.allow.iter().any(|net| net.contains(&peer))
-        })
-    }
-}
-
-/// What holds for the files of one purpose, where it differs from what holds for all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PurposeLimits {
-    /// Bytes, at least 1; `None` is the general `max_file_size`.
-    pub max_file_size: Option<u64>,
-    /// Age at which a file goes, zero is never; `None` is the general `expire_maxage`.
-    pub expire_maxage: Option<Duration>,
-    /// Bytes that one owner may store, 0 is off; `None` is the general `user_quota_hard`.
-    pub user_quota_hard: Option<u64>,
-}
-
-/// The purposes that are listed, and so announced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Purposes {
-    pub message: Option<PurposeLimits>,
-    /// `expire_maxage` is never `None`: these files do not go by age unless it is said.
-    pub profile: Option<PurposeLimits>,
-    pub ephemeral: Option<PurposeLimits>,
-    /// As for `profile`.
-    pub permanent: Option<PurposeLimits>,
-}
-
-impl Default for Purposes {
-    /// `message` alone, with what holds for all.
-    fn default() -> Purposes {
-        Purposes {
-            message: Some(PurposeLimits::default()),
-            profile: None,
-            ephemeral: None,
-            permanent: None,
-        }
-    }
-}
-
-impl Purposes {
-    /// The words of the listed purposes, for service discovery.
-    pub fn announced(&self) -> Vec<&'static str> {
-        let listed = [self.message, self.profile, self.ephemeral, self.permanent];
-        let words = PURPOSES.iter().zip(listed);
-        words
-            .filter(|(_, limits)| limits.is_some())
-            .map(|(word, _)| *word)
-            .collect()
-    }
-
-    /// What holds for a purpose; `None` when it is not served. `message` is served always: it is what a request
-    /// without a purpose means (XEP-0363 §5).
-    pub fn limits(&self, purpose: Purpose) -> Option<PurposeLimits> {
-        match purpose {
-            Purpose::Message => Some(self.message.unwrap_or_default()),
-            Purpose::Profile => self.profile,
-            Purpose::Ephemeral { .. } => self.ephemeral,
-            Purpose::Permanent => self.permanent,
-        }
-    }
-}
 
 /// Reads `api`; `public` is where the public side listens.
 pub fn api(r: &mut ConfigReader, public: &[Listen]) -> Option<Api> {
@@ -284,6 +199,7 @@ mod tests {
     use super::*;
     use crate::config::error::{ConfigError, Warning};
     use crate::config::raw;
+    use crate::slot::Purpose;
 
     /// What `read` makes of a text whose only known keys are those of this file.
     #[track_caller]

@@ -3,7 +3,8 @@
 //! - [`error`] errors and warnings, and how they are said;
 //! - [`raw`] YAML to a tree in which everything knows its line;
 //! - [`scalar`] numbers, sizes, durations, modes; [`secret`]; [`address`]; [`url`]; [`headers`];
-//! - [`keys`] the names of all keys;
+//! - [`values`] the checked configuration;
+//! - [`keys`] the names of all keys, [`nearest`] which of them a misspelt one was meant to be;
 //! - [`reader`] takes values out of the tree and gathers what is wrong;
 //! - [`network`] the keys about connections; [`access`] the rules; [`api`] the local API, purposes, signed uploads;
 //! - this file: what the keys mean, alone and together.
@@ -17,12 +18,14 @@ pub mod api;
 pub mod error;
 pub mod headers;
 pub mod keys;
+pub mod nearest;
 pub mod network;
 pub mod raw;
 pub mod reader;
 pub mod scalar;
 pub mod secret;
 pub mod url;
+pub mod values;
 
 #[cfg(test)]
 mod tests;
@@ -30,21 +33,20 @@ mod tests;
 use std::path::{self, Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::IpNet;
 use log::LevelFilter;
 
 pub use crate::config::address::Listen;
-pub use crate::config::api::{Api, PurposeLimits, Purposes};
 pub use crate::config::error::{ConfigError, ConfigErrors, Warning};
-pub use crate::config::network::{Component, SecretSource, TlsFiles};
 pub use crate::config::raw::MAX_TEXT;
 pub use crate::config::secret::{Secret, SecretKey};
 pub use crate::config::url::BaseUrl;
+pub use crate::config::values::{
+    Api, Component, Config, PurposeLimits, Purposes, SecretSource, TlsFiles,
+};
 
 use crate::config::error::InvalidValue;
 use crate::config::reader::ConfigReader;
 use crate::jid::BareJid;
-use crate::policy::rules::{Rule, Rules};
 
 /// Shortest slot secret, in bytes. Everybody who gets a slot can try secrets against its signature at leisure, so
 /// a short one is as good as none.
@@ -53,103 +55,8 @@ const MIN_SLOT_SECRET: usize = 16;
 /// Most connections that can be asked for; the connections' keys number them with 16 bits.
 const MAX_CONNECTIONS: u64 = 65_000;
 
-/// Time between two sweeps where none is named and there is something to sweep.
-const USUAL_INTERVAL: Duration = Duration::from_secs(3600);
-
 /// Longest time between slot and PUT, in seconds: a year.
 const MAX_PUT_TIMEOUT: u64 = 365 * 86_400;
-
-/// Everything an operator can choose, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// The link to the XMPP server; without it upslot serves HTTP alone.
-    pub component: Option<Component>,
-    /// Root of the stored files; never the root of the file system. May be relative to the working directory.
-    pub storage_path: PathBuf,
-    /// Permissions of stored files; at least 0600.
-    pub file_mode: u32,
-    /// Permissions of folders; at least 0700.
-    pub dir_mode: u32,
-    /// Who may ask for slots; `None` is everyone, an empty list is nobody. A bare address means itself; a domain
-    /// means itself and every user at exactly this domain, not at its subdomains.
-    pub whitelist: Option<Vec<BareJid>>,
-    /// Bytes; a file of exactly this size is allowed. At least 1.
-    pub max_file_size: u64,
-    /// Patterns of the MIME types that may be uploaded, `type/subtype`, `type/*` or `*/*` in lower case; `None` is
-    /// all of them.
-    pub allowed_file_types: Option<Vec<String>>,
-    /// Patterns of the MIME types that are shown inline, as above; `None` is upslot's own choice. No wildcard stands
-    /// for a type that can carry script.
-    pub safe_file_types: Option<Vec<String>>,
-    /// Where HTTP is served; at least one, none of which covers another.
-    pub listen: Vec<Listen>,
-    /// The certificate, when the listeners speak TLS.
-    pub tls: Option<TlsFiles>,
-    /// What GET URLs begin with.
-    pub get_url: BaseUrl,
-    /// What PUT URLs begin with.
-    pub put_url: BaseUrl,
-    /// CORS fields on every response.
-    pub allow_web_clients: bool,
-    /// Fields added to every response, in the order of the file; one that upslot sets too replaces upslot's. Names
-    /// are tokens and unique, values visible ASCII; none of them frames a message or describes one file.
-    pub custom_headers: Vec<(String, String)>,
-    /// Whether GET and HEAD are answered; false when another server has that task.
-    pub serve_downloads: bool,
-    /// Time between slot and start of the PUT; 1 s to a year.
-    pub put_timeout: Duration,
-    /// Key that signs slots; at least 16 bytes. Never together with `slot_secret_file`.
-    pub slot_secret: Option<Secret>,
-    /// File that holds the key; neither of both: one is made at the first start.
-    pub slot_secret_file: Option<PathBuf>,
-    /// Time between two runs of the expiry; zero is off.
-    pub expire_interval: Duration,
-    /// Age at which a file goes; zero is never.
-    pub expire_maxage: Duration,
-    /// Bytes that one owner may store; 0 is off.
-    pub user_quota_hard: u64,
-    /// Bytes to which an owner's files are trimmed when the expiry runs; 0 is off.
-    pub user_quota_soft: u64,
-    /// Whether the owner's oldest files make room instead of a refusal at `user_quota_hard`.
-    pub evict_on_quota: bool,
-    /// Bytes that all files together may use; 0 is off.
-    pub global_quota: u64,
-    /// Bytes of the disk that uploads leave free; 0 is off.
-    pub min_free_space: u64,
-    /// Peers whose `Forwarded` and `X-Forwarded-For` are believed. IPv4 networks are never in their mapped form. A
-    /// peer on a Unix socket has no address: it is believed when this list is not empty.
-    pub trusted_proxies: Vec<IpNet>,
-    /// Most open HTTP connections; `None` is 1024, or what the limit of descriptors allows. 1 to 65000.
-    pub max_connections: Option<usize>,
-    /// Most open HTTP connections of one client address; 0 is off.
-    pub max_connections_per_address: usize,
-    /// For the whole head of a request, and the TLS handshake; 1 s to a day.
-    pub header_timeout: Duration,
-    /// For 4 KiB of progress in a body, either way; 1 s to a day.
-    pub body_timeout: Duration,
-    /// For the next request on a kept connection; 1 s to a day.
-    pub idle_timeout: Duration,
-    /// For what is under way when the process is asked to end; 1 s to a day.
-    pub shutdown_timeout: Duration,
-    /// What may be uploaded by whom, first match wins; empty is no further restriction.
-    pub access: Rules,
-    /// The purposes that are announced, and what holds for each.
-    pub purposes: Purposes,
-    /// The listener of the slot API, `/health` and `/metrics`.
-    pub api: Option<Api>,
-    /// Key of PUTs that are signed by mod_http_upload_external, Metronome or ejabberd.
-    pub external_secret: Option<Secret>,
-    /// What Metronome puts into the signature of a DELETE; without it nobody can delete.
-    pub external_delete_secret: Option<Secret>,
-    /// Key of the tokens of mod_http_file_share.
-    pub file_share_secret: Option<Secret>,
-    /// Whether a 201 waits until file and name are on stable storage.
-    pub fsync: bool,
-    /// Whether the process is confined as far as the kernel can do it.
-    pub sandbox: bool,
-    /// How much is logged.
-    pub log_level: LevelFilter,
-}
 
 /// A usable configuration, and what is odd about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -439,34 +346,6 @@ fn storage_path(text: &str) -> Result<PathBuf, InvalidValue> {
     scalar::path(text)
 }
 
-impl Config {
-    /// Time between two sweeps; zero is off. Files whose end stands in their path, or for which a purpose says so, are
-    /// swept even if nothing goes by the general age.
-    pub fn sweep_interval(&self) -> Duration {
-        if self.expire_interval.is_zero() && self.ends_otherwise() {
-            return USUAL_INTERVAL;
-        }
-        self.expire_interval
-    }
-
-    /// Whether files go for other reasons than the general age and quota.
-    fn ends_otherwise(&self) -> bool {
-        let ages = |age: Option<Duration>| age.is_some_and(|age| !age.is_zero());
-        let Purposes {
-            message,
-            profile,
-            ephemeral,
-            permanent,
-        } = self.purposes;
-        let mut purposes = [message, profile, permanent].into_iter().flatten();
-        let mut limits = self.access.iter().filter_map(Rule::limits);
-        ephemeral.is_some()
-            || self.file_share_secret.is_some()
-            || purposes.any(|purpose| ages(purpose.expire_maxage))
-            || limits.any(|limits| ages(limits.expire_maxage))
-    }
-}
-
 /// Numbers below these are hardly bytes or seconds.
 const FEW_BYTES: u64 = 1000;
 const FEW_SECONDS: u64 = 366;
@@ -509,7 +388,7 @@ fn warn(r: &mut ConfigReader, config: &Config) {
         if trims {
             r.warn("user_quota_soft", idle);
         }
-    } else if !ages && !trims && !config.ends_otherwise() {
+    } else if !ages && !trims && !config.has_other_expiry() {
         let idle = "has no effect, because neither expire_maxage nor user_quota_soft is set";
         r.warn("expire_interval", idle);
     }

@@ -3,28 +3,14 @@
 //!
 //! These belong together, because one of them is often wrong only beside another.
 
-use std::path::PathBuf;
-
 use ipnet::IpNet;
 
 use crate::config::address::{self, Listen};
 use crate::config::error::InvalidValue;
 use crate::config::reader::ConfigReader;
 use crate::config::scalar;
-use crate::config::secret::Secret;
 use crate::config::url::{self, BaseUrl};
-
-/// The link to the XMPP server (XEP-0114).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Component {
-    /// The component's own address, a domain in lower case.
-    pub jid: String,
-    pub secret: SecretSource,
-    /// Host name, IPv4 address, or IPv6 address without brackets.
-    pub host: String,
-    /// Never 0.
-    pub port: u16,
-}
+use crate::config::values::{Component, SecretSource, TlsFiles};
 
 /// Ports of XMPP servers that take no components.
 const OTHER_PORTS: [(u16, &str); 6] = [
@@ -35,24 +21,6 @@ const OTHER_PORTS: [(u16, &str); 6] = [
     (5280, "of HTTP"),
     (5281, "of HTTPS"),
 ];
-
-/// Where a secret is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SecretSource {
-    /// In the configuration; not empty.
-    Inline(Secret),
-    /// In this file, which somebody else reads.
-    File(PathBuf),
-}
-
-/// PEM files of a TLS server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The certificate and those that lead to a root.
-    pub certfile: PathBuf,
-    /// The private key.
-    pub keyfile: PathBuf,
-}
 
 /// Reads the component; absent without `component_jid`.
 pub fn component(r: &mut ConfigReader) -> Option<Component> {

@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 
 use crate::config::error::{ConfigError, ConfigErrors, InvalidValue, Warning, quote};
-use crate::config::keys::{KEYS, nearest, nearest_of};
+use crate::config::keys::KEYS;
+use crate::config::nearest::{nearest, nearest_of};
 use crate::config::raw::{Form, MapEntry, Value, YamlNode};
 use crate::config::secret::{self, Secret};
 

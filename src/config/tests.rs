@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use super::keys::KEYS;
 use super::*;
+use crate::policy::rules::Rules;
+use ipnet::IpNet;
 
 mod each_key;
 
