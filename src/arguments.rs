@@ -170,7 +170,7 @@ fn unknown(what: &str, dashes: &str, name: &str, commands: &[Command]) -> String
     let near = |names: &[&'static str]| {
         whole(names)
             .or_else(|| begins(names))
-            .or_else(|| nearest::nearest_of(name, names))
+            .or_else(|| nearest::nearest(name, names.iter().copied()))
     };
     let (command, option) = match what {
         "command" => (near(&names), whole(&options).or_else(|| near(&options))),

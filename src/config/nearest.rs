@@ -1,35 +1,23 @@
-//! Which known word a misspelt one was meant to be.
+//! The known word that a misspelt one most resembles.
 
-use crate::config::keys::KEYS;
-
-/// Longest unknown key that is compared, in bytes.
+/// Longest unknown word that is compared, in bytes.
 const MAX_COMPARED: usize = 40;
 
-/// The known key that `text` most resembles. None when it resembles none: more than three edits, or more than one
+/// The word of `known` that `text` most resembles; `None` if the nearest takes more than three edits, or more than one
 /// for every three characters.
-pub fn nearest(text: &str) -> Option<&'static str> {
-    nearest_in(text, KEYS.iter())
-}
-
-/// The same among the keys of a map inside the file, or other words.
-pub fn nearest_of(text: &str, keys: &[&'static str]) -> Option<&'static str> {
-    nearest_in(text, keys.iter())
-}
-
-fn nearest_in<'a>(
-    text: &str,
-    keys: impl Iterator<Item = &'a &'static str>,
-) -> Option<&'static str> {
+pub fn nearest(text: &str, known: impl IntoIterator<Item = &'static str>) -> Option<&'static str> {
     if text.len() > MAX_COMPARED {
         return None;
     }
     let plain = |text: &str| text.to_ascii_lowercase().replace(['-', ' ', '.'], "_");
     let text = plain(text);
     let most = (text.chars().count() / 3).min(3);
-    let best = keys
-        .map(|key| (distance(&text, &plain(key)), *key))
+    let best = known
+        .into_iter()
+        .map(|word| (distance(&text, &plain(word)), word))
         .min_by_key(|(edits, _)| *edits);
-    best.filter(|(edits, _)| *edits <= most).map(|(_, key)| key)
+    best.filter(|(edits, _)| *edits <= most)
+        .map(|(_, word)| word)
 }
 
 /// How many characters must be inserted, removed or replaced, or neighbours swapped, to make `a` into `b`.
@@ -56,10 +44,12 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::keys::KEYS;
 
     #[track_caller]
     fn check(text: &str, key: Option<&str>) {
-        assert_eq!(nearest(text), key, "{text:?}");
+        let known = KEYS.iter().map(|key| key.name);
+        assert_eq!(nearest(text, known), key, "{text:?}");
     }
 
     #[test]

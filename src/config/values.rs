@@ -1,6 +1,4 @@
-//! The checked configuration: what every key has come to mean.
-//!
-//! Plain values without a way back to the text. [`crate::config::read`] makes them; the rest of the program reads them.
+//! The checked configuration, as the rest of the program reads it. [`crate::config::read`] creates it from text.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -16,16 +14,13 @@ use crate::jid::BareJid;
 use crate::policy::rules::{Rule, Rules};
 use crate::slot::Purpose;
 
-/// Time between two sweeps where none is named and there is something to sweep.
-const USUAL_INTERVAL: Duration = Duration::from_secs(3600);
+/// Time between two sweeps if `expire_interval` is off and files may expire anyway.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// The names of the purposes (XEP-0363 §5).
-pub const PURPOSES: [&str; 4] = ["message", "profile", "ephemeral", "permanent"];
-
-/// Everything an operator can choose, checked.
+/// All keys. Their names, units and defaults are in [`crate::config::keys`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The link to the XMPP server; without it upslot serves HTTP alone.
+    /// The link to the XMPP server; `None`: HTTP only.
     pub component: Option<Component>,
     /// Root of the stored files; never the root of the file system. May be relative to the working directory.
     pub storage_path: PathBuf,
@@ -33,100 +28,99 @@ pub struct Config {
     pub file_mode: u32,
     /// Permissions of folders; at least 0700.
     pub dir_mode: u32,
-    /// Who may ask for slots; `None` is everyone, an empty list is nobody. A bare address means itself; a domain
-    /// means itself and every user at exactly this domain, not at its subdomains.
+    /// JIDs that may request slots; `None` allows all, an empty list none. A bare JID means itself; a domain means itself
+    /// and its users, not those of its subdomains.
     pub whitelist: Option<Vec<BareJid>>,
     /// Bytes; a file of exactly this size is allowed. At least 1.
     pub max_file_size: u64,
     /// Patterns of the MIME types that may be uploaded, `type/subtype`, `type/*` or `*/*` in lower case; `None` is
     /// all of them.
     pub allowed_file_types: Option<Vec<String>>,
-    /// Patterns of the MIME types that are shown inline, as above; `None` is upslot's own choice. No wildcard stands
-    /// for a type that can carry script.
+    /// Patterns of the MIME types that are shown inline, as above; `None` is the built-in list. Wildcards exclude types
+    /// that can carry script.
     pub safe_file_types: Option<Vec<String>>,
-    /// Where HTTP is served; at least one, none of which covers another.
+    /// Public listeners; at least one, none of which covers another.
     pub listen: Vec<Listen>,
     /// The certificate, when the listeners speak TLS.
     pub tls: Option<TlsFiles>,
-    /// What GET URLs begin with.
+    /// Prefix of GET URLs.
     pub get_url: BaseUrl,
-    /// What PUT URLs begin with.
+    /// Prefix of PUT URLs.
     pub put_url: BaseUrl,
     /// CORS fields on every response.
     pub allow_web_clients: bool,
-    /// Fields added to every response, in the order of the file; one that upslot sets too replaces upslot's. Names
-    /// are tokens and unique, values visible ASCII; none of them frames a message or describes one file.
+    /// Fields added to every response, in the order of the file; they replace upslot's own. Names are unique tokens, values
+    /// visible ASCII; none of them frames a message or describes one file.
     pub custom_headers: Vec<(String, String)>,
-    /// Whether GET and HEAD are answered; false when another server has that task.
+    /// Whether GET and HEAD are answered; false if another server serves the files.
     pub serve_downloads: bool,
     /// Time between slot and start of the PUT; 1 s to a year.
     pub put_timeout: Duration,
     /// Key that signs slots; at least 16 bytes. Never together with `slot_secret_file`.
     pub slot_secret: Option<Secret>,
-    /// File that holds the key; neither of both: one is made at the first start.
+    /// File that holds the key; with neither of the two, a key is created at the first start.
     pub slot_secret_file: Option<PathBuf>,
-    /// Time between two runs of the expiry; zero is off.
+    /// Time between two sweeps; zero is off.
     pub expire_interval: Duration,
-    /// Age at which a file goes; zero is never.
+    /// Age at which a file expires; zero is never.
     pub expire_maxage: Duration,
     /// Bytes that one owner may store; 0 is off.
     pub user_quota_hard: u64,
-    /// Bytes to which an owner's files are trimmed when the expiry runs; 0 is off.
+    /// Bytes to which a sweep trims an owner's files; 0 is off.
     pub user_quota_soft: u64,
-    /// Whether the owner's oldest files make room instead of a refusal at `user_quota_hard`.
+    /// Whether the owner's oldest files are evicted instead of a refusal at `user_quota_hard`.
     pub evict_on_quota: bool,
     /// Bytes that all files together may use; 0 is off.
     pub global_quota: u64,
     /// Bytes of the disk that uploads leave free; 0 is off.
     pub min_free_space: u64,
-    /// Peers whose `Forwarded` and `X-Forwarded-For` are believed. IPv4 networks are never in their mapped form. A
-    /// peer on a Unix socket has no address: it is believed when this list is not empty.
+    /// Peers whose `Forwarded` and `X-Forwarded-For` are trusted. IPv4 networks are never in their mapped form. Peers on a
+    /// Unix socket have no address; they are trusted if this list is not empty.
     pub trusted_proxies: Vec<IpNet>,
-    /// Most open HTTP connections; `None` is 1024, or what the limit of descriptors allows. 1 to 65000.
+    /// Most open HTTP connections, 1 to 65000; `None` is 1024, or fewer where descriptors are scarce.
     pub max_connections: Option<usize>,
     /// Most open HTTP connections of one client address; 0 is off.
     pub max_connections_per_address: usize,
-    /// For the whole head of a request, and the TLS handshake; 1 s to a day.
+    /// For a whole request head, and for the TLS handshake; 1 s to a day.
     pub header_timeout: Duration,
-    /// For 4 KiB of progress in a body, either way; 1 s to a day.
+    /// For each 4 KiB of a body, in either direction; 1 s to a day.
     pub body_timeout: Duration,
-    /// For the next request on a kept connection; 1 s to a day.
+    /// For the next request on a keep-alive connection; 1 s to a day.
     pub idle_timeout: Duration,
-    /// For what is under way when the process is asked to end; 1 s to a day.
+    /// For transfers in progress at shutdown; 1 s to a day.
     pub shutdown_timeout: Duration,
-    /// What may be uploaded by whom, first match wins; empty is no further restriction.
+    /// Access rules, first match wins; empty is no further restriction.
     pub access: Rules,
-    /// The purposes that are announced, and what holds for each.
+    /// The purposes that are announced, and the limits of each.
     pub purposes: Purposes,
     /// The listener of the slot API, `/health` and `/metrics`.
     pub api: Option<Api>,
     /// Key of PUTs that are signed by mod_http_upload_external, Metronome or ejabberd.
     pub external_secret: Option<Secret>,
-    /// What Metronome puts into the signature of a DELETE; without it nobody can delete.
+    /// Metronome's secret of signed DELETEs; without it there are none.
     pub external_delete_secret: Option<Secret>,
     /// Key of the tokens of mod_http_file_share.
     pub file_share_secret: Option<Secret>,
-    /// Whether a 201 waits until file and name are on stable storage.
+    /// Whether a 201 is sent only when file and name are on stable storage.
     pub fsync: bool,
-    /// Whether the process is confined as far as the kernel can do it.
+    /// Whether the process confines itself, as far as the kernel supports it.
     pub sandbox: bool,
     /// How much is logged.
     pub log_level: LevelFilter,
 }
 
 impl Config {
-    /// Time between two sweeps; zero is off. Files whose end stands in their path, or for which a purpose says so, are
-    /// swept even if nothing goes by the general age.
+    /// Time between two sweeps; zero is off. Expiry by path, rule or purpose needs sweeps even if `expire_interval` is off.
     pub fn sweep_interval(&self) -> Duration {
         if self.expire_interval.is_zero() && self.has_other_expiry() {
-            return USUAL_INTERVAL;
+            return DEFAULT_INTERVAL;
         }
         self.expire_interval
     }
 
-    /// Whether files go for other reasons than the general age and quota.
+    /// Whether files expire for other reasons than `expire_maxage` and `user_quota_soft`.
     pub fn has_other_expiry(&self) -> bool {
-        let ages = |age: Option<Duration>| age.is_some_and(|age| !age.is_zero());
+        let expires = |age: Option<Duration>| age.is_some_and(|age| !age.is_zero());
         let Purposes {
             message,
             profile,
@@ -137,8 +131,8 @@ impl Config {
         let mut limits = self.access.iter().filter_map(Rule::limits);
         ephemeral.is_some()
             || self.file_share_secret.is_some()
-            || purposes.any(|purpose| ages(purpose.expire_maxage))
-            || limits.any(|limits| ages(limits.expire_maxage))
+            || purposes.any(|purpose| expires(purpose.expire_maxage))
+            || limits.any(|limits| expires(limits.expire_maxage))
     }
 }
 
@@ -154,19 +148,19 @@ pub struct Component {
     pub port: u16,
 }
 
-/// Where a secret is.
+/// The source of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretSource {
     /// In the configuration; not empty.
     Inline(Secret),
-    /// In this file, which somebody else reads.
+    /// In this file, which the caller reads.
     File(PathBuf),
 }
 
 /// PEM files of a TLS server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate and those that lead to a root.
+    /// The certificate chain.
     pub certfile: PathBuf,
     /// The private key.
     pub keyfile: PathBuf,
@@ -177,18 +171,17 @@ pub struct TlsFiles {
 pub struct Api {
     /// At least one; none of them covers another, or one of the public listeners.
     pub listen: Vec<Listen>,
-    /// What stands before `slot/` and `max_size/`; begins and ends with `/`, and holds nothing that could be spelt in
-    /// another way.
+    /// Path before `slot/` and `max_size/`; begins and ends with `/`, and has only one spelling.
     pub prefix: String,
-    /// Peers that may ask; see [`Api::admits`]. IPv4 networks are never in their mapped form.
+    /// Peers that are accepted; see [`Api::admits`]. IPv4 networks are never in their mapped form.
     pub allow: Vec<IpNet>,
     /// 16 to 1024 visible ASCII characters.
     pub token: Option<Secret>,
 }
 
 impl Api {
-    /// Whether this peer may ask at all. `None` is a peer on a Unix socket, which has no address: who may open the
-    /// socket is for its folder's permissions to say.
+    /// Whether this peer is accepted. `None` is a peer on a Unix socket, which has no address: the permissions of its
+    /// folder decide.
     pub fn admits(&self, peer: Option<IpAddr>) -> bool {
         peer.is_none_or(|peer| {
             let peer = peer.to_canonical();
@@ -197,22 +190,22 @@ impl Api {
     }
 }
 
-/// What holds for the files of one purpose, where it differs from what holds for all.
+/// The limits of one purpose, where they differ from the global ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PurposeLimits {
-    /// Bytes, at least 1; `None` is the general `max_file_size`.
+    /// Bytes, at least 1; `None` is the global `max_file_size`.
     pub max_file_size: Option<u64>,
-    /// Age at which a file goes, zero is never; `None` is the general `expire_maxage`.
+    /// Age at which a file expires, zero is never; `None` is the global `expire_maxage`.
     pub expire_maxage: Option<Duration>,
-    /// Bytes that one owner may store, 0 is off; `None` is the general `user_quota_hard`.
+    /// Bytes that one owner may store, 0 is off; `None` is the global `user_quota_hard`.
     pub user_quota_hard: Option<u64>,
 }
 
-/// The purposes that are listed, and so announced.
+/// The purposes that are listed, and therefore announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Purposes {
     pub message: Option<PurposeLimits>,
-    /// `expire_maxage` is never `None`: these files do not go by age unless it is said.
+    /// `expire_maxage` is never `None`: these files inherit no global age.
     pub profile: Option<PurposeLimits>,
     pub ephemeral: Option<PurposeLimits>,
     /// As for `profile`.
@@ -220,7 +213,7 @@ pub struct Purposes {
 }
 
 impl Default for Purposes {
-    /// `message` alone, with what holds for all.
+    /// `message` alone, with the global limits.
     fn default() -> Purposes {
         Purposes {
             message: Some(PurposeLimits::default()),
@@ -232,18 +225,24 @@ impl Default for Purposes {
 }
 
 impl Purposes {
-    /// The words of the listed purposes, for service discovery.
+    /// The names of the listed purposes, for service discovery.
     pub fn announced(&self) -> Vec<&'static str> {
-        let listed = [self.message, self.profile, self.ephemeral, self.permanent];
-        let words = PURPOSES.iter().zip(listed);
-        words
-            .filter(|(_, limits)| limits.is_some())
-            .map(|(word, _)| *word)
-            .collect()
+        let ephemeral = Purpose::Ephemeral { expire_before: 0 };
+        [
+            Purpose::Message,
+            Purpose::Profile,
+            ephemeral,
+            Purpose::Permanent,
+        ]
+        .into_iter()
+        .zip([self.message, self.profile, self.ephemeral, self.permanent])
+        .filter(|(_, limits)| limits.is_some())
+        .map(|(purpose, _)| purpose.word())
+        .collect()
     }
 
-    /// What holds for a purpose; `None` when it is not served. `message` is served always: it is what a request
-    /// without a purpose means (XEP-0363 §5).
+    /// The limits of a purpose; `None` if it is not offered. `message` always is: requests without a purpose mean it
+    /// (XEP-0363 §5).
     pub fn limits(&self, purpose: Purpose) -> Option<PurposeLimits> {
         match purpose {
             Purpose::Message => Some(self.message.unwrap_or_default()),
