@@ -7,7 +7,9 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use crate::config::error::{InvalidValue, quote};
-use crate::config::keys::{self, BYTE_WINDOW_KEYS, Key, KeyInfo, RULE_KEYS, UPLOAD_WINDOW_KEYS};
+use crate::config::keys::{
+    self, BYTE_WINDOW_KEYS, ConfigKey, KeyInfo, RULE_KEYS, UPLOAD_WINDOW_KEYS,
+};
 use crate::config::reader::ConfigReader;
 use crate::policy::rules::{
     ByteWindow, JidPattern, Limits, MAX_WINDOWS, Rule, RuleAction, Rules, UploadWindow,
@@ -198,7 +200,7 @@ fn upload_windows(r: &mut ConfigReader) -> Vec<UploadWindow> {
 
 fn windows<T>(
     r: &mut ConfigReader,
-    key: &Key<String>,
+    key: &ConfigKey<String>,
     entries: &[&KeyInfo],
     read: impl Fn(&mut ConfigReader) -> Option<T>,
 ) -> Vec<T> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::config::address::{self, Listen};
-use crate::config::keys::{self, API_KEYS, Key, PURPOSE_KEYS, PURPOSE_NAMES};
+use crate::config::keys::{self, API_KEYS, ConfigKey, PURPOSE_KEYS, PURPOSE_NAMES};
 use crate::config::network;
 use crate::config::reader::ConfigReader;
 use crate::config::secret::Secret;
@@ -118,7 +118,7 @@ fn allow(section: &mut ConfigReader) -> Vec<IpNet> {
 /// Reads one purpose, if it is listed; an empty value lists it, as an empty map does.
 fn purpose(
     section: &mut ConfigReader,
-    key: &Key<String>,
+    key: &ConfigKey<String>,
     maxage: Option<Duration>,
 ) -> Option<PurposeLimits> {
     let mut inner = section.map(key.name(), PURPOSE_KEYS)?;

@@ -19,8 +19,8 @@ use crate::config::values::Config;
 use crate::jid::BareJid;
 
 use DefaultValue::{Required, Text, Unset};
-use Kind::{Bytes, List, Map, Mode, Number, Path, Port, Seconds, Switch, Url, Word};
 use Reload::{Applied, Restart};
+use ValueKind::{Bytes, List, Map, Mode, Number, Path, Port, Seconds, Switch, Url, Word};
 
 /// One key of the file, or one entry of a map in it.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub struct KeyInfo {
     /// The heading that it stands under in `config.yml.sample`; for an entry, the key of its map.
     pub section: &'static str,
     pub name: &'static str,
-    pub kind: Kind,
+    pub kind: ValueKind,
     pub default: DefaultValue,
     pub reload: Reload,
     /// One sentence.
@@ -37,13 +37,13 @@ pub struct KeyInfo {
 
 /// A key with the parser of its values.
 #[derive(Debug)]
-pub struct Key<T> {
+pub struct ConfigKey<T> {
     pub info: KeyInfo,
     /// Parses a single value, or one item of a list.
     pub parse: fn(&str) -> Result<T, InvalidValue>,
 }
 
-impl<T> Key<T> {
+impl<T> ConfigKey<T> {
     pub fn name(&self) -> &'static str {
         self.info.name
     }
@@ -51,7 +51,7 @@ impl<T> Key<T> {
 
 /// The type and unit of a value; its Display is for operators.
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub enum ValueKind {
     Bytes,
     Seconds,
     Number,
@@ -70,21 +70,21 @@ pub enum Kind {
     Map(&'static [&'static KeyInfo]),
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ValueKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Kind::Bytes => f.write_str("bytes"),
-            Kind::Seconds => f.write_str("seconds"),
-            Kind::Number => f.write_str("number"),
-            Kind::Port => f.write_str("port"),
-            Kind::Mode => f.write_str("octal permissions"),
-            Kind::Switch => f.write_str("true or false"),
-            Kind::Path => f.write_str("path"),
-            Kind::Secret => f.write_str("secret"),
-            Kind::Url => f.write_str("URL"),
-            Kind::Word(words) => f.write_str(words),
-            Kind::List(items) => write!(f, "list of {items}"),
-            Kind::Map(_) => f.write_str("map"),
+            ValueKind::Bytes => f.write_str("bytes"),
+            ValueKind::Seconds => f.write_str("seconds"),
+            ValueKind::Number => f.write_str("number"),
+            ValueKind::Port => f.write_str("port"),
+            ValueKind::Mode => f.write_str("octal permissions"),
+            ValueKind::Switch => f.write_str("true or false"),
+            ValueKind::Path => f.write_str("path"),
+            ValueKind::Secret => f.write_str("secret"),
+            ValueKind::Url => f.write_str("URL"),
+            ValueKind::Word(words) => f.write_str(words),
+            ValueKind::List(items) => write!(f, "list of {items}"),
+            ValueKind::Map(_) => f.write_str("map"),
         }
     }
 }
@@ -120,7 +120,7 @@ macro_rules! keys {
     ) => {
         $($(
             #[doc = $doc]
-            pub static $id: Key<$type> = Key {
+            pub static $id: ConfigKey<$type> = ConfigKey {
                 info: KeyInfo {
                     section: $section,
                     name: $name,
@@ -143,7 +143,7 @@ keys! {
     "XMPP server" {
         COMPONENT_JID: String = "component_jid", Word("domain"), Unset, Applied, address::jid_domain,
             "The domain of the component (XEP-0114), which clients discover; without it there is no XMPP side.";
-        COMPONENT_SECRET: String = "component_secret", Kind::Secret, Unset, Applied, scalar::text,
+        COMPONENT_SECRET: String = "component_secret", ValueKind::Secret, Unset, Applied, scalar::text,
             "The secret shared with the XMPP server.";
         COMPONENT_SECRET_FILE: PathBuf = "component_secret_file", Path, Unset, Applied, scalar::path,
             "A file that holds the secret, instead of component_secret.";
@@ -199,7 +199,7 @@ keys! {
             "The types that may be uploaded.";
         PUT_TIMEOUT: Duration = "put_timeout", Seconds, Text("360"), Applied, put_timeout,
             "Longest time between a slot and the start of its upload.";
-        SLOT_SECRET: String = "slot_secret", Kind::Secret, Unset, Restart(|old, new| old.slot_secret != new.slot_secret), scalar::text,
+        SLOT_SECRET: String = "slot_secret", ValueKind::Secret, Unset, Restart(|old, new| old.slot_secret != new.slot_secret), scalar::text,
             "The key that signs slots, at least 16 bytes; one is created at the first start if none is set.";
         SLOT_SECRET_FILE: PathBuf = "slot_secret_file", Path, Unset, Restart(|old, new| old.slot_secret_file != new.slot_secret_file), scalar::path,
             "A file that holds the key, instead of slot_secret.";
@@ -239,11 +239,11 @@ keys! {
     "Other integrations" {
         API: String = "api", Map(API_KEYS), Unset, Restart(api_changed), scalar::text,
             "The local API: slots for other programs, /health and /metrics; a new address or port needs a restart.";
-        EXTERNAL_SECRET: String = "external_secret", Kind::Secret, Unset, Applied, scalar::text,
+        EXTERNAL_SECRET: String = "external_secret", ValueKind::Secret, Unset, Applied, scalar::text,
             "The secret of PUTs signed by mod_http_upload_external, Metronome or ejabberd.";
-        EXTERNAL_DELETE_SECRET: String = "external_delete_secret", Kind::Secret, Unset, Applied, scalar::text,
+        EXTERNAL_DELETE_SECRET: String = "external_delete_secret", ValueKind::Secret, Unset, Applied, scalar::text,
             "Metronome's http_file_delete_secret; without it no DELETE is allowed.";
-        FILE_SHARE_SECRET: String = "file_share_secret", Kind::Secret, Unset, Applied, scalar::text,
+        FILE_SHARE_SECRET: String = "file_share_secret", ValueKind::Secret, Unset, Applied, scalar::text,
             "The secret of Prosody's mod_http_file_share.";
     }
     "Sandbox" {
@@ -268,7 +268,7 @@ keys! {
             "The path before slot/ and max_size/.";
         API_ALLOW: Vec<IpNet> = "allow", List("networks"), Text("localhost"), Applied, address::networks,
             "The networks whose requests are accepted.";
-        API_TOKEN: String = "token", Kind::Secret, Unset, Applied, scalar::text,
+        API_TOKEN: String = "token", ValueKind::Secret, Unset, Applied, scalar::text,
             "A bearer token of 16 to 1024 characters that every request must carry.";
     }
 }
@@ -434,7 +434,7 @@ fn describe(text: &mut String, path: &str, key: &KeyInfo) {
     text.push_str(&format!(
         "  {path}{name} ({kind}; {default}{restart})\n      {doc}\n"
     ));
-    if let Kind::Map(entries) = key.kind {
+    if let ValueKind::Map(entries) = key.kind {
         let path = format!("{path}{name}.");
         for entry in entries {
             describe(text, &path, entry);

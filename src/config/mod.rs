@@ -44,7 +44,7 @@ pub use crate::config::values::{
     Api, Component, Config, PurposeLimits, Purposes, SecretSource, TlsFiles,
 };
 
-use crate::config::keys::{KEYS, Key, Kind};
+use crate::config::keys::{ConfigKey, KEYS, ValueKind};
 use crate::config::reader::ConfigReader;
 use crate::jid::BareJid;
 
@@ -53,14 +53,14 @@ use crate::jid::BareJid;
 pub struct Reading {
     pub config: Config,
     pub warnings: Vec<Warning>,
-    pub lines: Lines,
+    pub lines: KeyLines,
 }
 
 /// The lines of the keys, for errors in their values that are found later.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lines(Vec<(String, usize)>);
+pub struct KeyLines(Vec<(String, usize)>);
 
-impl Lines {
+impl KeyLines {
     /// The key with its line: `storage_path (line 7)`.
     pub fn named(&self, key: &str) -> String {
         match self.0.iter().find(|(name, _)| name == key) {
@@ -103,7 +103,7 @@ pub fn read(text: &str) -> Result<Reading, ConfigErrors> {
     if !reader.has_errors() {
         warn(&mut reader, &config);
     }
-    let lines = Lines(reader.lines());
+    let lines = KeyLines(reader.lines());
     let warnings = reader.finish()?;
     Ok(Reading {
         config,
@@ -192,7 +192,7 @@ fn whitelist(r: &mut ConfigReader) -> Option<Vec<BareJid>> {
     list
 }
 
-fn file_types(r: &mut ConfigReader, key: &Key<String>) -> Option<Vec<String>> {
+fn file_types(r: &mut ConfigReader, key: &ConfigKey<String>) -> Option<Vec<String>> {
     if r.written(key.name()) && !r.given(key.name()) {
         let expected = "MIME types; remove the key for the default, or write [] for none";
         r.error(key.name(), "an empty value", expected);
@@ -213,7 +213,7 @@ fn custom_headers(r: &mut ConfigReader, cors: bool) -> Vec<(String, String)> {
     headers
 }
 
-fn mode(r: &mut ConfigReader, key: &Key<u32>) -> u32 {
+fn mode(r: &mut ConfigReader, key: &ConfigKey<u32>) -> u32 {
     let mode = r.value(key).unwrap_or_default();
     if mode & 0o002 != 0 {
         let text = format!("is 0{mode:o}, which lets every user of this machine write");
@@ -228,7 +228,10 @@ const FEW_SECONDS: u64 = 366;
 
 /// Warns about numbers that are probably meant in another unit.
 fn warn_of_units(r: &mut ConfigReader) {
-    for key in KEYS.iter().filter(|key| matches!(key.kind, Kind::Bytes)) {
+    for key in KEYS
+        .iter()
+        .filter(|key| matches!(key.kind, ValueKind::Bytes))
+    {
         let number = r.bare_number(key.name);
         if let Some(n) = number.filter(|n| (1..FEW_BYTES).contains(n)) {
             let text = format!("has no unit, so it is in bytes; for mebibytes write {n} MiB");

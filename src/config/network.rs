@@ -4,7 +4,7 @@
 use ipnet::IpNet;
 
 use crate::config::address::{self, Listen};
-use crate::config::keys::{self, Key};
+use crate::config::keys::{self, ConfigKey};
 use crate::config::reader::ConfigReader;
 use crate::config::secrets;
 use crate::config::url::BaseUrl;
@@ -100,7 +100,7 @@ pub fn listen(r: &mut ConfigReader) -> Vec<Listen> {
 /// The listeners without those that another one covers, with a warning about each of these.
 pub fn without_covered(
     r: &mut ConfigReader,
-    key: &Key<String>,
+    key: &ConfigKey<String>,
     wanted: Vec<Listen>,
 ) -> Vec<Listen> {
     let (kept, covered) = address::without_covered(wanted);
@@ -129,7 +129,7 @@ pub fn tls(r: &mut ConfigReader) -> Option<TlsFiles> {
 }
 
 /// Reads `get_url` or `put_url`. The result is empty after an error.
-pub fn base_url(r: &mut ConfigReader, key: &Key<BaseUrl>) -> BaseUrl {
+pub fn base_url(r: &mut ConfigReader, key: &ConfigKey<BaseUrl>) -> BaseUrl {
     let url = r.required(key, "a URL such as https://upload.example.org/");
     if url.as_ref().is_some_and(|url| !url.secure) {
         r.warn(

@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 
 use crate::config::error::{ConfigError, ConfigErrors, InvalidValue, Warning, quote};
-use crate::config::keys::{DefaultValue, KEYS, Key, KeyInfo};
+use crate::config::keys::{ConfigKey, DefaultValue, KEYS, KeyInfo};
 use crate::config::nearest::nearest;
-use crate::config::raw::{Form, MapEntry, Value, YamlNode};
+use crate::config::raw::{MapEntry, Value, ValueForm, YamlNode};
 use crate::config::stray::{STRAIGHT, stray};
 
 /// Most errors that are reported in full; a file with more is not a configuration.
@@ -170,12 +170,12 @@ impl ConfigReader {
     }
 
     /// How the value of a key is written.
-    pub fn form(&self, key: &str) -> Option<Form> {
+    pub fn form(&self, key: &str) -> Option<ValueForm> {
         self.node(key).map(|node| node.form)
     }
 
     /// The value of a key, or its default. `None` after an error, and for an absent key without a default.
-    pub fn value<T>(&mut self, key: &Key<T>) -> Option<T> {
+    pub fn value<T>(&mut self, key: &ConfigKey<T>) -> Option<T> {
         match key.info.default {
             DefaultValue::Text(text) if !self.given(key.name()) => {
                 let result = (key.parse)(text);
@@ -187,12 +187,12 @@ impl ConfigReader {
     }
 
     /// The value of a key, without its default.
-    pub fn get<T>(&mut self, key: &Key<T>) -> Option<T> {
+    pub fn get<T>(&mut self, key: &ConfigKey<T>) -> Option<T> {
         self.one(key.name(), key.parse)
     }
 
     /// The value of a required key; `expected` describes it.
-    pub fn required<T>(&mut self, key: &Key<T>, expected: &str) -> Option<T> {
+    pub fn required<T>(&mut self, key: &ConfigKey<T>, expected: &str) -> Option<T> {
         if !self.given(key.name()) {
             self.error(key.name(), "nothing", expected);
         }
@@ -200,7 +200,7 @@ impl ConfigReader {
     }
 
     /// The items of a list, without the default. A single value may hold several, separated by spaces.
-    pub fn items<T>(&mut self, key: &Key<T>) -> Option<Vec<T>> {
+    pub fn items<T>(&mut self, key: &ConfigKey<T>) -> Option<Vec<T>> {
         self.many(key.name(), true, key.parse)
     }
 

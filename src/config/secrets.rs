@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::config::error::InvalidValue;
-use crate::config::keys::{self, Key};
-use crate::config::raw::Form;
+use crate::config::keys::{self, ConfigKey};
+use crate::config::raw::ValueForm;
 use crate::config::reader::ConfigReader;
 use crate::config::secret::{self, MIN_SLOT_SECRET, Secret};
 
@@ -20,7 +20,7 @@ pub fn secret(
     r: &mut ConfigReader,
     key: &str,
     least: usize,
-    file_key: Option<&Key<PathBuf>>,
+    file_key: Option<&ConfigKey<PathBuf>>,
 ) -> Option<Secret> {
     let form = r.form(key)?;
     let secret = r.one(key, |text| {
@@ -44,7 +44,7 @@ pub fn secret(
         })
     })?;
     let text = secret.expose();
-    if (form == Form::Plain { commented: true }) {
+    if (form == ValueForm::Plain { commented: true }) {
         let text = "ends where a comment begins; use single quotes to keep a # in the secret, or move the comment to \
                     its own line";
         r.warn(key, text);
@@ -66,7 +66,7 @@ pub fn secret(
 }
 
 /// Reads the secret of an integration.
-pub fn integration(r: &mut ConfigReader, key: &Key<String>) -> Option<Secret> {
+pub fn integration(r: &mut ConfigReader, key: &ConfigKey<String>) -> Option<Secret> {
     let secret = secret(r, key.name(), 1, None)?;
     let length = secret.as_bytes().len();
     if length < GOOD_SECRET {
@@ -95,7 +95,7 @@ mod tests {
     use crate::config::raw;
 
     /// The secret of a text, its errors and its warnings.
-    fn reading(text: &str, key: &Key<String>) -> (Option<Secret>, Vec<String>, Vec<String>) {
+    fn reading(text: &str, key: &ConfigKey<String>) -> (Option<Secret>, Vec<String>, Vec<String>) {
         let mut r = ConfigReader::new(raw::parse(text).expect(text));
         let secret = integration(&mut r, key);
         let (errors, warnings) = match r.finish() {

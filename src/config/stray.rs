@@ -1,14 +1,14 @@
 //! Characters that word processors and web pages put into copied values: typographic quotes, dashes, special spaces.
 
-use crate::config::raw::Form;
+use crate::config::raw::ValueForm;
 
 /// What is expected instead.
 pub const STRAIGHT: &str =
     "straight quotes (' or \") or none, and plain spaces; single quotes keep the value as it is";
 
 /// What a value without quotes contains of these; `None` for a clean value.
-pub fn stray(text: &str, form: Form) -> Option<&'static str> {
-    if form == Form::Other {
+pub fn stray(text: &str, form: ValueForm) -> Option<&'static str> {
+    if form == ValueForm::Other {
         return None;
     }
     let typographic = |c: char| {

@@ -1,4 +1,4 @@
-//! `explain` and `--demo`: the two commands for people.
+//! The command line: `explain`, `help` and `--demo`.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ access:
   - {jid: '@montague\\.tld$', max_file_size: 500, uploads_per_timedelta: {delta: 3600, uploads: 2}}
 ";
 
-/// Asks a question about a store in which romeo has 600 bytes in one new file.
+/// Runs `explain` on a store with one new file of 600 bytes, romeo's.
 fn explain(words: &[&str]) -> (Option<i32>, String) {
     let dir = TempDir::new();
     let store = dir.path().join("store");
@@ -34,7 +34,7 @@ fn explain(words: &[&str]) -> (Option<i32>, String) {
     run(&[&["explain"], words].concat(), dir.path())
 }
 
-/// The exit code is 0 exactly where the slot would be granted.
+/// Checks the output, and that the exit code is 0 only if the slot would be granted.
 #[track_caller]
 fn check(words: &[&str], parts: &[&str]) {
     let (code, said) = explain(words);
@@ -50,7 +50,7 @@ fn check(words: &[&str], parts: &[&str]) {
 }
 
 #[test]
-fn explain_says_what_decides_and_how_much_is_used() {
+fn explain_shows_rules_limits_and_their_use() {
     check(
         &["romeo@montague.tld", "400", "image/jpeg"],
         &[
@@ -92,7 +92,7 @@ fn explain_says_what_decides_and_how_much_is_used() {
 }
 
 #[test]
-fn help_and_what_was_meant() {
+fn help_and_suggestions() {
     let dir = TempDir::new();
     for words in [&["help"][..], &["--help"], &["-h"]] {
         let (code, said) = run(words, dir.path());
@@ -116,14 +116,14 @@ fn help_and_what_was_meant() {
     for (words, parts) in [
         (
             &["explian", "a@b"][..],
-            &["explian", "explain may be meant"][..],
+            &["explian", "did you mean explain?"][..],
         ),
-        (&["help", "explian"], &["explain may be meant"]),
-        (&["demo"], &["--demo may be meant"]),
-        (&["--chek-config"], &["--check-config may be meant"]),
+        (&["help", "explian"], &["did you mean explain?"]),
+        (&["demo"], &["did you mean --demo?"]),
+        (&["--chek-config"], &["did you mean --check-config?"]),
         (&["site.yml"], &["-c site.yml"]),
         (&["--nonsense"], &["unknown option --nonsense"]),
-        (&["--demo", "--check-config"], &["exclude each other"]),
+        (&["--demo", "--check-config"], &["cannot be combined"]),
     ] {
         let (code, said) = run(words, dir.path());
         assert_eq!(code, Some(2), "{words:?}: {said}");
@@ -135,8 +135,40 @@ fn help_and_what_was_meant() {
     }
 }
 
+/// The order and the defaults are compared with the sample in the unit tests.
 #[test]
-fn explain_takes_no_nonsense() {
+fn help_config_lists_every_key() {
+    let dir = TempDir::new();
+    let (code, listing) = run(&["help", "config"], dir.path());
+    assert_eq!(code, Some(0), "{listing}");
+    let sample = include_str!("../../config.yml.sample");
+    let keys = sample.lines().filter_map(|line| {
+        let (key, _) = line.trim_start_matches('#').split_once(':')?;
+        let is_key = key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        (is_key && !key.is_empty()).then_some(key)
+    });
+    let mut count = 0;
+    for key in keys {
+        count += 1;
+        let found = listing
+            .lines()
+            .filter(|line| line.starts_with(&format!("  {key} (")));
+        assert_eq!(found.count(), 1, "{key}: {listing}");
+    }
+    assert!(count > 40, "{count} keys in the sample");
+    for line in [
+        "  http_port (port; default: 8080; needs a restart)",
+        "  max_file_size (bytes; default: 20971520)",
+        "  api.token (secret; no default)",
+    ] {
+        assert!(listing.lines().any(|l| l == line), "{line}: {listing}");
+    }
+    let (code, output) = run(&["help", "config", "more"], dir.path());
+    assert_eq!(code, Some(2), "{output}");
+}
+
+#[test]
+fn explain_refuses_invalid_arguments() {
     for words in [
         &[][..],
         &["a b"],
@@ -154,7 +186,7 @@ fn explain_takes_no_nonsense() {
 }
 
 #[test]
-fn a_missing_configuration_is_named_in_full() {
+fn a_missing_configuration_is_reported_with_its_whole_path() {
     let dir = TempDir::new();
     let here = dir.path().canonicalize().unwrap();
     for words in [
@@ -176,7 +208,7 @@ fn a_missing_configuration_is_named_in_full() {
         };
         assert!(said.contains(told), "{words:?}: {said}");
     }
-    // Without -c the one of the system is the second choice.
+    // Without -c, /etc/upslot/config.yml is the fallback.
     let (_, said) = run(&["--check-config"], &here);
     let system = Path::new("/etc/upslot/config.yml");
     let read = match system.exists() {
@@ -191,7 +223,7 @@ fn a_missing_configuration_is_named_in_full() {
 }
 
 #[test]
-fn the_demonstration_takes_an_upload_and_leaves_nothing() {
+fn the_demo_accepts_an_upload_and_leaves_nothing() {
     let dir = TempDir::new();
     let mut program = Program::start(&dir.path().join("none.yml"), None, &["--demo"]);
     let listening = program.listening(2);

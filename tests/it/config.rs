@@ -1,4 +1,4 @@
-//! The command line and the configuration, as far as they show from outside.
+//! The command line and the configuration, from outside.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -42,7 +42,7 @@ fn version_and_help() {
     assert_eq!(run(&["-c"], dir.path()).0, Some(2));
 }
 
-/// A configuration of HttpUploadComponent, with its way of writing.
+/// A typical configuration of HttpUploadComponent.
 #[test]
 fn the_predecessors_configuration() {
     let (code, said) = check_config(
@@ -69,7 +69,7 @@ fn the_predecessors_configuration() {
 }
 
 #[test]
-fn all_faults_at_once() {
+fn all_errors_are_reported_at_once() {
     let (code, said) = check_config(
         "component_jid: upload.localhost\n\
          component_secret: do-not-tell\n\
@@ -97,7 +97,7 @@ fn all_faults_at_once() {
             .any(|said| said.contains(key) && said.contains(&line) && said.contains(found));
         assert!(told, "{key} with {line} and {found:?}, in:\n{said}");
     }
-    // A key that is required and absent; an unknown one with the nearest known.
+    // A missing required key; an unknown one with the nearest known.
     assert!(said.lines().any(|said| said.contains("put_url")), "{said}");
     let unknown = said
         .lines()
@@ -125,7 +125,7 @@ fn an_unknown_key_is_a_warning_only() {
 }
 
 #[test]
-fn what_is_no_configuration() {
+fn files_that_are_not_a_configuration() {
     for text in [
         "",
         "[]",
@@ -147,7 +147,7 @@ fn what_is_no_configuration() {
 }
 
 #[test]
-fn half_a_component_is_a_fault() {
+fn an_incomplete_component_is_an_error() {
     let rest =
         "storage_path: DIR/store\nget_url: https://a/\nput_url: https://a/\nwhitelist: a.example\n";
     for (text, part) in [
@@ -269,14 +269,14 @@ fn the_log_may_go_to_a_file() {
 }
 
 #[test]
-fn everyone_is_warned_about() {
+fn a_missing_whitelist_is_warned_about() {
     let mut site = Plan::alone().without("whitelist").start();
     site.program.allow("whitelist");
     site.program.wait_line(&["WARN", "whitelist"]);
 }
 
 #[test]
-fn debug_tells_no_secrets_either() {
+fn debug_logs_contain_no_secrets() {
     let mut site = Plan::new().set("log_level", "trace").start();
     let slot = site.slot("romeo@montague.tld", "a.txt", 5, None);
     site.program.hide(slot.put.split_once('?').unwrap().1);
@@ -304,15 +304,15 @@ fn control_characters_do_not_reach_the_log() {
     let mut client = site.client();
     client.send(b"G\x1bT /\x1b[31m HTTP/1.1\r\n\r\n");
     client.reply().is(400);
-    // The harness looks through the log when the test ends.
+    // The harness checks the log when the test ends.
 }
 
-/// A configuration without an XMPP side, and without warnings but that.
+/// A configuration without an XMPP side, and without other warnings.
 const LEAST: &str = "storage_path: DIR/store\nhttp_port: 0\nget_url: https://a.example/\n\
                      put_url: https://a.example/\nwhitelist: [a.example]\n";
 
-/// What the program says of a configuration in a folder of its own, in which `prepare` has put more.
-fn said_of(text: &str, more: &[&str], prepare: impl Fn(&Path)) -> (Option<i32>, String) {
+/// The exit code and output for a configuration in a new folder that `prepare` has filled.
+fn output_of(text: &str, more: &[&str], prepare: impl Fn(&Path)) -> (Option<i32>, String) {
     let dir = TempDir::new();
     fs::create_dir(dir.path().join("store")).unwrap();
     prepare(dir.path());
@@ -321,7 +321,7 @@ fn said_of(text: &str, more: &[&str], prepare: impl Fn(&Path)) -> (Option<i32>, 
     run(more, dir.path())
 }
 
-/// The one line with all these parts, among what was said.
+/// The first line of the output with all these parts.
 #[track_caller]
 fn line<'a>(said: &'a str, parts: &[&str]) -> &'a str {
     let all = |line: &&str| parts.iter().all(|part| line.contains(part));
@@ -332,7 +332,7 @@ fn line<'a>(said: &'a str, parts: &[&str]) -> &'a str {
 
 #[test]
 fn errors_and_warnings_begin_alike() {
-    let (code, said) = said_of(
+    let (code, said) = output_of(
         &format!("{LEAST}max_file_size: lots\nmax_filesize: 5\n"),
         &["--check-config"],
         |_| {},
@@ -350,7 +350,7 @@ fn errors_and_warnings_begin_alike() {
 #[test]
 fn placeholders_in_files_are_errors() {
     for (content, part) in [
-        ("change me\n", "the words of an example"),
+        ("change me\n", "an example value"),
         (
             "${UPSLOT_SECRET_FROM_ENV}\n",
             "a placeholder of the form ${NAME}",
@@ -367,7 +367,7 @@ fn placeholders_in_files_are_errors() {
         ] {
             let text = format!("{LEAST}{rest}{key}: DIR/secret\n");
             for more in [&["--check-config"][..], &[]] {
-                let (code, said) = said_of(&text, more, |dir| {
+                let (code, said) = output_of(&text, more, |dir| {
                     fs::write(dir.join("secret"), content).unwrap();
                 });
                 assert_eq!(code, Some(1), "{content:?}: {said}");
@@ -385,7 +385,7 @@ fn placeholders_in_files_are_errors() {
     ] {
         let text =
             format!("{LEAST}component_jid: up.a.example\ncomponent_secret_file: DIR/secret\n");
-        let (code, said) = said_of(&text, &["--check-config"], |dir| {
+        let (code, said) = output_of(&text, &["--check-config"], |dir| {
             fs::write(dir.join("secret"), content).unwrap();
         });
         assert_eq!(code, Some(1), "{said}");
@@ -396,7 +396,7 @@ fn placeholders_in_files_are_errors() {
         assert!(!said.contains("hunter"), "{said}");
     }
     let text = format!("{LEAST}component_jid: up.a.example\ncomponent_secret_file: DIR/secret\n");
-    let (code, said) = said_of(&text, &["--check-config"], |dir| {
+    let (code, said) = output_of(&text, &["--check-config"], |dir| {
         fs::write(dir.join("secret"), "hunter2 \n").unwrap();
     });
     assert_eq!(code, Some(0), "{said}");
@@ -405,14 +405,14 @@ fn placeholders_in_files_are_errors() {
         &[
             "warning: ",
             "component_secret_file (line 7): ",
-            "ends with a blank",
+            "ends with a space",
         ],
     );
 }
 
-/// A credential of a systemd unit is there while the unit runs, and only for it.
+/// systemd credentials exist while the unit runs, and for this unit only.
 #[test]
-fn credentials_that_are_not_there_yet_are_named() {
+fn credentials_that_do_not_exist_yet_are_warned_about() {
     let folder = format!(
         "/run/credentials/upslot-test-{}.service",
         std::process::id()
@@ -428,17 +428,22 @@ fn credentials_that_are_not_there_yet_are_named() {
         "http_keyfile",
     ];
     for more in [&["--check-config"][..], &["explain", "romeo@a.example"]] {
-        let (code, said) = said_of(&text, more, |_| {});
+        let (code, said) = output_of(&text, more, |_| {});
         assert_eq!(code, Some(0), "{more:?}: {said}");
         for key in keys {
             let place = format!("{key} (line ");
             line(
                 &said,
-                &["warning: config.yml: ", &place, &folder, "is not there yet"],
+                &[
+                    "warning: config.yml: ",
+                    &place,
+                    &folder,
+                    "does not exist yet",
+                ],
             );
         }
     }
-    let (code, said) = said_of(&text, &[], |_| {});
+    let (code, said) = output_of(&text, &[], |_| {});
     assert_eq!(code, Some(1), "{said}");
     for key in &keys {
         line(&said, &["ERROR cannot start", key, "No such file"]);
@@ -446,7 +451,7 @@ fn credentials_that_are_not_there_yet_are_named() {
     line(&said, &["component_secret_file", "LoadCredential="]);
     // A file that is missing elsewhere is an error for all of them.
     let text = text.replace("/run/credentials/", "/run/credentials-of-others/");
-    let (code, said) = said_of(&text, &["--check-config"], |_| {});
+    let (code, said) = output_of(&text, &["--check-config"], |_| {});
     assert_eq!(code, Some(1), "{said}");
     for key in keys {
         line(&said, &["error: ", &format!("{key} (line "), "cannot read"]);
@@ -454,7 +459,7 @@ fn credentials_that_are_not_there_yet_are_named() {
 }
 
 #[test]
-fn a_certificate_and_its_key_are_told_apart() {
+fn swapped_or_mismatched_certificates_and_keys_are_reported() {
     let made = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
     let other = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
     let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
@@ -509,7 +514,7 @@ fn a_certificate_and_its_key_are_told_apart() {
         ),
         (Some(&cert), Some(&key), &[]),
     ] {
-        let (code, said) = said_of(&text, &["--check-config"], |dir| {
+        let (code, said) = output_of(&text, &["--check-config"], |dir| {
             for (name, content) in [("cert.pem", cert), ("key.pem", key)] {
                 content.inspect(|content| fs::write(dir.join(name), content).unwrap());
             }
@@ -524,7 +529,7 @@ fn a_certificate_and_its_key_are_told_apart() {
 }
 
 #[test]
-fn all_ports_that_are_taken_are_named_at_once() {
+fn all_ports_in_use_are_reported_at_once() {
     let taken = [0; 3].map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     let ports = taken
         .each_ref()
@@ -536,7 +541,7 @@ fn all_ports_that_are_taken_are_named_at_once() {
         ports[1],
         ports[2]
     );
-    let (code, said) = said_of(&text, &[], |_| {});
+    let (code, said) = output_of(&text, &[], |_| {});
     assert_eq!(code, Some(1), "{said}");
     for (key, port) in ["http_address", "http_address", "api"].iter().zip(ports) {
         let place = format!("{key}: cannot listen on 127.0.0.1:{port}: ");
@@ -551,9 +556,9 @@ fn all_ports_that_are_taken_are_named_at_once() {
     }
 }
 
-/// As a user that may not write there; root may write everywhere.
+/// Run as another user if root, because root may write everywhere.
 #[test]
-fn a_store_that_cannot_be_written_is_told() {
+fn an_unwritable_store_is_warned_about() {
     let dir = TempDir::new();
     let at = |name: &str| dir.path().join(name);
     for name in ["store", "closed"] {
@@ -562,13 +567,13 @@ fn a_store_that_cannot_be_written_is_told() {
     }
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     fs::write(at("file"), "").unwrap();
-    // The original may be where others cannot go.
+    // The binary may be in a folder that other users cannot enter.
     fs::copy(env!("CARGO_BIN_EXE_upslot"), at("upslot")).unwrap();
     let root = rustix::process::geteuid().is_root();
     for (path, part) in [
         ("store", "cannot write to "),
-        ("closed/inside", "is not there, and user "),
-        ("file", "is no folder"),
+        ("closed/inside", "does not exist, and user "),
+        ("file", "is not a folder"),
     ] {
         let text = LEAST.replace("DIR/store", &at(path).display().to_string());
         fs::write(at("config.yml"), text).unwrap();
@@ -587,14 +592,14 @@ fn a_store_that_cannot_be_written_is_told() {
             .output()
             .unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
-        // Whoever checks need not be who will run.
+        // The check may run as another user than the service.
         assert_eq!(output.status.code(), Some(0), "{said}");
         line(&said, &["warning: ", "storage_path (line 1): ", part]);
     }
 }
 
 #[test]
-fn a_granted_slot_can_be_traced_to_its_file() {
+fn a_granted_slot_is_logged_with_the_path_of_its_file() {
     let mut site = Plan::new().set("api", "{port: 0}").start();
     let romeo = "romeo@montague.tld";
     let over_xmpp = site.slot(romeo, "très cool.txt", 5, None);
@@ -620,7 +625,7 @@ fn a_granted_slot_can_be_traced_to_its_file() {
 }
 
 #[test]
-fn another_protocol_is_named_in_the_log() {
+fn other_protocols_are_named_in_the_log() {
     let site = Plan::alone().start();
     let hello = [&[22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[7; 500]].concat();
     let proxied = [
