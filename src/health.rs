@@ -63,7 +63,7 @@ fn read(path: &Path) -> Result<Config, String> {
     Ok(reading.config)
 }
 
-/// What to request, and from which listeners.
+/// A request, and the listeners to send it to.
 struct Probe<'a> {
     listeners: &'a [Listen],
     page: &'a str,

@@ -116,7 +116,7 @@ fn read_for(path: &Path, occasion: Occasion) -> Result<Setup, SetupError> {
     errors.retain(|error| {
         let file = files(&config)
             .into_iter()
-            .find(|(key, _)| *key == error.key);
+            .find(|(name, _)| error.is_about(name));
         !file.is_some_and(|(_, path)| later.contains(&path))
     });
     warnings.extend(check_secret_file(
@@ -182,7 +182,7 @@ struct NamedFiles {
     tls: Option<tls::TlsIdentity>,
 }
 
-/// Reads these files. What cannot be used is absent and adds to `errors`.
+/// Reads these files. Unusable ones are `None` and add to `errors`.
 fn read_files(config: &Config, errors: &mut Vec<FileError>) -> NamedFiles {
     let target = match config.component.as_ref().map(target).transpose() {
         Ok(target) => target,
@@ -220,8 +220,8 @@ fn check_secret_file(
     let Some(SecretSource::File(path)) = config.component.as_ref().map(|c| &c.secret) else {
         return None;
     };
-    let secret = &target?.secret;
-    (secret.trim().len() < secret.len()).then(|| {
+    let text = &target?.secret;
+    (text.trim().len() < text.len()).then(|| {
         format!(
             "{}: {} begins or ends with a space, which is part of the secret.",
             lines.named(keys::COMPONENT_SECRET_FILE.name()),
@@ -235,6 +235,12 @@ struct FileError {
     key: &'static str,
     /// With the path; a sentence that begins with a small letter.
     why: String,
+}
+
+impl FileError {
+    fn is_about(&self, name: &str) -> bool {
+        self.key == name
+    }
 }
 
 /// Reports an unreadable configuration, with its whole path and the alternatives.

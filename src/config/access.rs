@@ -169,7 +169,7 @@ fn action(r: &mut ConfigReader) -> RuleAction {
     }
 }
 
-/// What is expected of the length of a window.
+/// The expected value of the length of a window.
 const DELTA: &str = "the length of the window in seconds, such as 3600 or 1 h";
 
 fn byte_windows(r: &mut ConfigReader) -> Vec<ByteWindow> {

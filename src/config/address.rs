@@ -12,7 +12,7 @@ use ipnet::{IpNet, Ipv4Net};
 use crate::config::error::InvalidValue;
 use crate::jid::BareJid;
 
-/// Longest path of a Unix socket, in bytes: what `sockaddr_un` holds beside its final NUL.
+/// Longest path of a Unix socket, in bytes: the size of `sun_path` without its final NUL.
 const MAX_UNIX_PATH: usize = 107;
 
 /// The address of a listener.
@@ -169,7 +169,7 @@ pub fn bare_jid(text: &str) -> Result<BareJid, InvalidValue> {
         .ok_or_else(|| expected.into())
 }
 
-/// What a whitelist that is not a list of domains should be instead.
+/// How to allow all users or none, for messages about an invalid whitelist.
 pub const WHITELIST_HINT: &str = "remove the key to let all users upload, or write [] for none";
 
 /// Words that are not domains, but are used in the hope of allowing or refusing all users.

@@ -112,7 +112,7 @@ pub fn read(text: &str) -> Result<Reading, ConfigErrors> {
     })
 }
 
-/// Every field. Where a value is invalid or missing, a placeholder stands in that is never used: the error is recorded
+/// Every field. An invalid or missing value is replaced by a placeholder that is never used: the error is recorded
 /// in the reader, and [`read`] fails.
 fn config(r: &mut ConfigReader) -> Config {
     let (slot_secret, slot_secret_file) = secrets::slot_secret(r);

@@ -79,7 +79,7 @@ pub fn listen(r: &mut ConfigReader) -> Vec<Listen> {
     let key = &keys::HTTP_ADDRESS;
     let port = r.value(&keys::HTTP_PORT).unwrap_or_default();
     if r.quoted_nothing(key.name()) {
-        // What Python's HTTP server, and so HttpUploadComponent, took it for.
+        // As in Python's HTTP server, and so in HttpUploadComponent.
         r.warn(
             key.name(),
             "is empty, which is read as every IPv4 address; write 0.0.0.0, or :: for IPv6 too",

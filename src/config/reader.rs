@@ -470,7 +470,7 @@ fn printable(key: &str) -> String {
     if valid { key.to_owned() } else { quote(key) }
 }
 
-/// What is expected of a key that is already in the file.
+/// The expectation for a key that is already in the file.
 fn once(first: usize) -> String {
     format!("each key once; it is already in line {first}")
 }

@@ -2,11 +2,11 @@
 
 use crate::config::raw::ValueForm;
 
-/// What is expected instead.
+/// What such a value should contain instead.
 pub const STRAIGHT: &str =
     "straight quotes (' or \") or none, and plain spaces; single quotes keep the value as it is";
 
-/// What a value without quotes contains of these; `None` for a clean value.
+/// Finds such characters in a value without quotes; `None` for a clean value.
 pub fn stray(text: &str, form: ValueForm) -> Option<&'static str> {
     if form == ValueForm::Other {
         return None;

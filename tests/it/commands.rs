@@ -37,15 +37,15 @@ fn explain(words: &[&str]) -> (Option<i32>, String) {
 /// Checks the output, and that the exit code is 0 only if the slot would be granted.
 #[track_caller]
 fn check(words: &[&str], parts: &[&str]) {
-    let (code, said) = explain(words);
-    let expected = if said.contains("would be granted.") {
+    let (code, output) = explain(words);
+    let expected = if output.contains("would be granted.") {
         0
     } else {
         1
     };
-    assert_eq!(code, Some(expected), "{said}");
+    assert_eq!(code, Some(expected), "{output}");
     for part in parts {
-        assert!(said.contains(part), "{part:?} is not in:\n{said}");
+        assert!(output.contains(part), "{part:?} is not in:\n{output}");
     }
 }
 
@@ -95,22 +95,22 @@ fn explain_shows_rules_limits_and_their_use() {
 fn help_and_suggestions() {
     let dir = TempDir::new();
     for words in [&["help"][..], &["--help"], &["-h"]] {
-        let (code, said) = run(words, dir.path());
-        assert_eq!(code, Some(0), "{words:?}: {said}");
+        let (code, output) = run(words, dir.path());
+        assert_eq!(code, Some(0), "{words:?}: {output}");
         for part in [
             "explain JID [SIZE] [TYPE]",
             "--check-config",
             "/etc/upslot/config.yml",
         ] {
-            assert!(said.contains(part), "{words:?}, {part:?}: {said}");
+            assert!(output.contains(part), "{words:?}, {part:?}: {output}");
         }
     }
     for words in [&["help", "explain"][..], &["explain", "--help"]] {
-        let (code, said) = run(words, dir.path());
-        assert_eq!(code, Some(0), "{words:?}: {said}");
+        let (code, output) = run(words, dir.path());
+        assert_eq!(code, Some(0), "{words:?}: {output}");
         assert!(
-            said.starts_with("Usage: upslot [-c FILE] explain JID"),
-            "{said}"
+            output.starts_with("Usage: upslot [-c FILE] explain JID"),
+            "{output}"
         );
     }
     for (words, parts) in [
@@ -125,12 +125,12 @@ fn help_and_suggestions() {
         (&["--nonsense"], &["unknown option --nonsense"]),
         (&["--demo", "--check-config"], &["cannot be combined"]),
     ] {
-        let (code, said) = run(words, dir.path());
-        assert_eq!(code, Some(2), "{words:?}: {said}");
-        assert!(said.starts_with("error: "), "{words:?}: {said}");
-        assert!(said.contains("upslot help"), "{words:?}: {said}");
+        let (code, output) = run(words, dir.path());
+        assert_eq!(code, Some(2), "{words:?}: {output}");
+        assert!(output.starts_with("error: "), "{words:?}: {output}");
+        assert!(output.contains("upslot help"), "{words:?}: {output}");
         for part in parts {
-            assert!(said.contains(part), "{words:?}, {part:?}: {said}");
+            assert!(output.contains(part), "{words:?}, {part:?}: {output}");
         }
     }
 }
@@ -178,11 +178,11 @@ fn explain_refuses_invalid_arguments() {
         &["romeo@montague.tld", "10", "MiB", "image/*"],
         &["a@b", "1", "t/t", "more"],
     ] {
-        let (code, said) = explain(words);
-        assert_eq!(code, Some(2), "{words:?}: {said}");
+        let (code, output) = explain(words);
+        assert_eq!(code, Some(2), "{words:?}: {output}");
     }
-    let (_, said) = explain(&["romeo@montague.tld", "10", "png"]);
-    assert!(said.contains("such as image/png"), "{said}");
+    let (_, output) = explain(&["romeo@montague.tld", "10", "png"]);
+    assert!(output.contains("such as image/png"), "{output}");
 }
 
 #[test]
@@ -194,31 +194,31 @@ fn a_missing_configuration_is_reported_with_its_whole_path() {
         &["-c", "absent.yml", "--check-config"],
         &["-c", "absent.yml", "explain", "romeo@montague.tld"],
     ] {
-        let (code, said) = run(words, &here);
-        assert_eq!(code, Some(1), "{words:?}: {said}");
+        let (code, output) = run(words, &here);
+        assert_eq!(code, Some(1), "{words:?}: {output}");
         let path = here.join("absent.yml").display().to_string();
         assert!(
-            said.contains(&path) && said.contains("--demo"),
-            "{words:?}: {said}"
+            output.contains(&path) && output.contains("--demo"),
+            "{words:?}: {output}"
         );
-        let told = if words.len() > 2 {
+        let expected_line = if words.len() > 2 {
             "error: "
         } else {
             "ERROR cannot start why="
         };
-        assert!(said.contains(told), "{words:?}: {said}");
+        assert!(output.contains(expected_line), "{words:?}: {output}");
     }
     // Without -c, /etc/upslot/config.yml is the fallback.
-    let (_, said) = run(&["--check-config"], &here);
+    let (_, output) = run(&["--check-config"], &here);
     let system = Path::new("/etc/upslot/config.yml");
     let read = match system.exists() {
         true => system.display().to_string(),
         false => here.join("config.yml").display().to_string(),
     };
-    assert!(said.contains(&read), "{said}");
+    assert!(output.contains(&read), "{output}");
     assert!(
-        system.exists() || said.contains("/etc/upslot/config.yml"),
-        "{said}"
+        system.exists() || output.contains("/etc/upslot/config.yml"),
+        "{output}"
     );
 }
 

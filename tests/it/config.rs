@@ -25,17 +25,17 @@ fn check_config(text: &str) -> (Option<i32>, String) {
 fn version_and_help() {
     let dir = TempDir::new();
     for flag in ["-V", "--version"] {
-        let (code, said) = run(&[flag], dir.path());
+        let (code, output) = run(&[flag], dir.path());
         assert_eq!(
-            (code, said.trim()),
+            (code, output.trim()),
             (Some(0), concat!("upslot ", env!("CARGO_PKG_VERSION")))
         );
     }
     for flag in ["-h", "--help"] {
-        let (code, said) = run(&[flag], dir.path());
+        let (code, output) = run(&[flag], dir.path());
         assert_eq!(code, Some(0));
         for part in ["--config", "--logfile", "--check-config", "--version"] {
-            assert!(said.contains(part), "{said}");
+            assert!(output.contains(part), "{output}");
         }
     }
     assert_eq!(run(&["--nonsense"], dir.path()).0, Some(2));
@@ -45,7 +45,7 @@ fn version_and_help() {
 /// A typical configuration of HttpUploadComponent.
 #[test]
 fn the_predecessors_configuration() {
-    let (code, said) = check_config(
+    let (code, output) = check_config(
         "# a comment\n\
          component_jid: upload.example.net\n\
          component_secret : 'secret'   # quoted\n\
@@ -64,13 +64,13 @@ fn the_predecessors_configuration() {
          user_quota_soft: 78643200\n\
          allow_web_clients: true\n",
     );
-    assert_eq!(code, Some(0), "{said}");
-    assert!(!said.contains("ERROR"), "{said}");
+    assert_eq!(code, Some(0), "{output}");
+    assert!(!output.contains("ERROR"), "{output}");
 }
 
 #[test]
 fn all_errors_are_reported_at_once() {
-    let (code, said) = check_config(
+    let (code, output) = check_config(
         "component_jid: upload.localhost\n\
          component_secret: do-not-tell\n\
          storage_path: DIR/store\n\
@@ -82,7 +82,7 @@ fn all_errors_are_reported_at_once() {
          file_mode: 0999\n\
          whitelst: example.com\n",
     );
-    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(code, Some(1), "{output}");
     for (key, line, found) in [
         ("get_url", 4, "ftp://a/"),
         ("max_file_size", 5, "lots"),
@@ -92,35 +92,41 @@ fn all_errors_are_reported_at_once() {
         ("file_mode", 9, "0999"),
     ] {
         let line = format!("line {line}");
-        let told = said
+        let is_reported = output
             .lines()
-            .any(|said| said.contains(key) && said.contains(&line) && said.contains(found));
-        assert!(told, "{key} with {line} and {found:?}, in:\n{said}");
+            .any(|output| output.contains(key) && output.contains(&line) && output.contains(found));
+        assert!(
+            is_reported,
+            "{key} with {line} and {found:?}, in:\n{output}"
+        );
     }
     // A missing required key; an unknown one with the nearest known.
-    assert!(said.lines().any(|said| said.contains("put_url")), "{said}");
-    let unknown = said
+    assert!(
+        output.lines().any(|line| line.contains("put_url")),
+        "{output}"
+    );
+    let unknown = output
         .lines()
-        .find(|said| said.contains("whitelst"))
-        .unwrap_or_else(|| panic!("{said}"));
+        .find(|line| line.contains("whitelst"))
+        .unwrap_or_else(|| panic!("{output}"));
     assert!(
         unknown.contains("line 10") && unknown.replace("whitelst", "").contains("whitelist"),
         "{unknown}"
     );
-    assert!(!said.contains("do-not-tell"), "{said}");
+    assert!(!output.contains("do-not-tell"), "{output}");
 }
 
 #[test]
 fn an_unknown_key_is_a_warning_only() {
     let good =
         "storage_path: DIR/store\nget_url: https://a/\nput_url: https://a/\nwhitelist: a.example\n";
-    let (code, said) = check_config(good);
-    assert_eq!(code, Some(0), "{said}");
-    let (code, said) = check_config(&format!("{good}max_filesize: 5\n"));
-    assert_eq!(code, Some(0), "{said}");
+    let (code, output) = check_config(good);
+    assert_eq!(code, Some(0), "{output}");
+    let (code, output) = check_config(&format!("{good}max_filesize: 5\n"));
+    assert_eq!(code, Some(0), "{output}");
     assert!(
-        said.contains("max_filesize") && said.contains("max_file_size"),
-        "{said}"
+        output.contains("max_filesize") && output.contains("max_file_size"),
+        "{output}"
     );
 }
 
@@ -136,14 +142,14 @@ fn files_that_are_not_a_configuration() {
         "storage_path:\n  deeper: 1\nget_url: https://a/\nput_url: https://a/\n",
         "&a [*a, *a]\n",
     ] {
-        let (code, said) = check_config(text);
-        assert_eq!(code, Some(1), "{text:?}: {said}");
-        assert!(!said.trim().is_empty(), "{text:?}");
+        let (code, output) = check_config(text);
+        assert_eq!(code, Some(1), "{text:?}: {output}");
+        assert!(!output.trim().is_empty(), "{text:?}");
     }
     let dir = TempDir::new();
-    let (code, said) = run(&["--check-config", "-c", "absent.yml"], dir.path());
+    let (code, output) = run(&["--check-config", "-c", "absent.yml"], dir.path());
     assert_eq!(code, Some(1));
-    assert!(said.contains("absent.yml"), "{said}");
+    assert!(output.contains("absent.yml"), "{output}");
 }
 
 #[test]
@@ -159,9 +165,9 @@ fn an_incomplete_component_is_an_error() {
         ),
         ("http_certfile: DIR/a.pem\n", "http_keyfile"),
     ] {
-        let (code, said) = check_config(&format!("{rest}{text}"));
-        assert_eq!(code, Some(1), "{text}: {said}");
-        assert!(said.contains(part), "{text}: {said}");
+        let (code, output) = check_config(&format!("{rest}{text}"));
+        assert_eq!(code, Some(1), "{text}: {output}");
+        assert!(output.contains(part), "{text}: {output}");
     }
 }
 
@@ -169,10 +175,10 @@ fn an_incomplete_component_is_an_error() {
 fn checking_opens_no_port() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let (code, said) = check_config(&format!(
+    let (code, output) = check_config(&format!(
         "storage_path: DIR/store\nget_url: https://a/\nput_url: https://a/\nwhitelist: a.example\nhttp_port: {port}\n"
     ));
-    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(code, Some(0), "{output}");
 }
 
 #[test]
@@ -207,34 +213,33 @@ fn every_address_is_listened_on() {
         .seed(&file, b"hello")
         .start();
     let target = format!("/files/{file}");
-    let places = site.program.listening(3);
+    let urls = site.program.listening(3);
     assert_eq!(
-        places
-            .iter()
-            .filter(|place| place.starts_with("http://127.0.0.1:"))
+        urls.iter()
+            .filter(|url| url.starts_with("http://127.0.0.1:"))
             .count(),
         1,
-        "{places:?}"
+        "{urls:?}"
     );
     assert!(
-        places.contains(&format!("unix:{}", path.display())),
-        "{places:?}"
+        urls.contains(&format!("unix:{}", path.display())),
+        "{urls:?}"
     );
-    for place in &places {
-        let mut client = match place.strip_prefix("http://") {
+    for url in &urls {
+        let mut client = match url.strip_prefix("http://") {
             Some(address) => Client::connect(address.parse().unwrap()),
             None => Client::unix(&path),
         };
-        assert_eq!(client.get(&target).is(200).body, b"hello", "{place}");
-        assert_eq!(client.get(&target).is(200).body, b"hello", "{place}");
+        assert_eq!(client.get(&target).is(200).body, b"hello", "{url}");
+        assert_eq!(client.get(&target).is(200).body, b"hello", "{url}");
     }
 }
 
 #[test]
 fn an_unspecified_address_takes_both_families() {
     let site = Plan::alone().set("http_address", "'::'").start();
-    let place = site.program.listening(1).remove(0);
-    let port: u16 = place.rsplit(':').next().unwrap().parse().unwrap();
+    let url = site.program.listening(1).remove(0);
+    let port: u16 = url.rsplit(':').next().unwrap().parse().unwrap();
     for address in ["127.0.0.1", "::1"] {
         Client::connect((address.parse::<std::net::IpAddr>().unwrap(), port).into())
             .get("/")
@@ -323,28 +328,29 @@ fn output_of(text: &str, more: &[&str], prepare: impl Fn(&Path)) -> (Option<i32>
 
 /// The first line of the output with all these parts.
 #[track_caller]
-fn line<'a>(said: &'a str, parts: &[&str]) -> &'a str {
+fn line<'a>(output: &'a str, parts: &[&str]) -> &'a str {
     let all = |line: &&str| parts.iter().all(|part| line.contains(part));
-    said.lines()
+    output
+        .lines()
         .find(all)
-        .unwrap_or_else(|| panic!("no line with {parts:?} in:\n{said}"))
+        .unwrap_or_else(|| panic!("no line with {parts:?} in:\n{output}"))
 }
 
 #[test]
 fn errors_and_warnings_begin_alike() {
-    let (code, said) = output_of(
+    let (code, output) = output_of(
         &format!("{LEAST}max_file_size: lots\nmax_filesize: 5\n"),
         &["--check-config"],
         |_| {},
     );
-    assert_eq!(code, Some(1), "{said}");
-    assert!(!said.is_empty());
-    for line in said.lines() {
+    assert_eq!(code, Some(1), "{output}");
+    assert!(!output.is_empty());
+    for line in output.lines() {
         let known = ["error: config.yml: ", "warning: config.yml: "];
         assert!(known.iter().any(|begin| line.starts_with(begin)), "{line}");
     }
-    line(&said, &["error: ", "max_file_size (line 6)"]);
-    line(&said, &["warning: ", "max_filesize (line 7)"]);
+    line(&output, &["error: ", "max_file_size (line 6)"]);
+    line(&output, &["warning: ", "max_filesize (line 7)"]);
 }
 
 #[test]
@@ -367,12 +373,12 @@ fn placeholders_in_files_are_errors() {
         ] {
             let text = format!("{LEAST}{rest}{key}: DIR/secret\n");
             for more in [&["--check-config"][..], &[]] {
-                let (code, said) = output_of(&text, more, |dir| {
+                let (code, output) = output_of(&text, more, |dir| {
                     fs::write(dir.join("secret"), content).unwrap();
                 });
-                assert_eq!(code, Some(1), "{content:?}: {said}");
-                let place = format!("{key} (line {}): found {part}", 6 + rest.lines().count());
-                line(&said, &[&place, " in /", "/secret, expected"]);
+                assert_eq!(code, Some(1), "{content:?}: {output}");
+                let position = format!("{key} (line {}): found {part}", 6 + rest.lines().count());
+                line(&output, &[&position, " in /", "/secret, expected"]);
             }
         }
     }
@@ -385,23 +391,23 @@ fn placeholders_in_files_are_errors() {
     ] {
         let text =
             format!("{LEAST}component_jid: up.a.example\ncomponent_secret_file: DIR/secret\n");
-        let (code, said) = output_of(&text, &["--check-config"], |dir| {
+        let (code, output) = output_of(&text, &["--check-config"], |dir| {
             fs::write(dir.join("secret"), content).unwrap();
         });
-        assert_eq!(code, Some(1), "{said}");
+        assert_eq!(code, Some(1), "{output}");
         line(
-            &said,
+            &output,
             &["error: ", "component_secret_file (line 7): ", part],
         );
-        assert!(!said.contains("hunter"), "{said}");
+        assert!(!output.contains("hunter"), "{output}");
     }
     let text = format!("{LEAST}component_jid: up.a.example\ncomponent_secret_file: DIR/secret\n");
-    let (code, said) = output_of(&text, &["--check-config"], |dir| {
+    let (code, output) = output_of(&text, &["--check-config"], |dir| {
         fs::write(dir.join("secret"), "hunter2 \n").unwrap();
     });
-    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(code, Some(0), "{output}");
     line(
-        &said,
+        &output,
         &[
             "warning: ",
             "component_secret_file (line 7): ",
@@ -428,33 +434,36 @@ fn credentials_that_do_not_exist_yet_are_warned_about() {
         "http_keyfile",
     ];
     for more in [&["--check-config"][..], &["explain", "romeo@a.example"]] {
-        let (code, said) = output_of(&text, more, |_| {});
-        assert_eq!(code, Some(0), "{more:?}: {said}");
+        let (code, output) = output_of(&text, more, |_| {});
+        assert_eq!(code, Some(0), "{more:?}: {output}");
         for key in keys {
-            let place = format!("{key} (line ");
+            let position = format!("{key} (line ");
             line(
-                &said,
+                &output,
                 &[
                     "warning: config.yml: ",
-                    &place,
+                    &position,
                     &folder,
                     "does not exist yet",
                 ],
             );
         }
     }
-    let (code, said) = output_of(&text, &[], |_| {});
-    assert_eq!(code, Some(1), "{said}");
+    let (code, output) = output_of(&text, &[], |_| {});
+    assert_eq!(code, Some(1), "{output}");
     for key in &keys {
-        line(&said, &["ERROR cannot start", key, "No such file"]);
+        line(&output, &["ERROR cannot start", key, "No such file"]);
     }
-    line(&said, &["component_secret_file", "LoadCredential="]);
+    line(&output, &["component_secret_file", "LoadCredential="]);
     // A file that is missing elsewhere is an error for all of them.
     let text = text.replace("/run/credentials/", "/run/credentials-of-others/");
-    let (code, said) = output_of(&text, &["--check-config"], |_| {});
-    assert_eq!(code, Some(1), "{said}");
+    let (code, output) = output_of(&text, &["--check-config"], |_| {});
+    assert_eq!(code, Some(1), "{output}");
     for key in keys {
-        line(&said, &["error: ", &format!("{key} (line "), "cannot read"]);
+        line(
+            &output,
+            &["error: ", &format!("{key} (line "), "cannot read"],
+        );
     }
 }
 
@@ -514,16 +523,16 @@ fn swapped_or_mismatched_certificates_and_keys_are_reported() {
         ),
         (Some(&cert), Some(&key), &[]),
     ] {
-        let (code, said) = output_of(&text, &["--check-config"], |dir| {
+        let (code, output) = output_of(&text, &["--check-config"], |dir| {
             for (name, content) in [("cert.pem", cert), ("key.pem", key)] {
                 content.inspect(|content| fs::write(dir.join(name), content).unwrap());
             }
         });
-        let errors = said.lines().filter(|line| line.starts_with("error: "));
-        assert_eq!(errors.count(), expected.len(), "{said}");
-        assert_eq!(code, Some(i32::from(!expected.is_empty())), "{said}");
-        for (place, part) in expected {
-            line(&said, &["error: config.yml: ", place, part]);
+        let errors = output.lines().filter(|line| line.starts_with("error: "));
+        assert_eq!(errors.count(), expected.len(), "{output}");
+        assert_eq!(code, Some(i32::from(!expected.is_empty())), "{output}");
+        for (position, part) in expected {
+            line(&output, &["error: config.yml: ", position, part]);
         }
     }
 }
@@ -541,11 +550,11 @@ fn all_ports_in_use_are_reported_at_once() {
         ports[1],
         ports[2]
     );
-    let (code, said) = output_of(&text, &[], |_| {});
-    assert_eq!(code, Some(1), "{said}");
+    let (code, output) = output_of(&text, &[], |_| {});
+    assert_eq!(code, Some(1), "{output}");
     for (key, port) in ["http_address", "http_address", "api"].iter().zip(ports) {
-        let place = format!("{key}: cannot listen on 127.0.0.1:{port}: ");
-        let found = line(&said, &["ERROR cannot start", &place]);
+        let position = format!("{key}: cannot listen on 127.0.0.1:{port}: ");
+        let found = line(&output, &["ERROR cannot start", &position]);
         for part in [
             "another program has the port",
             &format!("sport = :{port} names"),
@@ -591,10 +600,10 @@ fn an_unwritable_store_is_warned_about() {
             .arg("--check-config")
             .output()
             .unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
         // The check may run as another user than the service.
-        assert_eq!(output.status.code(), Some(0), "{said}");
-        line(&said, &["warning: ", "storage_path (line 1): ", part]);
+        assert_eq!(output.status.code(), Some(0), "{text}");
+        line(&text, &["warning: ", "storage_path (line 1): ", part]);
     }
 }
 

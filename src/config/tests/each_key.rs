@@ -1,4 +1,4 @@
-//! Tables of good and bad values for every key, and of keys beside each other.
+//! Tables of valid and invalid values of every key, and of combinations of keys.
 
 use std::fmt::Debug;
 
@@ -607,7 +607,7 @@ fn placeholders_are_errors_for_every_secret() {
             } else {
                 7 - usize::from(key == "component_secret")
             };
-            let place = format!("{key} (line {line}): found ");
+            let begin = format!("{key} (line {line}): found ");
             let expected = match file {
                 Some(file) => {
                     format!(
@@ -618,7 +618,7 @@ fn placeholders_are_errors_for_every_secret() {
                     "expected the secret itself; environment variables are not expanded.".to_owned()
                 }
             };
-            says(&[key], &lines, &[&place, &expected]);
+            says(&[key], &lines, &[&begin, &expected]);
         }
     }
 }
