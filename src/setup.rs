@@ -130,8 +130,9 @@ fn read_for(path: &Path, occasion: Occasion) -> Result<Setup, SetupError> {
         .map(|warning| format!("{name}: {warning}"))
         .collect();
     if !errors.is_empty() {
-        let text =
-            |FileError { key, why }: &FileError| format!("{name}: {}: {why}", lines.named(key));
+        let text = |FileError { about: key, why }: &FileError| {
+            format!("{name}: {}: {why}", lines.named(key))
+        };
         return Err(SetupError {
             errors: errors.iter().map(text).collect(),
             warnings,
@@ -200,7 +201,7 @@ fn read_files(config: &Config, errors: &mut Vec<FileError>) -> NamedFiles {
         .as_ref()
         .map(|files| tls::load(&files.certfile, &files.keyfile));
     let tls = loaded.transpose().unwrap_or_else(|failed| {
-        let error = |tls::TlsError { key, why }| FileError { key, why };
+        let error = |tls::TlsError { key, why }| FileError { about: key, why };
         errors.extend(failed.into_iter().map(error));
         None
     });
@@ -232,14 +233,15 @@ fn check_secret_file(
 
 /// An error about a file that a key names.
 struct FileError {
-    key: &'static str,
+    /// The key.
+    about: &'static str,
     /// With the path; a sentence that begins with a small letter.
     why: String,
 }
 
 impl FileError {
     fn is_about(&self, name: &str) -> bool {
-        self.key == name
+        self.about == name
     }
 }
 
@@ -398,7 +400,7 @@ fn target(component: &Component) -> Result<LinkTarget, FileError> {
             let bytes = read_secret(key, path)?;
             let shown = path.display();
             let flaw = |found: &str| FileError {
-                key,
+                about: key,
                 why: format!(
                     "found {found} in {shown}, expected the secret itself in one line of UTF-8."
                 ),
@@ -411,7 +413,7 @@ fn target(component: &Component) -> Result<LinkTarget, FileError> {
         }
     };
     let jid = BareJid::parse(&component.jid).ok_or_else(|| FileError {
-        key: keys::COMPONENT_JID.name(),
+        about: keys::COMPONENT_JID.name(),
         why: format!("{} is not a JID.", component.jid),
     })?;
     Ok(LinkTarget {
@@ -442,7 +444,7 @@ fn slot_secret(config: &Config) -> Result<Option<SecretKey>, FileError> {
             "found {found} in {}, expected a secret of at least {MIN_SLOT_SECRET} bytes.",
             path.display()
         );
-        return Err(FileError { key, why });
+        return Err(FileError { about: key, why });
     }
     Ok(Some(SecretKey::new(secret)))
 }
@@ -450,7 +452,7 @@ fn slot_secret(config: &Config) -> Result<Option<SecretKey>, FileError> {
 /// The content of a secret's file, without the line end that editors add.
 fn read_secret(key: &'static str, path: &Path) -> Result<Vec<u8>, FileError> {
     let shown = path.display();
-    let flaw = |why: String| FileError { key, why };
+    let flaw = |why: String| FileError { about: key, why };
     let bytes = read_bounded(path, MAX_SECRET).map_err(|error| {
         let hint = match path.starts_with(CREDENTIALS) {
             true => "; systemd provides it (LoadCredential= in the unit)",
