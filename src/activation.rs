@@ -1,12 +1,11 @@
-//! Sockets that a service manager has opened and passes to the program: systemd's socket activation (sd_listen_fds(3)),
-//! which container engines hand on.
+//! Socket activation: listening sockets that the service manager opens and passes on (systemd's sd_listen_fds(3), also
+//! supported by container engines).
 //!
-//! `LISTEN_FDNAMES` says what each is for: `api` is the local API's, `http` the public side's, and so is a socket with
-//! no name of its own. Whether a socket can be listened on is checked here; which of them take the place of configured
-//! addresses is decided in [`crate::reactor`].
+//! `LISTEN_FDNAMES` names each socket: `api` for the local API, `http` or no name for the public listener. This module
+//! checks that a socket is listening; [`crate::reactor`] decides which configured addresses they replace.
 //!
-//! To make a descriptor out of a number takes unsafe code, which is why a crate does that. The one safe way,
-//! `pidfd_getfd` on the own process, is closed under systemd's `@system-service` filter and in containers.
+//! Turning a number into a descriptor takes unsafe code, so a crate does it. The only safe way, `pidfd_getfd` on the own
+//! process, is blocked by systemd's `@system-service` filter and in containers.
 
 use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 
@@ -14,19 +13,19 @@ use rustix::io::FdFlags;
 use rustix::net::SocketType;
 use rustix::net::sockopt;
 
-/// Most sockets that are taken.
-const MOST: u32 = 64;
+/// Most sockets that are accepted.
+const MAX_SOCKETS: u32 = 64;
 
-/// A listening socket from the service manager; it does not block, and no child would inherit it.
+/// A listening socket from the service manager; non-blocking and close-on-exec.
 #[derive(Debug)]
 pub struct PassedSocket {
     pub socket: OwnedFd,
-    /// Whether it is the local API's.
+    /// Whether it is for the local API.
     pub local: bool,
 }
 
-/// Takes the sockets that were passed to this process. Must be called once, before anything else opens descriptors.
-/// Fails with one sentence for the operator.
+/// Takes over the sockets that were passed to this process. Must be called once, before any descriptor is opened. Fails
+/// with one sentence for the operator.
 pub fn sockets() -> Result<Vec<PassedSocket>, String> {
     let variable = |name: &str| std::env::var(name).ok();
     let (pid, count) = (variable("LISTEN_PID"), variable("LISTEN_FDS"));
@@ -39,33 +38,33 @@ pub fn sockets() -> Result<Vec<PassedSocket>, String> {
         .map(|(name, socket)| (name, socket.into_std()))
         .collect();
     let mut sockets = Vec::new();
-    let mut wrong = None;
+    let mut first_error = None;
     for (number, (name, socket)) in passed.into_iter().enumerate() {
         let name = name.unwrap_or_default();
         let fit = is_local(&name).and_then(|local| match prepare(&socket) {
             true => Ok(local),
             false => Err(format!(
-                "the service manager passes descriptor {} as {name:?}, which is no listening stream socket (with systemd: \
-                 ListenStream=, and Accept=no).",
+                "the service manager passes descriptor {} as {name:?}, which is not a listening stream socket (with systemd: \
+                 ListenStream= and Accept=no).",
                 number + 3
             )),
         });
         match fit {
             Ok(local) => sockets.push(PassedSocket { socket, local }),
             Err(error) => {
-                // The number may belong to no descriptor, or to another part of the program: do not close it.
+                // The number may not be an open descriptor, or may belong to another part of the program: do not close it.
                 let _ = socket.into_raw_fd();
-                wrong.get_or_insert(error);
+                first_error.get_or_insert(error);
             }
         }
     }
-    match wrong {
+    match first_error {
         Some(error) => Err(error),
         None => Ok(sockets),
     }
 }
 
-/// Whether sockets were passed, and to this process.
+/// Whether sockets were passed to this process.
 fn is_for(pid: Option<&str>, count: Option<&str>, own: u32) -> Result<bool, String> {
     let (Some(pid), Some(count)) = (pid, count) else {
         return Ok(false);
@@ -74,15 +73,15 @@ fn is_for(pid: Option<&str>, count: Option<&str>, own: u32) -> Result<bool, Stri
         return Ok(false);
     }
     match count.parse::<u32>() {
-        Ok(count) if count <= MOST => Ok(count > 0),
+        Ok(count) if count <= MAX_SOCKETS => Ok(count > 0),
         _ => Err(format!(
-            "LISTEN_FDS is {count:?}, expected a number of sockets from 0 to {MOST}."
+            "LISTEN_FDS is {count:?}, expected a number of sockets from 0 to {MAX_SOCKETS}."
         )),
     }
 }
 
-/// What a socket's name says. Without `FileDescriptorName=` it is the name of the socket unit; "unknown" and nothing
-/// come from managers that give no names.
+/// Whether a socket of this name is for the local API. Without `FileDescriptorName=`, systemd uses the name of the socket
+/// unit; managers without names pass "unknown" or nothing.
 fn is_local(name: &str) -> Result<bool, String> {
     match name {
         "api" => Ok(true),
@@ -95,16 +94,16 @@ fn is_local(name: &str) -> Result<bool, String> {
     }
 }
 
-/// Makes a socket ours; false where that cannot be.
+/// Makes a socket non-blocking and close-on-exec; false if it is not a listening stream socket.
 fn prepare(socket: &OwnedFd) -> bool {
     let listens = || -> rustix::io::Result<bool> {
-        let fits = sockopt::socket_type(socket.as_fd())? == SocketType::STREAM
+        let is_listening = sockopt::socket_type(socket.as_fd())? == SocketType::STREAM
             && sockopt::socket_acceptconn(socket.as_fd())?;
-        if fits {
+        if is_listening {
             rustix::io::fcntl_setfd(socket, FdFlags::CLOEXEC)?;
             rustix::io::ioctl_fionbio(socket, true)?;
         }
-        Ok(fits)
+        Ok(is_listening)
     };
     listens().unwrap_or(false)
 }
@@ -114,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_say_what_a_socket_is_for() {
+    fn names_tell_local_from_public_sockets() {
         for name in ["", "http", "https", "unknown", "upslot.socket"] {
             assert_eq!(is_local(name), Ok(false), "{name:?}");
         }
@@ -125,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn sockets_for_another_process_are_left_alone() {
+    fn sockets_for_another_process_are_ignored() {
         for (pid, count, expected) in [
             (None, None, Some(false)),
             (None, Some("1"), Some(false)),
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_listens_is_taken() {
+    fn only_listening_sockets_are_accepted() {
         use std::os::unix::net::{UnixDatagram, UnixStream};
         let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         assert!(prepare(&tcp.into()));

@@ -1,17 +1,17 @@
-//! The command line: what it asks for, and what was probably meant where it makes no sense.
+//! The command line: options, commands, help, and suggestions for misspelt words.
 //!
-//! Commands come in as a table, so that a new one is one more entry: parsing, help and suggestions follow from it.
+//! Commands are a table: parsing, help and suggestions follow from it.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use upslot::config::keys;
+use upslot::config::nearest;
 
-/// Where the configuration is looked for when none is named, in this order.
+/// Paths of the configuration if none is named, in this order.
 const CONFIG_FILES: [&str; 2] = ["config.yml", "/etc/upslot/config.yml"];
 
-/// The options that ask for something else than the service, and those that say how it runs; without their dashes.
+/// All options that are not flags of a command, without their dashes.
 const OPTIONS: [&str; 6] = [
     "config",
     "logfile",
@@ -30,33 +30,33 @@ pub struct Command {
     pub name: &'static str,
     /// Its arguments, as the help shows them.
     pub usage: &'static str,
-    /// What it does; one line of the help.
+    /// One line of the help.
     pub summary: &'static str,
-    /// More about it, for `help COMMAND`; lines that end in a line end, or nothing.
+    /// More lines for `help COMMAND`, each with its line end; may be empty.
     pub details: &'static str,
-    /// The long options without a value that it takes, without their dashes.
+    /// Its flags, without their dashes.
     pub flags: &'static [&'static str],
-    /// Does it. An error is about the arguments.
+    /// Runs it. An error is about the arguments.
     pub run: fn(Arguments) -> Result<ExitCode, String>,
 }
 
-/// What stands beside the command.
+/// Options and further words.
 #[derive(Debug, Default)]
 pub struct Arguments {
     config: Option<PathBuf>,
     pub logfile: Option<PathBuf>,
     /// The words after the command.
     pub words: Vec<String>,
-    /// Flags of the command that are set.
+    /// The flags that are set.
     flags: Vec<&'static str>,
 }
 
 impl Arguments {
-    /// The configuration that is named, or the first of the usual ones that is there.
+    /// The configuration that is named, or the first default path that exists.
     pub fn config(&self) -> PathBuf {
         match &self.config {
             Some(path) => path.clone(),
-            None => first_there(&CONFIG_FILES.map(Path::new)),
+            None => first_existing(&CONFIG_FILES.map(Path::new)),
         }
     }
 
@@ -66,14 +66,14 @@ impl Arguments {
     }
 }
 
-/// The first path that is there, or that cannot be looked at; the first one if none is.
-fn first_there(paths: &[&Path]) -> PathBuf {
-    let there = |path: &&&Path| path.try_exists().unwrap_or(true);
-    let path = paths.iter().find(there).or(paths.first());
+/// The first path that exists or cannot be checked; else the first path.
+fn first_existing(paths: &[&Path]) -> PathBuf {
+    let exists = |path: &&&Path| path.try_exists().unwrap_or(true);
+    let path = paths.iter().find(exists).or(paths.first());
     path.map_or_else(PathBuf::new, |path| (*path).to_owned())
 }
 
-/// What the arguments ask for.
+/// The meaning of the arguments.
 #[derive(Debug)]
 pub enum Call {
     /// The service itself.
@@ -81,7 +81,7 @@ pub enum Call {
     Check(Arguments),
     Demo,
     Version,
-    /// The help, of everything or of one command.
+    /// The general help, or that of one command.
     Help(Option<&'static Command>),
     Command(&'static Command, Arguments),
 }
@@ -91,18 +91,18 @@ pub fn parse(arguments: Vec<OsString>, commands: &'static [Command]) -> Result<C
     use lexopt::prelude::{Long, Short, Value};
     let mut given = Arguments::default();
     let mut command: Option<&'static Command> = None;
-    // What each option asks for that asks for something else than the service.
+    // Options that replace the service; at most one.
     let mut modes: Vec<&'static str> = Vec::new();
     let mut flags: Vec<String> = Vec::new();
     let mut parser = lexopt::Parser::from_args(arguments);
-    let said = |error: lexopt::Error| error.to_string();
-    while let Some(argument) = parser.next().map_err(said)? {
+    let text = |error: lexopt::Error| error.to_string();
+    while let Some(argument) = parser.next().map_err(text)? {
         match argument {
             Short('c') | Long("config") => {
-                given.config = Some(parser.value().map_err(said)?.into())
+                given.config = Some(parser.value().map_err(text)?.into())
             }
             Short('l') | Long("logfile") => {
-                given.logfile = Some(parser.value().map_err(said)?.into())
+                given.logfile = Some(parser.value().map_err(text)?.into())
             }
             Long("check-config") => modes.push(CHECK),
             Long("demo") => modes.push(DEMO),
@@ -135,14 +135,14 @@ pub fn parse(arguments: Vec<OsString>, commands: &'static [Command]) -> Result<C
     }
     if let [mode, other, ..] = modes[..] {
         return Err(match mode == other {
-            true => format!("{mode} stands there twice"),
-            false => format!("{mode} and {other} exclude each other"),
+            true => format!("{mode} is given twice"),
+            false => format!("{mode} and {other} cannot be combined"),
         });
     }
     match (command, modes.first()) {
         (Some(command), None) => Ok(Call::Command(command, given)),
         (Some(command), Some(mode)) => {
-            Err(format!("{mode} and {} exclude each other", command.name))
+            Err(format!("{mode} and {} cannot be combined", command.name))
         }
         (None, None) => Ok(Call::Run(given)),
         (None, Some(&CHECK)) => Ok(Call::Check(given)),
@@ -150,12 +150,12 @@ pub fn parse(arguments: Vec<OsString>, commands: &'static [Command]) -> Result<C
     }
 }
 
-/// Says that no command has this name, and which may be meant.
+/// The error about an unknown command, with a suggestion.
 pub fn unknown_command(name: &str, commands: &[Command]) -> String {
     unknown("command", "", name, commands)
 }
 
-/// Says that nothing has this name, and what may be meant.
+/// The error about an unknown command or option, with a suggestion.
 fn unknown(what: &str, dashes: &str, name: &str, commands: &[Command]) -> String {
     let unknown = format!("unknown {what} {dashes}{}", name.escape_debug());
     let names: Vec<&'static str> = commands.iter().map(|command| command.name).collect();
@@ -170,29 +170,29 @@ fn unknown(what: &str, dashes: &str, name: &str, commands: &[Command]) -> String
     let near = |names: &[&'static str]| {
         whole(names)
             .or_else(|| begins(names))
-            .or_else(|| keys::nearest_of(name, names))
+            .or_else(|| nearest::nearest(name, names.iter().copied()))
     };
     let (command, option) = match what {
         "command" => (near(&names), whole(&options).or_else(|| near(&options))),
         _ => (whole(&names), near(&options)),
     };
     if let Some(command) = command {
-        return format!("{unknown}; {command} may be meant");
+        return format!("{unknown} (did you mean {command}?)");
     }
     if let Some(option) = option {
-        return format!("{unknown}; --{option} may be meant");
+        return format!("{unknown} (did you mean --{option}?)");
     }
     let file = Path::new(name);
     let config = file.extension().is_some_and(|e| e == "yml" || e == "yaml") || file.is_file();
     if what == "command" && config {
         let file = name.escape_debug();
-        return format!("{unknown}; a configuration is named with -c {file}");
+        return format!("{unknown} (to name a configuration, use -c {file})");
     }
     let names = names.join(", ");
     format!("{unknown}; the commands are {names}")
 }
 
-/// Says that a flag is for another command.
+/// The error about a flag of another command.
 fn misplaced(flag: &str, command: Option<&Command>, commands: &[Command]) -> String {
     let takers: Vec<&str> = commands
         .iter()
@@ -201,12 +201,12 @@ fn misplaced(flag: &str, command: Option<&Command>, commands: &[Command]) -> Str
         .collect();
     let takers = takers.join(" and ");
     match command {
-        Some(command) => format!("--{flag} is for {takers}, not for {}", command.name),
-        None => format!("--{flag} is for {takers}"),
+        Some(command) => format!("--{flag} is an option of {takers}, not of {}", command.name),
+        None => format!("--{flag} is an option of {takers}"),
     }
 }
 
-/// The help.
+/// The general help.
 pub fn help(commands: &[Command]) -> String {
     let line = |command: &Command| {
         let call = call_of(command);
@@ -224,14 +224,14 @@ Commands:
 {lines}
 Options:
   -c, --config FILE    configuration (default: config.yml here, then /etc/upslot/config.yml)
-  -l, --logfile FILE   where to log (default: standard error)
+  -l, --logfile FILE   log file (default: standard error)
       --check-config   read the configuration, report every error, exit
       --demo           run on loopback without XMPP, and print commands to try
   -V, --version        print the version
-  -h, --help           print this
+  -h, --help           print this help
 
-Signals: SIGTERM and SIGINT shut down in order, a second one at once; SIGHUP reads
-the configuration and the certificate again and reopens the log file.
+Signals: SIGTERM and SIGINT shut down gracefully, a second one at once; SIGHUP
+reloads the configuration and the certificate and reopens the log file.
 "
     )
 }
@@ -279,7 +279,7 @@ mod tests {
         },
     ];
 
-    /// The call, shortly; or what is wrong.
+    /// The call in short form, or the error.
     fn read(line: &str) -> Result<String, String> {
         let words = line.split_whitespace().map(OsString::from).collect();
         parse(words, &COMMANDS).map(|call| match call {
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn options_stand_anywhere() {
+    fn options_may_be_anywhere() {
         good("", "run None None");
         good("-c a -l b", "run Some(\"a\") Some(\"b\")");
         good("--config=a --check-config", "check Some(\"a\")");
@@ -320,23 +320,26 @@ mod tests {
     }
 
     #[test]
-    fn what_was_meant_is_said() {
-        bad("explian x", "unknown command explian; explain may be meant");
-        bad("rem x", "remove may be meant");
+    fn suggestions_are_made() {
+        bad(
+            "explian x",
+            "unknown command explian (did you mean explain?)",
+        );
+        bad("rem x", "did you mean remove?");
         bad(
             "--explain x",
-            "unknown option --explain; explain may be meant",
+            "unknown option --explain (did you mean explain?)",
         );
         bad(
             "--chek-config",
-            "unknown option --chek-config; --check-config may be meant",
+            "unknown option --chek-config (did you mean --check-config?)",
         );
-        bad("--check_config", "--check-config may be meant");
-        bad("--conf x", "--config may be meant");
-        bad("demo", "unknown command demo; --demo may be meant");
-        bad("check-config", "--check-config may be meant");
-        bad("remove x --dryrun", "--dry-run may be meant");
-        bad("site.yml", "a configuration is named with -c site.yml");
+        bad("--check_config", "did you mean --check-config?");
+        bad("--conf x", "did you mean --config?");
+        bad("demo", "unknown command demo (did you mean --demo?)");
+        bad("check-config", "did you mean --check-config?");
+        bad("remove x --dryrun", "did you mean --dry-run?");
+        bad("site.yml", "use -c site.yml");
         bad(
             "nonsense",
             "unknown command nonsense; the commands are explain, remove",
@@ -346,16 +349,16 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_go_together_is_an_error() {
+    fn contradictory_arguments_are_errors() {
         bad("-c", "missing argument");
-        bad("--check-config --demo", "exclude each other");
+        bad("--check-config --demo", "cannot be combined");
         bad("--demo --demo", "twice");
-        bad("--demo explain x", "--demo and explain exclude each other");
+        bad("--demo explain x", "--demo and explain cannot be combined");
         bad(
             "explain x --dry-run",
-            "--dry-run is for remove, not for explain",
+            "--dry-run is an option of remove, not of explain",
         );
-        bad("--dry-run", "--dry-run is for remove");
+        bad("--dry-run", "--dry-run is an option of remove");
     }
 
     #[test]
@@ -375,16 +378,16 @@ mod tests {
     }
 
     #[test]
-    fn the_configuration_here_goes_first() {
+    fn the_working_directory_comes_first() {
         let dir = std::env::temp_dir().join(format!("upslot-arguments-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let (here, fallback) = (dir.join("here"), dir.join("fallback"));
         let both = [here.as_path(), fallback.as_path()];
-        assert_eq!(first_there(&both), here);
+        assert_eq!(first_existing(&both), here);
         std::fs::write(&fallback, "").unwrap();
-        assert_eq!(first_there(&both), fallback);
+        assert_eq!(first_existing(&both), fallback);
         std::fs::write(&here, "").unwrap();
-        assert_eq!(first_there(&both), here);
+        assert_eq!(first_existing(&both), here);
         std::fs::remove_dir_all(&dir).unwrap();
         assert_eq!(CONFIG_FILES, ["config.yml", "/etc/upslot/config.yml"]);
     }

@@ -1,7 +1,7 @@
-//! `upslot explain`: what a slot request of this address would meet, and why.
+//! `upslot explain`: whether a slot request would be granted, and why.
 //!
-//! It goes through the same decisions as the service, with a look at the same files, and says each of them in words.
-//! What only the running process knows is left out: slots that were issued and not used, uploads under way.
+//! It calls the same decision functions as the service, on the same files, and describes each result. State of the running
+//! process is not included: unused slots and uploads in progress.
 
 use std::fmt::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,7 +20,14 @@ use crate::store::usage::UsageTracker;
 use crate::store::walk::Slice;
 use crate::sys;
 
-/// What is asked.
+const PURPOSES: [Purpose; 4] = [
+    Purpose::Message,
+    Purpose::Profile,
+    Purpose::Ephemeral { expire_before: 0 },
+    Purpose::Permanent,
+];
+
+/// The slot request to explain.
 #[derive(Clone, Debug)]
 pub struct Question {
     pub jid: BareJid,
@@ -30,19 +37,19 @@ pub struct Question {
 }
 
 impl Question {
-    /// Reads the words `JID [SIZE] [TYPE]`; without a size, one byte is asked for. A unit may stand apart from its
-    /// number. Fails with a sentence without its full stop.
+    /// Parses `JID [SIZE] [TYPE]`; the default size is one byte. SIZE may be two words, as in `10 MiB`. Fails with a
+    /// sentence without its full stop.
     pub fn parse(words: &[String]) -> Result<Question, String> {
         let Some((jid, words)) = words.split_first() else {
             return Err("explain needs a JID".into());
         };
         let jid = BareJid::parse(jid).ok_or_else(|| format!("{jid:?} is not a JID"))?;
         let read = |text: &str| scalar::size(text, 1).ok();
-        let apart = words
+        let with_unit = words
             .split_at_checked(2)
             .and_then(|(size, words)| Some((read(&size.join(" "))?, words)));
-        let (size, words) = match (apart, words) {
-            (Some(apart), _) => apart,
+        let (size, words) = match (with_unit, words) {
+            (Some(with_unit), _) => with_unit,
             (None, []) => (1, words),
             (None, [size, words @ ..]) => {
                 let expected = "a size above 0, such as 20971520 or 20 MiB";
@@ -64,7 +71,7 @@ impl Question {
             }
             [_, other, ..] => {
                 return Err(format!(
-                    "explain takes JID, SIZE and TYPE, and {other:?} is one word too many"
+                    "explain takes JID, SIZE and TYPE, but not {other:?}"
                 ));
             }
         };
@@ -82,15 +89,15 @@ fn is_mime_type(text: &str) -> bool {
     scalar::mime_pattern(essence).is_ok() && !essence.contains('*')
 }
 
-/// What there is to say, and the decision.
+/// The explanation and the decision.
 #[derive(Clone, Debug)]
 pub struct Explanation {
-    /// Some lines of text.
+    /// Lines for the user.
     pub text: String,
     pub granted: bool,
 }
 
-/// Explains what a slot request would be answered.
+/// Explains the decision on a slot request.
 pub fn explain(config: &Config, question: &Question, now: Now) -> Result<Explanation, String> {
     let service = Service::new(config, b"nothing is signed here");
     let jid = &question.jid;
@@ -103,52 +110,38 @@ pub fn explain(config: &Config, question: &Question, now: Now) -> Result<Explana
     say(format!("owner folder: {}", layout::owner_folder(jid)));
     say(whitelist(config, jid));
     let rule = match service.policy().rules.decide(jid) {
-        RuleDecision::NoRules => "access: there are no rules".to_owned(),
+        RuleDecision::NoRules => "access: no rules".to_owned(),
         RuleDecision::Denied { rule: None } => {
-            "access: no rule matches, so it is denied".to_owned()
+            "access: no rule matches, so the request is refused".to_owned()
         }
         RuleDecision::Denied { rule: Some(rule) } => format!("access: {rule} denies"),
         RuleDecision::Allowed { rule, .. } => format!("access: {rule} allows"),
     };
     say(rule);
 
-    let look = Look::new(config, &service, jid, now)?;
-    if look.empty {
+    let stored = StoredUsage::read(config, &service, jid, now)?;
+    if stored.empty {
         let path = config.storage_path.display();
         say(format!(
-            "storage_path: {path} is not there yet, so nothing is stored"
+            "storage_path: {path} does not exist yet, so nothing is stored"
         ));
     }
     let limits = service.policy().admit(jid).ok().flatten();
     for line in sizes(config, &service, limits) {
         say(line);
     }
-    for line in quotas(config, &service, limits, &look) {
+    for line in quotas(config, &service, limits, &stored) {
         say(line);
     }
     let mut rates = Rates::default();
     if let Some(limits) = limits {
-        let owner = layout::owner_folder(jid);
-        rates.loaded(owner.as_bytes(), limits, &look.recent, now.unix());
-        for used in rates
-            .uses(owner.as_bytes(), limits, now.unix())
-            .unwrap_or_default()
-        {
-            let delta = Span(used.delta);
-            say(match used.kind {
-                WindowKind::Bytes => {
-                    let (used, limit) = (Size(used.used), Size(used.limit));
-                    format!("bytes per {delta}: {used} of {limit}")
-                }
-                WindowKind::Uploads => {
-                    format!("uploads per {delta}: {} of {}", used.used, used.limit)
-                }
-            });
+        for line in rate_uses(&mut rates, jid, limits, &stored, now) {
+            say(line);
         }
     }
-    let size = Size(question.size);
-    let action = action(&service, question, &look, &mut rates, now);
-    match &action {
+    let size = DisplaySize(question.size);
+    let decision = decide(&service, question, &stored, &mut rates, now);
+    match &decision {
         Ok(()) => say(format!("A slot for {size} would be granted.")),
         Err(refusal) => {
             say(format!(
@@ -164,15 +157,15 @@ pub fn explain(config: &Config, question: &Question, now: Now) -> Result<Explana
         }
     }
     Ok(Explanation {
-        granted: action.is_ok(),
+        granted: decision.is_ok(),
         text,
     })
 }
 
-/// Bytes as a person reads them, with the exact number where the unit rounds.
-struct Size(u64);
+/// Bytes for people, with the exact number if the unit rounds.
+struct DisplaySize(u64);
 
-impl fmt::Display for Size {
+impl fmt::Display for DisplaySize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
         let bytes = self.0;
@@ -194,10 +187,10 @@ impl fmt::Display for Size {
     }
 }
 
-/// A span of time in the largest unit of the configuration that divides it.
-struct Span(Duration);
+/// A duration in the largest unit of the configuration that divides it.
+struct DisplayDuration(Duration);
 
-impl fmt::Display for Span {
+impl fmt::Display for DisplayDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs();
         let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
@@ -211,23 +204,28 @@ impl fmt::Display for Span {
     }
 }
 
-/// What the store tells.
-struct Look {
+/// The present contents of the store.
+struct StoredUsage {
     owner: Bytes,
     recent: Vec<(u64, u64)>,
     total: Option<u64>,
     free: Option<u64>,
-    /// There is no folder yet.
+    /// The folder does not exist yet.
     empty: bool,
 }
 
-impl Look {
-    fn new(config: &Config, service: &Service, jid: &BareJid, now: Now) -> Result<Look, String> {
+impl StoredUsage {
+    fn read(
+        config: &Config,
+        service: &Service,
+        jid: &BareJid,
+        now: Now,
+    ) -> Result<StoredUsage, String> {
         let path = config.storage_path.display();
         let root = match sys::open_root(&config.storage_path) {
             Ok(root) => root,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Look {
+                return Ok(StoredUsage {
                     owner: Bytes::default(),
                     recent: Vec::new(),
                     total: (config.global_quota > 0).then_some(0),
@@ -253,7 +251,7 @@ impl Look {
                 recent = counted.recent;
             }
         }
-        Ok(Look {
+        Ok(StoredUsage {
             owner: usage
                 .of_owner(owner.as_bytes(), now.mono)
                 .unwrap_or_default(),
@@ -267,13 +265,13 @@ impl Look {
 
 fn whitelist(config: &Config, jid: &BareJid) -> String {
     let Some(list) = &config.whitelist else {
-        return "whitelist: there is none, so everyone may ask".to_owned();
+        return "whitelist: none, so every JID may request slots".to_owned();
     };
     let entry = list
         .iter()
         .find(|entry| *entry == jid || entry.as_str() == jid.domain());
     match entry {
-        Some(entry) => format!("whitelist: the entry {entry} lets it in"),
+        Some(entry) => format!("whitelist: the entry {entry} matches"),
         None => format!(
             "whitelist: none of its {} entries is {jid} or {}",
             list.len(),
@@ -284,13 +282,7 @@ fn whitelist(config: &Config, jid: &BareJid) -> String {
 
 fn sizes(config: &Config, service: &Service, limits: Option<&Limits>) -> Vec<String> {
     let announced = service.purposes().iter().copied();
-    let purposes = [
-        Purpose::Message,
-        Purpose::Profile,
-        Purpose::Ephemeral { expire_before: 0 },
-        Purpose::Permanent,
-    ];
-    let mut lines: Vec<String> = purposes
+    let mut lines: Vec<String> = PURPOSES
         .iter()
         .filter(|purpose| {
             announced.clone().any(|word| word == purpose.word()) || **purpose == Purpose::Message
@@ -304,10 +296,10 @@ fn sizes(config: &Config, service: &Service, limits: Option<&Limits>) -> Vec<Str
                 .and_then(|limits| limits.expire_maxage)
                 .unwrap_or(age);
             let age = match age {
-                Duration::ZERO => "are never deleted by age".to_owned(),
-                age => format!("are deleted after {}", Span(age)),
+                Duration::ZERO => "never expire".to_owned(),
+                age => format!("expire after {}", DisplayDuration(age)),
             };
-            let (purpose, size) = (purpose.word(), Size(size));
+            let (purpose, size) = (purpose.word(), DisplaySize(size));
             format!("purpose {purpose}: at most {size} a file; files {age}")
         })
         .collect();
@@ -326,60 +318,89 @@ fn sizes(config: &Config, service: &Service, limits: Option<&Limits>) -> Vec<Str
     lines
 }
 
-fn quotas(config: &Config, service: &Service, limits: Option<&Limits>, look: &Look) -> Vec<String> {
+fn quotas(
+    config: &Config,
+    service: &Service,
+    limits: Option<&Limits>,
+    stored: &StoredUsage,
+) -> Vec<String> {
     let shown = |name: &str, used: u64, limit: u64| match limit {
-        0 if used == 0 => format!("{name}: no limit, and nothing is stored"),
-        0 => format!("{name}: no limit; {} stored", Size(used)),
-        limit => format!("{name}: {} of {}", Size(used), Size(limit)),
+        0 if used == 0 => format!("{name}: no limit; nothing stored"),
+        0 => format!("{name}: no limit; {} stored", DisplaySize(used)),
+        limit => format!("{name}: {} of {}", DisplaySize(used), DisplaySize(limit)),
     };
     let policy = service.policy();
     let general = Pool(policy.class_quotas.map(|own| own.is_none()));
     let mut lines = vec![shown(
         "user_quota_hard",
-        general.sum(&look.owner),
+        general.sum(&stored.owner),
         policy.owner_quota,
     )];
-    for purpose in [
-        Purpose::Message,
-        Purpose::Profile,
-        Purpose::Ephemeral { expire_before: 0 },
-        Purpose::Permanent,
-    ] {
+    for purpose in PURPOSES {
         let kind = pool::class_of(purpose);
         if let Some(quota) = policy.class_quotas[kind] {
             let name = format!("user_quota_hard of {}", purpose.word());
-            lines.push(shown(&name, look.owner[kind], quota));
+            lines.push(shown(&name, stored.owner[kind], quota));
         }
     }
     if let Some(total) = limits.and_then(|limits| limits.max_total_size) {
         lines.push(shown(
             "max_total_size of the rule",
-            Pool::ALL.sum(&look.owner),
+            Pool::ALL.sum(&stored.owner),
             total,
         ));
     }
     if config.evict_on_quota {
-        lines.push("evict_on_quota: the oldest files would make room".to_owned());
+        lines.push("evict_on_quota: the oldest files would be evicted".to_owned());
     }
-    if let Some(total) = look.total {
+    if let Some(total) = stored.total {
         lines.push(shown("global_quota", total, config.global_quota));
     }
-    if let Some(free) = look.free {
+    if let Some(free) = stored.free {
         lines.push(match config.min_free_space {
-            0 => format!("free on the disk: {}", Size(free)),
+            0 => format!("free disk space: {}", DisplaySize(free)),
             reserve => {
-                let (free, reserve) = (Size(free), Size(reserve));
-                format!("free on the disk: {free}, of which min_free_space keeps {reserve}")
+                let (free, reserve) = (DisplaySize(free), DisplaySize(reserve));
+                format!("free disk space: {free}, of which min_free_space reserves {reserve}")
             }
         });
     }
     lines
 }
 
-fn action(
+/// Loads the owner's recent uploads into `rates`, and describes the use of each window.
+fn rate_uses(
+    rates: &mut Rates,
+    jid: &BareJid,
+    limits: &Limits,
+    stored: &StoredUsage,
+    now: Now,
+) -> Vec<String> {
+    let owner = layout::owner_folder(jid);
+    rates.loaded(owner.as_bytes(), limits, &stored.recent, now.unix());
+    let uses = rates.uses(owner.as_bytes(), limits, now.unix());
+    uses.into_iter()
+        .flatten()
+        .map(|used| {
+            let delta = DisplayDuration(used.delta);
+            match used.kind {
+                WindowKind::Bytes => {
+                    let (used, limit) = (DisplaySize(used.used), DisplaySize(used.limit));
+                    format!("bytes per {delta}: {used} of {limit}")
+                }
+                WindowKind::Uploads => {
+                    format!("uploads per {delta}: {} of {}", used.used, used.limit)
+                }
+            }
+        })
+        .collect()
+}
+
+/// The decision, by the functions that the service uses.
+fn decide(
     service: &Service,
     question: &Question,
-    look: &Look,
+    stored: &StoredUsage,
     rates: &mut Rates,
     now: Now,
 ) -> Result<(), Refusal> {
@@ -392,12 +413,12 @@ fn action(
     };
     let limits = service.check_request(&request)?;
     let total = limits.and_then(|limits| limits.max_total_size).unwrap_or(0);
-    let stored = Usage {
-        owner: Some(look.owner),
-        total: look.total,
-        free: look.free,
+    let usage = Usage {
+        owner: Some(stored.owner),
+        total: stored.total,
+        free: stored.free,
     };
-    match service.room(request.size, pool::kind(None), total, &stored) {
+    match service.room(request.size, pool::kind(None), total, &usage) {
         SpaceCheck::Enough => {}
         SpaceCheck::OverQuota { evict: true, .. } => {}
         SpaceCheck::OverQuota { refusal, .. } | SpaceCheck::Refused(refusal) => {
@@ -431,7 +452,7 @@ mod tests {
     use crate::config;
     use std::fs;
 
-    /// Explains with a store that holds one file of 600 bytes of the asker's.
+    /// Explains a request of an owner with one stored file of 600 bytes.
     fn answer(name: &str, more: &str, jid: &str, size: u64, content_type: Option<&str>) -> String {
         let root =
             std::env::temp_dir().join(format!("upslot-explain-{name}-{}", std::process::id()));
@@ -465,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_have_units() {
+    fn numbers_have_units() {
         for (bytes, shown) in [
             (0, "0 bytes"),
             (1, "1 byte"),
@@ -479,7 +500,7 @@ mod tests {
             (2048 << 40, "2048 TiB"),
             (u64::MAX, "16777215.9 TiB (18446744073709551615 bytes)"),
         ] {
-            assert_eq!(Size(bytes).to_string(), shown);
+            assert_eq!(DisplaySize(bytes).to_string(), shown);
         }
         for (seconds, shown) in [
             (0, "0 s"),
@@ -489,12 +510,15 @@ mod tests {
             (7200, "2 h"),
             (2_592_000, "30 d"),
         ] {
-            assert_eq!(Span(Duration::from_secs(seconds)).to_string(), shown);
+            assert_eq!(
+                DisplayDuration(Duration::from_secs(seconds)).to_string(),
+                shown
+            );
         }
     }
 
     #[test]
-    fn reads_what_is_asked() {
+    fn parses_questions() {
         let read = |words: &str| {
             let words: Vec<String> = words.split('|').map(str::to_owned).collect();
             Question::parse(&words).map(|q| (q.jid.to_string(), q.size, q.content_type))
@@ -518,8 +542,8 @@ mod tests {
             ("a@b.c|1|MiBs", "\"MiBs\" as the type"),
             ("a@b.c|1|png", "such as image/png"),
             ("a@b.c|1|image/*", "such as image/png"),
-            ("a@b.c|1|a/b|c/d", "\"c/d\" is one word too many"),
-            ("a@b.c|10|MiB|a/b|c/d", "one word too many"),
+            ("a@b.c|1|a/b|c/d", "but not \"c/d\""),
+            ("a@b.c|10|MiB|a/b|c/d", "but not \"c/d\""),
             ("a@b.c|image/png", "\"image/png\" as the size"),
         ] {
             let error = read(words).expect_err(words);
@@ -529,7 +553,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_is_not_there_is_empty() {
+    fn a_missing_store_is_empty() {
         let root = std::env::temp_dir().join(format!("upslot-explain-none-{}", std::process::id()));
         let text = format!(
             "storage_path: {}\nget_url: https://a.example/\nput_url: https://a.example/\nglobal_quota: 1 GiB\n",
@@ -540,8 +564,8 @@ mod tests {
         let answer = explain(&config, &question, sys::now()).unwrap();
         assert!(!root.exists());
         for line in [
-            "is not there yet, so nothing is stored",
-            "user_quota_hard: no limit, and nothing is stored",
+            "does not exist yet, so nothing is stored",
+            "user_quota_hard: no limit; nothing stored",
             "global_quota: 0 bytes of 1 GiB",
             "A slot for 1 byte would be granted.",
         ] {
@@ -554,16 +578,16 @@ mod tests {
     }
 
     #[test]
-    fn every_decision_is_named() {
+    fn every_decision_is_explained() {
         check(
             "open",
             "",
             "a@b.c",
             1000,
             &[
-                "whitelist: there is none",
-                "access: there are no rules",
-                "purpose message: at most 20 MiB a file; files are never deleted by age",
+                "whitelist: none,",
+                "access: no rules",
+                "purpose message: at most 20 MiB a file; files never expire",
                 "user_quota_hard: no limit; 600 bytes stored",
                 "A slot for 1000 bytes would be granted.",
             ],
@@ -573,7 +597,7 @@ mod tests {
             "whitelist: [x.y, b.c]\n",
             "a@b.c",
             1,
-            &["the entry b.c lets it in"],
+            &["the entry b.c matches"],
         );
         check(
             "stranger",
@@ -591,7 +615,7 @@ mod tests {
             "a@b.c",
             11,
             &[
-                "purpose message: at most 10 bytes a file; files are deleted after 30 d",
+                "purpose message: at most 10 bytes a file; files expire after 30 d",
                 "would be refused (too_large)",
             ],
         );
@@ -610,7 +634,7 @@ mod tests {
             "user_quota_hard: 1000\nevict_on_quota: true\n",
             "a@b.c",
             401,
-            &["the oldest files would make room", "would be granted"],
+            &["the oldest files would be evicted", "would be granted"],
         );
         check(
             "all",

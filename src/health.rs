@@ -1,10 +1,8 @@
-//! `upslot health`: asks the running upslot how it is, for service managers and container engines that have no shell and
-//! no HTTP client at hand.
+//! `upslot health`: a health check for service managers and containers without a shell or an HTTP client.
 //!
-//! With a local API it is `/health` that is asked, which knows of the link and the store; else, or where the API does
-//! not admit this host, the page `/` of the public side, which only tells that the loop turns.
+//! It requests `/health` of the local API, which covers the link and the store. Without an API, or if the API does not
+//! accept this host, it requests the public page `/`, which only shows that the loop runs.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -17,73 +15,72 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 
-use crate::config::{self, Config, Listen};
+use crate::config::{Config, Listen};
+use crate::setup;
 
-/// For everything together, however many addresses are tried.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time limit of the whole check.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// For one address.
-const CONNECT_TIME: Duration = Duration::from_secs(2);
+/// Time limit of connecting to one address.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Longest answer that is read; bytes.
-const MAX_ANSWER: u64 = 16 * 1024;
+/// Longest response that is read; bytes.
+const MAX_RESPONSE: u64 = 16 * 1024;
 
-/// The page `/` of the public side says this, and no other program does.
-const OURS: &str = "upslot";
+/// A word in the public page `/` that other programs' pages do not contain.
+const PAGE_MARK: &str = "upslot";
 
-/// Asks the upslot that runs with this configuration. One line, whether it is well or not.
+/// Checks the upslot that runs with this configuration. One line, healthy or not; more if the configuration is invalid.
 pub fn ask(config_path: &Path) -> Result<String, String> {
     let config = read(config_path)?;
     let (sender, receiver) = mpsc::channel();
-    // On a thread of its own, because not every step can be given a time: this one ends with the process.
-    let asking = move || {
+    // On a separate thread, because not every step has a timeout; it ends with the process.
+    let check = move || {
         let _ = sender.send(ask_listeners(&config));
     };
     let spawned = thread::Builder::new()
         .name("health".to_owned())
-        .spawn(asking);
-    spawned.map_err(|error| format!("unhealthy: cannot ask: {error}"))?;
-    receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+        .spawn(check);
+    spawned.map_err(|error| format!("unhealthy: cannot start the check: {error}"))?;
+    receiver.recv_timeout(TIMEOUT).unwrap_or_else(|_| {
         Err(format!(
             "unhealthy: no answer within {} s",
-            PATIENCE.as_secs()
+            TIMEOUT.as_secs()
         ))
     })
 }
 
-/// The configuration alone: what it names, secrets and certificate, is not needed.
+/// The configuration alone: the secrets and the certificate that it names are not needed.
 fn read(path: &Path) -> Result<Config, String> {
-    let name = path.display();
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| {
-            file.take(config::MAX_TEXT as u64 + 1)
-                .read_to_end(&mut bytes)
-        })
-        .map_err(|error| format!("error: {name}: cannot read the configuration: {error}."))?;
-    let reading = config::read_bytes(&bytes)
-        .map_err(|faulty| format!("error: {name}: {}", faulty.to_string().trim_end()))?;
+    let reading = setup::read_text(path).map_err(|failure| {
+        let errors: Vec<String> = failure
+            .errors
+            .iter()
+            .map(|error| format!("error: {error}"))
+            .collect();
+        errors.join("\n")
+    })?;
     Ok(reading.config)
 }
 
-/// What is asked for, and where.
-struct Question<'a> {
-    places: &'a [Listen],
+/// A request, and the listeners to send it to.
+struct Probe<'a> {
+    listeners: &'a [Listen],
     page: &'a str,
     tls: bool,
     token: Option<&'a str>,
 }
 
-/// An answer: the status, and the lines of its body.
-struct Answer {
+/// The response of a listener.
+struct HealthResponse {
     from: String,
     status: u16,
     body: String,
 }
 
 fn ask_listeners(config: &Config) -> Result<String, String> {
-    let public = Question {
-        places: &config.listen,
+    let public = Probe {
+        listeners: &config.listen,
         page: "/",
         tls: config.tls.is_some(),
         token: None,
@@ -91,8 +88,8 @@ fn ask_listeners(config: &Config) -> Result<String, String> {
     let Some(api) = &config.api else {
         return check_page(&public.ask()?, "");
     };
-    let local = Question {
-        places: &api.listen,
+    let local = Probe {
+        listeners: &api.listen,
         page: "/health",
         tls: false,
         token: api.token.as_ref().map(|token| token.expose()),
@@ -102,25 +99,27 @@ fn ask_listeners(config: &Config) -> Result<String, String> {
         200 => Ok(format!("healthy: {answer}")),
         403 => check_page(
             &public.ask()?,
-            ", but /health was not asked, because allow in api does not admit this host",
+            ", but /health was not checked, because api.allow does not include this host",
         ),
         _ => Err(format!("unhealthy: {answer}")),
     }
 }
 
-/// What the public side's page says.
-fn check_page(answer: &Answer, but: &str) -> Result<String, String> {
+/// Evaluates the public page.
+fn check_page(answer: &HealthResponse, but: &str) -> Result<String, String> {
     match answer.status {
-        200 if answer.body.contains(OURS) => Ok(format!("healthy: {} answers{but}", answer.from)),
+        200 if answer.body.contains(PAGE_MARK) => {
+            Ok(format!("healthy: {} answers{but}", answer.from))
+        }
         200 => Err(format!("unhealthy: {} is another program", answer.from)),
         _ => Err(format!("unhealthy: {answer}")),
     }
 }
 
-impl std::fmt::Display for Answer {
+impl std::fmt::Display for HealthResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Answer { from, status, body } = self;
-        // One readable line, whatever program answers.
+        let HealthResponse { from, status, body } = self;
+        // One readable line, also if another program answers.
         let body: String = body
             .trim()
             .replace('\n', ", ")
@@ -132,36 +131,36 @@ impl std::fmt::Display for Answer {
     }
 }
 
-impl Question<'_> {
-    /// Asks one address after the other until there is an answer.
-    fn ask(&self) -> Result<Answer, String> {
+impl Probe<'_> {
+    /// Tries one listener after the other until one responds.
+    fn ask(&self) -> Result<HealthResponse, String> {
         let mut failures = Vec::new();
-        for place in self.places {
-            if matches!(place, Listen::Tcp(address) if address.port() == 0) {
-                failures.push(format!("the port of {place} is not known"));
+        for listen in self.listeners {
+            if matches!(listen, Listen::Tcp(address) if address.port() == 0) {
+                failures.push(format!("the port of {listen} is not known"));
                 continue;
             }
-            match self.ask_at(place) {
+            match self.ask_at(listen) {
                 Ok((status, body)) => {
-                    return Ok(Answer {
-                        from: format!("{place}{}", self.page),
+                    return Ok(HealthResponse {
+                        from: format!("{listen}{}", self.page),
                         status,
                         body,
                     });
                 }
-                Err(error) => failures.push(format!("{place}: {error}")),
+                Err(error) => failures.push(format!("{listen}: {error}")),
             }
         }
         Err(format!("unhealthy: no answer: {}", failures.join("; ")))
     }
 
-    fn ask_at(&self, place: &Listen) -> io::Result<(u16, String)> {
-        match place {
+    fn ask_at(&self, listen: &Listen) -> io::Result<(u16, String)> {
+        match listen {
             Listen::Unix(path) => self.exchange(UnixStream::connect(path)?),
             Listen::Tcp(address) => {
                 let mut tried = Err(io::ErrorKind::AddrNotAvailable.into());
                 for address in reachable(*address) {
-                    tried = TcpStream::connect_timeout(&address, CONNECT_TIME);
+                    tried = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT);
                     if tried.is_ok() {
                         break;
                     }
@@ -187,12 +186,12 @@ impl Question<'_> {
         stream.write_all(request.as_bytes())?;
         stream.flush()?;
         let mut bytes = Vec::new();
-        stream.take(MAX_ANSWER).read_to_end(&mut bytes)?;
+        stream.take(MAX_RESPONSE).read_to_end(&mut bytes)?;
         parse(&bytes).ok_or_else(|| io::Error::other("no HTTP answer"))
     }
 }
 
-/// The status and the body of an answer with which the connection ends.
+/// The status and the body of a response that ends with the connection.
 fn parse(bytes: &[u8]) -> Option<(u16, String)> {
     let text = String::from_utf8_lossy(bytes);
     let (head, body) = text.split_once("\r\n\r\n")?;
@@ -202,7 +201,7 @@ fn parse(bytes: &[u8]) -> Option<(u16, String)> {
     Some((status.parse().ok().filter(|_| digits)?, body.to_owned()))
 }
 
-/// Where a listener can be reached from its own host: every address is reached at the loopback ones.
+/// The addresses at which this host reaches a listener: loopback for an unspecified address.
 fn reachable(address: SocketAddr) -> Vec<SocketAddr> {
     let port = address.port();
     let v4 = SocketAddr::new(IpAddr::from(Ipv4Addr::LOCALHOST), port);
@@ -227,8 +226,8 @@ fn encrypted(stream: TcpStream) -> io::Result<StreamOwned<ClientConnection, TcpS
     Ok(StreamOwned::new(connection, stream))
 }
 
-/// Takes any certificate. The question is whether the service answers, its certificate is for another name than that of
-/// this host, and nothing secret is sent.
+/// Accepts any certificate: the check is whether the service responds, the certificate is issued for its public name, and
+/// nothing secret is sent.
 #[derive(Debug)]
 struct AnyCertificate;
 
@@ -282,7 +281,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_answers() {
+    fn parses_responses() {
         let body = |text: &str| Some((200, text.to_owned()));
         for (bytes, expected) in [
             (
@@ -324,8 +323,8 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_one_line() {
-        let answer = Answer {
+    fn a_response_is_one_line() {
+        let answer = HealthResponse {
             from: "127.0.0.1:1/health".into(),
             status: 503,
             body: format!("link down\nstore\x1b[31m good\n{}", "x".repeat(1000)),

@@ -1,13 +1,13 @@
 //! upslot: the XMPP HTTP File Upload service (XEP-0363).
 //!
 //! One thread, one reactor, one poll. It carries the link to the XMPP server (XEP-0114) and all HTTP connections,
-//! moves bodies between socket and disk, and folds expiry into its own timeout. Two short-lived kinds of helper
-//! thread do nothing but wait: for stable storage ([`syncer`]) and for name servers ([`resolve`]).
+//! moves bodies between socket and disk, and runs expiry in small slices. Two kinds of helper thread only wait: for stable
+//! storage ([`syncer`]) and for name servers ([`resolve`]).
 //!
 //! # Layers
 //!
-//! Everything that decides is pure: it sees no socket, no file and no clock, and is tested without them. Everything
-//! that touches the world is small. A module imports from lower layers only.
+//! Decisions are pure: they use no socket, file or clock, and are tested without them. Code with side effects is small. A
+//! module imports from lower layers only.
 //!
 //! | layer | modules |
 //! | --- | --- |
@@ -19,11 +19,12 @@
 //! | 5 loop | [`reactor`] |
 //! | top | [`explain`] [`list`] [`remove`] [`demo`] [`health`] |
 //!
-//! # A way through
+//! # Where to start
 //!
-//! Start with [`reactor`], which writes down one turn of the loop. Then [`http::exchange`]: the machine says what it
-//! wants, the driver in [`reactor::client`] does it and reports how much moved. Then [`service`], which decides, and
-//! [`slot::own`], which signs slots so that none has to be remembered. Every other file is a detail of one of these.
+//! Start with [`reactor`], which describes one turn of the loop. Then [`http::exchange`], the state machine of a
+//! connection: it returns the next operation, and the driver in [`reactor::client`] performs it and reports its progress.
+//! Then [`service`], which decides, and [`slot::own`], which signs slots so that none has to be stored. The configuration
+//! begins at [`config::keys`].
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 

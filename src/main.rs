@@ -4,6 +4,7 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use upslot::config::keys;
 use upslot::demo::Demo;
 use upslot::explain::{self, Question};
 use upslot::list::{self, Owner};
@@ -18,22 +19,25 @@ mod logger;
 
 use arguments::{Arguments, Call, Command};
 
-/// An error in the configuration or at the start, or a refusal.
-const FAULT: u8 = 1;
+/// Exit code after an error or a refusal.
+const FAILURE: u8 = 1;
 
-/// Arguments that make no sense.
+/// Exit code after invalid arguments.
 const USAGE: u8 = 2;
 
-/// Every command. One more is one more entry.
+/// The topic of `help` that is not a command.
+const CONFIG_TOPIC: &str = "config";
+
+/// Every command.
 static COMMANDS: [Command; 5] = [
     Command {
         name: "explain",
         usage: "JID [SIZE] [TYPE]",
-        summary: "what a slot request would be answered, and why",
+        summary: "show whether a slot would be granted, and why",
         details: "\
-Says which whitelist entry and which rule decide on a slot request of JID (for SIZE
-bytes of the MIME type TYPE), shows every limit with its present use, and why the slot
-would be refused; the exit code is then 1. SIZE takes units, as in 10 MiB.
+Shows which whitelist entry and which access rule apply to a slot request of JID (for
+SIZE bytes of the MIME type TYPE), every limit with its current use, and the decision.
+The exit code is 1 if the slot would be refused. SIZE takes units, as in 10 MiB.
 ",
         flags: &[],
         run: explain_slot,
@@ -41,11 +45,11 @@ would be refused; the exit code is then 1. SIZE takes units, as in 10 MiB.
     Command {
         name: "list",
         usage: "JID | --all",
-        summary: "what is stored of an owner, or of all",
+        summary: "list the files of an owner, or all owners",
         details: "\
-Prints one line for each file of JID, the oldest first: time, size, purpose, end, link.
-With --all it prints one line for each owner, the largest first: size, files, owner
-folder. list and remove take the name of an owner folder, too, in the place of a JID.
+Prints one line for each file of JID, the oldest first: time, size, purpose, expiry,
+link. With --all it prints one line for each owner, the largest first: size, files,
+owner folder. list and remove also accept the name of an owner folder as JID.
 ",
         flags: &["all"],
         run: list_files,
@@ -55,10 +59,10 @@ folder. list and remove take the name of an owner folder, too, in the place of a
         usage: "JID | URL [--dry-run]",
         summary: "delete all files of an owner, or one file",
         details: "\
-Deletes all files of JID, or the file of a link (a GET or PUT URL), durably, so that no
-upload link brings them back, and a running upslot knows at once. Upload slots that JID
-was given before are void. --dry-run only says what would be deleted. The exit code is 1
-if not all of it was, and 0 where there was nothing.
+Deletes all files of JID, or the file of a GET or PUT URL. The deletion is durable, a
+running upslot applies it at once, and upload slots issued before become invalid.
+--dry-run only shows what would be deleted. The exit code is 1 if something could not
+be deleted, and 0 if there was nothing to delete.
 ",
         flags: &["dry-run"],
         run: remove_files,
@@ -66,9 +70,9 @@ if not all of it was, and 0 where there was nothing.
     Command {
         name: "health",
         usage: "",
-        summary: "whether the upslot that runs with this configuration works",
+        summary: "check the running upslot",
         details: "\
-Asks for /health of the local API if there is one, else for the public page /, and prints
+Requests /health from the local API if there is one, else the public page /, and prints
 one line; the exit code is 0 or 1. For containers without a shell, and for monitoring.
 ",
         flags: &[],
@@ -76,9 +80,9 @@ one line; the exit code is 0 or 1. For containers without a shell, and for monit
     },
     Command {
         name: "help",
-        usage: "[COMMAND]",
-        summary: "this, or what one command does",
-        details: "",
+        usage: "[COMMAND | config]",
+        summary: "show this help, that of a command, or all configuration keys",
+        details: "help config lists every key with its type, default and meaning.\n",
         flags: &[],
         run: show_help,
     },
@@ -110,17 +114,18 @@ fn main() -> ExitCode {
 fn show_help(given: Arguments) -> Result<ExitCode, String> {
     let text = match &given.words[..] {
         [] => arguments::help(&COMMANDS),
+        [name] if name == CONFIG_TOPIC => keys::listing(),
         [name] => match COMMANDS.iter().find(|command| command.name == name) {
             Some(command) => arguments::help_of(command),
             None => return Err(arguments::unknown_command(name, &COMMANDS)),
         },
-        _ => return Err("help takes the name of one command".into()),
+        _ => return Err("help takes the name of one command, or config".into()),
     };
     print(&text);
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reads the configuration for a command. What is wrong with it has been reported when this fails.
+/// Reads the configuration for a command. Errors have been reported when this fails.
 fn read_setup(given: &Arguments) -> Result<Setup, ExitCode> {
     setup::inspect(&given.config()).map_err(|failure| {
         for warning in failure.warnings {
@@ -129,7 +134,7 @@ fn read_setup(given: &Arguments) -> Result<Setup, ExitCode> {
         for error in failure.errors {
             report(&format!("error: {error}"));
         }
-        ExitCode::from(FAULT)
+        ExitCode::from(FAILURE)
     })
 }
 
@@ -144,11 +149,11 @@ fn explain_slot(given: Arguments) -> Result<ExitCode, String> {
         match explain::explain(&setup.config, &question, sys::now()) {
             Ok(explanation) => {
                 print(&explanation.text);
-                ExitCode::from(if explanation.granted { 0 } else { FAULT })
+                ExitCode::from(if explanation.granted { 0 } else { FAILURE })
             }
             Err(error) => {
                 report(&format!("error: {error}"));
-                ExitCode::from(FAULT)
+                ExitCode::from(FAILURE)
             }
         },
     )
@@ -189,9 +194,9 @@ fn remove_files(given: Arguments) -> Result<ExitCode, String> {
     Ok(ended(removed, &mut out))
 }
 
-/// What came of a command that has written an answer.
+/// The exit code of a command that has written its output.
 fn ended(result: Result<(), String>, out: &mut impl Write) -> ExitCode {
-    // A reader that left is no fault of ours.
+    // A closed standard output is not an error.
     let _ = out.flush();
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -199,7 +204,7 @@ fn ended(result: Result<(), String>, out: &mut impl Write) -> ExitCode {
             for error in errors.lines() {
                 report(&format!("error: {error}"));
             }
-            ExitCode::from(FAULT)
+            ExitCode::from(FAILURE)
         }
     }
 }
@@ -215,28 +220,27 @@ fn ask_health(given: Arguments) -> Result<ExitCode, String> {
         }
         Err(line) => {
             report(&line);
-            ExitCode::from(FAULT)
+            ExitCode::from(FAILURE)
         }
     })
 }
 
-/// Takes signals over: the first thing that the service does. Commands that only look something up keep the system's
-/// actions.
-fn take_over_signals() -> Result<Signals, ExitCode> {
+/// Installs the signal handlers, as the first action of the service. Commands keep the default actions.
+fn register_signals() -> Result<Signals, ExitCode> {
     Signals::register().map_err(|error| {
-        report(&format!("error: cannot take over signals: {error}."));
-        ExitCode::from(FAULT)
+        report(&format!("error: cannot install signal handlers: {error}."));
+        ExitCode::from(FAILURE)
     })
 }
 
 fn demonstrate() -> ExitCode {
-    let signals = match take_over_signals() {
+    let signals = match register_signals() {
         Ok(signals) => signals,
         Err(code) => return code,
     };
     signals.defer();
     let begun = logger::start(log::LevelFilter::Info, None).and_then(|()| {
-        Demo::new().map_err(|error| format!("cannot make a folder or find ports: {error}."))
+        Demo::new().map_err(|error| format!("cannot create a folder or find ports: {error}."))
     });
     let ended = begun.and_then(|demo| {
         let mut reactor = Reactor::start(
@@ -257,12 +261,12 @@ fn demonstrate() -> ExitCode {
             for error in error.lines() {
                 report(&format!("error: {error}"));
             }
-            ExitCode::from(FAULT)
+            ExitCode::from(FAILURE)
         }
     }
 }
 
-/// Says what is odd about a configuration.
+/// Prints the warnings of a configuration.
 fn warn(setup: &Setup) {
     for warning in &setup.warnings {
         report(&format!("warning: {warning}"));
@@ -280,7 +284,7 @@ fn check(given: &Arguments) -> ExitCode {
 }
 
 fn run(given: Arguments) -> ExitCode {
-    let signals = match take_over_signals() {
+    let signals = match register_signals() {
         Ok(signals) => signals,
         Err(code) => return code,
     };
@@ -295,14 +299,14 @@ fn run(given: Arguments) -> ExitCode {
     if let Err(error) = logging {
         drop(signals);
         report(&format!("error: {error}"));
-        return ExitCode::from(FAULT);
+        return ExitCode::from(FAILURE);
     }
     let sockets = match sockets {
         Ok(sockets) => sockets,
         Err(error) => {
             drop(signals);
             log::error!("cannot start why={error:?}");
-            return ExitCode::from(FAULT);
+            return ExitCode::from(FAILURE);
         }
     };
     let setup = match setup {
@@ -312,10 +316,10 @@ fn run(given: Arguments) -> ExitCode {
             for warning in failure.warnings {
                 log::warn!("config warning={warning:?}");
             }
-            for fault in failure.errors {
-                log::error!("cannot start why={fault:?}");
+            for error in failure.errors {
+                log::error!("cannot start why={error:?}");
             }
-            return ExitCode::from(FAULT);
+            return ExitCode::from(FAILURE);
         }
     };
     log::info!(
@@ -345,18 +349,18 @@ fn run(given: Arguments) -> ExitCode {
             for error in error.lines() {
                 log::error!("cannot start why={error:?}");
             }
-            ExitCode::from(FAULT)
+            ExitCode::from(FAILURE)
         }
     }
 }
 
-/// To standard output; a reader that left is no fault of ours.
+/// Writes to standard output; a closed one is not an error.
 fn print(text: &str) {
     use std::io::Write;
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-/// To standard error.
+/// Writes a line to standard error.
 fn report(line: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "{line}");

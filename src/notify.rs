@@ -1,8 +1,8 @@
-//! What a service manager wants to be told: sd_notify(3), by hand, because it is a datagram of a few lines.
+//! Notifications to the service manager (sd_notify(3)), written by hand because each is a datagram of a few lines.
 //!
-//! Everything is sent from the loop's own thread, the heartbeat of the watchdog too: a loop that hangs sends none. The
-//! socket is connected before the sandbox closes, and never blocks. What the manager has no room for is sent again a
-//! little later.
+//! All of them are sent from the thread of the loop, also the watchdog's heartbeat: a loop that hangs sends none. The
+//! socket is connected before the sandbox starts, and never blocks. A message for which the manager's queue has no room is
+//! sent again later.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -15,17 +15,17 @@ use rustix::io::Errno;
 
 use crate::sys;
 
-/// When to try again after the manager had no room.
+/// Time until the next attempt if the manager's queue is full.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Most messages that wait for room; beyond that the oldest is dropped.
-const MOST_UNSENT: usize = 16;
+/// Most unsent messages; beyond that the oldest is dropped.
+const MAX_UNSENT: usize = 16;
 
-/// The service manager, if there is one that listens.
+/// The connection to the service manager, if there is one.
 #[derive(Debug, Default)]
 pub struct Notifier {
     manager: Option<Manager>,
-    /// Half of what the watchdog waits for; `None` without a watchdog.
+    /// Half of the watchdog's timeout; `None` without a watchdog.
     interval: Option<Duration>,
     next_heartbeat: Option<Instant>,
     unsent: VecDeque<String>,
@@ -43,7 +43,7 @@ struct Manager {
 }
 
 impl Notifier {
-    /// The manager that `NOTIFY_SOCKET` names, and its watchdog.
+    /// Connects to the manager that `NOTIFY_SOCKET` names, and reads the watchdog's timeout.
     pub fn from_environment() -> Notifier {
         let variable = |name: &str| std::env::var(name).ok();
         let Some(name) = variable("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
@@ -65,24 +65,24 @@ impl Notifier {
         notifier
     }
 
-    /// The service works; from now on the watchdog hears of the loop.
+    /// The service is ready. Heartbeats begin.
     pub fn ready(&mut self, now: Instant) {
         self.next_heartbeat = self.interval.map(|interval| now + interval);
         self.send("READY=1\n", now);
     }
 
-    /// A reload begins. It ends with [`Notifier::ready`], whatever came of it.
+    /// A reload begins. It ends with [`Notifier::ready`], also if it fails.
     pub fn reloading(&mut self, now: Instant) {
         let micros = sys::monotonic_micros();
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\n"), now);
     }
 
-    /// The orderly end begins.
+    /// The shutdown begins.
     pub fn stopping(&mut self, now: Instant) {
         self.send("STOPPING=1\n", now);
     }
 
-    /// One line for people; sent when it changes.
+    /// Sets the status line; sent when it changes.
     pub fn set_status(&mut self, status: &str, now: Instant) {
         if self.status != status {
             self.status.clear();
@@ -98,14 +98,14 @@ impl Notifier {
         }
         if self.next_heartbeat.is_some_and(|at| at <= now) {
             self.next_heartbeat = self.interval.map(|interval| now + interval);
-            // A manager that has no room will find older messages when it looks.
+            // If the manager's queue is full, older messages in it serve as the heartbeat.
             if self.unsent.is_empty() {
                 self.send("WATCHDOG=1\n", now);
             }
         }
     }
 
-    /// The moment at which [`Notifier::beat`] must be called.
+    /// When [`Notifier::beat`] must be called.
     pub fn due(&self) -> Option<Instant> {
         [self.next_heartbeat, self.retry_at]
             .into_iter()
@@ -124,7 +124,7 @@ impl Notifier {
         if message.is_empty() {
             return;
         }
-        if self.unsent.len() == MOST_UNSENT {
+        if self.unsent.len() == MAX_UNSENT {
             self.unsent.pop_front();
         }
         self.unsent.push_back(message);
@@ -142,7 +142,7 @@ impl Notifier {
                     self.unsent.pop_front();
                     self.logged = false;
                 }
-                Err(error) if has_no_room(&error) => {
+                Err(error) if is_full(&error) => {
                     self.retry_at = Some(now + RETRY);
                     return;
                 }
@@ -170,7 +170,7 @@ impl Manager {
         Ok(Manager { socket, address })
     }
 
-    /// Sends one message; reconnects to a manager that has reopened its socket.
+    /// Sends one message; reconnects if the manager has reopened its socket.
     fn send(&mut self, message: &[u8]) -> io::Result<()> {
         let sent = self.socket.send(message);
         let sent = match sent {
@@ -184,7 +184,7 @@ impl Manager {
     }
 }
 
-fn has_no_room(error: &io::Error) -> bool {
+fn is_full(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     error.kind() == io::ErrorKind::WouldBlock
         || matches!(errno, Some(Errno::NOBUFS | Errno::INTR | Errno::NOMEM))
@@ -197,7 +197,7 @@ fn is_disconnected(error: &io::Error) -> bool {
     )
 }
 
-/// A path, or an abstract name behind `@`.
+/// A path, or `@` and an abstract name.
 fn address(name: &str) -> io::Result<SocketAddr> {
     match name.strip_prefix('@') {
         Some(name) => SocketAddr::from_abstract_name(name),
@@ -208,7 +208,7 @@ fn address(name: &str) -> io::Result<SocketAddr> {
     }
 }
 
-/// How often the watchdog is to hear of the loop: twice in the time that it allows.
+/// Time between two heartbeats: half of the watchdog's timeout.
 fn interval(micros: Option<&str>, pid: Option<&str>, own: u32) -> Option<Duration> {
     if pid.is_some_and(|pid| pid.parse() != Ok(own)) {
         return None;
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_each_state_with_the_status() {
+    fn each_state_is_sent_with_the_status() {
         let (manager, mut notifier) = pair();
         let now = sys::monotonic();
         notifier.set_status("link down", now);
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_heartbeat_comes_from_who_calls() {
+    fn heartbeats_are_sent_when_due() {
         let (manager, mut notifier) = pair();
         let start = sys::monotonic();
         let at = |seconds| start + Duration::from_secs(seconds);
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(received(&manager), None);
         notifier.beat(at(10));
         assert_eq!(received(&manager).unwrap(), "WATCHDOG=1\n");
-        // Late, it is sent once, and not made up for.
+        // A late heartbeat is sent once; missed ones are not repeated.
         notifier.beat(at(75));
         assert_eq!(received(&manager).unwrap(), "WATCHDOG=1\n");
         assert_eq!(received(&manager), None);
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manager_without_room_hears_later() {
+    fn messages_for_a_full_queue_are_sent_later() {
         let (manager, mut notifier) = pair();
         let now = sys::monotonic();
         while notifier.retry_at.is_none() {
@@ -298,7 +298,7 @@ mod tests {
         for _ in 0..100 {
             notifier.stopping(now);
         }
-        assert_eq!(notifier.unsent.len(), MOST_UNSENT);
+        assert_eq!(notifier.unsent.len(), MAX_UNSENT);
         assert_eq!(notifier.due(), Some(now + RETRY));
         while received(&manager).is_some() {}
         notifier.beat(now + RETRY);
@@ -315,12 +315,12 @@ mod tests {
     }
 
     #[test]
-    fn a_manager_that_comes_back_is_found() {
+    fn a_restarted_manager_is_reconnected() {
         let (manager, mut notifier) = pair();
         let now = sys::monotonic();
         let address = manager.local_addr().unwrap();
         drop(manager);
-        // The manager is not there.
+        // There is no manager.
         notifier.ready(now);
         assert!(notifier.logged && notifier.unsent.is_empty());
         let manager = UnixDatagram::bind_addr(&address).unwrap();

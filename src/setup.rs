@@ -1,35 +1,32 @@
-//! From a configuration file to everything that the program starts with: the file itself, the secrets and the
-//! certificate that it names. [`read`] is for the start and for a reload; [`inspect`] is for `--check-config` and the
-//! other commands, which may be run before the service, and as another user.
+//! Reads the configuration file and the secrets and certificates that it names.
+//!
+//! [`read`] is for the start and for a reload; [`inspect`] is for `--check-config` and the other commands, which may run
+//! before the service, and as another user.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::config::secret;
-use crate::config::{self, Component, Config, Lines, SecretKey, SecretSource};
+use crate::config::secret::{self, MIN_SLOT_SECRET};
+use crate::config::{self, Component, Config, KeyLines, Reading, SecretKey, SecretSource, keys};
 use crate::jid::BareJid;
 use crate::{sys, tls};
 
 /// Longest secret file; bytes.
 const MAX_SECRET: u64 = 4096;
 
-/// Shortest key that signs slots; bytes.
-const MIN_SLOT_SECRET: usize = 16;
-
-/// Where service managers and container engines put secrets. Who gets in there, and with what mode the files are
-/// made, is for them to say.
+/// Where service managers and container engines put secrets. They control access and the mode of the files.
 const MANAGED: [&str; 2] = ["/run/credentials", "/run/secrets"];
 
-/// Where systemd puts the credentials of a unit, while it runs and for nobody else.
+/// Where systemd puts the credentials of a unit, for this unit alone and while it runs.
 const CREDENTIALS: &str = "/run/credentials";
 
-/// Everything that was read.
+/// A usable configuration with the contents of the files that it names.
 pub struct Setup {
     pub config: Config,
-    /// What is odd, one sentence each.
+    /// Warnings, one sentence each.
     pub warnings: Vec<String>,
-    /// Where the link leads.
+    /// The XMPP server.
     pub target: Option<LinkTarget>,
     /// The key that signs slots, when the operator chose one.
     pub slot_secret: Option<SecretKey>,
@@ -39,11 +36,11 @@ pub struct Setup {
 /// A configuration that cannot be used.
 #[derive(Debug)]
 pub struct SetupError {
-    /// Everything that is wrong, one sentence each; never empty.
+    /// Errors, one sentence each; never empty.
     pub errors: Vec<String>,
-    /// What is odd besides: a misspelt key explains a missing one.
+    /// Warnings too: a misspelt key explains a missing one.
     pub warnings: Vec<String>,
-    /// The files that the configuration names, by their keys, as far as it came to that.
+    /// The files that the configuration names, by their keys; empty if it could not be read.
     pub files: Vec<(&'static str, PathBuf)>,
 }
 
@@ -57,7 +54,7 @@ impl From<Vec<String>> for SetupError {
     }
 }
 
-/// Where the link leads, and the secret that opens it.
+/// The XMPP server that the link connects to, and the component's secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LinkTarget {
     pub jid: BareJid,
@@ -68,7 +65,7 @@ pub struct LinkTarget {
 
 impl std::fmt::Debug for LinkTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Target({} at {}:{})", self.jid, self.host, self.port)
+        write!(f, "LinkTarget({} at {}:{})", self.jid, self.host, self.port)
     }
 }
 
@@ -80,18 +77,18 @@ impl std::fmt::Debug for Setup {
     }
 }
 
-/// Reads a configuration and what it names. Fails with everything that is wrong at once.
+/// Reads a configuration and the files that it names. Fails with all errors at once.
 pub fn read(path: &Path) -> Result<Setup, SetupError> {
     read_for(path, Occasion::Service)
 }
 
-/// The same for what is not the service itself: a credential that systemd provides when the unit starts is no error,
-/// and a storage folder that this user cannot write to is a warning.
+/// The same for commands: a credential that systemd provides when the unit starts is not an error, and a storage folder
+/// that this user cannot write to is a warning.
 pub fn inspect(path: &Path) -> Result<Setup, SetupError> {
     read_for(path, Occasion::Command)
 }
 
-/// What a configuration is read for.
+/// The purpose of reading a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Occasion {
     Service,
@@ -100,84 +97,44 @@ enum Occasion {
 
 fn read_for(path: &Path, occasion: Occasion) -> Result<Setup, SetupError> {
     let name = path.display();
-    let bytes =
-        read_bounded(path, config::MAX_TEXT as u64).map_err(|error| vec![missing(path, &error)])?;
-    let reading = config::read_bytes(&bytes).map_err(|errors| SetupError {
-        errors: errors
-            .errors
-            .iter()
-            .map(|fault| format!("{name}: {fault}"))
-            .collect(),
-        warnings: errors
-            .warnings
-            .iter()
-            .map(|warning| format!("{name}: {warning}"))
-            .collect(),
-        files: Vec::new(),
-    })?;
+    let reading = read_text(path)?;
     let (config, lines) = (reading.config, reading.lines);
     let mut warnings: Vec<String> = reading.warnings.iter().map(ToString::to_string).collect();
-    // What is not there yet cannot be read.
+    // Files that will exist when the service starts.
     let mut later: Vec<&Path> = Vec::new();
     if occasion == Occasion::Command {
         for (key, path) in files(&config) {
-            if let Some(why) = comes_later(path) {
+            if let Some(why) = exists_later(path) {
                 warnings.push(format!("{}: {} {why}.", lines.named(key), path.display()));
                 later.push(path);
             }
         }
-        warnings.extend(storage(&config, &lines));
+        warnings.extend(check_storage(&config, &lines));
     }
-    let mut errors: Vec<Flaw> = Vec::new();
-    let mut keep = |flaw: Flaw| {
+    let mut errors = Vec::new();
+    let named_files = read_files(&config, &mut errors);
+    errors.retain(|error| {
         let file = files(&config)
             .into_iter()
-            .find(|(key, _)| flaw.is_about(key));
-        if !file.is_some_and(|(_, path)| later.contains(&path)) {
-            errors.push(flaw);
-        }
-    };
-    let target = config
-        .component
-        .as_ref()
-        .and_then(|component| target(component).map_err(&mut keep).ok());
-    let slot_secret = slot_secret(&config).map_err(&mut keep).ok().flatten();
-    let tls = config.tls.as_ref().and_then(|files| {
-        let loaded = tls::load(&files.certfile, &files.keyfile);
-        let flaws = |errors: Vec<tls::TlsError>| {
-            for tls::TlsError { key, why } in errors {
-                keep(Flaw { about: key, why });
-            }
-        };
-        loaded.map_err(flaws).ok()
+            .find(|(name, _)| error.is_about(name));
+        !file.is_some_and(|(_, path)| later.contains(&path))
     });
-    if let (
-        Some(target),
-        Some(Component {
-            secret: SecretSource::File(path),
-            ..
-        }),
-    ) = (&target, &config.component)
-    {
-        // Within the configuration it was warned about already.
-        let text = &target.secret;
-        if text.trim().len() < text.len() {
-            warnings.push(format!(
-                "{}: {} begins or ends with a blank, which counts as a part of the secret.",
-                lines.named("component_secret_file"),
-                path.display()
-            ));
-        }
-    }
-    warnings.extend(exposed(path, &config, &lines));
+    warnings.extend(check_secret_file(
+        &config,
+        named_files.target.as_ref(),
+        &lines,
+    ));
+    warnings.extend(check_permissions(path, &config, &lines));
     let warnings = warnings
         .iter()
         .map(|warning| format!("{name}: {warning}"))
         .collect();
     if !errors.is_empty() {
-        let said = |Flaw { about, why }: &Flaw| format!("{name}: {}: {why}", lines.named(about));
+        let text = |FileError { about: key, why }: &FileError| {
+            format!("{name}: {}: {why}", lines.named(key))
+        };
         return Err(SetupError {
-            errors: errors.iter().map(said).collect(),
+            errors: errors.iter().map(text).collect(),
             warnings,
             files: files(&config)
                 .into_iter()
@@ -185,31 +142,111 @@ fn read_for(path: &Path, occasion: Occasion) -> Result<Setup, SetupError> {
                 .collect(),
         });
     }
+    let NamedFiles {
+        target,
+        slot_secret,
+        tls,
+    } = named_files;
     Ok(Setup {
-        warnings,
         config,
+        warnings,
         target,
         slot_secret,
         tls,
     })
 }
 
-/// What is wrong with a file that a key names.
-struct Flaw {
+/// Reads the configuration alone, without the files that it names.
+pub fn read_text(path: &Path) -> Result<Reading, SetupError> {
+    let name = path.display();
+    let bytes = read_bounded(path, config::MAX_TEXT as u64)
+        .map_err(|error| vec![cannot_read(path, &error)])?;
+    config::read_bytes(&bytes).map_err(|errors| SetupError {
+        errors: errors
+            .errors
+            .iter()
+            .map(|error| format!("{name}: {error}"))
+            .collect(),
+        warnings: errors
+            .warnings
+            .iter()
+            .map(|warning| format!("{name}: {warning}"))
+            .collect(),
+        files: Vec::new(),
+    })
+}
+
+/// The contents of the files that a configuration names.
+struct NamedFiles {
+    target: Option<LinkTarget>,
+    slot_secret: Option<SecretKey>,
+    tls: Option<tls::TlsIdentity>,
+}
+
+/// Reads these files. Unusable ones are `None` and add to `errors`.
+fn read_files(config: &Config, errors: &mut Vec<FileError>) -> NamedFiles {
+    let target = match config.component.as_ref().map(target).transpose() {
+        Ok(target) => target,
+        Err(error) => {
+            errors.push(error);
+            None
+        }
+    };
+    let slot_secret = slot_secret(config).unwrap_or_else(|error| {
+        errors.push(error);
+        None
+    });
+    let loaded = config
+        .tls
+        .as_ref()
+        .map(|files| tls::load(&files.certfile, &files.keyfile));
+    let tls = loaded.transpose().unwrap_or_else(|failed| {
+        let error = |tls::TlsError { key, why }| FileError { about: key, why };
+        errors.extend(failed.into_iter().map(error));
+        None
+    });
+    NamedFiles {
+        target,
+        slot_secret,
+        tls,
+    }
+}
+
+/// Warns about spaces around a secret in a file; one in the configuration itself has been checked with it.
+fn check_secret_file(
+    config: &Config,
+    target: Option<&LinkTarget>,
+    lines: &KeyLines,
+) -> Option<String> {
+    let Some(SecretSource::File(path)) = config.component.as_ref().map(|c| &c.secret) else {
+        return None;
+    };
+    let text = &target?.secret;
+    (text.trim().len() < text.len()).then(|| {
+        format!(
+            "{}: {} begins or ends with a space, which is part of the secret.",
+            lines.named(keys::COMPONENT_SECRET_FILE.name()),
+            path.display()
+        )
+    })
+}
+
+/// An error about a file that a key names.
+struct FileError {
     /// The key.
     about: &'static str,
-    /// With the file; a sentence that begins with a small letter.
+    /// With the path; a sentence that begins with a small letter.
     why: String,
 }
 
-impl Flaw {
+impl FileError {
     fn is_about(&self, name: &str) -> bool {
         self.about == name
     }
 }
 
-/// Says that there is no configuration, from where it was looked for, and how to begin without one.
-fn missing(path: &Path, error: &std::io::Error) -> String {
+/// Reports an unreadable configuration, with its whole path and the alternatives.
+fn cannot_read(path: &Path, error: &std::io::Error) -> String {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let what = format!(
         "{}: cannot read the configuration: {error}",
@@ -218,36 +255,36 @@ fn missing(path: &Path, error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => {
             format!(
-                "{what}. Without -c FILE, config.yml is read here or else /etc/upslot/config.yml; upslot --demo needs \
-                 neither."
+                "{what}. Without -c FILE, upslot reads config.yml in the working directory, else \
+                 /etc/upslot/config.yml; upslot --demo needs neither."
             )
         }
         _ => format!("{what}."),
     }
 }
 
-/// Why a file that cannot be read now will be there when the service starts; `None` for any other file.
-fn comes_later(path: &Path) -> Option<&'static str> {
+/// Why a file that cannot be read now will exist when the service starts; `None` for any other file.
+fn exists_later(path: &Path) -> Option<&'static str> {
     if !path.starts_with(CREDENTIALS) {
         return None;
     }
     match File::open(path).err()?.kind() {
-        std::io::ErrorKind::NotFound => Some(
-            "is not there yet; systemd puts it there when the unit starts, as LoadCredential= in the unit says",
-        ),
+        std::io::ErrorKind::NotFound => {
+            Some("does not exist yet; systemd creates it when the unit starts (LoadCredential=)")
+        }
         std::io::ErrorKind::PermissionDenied => {
-            Some("is not for this user; systemd puts it there for the unit alone")
+            Some("is not readable for this user; systemd provides it to the unit alone")
         }
         _ => None,
     }
 }
 
-/// Says whether the storage folder cannot be written to, as far as this user can tell without writing.
-fn storage(config: &Config, lines: &Lines) -> Option<String> {
+/// Warns if the storage folder is not writable, as far as this user can tell without writing.
+fn check_storage(config: &Config, lines: &KeyLines) -> Option<String> {
     let path = &config.storage_path;
     let (named, shown, user) = (lines.named("storage_path"), path.display(), sys::user());
     if !path.exists() {
-        // The first folder above it that is there.
+        // The nearest parent that exists.
         let above = path.ancestors().skip(1).find(|above| above.exists());
         let above = above
             .filter(|above| !above.as_os_str().is_empty())
@@ -255,12 +292,12 @@ fn storage(config: &Config, lines: &Lines) -> Option<String> {
         let why = sys::not_writable(above)?;
         let above = above.display();
         return Some(format!(
-            "{named}: {shown} is not there, and user {user} cannot make it in {above} ({why}); systemd makes it where the \
-             unit says StateDirectory=."
+            "{named}: {shown} does not exist, and user {user} cannot create it in {above} ({why}); with StateDirectory= in the \
+             unit, systemd creates it."
         ));
     }
     if !path.is_dir() {
-        return Some(format!("{named}: {shown} is no folder."));
+        return Some(format!("{named}: {shown} is not a folder."));
     }
     let why = sys::not_writable(path)?;
     Some(format!(
@@ -272,46 +309,53 @@ fn storage(config: &Config, lines: &Lines) -> Option<String> {
 pub fn files(config: &Config) -> Vec<(&'static str, &Path)> {
     let mut files = secret_files(config);
     if let Some(tls) = &config.tls {
-        files.push(("http_certfile", &tls.certfile));
+        files.push((keys::HTTP_CERTFILE.name(), &tls.certfile));
     }
     files
 }
 
-/// Those of them that nobody else should read.
+/// Those of them that other users should not be able to read.
 fn secret_files(config: &Config) -> Vec<(&'static str, &Path)> {
     let mut files: Vec<(&'static str, &Path)> = Vec::new();
     if let Some(SecretSource::File(path)) = config.component.as_ref().map(|c| &c.secret) {
-        files.push(("component_secret_file", path));
+        files.push((keys::COMPONENT_SECRET_FILE.name(), path));
     }
     if let Some(path) = &config.slot_secret_file {
-        files.push(("slot_secret_file", path));
+        files.push((keys::SLOT_SECRET_FILE.name(), path));
     }
     if let Some(tls) = &config.tls {
-        files.push(("http_keyfile", &tls.keyfile));
+        files.push((keys::HTTP_KEYFILE.name(), &tls.keyfile));
     }
     files
 }
 
-/// The keys whose values are secrets, where they stand in the configuration itself.
+/// The keys with a secret in the configuration itself.
 fn secret_keys(config: &Config) -> Vec<&'static str> {
     let component = config.component.as_ref().map(|c| &c.secret);
     let token = config.api.as_ref().and_then(|api| api.token.as_ref());
-    let keys = [
+    let present = [
         (
-            "component_secret",
+            keys::COMPONENT_SECRET.name(),
             matches!(component, Some(SecretSource::Inline(_))),
         ),
-        ("slot_secret", config.slot_secret.is_some()),
+        (keys::SLOT_SECRET.name(), config.slot_secret.is_some()),
         ("api: token", token.is_some()),
-        ("external_secret", config.external_secret.is_some()),
         (
-            "external_delete_secret",
+            keys::EXTERNAL_SECRET.name(),
+            config.external_secret.is_some(),
+        ),
+        (
+            keys::EXTERNAL_DELETE_SECRET.name(),
             config.external_delete_secret.is_some(),
         ),
-        ("file_share_secret", config.file_share_secret.is_some()),
+        (
+            keys::FILE_SHARE_SECRET.name(),
+            config.file_share_secret.is_some(),
+        ),
     ];
-    keys.iter()
-        .filter(|(_, there)| *there)
+    present
+        .iter()
+        .filter(|(_, is_set)| *is_set)
         .map(|(key, _)| *key)
         .collect()
 }
@@ -320,25 +364,24 @@ fn is_managed(real: &Path) -> bool {
     MANAGED.iter().any(|folder| real.starts_with(folder))
 }
 
-/// Says which secrets every user of the machine can read, and how to end that.
-fn exposed(path: &Path, config: &Config, lines: &Lines) -> Vec<String> {
+/// Warns about secrets that every user of the machine can read.
+fn check_permissions(path: &Path, config: &Config, lines: &KeyLines) -> Vec<String> {
     let remedy = |path: &Path| {
         let real = sys::is_readable_by_all(path)?;
         if is_managed(&real) {
             return None;
         }
         Some(format!(
-            "every user of this machine can read it; once its owner or its group is that of upslot, chmod o-rwx {} \
-             ends that.",
+            "every user of this machine can read it; make upslot's user or group its owner, then chmod o-rwx {}.",
             real.display()
         ))
     };
-    let keys = secret_keys(config);
-    let inside = (!keys.is_empty())
+    let secrets = secret_keys(config);
+    let inside = (!secrets.is_empty())
         .then(|| remedy(path))
         .flatten()
-        .map(|remedy| format!("it holds secrets ({}), and {remedy}", keys.join(", ")));
-    let beside = secret_files(config).into_iter().filter_map(|(key, path)| {
+        .map(|remedy| format!("it contains secrets ({}), and {remedy}", secrets.join(", ")));
+    let named = secret_files(config).into_iter().filter_map(|(key, path)| {
         let remedy = remedy(path)?;
         Some(format!(
             "{}: {}: {remedy}",
@@ -346,17 +389,17 @@ fn exposed(path: &Path, config: &Config, lines: &Lines) -> Vec<String> {
             path.display()
         ))
     });
-    inside.into_iter().chain(beside).collect()
+    inside.into_iter().chain(named).collect()
 }
 
-fn target(component: &Component) -> Result<LinkTarget, Flaw> {
+fn target(component: &Component) -> Result<LinkTarget, FileError> {
     let secret = match &component.secret {
         SecretSource::Inline(secret) => secret.expose().to_owned(),
         SecretSource::File(path) => {
-            let key = "component_secret_file";
+            let key = keys::COMPONENT_SECRET_FILE.name();
             let bytes = read_secret(key, path)?;
             let shown = path.display();
-            let flaw = |found: &str| Flaw {
+            let flaw = |found: &str| FileError {
                 about: key,
                 why: format!(
                     "found {found} in {shown}, expected the secret itself in one line of UTF-8."
@@ -369,9 +412,9 @@ fn target(component: &Component) -> Result<LinkTarget, Flaw> {
             text
         }
     };
-    let jid = BareJid::parse(&component.jid).ok_or_else(|| Flaw {
-        about: "component_jid",
-        why: format!("{} is no JID.", component.jid),
+    let jid = BareJid::parse(&component.jid).ok_or_else(|| FileError {
+        about: keys::COMPONENT_JID.name(),
+        why: format!("{} is not a JID.", component.jid),
     })?;
     Ok(LinkTarget {
         jid,
@@ -381,16 +424,16 @@ fn target(component: &Component) -> Result<LinkTarget, Flaw> {
     })
 }
 
-fn slot_secret(config: &Config) -> Result<Option<SecretKey>, Flaw> {
+fn slot_secret(config: &Config) -> Result<Option<SecretKey>, FileError> {
     if let Some(secret) = &config.slot_secret {
         return Ok(Some(SecretKey::new(secret.as_bytes())));
     }
     let Some(path) = &config.slot_secret_file else {
         return Ok(None);
     };
-    let key = "slot_secret_file";
+    let key = keys::SLOT_SECRET_FILE.name();
     let secret = read_secret(key, path)?;
-    // Any bytes are good here, but for those of an example.
+    // Any bytes are valid, except those of a placeholder.
     let placeholder = std::str::from_utf8(&secret)
         .ok()
         .and_then(secret::placeholder);
@@ -401,18 +444,18 @@ fn slot_secret(config: &Config) -> Result<Option<SecretKey>, Flaw> {
             "found {found} in {}, expected a secret of at least {MIN_SLOT_SECRET} bytes.",
             path.display()
         );
-        return Err(Flaw { about: key, why });
+        return Err(FileError { about: key, why });
     }
     Ok(Some(SecretKey::new(secret)))
 }
 
-/// A secret's file without the line end that editors leave.
-fn read_secret(key: &'static str, path: &Path) -> Result<Vec<u8>, Flaw> {
+/// The content of a secret's file, without the line end that editors add.
+fn read_secret(key: &'static str, path: &Path) -> Result<Vec<u8>, FileError> {
     let shown = path.display();
-    let flaw = |why: String| Flaw { about: key, why };
+    let flaw = |why: String| FileError { about: key, why };
     let bytes = read_bounded(path, MAX_SECRET).map_err(|error| {
         let hint = match path.starts_with(CREDENTIALS) {
-            true => "; systemd puts it there, as LoadCredential= in the unit says",
+            true => "; systemd provides it (LoadCredential= in the unit)",
             false => "",
         };
         flaw(format!("cannot read {shown}: {error}{hint}."))
@@ -438,7 +481,7 @@ fn read_bounded(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
     File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
         return Err(std::io::Error::other(format!(
-            "it is larger than {most} bytes"
+            "the file is larger than {most} bytes"
         )));
     }
     Ok(bytes)
@@ -454,7 +497,7 @@ mod tests {
                            api: {port: 1, token: hush-6-0123456789}\n";
 
     #[test]
-    fn nothing_that_holds_a_secret_shows_it() {
+    fn debug_output_contains_no_secrets() {
         let path = std::env::temp_dir().join(format!("upslot-setup-{}.yml", std::process::id()));
         let rest = "storage_path: /srv/files\nget_url: https://a/\nput_url: https://a/\nwhitelist: a.example\n\
                     component_jid: up.example\n";
@@ -476,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_of_service_managers_and_containers_are_theirs() {
+    fn secrets_of_service_managers_and_containers_are_recognised() {
         for (path, managed) in [
             ("/run/credentials/upslot.service/component_secret", true),
             ("/run/secrets/component_secret", true),

@@ -1,13 +1,12 @@
 //! Signals, as bytes in pipes that the loop polls.
 //!
-//! They are taken over before anything else is done, so that none of them ever meets the system's default action. What
-//! they ask for depends on how far the start has come:
+//! The handlers are installed before anything else, so that the default actions never apply. Their effect depends on the
+//! stage of the start:
 //!
-//! - while the configuration is read nothing is open yet: SIGTERM and SIGINT end the process at once, with exit code 0,
-//!   even if that reading blocks (a file on a network, a FIFO);
-//! - from [`Signals::defer`] on the loop decides, as soon as it runs. Until then a second SIGTERM or SIGINT ends the
-//!   process at once;
-//! - from [`Signals::watch`] on the loop alone decides.
+//! - while the configuration is read, nothing is open yet: SIGTERM and SIGINT end the process at once, with exit code 0,
+//!   even if reading blocks (a network file system, a FIFO);
+//! - after [`Signals::defer`] they wait for the loop, but a second SIGTERM or SIGINT ends the process at once;
+//! - after [`Signals::watch`] only the loop handles them.
 //!
 //! SIGHUP always waits for the loop, which then reads the configuration again.
 
@@ -22,10 +21,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::low_level::{pipe, unregister};
 
-/// The exit code of an end that was asked for.
+/// Exit code after a requested shutdown.
 const SUCCESS: i32 = 0;
 
-/// The two things that a signal can ask for.
+/// The pipes that signals are written to.
 #[derive(Debug)]
 pub struct Signals {
     terminate: UnixStream,
@@ -33,22 +32,22 @@ pub struct Signals {
     reload: UnixStream,
     /// Whether the next SIGTERM or SIGINT ends the process in its handler.
     immediate: Arc<AtomicBool>,
-    /// The actions that do so; empty once the loop watches.
+    /// The handlers that do so; empty once the loop watches.
     early: Vec<SigId>,
 }
 
-/// What was asked for since the last look.
+/// The signals since the last call of [`Signals::take`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PendingSignals {
-    /// How often SIGTERM and SIGINT came.
+    /// Number of SIGTERM, and of SIGINT.
     pub terminate: usize,
     pub interrupt: usize,
     pub reload: bool,
 }
 
 impl Signals {
-    /// Takes SIGTERM, SIGINT and SIGHUP over from the system's defaults. SIGXFSZ is of no interest, but must not end the
-    /// process: the write that went over the limit of file sizes says so, too.
+    /// Installs handlers of SIGTERM, SIGINT and SIGHUP. SIGXFSZ is caught so that it does not end the process: the write
+    /// that exceeds the limit of file sizes returns an error, too.
     pub fn register() -> io::Result<Signals> {
         let immediate = Arc::new(AtomicBool::new(true));
         let mut early = Vec::new();
@@ -58,15 +57,15 @@ impl Signals {
             early.push(flag::register_conditional_shutdown(signal, SUCCESS, flag)?);
             early.push(flag::register(signal, Arc::clone(&immediate))?);
         }
-        let take_over = |signal| -> io::Result<UnixStream> {
+        let pipe_to = |signal| -> io::Result<UnixStream> {
             let (receiver, sender) = UnixStream::pair()?;
             pipe::register(signal, sender)?;
             Ok(receiver)
         };
         let signals = Signals {
-            reload: take_over(SIGHUP)?,
-            terminate: take_over(SIGTERM)?,
-            interrupt: take_over(SIGINT)?,
+            reload: pipe_to(SIGHUP)?,
+            terminate: pipe_to(SIGTERM)?,
+            interrupt: pipe_to(SIGINT)?,
             immediate,
             early,
         };
@@ -74,12 +73,12 @@ impl Signals {
         Ok(signals)
     }
 
-    /// From now on there is something to close: what comes is kept for the loop.
+    /// From now on there are resources to close: the first signal waits for the loop.
     pub fn defer(&self) {
         self.immediate.store(false, Ordering::SeqCst);
     }
 
-    /// Hands the signals to the loop, those that came before too.
+    /// Registers the pipes with the loop, which also sees earlier signals.
     pub fn watch(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         for pipe in [&mut self.terminate, &mut self.interrupt, &mut self.reload] {
             registry.register(pipe, token, Interest::READABLE)?;
@@ -88,7 +87,7 @@ impl Signals {
         Ok(())
     }
 
-    /// Takes what came.
+    /// Takes the pending signals.
     pub fn take(&mut self) -> PendingSignals {
         PendingSignals {
             terminate: drain(&mut self.terminate),
@@ -104,7 +103,7 @@ impl Signals {
     }
 }
 
-/// After a start that failed a signal changes nothing: the exit code tells of the failure.
+/// After a failed start, a signal does not change the exit code.
 impl Drop for Signals {
     fn drop(&mut self) {
         self.end_early_actions();
@@ -114,7 +113,7 @@ impl Drop for Signals {
 fn drain(pipe: &mut UnixStream) -> usize {
     let mut buffer = [0; 64];
     let mut count = 0;
-    // Until it would block, as edges demand.
+    // Until it would block, because events are edge-triggered.
     while let Ok(n @ 1..) = pipe.read(&mut buffer) {
         count += n;
     }

@@ -1,14 +1,16 @@
 //! The key `access`: rules about who may upload how much, into [`Rules`].
 //!
-//! A rule that says less than its author thinks lets people in, so this is stricter than other keys: an empty value
-//! is a fault, and so is a rule that restricts nothing but for a key that is not known.
+//! A rule that restricts less than its author intended grants uploads, so this is stricter than other keys: an empty
+//! value is an error, and so is a rule whose only restriction is an unknown key.
 
 use std::cell::Cell;
 use std::time::Duration;
 
 use crate::config::error::{InvalidValue, quote};
+use crate::config::keys::{
+    self, BYTE_WINDOW_KEYS, ConfigKey, KeyInfo, RULE_KEYS, UPLOAD_WINDOW_KEYS,
+};
 use crate::config::reader::ConfigReader;
-use crate::config::scalar;
 use crate::policy::rules::{
     ByteWindow, JidPattern, Limits, MAX_WINDOWS, Rule, RuleAction, Rules, UploadWindow,
 };
@@ -19,40 +21,22 @@ const MOST_RULES: usize = 1000;
 /// Most patterns in all rules together, because each of them may be searched at every request.
 const MOST_PATTERNS: usize = 1000;
 
-/// The keys of a rule; all but the first two are limits.
-const RULE: [&str; 8] = [
-    "jid",
-    "upload",
-    "max_file_size",
-    "max_total_size",
-    "bytes_per_timedelta",
-    "uploads_per_timedelta",
-    "expire_maxage",
-    "allowed_file_types",
-];
-
-/// The keys of a window of bytes.
-const BYTES: [&str; 2] = ["delta", "bytes"];
-
-/// The keys of a window of uploads.
-const UPLOADS: [&str; 2] = ["delta", "uploads"];
-
-/// Patterns that are found in every address.
-const EVERYONE: [&str; 6] = [".", ".*", ".+", "^.*$", "^.+$", "^"];
+/// Patterns that match every address.
+const MATCH_ALL: [&str; 6] = [".", ".*", ".+", "^.*$", "^.+$", "^"];
 
 /// Reads the rules; empty without the key.
 pub fn access(r: &mut ConfigReader) -> Rules {
-    if r.written("access") && !r.given("access") {
-        let expected = "a list of rules; without the key the whitelist alone decides";
-        r.error("access", "an empty value", expected);
-    } else if r.empty_list("access") {
-        let found = "an empty list, with which nobody could upload";
-        let expected = "at least one rule; without the key the whitelist alone decides";
-        r.error("access", found, expected);
+    let key = keys::ACCESS.name();
+    let without = "without the key only the whitelist applies";
+    if r.written(key) && !r.given(key) {
+        r.error(key, "an empty value", format!("a list of rules; {without}"));
+    } else if r.empty_list(key) {
+        let found = "an empty list, which refuses all uploads";
+        r.error(key, found, format!("at least one rule; {without}"));
     }
     let patterns_left = Cell::new(MOST_PATTERNS);
     let mut rules = Vec::new();
-    for mut inner in r.maps("access", &RULE) {
+    for mut inner in r.maps(key, RULE_KEYS) {
         let patterns = patterns(&mut inner, &patterns_left);
         let action = action(&mut inner);
         r.close(inner);
@@ -60,24 +44,24 @@ pub fn access(r: &mut ConfigReader) -> Rules {
     }
     if rules.len() > MOST_RULES {
         let found = format!("{} rules", rules.len());
-        r.error("access", found, format!("at most {MOST_RULES}"));
+        r.error(key, found, format!("at most {MOST_RULES}"));
     }
     let rules = Rules::new(rules);
-    if let Some((rule, next)) = cut_off(&rules) {
-        let text = format!("never gets to rule {next}, because {rule} matches every address");
-        r.warn("access", text);
+    if let Some((rule, next)) = unreachable_rule(&rules) {
+        let text = format!("never reaches rule {next}, because {rule} matches every address");
+        r.warn(key, text);
     }
     rules
 }
 
-/// The first rule that leaves nobody to the next one, with that one's number.
-fn cut_off(rules: &Rules) -> Option<(&Rule, usize)> {
-    let for_all = |rule: &&Rule| {
+/// The first rule that matches every address although another one follows, with the number of that one.
+fn unreachable_rule(rules: &Rules) -> Option<(&Rule, usize)> {
+    let matches_all = |rule: &&Rule| {
         rule.patterns
             .iter()
-            .any(|pattern| EVERYONE.contains(&pattern.as_str()))
+            .any(|pattern| MATCH_ALL.contains(&pattern.as_str()))
     };
-    let rule = rules.iter().find(for_all)?;
+    let rule = rules.iter().find(matches_all)?;
     let next = rule.number + 1;
     rules
         .iter()
@@ -86,93 +70,95 @@ fn cut_off(rules: &Rules) -> Option<(&Rule, usize)> {
 }
 
 fn patterns(r: &mut ConfigReader, left: &Cell<usize>) -> Vec<JidPattern> {
+    let key = keys::RULE_JID.name();
     let expected =
         "a regular expression or a list of them, in single quotes such as '@example\\.org$'";
-    if !r.given("jid") {
-        let found = if r.written("jid") {
-            "an empty value"
-        } else {
-            "nothing"
+    if !r.given(key) {
+        let found = match r.written(key) {
+            true => "an empty value",
+            false => "nothing",
         };
-        r.error("jid", found, expected);
+        r.error(key, found, expected);
     }
-    if r.empty_list("jid") {
-        r.error("jid", "an empty list", expected);
+    if r.empty_list(key) {
+        r.error(key, "an empty list", expected);
     }
-    let read = |text: &str| {
+    let invalid = |found: String| InvalidValue {
+        found: Some(found),
+        expected: expected.into(),
+    };
+    let parse = |text: &str| {
         if left.get() == 0 {
             return Err(format!("at most {MOST_PATTERNS} patterns in all rules").into());
         }
         left.set(left.get() - 1);
         if text.contains(char::is_control) {
             // "\b", "\t", "\e", "\a" and others are escapes of YAML.
-            let found = format!(
-                "{} (it holds a control character, which YAML makes of a \\ in double quotes)",
+            return Err(invalid(format!(
+                "{} (with a control character, which YAML makes of a \\ in double quotes)",
                 quote(text)
-            );
-            return Err(InvalidValue {
-                found: Some(found),
-                expected: expected.into(),
-            });
+            )));
         }
-        JidPattern::parse(text).map_err(|why| InvalidValue {
-            found: Some(format!("{} ({why})", quote(text))),
-            expected: expected.into(),
-        })
+        JidPattern::parse(text).map_err(|why| invalid(format!("{} ({why})", quote(text))))
     };
-    let patterns = r.many("jid", false, read).unwrap_or_default();
+    let patterns = r.many(key, false, parse).unwrap_or_default();
     if let Some(pattern) = patterns.iter().find(|pattern| has_punycode(pattern)) {
         let text = format!(
-            "has {}, but no JID has xn--: XMPP writes names in their own letters, as in '@münchen\\.example$'",
+            "has {}, but no JID contains xn--: XMPP uses Unicode names, as in '@münchen\\.example$'",
             quote(pattern.as_str())
         );
-        r.warn("jid", text);
+        r.warn(key, text);
     }
     if let Some(pattern) = patterns.iter().find(|pattern| needs_resource(pattern)) {
         let text = format!(
-            "has {}, which matches nothing: rules see bare JIDs, without a resource",
+            "has {}, which matches nothing: rules apply to bare JIDs, which have no resource",
             quote(pattern.as_str())
         );
-        r.warn("jid", text);
+        r.warn(key, text);
     }
     patterns
 }
 
-/// Whether a pattern looks for a label in punycode.
+/// Whether a pattern contains a punycode label.
 fn has_punycode(pattern: &JidPattern) -> bool {
     pattern.as_str().to_ascii_lowercase().contains("xn--")
 }
 
-/// Whether a pattern without alternatives looks for a resource.
+/// Whether a pattern requires a resource. Patterns with alternatives may match without it.
 fn needs_resource(pattern: &JidPattern) -> bool {
     let text = pattern.as_str();
     text.contains('/') && !text.contains(['|', '?', '*', '[', '{'])
 }
 
 fn action(r: &mut ConfigReader) -> RuleAction {
-    for key in &RULE[1..] {
-        if r.written(key) && !r.given(key) {
-            r.error(key, "an empty value", "a value; without the key no limit");
+    for key in &RULE_KEYS[1..] {
+        if r.written(key.name) && !r.given(key.name) {
+            r.error(
+                key.name,
+                "an empty value",
+                "a value; without the key there is no limit",
+            );
         }
     }
-    let upload = r.one("upload", scalar::boolean).unwrap_or(true);
+    let upload = r.value(&keys::RULE_UPLOAD).unwrap_or(true);
     let limits = Limits {
-        max_file_size: r.one("max_file_size", |text| scalar::size(text, 1)),
-        max_total_size: r.one("max_total_size", |text| scalar::size(text, 1)),
+        max_file_size: r.get(&keys::RULE_MAX_FILE_SIZE),
+        max_total_size: r.get(&keys::RULE_MAX_TOTAL_SIZE),
         bytes: byte_windows(r),
         uploads: upload_windows(r),
-        expire_maxage: r.one("expire_maxage", |text| scalar::span(text, 0)),
+        expire_maxage: r.get(&keys::RULE_EXPIRE_MAXAGE),
         allowed_file_types: file_types(r),
     };
-    let limited = RULE[2..].iter().find(|key| r.written(key));
-    match limited {
+    let limit = RULE_KEYS[2..].iter().find(|key| r.written(key.name));
+    match limit {
         Some(key) if !upload => {
-            r.error(key, "a limit beside \"upload: false\"", "only one of both");
+            let found = "a limit together with \"upload: false\"";
+            r.error(key.name, found, "only one of the two");
         }
-        None if !r.written("upload") && r.has_unknown() => {
-            let found = "no limit and an unknown key, so that nothing would be restricted";
-            let expected = "a limit, or \"upload: true\" if this is meant";
-            r.error("jid", found, expected);
+        None if !r.written(keys::RULE_UPLOAD.name()) && r.has_unknown() => {
+            let found = "no limit but an unknown key, so the rule would restrict nothing";
+            let expected = "a limit, or \"upload: true\" if this is intended";
+            r.error(keys::RULE_JID.name(), found, expected);
         }
         _ => {}
     }
@@ -183,49 +169,50 @@ fn action(r: &mut ConfigReader) -> RuleAction {
     }
 }
 
+/// The expected value of the length of a window.
+const DELTA: &str = "the length of the window in seconds, such as 3600 or 1 h";
+
 fn byte_windows(r: &mut ConfigReader) -> Vec<ByteWindow> {
     let read = |inner: &mut ConfigReader| {
-        let delta = delta(inner);
+        let delta = inner.required(&keys::BYTE_WINDOW_DELTA, DELTA);
         let expected = "a number of bytes above 0, such as 20971520 or 20 MiB";
-        let bytes = inner.needed("bytes", expected, |text| scalar::size(text, 1));
+        let bytes = inner.required(&keys::BYTE_WINDOW_BYTES, expected);
         Some(ByteWindow {
             delta: delta?,
             bytes: bytes?,
         })
     };
-    windows(r, "bytes_per_timedelta", &BYTES, read)
+    windows(r, &keys::RULE_BYTES, BYTE_WINDOW_KEYS, read)
 }
 
 fn upload_windows(r: &mut ConfigReader) -> Vec<UploadWindow> {
     let read = |inner: &mut ConfigReader| {
-        let delta = delta(inner);
+        let delta: Option<Duration> = inner.required(&keys::UPLOAD_WINDOW_DELTA, DELTA);
         let expected = "a whole number of uploads above 0";
-        let uploads = inner.needed("uploads", expected, |text| {
-            scalar::number(text, 1..=scalar::MAX_SIZE).map_err(|_| expected.into())
-        });
+        let uploads = inner.required(&keys::UPLOAD_WINDOW_UPLOADS, expected);
         Some(UploadWindow {
             delta: delta?,
             uploads: uploads?,
         })
     };
-    windows(r, "uploads_per_timedelta", &UPLOADS, read)
+    windows(r, &keys::RULE_UPLOADS, UPLOAD_WINDOW_KEYS, read)
 }
 
 fn windows<T>(
     r: &mut ConfigReader,
-    key: &str,
-    keys: &[&'static str],
+    key: &ConfigKey<String>,
+    entries: &[&KeyInfo],
     read: impl Fn(&mut ConfigReader) -> Option<T>,
 ) -> Vec<T> {
-    if r.empty_list(key) {
-        let expected = "at least one window; without the key there is none";
-        r.error(key, "an empty list", expected);
+    if r.empty_list(key.name()) {
+        let expected = "at least one window; without the key there is no limit";
+        r.error(key.name(), "an empty list", expected);
     }
     let mut windows = Vec::new();
-    let inner = r.maps(key, keys);
+    let inner = r.maps(key.name(), entries);
     if inner.len() > MAX_WINDOWS {
         let found = format!("{} windows", inner.len());
-        r.error(key, found, format!("at most {MAX_WINDOWS}"));
+        r.error(key.name(), found, format!("at most {MAX_WINDOWS}"));
     }
     for mut inner in inner {
         windows.extend(read(&mut inner));
@@ -234,18 +221,13 @@ fn windows<T>(
     windows
 }
 
-fn delta(r: &mut ConfigReader) -> Option<Duration> {
-    let expected = "the length of the window in seconds, such as 3600 or 1 h";
-    r.needed("delta", expected, |text| scalar::span(text, 1))
-}
-
 fn file_types(r: &mut ConfigReader) -> Option<Vec<String>> {
-    let key = "allowed_file_types";
-    if r.empty_list(key) {
-        let expected = "at least one MIME type; \"upload: false\" forbids all of them";
-        r.error(key, "an empty list", expected);
+    let key = &keys::RULE_FILE_TYPES;
+    if r.empty_list(key.name()) {
+        let expected = "at least one MIME type; \"upload: false\" refuses all of them";
+        r.error(key.name(), "an empty list", expected);
     }
-    r.many(key, true, scalar::mime_pattern)
+    r.items(key)
 }
 
 #[cfg(test)]
@@ -256,7 +238,7 @@ mod tests {
     use crate::jid::BareJid;
     use crate::policy::rules::RuleDecision;
 
-    /// The rules of a text, its faults and its warnings.
+    /// The rules of a text, its errors and its warnings.
     #[track_caller]
     fn reading(text: &str) -> (Rules, Vec<String>, Vec<String>) {
         let mut r = ConfigReader::new(raw::parse(text).expect(text));
@@ -270,7 +252,7 @@ mod tests {
         (rules, errors, warnings)
     }
 
-    /// The text gives rules without a fault or a warning.
+    /// The rules of a text without errors or warnings.
     #[track_caller]
     fn good(text: &str) -> Rules {
         let (rules, errors, warnings) = reading(text);
@@ -278,7 +260,7 @@ mod tests {
         rules
     }
 
-    /// The text gives one rule, which allows within limits.
+    /// The limits of a text's only rule.
     #[track_caller]
     fn limits(text: &str) -> Limits {
         let rules = good(text);
@@ -292,18 +274,23 @@ mod tests {
         }
     }
 
-    /// The text has exactly these faults.
+    /// Checks that a text has exactly these errors.
     #[track_caller]
     fn check(text: &str, expected: &[&str]) {
         let (_, errors, _) = reading(text);
         assert_eq!(errors, expected, "{text}");
     }
 
+    fn rule_keys() -> String {
+        let names: Vec<&str> = RULE_KEYS.iter().map(|key| key.name).collect();
+        names.join(", ")
+    }
+
     fn secs(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
 
-    /// What the settings of django-xmpp-http-upload say in its own documentation, in YAML.
+    /// The example in the documentation of django-xmpp-http-upload, as YAML.
     const DJANGO: &str = r"
 access:
   - jid: ^admin@jabber\.at$
@@ -393,7 +380,7 @@ access:
     }
 
     #[test]
-    fn tells_all_faults_with_their_places() {
+    fn reports_all_errors_with_their_lines() {
         let text = "
 access:
   - jid: ['@a$', '(b', '']
@@ -423,19 +410,19 @@ access:
             ),
             "access.1.max_file_size (line 4): found \"lots\", expected a number of bytes above 0, such as 20971520 or 20 MiB.".into(),
             format!("access.2.jid (line 5): found nothing, {regex}"),
-            "access.2.max_total_size (line 6): found a limit beside \"upload: false\", expected only one of both.".into(),
+            "access.2.max_total_size (line 6): found a limit together with \"upload: false\", expected only one of the two.".into(),
             "access.3.bytes_per_timedelta.1.delta (line 9): found nothing, expected the length of the window in seconds, such as 3600 or 1 h.".into(),
             "access.3.bytes_per_timedelta.1.bytes (line 9): found \"0\", expected a number of bytes above 0, such as 20971520 or 20 MiB.".into(),
             "access.3.bytes_per_timedelta.2.delta (line 10): found \"0\", expected a number of whole seconds above 0, such as 2592000 or 30 d.".into(),
             "access.3.bytes_per_timedelta.3 (line 11): found a single value, expected a map of delta, bytes.".into(),
             "access.3.uploads_per_timedelta.delta (line 12): found \"1 w\", expected a number of whole seconds above 0, such as 2592000 or 30 d.".into(),
             "access.3.uploads_per_timedelta.uploads (line 12): found nothing, expected a whole number of uploads above 0.".into(),
-            "access.3.jid (line 13): found the key a second time, expected it once only, and it is in line 7 already.".into(),
-            format!("access.4 (line 14): found a single value, expected a map of {}.", RULE.join(", ")),
+            "access.3.jid (line 13): found a duplicate key, expected each key once; it is already in line 7.".into(),
+            format!("access.4 (line 14): found a single value, expected a map of {}.", rule_keys()),
             format!("access.5.jid (line 15): found an empty list, {regex}"),
-            "access.5.allowed_file_types (line 16): found an empty list, expected at least one MIME type; \"upload: false\" forbids all of them.".into(),
-            "access.5.expire_maxage (line 17): found an empty value, expected a value; without the key no limit.".into(),
-            "access.5.upload (line 18): found an empty value, expected a value; without the key no limit.".into(),
+            "access.5.allowed_file_types (line 16): found an empty list, expected at least one MIME type; \"upload: false\" refuses all of them.".into(),
+            "access.5.expire_maxage (line 17): found an empty value, expected a value; without the key there is no limit.".into(),
+            "access.5.upload (line 18): found an empty value, expected a value; without the key there is no limit.".into(),
         ];
         let (_, mut errors, warnings) = reading(text);
         let mut wanted = expected.to_vec();
@@ -446,8 +433,8 @@ access:
     }
 
     #[test]
-    fn nothing_is_not_everything() {
-        let without = "without the key the whitelist alone decides";
+    fn empty_values_are_errors() {
+        let without = "without the key only the whitelist applies";
         check(
             "access:",
             &[&format!(
@@ -457,10 +444,10 @@ access:
         check(
             "access: []",
             &[&format!(
-                "access (line 1): found an empty list, with which nobody could upload, expected at least one rule; {without}."
+                "access (line 1): found an empty list, which refuses all uploads, expected at least one rule; {without}."
             )],
         );
-        let map = format!("expected a map of {}.", RULE.join(", "));
+        let map = format!("expected a map of {}.", rule_keys());
         check(
             "access: .*",
             &[&format!("access (line 1): found a single value, {map}")],
@@ -472,7 +459,7 @@ access:
         check(
             "access: {jid: x, bytes_per_timedelta: []}",
             &[
-                "access.bytes_per_timedelta (line 1): found an empty list, expected at least one window; without the key there is none.",
+                "access.bytes_per_timedelta (line 1): found an empty list, expected at least one window; without the key there is no limit.",
             ],
         );
     }
@@ -484,33 +471,33 @@ access:
         assert_eq!((rules.iter().count(), errors), (1, vec![]));
         assert_eq!(
             warnings,
-            [
-                "access.1.max_filesize (line 2): is not a known key and is ignored; max_file_size may be meant."
-            ]
+            ["access.1.max_filesize (line 2): unknown key, ignored (did you mean max_file_size?)."]
         );
         let (_, errors, warnings) = reading("access:\n  - {jid: x, uplaod: false}");
         assert_eq!(warnings.len(), 1);
         assert_eq!(
             errors,
             [
-                "access.1.jid (line 2): found no limit and an unknown key, so that nothing would be restricted, expected a limit, or \"upload: true\" if this is meant."
+                "access.1.jid (line 2): found no limit but an unknown key, so the rule would restrict nothing, expected a limit, or \"upload: true\" if this is intended."
             ]
         );
         let (_, errors, warnings) =
             reading("access: {jid: x, uploads_per_timedelta: {delta: 1, uploads: 1, burst: 2}}");
         assert_eq!((errors, warnings.len()), (vec![], 1));
-        assert!(warnings[0].starts_with("access.uploads_per_timedelta.burst (line 1): is not"));
+        assert!(
+            warnings[0].starts_with("access.uploads_per_timedelta.burst (line 1): unknown key")
+        );
     }
 
     #[test]
-    fn says_when_a_rule_is_never_asked() {
+    fn warns_about_an_unreachable_rule() {
         let (_, errors, warnings) =
             reading("access: [{jid: [a, .*]}, {jid: b, upload: false}, {jid: .}]");
         assert_eq!(errors, [""; 0]);
         assert_eq!(
             warnings,
             [
-                r#"access (line 1): never gets to rule 2, because rule 1 ("a" and 1 more) matches every address."#
+                r#"access (line 1): never reaches rule 2, because rule 1 ("a" and 1 more) matches every address."#
             ]
         );
     }

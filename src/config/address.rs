@@ -1,7 +1,7 @@
-//! Addresses in the configuration: where to listen, what to connect to, whom to trust.
+//! Addresses in the configuration: listeners, networks, hosts, domains and JIDs.
 //!
-//! Names are never resolved here; `localhost` alone is known. IPv4 addresses that are mapped into IPv6 become plain
-//! IPv4, so that a comparison sees one spelling (RFC 4291 §2.5.5.2).
+//! Names are never resolved here, except `localhost`. IPv4-mapped IPv6 addresses become plain IPv4, so that addresses
+//! compare equal (RFC 4291 §2.5.5.2).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,10 +12,10 @@ use ipnet::{IpNet, Ipv4Net};
 use crate::config::error::InvalidValue;
 use crate::jid::BareJid;
 
-/// Longest path of a Unix socket, in bytes: what `sockaddr_un` holds beside its final NUL.
+/// Longest path of a Unix socket, in bytes: the size of `sun_path` without its final NUL.
 const MAX_UNIX_PATH: usize = 107;
 
-/// Where the HTTP side listens.
+/// The address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
     /// An address and a port; port 0 lets the system choose. `[::]` takes IPv4 too.
@@ -25,8 +25,8 @@ pub enum Listen {
 }
 
 impl Listen {
-    /// Whether a listener at `self` leaves nothing for one at `other`: the same place, or an unspecified address
-    /// with the same port. `[::]` covers IPv4 as well.
+    /// Whether a listener at `self` accepts all connections to `other`: the same address, or an unspecified address with
+    /// the same port. `[::]` covers IPv4 as well.
     pub fn covers(&self, other: &Listen) -> bool {
         match (self, other) {
             (Listen::Unix(path), Listen::Unix(other)) => path == other,
@@ -38,6 +38,32 @@ impl Listen {
             _ => false,
         }
     }
+
+    /// Whether the two cannot both be bound.
+    pub fn overlaps(&self, other: &Listen) -> bool {
+        self.covers(other) || other.covers(self)
+    }
+}
+
+/// The listeners without those that another one covers, and those with the one that covers them. Of two equal ones the
+/// first stays.
+pub fn without_covered(wanted: Vec<Listen>) -> (Vec<Listen>, Vec<(Listen, Listen)>) {
+    let covered_by = |at: usize| {
+        let covers = |&other: &usize| {
+            let mutual = wanted[at].covers(&wanted[other]);
+            other != at && wanted[other].covers(&wanted[at]) && (!mutual || other < at)
+        };
+        (0..wanted.len()).find(covers)
+    };
+    let mut kept = Vec::new();
+    let mut covered = Vec::new();
+    for (at, listen) in wanted.iter().enumerate() {
+        match covered_by(at) {
+            None => kept.push(listen.clone()),
+            Some(other) => covered.push((listen.clone(), wanted[other].clone())),
+        }
+    }
+    (kept, covered)
 }
 
 impl fmt::Display for Listen {
@@ -101,7 +127,7 @@ pub fn networks(text: &str) -> Result<Vec<IpNet>, InvalidValue> {
     }
 }
 
-/// Reads the name or address of the XMPP server. An IPv6 address may stand in brackets and loses them.
+/// Reads the name or address of the XMPP server. Brackets around an IPv6 address are removed.
 pub fn host(text: &str) -> Result<String, InvalidValue> {
     if let Some(ip) = ip(text) {
         return Ok(ip.to_string());
@@ -112,7 +138,7 @@ pub fn host(text: &str) -> Result<String, InvalidValue> {
     Err("a host name, an IPv4 or an IPv6 address, without a port and without http://".into())
 }
 
-/// Reads a domain of XMPP (RFC 7622 §3.2), in lower case.
+/// Reads an XMPP domain (RFC 7622 §3.2), in lower case.
 pub fn jid_domain(text: &str) -> Result<String, InvalidValue> {
     match BareJid::parse(text) {
         Some(jid) if !text.contains(['@', '/']) && is_domain(jid.domain()) => {
@@ -122,29 +148,32 @@ pub fn jid_domain(text: &str) -> Result<String, InvalidValue> {
     }
 }
 
-/// Reads a domain or a bare address of XMPP. There are no wildcards: a domain means all its users.
+/// Reads an XMPP domain or a bare JID. There are no wildcards: a domain means all its users.
 pub fn bare_jid(text: &str) -> Result<BareJid, InvalidValue> {
-    let usual = "a domain such as example.org, or an address such as romeo@example.org";
+    let expected = "a domain such as example.org, or an address such as romeo@example.org";
     let lower = text.to_ascii_lowercase();
-    if EVERYONE.contains(&&*lower) {
-        return Err(format!("{usual}; without the key everyone may upload, with [] nobody").into());
+    if NOT_DOMAINS.contains(&&*lower) {
+        return Err(format!("{expected}; {WHITELIST_HINT}").into());
     }
     if text.starts_with(['*', '@', '.']) {
         let more = "a domain means all its users, and subdomains are named one by one";
-        return Err(format!("{usual}; {more}").into());
+        return Err(format!("{expected}; {more}").into());
     }
     if text.contains('/') {
-        return Err(format!("{usual}, without a resource or URL scheme").into());
+        return Err(format!("{expected}, without a resource or URL scheme").into());
     }
-    // RFC 7622 §3.3.1 keeps these out of the part before the @; xmpp: and mailto: are among what that refuses.
+    // RFC 7622 §3.3.1 excludes these from the localpart; this also refuses xmpp: and mailto:.
     let local = text.split_once('@').map_or("", |(local, _)| local);
     BareJid::parse(text)
         .filter(|jid| is_domain(jid.domain()) && !local.contains(['"', '&', '\'', ':', '<', '>']))
-        .ok_or_else(|| usual.into())
+        .ok_or_else(|| expected.into())
 }
 
-/// Words that are no domain, but are met in lists that are meant for everyone or for no one.
-const EVERYONE: [&str; 14] = [
+/// How to allow all users or none, for messages about an invalid whitelist.
+pub const WHITELIST_HINT: &str = "remove the key to let all users upload, or write [] for none";
+
+/// Words that are not domains, but are used in the hope of allowing or refusing all users.
+const NOT_DOMAINS: [&str; 14] = [
     "true",
     "false",
     "yes",
@@ -161,7 +190,7 @@ const EVERYONE: [&str; 14] = [
     "nobody",
 ];
 
-/// Whether a label of a domain is in punycode, which DNS has, but XMPP has not (RFC 7622 §3.2.1).
+/// Whether a label of a domain is in punycode, which DNS uses, but XMPP does not (RFC 7622 §3.2.1).
 pub fn is_punycode(domain: &str) -> bool {
     domain.split('.').any(|label| {
         let begin = label.get(..4);
@@ -169,7 +198,7 @@ pub fn is_punycode(domain: &str) -> bool {
     })
 }
 
-/// An address, with or without the brackets of IPv6.
+/// An IP address; IPv6 with or without brackets.
 pub fn ip(text: &str) -> Option<IpAddr> {
     match text
         .strip_prefix('[')
@@ -180,8 +209,8 @@ pub fn ip(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// Letters, digits, hyphens and underscores in labels (RFC 1123 §2.1; underscores are met in container networks).
-/// What ends in a number must have been an IPv4 address, so it is none.
+/// Labels of letters, digits, hyphens and underscores (RFC 1123 §2.1; container networks use underscores). A name with a
+/// numeric last label is refused: it is a malformed IPv4 address.
 pub fn is_host_name(text: &str) -> bool {
     let name = text.strip_suffix('.').unwrap_or(text);
     let last = name.rsplit('.').next().unwrap_or_default();
@@ -191,8 +220,8 @@ pub fn is_host_name(text: &str) -> bool {
         && !last.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// A domain of XMPP: a name, which may hold letters of any script, or an IP address. As with host names, what ends in a
-/// number must have been an address.
+/// An XMPP domain: a name with letters of any script, or an IP address. A numeric last label is refused, as in host
+/// names.
 fn is_domain(text: &str) -> bool {
     let last = text.rsplit('.').next().unwrap_or_default();
     is_name(text) && !last.bytes().all(|b| b.is_ascii_digit()) || ip(text).is_some()
@@ -208,8 +237,8 @@ fn is_name(text: &str) -> bool {
     })
 }
 
-/// Punctuation and blanks outside ASCII that no domain holds (RFC 5892 §2.6), as far as they come along when text is
-/// copied. The joiners of U+200C and U+200D have their place in some scripts, U+00B7 in Catalan.
+/// Punctuation and spaces outside ASCII that copied text often contains and that no domain does (RFC 5892 §2.6). The
+/// joiners U+200C and U+200D are valid in some scripts, U+00B7 in Catalan.
 fn is_punctuation(c: char) -> bool {
     match c {
         '\u{aa}' | '\u{b5}' | '\u{b7}' | '\u{ba}' | '\u{200c}' | '\u{200d}' => false,
@@ -225,7 +254,7 @@ fn is_punctuation(c: char) -> bool {
     }
 }
 
-/// Without host bits, and as IPv4 where it is IPv4 mapped into IPv6.
+/// Without host bits; IPv4-mapped IPv6 networks as IPv4.
 fn canonical(net: IpNet) -> IpNet {
     if let (IpAddr::V6(ip), Some(prefix)) = (net.addr(), net.prefix_len().checked_sub(96)) {
         if let Some(Ok(net)) = ip.to_ipv4_mapped().map(|ip| Ipv4Net::new(ip, prefix)) {
@@ -254,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_where_to_listen() {
+    fn reads_listeners() {
         let good = [
             ("127.0.0.1", "127.0.0.1:80"),
             ("0.0.0.0", "0.0.0.0:80"),
@@ -303,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_what_a_listener_covers() {
+    fn covers_equal_and_narrower_listeners() {
         let one = |text: &str| listen(text, 80).expect(text).remove(0);
         let cases = [
             ("::", "0.0.0.0", true),
@@ -394,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_addresses_of_xmpp() {
+    fn reads_domains_and_jids() {
         for text in [
             "upload.example.org",
             "localhost",

@@ -1,39 +1,39 @@
-//! What can be wrong in a configuration, and how it is said.
+//! Errors and warnings about a configuration, and their texts.
 //!
-//! Every sentence names the key, the line where there is one, what was found and what is expected, so that nobody
-//! has to search. Text from the file is escaped and cut; secrets are never quoted at all.
+//! Every text names the key, its line, the value found and the value expected. Text from the file is escaped and
+//! truncated; secrets are never quoted.
 
 use std::fmt;
 
-/// Longest piece of the file that a sentence repeats, in characters.
+/// Longest quotation from the file, in characters.
 const MAX_QUOTED: usize = 80;
 
 /// One error of the configuration. With any of them the configuration is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// Line in the file, from 1; absent when something is missing from the file.
+    /// Line in the file, from 1; `None` for a missing key.
     pub line: Option<usize>,
-    /// The key; empty when the fault is not about one key, as in broken YAML.
+    /// The key; empty for errors that are not about one key, as in broken YAML.
     pub key: String,
-    /// What stands there, ready to be read after "found".
+    /// The text after "found".
     pub found: String,
-    /// What should stand there, ready to be read after "expected".
+    /// The text after "expected".
     pub expected: String,
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        place(f, &self.key, self.line)?;
+        write_position(f, &self.key, self.line)?;
         write!(f, "found {}, expected {}.", self.found, self.expected)
     }
 }
 
-/// Something that is allowed but probably not meant.
+/// A value that is allowed but probably not intended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// Line in the file, from 1; absent when it is about something that is not in the file.
+    /// Line in the file, from 1; `None` for a missing key.
     pub line: Option<usize>,
-    /// The key that it is about.
+    /// The key.
     pub key: String,
     /// A clause, without its full stop.
     pub text: String,
@@ -41,13 +41,13 @@ pub struct Warning {
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        place(f, &self.key, self.line)?;
+        write_position(f, &self.key, self.line)?;
         write!(f, "{}.", self.text)
     }
 }
 
-/// A configuration that cannot be used: all its faults, in the order of their lines, and what was odd besides (a
-/// misspelt key explains a missing one).
+/// An unusable configuration: all its errors, in the order of their lines, and its warnings (a misspelt key explains a
+/// missing one).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors {
     pub errors: Vec<ConfigError>,
@@ -64,7 +64,7 @@ impl From<ConfigError> for ConfigErrors {
 }
 
 impl fmt::Display for ConfigErrors {
-    /// One fault a line, without a line end after the last.
+    /// One error per line, without a line end after the last.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, error) in self.errors.iter().enumerate() {
             if at > 0 {
@@ -78,12 +78,12 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-/// Why one value was not taken, before it is known where it stands.
+/// Why a value was refused, without key and line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidValue {
-    /// What to say instead of quoting the value; for values that hold a secret, or are right but for their context.
+    /// What to report instead of quoting the value: for secrets, and where the reason is not evident from the value.
     pub found: Option<String>,
-    /// What should stand there.
+    /// The text after "expected".
     pub expected: String,
 }
 
@@ -96,7 +96,7 @@ impl<T: Into<String>> From<T> for InvalidValue {
     }
 }
 
-/// A piece of the file in quotes, escaped and cut to a readable length.
+/// Text from the file in quotes, escaped and truncated.
 pub fn quote(text: &str) -> String {
     let mut quoted = String::from("\"");
     quoted.extend(text.chars().take(MAX_QUOTED).flat_map(char::escape_debug));
@@ -107,7 +107,7 @@ pub fn quote(text: &str) -> String {
     quoted
 }
 
-fn place(f: &mut fmt::Formatter<'_>, key: &str, line: Option<usize>) -> fmt::Result {
+fn write_position(f: &mut fmt::Formatter<'_>, key: &str, line: Option<usize>) -> fmt::Result {
     match (key, line) {
         ("", None) => Ok(()),
         ("", Some(line)) => write!(f, "line {line}: "),
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn says_everything_in_one_sentence() {
+    fn a_message_names_key_line_value_and_expectation() {
         check(
             "http_port",
             Some(3),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn cuts_and_escapes_what_it_quotes() {
+    fn quotations_are_truncated_and_escaped() {
         assert_eq!(quote("a\u{1b}[m\"é"), "\"a\\u{1b}[m\\\"é\"");
         assert_eq!(quote(&"x".repeat(80)).len(), 82);
         assert_eq!(

@@ -1,8 +1,8 @@
 //! Which header fields an operator may add to every response (RFC 9110 §5).
 //!
-//! A field that frames the message, belongs to one connection, or says something about one file would make answers
-//! wrong, so it is refused here and nowhere else. Every other field is taken; one that upslot sets itself, such as
-//! `Cache-Control` or `Content-Security-Policy`, is meant to replace upslot's own.
+//! A field that frames the message, belongs to one connection, or describes one file would make responses invalid, so it
+//! is refused. Every other field is accepted; `Cache-Control`, `Content-Security-Policy` and other fields that upslot sets
+//! for all responses replace upslot's own.
 
 use crate::config::error::InvalidValue;
 
@@ -12,8 +12,8 @@ pub const MAX_HEADERS: usize = 64;
 /// Longest value, in bytes.
 const MAX_VALUE: usize = 4096;
 
-/// Fields that upslot alone can set rightly: framing and connection (RFC 9110 §7.6.1, RFC 9112 §6), then what
-/// describes the one answer or file.
+/// Fields that only upslot can set correctly: framing and connection (RFC 9110 §7.6.1, RFC 9112 §6), then those that
+/// describe one response or file.
 const OWN: [&str; 24] = [
     "connection",
     "content-length",
@@ -49,15 +49,15 @@ pub fn name(text: &str, cors: bool) -> Result<(), InvalidValue> {
     }
     let lower = text.to_ascii_lowercase();
     if OWN.contains(&lower.as_str()) {
-        return Err("a header field that upslot does not set for each answer itself".into());
+        return Err("a header field that does not describe a single response or file".into());
     }
     if cors && lower.starts_with("access-control-") {
-        return Err("no CORS fields, because allow_web_clients is on and sets them".into());
+        return Err("no CORS fields, because allow_web_clients sets them".into());
     }
     Ok(())
 }
 
-/// Checks the value of a field: visible ASCII, with blanks and tabs inside.
+/// Checks the value of a field: visible ASCII, with spaces and tabs inside.
 pub fn value(text: &str) -> Result<(), InvalidValue> {
     let visible = |b: u8| b.is_ascii_graphic() || b == b' ' || b == b'\t';
     let edged = text.starts_with([' ', '\t']) || text.ends_with([' ', '\t']);
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn judges_names() {
+    fn checks_names() {
         for text in [
             "Content-Security-Policy",
             "Cache-Control",
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn judges_values() {
+    fn checks_values() {
         for text in [
             "x",
             "default-src 'none'; sandbox",

@@ -1,154 +1,443 @@
-//! The names of all keys, and which of them a misspelt one was meant to be.
+//! The registry of all keys: the only place where a key's name, type, default and reload behaviour are written.
+//!
+//! Reading a value, its default, the nearest-key hints, the warnings about a missing unit, the keys that need a restart
+//! and `upslot help config` all follow from these tables; a test compares `config.yml.sample` with them. To add a key:
+//! one entry here, one field in [`Config`], one line in [`crate::config::read`], and its text in the sample.
 
-/// Every key of this version, in the order of `config.yml.sample`.
-pub const KEYS: [&str; 47] = [
-    "component_jid",
-    "component_secret",
-    "component_secret_file",
-    "component_host",
-    "component_port",
-    "http_address",
-    "http_port",
-    "http_certfile",
-    "http_keyfile",
-    "get_url",
-    "put_url",
-    "allow_web_clients",
-    "custom_headers",
-    "serve_downloads",
-    "safe_file_types",
-    "trusted_proxies",
-    "storage_path",
-    "file_mode",
-    "dir_mode",
-    "fsync",
-    "min_free_space",
-    "global_quota",
-    "whitelist",
-    "max_file_size",
-    "allowed_file_types",
-    "put_timeout",
-    "slot_secret",
-    "slot_secret_file",
-    "expire_interval",
-    "expire_maxage",
-    "user_quota_hard",
-    "user_quota_soft",
-    "evict_on_quota",
-    "max_connections",
-    "max_connections_per_address",
-    "header_timeout",
-    "body_timeout",
-    "idle_timeout",
-    "shutdown_timeout",
-    "access",
-    "purposes",
-    "api",
-    "external_secret",
-    "external_delete_secret",
-    "file_share_secret",
-    "sandbox",
-    "log_level",
-];
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
 
-/// Longest unknown key that is compared, in bytes.
-const MAX_COMPARED: usize = 40;
+use ipnet::IpNet;
+use log::LevelFilter;
 
-/// The known key that `text` most resembles. None when it resembles none: more than three edits, or more than one
-/// for every three characters.
-pub fn nearest(text: &str) -> Option<&'static str> {
-    nearest_in(text, KEYS.iter())
+use crate::config::address::{self, Listen};
+use crate::config::error::InvalidValue;
+use crate::config::scalar;
+use crate::config::url::{self, BaseUrl};
+use crate::config::values::Config;
+use crate::jid::BareJid;
+
+use DefaultValue::{Required, Text, Unset};
+use Reload::{Applied, Restart};
+use ValueKind::{Bytes, List, Map, Mode, Number, Path, Port, Seconds, Switch, Url, Word};
+
+/// One key of the file, or one entry of a map in it.
+#[derive(Debug)]
+pub struct KeyInfo {
+    /// The heading that it stands under in `config.yml.sample`; for an entry, the key of its map.
+    pub section: &'static str,
+    pub name: &'static str,
+    pub kind: ValueKind,
+    pub default: DefaultValue,
+    pub reload: Reload,
+    /// One sentence.
+    pub doc: &'static str,
 }
 
-/// The same among the keys of a map inside the file, or other words.
-pub fn nearest_of(text: &str, keys: &[&'static str]) -> Option<&'static str> {
-    nearest_in(text, keys.iter())
+/// A key with the parser of its values.
+#[derive(Debug)]
+pub struct ConfigKey<T> {
+    pub info: KeyInfo,
+    /// Parses a single value, or one item of a list.
+    pub parse: fn(&str) -> Result<T, InvalidValue>,
 }
 
-fn nearest_in<'a>(
-    text: &str,
-    keys: impl Iterator<Item = &'a &'static str>,
-) -> Option<&'static str> {
-    if text.len() > MAX_COMPARED {
-        return None;
+impl<T> ConfigKey<T> {
+    pub fn name(&self) -> &'static str {
+        self.info.name
     }
-    let plain = |text: &str| text.to_ascii_lowercase().replace(['-', ' ', '.'], "_");
-    let text = plain(text);
-    let most = (text.chars().count() / 3).min(3);
-    let best = keys
-        .map(|key| (distance(&text, &plain(key)), *key))
-        .min_by_key(|(edits, _)| *edits);
-    best.filter(|(edits, _)| *edits <= most).map(|(_, key)| key)
 }
 
-/// How many characters must be inserted, removed or replaced, or neighbours swapped, to make `a` into `b`.
-fn distance(a: &str, b: &str) -> usize {
-    let a: Vec<char> = a.chars().collect();
-    let b: Vec<char> = b.chars().collect();
-    let mut before: Vec<usize> = Vec::new();
-    let mut above: Vec<usize> = (0..=b.len()).collect();
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let replaced = above[j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut edits = replaced.min(above[j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                edits = edits.min(before[j - 2] + 1);
-            }
-            row.push(edits);
-        }
-        before = std::mem::replace(&mut above, row);
-    }
-    above[b.len()]
+/// The type and unit of a value; its Display is for operators.
+#[derive(Clone, Copy, Debug)]
+pub enum ValueKind {
+    Bytes,
+    Seconds,
+    Number,
+    Port,
+    /// Permissions in octal.
+    Mode,
+    Switch,
+    Path,
+    Secret,
+    Url,
+    /// One of these words, or a name of this kind.
+    Word(&'static str),
+    /// A list of these.
+    List(&'static str),
+    /// A map with these entries; without any, the names are free.
+    Map(&'static [&'static KeyInfo]),
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(text: &str, key: Option<&str>) {
-        assert_eq!(nearest(text), key, "{text:?}");
-    }
-
-    #[test]
-    fn counts_edits() {
-        for (a, b, edits) in [
-            ("", "", 0),
-            ("", "abc", 3),
-            ("abc", "abc", 0),
-            ("abc", "acb", 1),
-            ("kitten", "sitting", 3),
-        ] {
-            assert_eq!(distance(a, b), edits, "{a} {b}");
-            assert_eq!(distance(b, a), edits, "{b} {a}");
+impl fmt::Display for ValueKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ValueKind::Bytes => f.write_str("bytes"),
+            ValueKind::Seconds => f.write_str("seconds"),
+            ValueKind::Number => f.write_str("number"),
+            ValueKind::Port => f.write_str("port"),
+            ValueKind::Mode => f.write_str("octal permissions"),
+            ValueKind::Switch => f.write_str("true or false"),
+            ValueKind::Path => f.write_str("path"),
+            ValueKind::Secret => f.write_str("secret"),
+            ValueKind::Url => f.write_str("URL"),
+            ValueKind::Word(words) => f.write_str(words),
+            ValueKind::List(items) => write!(f, "list of {items}"),
+            ValueKind::Map(_) => f.write_str("map"),
         }
     }
+}
 
-    #[test]
-    fn finds_what_was_meant() {
-        check("max_filesize", Some("max_file_size"));
-        check("maxfilesize", Some("max_file_size"));
-        check("storage-path", Some("storage_path"));
-        check("Storage_Path", Some("storage_path"));
-        check("whitelsit", Some("whitelist"));
-        check("acess", Some("access"));
-        check("component_sercet", Some("component_secret"));
-        check("put_ulr", Some("put_url"));
+/// The value of a key that is absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultValue {
+    /// None: the key must be there.
+    Required,
+    /// None: the feature is off, or the program chooses.
+    Unset,
+    /// This value, written as in the file.
+    Text(&'static str),
+}
+
+/// How a change takes effect.
+#[derive(Clone, Copy, Debug)]
+pub enum Reload {
+    /// At SIGHUP.
+    Applied,
+    /// After a restart, if these two configurations differ in it.
+    Restart(fn(&Config, &Config) -> bool),
+}
+
+/// Defines each key as a static of its own, and the table of them in this order.
+macro_rules! keys {
+    (
+        $(#[$attribute:meta])*
+        $table:ident
+        $($section:literal {
+            $($id:ident: $type:ty = $name:literal, $kind:expr, $default:expr, $reload:expr, $parse:expr, $doc:literal;)*
+        })*
+    ) => {
+        $($(
+            #[doc = $doc]
+            pub static $id: ConfigKey<$type> = ConfigKey {
+                info: KeyInfo {
+                    section: $section,
+                    name: $name,
+                    kind: $kind,
+                    default: $default,
+                    reload: $reload,
+                    doc: $doc,
+                },
+                parse: $parse,
+            };
+        )*)*
+        $(#[$attribute])*
+        pub static $table: &[&KeyInfo] = &[$($(&$id.info),*),*];
+    };
+}
+
+keys! {
+    /// Every key of the file, in the order of `config.yml.sample`.
+    KEYS
+    "XMPP server" {
+        COMPONENT_JID: String = "component_jid", Word("domain"), Unset, Applied, address::jid_domain,
+            "The domain of the component (XEP-0114), which clients discover; without it there is no XMPP side.";
+        COMPONENT_SECRET: String = "component_secret", ValueKind::Secret, Unset, Applied, scalar::text,
+            "The secret shared with the XMPP server.";
+        COMPONENT_SECRET_FILE: PathBuf = "component_secret_file", Path, Unset, Applied, scalar::path,
+            "A file that holds the secret, instead of component_secret.";
+        COMPONENT_HOST: String = "component_host", Word("host name or address"), Text("localhost"), Applied, address::host,
+            "The host on which the XMPP server listens for components.";
+        COMPONENT_PORT: u16 = "component_port", Port, Text("5347"), Applied, |text| scalar::port(text, 1),
+            "The port on which the XMPP server listens for components.";
     }
+    "HTTP" {
+        HTTP_ADDRESS: String = "http_address", List("addresses"), Text("127.0.0.1"), Restart(addresses_changed), scalar::text,
+            "The addresses to listen on: IPv4, IPv6, localhost or unix:/path, each with or without a port of its own.";
+        HTTP_PORT: u16 = "http_port", Port, Text("8080"), Restart(ports_changed), |text| scalar::port(text, 0),
+            "The port for addresses without one; 0 lets the system choose.";
+        HTTP_CERTFILE: PathBuf = "http_certfile", Path, Unset, Restart(|old, new| old.tls.is_some() != new.tls.is_some()), scalar::path,
+            "PEM file with the certificate chain; turning TLS on or off needs a restart, a renewed certificate does not.";
+        HTTP_KEYFILE: PathBuf = "http_keyfile", Path, Unset, Applied, scalar::path,
+            "PEM file with the private key of http_certfile.";
+        GET_URL: BaseUrl = "get_url", Url, Required, Applied, url::base_url,
+            "The URL prefix of downloads, as clients see it.";
+        PUT_URL: BaseUrl = "put_url", Url, Required, Applied, url::base_url,
+            "The URL prefix of uploads, as clients see it.";
+        ALLOW_WEB_CLIENTS: bool = "allow_web_clients", Switch, Text("true"), Applied, scalar::boolean,
+            "Whether browsers may use the service from any web site (CORS).";
+        CUSTOM_HEADERS: String = "custom_headers", Map(&[]), Text("{}"), Applied, scalar::text,
+            "Header fields that are added to every response.";
+        SERVE_DOWNLOADS: bool = "serve_downloads", Switch, Text("true"), Applied, scalar::boolean,
+            "Whether GET and HEAD are answered; false if another web server serves storage_path.";
+        SAFE_FILE_TYPES: String = "safe_file_types", List("MIME types"), Text("[image/*, video/*, audio/*, text/plain]"), Applied, scalar::mime_pattern,
+            "The types that browsers may show inline instead of saving them.";
+        TRUSTED_PROXIES: Vec<IpNet> = "trusted_proxies", List("networks"), Text("[]"), Applied, address::networks,
+            "The proxies whose Forwarded and X-Forwarded-For fields name the client.";
+    }
+    "Storage" {
+        STORAGE_PATH: PathBuf = "storage_path", Path, Required, Restart(|old, new| old.storage_path != new.storage_path), scalar::storage_path,
+            "The folder of the stored files.";
+        FILE_MODE: u32 = "file_mode", Mode, Text("0640"), Applied, |text| scalar::mode(text, 0o600),
+            "Permissions of new files.";
+        DIR_MODE: u32 = "dir_mode", Mode, Text("0750"), Applied, |text| scalar::mode(text, 0o700),
+            "Permissions of new folders.";
+        FSYNC: bool = "fsync", Switch, Text("true"), Applied, scalar::boolean,
+            "Whether an upload is confirmed only when it is on stable storage.";
+        MIN_FREE_SPACE: u64 = "min_free_space", Bytes, Text("67108864"), Applied, |text| scalar::size(text, 0),
+            "Disk space that uploads leave free; 0 is off.";
+        GLOBAL_QUOTA: u64 = "global_quota", Bytes, Text("0"), Applied, |text| scalar::size(text, 0),
+            "Disk space that all files together may use; 0 is off.";
+    }
+    "Users and limits" {
+        WHITELIST: BareJid = "whitelist", List("domains and addresses"), Unset, Applied, address::bare_jid,
+            "The domains and bare JIDs that may ask for slots; without the key all may, with [] none.";
+        MAX_FILE_SIZE: u64 = "max_file_size", Bytes, Text("20971520"), Applied, |text| scalar::size(text, 1),
+            "Size of the largest file.";
+        ALLOWED_FILE_TYPES: String = "allowed_file_types", List("MIME types"), Text("[\"*/*\"]"), Applied, scalar::mime_pattern,
+            "The types that may be uploaded.";
+        PUT_TIMEOUT: Duration = "put_timeout", Seconds, Text("360"), Applied, put_timeout,
+            "Longest time between a slot and the start of its upload.";
+        SLOT_SECRET: String = "slot_secret", ValueKind::Secret, Unset, Restart(|old, new| old.slot_secret != new.slot_secret), scalar::text,
+            "The key that signs slots, at least 16 bytes; one is created at the first start if none is set.";
+        SLOT_SECRET_FILE: PathBuf = "slot_secret_file", Path, Unset, Restart(|old, new| old.slot_secret_file != new.slot_secret_file), scalar::path,
+            "A file that holds the key, instead of slot_secret.";
+    }
+    "Expiry and quotas" {
+        EXPIRE_INTERVAL: Duration = "expire_interval", Seconds, Text("0"), Applied, |text| scalar::span(text, 0),
+            "Time between two sweeps, which delete expired files and apply user_quota_soft; 0 is off.";
+        EXPIRE_MAXAGE: Duration = "expire_maxage", Seconds, Text("0"), Applied, |text| scalar::span(text, 0),
+            "Age at which a file expires; 0 is never.";
+        USER_QUOTA_HARD: u64 = "user_quota_hard", Bytes, Text("0"), Applied, |text| scalar::size(text, 0),
+            "Disk space that one user may use; larger requests are refused; 0 is off.";
+        USER_QUOTA_SOFT: u64 = "user_quota_soft", Bytes, Text("0"), Applied, |text| scalar::size(text, 0),
+            "Size to which a sweep trims the files of one user, the oldest first; 0 is off.";
+        EVICT_ON_QUOTA: bool = "evict_on_quota", Switch, Text("false"), Applied, scalar::boolean,
+            "Whether a user's oldest files are deleted for a new one that user_quota_hard would refuse.";
+    }
+    "Connection limits" {
+        MAX_CONNECTIONS: usize = "max_connections", Number, Unset, Applied, |text| connections(text, 1),
+            "Most open HTTP connections, 1 to 65000; by default 1024, or fewer where descriptors are scarce.";
+        MAX_CONNECTIONS_PER_ADDRESS: usize = "max_connections_per_address", Number, Text("0"), Applied, |text| connections(text, 0),
+            "Most open HTTP connections of one client address; 0 is off.";
+        HEADER_TIMEOUT: Duration = "header_timeout", Seconds, Text("10"), Applied, scalar::timeout,
+            "Time limit for a whole request head, and for the TLS handshake.";
+        BODY_TIMEOUT: Duration = "body_timeout", Seconds, Text("60"), Applied, scalar::timeout,
+            "Time limit for each 4 KiB of a body.";
+        IDLE_TIMEOUT: Duration = "idle_timeout", Seconds, Text("60"), Applied, scalar::timeout,
+            "Longest time between two requests on a connection.";
+        SHUTDOWN_TIMEOUT: Duration = "shutdown_timeout", Seconds, Text("30"), Applied, scalar::timeout,
+            "Time limit for transfers in progress at shutdown.";
+    }
+    "Access rules and purposes" {
+        ACCESS: String = "access", Map(RULE_KEYS), Text("[{jid: \".*\"}]"), Applied, scalar::text,
+            "Rules about who may upload how much; the first matching rule decides, and without a match the answer is no.";
+        PURPOSES: String = "purposes", Map(PURPOSE_NAMES), Text("{message: {}}"), Applied, scalar::text,
+            "The purposes (XEP-0363) that are announced, each with limits of its own.";
+    }
+    "Other integrations" {
+        API: String = "api", Map(API_KEYS), Unset, Restart(api_changed), scalar::text,
+            "The local API: slots for other programs, /health and /metrics; a new address or port needs a restart.";
+        EXTERNAL_SECRET: String = "external_secret", ValueKind::Secret, Unset, Applied, scalar::text,
+            "The secret of PUTs signed by mod_http_upload_external, Metronome or ejabberd.";
+        EXTERNAL_DELETE_SECRET: String = "external_delete_secret", ValueKind::Secret, Unset, Applied, scalar::text,
+            "Metronome's http_file_delete_secret; without it no DELETE is allowed.";
+        FILE_SHARE_SECRET: String = "file_share_secret", ValueKind::Secret, Unset, Applied, scalar::text,
+            "The secret of Prosody's mod_http_file_share.";
+    }
+    "Sandbox" {
+        SANDBOX: bool = "sandbox", Word("auto or off"), Text("auto"), Restart(|old, new| old.sandbox != new.sandbox), scalar::sandbox,
+            "Whether the process restricts itself as far as the kernel supports it (Landlock).";
+    }
+    "Log" {
+        LOG_LEVEL: LevelFilter = "log_level", Word("error, warn, info, debug or trace"), Text("info"), Applied, scalar::log_level,
+            "How much is logged; the environment variable RUST_LOG takes precedence.";
+    }
+}
 
-    #[test]
-    fn stays_silent_when_nothing_is_near() {
-        for text in [
-            "",
-            "x",
-            "port",
-            "database",
-            "größe",
-            "jid",
-            &"max_file_size".repeat(4),
-        ] {
-            check(text, None);
+keys! {
+    /// The entries of `api`.
+    API_KEYS
+    "api" {
+        API_ADDRESS: String = "address", List("addresses"), Text("127.0.0.1"), Applied, scalar::text,
+            "The addresses to listen on, as in http_address.";
+        API_PORT: u16 = "port", Port, Required, Applied, |text| scalar::port(text, 0),
+            "The port for addresses without one.";
+        API_PREFIX: String = "prefix", Word("path"), Text("/"), Applied, url::path_prefix,
+            "The path before slot/ and max_size/.";
+        API_ALLOW: Vec<IpNet> = "allow", List("networks"), Text("localhost"), Applied, address::networks,
+            "The networks whose requests are accepted.";
+        API_TOKEN: String = "token", ValueKind::Secret, Unset, Applied, scalar::text,
+            "A bearer token of 16 to 1024 characters that every request must carry.";
+    }
+}
+
+keys! {
+    /// The entries of `purposes`.
+    PURPOSE_NAMES
+    "purposes" {
+        PURPOSE_MESSAGE: String = "message", Map(PURPOSE_KEYS), Unset, Applied, scalar::text,
+            "Files without a purpose, and those sent in messages.";
+        PURPOSE_PROFILE: String = "profile", Map(PURPOSE_KEYS), Unset, Applied, scalar::text,
+            "Profile pictures; never evicted or trimmed.";
+        PURPOSE_EPHEMERAL: String = "ephemeral", Map(PURPOSE_KEYS), Unset, Applied, scalar::text,
+            "Files that expire at a time that the client may choose.";
+        PURPOSE_PERMANENT: String = "permanent", Map(PURPOSE_KEYS), Unset, Applied, scalar::text,
+            "Files that are meant to stay; never evicted or trimmed.";
+    }
+}
+
+keys! {
+    /// The entries of each purpose.
+    PURPOSE_KEYS
+    "purpose" {
+        PURPOSE_MAX_FILE_SIZE: u64 = "max_file_size", Bytes, Unset, Applied, |text| scalar::size(text, 1),
+            "Size of the largest file, instead of the global max_file_size.";
+        PURPOSE_EXPIRE_MAXAGE: Duration = "expire_maxage", Seconds, Unset, Applied, |text| scalar::span(text, 0),
+            "Age at which a file expires; 0 is never, which is the default of profile and permanent.";
+        PURPOSE_USER_QUOTA_HARD: u64 = "user_quota_hard", Bytes, Unset, Applied, |text| scalar::size(text, 0),
+            "Disk space that one user may use; counted apart from all other purposes.";
+    }
+}
+
+keys! {
+    /// The entries of each rule of `access`; all but the first two are limits.
+    RULE_KEYS
+    "access" {
+        RULE_JID: String = "jid", List("regular expressions"), Required, Applied, scalar::text,
+            "Searched in the bare JID, ignoring case.";
+        RULE_UPLOAD: bool = "upload", Switch, Text("true"), Applied, scalar::boolean,
+            "Whether uploads are allowed at all.";
+        RULE_MAX_FILE_SIZE: u64 = "max_file_size", Bytes, Unset, Applied, |text| scalar::size(text, 1),
+            "Size of the largest file.";
+        RULE_MAX_TOTAL_SIZE: u64 = "max_total_size", Bytes, Unset, Applied, |text| scalar::size(text, 1),
+            "Disk space that all files of one user may use.";
+        RULE_BYTES: String = "bytes_per_timedelta", Map(BYTE_WINDOW_KEYS), Unset, Applied, scalar::text,
+            "Bytes of slots within a window; a map or a list of up to 8.";
+        RULE_UPLOADS: String = "uploads_per_timedelta", Map(UPLOAD_WINDOW_KEYS), Unset, Applied, scalar::text,
+            "Number of slots within a window; a map or a list of up to 8.";
+        RULE_EXPIRE_MAXAGE: Duration = "expire_maxage", Seconds, Unset, Applied, |text| scalar::span(text, 0),
+            "Age at which a file expires; 0 is never.";
+        RULE_FILE_TYPES: String = "allowed_file_types", List("MIME types"), Unset, Applied, scalar::mime_pattern,
+            "The types that may be uploaded, of those that the global allowed_file_types allows.";
+    }
+}
+
+keys! {
+    /// The entries of a window of bytes.
+    BYTE_WINDOW_KEYS
+    "bytes_per_timedelta" {
+        BYTE_WINDOW_DELTA: Duration = "delta", Seconds, Required, Applied, |text| scalar::span(text, 1),
+            "Length of the window.";
+        BYTE_WINDOW_BYTES: u64 = "bytes", Bytes, Required, Applied, |text| scalar::size(text, 1),
+            "Most bytes within it.";
+    }
+}
+
+keys! {
+    /// The entries of a window of uploads.
+    UPLOAD_WINDOW_KEYS
+    "uploads_per_timedelta" {
+        UPLOAD_WINDOW_DELTA: Duration = "delta", Seconds, Required, Applied, |text| scalar::span(text, 1),
+            "Length of the window.";
+        UPLOAD_WINDOW_UPLOADS: u64 = "uploads", Number, Required, Applied, uploads,
+            "Most slots within it.";
+    }
+}
+
+/// Longest time between slot and PUT.
+const MAX_PUT_TIMEOUT: Duration = Duration::from_secs(365 * 86_400);
+
+/// Upper bound of the connection limits; connection keys have 16 bits for the index.
+const CONNECTION_KEYS: u64 = 65_000;
+
+fn put_timeout(text: &str) -> Result<Duration, InvalidValue> {
+    let span = scalar::span(text, 1)?;
+    if span > MAX_PUT_TIMEOUT {
+        return Err("at most a year".into());
+    }
+    Ok(span)
+}
+
+fn connections(text: &str, least: u64) -> Result<usize, InvalidValue> {
+    let number = scalar::number(text, least..=CONNECTION_KEYS)?;
+    usize::try_from(number).map_err(|_| "a smaller number".into())
+}
+
+fn uploads(text: &str) -> Result<u64, InvalidValue> {
+    scalar::number(text, 1..=scalar::MAX_SIZE)
+        .map_err(|_| "a whole number of uploads above 0".into())
+}
+
+fn addresses_changed(old: &Config, new: &Config) -> bool {
+    let without_port = |listen: &Listen| match listen {
+        Listen::Tcp(address) => Listen::Tcp((address.ip(), 0).into()),
+        Listen::Unix(path) => Listen::Unix(path.clone()),
+    };
+    let old = old.listen.iter().map(without_port);
+    !old.eq(new.listen.iter().map(without_port))
+}
+
+fn ports_changed(old: &Config, new: &Config) -> bool {
+    old.listen != new.listen && !addresses_changed(old, new)
+}
+
+fn api_changed(old: &Config, new: &Config) -> bool {
+    let listen = |config: &Config| config.api.as_ref().map(|api| api.listen.clone());
+    listen(old) != listen(new)
+}
+
+/// The keys in which the new configuration differs from the running one in a way that takes a restart: addresses are
+/// bound and files opened once. Everything else is applied to the running process.
+pub fn restart_keys(old: &Config, new: &Config) -> Vec<&'static str> {
+    let needs_restart = |key: &&&KeyInfo| match key.reload {
+        Reload::Applied => false,
+        Reload::Restart(changed) => changed(old, new),
+    };
+    KEYS.iter()
+        .filter(needs_restart)
+        .map(|key| key.name)
+        .collect()
+}
+
+/// All keys for operators, by section: type, default, whether a change needs a restart, and one line about each.
+pub fn listing() -> String {
+    let mut text = String::from(
+        "Keys of the configuration file. Sizes take units such as MiB and MB, times s, m, h and d. Changes apply at SIGHUP\n\
+         unless a restart is noted.\n",
+    );
+    let mut section = "";
+    for key in KEYS {
+        if key.section != section {
+            section = key.section;
+            text.push_str(&format!("\n{section}\n"));
+        }
+        describe(&mut text, "", key);
+    }
+    text
+}
+
+fn describe(text: &mut String, path: &str, key: &KeyInfo) {
+    let KeyInfo {
+        name, kind, doc, ..
+    } = key;
+    let default = match key.default {
+        DefaultValue::Required => "required".to_owned(),
+        DefaultValue::Unset => "no default".to_owned(),
+        DefaultValue::Text(default) => format!("default: {default}"),
+    };
+    let restart = match key.reload {
+        Reload::Applied => "",
+        Reload::Restart(_) => "; needs a restart",
+    };
+    text.push_str(&format!(
+        "  {path}{name} ({kind}; {default}{restart})\n      {doc}\n"
+    ));
+    if let ValueKind::Map(entries) = key.kind {
+        let path = format!("{path}{name}.");
+        for entry in entries {
+            describe(text, &path, entry);
         }
     }
 }

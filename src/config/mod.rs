@@ -1,15 +1,16 @@
-//! The configuration: YAML text to a checked [`Config`], and what changed between two of them.
+//! The configuration: YAML text to a checked [`Config`], and the differences between two of them.
 //!
-//! - [`error`] errors and warnings, and how they are said;
-//! - [`raw`] YAML to a tree in which everything knows its line;
-//! - [`scalar`] numbers, sizes, durations, modes; [`secret`]; [`address`]; [`url`]; [`headers`];
-//! - [`keys`] the names of all keys;
-//! - [`reader`] takes values out of the tree and gathers what is wrong;
-//! - [`network`] the keys about connections; [`access`] the rules; [`api`] the local API, purposes, signed uploads;
-//! - this file: what the keys mean, alone and together.
+//! - [`error`] errors and warnings, and their texts;
+//! - [`raw`] YAML to a tree whose nodes know their lines;
+//! - [`scalar`] numbers, sizes, durations, paths; [`secret`]; [`address`]; [`url`]; [`headers`]; [`stray`];
+//! - [`values`] the checked configuration;
+//! - [`keys`] the registry of all keys; [`nearest`] the key that a misspelt one most resembles;
+//! - [`reader`] takes values out of the tree and collects errors; [`secrets`] those that are never repeated;
+//! - [`access`] the rules; [`network`] the keys about connections; [`api`] the local API and the purposes;
+//! - this file: all other keys, and relations between keys.
 //!
-//! It reads text and nothing else: no file, no environment, no resolver. Files that are named in it are opened by
-//! others. A file written for HttpUploadComponent means here what it meant there.
+//! It reads text and nothing else: no file, no environment, no resolver. Files named in it are opened by the caller. A
+//! file written for HttpUploadComponent means the same here.
 
 pub mod access;
 pub mod address;
@@ -17,156 +18,52 @@ pub mod api;
 pub mod error;
 pub mod headers;
 pub mod keys;
+pub mod nearest;
 pub mod network;
 pub mod raw;
 pub mod reader;
 pub mod scalar;
 pub mod secret;
+pub mod secrets;
+pub mod stray;
 pub mod url;
+pub mod values;
 
 #[cfg(test)]
 mod tests;
 
-use std::path::{self, Path, PathBuf};
-use std::time::Duration;
-
-use ipnet::IpNet;
 use log::LevelFilter;
 
 pub use crate::config::address::Listen;
-pub use crate::config::api::{Api, PurposeLimits, Purposes};
 pub use crate::config::error::{ConfigError, ConfigErrors, Warning};
-pub use crate::config::network::{Component, SecretSource, TlsFiles};
+pub use crate::config::keys::restart_keys;
 pub use crate::config::raw::MAX_TEXT;
 pub use crate::config::secret::{Secret, SecretKey};
 pub use crate::config::url::BaseUrl;
+pub use crate::config::values::{
+    Api, Component, Config, PurposeLimits, Purposes, SecretSource, TlsFiles,
+};
 
-use crate::config::error::InvalidValue;
+use crate::config::keys::{ConfigKey, KEYS, ValueKind};
 use crate::config::reader::ConfigReader;
 use crate::jid::BareJid;
-use crate::policy::rules::{Rule, Rules};
 
-/// Shortest slot secret, in bytes. Everybody who gets a slot can try secrets against its signature at leisure, so
-/// a short one is as good as none.
-const MIN_SLOT_SECRET: usize = 16;
-
-/// Most connections that can be asked for; the connections' keys number them with 16 bits.
-const MAX_CONNECTIONS: u64 = 65_000;
-
-/// Time between two sweeps where none is named and there is something to sweep.
-const USUAL_INTERVAL: Duration = Duration::from_secs(3600);
-
-/// Longest time between slot and PUT, in seconds: a year.
-const MAX_PUT_TIMEOUT: u64 = 365 * 86_400;
-
-/// Everything an operator can choose, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// The link to the XMPP server; without it upslot serves HTTP alone.
-    pub component: Option<Component>,
-    /// Root of the stored files; never the root of the file system. May be relative to the working directory.
-    pub storage_path: PathBuf,
-    /// Permissions of stored files; at least 0600.
-    pub file_mode: u32,
-    /// Permissions of folders; at least 0700.
-    pub dir_mode: u32,
-    /// Who may ask for slots; `None` is everyone, an empty list is nobody. A bare address means itself; a domain
-    /// means itself and every user at exactly this domain, not at its subdomains.
-    pub whitelist: Option<Vec<BareJid>>,
-    /// Bytes; a file of exactly this size is allowed. At least 1.
-    pub max_file_size: u64,
-    /// Patterns of the MIME types that may be uploaded, `type/subtype`, `type/*` or `*/*` in lower case; `None` is
-    /// all of them.
-    pub allowed_file_types: Option<Vec<String>>,
-    /// Patterns of the MIME types that are shown inline, as above; `None` is upslot's own choice. No wildcard stands
-    /// for a type that can carry script.
-    pub safe_file_types: Option<Vec<String>>,
-    /// Where HTTP is served; at least one, none of which covers another.
-    pub listen: Vec<Listen>,
-    /// The certificate, when the listeners speak TLS.
-    pub tls: Option<TlsFiles>,
-    /// What GET URLs begin with.
-    pub get_url: BaseUrl,
-    /// What PUT URLs begin with.
-    pub put_url: BaseUrl,
-    /// CORS fields on every response.
-    pub allow_web_clients: bool,
-    /// Fields added to every response, in the order of the file; one that upslot sets too replaces upslot's. Names
-    /// are tokens and unique, values visible ASCII; none of them frames a message or describes one file.
-    pub custom_headers: Vec<(String, String)>,
-    /// Whether GET and HEAD are answered; false when another server has that task.
-    pub serve_downloads: bool,
-    /// Time between slot and start of the PUT; 1 s to a year.
-    pub put_timeout: Duration,
-    /// Key that signs slots; at least 16 bytes. Never together with `slot_secret_file`.
-    pub slot_secret: Option<Secret>,
-    /// File that holds the key; neither of both: one is made at the first start.
-    pub slot_secret_file: Option<PathBuf>,
-    /// Time between two runs of the expiry; zero is off.
-    pub expire_interval: Duration,
-    /// Age at which a file goes; zero is never.
-    pub expire_maxage: Duration,
-    /// Bytes that one owner may store; 0 is off.
-    pub user_quota_hard: u64,
-    /// Bytes to which an owner's files are trimmed when the expiry runs; 0 is off.
-    pub user_quota_soft: u64,
-    /// Whether the owner's oldest files make room instead of a refusal at `user_quota_hard`.
-    pub evict_on_quota: bool,
-    /// Bytes that all files together may use; 0 is off.
-    pub global_quota: u64,
-    /// Bytes of the disk that uploads leave free; 0 is off.
-    pub min_free_space: u64,
-    /// Peers whose `Forwarded` and `X-Forwarded-For` are believed. IPv4 networks are never in their mapped form. A
-    /// peer on a Unix socket has no address: it is believed when this list is not empty.
-    pub trusted_proxies: Vec<IpNet>,
-    /// Most open HTTP connections; `None` is 1024, or what the limit of descriptors allows. 1 to 65000.
-    pub max_connections: Option<usize>,
-    /// Most open HTTP connections of one client address; 0 is off.
-    pub max_connections_per_address: usize,
-    /// For the whole head of a request, and the TLS handshake; 1 s to a day.
-    pub header_timeout: Duration,
-    /// For 4 KiB of progress in a body, either way; 1 s to a day.
-    pub body_timeout: Duration,
-    /// For the next request on a kept connection; 1 s to a day.
-    pub idle_timeout: Duration,
-    /// For what is under way when the process is asked to end; 1 s to a day.
-    pub shutdown_timeout: Duration,
-    /// What may be uploaded by whom, first match wins; empty is no further restriction.
-    pub access: Rules,
-    /// The purposes that are announced, and what holds for each.
-    pub purposes: Purposes,
-    /// The listener of the slot API, `/health` and `/metrics`.
-    pub api: Option<Api>,
-    /// Key of PUTs that are signed by mod_http_upload_external, Metronome or ejabberd.
-    pub external_secret: Option<Secret>,
-    /// What Metronome puts into the signature of a DELETE; without it nobody can delete.
-    pub external_delete_secret: Option<Secret>,
-    /// Key of the tokens of mod_http_file_share.
-    pub file_share_secret: Option<Secret>,
-    /// Whether a 201 waits until file and name are on stable storage.
-    pub fsync: bool,
-    /// Whether the process is confined as far as the kernel can do it.
-    pub sandbox: bool,
-    /// How much is logged.
-    pub log_level: LevelFilter,
-}
-
-/// A usable configuration, and what is odd about it.
+/// A usable configuration, and the warnings about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
     pub config: Config,
     pub warnings: Vec<Warning>,
-    pub lines: Lines,
+    pub lines: KeyLines,
 }
 
-/// Where the keys stand in the file, for what is found out about their values later.
+/// The lines of the keys, for errors in their values that are found later.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lines(Vec<(String, usize)>);
+pub struct KeyLines(Vec<(String, usize)>);
 
-impl Lines {
-    /// The key with its line, as it is named in messages: `storage_path (line 7)`.
+impl KeyLines {
+    /// The key with its line: `storage_path (line 7)`.
     pub fn named(&self, key: &str) -> String {
-        match self.0.iter().find(|(known, _)| known == key) {
+        match self.0.iter().find(|(name, _)| name == key) {
             Some((_, line)) => format!("{key} (line {line})"),
             None => key.to_owned(),
         }
@@ -199,69 +96,15 @@ pub fn read_bytes(bytes: &[u8]) -> Result<Reading, ConfigErrors> {
     }
 }
 
-/// Reads a configuration. Fails with all its faults at once; of broken YAML there is only the first.
+/// Reads a configuration. Fails with all errors at once; of broken YAML with the first only.
 pub fn read(text: &str) -> Result<Reading, ConfigErrors> {
-    let mut r = ConfigReader::new(raw::parse(text)?);
-    let allow_web_clients = r.one("allow_web_clients", scalar::boolean).unwrap_or(true);
-    let storage_path = r.needed(
-        "storage_path",
-        "the folder of the stored files",
-        storage_path,
-    );
-    // An empty path or URL is never seen: what is missing or wrong is a fault, and then there is no config.
-    let storage_path = storage_path.unwrap_or_default();
-    let (slot_secret, slot_secret_file) = slot_secret(&mut r);
-    let listen = network::listen(&mut r);
-    let config = Config {
-        api: api::api(&mut r, &listen),
-        access: access::access(&mut r),
-        purposes: api::purposes(&mut r),
-        external_secret: api::signing_secret(&mut r, "external_secret"),
-        external_delete_secret: api::signing_secret(&mut r, "external_delete_secret"),
-        file_share_secret: api::signing_secret(&mut r, "file_share_secret"),
-        listen,
-        component: network::component(&mut r),
-        storage_path,
-        file_mode: mode(&mut r, "file_mode", 0o600, 0o640),
-        dir_mode: mode(&mut r, "dir_mode", 0o700, 0o750),
-        whitelist: whitelist(&mut r),
-        max_file_size: size(&mut r, "max_file_size", 1, 20 << 20),
-        allowed_file_types: file_types(&mut r, "allowed_file_types"),
-        safe_file_types: file_types(&mut r, "safe_file_types"),
-        tls: network::tls(&mut r),
-        get_url: network::base_url(&mut r, "get_url"),
-        put_url: network::base_url(&mut r, "put_url"),
-        allow_web_clients,
-        custom_headers: custom_headers(&mut r, allow_web_clients),
-        serve_downloads: r.one("serve_downloads", scalar::boolean).unwrap_or(true),
-        put_timeout: put_timeout(&mut r),
-        slot_secret,
-        slot_secret_file,
-        expire_interval: span(&mut r, "expire_interval"),
-        expire_maxage: span(&mut r, "expire_maxage"),
-        user_quota_hard: size(&mut r, "user_quota_hard", 0, 0),
-        user_quota_soft: size(&mut r, "user_quota_soft", 0, 0),
-        evict_on_quota: r.one("evict_on_quota", scalar::boolean).unwrap_or(false),
-        global_quota: size(&mut r, "global_quota", 0, 0),
-        min_free_space: size(&mut r, "min_free_space", 0, 64 << 20),
-        trusted_proxies: network::trusted_proxies(&mut r),
-        max_connections: count(&mut r, "max_connections", 1),
-        max_connections_per_address: count(&mut r, "max_connections_per_address", 0).unwrap_or(0),
-        header_timeout: timeout(&mut r, "header_timeout", 10),
-        body_timeout: timeout(&mut r, "body_timeout", 60),
-        idle_timeout: timeout(&mut r, "idle_timeout", 60),
-        shutdown_timeout: timeout(&mut r, "shutdown_timeout", 30),
-        fsync: r.one("fsync", scalar::boolean).unwrap_or(true),
-        sandbox: r.one("sandbox", scalar::sandbox).unwrap_or(true),
-        log_level: r
-            .one("log_level", scalar::log_level)
-            .unwrap_or(LevelFilter::Info),
-    };
-    if !r.is_faulty() {
-        warn(&mut r, &config);
+    let mut reader = ConfigReader::new(raw::parse(text)?);
+    let config = config(&mut reader);
+    if !reader.has_errors() {
+        warn(&mut reader, &config);
     }
-    let lines = Lines(r.lines());
-    let warnings = r.finish()?;
+    let lines = KeyLines(reader.lines());
+    let warnings = reader.finish()?;
     Ok(Reading {
         config,
         warnings,
@@ -269,267 +112,177 @@ pub fn read(text: &str) -> Result<Reading, ConfigErrors> {
     })
 }
 
-/// The keys whose change takes effect only after a restart: what is bound or opened once. Everything else can be
-/// applied to a running process, a renewed certificate too; a changed component means a new link.
-pub fn restart_keys(old: &Config, new: &Config) -> Vec<&'static str> {
-    let address = |listen: &Listen| match listen {
-        Listen::Tcp(address) => Listen::Tcp((address.ip(), 0).into()),
-        Listen::Unix(path) => Listen::Unix(path.clone()),
-    };
-    let moved = !old
-        .listen
-        .iter()
-        .map(address)
-        .eq(new.listen.iter().map(address));
-    let changes = [
-        ("http_address", moved),
-        ("http_port", !moved && old.listen != new.listen),
-        ("http_certfile", old.tls.is_some() != new.tls.is_some()),
-        (
-            "api",
-            old.api.as_ref().map(|api| &api.listen) != new.api.as_ref().map(|api| &api.listen),
-        ),
-        ("storage_path", old.storage_path != new.storage_path),
-        ("slot_secret", old.slot_secret != new.slot_secret),
-        (
-            "slot_secret_file",
-            old.slot_secret_file != new.slot_secret_file,
-        ),
-        ("sandbox", old.sandbox != new.sandbox),
-    ];
-    changes
-        .iter()
-        .filter(|(_, changed)| *changed)
-        .map(|(key, _)| *key)
-        .collect()
-}
-
-fn slot_secret(r: &mut ConfigReader) -> (Option<Secret>, Option<PathBuf>) {
-    if r.given("slot_secret") && r.given("slot_secret_file") {
-        r.error(
-            "slot_secret_file",
-            "a file beside slot_secret",
-            "only one of both",
-        );
+/// Every field. An invalid or missing value is replaced by a placeholder that is never used: the error is recorded
+/// in the reader, and [`read`] fails.
+fn config(r: &mut ConfigReader) -> Config {
+    let (slot_secret, slot_secret_file) = secrets::slot_secret(r);
+    let listen = network::listen(r);
+    let allow_web_clients = r.value(&keys::ALLOW_WEB_CLIENTS).unwrap_or_default();
+    Config {
+        api: api::api(r, &listen),
+        access: access::access(r),
+        purposes: api::purposes(r),
+        external_secret: secrets::integration(r, &keys::EXTERNAL_SECRET),
+        external_delete_secret: secrets::integration(r, &keys::EXTERNAL_DELETE_SECRET),
+        file_share_secret: secrets::integration(r, &keys::FILE_SHARE_SECRET),
+        listen,
+        component: network::component(r),
+        storage_path: r
+            .required(&keys::STORAGE_PATH, "the folder of the stored files")
+            .unwrap_or_default(),
+        file_mode: mode(r, &keys::FILE_MODE),
+        dir_mode: mode(r, &keys::DIR_MODE),
+        whitelist: whitelist(r),
+        max_file_size: r.value(&keys::MAX_FILE_SIZE).unwrap_or_default(),
+        allowed_file_types: file_types(r, &keys::ALLOWED_FILE_TYPES),
+        safe_file_types: file_types(r, &keys::SAFE_FILE_TYPES),
+        tls: network::tls(r),
+        get_url: network::base_url(r, &keys::GET_URL),
+        put_url: network::base_url(r, &keys::PUT_URL),
+        allow_web_clients,
+        custom_headers: custom_headers(r, allow_web_clients),
+        serve_downloads: r.value(&keys::SERVE_DOWNLOADS).unwrap_or_default(),
+        put_timeout: r.value(&keys::PUT_TIMEOUT).unwrap_or_default(),
+        slot_secret,
+        slot_secret_file,
+        expire_interval: r.value(&keys::EXPIRE_INTERVAL).unwrap_or_default(),
+        expire_maxage: r.value(&keys::EXPIRE_MAXAGE).unwrap_or_default(),
+        user_quota_hard: r.value(&keys::USER_QUOTA_HARD).unwrap_or_default(),
+        user_quota_soft: r.value(&keys::USER_QUOTA_SOFT).unwrap_or_default(),
+        evict_on_quota: r.value(&keys::EVICT_ON_QUOTA).unwrap_or_default(),
+        global_quota: r.value(&keys::GLOBAL_QUOTA).unwrap_or_default(),
+        min_free_space: r.value(&keys::MIN_FREE_SPACE).unwrap_or_default(),
+        trusted_proxies: network::trusted_proxies(r),
+        max_connections: r.value(&keys::MAX_CONNECTIONS),
+        max_connections_per_address: r
+            .value(&keys::MAX_CONNECTIONS_PER_ADDRESS)
+            .unwrap_or_default(),
+        header_timeout: r.value(&keys::HEADER_TIMEOUT).unwrap_or_default(),
+        body_timeout: r.value(&keys::BODY_TIMEOUT).unwrap_or_default(),
+        idle_timeout: r.value(&keys::IDLE_TIMEOUT).unwrap_or_default(),
+        shutdown_timeout: r.value(&keys::SHUTDOWN_TIMEOUT).unwrap_or_default(),
+        fsync: r.value(&keys::FSYNC).unwrap_or_default(),
+        sandbox: r.value(&keys::SANDBOX).unwrap_or_default(),
+        log_level: r.value(&keys::LOG_LEVEL).unwrap_or(LevelFilter::Off),
     }
-    let secret = r.secret("slot_secret", MIN_SLOT_SECRET, Some("slot_secret_file"));
-    (secret, r.one("slot_secret_file", scalar::path))
 }
 
 fn whitelist(r: &mut ConfigReader) -> Option<Vec<BareJid>> {
-    if !r.written("whitelist") {
+    let key = keys::WHITELIST.name();
+    if !r.written(key) {
         r.warn(
-            "whitelist",
-            "is absent, so everyone who reaches the component may upload",
+            key,
+            "is absent, so every user who reaches the component may upload",
         );
-    } else if !r.given("whitelist") {
-        let expected = "domains or addresses; without the key everyone may upload, with [] nobody";
-        r.error("whitelist", "an empty value", expected);
-    } else if r.empty_list("whitelist") {
-        r.warn("whitelist", "is an empty list, so nobody may upload");
+    } else if !r.given(key) {
+        let expected = format!("domains or addresses; {}", address::WHITELIST_HINT);
+        r.error(key, "an empty value", expected);
+    } else if r.empty_list(key) {
+        r.warn(key, "is an empty list, so all uploads are refused");
     }
-    let list = r.many("whitelist", true, address::bare_jid);
-    let foreign = |jid: &&BareJid| address::is_punycode(jid.domain());
-    if let Some(jid) = list.iter().flatten().find(foreign) {
-        r.warn("whitelist", punycode(jid.domain()));
+    let list = r.items(&keys::WHITELIST);
+    let in_punycode = |jid: &&BareJid| address::is_punycode(jid.domain());
+    if let Some(jid) = list.iter().flatten().find(in_punycode) {
+        let text = format!(
+            "has {}, which matches no JID: XMPP uses Unicode names such as münchen.example; only URLs and DNS use xn--",
+            jid.domain()
+        );
+        r.warn(key, text);
     }
     list
 }
 
-/// Why a domain in punycode lets nobody in.
-fn punycode(domain: &str) -> String {
-    format!(
-        "has {domain}, which no JID has: XMPP writes names in their own letters, as in münchen.example; only URLs and \
-         DNS take xn--"
-    )
-}
-
-fn file_types(r: &mut ConfigReader, key: &str) -> Option<Vec<String>> {
-    if r.written(key) && !r.given(key) {
-        let expected = "MIME types; without the key the default holds, with [] there are none";
-        r.error(key, "an empty value", expected);
+fn file_types(r: &mut ConfigReader, key: &ConfigKey<String>) -> Option<Vec<String>> {
+    if r.written(key.name()) && !r.given(key.name()) {
+        let expected = "MIME types; remove the key for the default, or write [] for none";
+        r.error(key.name(), "an empty value", expected);
     }
-    if key == "allowed_file_types" && r.empty_list(key) {
-        r.warn(key, "is an empty list, so nothing may be uploaded");
+    if key.name() == keys::ALLOWED_FILE_TYPES.name() && r.empty_list(key.name()) {
+        r.warn(key.name(), "is an empty list, so all uploads are refused");
     }
-    r.many(key, true, scalar::mime_pattern)
+    r.items(key)
 }
 
 fn custom_headers(r: &mut ConfigReader, cors: bool) -> Vec<(String, String)> {
-    let headers = r.pairs(
-        "custom_headers",
-        |name| headers::name(name, cors),
-        headers::value,
-    );
+    let key = keys::CUSTOM_HEADERS.name();
+    let headers = r.pairs(key, |name| headers::name(name, cors), headers::value);
     if headers.len() > headers::MAX_HEADERS {
         let found = format!("{} header fields", headers.len());
-        r.error(
-            "custom_headers",
-            found,
-            format!("at most {}", headers::MAX_HEADERS),
-        );
+        r.error(key, found, format!("at most {}", headers::MAX_HEADERS));
     }
     headers
 }
 
-fn put_timeout(r: &mut ConfigReader) -> Duration {
-    let read = |text: &str| {
-        let span = scalar::span(text, 1)?;
-        if span.as_secs() > MAX_PUT_TIMEOUT {
-            return Err("at most a year".into());
-        }
-        Ok(span)
-    };
-    r.one("put_timeout", read)
-        .unwrap_or(Duration::from_secs(360))
-}
-
-fn mode(r: &mut ConfigReader, key: &str, needed: u32, default: u32) -> u32 {
-    let mode = r
-        .one(key, |text| scalar::mode(text, needed))
-        .unwrap_or(default);
+fn mode(r: &mut ConfigReader, key: &ConfigKey<u32>) -> u32 {
+    let mode = r.value(key).unwrap_or_default();
     if mode & 0o002 != 0 {
-        r.warn(
-            key,
-            format!("is 0{mode:o}, which lets every user of this machine write"),
-        );
+        let text = format!("is 0{mode:o}, which lets every user of this machine write");
+        r.warn(key.name(), text);
     }
     mode
 }
 
-fn size(r: &mut ConfigReader, key: &str, least: u64, default: u64) -> u64 {
-    r.one(key, |text| scalar::size(text, least))
-        .unwrap_or(default)
-}
-
-fn span(r: &mut ConfigReader, key: &str) -> Duration {
-    r.one(key, |text| scalar::span(text, 0)).unwrap_or_default()
-}
-
-fn timeout(r: &mut ConfigReader, key: &str, default: u64) -> Duration {
-    r.one(key, scalar::timeout)
-        .unwrap_or(Duration::from_secs(default))
-}
-
-fn count(r: &mut ConfigReader, key: &str, least: u64) -> Option<usize> {
-    let number = r.one(key, |text| scalar::number(text, least..=MAX_CONNECTIONS))?;
-    usize::try_from(number).ok()
-}
-
-/// Folders of the system, in which other programs' files are.
-const SYSTEM: [&str; 14] = [
-    "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin",
-    "/sys", "/usr", "/var",
-];
-
-/// Files are served and removed below this folder, so neither the root of the file system nor one of its first folders
-/// is ever meant.
-fn storage_path(text: &str) -> Result<PathBuf, InvalidValue> {
-    let named = |part: path::Component<'_>| matches!(part, path::Component::Normal(_));
-    let whole = Path::new(text);
-    if whole.has_root() && !whole.components().any(named) {
-        return Err("a folder of its own, not the root of the file system".into());
-    }
-    if SYSTEM.iter().any(|system| whole == Path::new(system)) {
-        return Err(
-            "a folder of its own, not one of the system, whose files would be served and removed"
-                .into(),
-        );
-    }
-    scalar::path(text)
-}
-
-impl Config {
-    /// Time between two sweeps; zero is off. Files whose end stands in their path, or for which a purpose says so, are
-    /// swept even if nothing goes by the general age.
-    pub fn sweep_interval(&self) -> Duration {
-        if self.expire_interval.is_zero() && self.ends_otherwise() {
-            return USUAL_INTERVAL;
-        }
-        self.expire_interval
-    }
-
-    /// Whether files go for other reasons than the general age and quota.
-    fn ends_otherwise(&self) -> bool {
-        let ages = |age: Option<Duration>| age.is_some_and(|age| !age.is_zero());
-        let Purposes {
-            message,
-            profile,
-            ephemeral,
-            permanent,
-        } = self.purposes;
-        let mut purposes = [message, profile, permanent].into_iter().flatten();
-        let mut limits = self.access.iter().filter_map(Rule::limits);
-        ephemeral.is_some()
-            || self.file_share_secret.is_some()
-            || purposes.any(|purpose| ages(purpose.expire_maxage))
-            || limits.any(|limits| ages(limits.expire_maxage))
-    }
-}
-
-/// Numbers below these are hardly bytes or seconds.
+/// Numbers below these are hardly meant as bytes or seconds.
 const FEW_BYTES: u64 = 1000;
 const FEW_SECONDS: u64 = 366;
 
-/// Says where a number is probably meant in another unit than the one that it has.
+/// Warns about numbers that are probably meant in another unit.
 fn warn_of_units(r: &mut ConfigReader) {
-    for key in [
-        "max_file_size",
-        "user_quota_hard",
-        "user_quota_soft",
-        "global_quota",
-        "min_free_space",
-    ] {
-        if let Some(n) = r.bare_number(key).filter(|n| (1..FEW_BYTES).contains(n)) {
-            r.warn(
-                key,
-                format!("is a number of bytes, because it has no unit; {n} MiB is written so"),
-            );
+    for key in KEYS
+        .iter()
+        .filter(|key| matches!(key.kind, ValueKind::Bytes))
+    {
+        let number = r.bare_number(key.name);
+        if let Some(n) = number.filter(|n| (1..FEW_BYTES).contains(n)) {
+            let text = format!("has no unit, so it is in bytes; for mebibytes write {n} MiB");
+            r.warn(key.name, text);
         }
     }
-    let maxage = r.bare_number("expire_maxage");
-    if let Some(n) = maxage.filter(|n| (1..FEW_SECONDS).contains(n)) {
-        r.warn(
-            "expire_maxage",
-            format!("is a number of seconds, because it has no unit; {n} d are days"),
-        );
+    let key = keys::EXPIRE_MAXAGE.name();
+    let number = r.bare_number(key);
+    if let Some(n) = number.filter(|n| (1..FEW_SECONDS).contains(n)) {
+        let text = format!("has no unit, so it is in seconds; for days write {n} d");
+        r.warn(key, text);
     }
 }
 
-/// Says what is allowed but has no effect, or another effect than it seems.
+/// Warns about values that have no effect, or another effect than it seems.
 fn warn(r: &mut ConfigReader, config: &Config) {
     warn_of_units(r);
-    let ages = !config.expire_maxage.is_zero();
-    let trims = config.user_quota_soft > 0;
-    if config.expire_interval.is_zero() {
-        let idle = "has no effect, because expire_interval is 0 and the expiry never runs";
-        if ages {
-            r.warn("expire_maxage", idle);
-        }
-        if trims {
-            r.warn("user_quota_soft", idle);
-        }
-    } else if !ages && !trims && !config.ends_otherwise() {
-        let idle = "has no effect, because neither expire_maxage nor user_quota_soft is set";
-        r.warn("expire_interval", idle);
-    }
+    warn_of_expiry(r, config);
+    let (soft, hard) = (keys::USER_QUOTA_SOFT.name(), keys::USER_QUOTA_HARD.name());
     if config.user_quota_hard > 0 {
         if config.user_quota_soft > config.user_quota_hard {
-            r.warn(
-                "user_quota_soft",
-                "is above user_quota_hard, so nothing is ever trimmed",
-            );
+            r.warn(soft, format!("is above {hard}, so nothing is ever trimmed"));
         }
         if config.max_file_size > config.user_quota_hard {
             r.warn(
-                "max_file_size",
-                "is above user_quota_hard, so no file of this size fits",
+                keys::MAX_FILE_SIZE.name(),
+                format!("is above {hard}, so no file of this size fits"),
             );
         }
     } else if config.evict_on_quota {
         r.warn(
-            "evict_on_quota",
-            "has no effect, because user_quota_hard is 0",
+            keys::EVICT_ON_QUOTA.name(),
+            format!("has no effect, because {hard} is 0"),
         );
+    }
+}
+
+fn warn_of_expiry(r: &mut ConfigReader, config: &Config) {
+    let interval = keys::EXPIRE_INTERVAL.name();
+    let (maxage, soft) = (keys::EXPIRE_MAXAGE.name(), keys::USER_QUOTA_SOFT.name());
+    let ages = !config.expire_maxage.is_zero();
+    let trims = config.user_quota_soft > 0;
+    if config.expire_interval.is_zero() {
+        let text = format!("has no effect, because {interval} is 0 and there are no sweeps");
+        for (key, set) in [(maxage, ages), (soft, trims)] {
+            if set {
+                r.warn(key, text.clone());
+            }
+        }
+    } else if !ages && !trims && !config.has_other_expiry() {
+        let text = format!("has no effect, because neither {maxage} nor {soft} is set");
+        r.warn(interval, text);
     }
 }

@@ -1,191 +1,140 @@
-//! The keys about connections: the link to the XMPP server, the listeners and their certificate, the public URLs,
-//! the proxies.
-//!
-//! These belong together, because one of them is often wrong only beside another.
-
-use std::path::PathBuf;
+//! The keys about connections: the link to the XMPP server, the listeners and their certificate, the public URLs, the
+//! proxies.
 
 use ipnet::IpNet;
 
 use crate::config::address::{self, Listen};
-use crate::config::error::InvalidValue;
+use crate::config::keys::{self, ConfigKey};
 use crate::config::reader::ConfigReader;
-use crate::config::scalar;
-use crate::config::secret::Secret;
-use crate::config::url::{self, BaseUrl};
+use crate::config::secrets;
+use crate::config::url::BaseUrl;
+use crate::config::values::{Component, SecretSource, TlsFiles};
 
-/// The link to the XMPP server (XEP-0114).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Component {
-    /// The component's own address, a domain in lower case.
-    pub jid: String,
-    pub secret: SecretSource,
-    /// Host name, IPv4 address, or IPv6 address without brackets.
-    pub host: String,
-    /// Never 0.
-    pub port: u16,
-}
-
-/// Ports of XMPP servers that take no components.
+/// Ports of XMPP servers that do not accept components.
 const OTHER_PORTS: [(u16, &str); 6] = [
-    (5222, "of clients"),
-    (5223, "of clients"),
-    (5269, "of other servers"),
-    (5270, "of other servers"),
-    (5280, "of HTTP"),
-    (5281, "of HTTPS"),
+    (5222, "client"),
+    (5223, "client"),
+    (5269, "server-to-server"),
+    (5270, "server-to-server"),
+    (5280, "HTTP"),
+    (5281, "HTTPS"),
 ];
-
-/// Where a secret is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SecretSource {
-    /// In the configuration; not empty.
-    Inline(Secret),
-    /// In this file, which somebody else reads.
-    File(PathBuf),
-}
-
-/// PEM files of a TLS server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The certificate and those that lead to a root.
-    pub certfile: PathBuf,
-    /// The private key.
-    pub keyfile: PathBuf,
-}
 
 /// Reads the component; absent without `component_jid`.
 pub fn component(r: &mut ConfigReader) -> Option<Component> {
-    let has_jid = r.given("component_jid");
-    let has_inline = r.given("component_secret");
-    let has_file = r.given("component_secret_file");
-    if has_inline && has_file {
-        let found = "a file beside component_secret";
-        r.error("component_secret_file", found, "only one of both");
-    }
-    if has_jid && !has_inline && !has_file {
-        let expected = "the secret of component_jid, or component_secret_file";
-        r.error("component_secret", "nothing", expected);
-    }
-    if !has_jid && (has_inline || has_file) {
-        r.error(
-            "component_jid",
-            "nothing",
-            "the address that the component's secret is for",
-        );
-    }
-    let jid = r.one("component_jid", address::jid_domain);
-    let inline = r
-        .secret("component_secret", 1, Some("component_secret_file"))
+    check_component(r);
+    let jid = r.get(&keys::COMPONENT_JID);
+    let secret_key = keys::COMPONENT_SECRET.name();
+    let inline = secrets::secret(r, secret_key, 1, Some(&keys::COMPONENT_SECRET_FILE))
         .map(SecretSource::Inline);
-    let file = r
-        .one("component_secret_file", scalar::path)
-        .map(SecretSource::File);
-    let host = r.one("component_host", address::host);
-    let port = r.one("component_port", |text| port(text, 1));
+    let file = r.get(&keys::COMPONENT_SECRET_FILE).map(SecretSource::File);
+    let host = r.value(&keys::COMPONENT_HOST);
+    let port = r.value(&keys::COMPONENT_PORT);
     if jid.as_deref().is_some_and(address::is_punycode) {
-        let text = "is in punycode, which XMPP servers do not have in names of components: write it in its own letters";
-        r.warn("component_jid", text);
+        let text =
+            "is in punycode, which XMPP does not use in domain names; write the Unicode name";
+        r.warn(keys::COMPONENT_JID.name(), text);
     }
-    if let Some((port, whose)) =
+    if let Some((port, kind)) =
         port.and_then(|port| OTHER_PORTS.iter().find(|(other, _)| *other == port))
     {
         r.warn(
-            "component_port",
-            format!("is {port}, the usual port {whose}; servers take components at 5347 or 5275"),
-        );
-    }
-    if !has_jid && !has_inline && !has_file {
-        r.warn(
-            "component_jid",
-            "is absent, so nobody can ask for slots over XMPP",
+            keys::COMPONENT_PORT.name(),
+            format!("is {port}, the usual {kind} port; servers accept components on 5347 or 5275"),
         );
     }
     Some(Component {
         jid: jid?,
         secret: inline.or(file)?,
-        host: host.unwrap_or_else(|| "localhost".into()),
-        port: port.unwrap_or(5347),
+        host: host?,
+        port: port?,
     })
 }
 
-/// Reads where to listen. What another listener takes already is left out, because binding it would fail.
-pub fn listen(r: &mut ConfigReader) -> Vec<Listen> {
-    let port = r.one("http_port", |text| port(text, 0)).unwrap_or(8080);
-    let default = if r.quoted_nothing("http_address") {
-        // What Python's HTTP server makes of it, and so what HttpUploadComponent did.
-        r.warn(
-            "http_address",
-            "is empty, which means every IPv4 address; 0.0.0.0 says so, and :: takes IPv6 too",
-        );
-        "0.0.0.0"
-    } else {
-        "127.0.0.1"
-    };
-    if !r.given("http_address") {
-        return address::listen(default, port).unwrap_or_default();
-    }
-    if r.empty_list("http_address") {
-        r.error("http_address", "an empty list", "at least one address");
-    }
-    let read = |text: &str| address::listen(text, port);
-    let wanted = r
-        .many("http_address", false, read)
-        .unwrap_or_default()
-        .concat();
-    let covered_by = |at: usize| {
-        let covers = |&other: &usize| {
-            let mutual = wanted[at].covers(&wanted[other]);
-            other != at && wanted[other].covers(&wanted[at]) && (!mutual || other < at)
-        };
-        (0..wanted.len()).find(covers)
-    };
-    let mut listen = Vec::new();
-    for (at, place) in wanted.iter().enumerate() {
-        match covered_by(at) {
-            None => listen.push(place.clone()),
-            Some(other) => {
-                let text = format!("has {place}, which {} takes already", wanted[other]);
-                r.warn("http_address", text);
-            }
+/// Reports missing and contradictory keys of the component.
+fn check_component(r: &mut ConfigReader) {
+    let jid = keys::COMPONENT_JID.name();
+    let secret = keys::COMPONENT_SECRET.name();
+    let file = keys::COMPONENT_SECRET_FILE.name();
+    match (r.given(jid), r.given(secret), r.given(file)) {
+        (true, false, false) => {
+            r.error(secret, "nothing", format!("the secret of {jid}, or {file}"));
         }
+        (false, false, false) => r.warn(jid, "is absent, so no slots can be requested over XMPP"),
+        (false, ..) => r.error(
+            jid,
+            "nothing",
+            "the address that the component's secret belongs to",
+        ),
+        (true, ..) => {}
     }
-    listen
+    if r.given(secret) && r.given(file) {
+        let found = format!("a file in addition to {secret}");
+        r.error(file, found, "only one of the two");
+    }
+}
+
+/// Reads the public listeners. One that another covers is left out, because it could not be bound.
+pub fn listen(r: &mut ConfigReader) -> Vec<Listen> {
+    let key = &keys::HTTP_ADDRESS;
+    let port = r.value(&keys::HTTP_PORT).unwrap_or_default();
+    if r.quoted_nothing(key.name()) {
+        // As in Python's HTTP server, and so in HttpUploadComponent.
+        r.warn(
+            key.name(),
+            "is empty, which is read as every IPv4 address; write 0.0.0.0, or :: for IPv6 too",
+        );
+        return address::listen("0.0.0.0", port).unwrap_or_default();
+    }
+    if r.empty_list(key.name()) {
+        r.error(key.name(), "an empty list", "at least one address");
+    }
+    let parse = |text: &str| address::listen(text, port);
+    let wanted = match r.many(key.name(), false, parse) {
+        Some(wanted) => wanted,
+        None => r.value(key).iter().flat_map(|text| parse(text)).collect(),
+    };
+    without_covered(r, key, wanted.concat())
+}
+
+/// The listeners without those that another one covers, with a warning about each of these.
+pub fn without_covered(
+    r: &mut ConfigReader,
+    key: &ConfigKey<String>,
+    wanted: Vec<Listen>,
+) -> Vec<Listen> {
+    let (kept, covered) = address::without_covered(wanted);
+    for (listen, other) in covered {
+        let text = format!("has {listen}, which {other} already covers");
+        r.warn(key.name(), text);
+    }
+    kept
 }
 
 /// Reads the certificate's files.
 pub fn tls(r: &mut ConfigReader) -> Option<TlsFiles> {
-    for (key, other) in [
-        ("http_certfile", "http_keyfile"),
-        ("http_keyfile", "http_certfile"),
-    ] {
-        if r.given(other) && !r.given(key) {
-            r.error(
-                key,
-                "nothing",
-                format!("a PEM file, because {other} is set"),
-            );
+    let (certfile, keyfile) = (&keys::HTTP_CERTFILE, &keys::HTTP_KEYFILE);
+    for (key, other) in [(certfile, keyfile), (keyfile, certfile)] {
+        if r.given(other.name()) && !r.given(key.name()) {
+            let expected = format!("a PEM file, because {} is set", other.name());
+            r.error(key.name(), "nothing", expected);
         }
     }
-    let certfile = r.one("http_certfile", scalar::path);
-    let keyfile = r.one("http_keyfile", scalar::path);
+    let certfile = r.get(certfile);
+    let keyfile = r.get(keyfile);
     Some(TlsFiles {
         certfile: certfile?,
         keyfile: keyfile?,
     })
 }
 
-/// Reads `get_url` or `put_url`. The result is empty when there is a fault.
-pub fn base_url(r: &mut ConfigReader, key: &str) -> BaseUrl {
-    let url = r.needed(
-        key,
-        "a URL such as https://upload.example.org/",
-        url::base_url,
-    );
+/// Reads `get_url` or `put_url`. The result is empty after an error.
+pub fn base_url(r: &mut ConfigReader, key: &ConfigKey<BaseUrl>) -> BaseUrl {
+    let url = r.required(key, "a URL such as https://upload.example.org/");
     if url.as_ref().is_some_and(|url| !url.secure) {
         r.warn(
-            key,
-            "is not https, and many clients refuse such slots (XEP-0363 demands HTTPS)",
+            key.name(),
+            "is not https, and many clients refuse such slots (XEP-0363 requires HTTPS)",
         );
     }
     url.unwrap_or_default()
@@ -193,20 +142,13 @@ pub fn base_url(r: &mut ConfigReader, key: &str) -> BaseUrl {
 
 /// Reads the networks of trusted proxies.
 pub fn trusted_proxies(r: &mut ConfigReader) -> Vec<IpNet> {
-    let networks = r
-        .many("trusted_proxies", true, address::networks)
-        .unwrap_or_default()
-        .concat();
+    let key = &keys::TRUSTED_PROXIES;
+    let networks = r.items(key).unwrap_or_default().concat();
     if networks.iter().any(|net| net.prefix_len() == 0) {
         r.warn(
-            "trusted_proxies",
-            "has a network of all addresses, so everyone can forge where a request comes from",
+            key.name(),
+            "has a network of all addresses, so any client can forge its address",
         );
     }
     networks
-}
-
-fn port(text: &str, least: u64) -> Result<u16, InvalidValue> {
-    let number = scalar::number(text, least..=65_535)?;
-    u16::try_from(number).map_err(|_| "a port".into())
 }

@@ -1,8 +1,8 @@
-//! YAML text to a small tree in which everything knows its line.
+//! YAML text to a small tree whose nodes know their lines.
 //!
-//! It refuses to know what any key means. Scalars stay text: `0640`, `yes` and `5347` mean what their key says they
-//! mean, not what a YAML schema would make of them. Anchors, aliases and tags are refused, depth and size are
-//! bounded, so that a file can cost no more than its own length (YAML 1.2.2, chapters 6 and 7).
+//! It knows no keys. Scalars stay text: the key determines the type of `0640`, `yes` or `5347`, not a YAML schema. Anchors,
+//! aliases and tags are refused, and depth and size are bounded, so that the cost is linear in the size of the file (YAML
+//! 1.2.2, chapters 6 and 7).
 
 use yaml_rust2::parser::{Event, Parser, Tag};
 use yaml_rust2::scanner::{ScanError, TScalarStyle};
@@ -12,31 +12,31 @@ use crate::config::error::{ConfigError, quote};
 /// Longest configuration, in bytes.
 pub const MAX_TEXT: usize = 1 << 20;
 
-/// Deepest nesting; no key needs more than half of it.
+/// Deepest nesting; the keys need less than half of it.
 const MAX_DEPTH: usize = 16;
 
 /// Longest line that is searched for a comment, in bytes.
 const MAX_COMMENTED: usize = 1000;
 
-/// A value with its place.
+/// A value with its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct YamlNode {
     /// From 1; where a scalar starts. An empty value, list or map has the line of its key.
     pub line: usize,
     pub value: Value,
-    pub form: Form,
+    pub form: ValueForm,
 }
 
-/// How a value is written, as far as that is worth a warning.
+/// How a value is written, as far as warnings depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum ValueForm {
     /// A scalar without quotes. `commented`: a comment follows it on its line.
     Plain { commented: bool },
     /// A scalar in quotes or below a `|` or `>`; a list; a map.
     Other,
 }
 
-/// What a value is, as far as YAML tells.
+/// The YAML type of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     /// Nothing, `~` or `null`, without quotes.
@@ -48,7 +48,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// What to call it in a sentence that must not repeat it.
+    /// Its type, for messages that must not repeat the value.
     pub fn kind(&self) -> &'static str {
         match self {
             Value::Null => "an empty value",
@@ -60,7 +60,7 @@ impl Value {
     }
 }
 
-/// One key of a map, with its value. A map may hold the same key twice; who reads it decides.
+/// One key of a map, with its value. Duplicate keys are left to the reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MapEntry {
     pub key: String,
@@ -71,20 +71,20 @@ pub struct MapEntry {
 
 /// Reads the entries of a file that is one map. An empty file has none.
 ///
-/// Fails with a single fault, because nothing after it can be trusted to mean what it seems to.
+/// Fails with one error, because what follows it cannot be interpreted reliably.
 pub fn parse(text: &str) -> Result<Vec<MapEntry>, ConfigError> {
     if text.len() > MAX_TEXT {
         let found = format!("a file of {} bytes", text.len());
         return Err(error_at(None, &found, &format!("at most {MAX_TEXT}")));
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    // The scanner takes NUL for the end of the file; whatever came after it would be ignored in silence.
+    // The scanner takes NUL for the end of the file and would silently ignore the rest.
     if let Some(at) = text.find(|c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r')) {
         let line = 1 + text[..at].matches('\n').count();
         return Err(error_at(
             Some(line),
             "a control character",
-            "text, blanks, tabs and line ends only",
+            "text, spaces, tabs and line ends only",
         ));
     }
     let mut parser = Parser::new_from_str(text);
@@ -93,10 +93,10 @@ pub fn parse(text: &str) -> Result<Vec<MapEntry>, ConfigError> {
         ..YamlTree::default()
     };
     loop {
-        // Events are pulled, because the library's own loop recurses as deep as the file says.
+        // Events are pulled, because the library's own loop recurses without a limit.
         let (event, marker) = parser
             .next_token()
-            .map_err(|error| broken(&error, &tree.lines))?;
+            .map_err(|error| invalid_yaml(&error, &tree.lines))?;
         if event == Event::StreamEnd {
             break;
         }
@@ -116,7 +116,7 @@ pub fn parse(text: &str) -> Result<Vec<MapEntry>, ConfigError> {
     }
 }
 
-/// The lines of a text, without what ends them. YAML 1.2.2 §5.4 knows three line ends.
+/// The lines of a text, without their line ends, of which YAML 1.2.2 §5.4 has three.
 fn lines(text: &str) -> Vec<&str> {
     let mut lines = Vec::new();
     let mut rest = text;
@@ -129,7 +129,7 @@ fn lines(text: &str) -> Vec<&str> {
     lines
 }
 
-/// The tree as far as it is built.
+/// A partly built tree.
 #[derive(Default)]
 struct YamlTree<'a> {
     /// The text, line by line.
@@ -139,7 +139,7 @@ struct YamlTree<'a> {
     open: Vec<Frame>,
 }
 
-/// A list or map whose end was not seen yet.
+/// An open list or map.
 enum Frame {
     List {
         line: usize,
@@ -148,7 +148,7 @@ enum Frame {
     Map {
         line: usize,
         entries: Vec<MapEntry>,
-        /// A key whose value comes next, with its line.
+        /// The key of the next value, with its line.
         key: Option<(String, usize)>,
     },
 }
@@ -168,27 +168,27 @@ impl YamlTree<'_> {
             }
             Event::Alias(_) => return Err(error_at(Some(line), "an alias", "the value itself")),
             Event::Scalar(text, style, anchor, tag) => {
-                plain(anchor, tag, line)?;
-                let bare = style == TScalarStyle::Plain;
-                let form = match bare {
-                    true => Form::Plain {
+                refuse_properties(anchor, tag, line)?;
+                let is_plain = style == TScalarStyle::Plain;
+                let form = match is_plain {
+                    true => ValueForm::Plain {
                         commented: self.has_comment(&text, line, column),
                     },
-                    false => Form::Other,
+                    false => ValueForm::Other,
                 };
                 let value = match text.as_str() {
-                    "" | "~" | "null" | "Null" | "NULL" if bare => Value::Null,
+                    "" | "~" | "null" | "Null" | "NULL" if is_plain => Value::Null,
                     _ => Value::Scalar(text),
                 };
                 self.attach(YamlNode { line, value, form })?;
             }
             Event::SequenceStart(anchor, tag) => {
-                plain(anchor, tag, line)?;
+                refuse_properties(anchor, tag, line)?;
                 let items = Vec::new();
                 self.open(Frame::List { line, items }, line)?;
             }
             Event::MappingStart(anchor, tag) => {
-                plain(anchor, tag, line)?;
+                refuse_properties(anchor, tag, line)?;
                 let entries = Vec::new();
                 let key = None;
                 self.open(Frame::Map { line, entries, key }, line)?;
@@ -197,9 +197,15 @@ impl YamlTree<'_> {
                 let (line, value) = match self.open.pop() {
                     Some(Frame::List { line, items }) => (line, Value::List(items)),
                     Some(Frame::Map { line, entries, .. }) => (line, Value::Map(entries)),
-                    None => return Err(error_at(Some(line), "an end without a start", "YAML")),
+                    None => {
+                        return Err(error_at(
+                            Some(line),
+                            "an unexpected end of a list or map",
+                            "YAML",
+                        ));
+                    }
                 };
-                let form = Form::Other;
+                let form = ValueForm::Other;
                 self.attach(YamlNode { line, value, form })?;
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
@@ -210,7 +216,7 @@ impl YamlTree<'_> {
     /// Whether a comment follows a plain scalar on its line.
     fn has_comment(&self, text: &str, line: usize, column: usize) -> bool {
         let whole = line.checked_sub(1).and_then(|at| self.lines.get(at));
-        // Many scalars on a long line would cost the square of its length.
+        // Many scalars on a long line would take quadratic time.
         let whole = whole.filter(|whole| whole.len() <= MAX_COMMENTED);
         let Some((start, _)) = whole.and_then(|whole| whole.char_indices().nth(column)) else {
             return false;
@@ -243,7 +249,7 @@ impl YamlTree<'_> {
                     }
                 },
                 Some((key, line)) => {
-                    // YAML places what is empty, and a list, on the line of whatever comes next.
+                    // The parser gives an empty value or a list the line of the next token.
                     if !matches!(node.value, Value::Scalar(_)) {
                         node.line = line;
                     }
@@ -255,8 +261,8 @@ impl YamlTree<'_> {
     }
 }
 
-/// Nothing but the value itself may stand there.
-fn plain(anchor: usize, tag: Option<Tag>, line: usize) -> Result<(), ConfigError> {
+/// Refuses anchors and tags.
+fn refuse_properties(anchor: usize, tag: Option<Tag>, line: usize) -> Result<(), ConfigError> {
     if anchor != 0 {
         return Err(error_at(Some(line), "an anchor (&)", "the value alone"));
     }
@@ -272,7 +278,7 @@ fn plain(anchor: usize, tag: Option<Tag>, line: usize) -> Result<(), ConfigError
     }
 }
 
-/// Whether a line holds a placeholder of a template, which is a map in a map to YAML, if it is anything.
+/// Whether a line contains a template placeholder, which YAML reads as nested maps or as an error.
 fn has_template(lines: &[&str], line: usize) -> bool {
     let line = line.checked_sub(1).and_then(|at| lines.get(at));
     line.is_some_and(|line| line.contains("{{"))
@@ -282,27 +288,27 @@ fn template(line: usize) -> ConfigError {
     error_at(
         Some(line),
         "a placeholder of the form {{ name }}",
-        "the value itself, or the file of a secret in component_secret_file or slot_secret_file; nothing is expanded \
-         from the environment",
+        "the value itself, or a file in component_secret_file or slot_secret_file; environment variables are not \
+         expanded",
     )
 }
 
-fn broken(error: &ScanError, lines: &[&str]) -> ConfigError {
+fn invalid_yaml(error: &ScanError, lines: &[&str]) -> ConfigError {
     if has_template(lines, error.marker().line()) {
         return template(error.marker().line());
     }
     let info = error.info().replace(char::is_control, " ");
     let expected = if info.contains("escape") {
-        // Most often a regular expression, whose backslashes double quotes claim for themselves.
-        "single quotes around values with a backslash, as in '@example\\.org$': in double quotes YAML takes a \
-         backslash for the beginning of an escape of its own"
+        // Most often a regular expression with backslashes in double quotes.
+        "single quotes around values with a backslash, as in '@example\\.org$': in double quotes a \
+         backslash begins an escape of YAML"
     } else {
-        "lines of the form \"key: value\", with a blank after the colon, without tabs, and special characters in single \
+        "lines of the form \"key: value\", with a space after the colon, no tabs, and special characters in single \
          quotes"
     };
     error_at(
         Some(error.marker().line()),
-        &format!("broken YAML here or just above ({info})"),
+        &format!("invalid YAML in this line or just above ({info})"),
         expected,
     )
 }
@@ -375,33 +381,33 @@ mod tests {
     }
 
     #[test]
-    fn tells_how_a_scalar_is_written() {
+    fn records_how_a_scalar_is_written() {
         for (text, form) in [
-            ("a: x", Form::Plain { commented: false }),
-            ("a: x #y", Form::Plain { commented: true }),
+            ("a: x", ValueForm::Plain { commented: false }),
+            ("a: x #y", ValueForm::Plain { commented: true }),
             (
                 "b: 1\r\n\r\né: äö x \t# y\r\n",
-                Form::Plain { commented: true },
+                ValueForm::Plain { commented: true },
             ),
-            ("a: x#y", Form::Plain { commented: false }),
-            ("a:\n  x #y\n", Form::Plain { commented: true }),
-            ("a: 'x' #y", Form::Other),
-            ("a: \"x\" #y", Form::Other),
-            ("a: |\n  x #y\n", Form::Other),
-            ("a: [x, y] #y", Form::Other),
+            ("a: x#y", ValueForm::Plain { commented: false }),
+            ("a:\n  x #y\n", ValueForm::Plain { commented: true }),
+            ("a: 'x' #y", ValueForm::Other),
+            ("a: \"x\" #y", ValueForm::Other),
+            ("a: |\n  x #y\n", ValueForm::Other),
+            ("a: [x, y] #y", ValueForm::Other),
         ] {
             let entries = parse(text).expect(text);
             assert_eq!(entries.last().unwrap().node.form, form, "{text:?}");
         }
         let long = format!("a: {} # y", "x ".repeat(2000));
-        let form = Form::Plain { commented: false };
+        let form = ValueForm::Plain { commented: false };
         assert_eq!(parse(&long).unwrap()[0].node.form, form);
         let many = format!("a: [{}x]", "x, ".repeat(MAX_TEXT / 4));
         assert!(parse(&many).is_ok());
     }
 
     #[test]
-    fn a_template_that_was_not_filled_in_is_named() {
+    fn template_placeholders_are_reported() {
         for text in [
             "a: 1\nb: {{ name }}",
             "a: 1\nb: {{name}}\n",
@@ -430,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn places_empty_values_at_their_keys() {
+    fn empty_values_have_the_lines_of_their_keys() {
         check(
             "a:\n\n\nb: ~\nc: null\nd: ''\n",
             r#"a@1=null@1 b@4=null@4 c@5=null@5 d@6=""@6"#,
@@ -457,17 +463,21 @@ mod tests {
     }
 
     #[test]
-    fn refuses_broken_yaml_with_its_line() {
-        refused("a: 1\nb: 'x\n", 2, "broken YAML");
-        refused("a: 1\n b: 2\n", 2, "broken YAML");
-        refused("a: x: y\n", 1, "broken YAML");
-        refused("a: 1\nb: @x\n", 2, "broken YAML");
-        refused("a: 1\nb: [1, 2\n", 3, "broken YAML");
-        refused("a: 1\nfoo\nb: 1", 3, "broken YAML here or just above");
+    fn refuses_invalid_yaml_with_its_line() {
+        refused("a: 1\nb: 'x\n", 2, "invalid YAML");
+        refused("a: 1\n b: 2\n", 2, "invalid YAML");
+        refused("a: x: y\n", 1, "invalid YAML");
+        refused("a: 1\nb: @x\n", 2, "invalid YAML");
+        refused("a: 1\nb: [1, 2\n", 3, "invalid YAML");
+        refused(
+            "a: 1\nfoo\nb: 1",
+            3,
+            "invalid YAML in this line or just above",
+        );
     }
 
     #[test]
-    fn refuses_what_it_will_not_follow() {
+    fn refuses_unsupported_yaml() {
         refused("a: &x 1\n", 1, "an anchor");
         refused("a: 1\nb: &x [1]\nc: *x", 2, "an anchor");
         refused("a: *x\n", 1, "anchor");
@@ -493,7 +503,7 @@ mod tests {
                 2,
                 "more than 16 levels",
             );
-            // However deep, the answer is a fault.
+            // Any depth is an error, not a stack overflow.
             assert!(parse(&format!("a:\n {}", deep.repeat(200_000))).is_err());
         }
         let long = format!("a: 1 #{}", "x".repeat(MAX_TEXT));

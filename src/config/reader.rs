@@ -1,26 +1,26 @@
-//! Takes values out of the tree, key by key, and gathers everything that is wrong on the way.
+//! Takes values out of the tree, key by key, and collects errors and warnings.
 //!
-//! A faulty value reads as an absent one, so that reading goes on and all faults are told at once. What the keys
-//! mean together is not decided here.
+//! An invalid value reads as an absent one, so that reading continues and all errors are reported at once. Relations
+//! between keys are checked elsewhere.
 
 use std::collections::HashMap;
 
 use crate::config::error::{ConfigError, ConfigErrors, InvalidValue, Warning, quote};
-use crate::config::keys::{KEYS, nearest, nearest_of};
-use crate::config::raw::{Form, MapEntry, Value, YamlNode};
-use crate::config::secret::{self, Secret};
+use crate::config::keys::{ConfigKey, DefaultValue, KEYS, KeyInfo};
+use crate::config::nearest::nearest;
+use crate::config::raw::{MapEntry, Value, ValueForm, YamlNode};
+use crate::config::stray::{STRAIGHT, stray};
 
-/// Most faults that are told in full; a file with more is no configuration.
+/// Most errors that are reported in full; a file with more is not a configuration.
 const MAX_ERRORS: usize = 200;
 
-/// The known keys of a file, or of a map in it, and what was wrong so far.
+/// The known keys of a file, or of a map in it, and the errors and warnings so far.
 #[derive(Debug, Default)]
 pub struct ConfigReader {
-    /// What goes before a key in what is said: nothing in the file itself, `access.2.` in a map.
+    /// Prefix of a key in messages: empty for the file itself, `access.2.` in a map.
     path: String,
-    /// Where the map is, for what is missing from it; the file itself has no such line.
-    place: Option<usize>,
-    /// Whether a key was ignored because it is not known.
+    /// Line of the map, for keys missing from it; the file itself has none.
+    line: Option<usize>,
     has_unknown: bool,
     entries: Vec<MapEntry>,
     errors: Vec<ConfigError>,
@@ -28,38 +28,41 @@ pub struct ConfigReader {
 }
 
 impl ConfigReader {
-    /// Sorts out what is doubled or unknown.
+    /// Reports duplicate and unknown keys.
     pub fn new(entries: Vec<MapEntry>) -> ConfigReader {
         let mut reader = ConfigReader::default();
-        reader.sort(entries, &KEYS, &nearest);
+        reader.sort(entries, KEYS);
         reader
     }
 
-    fn sort(
-        &mut self,
-        entries: Vec<MapEntry>,
-        keys: &[&str],
-        nearest: &dyn Fn(&str) -> Option<&'static str>,
-    ) {
+    fn inner(path: String, line: usize) -> ConfigReader {
+        ConfigReader {
+            path,
+            line: Some(line),
+            ..ConfigReader::default()
+        }
+    }
+
+    fn sort(&mut self, entries: Vec<MapEntry>, keys: &[&KeyInfo]) {
         let mut seen: HashMap<String, usize> = HashMap::new();
         for entry in entries {
             if let Some(first) = seen.get(&entry.key) {
                 self.errors.push(ConfigError {
                     line: Some(entry.line),
                     key: self.named(&printable(&entry.key)),
-                    found: "the key a second time".into(),
+                    found: "a duplicate key".into(),
                     expected: once(*first),
                 });
                 continue;
             }
             seen.insert(entry.key.clone(), entry.line);
-            if keys.contains(&entry.key.as_str()) {
+            if keys.iter().any(|key| key.name == entry.key) {
                 self.entries.push(entry);
             } else {
                 self.has_unknown = true;
-                let hint = match nearest(&entry.key) {
-                    Some(key) => format!("is not a known key and is ignored; {key} may be meant"),
-                    None => "is not a known key and is ignored".to_owned(),
+                let hint = match nearest(&entry.key, keys.iter().map(|key| key.name)) {
+                    Some(key) => format!("unknown key, ignored (did you mean {key}?)"),
+                    None => "unknown key, ignored".to_owned(),
                 };
                 self.warnings.push(Warning {
                     line: Some(entry.line),
@@ -70,9 +73,9 @@ impl ConfigReader {
         }
     }
 
-    /// The map below a key, or the list of maps, each with a reader for keys of its own. [`ConfigReader::close`] takes each
-    /// of them back.
-    pub fn maps(&mut self, key: &str, keys: &[&'static str]) -> Vec<ConfigReader> {
+    /// The map below a key, or the list of maps, each with a reader of its own. [`ConfigReader::close`] takes each of
+    /// them back.
+    pub fn maps(&mut self, key: &str, keys: &[&KeyInfo]) -> Vec<ConfigReader> {
         let Some(node) = self.node(key).cloned() else {
             return Vec::new();
         };
@@ -86,44 +89,68 @@ impl ConfigReader {
         };
         let mut readers = Vec::with_capacity(maps.len());
         for (path, node) in maps {
-            let place = Some(node.line);
             match node.value {
                 Value::Map(entries) => {
-                    let mut reader = ConfigReader {
-                        path,
-                        place,
-                        ..ConfigReader::default()
-                    };
-                    reader.sort(entries, keys, &|text| nearest_of(text, keys));
+                    let mut reader = ConfigReader::inner(path, node.line);
+                    reader.sort(entries, keys);
                     readers.push(reader);
                 }
                 other => self.errors.push(ConfigError {
-                    line: place,
+                    line: Some(node.line),
                     key: path.trim_end_matches('.').to_owned(),
                     found: other.kind().to_owned(),
-                    expected: format!("a map of {}", keys.join(", ")),
+                    expected: format!("a map of {}", names(keys)),
                 }),
             }
         }
         readers
     }
 
-    /// Takes over what was wrong inside a map.
-    pub fn close(&mut self, inner: ConfigReader) {
-        self.absorb(inner.errors, inner.warnings);
+    /// The one map below a key, with a reader of its own, which [`ConfigReader::close`] takes back; an empty value is an
+    /// empty map. An unknown entry is an error here: ignoring a misspelt `token` would leave the API open.
+    pub fn map(&mut self, key: &str, keys: &[&KeyInfo]) -> Option<ConfigReader> {
+        let entry = self.entries.iter().find(|entry| entry.key == key)?;
+        let (line, value) = (entry.node.line, entry.node.value.clone());
+        let entries = match value {
+            Value::Map(entries) => entries,
+            Value::Null => Vec::new(),
+            other => {
+                let expected = format!("a map of {}", names(keys));
+                self.error(key, other.kind(), expected);
+                return None;
+            }
+        };
+        let mut reader = ConfigReader::inner(format!("{}.", self.named(key)), line);
+        reader.sort(entries, keys);
+        // So far there are only warnings about unknown entries.
+        for unknown in std::mem::take(&mut reader.warnings) {
+            reader.errors.push(ConfigError {
+                line: unknown.line,
+                key: unknown.key,
+                found: "an unknown key".into(),
+                expected: format!("one of {}", names(keys)),
+            });
+        }
+        Some(reader)
     }
 
-    /// Whether a key was ignored because it is not known.
+    /// Takes over the errors and warnings of a map.
+    pub fn close(&mut self, inner: ConfigReader) {
+        self.errors.extend(inner.errors);
+        self.warnings.extend(inner.warnings);
+    }
+
+    /// Whether an unknown key was ignored.
     pub fn has_unknown(&self) -> bool {
         self.has_unknown
     }
 
-    /// Whether the key stands in the file, with a value or without.
+    /// Whether the key is in the file, with a value or without.
     pub fn written(&self, key: &str) -> bool {
         self.entries.iter().any(|entry| entry.key == key)
     }
 
-    /// Whether the key has a value, right or wrong.
+    /// Whether the key has a value, valid or not.
     pub fn given(&self, key: &str) -> bool {
         self.node(key).is_some()
     }
@@ -142,45 +169,42 @@ impl ConfigReader {
             .is_some_and(|node| node.value == Value::List(Vec::new()))
     }
 
-    /// The one map below a key, with a reader of its own, which [`ConfigReader::close`] takes back; an empty value is an
-    /// empty map. Here an unknown entry is a fault: passing over a misspelt one could open a door.
-    pub fn map(&mut self, key: &str, keys: &[&'static str]) -> Option<ConfigReader> {
-        let entry = self.entries.iter().find(|entry| entry.key == key)?;
-        let (line, value) = (entry.node.line, entry.node.value.clone());
-        let entries = match value {
-            Value::Map(entries) => entries,
-            Value::Null => Vec::new(),
-            other => {
-                let expected = format!("a map of {}", keys.join(", "));
-                self.error(key, other.kind(), expected);
-                return None;
+    /// How the value of a key is written.
+    pub fn form(&self, key: &str) -> Option<ValueForm> {
+        self.node(key).map(|node| node.form)
+    }
+
+    /// The value of a key, or its default. `None` after an error, and for an absent key without a default.
+    pub fn value<T>(&mut self, key: &ConfigKey<T>) -> Option<T> {
+        match key.info.default {
+            DefaultValue::Text(text) if !self.given(key.name()) => {
+                let result = (key.parse)(text);
+                let line = self.line(key.name()).unwrap_or_default();
+                self.keep(key.name(), line, text, result)
             }
-        };
-        let mut reader = ConfigReader {
-            path: format!("{}.", self.named(key)),
-            place: Some(line),
-            ..ConfigReader::default()
-        };
-        reader.sort(entries, keys, &|text| nearest_of(text, keys));
-        // So far there are only warnings about unknown entries.
-        for unknown in std::mem::take(&mut reader.warnings) {
-            reader.errors.push(ConfigError {
-                line: unknown.line,
-                key: unknown.key,
-                found: "an unknown key".into(),
-                expected: format!("one of {}", keys.join(", ")),
-            });
+            _ => self.get(key),
         }
-        Some(reader)
     }
 
-    /// Adds what was wrong inside such a value.
-    pub fn absorb(&mut self, errors: Vec<ConfigError>, warnings: Vec<Warning>) {
-        self.errors.extend(errors);
-        self.warnings.extend(warnings);
+    /// The value of a key, without its default.
+    pub fn get<T>(&mut self, key: &ConfigKey<T>) -> Option<T> {
+        self.one(key.name(), key.parse)
     }
 
-    /// A single value.
+    /// The value of a required key; `expected` describes it.
+    pub fn required<T>(&mut self, key: &ConfigKey<T>, expected: &str) -> Option<T> {
+        if !self.given(key.name()) {
+            self.error(key.name(), "nothing", expected);
+        }
+        self.get(key)
+    }
+
+    /// The items of a list, without the default. A single value may hold several, separated by spaces.
+    pub fn items<T>(&mut self, key: &ConfigKey<T>) -> Option<Vec<T>> {
+        self.many(key.name(), true, key.parse)
+    }
+
+    /// A single value with a parser that depends on other keys.
     pub fn one<T>(
         &mut self,
         key: &str,
@@ -191,65 +215,7 @@ impl ConfigReader {
         self.keep(key, line, &text, result)
     }
 
-    /// A single value that must be there; `expected` says what, when it is not.
-    pub fn needed<T>(
-        &mut self,
-        key: &str,
-        expected: &str,
-        read: impl FnOnce(&str) -> Result<T, InvalidValue>,
-    ) -> Option<T> {
-        if !self.given(key) {
-            self.error(key, "nothing", expected);
-        }
-        self.one(key, read)
-    }
-
-    /// A single value that is never repeated in a message. At least `least` bytes. `file_key` is the key that names a
-    /// file with the same secret, where there is one.
-    pub fn secret(&mut self, key: &str, least: usize, file_key: Option<&str>) -> Option<Secret> {
-        let (_, form) = self.place(key)?;
-        let secret = self.one(key, |text| {
-            if let Some(found) = secret::flaw(text) {
-                let file =
-                    file_key.map_or_else(String::new, |key| format!(" here, or its file in {key}"));
-                return Err(InvalidValue {
-                    found: Some(found.into()),
-                    expected: format!(
-                        "the secret itself{file}; nothing is expanded from the environment"
-                    ),
-                });
-            }
-            if text.len() >= least {
-                return Ok(Secret::new(text));
-            }
-            Err(InvalidValue {
-                found: Some(format!("a secret of {} bytes", text.len())),
-                expected: format!("at least {least}"),
-            })
-        })?;
-        let text = secret.expose();
-        let path = ["/run/", "/etc/", "/var/", "./", "~/", "file:"];
-        if (form == Form::Plain { commented: true }) {
-            let text = "ends where a comment begins; single quotes around the secret keep a # in it, and a comment on \
-                        a line of its own ends this warning";
-            self.warn(key, text);
-        } else if text.trim() != text {
-            self.warn(
-                key,
-                "begins or ends with a blank, which counts as a part of the secret",
-            );
-        } else if path.iter().any(|begin| text.starts_with(begin)) {
-            let file =
-                file_key.map_or_else(String::new, |key| format!("; a file is named with {key}"));
-            self.warn(
-                key,
-                format!("looks like a path, but is taken as the secret itself{file}"),
-            );
-        }
-        Some(secret)
-    }
-
-    /// A list of single values, or one. With `words`, a single value may hold several with blanks between.
+    /// A list of single values, or one. With `words`, a single value may hold several, separated by spaces.
     pub fn many<T>(
         &mut self,
         key: &str,
@@ -265,7 +231,7 @@ impl ConfigReader {
         Some(values)
     }
 
-    /// A map of single values. A name may stand in it once, in whatever case.
+    /// A map of single values. Names are unique, ignoring case.
     pub fn pairs(
         &mut self,
         key: &str,
@@ -291,8 +257,8 @@ impl ConfigReader {
                             Err((found.to_owned(), STRAIGHT.into()))
                         }
                         (Value::Scalar(text), None) => name(&entry.key)
-                            .map_err(|wrong| (quote(&entry.key), wrong))
-                            .and_then(|()| value(text).map_err(|wrong| (quote(text), wrong)))
+                            .map_err(|invalid| (quote(&entry.key), invalid))
+                            .and_then(|()| value(text).map_err(|invalid| (quote(text), invalid)))
                             .map(|()| (entry.key.clone(), text.clone())),
                         (other, None) => Err((other.kind().to_owned(), "a single value".into())),
                     };
@@ -300,15 +266,15 @@ impl ConfigReader {
                 }
             }
             other => {
-                let wrong = InvalidValue::from("a map of names and values");
-                results.push((node.line, Err((other.kind().to_owned(), wrong))));
+                let invalid = InvalidValue::from("a map of names and values");
+                results.push((node.line, Err((other.kind().to_owned(), invalid))));
             }
         }
         let mut pairs = Vec::with_capacity(results.len());
         for (line, result) in results {
             match result {
                 Ok(pair) => pairs.push(pair),
-                Err((found, wrong)) => self.refuse(key, line, found, wrong),
+                Err((found, invalid)) => self.refuse(key, line, found, invalid),
             }
         }
         pairs
@@ -320,7 +286,7 @@ impl ConfigReader {
         self.entries.iter().map(line).collect()
     }
 
-    /// A number without a unit, as it stands there.
+    /// A number without a unit.
     pub fn bare_number(&self, key: &str) -> Option<u64> {
         match &self.node(key)?.value {
             Value::Scalar(text) => text.parse().ok(),
@@ -328,23 +294,23 @@ impl ConfigReader {
         }
     }
 
-    /// Reports a fault about a key as a whole.
+    /// Reports an error about a key as a whole.
     pub fn error(&mut self, key: &str, found: impl Into<String>, expected: impl Into<String>) {
         let line = self.line(key);
         self.push_error(key, line, found.into(), expected.into());
     }
 
-    /// Reports an oddity about a key as a whole; `text` is a clause without its full stop.
+    /// Warns about a key as a whole; `text` is a clause without its full stop.
     pub fn warn(&mut self, key: &str, text: impl Into<String>) {
         self.push_warning(key, text.into());
     }
 
-    /// Whether anything was wrong so far, beyond warnings.
-    pub fn is_faulty(&self) -> bool {
+    /// Whether there is an error so far.
+    pub fn has_errors(&self) -> bool {
         !self.errors.is_empty()
     }
 
-    /// Everything that was wrong, in the order of the lines; what is missing comes last.
+    /// The warnings, or all errors, in the order of the lines; missing keys come last.
     pub fn finish(mut self) -> Result<Vec<Warning>, ConfigErrors> {
         self.errors
             .sort_by_key(|error| error.line.unwrap_or(usize::MAX));
@@ -359,7 +325,7 @@ impl ConfigReader {
             self.errors.push(ConfigError {
                 line: None,
                 key: String::new(),
-                found: format!("{more} more faults"),
+                found: format!("{more} more errors"),
                 expected: "none".into(),
             });
         }
@@ -370,7 +336,7 @@ impl ConfigReader {
         })
     }
 
-    /// The value of a key; an empty one counts as none.
+    /// The value of a key; an empty one counts as absent.
     fn node(&self, key: &str) -> Option<&YamlNode> {
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         match &entry.node.value {
@@ -380,20 +346,15 @@ impl ConfigReader {
         }
     }
 
-    /// Where the value of a key stands, and how it is written.
-    fn place(&self, key: &str) -> Option<(usize, Form)> {
-        self.node(key).map(|node| (node.line, node.form))
-    }
-
     fn line(&self, key: &str) -> Option<usize> {
         self.entries
             .iter()
             .find(|entry| entry.key == key)
             .map(|entry| entry.line)
-            .or(self.place)
+            .or(self.line)
     }
 
-    /// The key as it is named in what is said.
+    /// The key as it is named in messages.
     fn named(&self, key: &str) -> String {
         format!("{}{key}", self.path)
     }
@@ -407,15 +368,15 @@ impl ConfigReader {
     ) -> Option<T> {
         match result {
             Ok(value) => Some(value),
-            Err(wrong) => {
-                self.refuse(key, line, quote(text), wrong);
+            Err(invalid) => {
+                self.refuse(key, line, quote(text), invalid);
                 None
             }
         }
     }
 
-    // What follows is kept out of line, because what is above is compiled anew for every type of value, and its size
-    // counts more than its speed.
+    // The rest is kept out of line: the generic functions above are compiled for every type of value, and code size
+    // matters more here than speed.
 
     /// The text of a single value.
     #[inline(never)]
@@ -475,9 +436,9 @@ impl ConfigReader {
 
     #[cold]
     #[inline(never)]
-    fn refuse(&mut self, key: &str, line: usize, found: String, wrong: InvalidValue) {
-        let found = wrong.found.unwrap_or(found);
-        self.push_error(key, Some(line), found, wrong.expected);
+    fn refuse(&mut self, key: &str, line: usize, found: String, invalid: InvalidValue) {
+        let found = invalid.found.unwrap_or(found);
+        self.push_error(key, Some(line), found, invalid.expected);
     }
 
     #[cold]
@@ -500,38 +461,7 @@ impl ConfigReader {
     }
 }
 
-/// What is expected where word processors and web pages have put other characters.
-const STRAIGHT: &str = "straight quotes (' or \") or none, and plain blanks; single quotes around the value keep it as it is";
-
-/// A character that was not typed into a value without quotes, but came along when it was copied.
-fn stray(text: &str, form: Form) -> Option<&'static str> {
-    if form == Form::Other {
-        return None;
-    }
-    let typographic = |c: char| {
-        matches!(
-            c,
-            '\u{2018}'..='\u{201f}' | '\u{ab}' | '\u{bb}' | '\u{2039}' | '\u{203a}'
-        )
-    };
-    let invisible = |c: char| {
-        matches!(
-            c,
-            '\u{a0}' | '\u{ad}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'
-                ..='\u{202f}' | '\u{2060}' | '\u{3000}' | '\u{feff}'
-        )
-    };
-    if text.starts_with(typographic) || text.ends_with(typographic) {
-        return Some("typographic quotes, which are a part of the value");
-    }
-    if text.starts_with(['\u{2013}', '\u{2014}', '\u{2022}']) {
-        return Some("a dash or bullet that is not the \"-\" of a list");
-    }
-    text.contains(invisible)
-        .then_some("a blank or an invisible character that is no plain blank")
-}
-
-/// A key from outside, as it may be printed.
+/// A key from the file in printable form.
 fn printable(key: &str) -> String {
     let valid = key.len() <= 64
         && key
@@ -540,7 +470,13 @@ fn printable(key: &str) -> String {
     if valid { key.to_owned() } else { quote(key) }
 }
 
-/// What is expected of a key that stands in the file already.
+/// The expectation for a key that is already in the file.
 fn once(first: usize) -> String {
-    format!("it once only, and it is in line {first} already")
+    format!("each key once; it is already in line {first}")
+}
+
+/// The names of some keys, for a message.
+fn names(keys: &[&KeyInfo]) -> String {
+    let names: Vec<&str> = keys.iter().map(|key| key.name).collect();
+    names.join(", ")
 }

@@ -1,7 +1,7 @@
-//! Texts to booleans, numbers, sizes, durations and modes.
+//! Parsers of booleans, numbers, sizes, durations, modes, paths and other single values.
 //!
-//! Plain numbers mean what they meant to HttpUploadComponent: bytes and seconds. Units are an addition. A leading
-//! zero is refused outside modes, because YAML 1.1 reads it as octal and people do not.
+//! Plain numbers are bytes and seconds, as in HttpUploadComponent; units are an addition. A leading zero is refused
+//! outside modes, because YAML 1.1 reads it as octal and people read it as decimal.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,8 +14,13 @@ use crate::config::secret;
 /// Largest size, in bytes: what a file offset holds.
 pub const MAX_SIZE: u64 = i64::MAX as u64;
 
-/// Longest span of time, in seconds: a thousand years, which any clock can still add to now.
+/// Longest duration, in seconds: a thousand years, which every clock can add to the present time.
 pub const MAX_SECONDS: u64 = 365_000 * 86_400;
+
+/// Any text.
+pub fn text(text: &str) -> Result<String, InvalidValue> {
+    Ok(text.to_owned())
+}
 
 /// The booleans of YAML 1.1 in any case, and 0 and 1.
 pub fn boolean(text: &str) -> Result<bool, InvalidValue> {
@@ -37,10 +42,16 @@ pub fn number(text: &str, range: std::ops::RangeInclusive<u64>) -> Result<u64, I
     }
 }
 
+/// A port, at least `least`.
+pub fn port(text: &str, least: u16) -> Result<u16, InvalidValue> {
+    let number = number(text, least.into()..=u16::MAX.into())?;
+    u16::try_from(number).map_err(|_| "a port".into())
+}
+
 /// Bytes, at least `least`: a plain number, or one with a unit of 1000 (`kB`, `MB`, `GB`, `TB`) or of 1024 (`KiB`,
 /// `MiB`, `GiB`, `TiB`), in any case.
 pub fn size(text: &str, least: u64) -> Result<u64, InvalidValue> {
-    let wrong = || {
+    let invalid = || {
         let least = if least == 0 { "" } else { " above 0" };
         InvalidValue::from(format!(
             "a number of bytes{least}, such as 20971520 or 20 MiB"
@@ -57,15 +68,15 @@ pub fn size(text: &str, least: u64) -> Result<u64, InvalidValue> {
         "mib" => 1 << 20,
         "gib" => 1 << 30,
         "tib" => 1 << 40,
-        _ => return Err(wrong()),
+        _ => return Err(invalid()),
     };
     digits(number)
         .and_then(|number| number.checked_mul(unit))
         .filter(|size| (least..=MAX_SIZE).contains(size))
-        .ok_or_else(wrong)
+        .ok_or_else(invalid)
 }
 
-/// A span of whole seconds up to a thousand years, at least `least` seconds.
+/// A duration of whole seconds up to a thousand years, at least `least` seconds.
 pub fn span(text: &str, least: u64) -> Result<Duration, InvalidValue> {
     match milliseconds(text) {
         Some(ms) if ms % 1000 == 0 && (least..=MAX_SECONDS).contains(&(ms / 1000)) => {
@@ -86,8 +97,7 @@ pub fn timeout(text: &str) -> Result<Duration, InvalidValue> {
     }
 }
 
-/// File system permissions, which are octal however they are written. `needed` are bits without which upslot itself
-/// could not use what it creates.
+/// File system permissions, always octal. `needed` are the bits that upslot itself needs.
 pub fn mode(text: &str, needed: u32) -> Result<u32, InvalidValue> {
     let octal = text
         .strip_prefix("0o")
@@ -112,19 +122,45 @@ pub fn path(text: &str) -> Result<PathBuf, InvalidValue> {
     if let Some(found) = secret::template(text) {
         return Err(InvalidValue {
             found: Some(format!("{} ({found})", quote(text))),
-            expected: "the path itself; nothing is expanded from the environment".into(),
+            expected: "the path itself; environment variables are not expanded".into(),
         });
     }
     if text == "~" || text.starts_with("~/") {
-        return Err("a path without ~, which only a shell expands".into());
+        return Err("a path without ~, which is not expanded".into());
     }
     if text.starts_with("file:") {
-        return Err("a path without file: before it".into());
+        return Err("a path without the prefix file:".into());
     }
     if text.ends_with([',', ';']) || text.trim() != text {
-        return Err("a path without a comma, a semicolon or a blank at its end".into());
+        return Err("a path that does not end with a comma, a semicolon or a space".into());
     }
     Ok(PathBuf::from(text))
+}
+
+/// Directories of the system, which hold other programs' files.
+const SYSTEM: [&str; 14] = [
+    "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin",
+    "/sys", "/usr", "/var",
+];
+
+/// The storage folder. Files below it are served and deleted, so the root of the file system and the directories of the
+/// system are refused.
+pub fn storage_path(text: &str) -> Result<PathBuf, InvalidValue> {
+    let is_name = |part: std::path::Component<'_>| matches!(part, std::path::Component::Normal(_));
+    let whole = std::path::Path::new(text);
+    if whole.has_root() && !whole.components().any(is_name) {
+        return Err("a folder of its own, not the root of the file system".into());
+    }
+    if SYSTEM
+        .iter()
+        .any(|system| whole == std::path::Path::new(system))
+    {
+        return Err(
+            "a folder of its own, not a system directory, whose files would be served and deleted"
+                .into(),
+        );
+    }
+    path(text)
 }
 
 /// How much is logged.
@@ -139,11 +175,11 @@ pub fn log_level(text: &str) -> Result<LevelFilter, InvalidValue> {
     }
 }
 
-/// Whether the process confines itself.
+/// Whether the sandbox is on.
 pub fn sandbox(text: &str) -> Result<bool, InvalidValue> {
     match text.to_ascii_lowercase().as_str() {
         "auto" => Ok(true),
-        // YAML's own words for off.
+        // How YAML 1.1 spells off.
         "off" | "false" | "no" => Ok(false),
         _ => Err("auto or off".into()),
     }
@@ -177,7 +213,7 @@ fn digits(text: &str) -> Option<u64> {
     plain.parse().ok()
 }
 
-/// Splits a number from the unit behind it, with or without a blank between.
+/// Splits a number from the unit after it, with or without a space between.
 fn split_unit(text: &str) -> (&str, &str) {
     let end = text
         .find(|c: char| !c.is_ascii_digit() && c != '_' && c != '.')
@@ -213,7 +249,7 @@ mod tests {
 
     use super::*;
 
-    /// Every text of `good` gives its value, every text of `bad` none.
+    /// Checks valid texts with their values, and invalid texts.
     #[track_caller]
     fn check<T: Debug + PartialEq>(
         read: impl Fn(&str) -> Result<T, InvalidValue>,
@@ -224,8 +260,8 @@ mod tests {
             assert_eq!(read(text).as_ref(), Ok(value), "{text:?}");
         }
         for text in bad {
-            let wrong = read(text).expect_err(text);
-            assert!(!wrong.expected.is_empty(), "{text:?}");
+            let invalid = read(text).expect_err(text);
+            assert!(!invalid.expected.is_empty(), "{text:?}");
         }
     }
 

@@ -1,13 +1,16 @@
-//! A value that must not reach a log; and what cannot be meant as one.
+//! Secrets, which must not reach a log, and the detection of placeholders.
 
 use std::fmt;
+
+/// Shortest slot secret, in bytes. Every client that gets a slot can guess offline against its signature.
+pub const MIN_SLOT_SECRET: usize = 16;
 
 /// A secret text. Its `Debug` does not show it, and it has no `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes the text as it is; who reads a file trims its line end first.
+    /// Takes the text as it is; callers that read a file trim the line end first.
     pub fn new(text: impl Into<String>) -> Secret {
         Secret(text.into())
     }
@@ -29,7 +32,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A secret key of any bytes, shown as little.
+/// A secret key of arbitrary bytes; its `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretKey(Vec<u8>);
 
@@ -49,7 +52,7 @@ impl fmt::Debug for SecretKey {
     }
 }
 
-/// What stands in examples, upslot's own among them, in lower case and without what is no letter or digit.
+/// Secrets in examples, also upslot's own, in lower case and reduced to letters and digits.
 const EXAMPLES: [&str; 16] = [
     "thesecretthatthexmppserverknows",
     "thecontentofetcupslotcomponentsecret",
@@ -69,7 +72,7 @@ const EXAMPLES: [&str; 16] = [
     "tbd",
 ];
 
-/// Words that are found in no secret but a placeholder, in the same form.
+/// Words that occur in placeholders only, in the same form.
 const CHANGE: [&str; 6] = [
     "changeme",
     "changeit",
@@ -79,10 +82,10 @@ const CHANGE: [&str; 6] = [
     "replacewith",
 ];
 
-/// Characters that stand for something left out when there is nothing else.
+/// Characters that mark an omission when there are no others.
 const LEFT_OUT: &str = ".*-?_#\u{2026}\u{2022}";
 
-/// How placeholders of templates begin and end. Whatever fills them in has not run.
+/// How template placeholders begin and end.
 const TEMPLATES: [(&str, &str); 6] = [
     ("${", "}"),
     ("$(", ")"),
@@ -92,7 +95,7 @@ const TEMPLATES: [(&str, &str); 6] = [
     ("#{", "}"),
 ];
 
-/// How a whole text may be a placeholder, with a name between.
+/// Delimiters of a placeholder that makes up the whole text.
 const WHOLE: [(&str, &str); 6] = [
     ("$", ""),
     ("%", "%"),
@@ -102,15 +105,15 @@ const WHOLE: [(&str, &str); 6] = [
     ("[", "]"),
 ];
 
-/// What is wrong with a text that should be a secret, without anything of it; `None` when nothing is.
+/// Why a text cannot be a secret, without repeating any of it; `None` if it can.
 pub fn flaw(text: &str) -> Option<&'static str> {
     if text.trim_end_matches(['\n', '\r']).contains(['\n', '\r']) {
         return Some("more than one line");
     }
     if text.contains(char::is_control) {
-        // Where it comes from: "a\tb" or "|".
+        // From an escape in double quotes, or from a `|` block.
         return Some(
-            "a control character or a line end, as a \\ in double quotes or a | brings it in",
+            "a control character or a line end, as from a \\ in double quotes or a | block",
         );
     }
     if text.starts_with('\u{feff}') {
@@ -119,7 +122,7 @@ pub fn flaw(text: &str) -> Option<&'static str> {
     placeholder(text)
 }
 
-/// What a text is a placeholder of, as it may be shown; `None` when it is none. Nothing of a secret is in the answer.
+/// The kind of placeholder that a text is, for a message; `None` if it is none. Never repeats the text.
 pub fn placeholder(text: &str) -> Option<&'static str> {
     let text = text.trim();
     let bare: String = text
@@ -128,17 +131,17 @@ pub fn placeholder(text: &str) -> Option<&'static str> {
         .flat_map(char::to_lowercase)
         .collect();
     if CHANGE.iter().any(|word| bare.contains(word)) || EXAMPLES.contains(&bare.as_str()) {
-        return Some("the words of an example, such as \"change me\"");
+        return Some("an example value, such as \"change me\"");
     }
     let first = text.chars().next().unwrap_or_default();
     let one = text.len() > 2 && text.chars().all(|c| c == first) && LEFT_OUT.contains(first);
     if one || bare.len() > 2 && bare.bytes().all(|b| b == b'x') {
-        return Some("what stands for something left out, such as ... or xxx");
+        return Some("a placeholder, such as ... or xxx");
     }
     template(text)
 }
 
-/// The same for values that are no secrets: what a template would have filled in.
+/// The same for values that are not secrets: unexpanded template placeholders only.
 pub fn template(text: &str) -> Option<&'static str> {
     let text = text.trim();
     for (begin, end) in TEMPLATES {

@@ -1,15 +1,19 @@
-//! Whole configurations, as an operator writes them.
+//! Whole configurations, as operators write them.
 
 use std::collections::BTreeSet;
 
-use super::keys::KEYS;
+use super::keys::DefaultValue;
 use super::*;
+use crate::policy::rules::Rules;
+use ipnet::IpNet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 mod each_key;
 
 const SAMPLE: &str = include_str!("../../config.yml.sample");
 
-/// What must be there, and no warning comes of.
+/// The smallest configuration without warnings.
 const LEAST: &str = "\
 component_jid: upload.example.org
 component_secret: hunter2
@@ -24,8 +28,7 @@ fn good(text: &str) -> Reading {
     read(text).unwrap_or_else(|errors| panic!("{text}\n{errors}"))
 }
 
-/// [`LEAST`] without some keys and with more lines after it. The first added line is the seventh of the text when
-/// nothing is left out.
+/// [`LEAST`] without some keys and with more lines at its end; the first of these is line 7 if no key is left out.
 fn with(without: &[&str], lines: &str) -> String {
     let stays = |line: &&str| {
         !without
@@ -36,19 +39,19 @@ fn with(without: &[&str], lines: &str) -> String {
     format!("{}\n{lines}", kept.join("\n"))
 }
 
-/// The faults of a text, as `key@line`.
+/// The errors of a text, as `key@line`.
 #[track_caller]
 fn errors(text: &str) -> Vec<String> {
     let errors = read(text).expect_err(text);
     assert_eq!(errors.errors.len(), errors.to_string().lines().count());
-    let place = |error: &ConfigError| match error.line {
+    let position = |error: &ConfigError| match error.line {
         Some(line) => format!("{}@{line}", error.key),
         None => error.key.clone(),
     };
-    errors.errors.iter().map(place).collect()
+    errors.errors.iter().map(position).collect()
 }
 
-/// The warnings of a text without faults.
+/// The warnings of a text without errors.
 #[track_caller]
 fn warnings(text: &str) -> Vec<String> {
     good(text).warnings.iter().map(Warning::to_string).collect()
@@ -59,7 +62,7 @@ fn secs(seconds: u64) -> Duration {
 }
 
 #[test]
-fn the_least_has_the_documented_defaults() {
+fn a_minimal_configuration_has_the_documented_defaults() {
     let Reading {
         config, warnings, ..
     } = good(LEAST);
@@ -117,14 +120,14 @@ fn the_least_has_the_documented_defaults() {
     assert!(!format!("{config:?}").contains("hunter2"));
 }
 
-/// The sample with a secret in the place of its placeholder.
+/// The sample with a secret instead of its placeholder.
 fn ready_sample() -> String {
     assert_eq!(SAMPLE.matches("\"change me\"").count(), 1);
     SAMPLE.replace("\"change me\"", "hunter2")
 }
 
 #[test]
-fn the_sample_lacks_a_secret_and_is_good_with_one() {
+fn the_sample_is_valid_but_for_its_placeholder() {
     let errors = read(SAMPLE).expect_err("the sample has a placeholder");
     assert_eq!(errors.errors.len(), 1, "{errors}");
     assert_eq!(errors.errors[0].key, "component_secret");
@@ -136,7 +139,7 @@ fn the_sample_lacks_a_secret_and_is_good_with_one() {
     assert_eq!(config.storage_path, Path::new("/var/lib/upslot"));
 }
 
-/// The sample with every key in force.
+/// The sample with every key uncommented.
 fn whole_sample() -> String {
     let key = |line: &str| {
         line.strip_prefix('#')
@@ -156,7 +159,7 @@ fn the_sample_shows_the_defaults() {
         ..
     } = good(&whole_sample());
     assert_eq!(warnings, []);
-    // These three say in words what the default does.
+    // The values of these three are equivalent to the default, but not equal.
     assert!(!std::mem::take(&mut config.access).is_empty());
     assert_eq!(
         config.allowed_file_types.take(),
@@ -174,12 +177,92 @@ const SAFE: [&str; 4] = ["image/*", "video/*", "audio/*", "text/plain"];
 fn the_sample_has_every_key_once_and_in_order() {
     let entries = raw::parse(&whole_sample()).expect("the sample is YAML");
     let shown: Vec<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
-    assert_eq!(shown, KEYS);
-    let known: BTreeSet<&str> = KEYS.iter().copied().collect();
-    assert_eq!(known.len(), KEYS.len());
+    let registered: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
+    assert_eq!(shown, registered);
+    let distinct: BTreeSet<&str> = registered.iter().copied().collect();
+    assert_eq!(distinct.len(), KEYS.len());
 }
 
-/// In the manner of those that operators of HttpUploadComponent have.
+/// The text after each key of the sample, commented out or not.
+fn sample_value(name: &str) -> &'static str {
+    let value = |line: &'static str| {
+        line.trim_start_matches('#')
+            .strip_prefix(name)?
+            .strip_prefix(':')
+    };
+    let mut values = SAMPLE.lines().filter_map(value);
+    let value = values.next().unwrap_or_else(|| panic!("{name} is missing"));
+    assert_eq!(values.next(), None, "{name} is there twice");
+    value.trim()
+}
+
+#[test]
+fn the_sample_shows_the_registered_defaults() {
+    for key in KEYS {
+        let active = SAMPLE
+            .lines()
+            .any(|line| line.starts_with(&format!("{}:", key.name)));
+        match key.default {
+            DefaultValue::Text(default) => {
+                assert!(!active, "{} is set", key.name);
+                assert_eq!(sample_value(key.name), default, "{}", key.name);
+            }
+            DefaultValue::Unset if !active => {
+                assert_eq!(sample_value(key.name), "", "{}", key.name)
+            }
+            DefaultValue::Unset => {}
+            DefaultValue::Required => assert!(active, "{} is commented out", key.name),
+        }
+    }
+}
+
+#[test]
+fn every_registered_default_is_valid_and_its_own_value() {
+    let absent = good(LEAST).config;
+    for key in KEYS {
+        let DefaultValue::Text(default) = key.default else {
+            continue;
+        };
+        let mut written = good(&with(&[], &format!("{}: {default}", key.name))).config;
+        // The defaults of these are equivalent to the absent key, but not equal.
+        match key.name {
+            "access" => written.access = absent.access.clone(),
+            "allowed_file_types" => written.allowed_file_types = None,
+            "safe_file_types" => written.safe_file_types = None,
+            _ => {}
+        }
+        assert_eq!(written, absent, "{}: {default}", key.name);
+    }
+}
+
+#[test]
+fn the_listing_has_every_key_and_entry_once() {
+    let listing = keys::listing();
+    for key in KEYS {
+        let line = format!("\n  {} (", key.name);
+        assert_eq!(listing.matches(&line).count(), 1, "{}", key.name);
+        assert!(
+            listing.contains(key.doc) && key.doc.ends_with('.'),
+            "{}",
+            key.doc
+        );
+    }
+    for line in [
+        "\n  max_file_size (bytes; default: 20971520)\n",
+        "\n  storage_path (path; required; needs a restart)\n",
+        "\n  api.port (port; required)\n",
+        "\n  access.bytes_per_timedelta.delta (seconds; required)\n",
+        "\n  purposes.profile.max_file_size (bytes; no default)\n",
+    ] {
+        assert!(listing.contains(line), "{line}{listing}");
+    }
+    assert!(
+        listing.lines().all(|line| line.chars().count() <= 120),
+        "{listing}"
+    );
+}
+
+/// A typical file of HttpUploadComponent.
 const OLD: &str = r#"# XMPP
 component_jid : upload.example.org
 component_secret : 12345
@@ -210,7 +293,7 @@ allow_web_clients: True
 "#;
 
 #[test]
-fn an_old_file_works_unchanged() {
+fn a_file_of_the_predecessor_works_unchanged() {
     let Reading {
         config, warnings, ..
     } = good(OLD);
@@ -252,7 +335,7 @@ fn an_old_file_works_unchanged() {
 }
 
 #[test]
-fn line_ends_and_the_last_one_do_not_matter() {
+fn all_line_ends_are_accepted() {
     for text in [
         OLD.replace('\n', "\r\n"),
         OLD.trim_end().to_owned(),
@@ -269,7 +352,7 @@ fn line_ends_and_the_last_one_do_not_matter() {
 }
 
 #[test]
-fn tells_all_faults_at_once_in_the_order_of_lines() {
+fn reports_all_errors_at_once_in_the_order_of_lines() {
     let text = "\
 component_jid: a@b
 component_secret:
@@ -309,22 +392,21 @@ storagepath: /srv/files
     found.sort();
     wanted.sort();
     assert_eq!(found, wanted);
-    let errors = read(text).expect_err("faults");
-    let said = errors.to_string();
-    assert!(!said.contains("hunter2"), "{said}");
+    let errors = read(text).expect_err("errors");
+    let output = errors.to_string();
+    assert!(!output.contains("hunter2"), "{output}");
     for sentence in [
         "http_port (line 4): found \"99999\", expected a whole number from 0 to 65535.",
-        "max_file_size (line 10): found the key a second time, expected it once only, and it is in line 5 already.",
+        "max_file_size (line 10): found a duplicate key, expected each key once; it is already in line 5.",
         "access.1.jid (line 12): found \"(\" (found open group without closing ')'), expected a regular expression or a list of them, in single quotes such as '@example\\.org$'.",
         "storage_path: found nothing, expected the folder of the stored files.",
     ] {
         assert!(
-            said.lines().any(|line| line == sentence),
-            "{sentence}\n{said}"
+            output.lines().any(|line| line == sentence),
+            "{sentence}\n{output}"
         );
     }
-    let hint =
-        "storagepath (line 16): is not a known key and is ignored; storage_path may be meant.";
+    let hint = "storagepath (line 16): unknown key, ignored (did you mean storage_path?).";
     assert!(
         errors
             .warnings
@@ -334,19 +416,19 @@ storagepath: /srv/files
 }
 
 #[test]
-fn a_flood_of_faults_is_cut() {
+fn the_number_of_errors_is_bounded() {
     let text = format!("whitelist:\n{}", "- '@'\n".repeat(300));
-    let errors = read(&text).expect_err("faults");
+    let errors = read(&text).expect_err("errors");
     let last = errors.errors.last().map(ConfigError::to_string);
     assert_eq!(errors.errors.len(), 201);
     assert_eq!(
         last.as_deref(),
-        Some("found 103 more faults, expected none.")
+        Some("found 103 more errors, expected none.")
     );
 }
 
 #[test]
-fn an_empty_file_lacks_what_is_required() {
+fn an_empty_file_lacks_the_required_keys() {
     for text in ["", "# nothing\n", "---\n...\n", "{}"] {
         assert_eq!(
             errors(text),
@@ -461,7 +543,7 @@ fn mutate(text: &str, dice: &mut Dice) -> String {
 }
 
 #[test]
-fn nothing_in_a_file_can_do_harm() {
+fn mutated_files_are_accepted_or_refused_without_a_panic() {
     let whole = whole_sample();
     let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
     let (mut taken, mut refused) = (0, 0);

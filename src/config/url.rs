@@ -1,7 +1,7 @@
-//! The URL prefixes under which files are uploaded and found (RFC 3986).
+//! The URL prefixes of uploads and downloads (RFC 3986).
 //!
-//! Only what a slot's URL can be built on is taken: scheme, host, port and path, in ASCII. Whether anything answers
-//! there is not known here.
+//! Only scheme, host, port and path are accepted, in ASCII: the parts that a slot's URL is built on. The URL is never
+//! requested.
 
 use std::fmt;
 
@@ -14,14 +14,17 @@ use crate::config::secret;
 /// Longest prefix, in bytes; a file's URL must stay below what clients and proxies take.
 const MAX_URL: usize = 1024;
 
-/// A checked `http://` or `https://` prefix.
+/// Longest prefix of a path, in bytes.
+const MAX_PATH_PREFIX: usize = 256;
+
+/// A valid `http://` or `https://` prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BaseUrl {
     /// The whole URL, ASCII, ending in `/`. Scheme and host are in lower case.
     pub prefix: String,
-    /// The path of it, beginning and ending with `/`, as it stands in the URL.
+    /// Its path, beginning and ending with `/`, percent-encoded.
     pub path: String,
-    /// The path with its percent-encoding undone, for comparison with a decoded request path.
+    /// The path, percent-decoded, for comparison with a decoded request path.
     pub decoded: String,
     /// HTTPS, or plain HTTP to a host that is local or an onion service. Many clients refuse other URLs.
     pub secure: bool,
@@ -35,7 +38,7 @@ impl fmt::Display for BaseUrl {
 
 /// Reads a prefix, with or without a path and a final `/`.
 pub fn base_url(text: &str) -> Result<BaseUrl, InvalidValue> {
-    let wrong = || {
+    let invalid = || {
         InvalidValue::from(
             "a URL such as https://upload.example.org/ or https://example.org/upload/",
         )
@@ -43,14 +46,14 @@ pub fn base_url(text: &str) -> Result<BaseUrl, InvalidValue> {
     if let Some(found) = secret::template(text) {
         return Err(InvalidValue {
             found: Some(format!("{} ({found})", quote(text))),
-            expected: "the URL itself; nothing is expanded from the environment".into(),
+            expected: "the URL itself; environment variables are not expanded".into(),
         });
     }
     if text.contains(char::is_whitespace) {
-        return Err("one URL without blanks".into());
+        return Err("one URL without spaces".into());
     }
     if text.ends_with([',', ';']) {
-        return Err("a URL without a comma or semicolon at its end".into());
+        return Err("a URL that does not end with a comma or semicolon".into());
     }
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err("a URL that begins with https://, such as https://upload.example.org/".into());
@@ -66,7 +69,7 @@ pub fn base_url(text: &str) -> Result<BaseUrl, InvalidValue> {
     if authority.contains('@') {
         return Err(InvalidValue {
             found: Some("a URL with a user name or password".into()),
-            expected: "one without".into(),
+            expected: "a URL without them".into(),
         });
     }
     if !authority.is_ascii() {
@@ -74,7 +77,7 @@ pub fn base_url(text: &str) -> Result<BaseUrl, InvalidValue> {
     }
     let authority = authority.to_ascii_lowercase();
     let (host, port) = split_port(&authority);
-    let port_sound = match port {
+    let port_is_valid = match port {
         None => true,
         Some(port) => {
             port.bytes().all(|b| b.is_ascii_digit())
@@ -82,12 +85,12 @@ pub fn base_url(text: &str) -> Result<BaseUrl, InvalidValue> {
         }
     };
     let bracketed = host.starts_with('[');
-    let host_sound = match address::ip(host) {
+    let host_is_valid = match address::ip(host) {
         Some(ip) => ip.is_ipv6() == bracketed,
         None => address::is_host_name(host),
     };
-    if !port_sound || !host_sound {
-        return Err(wrong());
+    if !port_is_valid || !host_is_valid {
+        return Err(invalid());
     }
     let (path, decoded) = base_path(path)?;
     let prefix = format!("{scheme}://{authority}{path}");
@@ -102,6 +105,25 @@ pub fn base_url(text: &str) -> Result<BaseUrl, InvalidValue> {
     })
 }
 
+/// Reads a path prefix, whose last `/` may be missing. Only characters that are never percent-encoded (RFC 3986 §3.3), so
+/// that it has one spelling.
+pub fn path_prefix(text: &str) -> Result<String, InvalidValue> {
+    let inner = text
+        .strip_prefix('/')
+        .map(|t| t.strip_suffix('/').unwrap_or(t));
+    let valid = |segment: &str| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&b);
+        !matches!(segment, "" | "." | "..") && segment.bytes().all(plain)
+    };
+    match inner {
+        _ if text == "/" => Ok("/".to_owned()),
+        Some(inner) if text.len() <= MAX_PATH_PREFIX && inner.split('/').all(valid) => {
+            Ok(format!("/{inner}/"))
+        }
+        _ => Err("a path such as / or /upload/, without characters that need encoding".into()),
+    }
+}
+
 /// Host and port; the colons inside brackets belong to the host.
 fn split_port(authority: &str) -> (&str, Option<&str>) {
     let from = authority.rfind(']').map_or(0, |at| at + 1);
@@ -113,16 +135,16 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
 
 /// The path and its decoded form, both with one `/` at each end.
 fn base_path(path: &str) -> Result<(String, String), InvalidValue> {
-    let wrong = || {
+    let invalid = || {
         InvalidValue::from(
-            "a path without empty or dot segments, of characters that are allowed in a URL (others as %XX)",
+            "a path without empty or dot segments, of characters that are allowed in a URL (%XX for others)",
         )
     };
     let trimmed = path.trim_end_matches('/');
     let allowed =
         |b: u8| !b.is_ascii() || b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%/".contains(&b);
     if !trimmed.bytes().all(allowed) {
-        return Err(wrong());
+        return Err(invalid());
     }
     let encoded = utf8_percent_encode(trimmed, CONTROLS).to_string();
     let mut decoded = String::new();
@@ -133,14 +155,14 @@ fn base_path(path: &str) -> Result<(String, String), InvalidValue> {
                 .get(..2)
                 .is_some_and(|two| two.iter().all(hex))
         };
-        let segment_sound = segment.split('%').skip(1).all(whole);
+        let escapes_are_valid = segment.split('%').skip(1).all(whole);
         let text = percent_decode_str(segment)
             .decode_utf8()
-            .map_err(|_| wrong())?;
-        let text_sound = !matches!(&*text, "" | "." | "..")
+            .map_err(|_| invalid())?;
+        let text_is_valid = !matches!(&*text, "" | "." | "..")
             && !text.contains(|c: char| c == '/' || c.is_control());
-        if !segment_sound || !text_sound {
-            return Err(wrong());
+        if !escapes_are_valid || !text_is_valid {
+            return Err(invalid());
         }
         decoded.push('/');
         decoded.push_str(&text);
@@ -148,7 +170,7 @@ fn base_path(path: &str) -> Result<(String, String), InvalidValue> {
     Ok((format!("{encoded}/"), format!("{decoded}/")))
 }
 
-/// A host to which plain HTTP is no risk, or is encrypted by other means.
+/// A host to which plain HTTP is safe: this machine, or an onion service, which is encrypted.
 fn is_local(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
     match address::ip(host) {
@@ -163,7 +185,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, prefix: &str, path: &str, decoded: &str) {
-        let url = base_url(text).unwrap_or_else(|wrong| panic!("{text:?}: {}", wrong.expected));
+        let url = base_url(text).unwrap_or_else(|invalid| panic!("{text:?}: {}", invalid.expected));
         assert_eq!(
             (url.prefix.as_str(), url.path.as_str(), url.decoded.as_str()),
             (prefix, path, decoded),
@@ -178,16 +200,16 @@ mod tests {
 
     #[track_caller]
     fn refused(text: &str, expected: &str) {
-        let wrong = base_url(text).expect_err(text);
+        let invalid = base_url(text).expect_err(text);
         assert!(
-            wrong.expected.contains(expected),
+            invalid.expected.contains(expected),
             "{text:?}: {}",
-            wrong.expected
+            invalid.expected
         );
     }
 
     #[test]
-    fn takes_prefixes() {
+    fn accepts_prefixes() {
         check("https://up.example", "https://up.example/", "/", "/");
         check("HTTPS://Up.Example/", "https://up.example/", "/", "/");
         check(
@@ -237,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_the_rest() {
+    fn refuses_other_urls() {
         for text in ["https://", "https:///x", "https://a..b/"] {
             refused(text, "a URL such as");
         }
@@ -250,14 +272,14 @@ mod tests {
             "https://up.example/a b",
             "https://a/ https://b/",
         ] {
-            refused(text, "without blanks");
+            refused(text, "without spaces");
         }
         for text in [
             "https://up.example/,",
             "https://up.example/;",
             "https://up.example,",
         ] {
-            refused(text, "without a comma");
+            refused(text, "a comma");
         }
         for text in [
             "https://${HOST}/",
@@ -265,7 +287,7 @@ mod tests {
             "https://{{ host }}/x",
             "https://$(hostname)/",
         ] {
-            refused(text, "nothing is expanded");
+            refused(text, "not expanded");
         }
         for text in [
             "https://up.example:/",
@@ -302,15 +324,15 @@ mod tests {
 
     #[test]
     fn does_not_repeat_a_password() {
-        let wrong = base_url("https://romeo:hunter2@up.example/").expect_err("user information");
+        let invalid = base_url("https://romeo:hunter2@up.example/").expect_err("user information");
         assert_eq!(
-            wrong.found.as_deref(),
+            invalid.found.as_deref(),
             Some("a URL with a user name or password")
         );
     }
 
     #[test]
-    fn knows_where_plain_http_is_no_risk() {
+    fn recognises_hosts_where_plain_http_is_safe() {
         for (text, secure) in [
             ("https://up.example", true),
             ("http://up.example", false),
@@ -324,6 +346,26 @@ mod tests {
             ("http://notlocalhost", false),
         ] {
             assert_eq!(base_url(text).expect(text).secure, secure, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_has_one_spelling() {
+        for (text, read) in [
+            ("/", "/"),
+            ("/up", "/up/"),
+            ("/up/", "/up/"),
+            ("/up/load.v1~/", "/up/load.v1~/"),
+            ("/health", "/health/"),
+        ] {
+            assert_eq!(path_prefix(text), Ok(read.to_owned()), "{text}");
+        }
+        let long = format!("/{}", "x".repeat(256));
+        for text in [
+            "", "up", "//", "/up//", "//up", "/./", "/../up", "/up/..", "/u%70/", "/a b/", "/é/",
+            "/up?", "/up#", "/a\\b", &long,
+        ] {
+            assert!(path_prefix(text).is_err(), "{text}");
         }
     }
 }

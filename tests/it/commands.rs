@@ -1,4 +1,4 @@
-//! `explain` and `--demo`: the two commands for people.
+//! The command line: `explain`, `help` and `--demo`.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ access:
   - {jid: '@montague\\.tld$', max_file_size: 500, uploads_per_timedelta: {delta: 3600, uploads: 2}}
 ";
 
-/// Asks a question about a store in which romeo has 600 bytes in one new file.
+/// Runs `explain` on a store with one new file of 600 bytes, romeo's.
 fn explain(words: &[&str]) -> (Option<i32>, String) {
     let dir = TempDir::new();
     let store = dir.path().join("store");
@@ -34,23 +34,23 @@ fn explain(words: &[&str]) -> (Option<i32>, String) {
     run(&[&["explain"], words].concat(), dir.path())
 }
 
-/// The exit code is 0 exactly where the slot would be granted.
+/// Checks the output, and that the exit code is 0 only if the slot would be granted.
 #[track_caller]
 fn check(words: &[&str], parts: &[&str]) {
-    let (code, said) = explain(words);
-    let expected = if said.contains("would be granted.") {
+    let (code, output) = explain(words);
+    let expected = if output.contains("would be granted.") {
         0
     } else {
         1
     };
-    assert_eq!(code, Some(expected), "{said}");
+    assert_eq!(code, Some(expected), "{output}");
     for part in parts {
-        assert!(said.contains(part), "{part:?} is not in:\n{said}");
+        assert!(output.contains(part), "{part:?} is not in:\n{output}");
     }
 }
 
 #[test]
-fn explain_says_what_decides_and_how_much_is_used() {
+fn explain_shows_rules_limits_and_their_use() {
     check(
         &["romeo@montague.tld", "400", "image/jpeg"],
         &[
@@ -92,51 +92,83 @@ fn explain_says_what_decides_and_how_much_is_used() {
 }
 
 #[test]
-fn help_and_what_was_meant() {
+fn help_and_suggestions() {
     let dir = TempDir::new();
     for words in [&["help"][..], &["--help"], &["-h"]] {
-        let (code, said) = run(words, dir.path());
-        assert_eq!(code, Some(0), "{words:?}: {said}");
+        let (code, output) = run(words, dir.path());
+        assert_eq!(code, Some(0), "{words:?}: {output}");
         for part in [
             "explain JID [SIZE] [TYPE]",
             "--check-config",
             "/etc/upslot/config.yml",
         ] {
-            assert!(said.contains(part), "{words:?}, {part:?}: {said}");
+            assert!(output.contains(part), "{words:?}, {part:?}: {output}");
         }
     }
     for words in [&["help", "explain"][..], &["explain", "--help"]] {
-        let (code, said) = run(words, dir.path());
-        assert_eq!(code, Some(0), "{words:?}: {said}");
+        let (code, output) = run(words, dir.path());
+        assert_eq!(code, Some(0), "{words:?}: {output}");
         assert!(
-            said.starts_with("Usage: upslot [-c FILE] explain JID"),
-            "{said}"
+            output.starts_with("Usage: upslot [-c FILE] explain JID"),
+            "{output}"
         );
     }
     for (words, parts) in [
         (
             &["explian", "a@b"][..],
-            &["explian", "explain may be meant"][..],
+            &["explian", "did you mean explain?"][..],
         ),
-        (&["help", "explian"], &["explain may be meant"]),
-        (&["demo"], &["--demo may be meant"]),
-        (&["--chek-config"], &["--check-config may be meant"]),
+        (&["help", "explian"], &["did you mean explain?"]),
+        (&["demo"], &["did you mean --demo?"]),
+        (&["--chek-config"], &["did you mean --check-config?"]),
         (&["site.yml"], &["-c site.yml"]),
         (&["--nonsense"], &["unknown option --nonsense"]),
-        (&["--demo", "--check-config"], &["exclude each other"]),
+        (&["--demo", "--check-config"], &["cannot be combined"]),
     ] {
-        let (code, said) = run(words, dir.path());
-        assert_eq!(code, Some(2), "{words:?}: {said}");
-        assert!(said.starts_with("error: "), "{words:?}: {said}");
-        assert!(said.contains("upslot help"), "{words:?}: {said}");
+        let (code, output) = run(words, dir.path());
+        assert_eq!(code, Some(2), "{words:?}: {output}");
+        assert!(output.starts_with("error: "), "{words:?}: {output}");
+        assert!(output.contains("upslot help"), "{words:?}: {output}");
         for part in parts {
-            assert!(said.contains(part), "{words:?}, {part:?}: {said}");
+            assert!(output.contains(part), "{words:?}, {part:?}: {output}");
         }
     }
 }
 
+/// The order and the defaults are compared with the sample in the unit tests.
 #[test]
-fn explain_takes_no_nonsense() {
+fn help_config_lists_every_key() {
+    let dir = TempDir::new();
+    let (code, listing) = run(&["help", "config"], dir.path());
+    assert_eq!(code, Some(0), "{listing}");
+    let sample = include_str!("../../config.yml.sample");
+    let keys = sample.lines().filter_map(|line| {
+        let (key, _) = line.trim_start_matches('#').split_once(':')?;
+        let is_key = key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        (is_key && !key.is_empty()).then_some(key)
+    });
+    let mut count = 0;
+    for key in keys {
+        count += 1;
+        let found = listing
+            .lines()
+            .filter(|line| line.starts_with(&format!("  {key} (")));
+        assert_eq!(found.count(), 1, "{key}: {listing}");
+    }
+    assert!(count > 40, "{count} keys in the sample");
+    for line in [
+        "  http_port (port; default: 8080; needs a restart)",
+        "  max_file_size (bytes; default: 20971520)",
+        "  api.token (secret; no default)",
+    ] {
+        assert!(listing.lines().any(|l| l == line), "{line}: {listing}");
+    }
+    let (code, output) = run(&["help", "config", "more"], dir.path());
+    assert_eq!(code, Some(2), "{output}");
+}
+
+#[test]
+fn explain_refuses_invalid_arguments() {
     for words in [
         &[][..],
         &["a b"],
@@ -146,15 +178,15 @@ fn explain_takes_no_nonsense() {
         &["romeo@montague.tld", "10", "MiB", "image/*"],
         &["a@b", "1", "t/t", "more"],
     ] {
-        let (code, said) = explain(words);
-        assert_eq!(code, Some(2), "{words:?}: {said}");
+        let (code, output) = explain(words);
+        assert_eq!(code, Some(2), "{words:?}: {output}");
     }
-    let (_, said) = explain(&["romeo@montague.tld", "10", "png"]);
-    assert!(said.contains("such as image/png"), "{said}");
+    let (_, output) = explain(&["romeo@montague.tld", "10", "png"]);
+    assert!(output.contains("such as image/png"), "{output}");
 }
 
 #[test]
-fn a_missing_configuration_is_named_in_full() {
+fn a_missing_configuration_is_reported_with_its_whole_path() {
     let dir = TempDir::new();
     let here = dir.path().canonicalize().unwrap();
     for words in [
@@ -162,36 +194,36 @@ fn a_missing_configuration_is_named_in_full() {
         &["-c", "absent.yml", "--check-config"],
         &["-c", "absent.yml", "explain", "romeo@montague.tld"],
     ] {
-        let (code, said) = run(words, &here);
-        assert_eq!(code, Some(1), "{words:?}: {said}");
+        let (code, output) = run(words, &here);
+        assert_eq!(code, Some(1), "{words:?}: {output}");
         let path = here.join("absent.yml").display().to_string();
         assert!(
-            said.contains(&path) && said.contains("--demo"),
-            "{words:?}: {said}"
+            output.contains(&path) && output.contains("--demo"),
+            "{words:?}: {output}"
         );
-        let told = if words.len() > 2 {
+        let expected_line = if words.len() > 2 {
             "error: "
         } else {
             "ERROR cannot start why="
         };
-        assert!(said.contains(told), "{words:?}: {said}");
+        assert!(output.contains(expected_line), "{words:?}: {output}");
     }
-    // Without -c the one of the system is the second choice.
-    let (_, said) = run(&["--check-config"], &here);
+    // Without -c, /etc/upslot/config.yml is the fallback.
+    let (_, output) = run(&["--check-config"], &here);
     let system = Path::new("/etc/upslot/config.yml");
     let read = match system.exists() {
         true => system.display().to_string(),
         false => here.join("config.yml").display().to_string(),
     };
-    assert!(said.contains(&read), "{said}");
+    assert!(output.contains(&read), "{output}");
     assert!(
-        system.exists() || said.contains("/etc/upslot/config.yml"),
-        "{said}"
+        system.exists() || output.contains("/etc/upslot/config.yml"),
+        "{output}"
     );
 }
 
 #[test]
-fn the_demonstration_takes_an_upload_and_leaves_nothing() {
+fn the_demo_accepts_an_upload_and_leaves_nothing() {
     let dir = TempDir::new();
     let mut program = Program::start(&dir.path().join("none.yml"), None, &["--demo"]);
     let listening = program.listening(2);

@@ -1,4 +1,4 @@
-//! The command line and the configuration, as far as they show from outside.
+//! The command line and the configuration, from outside.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -25,27 +25,27 @@ fn check_config(text: &str) -> (Option<i32>, String) {
 fn version_and_help() {
     let dir = TempDir::new();
     for flag in ["-V", "--version"] {
-        let (code, said) = run(&[flag], dir.path());
+        let (code, output) = run(&[flag], dir.path());
         assert_eq!(
-            (code, said.trim()),
+            (code, output.trim()),
             (Some(0), concat!("upslot ", env!("CARGO_PKG_VERSION")))
         );
     }
     for flag in ["-h", "--help"] {
-        let (code, said) = run(&[flag], dir.path());
+        let (code, output) = run(&[flag], dir.path());
         assert_eq!(code, Some(0));
         for part in ["--config", "--logfile", "--check-config", "--version"] {
-            assert!(said.contains(part), "{said}");
+            assert!(output.contains(part), "{output}");
         }
     }
     assert_eq!(run(&["--nonsense"], dir.path()).0, Some(2));
     assert_eq!(run(&["-c"], dir.path()).0, Some(2));
 }
 
-/// A configuration of HttpUploadComponent, with its way of writing.
+/// A typical configuration of HttpUploadComponent.
 #[test]
 fn the_predecessors_configuration() {
-    let (code, said) = check_config(
+    let (code, output) = check_config(
         "# a comment\n\
          component_jid: upload.example.net\n\
          component_secret : 'secret'   # quoted\n\
@@ -64,13 +64,13 @@ fn the_predecessors_configuration() {
          user_quota_soft: 78643200\n\
          allow_web_clients: true\n",
     );
-    assert_eq!(code, Some(0), "{said}");
-    assert!(!said.contains("ERROR"), "{said}");
+    assert_eq!(code, Some(0), "{output}");
+    assert!(!output.contains("ERROR"), "{output}");
 }
 
 #[test]
-fn all_faults_at_once() {
-    let (code, said) = check_config(
+fn all_errors_are_reported_at_once() {
+    let (code, output) = check_config(
         "component_jid: upload.localhost\n\
          component_secret: do-not-tell\n\
          storage_path: DIR/store\n\
@@ -82,7 +82,7 @@ fn all_faults_at_once() {
          file_mode: 0999\n\
          whitelst: example.com\n",
     );
-    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(code, Some(1), "{output}");
     for (key, line, found) in [
         ("get_url", 4, "ftp://a/"),
         ("max_file_size", 5, "lots"),
@@ -92,40 +92,46 @@ fn all_faults_at_once() {
         ("file_mode", 9, "0999"),
     ] {
         let line = format!("line {line}");
-        let told = said
+        let is_reported = output
             .lines()
-            .any(|said| said.contains(key) && said.contains(&line) && said.contains(found));
-        assert!(told, "{key} with {line} and {found:?}, in:\n{said}");
+            .any(|output| output.contains(key) && output.contains(&line) && output.contains(found));
+        assert!(
+            is_reported,
+            "{key} with {line} and {found:?}, in:\n{output}"
+        );
     }
-    // A key that is required and absent; an unknown one with the nearest known.
-    assert!(said.lines().any(|said| said.contains("put_url")), "{said}");
-    let unknown = said
+    // A missing required key; an unknown one with the nearest known.
+    assert!(
+        output.lines().any(|line| line.contains("put_url")),
+        "{output}"
+    );
+    let unknown = output
         .lines()
-        .find(|said| said.contains("whitelst"))
-        .unwrap_or_else(|| panic!("{said}"));
+        .find(|line| line.contains("whitelst"))
+        .unwrap_or_else(|| panic!("{output}"));
     assert!(
         unknown.contains("line 10") && unknown.replace("whitelst", "").contains("whitelist"),
         "{unknown}"
     );
-    assert!(!said.contains("do-not-tell"), "{said}");
+    assert!(!output.contains("do-not-tell"), "{output}");
 }
 
 #[test]
 fn an_unknown_key_is_a_warning_only() {
     let good =
         "storage_path: DIR/store\nget_url: https://a/\nput_url: https://a/\nwhitelist: a.example\n";
-    let (code, said) = check_config(good);
-    assert_eq!(code, Some(0), "{said}");
-    let (code, said) = check_config(&format!("{good}max_filesize: 5\n"));
-    assert_eq!(code, Some(0), "{said}");
+    let (code, output) = check_config(good);
+    assert_eq!(code, Some(0), "{output}");
+    let (code, output) = check_config(&format!("{good}max_filesize: 5\n"));
+    assert_eq!(code, Some(0), "{output}");
     assert!(
-        said.contains("max_filesize") && said.contains("max_file_size"),
-        "{said}"
+        output.contains("max_filesize") && output.contains("max_file_size"),
+        "{output}"
     );
 }
 
 #[test]
-fn what_is_no_configuration() {
+fn files_that_are_not_a_configuration() {
     for text in [
         "",
         "[]",
@@ -136,18 +142,18 @@ fn what_is_no_configuration() {
         "storage_path:\n  deeper: 1\nget_url: https://a/\nput_url: https://a/\n",
         "&a [*a, *a]\n",
     ] {
-        let (code, said) = check_config(text);
-        assert_eq!(code, Some(1), "{text:?}: {said}");
-        assert!(!said.trim().is_empty(), "{text:?}");
+        let (code, output) = check_config(text);
+        assert_eq!(code, Some(1), "{text:?}: {output}");
+        assert!(!output.trim().is_empty(), "{text:?}");
     }
     let dir = TempDir::new();
-    let (code, said) = run(&["--check-config", "-c", "absent.yml"], dir.path());
+    let (code, output) = run(&["--check-config", "-c", "absent.yml"], dir.path());
     assert_eq!(code, Some(1));
-    assert!(said.contains("absent.yml"), "{said}");
+    assert!(output.contains("absent.yml"), "{output}");
 }
 
 #[test]
-fn half_a_component_is_a_fault() {
+fn an_incomplete_component_is_an_error() {
     let rest =
         "storage_path: DIR/store\nget_url: https://a/\nput_url: https://a/\nwhitelist: a.example\n";
     for (text, part) in [
@@ -159,9 +165,9 @@ fn half_a_component_is_a_fault() {
         ),
         ("http_certfile: DIR/a.pem\n", "http_keyfile"),
     ] {
-        let (code, said) = check_config(&format!("{rest}{text}"));
-        assert_eq!(code, Some(1), "{text}: {said}");
-        assert!(said.contains(part), "{text}: {said}");
+        let (code, output) = check_config(&format!("{rest}{text}"));
+        assert_eq!(code, Some(1), "{text}: {output}");
+        assert!(output.contains(part), "{text}: {output}");
     }
 }
 
@@ -169,10 +175,10 @@ fn half_a_component_is_a_fault() {
 fn checking_opens_no_port() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let (code, said) = check_config(&format!(
+    let (code, output) = check_config(&format!(
         "storage_path: DIR/store\nget_url: https://a/\nput_url: https://a/\nwhitelist: a.example\nhttp_port: {port}\n"
     ));
-    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(code, Some(0), "{output}");
 }
 
 #[test]
@@ -207,34 +213,33 @@ fn every_address_is_listened_on() {
         .seed(&file, b"hello")
         .start();
     let target = format!("/files/{file}");
-    let places = site.program.listening(3);
+    let urls = site.program.listening(3);
     assert_eq!(
-        places
-            .iter()
-            .filter(|place| place.starts_with("http://127.0.0.1:"))
+        urls.iter()
+            .filter(|url| url.starts_with("http://127.0.0.1:"))
             .count(),
         1,
-        "{places:?}"
+        "{urls:?}"
     );
     assert!(
-        places.contains(&format!("unix:{}", path.display())),
-        "{places:?}"
+        urls.contains(&format!("unix:{}", path.display())),
+        "{urls:?}"
     );
-    for place in &places {
-        let mut client = match place.strip_prefix("http://") {
+    for url in &urls {
+        let mut client = match url.strip_prefix("http://") {
             Some(address) => Client::connect(address.parse().unwrap()),
             None => Client::unix(&path),
         };
-        assert_eq!(client.get(&target).is(200).body, b"hello", "{place}");
-        assert_eq!(client.get(&target).is(200).body, b"hello", "{place}");
+        assert_eq!(client.get(&target).is(200).body, b"hello", "{url}");
+        assert_eq!(client.get(&target).is(200).body, b"hello", "{url}");
     }
 }
 
 #[test]
 fn an_unspecified_address_takes_both_families() {
     let site = Plan::alone().set("http_address", "'::'").start();
-    let place = site.program.listening(1).remove(0);
-    let port: u16 = place.rsplit(':').next().unwrap().parse().unwrap();
+    let url = site.program.listening(1).remove(0);
+    let port: u16 = url.rsplit(':').next().unwrap().parse().unwrap();
     for address in ["127.0.0.1", "::1"] {
         Client::connect((address.parse::<std::net::IpAddr>().unwrap(), port).into())
             .get("/")
@@ -269,14 +274,14 @@ fn the_log_may_go_to_a_file() {
 }
 
 #[test]
-fn everyone_is_warned_about() {
+fn a_missing_whitelist_is_warned_about() {
     let mut site = Plan::alone().without("whitelist").start();
     site.program.allow("whitelist");
     site.program.wait_line(&["WARN", "whitelist"]);
 }
 
 #[test]
-fn debug_tells_no_secrets_either() {
+fn debug_logs_contain_no_secrets() {
     let mut site = Plan::new().set("log_level", "trace").start();
     let slot = site.slot("romeo@montague.tld", "a.txt", 5, None);
     site.program.hide(slot.put.split_once('?').unwrap().1);
@@ -304,15 +309,15 @@ fn control_characters_do_not_reach_the_log() {
     let mut client = site.client();
     client.send(b"G\x1bT /\x1b[31m HTTP/1.1\r\n\r\n");
     client.reply().is(400);
-    // The harness looks through the log when the test ends.
+    // The harness checks the log when the test ends.
 }
 
-/// A configuration without an XMPP side, and without warnings but that.
+/// A configuration without an XMPP side, and without other warnings.
 const LEAST: &str = "storage_path: DIR/store\nhttp_port: 0\nget_url: https://a.example/\n\
                      put_url: https://a.example/\nwhitelist: [a.example]\n";
 
-/// What the program says of a configuration in a folder of its own, in which `prepare` has put more.
-fn said_of(text: &str, more: &[&str], prepare: impl Fn(&Path)) -> (Option<i32>, String) {
+/// The exit code and output for a configuration in a new folder that `prepare` has filled.
+fn output_of(text: &str, more: &[&str], prepare: impl Fn(&Path)) -> (Option<i32>, String) {
     let dir = TempDir::new();
     fs::create_dir(dir.path().join("store")).unwrap();
     prepare(dir.path());
@@ -321,36 +326,37 @@ fn said_of(text: &str, more: &[&str], prepare: impl Fn(&Path)) -> (Option<i32>, 
     run(more, dir.path())
 }
 
-/// The one line with all these parts, among what was said.
+/// The first line of the output with all these parts.
 #[track_caller]
-fn line<'a>(said: &'a str, parts: &[&str]) -> &'a str {
+fn line<'a>(output: &'a str, parts: &[&str]) -> &'a str {
     let all = |line: &&str| parts.iter().all(|part| line.contains(part));
-    said.lines()
+    output
+        .lines()
         .find(all)
-        .unwrap_or_else(|| panic!("no line with {parts:?} in:\n{said}"))
+        .unwrap_or_else(|| panic!("no line with {parts:?} in:\n{output}"))
 }
 
 #[test]
 fn errors_and_warnings_begin_alike() {
-    let (code, said) = said_of(
+    let (code, output) = output_of(
         &format!("{LEAST}max_file_size: lots\nmax_filesize: 5\n"),
         &["--check-config"],
         |_| {},
     );
-    assert_eq!(code, Some(1), "{said}");
-    assert!(!said.is_empty());
-    for line in said.lines() {
+    assert_eq!(code, Some(1), "{output}");
+    assert!(!output.is_empty());
+    for line in output.lines() {
         let known = ["error: config.yml: ", "warning: config.yml: "];
         assert!(known.iter().any(|begin| line.starts_with(begin)), "{line}");
     }
-    line(&said, &["error: ", "max_file_size (line 6)"]);
-    line(&said, &["warning: ", "max_filesize (line 7)"]);
+    line(&output, &["error: ", "max_file_size (line 6)"]);
+    line(&output, &["warning: ", "max_filesize (line 7)"]);
 }
 
 #[test]
 fn placeholders_in_files_are_errors() {
     for (content, part) in [
-        ("change me\n", "the words of an example"),
+        ("change me\n", "an example value"),
         (
             "${UPSLOT_SECRET_FROM_ENV}\n",
             "a placeholder of the form ${NAME}",
@@ -367,12 +373,12 @@ fn placeholders_in_files_are_errors() {
         ] {
             let text = format!("{LEAST}{rest}{key}: DIR/secret\n");
             for more in [&["--check-config"][..], &[]] {
-                let (code, said) = said_of(&text, more, |dir| {
+                let (code, output) = output_of(&text, more, |dir| {
                     fs::write(dir.join("secret"), content).unwrap();
                 });
-                assert_eq!(code, Some(1), "{content:?}: {said}");
-                let place = format!("{key} (line {}): found {part}", 6 + rest.lines().count());
-                line(&said, &[&place, " in /", "/secret, expected"]);
+                assert_eq!(code, Some(1), "{content:?}: {output}");
+                let position = format!("{key} (line {}): found {part}", 6 + rest.lines().count());
+                line(&output, &[&position, " in /", "/secret, expected"]);
             }
         }
     }
@@ -385,34 +391,34 @@ fn placeholders_in_files_are_errors() {
     ] {
         let text =
             format!("{LEAST}component_jid: up.a.example\ncomponent_secret_file: DIR/secret\n");
-        let (code, said) = said_of(&text, &["--check-config"], |dir| {
+        let (code, output) = output_of(&text, &["--check-config"], |dir| {
             fs::write(dir.join("secret"), content).unwrap();
         });
-        assert_eq!(code, Some(1), "{said}");
+        assert_eq!(code, Some(1), "{output}");
         line(
-            &said,
+            &output,
             &["error: ", "component_secret_file (line 7): ", part],
         );
-        assert!(!said.contains("hunter"), "{said}");
+        assert!(!output.contains("hunter"), "{output}");
     }
     let text = format!("{LEAST}component_jid: up.a.example\ncomponent_secret_file: DIR/secret\n");
-    let (code, said) = said_of(&text, &["--check-config"], |dir| {
+    let (code, output) = output_of(&text, &["--check-config"], |dir| {
         fs::write(dir.join("secret"), "hunter2 \n").unwrap();
     });
-    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(code, Some(0), "{output}");
     line(
-        &said,
+        &output,
         &[
             "warning: ",
             "component_secret_file (line 7): ",
-            "ends with a blank",
+            "ends with a space",
         ],
     );
 }
 
-/// A credential of a systemd unit is there while the unit runs, and only for it.
+/// systemd credentials exist while the unit runs, and for this unit only.
 #[test]
-fn credentials_that_are_not_there_yet_are_named() {
+fn credentials_that_do_not_exist_yet_are_warned_about() {
     let folder = format!(
         "/run/credentials/upslot-test-{}.service",
         std::process::id()
@@ -428,33 +434,41 @@ fn credentials_that_are_not_there_yet_are_named() {
         "http_keyfile",
     ];
     for more in [&["--check-config"][..], &["explain", "romeo@a.example"]] {
-        let (code, said) = said_of(&text, more, |_| {});
-        assert_eq!(code, Some(0), "{more:?}: {said}");
+        let (code, output) = output_of(&text, more, |_| {});
+        assert_eq!(code, Some(0), "{more:?}: {output}");
         for key in keys {
-            let place = format!("{key} (line ");
+            let position = format!("{key} (line ");
             line(
-                &said,
-                &["warning: config.yml: ", &place, &folder, "is not there yet"],
+                &output,
+                &[
+                    "warning: config.yml: ",
+                    &position,
+                    &folder,
+                    "does not exist yet",
+                ],
             );
         }
     }
-    let (code, said) = said_of(&text, &[], |_| {});
-    assert_eq!(code, Some(1), "{said}");
+    let (code, output) = output_of(&text, &[], |_| {});
+    assert_eq!(code, Some(1), "{output}");
     for key in &keys {
-        line(&said, &["ERROR cannot start", key, "No such file"]);
+        line(&output, &["ERROR cannot start", key, "No such file"]);
     }
-    line(&said, &["component_secret_file", "LoadCredential="]);
+    line(&output, &["component_secret_file", "LoadCredential="]);
     // A file that is missing elsewhere is an error for all of them.
     let text = text.replace("/run/credentials/", "/run/credentials-of-others/");
-    let (code, said) = said_of(&text, &["--check-config"], |_| {});
-    assert_eq!(code, Some(1), "{said}");
+    let (code, output) = output_of(&text, &["--check-config"], |_| {});
+    assert_eq!(code, Some(1), "{output}");
     for key in keys {
-        line(&said, &["error: ", &format!("{key} (line "), "cannot read"]);
+        line(
+            &output,
+            &["error: ", &format!("{key} (line "), "cannot read"],
+        );
     }
 }
 
 #[test]
-fn a_certificate_and_its_key_are_told_apart() {
+fn swapped_or_mismatched_certificates_and_keys_are_reported() {
     let made = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
     let other = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
     let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
@@ -509,22 +523,22 @@ fn a_certificate_and_its_key_are_told_apart() {
         ),
         (Some(&cert), Some(&key), &[]),
     ] {
-        let (code, said) = said_of(&text, &["--check-config"], |dir| {
+        let (code, output) = output_of(&text, &["--check-config"], |dir| {
             for (name, content) in [("cert.pem", cert), ("key.pem", key)] {
                 content.inspect(|content| fs::write(dir.join(name), content).unwrap());
             }
         });
-        let errors = said.lines().filter(|line| line.starts_with("error: "));
-        assert_eq!(errors.count(), expected.len(), "{said}");
-        assert_eq!(code, Some(i32::from(!expected.is_empty())), "{said}");
-        for (place, part) in expected {
-            line(&said, &["error: config.yml: ", place, part]);
+        let errors = output.lines().filter(|line| line.starts_with("error: "));
+        assert_eq!(errors.count(), expected.len(), "{output}");
+        assert_eq!(code, Some(i32::from(!expected.is_empty())), "{output}");
+        for (position, part) in expected {
+            line(&output, &["error: config.yml: ", position, part]);
         }
     }
 }
 
 #[test]
-fn all_ports_that_are_taken_are_named_at_once() {
+fn all_ports_in_use_are_reported_at_once() {
     let taken = [0; 3].map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     let ports = taken
         .each_ref()
@@ -536,11 +550,11 @@ fn all_ports_that_are_taken_are_named_at_once() {
         ports[1],
         ports[2]
     );
-    let (code, said) = said_of(&text, &[], |_| {});
-    assert_eq!(code, Some(1), "{said}");
+    let (code, output) = output_of(&text, &[], |_| {});
+    assert_eq!(code, Some(1), "{output}");
     for (key, port) in ["http_address", "http_address", "api"].iter().zip(ports) {
-        let place = format!("{key}: cannot listen on 127.0.0.1:{port}: ");
-        let found = line(&said, &["ERROR cannot start", &place]);
+        let position = format!("{key}: cannot listen on 127.0.0.1:{port}: ");
+        let found = line(&output, &["ERROR cannot start", &position]);
         for part in [
             "another program has the port",
             &format!("sport = :{port} names"),
@@ -551,9 +565,9 @@ fn all_ports_that_are_taken_are_named_at_once() {
     }
 }
 
-/// As a user that may not write there; root may write everywhere.
+/// Run as another user if root, because root may write everywhere.
 #[test]
-fn a_store_that_cannot_be_written_is_told() {
+fn an_unwritable_store_is_warned_about() {
     let dir = TempDir::new();
     let at = |name: &str| dir.path().join(name);
     for name in ["store", "closed"] {
@@ -562,13 +576,13 @@ fn a_store_that_cannot_be_written_is_told() {
     }
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     fs::write(at("file"), "").unwrap();
-    // The original may be where others cannot go.
+    // The binary may be in a folder that other users cannot enter.
     fs::copy(env!("CARGO_BIN_EXE_upslot"), at("upslot")).unwrap();
     let root = rustix::process::geteuid().is_root();
     for (path, part) in [
         ("store", "cannot write to "),
-        ("closed/inside", "is not there, and user "),
-        ("file", "is no folder"),
+        ("closed/inside", "does not exist, and user "),
+        ("file", "is not a folder"),
     ] {
         let text = LEAST.replace("DIR/store", &at(path).display().to_string());
         fs::write(at("config.yml"), text).unwrap();
@@ -586,15 +600,15 @@ fn a_store_that_cannot_be_written_is_told() {
             .arg("--check-config")
             .output()
             .unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        // Whoever checks need not be who will run.
-        assert_eq!(output.status.code(), Some(0), "{said}");
-        line(&said, &["warning: ", "storage_path (line 1): ", part]);
+        let text = String::from_utf8(output.stderr).unwrap();
+        // The check may run as another user than the service.
+        assert_eq!(output.status.code(), Some(0), "{text}");
+        line(&text, &["warning: ", "storage_path (line 1): ", part]);
     }
 }
 
 #[test]
-fn a_granted_slot_can_be_traced_to_its_file() {
+fn a_granted_slot_is_logged_with_the_path_of_its_file() {
     let mut site = Plan::new().set("api", "{port: 0}").start();
     let romeo = "romeo@montague.tld";
     let over_xmpp = site.slot(romeo, "très cool.txt", 5, None);
@@ -620,7 +634,7 @@ fn a_granted_slot_can_be_traced_to_its_file() {
 }
 
 #[test]
-fn another_protocol_is_named_in_the_log() {
+fn other_protocols_are_named_in_the_log() {
     let site = Plan::alone().start();
     let hello = [&[22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[7; 500]].concat();
     let proxied = [

@@ -82,8 +82,12 @@ const LAYERS: [&[&str]; 7] = [
         "config/address",
         "config/url",
         "config/headers",
+        "config/stray",
+        "config/values",
         "config/keys",
+        "config/nearest",
         "config/reader",
+        "config/secrets",
         "config/access",
         "config/network",
         "config/api",
@@ -493,9 +497,10 @@ fn the_table_names_no_file_that_is_not_there() {
 }
 
 /// Files that see what somebody shows to prove a right, or the secret that it is judged by.
-const JUDGES: [&str; 12] = [
+const JUDGES: [&str; 13] = [
     "config/api",
     "config/secret",
+    "config/secrets",
     "http/api",
     "reactor/client",
     "reactor/client/local",

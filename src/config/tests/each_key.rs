@@ -1,4 +1,4 @@
-//! Tables of good and bad values for every key, and of keys beside each other.
+//! Tables of valid and invalid values of every key, and of combinations of keys.
 
 use std::fmt::Debug;
 
@@ -6,8 +6,8 @@ use super::*;
 
 type Field<T> = fn(&Config) -> T;
 
-/// Every value of `good` gives its value in `field`, without a warning; every value of `bad` gives one fault, about
-/// this key and its line.
+/// Checks valid values with the field that they set, without a warning, and invalid values, with one error about this
+/// key and its line.
 #[track_caller]
 fn check<T: Debug + PartialEq>(
     key: &str,
@@ -370,7 +370,7 @@ fn reads_custom_headers() {
 }
 
 #[test]
-fn judges_keys_beside_each_other() {
+fn checks_keys_that_depend_on_each_other() {
     let component = &["component_jid", "component_secret"][..];
     assert_eq!(
         errors(&with(&["component_secret"], "")),
@@ -430,7 +430,7 @@ fn the_sandbox_is_automatic_or_off() {
 }
 
 #[test]
-fn warns_of_what_is_probably_not_meant() {
+fn warns_about_probable_mistakes() {
     let cases: [(&[&str], &str, &[&str]); 17] = [
         (&["whitelist"], "", &["whitelist: is absent"]),
         (
@@ -446,19 +446,17 @@ fn warns_of_what_is_probably_not_meant() {
         (
             &[],
             "max_filesize: 1",
-            &[
-                "max_filesize (line 7): is not a known key and is ignored; max_file_size may be meant.",
-            ],
+            &["max_filesize (line 7): unknown key, ignored (did you mean max_file_size?)."],
         ),
         (
             &[],
             "colour: blue",
-            &["colour (line 7): is not a known key and is ignored."],
+            &["colour (line 7): unknown key, ignored."],
         ),
         (
             &[],
             "\"a\\e[1m\": x",
-            &["\"a\\u{1b}[1m\" (line 7): is not a known key"],
+            &["\"a\\u{1b}[1m\" (line 7): unknown key, ignored"],
         ),
         (
             &["get_url"],
@@ -520,7 +518,7 @@ fn warns_of_what_is_probably_not_meant() {
 }
 
 #[test]
-fn leaves_out_listeners_that_could_not_be_bound() {
+fn leaves_out_covered_listeners() {
     let cases = [
         ("['0.0.0.0', '::']", &["[::]:8080"][..], 1),
         (
@@ -554,7 +552,7 @@ fn leaves_out_listeners_that_could_not_be_bound() {
     }
 }
 
-/// The whole of what is said of a text with these lines in it: errors and warnings.
+/// All errors of a text with these lines, or else its warnings.
 #[track_caller]
 fn said(without: &[&str], lines: &str) -> Vec<String> {
     match read(&with(without, lines)) {
@@ -563,7 +561,7 @@ fn said(without: &[&str], lines: &str) -> Vec<String> {
     }
 }
 
-/// These lines give one error or warning, which has all these parts, and nothing of a secret.
+/// Checks that these lines give one error or warning, with all these parts and without the secret.
 #[track_caller]
 fn says(without: &[&str], lines: &str, parts: &[&str]) {
     let said = said(without, lines);
@@ -609,29 +607,32 @@ fn placeholders_are_errors_for_every_secret() {
             } else {
                 7 - usize::from(key == "component_secret")
             };
-            let place = format!("{key} (line {line}): found ");
+            let begin = format!("{key} (line {line}): found ");
             let expected = match file {
                 Some(file) => {
-                    format!("or its file in {file}; nothing is expanded from the environment.")
+                    format!(
+                        ", or the path of its file in {file}; environment variables are not expanded."
+                    )
                 }
-                None => "expected the secret itself; nothing is expanded from the environment."
-                    .to_owned(),
+                None => {
+                    "expected the secret itself; environment variables are not expanded.".to_owned()
+                }
             };
-            says(&[key], &lines, &[&place, &expected]);
+            says(&[key], &lines, &[&begin, &expected]);
         }
     }
 }
 
 #[test]
-fn secrets_that_came_out_different_are_told() {
+fn secrets_that_are_probably_mangled_are_reported() {
     for (value, part) in [
         ("hunter2-0123456789 #1", "ends where a comment begins"),
         (
             "hunter2-0123456789\t# from Prosody",
             "ends where a comment begins",
         ),
-        ("' hunter2-0123456789'", "begins or ends with a blank"),
-        ("\"hunter2-0123456789 \"", "begins or ends with a blank"),
+        ("' hunter2-0123456789'", "begins or ends with a space"),
+        ("\"hunter2-0123456789 \"", "begins or ends with a space"),
         (
             "\u{201c}hunter2-0123456789\u{201d}",
             "found typographic quotes",
@@ -641,8 +642,14 @@ fn secrets_that_came_out_different_are_told() {
             "found typographic quotes",
         ),
         ("\u{ab}hunter2-0123456789\u{bb}", "found typographic quotes"),
-        ("hunter2-0123456789\u{a0}", "no plain blank"),
-        ("\u{200b}hunter2-0123456789", "no plain blank"),
+        (
+            "hunter2-0123456789\u{a0}",
+            "an invisible character or a special space",
+        ),
+        (
+            "\u{200b}hunter2-0123456789",
+            "an invisible character or a special space",
+        ),
         ("\"hunter2\\t0123456789\"", "a control character"),
         ("\"hunter2\\n0123456789\"", "more than one line"),
         (
@@ -661,7 +668,7 @@ fn secrets_that_came_out_different_are_told() {
     assert_eq!(said(&["component_secret"], quoted), [""; 0]);
     let unquoted = "component_secret: hunter2#1";
     assert_eq!(said(&["component_secret"], unquoted), [""; 0]);
-    // PyYAML made numbers of some; here a text is a text.
+    // PyYAML would make numbers or booleans of these.
     for (value, secret) in [
         ("0123", "0123"),
         ("1_0", "1_0"),
@@ -676,18 +683,18 @@ fn secrets_that_came_out_different_are_told() {
 }
 
 #[test]
-fn whitelists_that_let_in_nobody_are_errors() {
+fn invalid_whitelist_entries_are_errors() {
     for (value, part) in [
         ("5", "found \"5\", expected a domain such as example.org"),
         ("[5]", "found \"5\""),
         ("192.168.1", "found \"192.168.1\""),
         (
             "true",
-            "without the key everyone may upload, with [] nobody",
+            "remove the key to let all users upload, or write [] for none",
         ),
-        ("yes", "without the key everyone may upload"),
-        ("All", "without the key everyone may upload"),
-        ("everyone", "without the key everyone may upload"),
+        ("yes", "remove the key to let all users upload"),
+        ("All", "remove the key to let all users upload"),
+        ("everyone", "remove the key to let all users upload"),
         ("'*'", "a domain means all its users"),
         ("'*.example.org'", "a domain means all its users"),
         ("'@example.org'", "a domain means all its users"),
@@ -706,7 +713,10 @@ fn whitelists_that_let_in_nobody_are_errors() {
         ("'\u{201c}example.org\u{201d}'", "expected a domain"),
         ("\n  \u{2013} example.org", "a dash or bullet"),
         ("[\u{2022} example.org]", "a dash or bullet"),
-        ("exam\u{200b}ple.org", "no plain blank"),
+        (
+            "exam\u{200b}ple.org",
+            "an invisible character or a special space",
+        ),
     ] {
         says(
             &["whitelist"],
@@ -739,7 +749,7 @@ fn whitelists_that_let_in_nobody_are_errors() {
 }
 
 #[test]
-fn punycode_is_warned_about_where_jids_stand() {
+fn punycode_in_jids_is_warned_about() {
     for value in [
         "xn--mnchen-3ya.example",
         "[example.org, romeo@chat.XN--MNCHEN-3ya.example]",
@@ -751,19 +761,19 @@ fn punycode_is_warned_about_where_jids_stand() {
             &[
                 "whitelist (line 6)",
                 "xn--mnchen-3ya.example",
-                "own letters",
+                "Unicode names",
             ],
         );
     }
     for pattern in ["'@xn--mnchen-3ya\\.example$'", "['^a', '@.*\\.XN--mnchen']"] {
         let lines = format!("access: [{{jid: {pattern}}}]");
-        says(&[], &lines, &["access.1.jid (line 7)", "own letters"]);
+        says(&[], &lines, &["access.1.jid (line 7)", "Unicode names"]);
     }
     let lines = "component_jid: upload.xn--mnchen-3ya.example";
     says(
         &["component_jid"],
         lines,
-        &["component_jid (line 6)", "own letters"],
+        &["component_jid (line 6)", "Unicode name"],
     );
     let url = "put_url: https://xn--mnchen-3ya.example/";
     assert_eq!(said(&["put_url"], url), [""; 0]);
@@ -783,7 +793,7 @@ fn patterns_in_double_quotes_are_explained() {
         "access:\n  - jid: \"\\d+@\"\n",
         &["line 8", "single quotes", single],
     );
-    // YAML makes a backspace of it, and no error.
+    // YAML reads a backspace, without an error.
     says(
         &[],
         r#"access: [{jid: "\bromeo"}]"#,
@@ -804,7 +814,7 @@ fn patterns_in_double_quotes_are_explained() {
 }
 
 #[test]
-fn paths_are_taken_as_they_are() {
+fn paths_are_not_expanded() {
     for key in ["storage_path", "http_certfile", "slot_secret_file"] {
         let other = if key == "http_certfile" {
             "http_keyfile: /k"
@@ -814,14 +824,14 @@ fn paths_are_taken_as_they_are() {
         for (value, part) in [
             (
                 "${CREDENTIALS_DIRECTORY}/x",
-                "nothing is expanded from the environment",
+                "environment variables are not expanded",
             ),
-            ("$(pwd)/x", "nothing is expanded"),
-            ("'{{ folder }}/x'", "nothing is expanded"),
+            ("$(pwd)/x", "are not expanded"),
+            ("'{{ folder }}/x'", "are not expanded"),
             ("~/x", "without ~"),
-            ("file:///srv/x", "without file:"),
-            ("/srv/x,", "without a comma"),
-            ("'/srv/x '", "a blank at its end"),
+            ("file:///srv/x", "without the prefix file:"),
+            ("/srv/x,", "does not end with a comma"),
+            ("'/srv/x '", "does not end with"),
             ("\u{201c}/srv/x\u{201d}", "found typographic quotes"),
         ] {
             says(&[key], &format!("{key}: {value}\n{other}"), &[key, part]);
@@ -831,7 +841,7 @@ fn paths_are_taken_as_they_are() {
         says(
             &["storage_path"],
             &format!("storage_path: {folder}"),
-            &["one of the system"],
+            &["not a system directory"],
         );
     }
     assert_eq!(
@@ -852,14 +862,14 @@ fn numbers_in_another_unit_are_warned_about() {
         ("min_free_space: 1", "min_free_space"),
         ("expire_maxage: 30\nexpire_interval: 3600", "expire_maxage"),
     ] {
-        says(&[], lines, &[key, "it has no unit"]);
+        says(&[], lines, &[key, "has no unit"]);
     }
     let good = "max_file_size: 20 B\nmin_free_space: 0\nexpire_maxage: 30 s\nexpire_interval: 1";
     assert_eq!(said(&[], good), [""; 0]);
     says(
         &[],
         "component_port: 5222",
-        &["component_port (line 7)", "of clients"],
+        &["component_port (line 7)", "client port"],
     );
-    says(&[], "component_port: 5269", &["of other servers"]);
+    says(&[], "component_port: 5269", &["server-to-server port"]);
 }

@@ -82,7 +82,7 @@ impl Program {
             log,
             reader: Some(reader),
             // Tests have small limits, which in real configurations are mistakes.
-            allowed: vec!["because it has no unit".to_owned()],
+            allowed: vec!["has no unit".to_owned()],
             secrets: Vec::new(),
             ended: None,
             signalled: false,
