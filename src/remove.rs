@@ -30,6 +30,7 @@ use crate::service::{DownloadRequest, Service};
 use crate::slot::revoked::REMEMBERED;
 use crate::store::Store;
 use crate::store::journal::{Note, What};
+use crate::store::removal::{Batch, TombstonePolicy, Victim};
 use crate::sys;
 
 /// Files whose paths are recorded and synced together.
@@ -40,7 +41,7 @@ const PORTION: usize = 256;
 const PASSES: u32 = 16;
 
 /// Paths that are remembered because they could not be recorded.
-const MOST_LATE: usize = 65_536;
+const MAX_LATE: usize = 65_536;
 
 /// What is to be removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,15 +58,6 @@ impl Target {
             false => Owner::parse(word).map(Target::Owner),
         }
     }
-}
-
-/// A file that is to go.
-#[derive(Debug)]
-struct Victim {
-    path: StorePath,
-    /// Bytes.
-    size: u64,
-    modified: SystemTime,
 }
 
 /// What was removed so far, and what could not be.
@@ -105,28 +97,32 @@ pub fn remove(
     };
     // Longer than any slot lives, because put_timeout may have been longer when a slot was issued.
     let life = config.put_timeout.max(Duration::from_secs(REMEMBERED));
-    store.set_tombstone_policy(true, life);
+    let policy = TombstonePolicy {
+        foreign: true,
+        slot_life: life,
+    };
+    store.set_tombstone_policy(policy, sys::monotonic());
     if dry_run {
         return rehearse(config, target, wanted, &store, out);
     }
     store.trim_journal(sys::now().wall);
-    let mut removal = Removal {
+    let mut command = Command {
         store,
         done: Done::default(),
     };
     let (owner, whose) = match (target, wanted) {
         (Target::Owner(owner), _) => (Some(owner.folder().into_bytes()), owner.to_string()),
         (Target::Url(url), Some(wanted)) => {
-            removal.file(&wanted)?;
+            command.file(&wanted)?;
             (None, url.clone())
         }
         (Target::Url(_), None) => return Ok(()),
     };
     if let Some(owner) = &owner {
-        removal.owner(owner)?;
+        command.owner(owner)?;
     }
-    removal.finish();
-    let Removal { store, done } = removal;
+    command.finish();
+    let Command { store, done } = command;
     let text = match (done.files, owner.is_some()) {
         (0, _) => format!("Nothing is stored of {whose}."),
         (_, true) => format!(
@@ -214,26 +210,22 @@ fn find(store: &Store, wanted: &DownloadRequest) -> Result<Option<Victim>, Strin
     let by_slot = slot.and_then(|slot| store.alias(&slot));
     for path in path.into_iter().chain(again).chain(by_slot) {
         let found = store
-            .download(&path)
+            .find(&path)
             .map_err(|error| format!("cannot read {path:?}: {error}."))?;
-        if let Some(file) = found {
-            return Ok(Some(Victim {
-                path,
-                size: file.size,
-                modified: file.modified,
-            }));
+        if found.is_some() {
+            return Ok(found);
         }
     }
     Ok(None)
 }
 
 /// A removal under way.
-struct Removal {
+struct Command {
     store: Store,
     done: Done,
 }
 
-impl Removal {
+impl Command {
     /// Removes one file.
     fn file(&mut self, wanted: &DownloadRequest) -> Result<(), String> {
         let Some(victim) = find(&self.store, wanted)? else {
@@ -276,36 +268,38 @@ impl Removal {
         if victims.is_empty() {
             return Ok(());
         }
-        for Victim { path, modified, .. } in &victims {
-            let recorded = match self.store.needs_tombstone(path, *modified) {
-                true => self.store.record_tombstone(path),
-                false => Ok(()),
-            };
-            match recorded {
+        let now = sys::now();
+        let mut batch = Batch::default();
+        for victim in victims {
+            let path = victim.path.clone();
+            match batch.add(victim, &mut self.store, now) {
                 Ok(()) => {}
-                Err(error) if sys::is_full(&error) && self.done.late.len() < MOST_LATE => {
-                    self.done.late.push(path.clone());
+                Err(error) if sys::is_full(&error) && self.done.late.len() < MAX_LATE => {
+                    self.done.late.push(path);
                 }
-                Err(error) => return Err(self.cannot("record", path, &error)),
+                Err(error) => return Err(self.cannot("record", &path, &error)),
             }
         }
         self.note(owner, What::Begun);
+        // This covers the tombstones and the note.
         self.sync();
+        batch.close(false);
         let (mut files, mut bytes) = (0u64, 0u64);
         let mut failure = None;
-        for Victim { path, size, .. } in &victims {
-            match self.store.unlink(path) {
+        while let Some(Victim { path, size, .. }) = batch.next_victim() {
+            match self.store.unlink(&path) {
                 Ok(false) => {}
                 Ok(true) => {
+                    self.store.blank_alias(&path);
                     files += 1;
-                    bytes = bytes.saturating_add(*size);
+                    bytes = bytes.saturating_add(size);
                     log::info!(
                         "file removed owner={} path={path:?} bytes={size} why=command",
                         owner.escape_ascii()
                     );
                 }
                 Err(error) => {
-                    failure = Some(self.cannot("remove", path, &error));
+                    failure = Some(self.cannot("remove", &path, &error));
                     break;
                 }
             }

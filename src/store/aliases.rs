@@ -50,7 +50,7 @@ impl Store {
 
     /// Keeps of a slot only that it is used: its file is removed, and whose it was and how it was called is nobody's
     /// business any more.
-    pub(super) fn blank_alias(&self, path: &StorePath) {
+    pub fn blank_alias(&self, path: &StorePath) {
         let Some(digest) = path
             .segments()
             .nth(1)

@@ -7,6 +7,7 @@
 //! - [`tombstones`] paths that must not come back; [`journal`] what other processes removed; [`aliases`] slots that another
 //!   server named;
 //! - [`records`] what is to be known of the clock after a restart;
+//! - [`removal`] how files are deleted, whatever the cause;
 //! - [`trim`] removes an owner's oldest files;
 //! - [`sweep`] removes what has expired.
 //!
@@ -15,6 +16,7 @@
 pub mod aliases;
 pub mod journal;
 pub mod records;
+pub mod removal;
 pub mod sweep;
 pub mod tombstones;
 pub mod trim;
@@ -31,10 +33,10 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::io::Errno;
 
 use crate::clock::FileTimes;
-use crate::expiry;
 use crate::http::charset;
 use crate::layout::{INTERNAL, StorePath};
 use crate::repeat_limiter::RepeatLimiter;
+use crate::store::removal::TombstonePolicy;
 use crate::sys::{self, FileKind, Space};
 
 /// How often free space and the root's identity are looked at anew.
@@ -69,11 +71,8 @@ pub struct Store {
     serial: u64,
     /// Bytes that uploads under way will still write.
     unwritten: u64,
-    /// Whether removed paths of other making are remembered.
-    records_foreign: bool,
-    /// How long a slot of our own is good: the path of a file that is removed younger than that is remembered, too.
-    slot_life: Duration,
-    /// Until when a slot of our own may be good whose path is remembered.
+    tombstone_policy: TombstonePolicy,
+    /// The time until which one of upslot's own slots may be valid whose path has a tombstone.
     own_tombstones_until: Option<Instant>,
     /// See [`Store::removals`].
     removals: u64,
@@ -140,8 +139,7 @@ impl Store {
             shared,
             serial: 0,
             unwritten: 0,
-            records_foreign: false,
-            slot_life: Duration::ZERO,
+            tombstone_policy: TombstonePolicy::default(),
             own_tombstones_until: None,
             removals: 0,
             journal: journal::Reader::default(),
@@ -198,8 +196,7 @@ impl Store {
             dir_mode: 0,
             serial: 0,
             unwritten: 0,
-            records_foreign: true,
-            slot_life: Duration::ZERO,
+            tombstone_policy: TombstonePolicy::default(),
             own_tombstones_until: None,
             removals: 0,
             journal: journal::Reader::default(),
@@ -239,18 +236,16 @@ impl Store {
         }
     }
 
-    /// From now on removed paths of other making are remembered if `records_foreign`, because a signature could bring them back;
-    /// and those of our own while a slot that is good for `slot_life` could.
-    pub fn set_tombstone_policy(&mut self, records_foreign: bool, slot_life: Duration) {
-        self.records_foreign = records_foreign;
-        self.slot_life = slot_life;
-        // A process before this one may have removed some.
-        let until = self.has_tombstones().then(|| sys::monotonic() + slot_life);
-        // Slots that were given before a reload may be good for longer.
+    /// Sets which removed paths get a tombstone.
+    pub fn set_tombstone_policy(&mut self, policy: TombstonePolicy, now: Instant) {
+        self.tombstone_policy = policy;
+        // An earlier process may have recorded some.
+        let until = self.has_tombstones().then(|| now + policy.slot_life);
+        // Slots that were issued before a reload may be valid for longer.
         self.own_tombstones_until = until.max(self.own_tombstones_until);
     }
 
-    /// Whether a slot of our own may be good whose path is remembered: else nobody need look.
+    /// Whether one of upslot's own slots may be valid whose path has a tombstone.
     pub fn may_have_own_tombstones(&self, now: Instant) -> bool {
         self.own_tombstones_until.is_some_and(|until| now <= until)
     }
@@ -275,7 +270,9 @@ impl Store {
     /// Another process removed files: what is open may be gone, and a slot of our own may be used whose file is.
     pub fn removed_elsewhere(&mut self, now: Instant) {
         self.removals += 1;
-        self.own_tombstones_until = self.own_tombstones_until.max(Some(now + self.slot_life));
+        self.own_tombstones_until = self
+            .own_tombstones_until
+            .max(Some(now + self.tombstone_policy.slot_life));
     }
 
     /// Logs what concerns one file and is likely to concern many: the first of them as a warning.
@@ -287,94 +284,6 @@ impl Store {
             false => log::Level::Debug,
         };
         log::log!(level, "{what} path={path:?} why={why:?}");
-    }
-
-    /// A file is about to be removed for good.
-    fn before_removal(&mut self, path: &StorePath, modified: SystemTime) {
-        self.removals += 1;
-        if self.needs_tombstone(path, modified) {
-            if let Err(error) = self.record_tombstone(path) {
-                self.warn_limited("path not remembered", path, &error);
-            }
-        }
-    }
-
-    /// Whether somebody may hold a right to store a path that does not end with its file, which was stored then.
-    pub(super) fn needs_tombstone(&mut self, path: &StorePath, modified: SystemTime) -> bool {
-        if path.tag().is_none() {
-            return self.records_foreign;
-        }
-        // The slot was handed out before the file was stored.
-        let now = sys::now();
-        let stored = self.times.stored(modified);
-        let age = now.wall.duration_since(stored).unwrap_or_default();
-        // A path that tells its end is refused from then on.
-        let over = expiry::hard_end(path.tag()).is_some_and(|end| end <= now.wall);
-        let young = age <= self.slot_life && !over;
-        if young {
-            self.own_tombstones_until = Some(now.mono + self.slot_life);
-        }
-        young
-    }
-
-    /// Remembers the path of a file that is to go, if need be, and returns what has to be synced for that to last. What
-    /// cannot be remembered is told when the file goes.
-    pub fn record_tombstone_before_removal(
-        &mut self,
-        path: &StorePath,
-        modified: SystemTime,
-    ) -> Vec<OwnedFd> {
-        if !self.needs_tombstone(path, modified) || self.record_tombstone(path).is_err() {
-            return Vec::new();
-        }
-        self.tombstone_folders([path]).unwrap_or_default()
-    }
-
-    /// Removes a file whose path was recorded if need be, and what leads to it under another name; false when there is
-    /// none.
-    pub fn unlink(&mut self, path: &StorePath) -> io::Result<bool> {
-        let removed = self.take_out(path, |_, _| {})?;
-        if removed {
-            self.blank_alias(path);
-        }
-        Ok(removed)
-    }
-
-    /// The folder of a file.
-    pub fn folder_of(&self, path: &StorePath) -> io::Result<OwnedFd> {
-        sys::open_folder_below(self.root(), path.folder())
-    }
-
-    /// Removes a file and the folders that it leaves empty; false when there is none.
-    pub fn remove(&mut self, path: &StorePath) -> io::Result<bool> {
-        self.take_out(path, |store, modified| store.before_removal(path, modified))
-    }
-
-    /// The same; what has to come before is told when the file was stored.
-    fn take_out(
-        &mut self,
-        path: &StorePath,
-        before: impl FnOnce(&mut Store, SystemTime),
-    ) -> io::Result<bool> {
-        let opened = sys::open_folder_below(self.root(), path.folder());
-        let removed = opened.and_then(|folder| {
-            let stat = sys::stat_at(&folder, path.name())?;
-            if stat.kind != FileKind::File {
-                return Err(io::ErrorKind::NotFound.into());
-            }
-            before(self, stat.modified);
-            sys::remove_file(&folder, path.name())
-        });
-        match removed {
-            Ok(()) => {
-                self.remove_empty_folders(path);
-                Ok(true)
-            }
-            // Nor is there one behind a link, or behind what is no folder.
-            Err(error) if sys::is_no_folder(&error) => Ok(false),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
     }
 
     /// Reads a small file of the internal folder; `None` when there is none.
@@ -542,7 +451,7 @@ impl Store {
                 log::warn!("storage folder replaced path={}", self.path.display());
                 let before = std::mem::replace(self, opened);
                 self.unwritten = before.unwritten;
-                self.set_tombstone_policy(before.records_foreign, before.slot_life);
+                self.set_tombstone_policy(before.tombstone_policy, now);
                 self.removals = before.removals + 1;
                 self.times = before.times;
                 self.jumps = before.jumps;

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::removal::Batch;
 use super::sweep::{Plan, Report, Sweep};
 use super::trim::{Order, Trimmed, Trims};
 use super::upload::PublishError;
@@ -112,6 +113,17 @@ fn what_trickles_in_is_written_in_portions_and_whole() {
     }
 }
 
+/// Removes one file; false if there is none.
+fn remove(store: &mut Store, path: &StorePath) -> bool {
+    let Some(victim) = store.find(path).unwrap() else {
+        return false;
+    };
+    let mut batch = Batch::default();
+    batch.add(victim, store, sys::now()).unwrap();
+    batch.close(false);
+    store.unlink(&batch.next_victim().unwrap().path).unwrap()
+}
+
 /// Counts until the owner's bytes are known.
 fn count(usage: &mut UsageTracker, store: &Store, owner: &str, now: Now) -> u64 {
     for _ in 0..10_000 {
@@ -128,7 +140,7 @@ fn trim(store: &mut Store, usage: &mut UsageTracker, order: Order) -> Trimmed {
     let mut trims = Trims::default();
     trims.push(order);
     for _ in 0..10_000 {
-        if let Some(trimmed) = trims.go_on(store, usage, &mut Slice::begin()) {
+        if let Some(trimmed) = trims.go_on(false, store, usage, &mut Slice::begin(), sys::now()) {
             return trimmed;
         }
     }
@@ -156,7 +168,7 @@ fn sweep(store: &mut Store, usage: &mut UsageTracker, plan: Plan) -> Report {
         })
         .expect("the sweep ends");
     while !trims.is_empty() {
-        trims.go_on(store, usage, &mut Slice::begin());
+        trims.go_on(false, store, usage, &mut Slice::begin(), sys::now());
     }
     report
 }
@@ -624,7 +636,11 @@ fn tombstones_last() {
     }
     assert!(store.has_tombstone(&path("uuid2999/f")).unwrap());
 
-    store.set_tombstone_policy(true, Duration::from_secs(60));
+    let policy = TombstonePolicy {
+        foreign: true,
+        slot_life: Duration::from_secs(60),
+    };
+    store.set_tombstone_policy(policy, sys::monotonic());
     folder.file("uuid/r/old", 10, 100);
     folder.file("aaaaaaaaaaa/aaaaaaaaaaaaaaaaaaaa~m/own", 10, 100);
     folder.file("aaaaaaaaaaa/aaaaaaaaaaaaaaaaaaaa~m/young", 10, 55);
@@ -635,7 +651,7 @@ fn tombstones_last() {
     assert!(!store.has_tombstone(&own).unwrap(), "our own slots lapse");
     folder.file("aaaaaaaaaaa/aaaaaaaaaaaaaaaaaaaa~mx1/over", 10, 55);
     let over = path("aaaaaaaaaaa/aaaaaaaaaaaaaaaaaaaa~mx1/over");
-    assert!(store.remove(&over).unwrap());
+    assert!(remove(&mut store, &over));
     assert!(
         !store.has_tombstone(&over).unwrap(),
         "it tells its end itself"
@@ -646,8 +662,8 @@ fn tombstones_last() {
         "and are good until then"
     );
     folder.file("uuid/r/new", 10, 0);
-    assert!(store.remove(&path("uuid/r/new")).unwrap());
-    assert!(!store.remove(&path("uuid/r/new")).unwrap());
+    assert!(remove(&mut store, &path("uuid/r/new")));
+    assert!(!remove(&mut store, &path("uuid/r/new")));
     assert!(store.has_tombstone(&path("uuid/r/new")).unwrap());
 }
 
@@ -713,7 +729,7 @@ fn an_alias_leads_to_its_file_and_goes_with_it() {
         store.alias(b"../../etc").is_some(),
         "a used slot is remembered"
     );
-    assert!(store.remove(&path("owner/r/n")).unwrap());
+    assert!(remove(&mut store, &path("owner/r/n")));
     sweep(&mut store, &mut UsageTracker::default(), plan(0, 0));
     assert!(
         store.alias(b"slot").is_some(),

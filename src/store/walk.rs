@@ -155,17 +155,6 @@ impl Walk {
         WalkStep::Other
     }
 
-    /// Removes the file that the last step found.
-    pub fn remove(&mut self) -> io::Result<()> {
-        let Some(level) = self.levels.last_mut() else {
-            return Ok(());
-        };
-        let name = self.path.get(level.length + 1..).unwrap_or_default();
-        sys::remove_file(level.entries.fd()?, name)?;
-        level.kept -= 1;
-        Ok(())
-    }
-
     /// Sets the modification time of the file that the last step found.
     pub fn set_modified(&mut self, modified: SystemTime) -> io::Result<()> {
         let Some(level) = self.levels.last_mut() else {
