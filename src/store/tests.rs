@@ -16,6 +16,7 @@ use crate::now::Now;
 use crate::policy::pool::Pool;
 
 mod clock;
+mod removal;
 
 /// A folder that goes with the test.
 struct Folder(PathBuf);

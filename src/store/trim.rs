@@ -105,7 +105,12 @@ impl Trims {
     /// Whether there is work other than waiting for a sync.
     pub fn has_work(&self) -> bool {
         let mut active = self.queue.iter().take(MAX_ACTIVE);
-        self.next().is_some() || (!self.is_syncing && active.any(Trim::waits_for_sync))
+        self.can_proceed() || (!self.is_syncing && active.any(Trim::waits_for_sync))
+    }
+
+    /// Whether an order does not wait for a sync.
+    pub(super) fn can_proceed(&self) -> bool {
+        self.next().is_some()
     }
 
     /// The tombstones to be synced, if any; the caller then reports the result to [`Trims::synced`].

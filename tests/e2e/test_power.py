@@ -75,6 +75,8 @@ class Site:
         self.uploads, self.traces, self.slots = [], [], 0
         # What a command removes, by its trace.
         self.commands = {}
+        # Settings that change before the program is started on a tree that a power cut left.
+        self.afterwards = {}
 
     async def start(self, *more):
         """Starts it; `more` are words for strace."""
@@ -329,7 +331,7 @@ async def start_on(site, folder, tree, promised, condemned, removed, _):
     folder.mkdir()
     lay_out(tree, folder)
     up.store = folder / os.path.relpath(site.up.store, site.base)
-    up.configure(storage_path=str(up.store))
+    up.configure(storage_path=str(up.store), **site.afterwards)
     up.wrapper = []
     try:
         await up.start()
@@ -504,6 +506,72 @@ async def uploads_that_expire(case):
         os.utime(it.up.store / os.fsdecode(upload.path), (long_ago, long_ago))
     await until(lambda: len(it.up.files()) == 3, "the sweep")
     await it.store_all(uploads[:2], 409)
+    await it.stop()
+    await judge(it)
+
+
+@test(servers=(None,), deadline=300)
+async def evicted_files(case):
+    """The PUT link of a file that was evicted stays used, whatever of the eviction is lost."""
+    it = await site(case, global_quota=1 << 40, slot_secret="a key that need not be made",
+                    user_quota_hard=10 * KIB, evict_on_quota=True)
+    it.afterwards = {"user_quota_hard": None, "evict_on_quota": None}
+    await it.start()
+    uploads = []
+    # The fourth file, and each one after it, evicts the oldest: by the slot request of one owner and another in turn.
+    for _ in range(5):
+        for jid in (ROMEO, JULIET):
+            uploads.append(await it.own(jid, 3 * KIB))
+            await it.store(uploads[-1])
+    evicted = uploads[:4]
+    for upload in evicted:
+        upload.mortal = True
+    check("evicted", set(map(os.fsencode, it.up.files())), {upload.path for upload in uploads[4:]})
+    await it.store_all(evicted, 409)
+    await it.stop()
+    await judge(it)
+
+
+@test(servers=(None,), deadline=300)
+async def files_evicted_by_a_put(case):
+    """Here the PUT finds the quota used up, because its slot was granted before that."""
+    it = await site(case, global_quota=1 << 40, slot_secret="a key that need not be made",
+                    user_quota_hard=10 * KIB, evict_on_quota=True)
+    it.afterwards = {"user_quota_hard": None, "evict_on_quota": None}
+    await it.start()
+    uploads = [await it.own(ROMEO, 3 * KIB) for _ in range(6)]
+    for upload in uploads:
+        await it.store(upload)
+    for upload in uploads[:3]:
+        upload.mortal = True
+    check("evicted", set(map(os.fsencode, it.up.files())), {upload.path for upload in uploads[3:]})
+    await it.stop()
+    await judge(it)
+
+
+@test(servers=(None,), deadline=300)
+async def trimmed_files(case):
+    """The same for files over the soft quota, in slots and behind signed links, of two owners."""
+    it = await site(case, external_secret=KEY, global_quota=1 << 40, slot_secret="a key that need not be made",
+                    user_quota_soft=10 * KIB, expire_interval=1)
+    it.afterwards = {"user_quota_soft": None, "expire_interval": None}
+    await it.start()
+    owners = ([], [])
+    for _ in range(3):
+        owners[0].append(await it.own(ROMEO, 3 * KIB))
+        owners[1].append(it.external(3 * KIB))
+        await it.store(owners[0][-1])
+        await it.store(owners[1][-1])
+    for number in range(3, 6):
+        more = [await it.own(ROMEO, 3 * KIB), it.external(3 * KIB)]
+        await it.store_all(more)
+        for owner, upload in zip(owners, more):
+            owner.append(upload)
+            owner[number - 3].mortal = True
+        await until(lambda: len(it.up.files()) == 6, "the sweep")
+    uploads = owners[0] + owners[1]
+    check("trimmed", set(map(os.fsencode, it.up.files())), {upload.path for upload in uploads if not upload.mortal})
+    await it.store_all([upload for upload in uploads if upload.mortal], 409)
     await it.stop()
     await judge(it)
 
