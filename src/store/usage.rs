@@ -11,17 +11,19 @@
 //!
 //! Uploads under way are reserved, so that many at once cannot pass a quota together.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::io;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use crate::clock::FileTimes;
-use crate::layout::StorePath;
-use crate::now::{Now, unix};
-use crate::policy::pool::{self, Bytes, Pool};
-use crate::store::walk::{Owners, Slice, Walk, WalkStep};
-use crate::sys;
+use crate::now::Now;
+use crate::policy::pool::Bytes;
+use crate::store::walk::Slice;
+
+mod count;
+
+use count::{Count, Counts, Sum, TotalCount, dirty};
+pub use count::{Counted, MOST_RECENT};
 
 /// Owners that are remembered; past this those who were not asked for lately are forgotten and counted anew. Only as
 /// many as are active at a time make it more.
@@ -30,17 +32,11 @@ const MAX_OWNERS: usize = 4096;
 /// How long an owner who was asked for is surely remembered.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// How often a count is begun anew because files came and went meanwhile; the last result is taken then.
-const RECOUNTS: u32 = 8;
-
 /// When the sum of all is tried anew after it could not be learned.
 const TOTAL_PAUSE: Duration = Duration::from_secs(60);
 
 /// For how long a number is believed, where no sweep corrects it before.
 const BELIEVED: Duration = Duration::from_secs(3600);
-
-/// Young files that are listed of one owner.
-pub const MOST_RECENT: usize = 4096;
 
 /// The numbers.
 #[derive(Debug, Default)]
@@ -82,230 +78,6 @@ enum Total {
     /// It could not be learned; when to try again.
     Failed(Instant),
     Known(Sum),
-}
-
-/// The walk over the whole tree.
-#[derive(Debug)]
-struct TotalCount {
-    owners: Option<Owners>,
-    /// Owners whose number is in `sum`.
-    done: HashSet<Vec<u8>>,
-    /// Owners who got files before they were counted, and whom the listing may miss.
-    touched: Vec<Vec<u8>>,
-    current: Option<Count>,
-    sum: Sum,
-    /// Why not all was seen, if so.
-    error: Option<io::Error>,
-}
-
-impl TotalCount {
-    fn new(root: BorrowedFd<'_>) -> TotalCount {
-        let (owners, error) = match Owners::new(root) {
-            Ok(owners) => (Some(owners), None),
-            Err(error) => (None, Some(error)),
-        };
-        TotalCount {
-            owners,
-            done: HashSet::new(),
-            touched: Vec::new(),
-            current: None,
-            sum: Sum::default(),
-            error,
-        }
-    }
-
-    /// Goes on until the slice is used up; true at the end.
-    fn go_on(&mut self, root: BorrowedFd<'_>, slice: &mut Slice, times: &FileTimes) -> bool {
-        loop {
-            if let Some(count) = &mut self.current {
-                if !count.go_on(root, slice, times) {
-                    return false;
-                }
-                self.sum.add(&count.sum);
-                self.error = self.error.take().or(count.error.take());
-                self.done.insert(std::mem::take(&mut count.owner));
-                self.current = None;
-            }
-            if !slice.take() {
-                return false;
-            }
-            let next = match self.owners.as_mut().map(Owners::step) {
-                Some(Some(owner)) => owner,
-                Some(None) | None => {
-                    let error = self.owners.take().and_then(|mut owners| owners.error());
-                    self.error = self.error.take().or(error);
-                    match self.touched.pop() {
-                        Some(owner) => Some(owner),
-                        None => return true,
-                    }
-                }
-            };
-            if let Some(owner) = next.filter(|owner| !self.done.contains(owner)) {
-                self.current = Some(Count::begin(root, owner, u64::MAX));
-            }
-        }
-    }
-
-    /// A file came or went.
-    fn changed(&mut self, owner: &[u8], change_sum: impl Fn(&mut Sum)) {
-        if self.done.contains(owner) {
-            change_sum(&mut self.sum);
-        }
-        dirty(&mut self.current, owner);
-    }
-}
-
-/// Has an owner counted again who is being counted.
-fn dirty(count: &mut Option<Count>, owner: &[u8]) {
-    if let Some(count) = count.as_mut().filter(|count| count.owner == owner) {
-        count.dirty = true;
-    }
-}
-
-/// Files of one owner.
-#[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    bytes: Bytes,
-    files: u64,
-}
-
-/// All files.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Sum {
-    bytes: u64,
-    files: u64,
-}
-
-impl Counts {
-    fn add(&mut self, new: &Counts) {
-        self.files = self.files.saturating_add(new.files);
-        for (bytes, new) in self.bytes.iter_mut().zip(new.bytes) {
-            *bytes = bytes.saturating_add(new);
-        }
-    }
-
-    fn subtract(&mut self, gone: &Counts) {
-        self.files = self.files.saturating_sub(gone.files);
-        for (bytes, gone) in self.bytes.iter_mut().zip(gone.bytes) {
-            *bytes = bytes.saturating_sub(gone);
-        }
-    }
-}
-
-impl Sum {
-    fn add(&mut self, counts: &Counts) {
-        self.bytes = self.bytes.saturating_add(Pool::ALL.sum(&counts.bytes));
-        self.files = self.files.saturating_add(counts.files);
-    }
-
-    fn subtract(&mut self, counts: &Counts) {
-        self.bytes = self.bytes.saturating_sub(Pool::ALL.sum(&counts.bytes));
-        self.files = self.files.saturating_sub(counts.files);
-    }
-}
-
-/// The walk over one owner.
-#[derive(Debug)]
-struct Count {
-    owner: Vec<u8>,
-    walk: Option<Walk>,
-    sum: Counts,
-    /// Unix seconds and bytes of files that are younger than `since`.
-    recent: Vec<(u64, u64)>,
-    since: u64,
-    dirty: bool,
-    recounts: u32,
-    error: Option<io::Error>,
-}
-
-/// An owner who was counted.
-#[derive(Debug)]
-pub struct Counted {
-    pub owner: Vec<u8>,
-    /// Why the number is not known after all.
-    pub error: Option<io::Error>,
-    /// Unix seconds and bytes of the young files, the youngest [`MOST_RECENT`] of them.
-    pub recent: Vec<(u64, u64)>,
-}
-
-impl Count {
-    fn begin(root: BorrowedFd<'_>, owner: Vec<u8>, since: u64) -> Count {
-        let mut count = Count {
-            owner,
-            walk: None,
-            sum: Counts::default(),
-            recent: Vec::new(),
-            since,
-            dirty: false,
-            recounts: 0,
-            error: None,
-        };
-        count.restart(root);
-        count
-    }
-
-    fn restart(&mut self, root: BorrowedFd<'_>) {
-        self.sum = Counts::default();
-        self.recent.clear();
-        self.dirty = false;
-        self.walk = match Walk::new(root, &self.owner, false) {
-            Ok(walk) => Some(walk),
-            Err(error) if sys::is_store_error(&error) => {
-                self.error = Some(error);
-                None
-            }
-            Err(error) => {
-                // What has the place of an owner's folder is named when something is to be stored there.
-                if !sys::is_no_folder(&error) {
-                    log::warn!(
-                        "owner not counted owner={} why={:?}",
-                        self.owner.escape_ascii(),
-                        error.to_string()
-                    );
-                }
-                None
-            }
-        };
-    }
-
-    /// Goes on until the slice is used up; true when the number is known.
-    fn go_on(&mut self, root: BorrowedFd<'_>, slice: &mut Slice, times: &FileTimes) -> bool {
-        loop {
-            let Some(walk) = &mut self.walk else {
-                return true;
-            };
-            if !slice.take() {
-                return false;
-            }
-            match walk.step(root) {
-                WalkStep::File {
-                    path,
-                    size,
-                    modified,
-                } => {
-                    let tag = StorePath::from_segments(path.split(|b| *b == b'/'))
-                        .and_then(|path| path.tag());
-                    self.sum.files += 1;
-                    let sum = &mut self.sum.bytes[pool::kind(tag)];
-                    *sum = sum.saturating_add(size);
-                    let modified = unix(times.stored(modified));
-                    if modified >= self.since {
-                        self.recent.push((modified, size));
-                        shorten(&mut self.recent);
-                    }
-                }
-                WalkStep::Other => {}
-                WalkStep::Done if self.dirty && self.recounts < RECOUNTS => {
-                    self.recounts += 1;
-                    self.restart(root);
-                }
-                WalkStep::Done => {
-                    self.error = walk.error();
-                    return true;
-                }
-            }
-        }
-    }
 }
 
 impl UsageTracker {
@@ -630,17 +402,11 @@ impl UsageTracker {
     }
 }
 
-/// Keeps the youngest.
-fn shorten(recent: &mut Vec<(u64, u64)>) {
-    if recent.len() >= 2 * MOST_RECENT {
-        recent.sort_unstable_by(|a, b| b.cmp(a));
-        recent.truncate(MOST_RECENT);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::pool::Pool;
+    use crate::sys;
 
     /// Asks for an owner of that number.
     fn ask(usage: &mut UsageTracker, number: usize, now: Instant) {
