@@ -1,23 +1,24 @@
 //! `upslot remove`: deletes all files of an owner, or one file, so that no upload link brings them back.
 //!
-//! It works on the store itself, whether upslot runs or not; what a running one has to know goes through the store's
-//! journal, see [`crate::store::journal`]. Everything is on stable storage before the command says that it is done:
+//! It works on the store directly, whether upslot is running or not, and notifies a running one through the store's
+//! journal, see [`crate::store::journal`]. Everything is on stable storage before the command reports success:
 //!
 //! ```text
-//!   note ──▶ record paths ──▶ note ──▶ sync ──▶ unlink ──▶ note ──▶ sync
-//!            └───────────────── for every portion of files ───────────┘
+//!   note ──▶ record tombstones ──▶ note ──▶ sync ──▶ unlink ──▶ note ──▶ sync
+//!            └──────────────────── for every batch of files ──────────────┘
 //! ```
 //!
-//! The note between record and removal is for a running upslot that is just giving an upload its name: it has either
-//! read this note before it looked for records, which are there, or finds it when it looks for notes afterwards.
+//! The note before the removal is for a running upslot that publishes an upload at the same time: either it reads this
+//! note first and then finds the tombstones, or it finds the note when it checks the journal after publishing.
 //!
-//! The first note makes every slot void that was issued to the owner until then, so that what is under way is not
-//! stored either; that holds for our own slots and for tokens of Prosody's file share, which tell their time. A path
-//! that a signature without a time may be for is recorded, and so is that of our own slots which may be good still: so
-//! whatever is removed cannot be stored again, whenever the command is killed. A path that cannot be recorded because the
-//! disk is full is recorded at the end, when there is room.
+//! The first note revokes every slot issued to the owner until then, so that uploads in progress are not stored either;
+//! this covers upslot's own slots and tokens of Prosody's file share, which carry a time. Paths for which a signature
+//! without a time may exist get a tombstone, and so do those of own slots that may be valid. So no removed file can be
+//! stored again, even if the command is killed. A tombstone that cannot be recorded because the disk is full is recorded
+//! at the end, when space is free.
 //!
-//! The superuser leaves nothing behind that the user of a running upslot cannot read; see `Store::open_own`.
+//! Run by the superuser, the command leaves nothing that the user of a running upslot cannot read; see
+//! `Store::open_own`.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -33,17 +34,17 @@ use crate::store::journal::{Note, What};
 use crate::store::removal::{Batch, TombstonePolicy, Victim};
 use crate::sys;
 
-/// Files whose paths are recorded and synced together.
-const PORTION: usize = 256;
+/// Files whose tombstones are recorded and synced together.
+const BATCH: usize = 256;
 
-/// How often an owner's folder is looked through, until nothing is found: an entry may be missed while others are
-/// removed, and slots that are issued after the command has begun are good.
+/// Maximum number of passes over an owner's folder until nothing is found: entries may be missed while others are
+/// removed, and slots issued after the command has begun are valid.
 const PASSES: u32 = 16;
 
-/// Paths that are remembered because they could not be recorded.
+/// Maximum number of tombstones to be recorded at the end.
 const MAX_LATE: usize = 65_536;
 
-/// What is to be removed.
+/// The files to be removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     Owner(Owner),
@@ -60,33 +61,32 @@ impl Target {
     }
 }
 
-/// What was removed so far, and what could not be.
+/// The progress: what was removed, and what failed.
 #[derive(Debug, Default)]
 struct Done {
     files: u64,
     bytes: u64,
-    /// Paths that could not be recorded yet.
+    /// Paths whose tombstones could not be recorded yet.
     late: Vec<StorePath>,
     /// Notes that could not be written yet.
     notes: Vec<Note>,
     failures: Vec<String>,
 }
 
-/// Removes what is asked for, or with `dry_run` only says what that would be. Fails when not all of it was removed, or
-/// some of it may come back.
+/// Removes the target, or with `dry_run` only lists it. Fails if a file was not removed, or may be stored again.
 pub fn remove(
     config: &Config,
     target: &Target,
     dry_run: bool,
     out: &mut dyn Write,
 ) -> Result<(), String> {
-    let service = Service::new(config, b"nothing is signed here");
-    // What is no URL of ours is wrong whether there is a store or not.
+    let service = Service::new(config, b"not used for signing");
+    // A foreign URL is an error whether there is a store or not.
     let wanted = match target {
         Target::Owner(_) => None,
         Target::Url(url) => Some(service.files_of_url(url).ok_or_else(|| {
             format!(
-                "{url} is not a URL of a file here: get_url is {}, put_url is {}.",
+                "{url} is not the URL of a file of this service: get_url is {}, put_url is {}.",
                 config.get_url, config.put_url
             )
         })?),
@@ -95,15 +95,15 @@ pub fn remove(
     let Some(mut store) = store else {
         return list::say(out, "Nothing is stored yet.");
     };
-    // Longer than any slot lives, because put_timeout may have been longer when a slot was issued.
-    let life = config.put_timeout.max(Duration::from_secs(REMEMBERED));
+    // At least a day, because put_timeout may have been longer when a slot was issued.
+    let slot_life = config.put_timeout.max(Duration::from_secs(REMEMBERED));
     let policy = TombstonePolicy {
         foreign: true,
-        slot_life: life,
+        slot_life,
     };
     store.set_tombstone_policy(policy, sys::monotonic());
     if dry_run {
-        return rehearse(config, target, wanted, &store, out);
+        return list_target(config, target, wanted, &store, out);
     }
     store.trim_journal(sys::now().wall);
     let mut command = Command {
@@ -149,8 +149,8 @@ pub fn remove(
     }
 }
 
-/// Says what would be removed.
-fn rehearse(
+/// Lists the files that would be removed.
+fn list_target(
     config: &Config,
     target: &Target,
     wanted: Option<DownloadRequest>,
@@ -204,7 +204,7 @@ fn victim(path: &[u8], size: u64, modified: SystemTime) -> Option<Victim> {
     })
 }
 
-/// The file that a URL stands for, whichever of its meanings is there.
+/// The file of a URL, under the first of its possible paths that exists.
 fn find(store: &Store, wanted: &DownloadRequest) -> Result<Option<Victim>, String> {
     let DownloadRequest { path, again, slot } = wanted.clone();
     let by_slot = slot.and_then(|slot| store.alias(&slot));
@@ -219,7 +219,7 @@ fn find(store: &Store, wanted: &DownloadRequest) -> Result<Option<Victim>, Strin
     Ok(None)
 }
 
-/// A removal under way.
+/// The command in progress.
 struct Command {
     store: Store,
     done: Done,
@@ -232,7 +232,7 @@ impl Command {
             return Ok(());
         };
         let owner = victim.path.owner_folder().to_vec();
-        self.portion(&owner, vec![victim])
+        self.remove_batch(&owner, vec![victim])
     }
 
     /// Removes all files of an owner.
@@ -241,30 +241,30 @@ impl Command {
         self.sync();
         for _ in 0..PASSES {
             let before = self.done.files;
-            let mut portion = Vec::new();
+            let mut batch = Vec::new();
             let root = self.store.root().try_clone_to_owned();
             let root = root.map_err(|error| format!("cannot open the store: {error}."))?;
-            // A command that was killed may have left empty folders.
+            // A killed command may have left empty folders.
             list::walk(root.as_fd(), owner, true, |path, size, modified| {
-                portion.extend(victim(path, size, modified));
-                match portion.len() >= PORTION {
-                    true => self.portion(owner, std::mem::take(&mut portion)),
+                batch.extend(victim(path, size, modified));
+                match batch.len() >= BATCH {
+                    true => self.remove_batch(owner, std::mem::take(&mut batch)),
                     false => Ok(()),
                 }
             })?;
-            self.portion(owner, portion)?;
+            self.remove_batch(owner, batch)?;
             if self.done.files == before {
                 return Ok(());
             }
         }
         self.done
             .failures
-            .push("new files come in as fast as they are removed.".to_owned());
+            .push("new files are stored as fast as they are removed.".to_owned());
         Ok(())
     }
 
     /// Removes some files.
-    fn portion(&mut self, owner: &[u8], victims: Vec<Victim>) -> Result<(), String> {
+    fn remove_batch(&mut self, owner: &[u8], victims: Vec<Victim>) -> Result<(), String> {
         if victims.is_empty() {
             return Ok(());
         }
@@ -277,7 +277,7 @@ impl Command {
                 Err(error) if sys::is_full(&error) && self.done.late.len() < MAX_LATE => {
                     self.done.late.push(path);
                 }
-                Err(error) => return Err(self.cannot("record", &path, &error)),
+                Err(error) => return Err(self.cannot("record the tombstone of", &path, &error)),
             }
         }
         self.note(owner, What::Begun);
@@ -313,7 +313,7 @@ impl Command {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Records what could not be recorded before.
+    /// Records the tombstones and notes that could not be recorded before.
     fn finish(&mut self) {
         let late = std::mem::take(&mut self.done.late);
         let notes = std::mem::take(&mut self.done.notes);
@@ -328,7 +328,7 @@ impl Command {
         }
         if !notes.is_empty() {
             if let Err(error) = self.store.note(&notes) {
-                let failure = format!("a running upslot was not told: {error}; restart it.");
+                let failure = format!("a running upslot was not notified: {error}; restart it.");
                 self.done.failures.push(failure);
             }
         }
@@ -347,10 +347,12 @@ impl Command {
         }
     }
 
-    /// Brings all of it to stable storage.
+    /// Syncs everything to stable storage.
     fn sync(&mut self) {
         if let Err(error) = sys::sync_file_system(self.store.root()) {
-            let failure = format!("the removal may not last, the disk does not sync: {error}.");
+            let failure = format!(
+                "the removal may be lost in a power cut, because the disk cannot be synced: {error}."
+            );
             if !self.done.failures.contains(&failure) {
                 self.done.failures.push(failure);
             }
@@ -359,14 +361,14 @@ impl Command {
 
     fn cannot(&self, what: &str, path: &StorePath, error: &io::Error) -> String {
         let user = sys::owner_of(self.store.root()).map_or(0, |owner| owner.0);
-        let who = match error.kind() {
+        let advice = match error.kind() {
             io::ErrorKind::PermissionDenied => {
                 format!("; run the command as user {user}, or as the superuser")
             }
             _ => String::new(),
         };
         format!(
-            "cannot {what} {path:?} as user {}: {error}{who}.",
+            "cannot {what} {path:?} as user {}: {error}{advice}.",
             sys::user()
         )
     }

@@ -1,17 +1,17 @@
 //! The store: files below `storage_path`, in reading order:
 //!
-//! - `mod.rs` opens the root, finds files beneath it;
-//! - [`upload`] a body on its way into an unnamed file, and the moment that it gets its name;
-//! - [`walk`] files of one owner, one entry at a time;
-//! - [`usage`] bytes per owner and in all;
-//! - [`tombstones`] paths that must not come back; [`journal`] what other processes removed; [`aliases`] slots that another
-//!   server named;
-//! - [`records`] what is to be known of the clock after a restart;
-//! - [`removal`] how files are deleted, whatever the cause;
-//! - [`trim`] removes an owner's oldest files;
-//! - [`sweep`] removes what has expired.
+//! - `mod.rs` finds files and free space; [`open`] opens the storage folder;
+//! - [`upload`] a body being received into an unnamed file, and its publication;
+//! - [`walk`] the files of one owner, one entry at a time;
+//! - [`usage`] stored bytes, per owner and in total;
+//! - [`tombstones`] paths that must not be stored again; [`journal`] removals by other processes; [`aliases`] slots that
+//!   another server named;
+//! - [`records`] the state of the clock that outlives a restart;
+//! - [`removal`] how files are deleted, for any reason;
+//! - [`trim`] deletes an owner's oldest files;
+//! - [`sweep`] deletes expired files.
 //!
-//! Only the tree itself is kept on disk: no index, no database. Everything that walks does so in slices.
+//! The tree is the only state on disk: there is no index and no database. Walks proceed in slices.
 
 pub mod aliases;
 pub mod journal;
@@ -37,13 +37,13 @@ use crate::repeat_limiter::RepeatLimiter;
 use crate::store::removal::TombstonePolicy;
 use crate::sys::{self, FileKind, Space};
 
-/// How often free space and the root's identity are looked at anew.
+/// How often free space and the root's identity are checked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How names of internal files end until the files are whole.
+/// The suffix of internal files that are not complete yet.
 const UNFINISHED: &str = ".new";
 
-/// How an upload gets its name; found out once, at start.
+/// How an upload gets its name; determined once, at start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Naming {
     /// An unnamed file, linked by its descriptor.
@@ -63,11 +63,11 @@ pub struct Store {
     naming: Naming,
     file_mode: u32,
     dir_mode: u32,
-    /// Whether a process under another number must be able to go on here; see [`sys::is_shared_by_group`].
+    /// Whether processes of other users must be able to use the store; see [`sys::is_shared_by_group`].
     shared: bool,
     /// Number of the next temporary name.
     serial: u64,
-    /// Bytes that uploads under way will still write.
+    /// Bytes that uploads in progress will still write.
     unwritten: u64,
     tombstone_policy: TombstonePolicy,
     /// The time until which one of upslot's own slots may be valid whose path has a tombstone.
@@ -76,21 +76,21 @@ pub struct Store {
     removals: u64,
     journal: journal::Reader,
     times: FileTimes,
-    /// How often the times of files that were stored before have become wrong.
+    /// Number of clock jumps, each of which made the times of earlier files wrong.
     jumps: u32,
     free: Option<(Instant, Space)>,
     root_seen: Option<Instant>,
     repeat_limiter: RepeatLimiter,
 }
 
-/// A file that is being served.
+/// An open file to be served.
 #[derive(Debug)]
 pub struct Download {
     pub file: OwnedFd,
     /// Bytes.
     pub size: u64,
     pub modified: SystemTime,
-    /// What the extended attribute tells.
+    /// From the extended attribute.
     pub content_type: Option<String>,
 }
 
@@ -100,7 +100,7 @@ impl Store {
         self.root.as_fd()
     }
 
-    /// How uploads get their names; for the log.
+    /// How uploads get their names, for the log.
     pub fn naming(&self) -> &'static str {
         match self.naming {
             Naming::Descriptor => "unnamed files",
@@ -109,13 +109,13 @@ impl Store {
         }
     }
 
-    /// Takes modes that changed.
+    /// Sets the modes of new files and folders.
     pub fn set_modes(&mut self, file_mode: u32, dir_mode: u32) {
         self.file_mode = file_mode;
         self.dir_mode = dir_mode;
     }
 
-    /// The mode of something new: for the group, too, where the store is shared with it.
+    /// The mode of a new file or folder, with access for the group if the store is shared with it.
     pub(super) fn mode(&self, mode: u32) -> u32 {
         match self.shared {
             true => sys::for_group_too(mode),
@@ -137,24 +137,24 @@ impl Store {
         self.own_tombstones_until.is_some_and(|until| now <= until)
     }
 
-    /// What the modification times of files mean.
+    /// How modification times are interpreted.
     pub fn times(&self) -> &FileTimes {
         &self.times
     }
 
-    /// From now on modification times mean this. `jumped` when the clock has jumped, which uploads under way have not
-    /// noticed.
+    /// Sets how modification times are interpreted. `jumped` says that the clock has jumped, so that uploads in progress
+    /// have wrong times.
     pub fn set_times(&mut self, times: FileTimes, jumped: bool) {
         self.times = times;
         self.jumps = self.jumps.wrapping_add(u32::from(jumped));
     }
 
-    /// Another number than before when files may be gone that could be opened until then.
+    /// A number that changes when files that are open may have been deleted.
     pub fn removals(&self) -> u64 {
         self.removals
     }
 
-    /// Another process removed files: what is open may be gone, and a slot of our own may be used whose file is.
+    /// Another process has removed files: open files may be deleted, and upslot's own slots may have tombstones.
     pub fn removed_elsewhere(&mut self, now: Instant) {
         self.removals += 1;
         self.own_tombstones_until = self
@@ -162,11 +162,11 @@ impl Store {
             .max(Some(now + self.tombstone_policy.slot_life));
     }
 
-    /// Logs what concerns one file and is likely to concern many: the first of them as a warning.
+    /// Logs a problem with one file that is likely to occur with many: the first time as a warning.
     fn warn_limited(&mut self, what: &str, path: &StorePath, error: &io::Error) {
         let why = error.to_string();
-        let news = format!("{what}: {why}");
-        let level = match self.repeat_limiter.should_log(&news, sys::monotonic()) {
+        let kind = format!("{what}: {why}");
+        let level = match self.repeat_limiter.should_log(&kind, sys::monotonic()) {
             true => log::Level::Warn,
             false => log::Level::Debug,
         };
@@ -186,8 +186,8 @@ impl Store {
         Ok(Some(bytes))
     }
 
-    /// Writes a small secret file of the internal folder, at once and durably; fails where there is one. It is for this
-    /// user alone, unless the store is shared with the group.
+    /// Writes a small secret file of the internal folder atomically and durably; fails if it exists. Only this user can
+    /// read it, unless the store is shared with the group.
     pub fn write_internal(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let temporary = format!("{name}{UNFINISHED}");
         let _ = sys::remove_file(&self.internal, temporary.as_bytes());
@@ -210,7 +210,7 @@ impl Store {
         Ok(())
     }
 
-    /// Opens a file to be served; `None` when nothing of that name may be.
+    /// Opens a file to be served; `None` if there is none of that name.
     pub fn download(&self, path: &StorePath) -> io::Result<Option<Download>> {
         let file = match sys::open_below(self.root(), path.as_bytes()) {
             Ok(file) => file,
@@ -229,7 +229,7 @@ impl Store {
         }))
     }
 
-    /// Whether a text that is open is UTF-8: as was found when it was stored, else as a few pieces of it look.
+    /// Whether an open text is UTF-8: as determined when it was stored, else judging by samples.
     pub fn is_utf8(&self, text: &Download) -> bool {
         if let Some(kept) = sys::is_kept_as_utf8(&text.file) {
             return kept;
@@ -240,7 +240,7 @@ impl Store {
                 .map_or(buffer.len(), |rest| rest.min(buffer.len()));
             let piece = &mut buffer[..length];
             let last = start + length as u64 == text.size;
-            // What cannot be read, or is shorter by now, is not labelled.
+            // Without a complete sample no charset is claimed.
             sys::read_at(&text.file, piece, start).is_ok_and(|read| read == length)
                 && charset::may_be_utf8(piece, start == 0, last)
         })
@@ -251,13 +251,13 @@ impl Store {
         sys::exists_below(self.root(), path.as_bytes())
     }
 
-    /// Free bytes of the disk, less what uploads under way will still write; at most a second old.
+    /// Free bytes of the disk, minus what uploads in progress will still write; at most a second old.
     pub fn free_space(&mut self, now: Instant) -> Option<u64> {
         let free = self.space(now)?.bytes;
         Some(free.saturating_sub(self.unwritten))
     }
 
-    /// What the disk has left; at most a second old.
+    /// Free space of the disk; at most a second old.
     pub fn space(&mut self, now: Instant) -> Option<Space> {
         let fresh = self
             .free
@@ -272,7 +272,7 @@ impl Store {
         }
     }
 
-    /// Free inodes and how many there must be, when there are too few; at most a second old.
+    /// The number of free inodes and the required minimum, if there are too few; at most a second old.
     pub fn lacks_inodes(&mut self, now: Instant) -> Option<(u64, u64)> {
         let Space {
             inodes,
@@ -282,7 +282,7 @@ impl Store {
         Some((inodes?, least_inodes)).filter(|(free, least)| free < least)
     }
 
-    /// Whether a file of so many bytes has room, quotas of the file system included. Nothing of it stays.
+    /// Whether the disk has room for a file of this size, including quotas of the file system. Leaves nothing behind.
     pub fn has_room(&mut self, bytes: u64) -> io::Result<bool> {
         let free = sys::space(&self.root)?;
         if free.bytes.saturating_sub(self.unwritten) < bytes {
@@ -293,18 +293,18 @@ impl Store {
         self.end(upload);
         match set_aside {
             Err(error) if sys::is_full(&error) => Ok(false),
-            // What cannot be asked is found out by the next upload.
+            // If this cannot be determined, the next upload will show it.
             other => other.map(|_| true),
         }
     }
 
-    /// What stands in the place of the owner's folder, if it is something else than a folder.
+    /// The kind of the file that occupies the owner folder's name, if it is not a folder.
     pub fn stranger_at(&self, path: &StorePath) -> Option<FileKind> {
         let stat = sys::stat_at(&self.root, path.owner_folder()).ok()?;
         (stat.kind != FileKind::Folder).then_some(stat.kind)
     }
 
-    /// Whether the storage folder is not there any more.
+    /// Whether the storage folder no longer exists.
     pub fn is_gone(&self) -> bool {
         let gone = |looked: io::Result<sys::FileStat>| {
             looked.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
@@ -312,7 +312,7 @@ impl Store {
         gone(sys::stat(&self.path))
     }
 
-    /// Where the store is.
+    /// The path of the storage folder.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -26,27 +26,27 @@ impl fmt::Display for StoreError {
 }
 
 impl Store {
-    /// Opens the store, makes what is missing, and tries out that files can be made, named and removed.
+    /// Opens the store, creates missing folders, and checks that files can be created, named and removed.
     pub fn open(path: &Path, file_mode: u32, dir_mode: u32) -> Result<Store, StoreError> {
-        let fault = |what: &str, error: io::Error| {
+        let fail = |action: &str, error: io::Error| {
             StoreError(format!(
-                "storage_path {}: cannot {what} as user {}: {error}.",
+                "storage_path {}: cannot {action} as user {}: {error}.",
                 path.display(),
                 sys::user()
             ))
         };
         if !path.exists() {
-            make_root(path).map_err(|e| fault("make the folder", e))?;
+            make_root(path).map_err(|e| fail("create the folder", e))?;
         }
-        let root = sys::open_root(path).map_err(|e| fault("open the folder", e))?;
+        let root = sys::open_root(path).map_err(|e| fail("open the folder", e))?;
         let shared = sys::is_shared_by_group(&root);
         sys::create_folder(&root, INTERNAL.as_bytes(), 0o700)
-            .map_err(|e| fault("make .upslot in it", e))?;
+            .map_err(|e| fail("create .upslot in it", e))?;
         let internal = sys::open_folder_below(root.as_fd(), INTERNAL.as_bytes())
-            .map_err(|e| fault("open .upslot in it", e))?;
+            .map_err(|e| fail("open .upslot in it", e))?;
         if shared {
             sys::share_with_group(&internal)
-                .map_err(|e| fault("give the group a right to .upslot in it", e))?;
+                .map_err(|e| fail("give the group access to .upslot in it", e))?;
         }
         let mut store = Store {
             path: path.to_owned(),
@@ -71,19 +71,17 @@ impl Store {
         store.remove_leftovers();
         store
             .adopt_old_tombstones()
-            .map_err(|e| fault("take over .upslot/gone of an earlier version in it", e))?;
-        store.naming = store
-            .probe_naming()
-            .map_err(|e| fault("write into it", e))?;
+            .map_err(|e| fail("take over .upslot/gone of an earlier version in it", e))?;
+        store.naming = store.probe_naming().map_err(|e| fail("write into it", e))?;
         Ok(store)
     }
 
-    /// Opens the store beside an upslot that may be running: nothing is tried out or tidied up, and unless it `changes`
-    /// something nothing is made. `None` when there is no storage folder.
+    /// Opens the store while another upslot may be running: nothing is checked or cleaned up, and missing folders are
+    /// only created if the caller `changes` the store. `None` if there is no storage folder.
     pub fn open_beside(path: &Path, changes: bool) -> Result<Option<Store>, StoreError> {
-        let fault = |what: &str, error: io::Error| {
+        let fail = |action: &str, error: io::Error| {
             StoreError(format!(
-                "storage_path {}: cannot {what} as user {}: {error}.",
+                "storage_path {}: cannot {action} as user {}: {error}.",
                 path.display(),
                 sys::user()
             ))
@@ -91,20 +89,20 @@ impl Store {
         let root = match sys::open_root(path) {
             Ok(root) => root,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(fault("open the folder", error)),
+            Err(error) => return Err(fail("open the folder", error)),
         };
         let internal = match changes {
             true => sys::owner_of(&root)
                 .and_then(|owner| journal::make_owned(root.as_fd(), INTERNAL.as_bytes(), owner)),
             false => match sys::open_folder_below(root.as_fd(), INTERNAL.as_bytes()) {
-                // Nothing is found in what is no folder.
+                // Lookups in something that is not a folder find nothing.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     std::fs::File::open("/dev/null").map(OwnedFd::from)
                 }
                 opened => opened,
             },
         };
-        let internal = internal.map_err(|error| fault("open .upslot in it", error))?;
+        let internal = internal.map_err(|error| fail("open .upslot in it", error))?;
         Ok(Some(Store {
             shared: sys::is_shared_by_group(&root),
             path: path.to_owned(),
@@ -127,8 +125,8 @@ impl Store {
         }))
     }
 
-    /// Notices a root that was removed, renamed or mounted over, at most once a second: what then stands at
-    /// `storage_path` is taken. True when it was replaced.
+    /// Checks at most once a second whether the storage folder was removed, renamed or mounted over, and then opens the
+    /// one that is now at `storage_path`. True if it was replaced.
     pub fn check_root(&mut self, now: Instant) -> bool {
         if self
             .root_seen
@@ -180,7 +178,7 @@ impl Store {
         }
     }
 
-    /// Finds out how files get their names here, by making one, naming it and removing it again.
+    /// Determines how files can be named on this file system, by creating, naming and removing one.
     pub(super) fn probe_naming(&self) -> io::Result<Naming> {
         let name = format!("{}try-{}", upload::TEMPORARY, std::process::id());
         let name = name.as_bytes();
@@ -212,13 +210,14 @@ impl Store {
     }
 }
 
-/// Makes the root with all that is missing above it, to last: what a power cut takes away takes the files in it along.
+/// Creates the storage folder and missing folders above it durably: a folder lost in a power cut would take its files
+/// along.
 fn make_root(path: &Path) -> io::Result<()> {
     let named = |folder: &&Path| !folder.as_os_str().is_empty();
     let missing = path.ancestors().filter(named);
     let missing: Vec<&Path> = missing.take_while(|folder| !folder.exists()).collect();
     std::fs::create_dir_all(path)?;
-    // From the outside in, so that each finds its parent shared.
+    // From the outside in, so that each folder's parent is shared already.
     for folder in missing.iter().rev() {
         let parent = folder.parent().filter(named).unwrap_or(Path::new("."));
         if sys::open_root(parent).is_ok_and(sys::is_shared_by_group) {
@@ -227,7 +226,7 @@ fn make_root(path: &Path) -> io::Result<()> {
     }
     for folder in missing {
         let parent = folder.parent().filter(named).unwrap_or(Path::new("."));
-        // Who may make a folder there need not be allowed to open what is above it.
+        // A process that may create a folder there may not be allowed to open the parent.
         if let Ok(opened) = sys::open_root(parent) {
             rustix::fs::fsync(&opened)?;
         }

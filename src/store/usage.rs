@@ -1,15 +1,15 @@
-//! Stored bytes: per owner, and in all.
+//! Stored bytes: per owner, and in total.
 //!
-//! An owner's number is learned by a walk over the one folder when it is first asked for, and kept exact from then
-//! on, because everything that adds or removes a file says so here. The sum of all is learned by a walk over the
-//! whole tree, and only where `global_quota` is set. Both walks go in slices. A file that comes or goes while its owner
-//! is being counted makes that owner be counted again.
+//! An owner's usage is counted by a walk over the owner folder when it is first needed, and kept up to date from then
+//! on, because every addition and removal of a file is reported here. The total is counted by a walk over the whole
+//! tree, and only if `global_quota` is set. Both walks proceed in slices. If a file is added or removed while its owner
+//! is being counted, that count is restarted.
 //!
-//! Others remove files, too: operators by hand, other nodes. So no number is believed for longer than [`BELIEVED`], or
-//! than until the end of the next sweep: an owner is counted again when next asked for, and the sum of all while the
-//! old one is still used.
+//! Files are also removed by operators and by other nodes. Therefore no value is used for longer than [`MAX_AGE`], or
+//! than until the end of the next sweep: an owner is counted again when next needed, and the total while the old value
+//! is still used.
 //!
-//! Uploads under way are reserved, so that many at once cannot pass a quota together.
+//! Uploads in progress are reserved, so that concurrent uploads cannot exceed a quota together.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::BorrowedFd;
@@ -25,32 +25,32 @@ mod count;
 use count::{Count, Counts, Sum, TotalCount, dirty};
 pub use count::{Counted, MOST_RECENT};
 
-/// Owners that are remembered; past this those who were not asked for lately are forgotten and counted anew. Only as
-/// many as are active at a time make it more.
+/// Number of cached owners beyond which idle ones are dropped, and counted again when needed. Only more active owners
+/// make the cache larger.
 const MAX_OWNERS: usize = 4096;
 
-/// How long an owner who was asked for is surely remembered.
-const REMEMBERED: Duration = Duration::from_secs(60);
+/// Time for which an owner counts as active after each use.
+const ACTIVE: Duration = Duration::from_secs(60);
 
-/// When the sum of all is tried anew after it could not be learned.
+/// Pause after the total could not be counted.
 const TOTAL_PAUSE: Duration = Duration::from_secs(60);
 
-/// For how long a number is believed, where no sweep corrects it before.
-const BELIEVED: Duration = Duration::from_secs(3600);
+/// Maximum age of a count that no sweep has confirmed.
+const MAX_AGE: Duration = Duration::from_secs(3600);
 
-/// The numbers.
+/// The usage of all owners, and the total.
 #[derive(Debug, Default)]
 pub struct UsageTracker {
     owners: HashMap<Vec<u8>, OwnerEntry>,
-    /// So many stayed when owners were last forgotten.
+    /// Number of owners that remained when idle ones were last dropped.
     stayed: usize,
-    /// Owners to be counted because somebody waits for them.
+    /// Owners to be counted because a request waits for them.
     asked: VecDeque<Vec<u8>>,
     counting: Option<Count>,
     total: Total,
-    /// The walk that corrects a known sum.
+    /// The walk that corrects the total.
     recount: Option<Box<TotalCount>>,
-    /// When the next such walk begins, unless it is asked for before.
+    /// When the next such walk begins, unless it is requested earlier.
     recount_at: Option<Instant>,
     reserved: u64,
     /// See [`UsageTracker::set_times`].
@@ -61,12 +61,12 @@ pub struct UsageTracker {
 struct OwnerEntry {
     /// Published files; `None` until counted.
     stored: Option<Counts>,
-    /// Bytes of uploads under way.
+    /// Bytes of uploads in progress.
     reserved: Bytes,
-    /// Number of changes, so that a walk can tell whether it saw a steady folder.
+    /// Number of changes, by which a walk detects changes made meanwhile.
     changes: u64,
     touched: Instant,
-    /// When it was counted last.
+    /// When it was last counted.
     counted: Instant,
 }
 
@@ -75,18 +75,18 @@ enum Total {
     #[default]
     Unwanted,
     Counting(Box<TotalCount>),
-    /// It could not be learned; when to try again.
+    /// It could not be counted; when to try again.
     Failed(Instant),
     Known(Sum),
 }
 
 impl UsageTracker {
-    /// From now on modification times mean this.
+    /// Sets how modification times are interpreted.
     pub fn set_times(&mut self, times: FileTimes) {
         self.times = times;
     }
 
-    /// Begins to learn the sum of all, unless it is known or being learned.
+    /// Begins to count the total, unless it is loaded or being counted.
     pub fn want_total(&mut self, root: BorrowedFd<'_>) {
         if matches!(self.total, Total::Unwanted) {
             self.total = Total::Counting(Box::new(TotalCount::new(root)));
@@ -102,7 +102,7 @@ impl UsageTracker {
         }
     }
 
-    /// Believes no number of an owner any more that is older than this.
+    /// Invalidates the counts of owners that are older than this.
     pub fn distrust(&mut self, since: Instant) {
         for entry in self.owners.values_mut() {
             if entry.counted < since {
@@ -111,14 +111,14 @@ impl UsageTracker {
         }
     }
 
-    /// Counts all files again, if their sum is known; until then it is used as it is.
+    /// Counts the total again if it is loaded; the old value is used meanwhile.
     pub fn recount_total(&mut self, root: BorrowedFd<'_>) {
         if matches!(self.total, Total::Known(_)) && self.recount.is_none() {
             self.recount = Some(Box::new(TotalCount::new(root)));
         }
     }
 
-    /// Begins anew what could not be learned, if it is time.
+    /// Counts the total again if it failed or is too old.
     pub fn retry_total(&mut self, root: BorrowedFd<'_>, now: Instant) {
         if self.due().is_some_and(|due| due <= now) {
             if let Total::Failed(_) = self.total {
@@ -129,7 +129,7 @@ impl UsageTracker {
         }
     }
 
-    /// Forgets everything but reservations, because another tree is in place.
+    /// Drops everything except reservations, because the storage folder was replaced.
     pub fn forget(&mut self) {
         let reserved = self.reserved;
         let mut owners = std::mem::take(&mut self.owners);
@@ -150,7 +150,7 @@ impl UsageTracker {
         self.asked.extend(counting);
     }
 
-    /// Bytes of all files and uploads under way, once known.
+    /// Bytes of all files and uploads in progress, once counted.
     pub fn total(&self) -> Option<u64> {
         match self.total {
             Total::Known(sum) => Some(sum.bytes.saturating_add(self.reserved)),
@@ -158,7 +158,7 @@ impl UsageTracker {
         }
     }
 
-    /// Number and bytes of all published files, once known.
+    /// Number and bytes of all published files, once counted.
     pub fn stored(&self) -> Option<(u64, u64)> {
         match self.total {
             Total::Known(sum) => Some((sum.files, sum.bytes)),
@@ -166,11 +166,11 @@ impl UsageTracker {
         }
     }
 
-    /// Bytes of an owner's files and uploads under way, by kind. `None` when they have to be counted first; see
+    /// Bytes of an owner's files and uploads in progress, by quota class. `None` if they have to be counted first; see
     /// [`UsageTracker::ask`].
     pub fn of_owner(&mut self, owner: &[u8], now: Instant) -> Option<Bytes> {
         let entry = self.entry(owner, now);
-        if now.saturating_duration_since(entry.counted) >= BELIEVED {
+        if now.saturating_duration_since(entry.counted) >= MAX_AGE {
             entry.stored = None;
         }
         if let Some(Counts { mut bytes, .. }) = entry.stored {
@@ -182,7 +182,7 @@ impl UsageTracker {
         None
     }
 
-    /// Counts an owner, known or not: the owner is among the results of a later [`UsageTracker::go_on`].
+    /// Counts an owner, cached or not: the owner will be a result of [`UsageTracker::go_on`].
     pub fn ask(&mut self, owner: &[u8]) {
         let under_way = self
             .counting
@@ -200,7 +200,7 @@ impl UsageTracker {
         self.reserved = self.reserved.saturating_add(size);
     }
 
-    /// An upload that was reserved is over, published or not.
+    /// A reserved upload has ended, published or not.
     pub fn release(&mut self, owner: &[u8], kind: usize, size: u64) {
         if let Some(entry) = self.owners.get_mut(owner) {
             entry.reserved[kind] = entry.reserved[kind].saturating_sub(size);
@@ -227,14 +227,14 @@ impl UsageTracker {
         }
     }
 
-    /// Another process removed so many files of an owner; of which kinds, nobody says.
+    /// Another process removed files of an owner; their quota classes are unknown.
     pub fn removed_elsewhere(&mut self, owner: &[u8], files: u64, bytes: u64) {
-        let mut gone = Counts {
+        let mut removed = Counts {
             files,
             ..Counts::default()
         };
-        gone.bytes[0] = bytes;
-        self.changed(owner, |_| {}, |sum| sum.subtract(&gone));
+        removed.bytes[0] = bytes;
+        self.changed(owner, |_| {}, |sum| sum.subtract(&removed));
         if let Some(entry) = self.owners.get_mut(owner) {
             entry.stored = None;
         }
@@ -242,26 +242,26 @@ impl UsageTracker {
 
     /// A file was removed.
     pub fn removed(&mut self, owner: &[u8], kind: usize, size: u64) {
-        let mut gone = Counts {
+        let mut removed = Counts {
             files: 1,
             ..Counts::default()
         };
-        gone.bytes[kind] = size;
+        removed.bytes[kind] = size;
         self.changed(
             owner,
-            |stored| stored.subtract(&gone),
-            |sum| sum.subtract(&gone),
+            |stored| stored.subtract(&removed),
+            |sum| sum.subtract(&removed),
         );
     }
 
-    /// Number of changes of an owner whose number is known; for [`UsageTracker::loaded`].
+    /// The number of changes of an owner that is counted; for [`UsageTracker::loaded`].
     pub fn changes(&self, owner: &[u8]) -> Option<u64> {
         let entry = self.owners.get(owner)?;
         entry.stored.map(|_| entry.changes)
     }
 
-    /// A walk found `stored` bytes, and nothing but itself changed the folder since `changes` was asked: corrects
-    /// what was changed behind our back.
+    /// A walk has counted these files: corrects the owner's usage if it only had the number of changes that the walk
+    /// knows of.
     pub fn loaded(&mut self, owner: &[u8], changes: u64, bytes: Bytes, files: u64, now: Instant) {
         let stored = Counts { bytes, files };
         let Some(entry) = self.owners.get_mut(owner) else {
@@ -286,8 +286,8 @@ impl UsageTracker {
             || self.recount.is_some()
     }
 
-    /// Goes on counting until the slice is used up; returns an owner whose number became known, or cannot be. Files
-    /// younger than `window` are listed.
+    /// Continues counting until the slice is used up; returns an owner that was counted, or could not be. Files younger
+    /// than `window` are listed.
     pub fn go_on(
         &mut self,
         root: BorrowedFd<'_>,
@@ -331,7 +331,7 @@ impl UsageTracker {
         if !total_count.go_on(root, slice, &self.times) {
             return;
         }
-        self.recount_at = Some(now + BELIEVED);
+        self.recount_at = Some(now + MAX_AGE);
         let (sum, owners, error) = (
             total_count.sum,
             total_count.done.len(),
@@ -380,12 +380,12 @@ impl UsageTracker {
     }
 
     fn entry(&mut self, owner: &[u8], now: Instant) -> &mut OwnerEntry {
-        // Not before they have doubled, so that however many are active, a newcomer costs no look at all of them.
+        // Only after the number has doubled, so that a new owner rarely costs a pass over all of them.
         let most = MAX_OWNERS.max(2 * self.stayed);
         if self.owners.len() >= most && !self.owners.contains_key(owner) {
             self.owners.retain(|_, entry| {
                 entry.reserved != Bytes::default()
-                    || now.saturating_duration_since(entry.touched) < REMEMBERED
+                    || now.saturating_duration_since(entry.touched) < ACTIVE
             });
             self.stayed = self.owners.len();
             self.owners.shrink_to(2 * self.stayed);
@@ -408,13 +408,13 @@ mod tests {
     use crate::policy::pool::Pool;
     use crate::sys;
 
-    /// Asks for an owner of that number.
+    /// Uses the owner with this number.
     fn ask(usage: &mut UsageTracker, number: usize, now: Instant) {
         usage.of_owner(number.to_string().as_bytes(), now);
     }
 
     #[test]
-    fn only_active_owners_are_remembered() {
+    fn only_active_owners_are_cached() {
         let start = Instant::now();
         let mut usage = UsageTracker::default();
         usage.reserve(b"uploading", 0, 1, start);
@@ -422,10 +422,10 @@ mod tests {
             ask(&mut usage, number, start);
         }
         assert_eq!(usage.owners.len(), MAX_OWNERS);
-        // One who is known makes nobody forgotten.
-        ask(&mut usage, 1, start + REMEMBERED);
+        // A cached owner causes no drop.
+        ask(&mut usage, 1, start + ACTIVE);
         assert_eq!(usage.owners.len(), MAX_OWNERS);
-        ask(&mut usage, MAX_OWNERS, start + REMEMBERED);
+        ask(&mut usage, MAX_OWNERS, start + ACTIVE);
         let last = MAX_OWNERS.to_string();
         let left = ["uploading", "1", &last].map(str::as_bytes);
         assert_eq!(usage.owners.len(), left.len());
@@ -434,22 +434,22 @@ mod tests {
     }
 
     #[test]
-    fn however_many_are_active_none_of_them_is_forgotten() {
+    fn no_active_owner_is_dropped() {
         let start = Instant::now();
         let mut usage = UsageTracker::default();
         for number in 0..5 * MAX_OWNERS {
             ask(&mut usage, number, start);
         }
         assert_eq!(usage.owners.len(), 5 * MAX_OWNERS);
-        // They were looked at when they had doubled, not at every newcomer.
+        // Owners are checked when their number has doubled, not at each new one.
         assert_eq!(usage.stayed, 4 * MAX_OWNERS);
         for number in 5 * MAX_OWNERS..=8 * MAX_OWNERS {
-            ask(&mut usage, number, start + REMEMBERED);
+            ask(&mut usage, number, start + ACTIVE);
         }
         assert_eq!(usage.owners.len(), 3 * MAX_OWNERS + 1);
     }
 
-    /// Counts until there is nothing more to count.
+    /// Counts until nothing is left to count.
     fn count(usage: &mut UsageTracker, root: BorrowedFd<'_>, now: Now) {
         while usage.is_counting() {
             usage.go_on(root, &mut Slice::begin(), Duration::ZERO, now);
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn no_number_is_believed_for_long() {
+    fn counts_have_a_maximum_age() {
         let path = std::env::temp_dir().join(format!("upslot-believed-{}", std::process::id()));
         let files = ["romeo/r/a", "juliet/r/a"].map(|file| path.join(file));
         for file in &files {
@@ -480,31 +480,31 @@ mod tests {
         };
         assert_eq!(usage.stored(), Some((2, 20)));
         std::fs::remove_dir_all(path.join("romeo")).unwrap();
-        // Until an hour is over, or a sweep has not met the owner.
-        let before = start.later(BELIEVED - Duration::from_secs(1));
+        // For an hour, or until a sweep does not find the owner.
+        let before = start.later(MAX_AGE - Duration::from_secs(1));
         usage.retry_total(root, before.mono);
         assert!(!usage.is_counting());
         assert_eq!(of(&mut usage, b"romeo", before), Some(10));
         usage.distrust(start.mono);
         assert_eq!(of(&mut usage, b"romeo", before), Some(10));
-        let after = start.later(BELIEVED);
+        let after = start.later(MAX_AGE);
         assert_eq!(usage.due(), Some(after.mono));
         assert_eq!(of(&mut usage, b"romeo", after), None);
         assert_eq!(of(&mut usage, b"juliet", after), None);
         usage.ask(b"romeo");
         usage.retry_total(root, after.mono);
-        assert_eq!(usage.stored(), Some((2, 20)), "known all the while");
-        // What comes meanwhile counts.
+        assert_eq!(usage.stored(), Some((2, 20)), "the old value is used");
+        // Files added meanwhile are counted.
         usage.added(b"new", 0, 7);
         std::fs::create_dir_all(path.join("new/r")).unwrap();
         std::fs::write(path.join("new/r/a"), [0; 7]).unwrap();
         count(&mut usage, root, after);
         assert_eq!(usage.stored(), Some((2, 17)));
         assert_eq!(of(&mut usage, b"romeo", after), Some(0));
-        // A sweep that began later has not met this one.
+        // A sweep that began later did not find this owner.
         usage.distrust(after.mono + Duration::from_secs(1));
         assert_eq!(of(&mut usage, b"romeo", after), None);
-        // Another process says what it removed.
+        // Another process reports a removal.
         std::fs::remove_dir_all(path.join("juliet")).unwrap();
         usage.removed_elsewhere(b"juliet", 1, 10);
         assert_eq!(usage.stored(), Some((1, 7)));

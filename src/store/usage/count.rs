@@ -21,13 +21,13 @@ pub const MOST_RECENT: usize = 4096;
 #[derive(Debug)]
 pub(super) struct TotalCount {
     pub(super) owners: Option<Owners>,
-    /// Owners whose number is in `sum`.
+    /// Owners that are included in `sum`.
     pub(super) done: HashSet<Vec<u8>>,
-    /// Owners who got files before they were counted, and whom the listing may miss.
+    /// Owners with new files that are not counted yet; the listing may miss their folders.
     pub(super) touched: Vec<Vec<u8>>,
     pub(super) current: Option<Count>,
     pub(super) sum: Sum,
-    /// Why not all was seen, if so.
+    /// Why the count is not complete, if so.
     pub(super) error: Option<io::Error>,
 }
 
@@ -47,7 +47,7 @@ impl TotalCount {
         }
     }
 
-    /// Goes on until the slice is used up; true at the end.
+    /// Proceeds until the slice is used up; true at the end.
     pub(super) fn go_on(
         &mut self,
         root: BorrowedFd<'_>,
@@ -84,7 +84,7 @@ impl TotalCount {
         }
     }
 
-    /// A file came or went.
+    /// A file was added or removed.
     pub(super) fn changed(&mut self, owner: &[u8], change_sum: impl Fn(&mut Sum)) {
         if self.done.contains(owner) {
             change_sum(&mut self.sum);
@@ -93,14 +93,14 @@ impl TotalCount {
     }
 }
 
-/// Has an owner counted again who is being counted.
+/// Restarts the count of this owner later, if it is in progress.
 pub(super) fn dirty(count: &mut Option<Count>, owner: &[u8]) {
     if let Some(count) = count.as_mut().filter(|count| count.owner == owner) {
         count.dirty = true;
     }
 }
 
-/// Files of one owner.
+/// The files of one owner.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     pub(super) bytes: Bytes,
@@ -122,10 +122,10 @@ impl Counts {
         }
     }
 
-    pub(super) fn subtract(&mut self, gone: &Counts) {
-        self.files = self.files.saturating_sub(gone.files);
-        for (bytes, gone) in self.bytes.iter_mut().zip(gone.bytes) {
-            *bytes = bytes.saturating_sub(gone);
+    pub(super) fn subtract(&mut self, removed: &Counts) {
+        self.files = self.files.saturating_sub(removed.files);
+        for (bytes, removed) in self.bytes.iter_mut().zip(removed.bytes) {
+            *bytes = bytes.saturating_sub(removed);
         }
     }
 }
@@ -156,13 +156,13 @@ pub(super) struct Count {
     pub(super) error: Option<io::Error>,
 }
 
-/// An owner who was counted.
+/// The result of counting an owner.
 #[derive(Debug)]
 pub struct Counted {
     pub owner: Vec<u8>,
-    /// Why the number is not known after all.
+    /// Why counting failed, if so.
     pub error: Option<io::Error>,
-    /// Unix seconds and bytes of the young files, the youngest [`MOST_RECENT`] of them.
+    /// Unix seconds and bytes of recent files, at most the [`MOST_RECENT`] youngest.
     pub recent: Vec<(u64, u64)>,
 }
 
@@ -193,7 +193,7 @@ impl Count {
                 None
             }
             Err(error) => {
-                // What has the place of an owner's folder is named when something is to be stored there.
+                // A file in place of the owner folder is reported when an upload needs the folder.
                 if !sys::is_no_folder(&error) {
                     log::warn!(
                         "owner not counted owner={} why={:?}",
@@ -206,7 +206,7 @@ impl Count {
         };
     }
 
-    /// Goes on until the slice is used up; true when the number is known.
+    /// Proceeds until the slice is used up; true at the end.
     pub(super) fn go_on(
         &mut self,
         root: BorrowedFd<'_>,
@@ -251,7 +251,7 @@ impl Count {
     }
 }
 
-/// Keeps the youngest.
+/// Keeps the youngest files.
 pub(super) fn shorten(recent: &mut Vec<(u64, u64)>) {
     if recent.len() >= 2 * MOST_RECENT {
         recent.sort_unstable_by(|a, b| b.cmp(a));
