@@ -86,7 +86,7 @@ pub fn remove(
         Target::Owner(_) => None,
         Target::Url(url) => Some(service.files_of_url(url).ok_or_else(|| {
             format!(
-                "{url} is not the URL of a file of this service: get_url is {}, put_url is {}.",
+                "{url} is not a URL of a file of this service: get_url is {}, put_url is {}.",
                 config.get_url, config.put_url
             )
         })?),

@@ -278,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_tells_what_was_noted() {
+    fn lines_are_written_and_parsed() {
         for (owner, what) in [
             (&b"Q_7dsld2o0PGmDXH553Cx_WVmKY"[..], What::Revoked),
             (b"a b\n\xff%", What::Begun),

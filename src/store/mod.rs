@@ -34,8 +34,9 @@ use crate::clock::FileTimes;
 use crate::http::charset;
 use crate::layout::StorePath;
 use crate::repeat_limiter::RepeatLimiter;
-use crate::store::removal::TombstonePolicy;
 use crate::sys::{self, FileKind, Space};
+
+use removal::TombstonePolicy;
 
 /// How often free space and the root's identity are checked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);

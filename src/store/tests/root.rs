@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn only_plain_files_are_served() {
+fn only_regular_files_are_served() {
     let folder = Folder::new("plain");
     let store = folder.open();
     folder.file("o/r/n", 3, 0);
@@ -22,7 +22,7 @@ fn only_plain_files_are_served() {
 }
 
 #[test]
-fn a_root_that_was_replaced_is_taken() {
+fn a_replaced_storage_folder_is_reopened() {
     let folder = Folder::new("root");
     let root = Folder(folder.0.join("store"));
     let mut store = root.open();
@@ -41,7 +41,7 @@ fn a_root_that_was_replaced_is_taken() {
 }
 
 #[test]
-fn leftovers_of_a_dead_process_go_and_the_secret_stays() {
+fn leftovers_of_a_crashed_process_are_removed_but_not_the_secret() {
     let folder = Folder::new("leftovers");
     let store = folder.open();
     assert_eq!(store.read_internal("slot_secret").unwrap(), None);
@@ -63,7 +63,7 @@ fn leftovers_of_a_dead_process_go_and_the_secret_stays() {
 }
 
 #[test]
-fn free_space_counts_what_is_still_to_come() {
+fn free_space_excludes_unwritten_bytes_of_uploads() {
     let folder = Folder::new("free");
     let mut store = folder.open();
     let now = sys::now().mono;

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_sweep_removes_what_is_old_and_what_is_over_soft_quota() {
+fn a_sweep_removes_expired_files_and_trims_to_the_soft_quota() {
     let folder = Folder::new("sweep");
     let mut store = folder.open();
     let now = sys::now();
@@ -57,7 +57,7 @@ fn a_sweep_removes_what_is_old_and_what_is_over_soft_quota() {
 }
 
 #[test]
-fn a_sweep_corrects_what_was_changed_behind_the_back() {
+fn a_sweep_corrects_usage_after_external_changes() {
     let folder = Folder::new("correct");
     let mut store = folder.open();
     let now = sys::now();
@@ -81,7 +81,7 @@ fn a_sweep_corrects_what_was_changed_behind_the_back() {
 }
 
 #[test]
-fn modification_times_before_1970_are_survived() {
+fn modification_times_before_1970_are_handled() {
     let folder = Folder::new("ancient");
     let mut store = folder.open();
     folder.file("o/r/n", 1, 0);

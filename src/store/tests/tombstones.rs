@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn tombstones_last() {
+fn tombstones_persist_and_are_recorded_on_removal() {
     let folder = Folder::new("tombstones");
     let mut store = folder.open();
     for at in 0..3000 {
@@ -85,7 +85,7 @@ fn tombstones_of_an_earlier_version_are_taken_over() {
 }
 
 #[test]
-fn a_tombstone_after_a_cut_entry_is_found() {
+fn a_tombstone_after_a_truncated_entry_is_found() {
     let folder = Folder::new("cut-tombstone");
     let store = folder.open();
     fs::create_dir_all(folder.0.join(".upslot/tombstones")).unwrap();
@@ -101,7 +101,7 @@ fn a_tombstone_after_a_cut_entry_is_found() {
 }
 
 #[test]
-fn an_alias_leads_to_its_file_and_goes_with_it() {
+fn an_alias_is_dropped_some_time_after_its_file() {
     let folder = Folder::new("alias");
     let mut store = folder.open();
     assert_eq!(store.alias(b"slot"), None);

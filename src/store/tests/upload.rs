@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_trickles_in_is_written_in_portions_and_whole() {
+fn small_pieces_are_coalesced_and_written_completely() {
     let folder = Folder::new("trickle");
     let mut store = folder.open();
     let body: Vec<u8> = (0..10_000u32).map(|n| n as u8).collect();
@@ -46,7 +46,7 @@ fn an_upload_is_invisible_until_it_is_published() {
 }
 
 #[test]
-fn an_upload_that_breaks_off_leaves_nothing() {
+fn an_aborted_upload_leaves_nothing() {
     let folder = Folder::new("abort");
     let mut store = folder.open();
     for naming in [store.naming, Naming::Temporary] {
@@ -82,7 +82,7 @@ fn the_first_complete_upload_wins() {
 }
 
 #[test]
-fn what_cannot_be_published_leaves_no_folder() {
+fn a_failed_publication_leaves_no_folder() {
     let folder = Folder::new("no-folder");
     let mut store = folder.open();
     folder.file("o/file", 1, 0);
@@ -103,7 +103,7 @@ fn what_cannot_be_published_leaves_no_folder() {
 }
 
 #[test]
-fn the_folders_that_changed_are_told() {
+fn publishing_returns_the_changed_folders() {
     let folder = Folder::new("changed");
     let mut store = folder.open();
     let identity = |at: &str| sys::stat(&folder.0.join(at)).unwrap().identity;
@@ -162,7 +162,7 @@ fn a_planted_link_is_not_followed_by_a_publication() {
 }
 
 #[test]
-fn empty_folders_go_even_if_the_inner_one_was_never_made() {
+fn empty_folders_are_removed_even_if_the_inner_one_is_missing() {
     let folder = Folder::new("no-inner");
     let mut store = folder.open();
     fs::create_dir_all(folder.0.join("o")).unwrap();

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn old_files_count_from_the_first_question() {
+fn existing_files_are_counted_on_first_use() {
     let folder = Folder::new("count");
     let mut store = folder.open();
     let now = sys::now();
@@ -43,7 +43,7 @@ fn old_files_count_from_the_first_question() {
 }
 
 #[test]
-fn a_file_that_comes_while_its_owner_is_counted_is_counted_once() {
+fn a_file_added_during_a_count_is_counted_once() {
     let folder = Folder::new("unsteady");
     let mut store = folder.open();
     let now = sys::now();
@@ -77,7 +77,7 @@ fn a_file_that_comes_while_its_owner_is_counted_is_counted_once() {
 }
 
 #[test]
-fn the_oldest_files_make_room() {
+fn the_oldest_files_are_trimmed_first() {
     let folder = Folder::new("trim");
     let mut store = folder.open();
     let now = sys::now();
@@ -124,7 +124,7 @@ fn the_oldest_files_make_room() {
 }
 
 #[test]
-fn what_is_there_to_stay_is_never_trimmed() {
+fn profile_and_permanent_files_are_never_trimmed() {
     let folder = Folder::new("stay");
     let mut store = folder.open();
     let random = "aaaaaaaaaaaaaaaaaaaa";
