@@ -1,54 +1,54 @@
-//! Whether the wall clock can be believed, and what its jumps mean for the times of files.
+//! Whether the wall clock can be trusted, and how its jumps affect the times of files.
 //!
-//! The age of a file is counted from its modification time, which the wall clock gave it. That clock may be wrong: a
-//! board without a battery starts in 1970 and learns the time from the network later, an operator sets a wrong date and
-//! sets it right again. The time since boot, which suspension does not stop, tells such jumps from time that passed:
-//! wall clock minus time since boot is the moment of boot, and only a jump moves it.
+//! The age of a file is counted from its modification time, which comes from the wall clock. That clock may be wrong: a
+//! board without a battery starts in 1970 and gets the time from the network later; an operator sets a wrong date and
+//! corrects it. Time since boot, which includes suspension, tells such jumps from elapsed time: wall clock minus time
+//! since boot is the time of boot, and only a jump changes it.
 //!
-//! - When the clock jumps forward, no file has become older. A [`Correction`] moves the times of files stored until
-//!   then, until the sweep has written the new times into the files. Where the clock was wrong since the boot, only
-//!   files stored since then are moved: it is in doubt, or was set for the first time in a boot that is not the first.
-//! - When it jumps back, corrections that are not yet applied are taken back; what then lies in the future is counted
-//!   from now by the sweep.
-//! - A clock that shows less than it once did is in doubt: nothing expires by age until it is set or, should that never
-//!   happen, until a day has passed.
+//! - When the clock jumps forward, no file has become older. A [`Correction`] shifts the times of files stored until
+//!   then, until the sweep has written the new times to the files. If the clock has been wrong since boot, only files
+//!   stored since then are shifted: it was in doubt, or was set for the first time in a boot that is not the first.
+//! - When it jumps back, corrections that are not written yet are undone; files whose times are then in the future
+//!   count from the next sweep.
+//! - A clock that is behind an earlier time is in doubt: no file expires by age until it is set or, if that never
+//!   happens, until a day has passed.
 //!
-//! Pure: the clocks come as numbers, and what must outlive the process is a [`Record`] for the store to keep. All times
-//! are in whole Unix seconds; a moment before 1970 is negative.
+//! Pure: the clocks are passed as numbers, and the state that outlives the process is a [`Record`] for the store. All
+//! times are in whole Unix seconds; times before 1970 are negative.
 
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
 use crate::now::unix;
 
-/// A jump by less is that of an ordinary clock that is corrected; seconds.
+/// Smaller jumps are ordinary clock corrections; seconds.
 pub const TOLERANCE: i64 = 60;
 
-/// No clock is right that shows less, whatever was seen before: 2026-01-01.
+/// An earlier time is always wrong: 2026-01-01.
 const EARLIEST: i64 = 1_767_225_600;
 
-/// For how long after boot a jump is taken for the clock's first setting; seconds.
+/// Time after boot in which a jump counts as the first setting of the clock; seconds.
 const FIRST_SETTING: i64 = 3600;
 
-/// For how long at most a clock is in doubt; seconds.
+/// Maximum time for which a clock is in doubt; seconds.
 const DOUBT: i64 = 86_400;
 
-/// How often the record is to be written; seconds.
+/// How often the record is written; seconds.
 pub const RECORD_INTERVAL: i64 = 3600;
 
-/// So much younger than all else is what was stored while the clock was in doubt: a thousand years.
+/// Added to the times of files stored while the clock was in doubt, to rank them youngest: a thousand years.
 const RANK: Duration = Duration::from_secs(31_557_600_000);
 
-/// Corrections that are kept; beyond that the oldest are joined.
-const MOST_CORRECTIONS: usize = 16;
+/// Maximum number of corrections; beyond that the oldest are joined.
+const MAX_CORRECTIONS: usize = 16;
 
-/// The times of some files are wrong by a number of seconds.
+/// Files with modification times in this range have wrong times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Correction {
-    /// The first and the last modification time that is meant.
+    /// The first and the last modification time concerned.
     from: i64,
     until: i64,
-    /// So much later were they stored in truth.
+    /// The number of seconds by which the files were really stored later.
     shift: i64,
 }
 
@@ -58,28 +58,28 @@ impl Correction {
     }
 }
 
-/// What a jump of the clock, or of belief in it, was.
+/// A change of the clock, or of the trust in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// By so many seconds.
     Forward(u64),
     Back(u64),
-    /// It was in doubt for so long that it is believed after all, or it has come to where it once was.
+    /// The clock is trusted after the maximum time in doubt, or because it has reached an earlier time.
     Believed,
 }
 
-/// When files were stored, by the clock as it is now.
+/// Maps modification times to the times at which files were stored, by the present clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileTimes {
     is_known: bool,
-    /// In the order in which they are applied.
+    /// In the order of application.
     corrections: Vec<Correction>,
-    /// The modification times of files that were stored while the clock was in doubt.
+    /// The range of modification times of files stored while the clock was in doubt.
     doubtful: Option<(i64, i64)>,
 }
 
 impl Default for FileTimes {
-    /// Modification times are what they say.
+    /// Modification times are correct.
     fn default() -> FileTimes {
         FileTimes {
             is_known: true,
@@ -90,18 +90,18 @@ impl Default for FileTimes {
 }
 
 impl FileTimes {
-    /// Whether the clock can be believed, so that ages can be told.
+    /// Whether the clock can be trusted, so that ages are known.
     pub fn is_known(&self) -> bool {
         self.is_known
     }
 
-    /// When a file with this modification time was stored; in the future, if the time was not the clock's.
+    /// When a file with this modification time was stored; in the future, if the time did not come from this clock.
     pub fn stored(&self, modified: SystemTime) -> SystemTime {
         if self.corrections.is_empty() {
             return modified;
         }
         let time = seconds(modified);
-        // What a clock that was not set has dated is not concerned by what was before its boot.
+        // Times from a clock that was not set are not affected by earlier jumps.
         let of_its_boot =
             |correction: &Correction| correction.from > i64::MIN && correction.has(time);
         let first = self.corrections.iter().rposition(of_its_boot).unwrap_or(0);
@@ -115,8 +115,8 @@ impl FileTimes {
         modified.checked_add(shift).unwrap_or(modified)
     }
 
-    /// By this files are put in the order in which they were stored. What was stored while the clock was in doubt is
-    /// younger than all else, whatever the time will turn out to be.
+    /// A sort key that orders files by the time at which they were stored. Files stored while the clock was in doubt
+    /// rank as younger than all others, whatever the time proves to be.
     pub fn rank(&self, modified: SystemTime) -> SystemTime {
         let stored = self.stored(modified);
         let is_doubtful = |(from, until)| (from..=until).contains(&seconds(modified));
@@ -131,17 +131,17 @@ fn seconds(time: SystemTime) -> i64 {
     i64::try_from(unix(time)).unwrap_or(i64::MAX)
 }
 
-/// What outlives the process; of each boot there is one.
+/// The state that outlives the process; one per boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// The moment of boot, by the clock of then.
+    /// The time of boot, by the clock at that time.
     boot: i64,
-    /// What the clock showed last.
+    /// The last time shown by the clock.
     wall: i64,
     is_known: bool,
-    /// The latest time that it showed while it was believed.
+    /// The latest time shown by the clock while it was trusted.
     highest: i64,
-    /// Seconds that it was in doubt.
+    /// Seconds for which it was in doubt.
     doubt: i64,
     /// See [`Clock`].
     is_unset: bool,
@@ -171,7 +171,7 @@ impl Record {
         text
     }
 
-    /// Reads what was written; `None` when it is not whole.
+    /// Parses a record; `None` if it is not complete.
     pub fn parse(text: &[u8]) -> Option<Record> {
         let text = std::str::from_utf8(text).ok()?.strip_suffix('\n')?;
         let mut lines = text.lines();
@@ -205,28 +205,27 @@ impl Record {
     }
 }
 
-/// The wall clock, as it is watched.
+/// The observed wall clock.
 #[derive(Debug)]
 pub struct Clock {
-    /// The moment of boot, by the wall clock.
+    /// The time of boot, by the wall clock.
     boot: i64,
-    /// Seconds since boot at the last look.
+    /// Seconds since boot at the last observation.
     uptime: i64,
     is_known: bool,
     highest: i64,
     doubt: i64,
-    /// Whether there was a boot before this one, with a clock that may have been right, and no jump since: the first may
-    /// well be the clock's setting.
+    /// Whether there was an earlier boot with a clock that may have been right, and no jump since: the first jump may be
+    /// the setting of the clock.
     is_unset: bool,
-    /// A period in which the clock was in doubt and files may have been stored: the times that it showed then. That of
-    /// this boot is not in it.
+    /// The range of times that the clock showed in earlier boots while it was in doubt and files may have been stored.
     doubtful: Option<(i64, i64)>,
     corrections: Vec<Correction>,
 }
 
 impl Clock {
-    /// Goes on from the records that were kept, each with the identity of its boot. `wall` is what the clock shows,
-    /// `uptime` the seconds since boot.
+    /// Continues from the stored records, each with the ID of its boot. `wall` is the wall clock, `uptime` the seconds
+    /// since boot.
     pub fn start(
         records: &[(String, Record)],
         boot_id: Option<&str>,
@@ -292,7 +291,7 @@ impl Clock {
         (clock, change)
     }
 
-    /// Takes a look at both clocks.
+    /// Observes both clocks.
     pub fn observe(&mut self, wall: i64, uptime: i64) -> Option<Change> {
         let passed = uptime.saturating_sub(self.uptime).max(0);
         self.uptime = uptime;
@@ -312,9 +311,9 @@ impl Clock {
             self.doubt = self.doubt.saturating_add(passed);
             if self.has_caught_up(wall) || self.doubt >= DOUBT {
                 self.is_known = true;
-                // Then what it once showed was wrong, and so were the jumps that led there.
+                // So the earlier time was wrong, and so were the jumps that led to it.
                 let ahead = self.highest.saturating_sub(wall);
-                self.unpublish(ahead, |correction| correction.from == i64::MIN);
+                self.undo_corrections(ahead, |correction| correction.from == i64::MIN);
                 self.highest = wall;
                 change = change.or(Some(Change::Believed));
             }
@@ -329,12 +328,12 @@ impl Clock {
         change
     }
 
-    /// Whether the clock can be believed.
+    /// Whether the clock can be trusted.
     pub fn is_known(&self) -> bool {
         self.is_known
     }
 
-    /// When files were stored, by the clock as it is now.
+    /// The interpretation of modification times by the present clock.
     pub fn file_times(&self) -> FileTimes {
         let wall = self.boot.saturating_add(self.uptime);
         FileTimes {
@@ -347,17 +346,17 @@ impl Clock {
         }
     }
 
-    /// Whether there are corrections that the sweep has not yet written into the files.
+    /// Whether there are corrections that the sweep has not written to the files yet.
     pub fn has_corrections(&self) -> bool {
         !self.corrections.is_empty()
     }
 
-    /// All files say the right time now.
+    /// All files have correct times now.
     pub fn corrected(&mut self) {
         self.corrections.clear();
     }
 
-    /// What is to be kept.
+    /// The state to be stored.
     pub fn record(&self) -> Record {
         Record {
             boot: self.boot,
@@ -371,7 +370,7 @@ impl Clock {
         }
     }
 
-    /// By how much the clock was wrong in other boots is not known: what was stored in them counts from now.
+    /// The error of the clock in earlier boots is unknown: files stored in them count from now.
     fn count_doubtful_from(&mut self, wall: i64) {
         if let Some((from, until)) = self.doubtful.take() {
             let shift = wall.saturating_sub(from);
@@ -381,8 +380,8 @@ impl Clock {
         }
     }
 
-    /// Corrections by jumps forward are taken back, the last one first, as far as the clock went back.
-    fn unpublish(&mut self, mut jump: i64, concerns: impl Fn(&Correction) -> bool) {
+    /// Undoes corrections for jumps forward, the last one first, as far as the clock went back.
+    fn undo_corrections(&mut self, mut jump: i64, concerns: impl Fn(&Correction) -> bool) {
         for correction in self.corrections.iter_mut().rev() {
             if jump >= TOLERANCE && concerns(correction) {
                 let taken = jump.min(correction.shift);
@@ -401,10 +400,10 @@ impl Clock {
     fn went_forward(&mut self, before: i64, jump: i64, wall: i64) {
         let unset = std::mem::take(&mut self.is_unset);
         let is_first_setting = !self.is_known || unset && self.uptime < FIRST_SETTING;
-        // What the clock would show had it not jumped, and a second for the fractions.
+        // The time without the jump, and a second for fractions.
         let shown = before.saturating_add(self.uptime).saturating_add(1);
         let (from, until) = match is_first_setting {
-            // It was never right, in no boot.
+            // It was never right in any boot.
             _ if self.highest < EARLIEST => (i64::MIN, shown.max(self.highest)),
             true => (before, shown),
             false => (i64::MIN, shown),
@@ -417,19 +416,19 @@ impl Clock {
     }
 
     fn went_back(&mut self, before: i64, jump: i64, wall: i64) {
-        self.unpublish(jump, |_| true);
+        self.undo_corrections(jump, |_| true);
         self.is_unset = false;
         if self.is_known {
             self.highest = wall;
         } else {
-            // What was stored meanwhile is as doubtful as all that is stored now.
+            // Files stored meanwhile are as doubtful as those stored now.
             let shown = before.saturating_add(self.uptime);
             self.doubtful = join(self.doubtful, before, shown);
         }
     }
 }
 
-/// A period that holds both.
+/// The smallest range that includes both.
 fn join(period: Option<(i64, i64)>, from: i64, until: i64) -> Option<(i64, i64)> {
     Some(match period {
         Some((first, last)) => (first.min(from), last.max(until)),
@@ -437,14 +436,14 @@ fn join(period: Option<(i64, i64)>, from: i64, until: i64) -> Option<(i64, i64)>
     })
 }
 
-/// Adds a correction that is not there yet; when there are too many, the oldest two become one that makes no file older
-/// than either.
+/// Adds a correction unless it exists; if there are too many, the oldest two are joined, so that no file becomes older
+/// than with either of them.
 fn push(corrections: &mut Vec<Correction>, correction: Correction) {
     if corrections.contains(&correction) {
         return;
     }
     corrections.push(correction);
-    if corrections.len() > MOST_CORRECTIONS {
+    if corrections.len() > MAX_CORRECTIONS {
         let first = corrections.remove(0);
         if let Some(second) = corrections.first_mut() {
             *second = Correction {
@@ -779,7 +778,7 @@ mod tests {
             host.pass(60);
             assert_eq!(host.age(stored), 60);
             assert!(host.age(old) <= DAY + number * 120);
-            assert!(host.clock.corrections.len() <= MOST_CORRECTIONS);
+            assert!(host.clock.corrections.len() <= MAX_CORRECTIONS);
         }
         assert!(host.clock.record().to_text().len() < 4096);
         assert_eq!(host.restart(), None);

@@ -1,6 +1,6 @@
-//! Which files must go: by age, by an ephemeral file's own end, or as the oldest of an owner.
+//! Which files expire: by age, or at the fixed end that their path tells; and which are the oldest files of an owner.
 //!
-//! Pure: it is told paths, sizes and times, and names victims; the store removes them.
+//! Pure: it gets paths, sizes and times, and selects files; the store removes them.
 
 use std::collections::BinaryHeap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::layout::{Expiry, Tag};
 use crate::slot::Purpose;
 
-/// How long files live, by purpose: the age from which a file may go; zero is for ever.
+/// The lifetime of files by purpose; zero is unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lifetime {
-    /// Also of files of other making.
+    /// Also applies to legacy and foreign files.
     pub message: Duration,
     pub profile: Duration,
     pub ephemeral: Duration,
@@ -19,7 +19,7 @@ pub struct Lifetime {
 }
 
 impl Lifetime {
-    /// The age from which a file of this purpose may go; zero is for ever.
+    /// The age at which a file of this purpose expires; zero is never.
     pub fn of(&self, purpose: Purpose) -> Duration {
         match purpose {
             Purpose::Message => self.message,
@@ -29,7 +29,7 @@ impl Lifetime {
         }
     }
 
-    /// The moment from which a file must be gone; `None` when it has no end. `tag` is what the tree tells.
+    /// The time at which a file expires; `None` if it never does. `tag` comes from its path.
     pub fn end(&self, tag: Option<Tag>, modified: SystemTime) -> Option<SystemTime> {
         let tag = tag.unwrap_or(Purpose::Message.into());
         let max_age = match tag.end {
@@ -50,8 +50,8 @@ impl Lifetime {
     }
 }
 
-/// The moment from which a file must not be served, swept or not, because its path says so: an ephemeral file's
-/// (XEP-0363 §5), or one that a rule or another server has set.
+/// The fixed end in a file's path, after which it must not be served even if the sweep has not removed it: of an
+/// ephemeral file (XEP-0363 §5), or set by a rule or another server.
 pub fn hard_end(tag: Option<Tag>) -> Option<SystemTime> {
     let end = match tag? {
         Tag {
@@ -67,7 +67,7 @@ pub fn hard_end(tag: Option<Tag>) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(Duration::from_secs(end))
 }
 
-/// One file that may have to go.
+/// A file that may be removed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Candidate {
     pub modified: SystemTime,
@@ -77,20 +77,20 @@ pub struct Candidate {
     pub size: u64,
 }
 
-/// Picks the oldest files that together hold at least a number of bytes, in memory that does not grow with the
-/// number of files looked at.
+/// Picks the oldest files that together have at least a number of bytes. Memory does not grow with the number of files
+/// considered.
 #[derive(Debug)]
 pub struct Oldest {
     need: u64,
     sum: u64,
-    /// Bytes of all files that were looked at.
+    /// Bytes of all files considered.
     seen: u64,
     most: usize,
     picked: BinaryHeap<Candidate>,
 }
 
 impl Oldest {
-    /// `need` bytes are to be freed; at most `most` files are held at a time.
+    /// Picks files for `need` bytes, but at most `most` files.
     pub fn new(need: u64, most: usize) -> Oldest {
         Oldest {
             need,
@@ -101,7 +101,7 @@ impl Oldest {
         }
     }
 
-    /// Looks at one more file.
+    /// Considers one more file.
     pub fn consider(&mut self, candidate: Candidate) {
         self.seen = self.seen.saturating_add(candidate.size);
         if self.sum >= self.need && self.picked.peek().is_some_and(|top| *top <= candidate) {
@@ -119,7 +119,7 @@ impl Oldest {
         }
     }
 
-    /// What was found.
+    /// The files picked.
     pub fn finish(self) -> Victims {
         let coverage = if self.sum >= self.need {
             Coverage::Enough
@@ -135,7 +135,7 @@ impl Oldest {
     }
 }
 
-/// The victims, and how far they go.
+/// The files picked, and whether they suffice.
 #[derive(Debug)]
 pub struct Victims {
     /// Oldest first.
@@ -146,11 +146,11 @@ pub struct Victims {
 /// Whether enough bytes can be freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coverage {
-    /// The victims are enough.
+    /// The picked files suffice.
     Enough,
-    /// They are as many as may be held at a time; a further look finds more.
+    /// The maximum number of files was picked; another search will find more.
     Part,
-    /// All files together are too few, so none should go.
+    /// All files together do not suffice, so none should be removed.
     Never,
 }
 
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn age_zero_is_for_ever() {
+    fn age_zero_is_unlimited() {
         let ephemeral = |expire_before| Some(Purpose::Ephemeral { expire_before }.into());
         let message = |end| {
             Some(Tag {
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn an_age_of_its_own_goes_before_that_of_the_purpose() {
+    fn an_explicit_age_overrides_that_of_the_purpose() {
         let aged = |purpose, age| {
             Some(Tag {
                 purpose,
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_go_first_and_no_more_than_needed() {
+    fn only_as_many_of_the_oldest_files_are_picked_as_needed() {
         let files = [(30, 10), (10, 10), (40, 10), (20, 10)];
         picks(0, 9, &files, &[], Coverage::Enough);
         picks(1, 9, &files, &[10], Coverage::Enough);

@@ -1,7 +1,7 @@
-//! `upslot list`: what is stored, of one owner or of all.
+//! `upslot list`: the stored files of one owner, or the usage of all owners.
 //!
-//! It reads the tree and nothing else, so that it works beside a running upslot and without one. Memory does not follow
-//! the number of files: an owner's are sorted in portions, and of all owners the largest are named and the rest summed.
+//! It only reads the tree, so it works whether upslot is running or not. Memory does not grow with the number of files:
+//! an owner's files are sorted in portions, and only the largest owners are listed, the rest as a sum.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -21,25 +21,25 @@ use crate::slot::Purpose;
 use crate::store::walk::{Owners, Walk, WalkStep};
 use crate::sys;
 
-/// Files of one owner that are sorted together.
+/// Maximum number of files that are sorted together.
 const PORTION: usize = 16_384;
 
-/// Owners that are named; the others are summed.
-const MOST_NAMED: usize = 10_000;
+/// Maximum number of owners listed; the others are summed.
+const MAX_OWNERS: usize = 10_000;
 
-/// Bytes of a SHA-1, which an owner folder's name stands for.
+/// Length of a SHA-1 digest, which an owner folder's name encodes.
 const SHA1: usize = 20;
 
-/// Whose files.
+/// The owner of the files to list or remove.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
     Jid(BareJid),
-    /// The owner folder, as `list --all` names it.
+    /// The name of the owner folder, as `list --all` prints it.
     Folder(String),
 }
 
 impl Owner {
-    /// Takes an address, or the name of an owner folder.
+    /// Parses an address, or the name of an owner folder.
     pub fn parse(word: &str) -> Option<Owner> {
         let folder = BASE64URL_NOPAD.decode(word.as_bytes());
         if folder.is_ok_and(|digest| digest.len() == SHA1) {
@@ -66,7 +66,7 @@ impl fmt::Display for Owner {
     }
 }
 
-/// Bytes in units of 1024, with one digit after the point: `10.0 MiB`.
+/// Bytes in units of 1024, with one decimal: `10.0 MiB`.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
@@ -92,7 +92,7 @@ pub fn files(number: u64) -> String {
     }
 }
 
-/// What one line says of a file.
+/// A file in the list.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct File {
     modified: SystemTime,
@@ -101,7 +101,7 @@ struct File {
     size: u64,
 }
 
-/// Says what a line needs beyond the file itself.
+/// Formats the lines of files.
 #[derive(Debug)]
 pub struct Lines {
     service: Service,
@@ -116,7 +116,7 @@ impl Lines {
         }
     }
 
-    /// Time, size, purpose, end and link of a file.
+    /// Time, size, purpose, expiry and URL of a file.
     pub fn line(&self, path: &StorePath, bytes: u64, modified: SystemTime) -> String {
         let tag = path.tag();
         let purpose = tag.map_or(Purpose::Message, |tag| tag.purpose).word();
@@ -189,7 +189,7 @@ pub fn one(config: &Config, owner: &Owner, out: &mut dyn Write) -> Result<(), St
 
 /// Lists all owners, the largest first.
 pub fn all(config: &Config, out: &mut dyn Write) -> Result<(), String> {
-    // The least of those that are named is on top.
+    // The smallest of the listed owners is on top.
     let mut largest: BinaryHeap<Reverse<(u64, u64, Vec<u8>)>> = BinaryHeap::new();
     let (mut owners, mut others) = (0u64, (0u64, 0u64, 0u64));
     let (mut all_files, mut all_bytes) = (0u64, 0u64);
@@ -211,7 +211,7 @@ pub fn all(config: &Config, out: &mut dyn Write) -> Result<(), String> {
             all_files += number;
             all_bytes = all_bytes.saturating_add(bytes);
             largest.push(Reverse((bytes, number, folder)));
-            if largest.len() > MOST_NAMED {
+            if largest.len() > MAX_OWNERS {
                 if let Some(Reverse((bytes, number, _))) = largest.pop() {
                     others.0 += 1;
                     others.1 += number;
@@ -223,7 +223,7 @@ pub fn all(config: &Config, out: &mut dyn Write) -> Result<(), String> {
             return Err(cannot_read(b".", &error));
         }
     }
-    // The order of `Reverse` is from the largest on.
+    // `Reverse` sorts the largest first.
     for Reverse((bytes, number, folder)) in largest.into_sorted_vec() {
         let line = format!(
             "{:>10}  {:>12}  {}",
@@ -254,7 +254,7 @@ pub fn all(config: &Config, out: &mut dyn Write) -> Result<(), String> {
     say(out, &text)
 }
 
-/// Visits the files of one owner; a `tidy` walk removes folders that it finds empty. What is no folder holds no files.
+/// Visits the files of one owner; a `tidy` walk removes empty folders. Something that is not a folder has no files.
 pub(crate) fn walk(
     root: BorrowedFd<'_>,
     owner: &[u8],
@@ -287,7 +287,7 @@ fn cannot_read(folder: &[u8], error: &io::Error) -> String {
     format!("cannot read {}: {error}.", folder.escape_ascii())
 }
 
-/// A line of the answer. A reader that left needs no more of it.
+/// Prints a line. A closed pipe is not an error.
 pub(crate) fn say(out: &mut dyn Write, line: &str) -> Result<(), String> {
     match writeln!(out, "{line}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -1,23 +1,24 @@
 //! `upslot remove`: deletes all files of an owner, or one file, so that no upload link brings them back.
 //!
-//! It works on the store itself, whether upslot runs or not; what a running one has to know goes through the store's
-//! journal, see [`crate::store::journal`]. Everything is on stable storage before the command says that it is done:
+//! It works on the store directly, whether upslot is running or not, and notifies a running one through the store's
+//! journal, see [`crate::store::journal`]. Everything is on stable storage before the command reports success:
 //!
 //! ```text
-//!   note ──▶ record paths ──▶ note ──▶ sync ──▶ unlink ──▶ note ──▶ sync
-//!            └───────────────── for every portion of files ───────────┘
+//!   note ──▶ record tombstones ──▶ note ──▶ sync ──▶ unlink ──▶ note ──▶ sync
+//!            └──────────────────── for every batch of files ──────────────┘
 //! ```
 //!
-//! The note between record and removal is for a running upslot that is just giving an upload its name: it has either
-//! read this note before it looked for records, which are there, or finds it when it looks for notes afterwards.
+//! The note before the removal is for a running upslot that publishes an upload at the same time: either it reads this
+//! note first and then finds the tombstones, or it finds the note when it checks the journal after publishing.
 //!
-//! The first note makes every slot void that was issued to the owner until then, so that what is under way is not
-//! stored either; that holds for our own slots and for tokens of Prosody's file share, which tell their time. A path
-//! that a signature without a time may be for is recorded, and so is that of our own slots which may be good still: so
-//! whatever is removed cannot be stored again, whenever the command is killed. A path that cannot be recorded because the
-//! disk is full is recorded at the end, when there is room.
+//! The first note revokes every slot issued to the owner until then, so that uploads in progress are not stored either;
+//! this covers upslot's own slots and tokens of Prosody's file share, which carry a time. Paths for which a signature
+//! without a time may exist get a tombstone, and so do those of own slots that may be valid. So no removed file can be
+//! stored again, even if the command is killed. A tombstone that cannot be recorded because the disk is full is recorded
+//! at the end, when space is free.
 //!
-//! The superuser leaves nothing behind that the user of a running upslot cannot read; see `Store::open_own`.
+//! Run by the superuser, the command leaves nothing that the user of a running upslot cannot read; see
+//! `Store::open_own`.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -30,19 +31,20 @@ use crate::service::{DownloadRequest, Service};
 use crate::slot::revoked::REMEMBERED;
 use crate::store::Store;
 use crate::store::journal::{Note, What};
+use crate::store::removal::{Batch, TombstonePolicy, Victim};
 use crate::sys;
 
-/// Files whose paths are recorded and synced together.
-const PORTION: usize = 256;
+/// Files whose tombstones are recorded and synced together.
+const BATCH: usize = 256;
 
-/// How often an owner's folder is looked through, until nothing is found: an entry may be missed while others are
-/// removed, and slots that are issued after the command has begun are good.
+/// Maximum number of passes over an owner's folder until nothing is found: entries may be missed while others are
+/// removed, and slots issued after the command has begun are valid.
 const PASSES: u32 = 16;
 
-/// Paths that are remembered because they could not be recorded.
-const MOST_LATE: usize = 65_536;
+/// Maximum number of tombstones to be recorded at the end.
+const MAX_LATE: usize = 65_536;
 
-/// What is to be removed.
+/// The files to be removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     Owner(Owner),
@@ -59,42 +61,32 @@ impl Target {
     }
 }
 
-/// A file that is to go.
-#[derive(Debug)]
-struct Victim {
-    path: StorePath,
-    /// Bytes.
-    size: u64,
-    modified: SystemTime,
-}
-
-/// What was removed so far, and what could not be.
+/// The progress: what was removed, and what failed.
 #[derive(Debug, Default)]
 struct Done {
     files: u64,
     bytes: u64,
-    /// Paths that could not be recorded yet.
+    /// Paths whose tombstones could not be recorded yet.
     late: Vec<StorePath>,
     /// Notes that could not be written yet.
     notes: Vec<Note>,
     failures: Vec<String>,
 }
 
-/// Removes what is asked for, or with `dry_run` only says what that would be. Fails when not all of it was removed, or
-/// some of it may come back.
+/// Removes the target, or with `dry_run` only lists it. Fails if a file was not removed, or may be stored again.
 pub fn remove(
     config: &Config,
     target: &Target,
     dry_run: bool,
     out: &mut dyn Write,
 ) -> Result<(), String> {
-    let service = Service::new(config, b"nothing is signed here");
-    // What is no URL of ours is wrong whether there is a store or not.
+    let service = Service::new(config, b"not used for signing");
+    // A foreign URL is an error whether there is a store or not.
     let wanted = match target {
         Target::Owner(_) => None,
         Target::Url(url) => Some(service.files_of_url(url).ok_or_else(|| {
             format!(
-                "{url} is not a URL of a file here: get_url is {}, put_url is {}.",
+                "{url} is not a URL of a file of this service: get_url is {}, put_url is {}.",
                 config.get_url, config.put_url
             )
         })?),
@@ -103,30 +95,34 @@ pub fn remove(
     let Some(mut store) = store else {
         return list::say(out, "Nothing is stored yet.");
     };
-    // Longer than any slot lives, because put_timeout may have been longer when a slot was issued.
-    let life = config.put_timeout.max(Duration::from_secs(REMEMBERED));
-    store.set_tombstone_policy(true, life);
+    // At least a day, because put_timeout may have been longer when a slot was issued.
+    let slot_life = config.put_timeout.max(Duration::from_secs(REMEMBERED));
+    let policy = TombstonePolicy {
+        foreign: true,
+        slot_life,
+    };
+    store.set_tombstone_policy(policy, sys::monotonic());
     if dry_run {
-        return rehearse(config, target, wanted, &store, out);
+        return list_target(config, target, wanted, &store, out);
     }
     store.trim_journal(sys::now().wall);
-    let mut removal = Removal {
+    let mut command = Command {
         store,
         done: Done::default(),
     };
     let (owner, whose) = match (target, wanted) {
         (Target::Owner(owner), _) => (Some(owner.folder().into_bytes()), owner.to_string()),
         (Target::Url(url), Some(wanted)) => {
-            removal.file(&wanted)?;
+            command.file(&wanted)?;
             (None, url.clone())
         }
         (Target::Url(_), None) => return Ok(()),
     };
     if let Some(owner) = &owner {
-        removal.owner(owner)?;
+        command.owner(owner)?;
     }
-    removal.finish();
-    let Removal { store, done } = removal;
+    command.finish();
+    let Command { store, done } = command;
     let text = match (done.files, owner.is_some()) {
         (0, _) => format!("Nothing is stored of {whose}."),
         (_, true) => format!(
@@ -153,8 +149,8 @@ pub fn remove(
     }
 }
 
-/// Says what would be removed.
-fn rehearse(
+/// Lists the files that would be removed.
+fn list_target(
     config: &Config,
     target: &Target,
     wanted: Option<DownloadRequest>,
@@ -208,39 +204,35 @@ fn victim(path: &[u8], size: u64, modified: SystemTime) -> Option<Victim> {
     })
 }
 
-/// The file that a URL stands for, whichever of its meanings is there.
+/// The file of a URL, under the first of its possible paths that exists.
 fn find(store: &Store, wanted: &DownloadRequest) -> Result<Option<Victim>, String> {
     let DownloadRequest { path, again, slot } = wanted.clone();
     let by_slot = slot.and_then(|slot| store.alias(&slot));
     for path in path.into_iter().chain(again).chain(by_slot) {
         let found = store
-            .download(&path)
+            .find(&path)
             .map_err(|error| format!("cannot read {path:?}: {error}."))?;
-        if let Some(file) = found {
-            return Ok(Some(Victim {
-                path,
-                size: file.size,
-                modified: file.modified,
-            }));
+        if found.is_some() {
+            return Ok(found);
         }
     }
     Ok(None)
 }
 
-/// A removal under way.
-struct Removal {
+/// The command in progress.
+struct Command {
     store: Store,
     done: Done,
 }
 
-impl Removal {
+impl Command {
     /// Removes one file.
     fn file(&mut self, wanted: &DownloadRequest) -> Result<(), String> {
         let Some(victim) = find(&self.store, wanted)? else {
             return Ok(());
         };
         let owner = victim.path.owner_folder().to_vec();
-        self.portion(&owner, vec![victim])
+        self.remove_batch(&owner, vec![victim])
     }
 
     /// Removes all files of an owner.
@@ -249,63 +241,65 @@ impl Removal {
         self.sync();
         for _ in 0..PASSES {
             let before = self.done.files;
-            let mut portion = Vec::new();
+            let mut batch = Vec::new();
             let root = self.store.root().try_clone_to_owned();
             let root = root.map_err(|error| format!("cannot open the store: {error}."))?;
-            // A command that was killed may have left empty folders.
+            // A killed command may have left empty folders.
             list::walk(root.as_fd(), owner, true, |path, size, modified| {
-                portion.extend(victim(path, size, modified));
-                match portion.len() >= PORTION {
-                    true => self.portion(owner, std::mem::take(&mut portion)),
+                batch.extend(victim(path, size, modified));
+                match batch.len() >= BATCH {
+                    true => self.remove_batch(owner, std::mem::take(&mut batch)),
                     false => Ok(()),
                 }
             })?;
-            self.portion(owner, portion)?;
+            self.remove_batch(owner, batch)?;
             if self.done.files == before {
                 return Ok(());
             }
         }
         self.done
             .failures
-            .push("new files come in as fast as they are removed.".to_owned());
+            .push("new files are stored as fast as they are removed.".to_owned());
         Ok(())
     }
 
     /// Removes some files.
-    fn portion(&mut self, owner: &[u8], victims: Vec<Victim>) -> Result<(), String> {
+    fn remove_batch(&mut self, owner: &[u8], victims: Vec<Victim>) -> Result<(), String> {
         if victims.is_empty() {
             return Ok(());
         }
-        for Victim { path, modified, .. } in &victims {
-            let recorded = match self.store.needs_tombstone(path, *modified) {
-                true => self.store.record_tombstone(path),
-                false => Ok(()),
-            };
-            match recorded {
+        let now = sys::now();
+        let mut batch = Batch::default();
+        for victim in victims {
+            let path = victim.path.clone();
+            match batch.add(victim, &mut self.store, now) {
                 Ok(()) => {}
-                Err(error) if sys::is_full(&error) && self.done.late.len() < MOST_LATE => {
-                    self.done.late.push(path.clone());
+                Err(error) if sys::is_full(&error) && self.done.late.len() < MAX_LATE => {
+                    self.done.late.push(path);
                 }
-                Err(error) => return Err(self.cannot("record", path, &error)),
+                Err(error) => return Err(self.cannot("record the tombstone of", &path, &error)),
             }
         }
         self.note(owner, What::Begun);
+        // This covers the tombstones and the note.
         self.sync();
+        batch.close(false);
         let (mut files, mut bytes) = (0u64, 0u64);
         let mut failure = None;
-        for Victim { path, size, .. } in &victims {
-            match self.store.unlink(path) {
+        while let Some(Victim { path, size, .. }) = batch.next_victim() {
+            match self.store.unlink(&path) {
                 Ok(false) => {}
                 Ok(true) => {
+                    self.store.blank_alias(&path);
                     files += 1;
-                    bytes = bytes.saturating_add(*size);
+                    bytes = bytes.saturating_add(size);
                     log::info!(
                         "file removed owner={} path={path:?} bytes={size} why=command",
                         owner.escape_ascii()
                     );
                 }
                 Err(error) => {
-                    failure = Some(self.cannot("remove", path, &error));
+                    failure = Some(self.cannot("remove", &path, &error));
                     break;
                 }
             }
@@ -319,7 +313,7 @@ impl Removal {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Records what could not be recorded before.
+    /// Records the tombstones and notes that could not be recorded before.
     fn finish(&mut self) {
         let late = std::mem::take(&mut self.done.late);
         let notes = std::mem::take(&mut self.done.notes);
@@ -334,7 +328,7 @@ impl Removal {
         }
         if !notes.is_empty() {
             if let Err(error) = self.store.note(&notes) {
-                let failure = format!("a running upslot was not told: {error}; restart it.");
+                let failure = format!("a running upslot was not notified: {error}; restart it.");
                 self.done.failures.push(failure);
             }
         }
@@ -353,10 +347,12 @@ impl Removal {
         }
     }
 
-    /// Brings all of it to stable storage.
+    /// Syncs everything to stable storage.
     fn sync(&mut self) {
         if let Err(error) = sys::sync_file_system(self.store.root()) {
-            let failure = format!("the removal may not last, the disk does not sync: {error}.");
+            let failure = format!(
+                "the removal may be lost in a power cut, because the disk cannot be synced: {error}."
+            );
             if !self.done.failures.contains(&failure) {
                 self.done.failures.push(failure);
             }
@@ -365,14 +361,14 @@ impl Removal {
 
     fn cannot(&self, what: &str, path: &StorePath, error: &io::Error) -> String {
         let user = sys::owner_of(self.store.root()).map_or(0, |owner| owner.0);
-        let who = match error.kind() {
+        let advice = match error.kind() {
             io::ErrorKind::PermissionDenied => {
                 format!("; run the command as user {user}, or as the superuser")
             }
             _ => String::new(),
         };
         format!(
-            "cannot {what} {path:?} as user {}: {error}{who}.",
+            "cannot {what} {path:?} as user {}: {error}{advice}.",
             sys::user()
         )
     }

@@ -2,8 +2,8 @@
 //!
 //! [`uploads`] has what concerns a body that is stored, [`removals`] a file that is to go, [`local`] the local API.
 
+mod delete;
 mod local;
-mod removals;
 mod uploads;
 
 use std::fmt;
@@ -27,7 +27,7 @@ use crate::syncer::Work;
 use crate::sys;
 use crate::transport::{Moved, Transport};
 
-use removals::Removal;
+use delete::Removal;
 use uploads::{Pending, UploadStage};
 
 /// What one connection may use per turn; on an SD card this bounds a turn to tens of milliseconds.

@@ -59,7 +59,7 @@ use crate::reactor::client::{Client, DriveOutcome};
 use crate::reactor::component::Link;
 use crate::reactor::deadlines::Deadlines;
 use crate::reactor::listener::Listener;
-use crate::reactor::shared::{CLOCK_KEY, PROBE_KEY, Shared, TOMBSTONES_KEY};
+use crate::reactor::shared::{CLOCK_KEY, PROBE_KEY, Shared, TOMBSTONES_KEY, TRIM_KEY};
 use crate::reactor::table::{Key, Table};
 use crate::reactor::timekeeper::Timekeeper;
 use crate::resolve::Resolver;
@@ -200,7 +200,7 @@ impl Reactor {
     /// How long nothing is to be done.
     fn sleep(&self, now: Now) -> Duration {
         let may_accept = self.accept_pause.is_none() && self.listeners.iter().any(|l| l.readable);
-        let walking = self.shared.usage.is_counting() || !self.shared.trims.is_empty();
+        let walking = self.shared.usage.is_counting() || self.shared.trims.has_work();
         let queued = !self.run_queue.is_empty() || !self.head_queue.is_empty();
         if queued || self.link_has_work || may_accept || walking {
             return Duration::ZERO;
@@ -390,6 +390,10 @@ impl Reactor {
         while let Some((token, result)) = self.shared.syncer.next_done() {
             if token == TOMBSTONES_KEY {
                 self.sweep.tombstones_synced(result);
+                continue;
+            }
+            if token == TRIM_KEY {
+                self.shared.trims.synced(result);
                 continue;
             }
             if token == CLOCK_KEY {

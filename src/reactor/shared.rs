@@ -28,6 +28,7 @@ use crate::slot::used::UsedSlots;
 use crate::slot::{Refusal, Slot, SlotRequest};
 use crate::store::Store;
 use crate::store::journal::{Note, What};
+use crate::store::removal::TombstonePolicy;
 use crate::store::trim::{Order, Trims};
 use crate::store::upload::Upload;
 use crate::store::usage::{Counted, UsageTracker};
@@ -65,6 +66,9 @@ pub const TOMBSTONES_KEY: usize = usize::MAX - 1;
 
 /// The syncer's key of the clock's record.
 pub const CLOCK_KEY: usize = usize::MAX - 2;
+
+/// The syncer's key of the tombstones of trimmed files.
+pub const TRIM_KEY: usize = usize::MAX - 3;
 
 /// How often room is made for one request before it is refused: others may use up what was freed for it.
 const TRIES: u8 = 4;
@@ -638,9 +642,11 @@ impl Shared {
 
     /// Tells the store which removed paths somebody may have a right to, as service and configuration have it.
     pub fn set_tombstone_policy(&mut self) {
-        let records_foreign = self.service.takes_external();
-        self.store
-            .set_tombstone_policy(records_foreign, self.config.put_timeout);
+        let policy = TombstonePolicy {
+            foreign: self.service.takes_external(),
+            slot_life: self.config.put_timeout,
+        };
+        self.store.set_tombstone_policy(policy, sys::monotonic());
     }
 
     /// Believes no number any more that is older than this.

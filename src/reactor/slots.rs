@@ -5,7 +5,7 @@ use crate::now::Now;
 use crate::reactor::Reactor;
 use crate::reactor::component::Incoming;
 use crate::reactor::life::plan;
-use crate::reactor::shared::{Attempt, Lookup, Shared, TOMBSTONES_KEY, Waiter};
+use crate::reactor::shared::{Attempt, Lookup, Shared, TOMBSTONES_KEY, TRIM_KEY, Waiter};
 use crate::slot::{Refusal, Slot};
 use crate::store::walk::Slice;
 use crate::syncer::Work;
@@ -132,7 +132,7 @@ impl Reactor {
     pub(super) fn walk_a_slice(&mut self, now: Now) {
         let shared = &mut self.shared;
         shared.usage.retry_total(shared.store.root(), now.mono);
-        let busy = shared.usage.is_counting() || !shared.trims.is_empty();
+        let busy = shared.usage.is_counting() || shared.trims.has_work();
         if !busy && self.sweep.due().is_none_or(|due| due > now.mono) {
             return;
         }
@@ -146,10 +146,17 @@ impl Reactor {
         } = shared;
         let mut slice = Slice::begin();
         let counted = usage.go_on(store.root(), &mut slice, window, now);
-        let trimmed = trims.go_on(store, usage, &mut slice);
+        let trimmed = trims.go_on(plan.fsync, store, usage, &mut slice, now);
         let swept = self
             .sweep
             .go_on(&plan, store, usage, trims, &mut slice, now);
+        if let Some(tombstones) = trims.tombstones(store) {
+            let submitted = tombstones
+                .and_then(|folders| shared.syncer.submit(TRIM_KEY, Work::Folders(folders)));
+            if let Err(error) = submitted {
+                shared.trims.synced(Err(error));
+            }
+        }
         if let Some(tombstones) = self.sweep.tombstones(&self.shared.store) {
             let submitted = tombstones.and_then(|tombstones| {
                 let work = Work::Folders(tombstones);

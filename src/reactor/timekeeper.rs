@@ -1,27 +1,27 @@
-//! The wall clock as the loop keeps it, and its record as it was at the start.
+//! The loop's view of the wall clock, and the clock record at start.
 
 use crate::clock::{Change, Clock, RECORD_INTERVAL};
 use crate::now::Now;
 use crate::store::Store;
 use crate::sys;
 
-/// The name of the record where the host does not tell its boots apart.
+/// The name of the record on hosts without a boot ID.
 const UNKNOWN_BOOT: &str = "unknown";
 
-/// The clock, and how far its record is.
+/// The clock, and the state of its record.
 #[derive(Debug)]
 pub struct Timekeeper {
     pub clock: Clock,
-    /// The name of the record: the identity of the boot.
+    /// The name of the record: the boot ID.
     pub name: String,
     pub stage: Stage,
     /// Whether the record has to be written again.
     pub is_changed: bool,
-    /// Seconds since boot when it has to be at the latest.
+    /// Seconds since boot at which it must be written at the latest.
     pub due: i64,
 }
 
-/// What the record waits for.
+/// The step that the record waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     Idle,
@@ -31,7 +31,7 @@ pub enum Stage {
 }
 
 impl Timekeeper {
-    /// Takes up the records of the store and replaces them by one.
+    /// Reads the records of the store and replaces them by a single one.
     pub fn start(store: &mut Store, fsync: bool, now: Now) -> (Timekeeper, Option<Change>) {
         let boot_id = sys::boot_id();
         let (wall, uptime) = clocks(now);

@@ -9,8 +9,8 @@ use std::collections::{HashSet, VecDeque};
 use crate::layout::StorePath;
 use crate::slot::grant::{Grant, Issued};
 
-/// Maximum number of slots remembered.
-const MOST: usize = 4096;
+/// Maximum number of slots kept.
+const MAX_SLOTS: usize = 4096;
 
 /// Length of the random part of a path, which is unique to a slot: 120 bits in base64.
 const LENGTH: usize = 20;
@@ -35,7 +35,7 @@ impl UsedSlots {
             return;
         }
         let must_drop = |queue: &VecDeque<(Id, u64)>| {
-            queue.len() >= MOST || queue.front().is_some_and(|(_, expires)| *expires < now)
+            queue.len() >= MAX_SLOTS || queue.front().is_some_and(|(_, expires)| *expires < now)
         };
         while must_drop(&self.queue) {
             if let Some((id, _)) = self.queue.pop_front() {
@@ -110,12 +110,12 @@ mod tests {
     #[test]
     fn few_are_remembered() {
         let mut used = UsedSlots::default();
-        let most = MOST as u64;
+        let most = MAX_SLOTS as u64;
         for number in 0..3 * most {
             used.add(&grant(number, 100), 50);
             used.add(&grant(number, 100), 50);
         }
-        assert_eq!((used.ids.len(), used.queue.len()), (MOST, MOST));
+        assert_eq!((used.ids.len(), used.queue.len()), (MAX_SLOTS, MAX_SLOTS));
         assert!(used.contains(&grant(3 * most - 1, 100)));
         assert!(used.contains(&grant(2 * most, 100)) && !used.contains(&grant(2 * most - 1, 100)));
     }

@@ -1,8 +1,8 @@
 //! Slots that another server named: from a slot's name to the path of its file.
 //!
 //! Prosody's external file share gives a GET URL that holds only the slot and a cosmetic file name; the file itself
-//! lies in its uploader's folder, so that it is counted and expires like any other. The way from one to the other is
-//! a symbolic link in the internal folder, whose text is the path; it is only ever read, never followed.
+//! is in its uploader's folder, so that it is counted and expires like any other. The alias is a symbolic link in the
+//! internal folder whose target is the path; it is only read, never followed.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,7 +14,7 @@ use crate::layout::{StorePath, slot_digest};
 use crate::store::{Store, UNFINISHED};
 use crate::sys;
 
-/// How long a slot is known to be used after it was; a token is good for some minutes.
+/// How long an alias is kept after its slot was used; a token is valid for some minutes.
 const KEPT: Duration = Duration::from_secs(86_400);
 
 /// The folder in the internal folder.
@@ -28,8 +28,8 @@ impl Store {
         StorePath::from_segments(target.split(|b| *b == b'/'))
     }
 
-    /// Remembers where the file of a slot is; what was remembered before is replaced. Returns the folders whose entries
-    /// have changed, from the outside in.
+    /// Records where the file of a slot is, and replaces an earlier record. Returns the folders whose entries have
+    /// changed, from the outside in.
     pub fn set_alias(&self, slot: &[u8], path: &StorePath) -> io::Result<Vec<OwnedFd>> {
         let mut changed = Vec::new();
         if sys::create_folder(&self.internal, FOLDER, self.mode(0o700))? {
@@ -48,9 +48,9 @@ impl Store {
         Ok(changed)
     }
 
-    /// Keeps of a slot only that it is used: its file is removed, and whose it was and how it was called is nobody's
-    /// business any more.
-    pub(super) fn blank_alias(&self, path: &StorePath) {
+    /// Erases the path from the alias of a removed file, which would reveal owner and name; the slot still counts as
+    /// used.
+    pub fn blank_alias(&self, path: &StorePath) {
         let Some(digest) = path
             .segments()
             .nth(1)
@@ -70,20 +70,20 @@ impl Store {
         }
     }
 
-    /// The entries to be looked at by [`Store::drop_dead_alias`].
+    /// The entries for [`Store::drop_dead_alias`].
     pub(super) fn aliases(&self) -> Option<rustix::fs::Dir> {
         let folder = sys::open_folder_below(self.internal.as_fd(), FOLDER).ok()?;
         rustix::fs::Dir::new(folder).ok()
     }
 
-    /// Forgets a slot whose file could not be stored after all.
+    /// Removes the alias of a slot whose file could not be stored.
     pub fn drop_alias(&self, slot: &[u8]) {
         if let Ok(folder) = sys::open_folder_below(self.internal.as_fd(), FOLDER) {
             let _ = sys::remove_file(&folder, name(slot).as_bytes());
         }
     }
 
-    /// Drops an alias whose file is gone, once it is so old that no token can be good for its slot any more.
+    /// Removes an alias whose file is deleted, once it is so old that no token for its slot can be valid.
     pub(super) fn drop_dead_alias(&self, name: &[u8], now: SystemTime) {
         let Ok(folder) = sys::open_folder_below(self.internal.as_fd(), FOLDER) else {
             return;

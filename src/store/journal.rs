@@ -1,22 +1,21 @@
-//! The removal journal: how a process that removes files tells every upslot that runs on the same store.
+//! The removal journal: how a process that removes files notifies every upslot that runs on the same store.
 //!
-//! `upslot remove` deletes files itself, whether upslot runs or not, and notes in `.upslot/removals` what it is about to
-//! do and what it did. A running upslot looks at the size of that file in every turn, before it works on requests, and
-//! once more whenever an upload was given its name; it reads what was added, and so learns which of its numbers and
-//! slots no longer hold.
+//! `upslot remove` deletes files itself, whether upslot is running or not, and appends to `.upslot/removals` before and
+//! after it does. A running upslot checks the size of that file in every turn, before it handles requests, and once more
+//! after each publication; it reads the new lines, and updates counters and revoked slots.
 //!
-//! It is a file and not a socket, because the store is all that is sure to be shared: by several nodes on one network
-//! file system, by a container and the host, by processes of different users, by a process that its sandbox confines
-//! to the store. A file cannot be flooded into the loop, is never stale after a crash, needs no process at its other
-//! end, and survives a restart, which the revocation of slots must. The price is one look per turn.
+//! It is a file and not a socket, because only the store is sure to be shared: by several nodes on one network file
+//! system, by a container and the host, by processes of different users, and by a process that is sandboxed to the
+//! store. A file cannot flood the loop, is never stale after a crash, needs no process at its other end, and survives a
+//! restart, as the revocation of slots must. The price is one stat per turn.
 //!
-//! What that guarantees: on one machine a request that comes after the command has returned is answered as if the
-//! running process had removed the files itself, and no upload under way can put back what was removed, because both
-//! sides write first and look afterwards. Between machines this is true after the time for which their network file
-//! system keeps attributes, some seconds by default.
+//! Guarantees: on one machine, a request that arrives after the command has returned is answered as if the running
+//! process had removed the files itself, and no upload in progress can restore a removed file, because both sides write
+//! before they check. Between machines this holds once the attribute cache of the network file system has expired,
+//! after some seconds by default.
 //!
-//! One line is one note: Unix seconds, a word, the owner folder (percent-encoded), files, bytes. Lines that are not
-//! understood are passed by, so that a later version may add some. The file is started again when it is a day old.
+//! One line is one note: Unix seconds, a word, the owner folder (percent-encoded), files, bytes. Unknown
+//! lines are ignored, so that a later version may add some. The file is rotated when it is a day old.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -30,24 +29,24 @@ use crate::sys::{self, FileKind};
 /// The file in the internal folder.
 const FILE: &[u8] = b"removals";
 
-/// The journal of the day before.
+/// The previous journal.
 const OLD: &[u8] = b"removals.old";
 
-/// Most bytes that are read at a time, so that a turn stays short.
-const MOST_READ: u64 = 256 * 1024;
+/// Maximum number of bytes read at a time, to keep the turn short.
+const MAX_READ: u64 = 256 * 1024;
 
-/// A line that is longer is no line of ours: a name has 255 bytes at most, three for each when encoded.
-const LONGEST_LINE: u64 = 1024;
+/// Maximum length of a valid line: a name has at most 255 bytes, encoded as up to three bytes each.
+const MAX_LINE: u64 = 1024;
 
-/// How often it is tried again when another process removes what was just made.
+/// Maximum number of attempts if another process removes the new file.
 const TRIES: usize = 4;
 
-/// What is noted.
+/// The event of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// All files of the owner are about to be removed; slots that were issued until now are void.
+    /// All files of the owner are about to be removed; slots issued until now are revoked.
     Revoked,
-    /// Files of the owner are about to be removed, and their paths are recorded.
+    /// Files of the owner are about to be removed; their tombstones are recorded.
     Begun,
     /// Files of the owner were removed.
     Removed { files: u64, bytes: u64 },
@@ -62,14 +61,14 @@ pub struct Note {
     pub what: What,
 }
 
-/// How far the journal was read.
+/// The read position in the journal.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     /// The file that was read.
     identity: Option<(u64, u64)>,
-    /// Bytes of whole lines that were read.
+    /// Bytes of complete lines read.
     offset: u64,
-    /// Its size when all of it was read.
+    /// The file's size when all of it was read.
     size: u64,
 }
 
@@ -101,13 +100,13 @@ impl Note {
 }
 
 impl Store {
-    /// What was added to the journal since the last call, or since the store was opened. Nothing is left when there is
-    /// none; else there may be more than may be read in a turn.
+    /// The lines added to the journal since the last call, or since the store was opened. An empty result means that
+    /// there are no more; otherwise there may be more than is read in a turn.
     pub fn new_notes(&mut self) -> io::Result<Vec<Note>> {
         loop {
             let before = self.journal.offset;
             let notes = self.read_notes()?;
-            // Lines that are no notes are not the end.
+            // Skip over lines that are not valid.
             if !notes.is_empty() || self.journal.offset == before {
                 return Ok(notes);
             }
@@ -132,14 +131,14 @@ impl Store {
             return Ok(Vec::new());
         }
         let file = sys::open_below(self.internal.as_fd(), FILE)?;
-        let most = MOST_READ.min(stat.size - reader.offset);
+        let most = MAX_READ.min(stat.size - reader.offset);
         let mut bytes = vec![0; usize::try_from(most).unwrap_or(0)];
         let read = sys::read_at(&file, &mut bytes, reader.offset)?;
         bytes.truncate(read);
         let end = reader.offset + read as u64;
         let whole = match bytes.iter().rposition(|b| *b == b'\n') {
             Some(last) => last + 1,
-            None if read as u64 > LONGEST_LINE => read,
+            None if read as u64 > MAX_LINE => read,
             None => 0,
         };
         reader.offset += whole as u64;
@@ -150,7 +149,7 @@ impl Store {
         Ok(lines.filter_map(Note::parse).collect())
     }
 
-    /// Adds notes, and returns what has to be synced for them to last, from the outside in.
+    /// Appends notes; returns what has to be synced to make them durable, from the outside in.
     pub fn note(&self, notes: &[Note]) -> io::Result<Vec<OwnedFd>> {
         let mut text: String = notes.iter().map(Note::line).collect();
         for _ in 0..TRIES {
@@ -164,36 +163,36 @@ impl Store {
                     size - 1,
                 )?;
             }
-            // A line that a crash cut short spoils no other.
+            // A line that a crash cut short must not swallow this one.
             if last != *b"\n" {
                 text.insert(0, '\n');
             }
-            // Short enough to be written at once or not at all.
+            // Short enough for a write to be complete or to fail.
             if sys::write(&file, text.as_bytes())? != text.len() {
                 return Err(io::ErrorKind::WriteZero.into());
             }
-            // Another process may have started the file again.
+            // Another process may have rotated the file.
             let named = sys::stat_at(&self.internal, FILE).map(|stat| stat.identity);
             if named.is_ok_and(|named| sys::stat_open(&file).is_ok_and(|f| f.identity == named)) {
                 return Ok(vec![self.internal.try_clone()?, file]);
             }
         }
-        Err(io::Error::other("the journal is removed again and again"))
+        Err(io::Error::other("the journal is being removed repeatedly"))
     }
 
-    /// Starts the journal again when nothing in it matters any more.
+    /// Rotates the journal once nothing in it matters.
     pub fn trim_journal(&self, now: SystemTime) {
         let old = sys::stat_at(&self.internal, FILE).is_ok_and(|stat| {
             let end = stat.modified + Duration::from_secs(REMEMBERED);
             stat.kind == FileKind::File && stat.size > 0 && end < now
         });
         if old {
-            // It stays for another day, so that the new file is not taken for it.
+            // The old file is kept until the next rotation, so that the new one gets another inode.
             let _ = sys::rename(&self.internal, FILE, OLD);
         }
     }
 
-    /// Opens a folder in the internal folder, made where it is missing, and of the same owner.
+    /// Opens a folder in the internal folder, and creates it with the same owner if it is missing.
     pub(super) fn make_own_folder(&self, name: &[u8]) -> io::Result<OwnedFd> {
         let owner = sys::owner_of(&self.internal)?;
         if self.is_ours(owner) {
@@ -209,9 +208,9 @@ impl Store {
         user == sys::user() || (self.shared && sys::user() != 0)
     }
 
-    /// Opens a file of our own to append to it, in the internal folder or below it. One that is missing is made, and
-    /// belongs to whom the internal folder belongs to from the first moment on: the superuser must leave nothing that
-    /// the running upslot cannot read.
+    /// Opens an internal file for appending, in the internal folder or below it. A missing file is created, and belongs
+    /// to the internal folder's owner from the start: the superuser must leave nothing that the running upslot cannot
+    /// read.
     pub(super) fn open_own(&self, folder: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
         let owner = sys::owner_of(&self.internal)?;
         if self.is_ours(owner) {
@@ -220,10 +219,10 @@ impl Store {
         let open = || -> io::Result<OwnedFd> {
             let file = sys::open_to_append_existing(folder, name)?;
             let stat = sys::stat_open(&file)?;
-            // Not a way to have the superuser write into something else.
+            // A link must not make the superuser write into another file.
             if stat.kind != FileKind::File || stat.links != 1 {
                 return Err(io::Error::other(
-                    "something else has the place of a file of upslot's own",
+                    "this is not a regular file with a single link",
                 ));
             }
             if sys::owner_of(&file)? != owner {
@@ -243,7 +242,7 @@ impl Store {
             let linked = sys::hard_link(&self.internal, &temporary, folder, name);
             let _ = sys::remove_file(&self.internal, &temporary);
             if let Err(error) = linked {
-                // Somebody else was quicker, or tidied up.
+                // Another process was faster, or cleaned up.
                 let again = [io::ErrorKind::AlreadyExists, io::ErrorKind::NotFound];
                 if !again.contains(&error.kind()) {
                     return Err(error);
@@ -254,7 +253,7 @@ impl Store {
     }
 }
 
-/// Opens a folder, made where it is missing so that it never belongs to anybody else.
+/// Opens a folder, and creates it if it is missing so that it never belongs to another user.
 pub(super) fn make_owned(
     parent: BorrowedFd<'_>,
     name: &[u8],
@@ -268,7 +267,7 @@ pub(super) fn make_owned(
     sys::create_folder(parent, &temporary, 0o700)?;
     sys::set_owner(sys::open_folder_below(parent, &temporary)?, owner)?;
     if sys::rename_folder(parent, &temporary, name).is_err() {
-        // Somebody else was quicker.
+        // Another process was faster.
         let _ = sys::remove_folder(parent, &temporary);
     }
     sys::open_folder_below(parent, name)
@@ -279,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_tells_what_was_noted() {
+    fn lines_are_written_and_parsed() {
         for (owner, what) in [
             (&b"Q_7dsld2o0PGmDXH553Cx_WVmKY"[..], What::Revoked),
             (b"a b\n\xff%", What::Begun),

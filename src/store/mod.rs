@@ -1,20 +1,23 @@
 //! The store: files below `storage_path`, in reading order:
 //!
-//! - `mod.rs` opens the root, finds files beneath it;
-//! - [`upload`] a body on its way into an unnamed file, and the moment that it gets its name;
-//! - [`walk`] files of one owner, one entry at a time;
-//! - [`usage`] bytes per owner and in all;
-//! - [`tombstones`] paths that must not come back; [`journal`] what other processes removed; [`aliases`] slots that another
-//!   server named;
-//! - [`records`] what is to be known of the clock after a restart;
-//! - [`trim`] removes an owner's oldest files;
-//! - [`sweep`] removes what has expired.
+//! - `mod.rs` finds files and free space; [`open`] opens the storage folder;
+//! - [`upload`] a body being received into an unnamed file, and its publication;
+//! - [`walk`] the files of one owner, one entry at a time;
+//! - [`usage`] stored bytes, per owner and in total;
+//! - [`tombstones`] paths that must not be stored again; [`journal`] removals by other processes; [`aliases`] slots that
+//!   another server named;
+//! - [`records`] the state of the clock that outlives a restart;
+//! - [`removal`] how files are deleted, for any reason;
+//! - [`trim`] deletes an owner's oldest files;
+//! - [`sweep`] deletes expired files.
 //!
-//! Only the tree itself is kept on disk: no index, no database. Everything that walks does so in slices.
+//! The tree is the only state on disk: there is no index and no database. Walks proceed in slices.
 
 pub mod aliases;
 pub mod journal;
+pub mod open;
 pub mod records;
+pub mod removal;
 pub mod sweep;
 pub mod tombstones;
 pub mod trim;
@@ -22,28 +25,26 @@ pub mod upload;
 pub mod usage;
 pub mod walk;
 
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::io::Errno;
-
 use crate::clock::FileTimes;
-use crate::expiry;
 use crate::http::charset;
-use crate::layout::{INTERNAL, StorePath};
+use crate::layout::StorePath;
 use crate::repeat_limiter::RepeatLimiter;
 use crate::sys::{self, FileKind, Space};
 
-/// How often free space and the root's identity are looked at anew.
+use removal::TombstonePolicy;
+
+/// How often free space and the root's identity are checked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How names of internal files end until the files are whole.
+/// The suffix of internal files that are not complete yet.
 const UNFINISHED: &str = ".new";
 
-/// How an upload gets its name; found out once, at start.
+/// How an upload gets its name; determined once, at start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Naming {
     /// An unnamed file, linked by its descriptor.
@@ -63,160 +64,44 @@ pub struct Store {
     naming: Naming,
     file_mode: u32,
     dir_mode: u32,
-    /// Whether a process under another number must be able to go on here; see [`sys::is_shared_by_group`].
+    /// Whether processes of other users must be able to use the store; see [`sys::is_shared_by_group`].
     shared: bool,
     /// Number of the next temporary name.
     serial: u64,
-    /// Bytes that uploads under way will still write.
+    /// Bytes that uploads in progress will still write.
     unwritten: u64,
-    /// Whether removed paths of other making are remembered.
-    records_foreign: bool,
-    /// How long a slot of our own is good: the path of a file that is removed younger than that is remembered, too.
-    slot_life: Duration,
-    /// Until when a slot of our own may be good whose path is remembered.
+    tombstone_policy: TombstonePolicy,
+    /// The time until which one of upslot's own slots may be valid whose path has a tombstone.
     own_tombstones_until: Option<Instant>,
     /// See [`Store::removals`].
     removals: u64,
     journal: journal::Reader,
     times: FileTimes,
-    /// How often the times of files that were stored before have become wrong.
+    /// Number of clock jumps, each of which made the times of earlier files wrong.
     jumps: u32,
     free: Option<(Instant, Space)>,
     root_seen: Option<Instant>,
     repeat_limiter: RepeatLimiter,
 }
 
-/// A file that is being served.
+/// An open file to be served.
 #[derive(Debug)]
 pub struct Download {
     pub file: OwnedFd,
     /// Bytes.
     pub size: u64,
     pub modified: SystemTime,
-    /// What the extended attribute tells.
+    /// From the extended attribute.
     pub content_type: Option<String>,
 }
 
-/// Why the store cannot be used; a message for the operator.
-#[derive(Debug)]
-pub struct StoreError(String);
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 impl Store {
-    /// Opens the store, makes what is missing, and tries out that files can be made, named and removed.
-    pub fn open(path: &Path, file_mode: u32, dir_mode: u32) -> Result<Store, StoreError> {
-        let fault = |what: &str, error: io::Error| {
-            StoreError(format!(
-                "storage_path {}: cannot {what} as user {}: {error}.",
-                path.display(),
-                sys::user()
-            ))
-        };
-        if !path.exists() {
-            make_root(path).map_err(|e| fault("make the folder", e))?;
-        }
-        let root = sys::open_root(path).map_err(|e| fault("open the folder", e))?;
-        let shared = sys::is_shared_by_group(&root);
-        sys::create_folder(&root, INTERNAL.as_bytes(), 0o700)
-            .map_err(|e| fault("make .upslot in it", e))?;
-        let internal = sys::open_folder_below(root.as_fd(), INTERNAL.as_bytes())
-            .map_err(|e| fault("open .upslot in it", e))?;
-        if shared {
-            sys::share_with_group(&internal)
-                .map_err(|e| fault("give the group a right to .upslot in it", e))?;
-        }
-        let mut store = Store {
-            path: path.to_owned(),
-            root,
-            internal,
-            naming: Naming::Temporary,
-            file_mode,
-            dir_mode,
-            shared,
-            serial: 0,
-            unwritten: 0,
-            records_foreign: false,
-            slot_life: Duration::ZERO,
-            own_tombstones_until: None,
-            removals: 0,
-            journal: journal::Reader::default(),
-            times: FileTimes::default(),
-            jumps: 0,
-            free: None,
-            root_seen: None,
-            repeat_limiter: RepeatLimiter::default(),
-        };
-        store.remove_leftovers();
-        store
-            .adopt_old_tombstones()
-            .map_err(|e| fault("take over .upslot/gone of an earlier version in it", e))?;
-        store.naming = store
-            .probe_naming()
-            .map_err(|e| fault("write into it", e))?;
-        Ok(store)
-    }
-
-    /// Opens the store beside an upslot that may be running: nothing is tried out or tidied up, and unless it `changes`
-    /// something nothing is made. `None` when there is no storage folder.
-    pub fn open_beside(path: &Path, changes: bool) -> Result<Option<Store>, StoreError> {
-        let fault = |what: &str, error: io::Error| {
-            StoreError(format!(
-                "storage_path {}: cannot {what} as user {}: {error}.",
-                path.display(),
-                sys::user()
-            ))
-        };
-        let root = match sys::open_root(path) {
-            Ok(root) => root,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(fault("open the folder", error)),
-        };
-        let internal = match changes {
-            true => sys::owner_of(&root)
-                .and_then(|owner| journal::make_owned(root.as_fd(), INTERNAL.as_bytes(), owner)),
-            false => match sys::open_folder_below(root.as_fd(), INTERNAL.as_bytes()) {
-                // Nothing is found in what is no folder.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    std::fs::File::open("/dev/null").map(OwnedFd::from)
-                }
-                opened => opened,
-            },
-        };
-        let internal = internal.map_err(|error| fault("open .upslot in it", error))?;
-        Ok(Some(Store {
-            shared: sys::is_shared_by_group(&root),
-            path: path.to_owned(),
-            root,
-            internal,
-            naming: Naming::Temporary,
-            file_mode: 0,
-            dir_mode: 0,
-            serial: 0,
-            unwritten: 0,
-            records_foreign: true,
-            slot_life: Duration::ZERO,
-            own_tombstones_until: None,
-            removals: 0,
-            journal: journal::Reader::default(),
-            times: FileTimes::default(),
-            jumps: 0,
-            free: None,
-            root_seen: None,
-            repeat_limiter: RepeatLimiter::default(),
-        }))
-    }
-
     /// The root, for walks.
     pub fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
 
-    /// How uploads get their names; for the log.
+    /// How uploads get their names, for the log.
     pub fn naming(&self) -> &'static str {
         match self.naming {
             Naming::Descriptor => "unnamed files",
@@ -225,13 +110,13 @@ impl Store {
         }
     }
 
-    /// Takes modes that changed.
+    /// Sets the modes of new files and folders.
     pub fn set_modes(&mut self, file_mode: u32, dir_mode: u32) {
         self.file_mode = file_mode;
         self.dir_mode = dir_mode;
     }
 
-    /// The mode of something new: for the group, too, where the store is shared with it.
+    /// The mode of a new file or folder, with access for the group if the store is shared with it.
     pub(super) fn mode(&self, mode: u32) -> u32 {
         match self.shared {
             true => sys::for_group_too(mode),
@@ -239,142 +124,54 @@ impl Store {
         }
     }
 
-    /// From now on removed paths of other making are remembered if `records_foreign`, because a signature could bring them back;
-    /// and those of our own while a slot that is good for `slot_life` could.
-    pub fn set_tombstone_policy(&mut self, records_foreign: bool, slot_life: Duration) {
-        self.records_foreign = records_foreign;
-        self.slot_life = slot_life;
-        // A process before this one may have removed some.
-        let until = self.has_tombstones().then(|| sys::monotonic() + slot_life);
-        // Slots that were given before a reload may be good for longer.
+    /// Sets which removed paths get a tombstone.
+    pub fn set_tombstone_policy(&mut self, policy: TombstonePolicy, now: Instant) {
+        self.tombstone_policy = policy;
+        // An earlier process may have recorded some.
+        let until = self.has_tombstones().then(|| now + policy.slot_life);
+        // Slots that were issued before a reload may be valid for longer.
         self.own_tombstones_until = until.max(self.own_tombstones_until);
     }
 
-    /// Whether a slot of our own may be good whose path is remembered: else nobody need look.
+    /// Whether one of upslot's own slots may be valid whose path has a tombstone.
     pub fn may_have_own_tombstones(&self, now: Instant) -> bool {
         self.own_tombstones_until.is_some_and(|until| now <= until)
     }
 
-    /// What the modification times of files mean.
+    /// How modification times are interpreted.
     pub fn times(&self) -> &FileTimes {
         &self.times
     }
 
-    /// From now on modification times mean this. `jumped` when the clock has jumped, which uploads under way have not
-    /// noticed.
+    /// Sets how modification times are interpreted. `jumped` says that the clock has jumped, so that uploads in progress
+    /// have wrong times.
     pub fn set_times(&mut self, times: FileTimes, jumped: bool) {
         self.times = times;
         self.jumps = self.jumps.wrapping_add(u32::from(jumped));
     }
 
-    /// Another number than before when files may be gone that could be opened until then.
+    /// A number that changes when files that are open may have been deleted.
     pub fn removals(&self) -> u64 {
         self.removals
     }
 
-    /// Another process removed files: what is open may be gone, and a slot of our own may be used whose file is.
+    /// Another process has removed files: open files may be deleted, and upslot's own slots may have tombstones.
     pub fn removed_elsewhere(&mut self, now: Instant) {
         self.removals += 1;
-        self.own_tombstones_until = self.own_tombstones_until.max(Some(now + self.slot_life));
+        self.own_tombstones_until = self
+            .own_tombstones_until
+            .max(Some(now + self.tombstone_policy.slot_life));
     }
 
-    /// Logs what concerns one file and is likely to concern many: the first of them as a warning.
+    /// Logs a problem with one file that is likely to occur with many: the first time as a warning.
     fn warn_limited(&mut self, what: &str, path: &StorePath, error: &io::Error) {
         let why = error.to_string();
-        let news = format!("{what}: {why}");
-        let level = match self.repeat_limiter.should_log(&news, sys::monotonic()) {
+        let kind = format!("{what}: {why}");
+        let level = match self.repeat_limiter.should_log(&kind, sys::monotonic()) {
             true => log::Level::Warn,
             false => log::Level::Debug,
         };
         log::log!(level, "{what} path={path:?} why={why:?}");
-    }
-
-    /// A file is about to be removed for good.
-    fn before_removal(&mut self, path: &StorePath, modified: SystemTime) {
-        self.removals += 1;
-        if self.needs_tombstone(path, modified) {
-            if let Err(error) = self.record_tombstone(path) {
-                self.warn_limited("path not remembered", path, &error);
-            }
-        }
-    }
-
-    /// Whether somebody may hold a right to store a path that does not end with its file, which was stored then.
-    pub(super) fn needs_tombstone(&mut self, path: &StorePath, modified: SystemTime) -> bool {
-        if path.tag().is_none() {
-            return self.records_foreign;
-        }
-        // The slot was handed out before the file was stored.
-        let now = sys::now();
-        let stored = self.times.stored(modified);
-        let age = now.wall.duration_since(stored).unwrap_or_default();
-        // A path that tells its end is refused from then on.
-        let over = expiry::hard_end(path.tag()).is_some_and(|end| end <= now.wall);
-        let young = age <= self.slot_life && !over;
-        if young {
-            self.own_tombstones_until = Some(now.mono + self.slot_life);
-        }
-        young
-    }
-
-    /// Remembers the path of a file that is to go, if need be, and returns what has to be synced for that to last. What
-    /// cannot be remembered is told when the file goes.
-    pub fn record_tombstone_before_removal(
-        &mut self,
-        path: &StorePath,
-        modified: SystemTime,
-    ) -> Vec<OwnedFd> {
-        if !self.needs_tombstone(path, modified) || self.record_tombstone(path).is_err() {
-            return Vec::new();
-        }
-        self.tombstone_folders([path]).unwrap_or_default()
-    }
-
-    /// Removes a file whose path was recorded if need be, and what leads to it under another name; false when there is
-    /// none.
-    pub fn unlink(&mut self, path: &StorePath) -> io::Result<bool> {
-        let removed = self.take_out(path, |_, _| {})?;
-        if removed {
-            self.blank_alias(path);
-        }
-        Ok(removed)
-    }
-
-    /// The folder of a file.
-    pub fn folder_of(&self, path: &StorePath) -> io::Result<OwnedFd> {
-        sys::open_folder_below(self.root(), path.folder())
-    }
-
-    /// Removes a file and the folders that it leaves empty; false when there is none.
-    pub fn remove(&mut self, path: &StorePath) -> io::Result<bool> {
-        self.take_out(path, |store, modified| store.before_removal(path, modified))
-    }
-
-    /// The same; what has to come before is told when the file was stored.
-    fn take_out(
-        &mut self,
-        path: &StorePath,
-        before: impl FnOnce(&mut Store, SystemTime),
-    ) -> io::Result<bool> {
-        let opened = sys::open_folder_below(self.root(), path.folder());
-        let removed = opened.and_then(|folder| {
-            let stat = sys::stat_at(&folder, path.name())?;
-            if stat.kind != FileKind::File {
-                return Err(io::ErrorKind::NotFound.into());
-            }
-            before(self, stat.modified);
-            sys::remove_file(&folder, path.name())
-        });
-        match removed {
-            Ok(()) => {
-                self.remove_empty_folders(path);
-                Ok(true)
-            }
-            // Nor is there one behind a link, or behind what is no folder.
-            Err(error) if sys::is_no_folder(&error) => Ok(false),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
     }
 
     /// Reads a small file of the internal folder; `None` when there is none.
@@ -390,8 +187,8 @@ impl Store {
         Ok(Some(bytes))
     }
 
-    /// Writes a small secret file of the internal folder, at once and durably; fails where there is one. It is for this
-    /// user alone, unless the store is shared with the group.
+    /// Writes a small secret file of the internal folder atomically and durably; fails if it exists. Only this user can
+    /// read it, unless the store is shared with the group.
     pub fn write_internal(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let temporary = format!("{name}{UNFINISHED}");
         let _ = sys::remove_file(&self.internal, temporary.as_bytes());
@@ -414,7 +211,7 @@ impl Store {
         Ok(())
     }
 
-    /// Opens a file to be served; `None` when nothing of that name may be.
+    /// Opens a file to be served; `None` if there is none of that name.
     pub fn download(&self, path: &StorePath) -> io::Result<Option<Download>> {
         let file = match sys::open_below(self.root(), path.as_bytes()) {
             Ok(file) => file,
@@ -433,7 +230,7 @@ impl Store {
         }))
     }
 
-    /// Whether a text that is open is UTF-8: as was found when it was stored, else as a few pieces of it look.
+    /// Whether an open text is UTF-8: as determined when it was stored, else judging by samples.
     pub fn is_utf8(&self, text: &Download) -> bool {
         if let Some(kept) = sys::is_kept_as_utf8(&text.file) {
             return kept;
@@ -444,7 +241,7 @@ impl Store {
                 .map_or(buffer.len(), |rest| rest.min(buffer.len()));
             let piece = &mut buffer[..length];
             let last = start + length as u64 == text.size;
-            // What cannot be read, or is shorter by now, is not labelled.
+            // Without a complete sample no charset is claimed.
             sys::read_at(&text.file, piece, start).is_ok_and(|read| read == length)
                 && charset::may_be_utf8(piece, start == 0, last)
         })
@@ -455,13 +252,13 @@ impl Store {
         sys::exists_below(self.root(), path.as_bytes())
     }
 
-    /// Free bytes of the disk, less what uploads under way will still write; at most a second old.
+    /// Free bytes of the disk, minus what uploads in progress will still write; at most a second old.
     pub fn free_space(&mut self, now: Instant) -> Option<u64> {
         let free = self.space(now)?.bytes;
         Some(free.saturating_sub(self.unwritten))
     }
 
-    /// What the disk has left; at most a second old.
+    /// Free space of the disk; at most a second old.
     pub fn space(&mut self, now: Instant) -> Option<Space> {
         let fresh = self
             .free
@@ -476,7 +273,7 @@ impl Store {
         }
     }
 
-    /// Free inodes and how many there must be, when there are too few; at most a second old.
+    /// The number of free inodes and the required minimum, if there are too few; at most a second old.
     pub fn lacks_inodes(&mut self, now: Instant) -> Option<(u64, u64)> {
         let Space {
             inodes,
@@ -486,7 +283,7 @@ impl Store {
         Some((inodes?, least_inodes)).filter(|(free, least)| free < least)
     }
 
-    /// Whether a file of so many bytes has room, quotas of the file system included. Nothing of it stays.
+    /// Whether the disk has room for a file of this size, including quotas of the file system. Leaves nothing behind.
     pub fn has_room(&mut self, bytes: u64) -> io::Result<bool> {
         let free = sys::space(&self.root)?;
         if free.bytes.saturating_sub(self.unwritten) < bytes {
@@ -497,18 +294,18 @@ impl Store {
         self.end(upload);
         match set_aside {
             Err(error) if sys::is_full(&error) => Ok(false),
-            // What cannot be asked is found out by the next upload.
+            // If this cannot be determined, the next upload will show it.
             other => other.map(|_| true),
         }
     }
 
-    /// What stands in the place of the owner's folder, if it is something else than a folder.
+    /// The kind of the file that occupies the owner folder's name, if it is not a folder.
     pub fn stranger_at(&self, path: &StorePath) -> Option<FileKind> {
         let stat = sys::stat_at(&self.root, path.owner_folder()).ok()?;
         (stat.kind != FileKind::Folder).then_some(stat.kind)
     }
 
-    /// Whether the storage folder is not there any more.
+    /// Whether the storage folder no longer exists.
     pub fn is_gone(&self) -> bool {
         let gone = |looked: io::Result<sys::FileStat>| {
             looked.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
@@ -516,117 +313,10 @@ impl Store {
         gone(sys::stat(&self.path))
     }
 
-    /// Where the store is.
+    /// The path of the storage folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
-
-    /// Notices a root that was removed, renamed or mounted over, at most once a second: what then stands at
-    /// `storage_path` is taken. True when it was replaced.
-    pub fn check_root(&mut self, now: Instant) -> bool {
-        if self
-            .root_seen
-            .is_some_and(|at| now.saturating_duration_since(at) < LOOK_INTERVAL)
-        {
-            return false;
-        }
-        self.root_seen = Some(now);
-        let (Ok(held), Ok(found)) = (sys::stat_open(&self.root), sys::stat(&self.path)) else {
-            return false;
-        };
-        if held.identity == found.identity {
-            return false;
-        }
-        match Store::open(&self.path, self.file_mode, self.dir_mode) {
-            Ok(opened) => {
-                log::warn!("storage folder replaced path={}", self.path.display());
-                let before = std::mem::replace(self, opened);
-                self.unwritten = before.unwritten;
-                self.set_tombstone_policy(before.records_foreign, before.slot_life);
-                self.removals = before.removals + 1;
-                self.times = before.times;
-                self.jumps = before.jumps;
-                self.root_seen = Some(now);
-                true
-            }
-            Err(error) => {
-                let why = error.to_string();
-                if self.repeat_limiter.should_log(&why, now) {
-                    log::error!("storage folder replaced by one that cannot be used why={why:?}");
-                }
-                false
-            }
-        }
-    }
-
-    /// Removes temporary files of a process that died.
-    fn remove_leftovers(&self) {
-        let Ok(entries) = rustix::fs::Dir::read_from(&self.internal) else {
-            return;
-        };
-        for entry in entries.flatten() {
-            let name = entry.file_name().to_bytes();
-            let unfinished = name.ends_with(UNFINISHED.as_bytes());
-            let temporary = unfinished || name.starts_with(upload::TEMPORARY.as_bytes());
-            if temporary && sys::remove_file(&self.internal, name).is_err() {
-                let _ = sys::remove_folder(&self.internal, name);
-            }
-        }
-    }
-
-    /// Finds out how files get their names here, by making one, naming it and removing it again.
-    fn probe_naming(&self) -> io::Result<Naming> {
-        let name = format!("{}try-{}", upload::TEMPORARY, std::process::id());
-        let name = name.as_bytes();
-        let linked = |file: &OwnedFd, link: fn(&OwnedFd, &OwnedFd, &[u8]) -> io::Result<()>| {
-            let linked = link(file, &self.internal, name).is_ok();
-            linked && sys::remove_file(&self.internal, name).is_ok()
-        };
-        match sys::open_unnamed(&self.root, 0o600) {
-            Ok(file) if linked(&file, |f, d, n| sys::link_descriptor(f, d, n)) => {
-                return Ok(Naming::Descriptor);
-            }
-            Ok(file) if linked(&file, |f, d, n| sys::link_through_proc(f, d, n)) => {
-                return Ok(Naming::Proc);
-            }
-            Ok(_) => {}
-            Err(error) => match Errno::from_io_error(&error) {
-                Some(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {}
-                _ => return Err(error),
-            },
-        }
-        let file = sys::open_new(&self.internal, name, 0o600)?;
-        let second = [name, b"-2"].concat();
-        let linked = sys::hard_link(&self.internal, name, &self.internal, &second);
-        drop(file);
-        sys::remove_file(&self.internal, name)?;
-        linked?;
-        sys::remove_file(&self.internal, &second)?;
-        Ok(Naming::Temporary)
-    }
-}
-
-/// Makes the root with all that is missing above it, to last: what a power cut takes away takes the files in it along.
-fn make_root(path: &Path) -> io::Result<()> {
-    let named = |folder: &&Path| !folder.as_os_str().is_empty();
-    let missing = path.ancestors().filter(named);
-    let missing: Vec<&Path> = missing.take_while(|folder| !folder.exists()).collect();
-    std::fs::create_dir_all(path)?;
-    // From the outside in, so that each finds its parent shared.
-    for folder in missing.iter().rev() {
-        let parent = folder.parent().filter(named).unwrap_or(Path::new("."));
-        if sys::open_root(parent).is_ok_and(sys::is_shared_by_group) {
-            sys::share_with_group(sys::open_root(folder)?)?;
-        }
-    }
-    for folder in missing {
-        let parent = folder.parent().filter(named).unwrap_or(Path::new("."));
-        // Who may make a folder there need not be allowed to open what is above it.
-        if let Ok(opened) = sys::open_root(parent) {
-            rustix::fs::fsync(&opened)?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What is to be known of the clock after a restart: one small file for each boot, in the internal folder. Nodes that
-//! share a store have boots of their own, and so files of their own.
+//! The state of the clock that outlives a restart: one small file per boot, in the internal folder. Nodes that share a
+//! store have their own boots, and so their own files.
 //!
 //! A record is replaced as a whole: written beside the old one, synced, renamed.
 
@@ -14,11 +14,11 @@ use crate::sys;
 /// The folder in the internal folder.
 const FOLDER: &str = "clock";
 
-/// Records that are read; there are few.
+/// Maximum number of records read; usually there are few.
 const MOST: usize = 64;
 
 impl Store {
-    /// All whole records, each with the identity of its boot.
+    /// All complete records, each with the ID of its boot.
     pub fn clock_records(&self) -> Vec<(String, Record)> {
         let names = self.clock_record_names();
         let mut records = Vec::with_capacity(names.len());
@@ -33,7 +33,7 @@ impl Store {
         records
     }
 
-    /// Writes a record to be; the file is to be synced before [`Store::name_clock_record`].
+    /// Writes a new record under a temporary name; the file must be synced before [`Store::name_clock_record`].
     pub fn write_clock_record(&self, name: &str, record: &Record) -> io::Result<Arc<OwnedFd>> {
         sys::create_folder(&self.internal, FOLDER.as_bytes(), self.mode(0o700))?;
         let folder = self.clock_folder()?;
@@ -50,8 +50,8 @@ impl Store {
         Ok(Arc::new(file))
     }
 
-    /// Puts the written record in the place of the one before. Returns the folders whose entries have changed, from the
-    /// outside in.
+    /// Replaces the previous record by the one written. Returns the folders whose entries have changed, from the outside
+    /// in.
     pub fn name_clock_record(&self, name: &str) -> io::Result<Vec<OwnedFd>> {
         let folder = self.clock_folder()?;
         let written = format!("{name}{UNFINISHED}");
@@ -63,7 +63,7 @@ impl Store {
         ])
     }
 
-    /// Removes all records but this one, which has taken over what they say.
+    /// Removes all other records, whose content this one has taken over.
     pub fn drop_other_clock_records(&self, name: &str) {
         let Ok(folder) = self.clock_folder() else {
             return;

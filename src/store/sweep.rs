@@ -1,55 +1,52 @@
-//! The sweep: removes what has expired, one owner folder after the other, in slices.
+//! The sweep: deletes expired files, one owner folder after the other, in slices.
 //!
 //! ```text
 //!   Waiting(until) ── due ──▶ listing owners ⇄ walking one owner ── end of the list ──▶ Waiting(until)
 //! ```
 //!
-//! A file with a modification time in the future gets the present time: it counts from when it is first seen. So do files
-//! whose times the clock got wrong get the right ones, see [`crate::clock`]; while the clock is in doubt, nothing is
-//! removed for its age.
+//! A file whose modification time is in the future gets the present time: its age counts from the first sweep that sees
+//! it. Times that a wrong clock has set are corrected, see [`crate::clock`]; while the clock is in doubt, no file is
+//! deleted because of its age.
 //!
-//! A file whose path has to be remembered is not removed at once, because a power cut could then forget the path and
-//! not the removal: some are gathered, their graves are synced by the helper thread, and then they go.
+//! Expired files are collected in batches for the pipeline of [`crate::store::removal`]; the walk pauses while the
+//! tombstones of a batch are synced.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::clock::TOLERANCE;
+use crate::clock::{FileTimes, TOLERANCE};
 use crate::expiry::{self, Lifetime};
 use crate::layout::StorePath;
 use crate::now::Now;
 use crate::policy::pool::{self, Bytes, Pool};
 use crate::store::Store;
+use crate::store::removal::{Batch, Stage, Victim, log_sync_failure};
 use crate::store::trim::{Order, Trims};
 use crate::store::usage::UsageTracker;
 use crate::store::walk::{Owners, Slice, Walk, WalkStep};
 
-/// The first sweep comes at most so long after the start.
+/// Maximum time from the start to the first sweep.
 const FIRST: Duration = Duration::from_secs(300);
 
-/// Most files whose graves are synced together.
-const MAX_PENDING: usize = 64;
-
-/// For how long at most a clock that has jumped is not acted upon; the operator may set it back.
+/// Maximum pause of the sweep after a clock jump; the operator may set the clock back.
 const SETTLING: Duration = Duration::from_secs(3600);
 
-/// A modification time that is ahead by less is not wrong: another host or a file server may have set it.
+/// Smaller differences are not in the future: another host or a file server may have set the time.
 const AHEAD: Duration = Duration::from_secs(TOLERANCE as u64);
 
-/// When a sweep that could not begin is tried anew.
+/// Time until a sweep that could not begin is tried again.
 const RETRY: Duration = Duration::from_secs(60);
 
-/// What the sweep goes by; from the configuration.
+/// The settings of the sweep, from the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Time between two sweeps; zero is off.
+    /// Time between two sweeps; zero disables them.
     pub interval: Duration,
     pub lifetime: Lifetime,
-    /// Bytes per owner that the sweep trims to, profile pictures and permanent files apart; 0 is off.
+    /// Bytes per owner to which the sweep trims, without profile pictures and permanent files; 0 disables trimming.
     pub soft_quota: u64,
-    /// Whether graves are synced before their files go.
+    /// Whether tombstones are synced before their files are unlinked.
     pub fsync: bool,
 }
 
@@ -60,52 +57,50 @@ pub struct Sweep {
     pass: Option<Pass>,
 }
 
+/// One sweep in progress.
 #[derive(Debug)]
 struct Pass {
     begun: Instant,
     owners: Owners,
     aliases: Option<rustix::fs::Dir>,
     current: Option<OwnerPass>,
-    /// Files that are over, and whose paths were remembered.
-    pending_removal: VecDeque<StorePath>,
-    tombstones: TombstoneStage,
+    /// Expired files.
+    batch: Batch,
     report: Report,
-    /// Whether everything was seen.
+    /// Whether everything was read.
     whole: bool,
     /// One of the files with a time in the future.
     future: Option<StorePath>,
-    /// One of those whose time could not be set.
+    /// One of the files whose time could not be set.
     unset: Option<StorePath>,
 }
 
-/// How far the graves of the gathered files are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum TombstoneStage {
-    Gathering,
-    /// Enough are gathered; [`Sweep::tombstones`] is to be asked for.
-    Full,
-    Syncing,
-    /// The files go.
-    Synced,
-}
-
+/// The owner whose files are being walked.
 #[derive(Debug)]
 struct OwnerPass {
     owner: Vec<u8>,
     walk: Walk,
-    /// Bytes that stay, by kind.
+    /// Bytes of the files seen that are still there, by class.
     remaining: Bytes,
     remaining_files: u64,
-    /// Of these, bytes that go when their graves are synced.
+    /// The part of these that is in the batch.
     pending_removal: Bytes,
-    /// The owner's number of changes that would be ours alone.
+    /// The owner's number of changes, if only the sweep makes any.
     changes: Option<u64>,
 }
 
 impl OwnerPass {
-    fn keep(&mut self, kind: usize, size: u64) {
-        self.remaining[kind] = self.remaining[kind].saturating_add(size);
+    fn count(&mut self, class: usize, size: u64) {
+        self.remaining[class] = self.remaining[class].saturating_add(size);
         self.remaining_files += 1;
+    }
+
+    /// A file of the batch was unlinked.
+    fn unlinked(&mut self, class: usize, size: u64) {
+        self.changes = self.changes.map(|changes| changes + 1);
+        self.remaining[class] = self.remaining[class].saturating_sub(size);
+        self.pending_removal[class] = self.pending_removal[class].saturating_sub(size);
+        self.remaining_files = self.remaining_files.saturating_sub(1);
     }
 
     /// Sets the modification time of the file that the walk has found, if it is wrong and the clock is right; then tells
@@ -193,36 +188,28 @@ impl Sweep {
         }
     }
 
-    /// When there is something to do next; the past while a pass is under way.
+    /// When there is something to do next; a time in the past while a pass is in progress. `None` while it waits for a
+    /// sync.
     pub fn due(&self) -> Option<Instant> {
         match &self.pass {
-            Some(pass) if pass.tombstones == TombstoneStage::Syncing => None,
+            Some(pass) if pass.batch.stage() == Stage::Syncing => None,
             Some(pass) => Some(pass.begun),
             None => self.due,
         }
     }
 
-    /// What has to be synced before the sweep goes on, once; then [`Sweep::tombstones_synced`] is to be told.
+    /// The tombstones to be synced, if any; the caller then reports the result to [`Sweep::tombstones_synced`].
     pub fn tombstones(&mut self, store: &Store) -> Option<io::Result<Vec<OwnedFd>>> {
         let pass = self.pass.as_mut()?;
-        if pass.tombstones != TombstoneStage::Full {
-            return None;
-        }
-        pass.tombstones = TombstoneStage::Syncing;
-        Some(store.tombstone_folders(&pass.pending_removal))
+        (pass.batch.stage() == Stage::Recorded)
+            .then(|| store.tombstone_folders(&pass.batch.begin_sync()))
     }
 
-    /// The graves are on stable storage; or they are not, and their files go all the same: a disk in trouble must not
-    /// keep what is over.
+    /// The tombstones are on stable storage, or could not be synced.
     pub fn tombstones_synced(&mut self, result: io::Result<()>) {
-        if let Err(error) = result {
-            log::error!("tombstone sync failed why={:?}", error.to_string());
-        }
+        log_sync_failure(&result);
         if let Some(pass) = &mut self.pass {
-            // Those of a pass that was given up are nothing to this one.
-            if pass.tombstones == TombstoneStage::Syncing {
-                pass.tombstones = TombstoneStage::Synced;
-            }
+            pass.batch.synced();
         }
     }
 
@@ -249,8 +236,7 @@ impl Sweep {
                         owners,
                         aliases: store.aliases(),
                         current: None,
-                        pending_removal: VecDeque::new(),
-                        tombstones: TombstoneStage::Gathering,
+                        batch: Batch::default(),
                         report: Report::default(),
                         whole: true,
                         future: None,
@@ -301,170 +287,183 @@ impl Pass {
         now: Now,
     ) -> bool {
         while slice.take() {
-            match self.tombstones {
-                TombstoneStage::Gathering => {}
-                TombstoneStage::Full | TombstoneStage::Syncing => return false,
-                TombstoneStage::Synced => {
-                    match self.pending_removal.pop_front() {
-                        Some(path) => self.remove_with_tombstone(&path, plan, store, usage, now),
-                        None => self.tombstones = TombstoneStage::Gathering,
-                    }
-                    continue;
+            match self.batch.stage() {
+                Stage::Recording if self.batch.is_full() => self.batch.close(plan.fsync),
+                Stage::Recording if self.current.is_some() => {
+                    self.look_at_entry(plan, store, usage, trims, now);
                 }
-            }
-            let Some(current) = &mut self.current else {
-                match self.owners.step() {
+                Stage::Recording => match self.owners.step() {
                     None if self.drop_an_alias(store, now) => {}
-                    None if !self.pending_removal.is_empty() => {
-                        self.tombstones = TombstoneStage::Full
-                    }
+                    None if !self.batch.is_empty() => self.batch.close(plan.fsync),
                     None => {
                         self.whole &= self.owners.error().is_none();
                         return true;
                     }
                     Some(None) => {}
-                    Some(Some(owner)) => {
-                        let walk = Walk::new(store.root(), &owner, true);
-                        if let Err(error) = &walk {
-                            self.whole &= error.kind() == io::ErrorKind::NotFound;
-                        }
-                        let walk = walk.ok();
-                        self.current = walk.map(|walk| OwnerPass {
-                            changes: usage.changes(&owner),
-                            owner,
-                            walk,
-                            remaining: Bytes::default(),
-                            remaining_files: 0,
-                            pending_removal: Bytes::default(),
-                        });
+                    Some(Some(owner)) => self.enter(owner, store, usage),
+                },
+                Stage::Recorded | Stage::Syncing => return false,
+                Stage::Unlinking => {
+                    if let Some(victim) = self.batch.next_victim() {
+                        self.unlink(&victim, plan, store, usage, now);
                     }
-                }
-                continue;
-            };
-            match current.walk.step(store.root()) {
-                WalkStep::Other => {}
-                WalkStep::File {
-                    path,
-                    size,
-                    modified,
-                } => {
-                    self.report.files += 1;
-                    // A path that nobody could ask for is nobody's upload, but it is there.
-                    let Some(path) = StorePath::from_segments(path.split(|b| *b == b'/')) else {
-                        current.keep(pool::kind(None), size);
-                        continue;
-                    };
-                    let tag = path.tag();
-                    let kind = pool::kind(tag);
-                    let mut over = is_over(plan, store, &path, modified, now);
-                    let mut counts_from_change = false;
-                    if !over {
-                        if let Err(error) =
-                            current.set_time(store, modified, now, |is_future| match is_future {
-                                true => {
-                                    self.report.future += 1;
-                                    self.future.get_or_insert_with(|| path.clone());
-                                }
-                                false => self.report.corrected += 1,
-                            })
-                        {
-                            let why = error.to_string();
-                            log::debug!("time not set path={path:?} why={why:?}");
-                            self.report.unset += 1;
-                            self.unset.get_or_insert_with(|| path.clone());
-                            // It must not stay for ever; and before its last change it was not seen.
-                            let changed = current.walk.changed().unwrap_or(now.wall);
-                            over = is_ahead(modified, now)
-                                && is_over(plan, store, &path, changed, now);
-                            counts_from_change = over;
-                        }
-                    }
-                    if !over {
-                        current.keep(kind, size);
-                        continue;
-                    }
-                    if plan.fsync
-                        && !counts_from_change
-                        && store.needs_tombstone(&path, modified)
-                        && store.record_tombstone(&path).is_ok()
-                    {
-                        current.keep(kind, size);
-                        current.pending_removal[kind] =
-                            current.pending_removal[kind].saturating_add(size);
-                        self.pending_removal.push_back(path);
-                        if self.pending_removal.len() >= MAX_PENDING {
-                            self.tombstones = TombstoneStage::Full;
-                        }
-                        continue;
-                    }
-                    store.before_removal(&path, modified);
-                    match current.walk.remove() {
-                        Ok(()) => {
-                            usage.removed(&current.owner, kind, size);
-                            current.changes = current.changes.map(|changes| changes + 1);
-                            self.report.removed += 1;
-                            self.report.bytes += size;
-                            log::debug!("file expired path={path:?} bytes={size}");
-                        }
-                        // Somebody else was quicker.
-                        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                        Err(error) => {
-                            store.warn_limited("file not removed", &path, &error);
-                        }
-                    }
-                }
-                WalkStep::Done => {
-                    // What was not seen is not known to be gone.
-                    let whole = current.walk.error().is_none();
-                    self.whole &= whole;
-                    if let Some(changes) = current.changes.filter(|_| whole) {
-                        let (bytes, files) = (current.remaining, current.remaining_files);
-                        usage.loaded(&current.owner, changes, bytes, files, now.mono);
-                    }
-                    let evictable = Pool::EVICTABLE
-                        .sum(&current.remaining)
-                        .saturating_sub(Pool::EVICTABLE.sum(&current.pending_removal));
-                    if plan.soft_quota > 0 && evictable > plan.soft_quota {
-                        trims.push(Order {
-                            owner: std::mem::take(&mut current.owner),
-                            need: evictable - plan.soft_quota,
-                            pool: Pool::EVICTABLE,
-                            remove: true,
-                        });
-                    }
-                    self.current = None;
                 }
             }
         }
         false
     }
 
-    /// Removes a file whose grave lasts, if it is still over.
-    fn remove_with_tombstone(
+    /// Begins to walk over an owner's files.
+    fn enter(&mut self, owner: Vec<u8>, store: &Store, usage: &UsageTracker) {
+        let walk = Walk::new(store.root(), &owner, true);
+        if let Err(error) = &walk {
+            self.whole &= error.kind() == io::ErrorKind::NotFound;
+        }
+        self.current = walk.ok().map(|walk| OwnerPass {
+            changes: usage.changes(&owner),
+            owner,
+            walk,
+            remaining: Bytes::default(),
+            remaining_files: 0,
+            pending_removal: Bytes::default(),
+        });
+    }
+
+    /// One step of the walk over the current owner's files.
+    fn look_at_entry(
         &mut self,
-        path: &StorePath,
+        plan: &Plan,
+        store: &mut Store,
+        usage: &mut UsageTracker,
+        trims: &mut Trims,
+        now: Now,
+    ) {
+        let Some(current) = &mut self.current else {
+            return;
+        };
+        match current.walk.step(store.root()) {
+            WalkStep::Other => {}
+            WalkStep::File {
+                path,
+                size,
+                modified,
+            } => {
+                self.report.files += 1;
+                // A file whose path is not valid in a request is not an upload, but it takes space.
+                match StorePath::from_segments(path.split(|b| *b == b'/')) {
+                    None => current.count(pool::kind(None), size),
+                    Some(path) => {
+                        let file = Victim {
+                            path,
+                            size,
+                            modified,
+                        };
+                        self.look_at_file(file, plan, store, now);
+                    }
+                }
+            }
+            WalkStep::Done => self.leave(plan, usage, trims, now),
+        }
+    }
+
+    /// Checks a file of the current owner: it is added to the batch if it has expired.
+    fn look_at_file(&mut self, file: Victim, plan: &Plan, store: &mut Store, now: Now) {
+        let Some(current) = &mut self.current else {
+            return;
+        };
+        let is_expired = |counted: SystemTime, store: &Store| {
+            is_expired(plan.lifetime, store.times(), &file.path, counted, now)
+        };
+        let mut expired = is_expired(file.modified, store);
+        if !expired {
+            let set = current.set_time(store, file.modified, now, |is_future| match is_future {
+                true => {
+                    self.report.future += 1;
+                    self.future.get_or_insert_with(|| file.path.clone());
+                }
+                false => self.report.corrected += 1,
+            });
+            if let Err(error) = set {
+                let (path, why) = (&file.path, error.to_string());
+                log::debug!("time not set path={path:?} why={why:?}");
+                self.report.unset += 1;
+                self.unset.get_or_insert_with(|| path.clone());
+                // Its age counts from its last change instead, so that it expires at all.
+                let changed = current.walk.changed().unwrap_or(now.wall);
+                expired = is_ahead(file.modified, now) && is_expired(changed, store);
+            }
+        }
+        let class = pool::kind(file.path.tag());
+        current.count(class, file.size);
+        if expired {
+            let pending = &mut current.pending_removal[class];
+            *pending = pending.saturating_add(file.size);
+            self.batch.add_or_warn(file, store, now);
+        }
+    }
+
+    /// All files of the current owner were seen.
+    fn leave(&mut self, plan: &Plan, usage: &mut UsageTracker, trims: &mut Trims, now: Now) {
+        let Some(mut current) = self.current.take() else {
+            return;
+        };
+        // Files that could not be read may still be there.
+        let whole = current.walk.error().is_none();
+        self.whole &= whole;
+        if let Some(changes) = current.changes.filter(|_| whole) {
+            let (bytes, files) = (current.remaining, current.remaining_files);
+            usage.loaded(&current.owner, changes, bytes, files, now.mono);
+        }
+        let evictable = Pool::EVICTABLE
+            .sum(&current.remaining)
+            .saturating_sub(Pool::EVICTABLE.sum(&current.pending_removal));
+        if plan.soft_quota > 0 && evictable > plan.soft_quota {
+            trims.push(Order {
+                owner: current.owner,
+                need: evictable - plan.soft_quota,
+                pool: Pool::EVICTABLE,
+                remove: true,
+            });
+        }
+        if !self.batch.is_empty() && !self.batch.needs_sync(plan.fsync) {
+            self.batch.close(plan.fsync);
+        }
+    }
+
+    /// Unlinks a file of the batch, unless it was replaced or touched, or the configuration changed meanwhile.
+    fn unlink(
+        &mut self,
+        victim: &Victim,
         plan: &Plan,
         store: &mut Store,
         usage: &mut UsageTracker,
         now: Now,
     ) {
-        let Ok(Some(file)) = store.download(path) else {
-            return;
-        };
-        if !is_over(plan, store, path, file.modified, now) {
+        let Victim {
+            path,
+            size,
+            modified,
+        } = victim;
+        // A time that is still in the future could not be set.
+        let expired = is_ahead(*modified, now)
+            || is_expired(plan.lifetime, store.times(), path, *modified, now);
+        let unchanged = matches!(store.find(path), Ok(Some(found)) if found == *victim);
+        if !expired || !unchanged {
             return;
         }
-        match store.remove(path) {
+        match store.unlink(path) {
             Ok(true) => {
-                usage.removed(path.owner_folder(), pool::kind(path.tag()), file.size);
+                let (owner, class) = (path.owner_folder(), pool::kind(path.tag()));
+                usage.removed(owner, class, *size);
+                if let Some(current) = self.current.as_mut().filter(|c| c.owner == owner) {
+                    current.unlinked(class, *size);
+                }
                 self.report.removed += 1;
-                self.report.bytes += file.size;
-                log::debug!("file expired path={path:?} bytes={}", file.size);
+                self.report.bytes += size;
+                log::debug!("file expired path={path:?} bytes={size}");
             }
             Ok(false) => {}
-            Err(error) => {
-                store.warn_limited("file not removed", path, &error);
-            }
+            Err(error) => store.warn_limited("file not removed", path, &error),
         }
     }
 
@@ -478,15 +477,17 @@ impl Pass {
     }
 }
 
-/// Whether a file has to go. While the clock is in doubt, only one whose path tells its end does: the clock shows too
-/// little rather than too much.
-fn is_over(plan: &Plan, store: &Store, path: &StorePath, modified: SystemTime, now: Now) -> bool {
-    let times = store.times();
+/// Whether a file has expired. While the clock is in doubt, only a file whose path tells its end may expire: the clock
+/// is likely to be behind, not ahead.
+fn is_expired(
+    lifetime: Lifetime,
+    times: &FileTimes,
+    path: &StorePath,
+    modified: SystemTime,
+    now: Now,
+) -> bool {
     let end = match times.is_known() {
-        true => {
-            let stored = times.stored(modified).min(now.wall);
-            plan.lifetime.end(path.tag(), stored)
-        }
+        true => lifetime.end(path.tag(), times.stored(modified).min(now.wall)),
         false => expiry::hard_end(path.tag()),
     };
     end.is_some_and(|end| end <= now.wall)

@@ -93,7 +93,7 @@ impl Store {
     }
 
     /// The folders and shards that hold the tombstones of these paths, to be synced from the outside in.
-    pub(super) fn tombstone_folders<'a>(
+    pub fn tombstone_folders<'a>(
         &self,
         paths: impl IntoIterator<Item = &'a StorePath>,
     ) -> io::Result<Vec<OwnedFd>> {

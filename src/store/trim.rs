@@ -1,25 +1,41 @@
-//! Removes an owner's oldest files until so many bytes are free, or only looks at which they would be.
+//! Deletes an owner's oldest files until enough bytes are free (soft quota, eviction), or only finds out which files
+//! that would be.
 //!
-//! The search and the removal go in slices. Memory is bounded: at most so many files are picked in one pass, and a
-//! further pass picks the next.
+//! ```text
+//!   Waiting ──▶ Searching ──▶ Removing: batch after batch ──▶ done
+//!      ▲                         │
+//!      └── more files needed ────┘
+//! ```
+//!
+//! Search and removal proceed in slices. Memory is bounded: one search picks a limited number of files, and if they do
+//! not suffice, another search follows. While a batch waits for its tombstones to be synced, the orders of other owners
+//! proceed; all batches that are ready at the same time share one sync.
 
 use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
 use crate::expiry::{Candidate, Coverage, Oldest, Victims};
 use crate::layout::StorePath;
+use crate::now::Now;
 use crate::policy::pool::{self, Pool};
 use crate::store::Store;
+use crate::store::removal::{Batch, Stage, log_sync_failure};
 use crate::store::usage::UsageTracker;
 use crate::store::walk::{Slice, Walk, WalkStep};
 
-/// Files picked in one pass.
-const MOST_PICKED: usize = 1024;
+/// Maximum number of files picked by one search.
+const MAX_PICKED: usize = 1024;
 
-/// Orders to trim, one after the other.
+/// Maximum number of orders in progress; each may hold an open folder and the files that it has picked.
+const MAX_ACTIVE: usize = 8;
+
+/// Orders to trim. The first few are in progress, at most one per owner.
 #[derive(Debug, Default)]
 pub struct Trims {
     queue: VecDeque<Trim>,
+    is_syncing: bool,
 }
 
 #[derive(Debug)]
@@ -30,39 +46,42 @@ struct Trim {
     files: u64,
 }
 
-/// What is to be done.
+/// Which files to remove.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     pub owner: Vec<u8>,
-    /// Bytes.
+    /// Bytes to free.
     pub need: u64,
-    /// Files of these kinds may go.
+    /// The classes of files that may be removed.
     pub pool: Pool,
-    /// False: nothing is removed, only [`Trimmed::newest`] is found.
+    /// If false, nothing is removed; only [`Trimmed::newest`] is determined.
     pub remove: bool,
 }
 
 #[derive(Debug)]
 enum TrimStage {
     Waiting,
-    Looking {
+    Searching {
         walk: Walk,
         oldest: Oldest,
     },
     Removing {
         victims: VecDeque<Candidate>,
+        batch: Batch,
+        /// Whether these files suffice.
         enough: bool,
     },
 }
 
-/// What was done.
+/// The result of an order.
 #[derive(Debug)]
 pub struct Trimmed {
     pub order: Order,
     /// Bytes and files removed.
     pub freed: u64,
     pub files: u64,
-    /// The modification time of the youngest of the files that have to go; `None` when all together are too few.
+    /// The modification time of the youngest file that would have to be removed; `None` if all files together do not
+    /// suffice.
     pub newest: Option<SystemTime>,
 }
 
@@ -83,129 +102,258 @@ impl Trims {
         self.queue.is_empty()
     }
 
-    /// Goes on until the slice is used up; returns an order that was carried out.
+    /// Whether there is work other than waiting for a sync.
+    pub fn has_work(&self) -> bool {
+        let mut active = self.queue.iter().take(MAX_ACTIVE);
+        self.can_proceed() || (!self.is_syncing && active.any(Trim::waits_for_sync))
+    }
+
+    /// Whether an order does not wait for a sync.
+    pub(super) fn can_proceed(&self) -> bool {
+        self.next().is_some()
+    }
+
+    /// The tombstones to be synced, if any; the caller then reports the result to [`Trims::synced`].
+    pub fn tombstones(&mut self, store: &Store) -> Option<io::Result<Vec<OwnedFd>>> {
+        if self.is_syncing {
+            return None;
+        }
+        let mut paths = Vec::new();
+        for trim in self.queue.iter_mut().take(MAX_ACTIVE) {
+            if let TrimStage::Removing { batch, .. } = &mut trim.stage {
+                if batch.stage() == Stage::Recorded {
+                    paths.extend(batch.begin_sync());
+                }
+            }
+        }
+        self.is_syncing = !paths.is_empty();
+        self.is_syncing.then(|| store.tombstone_folders(&paths))
+    }
+
+    /// The tombstones are on stable storage, or could not be synced.
+    pub fn synced(&mut self, result: io::Result<()>) {
+        log_sync_failure(&result);
+        self.is_syncing = false;
+        for trim in self.queue.iter_mut().take(MAX_ACTIVE) {
+            if let TrimStage::Removing { batch, .. } = &mut trim.stage {
+                batch.synced();
+            }
+        }
+    }
+
+    /// Proceeds until the slice is used up; returns an order that is done. With `fsync`, tombstones are synced before
+    /// their files are unlinked, see [`Trims::tombstones`].
     pub fn go_on(
         &mut self,
+        fsync: bool,
         store: &mut Store,
         usage: &mut UsageTracker,
         slice: &mut Slice,
+        now: Now,
     ) -> Option<Trimmed> {
-        let trim = self.queue.front_mut()?;
-        let newest = trim.go_on(store, usage, slice)?;
-        let Trim {
-            order,
-            freed,
-            files,
-            ..
-        } = self.queue.pop_front()?;
-        Some(Trimmed {
-            order,
-            freed,
-            files,
-            newest,
+        while let Some(at) = self.next() {
+            match self.queue[at].go_on(fsync, store, usage, slice, now) {
+                Progress::SliceUsed => return None,
+                Progress::WaitingForSync => {}
+                Progress::Done(newest) => {
+                    let Trim {
+                        order,
+                        freed,
+                        files,
+                        ..
+                    } = self.queue.remove(at)?;
+                    return Some(Trimmed {
+                        order,
+                        freed,
+                        files,
+                        newest,
+                    });
+                }
+            }
+        }
+        None
+    }
+
+    /// The first order that does not wait for a sync, nor for an earlier order of the same owner.
+    fn next(&self) -> Option<usize> {
+        (0..self.queue.len().min(MAX_ACTIVE)).find(|at| {
+            let trim = &self.queue[*at];
+            let mut earlier = self.queue.iter().take(*at);
+            !trim.waits_for_sync() && !earlier.any(|other| other.order.owner == trim.order.owner)
         })
     }
 }
 
+/// How far an order came.
+enum Progress {
+    SliceUsed,
+    WaitingForSync,
+    /// It is done; see [`Trimmed::newest`].
+    Done(Option<SystemTime>),
+}
+
 impl Trim {
-    /// `Some` when it is over.
+    fn waits_for_sync(&self) -> bool {
+        match &self.stage {
+            TrimStage::Removing { batch, .. } => {
+                matches!(batch.stage(), Stage::Recorded | Stage::Syncing)
+            }
+            TrimStage::Waiting | TrimStage::Searching { .. } => false,
+        }
+    }
+
     fn go_on(
         &mut self,
+        fsync: bool,
         store: &mut Store,
         usage: &mut UsageTracker,
         slice: &mut Slice,
-    ) -> Option<Option<SystemTime>> {
+        now: Now,
+    ) -> Progress {
         loop {
             match &mut self.stage {
                 TrimStage::Waiting => {
                     let Ok(walk) = Walk::new(store.root(), &self.order.owner, false) else {
-                        return Some(None);
+                        return Progress::Done(None);
                     };
-                    let oldest =
-                        Oldest::new(self.order.need.saturating_sub(self.freed), MOST_PICKED);
-                    self.stage = TrimStage::Looking { walk, oldest };
+                    let need = self.order.need.saturating_sub(self.freed);
+                    let oldest = Oldest::new(need, MAX_PICKED);
+                    self.stage = TrimStage::Searching { walk, oldest };
                 }
-                TrimStage::Looking { walk, oldest } => {
+                TrimStage::Searching { walk, oldest } => {
                     if !slice.take() {
-                        return None;
+                        return Progress::SliceUsed;
                     }
-                    match walk.step(store.root()) {
-                        WalkStep::File {
-                            path,
-                            size,
-                            modified,
-                        } => {
-                            if self.order.pool.has(kind_at(path)) {
-                                oldest.consider(Candidate {
-                                    modified: store.times().rank(modified),
-                                    path: path.to_vec(),
-                                    size,
-                                });
-                            }
-                        }
-                        WalkStep::Other => {}
-                        WalkStep::Done => {
-                            let oldest = std::mem::replace(oldest, Oldest::new(0, 0));
-                            let Victims { victims, coverage } = oldest.finish();
-                            let newest = victims.last().map(|victim| victim.modified);
-                            let enough = coverage == Coverage::Enough;
-                            // Nothing is removed in vain.
-                            if !self.order.remove
-                                || victims.is_empty()
-                                || coverage == Coverage::Never
-                            {
-                                return Some(newest.filter(|_| enough));
-                            }
-                            self.stage = TrimStage::Removing {
-                                victims: victims.into(),
-                                enough,
-                            };
+                    if search(walk, oldest, self.order.pool, store) {
+                        let oldest = std::mem::replace(oldest, Oldest::new(0, 0));
+                        if let Some(newest) = self.begin_removal(oldest.finish()) {
+                            return Progress::Done(newest);
                         }
                     }
                 }
-                TrimStage::Removing { victims, enough } => {
-                    let Some(victim) = victims.front() else {
-                        if *enough {
-                            return Some(None);
-                        }
-                        self.stage = TrimStage::Waiting;
-                        continue;
-                    };
-                    if !slice.take() {
-                        return None;
-                    }
-                    match remove(store, victim) {
-                        // What cannot be removed would be picked again for ever.
-                        None => return Some(None),
-                        Some(true) => {
-                            usage.removed(&self.order.owner, kind_at(&victim.path), victim.size);
-                        }
-                        // Somebody else was quicker, who may not have said so.
-                        Some(false) => usage.removed_elsewhere(&self.order.owner, 0, 0),
-                    }
-                    self.freed += victim.size;
-                    self.files += 1;
-                    victims.pop_front();
-                }
+                TrimStage::Removing { .. } => match self.remove(fsync, store, usage, slice, now) {
+                    None => {}
+                    Some(progress) => return progress,
+                },
             }
         }
     }
+
+    /// The search is over: `Some` if nothing is to be removed.
+    fn begin_removal(&mut self, found: Victims) -> Option<Option<SystemTime>> {
+        let Victims { victims, coverage } = found;
+        let newest = victims.last().map(|victim| victim.modified);
+        let enough = coverage == Coverage::Enough;
+        // Files are only removed if that frees enough.
+        if !self.order.remove || victims.is_empty() || coverage == Coverage::Never {
+            return Some(newest.filter(|_| enough));
+        }
+        self.stage = TrimStage::Removing {
+            victims: victims.into(),
+            batch: Batch::default(),
+            enough,
+        };
+        None
+    }
+
+    /// One step of the removal; `None` if there are more.
+    fn remove(
+        &mut self,
+        fsync: bool,
+        store: &mut Store,
+        usage: &mut UsageTracker,
+        slice: &mut Slice,
+        now: Now,
+    ) -> Option<Progress> {
+        let TrimStage::Removing {
+            victims,
+            batch,
+            enough,
+        } = &mut self.stage
+        else {
+            return None;
+        };
+        let owner = &self.order.owner;
+        match batch.stage() {
+            Stage::Recorded | Stage::Syncing => return Some(Progress::WaitingForSync),
+            Stage::Recording if batch.is_full() || victims.is_empty() => {
+                if batch.is_empty() {
+                    if *enough {
+                        return Some(Progress::Done(None));
+                    }
+                    self.stage = TrimStage::Waiting;
+                } else {
+                    batch.close(fsync);
+                }
+            }
+            Stage::Recording => {
+                if !slice.take() {
+                    return Some(Progress::SliceUsed);
+                }
+                let candidate = victims.pop_front()?;
+                let path = StorePath::from_segments(candidate.path.split(|b| *b == b'/'));
+                match path.as_ref().map(|path| store.find(path)) {
+                    Some(Ok(Some(victim))) => batch.add_or_warn(victim, store, now),
+                    // Already removed, maybe by a process that has not reported it.
+                    Some(Ok(None)) => {
+                        usage.removed_elsewhere(owner, 0, 0);
+                        self.freed += candidate.size;
+                        self.files += 1;
+                    }
+                    // Another search would pick it again, endlessly.
+                    Some(Err(_)) | None => {
+                        victims.clear();
+                        *enough = true;
+                    }
+                }
+            }
+            Stage::Unlinking => {
+                if !slice.take() {
+                    return Some(Progress::SliceUsed);
+                }
+                let victim = batch.next_victim()?;
+                match store.unlink(&victim.path) {
+                    Ok(true) => {
+                        usage.removed(owner, pool::kind(victim.path.tag()), victim.size);
+                    }
+                    Ok(false) => usage.removed_elsewhere(owner, 0, 0),
+                    Err(error) => {
+                        store.warn_limited("file not removed", &victim.path, &error);
+                        return Some(Progress::Done(None));
+                    }
+                }
+                self.freed += victim.size;
+                self.files += 1;
+            }
+        }
+        None
+    }
 }
 
-/// The kind of the file at a path.
+/// One step of the search; true at its end.
+fn search(walk: &mut Walk, oldest: &mut Oldest, pool: Pool, store: &Store) -> bool {
+    match walk.step(store.root()) {
+        WalkStep::File {
+            path,
+            size,
+            modified,
+        } => {
+            if pool.has(kind_at(path)) {
+                oldest.consider(Candidate {
+                    modified: store.times().rank(modified),
+                    path: path.to_vec(),
+                    size,
+                });
+            }
+            false
+        }
+        WalkStep::Other => false,
+        WalkStep::Done => true,
+    }
+}
+
+/// The quota class of the file at a path.
 pub(super) fn kind_at(path: &[u8]) -> usize {
     let path = StorePath::from_segments(path.split(|b| *b == b'/'));
     pool::kind(path.and_then(|path| path.tag()))
-}
-
-/// Whether the file was there to be removed; `None` when it cannot be.
-fn remove(store: &mut Store, victim: &Candidate) -> Option<bool> {
-    let path = StorePath::from_segments(victim.path.split(|b| *b == b'/'))?;
-    match store.remove(&path) {
-        Ok(removed) => Some(removed),
-        Err(error) => {
-            store.warn_limited("file not removed", &path, &error);
-            None
-        }
-    }
 }

@@ -1,8 +1,7 @@
-//! A body on its way into the store.
+//! Uploads: a body is received into an unnamed file, which is published when it is complete.
 //!
-//! It goes to a file without a name and gets its name only when it is complete, so that nothing partial is ever
-//! visible or left behind, whatever dies. A taken name is never replaced: of two uploads of one slot the first
-//! complete one wins.
+//! So partial files are never visible, and none is left behind by a crash. A published file is never replaced: of two
+//! uploads to one slot, the first complete one wins.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,14 +14,14 @@ use crate::layout::StorePath;
 use crate::store::{Naming, Store};
 use crate::sys;
 
-/// How temporary names in the internal folder begin.
+/// The prefix of temporary names in the internal folder.
 pub(super) const TEMPORARY: &str = "upload-";
 
-/// How often publishing is tried anew when another node removes an empty folder under it.
+/// Maximum number of attempts to publish, because another node may remove an empty folder meanwhile.
 const TRIES: usize = 4;
 
-/// A body that trickles in is written in portions of this size, so that it costs no write per byte; bytes.
-const HELD: usize = 2048;
+/// Small pieces of a slow body are coalesced up to this size; bytes.
+const COALESCED: usize = 2048;
 
 /// One body being stored. Dropped unpublished, it leaves nothing.
 #[derive(Debug)]
@@ -30,17 +29,17 @@ pub struct Upload {
     /// Shared with the helper thread while it is synced.
     file: Arc<OwnedFd>,
     temporary: Option<Temporary>,
-    /// Small pieces that are not written yet: less than [`HELD`].
-    held: Vec<u8>,
-    /// Bytes that are still to come, as announced.
+    /// Small pieces that are not written yet: less than [`COALESCED`].
+    unflushed: Vec<u8>,
+    /// Bytes still to be written, according to the announced size.
     unwritten: u64,
-    /// Whether it is UTF-8 so far, if that is asked of it.
+    /// The check for UTF-8, if requested.
     charset: Option<Utf8Check>,
-    /// [`Store`]'s number of jumps of the clock when the body was complete.
+    /// [`Store`]'s number of clock jumps when the body was complete.
     jumps: u32,
 }
 
-/// A temporary name, removed when the upload is over, published or not.
+/// A temporary name, removed when the upload ends, published or not.
 #[derive(Debug)]
 struct Temporary {
     folder: OwnedFd,
@@ -53,16 +52,16 @@ impl Drop for Temporary {
     }
 }
 
-/// Folders whose entries publishing has changed; they must reach stable storage before the upload is promised.
+/// The folders whose entries publishing has changed; they must be synced before the client gets its 201.
 #[derive(Debug)]
 pub struct Published {
     pub folders: Vec<OwnedFd>,
 }
 
-/// Why an upload did not get its name.
+/// Why an upload was not published.
 #[derive(Debug)]
 pub enum PublishError {
-    /// The slot was used meanwhile.
+    /// The slot has been used meanwhile.
     Taken,
     Io(io::Error),
 }
@@ -74,7 +73,7 @@ impl From<io::Error> for PublishError {
 }
 
 impl Upload {
-    /// Finds out, while the body comes, whether it is UTF-8; [`Store::complete`] keeps the answer with the file.
+    /// Checks while the body is received whether it is UTF-8; [`Store::complete`] stores the result with the file.
     pub fn check_charset(&mut self) {
         self.charset = Some(Utf8Check::default());
     }
@@ -106,14 +105,14 @@ impl Store {
         Ok(Upload {
             file: Arc::new(file),
             temporary,
-            held: Vec::new(),
+            unflushed: Vec::new(),
             unwritten: size,
             charset: None,
             jumps: self.jumps,
         })
     }
 
-    /// Does all that an upload needs but to stay: finds out whether the store works.
+    /// Probes whether the store works: does all that an upload does except publishing.
     pub fn probe_upload(&mut self, bytes: &[u8]) -> io::Result<Upload> {
         self.probe_naming()?;
         self.try_folder()?;
@@ -130,7 +129,7 @@ impl Store {
         }
     }
 
-    /// Makes a folder and removes it again: it may lack room, or an inode, where a file does not.
+    /// Creates and removes a folder, which may fail for lack of space or inodes where a file does not.
     fn try_folder(&self) -> io::Result<()> {
         let name = format!("{TEMPORARY}folder-{}", std::process::id());
         sys::create_folder(&self.internal, name.as_bytes(), 0o700)?;
@@ -138,23 +137,23 @@ impl Store {
         Ok(())
     }
 
-    /// Appends to an upload. Small pieces are held until there are enough of them, or [`Store::complete`].
+    /// Appends to an upload. Small pieces are coalesced, at the latest until [`Store::complete`].
     pub fn append(&mut self, upload: &mut Upload, bytes: &[u8]) -> io::Result<()> {
         if let Some(charset) = &mut upload.charset {
             charset.update(bytes);
         }
-        if upload.held.len() + bytes.len() < HELD {
-            upload.held.extend_from_slice(bytes);
+        if upload.unflushed.len() + bytes.len() < COALESCED {
+            upload.unflushed.extend_from_slice(bytes);
             return Ok(());
         }
-        self.write_held(upload)?;
+        self.flush(upload)?;
         self.write(upload, bytes)
     }
 
-    /// Writes what is held, and keeps type and charset where the file system can: the body is complete, and may be
+    /// The body is complete: flushes it and stores type and charset, if the file system can. Then the upload may be
     /// synced and published.
     pub fn complete(&mut self, upload: &mut Upload, content_type: Option<&str>) -> io::Result<()> {
-        self.write_held(upload)?;
+        self.flush(upload)?;
         if let Some(content_type) = content_type {
             sys::set_mime_type(&upload.file, content_type)?;
         }
@@ -165,9 +164,9 @@ impl Store {
         Ok(())
     }
 
-    fn write_held(&mut self, upload: &mut Upload) -> io::Result<()> {
-        let held = std::mem::take(&mut upload.held);
-        self.write(upload, &held)
+    fn flush(&mut self, upload: &mut Upload) -> io::Result<()> {
+        let unflushed = std::mem::take(&mut upload.unflushed);
+        self.write(upload, &unflushed)
     }
 
     fn write(&mut self, upload: &mut Upload, bytes: &[u8]) -> io::Result<()> {
@@ -193,17 +192,17 @@ impl Store {
         self.unwritten = self.unwritten.saturating_sub(upload.unwritten);
     }
 
-    /// Gives a complete upload its name.
+    /// Publishes a complete upload.
     pub fn publish(
         &mut self,
         upload: &Upload,
         path: &StorePath,
     ) -> Result<Published, PublishError> {
-        if !upload.held.is_empty() {
+        if !upload.unflushed.is_empty() {
             return Err(io::Error::other("the body is not complete").into());
         }
         if upload.jumps != self.jumps {
-            // Its time is that of a clock that was wrong, and the sweep may have passed its place already.
+            // Its time comes from a wrong clock, and the sweep may already have passed its folder.
             sys::set_modified(&upload.file, sys::now().wall)?;
         }
         let mut tries = 0;
@@ -217,7 +216,7 @@ impl Store {
         }
     }
 
-    /// Takes a published file back, because it could not be made durable. False when it is still there.
+    /// Removes a published file that could not be made durable. False if it is still there.
     pub fn unpublish(&mut self, path: &StorePath) -> bool {
         self.removals += 1;
         let removed = sys::open_folder_below(self.root(), path.folder())
@@ -261,9 +260,9 @@ impl Store {
             }
             Err(error) => {
                 let taken = Errno::from_io_error(&error) == Some(Errno::EXIST);
-                // Whatever stands in a folder that was there keeps it there.
+                // A folder that existed before and holds a file of that name is not empty.
                 if !taken || !folders.is_empty() {
-                    // To clean up takes descriptors, and the lack of them may be why it failed.
+                    // Cleaning up takes descriptors, whose lack may be the cause of the failure.
                     drop(folders);
                     self.remove_empty_folders(path);
                 }
@@ -275,11 +274,11 @@ impl Store {
         }
     }
 
-    /// Opens a folder, made with all that is missing above it. The parents of those that were made go to `changed`,
+    /// Opens a folder, and creates it with all missing parents. The parents of new folders are appended to `changed`,
     /// from the outside in.
     fn create_folder(&self, path: &[u8], changed: &mut Vec<OwnedFd>) -> io::Result<OwnedFd> {
         let (outer, name) = split(path);
-        // The folder of a new slot is never there yet, what is above it nearly always.
+        // The folder of a new slot never exists yet, its parent nearly always.
         let parent = match outer.map(|outer| (outer, sys::open_folder_below(self.root(), outer))) {
             Some((outer, Err(error))) if error.kind() == io::ErrorKind::NotFound => {
                 Some(self.create_folder(outer, changed)?)
@@ -297,7 +296,7 @@ impl Store {
         folder
     }
 
-    /// Removes the folders above a path from the inside out, as far as they are empty.
+    /// Removes the empty folders above a path, from the inside out.
     pub(super) fn remove_empty_folders(&self, path: &StorePath) {
         let mut inner = path.folder();
         loop {
@@ -307,20 +306,19 @@ impl Store {
                     .and_then(|folder| sys::remove_folder(&folder, name)),
                 None => sys::remove_folder(self.root(), name),
             };
-            // One that is not there is as good as removed.
-            let gone = match removed {
+            let removed = match removed {
                 Ok(removed) => removed,
                 Err(error) => error.kind() == io::ErrorKind::NotFound,
             };
             match outer {
-                Some(outer) if gone => inner = outer,
+                Some(outer) if removed => inner = outer,
                 _ => return,
             }
         }
     }
 }
 
-/// What is above the last segment of a path, if anything, and the segment.
+/// Splits a path into its parent, if any, and the last segment.
 fn split(path: &[u8]) -> (Option<&[u8]>, &[u8]) {
     match path.iter().rposition(|b| *b == b'/') {
         Some(at) => (Some(&path[..at]), &path[at + 1..]),

@@ -1,60 +1,56 @@
-//! Stored bytes: per owner, and in all.
+//! Stored bytes: per owner, and in total.
 //!
-//! An owner's number is learned by a walk over the one folder when it is first asked for, and kept exact from then
-//! on, because everything that adds or removes a file says so here. The sum of all is learned by a walk over the
-//! whole tree, and only where `global_quota` is set. Both walks go in slices. A file that comes or goes while its owner
-//! is being counted makes that owner be counted again.
+//! An owner's usage is counted by a walk over the owner folder when it is first needed, and kept up to date from then
+//! on, because every addition and removal of a file is reported here. The total is counted by a walk over the whole
+//! tree, and only if `global_quota` is set. Both walks proceed in slices. If a file is added or removed while its owner
+//! is being counted, that count is restarted.
 //!
-//! Others remove files, too: operators by hand, other nodes. So no number is believed for longer than [`BELIEVED`], or
-//! than until the end of the next sweep: an owner is counted again when next asked for, and the sum of all while the
-//! old one is still used.
+//! Files are also removed by operators and by other nodes. Therefore no value is used for longer than [`MAX_AGE`], or
+//! than until the end of the next sweep: an owner is counted again when next needed, and the total while the old value
+//! is still used.
 //!
-//! Uploads under way are reserved, so that many at once cannot pass a quota together.
+//! Uploads in progress are reserved, so that concurrent uploads cannot exceed a quota together.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::io;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use crate::clock::FileTimes;
-use crate::layout::StorePath;
-use crate::now::{Now, unix};
-use crate::policy::pool::{self, Bytes, Pool};
-use crate::store::walk::{Owners, Slice, Walk, WalkStep};
-use crate::sys;
+use crate::now::Now;
+use crate::policy::pool::Bytes;
+use crate::store::walk::Slice;
 
-/// Owners that are remembered; past this those who were not asked for lately are forgotten and counted anew. Only as
-/// many as are active at a time make it more.
+mod count;
+
+use count::{Count, Counts, Sum, TotalCount, dirty};
+pub use count::{Counted, MOST_RECENT};
+
+/// Number of cached owners beyond which idle ones are dropped, and counted again when needed. Only more active owners
+/// make the cache larger.
 const MAX_OWNERS: usize = 4096;
 
-/// How long an owner who was asked for is surely remembered.
-const REMEMBERED: Duration = Duration::from_secs(60);
+/// Time for which an owner counts as active after each use.
+const ACTIVE: Duration = Duration::from_secs(60);
 
-/// How often a count is begun anew because files came and went meanwhile; the last result is taken then.
-const RECOUNTS: u32 = 8;
-
-/// When the sum of all is tried anew after it could not be learned.
+/// Pause after the total could not be counted.
 const TOTAL_PAUSE: Duration = Duration::from_secs(60);
 
-/// For how long a number is believed, where no sweep corrects it before.
-const BELIEVED: Duration = Duration::from_secs(3600);
+/// Maximum age of a count that no sweep has confirmed.
+const MAX_AGE: Duration = Duration::from_secs(3600);
 
-/// Young files that are listed of one owner.
-pub const MOST_RECENT: usize = 4096;
-
-/// The numbers.
+/// The usage of all owners, and the total.
 #[derive(Debug, Default)]
 pub struct UsageTracker {
     owners: HashMap<Vec<u8>, OwnerEntry>,
-    /// So many stayed when owners were last forgotten.
+    /// Number of owners that remained when idle ones were last dropped.
     stayed: usize,
-    /// Owners to be counted because somebody waits for them.
+    /// Owners to be counted because a request waits for them.
     asked: VecDeque<Vec<u8>>,
     counting: Option<Count>,
     total: Total,
-    /// The walk that corrects a known sum.
+    /// The walk that corrects the total.
     recount: Option<Box<TotalCount>>,
-    /// When the next such walk begins, unless it is asked for before.
+    /// When the next such walk begins, unless it is requested earlier.
     recount_at: Option<Instant>,
     reserved: u64,
     /// See [`UsageTracker::set_times`].
@@ -65,12 +61,12 @@ pub struct UsageTracker {
 struct OwnerEntry {
     /// Published files; `None` until counted.
     stored: Option<Counts>,
-    /// Bytes of uploads under way.
+    /// Bytes of uploads in progress.
     reserved: Bytes,
-    /// Number of changes, so that a walk can tell whether it saw a steady folder.
+    /// Number of changes, by which a walk detects changes made meanwhile.
     changes: u64,
     touched: Instant,
-    /// When it was counted last.
+    /// When it was last counted.
     counted: Instant,
 }
 
@@ -79,242 +75,18 @@ enum Total {
     #[default]
     Unwanted,
     Counting(Box<TotalCount>),
-    /// It could not be learned; when to try again.
+    /// It could not be counted; when to try again.
     Failed(Instant),
     Known(Sum),
 }
 
-/// The walk over the whole tree.
-#[derive(Debug)]
-struct TotalCount {
-    owners: Option<Owners>,
-    /// Owners whose number is in `sum`.
-    done: HashSet<Vec<u8>>,
-    /// Owners who got files before they were counted, and whom the listing may miss.
-    touched: Vec<Vec<u8>>,
-    current: Option<Count>,
-    sum: Sum,
-    /// Why not all was seen, if so.
-    error: Option<io::Error>,
-}
-
-impl TotalCount {
-    fn new(root: BorrowedFd<'_>) -> TotalCount {
-        let (owners, error) = match Owners::new(root) {
-            Ok(owners) => (Some(owners), None),
-            Err(error) => (None, Some(error)),
-        };
-        TotalCount {
-            owners,
-            done: HashSet::new(),
-            touched: Vec::new(),
-            current: None,
-            sum: Sum::default(),
-            error,
-        }
-    }
-
-    /// Goes on until the slice is used up; true at the end.
-    fn go_on(&mut self, root: BorrowedFd<'_>, slice: &mut Slice, times: &FileTimes) -> bool {
-        loop {
-            if let Some(count) = &mut self.current {
-                if !count.go_on(root, slice, times) {
-                    return false;
-                }
-                self.sum.add(&count.sum);
-                self.error = self.error.take().or(count.error.take());
-                self.done.insert(std::mem::take(&mut count.owner));
-                self.current = None;
-            }
-            if !slice.take() {
-                return false;
-            }
-            let next = match self.owners.as_mut().map(Owners::step) {
-                Some(Some(owner)) => owner,
-                Some(None) | None => {
-                    let error = self.owners.take().and_then(|mut owners| owners.error());
-                    self.error = self.error.take().or(error);
-                    match self.touched.pop() {
-                        Some(owner) => Some(owner),
-                        None => return true,
-                    }
-                }
-            };
-            if let Some(owner) = next.filter(|owner| !self.done.contains(owner)) {
-                self.current = Some(Count::begin(root, owner, u64::MAX));
-            }
-        }
-    }
-
-    /// A file came or went.
-    fn changed(&mut self, owner: &[u8], change_sum: impl Fn(&mut Sum)) {
-        if self.done.contains(owner) {
-            change_sum(&mut self.sum);
-        }
-        dirty(&mut self.current, owner);
-    }
-}
-
-/// Has an owner counted again who is being counted.
-fn dirty(count: &mut Option<Count>, owner: &[u8]) {
-    if let Some(count) = count.as_mut().filter(|count| count.owner == owner) {
-        count.dirty = true;
-    }
-}
-
-/// Files of one owner.
-#[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    bytes: Bytes,
-    files: u64,
-}
-
-/// All files.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Sum {
-    bytes: u64,
-    files: u64,
-}
-
-impl Counts {
-    fn add(&mut self, new: &Counts) {
-        self.files = self.files.saturating_add(new.files);
-        for (bytes, new) in self.bytes.iter_mut().zip(new.bytes) {
-            *bytes = bytes.saturating_add(new);
-        }
-    }
-
-    fn subtract(&mut self, gone: &Counts) {
-        self.files = self.files.saturating_sub(gone.files);
-        for (bytes, gone) in self.bytes.iter_mut().zip(gone.bytes) {
-            *bytes = bytes.saturating_sub(gone);
-        }
-    }
-}
-
-impl Sum {
-    fn add(&mut self, counts: &Counts) {
-        self.bytes = self.bytes.saturating_add(Pool::ALL.sum(&counts.bytes));
-        self.files = self.files.saturating_add(counts.files);
-    }
-
-    fn subtract(&mut self, counts: &Counts) {
-        self.bytes = self.bytes.saturating_sub(Pool::ALL.sum(&counts.bytes));
-        self.files = self.files.saturating_sub(counts.files);
-    }
-}
-
-/// The walk over one owner.
-#[derive(Debug)]
-struct Count {
-    owner: Vec<u8>,
-    walk: Option<Walk>,
-    sum: Counts,
-    /// Unix seconds and bytes of files that are younger than `since`.
-    recent: Vec<(u64, u64)>,
-    since: u64,
-    dirty: bool,
-    recounts: u32,
-    error: Option<io::Error>,
-}
-
-/// An owner who was counted.
-#[derive(Debug)]
-pub struct Counted {
-    pub owner: Vec<u8>,
-    /// Why the number is not known after all.
-    pub error: Option<io::Error>,
-    /// Unix seconds and bytes of the young files, the youngest [`MOST_RECENT`] of them.
-    pub recent: Vec<(u64, u64)>,
-}
-
-impl Count {
-    fn begin(root: BorrowedFd<'_>, owner: Vec<u8>, since: u64) -> Count {
-        let mut count = Count {
-            owner,
-            walk: None,
-            sum: Counts::default(),
-            recent: Vec::new(),
-            since,
-            dirty: false,
-            recounts: 0,
-            error: None,
-        };
-        count.restart(root);
-        count
-    }
-
-    fn restart(&mut self, root: BorrowedFd<'_>) {
-        self.sum = Counts::default();
-        self.recent.clear();
-        self.dirty = false;
-        self.walk = match Walk::new(root, &self.owner, false) {
-            Ok(walk) => Some(walk),
-            Err(error) if sys::is_store_error(&error) => {
-                self.error = Some(error);
-                None
-            }
-            Err(error) => {
-                // What has the place of an owner's folder is named when something is to be stored there.
-                if !sys::is_no_folder(&error) {
-                    log::warn!(
-                        "owner not counted owner={} why={:?}",
-                        self.owner.escape_ascii(),
-                        error.to_string()
-                    );
-                }
-                None
-            }
-        };
-    }
-
-    /// Goes on until the slice is used up; true when the number is known.
-    fn go_on(&mut self, root: BorrowedFd<'_>, slice: &mut Slice, times: &FileTimes) -> bool {
-        loop {
-            let Some(walk) = &mut self.walk else {
-                return true;
-            };
-            if !slice.take() {
-                return false;
-            }
-            match walk.step(root) {
-                WalkStep::File {
-                    path,
-                    size,
-                    modified,
-                } => {
-                    let tag = StorePath::from_segments(path.split(|b| *b == b'/'))
-                        .and_then(|path| path.tag());
-                    self.sum.files += 1;
-                    let sum = &mut self.sum.bytes[pool::kind(tag)];
-                    *sum = sum.saturating_add(size);
-                    let modified = unix(times.stored(modified));
-                    if modified >= self.since {
-                        self.recent.push((modified, size));
-                        shorten(&mut self.recent);
-                    }
-                }
-                WalkStep::Other => {}
-                WalkStep::Done if self.dirty && self.recounts < RECOUNTS => {
-                    self.recounts += 1;
-                    self.restart(root);
-                }
-                WalkStep::Done => {
-                    self.error = walk.error();
-                    return true;
-                }
-            }
-        }
-    }
-}
-
 impl UsageTracker {
-    /// From now on modification times mean this.
+    /// Sets how modification times are interpreted.
     pub fn set_times(&mut self, times: FileTimes) {
         self.times = times;
     }
 
-    /// Begins to learn the sum of all, unless it is known or being learned.
+    /// Begins to count the total, unless it is loaded or being counted.
     pub fn want_total(&mut self, root: BorrowedFd<'_>) {
         if matches!(self.total, Total::Unwanted) {
             self.total = Total::Counting(Box::new(TotalCount::new(root)));
@@ -330,7 +102,7 @@ impl UsageTracker {
         }
     }
 
-    /// Believes no number of an owner any more that is older than this.
+    /// Invalidates the counts of owners that are older than this.
     pub fn distrust(&mut self, since: Instant) {
         for entry in self.owners.values_mut() {
             if entry.counted < since {
@@ -339,14 +111,14 @@ impl UsageTracker {
         }
     }
 
-    /// Counts all files again, if their sum is known; until then it is used as it is.
+    /// Counts the total again if it is loaded; the old value is used meanwhile.
     pub fn recount_total(&mut self, root: BorrowedFd<'_>) {
         if matches!(self.total, Total::Known(_)) && self.recount.is_none() {
             self.recount = Some(Box::new(TotalCount::new(root)));
         }
     }
 
-    /// Begins anew what could not be learned, if it is time.
+    /// Counts the total again if it failed or is too old.
     pub fn retry_total(&mut self, root: BorrowedFd<'_>, now: Instant) {
         if self.due().is_some_and(|due| due <= now) {
             if let Total::Failed(_) = self.total {
@@ -357,7 +129,7 @@ impl UsageTracker {
         }
     }
 
-    /// Forgets everything but reservations, because another tree is in place.
+    /// Drops everything except reservations, because the storage folder was replaced.
     pub fn forget(&mut self) {
         let reserved = self.reserved;
         let mut owners = std::mem::take(&mut self.owners);
@@ -378,7 +150,7 @@ impl UsageTracker {
         self.asked.extend(counting);
     }
 
-    /// Bytes of all files and uploads under way, once known.
+    /// Bytes of all files and uploads in progress, once counted.
     pub fn total(&self) -> Option<u64> {
         match self.total {
             Total::Known(sum) => Some(sum.bytes.saturating_add(self.reserved)),
@@ -386,7 +158,7 @@ impl UsageTracker {
         }
     }
 
-    /// Number and bytes of all published files, once known.
+    /// Number and bytes of all published files, once counted.
     pub fn stored(&self) -> Option<(u64, u64)> {
         match self.total {
             Total::Known(sum) => Some((sum.files, sum.bytes)),
@@ -394,11 +166,11 @@ impl UsageTracker {
         }
     }
 
-    /// Bytes of an owner's files and uploads under way, by kind. `None` when they have to be counted first; see
+    /// Bytes of an owner's files and uploads in progress, by quota class. `None` if they have to be counted first; see
     /// [`UsageTracker::ask`].
     pub fn of_owner(&mut self, owner: &[u8], now: Instant) -> Option<Bytes> {
         let entry = self.entry(owner, now);
-        if now.saturating_duration_since(entry.counted) >= BELIEVED {
+        if now.saturating_duration_since(entry.counted) >= MAX_AGE {
             entry.stored = None;
         }
         if let Some(Counts { mut bytes, .. }) = entry.stored {
@@ -410,7 +182,7 @@ impl UsageTracker {
         None
     }
 
-    /// Counts an owner, known or not: the owner is among the results of a later [`UsageTracker::go_on`].
+    /// Counts an owner, cached or not: the owner will be a result of [`UsageTracker::go_on`].
     pub fn ask(&mut self, owner: &[u8]) {
         let under_way = self
             .counting
@@ -428,7 +200,7 @@ impl UsageTracker {
         self.reserved = self.reserved.saturating_add(size);
     }
 
-    /// An upload that was reserved is over, published or not.
+    /// A reserved upload has ended, published or not.
     pub fn release(&mut self, owner: &[u8], kind: usize, size: u64) {
         if let Some(entry) = self.owners.get_mut(owner) {
             entry.reserved[kind] = entry.reserved[kind].saturating_sub(size);
@@ -455,14 +227,14 @@ impl UsageTracker {
         }
     }
 
-    /// Another process removed so many files of an owner; of which kinds, nobody says.
+    /// Another process removed files of an owner; their quota classes are unknown.
     pub fn removed_elsewhere(&mut self, owner: &[u8], files: u64, bytes: u64) {
-        let mut gone = Counts {
+        let mut removed = Counts {
             files,
             ..Counts::default()
         };
-        gone.bytes[0] = bytes;
-        self.changed(owner, |_| {}, |sum| sum.subtract(&gone));
+        removed.bytes[0] = bytes;
+        self.changed(owner, |_| {}, |sum| sum.subtract(&removed));
         if let Some(entry) = self.owners.get_mut(owner) {
             entry.stored = None;
         }
@@ -470,26 +242,26 @@ impl UsageTracker {
 
     /// A file was removed.
     pub fn removed(&mut self, owner: &[u8], kind: usize, size: u64) {
-        let mut gone = Counts {
+        let mut removed = Counts {
             files: 1,
             ..Counts::default()
         };
-        gone.bytes[kind] = size;
+        removed.bytes[kind] = size;
         self.changed(
             owner,
-            |stored| stored.subtract(&gone),
-            |sum| sum.subtract(&gone),
+            |stored| stored.subtract(&removed),
+            |sum| sum.subtract(&removed),
         );
     }
 
-    /// Number of changes of an owner whose number is known; for [`UsageTracker::loaded`].
+    /// The number of changes of an owner that is counted; for [`UsageTracker::loaded`].
     pub fn changes(&self, owner: &[u8]) -> Option<u64> {
         let entry = self.owners.get(owner)?;
         entry.stored.map(|_| entry.changes)
     }
 
-    /// A walk found `stored` bytes, and nothing but itself changed the folder since `changes` was asked: corrects
-    /// what was changed behind our back.
+    /// A walk has counted these files: corrects the owner's usage if it only had the number of changes that the walk
+    /// knows of.
     pub fn loaded(&mut self, owner: &[u8], changes: u64, bytes: Bytes, files: u64, now: Instant) {
         let stored = Counts { bytes, files };
         let Some(entry) = self.owners.get_mut(owner) else {
@@ -514,8 +286,8 @@ impl UsageTracker {
             || self.recount.is_some()
     }
 
-    /// Goes on counting until the slice is used up; returns an owner whose number became known, or cannot be. Files
-    /// younger than `window` are listed.
+    /// Continues counting until the slice is used up; returns an owner that was counted, or could not be. Files younger
+    /// than `window` are listed.
     pub fn go_on(
         &mut self,
         root: BorrowedFd<'_>,
@@ -559,7 +331,7 @@ impl UsageTracker {
         if !total_count.go_on(root, slice, &self.times) {
             return;
         }
-        self.recount_at = Some(now + BELIEVED);
+        self.recount_at = Some(now + MAX_AGE);
         let (sum, owners, error) = (
             total_count.sum,
             total_count.done.len(),
@@ -608,12 +380,12 @@ impl UsageTracker {
     }
 
     fn entry(&mut self, owner: &[u8], now: Instant) -> &mut OwnerEntry {
-        // Not before they have doubled, so that however many are active, a newcomer costs no look at all of them.
+        // Only after the number has doubled, so that a new owner rarely costs a pass over all of them.
         let most = MAX_OWNERS.max(2 * self.stayed);
         if self.owners.len() >= most && !self.owners.contains_key(owner) {
             self.owners.retain(|_, entry| {
                 entry.reserved != Bytes::default()
-                    || now.saturating_duration_since(entry.touched) < REMEMBERED
+                    || now.saturating_duration_since(entry.touched) < ACTIVE
             });
             self.stayed = self.owners.len();
             self.owners.shrink_to(2 * self.stayed);
@@ -630,25 +402,19 @@ impl UsageTracker {
     }
 }
 
-/// Keeps the youngest.
-fn shorten(recent: &mut Vec<(u64, u64)>) {
-    if recent.len() >= 2 * MOST_RECENT {
-        recent.sort_unstable_by(|a, b| b.cmp(a));
-        recent.truncate(MOST_RECENT);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::pool::Pool;
+    use crate::sys;
 
-    /// Asks for an owner of that number.
+    /// Uses the owner with this number.
     fn ask(usage: &mut UsageTracker, number: usize, now: Instant) {
         usage.of_owner(number.to_string().as_bytes(), now);
     }
 
     #[test]
-    fn only_active_owners_are_remembered() {
+    fn only_active_owners_are_cached() {
         let start = Instant::now();
         let mut usage = UsageTracker::default();
         usage.reserve(b"uploading", 0, 1, start);
@@ -656,10 +422,10 @@ mod tests {
             ask(&mut usage, number, start);
         }
         assert_eq!(usage.owners.len(), MAX_OWNERS);
-        // One who is known makes nobody forgotten.
-        ask(&mut usage, 1, start + REMEMBERED);
+        // A cached owner causes no drop.
+        ask(&mut usage, 1, start + ACTIVE);
         assert_eq!(usage.owners.len(), MAX_OWNERS);
-        ask(&mut usage, MAX_OWNERS, start + REMEMBERED);
+        ask(&mut usage, MAX_OWNERS, start + ACTIVE);
         let last = MAX_OWNERS.to_string();
         let left = ["uploading", "1", &last].map(str::as_bytes);
         assert_eq!(usage.owners.len(), left.len());
@@ -668,22 +434,22 @@ mod tests {
     }
 
     #[test]
-    fn however_many_are_active_none_of_them_is_forgotten() {
+    fn no_active_owner_is_dropped() {
         let start = Instant::now();
         let mut usage = UsageTracker::default();
         for number in 0..5 * MAX_OWNERS {
             ask(&mut usage, number, start);
         }
         assert_eq!(usage.owners.len(), 5 * MAX_OWNERS);
-        // They were looked at when they had doubled, not at every newcomer.
+        // Owners are checked when their number has doubled, not at each new one.
         assert_eq!(usage.stayed, 4 * MAX_OWNERS);
         for number in 5 * MAX_OWNERS..=8 * MAX_OWNERS {
-            ask(&mut usage, number, start + REMEMBERED);
+            ask(&mut usage, number, start + ACTIVE);
         }
         assert_eq!(usage.owners.len(), 3 * MAX_OWNERS + 1);
     }
 
-    /// Counts until there is nothing more to count.
+    /// Counts until nothing is left to count.
     fn count(usage: &mut UsageTracker, root: BorrowedFd<'_>, now: Now) {
         while usage.is_counting() {
             usage.go_on(root, &mut Slice::begin(), Duration::ZERO, now);
@@ -691,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn no_number_is_believed_for_long() {
+    fn counts_have_a_maximum_age() {
         let path = std::env::temp_dir().join(format!("upslot-believed-{}", std::process::id()));
         let files = ["romeo/r/a", "juliet/r/a"].map(|file| path.join(file));
         for file in &files {
@@ -714,31 +480,31 @@ mod tests {
         };
         assert_eq!(usage.stored(), Some((2, 20)));
         std::fs::remove_dir_all(path.join("romeo")).unwrap();
-        // Until an hour is over, or a sweep has not met the owner.
-        let before = start.later(BELIEVED - Duration::from_secs(1));
+        // For an hour, or until a sweep does not find the owner.
+        let before = start.later(MAX_AGE - Duration::from_secs(1));
         usage.retry_total(root, before.mono);
         assert!(!usage.is_counting());
         assert_eq!(of(&mut usage, b"romeo", before), Some(10));
         usage.distrust(start.mono);
         assert_eq!(of(&mut usage, b"romeo", before), Some(10));
-        let after = start.later(BELIEVED);
+        let after = start.later(MAX_AGE);
         assert_eq!(usage.due(), Some(after.mono));
         assert_eq!(of(&mut usage, b"romeo", after), None);
         assert_eq!(of(&mut usage, b"juliet", after), None);
         usage.ask(b"romeo");
         usage.retry_total(root, after.mono);
-        assert_eq!(usage.stored(), Some((2, 20)), "known all the while");
-        // What comes meanwhile counts.
+        assert_eq!(usage.stored(), Some((2, 20)), "the old value is used");
+        // Files added meanwhile are counted.
         usage.added(b"new", 0, 7);
         std::fs::create_dir_all(path.join("new/r")).unwrap();
         std::fs::write(path.join("new/r/a"), [0; 7]).unwrap();
         count(&mut usage, root, after);
         assert_eq!(usage.stored(), Some((2, 17)));
         assert_eq!(of(&mut usage, b"romeo", after), Some(0));
-        // A sweep that began later has not met this one.
+        // A sweep that began later did not find this owner.
         usage.distrust(after.mono + Duration::from_secs(1));
         assert_eq!(of(&mut usage, b"romeo", after), None);
-        // Another process says what it removed.
+        // Another process reports a removal.
         std::fs::remove_dir_all(path.join("juliet")).unwrap();
         usage.removed_elsewhere(b"juliet", 1, 10);
         assert_eq!(usage.stored(), Some((1, 7)));

@@ -1,4 +1,4 @@
-//! Walks the tree one entry at a time, so that whoever walks can stop after every one.
+//! Walks over the tree one entry at a time, so that the caller can pause after each of them.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,11 +10,11 @@ use rustix::io::Errno;
 use crate::layout::MAX_DEPTH;
 use crate::sys::{self, FileKind};
 
-/// What one turn may spend on walking.
+/// Limits of walking per turn.
 const SLICE_ENTRIES: u32 = 64;
 const SLICE_TIME: Duration = Duration::from_millis(2);
 
-/// The rest of a turn's allowance for walking: 64 entries or 2 ms, whichever is used up first.
+/// The remaining allowance of a turn for walking: 64 entries or 2 ms, whichever is used up first.
 #[derive(Debug)]
 pub struct Slice {
     entries: u32,
@@ -22,7 +22,7 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// A slice that begins at this moment.
+    /// A slice that begins now.
     pub fn begin() -> Slice {
         Slice {
             entries: SLICE_ENTRIES,
@@ -30,10 +30,9 @@ impl Slice {
         }
     }
 
-    /// Takes one entry's worth; false when the slice is used up.
+    /// Takes one entry; false if the slice is used up.
     pub fn take(&mut self) -> bool {
-        // On a cold disk an entry may take milliseconds, so the clock is read for each; that costs far less than the
-        // look at a file.
+        // On a cold disk an entry may take milliseconds, so the clock is read for each; that costs far less than a stat.
         if self.entries == 0 || sys::monotonic() >= self.until {
             self.entries = 0;
             return false;
@@ -52,7 +51,7 @@ pub enum WalkStep<'a> {
         size: u64,
         modified: SystemTime,
     },
-    /// An entry that is no file, or the end of a folder.
+    /// Another entry, or the end of a folder.
     Other,
     /// The walk is over.
     Done,
@@ -72,12 +71,12 @@ struct Level {
     entries: Dir,
     /// Length of the folder's path.
     length: usize,
-    /// Entries that are not known to be gone.
+    /// Entries that were not removed.
     kept: usize,
 }
 
 impl Walk {
-    /// Begins a walk over an owner folder; a `tidy` one removes folders that it finds empty.
+    /// Begins a walk over an owner folder; if `tidy`, empty folders are removed.
     pub fn new(root: BorrowedFd<'_>, owner: &[u8], tidy: bool) -> io::Result<Walk> {
         let folder = sys::open_folder_below(root, owner)?;
         Ok(Walk {
@@ -92,24 +91,24 @@ impl Walk {
         })
     }
 
-    /// Why not all was seen, if so.
+    /// Why the walk was not complete, if so.
     pub fn error(&mut self) -> Option<io::Error> {
         self.error.take()
     }
 
-    /// Looks at the next entry.
+    /// The next entry.
     pub fn step(&mut self, root: BorrowedFd<'_>) -> WalkStep<'_> {
         let Some(level) = self.levels.last_mut() else {
             return WalkStep::Done;
         };
         self.path.truncate(level.length);
-        // An entry that cannot be read ends its folder: the rest is met at the next walk.
+        // An entry that cannot be read ends its folder: the next walk tries again.
         let entry = match level.entries.read() {
             Some(Ok(entry)) => entry,
             end => {
-                // A folder that was removed meanwhile has no entries.
+                // A folder that was removed meanwhile is empty.
                 if let Some(Err(error)) = end.filter(|end| !matches!(end, Err(Errno::NOENT))) {
-                    // What could not be read is there.
+                    // There is at least one entry.
                     level.kept += 1;
                     self.error = Some(error.into());
                 }
@@ -155,17 +154,6 @@ impl Walk {
         WalkStep::Other
     }
 
-    /// Removes the file that the last step found.
-    pub fn remove(&mut self) -> io::Result<()> {
-        let Some(level) = self.levels.last_mut() else {
-            return Ok(());
-        };
-        let name = self.path.get(level.length + 1..).unwrap_or_default();
-        sys::remove_file(level.entries.fd()?, name)?;
-        level.kept -= 1;
-        Ok(())
-    }
-
     /// Sets the modification time of the file that the last step found.
     pub fn set_modified(&mut self, modified: SystemTime) -> io::Result<()> {
         let Some(level) = self.levels.last_mut() else {
@@ -206,7 +194,7 @@ impl Walk {
                 });
             }
             Err(error) if sys::is_store_error(&error) => self.error = Some(error),
-            // A folder that we may not open is passed by.
+            // A folder that upslot may not open is skipped.
             Err(_) => {}
         }
     }
@@ -248,12 +236,12 @@ impl Owners {
         })
     }
 
-    /// Why not all was seen, if so.
+    /// Why the walk was not complete, if so.
     pub fn error(&mut self) -> Option<io::Error> {
         self.error.take()
     }
 
-    /// The next entry: `Some(Some(_))` an owner folder, `Some(None)` something else, `None` the end.
+    /// The next entry: `Some(Some(_))` an owner folder, `Some(None)` another entry, `None` the end.
     pub fn step(&mut self) -> Option<Option<Vec<u8>>> {
         let entry = self
             .entries

@@ -1,15 +1,14 @@
-"""What a power cut leaves of a store, told from the system calls that made it.
+"""The trees that a power cut may leave, derived from the system calls that made them.
 
-`strace` records what the program asked of the kernel; `Disk` keeps for everything below one folder what surely is on
-stable storage and what may or may not be. POSIX promises this much and no more:
+`strace` records the system calls of the program; for everything below one folder, `Disk` tracks which changes are on
+stable storage and which may be lost. POSIX guarantees only this:
 
 - bytes of a file are there when an fdatasync, fsync or syncfs that began after their write has returned;
 - attributes of a file, when an fsync or syncfs has;
 - an entry of a folder, when an fsync of that folder or a syncfs has. A folder's own entry is its parent's affair.
 
-Everything later may be lost, each thing by itself: a name without its bytes, bytes without their name. Only changes of
-one entry, or of one file's bytes, have an order where a test asks for it. A tree that can come of that is asked for
-with a `Fate`.
+All later changes may be lost independently: a name without its bytes, bytes without their name. Only changes of one
+entry, or of one file's bytes, are ordered if a test asks for it. A `Fate` selects one of the possible trees.
 """
 
 import os
@@ -19,7 +18,7 @@ from collections import namedtuple
 
 KEPT, LOST, DATA_LOST, ANY = "all kept", "all unsynced lost", "names kept, bytes lost", "any of it lost"
 
-# Calls that make something of a store, and those that tell what was asked and answered.
+# Calls that change the store, and those that show requests and responses.
 CHANGES = ("write pwrite64 writev pwritev pwritev2 ftruncate truncate fallocate copy_file_range splice sendfile "
            "fsetxattr setxattr lsetxattr fremovexattr link linkat rename renameat renameat2 unlink unlinkat rmdir "
            "mkdir mkdirat symlink symlinkat mknodat").split()
@@ -33,7 +32,7 @@ LONGEST = 1 << 20
 
 
 def strace(output, *more):
-    """The words before a command that is to be recorded. The command keeps its own process number."""
+    """The command line prefix that records a command. The command keeps its own process ID."""
     return ["strace", "-D", "-f", "-xx", "-s", str(LONGEST), "-e", "trace=" + ",".join(CALLS), *more, "-o", output]
 
 
@@ -80,7 +79,7 @@ def read_trace(path):
             yield END, Call(name, arguments(rest), int(result, 0))
 
 
-# What is on the disk -------------------------------------------------------------------------------------------------
+# The disk ------------------------------------------------------------------------------------------------------------
 
 class Versions:
     """A value that changes; the newest versions may not be on stable storage."""

@@ -1,8 +1,8 @@
-"""Power cuts: with `fsync: true`, what was answered with 201 is there whatever was not synced is lost.
+"""Power cuts: with `fsync: true`, an upload answered with 201 is there, and a removed file cannot be stored again.
 
-strace records the calls with which the program stores files; `disk_model` tells what each power cut between two of
-them may leave, in several fates of what was not synced. Every such tree is judged, and some are made real: the program
-is started on them and has to find everything that it promised, to clean up, and to count right.
+strace records the system calls with which the program stores and removes files; `disk_model` gives the trees that a
+power cut between two of them may leave, depending on which unsynced changes are lost. Every such tree is checked. For
+some of them the program is started on the tree, and has to find every promised file, clean up, and count right.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ ROMEO, BENVOLIO, JULIET = ACCOUNTS
 # Random fates tried at each cut, and trees made real per test.
 FATES, REAL = (40, 80) if LONG else (4, 12)
 
-# What upslot keeps in its own folder for good.
+# The files that upslot keeps in its internal folder.
 OWN = re.compile(
     rb"\.upslot(/slot_secret|/removals|/share(/[\w-]+(\.new)?)?|/tombstones(/[0-9a-f]{2})?|/clock(/[0-9a-f-]+)?)?")
 
@@ -41,11 +41,11 @@ class Upload:
     def __init__(self, put, got, path, body, kind=None, alias=None, **fields):
         self.put, self.get, self.path, self.body, self.alias = put, got, os.fsencode(path), body, alias
         self.fields = fields | ({"Content_Type": kind} if kind else {})
-        # Whether the sweep will take it.
-        self.mortal = False
-        # Whether the slot is void after a command has removed all that is its owner's.
+        # Whether the program will remove it: it expires, or is evicted or trimmed.
+        self.to_be_removed = False
+        # Whether the slot is revoked, because a command has removed all files of its owner.
         self.revoked = False
-        # The name of every file here tells another type.
+        # The name of every file here has another type.
         self.attributes = {b"user.mime_type": kind.encode()} if kind else {}
         if kind and kind.startswith("text/") and "charset" not in kind:
             self.attributes[b"user.charset"] = b"utf-8" if is_utf8(body) else b"unknown-8bit"
@@ -75,6 +75,8 @@ class Site:
         self.uploads, self.traces, self.slots = [], [], 0
         # What a command removes, by its trace.
         self.commands = {}
+        # Settings that change before the program is started on a tree that a power cut left.
+        self.afterwards = {}
 
     async def start(self, *more):
         """Starts it; `more` are words for strace."""
@@ -192,19 +194,19 @@ async def site(case, **settings):
     return Site(case, up, api)
 
 
-# Judgement -----------------------------------------------------------------------------------------------------------
+# The checks ----------------------------------------------------------------------------------------------------------
 
 class Judge:
-    """Follows the record and judges every tree that a power cut may leave."""
+    """Follows the record and checks every tree that a power cut may leave."""
 
     def __init__(self, site):
         self.site, self.disk = site, site.disk
         self.store = os.fsencode(os.path.relpath(site.up.store, site.base)) + b"/"
         self.by_path = {upload.path: upload for upload in site.uploads}
         self.by_target = {url_path(upload.get): upload for upload in site.uploads}
-        # Uploads that were answered, those whose end was asked for, and those whose end was answered.
+        # Uploads that were answered, those that may be removed, and those whose removal was answered.
         self.promised, self.removed = set(), set()
-        self.condemned = {upload for upload in site.uploads if upload.mortal}
+        self.removable = {upload for upload in site.uploads if upload.to_be_removed}
         self.ready, self.cuts, self.requests = False, 0, {}
         self.secret = None
         # Some of the trees, each as likely as any other: (seen so far, tree, promised, where).
@@ -213,7 +215,7 @@ class Judge:
     def follow(self, trace):
         self.disk.rebooted()
         self.doomed = self.site.commands.get(trace, set())
-        self.condemned |= self.doomed
+        self.removable |= self.doomed
         with contextlib.suppress(OSError):
             self.secret = (self.site.up.store / ".upslot" / "slot_secret").read_bytes()
         for number, (phase, call) in enumerate(read_trace(trace)):
@@ -229,7 +231,7 @@ class Judge:
             method, target = said.split(b" ")[:2]
             self.requests[call.arguments[0]] = (method, url_path(os.fsdecode(target)))
             if method == b"DELETE":
-                self.condemned.add(self.by_target[url_path(os.fsdecode(target))])
+                self.removable.add(self.by_target[url_path(os.fsdecode(target))])
         if phase == END or call.name not in ("sendto", "write", "writev", "sendmsg"):
             return False
         if call.name == "write" and re.search(rb" INFO +ready pid=", said):
@@ -257,13 +259,13 @@ class Judge:
                 self.judge_tree(tree)
             except AssertionError as error:
                 raise AssertionError(f"power cut at {where}, {fate}: {error}") from None
-            # Before the first start was over nobody had anything to lose.
+            # Before the first start was complete there was nothing to lose.
             if self.ready:
                 self.keep(tree, f"power cut at {where}, {fate}")
 
     def keep(self, tree, where):
         self.seen += 1
-        entry = (tree, set(self.promised), set(self.condemned), set(self.removed), where)
+        entry = (tree, set(self.promised), set(self.removable), set(self.removed), where)
         if len(self.kept) < REAL:
             self.kept.append(entry)
         elif (place := self.random.randrange(self.seen)) < REAL:
@@ -271,17 +273,18 @@ class Judge:
 
     def judge_tree(self, tree):
         below = {path[len(self.store):]: found for path, found in tree.items() if path.startswith(self.store)}
-        for upload in self.promised - self.condemned:
-            assert upload.path in below, f"promised and gone: {upload.path}"
+        for upload in self.promised - self.removable:
+            assert upload.path in below, f"promised but missing: {upload.path}"
             if upload.alias:
                 check("promised link", below.get(upload.alias), ("link", upload.path))
         for upload in self.site.uploads:
-            if upload.alias and upload.alias in below and upload not in self.condemned:
+            if upload.alias and upload.alias in below and upload not in self.removable:
                 assert upload.path in below, f"a slot used up by a file that was never there: {upload.path}"
         for upload in self.removed:
-            assert upload.path not in below, f"removed and back: {upload.path}"
-        for upload in self.promised & self.condemned:
-            assert upload.path in below or buried(below, upload.path), f"gone without a grave: {upload.path}"
+            assert upload.path not in below, f"removed but there: {upload.path}"
+        for upload in self.promised & self.removable:
+            recorded = has_tombstone(below, upload.path)
+            assert upload.path in below or recorded, f"removed without a tombstone: {upload.path}"
         for path, found in below.items():
             if found[0] != "file":
                 continue
@@ -292,28 +295,28 @@ class Judge:
             elif path == b".upslot/slot_secret":
                 assert self.secret and found[1] == self.secret, "the key of the slots is not whole"
             else:
-                assert path.startswith(b".upslot/"), f"a stranger: {path}"
+                assert path.startswith(b".upslot/"), f"an unexpected file: {path}"
         if self.ready and self.secret is not None:
             assert b".upslot/slot_secret" in below, "the key of the slots is lost"
 
 
-def buried(tree, path):
+def has_tombstone(tree, path):
     digest = hashlib.sha256(path).digest()
     found = tree.get(b".upslot/tombstones/%02x" % digest[0])
-    graves = found[1] if found else b""
-    return any(graves[at:at + 16] == digest[1:17] for at in range(0, len(graves) - 15, 16))
+    tombstones = found[1] if found else b""
+    return any(tombstones[at:at + 16] == digest[1:17] for at in range(0, len(tombstones) - 15, 16))
 
 
 async def judge(site):
-    """Judges all that was recorded, then some of it for real."""
+    """Checks every tree that the record allows, then starts the program on some of them."""
     judge = Judge(site)
     for trace in site.traces:
         await asyncio.to_thread(judge.follow, trace)
-    # The model has missed nothing, so that it can be believed.
+    # The model is complete: without a power cut, it gives the real tree.
     modelled, real = judge.disk.tree(Fate(KEPT)), found_tree(site.base)
     check("paths by the record", sorted(modelled), sorted(real))
     for path in real:
-        assert modelled[path] == real[path], f"the record tells otherwise of {path}"
+        assert modelled[path] == real[path], f"the record differs from the disk: {path}"
     check("uploads promised", judge.promised, set(site.uploads))
     assert judge.cuts > 3 * len(site.uploads), f"only {judge.cuts} cuts"
     for number, kept in enumerate(judge.kept):
@@ -323,13 +326,13 @@ async def judge(site):
             raise AssertionError(f"{kept[-1]}: {error}") from None
 
 
-async def start_on(site, folder, tree, promised, condemned, removed, _):
-    """Makes a tree real and starts the program on it."""
+async def start_on(site, folder, tree, promised, removable, removed, _):
+    """Creates a tree on disk and starts the program on it."""
     up = site.up
     folder.mkdir()
     lay_out(tree, folder)
     up.store = folder / os.path.relpath(site.up.store, site.base)
-    up.configure(storage_path=str(up.store))
+    up.configure(storage_path=str(up.store), **site.afterwards)
     up.wrapper = []
     try:
         await up.start()
@@ -339,7 +342,7 @@ async def start_on(site, folder, tree, promised, condemned, removed, _):
             await raw.send_head("GET", upload.get)
             status, fields = await raw.head()
             body = await raw.body(int(fields["content-length"]))
-            expected = 200 if upload in promised - condemned else 404 if upload in removed else status
+            expected = 200 if upload in promised - removable else 404 if upload in removed else status
             check(f"GET {upload.path}", status, expected)
             assert status in (200, 404), f"GET {upload.path}: {status}"
             if status == 200:
@@ -357,15 +360,15 @@ async def start_on(site, folder, tree, promised, condemned, removed, _):
         left = [path for path in (os.fsencode(os.path.relpath(entry, up.store)) for entry in
                                   (up.store / ".upslot").rglob("*")) if not OWN.fullmatch(path)]
         check("left over", left, [])
-        # What was not stored can be, what was is used, and graves hold.
+        # A slot can be used unless its file is stored or has a tombstone.
         for upload in site.uploads:
-            used = upload.path in paths or buried(below, upload.path)
-            if upload.revoked and upload in condemned:
-                assert used, f"neither there nor buried: {upload.path}"
+            used = upload.path in paths or has_tombstone(below, upload.path)
+            if upload.revoked and upload in removable:
+                assert used, f"neither stored nor recorded: {upload.path}"
                 await site.refused(upload, (403, 409))
             elif "Expect" not in upload.fields or not used:
                 await site.store(upload, 409 if used else 201)
-            if not buried(below, upload.path):
+            if not has_tombstone(below, upload.path):
                 reply = await get(upload.get)
                 check(f"GET {upload.path} again", reply.status, 200)
                 assert reply.body == upload.body, f"GET {upload.path} again: {len(reply.body)} bytes"
@@ -458,7 +461,7 @@ async def after_a_kill(case):
 
 @test(servers=(None,), deadline=300)
 async def uploads_that_are_removed(case):
-    """A DELETE that was answered stays obeyed, and its path stays used."""
+    """A file whose DELETE was answered stays deleted, and its upload URL stays used."""
     it = await site(case, external_secret=KEY, external_delete_secret=DELETE_KEY, global_quota=1 << 40,
                     slot_secret="a key that need not be made")
     await it.start()
@@ -475,7 +478,7 @@ async def uploads_that_are_removed(case):
 
 @test(servers=(None,), deadline=300)
 async def uploads_that_a_command_removes(case):
-    """What the command says is gone is gone for good, and until then each file is there or cannot be stored again."""
+    """Files that the command reports as removed stay removed; before, each file is there or cannot be stored again."""
     it = await site(case, external_secret=KEY, file_share_secret=KEY, global_quota=1 << 40,
                     slot_secret="a key that need not be made")
     await it.start()
@@ -492,7 +495,7 @@ async def uploads_that_a_command_removes(case):
 
 @test(servers=(None,), deadline=300)
 async def uploads_that_expire(case):
-    """A signed link stays used when the sweep has taken its file, whatever of the sweep is lost."""
+    """A signed link stays used after its file has expired, whatever part of the sweep is lost."""
     it = await site(case, external_secret=KEY, global_quota=1 << 40, slot_secret="a key that need not be made",
                     expire_interval=1, expire_maxage=3600)
     await it.start()
@@ -500,10 +503,77 @@ async def uploads_that_expire(case):
     await it.store_all(uploads)
     long_ago = time.time() - 7200
     for upload in uploads[:7]:
-        upload.mortal = True
+        upload.to_be_removed = True
         os.utime(it.up.store / os.fsdecode(upload.path), (long_ago, long_ago))
     await until(lambda: len(it.up.files()) == 3, "the sweep")
     await it.store_all(uploads[:2], 409)
+    await it.stop()
+    await judge(it)
+
+
+@test(servers=(None,), deadline=300)
+async def evicted_files(case):
+    """The PUT link of a file that was evicted stays used, whatever of the eviction is lost."""
+    it = await site(case, global_quota=1 << 40, slot_secret="a key that need not be made",
+                    user_quota_hard=10 * KIB, evict_on_quota=True)
+    it.afterwards = {"user_quota_hard": None, "evict_on_quota": None}
+    await it.start()
+    uploads = []
+    # The fourth file, and each one after it, evicts the oldest: by the slot request of one owner and another in turn.
+    for _ in range(5):
+        for jid in (ROMEO, JULIET):
+            uploads.append(await it.own(jid, 3 * KIB))
+            await it.store(uploads[-1])
+    evicted = uploads[:4]
+    for upload in evicted:
+        upload.to_be_removed = True
+    check("evicted", set(map(os.fsencode, it.up.files())), {upload.path for upload in uploads[4:]})
+    await it.store_all(evicted, 409)
+    await it.stop()
+    await judge(it)
+
+
+@test(servers=(None,), deadline=300)
+async def files_evicted_by_a_put(case):
+    """Here the PUT finds the quota used up, because its slot was granted before that."""
+    it = await site(case, global_quota=1 << 40, slot_secret="a key that need not be made",
+                    user_quota_hard=10 * KIB, evict_on_quota=True)
+    it.afterwards = {"user_quota_hard": None, "evict_on_quota": None}
+    await it.start()
+    uploads = [await it.own(ROMEO, 3 * KIB) for _ in range(6)]
+    for upload in uploads:
+        await it.store(upload)
+    for upload in uploads[:3]:
+        upload.to_be_removed = True
+    check("evicted", set(map(os.fsencode, it.up.files())), {upload.path for upload in uploads[3:]})
+    await it.stop()
+    await judge(it)
+
+
+@test(servers=(None,), deadline=300)
+async def trimmed_files(case):
+    """The same for files over the soft quota, in slots and behind signed links, of two owners."""
+    it = await site(case, external_secret=KEY, global_quota=1 << 40, slot_secret="a key that need not be made",
+                    user_quota_soft=10 * KIB, expire_interval=1)
+    it.afterwards = {"user_quota_soft": None, "expire_interval": None}
+    await it.start()
+    owners = ([], [])
+    for _ in range(3):
+        owners[0].append(await it.own(ROMEO, 3 * KIB))
+        owners[1].append(it.external(3 * KIB))
+        await it.store(owners[0][-1])
+        await it.store(owners[1][-1])
+    for number in range(3, 6):
+        more = [await it.own(ROMEO, 3 * KIB), it.external(3 * KIB)]
+        await it.store_all(more)
+        for owner, upload in zip(owners, more):
+            owner.append(upload)
+            owner[number - 3].to_be_removed = True
+        await until(lambda: len(it.up.files()) == 6, "the sweep")
+    uploads = owners[0] + owners[1]
+    trimmed = [upload for upload in uploads if upload.to_be_removed]
+    check("left", set(map(os.fsencode, it.up.files())), {upload.path for upload in uploads if upload not in trimmed})
+    await it.store_all(trimmed, 409)
     await it.stop()
     await judge(it)
 

@@ -363,7 +363,7 @@ fn an_upload_across_a_jump() {
 
 /// The oldest go first to make room, also where the clock is in doubt.
 #[test]
-fn the_oldest_are_the_oldest() {
+fn trimming_follows_the_true_order_of_storing() {
     let mut host = Host::new("clock-order", -NOW + 100);
     host.place("o/genuine/n", NOW - DAY);
     let first = host.put();
