@@ -1,8 +1,12 @@
 //! Decisions, from a configuration and a request to an answer.
 
+use std::time::UNIX_EPOCH;
+
 use super::*;
 use crate::config;
-use std::time::UNIX_EPOCH;
+use crate::jid::BareJid;
+use crate::layout::{self, Expiry, RANDOM_BYTES};
+use crate::slot::{Purpose, Refusal, Slot, SlotRequest};
 
 const BASE: &str = "\
 storage_path: /srv/upslot

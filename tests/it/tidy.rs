@@ -86,7 +86,13 @@ const LAYERS: [&[&str]; 7] = [
         "config/network",
         "config/api",
         "config/mod",
+        "service/refusal",
+        "service/limits",
         "service",
+        // These continue what `service` begins.
+        "service/target",
+        "service/grants",
+        "service/slots",
     ],
     // 4: system.
     &[
@@ -491,7 +497,7 @@ fn the_table_names_no_file_that_is_not_there() {
 }
 
 /// Files that see what somebody shows to prove a right, or the secret that it is judged by.
-const JUDGES: [&str; 12] = [
+const JUDGES: [&str; 13] = [
     "config/api",
     "config/secret",
     "http/api",
@@ -499,6 +505,7 @@ const JUDGES: [&str; 12] = [
     "reactor/client/local",
     "reactor/client/uploads",
     "service",
+    "service/grants",
     "setup",
     "slot/external",
     "slot/grant",
