@@ -1,7 +1,11 @@
-//! What the program decides: who gets a slot, which PUT is granted, what a GET is answered.
+//! The decisions: which slot requests are granted, which PUTs are accepted, and how other requests are answered.
 //!
-//! Pure: it is told what the store knows, and the loop does what it says. Every front end comes through here, so
-//! that one rule holds for all.
+//! Pure: the caller supplies the state of the store and carries out the decision. All integrations use this module, so
+//! that the same rules apply to each.
+//!
+//! - [`refusal`] reasons for refusals; [`limits`] limits and lifetimes from the configuration;
+//! - [`target`] the files that a URL may name; [`grants`] the signature schemes of PUTs; [`slots`] slot requests;
+//! - this file: the decision on a request, and the responses.
 
 mod grants;
 mod limits;
@@ -32,18 +36,20 @@ use limits::{lifetime, policy};
 pub use refusal::PutRefusal;
 pub use target::DownloadRequest;
 
-/// Everything that decides, made from one configuration.
+/// All rules, built from one configuration.
 #[derive(Debug)]
 pub struct Service {
     policy: Policy,
     purposes: Purposes,
+    /// Names of the purposes announced in service discovery.
     announced: Vec<&'static str>,
     signer: Signer,
     external: Option<External>,
     delete_secret: Option<SecretKey>,
     file_share: Option<FileShare>,
+    /// Fields common to responses of the public listener.
     common: Common,
-    /// What answers of the local API have in common: no CORS fields, and none of the operator's.
+    /// Fields common to responses of the local API: no CORS fields and no `custom_headers`.
     local: Common,
     prefixes: Prefixes,
     put_prefix: String,
@@ -56,22 +62,22 @@ pub struct Service {
     timeouts: Timeouts,
 }
 
-/// What to do with a request.
+/// What the caller must do with a request.
 #[derive(Debug)]
 pub enum Decision {
     Answer(Answer),
-    /// Serve the file, or say that it is not there.
+    /// Serve the file, or answer with 404.
     Download(DownloadRequest),
-    /// Take the body, if there is room.
+    /// Receive the body, if the quotas and the disk allow it.
     Upload(Grant),
-    /// Remove this file.
+    /// Delete this file.
     Delete(StorePath),
-    /// Say no, and log why.
+    /// Refuse the request, and log why.
     Refuse(PutRefusal),
 }
 
 impl Service {
-    /// `secret` signs slots.
+    /// Creates the service; slots are signed with `secret`.
     pub fn new(config: &Config, secret: &[u8]) -> Service {
         let patterns = |words: &[String]| Patterns::parse(words).ok();
         Service {
@@ -101,7 +107,7 @@ impl Service {
             get_prefix: config.get_url.prefix.clone(),
             put_timeout: config.put_timeout,
             lifetime: lifetime(config),
-            // The configuration has checked the patterns.
+            // The configuration parser has already checked the patterns.
             allowed_types: config.allowed_file_types.as_deref().and_then(patterns),
             safe_types: config
                 .safe_file_types
@@ -117,33 +123,33 @@ impl Service {
         }
     }
 
-    /// How long HTTP clients may take.
+    /// The timeouts of HTTP connections.
     pub fn timeouts(&self) -> Timeouts {
         self.timeouts
     }
 
-    /// How long files live.
+    /// The lifetimes of files.
     pub fn lifetime(&self) -> Lifetime {
         self.lifetime
     }
 
-    /// The limits, for `explain`.
+    /// The limits that `explain` shows.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// Whether PUTs may come with a signature that never lapses, so that removed paths must be remembered.
+    /// Whether PUTs with external signatures are accepted. Those never expire, so deleted paths need tombstones.
     pub fn takes_external(&self) -> bool {
         self.external.is_some()
     }
 
-    /// Brings the answers' date up to the second.
+    /// Updates the `Date` field of responses.
     pub fn set_date(&mut self, now: Now) {
         self.common.set_date(now);
         self.local.set_date(now);
     }
 
-    /// Decides on a request as far as it can be without a look at the store.
+    /// Decides on a request, as far as possible without the store.
     pub fn decide(&self, request: &RequestHead, now: Now) -> Decision {
         let resource = self.prefixes.resource(request.path());
         let read_only = matches!(request.method(), Method::Get | Method::Head);
@@ -178,23 +184,25 @@ impl Service {
         }
     }
 
-    /// What is stored as a file's type: the slot's, else the PUT's, if it says something that the name does not.
+    /// The media type to store with a file: the slot's, else that of the PUT. `None` if there is none, or if the file
+    /// name already implies it.
     pub fn content_type(&self, grant: &Grant, request: &RequestHead) -> Option<String> {
         let put = || {
             let put = std::str::from_utf8(request.field("content-type")?).ok()?;
-            let telling = mime::is_valid(put) && mime::essence(put) != mime::UNKNOWN;
-            telling.then_some(put)
+            let specific = mime::is_valid(put) && mime::essence(put) != mime::UNKNOWN;
+            specific.then_some(put)
         };
         let content_type = grant.content_type.as_deref().or_else(put)?;
         (content_type != mime::by_extension(grant.path.name())).then(|| content_type.to_owned())
     }
 
-    /// Whether it must be known of an upload if it is UTF-8. `content_type` is what is stored as its type.
+    /// Whether an upload must be checked for valid UTF-8. `content_type` is the media type that will be stored.
     pub fn needs_charset(&self, path: &StorePath, content_type: Option<&str>) -> bool {
         charset::is_open(effective_type(path, content_type))
     }
 
-    /// Whether it must be known of a file if it is UTF-8, so that its answers may say so: those that show it as text.
+    /// Whether responses with this file need to know if it is UTF-8, because they show it as text and may name the
+    /// charset.
     pub fn shows_charset(&self, path: &StorePath, content_type: Option<&str>) -> bool {
         let content_type = effective_type(path, content_type);
         charset::is_open(content_type)
@@ -202,7 +210,7 @@ impl Service {
             && self.safe_types.show_inline(content_type)
     }
 
-    /// The answer to GET and HEAD of a file that is open.
+    /// The response to GET and HEAD of an open file.
     pub fn download(
         &self,
         request: &RequestHead,
@@ -227,22 +235,22 @@ impl Service {
         self.common.file(request, &facts, now)
     }
 
-    /// The answer to everything that names no file.
+    /// The response to a request for a file that does not exist.
     pub fn not_found(&self) -> Answer {
         self.common.not_found()
     }
 
-    /// The answer to a DELETE that is done.
+    /// The response to a completed DELETE.
     pub fn deleted(&self) -> Answer {
         self.common.answer(204).empty()
     }
 
-    /// Whether a file's end has come, so that it must not be served, swept or not.
+    /// Whether a file has expired and must not be served, even if it is not deleted yet.
     pub fn is_expired(&self, path: &StorePath, now: Now) -> bool {
         expiry::hard_end(path.tag()).is_some_and(|end| end <= now.wall)
     }
 
-    /// The answer of the local API. It is never cached, and nothing of it is for web clients.
+    /// A response of the local API; it must not be cached, and has no CORS fields.
     pub fn local(&self, reply: Reply) -> Answer {
         let mut builder = self
             .local
@@ -254,12 +262,12 @@ impl Service {
         builder.body(reply.content_type, reply.body)
     }
 
-    /// The local API's way to say no to what is not understood at all.
+    /// The local API's response to a request that is refused before it is routed.
     pub fn refuse_locally(&self, refusal: &PutRefusal) -> Answer {
         self.local.refusal(refusal.status(), refusal)
     }
 
-    /// The answer to an upload that is stored.
+    /// The response to a completed upload.
     pub fn created(&self, grant: &Grant) -> Answer {
         self.common
             .answer(201)
@@ -270,27 +278,27 @@ impl Service {
             .text(&"The file is stored.")
     }
 
-    /// The answer that says no.
+    /// The public listener's response to a refused request.
     pub fn refuse(&self, refusal: &PutRefusal) -> Answer {
         self.common.refusal(refusal.status(), refusal)
     }
 }
 
-/// The type of a file: what was stored as such, if it can be sent, else what its name suggests.
+/// The media type of a file: the stored one if it is valid in a header field, else the one that its name implies.
 fn effective_type<'a>(path: &StorePath, content_type: Option<&'a str>) -> &'a str {
     match content_type {
-        Some(kept) if mime::is_valid(kept) => kept,
+        Some(stored) if mime::is_valid(stored) => stored,
         _ => mime::by_extension(path.name()),
     }
 }
 
-/// What the store tells of a file that it opened.
+/// The facts about an open file that its response depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct StoredFile<'a> {
     /// Bytes.
     pub size: u64,
     pub modified: SystemTime,
-    /// When it was stored, by the clock as it is now.
+    /// When it was stored, corrected for clock jumps since.
     pub stored: SystemTime,
     pub content_type: Option<&'a str>,
     /// Whether [`Service::shows_charset`] holds and the bytes are UTF-8.

@@ -1,5 +1,4 @@
-//! How a PUT proves its right: the schemes in the order in which they are tried, and the checks that all of them have in
-//! common.
+//! The signature schemes of PUTs, in the order in which they are tried, and the checks common to all of them.
 
 use crate::http::condition::{self, ConditionResult};
 use crate::http::head::{Framing, RequestHead};
@@ -15,19 +14,19 @@ use crate::slot::jwt::{self, FileShare, JwtDenial};
 use crate::slot::{Purpose, name};
 
 impl Service {
-    /// Every check of a PUT that needs no look at the store.
+    /// Verifies a PUT as far as possible without the store.
     pub(super) fn grant(
         &self,
         request: &RequestHead,
         resource: Resource,
         now: Now,
     ) -> Result<Grant, PutRefusal> {
-        let grant = self.granted(request, resource, now)?;
-        // A slot does not outlive its file.
+        let grant = self.verified(request, resource, now)?;
+        // A file that is already expired must not be stored.
         if self.is_expired(&grant.path, now) {
             return Err(PutRefusal::Denied(Denial::Expired));
         }
-        // RFC 9110 §14.5: a partial PUT must not be taken for a whole one.
+        // RFC 9110 §14.5: a partial PUT must not be stored as a whole file.
         if request.field("content-range").is_some() {
             return Err(PutRefusal::Partial);
         }
@@ -42,7 +41,7 @@ impl Service {
             Framing::None | Framing::Length(_) | Framing::Chunked => {}
         }
         let put = request.field("content-type");
-        // An external signature has approved the type that is stored, whatever the PUT calls it.
+        // An external signature covers the type that is stored, so that of the PUT does not matter.
         let approved = grant.scheme == Scheme::External;
         if !approved && !mime::same_type(grant.content_type.as_deref(), put) {
             return Err(PutRefusal::TypeDiffers {
@@ -53,8 +52,8 @@ impl Service {
         Ok(grant)
     }
 
-    /// Finds the scheme by which a PUT shows its right, and the right itself.
-    fn granted(
+    /// Finds the scheme of a PUT and verifies its signature.
+    fn verified(
         &self,
         request: &RequestHead,
         resource: Resource,
@@ -82,21 +81,21 @@ impl Service {
         }
         if let (Some(external), Resource::File(path)) = (&self.external, &resource) {
             if External::recognises(query) {
-                return externally_granted(external, request, path);
+                return external_grant(external, request, path);
             }
         }
         let (Some(file_share), Some((slot, name))) = (&self.file_share, self.share(request)) else {
             return Err(PutRefusal::Denied(denial));
         };
-        // One client library spells the field as it speaks.
+        // One client library spells the field name in British English.
         let authorization = request
             .field("authorization")
             .or_else(|| request.field("authorisation"))
             .ok_or(PutRefusal::NoToken)?;
-        shared(file_share, authorization, slot, name, now)
+        file_share_grant(file_share, authorization, slot, name, now)
     }
 
-    /// Whether a DELETE has the signature that Metronome gives it.
+    /// Verifies the signature that Metronome adds to a DELETE.
     pub(super) fn may_delete(&self, request: &RequestHead, path: &StorePath) -> Result<(), Denial> {
         let (Some(external), Some(secret)) = (&self.external, &self.delete_secret) else {
             return Err(Denial::Unsigned);
@@ -106,20 +105,20 @@ impl Service {
     }
 }
 
-/// The right of a PUT that another server signed.
-fn externally_granted(
+/// Verifies a PUT signed by the XMPP server (mod_http_upload_external).
+fn external_grant(
     external: &External,
     request: &RequestHead,
     path: &StorePath,
 ) -> Result<Grant, PutRefusal> {
-    // The size is among what is signed, and nowhere else.
+    // The signature covers the size, which only Content-Length declares.
     let Framing::Length(size) = request.framing() else {
         return Err(PutRefusal::NoLength);
     };
     let query = request.query().unwrap_or_default();
-    let guess = mime::by_extension(path.name());
+    let implied = mime::by_extension(path.name());
     let content_type = external
-        .verify(path, query, size, request.field("content-type"), guess)
+        .verify(path, query, size, request.field("content-type"), implied)
         .map_err(PutRefusal::Denied)?;
     Ok(Grant {
         path: path.clone(),
@@ -131,9 +130,9 @@ fn externally_granted(
     })
 }
 
-/// The right of a PUT that brings the token of Prosody's file share. The file goes into its uploader's folder; the
-/// slot and the file name in the URL are how it is asked for.
-fn shared(
+/// Verifies a PUT with a token of Prosody's mod_http_file_share. The file is stored in its owner's folder; the slot and
+/// the file name in the URL become its alias.
+fn file_share_grant(
     file_share: &FileShare,
     authorization: &[u8],
     slot: Vec<u8>,
@@ -147,17 +146,20 @@ fn shared(
     if !claims.is_for(&slot) {
         return Err(PutRefusal::OtherSlot);
     }
-    // A token without an uploader names nobody's quota; its files are the slot's own.
+    // A token without an owner counts against no user's quota: the slot is treated as the owner.
     let owner = claims.sub.clone().or_else(|| BareJid::parse(&claims.slot));
     let tag = Tag {
         purpose: Purpose::Message,
         end: claims.expires.map_or(Expiry::Never, Expiry::At),
     };
-    let kept = claims.filename.as_deref().filter(|kept| !kept.is_empty());
-    let kept = name::clean(kept.unwrap_or("file"));
+    let file_name = claims
+        .filename
+        .as_deref()
+        .filter(|file_name| !file_name.is_empty());
+    let file_name = name::clean(file_name.unwrap_or("file"));
     let digest = layout::slot_digest(claims.slot.as_bytes());
     let path = owner
-        .and_then(|owner| StorePath::for_slot(&owner, tag, &digest, &kept))
+        .and_then(|owner| StorePath::for_slot(&owner, tag, &digest, &file_name))
         .ok_or(PutRefusal::Token(JwtDenial::Malformed))?;
     Ok(Grant {
         path,

@@ -1,4 +1,4 @@
-//! The limits and lifetimes that a configuration means.
+//! Limits and lifetimes, as the configuration sets them.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::policy::Policy;
 use crate::policy::pool::QUOTA_CLASSES;
 use crate::slot::Purpose;
 
-/// The limits of a configuration.
+/// The limits of all owners.
 pub(super) fn policy(config: &Config) -> Policy {
     let purposes = purposes();
     let limits = purposes.map(|purpose| config.purposes.limits(purpose).unwrap_or_default());
@@ -24,8 +24,8 @@ pub(super) fn policy(config: &Config) -> Policy {
     }
 }
 
-/// How long files live by a configuration. Without an interval nothing goes by age, but for purposes that say so
-/// themselves.
+/// The lifetimes of files. Without `expire_interval` files do not expire by age, except for purposes that have an
+/// `expire_maxage` of their own.
 pub(super) fn lifetime(config: &Config) -> Lifetime {
     let general = if config.expire_interval.is_zero() {
         Duration::ZERO
@@ -45,7 +45,7 @@ pub(super) fn lifetime(config: &Config) -> Lifetime {
     }
 }
 
-/// One purpose of each kind, in the order of the kinds.
+/// One purpose of each quota class, in the order of the classes.
 fn purposes() -> [Purpose; QUOTA_CLASSES] {
     [
         Purpose::Message,

@@ -1,4 +1,4 @@
-//! Why a request to store or change something is refused, with the HTTP status, the sentence and the metrics label of each reason.
+//! The reasons for refusing an HTTP request, with the HTTP status, the message and the metrics label of each.
 
 use std::fmt;
 
@@ -7,14 +7,17 @@ use crate::slot::grant::Denial;
 use crate::slot::jwt::JwtDenial;
 use crate::slot::{Refusal, sanitized};
 
-/// Why a PUT, or anything that is no mere look, is refused.
+/// Why a request is refused. Most reasons concern a PUT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PutRefusal {
     Denied(Denial),
-    /// The token of Prosody's file share is missing or no token; or it is one, and denied.
+    /// The token of Prosody's mod_http_file_share is missing.
     NoToken,
+    /// The token is malformed, expired, or has a wrong signature.
     Token(JwtDenial),
+    /// The token was issued for another slot.
     OtherSlot,
+    /// The slot was already used.
     Used,
     NoLength,
     TooLong {
@@ -30,9 +33,9 @@ pub enum PutRefusal {
     Expectation,
     Partial,
     Precondition,
-    /// As at a slot request: no room.
+    /// A quota or the free space does not allow the file; the reasons are those of a slot request.
     NoRoom(Refusal),
-    /// The store failed; says how.
+    /// The store failed. `full`: the disk is full.
     Storage {
         full: bool,
     },
@@ -45,7 +48,7 @@ pub enum PutRefusal {
 }
 
 impl PutRefusal {
-    /// One word for counting.
+    /// The metrics label.
     pub fn reason(&self) -> &'static str {
         match self {
             PutRefusal::Denied(Denial::Unsigned) | PutRefusal::NoToken => "unsigned",
@@ -91,9 +94,9 @@ impl PutRefusal {
             PutRefusal::NoRoom(_) | PutRefusal::Storage { full: true } => 507,
             PutRefusal::Method { known: true } => 405,
             PutRefusal::Method { known: false } => 501,
-            // RFC 4918 §11.5: 507 is about room, and not to be repeated by itself.
+            // RFC 4918 §11.5: 507 means that space is missing and that the client must not retry by itself.
             PutRefusal::Busy | PutRefusal::Storage { full: false } => 503,
-            PutRefusal::RequestError(fault) => fault.status(),
+            PutRefusal::RequestError(error) => error.status(),
         }
     }
 }
@@ -128,25 +131,25 @@ impl fmt::Display for PutRefusal {
                 sanitized(put)
             ),
             PutRefusal::Expectation => {
-                f.write_str("The only expectation that can be met is 100-continue.")
+                f.write_str("The only supported expectation is 100-continue.")
             }
-            PutRefusal::Partial => f.write_str("A PUT with Content-Range cannot be taken."),
-            PutRefusal::Precondition => f.write_str("The condition of the request does not hold."),
+            PutRefusal::Partial => f.write_str("A PUT with Content-Range is not supported."),
+            PutRefusal::Precondition => f.write_str("A precondition of the request is not met."),
             PutRefusal::NoRoom(refusal) => refusal.fmt(f),
             PutRefusal::Storage { full: true } => f.write_str("The service's disk is full."),
             PutRefusal::Storage { full: false } => {
-                f.write_str("The service's disk does not work at the moment.")
+                f.write_str("The service's storage is failing at the moment.")
             }
             PutRefusal::DownloadsElsewhere => {
                 f.write_str("Downloads are served by another server.")
             }
             PutRefusal::Method { known } => f.write_str(if *known {
-                "Only GET, HEAD, OPTIONS and PUT are served here."
+                "Only GET, HEAD, OPTIONS and PUT are supported."
             } else {
-                "The method is not known."
+                "The method is unknown."
             }),
             PutRefusal::Busy => f.write_str("Too many connections; please try again in a moment."),
-            PutRefusal::RequestError(fault) => fault.fmt(f),
+            PutRefusal::RequestError(error) => error.fmt(f),
         }
     }
 }

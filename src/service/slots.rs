@@ -14,41 +14,41 @@ use crate::service::Service;
 use crate::slot::own::Terms;
 use crate::slot::{Purpose, Refusal, Slot, SlotRequest, name};
 
-/// What a slot's URL usually needs beyond prefix and path, for escapes; and what a PUT's query does. Bytes.
+/// Capacity to reserve for the URLs of a slot, in bytes: for escapes in the path, and for the query of the PUT URL.
 const URL_ROOM: usize = 16;
 const QUERY_ROOM: usize = 144;
 
 impl Service {
-    /// Bytes of the largest file that this address may upload, with the purpose that needs no name; what service
-    /// discovery announces. Whoever may not upload at all is told the general limit: the refusal says the rest.
+    /// The maximum file size in bytes that service discovery announces to a JID: the one for messages. A JID that may
+    /// not upload gets the general limit; its slot requests are refused with the reason.
     pub fn max_file_size(&self, asker: &BareJid) -> u64 {
         let limits = self.policy.admit(asker).ok().flatten();
         self.policy.max_file_size(pool::kind(None), limits)
     }
 
-    /// Bytes of the largest file that this address may upload, or why it may not.
+    /// The maximum file size in bytes that a JID may upload, or why it may not upload.
     pub fn max_size(&self, asker: &BareJid) -> Result<u64, Refusal> {
         let limits = self.policy.admit(asker)?;
         Ok(self.policy.max_file_size(pool::kind(None), limits))
     }
 
-    /// The words of the purposes that are announced.
+    /// The names of the announced purposes.
     pub fn purposes(&self) -> &[&'static str] {
         &self.announced
     }
 
-    /// As far back as the windows of any rule look.
+    /// The longest time window of any rate limit.
     pub fn longest_reach(&self) -> Duration {
         let limits = self.policy.rules.iter().filter_map(Rule::limits);
         Duration::from_secs(limits.map(rates::reach).max().unwrap_or(0))
     }
 
-    /// Whether an owner's stored bytes must be known before room can be judged.
+    /// Whether a quota decision needs the owner's stored bytes. `total` is the limit from the owner's rule, 0 if none.
     pub fn needs_owner_usage(&self, total: u64) -> bool {
         self.policy.needs_owner_usage(total)
     }
 
-    /// Judges of a slot request what needs no look at the store; the limits of the rule that allows it are returned.
+    /// Checks a slot request as far as possible without the store; returns the limits of the matching access rule.
     pub fn check_request(&self, request: &SlotRequest) -> Result<Option<&Limits>, Refusal> {
         let limits = self.policy.admit(&request.owner)?;
         if self.purposes.limits(request.purpose).is_none() {
@@ -79,12 +79,12 @@ impl Service {
         Ok(limits)
     }
 
-    /// Whether so many bytes more may be stored.
+    /// Whether `size` more bytes may be stored.
     pub fn room(&self, size: u64, kind: usize, total: u64, stored: &Usage) -> SpaceCheck {
         self.policy.room(size, kind, total, stored)
     }
 
-    /// When messages' files that are `newest` or older will have been removed for their age.
+    /// When all message files that are as old as `newest` or older will have been deleted for their age.
     pub fn expires_at(&self, newest: SystemTime, interval: Duration) -> Option<SystemTime> {
         if self.lifetime.message.is_zero() {
             return None;
@@ -94,8 +94,9 @@ impl Service {
             .checked_add(interval)
     }
 
-    /// Issues a slot that was checked, within the limits that [`Service::check_request`] found, below its owner's folder; with
-    /// the path of its file. It expires later than `revoked_until`, see [`crate::slot::revoked`].
+    /// Issues a slot for a request that passed all checks, and returns it with the path of its file. `limits` are those
+    /// that [`Service::check_request`] returned. The slot expires later than `revoked_until`, see
+    /// [`crate::slot::revoked`].
     pub fn issue(
         &self,
         request: &SlotRequest,
@@ -109,7 +110,7 @@ impl Service {
         let tag = tag(request.purpose, limits);
         let path = StorePath::in_owner_folder(owner_folder, tag, random, &name)
             .ok_or_else(|| Refusal::Malformed("The file name cannot be stored.".to_owned()))?;
-        // A type that cannot be sent back is not worth binding the PUT to.
+        // A type that cannot be sent in a header field is ignored.
         let content_type = request
             .content_type
             .as_deref()
@@ -135,13 +136,13 @@ impl Service {
     }
 }
 
-/// What the tree is to tell of a new file.
+/// The tag in the path of a new file.
 fn tag(purpose: Purpose, limits: Option<&Limits>) -> Tag {
     let by_rule = limits.and_then(|limits| limits.expire_maxage);
     let end = match (purpose, by_rule) {
         (_, None) => Expiry::Default,
         (_, Some(age)) if !age.is_zero() => Expiry::Age(age.as_secs()),
-        // Its own end stays.
+        // The expiry time of the purpose still applies.
         (Purpose::Ephemeral { .. }, _) => Expiry::Default,
         _ => Expiry::Never,
     };

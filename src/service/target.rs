@@ -1,11 +1,11 @@
-//! Which stored files a URL may name.
+//! The stored files that a request target or URL may name.
 
 use crate::http::head::RequestHead;
 use crate::http::route::Resource;
 use crate::layout::StorePath;
 use crate::service::{Decision, Service};
 
-/// What a request target encodes of characters that people put into URLs; `%` is taken as it is.
+/// Characters that must be percent-encoded in a request target but occur in pasted URLs. `%` stays as it is.
 const IN_A_TARGET: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS
     .add(b' ')
     .add(b'"')
@@ -13,30 +13,29 @@ const IN_A_TARGET: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS
     .add(b'>')
     .add(b'`');
 
-/// What a GET may mean, in the order in which it is tried.
+/// The candidates for the file that a GET names, in the order in which they are tried.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DownloadRequest {
-    /// The path as it was sent.
+    /// The path as sent.
     pub path: Option<StorePath>,
-    /// The path if the whole URL had been percent-encoded once more, as ejabberd 23.01 does to the URLs of the slot
-    /// API.
+    /// The path decoded once more: ejabberd 23.01 percent-encodes the URLs of the slot API a second time.
     pub again: Option<StorePath>,
-    /// The slot that Prosody's file share gave it.
+    /// The slot of Prosody's mod_http_file_share, to be looked up as an alias.
     pub slot: Option<Vec<u8>>,
 }
 
 impl Service {
-    /// The files that a URL of ours may stand for, in the order in which they are tried: the path of a slot's PUT or
-    /// GET URL, whatever its query says. `None` when it is a URL of another service, or stands for no file.
+    /// The candidates for the file that a PUT or GET URL of this service names; the query is ignored. `None` for URLs of
+    /// other services and URLs that cannot name a file.
     pub fn files_of_url(&self, url: &str) -> Option<DownloadRequest> {
         let url = url.split('#').next().unwrap_or_default();
         let (authority, target) = split_url(url)?;
-        let ours = [&self.put_prefix, &self.get_prefix];
-        let is_ours = |prefix: &&String| split_url(prefix).is_some_and(|own| own.0 == authority);
-        if !ours.iter().any(is_ours) {
+        let matches =
+            |prefix: &&String| split_url(prefix).is_some_and(|prefix| prefix.0 == authority);
+        if ![&self.put_prefix, &self.get_prefix].iter().any(matches) {
             return None;
         }
-        // Whoever copied it from a browser or a message may have brought characters along that a request must encode.
+        // A URL copied from a browser or a message may contain characters that a request must encode.
         let target: String = percent_encoding::utf8_percent_encode(target, IN_A_TARGET).collect();
         let head = format!("GET {target} HTTP/1.1\r\nHost: upslot\r\n\r\n");
         let request = RequestHead::parse(head.as_bytes()).ok()?;
@@ -47,7 +46,7 @@ impl Service {
         }
     }
 
-    /// What a GET may mean.
+    /// The candidates for the file that a GET names.
     pub(super) fn download_request(&self, request: &RequestHead, resource: Resource) -> Decision {
         let path = match resource {
             Resource::File(path) => Some(path),
@@ -65,11 +64,11 @@ impl Service {
         Decision::Download(download_request)
     }
 
-    /// The path and the query if the whole URL was percent-encoded once more on its way to the client, its `?`
-    /// included. What comes of it has to be as sound as any other path, and as well signed.
+    /// The path and the query if the whole URL, including its `?`, was percent-encoded a second time on its way to the
+    /// client. The result is checked like any other path, and its signature too.
     pub(super) fn encoded_again(&self, request: &RequestHead) -> Option<(StorePath, Vec<u8>)> {
         let raw = request.path();
-        // A slash that was encoded once is no separator, here or anywhere.
+        // An encoded slash is never a separator.
         let slash = |w: &[u8]| w.eq_ignore_ascii_case(b"%2f");
         if !raw.contains(&b'%') || raw.windows(3).any(slash) {
             return None;
@@ -87,7 +86,7 @@ impl Service {
         }
     }
 
-    /// The slot and the file name in a URL of Prosody's file share. The name is cosmetic, so it may be anything.
+    /// The slot and the file name in a URL of Prosody's mod_http_file_share. The name is cosmetic and not checked.
     pub(super) fn share(&self, request: &RequestHead) -> Option<(Vec<u8>, Vec<u8>)> {
         self.file_share.as_ref()?;
         let segments = self.prefixes.segments(request.path())?;
@@ -98,8 +97,8 @@ impl Service {
     }
 }
 
-/// What a URL has between its scheme and its path, in lower case and without the scheme's own port, and the rest of
-/// it. `aesgcm` is what clients make of `https` for files that they encrypt (XEP-0454).
+/// The authority of a URL, in lower case and without the default port, and the rest of the URL. `aesgcm` is the scheme
+/// that clients use instead of `https` for encrypted files (XEP-0454).
 fn split_url(url: &str) -> Option<(String, &str)> {
     let (scheme, rest) = url.split_once("://")?;
     let port = match &*scheme.to_ascii_lowercase() {
