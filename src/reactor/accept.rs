@@ -38,9 +38,9 @@ impl Reactor {
                         self.out_of_descriptors = false;
                         left -= 1;
                         let full = self.table.len() >= self.most_connections;
-                        self.shared.metrics.accepted();
+                        self.shared.status.metrics.accepted();
                         let acceptance = if full && !self.make_room() {
-                            self.shared.metrics.rejected();
+                            self.shared.status.metrics.rejected();
                             Acceptance::Rejected
                         } else {
                             Acceptance::Admitted
@@ -130,7 +130,7 @@ impl Reactor {
         if most == 0 || forwarded::is_trusted(address, &self.shared.config.trusted_proxies) {
             return None;
         }
-        let (count, group) = self.shared.addresses.add(address);
+        let (count, group) = self.shared.connections.addresses.add(address);
         if count > most {
             *acceptance = Acceptance::Rejected;
         }

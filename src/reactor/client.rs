@@ -19,8 +19,9 @@ use crate::http::head::RequestHead;
 use crate::layout::StorePath;
 use crate::now::Now;
 use crate::reactor::listener::Peer;
-use crate::reactor::shared::{Attempt, Lookup, Shared};
+use crate::reactor::shared::Shared;
 use crate::reactor::table::Key;
+use crate::reactor::waiting::{Attempt, Lookup};
 use crate::service::{Decision, DownloadRequest, PutRefusal, StoredFile};
 use crate::store::Download;
 use crate::syncer::Work;
@@ -76,7 +77,7 @@ pub struct AcceptedSocket {
     pub peer: Peer,
     pub endpoint: Endpoint,
     pub acceptance: Acceptance,
-    /// What is counted for it in [`crate::reactor::shared::AddressCounts`].
+    /// What is counted for it in [`crate::reactor::connection_limits::AddressCounts`].
     pub counted: Option<IpAddr>,
 }
 
@@ -97,7 +98,7 @@ pub struct Client {
     endpoint: Endpoint,
     /// The client behind a trusted proxy, as of the present request.
     forwarded: Option<IpAddr>,
-    /// What is counted in [`crate::reactor::shared::AddressCounts`].
+    /// What is counted in [`crate::reactor::connection_limits::AddressCounts`].
     counted: Option<IpAddr>,
     attempt: Attempt,
     /// Whether its PUT waits for the store to be looked at, or its DELETE for stable storage.
@@ -206,7 +207,7 @@ impl Client {
     pub fn drive(&mut self, shared: &mut Shared, now: Now) -> DriveOutcome {
         let mut budget = BYTES;
         let outcome = self.drive_within(&mut budget, shared, now);
-        shared.moved += BYTES - budget;
+        shared.connections.moved += BYTES - budget;
         outcome
     }
 
@@ -270,7 +271,7 @@ impl Client {
                 pending.grant.path,
                 self.from()
             );
-            shared.metrics.upload_refused("aborted", 0);
+            shared.status.metrics.upload_refused("aborted", 0);
         }
         self.end_upload(shared);
         self.end_download(shared);
@@ -279,7 +280,7 @@ impl Client {
             let _ = self.transport.shut_write();
         }
         if let Some(group) = self.counted.take() {
-            shared.addresses.remove(group);
+            shared.connections.addresses.remove(group);
         }
     }
 
@@ -298,7 +299,7 @@ impl Client {
                 DriveOutcome::Blocked
             }
             Ok(true) => {
-                let _ = self.transport.discard_input(&mut shared.scratch);
+                let _ = self.transport.discard_input(&mut shared.buffers.scratch);
                 DriveOutcome::Ended
             }
             Err(_) => DriveOutcome::Ended,
@@ -329,13 +330,14 @@ impl Client {
                 self.end_download(shared);
                 self.leave_address(shared);
                 let most = most.min(HEAD_READ);
-                match self
-                    .transport
-                    .read(&mut shared.scratch[..most], &mut shared.wire)?
-                {
+                match self.transport.read(
+                    &mut shared.buffers.scratch[..most],
+                    &mut shared.buffers.wire,
+                )? {
                     Moved::Bytes(n) => {
                         *budget = budget.saturating_sub(n);
-                        self.exchange.received(&shared.scratch[..n], now.mono);
+                        self.exchange
+                            .received(&shared.buffers.scratch[..n], now.mono);
                     }
                     Moved::End => self.exchange.peer_closed(),
                     Moved::NoBytes if self.transport.received_plain_http() => {
@@ -386,8 +388,8 @@ impl Client {
                     file,
                     start,
                     most,
-                    &mut shared.scratch,
-                    &mut shared.wire,
+                    &mut shared.buffers.scratch,
+                    &mut shared.buffers.wire,
                 )? {
                     Moved::Bytes(0) => {
                         log::warn!("file cut short conn={} while it was sent", self.key);
@@ -402,14 +404,15 @@ impl Client {
                 }
             }
             Want::Discard(most) => {
-                let most = most.min(shared.scratch.len());
-                match self
-                    .transport
-                    .read(&mut shared.scratch[..most], &mut shared.wire)?
-                {
+                let most = most.min(shared.buffers.scratch.len());
+                match self.transport.read(
+                    &mut shared.buffers.scratch[..most],
+                    &mut shared.buffers.wire,
+                )? {
                     Moved::Bytes(n) => {
                         *budget = budget.saturating_sub(n);
-                        self.exchange.discard(&shared.scratch[..n], now.mono);
+                        self.exchange
+                            .discard(&shared.buffers.scratch[..n], now.mono);
                     }
                     Moved::End => self.exchange.peer_closed(),
                     Moved::NoBytes => {}
@@ -420,7 +423,7 @@ impl Client {
                 if !self.transport.shut_write()? {
                     return Ok(StepResult::Blocked);
                 }
-                match self.transport.discard_input(&mut shared.scratch)? {
+                match self.transport.discard_input(&mut shared.buffers.scratch)? {
                     Moved::Bytes(n) => {
                         *budget = budget.saturating_sub(n);
                         self.exchange.lingered(n as u64, now.mono);
@@ -447,7 +450,7 @@ impl Client {
             (Some(file), Some(span)) if span.end - span.start <= SMALL_FILE => {
                 let end = output.len() + (span.end - span.start) as usize;
                 // A file that was cut short is noticed where it is sent alone.
-                let room = shared.scratch.get_mut(output.len()..end);
+                let room = shared.buffers.scratch.get_mut(output.len()..end);
                 let whole = |room: &mut [u8]| {
                     sys::read_at(file, room, span.start).map(|read| read == room.len())
                 };
@@ -457,13 +460,17 @@ impl Client {
         };
         let moved = match small {
             Some(end) => {
-                shared.scratch[..output.len()].copy_from_slice(output);
-                self.transport
-                    .write(&shared.scratch[..end], false, &mut shared.wire)?
+                shared.buffers.scratch[..output.len()].copy_from_slice(output);
+                self.transport.write(
+                    &shared.buffers.scratch[..end],
+                    false,
+                    &mut shared.buffers.wire,
+                )?
             }
             None => {
                 let more = self.exchange.file_follows();
-                self.transport.write(output, more, &mut shared.wire)?
+                self.transport
+                    .write(output, more, &mut shared.buffers.wire)?
             }
         };
         let Moved::Bytes(n) = moved else {
@@ -586,7 +593,7 @@ impl Client {
         let put = uploading
             || matches!(self.exchange.request(), Some(Ok(request)) if request.method_str() == "PUT");
         let from = self.from().to_string();
-        if let Some(suppressed) = shared.refused_requests.allows(&from, now.mono) {
+        if let Some(suppressed) = shared.log_limits.refused_requests.allows(&from, now.mono) {
             log::info!(
                 "{} refused status={} why={:?} from={from}{suppressed}",
                 if put { "upload" } else { "request" },
@@ -596,10 +603,12 @@ impl Client {
         }
         if put {
             shared
+                .status
                 .metrics
                 .upload_refused(refusal.reason(), refusal.status());
         } else {
             shared
+                .status
                 .metrics
                 .request_refused(refusal.reason(), refusal.status());
         }
@@ -617,7 +626,10 @@ impl Client {
     /// Closes the file of an answer that is out: an idle connection holds none open.
     fn end_download(&mut self, shared: &mut Shared) {
         if self.download.take().is_some() {
-            shared.metrics.downloaded(std::mem::take(&mut self.sent));
+            shared
+                .status
+                .metrics
+                .downloaded(std::mem::take(&mut self.sent));
         }
     }
 
@@ -643,9 +655,9 @@ impl Client {
             return true;
         };
         if let Some(before) = self.counted.take() {
-            shared.addresses.remove(before);
+            shared.connections.addresses.remove(before);
         }
-        let (count, group) = shared.addresses.add(address);
+        let (count, group) = shared.connections.addresses.add(address);
         self.counted = Some(group);
         count <= most
     }
@@ -654,7 +666,7 @@ impl Client {
     fn leave_address(&mut self, shared: &mut Shared) {
         if self.forwarded.take().is_some() {
             if let Some(group) = self.counted.take() {
-                shared.addresses.remove(group);
+                shared.connections.addresses.remove(group);
             }
         }
     }

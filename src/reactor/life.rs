@@ -86,7 +86,10 @@ impl Reactor {
         let sweep = Sweep::new(&plan(&config, &service), now);
         let (most_connections, rejected) = most_connections(&config, descriptors);
         let mut shared = Shared::new(config, service, store, syncer, now);
-        shared.usage.set_times(shared.store.times().clone());
+        shared
+            .admission
+            .usage
+            .set_times(shared.store.times().clone());
         shared.set_tombstone_policy();
         shared.recall_removals(now);
         shared.count_total();
@@ -331,7 +334,7 @@ fn watched(
 
 /// Where the link's jitter begins.
 fn jitter(shared: &mut Shared) -> u32 {
-    let [a, b, c, d, ..] = shared.random.take().unwrap_or_default();
+    let [a, b, c, d, ..] = shared.slots.random.take().unwrap_or_default();
     u32::from_le_bytes([a, b, c, d])
 }
 

@@ -26,15 +26,20 @@
 //! Events only set bits; work happens at the loop's own pace. A handler never frees its own connection: it says that
 //! it is over, and the loop removes it.
 
+pub mod admission;
 pub mod client;
 pub mod component;
+pub mod connection_limits;
 pub mod deadlines;
 pub mod listener;
 pub mod open_files;
 pub mod random;
 pub mod shared;
+pub mod store_monitor;
+pub mod sync_token;
 pub mod table;
 pub mod timekeeper;
+pub mod waiting;
 
 mod accept;
 mod life;
@@ -59,7 +64,8 @@ use crate::reactor::client::{Client, DriveOutcome};
 use crate::reactor::component::Link;
 use crate::reactor::deadlines::Deadlines;
 use crate::reactor::listener::Listener;
-use crate::reactor::shared::{CLOCK_KEY, PROBE_KEY, Shared, TOMBSTONES_KEY};
+use crate::reactor::shared::Shared;
+use crate::reactor::sync_token::SyncToken;
 use crate::reactor::table::{Key, Table};
 use crate::reactor::timekeeper::Timekeeper;
 use crate::resolve::Resolver;
@@ -200,7 +206,8 @@ impl Reactor {
     /// How long nothing is to be done.
     fn sleep(&self, now: Now) -> Duration {
         let may_accept = self.accept_pause.is_none() && self.listeners.iter().any(|l| l.readable);
-        let walking = self.shared.usage.is_counting() || !self.shared.trims.is_empty();
+        let walking =
+            self.shared.admission.usage.is_counting() || !self.shared.admission.trims.is_empty();
         let queued = !self.run_queue.is_empty() || !self.head_queue.is_empty();
         if queued || self.link_has_work || may_accept || walking {
             return Duration::ZERO;
@@ -214,7 +221,7 @@ impl Reactor {
             self.shared.open_files.until(),
             self.certificate.as_ref().map(ExpiryMonitor::deadline),
             self.shared.monitor.due(),
-            self.shared.usage.due(),
+            self.shared.admission.usage.due(),
             self.notifier.due(),
         ]
         .into_iter()
@@ -233,13 +240,15 @@ impl Reactor {
             Some(_) => metrics::LinkStatus::Down,
         };
         let shared = &mut self.shared;
-        if link == metrics::LinkStatus::Up && shared.link != link {
+        if link == metrics::LinkStatus::Up && shared.status.link != link {
             shared
+                .status
                 .metrics
                 .linked(std::mem::replace(&mut self.was_up, true));
         }
-        shared.link = link;
-        shared.connections = (self.table.len(), self.most_connections);
+        shared.status.link = link;
+        shared.connections.open = self.table.len();
+        shared.connections.limit = self.most_connections;
     }
 
     /// Lets the service manager know how it stands at the end of a turn, and that there are turns.
@@ -270,9 +279,9 @@ impl Reactor {
                 self.drive(key, now);
             }
         }
-        self.shared.moved = 0;
+        self.shared.connections.moved = 0;
         for _ in 0..self.run_queue.len() {
-            if self.shared.moved >= client::BYTES {
+            if self.shared.connections.moved >= client::BYTES {
                 return;
             }
             if let Some(key) = self.run_queue.pop_front() {
@@ -388,24 +397,16 @@ impl Reactor {
     /// Results of the helper threads.
     fn take_results(&mut self, now: Now) {
         while let Some((token, result)) = self.shared.syncer.next_done() {
-            if token == TOMBSTONES_KEY {
-                self.sweep.tombstones_synced(result);
-                continue;
-            }
-            if token == CLOCK_KEY {
-                self.clock_synced(result, now);
-                continue;
-            }
-            if token == PROBE_KEY {
-                self.shared.probed(result, now);
-                continue;
-            }
-            let Some(key) = Key::from_token(token) else {
-                continue;
-            };
-            if let Some(client) = self.table.get_mut(key) {
-                client.synced(result, &mut self.shared, now);
-                self.enqueue(key);
+            match token {
+                SyncToken::Sweep => self.sweep.tombstones_synced(result),
+                SyncToken::Clock => self.clock_synced(result, now),
+                SyncToken::Probe => self.shared.probed(result, now),
+                SyncToken::Connection(key) => {
+                    if let Some(client) = self.table.get_mut(key) {
+                        client.synced(result, &mut self.shared, now);
+                        self.enqueue(key);
+                    }
+                }
             }
         }
         if let (Some(answer), Some(link)) = (self.resolver.answer(), &mut self.link) {

@@ -3,9 +3,12 @@
 use crate::layout;
 use crate::now::Now;
 use crate::reactor::Reactor;
+use crate::reactor::admission::Admission;
 use crate::reactor::component::Incoming;
 use crate::reactor::life::plan;
-use crate::reactor::shared::{Attempt, Lookup, Shared, TOMBSTONES_KEY, Waiter};
+use crate::reactor::shared::Shared;
+use crate::reactor::sync_token::SyncToken;
+use crate::reactor::waiting::{Attempt, Lookup, Waiter};
 use crate::slot::{Refusal, Slot};
 use crate::store::walk::Slice;
 use crate::syncer::Work;
@@ -25,7 +28,7 @@ impl Reactor {
         let Some(link) = &mut self.link else {
             return;
         };
-        link.receive(self.poll.registry(), &mut self.shared.scratch, now);
+        link.receive(self.poll.registry(), &mut self.shared.buffers.scratch, now);
         for _ in 0..STANZAS {
             match self.link.as_mut().and_then(|link| link.next_stanza(now)) {
                 Some(Incoming::Stanza(stanza)) => self.answer_stanza(stanza, now),
@@ -66,10 +69,10 @@ impl Reactor {
     /// A stanza that is not read: counted, logged, and answered if it was a request.
     fn answer_skipped(&mut self, skipped: Skipped, now: Now) {
         let shared = &mut self.shared;
-        shared.metrics.stanza_skipped(skipped.why.reason());
+        shared.status.metrics.stanza_skipped(skipped.why.reason());
         let from = skipped.stanza.attribute("from").unwrap_or_default();
         let sender = from.split('/').next().unwrap_or_default();
-        if let Some(suppressed) = shared.skipped_stanzas.allows(sender, now.mono) {
+        if let Some(suppressed) = shared.log_limits.skipped_stanzas.allows(sender, now.mono) {
             log::info!(
                 "stanza skipped kind={:?} from={from:?} why={:?}{suppressed}",
                 &*skipped.stanza.name,
@@ -100,7 +103,8 @@ impl Reactor {
             Ok(None) => {
                 let owner = layout::owner_folder(&iq.owner);
                 let waiter = Waiter::Slot(iq, attempt);
-                if let Err(Waiter::Slot(iq, _)) = self.shared.waiting.push(owner.as_bytes(), waiter)
+                if let Err(Waiter::Slot(iq, _)) =
+                    self.shared.admission.waiting.push(owner.as_bytes(), waiter)
                 {
                     self.refuse_slot(*iq, &Refusal::Busy, now);
                 }
@@ -131,19 +135,20 @@ impl Reactor {
     /// One slice of what walks the store: first what somebody waits for.
     pub(super) fn walk_a_slice(&mut self, now: Now) {
         let shared = &mut self.shared;
-        shared.usage.retry_total(shared.store.root(), now.mono);
-        let busy = shared.usage.is_counting() || !shared.trims.is_empty();
+        shared
+            .admission
+            .usage
+            .retry_total(shared.store.root(), now.mono);
+        let busy = shared.admission.usage.is_counting() || !shared.admission.trims.is_empty();
         if !busy && self.sweep.due().is_none_or(|due| due > now.mono) {
             return;
         }
         let window = shared.service.longest_reach();
         let plan = plan(&shared.config, &shared.service);
         let Shared {
-            store,
-            usage,
-            trims,
-            ..
+            store, admission, ..
         } = shared;
+        let Admission { usage, trims, .. } = admission;
         let mut slice = Slice::begin();
         let counted = usage.go_on(store.root(), &mut slice, window, now);
         let trimmed = trims.go_on(store, usage, &mut slice);
@@ -153,7 +158,7 @@ impl Reactor {
         if let Some(tombstones) = self.sweep.tombstones(&self.shared.store) {
             let submitted = tombstones.and_then(|tombstones| {
                 let work = Work::Folders(tombstones);
-                self.shared.syncer.submit(TOMBSTONES_KEY, work)
+                self.shared.syncer.submit(SyncToken::Sweep, work)
             });
             if let Err(error) = submitted {
                 self.sweep.tombstones_synced(Err(error));
@@ -161,6 +166,7 @@ impl Reactor {
         }
         if let Some(report) = swept {
             self.shared
+                .status
                 .metrics
                 .swept(report.removed, report.bytes, report.took);
             log::info!(
@@ -187,7 +193,7 @@ impl Reactor {
         }
         if let Some(trimmed) = trimmed {
             if trimmed.files > 0 {
-                self.shared.metrics.trimmed();
+                self.shared.status.metrics.trimmed();
                 log::info!(
                     "owner trimmed owner={} files={} bytes={}",
                     trimmed.order.owner.escape_ascii(),
@@ -201,9 +207,9 @@ impl Reactor {
 
     /// Everybody who waits for this owner asks again.
     pub(super) fn wake(&mut self, owner: &[u8], lookup: Lookup, now: Now) {
-        for waiter in self.shared.waiting.take(owner) {
+        for waiter in self.shared.admission.waiting.take(owner) {
             match waiter {
-                Waiter::Put(key) => {
+                Waiter::Connection(key) => {
                     if let Some(client) = self.table.get_mut(key) {
                         client.wake(lookup);
                         self.enqueue(key);

@@ -15,7 +15,7 @@ use crate::clock::{Change, RECORD_INTERVAL};
 use crate::now::Now;
 use crate::reactor::Reactor;
 use crate::reactor::life::plan;
-use crate::reactor::shared::CLOCK_KEY;
+use crate::reactor::sync_token::SyncToken;
 use crate::reactor::timekeeper::{Stage, clocks};
 use crate::syncer::Work;
 
@@ -118,7 +118,7 @@ impl Reactor {
 
     fn submit_clock(&mut self, stage: Stage, work: Work, now: Now) {
         self.timekeeper.stage = stage;
-        if let Err(error) = self.shared.syncer.submit(CLOCK_KEY, work) {
+        if let Err(error) = self.shared.syncer.submit(SyncToken::Clock, work) {
             self.clock_synced(Err(error), now);
         }
     }

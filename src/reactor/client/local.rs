@@ -10,7 +10,8 @@ use crate::layout;
 use crate::now::Now;
 use crate::reactor::client::{Client, StepResult};
 use crate::reactor::listener::Peer;
-use crate::reactor::shared::{Shared, Waiter};
+use crate::reactor::shared::Shared;
+use crate::reactor::waiting::Waiter;
 use crate::service::PutRefusal;
 use crate::slot::Refusal;
 
@@ -42,7 +43,7 @@ impl Client {
             Ok(ApiRoute::Metrics) => Reply::metrics(shared.expose(now)),
             Ok(ApiRoute::Unknown) => Reply::not_found(),
             Err(reply) => {
-                shared.metrics.request_refused("api", reply.status);
+                shared.status.metrics.request_refused("api", reply.status);
                 log::info!(
                     "api refused status={} why={:?} from={}",
                     reply.status,
@@ -67,8 +68,13 @@ impl Client {
         let checked = match shared.check_slot(request, self.attempt, now) {
             Ok(None) => {
                 let owner = layout::owner_folder(&request.owner);
-                let waiter = Waiter::Put(self.key);
-                if shared.waiting.push(owner.as_bytes(), waiter).is_ok() {
+                let waiter = Waiter::Connection(self.key);
+                if shared
+                    .admission
+                    .waiting
+                    .push(owner.as_bytes(), waiter)
+                    .is_ok()
+                {
                     self.waits = true;
                     return None;
                 }

@@ -88,6 +88,7 @@ impl Client {
         }
         let kind = pool::kind(path.tag());
         shared
+            .admission
             .usage
             .removed(path.owner_folder(), kind, removal.size);
         log::info!(

@@ -14,8 +14,11 @@ use std::time::Instant;
 
 use crate::layout::StorePath;
 use crate::now::Now;
+use crate::reactor::admission::{SpaceDecision, SpaceRequest};
 use crate::reactor::client::{Client, StepResult};
-use crate::reactor::shared::{Admission, Attempt, Shared, SpaceRequest, Waiter};
+use crate::reactor::shared::{Buffers, Shared};
+use crate::reactor::sync_token::SyncToken;
+use crate::reactor::waiting::{Attempt, Waiter};
 use crate::service::PutRefusal;
 use crate::slot::Refusal;
 use crate::slot::grant::{Denial, Grant, Scheme};
@@ -76,9 +79,8 @@ impl Client {
         let Some(pending) = &mut self.upload else {
             return Err(io::Error::other("a body without an upload"));
         };
-        let Shared {
-            store, body, wire, ..
-        } = shared;
+        let Shared { store, buffers, .. } = shared;
+        let Buffers { body, wire, .. } = buffers;
         let upload = &mut pending.upload;
         let kept = self
             .exchange
@@ -117,7 +119,7 @@ impl Client {
         now: Now,
     ) -> StepResult {
         shared.check_root(now);
-        if shared.revoked.is_revoked(&grant) {
+        if shared.slots.revoked.is_revoked(&grant) {
             self.refuse(&PutRefusal::Denied(Denial::Expired), shared, now);
             return StepResult::Moved;
         }
@@ -152,16 +154,21 @@ impl Client {
             total: grant.total,
         };
         match shared.admit(&space_request, self.attempt, now) {
-            Admission::Granted => {}
-            Admission::Wait => {
-                if shared.waiting.push(&owner, Waiter::Put(self.key)).is_err() {
+            SpaceDecision::Granted => {}
+            SpaceDecision::Wait => {
+                if shared
+                    .admission
+                    .waiting
+                    .push(&owner, Waiter::Connection(self.key))
+                    .is_err()
+                {
                     self.refuse(&PutRefusal::NoRoom(Refusal::Busy), shared, now);
                     return StepResult::Moved;
                 }
                 self.waits = true;
                 return StepResult::Blocked;
             }
-            Admission::Refused(refusal) => {
+            SpaceDecision::Refused(refusal) => {
                 self.refuse(&PutRefusal::NoRoom(refusal), shared, now);
                 return StepResult::Moved;
             }
@@ -178,7 +185,7 @@ impl Client {
                 let size = grant.size;
                 let reserved = shared.counts() && grant.has_owner();
                 if reserved {
-                    shared.usage.reserve(&owner, kind, size, now.mono);
+                    shared.admission.usage.reserve(&owner, kind, size, now.mono);
                 }
                 self.upload = Some(Box::new(Pending {
                     upload,
@@ -222,7 +229,7 @@ impl Client {
         };
         let Grant { path, size, .. } = &pending.grant;
         let kind = pending.grant.kind();
-        if shared.revoked.is_revoked(&pending.grant) {
+        if shared.slots.revoked.is_revoked(&pending.grant) {
             return self.refuse(&PutRefusal::Denied(Denial::Expired), shared, now);
         }
         // Another PUT of the slot may have been published since this one began, and its file removed.
@@ -234,14 +241,20 @@ impl Client {
         match shared.store.publish(&pending.upload, path) {
             Ok(published) => {
                 if std::mem::take(&mut pending.reserved) {
-                    shared.usage.release(path.owner_folder(), kind, *size);
+                    shared
+                        .admission
+                        .usage
+                        .release(path.owner_folder(), kind, *size);
                 }
-                shared.usage.added(path.owner_folder(), kind, *size);
+                shared
+                    .admission
+                    .usage
+                    .added(path.owner_folder(), kind, *size);
                 // A command may have removed what was there before, and looked for the last time.
                 if shared.look_for_removals(now) {
                     let grant = &pending.grant;
                     let refusal = match was_used(grant, shared, now) {
-                        _ if shared.revoked.is_revoked(grant) => {
+                        _ if shared.slots.revoked.is_revoked(grant) => {
                             Some(PutRefusal::Denied(Denial::Expired))
                         }
                         Ok(true) => Some(PutRefusal::Used),
@@ -252,7 +265,7 @@ impl Client {
                         return self.refuse(&refusal, shared, now);
                     }
                 }
-                shared.used.add(&pending.grant, now.unix());
+                shared.slots.used.add(&pending.grant, now.unix());
                 if shared.config.fsync {
                     pending.stage = UploadStage::SyncingFolders;
                     self.submit(Work::Folders(published.folders), shared, now);
@@ -307,14 +320,14 @@ impl Client {
             self.from()
         );
         shared.monitor.worked(*size);
-        shared.metrics.published(*size);
+        shared.status.metrics.published(*size);
         let answer = shared.service.created(&pending.grant);
         self.end_upload(shared);
         self.exchange.answer(answer, now.mono);
     }
 
     pub(super) fn submit(&mut self, work: Work, shared: &mut Shared, now: Now) {
-        if let Err(error) = shared.syncer.submit(self.key.to_token(), work) {
+        if let Err(error) = shared.syncer.submit(SyncToken::Connection(self.key), work) {
             self.synced(Err(error), shared, now);
         }
     }
@@ -348,6 +361,7 @@ impl Client {
             if pending.reserved {
                 let grant = &pending.grant;
                 shared
+                    .admission
                     .usage
                     .release(grant.path.owner_folder(), grant.kind(), grant.size);
             }
@@ -359,7 +373,7 @@ impl Client {
 /// Whether a slot is used up though its file is not there (any more).
 fn was_used(grant: &Grant, shared: &Shared, now: Now) -> io::Result<bool> {
     match &grant.scheme {
-        Scheme::Own if shared.used.contains(grant) => Ok(true),
+        Scheme::Own if shared.slots.used.contains(grant) => Ok(true),
         Scheme::Own if shared.store.may_have_own_tombstones(now.mono) => {
             shared.store.has_tombstone(&grant.path)
         }
@@ -383,11 +397,12 @@ fn unpublish(grant: &Grant, shared: &mut Shared) {
     if !shared.store.unpublish(&grant.path) {
         return;
     }
-    shared.used.unpublish(grant);
+    shared.slots.used.unpublish(grant);
     if let Scheme::FileShare { slot, .. } = &grant.scheme {
         shared.store.drop_alias(slot);
     }
     shared
+        .admission
         .usage
         .removed(grant.path.owner_folder(), grant.kind(), grant.size);
 }
