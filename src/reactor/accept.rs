@@ -9,7 +9,7 @@ use mio::Token;
 use crate::http::forwarded;
 use crate::now::Now;
 use crate::reactor::Reactor;
-use crate::reactor::client::{Acceptance, AcceptedSocket, Client, Endpoint};
+use crate::reactor::client::{Acceptance, AcceptedSocket, Client, ClientAddress, Endpoint};
 use crate::reactor::listener::Peer;
 use crate::sys;
 use crate::transport::{Socket, Transport};
@@ -90,10 +90,9 @@ impl Reactor {
             false => Endpoint::Public,
         };
         let accepted_socket = AcceptedSocket {
-            peer,
+            address: ClientAddress::new(peer, counted),
             endpoint,
             acceptance,
-            counted,
         };
         let registry = self.poll.registry();
         let shared = &self.shared;

@@ -136,9 +136,13 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/shared/health",
         "reactor/shared/slots",
         "reactor/client",
-        "reactor/client/uploads",
+        // These continue what `client` begins.
+        "reactor/client/address",
+        "reactor/client/get",
+        "reactor/client/put",
         "reactor/client/removals",
-        "reactor/client/local",
+        "reactor/client/api",
+        "reactor/client/decide",
         "reactor/component",
         "reactor/mod",
         // These continue what `mod` begins.
@@ -505,13 +509,14 @@ fn the_table_names_no_file_that_is_not_there() {
 }
 
 /// Files that see what somebody shows to prove a right, or the secret that it is judged by.
-const JUDGES: [&str; 13] = [
+const JUDGES: [&str; 14] = [
     "config/api",
     "config/secret",
     "http/api",
     "reactor/client",
-    "reactor/client/local",
-    "reactor/client/uploads",
+    "reactor/client/api",
+    "reactor/client/decide",
+    "reactor/client/put",
     "service",
     "service/grants",
     "setup",

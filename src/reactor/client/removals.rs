@@ -12,7 +12,7 @@ use std::io;
 use crate::layout::StorePath;
 use crate::now::Now;
 use crate::policy::pool;
-use crate::reactor::client::Client;
+use crate::reactor::client::{Activity, Client};
 use crate::reactor::shared::Shared;
 use crate::syncer::Work;
 
@@ -60,7 +60,6 @@ impl Client {
         shared: &mut Shared,
         now: Now,
     ) {
-        self.waits = false;
         match (removal.stage, result) {
             (RemovalStage::RecordingTombstone, result) => {
                 // A disk in trouble must not keep what is to go.
@@ -94,7 +93,7 @@ impl Client {
         log::info!(
             "file deleted path={path:?} bytes={} from={}",
             removal.size,
-            self.from()
+            self.address
         );
         match folder {
             Ok(folder) if shared.config.fsync => {
@@ -107,8 +106,7 @@ impl Client {
     }
 
     fn wait_for(&mut self, removal: Removal, work: Work, shared: &mut Shared, now: Now) {
-        self.waits = true;
-        self.removal = Some(Box::new(removal));
+        self.activity = Activity::Delete(Box::new(removal));
         self.submit(work, shared, now);
     }
 }

@@ -1,28 +1,35 @@
-//! The part of a connection's driver that answers the local API: slots for other programs, health, metrics.
+//! The local API: slots for other programs, health, metrics.
 //!
-//! It has a listener of its own; nothing of it can be reached through the public one, and nothing public through it.
+//! It has its own listener: nothing of it can be reached through the public listener, and the reverse.
 
 use std::net::IpAddr;
 
-use crate::http::api::{self, ApiRefusal, ApiRoute, Reply};
+use crate::http::api::{self, ApiRefusal, ApiRoute, Reply, SlotAsked};
 use crate::http::head::{Expect, RequestHead};
 use crate::layout;
 use crate::now::Now;
-use crate::reactor::client::{Client, StepResult};
+use crate::reactor::client::{Activity, Client, StepResult, Wait};
 use crate::reactor::listener::Peer;
 use crate::reactor::shared::Shared;
-use crate::reactor::waiting::Waiter;
+use crate::reactor::waiting::{Attempt, Waiter};
 use crate::service::PutRefusal;
 use crate::slot::Refusal;
 
+/// A request to the slot API that waits for the owner's usage.
+#[derive(Debug)]
+pub(super) struct WaitingSlot {
+    asked: SlotAsked,
+    pub(super) wait: Wait,
+}
+
 impl Client {
-    /// Decides on a request to the local API.
-    pub(super) fn decide_locally(&mut self, shared: &mut Shared, now: Now) -> StepResult {
+    /// Acts on a request to the local API.
+    pub(super) fn decide_api(&mut self, shared: &mut Shared, now: Now) -> StepResult {
         let Some(Ok(request)) = self.exchange.request() else {
             return StepResult::Moved;
         };
-        // The peer's own address counts; what proxies say of others does not.
-        let peer: Option<IpAddr> = match self.peer {
+        // The address of the socket counts, never one that a proxy reports.
+        let peer: Option<IpAddr> = match self.address.peer() {
             Peer::Tcp(address) => Some(address.ip()),
             Peer::Unix => None,
         };
@@ -30,15 +37,16 @@ impl Client {
             self.refuse(&PutRefusal::Expectation, shared, now);
             return StepResult::Moved;
         }
-        let reply = match admit(request, peer, shared) {
-            Ok(ApiRoute::Slot) => {
-                let query = request.query().unwrap_or_default().to_vec();
-                match self.slot(&query, shared, now) {
-                    Some(reply) => reply,
-                    None => return StepResult::Blocked,
+        let query = request.query().unwrap_or_default();
+        let reply = match route(request, peer, shared) {
+            Ok(ApiRoute::Slot) => match api::slot_request(query) {
+                Ok(asked) => {
+                    let wait = Wait::new(Attempt::default());
+                    return self.answer_slot_request(WaitingSlot { asked, wait }, shared, now);
                 }
-            }
-            Ok(ApiRoute::MaxSize) => max_size(request.query().unwrap_or_default(), shared, now),
+                Err(refusal) => malformed(&refusal),
+            },
+            Ok(ApiRoute::MaxSize) => max_size(query, shared, now),
             Ok(ApiRoute::Health) => Reply::health(shared.health(now)),
             Ok(ApiRoute::Metrics) => Reply::metrics(shared.expose(now)),
             Ok(ApiRoute::Unknown) => Reply::not_found(),
@@ -48,58 +56,60 @@ impl Client {
                     "api refused status={} why={:?} from={}",
                     reply.status,
                     reply.body,
-                    self.peer
+                    self.address.peer()
                 );
                 reply
             }
         };
-        let answer = shared.service.local(reply);
-        self.exchange.answer(answer, now.mono);
+        self.reply(reply, shared, now)
+    }
+
+    fn reply(&mut self, reply: Reply, shared: &Shared, now: Now) -> StepResult {
+        self.exchange.answer(shared.service.local(reply), now.mono);
         StepResult::Moved
     }
 
-    /// The answer to a slot request; `None` while the store is being looked at.
-    fn slot(&mut self, query: &[u8], shared: &mut Shared, now: Now) -> Option<Reply> {
-        let asked = match api::slot_request(query) {
-            Ok(asked) => asked,
-            Err(refusal) => return Some(malformed(&refusal)),
-        };
+    /// Answers a slot request, or lets it wait for the owner's usage.
+    pub(super) fn answer_slot_request(
+        &mut self,
+        waiting: WaitingSlot,
+        shared: &mut Shared,
+        now: Now,
+    ) -> StepResult {
+        let WaitingSlot { asked, wait } = waiting;
         let request = &asked.request;
-        let checked = match shared.check_slot(request, self.attempt, now) {
+        let checked = match shared.check_slot(request, wait.attempt, now) {
+            Ok(Some(approved)) => Ok(approved),
             Ok(None) => {
                 let owner = layout::owner_folder(&request.owner);
                 let waiter = Waiter::Connection(self.key);
-                if shared
-                    .admission
-                    .waiting
-                    .push(owner.as_bytes(), waiter)
-                    .is_ok()
-                {
-                    self.waits = true;
-                    return None;
+                let waiters = &mut shared.admission.waiting;
+                if waiters.push(owner.as_bytes(), waiter).is_ok() {
+                    let wait = Wait::new(wait.attempt);
+                    self.activity = Activity::WaitingForSlot(Box::new(WaitingSlot { asked, wait }));
+                    return StepResult::Blocked;
                 }
                 Err(Refusal::Busy)
             }
-            Ok(Some(approved)) => Ok(approved),
             Err(refusal) => Err(refusal),
         };
-        self.attempt = Default::default();
-        let granted = checked.and_then(|approved| match asked.output {
+        let granted = checked.and_then(|approved| match &asked.output {
             Ok(output) => {
                 let slot = shared.issue_slot(request, &approved, now)?;
-                Ok(Reply::granted(&slot, output))
+                Ok(Reply::granted(&slot, *output))
             }
-            Err(refusal) => Ok(malformed(&refusal)),
+            Err(refusal) => Ok(malformed(refusal)),
         });
-        Some(granted.unwrap_or_else(|refusal| {
+        let reply = granted.unwrap_or_else(|refusal| {
             shared.note_refused_slot(&request.owner, &refusal, now);
             Reply::refused(&refusal)
-        }))
+        });
+        self.reply(reply, shared, now)
     }
 }
 
-/// Who may ask, for what, and how: the peer's address, the bearer token, the path, the method, in this order.
-fn admit(request: &RequestHead, peer: Option<IpAddr>, shared: &Shared) -> Result<ApiRoute, Reply> {
+/// Checks the peer's address, the bearer token, the path and the method, in this order.
+fn route(request: &RequestHead, peer: Option<IpAddr>, shared: &Shared) -> Result<ApiRoute, Reply> {
     let Some(api) = &shared.config.api else {
         return Err(Reply::not_found());
     };
@@ -113,8 +123,8 @@ fn admit(request: &RequestHead, peer: Option<IpAddr>, shared: &Shared) -> Result
     }
     match api::route(&api.prefix, request.path()) {
         ApiRoute::Unknown => Err(Reply::not_found()),
-        endpoint if !endpoint.takes(request.method()) => Err(Reply::method(endpoint)),
-        endpoint => Ok(endpoint),
+        route if !route.takes(request.method()) => Err(Reply::method(route)),
+        route => Ok(route),
     }
 }
 
@@ -133,7 +143,7 @@ fn max_size(query: &[u8], shared: &mut Shared, now: Now) -> Reply {
     }
 }
 
-/// The original answers some of these with an empty body; the log says why all the same.
+/// ejabberd's API answers some of these with an empty body; the log has the reason.
 fn malformed(refusal: &ApiRefusal) -> Reply {
     log::info!("api refused status=400 why={:?}", refusal.to_string());
     Reply::malformed(refusal)
