@@ -22,22 +22,27 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 impl Reactor {
     pub(super) fn accept(&mut self, now: Now) {
-        if self.accept_pause.is_some_and(|until| now.mono < until) {
+        if self
+            .acceptor
+            .paused_until
+            .is_some_and(|until| now.mono < until)
+        {
             return;
         }
-        self.accept_pause = None;
+        self.acceptor.paused_until = None;
         let mut left = ACCEPTS;
-        for index in 0..self.listeners.len() {
-            while left > 0 && self.listeners[index].readable {
-                if self.table.len() >= self.most_connections + self.rejected {
+        for index in 0..self.acceptor.listeners.len() {
+            while left > 0 && self.acceptor.listeners[index].readable {
+                if self.connections.table.len() >= self.acceptor.limit + self.acceptor.max_rejected
+                {
                     // Whoever comes now waits in the kernel's queue.
                     return self.pause_accepting(now);
                 }
-                match self.listeners[index].accept() {
+                match self.acceptor.listeners[index].accept() {
                     Ok((socket, peer)) => {
-                        self.out_of_descriptors = false;
+                        self.acceptor.out_of_descriptors = false;
                         left -= 1;
-                        let full = self.table.len() >= self.most_connections;
+                        let full = self.connections.table.len() >= self.acceptor.limit;
                         self.shared.status.metrics.accepted();
                         let acceptance = if full && !self.make_room() {
                             self.shared.status.metrics.rejected();
@@ -48,11 +53,14 @@ impl Reactor {
                         self.acceptance(index, socket, peer, acceptance, now);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        self.listeners[index].readable = false;
+                        self.acceptor.listeners[index].readable = false;
                     }
                     Err(error) if sys::is_out_of_descriptors(&error) => {
-                        if !std::mem::replace(&mut self.out_of_descriptors, true) {
-                            log::warn!("out of descriptors connections={}", self.table.len());
+                        if !std::mem::replace(&mut self.acceptor.out_of_descriptors, true) {
+                            log::warn!(
+                                "out of descriptors connections={}",
+                                self.connections.table.len()
+                            );
                         }
                         self.shared.open_files.close();
                         self.make_room();
@@ -69,7 +77,7 @@ impl Reactor {
     }
 
     pub(super) fn pause_accepting(&mut self, now: Now) {
-        self.accept_pause = Some(now.mono + ACCEPT_PAUSE);
+        self.acceptor.paused_until = Some(now.mono + ACCEPT_PAUSE);
     }
 
     pub(super) fn acceptance(
@@ -81,11 +89,11 @@ impl Reactor {
         now: Now,
     ) {
         let counted = self.count_address(peer, &mut acceptance);
-        let tls = self.listeners[index]
+        let tls = self.acceptor.listeners[index]
             .is_tls()
-            .then(|| self.tls.clone())
+            .then(|| self.tls.config.clone())
             .flatten();
-        let endpoint = match self.listeners[index].is_local() {
+        let endpoint = match self.acceptor.listeners[index].is_local() {
             true => Endpoint::LocalApi,
             false => Endpoint::Public,
         };
@@ -96,7 +104,7 @@ impl Reactor {
         };
         let registry = self.poll.registry();
         let shared = &self.shared;
-        let inserted = self.table.insert_with(|key| {
+        let inserted = self.connections.table.insert_with(|key| {
             let mut socket = socket;
             socket.register(registry, Token(key.to_token()))?;
             let transport = Transport::new(socket, tls)?;
@@ -141,6 +149,7 @@ impl Reactor {
     /// request may be here, unread, has said it.
     pub(super) fn make_room(&mut self) -> bool {
         let victim = self
+            .connections
             .table
             .iter_mut()
             .filter(|(_, client)| !client.queued)
@@ -148,7 +157,7 @@ impl Reactor {
             .min();
         match victim {
             Some((_, key)) => {
-                if let Some(client) = self.table.get_mut(key) {
+                if let Some(client) = self.connections.table.get_mut(key) {
                     client.mark_evicted();
                 }
                 self.remove(key);

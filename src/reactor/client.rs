@@ -2,7 +2,7 @@
 //! wants.
 //!
 //! - [`decide`] acts on a request head, and refuses requests; [`address`] the client's address, behind a proxy or not;
-//! - [`get`] sends a file; [`put`] stores a body; [`removals`] deletes a file; [`api`] answers the local API;
+//! - [`get`] sends a file; [`put`] stores a body; [`delete`] deletes a file; [`api`] answers the local API;
 //! - this file: the budget, the deadlines, and the steps.
 //!
 //! A request that needs more than a response from memory has its state in [`Activity`].
@@ -10,9 +10,9 @@
 mod address;
 mod api;
 mod decide;
+mod delete;
 mod get;
 mod put;
-mod removals;
 
 use std::fmt;
 use std::io;
@@ -28,9 +28,9 @@ use crate::transport::{Moved, Transport};
 
 pub use address::ClientAddress;
 use api::WaitingSlot;
+use delete::Removal;
 use get::Get;
 use put::{ActiveUpload, WaitingForUsage};
-use removals::Removal;
 
 /// Maximum number of steps of one connection per turn.
 const STEPS: usize = 16;

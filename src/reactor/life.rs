@@ -1,12 +1,10 @@
 //! The beginning, the reload and the end.
 
-use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mio::{Poll, Token, Waker};
-use rustls::ServerConfig;
 
 use crate::activation::PassedSocket;
 use crate::certificate::ExpiryMonitor;
@@ -14,12 +12,14 @@ use crate::config::{self, Config, SecretKey};
 use crate::notify::Notifier;
 use crate::now::Now;
 use crate::reactor::component::Link;
-use crate::reactor::deadlines::Deadlines;
 use crate::reactor::listener::{self, Listener};
 use crate::reactor::shared::Shared;
-use crate::reactor::table::{Key, Table};
+use crate::reactor::table::Key;
 use crate::reactor::timekeeper::Timekeeper;
-use crate::reactor::{LINK, MAX_REJECTED, Reactor, SIGNALS, StartError, WAKER};
+use crate::reactor::{
+    Acceptor, Connections, Context, LINK, MAX_REJECTED, Reactor, SIGNALS, StartError, Tls, WAKER,
+    Xmpp,
+};
 use crate::resolve::Resolver;
 use crate::sandbox::{Permissions, Sandbox};
 use crate::service::Service;
@@ -84,7 +84,7 @@ impl Reactor {
         let syncer = Syncer::new(Arc::clone(&waker));
         let needs = Permissions::new(&config, &config_path, logfile, target.as_ref());
         let sweep = Sweep::new(&plan(&config, &service), now);
-        let (most_connections, rejected) = most_connections(&config, descriptors);
+        let (limit, max_rejected) = connection_limits(&config, descriptors);
         let mut shared = Shared::new(config, service, store, syncer, now);
         shared
             .admission
@@ -108,7 +108,7 @@ impl Reactor {
             log::info!("listening on={listener}{what}{by}");
         }
         log::info!("sandbox {sandbox}");
-        let (tls, certificate) = watched(tls, now);
+        let tls = watched(tls, now);
         signals
             .watch(poll.registry(), SIGNALS)
             .map_err(|e| format!("cannot watch signals: {e}."))?;
@@ -116,30 +116,32 @@ impl Reactor {
         notifier.ready(now.mono);
         let mut reactor = Reactor {
             poll,
-            listeners,
-            table: Table::default(),
-            head_queue: VecDeque::new(),
-            run_queue: VecDeque::new(),
-            deadlines: Deadlines::default(),
+            acceptor: Acceptor {
+                listeners,
+                limit,
+                max_rejected,
+                paused_until: None,
+                out_of_descriptors: false,
+            },
+            connections: Connections::default(),
             shared,
-            link,
-            link_has_work: false,
-            was_up: false,
-            resolver: Resolver::new(waker),
+            xmpp: Xmpp {
+                link,
+                has_work: false,
+                was_up: false,
+                resolver: Resolver::new(waker),
+            },
             signals,
             notifier,
             sweep,
             timekeeper,
             tls,
-            certificate,
-            slot_secret,
-            sandbox,
-            config_path,
-            most_connections,
-            rejected,
-            accept_pause: None,
-            out_of_descriptors: false,
-            on_reload: |_| {},
+            context: Context {
+                config_path,
+                slot_secret,
+                sandbox,
+                on_reload: |_| {},
+            },
             ending: None,
         };
         if let Some(change) = clock_change {
@@ -151,7 +153,7 @@ impl Reactor {
 
     /// Calls this at every reload, with the log level of the new configuration.
     pub fn on_reload(&mut self, hook: fn(log::LevelFilter)) {
-        self.on_reload = hook;
+        self.context.on_reload = hook;
     }
 
     /// True when the process is to end at once.
@@ -185,12 +187,13 @@ impl Reactor {
     /// No new connection, no new request; what is under way is finished.
     pub(super) fn begin_to_end(&mut self, now: Now) {
         self.ending = Some(now.mono + self.shared.config.shutdown_timeout);
-        self.listeners.clear();
-        if let Some(link) = &mut self.link {
+        self.acceptor.listeners.clear();
+        if let Some(link) = &mut self.xmpp.link {
             link.close(now);
-            self.link_has_work = true;
+            self.xmpp.has_work = true;
         }
         let idle: Vec<Key> = self
+            .connections
             .table
             .iter_mut()
             .filter_map(|(key, client)| {
@@ -208,12 +211,15 @@ impl Reactor {
         let Some(until) = self.ending else {
             return false;
         };
-        let link_is_over = self.link.as_ref().is_none_or(Link::is_closed);
-        if self.table.is_empty() && link_is_over {
+        let link_is_over = self.xmpp.link.as_ref().is_none_or(Link::is_closed);
+        if self.connections.table.is_empty() && link_is_over {
             return true;
         }
         if until <= now.mono {
-            log::warn!("shutdown_timeout is over connections={}", self.table.len());
+            log::warn!(
+                "shutdown_timeout is over connections={}",
+                self.connections.table.len()
+            );
             return true;
         }
         false
@@ -221,7 +227,7 @@ impl Reactor {
 
     /// Reads the configuration anew and applies what can be applied to a running process.
     pub(super) fn reload(&mut self, now: Now) {
-        let setup = match setup::read(&self.config_path) {
+        let setup = match setup::read(&self.context.config_path) {
             Ok(setup) => setup,
             Err(failure) => {
                 for warning in failure.warnings {
@@ -231,7 +237,7 @@ impl Reactor {
                     log::error!("config not reloaded why={fault:?}");
                 }
                 for (key, path) in failure.files {
-                    if !self.sandbox.allows_reading(&path) {
+                    if !self.context.sandbox.allows_reading(&path) {
                         log::error!(
                             "config key={key} needs a restart why=\"the sandbox does not reach {}\"",
                             path.display()
@@ -252,7 +258,7 @@ impl Reactor {
                 false => log::warn!("config key={key} needs a restart to take effect"),
             }
         }
-        (self.on_reload)(setup.config.log_level);
+        (self.context.on_reload)(setup.config.log_level);
         self.shared.open_files.close();
         self.apply(setup, now);
         log::info!("config reloaded");
@@ -265,19 +271,19 @@ impl Reactor {
             "api" => true,
             _ => return false,
         };
-        let mut passed = self.listeners.iter().filter(|l| l.is_passed());
+        let mut passed = self.acceptor.listeners.iter().filter(|l| l.is_passed());
         passed.any(|listener| listener.is_local() == local)
     }
 
     /// The target, if the sandbox lets us get there, else the present one.
     fn within_reach(&self, target: LinkTarget) -> Option<LinkTarget> {
-        let Some(key) = self.sandbox.blocking_key(&target) else {
+        let Some(key) = self.context.sandbox.blocking_key(&target) else {
             return Some(target);
         };
         log::warn!(
             "config key={key} needs a restart to take effect why=\"the sandbox does not reach it\""
         );
-        self.link.as_ref().map(|link| link.target().clone())
+        self.xmpp.link.as_ref().map(|link| link.target().clone())
     }
 
     pub(super) fn apply(&mut self, setup: Setup, now: Now) {
@@ -287,49 +293,51 @@ impl Reactor {
             tls,
             ..
         } = setup;
-        if self.tls.is_some() && tls.is_some() {
-            (self.tls, self.certificate) = watched(tls, now);
+        if self.tls.config.is_some() && tls.is_some() {
+            self.tls = watched(tls, now);
         }
         let target = target.and_then(|target| self.within_reach(target));
-        match (&mut self.link, target) {
+        match (&mut self.xmpp.link, target) {
             (Some(link), Some(target)) => link.set_target(target, now),
-            (Some(_), None) => self.link = None,
+            (Some(_), None) => self.xmpp.link = None,
             (None, Some(target)) => {
-                self.link = Some(Link::new(target, LINK, jitter(&mut self.shared), now))
+                self.xmpp.link = Some(Link::new(target, LINK, jitter(&mut self.shared), now))
             }
             (None, None) => {}
         }
-        self.shared.service = Service::new(&config, self.slot_secret.as_bytes());
+        self.shared.service = Service::new(&config, self.context.slot_secret.as_bytes());
         self.shared.service.set_date(now);
         self.shared
             .store
             .set_modes(config.file_mode, config.dir_mode);
         self.sweep
             .set_plan(&plan(&config, &self.shared.service), now.mono);
-        (self.most_connections, self.rejected) =
-            most_connections(&config, sys::raise_descriptor_limit());
+        (self.acceptor.limit, self.acceptor.max_rejected) =
+            connection_limits(&config, sys::raise_descriptor_limit());
         self.shared.config = config;
         self.shared.set_tombstone_policy();
         self.shared.recount(now);
-        for (_, client) in self.table.iter_mut() {
+        for (_, client) in self.connections.table.iter_mut() {
             client.set_timeouts(&self.shared);
         }
     }
 }
 
 /// What new connections are served with, and the watch over its certificate.
-fn watched(
-    tls: Option<TlsIdentity>,
-    now: Now,
-) -> (Option<Arc<ServerConfig>>, Option<ExpiryMonitor>) {
+fn watched(tls: Option<TlsIdentity>, now: Now) -> Tls {
     let Some(TlsIdentity { config, not_after }) = tls else {
-        return (None, None);
+        return Tls {
+            config: None,
+            certificate: None,
+        };
     };
     if not_after.is_none() {
         log::warn!("certificate does not say when it expires");
     }
-    let watch = not_after.map(|not_after| ExpiryMonitor::new(not_after, now));
-    (Some(config), watch)
+    Tls {
+        config: Some(config),
+        certificate: not_after.map(|not_after| ExpiryMonitor::new(not_after, now)),
+    }
 }
 
 /// Where the link's jitter begins.
@@ -354,7 +362,7 @@ pub(super) fn plan(config: &Config, service: &Service) -> Plan {
 
 /// Connections that can be had, each of which may need a second descriptor for its file; and those beyond them that
 /// are taken to be told so, which must not use up what the others need to finish.
-fn most_connections(config: &Config, descriptors: u64) -> (usize, usize) {
+fn connection_limits(config: &Config, descriptors: u64) -> (usize, usize) {
     let possible =
         usize::try_from(descriptors.saturating_sub(RESERVED_DESCRIPTORS)).unwrap_or(usize::MAX);
     let rejected = MAX_REJECTED.min(possible / 4).max(1);

@@ -91,43 +91,74 @@ const LOOKED_AT: Duration = Duration::from_millis(50);
 /// Most connections beyond the limit that are taken only to be told so.
 const MAX_REJECTED: usize = 64;
 
-/// Everything that runs.
+/// The loop and everything that it owns.
 #[derive(Debug)]
 pub struct Reactor {
     poll: Poll,
-    listeners: Vec<Listener>,
-    table: Table<Client>,
-    /// Connections that owe a request head: what they want is soon done, and they do not wait behind bodies.
-    head_queue: VecDeque<Key>,
-    /// All others that have work.
-    run_queue: VecDeque<Key>,
-    deadlines: Deadlines,
+    acceptor: Acceptor,
+    connections: Connections,
     shared: Shared,
-    link: Option<Link>,
-    link_has_work: bool,
-    /// Whether the link was ever up.
-    was_up: bool,
-    resolver: Resolver,
+    xmpp: Xmpp,
     signals: Signals,
     notifier: Notifier,
     sweep: Sweep,
     timekeeper: Timekeeper,
-    tls: Option<Arc<ServerConfig>>,
-    certificate: Option<ExpiryMonitor>,
-    slot_secret: SecretKey,
-    sandbox: Sandbox,
-    config_path: PathBuf,
-    most_connections: usize,
-    /// Connections beyond these that are taken only to be told so.
-    rejected: usize,
-    /// Set when nothing could be accepted: the moment at which to try again.
-    accept_pause: Option<Instant>,
+    tls: Tls,
+    context: Context,
+    /// Set during shutdown: the time by which the process must exit.
+    ending: Option<Instant>,
+}
+
+/// The listeners, and the limits of accepted connections.
+#[derive(Debug)]
+struct Acceptor {
+    listeners: Vec<Listener>,
+    /// Maximum number of connections.
+    limit: usize,
+    /// Maximum number of connections beyond the limit, which are accepted only to be answered with 503.
+    max_rejected: usize,
+    /// When to accept again, after nothing could be accepted.
+    paused_until: Option<Instant>,
     /// Whether the lack of descriptors has been logged.
     out_of_descriptors: bool,
-    /// What else is to be done at a reload: the log's level and file are not ours.
+}
+
+/// The open connections.
+#[derive(Debug, Default)]
+struct Connections {
+    table: Table<Client>,
+    /// Connections that wait for a request head. Their work is short, so they come before bodies.
+    head_queue: VecDeque<Key>,
+    /// All other connections that have work.
+    run_queue: VecDeque<Key>,
+    deadlines: Deadlines,
+}
+
+/// The link to the XMPP server.
+#[derive(Debug)]
+struct Xmpp {
+    link: Option<Link>,
+    has_work: bool,
+    /// Whether the link was ever up.
+    was_up: bool,
+    resolver: Resolver,
+}
+
+/// The TLS identity of new connections.
+#[derive(Debug)]
+struct Tls {
+    config: Option<Arc<ServerConfig>>,
+    certificate: Option<ExpiryMonitor>,
+}
+
+/// State of the process that a reload needs.
+#[derive(Debug)]
+struct Context {
+    config_path: PathBuf,
+    slot_secret: SecretKey,
+    sandbox: Sandbox,
+    /// Applies the log level and reopens the log file, which are not part of the loop.
     on_reload: fn(log::LevelFilter),
-    /// Set when the process is ending: the moment by which it must have ended.
-    ending: Option<Instant>,
 }
 
 /// Why the program cannot start; one sentence a line.
@@ -157,23 +188,23 @@ impl Reactor {
             for event in &events {
                 match event.token() {
                     LINK => {
-                        if let Some(link) = &mut self.link {
+                        if let Some(link) = &mut self.xmpp.link {
                             link.set_ready(event);
-                            self.link_has_work = true;
+                            self.xmpp.has_work = true;
                         }
                     }
                     WAKER => woken = true,
                     SIGNALS => signalled = true,
                     Token(token) => match Key::from_token(token) {
                         Some(key) => {
-                            if let Some(client) = self.table.get_mut(key) {
+                            if let Some(client) = self.connections.table.get_mut(key) {
                                 client.transport().set_ready(event);
                                 self.enqueue(key);
                             }
                         }
                         None => {
                             let index = token.wrapping_sub(Key::FIRST_RESERVED as usize);
-                            if let Some(listener) = self.listeners.get_mut(index) {
+                            if let Some(listener) = self.acceptor.listeners.get_mut(index) {
                                 listener.readable = true;
                             }
                         }
@@ -205,21 +236,23 @@ impl Reactor {
 
     /// How long nothing is to be done.
     fn sleep(&self, now: Now) -> Duration {
-        let may_accept = self.accept_pause.is_none() && self.listeners.iter().any(|l| l.readable);
+        let may_accept = self.acceptor.paused_until.is_none()
+            && self.acceptor.listeners.iter().any(|l| l.readable);
         let walking =
             self.shared.admission.usage.is_counting() || !self.shared.admission.trims.is_empty();
-        let queued = !self.run_queue.is_empty() || !self.head_queue.is_empty();
-        if queued || self.link_has_work || may_accept || walking {
+        let queued =
+            !self.connections.run_queue.is_empty() || !self.connections.head_queue.is_empty();
+        if queued || self.xmpp.has_work || may_accept || walking {
             return Duration::ZERO;
         }
         let earliest = [
-            self.deadlines.next(),
-            self.link.as_ref().and_then(Link::deadline),
+            self.connections.deadlines.next(),
+            self.xmpp.link.as_ref().and_then(Link::deadline),
             self.sweep.due(),
-            self.accept_pause,
+            self.acceptor.paused_until,
             self.ending,
             self.shared.open_files.until(),
-            self.certificate.as_ref().map(ExpiryMonitor::deadline),
+            self.tls.certificate.as_ref().map(ExpiryMonitor::deadline),
             self.shared.monitor.due(),
             self.shared.admission.usage.due(),
             self.notifier.due(),
@@ -234,7 +267,7 @@ impl Reactor {
 
     /// Keeps what `/health` and `/metrics` tell of the loop itself.
     fn note_state(&mut self) {
-        let link = match &self.link {
+        let link = match &self.xmpp.link {
             None => metrics::LinkStatus::None,
             Some(link) if link.is_up() => metrics::LinkStatus::Up,
             Some(_) => metrics::LinkStatus::Down,
@@ -244,16 +277,16 @@ impl Reactor {
             shared
                 .status
                 .metrics
-                .linked(std::mem::replace(&mut self.was_up, true));
+                .linked(std::mem::replace(&mut self.xmpp.was_up, true));
         }
         shared.status.link = link;
-        shared.connections.open = self.table.len();
-        shared.connections.limit = self.most_connections;
+        shared.connections.open = self.connections.table.len();
+        shared.connections.limit = self.acceptor.limit;
     }
 
     /// Lets the service manager know how it stands at the end of a turn, and that there are turns.
     fn notify_manager(&mut self, now: Now) {
-        let status = match &self.link {
+        let status = match &self.xmpp.link {
             None => "No XMPP link configured",
             Some(link) if link.is_up() => "XMPP link up",
             Some(_) => "XMPP link down",
@@ -263,35 +296,35 @@ impl Reactor {
     }
 
     fn enqueue(&mut self, key: Key) {
-        if let Some(client) = self.table.get_mut(key) {
+        if let Some(client) = self.connections.table.get_mut(key) {
             if !std::mem::replace(&mut client.queued, true) {
                 match client.is_awaiting_request() {
-                    true => self.head_queue.push_back(key),
-                    false => self.run_queue.push_back(key),
+                    true => self.connections.head_queue.push_back(key),
+                    false => self.connections.run_queue.push_back(key),
                 }
             }
         }
     }
 
     fn work_run_queue(&mut self, now: Now) {
-        for _ in 0..self.head_queue.len() {
-            if let Some(key) = self.head_queue.pop_front() {
+        for _ in 0..self.connections.head_queue.len() {
+            if let Some(key) = self.connections.head_queue.pop_front() {
                 self.drive(key, now);
             }
         }
         self.shared.connections.moved = 0;
-        for _ in 0..self.run_queue.len() {
+        for _ in 0..self.connections.run_queue.len() {
             if self.shared.connections.moved >= client::BYTES {
                 return;
             }
-            if let Some(key) = self.run_queue.pop_front() {
+            if let Some(key) = self.connections.run_queue.pop_front() {
                 self.drive(key, now);
             }
         }
     }
 
     fn drive(&mut self, key: Key, now: Now) {
-        if let Some(client) = self.table.get_mut(key) {
+        if let Some(client) = self.connections.table.get_mut(key) {
             client.queued = false;
             let outcome = client.drive(&mut self.shared, now);
             self.follow_up(key, outcome);
@@ -305,29 +338,29 @@ impl Reactor {
             DriveOutcome::Blocked => {}
             DriveOutcome::Ended => return self.remove(key),
         }
-        let Some(client) = self.table.get_mut(key) else {
+        let Some(client) = self.connections.table.get_mut(key) else {
             return;
         };
         if let Some(deadline) = client.deadline() {
             if client.armed.is_none_or(|armed| deadline < armed) {
                 client.armed = Some(deadline);
-                self.deadlines.push(deadline, key);
+                self.connections.deadlines.push(deadline, key);
             }
         }
     }
 
     /// Removes a connection; dropping it closes everything that it holds.
     fn remove(&mut self, key: Key) {
-        let Some(mut client) = self.table.remove(key) else {
+        let Some(mut client) = self.connections.table.remove(key) else {
             return;
         };
         client.dispose(&mut self.shared);
         log::debug!("connection closed {client}");
         // There is room again, and perhaps a descriptor.
-        self.accept_pause = None;
-        let Reactor {
+        self.acceptor.paused_until = None;
+        let Connections {
             table, deadlines, ..
-        } = self;
+        } = &mut self.connections;
         if deadlines.needs_cleanup(table.len()) {
             deadlines.retain(|at, key| {
                 table
@@ -338,8 +371,8 @@ impl Reactor {
     }
 
     fn pass_deadlines(&mut self, now: Now) {
-        while let Some((at, key)) = self.deadlines.pop_due(now.mono) {
-            let Some(client) = self.table.get_mut(key) else {
+        while let Some((at, key)) = self.connections.deadlines.pop_due(now.mono) {
+            let Some(client) = self.connections.table.get_mut(key) else {
                 continue;
             };
             if client.armed != Some(at) {
@@ -349,7 +382,7 @@ impl Reactor {
                 // It may have met its deadline: nobody has looked yet, because the disk or the process stood still.
                 let later = now.mono + LOOKED_AT;
                 client.armed = Some(later);
-                self.deadlines.push(later, key);
+                self.connections.deadlines.push(later, key);
                 continue;
             }
             client.armed = None;
@@ -373,17 +406,17 @@ impl Reactor {
         }
         self.watch_certificate(now);
         self.shared.probe_store(now);
-        if let Some(link) = &mut self.link {
+        if let Some(link) = &mut self.xmpp.link {
             if link.deadline().is_some_and(|deadline| deadline <= now.mono) {
-                link.due(self.poll.registry(), &mut self.resolver, now);
-                self.link_has_work = true;
+                link.due(self.poll.registry(), &mut self.xmpp.resolver, now);
+                self.xmpp.has_work = true;
             }
         }
     }
 
     /// Says when the certificate expires, if it is time to.
     fn watch_certificate(&mut self, now: Now) {
-        let watch = self.certificate.as_mut();
+        let watch = self.tls.certificate.as_mut();
         match watch
             .filter(|watch| watch.deadline() <= now.mono)
             .and_then(|watch| watch.look(now))
@@ -402,16 +435,16 @@ impl Reactor {
                 SyncToken::Clock => self.clock_synced(result, now),
                 SyncToken::Probe => self.shared.probed(result, now),
                 SyncToken::Connection(key) => {
-                    if let Some(client) = self.table.get_mut(key) {
+                    if let Some(client) = self.connections.table.get_mut(key) {
                         client.synced(result, &mut self.shared, now);
                         self.enqueue(key);
                     }
                 }
             }
         }
-        if let (Some(answer), Some(link)) = (self.resolver.answer(), &mut self.link) {
+        if let (Some(answer), Some(link)) = (self.xmpp.resolver.answer(), &mut self.xmpp.link) {
             link.resolved(answer, self.poll.registry(), now);
-            self.link_has_work = true;
+            self.xmpp.has_work = true;
         }
     }
 }

@@ -22,34 +22,39 @@ const STANZAS: usize = 64;
 
 impl Reactor {
     pub(super) fn drive_link(&mut self, now: Now) {
-        if !std::mem::take(&mut self.link_has_work) {
+        if !std::mem::take(&mut self.xmpp.has_work) {
             return;
         }
-        let Some(link) = &mut self.link else {
+        let Some(link) = &mut self.xmpp.link else {
             return;
         };
         link.receive(self.poll.registry(), &mut self.shared.buffers.scratch, now);
         for _ in 0..STANZAS {
-            match self.link.as_mut().and_then(|link| link.next_stanza(now)) {
+            match self
+                .xmpp
+                .link
+                .as_mut()
+                .and_then(|link| link.next_stanza(now))
+            {
                 Some(Incoming::Stanza(stanza)) => self.answer_stanza(stanza, now),
                 Some(Incoming::Skipped(skipped)) => self.answer_skipped(skipped, now),
                 None => break,
             }
         }
-        if let Some(link) = &mut self.link {
-            self.link_has_work = link.settle(now);
+        if let Some(link) = &mut self.xmpp.link {
+            self.xmpp.has_work = link.settle(now);
         }
     }
 
     pub(super) fn flush_link(&mut self, now: Now) {
-        if let Some(link) = &mut self.link {
+        if let Some(link) = &mut self.xmpp.link {
             link.flush(now);
         }
     }
 
     pub(super) fn answer_stanza(&mut self, stanza: Element, now: Now) {
         let service = &self.shared.service;
-        let Some(link) = &self.link else {
+        let Some(link) = &self.xmpp.link else {
             return;
         };
         let identity = Identity {
@@ -79,7 +84,7 @@ impl Reactor {
                 skipped.why.to_string(),
             );
         }
-        let Some(link) = &mut self.link else {
+        let Some(link) = &mut self.xmpp.link else {
             return;
         };
         let identity = Identity {
@@ -92,7 +97,7 @@ impl Reactor {
     }
 
     pub(super) fn reply(&mut self, reply: &Element) {
-        if let Some(link) = &mut self.link {
+        if let Some(link) = &mut self.xmpp.link {
             link.send(reply);
         }
     }
@@ -210,7 +215,7 @@ impl Reactor {
         for waiter in self.shared.admission.waiting.take(owner) {
             match waiter {
                 Waiter::Connection(key) => {
-                    if let Some(client) = self.table.get_mut(key) {
+                    if let Some(client) = self.connections.table.get_mut(key) {
                         client.wake(lookup);
                         self.enqueue(key);
                     }

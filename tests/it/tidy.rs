@@ -140,7 +140,7 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/client/address",
         "reactor/client/get",
         "reactor/client/put",
-        "reactor/client/removals",
+        "reactor/client/delete",
         "reactor/client/api",
         "reactor/client/decide",
         "reactor/component",
