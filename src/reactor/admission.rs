@@ -97,10 +97,9 @@ impl Admission {
         };
         // Search only if eviction or expiry could free space.
         let files_expire = !service.lifetime().message.is_zero();
-        let tries = if evict {
-            MAX_TRIES
-        } else {
-            u8::from(files_expire)
+        let tries = match evict {
+            true => MAX_TRIES,
+            false => u8::from(files_expire),
         };
         let Some(owner) = owner.filter(|_| attempt.tries < tries) else {
             if let Refusal::OwnerQuota { retry, .. } = &mut refusal {

@@ -1,30 +1,32 @@
-//! The loop: one thread, one poll.
+//! The event loop: one thread, one poll.
 //!
-//! - [`table`] connections by key; [`deadlines`] when to wake whom;
-//! - [`listener`] listening sockets;
-//! - [`open_files`] files that are asked for over and over; [`random`] bytes that nobody can guess;
-//! - [`shared`] what the drivers share;
+//! - [`table`] the connections, by key; [`deadlines`] their deadlines;
+//! - [`listener`] the listening sockets;
+//! - [`open_files`] a cache of files that are requested often; [`random`] random bytes for slots;
+//! - [`shared`] the state common to all connections: [`admission`] quotas, rates and [`waiting`] requests,
+//!   [`store_monitor`] the health of the store, [`connection_limits`] the counts of connections;
 //! - [`client`] drives one HTTP connection; [`component`] drives the link to the XMPP server;
-//! - [`timekeeper`], [`timekeeping`] the wall clock and its jumps;
-//! - [`life`] start, reload, end; [`accept`] taking in connections; [`slots`] slot requests and their wait;
+//! - [`sync_token`] identifies sync jobs; [`timekeeper`], [`timekeeping`] the wall clock and its jumps;
+//! - [`life`] start, reload, shutdown; [`accept`] accepts connections; [`slots`] slot requests over XMPP, and the walks
+//!   through the store;
 //! - this file: the turn.
 //!
-//! A turn goes in this order, always:
+//! The order of a turn:
 //!
-//! 1. sleep until the earliest of run queue, deadlines, sweep and one minute;
-//! 2. read both clocks, and see whether the wall clock has jumped;
-//! 3. collect events into readiness bits and put their connections on the run queue; look what other processes have
-//!    removed from the store;
-//! 4. work the run queue: first all that owe a request head, then bodies, until as much as one connection's budget has
-//!    moved; the rest goes on in the next turn, after another look for events;
-//! 5. pass due deadlines, busy or not, unless the process was frozen meanwhile;
+//! 1. sleep until there is work in a queue or a deadline passes, at most one minute;
+//! 2. read both clocks, and check whether the wall clock has jumped;
+//! 3. turn events into readiness bits and put their connections on the run queue; read which files other processes have
+//!    deleted from the store;
+//! 4. work the run queue: first the connections that wait for a request head, then bodies, until together they have used
+//!    the budget of one connection; the rest continues in the next turn, after new events were collected;
+//! 5. handle due deadlines, unless the process was suspended;
 //! 6. accept a few connections;
-//! 7. one slice of counting, trimming and sweeping;
-//! 8. hand over what must reach stable storage;
-//! 9. look at signals, and let the service manager know that the loop turns.
+//! 7. count, trim and sweep the store for one slice;
+//! 8. submit the sync jobs of this turn;
+//! 9. handle signals, and notify the service manager.
 //!
-//! Events only set bits; work happens at the loop's own pace. A handler never frees its own connection: it says that
-//! it is over, and the loop removes it.
+//! Events only set bits. A handler never frees its own connection: it returns that the connection has ended, and the
+//! loop removes it.
 
 pub mod admission;
 pub mod client;
@@ -78,17 +80,17 @@ const LINK: Token = Token(0xfff0);
 const WAKER: Token = Token(0xfff1);
 const SIGNALS: Token = Token(0xfff2);
 
-/// The longest sleep, so that no mistake can cost more.
+/// The longest sleep, which limits the effect of a missed deadline.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
-/// Whoever wakes so much later than asked was frozen: what has come since the events were collected, and may have met
-/// its deadline, is looked at first.
+/// If the loop wakes this much later than it asked for, the process was suspended. Deadlines are then handled in the
+/// next turn, because input that arrived in time may not be read yet.
 const OVERSLEPT: Duration = Duration::from_millis(500);
 
-/// When a deadline is looked at again that came while its connection waited for its turn.
-const LOOKED_AT: Duration = Duration::from_millis(50);
+/// When to check a deadline again that passed while its connection was on the run queue.
+const RECHECK: Duration = Duration::from_millis(50);
 
-/// Most connections beyond the limit that are taken only to be told so.
+/// Maximum number of connections beyond the limit, which are accepted only to be answered with 503.
 const MAX_REJECTED: usize = 64;
 
 /// The loop and everything that it owns.
@@ -123,6 +125,19 @@ struct Acceptor {
     out_of_descriptors: bool,
 }
 
+impl Acceptor {
+    /// `limits`: the maximum number of connections, and of connections beyond it.
+    fn new(listeners: Vec<Listener>, limits: (usize, usize)) -> Acceptor {
+        Acceptor {
+            listeners,
+            limit: limits.0,
+            max_rejected: limits.1,
+            paused_until: None,
+            out_of_descriptors: false,
+        }
+    }
+}
+
 /// The open connections.
 #[derive(Debug, Default)]
 struct Connections {
@@ -144,6 +159,17 @@ struct Xmpp {
     resolver: Resolver,
 }
 
+impl Xmpp {
+    fn new(link: Option<Link>, resolver: Resolver) -> Xmpp {
+        Xmpp {
+            link,
+            has_work: false,
+            was_up: false,
+            resolver,
+        }
+    }
+}
+
 /// The TLS identity of new connections.
 #[derive(Debug)]
 struct Tls {
@@ -161,11 +187,18 @@ struct Context {
     on_reload: fn(log::LevelFilter),
 }
 
+/// Which of the loop's own event sources woke it.
+#[derive(Debug, Default)]
+struct Wakeups {
+    by_helper: bool,
+    by_signal: bool,
+}
+
 /// Why the program cannot start; one sentence a line.
 pub type StartError = String;
 
 impl Reactor {
-    /// Turns until the process is to end.
+    /// Runs until the process must exit.
     pub fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
         let mut overslept = false;
@@ -178,43 +211,16 @@ impl Reactor {
                 Err(error) => return Err(error),
             }
             let now = sys::now();
-            // Once, so that no machine is too slow for deadlines.
+            // Not in two turns in a row, so that deadlines pass even on a machine that is always late.
             let late = now.mono.saturating_duration_since(before.mono) > timeout + OVERSLEPT;
             overslept = late && !overslept;
             self.shared.service.set_date(now);
             self.watch_clock(now);
-            let mut signalled = false;
-            let mut woken = false;
-            for event in &events {
-                match event.token() {
-                    LINK => {
-                        if let Some(link) = &mut self.xmpp.link {
-                            link.set_ready(event);
-                            self.xmpp.has_work = true;
-                        }
-                    }
-                    WAKER => woken = true,
-                    SIGNALS => signalled = true,
-                    Token(token) => match Key::from_token(token) {
-                        Some(key) => {
-                            if let Some(client) = self.connections.table.get_mut(key) {
-                                client.transport().set_ready(event);
-                                self.enqueue(key);
-                            }
-                        }
-                        None => {
-                            let index = token.wrapping_sub(Key::FIRST_RESERVED as usize);
-                            if let Some(listener) = self.acceptor.listeners.get_mut(index) {
-                                listener.readable = true;
-                            }
-                        }
-                    },
-                }
-            }
-            if woken {
+            let wakeups = self.note_events(&events);
+            if wakeups.by_helper {
                 self.take_results(now);
             }
-            self.note_state();
+            self.update_status();
             self.shared.look_for_removals(now);
             self.work_run_queue(now);
             self.drive_link(now);
@@ -224,7 +230,7 @@ impl Reactor {
             self.accept(now);
             self.walk_a_slice(now);
             self.shared.syncer.submit_batch();
-            if signalled && self.obey_signals(now) {
+            if wakeups.by_signal && self.handle_signals(now) {
                 return Ok(());
             }
             if self.has_ended(now) {
@@ -234,7 +240,39 @@ impl Reactor {
         }
     }
 
-    /// How long nothing is to be done.
+    /// Sets the readiness bits of all events, and puts their connections on the run queue.
+    fn note_events(&mut self, events: &Events) -> Wakeups {
+        let mut wakeups = Wakeups::default();
+        for event in events {
+            match event.token() {
+                LINK => {
+                    if let Some(link) = &mut self.xmpp.link {
+                        link.set_ready(event);
+                        self.xmpp.has_work = true;
+                    }
+                }
+                WAKER => wakeups.by_helper = true,
+                SIGNALS => wakeups.by_signal = true,
+                Token(token) => match Key::from_token(token) {
+                    Some(key) => {
+                        if let Some(client) = self.connections.table.get_mut(key) {
+                            client.transport().set_ready(event);
+                            self.enqueue(key);
+                        }
+                    }
+                    None => {
+                        let index = token.wrapping_sub(Key::FIRST_RESERVED as usize);
+                        if let Some(listener) = self.acceptor.listeners.get_mut(index) {
+                            listener.readable = true;
+                        }
+                    }
+                },
+            }
+        }
+        wakeups
+    }
+
+    /// How long there is nothing to do.
     fn sleep(&self, now: Now) -> Duration {
         let may_accept = self.acceptor.paused_until.is_none()
             && self.acceptor.listeners.iter().any(|l| l.readable);
@@ -265,8 +303,8 @@ impl Reactor {
         })
     }
 
-    /// Keeps what `/health` and `/metrics` tell of the loop itself.
-    fn note_state(&mut self) {
+    /// Updates what `/health` and `/metrics` report of the loop.
+    fn update_status(&mut self) {
         let link = match &self.xmpp.link {
             None => metrics::LinkStatus::None,
             Some(link) if link.is_up() => metrics::LinkStatus::Up,
@@ -284,7 +322,7 @@ impl Reactor {
         shared.connections.limit = self.acceptor.limit;
     }
 
-    /// Lets the service manager know how it stands at the end of a turn, and that there are turns.
+    /// Sends the status and the watchdog signal to the service manager.
     fn notify_manager(&mut self, now: Now) {
         let status = match &self.xmpp.link {
             None => "No XMPP link configured",
@@ -295,6 +333,7 @@ impl Reactor {
         self.notifier.beat(now.mono);
     }
 
+    /// Puts a connection on one of the queues, if it is on none.
     fn enqueue(&mut self, key: Key) {
         if let Some(client) = self.connections.table.get_mut(key) {
             if !std::mem::replace(&mut client.queued, true) {
@@ -306,6 +345,7 @@ impl Reactor {
         }
     }
 
+    /// Drives the connections on the queues. Those that the budget of the turn does not cover stay there.
     fn work_run_queue(&mut self, now: Now) {
         for _ in 0..self.connections.head_queue.len() {
             if let Some(key) = self.connections.head_queue.pop_front() {
@@ -331,7 +371,7 @@ impl Reactor {
         }
     }
 
-    /// What becomes of a connection that was driven.
+    /// Enqueues, removes or arms a connection that was driven.
     fn follow_up(&mut self, key: Key, outcome: DriveOutcome) {
         match outcome {
             DriveOutcome::Again => self.enqueue(key),
@@ -356,7 +396,7 @@ impl Reactor {
         };
         client.dispose(&mut self.shared);
         log::debug!("connection closed {client}");
-        // There is room again, and perhaps a descriptor.
+        // There is a free place again, and perhaps a descriptor.
         self.acceptor.paused_until = None;
         let Connections {
             table, deadlines, ..
@@ -370,6 +410,7 @@ impl Reactor {
         }
     }
 
+    /// Handles all deadlines that are due.
     fn pass_deadlines(&mut self, now: Now) {
         while let Some((at, key)) = self.connections.deadlines.pop_due(now.mono) {
             let Some(client) = self.connections.table.get_mut(key) else {
@@ -379,8 +420,8 @@ impl Reactor {
                 continue;
             }
             if client.queued {
-                // It may have met its deadline: nobody has looked yet, because the disk or the process stood still.
-                let later = now.mono + LOOKED_AT;
+                // Its input may have arrived in time, and be unread only because the disk or the process was slow.
+                let later = now.mono + RECHECK;
                 client.armed = Some(later);
                 self.connections.deadlines.push(later, key);
                 continue;
@@ -414,7 +455,7 @@ impl Reactor {
         }
     }
 
-    /// Says when the certificate expires, if it is time to.
+    /// Logs when the certificate expires, if that is due.
     fn watch_certificate(&mut self, now: Now) {
         let watch = self.tls.certificate.as_mut();
         match watch
@@ -427,7 +468,7 @@ impl Reactor {
         }
     }
 
-    /// Results of the helper threads.
+    /// Passes on the results of the helper threads.
     fn take_results(&mut self, now: Now) {
         while let Some((token, result)) = self.shared.syncer.next_done() {
             match token {

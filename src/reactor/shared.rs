@@ -136,6 +136,14 @@ impl Shared {
         }
     }
 
+    /// Takes over the state of the store at the start.
+    pub fn load(&mut self, now: Now) {
+        self.admission.usage.set_times(self.store.times().clone());
+        self.set_tombstone_policy();
+        self.recall_removals(now);
+        self.count_total();
+    }
+
     /// Reads which files other processes have deleted; true if there are any.
     pub fn look_for_removals(&mut self, now: Now) -> bool {
         let notes = match self.store.new_notes() {

@@ -1,4 +1,4 @@
-//! Slot requests: from a stanza to its reply, and the wait for the store in between.
+//! The stanzas of the link, slot requests in particular, and the walks through the store for which requests wait.
 
 use crate::layout;
 use crate::now::Now;
@@ -10,6 +10,7 @@ use crate::reactor::shared::Shared;
 use crate::reactor::sync_token::SyncToken;
 use crate::reactor::waiting::{Attempt, Lookup, Waiter};
 use crate::slot::{Refusal, Slot};
+use crate::store::sweep::Report;
 use crate::store::walk::Slice;
 use crate::syncer::Work;
 use crate::xmpp::element::Element;
@@ -17,10 +18,11 @@ use crate::xmpp::iq::{self, Answer, Identity};
 use crate::xmpp::upload::SlotIq;
 use crate::xmpp::xml::Skipped;
 
-/// Stanzas taken from the link in one turn: what they cost stays below what the bytes of other connections do.
+/// Maximum number of stanzas per turn, so that they cost less than the bytes of other connections.
 const STANZAS: usize = 64;
 
 impl Reactor {
+    /// Reads from the link, answers stanzas, and writes the answers.
     pub(super) fn drive_link(&mut self, now: Now) {
         if !std::mem::take(&mut self.xmpp.has_work) {
             return;
@@ -71,7 +73,7 @@ impl Reactor {
         }
     }
 
-    /// A stanza that is not read: counted, logged, and answered if it was a request.
+    /// Counts and logs a stanza that was not parsed, and answers it if it was a request.
     fn answer_skipped(&mut self, skipped: Skipped, now: Now) {
         let shared = &mut self.shared;
         shared.status.metrics.stanza_skipped(skipped.why.reason());
@@ -118,7 +120,7 @@ impl Reactor {
         }
     }
 
-    /// The slot; `None` while the store is being looked at.
+    /// The slot; `None` if the request must wait for the store.
     fn find_slot(
         &mut self,
         iq: &SlotIq,
@@ -137,15 +139,15 @@ impl Reactor {
         self.reply(&iq.refused(refusal));
     }
 
-    /// One slice of what walks the store: first what somebody waits for.
+    /// Walks the store for one slice: first for waiting requests, then for the sweep.
     pub(super) fn walk_a_slice(&mut self, now: Now) {
         let shared = &mut self.shared;
         shared
             .admission
             .usage
             .retry_total(shared.store.root(), now.mono);
-        let busy = shared.admission.usage.is_counting() || !shared.admission.trims.is_empty();
-        if !busy && self.sweep.due().is_none_or(|due| due > now.mono) {
+        let has_work = shared.admission.usage.is_counting() || !shared.admission.trims.is_empty();
+        if !has_work && self.sweep.due().is_none_or(|due| due > now.mono) {
             return;
         }
         let window = shared.service.longest_reach();
@@ -170,31 +172,18 @@ impl Reactor {
             }
         }
         if let Some(report) = swept {
-            self.shared
-                .status
-                .metrics
-                .swept(report.removed, report.bytes, report.took);
-            log::info!(
-                "sweep done files={} removed={} bytes={} ms={}{}",
-                report.files,
-                report.removed,
-                report.bytes,
-                report.took.as_millis(),
-                match report.corrected {
-                    0 => String::new(),
-                    corrected => format!(" times_corrected={corrected}"),
-                }
-            );
-        }
-        if swept.is_some_and(|report| report.whole) {
-            self.times_corrected(now);
+            self.note_sweep(&report);
+            if report.whole {
+                self.times_corrected(now);
+            }
         }
         if let Some(counted) = counted {
             self.shared.counted(&counted, now);
-            match counted.error {
-                None => self.wake(&counted.owner, Lookup::Counted, now),
-                Some(_) => self.wake(&counted.owner, Lookup::Failed, now),
-            }
+            let lookup = match counted.error {
+                None => Lookup::Counted,
+                Some(_) => Lookup::Failed,
+            };
+            self.wake(&counted.owner, lookup, now);
         }
         if let Some(trimmed) = trimmed {
             if trimmed.files > 0 {
@@ -210,7 +199,24 @@ impl Reactor {
         }
     }
 
-    /// Everybody who waits for this owner asks again.
+    /// Counts and logs a sweep.
+    fn note_sweep(&mut self, report: &Report) {
+        let metrics = &mut self.shared.status.metrics;
+        metrics.swept(report.removed, report.bytes, report.took);
+        log::info!(
+            "sweep done files={} removed={} bytes={} ms={}{}",
+            report.files,
+            report.removed,
+            report.bytes,
+            report.took.as_millis(),
+            match report.corrected {
+                0 => String::new(),
+                corrected => format!(" times_corrected={corrected}"),
+            }
+        );
+    }
+
+    /// Repeats all requests that wait for this owner.
     pub(super) fn wake(&mut self, owner: &[u8], lookup: Lookup, now: Now) {
         for waiter in self.shared.admission.waiting.take(owner) {
             match waiter {

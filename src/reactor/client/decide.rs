@@ -87,13 +87,13 @@ impl Client {
             Decision::Refuse(refusal) => self.refuse(&refusal, shared, now),
             Decision::Download(download) => {
                 match get::open(download, request, cache, shared, now) {
-                    get::Found::File(file, answer) => self.begin_download(file, answer, now),
-                    get::Found::Replaced => {}
-                    get::Found::NotFound => {
+                    get::OpenOutcome::File(file, answer) => self.begin_download(file, answer, now),
+                    get::OpenOutcome::Replaced => {}
+                    get::OpenOutcome::NotFound => {
                         self.log_refused(404);
                         self.exchange.answer(shared.service.not_found(), now.mono);
                     }
-                    get::Found::Refused(refusal) => self.refuse(&refusal, shared, now),
+                    get::OpenOutcome::Refused(refusal) => self.refuse(&refusal, shared, now),
                 }
             }
             Decision::Delete(path) => self.delete(path, shared, now),

@@ -27,8 +27,8 @@ pub(super) struct Get {
     sent: u64,
 }
 
-/// The result of looking for a file.
-pub(super) enum Found {
+/// The result of opening the file of a GET.
+pub(super) enum OpenOutcome {
     File(Arc<OwnedFd>, Answer),
     NotFound,
     /// `storage_path` was replaced meanwhile: decide again.
@@ -51,7 +51,7 @@ pub(super) fn open(
     cache: bool,
     shared: &mut Shared,
     now: Now,
-) -> Found {
+) -> OpenOutcome {
     let removals = shared.store.removals();
     match find(download, shared, now) {
         Ok(Some((path, file))) => {
@@ -72,17 +72,17 @@ pub(super) fn open(
                     .open_files
                     .record(path, &file, &answer, removals, now);
             }
-            Found::File(file, answer)
+            OpenOutcome::File(file, answer)
         }
-        Ok(None) if shared.check_root(now) => Found::Replaced,
-        Ok(None) => Found::NotFound,
+        Ok(None) if shared.check_root(now) => OpenOutcome::Replaced,
+        Ok(None) => OpenOutcome::NotFound,
         Err(error) if sys::is_out_of_descriptors(&error) => {
             shared.store_failed("open", &error, 0, now);
-            Found::Refused(PutRefusal::Busy)
+            OpenOutcome::Refused(PutRefusal::Busy)
         }
         Err(error) => {
             shared.unreadable(&error, now);
-            Found::Refused(PutRefusal::Storage { full: false })
+            OpenOutcome::Refused(PutRefusal::Storage { full: false })
         }
     }
 }
