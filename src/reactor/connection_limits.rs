@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-/// The counts of open connections, and what they used in this turn.
+/// The counts of open connections, and the bytes that they transferred in this turn.
 #[derive(Debug, Default)]
 pub struct ConnectionLimits {
     pub addresses: AddressCounts,

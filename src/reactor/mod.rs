@@ -7,7 +7,7 @@
 //!   [`store_monitor`] the health of the store, [`connection_limits`] the counts of connections;
 //! - [`client`] drives one HTTP connection; [`component`] drives the link to the XMPP server;
 //! - [`sync_token`] identifies sync jobs; [`timekeeper`], [`timekeeping`] the wall clock and its jumps;
-//! - [`life`] start, reload, shutdown; [`accept`] accepts connections; [`slots`] slot requests over XMPP, and the walks
+//! - [`lifecycle`] start, reload, shutdown; [`accept`] accepts connections; [`slots`] slot requests over XMPP, and the walks
 //!   through the store;
 //! - this file: the turn.
 //!
@@ -44,7 +44,7 @@ pub mod timekeeper;
 pub mod waiting;
 
 mod accept;
-mod life;
+mod lifecycle;
 mod slots;
 mod timekeeping;
 

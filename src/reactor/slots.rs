@@ -5,7 +5,7 @@ use crate::now::Now;
 use crate::reactor::Reactor;
 use crate::reactor::admission::Admission;
 use crate::reactor::component::Incoming;
-use crate::reactor::life::plan;
+use crate::reactor::lifecycle::plan;
 use crate::reactor::shared::Shared;
 use crate::reactor::sync_token::SyncToken;
 use crate::reactor::waiting::{Attempt, Lookup, Waiter};

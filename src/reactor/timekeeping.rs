@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::clock::{Change, RECORD_INTERVAL};
 use crate::now::Now;
 use crate::reactor::Reactor;
-use crate::reactor::life::plan;
+use crate::reactor::lifecycle::plan;
 use crate::reactor::sync_token::SyncToken;
 use crate::reactor::timekeeper::{Stage, clocks};
 use crate::syncer::Work;
@@ -51,7 +51,7 @@ impl Reactor {
         match change {
             Change::Forward(seconds) => log::warn!("clock jumped forward seconds={seconds}{pause}"),
             Change::Back(seconds) => log::warn!("clock jumped back seconds={seconds}{pause}"),
-            Change::Believed => log::warn!("clock is believed though nothing has set it"),
+            Change::Believed => log::warn!("clock is used although nothing has set it"),
         }
         self.timekeeper.is_changed = true;
     }

@@ -146,7 +146,7 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/component",
         "reactor/mod",
         // These continue what `mod` begins.
-        "reactor/life",
+        "reactor/lifecycle",
         "reactor/timekeeping",
         "reactor/slots",
         "reactor/accept",

@@ -64,7 +64,7 @@ impl ClientAddress {
         }
     }
 
-    /// A malformed request, or none, came from an unknown client of the proxy.
+    /// Forgets the client of the previous request: it is not known from which client a malformed head came.
     pub fn forget_forwarded(&mut self) {
         self.forwarded = None;
     }

@@ -292,7 +292,7 @@ impl Reactor {
     }
 }
 
-/// Opens the store, and logs what it can do.
+/// Opens the store.
 fn open_store(config: &Config) -> Result<Store, StartError> {
     let store = Store::open(&config.storage_path, config.file_mode, config.dir_mode)
         .map_err(|error| error.to_string())?;
