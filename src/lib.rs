@@ -11,7 +11,7 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | 0 values | [`now`] [`decimal`] [`jid`] [`metrics`] [`repeat_limiter`] |
+//! | 0 values | [`now`] [`decimal`] [`jid`] [`metrics`] [`repeat_limiter`] [`log_limiter`] |
 //! | 1 decisions | [`layout`] [`slot`] [`policy`] [`clock`] [`expiry`] [`certificate`] |
 //! | 2 protocols | [`xmpp`] [`http`] |
 //! | 3 program | [`config`] [`service`] |

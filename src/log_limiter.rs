@@ -1,76 +1,78 @@
-//! How many log lines others can provoke: enough to see what happens and to whom, not enough to fill a disk.
+//! Rate limits for log lines that clients can cause: enough lines to diagnose a problem, too few to fill a disk.
 //!
-//! Knows neither the log nor a clock. Each kind of line has a limiter of its own; within it, each subject (a user, an
-//! address) has an allowance, so that one that floods does not hide the lines about the others.
+//! Knows neither the log nor a clock. Each kind of line has its own limiter. Within a limiter each subject (a user or an
+//! address) has its own rate, so that a flood from one subject does not suppress lines about the others.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
-/// Lines about one subject: so many at once, and then one in so long a time.
-const ONE: Rate = Rate {
+/// The rate for one subject.
+const PER_SUBJECT: Rate = Rate {
     burst: 60,
-    each: Duration::from_secs(10),
+    interval: Duration::from_secs(10),
 };
 
-/// Lines about all of them together: with 300 bytes each, 26 MB a day.
-const ALL: Rate = Rate {
+/// The rate for all subjects together; with 300 bytes a line, 26 MB a day.
+const TOTAL: Rate = Rate {
     burst: 200,
-    each: Duration::from_secs(1),
+    interval: Duration::from_secs(1),
 };
 
-/// Subjects that are told apart; the one that was quiet for longest makes room.
-const SUBJECTS: usize = 64;
+/// Maximum number of subjects that are tracked; the least recently used one is replaced.
+const MAX_SUBJECTS: usize = 64;
 
 #[derive(Clone, Copy, Debug)]
 struct Rate {
+    /// Lines allowed at once.
     burst: u32,
-    each: Duration,
+    /// Time after which one more line is allowed.
+    interval: Duration,
 }
 
-/// The lines of one kind.
+/// The limiter for lines of one kind.
 #[derive(Debug, Default)]
 pub struct LogLimiter {
-    all: Allowance,
-    /// By the hash of the subject; two that share one share an allowance.
-    subjects: Vec<(u64, Allowance)>,
+    total: Bucket,
+    /// By the hash of the subject; subjects with the same hash share a bucket.
+    subjects: Vec<(u64, Bucket)>,
+    /// Lines suppressed since the last allowed one.
     suppressed: u64,
 }
 
-/// How many lines were left out before one that is written. Stands at the end of it, and shows nothing if there are
-/// none.
+/// The number of lines suppressed since the last one. Displayed at the end of a line; empty if the number is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Suppressed(u64);
 
 impl LogLimiter {
-    /// Whether a line about this subject is to be written now.
+    /// `Some` if a line about this subject may be logged now.
     pub fn allows(&mut self, subject: &str, now: Instant) -> Option<Suppressed> {
-        if self.subject(subject).has(ONE, now) && self.all.has(ALL, now) {
+        if self.subject(subject).allows(PER_SUBJECT, now) && self.total.allows(TOTAL, now) {
             self.subject(subject).used += 1;
-            self.all.used += 1;
+            self.total.used += 1;
             return Some(Suppressed(std::mem::take(&mut self.suppressed)));
         }
         self.suppressed += 1;
         None
     }
 
-    fn subject(&mut self, subject: &str) -> &mut Allowance {
+    fn subject(&mut self, subject: &str) -> &mut Bucket {
         let mut hasher = DefaultHasher::new();
         subject.hash(&mut hasher);
         let hash = hasher.finish();
-        let found = self.subjects.iter().position(|(known, _)| *known == hash);
-        let at = found.unwrap_or_else(|| {
-            if self.subjects.len() >= SUBJECTS {
-                let quiet = self.subjects.iter().enumerate();
-                let quiet = quiet.min_by_key(|(_, (_, allowance))| allowance.asked);
-                if let Some((at, _)) = quiet {
-                    self.subjects.swap_remove(at);
+        let found = self.subjects.iter().position(|(other, _)| *other == hash);
+        let index = found.unwrap_or_else(|| {
+            if self.subjects.len() >= MAX_SUBJECTS {
+                let subjects = self.subjects.iter().enumerate();
+                let oldest = subjects.min_by_key(|(_, (_, bucket))| bucket.last_used);
+                if let Some((index, _)) = oldest {
+                    self.subjects.swap_remove(index);
                 }
             }
-            self.subjects.push((hash, Allowance::default()));
+            self.subjects.push((hash, Bucket::default()));
             self.subjects.len() - 1
         });
-        &mut self.subjects[at].1
+        &mut self.subjects[index].1
     }
 }
 
@@ -84,27 +86,27 @@ impl fmt::Display for Suppressed {
 }
 
 #[derive(Debug, Default)]
-struct Allowance {
+struct Bucket {
     /// Lines that count against the burst.
     used: u32,
-    /// Up to when they were given back.
-    since: Option<Instant>,
-    asked: Option<Instant>,
+    /// When `used` was last reduced.
+    refilled: Option<Instant>,
+    last_used: Option<Instant>,
 }
 
-impl Allowance {
-    fn has(&mut self, rate: Rate, now: Instant) -> bool {
-        self.asked = Some(now);
-        let since = *self.since.get_or_insert(now);
-        let back = now.saturating_duration_since(since).as_nanos() / rate.each.as_nanos();
-        match u32::try_from(back) {
-            Ok(back) if back < self.used => {
-                self.used -= back;
-                self.since = Some(since + rate.each * back);
+impl Bucket {
+    fn allows(&mut self, rate: Rate, now: Instant) -> bool {
+        self.last_used = Some(now);
+        let refilled = *self.refilled.get_or_insert(now);
+        let elapsed = now.saturating_duration_since(refilled).as_nanos();
+        match u32::try_from(elapsed / rate.interval.as_nanos()) {
+            Ok(lines) if lines < self.used => {
+                self.used -= lines;
+                self.refilled = Some(refilled + rate.interval * lines);
             }
             _ => {
                 self.used = 0;
-                self.since = Some(now);
+                self.refilled = Some(now);
             }
         }
         self.used < rate.burst
@@ -120,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_a_burst_and_then_a_drip() {
+    fn a_flood_is_limited_to_a_burst_and_then_a_rate() {
         let start = Instant::now();
         let mut limiter = LogLimiter::default();
         let written = |limiter: &mut LogLimiter, at: u64| {
@@ -136,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_left_out_is_told_with_the_next_line() {
+    fn the_next_line_has_the_number_of_suppressed_lines() {
         let start = Instant::now();
         let mut limiter = LogLimiter::default();
         let first = limiter.allows("a", start).unwrap();
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn one_subject_does_not_silence_another_and_all_have_a_limit() {
+    fn one_subject_does_not_suppress_another_and_the_total_is_limited() {
         let start = Instant::now();
         let mut limiter = LogLimiter::default();
         for _ in 0..10_000 {
@@ -159,7 +161,7 @@ mod tests {
         assert!(limiter.allows("other", start).is_some());
         let lines = (0..10_000).filter(|n| limiter.allows(&n.to_string(), start).is_some());
         assert_eq!(lines.count(), 200 - 61);
-        assert_eq!(limiter.subjects.len(), SUBJECTS);
+        assert_eq!(limiter.subjects.len(), MAX_SUBJECTS);
         let lines = (0..10_000).filter(|n| {
             let subject = n.to_string();
             limiter.allows(&subject, after(start, 5)).is_some()

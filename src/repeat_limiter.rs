@@ -1,31 +1,33 @@
-//! What was complained about lately, so that a flood of the same trouble is one line in the log.
+//! Limits repeated log messages: the same message is logged at most once a minute.
+//!
+//! For lines about a state of the host, such as a failing disk. [`crate::log_limiter`] limits lines that clients cause.
 
 use std::time::{Duration, Instant};
 
-/// For how long the same words are not said again.
-const QUIET: Duration = Duration::from_secs(60);
+/// How long a message is not repeated.
+const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Words that are remembered; the oldest go first.
-const MOST: usize = 16;
+/// Maximum number of remembered messages; the oldest is dropped first.
+const MAX_MESSAGES: usize = 16;
 
-/// What was said, and when.
+/// The recent messages, and when each was logged.
 #[derive(Debug, Default)]
 pub struct RepeatLimiter {
-    said: Vec<(String, Instant)>,
+    logged: Vec<(String, Instant)>,
 }
 
 impl RepeatLimiter {
-    /// Whether this is to be said now: not if it was within the last minute.
-    pub fn should_log(&mut self, what: &str, now: Instant) -> bool {
-        self.said
-            .retain(|(_, at)| now.saturating_duration_since(*at) < QUIET);
-        if self.said.iter().any(|(said, _)| said == what) {
+    /// Whether to log this message now: not if it was logged within the last minute.
+    pub fn should_log(&mut self, message: &str, now: Instant) -> bool {
+        self.logged
+            .retain(|(_, at)| now.saturating_duration_since(*at) < INTERVAL);
+        if self.logged.iter().any(|(logged, _)| logged == message) {
             return false;
         }
-        if self.said.len() >= MOST {
-            self.said.remove(0);
+        if self.logged.len() >= MAX_MESSAGES {
+            self.logged.remove(0);
         }
-        self.said.push((what.to_owned(), now));
+        self.logged.push((message.to_owned(), now));
         true
     }
 }
@@ -35,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_is_said_once_a_minute() {
+    fn a_message_is_logged_once_a_minute() {
         let start = Instant::now();
         let mut repeat_limiter = RepeatLimiter::default();
         assert!(repeat_limiter.should_log("a", start));
@@ -45,17 +47,17 @@ mod tests {
             assert!(!repeat_limiter.should_log("a", now), "{second}");
             assert!(!repeat_limiter.should_log("b", now), "{second}");
         }
-        assert!(repeat_limiter.should_log("a", start + QUIET));
-        assert!(!repeat_limiter.should_log("a", start + QUIET));
+        assert!(repeat_limiter.should_log("a", start + INTERVAL));
+        assert!(!repeat_limiter.should_log("a", start + INTERVAL));
     }
 
     #[test]
-    fn few_are_remembered() {
+    fn the_number_of_remembered_messages_is_bounded() {
         let start = Instant::now();
         let mut repeat_limiter = RepeatLimiter::default();
         for number in 0..1000 {
             assert!(repeat_limiter.should_log(&number.to_string(), start));
         }
-        assert_eq!(repeat_limiter.said.len(), MOST);
+        assert_eq!(repeat_limiter.logged.len(), MAX_MESSAGES);
     }
 }

@@ -37,26 +37,26 @@ pub enum Work {
 }
 
 #[derive(Debug)]
-struct Job {
-    key: usize,
+struct Job<T> {
+    token: T,
     work: Work,
 }
 
-/// A job's key and result.
-type Done = (usize, io::Result<()>);
+/// A job's token and result.
+type Done<T> = (T, io::Result<()>);
 
-/// The loop's handle to the helper thread.
+/// The loop's handle to the helper thread. The token of a job identifies its requester.
 #[derive(Debug)]
-pub struct Syncer {
+pub struct Syncer<T> {
     waker: Arc<Waker>,
     /// The jobs of this turn.
-    batch: Vec<Job>,
-    jobs: Option<Sender<Vec<Job>>>,
-    done: (Sender<Done>, Receiver<Done>),
+    batch: Vec<Job<T>>,
+    jobs: Option<Sender<Vec<Job<T>>>>,
+    done: (Sender<Done<T>>, Receiver<Done<T>>),
 }
 
-impl Syncer {
-    pub fn new(waker: Arc<Waker>) -> Syncer {
+impl<T: Send + 'static> Syncer<T> {
+    pub fn new(waker: Arc<Waker>) -> Syncer<T> {
         Syncer {
             waker,
             batch: Vec::new(),
@@ -65,9 +65,9 @@ impl Syncer {
         }
     }
 
-    /// Queues a job for the next [`Syncer::submit_batch`]; `key` is returned with the result. Fails if the thread cannot be
+    /// Queues a job for the next [`Syncer::submit_batch`]; `token` is returned with the result. Fails if the thread cannot be
     /// started.
-    pub fn submit(&mut self, key: usize, work: Work) -> io::Result<()> {
+    pub fn submit(&mut self, token: T, work: Work) -> io::Result<()> {
         if self.jobs.is_none() {
             let (sender, receiver) = mpsc::channel();
             let done = self.done.0.clone();
@@ -78,7 +78,7 @@ impl Syncer {
                 .spawn(move || run(&receiver, &done, &waker))?;
             self.jobs = Some(sender);
         }
-        self.batch.push(Job { key, work });
+        self.batch.push(Job { token, work });
         Ok(())
     }
 
@@ -94,23 +94,23 @@ impl Syncer {
         };
         for job in unsent.into_iter().flatten() {
             let error = io::Error::other("the sync thread has exited");
-            let _ = self.done.0.send((job.key, Err(error)));
+            let _ = self.done.0.send((job.token, Err(error)));
             let _ = self.waker.wake();
         }
     }
 
     /// The next completed job.
-    pub fn next_done(&mut self) -> Option<Done> {
+    pub fn next_done(&mut self) -> Option<Done<T>> {
         self.done.1.try_recv().ok()
     }
 }
 
-fn run(jobs: &Receiver<Vec<Job>>, done: &Sender<Done>, waker: &Waker) {
+fn run<T>(jobs: &Receiver<Vec<Job<T>>>, done: &Sender<Done<T>>, waker: &Waker) {
     let mut known = Vec::new();
     while let Ok(mut batch) = jobs.recv() {
         batch.extend(jobs.try_iter().flatten());
-        for (key, result) in sync(batch, &mut known) {
-            if done.send((key, result)).is_err() {
+        for finished in sync(batch, &mut known) {
+            if done.send(finished).is_err() {
                 return;
             }
         }
@@ -120,24 +120,24 @@ fn run(jobs: &Receiver<Vec<Job>>, done: &Sender<Done>, waker: &Waker) {
 }
 
 /// Syncs a batch. `known` are the devices of file systems that have been synced as a whole.
-fn sync(batch: Vec<Job>, known: &mut Vec<u64>) -> Vec<Done> {
+fn sync<T>(batch: Vec<Job<T>>, known: &mut Vec<u64>) -> Vec<Done<T>> {
     let few = batch.len() <= MAX_INDIVIDUAL;
     let mut synced: Vec<(u64, Result<(), rustix::io::Errno>)> = Vec::new();
     let mut results = Vec::with_capacity(batch.len());
-    for job in &batch {
+    for job in batch {
         let fd = match &job.work {
             Work::File(file) => Some(&**file),
             Work::Folders(folders) => folders.last(),
             Work::FileSystem(folder) => Some(folder),
         };
         let Some(fd) = fd else {
-            results.push((job.key, Ok(())));
+            results.push((job.token, Ok(())));
             continue;
         };
         let device = sys::stat_open(fd).map(|facts| facts.identity.0);
         let one = few && !matches!(job.work, Work::FileSystem(_));
         if one && device.as_ref().is_ok_and(|device| known.contains(device)) {
-            results.push((job.key, sync_one(&job.work)));
+            results.push((job.token, sync_one(&job.work)));
             continue;
         }
         let outcome = device.and_then(|device| {
@@ -157,7 +157,7 @@ fn sync(batch: Vec<Job>, known: &mut Vec<u64>) -> Vec<Done> {
         });
         // Even if syncing the whole file system failed, this one job may succeed.
         let outcome = outcome.or_else(|_| sync_one(&job.work));
-        results.push((job.key, outcome));
+        results.push((job.token, outcome));
     }
     results
 }

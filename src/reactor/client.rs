@@ -1,60 +1,62 @@
-//! The driver of one HTTP connection: it does what the exchange wants, with the transport and the store.
+//! The driver of one HTTP connection. It moves bytes between the transport, the exchange and the store, as the exchange
+//! wants.
 //!
-//! [`uploads`] has what concerns a body that is stored, [`removals`] a file that is to go, [`local`] the local API.
+//! - [`decide`] acts on a request head, and refuses requests; [`address`] the client's address, behind a proxy or not;
+//! - [`get`] sends a file; [`put`] stores a body; [`delete`] deletes a file; [`api`] answers the local API;
+//! - this file: the budget, the deadlines, and the steps.
+//!
+//! A request that needs more than a response from memory has its state in [`Activity`].
 
+mod address;
+mod api;
+mod decide;
 mod delete;
-mod local;
-mod uploads;
+mod get;
+mod put;
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::http::exchange::{Ended, Exchange, RequestError, Want};
-use crate::http::forwarded;
-use crate::http::head::RequestHead;
-use crate::layout::StorePath;
+use crate::http::exchange::{Ended, Exchange, Want};
 use crate::now::Now;
-use crate::reactor::listener::Peer;
-use crate::reactor::shared::{Attempt, Lookup, Shared};
+use crate::reactor::shared::Shared;
 use crate::reactor::table::Key;
-use crate::service::{Decision, DownloadRequest, PutRefusal, StoredFile};
-use crate::store::Download;
-use crate::syncer::Work;
+use crate::reactor::waiting::{Attempt, Lookup};
 use crate::sys;
 use crate::transport::{Moved, Transport};
 
+pub use address::ClientAddress;
+use api::WaitingSlot;
 use delete::Removal;
-use uploads::{Pending, UploadStage};
+use get::Get;
+use put::{ActiveUpload, WaitingForUsage};
 
-/// What one connection may use per turn; on an SD card this bounds a turn to tens of milliseconds.
+/// Maximum number of steps of one connection per turn.
 const STEPS: usize = 16;
-pub const BYTES: usize = 256 * 1024;
 
-/// Up to this size a file is read and written with its head, which costs less than to send it by itself; bytes.
-const SMALL_FILE: u64 = 32 * 1024;
+/// Maximum number of bytes that one connection may transfer per turn. On an SD card this limits a turn to tens of
+/// milliseconds.
+pub const BYTES: usize = 256 * 1024;
 
 /// Most bytes read at once while a request head is awaited.
 const HEAD_READ: usize = 16 * 1024;
 
-/// How long TLS may take to bring out the rest of what was written, at the end of a connection.
+/// How long the last TLS records may take at the end of a connection.
 const CLOSING_TIME: Duration = Duration::from_secs(20);
 
-/// What came of driving a connection.
+/// The result of driving a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum DriveOutcome {
-    /// An event, a result or a deadline will tell when to go on.
+    /// The connection waits for an event, a result or a deadline.
     Blocked,
-    /// The turn's budget is used up.
+    /// The budget of this turn is used up.
     Again,
-    /// It is over.
+    /// The connection is over.
     Ended,
 }
 
-/// Why a client gets no service; known when it is accepted.
+/// Whether a connection is served; decided when it is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acceptance {
     Admitted,
@@ -62,49 +64,33 @@ pub enum Acceptance {
     Rejected,
 }
 
-/// Which listener a connection came through.
+/// The listener through which a connection came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     Public,
-    /// The local API.
     LocalApi,
 }
 
-/// How a connection came in.
+/// The properties of a connection that was just accepted.
 #[derive(Clone, Copy, Debug)]
 pub struct AcceptedSocket {
-    pub peer: Peer,
+    pub address: ClientAddress,
     pub endpoint: Endpoint,
     pub acceptance: Acceptance,
-    /// What is counted for it in [`crate::reactor::shared::AddressCounts`].
-    pub counted: Option<IpAddr>,
 }
 
 /// One connection.
 #[derive(Debug)]
 pub struct Client {
     key: Key,
-    peer: Peer,
+    address: ClientAddress,
     transport: Transport,
     exchange: Exchange,
-    upload: Option<Box<Pending>>,
-    removal: Option<Box<Removal>>,
-    /// Shared with the files that are asked for over and over.
-    download: Option<Arc<OwnedFd>>,
-    /// Bytes of the file that were sent.
-    sent: u64,
+    activity: Activity,
     acceptance: Acceptance,
     endpoint: Endpoint,
-    /// The client behind a trusted proxy, as of the present request.
-    forwarded: Option<IpAddr>,
-    /// What is counted in [`crate::reactor::shared::AddressCounts`].
-    counted: Option<IpAddr>,
-    attempt: Attempt,
-    /// Whether its PUT waits for the store to be looked at, or its DELETE for stable storage.
-    waits: bool,
-    /// When the TLS handshake must be over; later, when the end of the connection must be.
-    until: Option<Instant>,
-    closing: bool,
+    phase: TransportPhase,
+    /// Why the connection ended, if the exchange does not know.
     why: Option<Box<str>>,
     /// Whether it is on the run queue.
     pub queued: bool,
@@ -112,7 +98,51 @@ pub struct Client {
     pub armed: Option<Instant>,
 }
 
-/// What one step came to.
+/// The state of the present request, beyond that of the exchange.
+#[derive(Debug, Default)]
+enum Activity {
+    /// No request, or one that needs no further state.
+    #[default]
+    None,
+    /// A file is being sent.
+    Get(Get),
+    /// A PUT with a verified grant waits for the owner's usage.
+    WaitingForUsage(Box<WaitingForUsage>),
+    /// A body is being received, synced or published.
+    Put(Box<ActiveUpload>),
+    /// A file is being deleted.
+    Delete(Box<Removal>),
+    /// A request to the slot API waits for the owner's usage.
+    WaitingForSlot(Box<WaitingSlot>),
+}
+
+/// A wait for [`crate::reactor::waiting::Waiting`].
+#[derive(Debug, Default)]
+struct Wait {
+    attempt: Attempt,
+    is_over: bool,
+}
+
+impl Wait {
+    fn new(attempt: Attempt) -> Wait {
+        Wait {
+            attempt,
+            is_over: false,
+        }
+    }
+}
+
+/// The deadlines of the transport; those of HTTP are in the exchange.
+#[derive(Clone, Copy, Debug)]
+enum TransportPhase {
+    /// The TLS handshake and the first request must be complete by this time.
+    Handshake(Instant),
+    Open,
+    /// The last TLS records must be written by this time.
+    Closing(Instant),
+}
+
+/// The result of one step.
 enum StepResult {
     Moved,
     Blocked,
@@ -122,38 +152,27 @@ impl Client {
     /// A connection that was just accepted.
     pub fn new(
         key: Key,
-        accepted_socket: AcceptedSocket,
+        accepted: AcceptedSocket,
         transport: Transport,
         shared: &Shared,
         now: Now,
     ) -> Client {
         let mut timeouts = shared.service.timeouts();
-        let AcceptedSocket {
-            peer,
-            endpoint,
-            acceptance,
-            counted,
-        } = accepted_socket;
-        if acceptance == Acceptance::Rejected {
+        if accepted.acceptance == Acceptance::Rejected {
             timeouts = timeouts.with_short_idle();
         }
         Client {
             key,
-            peer,
-            until: transport.is_tls().then(|| now.mono + timeouts.header()),
+            address: accepted.address,
+            phase: match transport.is_tls() {
+                true => TransportPhase::Handshake(now.mono + timeouts.header()),
+                false => TransportPhase::Open,
+            },
             transport,
             exchange: Exchange::new(timeouts, now.mono),
-            upload: None,
-            removal: None,
-            download: None,
-            sent: 0,
-            acceptance,
-            endpoint,
-            forwarded: None,
-            counted,
-            attempt: Attempt::default(),
-            waits: false,
-            closing: false,
+            activity: Activity::None,
+            acceptance: accepted.acceptance,
+            endpoint: accepted.endpoint,
             why: None,
             queued: false,
             armed: None,
@@ -164,16 +183,16 @@ impl Client {
         &mut self.transport
     }
 
-    /// The moment at which [`Client::due`] must be called.
+    /// When [`Client::due`] must be called.
     pub fn deadline(&self) -> Option<Instant> {
-        [self.exchange.deadline(), self.until]
+        [self.exchange.deadline(), self.phase.deadline()]
             .into_iter()
             .flatten()
             .min()
     }
 
-    /// Since when the client has owed a whole request head, so that it may be closed to make room. Who is only to be
-    /// told that there is none leaves by itself.
+    /// Since when the connection has been waiting for a whole request head; `None` if it must not be closed to make room.
+    /// Rejected connections end by themselves.
     pub fn evictable_since(&self) -> Option<Instant> {
         match self.acceptance {
             Acceptance::Admitted => self.exchange.awaiting_request_since(),
@@ -181,32 +200,32 @@ impl Client {
         }
     }
 
-    /// It will be closed to make room.
+    /// Records that the connection is closed to make room.
     pub fn mark_evicted(&mut self) {
-        self.why = Some("it made room for another".into());
+        self.why = Some("evicted for another connection".into());
     }
 
-    /// Takes limits that changed.
+    /// Changes the timeouts.
     pub fn set_timeouts(&mut self, shared: &Shared) {
         self.exchange.set_timeouts(shared.service.timeouts());
     }
 
-    /// Takes no further request. True when there is nothing to finish.
+    /// Accepts no further request. True if no request is under way.
     pub fn disable_keep_alive(&mut self) -> bool {
         self.exchange.disable_keep_alive();
         self.is_awaiting_request()
     }
 
-    /// Whether no whole request head has come.
+    /// Whether the connection waits for a complete request head.
     pub fn is_awaiting_request(&self) -> bool {
         self.exchange.is_awaiting_request()
     }
 
-    /// Goes on as far as the budget and the socket let it.
+    /// Takes steps until the connection is blocked or over, or its budget is used up.
     pub fn drive(&mut self, shared: &mut Shared, now: Now) -> DriveOutcome {
         let mut budget = BYTES;
         let outcome = self.drive_within(&mut budget, shared, now);
-        shared.moved += BYTES - budget;
+        shared.connections.moved += BYTES - budget;
         outcome
     }
 
@@ -220,7 +239,7 @@ impl Client {
                 Ok(StepResult::Moved) => {}
                 Ok(StepResult::Blocked) => return DriveOutcome::Blocked,
                 Err(error) => {
-                    if self.download.is_some() && sys::is_disk_error(&error) {
+                    if matches!(self.activity, Activity::Get(_)) && sys::is_disk_error(&error) {
                         shared.unreadable(&error, now);
                     }
                     self.why = Some(error.to_string().into());
@@ -231,21 +250,22 @@ impl Client {
         DriveOutcome::Again
     }
 
-    /// A deadline of it has come.
+    /// Handles a deadline.
     pub fn due(&mut self, shared: &mut Shared, now: Now) -> DriveOutcome {
-        let over = |until: Option<Instant>| until.is_some_and(|until| until <= now.mono);
-        if over(self.until) {
-            if self.closing {
+        let is_due = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now.mono);
+        if is_due(self.phase.deadline()) {
+            if let TransportPhase::Closing(_) = self.phase {
                 return DriveOutcome::Ended;
             }
             if !self.transport.is_established() {
                 self.why = Some("the TLS handshake took too long".into());
                 return DriveOutcome::Ended;
             }
-            self.until = None;
+            self.phase = TransportPhase::Open;
         }
-        if self.exchange.is_answering() && over(self.exchange.deadline()) {
-            // The kernel announces room only when there is much of it; a slow reader may have made some.
+        if self.exchange.is_answering() && is_due(self.exchange.deadline()) {
+            // The kernel reports a socket as writable only when much of its buffer is free, so a slow client may have
+            // made some progress without an event.
             self.transport.assume_writable();
             match self.drive(shared, now) {
                 DriveOutcome::Blocked => {}
@@ -256,55 +276,82 @@ impl Client {
         self.drive(shared, now)
     }
 
-    /// The store was looked at for the sake of its PUT.
+    /// The operation on the store that a request waited for is done.
     pub fn wake(&mut self, lookup: Lookup) {
-        self.waits = false;
-        self.attempt = self.attempt.after(lookup);
+        let wait = match &mut self.activity {
+            Activity::WaitingForUsage(waiting) => &mut waiting.wait,
+            Activity::WaitingForSlot(waiting) => &mut waiting.wait,
+            _ => return,
+        };
+        wait.attempt = wait.attempt.after(lookup);
+        wait.is_over = true;
     }
 
-    /// Gives back what it holds of shared things, before it is dropped.
+    /// The result of a sync job that an upload or a deletion waits for.
+    pub fn synced(&mut self, result: io::Result<()>, shared: &mut Shared, now: Now) {
+        match std::mem::take(&mut self.activity) {
+            Activity::Delete(removal) => self.removal_synced(*removal, result, shared, now),
+            Activity::Put(upload) => {
+                self.activity = Activity::Put(upload);
+                self.upload_synced(result, shared, now);
+            }
+            other => self.activity = other,
+        }
+    }
+
+    /// Releases what it holds of the shared state. Called before the connection is dropped.
     pub fn dispose(&mut self, shared: &mut Shared) {
-        if let Some(pending) = &self.upload {
+        if let Activity::Put(upload) = &self.activity {
             log::info!(
                 "upload aborted path={:?} from={}",
-                pending.grant.path,
-                self.from()
+                upload.grant.path,
+                self.address
             );
-            shared.metrics.upload_refused("aborted", 0);
+            shared.status.metrics.upload_refused("aborted", 0);
         }
-        self.end_upload(shared);
-        self.end_download(shared);
+        self.end_activity(shared);
         if self.transport.is_tls() {
-            // close_notify, if there is room for it.
+            // Sends close_notify, if the socket has space for it.
             let _ = self.transport.shut_write();
         }
-        if let Some(group) = self.counted.take() {
-            shared.addresses.remove(group);
+        self.address.uncount(shared);
+    }
+
+    /// Ends the request under way: closes the file of a download, discards an upload.
+    fn end_activity(&mut self, shared: &mut Shared) {
+        match std::mem::take(&mut self.activity) {
+            Activity::Get(get) => get.end(shared),
+            Activity::Put(upload) => upload.end(shared),
+            Activity::None
+            | Activity::WaitingForUsage(_)
+            | Activity::Delete(_)
+            | Activity::WaitingForSlot(_) => {}
         }
     }
 
-    /// Brings out the rest. Input that came meanwhile is taken out, for the kernel answers unread input with a reset
-    /// that can overtake what was written.
+    /// Writes the last TLS records and discards input. Without the latter the kernel would answer unread input with a
+    /// reset, which can overtake the response.
     fn close(&mut self, shared: &mut Shared, now: Now) -> DriveOutcome {
-        // All input was read, and nothing is left to be said; or who took nothing for so long has no more time for it.
+        // All input was read and nothing is left to write, or the client does not read.
         if let Some(Ended::ClientClosed | Ended::Stalled) = self.exchange.ended() {
             return DriveOutcome::Ended;
         }
         match self.transport.shut_write() {
             Ok(false) => {
-                if !std::mem::replace(&mut self.closing, true) {
-                    self.until = Some(now.mono + CLOSING_TIME);
+                if !matches!(self.phase, TransportPhase::Closing(_)) {
+                    self.phase = TransportPhase::Closing(now.mono + CLOSING_TIME);
                 }
                 DriveOutcome::Blocked
             }
             Ok(true) => {
-                let _ = self.transport.discard_input(&mut shared.scratch);
+                let _ = self.transport.discard_input(&mut shared.buffers.scratch);
                 DriveOutcome::Ended
             }
             Err(_) => DriveOutcome::Ended,
         }
     }
 
+    /// Does the one thing that the exchange wants.
     fn step(
         &mut self,
         shared: &mut Shared,
@@ -312,403 +359,122 @@ impl Client {
         budget: &mut usize,
     ) -> io::Result<StepResult> {
         let want = self.exchange.want();
-        if self.transport.is_tls() {
-            let flushed = self.transport.flush()?;
-            self.exchange
-                .flushed(self.transport.take_flushed(), now.mono);
-            let reads = matches!(
-                want,
-                Want::Head(_) | Want::Body(_) | Want::Discard(_) | Want::Decide
-            );
-            if !flushed && !reads {
-                return Ok(StepResult::Blocked);
-            }
+        if !self.flush_tls(want, now)? {
+            return Ok(StepResult::Blocked);
         }
         match want {
-            Want::Head(most) => {
-                self.end_download(shared);
-                self.leave_address(shared);
-                let most = most.min(HEAD_READ);
-                match self
-                    .transport
-                    .read(&mut shared.scratch[..most], &mut shared.wire)?
-                {
-                    Moved::Bytes(n) => {
-                        *budget = budget.saturating_sub(n);
-                        self.exchange.received(&shared.scratch[..n], now.mono);
-                    }
-                    Moved::End => self.exchange.peer_closed(),
-                    Moved::NoBytes if self.transport.received_plain_http() => {
-                        self.exchange.reject_plain_http();
-                    }
-                    Moved::NoBytes => {}
-                    Moved::Blocked => return Ok(StepResult::Blocked),
-                }
+            Want::Head(most) => self.read_head(most, shared, now, budget),
+            Want::Decide => Ok(self.decide(shared, now)),
+            Want::Body(most) => self.receive_body(most, shared, now, budget),
+            Want::Publish => self.finish_upload(shared, now),
+            Want::Write => self.write(shared, now, budget),
+            Want::File { start, end } => self.send_file(start, end, shared, now, budget),
+            Want::Discard(most) => self.discard(most, shared, now, budget),
+            Want::Linger => self.linger(shared, now, budget),
+            Want::Close => Ok(StepResult::Moved),
+        }
+    }
+
+    /// Writes buffered TLS records. False if the socket is full and the exchange wants to write more.
+    fn flush_tls(&mut self, want: Want, now: Now) -> io::Result<bool> {
+        if !self.transport.is_tls() {
+            return Ok(true);
+        }
+        let flushed = self.transport.flush()?;
+        self.exchange
+            .flushed(self.transport.take_flushed(), now.mono);
+        let reads = matches!(
+            want,
+            Want::Head(_) | Want::Body(_) | Want::Discard(_) | Want::Decide
+        );
+        Ok(flushed || reads)
+    }
+
+    fn read_head(
+        &mut self,
+        most: usize,
+        shared: &mut Shared,
+        now: Now,
+        budget: &mut usize,
+    ) -> io::Result<StepResult> {
+        self.end_activity(shared);
+        self.address.end_request(shared);
+        let buffers = &mut shared.buffers;
+        let buffer = &mut buffers.scratch[..most.min(HEAD_READ)];
+        match self.transport.read(buffer, &mut buffers.wire)? {
+            Moved::Bytes(n) => {
+                *budget = budget.saturating_sub(n);
+                self.exchange.received(&buffer[..n], now.mono);
             }
-            Want::Decide => {
-                if self.waits {
-                    return Ok(StepResult::Blocked);
-                }
-                self.until = None;
-                return Ok(self.decide(shared, now));
+            Moved::End => self.exchange.peer_closed(),
+            Moved::NoBytes if self.transport.received_plain_http() => {
+                self.exchange.reject_plain_http();
             }
-            Want::Body(most) => return self.move_in(most, shared, now, budget),
-            Want::Publish => {
-                let Some(pending) = &mut self.upload else {
-                    return Err(io::Error::other("a body without an upload"));
-                };
-                if pending.stage != UploadStage::Receiving {
-                    return Ok(StepResult::Blocked);
-                }
-                let content_type = pending.content_type.as_deref();
-                let completed = shared.store.complete(&mut pending.upload, content_type);
-                if let Err(error) = completed {
-                    self.storage_failed("write", &error, shared, now);
-                    return Ok(StepResult::Moved);
-                }
-                if shared.config.fsync {
-                    pending.stage = UploadStage::SyncingFile;
-                    let work = Work::File(pending.upload.file());
-                    self.submit(work, shared, now);
-                } else {
-                    self.publish(shared, now);
-                }
-            }
-            Want::Write => return self.write(shared, now, budget),
-            Want::File { start, end } => {
-                let Some(file) = &self.download else {
-                    return Err(io::Error::other("an answer without its file"));
-                };
-                let most = usize::try_from(end - start)
-                    .unwrap_or(usize::MAX)
-                    .min(*budget);
-                match self.transport.send_file(
-                    file,
-                    start,
-                    most,
-                    &mut shared.scratch,
-                    &mut shared.wire,
-                )? {
-                    Moved::Bytes(0) => {
-                        log::warn!("file cut short conn={} while it was sent", self.key);
-                        self.exchange.file_failed();
-                    }
-                    Moved::Bytes(n) => {
-                        *budget = budget.saturating_sub(n);
-                        self.sent += n as u64;
-                        self.exchange.sent_file(n as u64, now.mono);
-                    }
-                    _ => return Ok(StepResult::Blocked),
-                }
-            }
-            Want::Discard(most) => {
-                let most = most.min(shared.scratch.len());
-                match self
-                    .transport
-                    .read(&mut shared.scratch[..most], &mut shared.wire)?
-                {
-                    Moved::Bytes(n) => {
-                        *budget = budget.saturating_sub(n);
-                        self.exchange.discard(&shared.scratch[..n], now.mono);
-                    }
-                    Moved::End => self.exchange.peer_closed(),
-                    Moved::NoBytes => {}
-                    Moved::Blocked => return Ok(StepResult::Blocked),
-                }
-            }
-            Want::Linger => {
-                if !self.transport.shut_write()? {
-                    return Ok(StepResult::Blocked);
-                }
-                match self.transport.discard_input(&mut shared.scratch)? {
-                    Moved::Bytes(n) => {
-                        *budget = budget.saturating_sub(n);
-                        self.exchange.lingered(n as u64, now.mono);
-                    }
-                    Moved::End => self.exchange.peer_closed(),
-                    Moved::NoBytes => {}
-                    Moved::Blocked => return Ok(StepResult::Blocked),
-                }
-            }
-            Want::Close => {}
+            Moved::NoBytes => {}
+            Moved::Blocked => return Ok(StepResult::Blocked),
         }
         Ok(StepResult::Moved)
     }
 
-    /// Writes the output; a small file that follows it goes along, in the same packets.
-    fn write(
+    fn discard(
+        &mut self,
+        most: usize,
+        shared: &mut Shared,
+        now: Now,
+        budget: &mut usize,
+    ) -> io::Result<StepResult> {
+        let buffers = &mut shared.buffers;
+        let most = most.min(buffers.scratch.len());
+        let buffer = &mut buffers.scratch[..most];
+        match self.transport.read(buffer, &mut buffers.wire)? {
+            Moved::Bytes(n) => {
+                *budget = budget.saturating_sub(n);
+                self.exchange.discard(&buffer[..n], now.mono);
+            }
+            Moved::End => self.exchange.peer_closed(),
+            Moved::NoBytes => {}
+            Moved::Blocked => return Ok(StepResult::Blocked),
+        }
+        Ok(StepResult::Moved)
+    }
+
+    fn linger(
         &mut self,
         shared: &mut Shared,
         now: Now,
         budget: &mut usize,
     ) -> io::Result<StepResult> {
-        let output = self.exchange.output();
-        let small = match (&self.download, self.exchange.trailing_file_span()) {
-            (Some(file), Some(span)) if span.end - span.start <= SMALL_FILE => {
-                let end = output.len() + (span.end - span.start) as usize;
-                // A file that was cut short is noticed where it is sent alone.
-                let room = shared.scratch.get_mut(output.len()..end);
-                let whole = |room: &mut [u8]| {
-                    sys::read_at(file, room, span.start).map(|read| read == room.len())
-                };
-                room.map(whole).transpose()?.unwrap_or(false).then_some(end)
-            }
-            _ => None,
-        };
-        let moved = match small {
-            Some(end) => {
-                shared.scratch[..output.len()].copy_from_slice(output);
-                self.transport
-                    .write(&shared.scratch[..end], false, &mut shared.wire)?
-            }
-            None => {
-                let more = self.exchange.file_follows();
-                self.transport.write(output, more, &mut shared.wire)?
-            }
-        };
-        let Moved::Bytes(n) = moved else {
+        if !self.transport.shut_write()? {
             return Ok(StepResult::Blocked);
-        };
-        *budget = budget.saturating_sub(n);
-        let written = n.min(output.len());
-        let sent = (n - written) as u64;
-        self.exchange.wrote(written, now.mono);
-        if sent > 0 {
-            self.sent += sent;
-            self.exchange.sent_file(sent, now.mono);
+        }
+        match self.transport.discard_input(&mut shared.buffers.scratch)? {
+            Moved::Bytes(n) => {
+                *budget = budget.saturating_sub(n);
+                self.exchange.lingered(n as u64, now.mono);
+            }
+            Moved::End => self.exchange.peer_closed(),
+            Moved::NoBytes => {}
+            Moved::Blocked => return Ok(StepResult::Blocked),
         }
         Ok(StepResult::Moved)
     }
-
-    fn decide(&mut self, shared: &mut Shared, now: Now) -> StepResult {
-        let request = match self.exchange.request() {
-            Some(Ok(request)) => request,
-            Some(Err(fault)) => {
-                let refusal = PutRefusal::RequestError(fault.clone());
-                if matches!(fault, RequestError::Head(_) | RequestError::HeadTimeout) {
-                    // A proxy speaks for somebody new in each request, and in this one for nobody knows whom.
-                    self.forwarded = None;
-                }
-                self.refuse(&refusal, shared, now);
-                return StepResult::Moved;
-            }
-            None => return StepResult::Moved,
-        };
-        if self.endpoint == Endpoint::LocalApi {
-            return self.decide_locally(shared, now);
-        }
-        self.forwarded = self.proxied(request, shared);
-        if !self.is_welcome(shared) {
-            self.refuse(&PutRefusal::Busy, shared, now);
-            return StepResult::Moved;
-        }
-        let Some(Ok(request)) = self.exchange.request() else {
-            return StepResult::Moved;
-        };
-        log::debug!(
-            "request conn={} from={} method={} path={}",
-            self.key,
-            self.from(),
-            request.method_str().escape_debug(),
-            request.path().escape_ascii()
-        );
-        let removals = shared.store.removals();
-        let plain = request.is_plain_get();
-        if plain {
-            if let Some((file, answer)) = shared.open_files.get(request.path(), removals, now) {
-                self.download = Some(file);
-                self.exchange.answer(answer, now.mono);
-                return StepResult::Moved;
-            }
-        }
-        match shared.service.decide(request, now) {
-            Decision::Answer(answer) => {
-                if answer.status >= 400 {
-                    log::debug!(
-                        "request refused status={} from={}",
-                        answer.status,
-                        self.from()
-                    );
-                }
-                self.exchange.answer(answer, now.mono);
-            }
-            Decision::Refuse(refusal) => self.refuse(&refusal, shared, now),
-            Decision::Download(download_request) => match find(download_request, shared, now) {
-                Ok(Some((path, file))) => {
-                    let content_type = file.content_type.as_deref();
-                    let found = StoredFile {
-                        size: file.size,
-                        modified: file.modified,
-                        stored: shared.store.times().stored(file.modified),
-                        content_type,
-                        utf8: shared.service.shows_charset(&path, content_type)
-                            && shared.store.is_utf8(&file),
-                    };
-                    let answer = shared.service.download(request, &path, &found, now);
-                    let file = Arc::new(file.file);
-                    if plain {
-                        let path = request.path();
-                        shared
-                            .open_files
-                            .record(path, &file, &answer, removals, now);
-                    }
-                    self.download = Some(file);
-                    self.exchange.answer(answer, now.mono);
-                }
-                // It may be in the tree that has come in the place of ours.
-                Ok(None) if shared.check_root(now) => {}
-                Ok(None) => {
-                    log::debug!("request refused status=404 from={}", self.from());
-                    self.exchange.answer(shared.service.not_found(), now.mono);
-                }
-                Err(error) if sys::is_out_of_descriptors(&error) => {
-                    shared.store_failed("open", &error, 0, now);
-                    self.refuse(&PutRefusal::Busy, shared, now);
-                }
-                Err(error) => {
-                    shared.unreadable(&error, now);
-                    self.refuse(&PutRefusal::Storage { full: false }, shared, now);
-                }
-            },
-            Decision::Delete(path) => self.delete(path, shared, now),
-            Decision::Upload(grant) => {
-                let content_type = shared.service.content_type(&grant, request);
-                return self.begin(grant, content_type, shared, now);
-            }
-        }
-        StepResult::Moved
-    }
-
-    /// Says no, in the protocol and in the log.
-    fn refuse(&mut self, refusal: &PutRefusal, shared: &mut Shared, now: Now) {
-        let uploading = self.upload.is_some();
-        self.end_upload(shared);
-        let put = uploading
-            || matches!(self.exchange.request(), Some(Ok(request)) if request.method_str() == "PUT");
-        let from = self.from().to_string();
-        if let Some(suppressed) = shared.refused_requests.allows(&from, now.mono) {
-            log::info!(
-                "{} refused status={} why={:?} from={from}{suppressed}",
-                if put { "upload" } else { "request" },
-                refusal.status(),
-                refusal.to_string(),
-            );
-        }
-        if put {
-            shared
-                .metrics
-                .upload_refused(refusal.reason(), refusal.status());
-        } else {
-            shared
-                .metrics
-                .request_refused(refusal.reason(), refusal.status());
-        }
-        let mut answer = match self.endpoint {
-            Endpoint::Public => shared.service.refuse(refusal),
-            Endpoint::LocalApi => shared.service.refuse_locally(refusal),
-        };
-        let broken = matches!(refusal, PutRefusal::RequestError(_) | PutRefusal::Busy);
-        if broken || uploading && !matches!(refusal, PutRefusal::Used) {
-            answer = answer.closing();
-        }
-        self.exchange.answer(answer, now.mono);
-    }
-
-    /// Closes the file of an answer that is out: an idle connection holds none open.
-    fn end_download(&mut self, shared: &mut Shared) {
-        if self.download.take().is_some() {
-            shared.metrics.downloaded(std::mem::take(&mut self.sent));
-        }
-    }
-
-    /// The client's own address, where a trusted proxy tells it.
-    fn proxied(&self, request: &RequestHead, shared: &Shared) -> Option<IpAddr> {
-        let trusted = &shared.config.trusted_proxies;
-        let by_proxy = match self.peer {
-            Peer::Tcp(address) => forwarded::is_trusted(address.ip().to_canonical(), trusted),
-            Peer::Unix => !trusted.is_empty(),
-        };
-        by_proxy
-            .then(|| forwarded::client_address(request, trusted))
-            .flatten()
-    }
-
-    /// Whether it may be served; counts clients behind a proxy by what the proxy says.
-    fn is_welcome(&mut self, shared: &mut Shared) -> bool {
-        if self.acceptance == Acceptance::Rejected {
-            return false;
-        }
-        let most = shared.config.max_connections_per_address;
-        let Some(address) = self.forwarded.filter(|_| most > 0) else {
-            return true;
-        };
-        if let Some(before) = self.counted.take() {
-            shared.addresses.remove(before);
-        }
-        let (count, group) = shared.addresses.add(address);
-        self.counted = Some(group);
-        count <= most
-    }
-
-    /// Between two requests a connection of a proxy is nobody's: whoever was behind it is not there any more.
-    fn leave_address(&mut self, shared: &mut Shared) {
-        if self.forwarded.take().is_some() {
-            if let Some(group) = self.counted.take() {
-                shared.addresses.remove(group);
-            }
-        }
-    }
-
-    fn from(&self) -> From {
-        From {
-            forwarded: self.forwarded,
-            peer: self.peer,
-        }
-    }
 }
 
-/// The file that a GET asks for, whichever of its meanings is there.
-fn find(
-    download_request: DownloadRequest,
-    shared: &mut Shared,
-    now: Now,
-) -> io::Result<Option<(StorePath, Download)>> {
-    let DownloadRequest { path, again, slot } = download_request;
-    let by_slot = || slot.and_then(|slot| shared.store.alias(&slot));
-    for path in path
-        .into_iter()
-        .chain(again)
-        .chain(std::iter::once_with(by_slot).flatten())
-    {
-        if shared.service.is_expired(&path, now) {
-            continue;
-        }
-        if let Some(file) = shared.store.download(&path)? {
-            return Ok(Some((path, file)));
-        }
-    }
-    Ok(None)
-}
-
-/// Who a client is, for the log.
-struct From {
-    forwarded: Option<IpAddr>,
-    peer: Peer,
-}
-
-impl fmt::Display for From {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.forwarded {
-            Some(address) => write!(f, "{address}"),
-            None => write!(f, "{}", self.peer),
+impl TransportPhase {
+    fn deadline(self) -> Option<Instant> {
+        match self {
+            TransportPhase::Handshake(deadline) | TransportPhase::Closing(deadline) => {
+                Some(deadline)
+            }
+            TransportPhase::Open => None,
         }
     }
 }
 
 impl fmt::Display for Client {
-    /// For the log: who it was and why it is over.
+    /// For the log: the connection, its address, and why it ended.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "conn={} from={} why=\"", self.key, self.from())?;
+        write!(f, "conn={} from={} why=\"", self.key, self.address)?;
         match (&self.why, self.exchange.ended()) {
             (Some(why), _) => write!(f, "{}", why.escape_debug())?,
             (None, Some(ended)) => write!(f, "{ended}")?,

@@ -1,4 +1,4 @@
-//! The driver of the link to the XMPP server: resolve, connect, keep the stream, and come back for ever.
+//! The driver of the link to the XMPP server: resolves its name, connects, carries the stream, and reconnects.
 //!
 //! ```text
 //!   Resting ── due ──▶ Resolving ──▶ Connecting ── connected ──▶ Streaming
@@ -6,7 +6,7 @@
 //!      └───────────────────┴──────────────┴──────────────────────────┘   (backoff, 1 s to 60 s)
 //! ```
 //!
-//! A first connect that fails is no different from a later one. HTTP goes on serving in every state.
+//! The first connect is not special: if it fails, it is retried like any other. HTTP is served in every state.
 
 use std::collections::VecDeque;
 use std::io;
@@ -27,23 +27,23 @@ use crate::xmpp::element::Element;
 use crate::xmpp::stream::{self, Ended, Stream};
 use crate::xmpp::xml::Skipped;
 
-/// How long one address may take to accept the connection.
+/// The time limit for connecting to one address.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 
-/// Most bytes read per turn; a stanza that is skipped has no other limit.
+/// Maximum number of bytes read per turn. A stanza that is skipped has no other limit.
 const BYTES: usize = 64 * 1024;
 
-/// The link.
+/// The link to the XMPP server.
 #[derive(Debug)]
 pub struct Link {
     target: LinkTarget,
     state: LinkState,
     backoff: Backoff,
     token: Token,
-    /// What was logged last about a link that is down; repeated only when it changes.
+    /// The reason that was logged last for the link being down. The same reason is not logged again as a warning.
     logged: Option<String>,
     closing: bool,
-    /// The state of the jitter's generator; it need not be unpredictable.
+    /// The state of the generator of jitter, which need not be unpredictable.
     jitter: u32,
 }
 
@@ -60,11 +60,11 @@ enum LinkState {
         left: AddressQueue,
     },
     Streaming(Box<Streaming>),
-    /// Ended for good, as asked.
-    Over,
+    /// Closed by [`Link::close`].
+    Closed,
 }
 
-/// Addresses that are still to be tried, and why those before them would not do.
+/// The addresses not tried yet, and why the earlier ones failed.
 #[derive(Debug, Default)]
 struct AddressQueue {
     left: VecDeque<SocketAddr>,
@@ -80,11 +80,11 @@ impl From<Vec<SocketAddr>> for AddressQueue {
     }
 }
 
-/// What the server sent.
+/// A stanza from the server.
 #[derive(Debug)]
 pub enum Incoming {
     Stanza(Element),
-    /// One that is not read.
+    /// One that was not parsed.
     Skipped(Skipped),
 }
 
@@ -94,7 +94,7 @@ struct Streaming {
     server: SocketAddr,
     machine: Stream,
     is_up: bool,
-    /// Why it is over, if it is; followed up at the end of the turn.
+    /// Why the stream ended, if it did; handled by [`Link::settle`].
     ended: Option<Ended>,
     failed: Option<io::Error>,
     readable: bool,
@@ -102,8 +102,8 @@ struct Streaming {
 }
 
 impl Link {
-    /// A link that is tried at once. All its sockets get this token; only one is open at a time, and a late event
-    /// of an earlier one does no more than provoke an attempt.
+    /// A link that connects immediately. All its sockets use this token. Only one is open at a time, and a late event of
+    /// an earlier one causes no more than a futile read.
     pub fn new(target: LinkTarget, token: Token, jitter: u32, now: Now) -> Link {
         Link {
             target,
@@ -116,21 +116,21 @@ impl Link {
         }
     }
 
-    /// The moment at which [`Link::due`] must be called.
+    /// When [`Link::due`] must be called.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
             LinkState::Resting { until } | LinkState::Connecting { until, .. } => Some(*until),
             LinkState::Streaming(streaming) => streaming.machine.deadline(),
-            LinkState::Resolving | LinkState::Over => None,
+            LinkState::Resolving | LinkState::Closed => None,
         }
     }
 
-    /// Our own name.
+    /// The JID of the component.
     pub fn jid(&self) -> &BareJid {
         &self.target.jid
     }
 
-    /// Where it leads.
+    /// The server and the component that the link is for.
     pub fn target(&self) -> &LinkTarget {
         &self.target
     }
@@ -140,38 +140,38 @@ impl Link {
     }
 
     pub fn is_closed(&self) -> bool {
-        matches!(self.state, LinkState::Over)
+        matches!(self.state, LinkState::Closed)
     }
 
-    /// Takes a target that changed: the present stream is closed and a new one opened.
+    /// Changes the target: closes the present stream, and opens a new one.
     pub fn set_target(&mut self, target: LinkTarget, now: Now) {
         if target == self.target {
             return;
         }
         if let LinkState::Streaming(streaming) = &mut self.state {
             streaming.machine.close(now.mono);
-            // What fits into the socket's buffer is sent; nobody waits for the rest.
+            // Only what fits into the socket's buffer is sent.
             let _ = streaming.write(now);
         }
         let token = self.token;
         *self = Link::new(target, token, self.jitter, now);
     }
 
-    /// Ends the link in order.
+    /// Closes the stream and ends the link.
     pub fn close(&mut self, now: Now) {
         self.closing = true;
         match &mut self.state {
             LinkState::Streaming(streaming) => {
                 streaming.machine.close(now.mono);
                 if streaming.write(now).is_err() {
-                    self.state = LinkState::Over;
+                    self.state = LinkState::Closed;
                 }
             }
-            _ => self.state = LinkState::Over,
+            _ => self.state = LinkState::Closed,
         }
     }
 
-    /// A deadline has come.
+    /// Handles a deadline.
     pub fn due(&mut self, registry: &Registry, resolver: &mut Resolver, now: Now) {
         if self.deadline().is_none_or(|deadline| deadline > now.mono) {
             return;
@@ -190,11 +190,11 @@ impl Link {
                 self.connect(left, registry, now);
             }
             LinkState::Streaming(streaming) => streaming.machine.deadline_passed(now.mono),
-            LinkState::Resolving | LinkState::Over => {}
+            LinkState::Resolving | LinkState::Closed => {}
         }
     }
 
-    /// A look-up has its outcome.
+    /// The resolver has a result.
     pub fn resolved(&mut self, answer: io::Result<Vec<SocketAddr>>, registry: &Registry, now: Now) {
         if !matches!(self.state, LinkState::Resolving) {
             return;
@@ -205,7 +205,7 @@ impl Link {
         }
     }
 
-    /// Remembers what an event says.
+    /// Sets the readiness bits of an event.
     pub fn set_ready(&mut self, event: &Event) {
         if let LinkState::Streaming(streaming) = &mut self.state {
             streaming.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
@@ -213,20 +213,20 @@ impl Link {
         }
     }
 
-    /// Goes on connecting, or writes what waits and reads what came, of that as much as one turn may.
+    /// Continues to connect; or writes pending output, and reads input up to the limit of a turn.
     pub fn receive(&mut self, registry: &Registry, scratch: &mut [u8], now: Now) {
         if let LinkState::Connecting { .. } = self.state {
             self.finish_connect(registry, now);
         }
         if let LinkState::Streaming(streaming) = &mut self.state {
             let wrote = streaming.write(now);
-            // What the server says about the end is read even when nothing can be written any more.
+            // A stream error from the server is read even if writing fails.
             let read = streaming.read(scratch, now);
             streaming.failed = read.and(wrote).err();
         }
     }
 
-    /// The next stanza of what was read; `None` when there is none, or while the server takes no answers.
+    /// The next stanza of the input; `None` if there is none, or while the output is blocked.
     pub fn next_stanza(&mut self, now: Now) -> Option<Incoming> {
         let LinkState::Streaming(streaming) = &mut self.state else {
             return None;
@@ -249,7 +249,7 @@ impl Link {
         }
     }
 
-    /// Writes what was answered, and follows up an end. True when there is more to do without an event.
+    /// Writes the answers, and handles the end of the stream. True if there is more to do without an event.
     pub fn settle(&mut self, now: Now) -> bool {
         let LinkState::Streaming(streaming) = &mut self.state else {
             return false;
@@ -268,7 +268,7 @@ impl Link {
         false
     }
 
-    /// Sends a stanza, if the link is up; a reply for which there is no link any more is of no use to anybody.
+    /// Queues a stanza, if the link is up. Replies for a stream that has ended are dropped.
     pub fn send(&mut self, stanza: &Element) {
         if let LinkState::Streaming(streaming) = &mut self.state {
             if streaming.is_up {
@@ -277,7 +277,7 @@ impl Link {
         }
     }
 
-    /// Brings out what was sent.
+    /// Writes queued stanzas.
     pub fn flush(&mut self, now: Now) {
         if let LinkState::Streaming(streaming) = &mut self.state {
             if let Err(error) = streaming.write(now) {
@@ -287,7 +287,7 @@ impl Link {
         }
     }
 
-    /// Tries addresses until one can be connected to, or none is left.
+    /// Tries addresses until a connection is begun, or none is left.
     fn connect(&mut self, mut addresses: AddressQueue, registry: &Registry, now: Now) {
         while let Some(server) = addresses.left.pop_front() {
             let connecting = TcpStream::connect(server).and_then(|mut stream| {
@@ -318,7 +318,7 @@ impl Link {
         self.rest(&why, false, now);
     }
 
-    /// Looks whether the connection is made: writable does not mean connected.
+    /// Checks whether the connection is established: a writable socket need not be connected.
     fn finish_connect(&mut self, registry: &Registry, now: Now) {
         let LinkState::Connecting { stream, .. } = &self.state else {
             return;
@@ -326,7 +326,7 @@ impl Link {
         let failure = match stream.take_error() {
             Ok(None) => match stream.peer_addr() {
                 Ok(_) => None,
-                // Not yet; an event or the deadline will tell.
+                // Not yet: an event or the deadline follows.
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => return,
                 Err(error) => Some(error),
             },
@@ -367,9 +367,10 @@ impl Link {
         }));
     }
 
+    /// Logs why the link is down, and waits before the next attempt.
     fn rest(&mut self, why: &str, was_open: bool, now: Now) {
         if self.closing {
-            self.state = LinkState::Over;
+            self.state = LinkState::Closed;
             return;
         }
         // Numerical Recipes' generator; only the high bits are used.
@@ -399,7 +400,7 @@ impl Streaming {
                     self.machine.peer_closed();
                     break;
                 }
-                // What came is looked at before more is read.
+                // The machine handles this input before it wants more.
                 Ok(n) => self.machine.received(&scratch[..n], now.mono),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
                 Err(error) => return Err(error),
@@ -416,12 +417,12 @@ impl Streaming {
                 Err(error) => return Err(error),
             }
         }
-        // What waits now waits since now, unless it did already.
+        // Starts the write timeout, if output is pending.
         self.machine.wrote(0, now.mono);
         Ok(())
     }
 
-    /// Whether there is something to do without an event.
+    /// Whether there is work that no event will announce.
     fn has_work(&self) -> bool {
         self.machine.has_events() || (self.readable && self.machine.wants_input())
     }

@@ -1,10 +1,10 @@
 //! Listening sockets.
 //!
-//! A listener's readiness is remembered like a connection's: while nothing can be accepted (no room, no
-//! descriptors) the bit stays, because no event will repeat what is already waiting.
+//! A listener has a readiness bit, like a connection. While nothing can be accepted, for want of places or descriptors,
+//! the bit stays set, because no event announces waiting connections a second time.
 //!
-//! An address family that the kernel lacks is no reason not to start: `[::]` becomes `0.0.0.0`, and of several addresses
-//! of one key those remain that work. What a service manager passes takes the place of all addresses of its key.
+//! upslot starts even if the kernel lacks an address family: `[::]` becomes `0.0.0.0`, and of several addresses of a key
+//! those of the missing family are skipped. Sockets that a service manager passes replace all addresses of their key.
 
 use std::fmt;
 use std::io;
@@ -23,10 +23,10 @@ use crate::config::{Config, Listen};
 use crate::sys;
 use crate::transport::Socket;
 
-/// Connections that the kernel keeps waiting; it cuts this to its own limit.
+/// The length of the kernel's queue of connections, which the kernel reduces to its own limit.
 const BACKLOG: i32 = 4096;
 
-/// A Unix socket is as open as a loopback port; the folder's mode says who may reach it.
+/// A Unix socket is accessible to all users, like a loopback port; the mode of its folder restricts access.
 const UNIX_UMASK: u32 = 0o111;
 
 /// One listening socket.
@@ -34,7 +34,7 @@ const UNIX_UMASK: u32 = 0o111;
 pub struct Listener {
     socket: Listening,
     tls: bool,
-    /// Whether it is the local API's.
+    /// Whether it is for the local API.
     local: bool,
     /// Whether a service manager opened it.
     passed: bool,
@@ -44,11 +44,11 @@ pub struct Listener {
 #[derive(Debug)]
 enum Listening {
     Tcp(TcpListener),
-    /// With the path that is to be removed at the end, if it is ours.
+    /// With the path to remove when it is closed; `None` for a passed socket.
     Unix(UnixListener, Option<PathBuf>),
 }
 
-/// Why there is no listener at an address.
+/// Why an address cannot be listened on.
 #[derive(Debug)]
 enum BindError {
     /// The kernel, or a filter of system calls, lacks the address family.
@@ -68,7 +68,7 @@ impl From<Errno> for BindError {
     }
 }
 
-/// All listeners, the public ones first. Fails with everything that is wrong, one sentence each.
+/// Opens all listeners, the public ones first. Returns all errors, each as one sentence.
 pub fn open_all(
     config: &Config,
     tls: bool,
@@ -85,7 +85,7 @@ pub fn open_all(
             opening.open("http_address", &config.listen, public, tls, false);
             if !local.is_empty() {
                 let text = "api: nothing, but the service manager passes a socket for it; expected the section with \
-                            what holds for it, or no such socket.";
+                            its settings, or no such socket.";
                 opening.errors.push(text.to_owned());
             }
         }
@@ -98,8 +98,8 @@ pub fn open_all(
 struct Opening {
     listeners: Vec<Listener>,
     errors: Vec<String>,
-    /// What is not listened on, or replaced, for want of an address family.
-    lacking: Vec<String>,
+    /// The addresses that were skipped or replaced, because their family is missing.
+    degraded: Vec<String>,
 }
 
 impl Opening {
@@ -129,11 +129,11 @@ impl Opening {
         for place in places {
             match Listener::bind(place, tls, local) {
                 Ok(listener) => self.listeners.push(listener),
-                Err(BindError::Family(error)) => match without_ipv6(place) {
-                    Some(instead) => self.open_instead(key, place, &instead, tls, local),
+                Err(BindError::Family(error)) => match ipv4_fallback(place) {
+                    Some(fallback) => self.open_fallback(key, place, &fallback, tls, local),
                     None => skipped.push((place, error)),
                 },
-                Err(BindError::Other(error)) if is_absent(place, &error) => {
+                Err(BindError::Other(error)) if is_ipv6_disabled(place, &error) => {
                     skipped.push((place, error));
                 }
                 Err(BindError::Other(error)) => {
@@ -145,37 +145,37 @@ impl Opening {
         for (place, error) in skipped {
             let family = family_name(place);
             if !is_all {
-                self.lacking.push(format!(
+                self.degraded.push(format!(
                     "not on {place}, because there is no {family}: {error}"
                 ));
             } else {
                 self.errors.push(format!(
                     "{key}: cannot listen on {place}, because this system has no {family}: {error}. Another address is \
                      needed, such as {}.",
-                    remedy(place)
+                    alternative(place)
                 ));
             }
         }
     }
 
-    /// Every IPv4 address instead of every address.
-    fn open_instead(
+    /// Listens on all IPv4 addresses instead of all addresses.
+    fn open_fallback(
         &mut self,
         key: &str,
         place: &Listen,
-        instead: &Listen,
+        fallback: &Listen,
         tls: bool,
         local: bool,
     ) {
-        match Listener::bind(instead, tls, local) {
+        match Listener::bind(fallback, tls, local) {
             Ok(listener) => {
                 self.listeners.push(listener);
-                self.lacking.push(format!(
-                    "on {instead} instead of {place}, because there is no IPv6"
+                self.degraded.push(format!(
+                    "on {fallback} instead of {place}, because there is no IPv6"
                 ));
             }
             Err(BindError::Family(error) | BindError::Other(error)) => {
-                self.errors.push(cannot_listen(key, instead, &error));
+                self.errors.push(cannot_listen(key, fallback, &error));
             }
         }
     }
@@ -184,18 +184,18 @@ impl Opening {
         if !self.errors.is_empty() {
             return Err(self.errors);
         }
-        if !self.lacking.is_empty() {
+        if !self.degraded.is_empty() {
             log::warn!(
                 "address family missing listening={:?}",
-                self.lacking.join("; ")
+                self.degraded.join("; ")
             );
         }
         Ok(self.listeners)
     }
 }
 
-/// What takes the place of `[::]` where there is no IPv6.
-fn without_ipv6(place: &Listen) -> Option<Listen> {
+/// The replacement of `[::]` on systems without IPv6.
+fn ipv4_fallback(place: &Listen) -> Option<Listen> {
     match place {
         Listen::Tcp(SocketAddr::V6(address)) if address.ip().is_unspecified() => {
             Some(Listen::Tcp((Ipv4Addr::UNSPECIFIED, address.port()).into()))
@@ -204,8 +204,8 @@ fn without_ipv6(place: &Listen) -> Option<Listen> {
     }
 }
 
-/// Whether an IPv6 address cannot be bound because IPv6 is switched off: then not even `::1` is there.
-fn is_absent(place: &Listen, error: &io::Error) -> bool {
+/// Whether an IPv6 address cannot be bound because IPv6 is disabled: then `::1` is missing too.
+fn is_ipv6_disabled(place: &Listen, error: &io::Error) -> bool {
     let loopback = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
     let is_v6 = matches!(place, Listen::Tcp(address) if address.is_ipv6());
     is_v6
@@ -221,8 +221,8 @@ fn family_name(place: &Listen) -> &'static str {
     }
 }
 
-/// An address of another family.
-fn remedy(place: &Listen) -> &'static str {
+/// A usable address of another family.
+fn alternative(place: &Listen) -> &'static str {
     match place {
         Listen::Tcp(address) if address.is_ipv4() => "::1",
         Listen::Tcp(address) if !address.ip().is_loopback() => "0.0.0.0",
@@ -230,7 +230,7 @@ fn remedy(place: &Listen) -> &'static str {
     }
 }
 
-/// Who is at the other end.
+/// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     Tcp(SocketAddr),
@@ -247,8 +247,7 @@ impl fmt::Display for Peer {
 }
 
 impl Listener {
-    /// Binds and listens. `tls` says what the port speaks; a Unix socket is always plain, because what connects to
-    /// it is a proxy on the same host.
+    /// Binds and listens. A Unix socket never uses TLS, because its clients are proxies on the same host.
     fn bind(listen: &Listen, tls: bool, local: bool) -> Result<Listener, BindError> {
         let (socket, tls) = match listen {
             Listen::Tcp(address) => (Listening::Tcp(bind_tcp(*address)?), tls),
@@ -270,7 +269,7 @@ impl Listener {
         })
     }
 
-    /// Takes over a listening socket that does not block.
+    /// Takes over a passed socket, which must be listening and non-blocking.
     fn adopt(socket: OwnedFd, tls: bool, local: bool) -> io::Result<Listener> {
         let (socket, tls) = match sockopt::socket_domain(&socket)? {
             AddressFamily::UNIX => {
@@ -278,7 +277,7 @@ impl Listener {
                 (Listening::Unix(listener, None), false)
             }
             AddressFamily::INET | AddressFamily::INET6 => {
-                // As for our own; see `bind_tcp`.
+                // As in `bind_tcp`.
                 sockopt::set_tcp_nodelay(&socket, true)?;
                 (Listening::Tcp(TcpListener::from_std(socket.into())), tls)
             }
@@ -300,7 +299,7 @@ impl Listener {
         }
     }
 
-    /// Whether it is the local API's.
+    /// Whether it is for the local API.
     pub fn is_local(&self) -> bool {
         self.local
     }
@@ -368,50 +367,50 @@ fn bind_tcp(address: SocketAddr) -> Result<TcpListener, BindError> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let made = rustix::net::socket_with(family, SocketType::STREAM, flags, None);
     let socket: OwnedFd = made.map_err(|error| match error {
-        // Some filters say that it is not permitted.
+        // Some system call filters answer that it is not permitted.
         Errno::PERM | Errno::ACCESS => BindError::Family(error.into()),
         _ if sys::lacks_address_family(&error.into()) => BindError::Family(error.into()),
         _ => BindError::Other(error.into()),
     })?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if let SocketAddr::V6(address) = address {
-        // `::` takes IPv4 as well, whatever the system's default says.
+        // `::` accepts IPv4 as well, whatever the system's default is.
         sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
     }
-    // Without it two small writes cost 40 ms. What is accepted inherits it.
+    // Nagle's algorithm would delay the second of two small writes by 40 ms. Accepted sockets inherit the option.
     sockopt::set_tcp_nodelay(&socket, true)?;
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(TcpListener::from_std(socket.into()))
 }
 
-/// Says why there is no listener at a place, and what to change.
+/// The error for an address that cannot be listened on, with the remedy.
 fn cannot_listen(key: &str, place: &Listen, error: &io::Error) -> String {
     use io::ErrorKind::{AddrInUse, AddrNotAvailable, NotFound, PermissionDenied};
-    let change = match (place, error.kind()) {
+    let remedy = match (place, error.kind()) {
         (Listen::Tcp(address), AddrInUse) => format!(
-            ": another program has the port, which ss -ltnp sport = :{} names; stop it, or choose another port",
+            ": another program uses the port, which ss -ltnp sport = :{} shows; stop it, or choose another port",
             address.port()
         ),
         (Listen::Tcp(_), AddrNotAvailable) => {
-            ": this machine does not have the address; 0.0.0.0 or :: takes all that it has".to_owned()
+            ": this machine does not have the address; 0.0.0.0 or :: means all of its addresses".to_owned()
         }
         (Listen::Tcp(_), PermissionDenied) => {
-            ": a port below 1024 needs the capability CAP_NET_BIND_SERVICE, for which upslot.service has the lines, or \
-             upslot.socket; choose another port, or a web server in front"
+            ": a port below 1024 needs the capability CAP_NET_BIND_SERVICE (see the lines in upslot.service) or \
+             upslot.socket; or choose another port, or use a web server in front"
                 .to_owned()
         }
         (Listen::Unix(_), AddrInUse) => ": another program listens there; stop it, or choose another path".to_owned(),
         (Listen::Unix(_), NotFound) => ": the folder of the socket is missing".to_owned(),
         (Listen::Unix(_), PermissionDenied) => {
-            format!(": user {} cannot make files in the folder of the socket", sys::user())
+            format!(": user {} cannot create files in the folder of the socket", sys::user())
         }
         _ => String::new(),
     };
-    format!("{key}: cannot listen on {place}: {error}{change}.")
+    format!("{key}: cannot listen on {place}: {error}{remedy}.")
 }
 
-/// Binds a Unix socket; one that a dead process left behind is replaced.
+/// Binds a Unix socket. Replaces one that a dead process left behind.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     let bind = || sys::with_umask(UNIX_UMASK, || UnixListener::bind(path));
     match bind() {
@@ -434,11 +433,11 @@ mod tests {
     use std::time::{Duration, Instant};
 
     #[test]
-    fn what_to_change_is_said() {
+    fn errors_name_the_remedy() {
         let tcp = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 80)));
         let unix = Listen::Unix("/run/upslot/http.sock".into());
         for (place, kind, part) in [
-            (&tcp, io::ErrorKind::AddrInUse, "ss -ltnp sport = :80 names"),
+            (&tcp, io::ErrorKind::AddrInUse, "ss -ltnp sport = :80 shows"),
             (
                 &tcp,
                 io::ErrorKind::PermissionDenied,
@@ -454,7 +453,7 @@ mod tests {
             (
                 &unix,
                 io::ErrorKind::PermissionDenied,
-                "cannot make files in the folder",
+                "cannot create files in the folder",
             ),
             (
                 &tcp,
@@ -462,15 +461,15 @@ mod tests {
                 "cannot listen on 127.0.0.1:80: other error.",
             ),
         ] {
-            let said = cannot_listen("http_address", place, &kind.into());
+            let text = cannot_listen("http_address", place, &kind.into());
             let begin = format!("http_address: cannot listen on {place}: ");
-            assert!(said.starts_with(&begin) && said.ends_with('.'), "{said}");
-            assert!(said.contains(part), "{part:?}: {said}");
+            assert!(text.starts_with(&begin) && text.ends_with('.'), "{text}");
+            assert!(text.contains(part), "{part:?}: {text}");
         }
     }
 
     #[test]
-    fn accepted_sockets_send_at_once() {
+    fn accepted_sockets_have_nodelay() {
         let any = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
         let listener = Listener::bind(&any, false, false).unwrap();
         let Listening::Tcp(socket) = &listener.socket else {

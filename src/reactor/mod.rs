@@ -1,43 +1,50 @@
-//! The loop: one thread, one poll.
+//! The event loop: one thread, one poll.
 //!
-//! - [`table`] connections by key; [`deadlines`] when to wake whom;
-//! - [`listener`] listening sockets;
-//! - [`open_files`] files that are asked for over and over; [`random`] bytes that nobody can guess;
-//! - [`shared`] what the drivers share;
+//! - [`table`] the connections, by key; [`deadlines`] their deadlines;
+//! - [`listener`] the listening sockets;
+//! - [`open_files`] a cache of files that are requested often; [`random`] random bytes for slots;
+//! - [`shared`] the state common to all connections: [`admission`] quotas, rates and [`waiting`] requests,
+//!   [`store_monitor`] the health of the store, [`connection_limits`] the counts of connections;
 //! - [`client`] drives one HTTP connection; [`component`] drives the link to the XMPP server;
-//! - [`timekeeper`], [`timekeeping`] the wall clock and its jumps;
-//! - [`life`] start, reload, end; [`accept`] taking in connections; [`slots`] slot requests and their wait;
+//! - [`sync_token`] identifies sync jobs; [`timekeeper`], [`timekeeping`] the wall clock and its jumps;
+//! - [`lifecycle`] start, reload, shutdown; [`accept`] accepts connections; [`slots`] slot requests over XMPP, and the walks
+//!   through the store;
 //! - this file: the turn.
 //!
-//! A turn goes in this order, always:
+//! The order of a turn:
 //!
-//! 1. sleep until the earliest of run queue, deadlines, sweep and one minute;
-//! 2. read both clocks, and see whether the wall clock has jumped;
-//! 3. collect events into readiness bits and put their connections on the run queue; look what other processes have
-//!    removed from the store;
-//! 4. work the run queue: first all that owe a request head, then bodies, until as much as one connection's budget has
-//!    moved; the rest goes on in the next turn, after another look for events;
-//! 5. pass due deadlines, busy or not, unless the process was frozen meanwhile;
+//! 1. sleep until there is work in a queue or a deadline passes, at most one minute;
+//! 2. read both clocks, and check whether the wall clock has jumped;
+//! 3. turn events into readiness bits and put their connections on the run queue; read which files other processes have
+//!    deleted from the store;
+//! 4. work the run queue: first the connections that wait for a request head, then bodies, until together they have used
+//!    the budget of one connection; the rest continues in the next turn, after new events were collected;
+//! 5. handle due deadlines, unless the process was suspended;
 //! 6. accept a few connections;
-//! 7. one slice of counting, trimming and sweeping;
-//! 8. hand over what must reach stable storage;
-//! 9. look at signals, and let the service manager know that the loop turns.
+//! 7. count, trim and sweep the store for one slice;
+//! 8. submit the sync jobs of this turn;
+//! 9. handle signals, and notify the service manager.
 //!
-//! Events only set bits; work happens at the loop's own pace. A handler never frees its own connection: it says that
-//! it is over, and the loop removes it.
+//! Events only set bits. A handler never frees its own connection: it returns that the connection has ended, and the
+//! loop removes it.
 
+pub mod admission;
 pub mod client;
 pub mod component;
+pub mod connection_limits;
 pub mod deadlines;
 pub mod listener;
 pub mod open_files;
 pub mod random;
 pub mod shared;
+pub mod store_monitor;
+pub mod sync_token;
 pub mod table;
 pub mod timekeeper;
+pub mod waiting;
 
 mod accept;
-mod life;
+mod lifecycle;
 mod slots;
 mod timekeeping;
 
@@ -59,7 +66,8 @@ use crate::reactor::client::{Client, DriveOutcome};
 use crate::reactor::component::Link;
 use crate::reactor::deadlines::Deadlines;
 use crate::reactor::listener::Listener;
-use crate::reactor::shared::{CLOCK_KEY, PROBE_KEY, Shared, TOMBSTONES_KEY, TRIM_KEY};
+use crate::reactor::shared::Shared;
+use crate::reactor::sync_token::SyncToken;
 use crate::reactor::table::{Key, Table};
 use crate::reactor::timekeeper::Timekeeper;
 use crate::resolve::Resolver;
@@ -72,63 +80,125 @@ const LINK: Token = Token(0xfff0);
 const WAKER: Token = Token(0xfff1);
 const SIGNALS: Token = Token(0xfff2);
 
-/// The longest sleep, so that no mistake can cost more.
+/// The longest sleep, which limits the effect of a missed deadline.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
-/// Whoever wakes so much later than asked was frozen: what has come since the events were collected, and may have met
-/// its deadline, is looked at first.
+/// If the loop wakes this much later than it asked for, the process was suspended. Deadlines are then handled in the
+/// next turn, because input that arrived in time may not be read yet.
 const OVERSLEPT: Duration = Duration::from_millis(500);
 
-/// When a deadline is looked at again that came while its connection waited for its turn.
-const LOOKED_AT: Duration = Duration::from_millis(50);
+/// When to check a deadline again that passed while its connection was on the run queue.
+const RECHECK: Duration = Duration::from_millis(50);
 
-/// Most connections beyond the limit that are taken only to be told so.
+/// Maximum number of connections beyond the limit, which are accepted only to be answered with 503.
 const MAX_REJECTED: usize = 64;
 
-/// Everything that runs.
+/// The loop and everything that it owns.
 #[derive(Debug)]
 pub struct Reactor {
     poll: Poll,
-    listeners: Vec<Listener>,
-    table: Table<Client>,
-    /// Connections that owe a request head: what they want is soon done, and they do not wait behind bodies.
-    head_queue: VecDeque<Key>,
-    /// All others that have work.
-    run_queue: VecDeque<Key>,
-    deadlines: Deadlines,
+    acceptor: Acceptor,
+    connections: Connections,
     shared: Shared,
-    link: Option<Link>,
-    link_has_work: bool,
-    /// Whether the link was ever up.
-    was_up: bool,
-    resolver: Resolver,
+    xmpp: Xmpp,
     signals: Signals,
     notifier: Notifier,
     sweep: Sweep,
     timekeeper: Timekeeper,
-    tls: Option<Arc<ServerConfig>>,
-    certificate: Option<ExpiryMonitor>,
-    slot_secret: SecretKey,
-    sandbox: Sandbox,
-    config_path: PathBuf,
-    most_connections: usize,
-    /// Connections beyond these that are taken only to be told so.
-    rejected: usize,
-    /// Set when nothing could be accepted: the moment at which to try again.
-    accept_pause: Option<Instant>,
+    tls: Tls,
+    context: Context,
+    /// Set during shutdown: the time by which the process must exit.
+    ending: Option<Instant>,
+}
+
+/// The listeners, and the limits of accepted connections.
+#[derive(Debug)]
+struct Acceptor {
+    listeners: Vec<Listener>,
+    /// Maximum number of connections.
+    limit: usize,
+    /// Maximum number of connections beyond the limit, which are accepted only to be answered with 503.
+    max_rejected: usize,
+    /// When to accept again, after nothing could be accepted.
+    paused_until: Option<Instant>,
     /// Whether the lack of descriptors has been logged.
     out_of_descriptors: bool,
-    /// What else is to be done at a reload: the log's level and file are not ours.
+}
+
+impl Acceptor {
+    /// `limits`: the maximum number of connections, and of connections beyond it.
+    fn new(listeners: Vec<Listener>, limits: (usize, usize)) -> Acceptor {
+        Acceptor {
+            listeners,
+            limit: limits.0,
+            max_rejected: limits.1,
+            paused_until: None,
+            out_of_descriptors: false,
+        }
+    }
+}
+
+/// The open connections.
+#[derive(Debug, Default)]
+struct Connections {
+    table: Table<Client>,
+    /// Connections that wait for a request head. Their work is short, so they come before bodies.
+    head_queue: VecDeque<Key>,
+    /// All other connections that have work.
+    run_queue: VecDeque<Key>,
+    deadlines: Deadlines,
+}
+
+/// The link to the XMPP server.
+#[derive(Debug)]
+struct Xmpp {
+    link: Option<Link>,
+    has_work: bool,
+    /// Whether the link was ever up.
+    was_up: bool,
+    resolver: Resolver,
+}
+
+impl Xmpp {
+    fn new(link: Option<Link>, resolver: Resolver) -> Xmpp {
+        Xmpp {
+            link,
+            has_work: false,
+            was_up: false,
+            resolver,
+        }
+    }
+}
+
+/// The TLS identity of new connections.
+#[derive(Debug)]
+struct Tls {
+    config: Option<Arc<ServerConfig>>,
+    certificate: Option<ExpiryMonitor>,
+}
+
+/// State of the process that a reload needs.
+#[derive(Debug)]
+struct Context {
+    config_path: PathBuf,
+    slot_secret: SecretKey,
+    sandbox: Sandbox,
+    /// Applies the log level and reopens the log file, which are not part of the loop.
     on_reload: fn(log::LevelFilter),
-    /// Set when the process is ending: the moment by which it must have ended.
-    ending: Option<Instant>,
+}
+
+/// Which of the loop's own event sources woke it.
+#[derive(Debug, Default)]
+struct Wakeups {
+    by_helper: bool,
+    by_signal: bool,
 }
 
 /// Why the program cannot start; one sentence a line.
 pub type StartError = String;
 
 impl Reactor {
-    /// Turns until the process is to end.
+    /// Runs until the process must exit.
     pub fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
         let mut overslept = false;
@@ -141,43 +211,16 @@ impl Reactor {
                 Err(error) => return Err(error),
             }
             let now = sys::now();
-            // Once, so that no machine is too slow for deadlines.
+            // Not in two turns in a row, so that deadlines pass even on a machine that is always late.
             let late = now.mono.saturating_duration_since(before.mono) > timeout + OVERSLEPT;
             overslept = late && !overslept;
             self.shared.service.set_date(now);
             self.watch_clock(now);
-            let mut signalled = false;
-            let mut woken = false;
-            for event in &events {
-                match event.token() {
-                    LINK => {
-                        if let Some(link) = &mut self.link {
-                            link.set_ready(event);
-                            self.link_has_work = true;
-                        }
-                    }
-                    WAKER => woken = true,
-                    SIGNALS => signalled = true,
-                    Token(token) => match Key::from_token(token) {
-                        Some(key) => {
-                            if let Some(client) = self.table.get_mut(key) {
-                                client.transport().set_ready(event);
-                                self.enqueue(key);
-                            }
-                        }
-                        None => {
-                            let index = token.wrapping_sub(Key::FIRST_RESERVED as usize);
-                            if let Some(listener) = self.listeners.get_mut(index) {
-                                listener.readable = true;
-                            }
-                        }
-                    },
-                }
-            }
-            if woken {
+            let wakeups = self.note_events(&events);
+            if wakeups.by_helper {
                 self.take_results(now);
             }
-            self.note_state();
+            self.update_status();
             self.shared.look_for_removals(now);
             self.work_run_queue(now);
             self.drive_link(now);
@@ -187,7 +230,7 @@ impl Reactor {
             self.accept(now);
             self.walk_a_slice(now);
             self.shared.syncer.submit_batch();
-            if signalled && self.obey_signals(now) {
+            if wakeups.by_signal && self.handle_signals(now) {
                 return Ok(());
             }
             if self.has_ended(now) {
@@ -197,24 +240,59 @@ impl Reactor {
         }
     }
 
-    /// How long nothing is to be done.
+    /// Sets the readiness bits of all events, and puts their connections on the run queue.
+    fn note_events(&mut self, events: &Events) -> Wakeups {
+        let mut wakeups = Wakeups::default();
+        for event in events {
+            match event.token() {
+                LINK => {
+                    if let Some(link) = &mut self.xmpp.link {
+                        link.set_ready(event);
+                        self.xmpp.has_work = true;
+                    }
+                }
+                WAKER => wakeups.by_helper = true,
+                SIGNALS => wakeups.by_signal = true,
+                Token(token) => match Key::from_token(token) {
+                    Some(key) => {
+                        if let Some(client) = self.connections.table.get_mut(key) {
+                            client.transport().set_ready(event);
+                            self.enqueue(key);
+                        }
+                    }
+                    None => {
+                        let index = token.wrapping_sub(Key::FIRST_RESERVED as usize);
+                        if let Some(listener) = self.acceptor.listeners.get_mut(index) {
+                            listener.readable = true;
+                        }
+                    }
+                },
+            }
+        }
+        wakeups
+    }
+
+    /// How long there is nothing to do.
     fn sleep(&self, now: Now) -> Duration {
-        let may_accept = self.accept_pause.is_none() && self.listeners.iter().any(|l| l.readable);
-        let walking = self.shared.usage.is_counting() || self.shared.trims.has_work();
-        let queued = !self.run_queue.is_empty() || !self.head_queue.is_empty();
-        if queued || self.link_has_work || may_accept || walking {
+        let may_accept = self.acceptor.paused_until.is_none()
+            && self.acceptor.listeners.iter().any(|l| l.readable);
+        let walking =
+            self.shared.admission.usage.is_counting() || self.shared.admission.trims.has_work();
+        let queued =
+            !self.connections.run_queue.is_empty() || !self.connections.head_queue.is_empty();
+        if queued || self.xmpp.has_work || may_accept || walking {
             return Duration::ZERO;
         }
         let earliest = [
-            self.deadlines.next(),
-            self.link.as_ref().and_then(Link::deadline),
+            self.connections.deadlines.next(),
+            self.xmpp.link.as_ref().and_then(Link::deadline),
             self.sweep.due(),
-            self.accept_pause,
+            self.acceptor.paused_until,
             self.ending,
             self.shared.open_files.until(),
-            self.certificate.as_ref().map(ExpiryMonitor::deadline),
+            self.tls.certificate.as_ref().map(ExpiryMonitor::deadline),
             self.shared.monitor.due(),
-            self.shared.usage.due(),
+            self.shared.admission.usage.due(),
             self.notifier.due(),
         ]
         .into_iter()
@@ -225,26 +303,28 @@ impl Reactor {
         })
     }
 
-    /// Keeps what `/health` and `/metrics` tell of the loop itself.
-    fn note_state(&mut self) {
-        let link = match &self.link {
+    /// Updates what `/health` and `/metrics` report of the loop.
+    fn update_status(&mut self) {
+        let link = match &self.xmpp.link {
             None => metrics::LinkStatus::None,
             Some(link) if link.is_up() => metrics::LinkStatus::Up,
             Some(_) => metrics::LinkStatus::Down,
         };
         let shared = &mut self.shared;
-        if link == metrics::LinkStatus::Up && shared.link != link {
+        if link == metrics::LinkStatus::Up && shared.status.link != link {
             shared
+                .status
                 .metrics
-                .linked(std::mem::replace(&mut self.was_up, true));
+                .linked(std::mem::replace(&mut self.xmpp.was_up, true));
         }
-        shared.link = link;
-        shared.connections = (self.table.len(), self.most_connections);
+        shared.status.link = link;
+        shared.connections.open = self.connections.table.len();
+        shared.connections.limit = self.acceptor.limit;
     }
 
-    /// Lets the service manager know how it stands at the end of a turn, and that there are turns.
+    /// Sends the status and the watchdog signal to the service manager.
     fn notify_manager(&mut self, now: Now) {
-        let status = match &self.link {
+        let status = match &self.xmpp.link {
             None => "No XMPP link configured",
             Some(link) if link.is_up() => "XMPP link up",
             Some(_) => "XMPP link down",
@@ -253,72 +333,74 @@ impl Reactor {
         self.notifier.beat(now.mono);
     }
 
+    /// Puts a connection on one of the queues, if it is on none.
     fn enqueue(&mut self, key: Key) {
-        if let Some(client) = self.table.get_mut(key) {
+        if let Some(client) = self.connections.table.get_mut(key) {
             if !std::mem::replace(&mut client.queued, true) {
                 match client.is_awaiting_request() {
-                    true => self.head_queue.push_back(key),
-                    false => self.run_queue.push_back(key),
+                    true => self.connections.head_queue.push_back(key),
+                    false => self.connections.run_queue.push_back(key),
                 }
             }
         }
     }
 
+    /// Drives the connections on the queues. Those that the budget of the turn does not cover stay there.
     fn work_run_queue(&mut self, now: Now) {
-        for _ in 0..self.head_queue.len() {
-            if let Some(key) = self.head_queue.pop_front() {
+        for _ in 0..self.connections.head_queue.len() {
+            if let Some(key) = self.connections.head_queue.pop_front() {
                 self.drive(key, now);
             }
         }
-        self.shared.moved = 0;
-        for _ in 0..self.run_queue.len() {
-            if self.shared.moved >= client::BYTES {
+        self.shared.connections.moved = 0;
+        for _ in 0..self.connections.run_queue.len() {
+            if self.shared.connections.moved >= client::BYTES {
                 return;
             }
-            if let Some(key) = self.run_queue.pop_front() {
+            if let Some(key) = self.connections.run_queue.pop_front() {
                 self.drive(key, now);
             }
         }
     }
 
     fn drive(&mut self, key: Key, now: Now) {
-        if let Some(client) = self.table.get_mut(key) {
+        if let Some(client) = self.connections.table.get_mut(key) {
             client.queued = false;
             let outcome = client.drive(&mut self.shared, now);
             self.follow_up(key, outcome);
         }
     }
 
-    /// What becomes of a connection that was driven.
+    /// Enqueues, removes or arms a connection that was driven.
     fn follow_up(&mut self, key: Key, outcome: DriveOutcome) {
         match outcome {
             DriveOutcome::Again => self.enqueue(key),
             DriveOutcome::Blocked => {}
             DriveOutcome::Ended => return self.remove(key),
         }
-        let Some(client) = self.table.get_mut(key) else {
+        let Some(client) = self.connections.table.get_mut(key) else {
             return;
         };
         if let Some(deadline) = client.deadline() {
             if client.armed.is_none_or(|armed| deadline < armed) {
                 client.armed = Some(deadline);
-                self.deadlines.push(deadline, key);
+                self.connections.deadlines.push(deadline, key);
             }
         }
     }
 
     /// Removes a connection; dropping it closes everything that it holds.
     fn remove(&mut self, key: Key) {
-        let Some(mut client) = self.table.remove(key) else {
+        let Some(mut client) = self.connections.table.remove(key) else {
             return;
         };
         client.dispose(&mut self.shared);
         log::debug!("connection closed {client}");
-        // There is room again, and perhaps a descriptor.
-        self.accept_pause = None;
-        let Reactor {
+        // There is a free place again, and perhaps a descriptor.
+        self.acceptor.paused_until = None;
+        let Connections {
             table, deadlines, ..
-        } = self;
+        } = &mut self.connections;
         if deadlines.needs_cleanup(table.len()) {
             deadlines.retain(|at, key| {
                 table
@@ -328,19 +410,20 @@ impl Reactor {
         }
     }
 
+    /// Handles all deadlines that are due.
     fn pass_deadlines(&mut self, now: Now) {
-        while let Some((at, key)) = self.deadlines.pop_due(now.mono) {
-            let Some(client) = self.table.get_mut(key) else {
+        while let Some((at, key)) = self.connections.deadlines.pop_due(now.mono) {
+            let Some(client) = self.connections.table.get_mut(key) else {
                 continue;
             };
             if client.armed != Some(at) {
                 continue;
             }
             if client.queued {
-                // It may have met its deadline: nobody has looked yet, because the disk or the process stood still.
-                let later = now.mono + LOOKED_AT;
+                // Its input may have arrived in time, and be unread only because the disk or the process was slow.
+                let later = now.mono + RECHECK;
                 client.armed = Some(later);
-                self.deadlines.push(later, key);
+                self.connections.deadlines.push(later, key);
                 continue;
             }
             client.armed = None;
@@ -364,17 +447,17 @@ impl Reactor {
         }
         self.watch_certificate(now);
         self.shared.probe_store(now);
-        if let Some(link) = &mut self.link {
+        if let Some(link) = &mut self.xmpp.link {
             if link.deadline().is_some_and(|deadline| deadline <= now.mono) {
-                link.due(self.poll.registry(), &mut self.resolver, now);
-                self.link_has_work = true;
+                link.due(self.poll.registry(), &mut self.xmpp.resolver, now);
+                self.xmpp.has_work = true;
             }
         }
     }
 
-    /// Says when the certificate expires, if it is time to.
+    /// Logs when the certificate expires, if that is due.
     fn watch_certificate(&mut self, now: Now) {
-        let watch = self.certificate.as_mut();
+        let watch = self.tls.certificate.as_mut();
         match watch
             .filter(|watch| watch.deadline() <= now.mono)
             .and_then(|watch| watch.look(now))
@@ -385,36 +468,25 @@ impl Reactor {
         }
     }
 
-    /// Results of the helper threads.
+    /// Passes on the results of the helper threads.
     fn take_results(&mut self, now: Now) {
         while let Some((token, result)) = self.shared.syncer.next_done() {
-            if token == TOMBSTONES_KEY {
-                self.sweep.tombstones_synced(result);
-                continue;
-            }
-            if token == TRIM_KEY {
-                self.shared.trims.synced(result);
-                continue;
-            }
-            if token == CLOCK_KEY {
-                self.clock_synced(result, now);
-                continue;
-            }
-            if token == PROBE_KEY {
-                self.shared.probed(result, now);
-                continue;
-            }
-            let Some(key) = Key::from_token(token) else {
-                continue;
-            };
-            if let Some(client) = self.table.get_mut(key) {
-                client.synced(result, &mut self.shared, now);
-                self.enqueue(key);
+            match token {
+                SyncToken::Sweep => self.sweep.tombstones_synced(result),
+                SyncToken::Trim => self.shared.admission.trims.synced(result),
+                SyncToken::Clock => self.clock_synced(result, now),
+                SyncToken::Probe => self.shared.probed(result, now),
+                SyncToken::Connection(key) => {
+                    if let Some(client) = self.connections.table.get_mut(key) {
+                        client.synced(result, &mut self.shared, now);
+                        self.enqueue(key);
+                    }
+                }
             }
         }
-        if let (Some(answer), Some(link)) = (self.resolver.answer(), &mut self.link) {
+        if let (Some(answer), Some(link)) = (self.xmpp.resolver.answer(), &mut self.xmpp.link) {
             link.resolved(answer, self.poll.registry(), now);
-            self.link_has_work = true;
+            self.xmpp.has_work = true;
         }
     }
 }

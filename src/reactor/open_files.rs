@@ -1,10 +1,9 @@
-//! Files that are asked for over and over, such as a picture just sent to a room: kept open, with the head of their
-//! answer, for the rest of the second in which they were asked for.
+//! A cache of open files with their response heads, for files that many clients request at the same time, such as a
+//! picture just sent to a room. Entries last until the end of the present second.
 //!
-//! A published file never changes, and what a head says of the moment (`Date`, `Cache-Control`) it says in whole
-//! seconds: so within one second the same request has the same answer. Whatever upslot itself removes is forgotten at
-//! once; a file that somebody else removes can be had until the second is over, and no longer. Nothing is kept of a
-//! file that is asked for once.
+//! A published file never changes, and the time-dependent fields of a head (`Date`, `Cache-Control`) have a resolution
+//! of one second, so within a second the same request has the same response. A deletion by upslot clears the cache; a
+//! file that another process deletes is served until the second is over. A file that is requested once is not cached.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -13,26 +12,26 @@ use std::time::{Duration, Instant};
 use crate::http::response::Answer;
 use crate::now::Now;
 
-/// Files that are kept open at most.
-const MOST: usize = 32;
+/// Maximum number of cached files.
+const MAX_FILES: usize = 32;
 
-/// Places for what was asked for once in this second; a power of two.
+/// Number of places for the paths requested in this second; a power of two.
 const SEEN: usize = 256;
 
-/// For how long the wall clock can show the same second, if it is a sound one.
+/// How long entries are kept if the wall clock stands still.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The kept files.
+/// The cache.
 #[derive(Debug)]
 pub struct OpenFileCache {
-    /// The Unix second and the number of removals for which everything here holds.
+    /// The Unix second and the number of removals for which the entries are valid.
     stamp: (u64, u64),
-    /// Digests of paths; an empty place is zero.
+    /// Digests of requested paths; zero in an empty place.
     seen: Box<[u32; SEEN]>,
-    kept: Vec<CachedFile>,
-    /// The oldest of those kept, once there are as many as may be.
+    files: Vec<CachedFile>,
+    /// The oldest entry, which is replaced next if the cache is full.
     next: usize,
-    /// When to close what is kept, if nobody asks before.
+    /// When to close the files if there is no request before.
     until: Option<Instant>,
 }
 
@@ -50,7 +49,7 @@ impl Default for OpenFileCache {
         OpenFileCache {
             stamp: (0, 0),
             seen: Box::new([0; SEEN]),
-            kept: Vec::new(),
+            files: Vec::new(),
             next: 0,
             until: None,
         }
@@ -60,19 +59,19 @@ impl Default for OpenFileCache {
 impl OpenFileCache {
     /// The file of a plain GET for this path, and its answer. `removals` as [`crate::store::Store::removals`] has it.
     pub fn get(&mut self, path: &[u8], removals: u64, now: Now) -> Option<(Arc<OwnedFd>, Answer)> {
-        if self.kept.is_empty() {
+        if self.files.is_empty() {
             return None;
         }
-        self.look_at_time(removals, now);
+        self.expire(removals, now);
         let digest = digest(path);
-        let kept = self
-            .kept
+        let cached = self
+            .files
             .iter()
-            .find(|kept| kept.digest == digest && *kept.path == *path)?;
-        Some((Arc::clone(&kept.file), kept.answer.repeated()))
+            .find(|file| file.digest == digest && *file.path == *path)?;
+        Some((Arc::clone(&cached.file), cached.answer.repeated()))
     }
 
-    /// A plain GET for this path is about to be answered; kept when it is not the first in this second.
+    /// Records a plain GET for this path and its response. Caches it if it is not the first in this second.
     pub fn record(
         &mut self,
         path: &[u8],
@@ -81,42 +80,42 @@ impl OpenFileCache {
         removals: u64,
         now: Now,
     ) {
-        self.look_at_time(removals, now);
+        self.expire(removals, now);
         let digest = digest(path);
         let seen = &mut self.seen[digest as usize % SEEN];
         if std::mem::replace(seen, digest) != digest {
             return;
         }
-        let kept = CachedFile {
+        let cached = CachedFile {
             digest,
             path: path.into(),
             file: Arc::clone(file),
             answer: answer.repeated(),
         };
-        if self.kept.len() < MOST {
-            self.kept.push(kept);
+        if self.files.len() < MAX_FILES {
+            self.files.push(cached);
         } else {
-            self.kept[self.next] = kept;
-            self.next = (self.next + 1) % MOST;
+            self.files[self.next] = cached;
+            self.next = (self.next + 1) % MAX_FILES;
         }
         self.until.get_or_insert(now.mono + SECOND);
     }
 
-    /// The moment at which [`OpenFileCache::close`] must be called.
+    /// When [`OpenFileCache::close`] must be called.
     pub fn until(&self) -> Option<Instant> {
         self.until
     }
 
-    /// Closes everything.
+    /// Closes all files.
     pub fn close(&mut self) {
         self.seen.fill(0);
-        self.kept = Vec::new();
+        self.files = Vec::new();
         self.next = 0;
         self.until = None;
     }
 
-    /// Forgets what holds no longer.
-    fn look_at_time(&mut self, removals: u64, now: Now) {
+    /// Closes all files if the second is over or a file was deleted.
+    fn expire(&mut self, removals: u64, now: Now) {
         let stamp = (now.unix(), removals);
         if self.stamp != stamp {
             self.close();
@@ -125,7 +124,7 @@ impl OpenFileCache {
     }
 }
 
-/// FNV-1a, never zero. Two paths with the same digest cost one of them its place, no more.
+/// FNV-1a, never zero. Of two paths with the same digest one may be missed by the cache.
 fn digest(path: &[u8]) -> u32 {
     let hash = path.iter().fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
@@ -151,7 +150,7 @@ mod tests {
         }
     }
 
-    /// An open file that holds its own number, and an answer that says so.
+    /// An open file that contains its own number, with a response.
     fn file(number: usize) -> (Vec<u8>, Arc<OwnedFd>, Answer) {
         let path = format!("/o/r/{number}").into_bytes();
         let text = number.to_string();
@@ -180,7 +179,7 @@ mod tests {
                 let mut found = std::fs::File::from(found.try_clone().unwrap());
                 drop((own, repeated));
                 let read = found.read_to_string(&mut text);
-                // A socket is read once; what it gave is what was kept under this path.
+                // A socket can be read only once.
                 assert!(read.is_ok() && (text.is_empty() || text == number.to_string()));
                 true
             }
@@ -192,13 +191,13 @@ mod tests {
     }
 
     #[test]
-    fn the_second_request_is_the_first_to_be_kept() {
+    fn a_file_is_cached_at_the_second_request() {
         let mut open_files = OpenFileCache::default();
         assert!(!ask(&mut open_files, 1, 0, now()));
         assert_eq!(
             open_files.until(),
             None,
-            "nothing is held of what is asked for once"
+            "a file that is requested once is not cached"
         );
         assert!(!ask(&mut open_files, 1, 0, now()));
         assert!(open_files.until().is_some());
@@ -211,12 +210,12 @@ mod tests {
         ));
         assert!(
             !ask(&mut open_files, 2, 0, now()),
-            "another path is another file"
+            "another path is another entry"
         );
     }
 
     #[test]
-    fn nothing_outlives_its_second_or_a_removal() {
+    fn entries_end_with_their_second_or_a_removal() {
         for (removals, later) in [(0, 1), (1, 0), (0, 3600)] {
             let mut open_files = OpenFileCache::default();
             for _ in 0..2 {
@@ -227,7 +226,7 @@ mod tests {
                 !ask(&mut open_files, 1, removals, then),
                 "{removals} {later}"
             );
-            assert_eq!(open_files.until(), None, "it is closed, too");
+            assert_eq!(open_files.until(), None, "the file is closed");
         }
         let mut open_files = OpenFileCache::default();
         for _ in 0..2 {
@@ -240,26 +239,26 @@ mod tests {
             "the wall clock was set back"
         );
         open_files.close();
-        assert!(open_files.kept.is_empty());
+        assert!(open_files.files.is_empty());
     }
 
     #[test]
-    fn few_are_kept_however_many_are_asked_for() {
+    fn the_number_of_cached_files_is_bounded() {
         let mut open_files = OpenFileCache::default();
         for _ in 0..3 {
             for number in 0..1000 {
                 ask(&mut open_files, number, 0, now());
             }
         }
-        for number in 0..MOST + 8 {
+        for number in 0..MAX_FILES + 8 {
             for _ in 0..2 {
                 ask(&mut open_files, 10_000 + number, 0, now());
             }
         }
-        assert_eq!(open_files.kept.len(), MOST);
+        assert_eq!(open_files.files.len(), MAX_FILES);
         assert!(
-            ask(&mut open_files, 10_000 + MOST + 7, 0, now()),
-            "the last one is kept"
+            ask(&mut open_files, 10_000 + MAX_FILES + 7, 0, now()),
+            "the last one is cached"
         );
     }
 }

@@ -57,7 +57,7 @@ mod tests {
         for _ in 0..3 * BLOCK / RANDOM_BYTES + 1 {
             assert!(seen.insert(random.take().unwrap()));
             let used = &random.block[..random.used];
-            assert!(used.iter().all(|b| *b == 0), "what was handed out is wiped");
+            assert!(used.iter().all(|b| *b == 0), "used bytes are wiped");
             let left = &random.block[random.used..];
             assert!(
                 left.len() % RANDOM_BYTES == 0

@@ -1,12 +1,16 @@
-//! Slot requests: from a stanza to its reply, and the wait for the store in between.
+//! The stanzas of the link, slot requests in particular, and the walks through the store for which requests wait.
 
 use crate::layout;
 use crate::now::Now;
 use crate::reactor::Reactor;
+use crate::reactor::admission::Admission;
 use crate::reactor::component::Incoming;
-use crate::reactor::life::plan;
-use crate::reactor::shared::{Attempt, Lookup, Shared, TOMBSTONES_KEY, TRIM_KEY, Waiter};
+use crate::reactor::lifecycle::plan;
+use crate::reactor::shared::Shared;
+use crate::reactor::sync_token::SyncToken;
+use crate::reactor::waiting::{Attempt, Lookup, Waiter};
 use crate::slot::{Refusal, Slot};
+use crate::store::sweep::Report;
 use crate::store::walk::Slice;
 use crate::syncer::Work;
 use crate::xmpp::element::Element;
@@ -14,39 +18,45 @@ use crate::xmpp::iq::{self, Answer, Identity};
 use crate::xmpp::upload::SlotIq;
 use crate::xmpp::xml::Skipped;
 
-/// Stanzas taken from the link in one turn: what they cost stays below what the bytes of other connections do.
+/// Maximum number of stanzas per turn, so that they cost less than the bytes of other connections.
 const STANZAS: usize = 64;
 
 impl Reactor {
+    /// Reads from the link, answers stanzas, and writes the answers.
     pub(super) fn drive_link(&mut self, now: Now) {
-        if !std::mem::take(&mut self.link_has_work) {
+        if !std::mem::take(&mut self.xmpp.has_work) {
             return;
         }
-        let Some(link) = &mut self.link else {
+        let Some(link) = &mut self.xmpp.link else {
             return;
         };
-        link.receive(self.poll.registry(), &mut self.shared.scratch, now);
+        link.receive(self.poll.registry(), &mut self.shared.buffers.scratch, now);
         for _ in 0..STANZAS {
-            match self.link.as_mut().and_then(|link| link.next_stanza(now)) {
+            match self
+                .xmpp
+                .link
+                .as_mut()
+                .and_then(|link| link.next_stanza(now))
+            {
                 Some(Incoming::Stanza(stanza)) => self.answer_stanza(stanza, now),
                 Some(Incoming::Skipped(skipped)) => self.answer_skipped(skipped, now),
                 None => break,
             }
         }
-        if let Some(link) = &mut self.link {
-            self.link_has_work = link.settle(now);
+        if let Some(link) = &mut self.xmpp.link {
+            self.xmpp.has_work = link.settle(now);
         }
     }
 
     pub(super) fn flush_link(&mut self, now: Now) {
-        if let Some(link) = &mut self.link {
+        if let Some(link) = &mut self.xmpp.link {
             link.flush(now);
         }
     }
 
     pub(super) fn answer_stanza(&mut self, stanza: Element, now: Now) {
         let service = &self.shared.service;
-        let Some(link) = &self.link else {
+        let Some(link) = &self.xmpp.link else {
             return;
         };
         let identity = Identity {
@@ -63,20 +73,20 @@ impl Reactor {
         }
     }
 
-    /// A stanza that is not read: counted, logged, and answered if it was a request.
+    /// Counts and logs a stanza that was not parsed, and answers it if it was a request.
     fn answer_skipped(&mut self, skipped: Skipped, now: Now) {
         let shared = &mut self.shared;
-        shared.metrics.stanza_skipped(skipped.why.reason());
+        shared.status.metrics.stanza_skipped(skipped.why.reason());
         let from = skipped.stanza.attribute("from").unwrap_or_default();
         let sender = from.split('/').next().unwrap_or_default();
-        if let Some(suppressed) = shared.skipped_stanzas.allows(sender, now.mono) {
+        if let Some(suppressed) = shared.log_limits.skipped_stanzas.allows(sender, now.mono) {
             log::info!(
                 "stanza skipped kind={:?} from={from:?} why={:?}{suppressed}",
                 &*skipped.stanza.name,
                 skipped.why.to_string(),
             );
         }
-        let Some(link) = &mut self.link else {
+        let Some(link) = &mut self.xmpp.link else {
             return;
         };
         let identity = Identity {
@@ -89,7 +99,7 @@ impl Reactor {
     }
 
     pub(super) fn reply(&mut self, reply: &Element) {
-        if let Some(link) = &mut self.link {
+        if let Some(link) = &mut self.xmpp.link {
             link.send(reply);
         }
     }
@@ -100,7 +110,8 @@ impl Reactor {
             Ok(None) => {
                 let owner = layout::owner_folder(&iq.owner);
                 let waiter = Waiter::Slot(iq, attempt);
-                if let Err(Waiter::Slot(iq, _)) = self.shared.waiting.push(owner.as_bytes(), waiter)
+                if let Err(Waiter::Slot(iq, _)) =
+                    self.shared.admission.waiting.push(owner.as_bytes(), waiter)
                 {
                     self.refuse_slot(*iq, &Refusal::Busy, now);
                 }
@@ -109,7 +120,7 @@ impl Reactor {
         }
     }
 
-    /// The slot; `None` while the store is being looked at.
+    /// The slot; `None` if the request must wait for the store.
     fn find_slot(
         &mut self,
         iq: &SlotIq,
@@ -128,22 +139,23 @@ impl Reactor {
         self.reply(&iq.refused(refusal));
     }
 
-    /// One slice of what walks the store: first what somebody waits for.
+    /// Walks the store for one slice: first for waiting requests, then for the sweep.
     pub(super) fn walk_a_slice(&mut self, now: Now) {
         let shared = &mut self.shared;
-        shared.usage.retry_total(shared.store.root(), now.mono);
-        let busy = shared.usage.is_counting() || shared.trims.has_work();
-        if !busy && self.sweep.due().is_none_or(|due| due > now.mono) {
+        shared
+            .admission
+            .usage
+            .retry_total(shared.store.root(), now.mono);
+        let has_work = shared.admission.usage.is_counting() || shared.admission.trims.has_work();
+        if !has_work && self.sweep.due().is_none_or(|due| due > now.mono) {
             return;
         }
         let window = shared.service.longest_reach();
         let plan = plan(&shared.config, &shared.service);
         let Shared {
-            store,
-            usage,
-            trims,
-            ..
+            store, admission, ..
         } = shared;
+        let Admission { usage, trims, .. } = admission;
         let mut slice = Slice::begin();
         let counted = usage.go_on(store.root(), &mut slice, window, now);
         let trimmed = trims.go_on(plan.fsync, store, usage, &mut slice, now);
@@ -151,50 +163,41 @@ impl Reactor {
             .sweep
             .go_on(&plan, store, usage, trims, &mut slice, now);
         if let Some(tombstones) = trims.tombstones(store) {
-            let submitted = tombstones
-                .and_then(|folders| shared.syncer.submit(TRIM_KEY, Work::Folders(folders)));
+            let submitted = tombstones.and_then(|folders| {
+                shared
+                    .syncer
+                    .submit(SyncToken::Trim, Work::Folders(folders))
+            });
             if let Err(error) = submitted {
-                shared.trims.synced(Err(error));
+                trims.synced(Err(error));
             }
         }
         if let Some(tombstones) = self.sweep.tombstones(&self.shared.store) {
             let submitted = tombstones.and_then(|tombstones| {
                 let work = Work::Folders(tombstones);
-                self.shared.syncer.submit(TOMBSTONES_KEY, work)
+                self.shared.syncer.submit(SyncToken::Sweep, work)
             });
             if let Err(error) = submitted {
                 self.sweep.tombstones_synced(Err(error));
             }
         }
         if let Some(report) = swept {
-            self.shared
-                .metrics
-                .swept(report.removed, report.bytes, report.took);
-            log::info!(
-                "sweep done files={} removed={} bytes={} ms={}{}",
-                report.files,
-                report.removed,
-                report.bytes,
-                report.took.as_millis(),
-                match report.corrected {
-                    0 => String::new(),
-                    corrected => format!(" times_corrected={corrected}"),
-                }
-            );
-        }
-        if swept.is_some_and(|report| report.whole) {
-            self.times_corrected(now);
+            self.note_sweep(&report);
+            if report.whole {
+                self.times_corrected(now);
+            }
         }
         if let Some(counted) = counted {
             self.shared.counted(&counted, now);
-            match counted.error {
-                None => self.wake(&counted.owner, Lookup::Counted, now),
-                Some(_) => self.wake(&counted.owner, Lookup::Failed, now),
-            }
+            let lookup = match counted.error {
+                None => Lookup::Counted,
+                Some(_) => Lookup::Failed,
+            };
+            self.wake(&counted.owner, lookup, now);
         }
         if let Some(trimmed) = trimmed {
             if trimmed.files > 0 {
-                self.shared.metrics.trimmed();
+                self.shared.status.metrics.trimmed();
                 log::info!(
                     "owner trimmed owner={} files={} bytes={}",
                     trimmed.order.owner.escape_ascii(),
@@ -206,12 +209,29 @@ impl Reactor {
         }
     }
 
-    /// Everybody who waits for this owner asks again.
+    /// Counts and logs a sweep.
+    fn note_sweep(&mut self, report: &Report) {
+        let metrics = &mut self.shared.status.metrics;
+        metrics.swept(report.removed, report.bytes, report.took);
+        log::info!(
+            "sweep done files={} removed={} bytes={} ms={}{}",
+            report.files,
+            report.removed,
+            report.bytes,
+            report.took.as_millis(),
+            match report.corrected {
+                0 => String::new(),
+                corrected => format!(" times_corrected={corrected}"),
+            }
+        );
+    }
+
+    /// Repeats all requests that wait for this owner.
     pub(super) fn wake(&mut self, owner: &[u8], lookup: Lookup, now: Now) {
-        for waiter in self.shared.waiting.take(owner) {
+        for waiter in self.shared.admission.waiting.take(owner) {
             match waiter {
-                Waiter::Put(key) => {
-                    if let Some(client) = self.table.get_mut(key) {
+                Waiter::Connection(key) => {
+                    if let Some(client) = self.connections.table.get_mut(key) {
                         client.wake(lookup);
                         self.enqueue(key);
                     }

@@ -1,12 +1,12 @@
-//! Watches the wall clock, and keeps what has to be known of it after a restart.
+//! Watches the wall clock for jumps, and records its corrections for the next start.
 //!
 //! ```text
 //!   Idle ── a jump, an hour ──▶ SyncingFile ── rename ──▶ SyncingFolders ──▶ Idle
 //!   Idle ── all times are right ──▶ SyncingTree ──▶ SyncingFile ...
 //! ```
 //!
-//! A correction is on stable storage soon after the jump, and is dropped there only when the times that the sweep has
-//! set are.
+//! A correction is on stable storage soon after a jump, and is removed from the record only when the modification times
+//! that the sweep has corrected are on stable storage.
 
 use std::io;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use std::time::Duration;
 use crate::clock::{Change, RECORD_INTERVAL};
 use crate::now::Now;
 use crate::reactor::Reactor;
-use crate::reactor::life::plan;
-use crate::reactor::shared::CLOCK_KEY;
+use crate::reactor::lifecycle::plan;
+use crate::reactor::sync_token::SyncToken;
 use crate::reactor::timekeeper::{Stage, clocks};
 use crate::syncer::Work;
 
 impl Reactor {
-    /// Looks at the clock, once a turn.
+    /// Checks the clock, once per turn.
     pub(super) fn watch_clock(&mut self, now: Now) {
         let (wall, uptime) = clocks(now);
         let keeper = &mut self.timekeeper;
@@ -43,7 +43,7 @@ impl Reactor {
         self.keep_clock_record(now);
     }
 
-    /// Says what has become of the clock, and for how long the sweep waits for it to stay so.
+    /// Logs a change of the clock; `pause` is how long the sweep waits for the clock to stay.
     pub(super) fn clock_changed(&mut self, change: Change, pause: Option<Duration>) {
         let pause = pause.map_or(String::new(), |pause| {
             format!(" sweep_in={}", pause.as_secs())
@@ -51,12 +51,12 @@ impl Reactor {
         match change {
             Change::Forward(seconds) => log::warn!("clock jumped forward seconds={seconds}{pause}"),
             Change::Back(seconds) => log::warn!("clock jumped back seconds={seconds}{pause}"),
-            Change::Believed => log::warn!("clock is believed though nothing has set it"),
+            Change::Believed => log::warn!("clock is used although nothing has set it"),
         }
         self.timekeeper.is_changed = true;
     }
 
-    /// A sweep has seen every file, and set the times that were wrong.
+    /// A sweep has visited every file and corrected its modification time.
     pub(super) fn times_corrected(&mut self, now: Now) {
         let keeper = &mut self.timekeeper;
         if !keeper.clock.is_known() || !keeper.clock.has_corrections() {
@@ -75,7 +75,7 @@ impl Reactor {
         }
     }
 
-    /// What was handed to the syncing thread has its result.
+    /// The result of a sync job.
     pub(super) fn clock_synced(&mut self, result: io::Result<()>, now: Now) {
         let stage = std::mem::replace(&mut self.timekeeper.stage, Stage::Idle);
         if let Err(error) = result {
@@ -89,6 +89,7 @@ impl Reactor {
         self.keep_clock_record(now);
     }
 
+    /// Writes the record, if it has changed and is not being written.
     fn keep_clock_record(&mut self, now: Now) {
         let keeper = &mut self.timekeeper;
         if keeper.stage != Stage::Idle || !keeper.is_changed {
@@ -106,6 +107,7 @@ impl Reactor {
         }
     }
 
+    /// Gives the record that was written its name.
     fn name_clock_record(&mut self, now: Now) {
         match self.shared.store.name_clock_record(&self.timekeeper.name) {
             Ok(folders) if self.shared.config.fsync => {
@@ -118,13 +120,13 @@ impl Reactor {
 
     fn submit_clock(&mut self, stage: Stage, work: Work, now: Now) {
         self.timekeeper.stage = stage;
-        if let Err(error) = self.shared.syncer.submit(CLOCK_KEY, work) {
+        if let Err(error) = self.shared.syncer.submit(SyncToken::Clock, work) {
             self.clock_synced(Err(error), now);
         }
     }
 }
 
-/// It is tried again within the hour.
+/// The record is written again within an hour.
 fn clock_record_failed(error: &io::Error) {
     log::error!("clock record not kept why={:?}", error.to_string());
 }

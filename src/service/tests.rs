@@ -1,8 +1,12 @@
-//! Decisions, from a configuration and a request to an answer.
+//! Decisions: from a configuration and a request to a response.
+
+use std::time::UNIX_EPOCH;
 
 use super::*;
 use crate::config;
-use std::time::UNIX_EPOCH;
+use crate::jid::BareJid;
+use crate::layout::{self, Expiry, RANDOM_BYTES};
+use crate::slot::{Purpose, Refusal, Slot, SlotRequest};
 
 const BASE: &str = "\
 storage_path: /srv/upslot
@@ -18,7 +22,7 @@ fn service(more: &str) -> Service {
     service
 }
 
-/// So many seconds after a fixed moment.
+/// A time, in seconds after a fixed point.
 fn at(seconds: u64) -> Now {
     let mono = std::time::Instant::now();
     Now {
@@ -27,7 +31,7 @@ fn at(seconds: u64) -> Now {
     }
 }
 
-fn wish(name: &str, size: u64, content_type: Option<&str>) -> SlotRequest {
+fn slot_request(name: &str, size: u64, content_type: Option<&str>) -> SlotRequest {
     SlotRequest {
         owner: BareJid::parse("romeo@montague.tld").unwrap(),
         name: name.to_owned(),
@@ -42,7 +46,7 @@ fn head(line: &str, fields: &str) -> RequestHead {
     RequestHead::parse(text.as_bytes()).unwrap()
 }
 
-/// The status that a decision comes to; 201 for an upload that is taken, 200 for a download that is looked for.
+/// The status that a decision leads to: 201 for an accepted upload, 200 for a download.
 fn status(decision: &Decision) -> u16 {
     match decision {
         Decision::Answer(answer) => answer.status,
@@ -77,7 +81,7 @@ fn issue(service: &Service, request: &SlotRequest) -> Slot {
 
 /// The target of the PUT of a slot of 5 bytes.
 fn target(service: &Service, content_type: Option<&str>) -> String {
-    let slot = issue(service, &wish("a b.jpg", 5, content_type));
+    let slot = issue(service, &slot_request("a b.jpg", 5, content_type));
     slot.put
         .strip_prefix("https://put.example")
         .unwrap()
@@ -85,8 +89,8 @@ fn target(service: &Service, content_type: Option<&str>) -> String {
 }
 
 #[test]
-fn a_slot_s_urls_are_ascii_and_below_their_prefixes() {
-    let slot = issue(&service(""), &wish("très #?%.jpg", 5, None));
+fn slot_urls_are_ascii_and_start_with_their_prefixes() {
+    let slot = issue(&service(""), &slot_request("très #?%.jpg", 5, None));
     let path = "Q_7dsld2o0PGmDXH553Cx_WVmKY/BwcHBwcHBwcHBwcHBwcHBwcH~m/tr%C3%A8s%20%23%3F%25.jpg";
     let path = path.replace("BwcHBwcHBwcHBwcHBwcHBwcH", "BwcHBwcHBwcHBwcHBwcH");
     assert_eq!(slot.get, format!("https://get.example/files/{path}"));
@@ -96,7 +100,7 @@ fn a_slot_s_urls_are_ascii_and_below_their_prefixes() {
 }
 
 #[test]
-fn a_put_is_taken_as_its_slot_says() {
+fn a_put_must_match_its_slot() {
     let service = service("");
     let target = target(&service, Some("image/jpeg"));
     let put = format!("PUT {target}");
@@ -139,10 +143,10 @@ fn a_put_is_taken_as_its_slot_says() {
 }
 
 #[test]
-fn a_slot_without_a_type_takes_any_and_keeps_what_the_put_says() {
+fn a_slot_without_a_type_stores_the_type_of_the_put() {
     let service = service("");
     let target = target(&service, None);
-    for (put, kept) in [
+    for (put, stored) in [
         ("image/png", Some("image/png")),
         ("application/octet-stream", None),
         ("", None),
@@ -157,14 +161,14 @@ fn a_slot_without_a_type_takes_any_and_keeps_what_the_put_says() {
         };
         assert_eq!(
             service.content_type(&grant, &request).as_deref(),
-            kept,
+            stored,
             "{put:?}"
         );
     }
 }
 
 #[test]
-fn other_requests_have_their_answers() {
+fn other_methods_and_targets_get_the_right_status() {
     let service = service("");
     for (line, expected) in [
         ("GET /", 200),
@@ -192,7 +196,7 @@ fn other_requests_have_their_answers() {
 }
 
 #[test]
-fn an_ephemeral_file_is_gone_at_its_second() {
+fn an_ephemeral_file_expires_at_its_second() {
     let service = service("");
     let end = at(100).unix();
     let line = format!("GET /o/aaaaaaaaaaaaaaaaaaaa~e{end:x}/n");
@@ -200,26 +204,26 @@ fn an_ephemeral_file_is_gone_at_its_second() {
         path: Some(path), ..
     }) = service.decide(&head(&line, ""), at(99))
     else {
-        panic!("it may be there");
+        panic!("the target may name a file");
     };
     assert!(!service.is_expired(&path, at(99)) && service.is_expired(&path, at(100)));
 }
 
 #[test]
-fn types_and_sizes_are_judged_before_the_store_is_looked_at() {
+fn types_and_sizes_are_checked_without_the_store() {
     let service = service(
         "max_file_size: 1000\nallowed_file_types: [image/*, text/plain]\nwhitelist: montague.tld\n",
     );
     assert_eq!(
-        service.check_request(&wish("a", 1000, Some("image/jpeg"))),
+        service.check_request(&slot_request("a", 1000, Some("image/jpeg"))),
         Ok(None)
     );
     assert_eq!(
-        service.check_request(&wish("a", 1000, Some("Text/Plain; charset=utf-8"))),
+        service.check_request(&slot_request("a", 1000, Some("Text/Plain; charset=utf-8"))),
         Ok(None)
     );
     assert_eq!(
-        service.check_request(&wish("a", 1001, Some("image/jpeg"))),
+        service.check_request(&slot_request("a", 1001, Some("image/jpeg"))),
         Err(Refusal::TooLarge {
             size: 1001,
             limit: 1000
@@ -230,16 +234,16 @@ fn types_and_sizes_are_judged_before_the_store_is_looked_at() {
         Some("application/zip"),
         Some("application/octet-stream"),
     ] {
-        let checked = service.check_request(&wish("a", 1, content_type));
+        let checked = service.check_request(&slot_request("a", 1, content_type));
         assert!(
             matches!(checked, Err(Refusal::TypeNotAllowed { .. })),
             "{content_type:?}"
         );
     }
-    let mut stranger = wish("a", 1, Some("image/jpeg"));
-    stranger.owner = BareJid::parse("tybalt@capulet.tld").unwrap();
+    let mut unlisted = slot_request("a", 1, Some("image/jpeg"));
+    unlisted.owner = BareJid::parse("tybalt@capulet.tld").unwrap();
     assert!(matches!(
-        service.check_request(&stranger),
+        service.check_request(&unlisted),
         Err(Refusal::NotAllowed { .. })
     ));
 }
@@ -249,15 +253,15 @@ fn download(
     line: &str,
     fields: &str,
     name: &str,
-    kept: Option<&str>,
+    content_type: Option<&str>,
 ) -> (u16, String) {
     let path = StorePath::from_segments([&b"o"[..], b"r", name.as_bytes()].into_iter()).unwrap();
     let found = StoredFile {
         size: 1000,
         modified: at(0).wall,
         stored: at(0).wall,
-        content_type: kept,
-        utf8: service.shows_charset(&path, kept),
+        content_type,
+        utf8: service.shows_charset(&path, content_type),
     };
     let answer = service.download(&head(line, fields), &path, &found, at(10));
     (
@@ -275,7 +279,7 @@ fn has(head: &str, field: &str) {
 }
 
 #[test]
-fn a_download_says_all_that_a_client_needs() {
+fn a_download_has_the_right_header_fields() {
     let service = service("expire_interval: 60\nexpire_maxage: 1000\n");
     let (status, head) = download(&service, "GET /", "", "très.jpg", None);
     assert_eq!(status, 200);
@@ -368,7 +372,7 @@ fn ranges_and_conditions_are_answered() {
 }
 
 #[test]
-fn web_clients_can_be_kept_out_and_fields_added() {
+fn cors_can_be_disabled_and_fields_added() {
     let service =
         service("allow_web_clients: false\ncustom_headers: {X-A: b, Cache-Control: private}\n");
     let (_, head) = download(&service, "GET /", "", "a.jpg", None);
@@ -377,7 +381,7 @@ fn web_clients_can_be_kept_out_and_fields_added() {
     has(&head, "Cache-Control: private");
     assert_eq!(head.matches("Cache-Control").count(), 1);
     let Decision::Answer(answer) = service.decide(&self::head("OPTIONS /", ""), at(0)) else {
-        panic!("OPTIONS is answered");
+        panic!("OPTIONS is not answered");
     };
     let options = String::from_utf8_lossy(answer.head_for_test()).into_owned();
     has(&options, "Allow: GET, HEAD, OPTIONS, PUT");
@@ -385,22 +389,25 @@ fn web_clients_can_be_kept_out_and_fields_added() {
 }
 
 #[test]
-fn time_makes_room_when_files_age() {
-    let ageing = service("expire_interval: 60\nexpire_maxage: 1000\n");
+fn expiry_frees_space_at_a_known_time() {
+    let expiring = service("expire_interval: 60\nexpire_maxage: 1000\n");
     let interval = Duration::from_secs(60);
-    assert_eq!(ageing.expires_at(at(0).wall, interval), Some(at(1060).wall));
-    let kept = service("expire_interval: 0\nexpire_maxage: 1000\n");
-    assert_eq!(kept.expires_at(at(0).wall, interval), None);
+    assert_eq!(
+        expiring.expires_at(at(0).wall, interval),
+        Some(at(1060).wall)
+    );
+    let permanent = service("expire_interval: 0\nexpire_maxage: 1000\n");
+    assert_eq!(permanent.expires_at(at(0).wall, interval), None);
 }
 
-/// `key` over `message`, in hex.
+/// The HMAC of `message` in hex.
 fn signed(key: &str, message: &str) -> String {
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key.as_bytes());
     data_encoding::HEXLOWER.encode(ring::hmac::sign(&key, message.as_bytes()).as_ref())
 }
 
 #[test]
-fn a_put_that_another_server_signed_is_taken() {
+fn an_externally_signed_put_is_accepted() {
     let service = service("external_secret: correct horse battery staple\n");
     let path = "4a771ac1-f0b2-4a4a-9700-f2a26fa2bb67/tr%c3%a8s%20cool.jpg";
     let v = "212eb66427e3cb987986d586d16214fdda08527a11b1542dd9a31c6c6ec7d2e9";
@@ -425,7 +432,7 @@ fn a_put_that_another_server_signed_is_taken() {
     check(&service, &format!("PUT /{path}x?v={v}"), length, 403);
     check(&service, &format!("PUT /{path}?v2={v2}"), typed, 201);
     check(&service, &format!("PUT /{path}?token={v2}"), typed, 201);
-    // The extension suggests the type that was signed.
+    // The signature covers the type that the extension implies.
     check(&service, &format!("PUT /{path}?v2={v2}"), other, 201);
     check(
         &service,
@@ -434,12 +441,12 @@ fn a_put_that_another_server_signed_is_taken() {
         403,
     );
     check(&service, &format!("PUT /{path}"), length, 403);
-    let closed = self::service("");
-    check(&closed, &format!("PUT /{path}?v={v}"), length, 403);
+    let disabled = self::service("");
+    check(&disabled, &format!("PUT /{path}?v={v}"), length, 403);
 }
 
 #[test]
-fn only_a_signed_delete_is_obeyed() {
+fn a_delete_needs_a_valid_signature() {
     let path = "uuid/a.jpg";
     let delete = signed("a secret of the server", &format!("{path}\0delete me"));
     let keys = "external_secret: a secret of the server\nexternal_delete_secret: delete me\n";
@@ -453,11 +460,16 @@ fn only_a_signed_delete_is_obeyed() {
     );
     check(&service, &format!("DELETE /{path}"), "", 403);
     check(&service, "POST /uuid/a.jpg", "", 405);
-    let closed = self::service("external_secret: a secret of the server\n");
-    check(&closed, &format!("DELETE /{path}?token={delete}"), "", 405);
+    let disabled = self::service("external_secret: a secret of the server\n");
+    check(
+        &disabled,
+        &format!("DELETE /{path}?token={delete}"),
+        "",
+        405,
+    );
 }
 
-/// A token of Prosody's file share.
+/// A token of Prosody's mod_http_file_share.
 fn token(key: &str, claims: &str) -> String {
     let encode = |text: &str| data_encoding::BASE64URL_NOPAD.encode(text.as_bytes());
     let signed = format!(
@@ -474,7 +486,7 @@ fn token(key: &str, claims: &str) -> String {
 }
 
 #[test]
-fn a_put_with_a_token_goes_to_its_uploader() {
+fn a_put_with_a_token_is_stored_for_its_owner() {
     let key = "a key of the file share";
     let service = service(&format!("file_share_secret: {key}\n"));
     let (iat, exp, expires) = (at(0).unix(), at(300).unix(), at(9999).unix());
@@ -524,7 +536,7 @@ fn a_put_with_a_token_goes_to_its_uploader() {
     assert_eq!(status(&late), 403);
     let Decision::Upload(grant) = service.decide(&head(put, &format!("{good}{length}")), at(0))
     else {
-        panic!("the token is good");
+        panic!("a valid token was refused");
     };
     assert_eq!(grant.path.owner_folder(), b"Q_7dsld2o0PGmDXH553Cx_WVmKY");
     assert_eq!(
@@ -547,9 +559,12 @@ fn a_put_with_a_token_goes_to_its_uploader() {
 }
 
 #[test]
-fn a_url_that_was_encoded_once_more_is_understood() {
+fn a_url_that_was_encoded_twice_is_accepted() {
     let service = service("");
-    let slot = issue(&service, &wish("très 100%.jpg", 5, Some("image/svg+xml")));
+    let slot = issue(
+        &service,
+        &slot_request("très 100%.jpg", 5, Some("image/svg+xml")),
+    );
     // Everything but the unreserved characters and slashes, as ejabberd does it.
     let again = |url: &str| -> String {
         let path = url.split_once(".example").unwrap().1;
@@ -580,12 +595,12 @@ fn a_url_that_was_encoded_once_more_is_understood() {
         let Decision::Download(download_request) =
             service.decide(&head(&format!("GET {get}"), ""), at(0))
         else {
-            panic!("{get} may be there");
+            panic!("{get} may name a file");
         };
         let found = download_request.again.or(download_request.path).unwrap();
         assert_eq!(found.name(), "très 100%.jpg".as_bytes());
     }
-    let long = issue(&service, &wish(&"é".repeat(127), 5, None));
+    let long = issue(&service, &slot_request(&"é".repeat(127), 5, None));
     check(&service, &format!("PUT {}", again(&long.put)), length, 201);
     check(&service, &format!("GET {}", again(&long.get)), "", 200);
     for line in [
@@ -607,7 +622,7 @@ fn a_url_that_was_encoded_once_more_is_understood() {
 }
 
 #[test]
-fn purposes_and_rules_stand_in_the_path() {
+fn purposes_and_rules_are_encoded_in_the_path() {
     let config = "\
 purposes: {message: {}, profile: {}, ephemeral: {}, permanent: {}}
 access:
@@ -617,7 +632,7 @@ access:
     let service = service(config);
     let until = at(1000).unix();
     let put = |jid: &str, purpose: Purpose| {
-        let mut request = wish("a", 5, None);
+        let mut request = slot_request("a", 5, None);
         request.owner = BareJid::parse(jid).unwrap();
         request.purpose = purpose;
         issue(&service, &request).put
@@ -646,7 +661,7 @@ access:
         ["message", "profile", "ephemeral", "permanent"]
     );
     let plain = self::service("");
-    let mut request = wish("a", 5, None);
+    let mut request = slot_request("a", 5, None);
     request.purpose = Purpose::Profile;
     assert!(matches!(
         plain.check_request(&request),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::harness::site::{ROMEO_FOLDER, owner_folder};
-use crate::harness::{Client, Plan, Reply, Site, Slot, eventually};
+use crate::harness::{Client, Plan, Reply, Site, Slot, eventually, request};
 
 const TOKEN: &str = "sesame-open-thyself";
 const ROMEO: &str = "jid=romeo%40montague.tld";
@@ -608,6 +608,28 @@ fn counters_move() {
         assert!(after.contains_key(name), "no {name}");
     }
     assert!(after["upslot_resident_memory_bytes"] > 100_000.0);
+}
+
+#[test]
+fn pipelined_downloads_are_counted() {
+    let site = with_api().start();
+    let slot = site.api_slot(&format!("{ROMEO}&name=a&size=5"));
+    site.put(&slot, b"hello").is(201);
+    let before = metrics(&site);
+    let mut client = site.client();
+    client.send(&request("GET", &slot.get, &[], b"").repeat(3));
+    for _ in 0..3 {
+        client.reply_to("GET").is(200);
+    }
+    let counted = || {
+        let after = metrics(&site);
+        let difference = |name: &str| after[name] - before[name];
+        (
+            difference("upslot_downloads_total"),
+            difference("upslot_download_bytes_total"),
+        )
+    };
+    eventually("three downloads", || counted() == (3.0, 15.0));
 }
 
 #[test]

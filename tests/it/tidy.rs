@@ -92,7 +92,13 @@ const LAYERS: [&[&str]; 7] = [
         "config/network",
         "config/api",
         "config/mod",
+        "service/refusal",
+        "service/limits",
         "service",
+        // These continue what `service` begins.
+        "service/target",
+        "service/grants",
+        "service/slots",
     ],
     // 4: system.
     &[
@@ -129,15 +135,27 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/open_files",
         "reactor/timekeeper",
         "reactor/random",
+        "reactor/sync_token",
+        "reactor/waiting",
+        "reactor/admission",
+        "reactor/connection_limits",
+        "reactor/store_monitor",
         "reactor/shared",
+        // These continue what `shared` begins.
+        "reactor/shared/health",
+        "reactor/shared/slots",
         "reactor/client",
-        "reactor/client/uploads",
+        // These continue what `client` begins.
+        "reactor/client/address",
+        "reactor/client/get",
+        "reactor/client/put",
         "reactor/client/delete",
-        "reactor/client/local",
+        "reactor/client/api",
+        "reactor/client/decide",
         "reactor/component",
         "reactor/mod",
         // These continue what `mod` begins.
-        "reactor/life",
+        "reactor/lifecycle",
         "reactor/timekeeping",
         "reactor/slots",
         "reactor/accept",
@@ -500,15 +518,17 @@ fn the_table_names_no_file_that_is_not_there() {
 }
 
 /// Files that see what somebody shows to prove a right, or the secret that it is judged by.
-const JUDGES: [&str; 13] = [
+const JUDGES: [&str; 15] = [
     "config/api",
     "config/secret",
     "config/secrets",
     "http/api",
     "reactor/client",
-    "reactor/client/local",
-    "reactor/client/uploads",
+    "reactor/client/api",
+    "reactor/client/decide",
+    "reactor/client/put",
     "service",
+    "service/grants",
     "setup",
     "slot/external",
     "slot/grant",

@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 use crate::layout::StorePath;
 use crate::now::Now;
 use crate::policy::pool;
-use crate::reactor::client::Client;
+use crate::reactor::client::{Activity, Client};
 use crate::reactor::shared::Shared;
 use crate::store::removal::{Batch, Stage, log_sync_failure};
 use crate::syncer::Work;
@@ -54,7 +54,6 @@ impl Client {
         shared: &mut Shared,
         now: Now,
     ) {
-        self.waits = false;
         match (removal, result) {
             (Removal::RecordingTombstone(mut batch), result) => {
                 log_sync_failure(&result);
@@ -81,12 +80,13 @@ impl Client {
         }
         let class = pool::kind(path.tag());
         shared
+            .admission
             .usage
             .removed(path.owner_folder(), class, victim.size);
         log::info!(
             "file deleted path={path:?} bytes={} from={}",
             victim.size,
-            self.from()
+            self.address
         );
         match folder {
             Ok(folder) if shared.config.fsync => {
@@ -97,8 +97,7 @@ impl Client {
     }
 
     fn wait_for(&mut self, removal: Removal, folders: Vec<OwnedFd>, shared: &mut Shared, now: Now) {
-        self.waits = true;
-        self.removal = Some(Box::new(removal));
+        self.activity = Activity::Delete(Box::new(removal));
         self.submit(Work::Folders(folders), shared, now);
     }
 }

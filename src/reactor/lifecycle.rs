@@ -1,12 +1,10 @@
-//! The beginning, the reload and the end.
+//! Start, reload and shutdown.
 
-use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mio::{Poll, Token, Waker};
-use rustls::ServerConfig;
 
 use crate::activation::PassedSocket;
 use crate::certificate::ExpiryMonitor;
@@ -14,12 +12,14 @@ use crate::config::{self, Config, SecretKey};
 use crate::notify::Notifier;
 use crate::now::Now;
 use crate::reactor::component::Link;
-use crate::reactor::deadlines::Deadlines;
 use crate::reactor::listener::{self, Listener};
 use crate::reactor::shared::Shared;
-use crate::reactor::table::{Key, Table};
+use crate::reactor::table::Key;
 use crate::reactor::timekeeper::Timekeeper;
-use crate::reactor::{LINK, MAX_REJECTED, Reactor, SIGNALS, StartError, WAKER};
+use crate::reactor::{
+    Acceptor, Connections, Context, LINK, MAX_REJECTED, Reactor, SIGNALS, StartError, Tls, WAKER,
+    Xmpp,
+};
 use crate::resolve::Resolver;
 use crate::sandbox::{Permissions, Sandbox};
 use crate::service::Service;
@@ -31,10 +31,10 @@ use crate::syncer::Syncer;
 use crate::sys;
 use crate::tls::TlsIdentity;
 
-/// Most connections where the configuration names no number.
+/// The default of `max_connections`.
 const MAX_CONNECTIONS: usize = 1024;
 
-/// Descriptors kept for everything but connections: listeners, the link, the store, walks, the log.
+/// Descriptors reserved for other uses than connections: listeners, the link, the store, walks, the log.
 const RESERVED_DESCRIPTORS: u64 = 40;
 
 /// The name of the generated slot secret in the store's internal folder, and its length in bytes.
@@ -42,8 +42,8 @@ const SECRET_FILE: &str = "slot_secret";
 const SECRET_LENGTH: usize = 32;
 
 impl Reactor {
-    /// Opens everything: the store and the listeners, of which some may have been passed; then confines this thread and
-    /// all that it will start. The link is tried with the first turn, and signals that came meanwhile are looked at.
+    /// Opens the store and the listeners, except those that the service manager passed, and then enters the sandbox.
+    /// The link is opened in the first turn, which also handles signals that arrived meanwhile.
     pub fn start(
         setup: Setup,
         config_path: PathBuf,
@@ -61,14 +61,7 @@ impl Reactor {
         let poll = Poll::new().map_err(|e| format!("cannot poll: {e}."))?;
         let descriptors = sys::raise_descriptor_limit();
         let listeners = listen(&config, tls.is_some(), passed, poll.registry())?;
-        let mut store = Store::open(&config.storage_path, config.file_mode, config.dir_mode)
-            .map_err(|error| error.to_string())?;
-        sys::clear_umask();
-        log::info!(
-            "store open path={} naming={:?}",
-            config.storage_path.display(),
-            store.naming()
-        );
+        let mut store = open_store(&config)?;
         let slot_secret = match slot_secret {
             Some(secret) => secret,
             None => own_secret(&store)?,
@@ -76,7 +69,7 @@ impl Reactor {
         let waker =
             Waker::new(poll.registry(), WAKER).map_err(|e| format!("cannot make a waker: {e}."))?;
         let waker = Arc::new(waker);
-        // Connected now, because the sandbox may not let us later.
+        // Connected now, because the sandbox may prevent it later.
         let mut notifier = Notifier::from_environment();
         let now = sys::now();
         let (timekeeper, clock_change) = Timekeeper::start(&mut store, config.fsync, now);
@@ -84,28 +77,17 @@ impl Reactor {
         let syncer = Syncer::new(Arc::clone(&waker));
         let needs = Permissions::new(&config, &config_path, logfile, target.as_ref());
         let sweep = Sweep::new(&plan(&config, &service), now);
-        let (most_connections, rejected) = most_connections(&config, descriptors);
+        let acceptor = Acceptor::new(listeners, connection_limits(&config, descriptors));
         let mut shared = Shared::new(config, service, store, syncer, now);
-        shared.usage.set_times(shared.store.times().clone());
-        shared.set_tombstone_policy();
-        shared.recall_removals(now);
-        shared.count_total();
+        shared.load(now);
         let link = target.map(|target| Link::new(target, LINK, jitter(&mut shared), now));
         let sandbox = match shared.config.sandbox {
             true => Sandbox::enter(needs),
             false => Sandbox::off(),
         };
-        for listener in &listeners {
-            let what = if listener.is_local() { " for=api" } else { "" };
-            let by = if listener.is_passed() {
-                " passed=true"
-            } else {
-                ""
-            };
-            log::info!("listening on={listener}{what}{by}");
-        }
+        log_listeners(&acceptor.listeners);
         log::info!("sandbox {sandbox}");
-        let (tls, certificate) = watched(tls, now);
+        let tls = monitored(tls, now);
         signals
             .watch(poll.registry(), SIGNALS)
             .map_err(|e| format!("cannot watch signals: {e}."))?;
@@ -113,85 +95,77 @@ impl Reactor {
         notifier.ready(now.mono);
         let mut reactor = Reactor {
             poll,
-            listeners,
-            table: Table::default(),
-            head_queue: VecDeque::new(),
-            run_queue: VecDeque::new(),
-            deadlines: Deadlines::default(),
+            acceptor,
+            connections: Connections::default(),
             shared,
-            link,
-            link_has_work: false,
-            was_up: false,
-            resolver: Resolver::new(waker),
+            xmpp: Xmpp::new(link, Resolver::new(waker)),
             signals,
             notifier,
             sweep,
             timekeeper,
             tls,
-            certificate,
-            slot_secret,
-            sandbox,
-            config_path,
-            most_connections,
-            rejected,
-            accept_pause: None,
-            out_of_descriptors: false,
-            on_reload: |_| {},
+            context: Context {
+                config_path,
+                slot_secret,
+                sandbox,
+                on_reload: |_| {},
+            },
             ending: None,
         };
         if let Some(change) = clock_change {
-            // The first sweep does not come at once.
+            // The first sweep is not due yet, so it need not be delayed.
             reactor.clock_changed(change, None);
         }
         Ok(reactor)
     }
 
-    /// Calls this at every reload, with the log level of the new configuration.
+    /// Sets a function to call at every reload, with the log level of the new configuration.
     pub fn on_reload(&mut self, hook: fn(log::LevelFilter)) {
-        self.on_reload = hook;
+        self.context.on_reload = hook;
     }
 
-    /// True when the process is to end at once.
-    pub(super) fn obey_signals(&mut self, now: Now) -> bool {
-        let asked = self.signals.take();
-        let ends = asked.terminate + asked.interrupt;
+    /// Handles the signals that arrived. True if the process must exit immediately.
+    pub(super) fn handle_signals(&mut self, now: Now) -> bool {
+        let signals = self.signals.take();
+        let ends = signals.terminate + signals.interrupt;
         if ends > 0 {
             if self.ending.is_some() || ends > 1 {
                 log::warn!("forced shutdown");
                 self.notifier.stopping(now.mono);
                 return true;
             }
-            let signal = if asked.terminate > 0 {
+            let signal = if signals.terminate > 0 {
                 "SIGTERM"
             } else {
                 "SIGINT"
             };
             log::info!("shutting down signal={signal}");
             self.notifier.stopping(now.mono);
-            self.begin_to_end(now);
+            self.begin_shutdown(now);
         }
-        if asked.reload && self.ending.is_none() {
+        if signals.reload && self.ending.is_none() {
             self.notifier.reloading(now.mono);
             self.reload(now);
-            // Reading may have taken its time.
+            // Reading the files may have taken a while.
             self.notifier.ready(sys::monotonic());
         }
         false
     }
 
-    /// No new connection, no new request; what is under way is finished.
-    pub(super) fn begin_to_end(&mut self, now: Now) {
+    /// Begins the shutdown: accepts no connections and no requests, and lets requests under way finish.
+    fn begin_shutdown(&mut self, now: Now) {
         self.ending = Some(now.mono + self.shared.config.shutdown_timeout);
-        self.listeners.clear();
-        if let Some(link) = &mut self.link {
+        self.acceptor.listeners.clear();
+        if let Some(link) = &mut self.xmpp.link {
             link.close(now);
-            self.link_has_work = true;
+            self.xmpp.has_work = true;
         }
         let idle: Vec<Key> = self
+            .connections
             .table
             .iter_mut()
             .filter_map(|(key, client)| {
-                // A request that has arrived is answered, even if the loop has not come to read it.
+                // A request that has arrived is answered, even if it is not read yet.
                 let is_idle = client.disable_keep_alive() && !client.transport().has_unread_input();
                 is_idle.then_some(key)
             })
@@ -201,34 +175,38 @@ impl Reactor {
         }
     }
 
+    /// Whether the shutdown is complete.
     pub(super) fn has_ended(&self, now: Now) -> bool {
         let Some(until) = self.ending else {
             return false;
         };
-        let link_is_over = self.link.as_ref().is_none_or(Link::is_closed);
-        if self.table.is_empty() && link_is_over {
+        let link_is_closed = self.xmpp.link.as_ref().is_none_or(Link::is_closed);
+        if self.connections.table.is_empty() && link_is_closed {
             return true;
         }
         if until <= now.mono {
-            log::warn!("shutdown_timeout is over connections={}", self.table.len());
+            log::warn!(
+                "shutdown_timeout is over connections={}",
+                self.connections.table.len()
+            );
             return true;
         }
         false
     }
 
-    /// Reads the configuration anew and applies what can be applied to a running process.
+    /// Reads the configuration again and applies what a running process can apply.
     pub(super) fn reload(&mut self, now: Now) {
-        let setup = match setup::read(&self.config_path) {
+        let setup = match setup::read(&self.context.config_path) {
             Ok(setup) => setup,
             Err(failure) => {
                 for warning in failure.warnings {
                     log::warn!("config warning={warning:?}");
                 }
-                for fault in failure.errors {
-                    log::error!("config not reloaded why={fault:?}");
+                for error in failure.errors {
+                    log::error!("config not reloaded why={error:?}");
                 }
                 for (key, path) in failure.files {
-                    if !self.sandbox.allows_reading(&path) {
+                    if !self.context.sandbox.allows_reading(&path) {
                         log::error!(
                             "config key={key} needs a restart why=\"the sandbox does not reach {}\"",
                             path.display()
@@ -249,32 +227,32 @@ impl Reactor {
                 false => log::warn!("config key={key} needs a restart to take effect"),
             }
         }
-        (self.on_reload)(setup.config.log_level);
+        (self.context.on_reload)(setup.config.log_level);
         self.shared.open_files.close();
         self.apply(setup, now);
         log::info!("config reloaded");
     }
 
-    /// Whether sockets that were passed take the place of what this key says.
+    /// Whether passed sockets override this key.
     fn is_overridden(&self, key: &str) -> bool {
         let local = match key {
             "http_address" | "http_port" => false,
             "api" => true,
             _ => return false,
         };
-        let mut passed = self.listeners.iter().filter(|l| l.is_passed());
+        let mut passed = self.acceptor.listeners.iter().filter(|l| l.is_passed());
         passed.any(|listener| listener.is_local() == local)
     }
 
-    /// The target, if the sandbox lets us get there, else the present one.
-    fn within_reach(&self, target: LinkTarget) -> Option<LinkTarget> {
-        let Some(key) = self.sandbox.blocking_key(&target) else {
+    /// The new target of the link, or the present one if the sandbox does not allow the new one.
+    fn permitted_target(&self, target: LinkTarget) -> Option<LinkTarget> {
+        let Some(key) = self.context.sandbox.blocking_key(&target) else {
             return Some(target);
         };
         log::warn!(
             "config key={key} needs a restart to take effect why=\"the sandbox does not reach it\""
         );
-        self.link.as_ref().map(|link| link.target().clone())
+        self.xmpp.link.as_ref().map(|link| link.target().clone())
     }
 
     pub(super) fn apply(&mut self, setup: Setup, now: Now) {
@@ -284,58 +262,74 @@ impl Reactor {
             tls,
             ..
         } = setup;
-        if self.tls.is_some() && tls.is_some() {
-            (self.tls, self.certificate) = watched(tls, now);
+        if self.tls.config.is_some() && tls.is_some() {
+            self.tls = monitored(tls, now);
         }
-        let target = target.and_then(|target| self.within_reach(target));
-        match (&mut self.link, target) {
+        let target = target.and_then(|target| self.permitted_target(target));
+        match (&mut self.xmpp.link, target) {
             (Some(link), Some(target)) => link.set_target(target, now),
-            (Some(_), None) => self.link = None,
+            (Some(_), None) => self.xmpp.link = None,
             (None, Some(target)) => {
-                self.link = Some(Link::new(target, LINK, jitter(&mut self.shared), now))
+                self.xmpp.link = Some(Link::new(target, LINK, jitter(&mut self.shared), now))
             }
             (None, None) => {}
         }
-        self.shared.service = Service::new(&config, self.slot_secret.as_bytes());
+        self.shared.service = Service::new(&config, self.context.slot_secret.as_bytes());
         self.shared.service.set_date(now);
         self.shared
             .store
             .set_modes(config.file_mode, config.dir_mode);
         self.sweep
             .set_plan(&plan(&config, &self.shared.service), now.mono);
-        (self.most_connections, self.rejected) =
-            most_connections(&config, sys::raise_descriptor_limit());
+        let limits = connection_limits(&config, sys::raise_descriptor_limit());
+        (self.acceptor.limit, self.acceptor.max_rejected) = limits;
         self.shared.config = config;
         self.shared.set_tombstone_policy();
         self.shared.recount(now);
-        for (_, client) in self.table.iter_mut() {
+        for (_, client) in self.connections.table.iter_mut() {
             client.set_timeouts(&self.shared);
         }
     }
 }
 
-/// What new connections are served with, and the watch over its certificate.
-fn watched(
-    tls: Option<TlsIdentity>,
-    now: Now,
-) -> (Option<Arc<ServerConfig>>, Option<ExpiryMonitor>) {
+/// Opens the store.
+fn open_store(config: &Config) -> Result<Store, StartError> {
+    let store = Store::open(&config.storage_path, config.file_mode, config.dir_mode)
+        .map_err(|error| error.to_string())?;
+    // The configured modes apply as they are.
+    sys::clear_umask();
+    log::info!(
+        "store open path={} naming={:?}",
+        config.storage_path.display(),
+        store.naming()
+    );
+    Ok(store)
+}
+
+/// The TLS identity of new connections, with the monitor of its certificate.
+fn monitored(tls: Option<TlsIdentity>, now: Now) -> Tls {
     let Some(TlsIdentity { config, not_after }) = tls else {
-        return (None, None);
+        return Tls {
+            config: None,
+            certificate: None,
+        };
     };
     if not_after.is_none() {
         log::warn!("certificate does not say when it expires");
     }
-    let watch = not_after.map(|not_after| ExpiryMonitor::new(not_after, now));
-    (Some(config), watch)
+    Tls {
+        config: Some(config),
+        certificate: not_after.map(|not_after| ExpiryMonitor::new(not_after, now)),
+    }
 }
 
-/// Where the link's jitter begins.
+/// The seed of the link's jitter.
 fn jitter(shared: &mut Shared) -> u32 {
-    let [a, b, c, d, ..] = shared.random.take().unwrap_or_default();
+    let [a, b, c, d, ..] = shared.slots.random.take().unwrap_or_default();
     u32::from_le_bytes([a, b, c, d])
 }
 
-/// What the sweep goes by.
+/// The parameters of the sweep.
 pub(super) fn plan(config: &Config, service: &Service) -> Plan {
     Plan {
         interval: config.sweep_interval(),
@@ -349,9 +343,9 @@ pub(super) fn plan(config: &Config, service: &Service) -> Plan {
     }
 }
 
-/// Connections that can be had, each of which may need a second descriptor for its file; and those beyond them that
-/// are taken to be told so, which must not use up what the others need to finish.
-fn most_connections(config: &Config, descriptors: u64) -> (usize, usize) {
+/// The maximum number of connections, each of which may need a second descriptor for a file; and the maximum number of
+/// connections beyond it that are accepted only to be answered with 503, and must not use the descriptors of the others.
+fn connection_limits(config: &Config, descriptors: u64) -> (usize, usize) {
     let possible =
         usize::try_from(descriptors.saturating_sub(RESERVED_DESCRIPTORS)).unwrap_or(usize::MAX);
     let rejected = MAX_REJECTED.min(possible / 4).max(1);
@@ -365,7 +359,18 @@ fn most_connections(config: &Config, descriptors: u64) -> (usize, usize) {
     (granted, rejected)
 }
 
-/// Opens all listeners, the local API's last, and lets the loop hear of them.
+fn log_listeners(listeners: &[Listener]) {
+    for listener in listeners {
+        let purpose = if listener.is_local() { " for=api" } else { "" };
+        let origin = match listener.is_passed() {
+            true => " passed=true",
+            false => "",
+        };
+        log::info!("listening on={listener}{purpose}{origin}");
+    }
+}
+
+/// Opens all listeners, those of the local API last, and registers them.
 fn listen(
     config: &Config,
     tls: bool,
@@ -383,23 +388,23 @@ fn listen(
     Ok(listeners)
 }
 
-/// The slot secret that the store keeps; made at the first start.
+/// The slot secret in the store, which is created at the first start.
 fn own_secret(store: &Store) -> Result<SecretKey, StartError> {
-    let fault = |what: &str, error: io::Error| {
-        // Another user has made it.
+    let failure = |operation: &str, error: io::Error| {
+        // The file belongs to another user.
         let remedy = match error.kind() {
             io::ErrorKind::PermissionDenied => format!(
-                " What is below storage_path must belong to user {}; in a container under changing users: chgrp -R 0 \
+                " All files below storage_path must belong to user {}; in a container with changing users: chgrp -R 0 \
                  and chmod -R g=u.",
                 sys::user()
             ),
             _ => String::new(),
         };
-        format!("slot_secret: cannot {what} .upslot/{SECRET_FILE}: {error}.{remedy}")
+        format!("slot_secret: cannot {operation} .upslot/{SECRET_FILE}: {error}.{remedy}")
     };
     if let Some(secret) = store
         .read_internal(SECRET_FILE)
-        .map_err(|e| fault("read", e))?
+        .map_err(|e| failure("read", e))?
     {
         if secret.len() >= SECRET_LENGTH {
             return Ok(SecretKey::new(secret));
@@ -410,6 +415,6 @@ fn own_secret(store: &Store) -> Result<SecretKey, StartError> {
         .map_err(|_| "slot_secret: the system gives no random bytes.".to_owned())?;
     store
         .write_internal(SECRET_FILE, &secret)
-        .map_err(|e| fault("write", e))?;
+        .map_err(|e| failure("write", e))?;
     Ok(SecretKey::new(secret))
 }

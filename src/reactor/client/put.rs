@@ -1,0 +1,440 @@
+//! Uploads: waiting for the owner's usage, receiving the body, syncing and publishing the file.
+//!
+//! ```text
+//!   WaitingForUsage ◀──▶ begin ──▶ Receiving ── complete ──▶ SyncingFile ──▶ publish ──▶ SyncingFolders ──▶ 201
+//!                                                                                              │            ▲
+//!                                                                                              └▶ SyncingAlias
+//! ```
+//!
+//! A wait keeps the verified grant. An alias marks its slot as used, so it is created when the file is on stable storage.
+//! Without `fsync` the syncing states are skipped. After a failure in any state nothing of the upload is left.
+
+use std::io;
+use std::time::Instant;
+
+use crate::layout::StorePath;
+use crate::now::Now;
+use crate::reactor::admission::{SpaceDecision, SpaceRequest};
+use crate::reactor::client::{Activity, Client, StepResult, Wait};
+use crate::reactor::shared::{Buffers, Shared};
+use crate::reactor::sync_token::SyncToken;
+use crate::reactor::waiting::Waiter;
+use crate::service::PutRefusal;
+use crate::slot::Refusal;
+use crate::slot::grant::{Denial, Grant, Scheme};
+use crate::store::upload::{PublishError, Upload};
+use crate::syncer::Work;
+use crate::sys;
+use crate::transport::Moved;
+
+/// A PUT whose grant is verified, before its body is accepted.
+#[derive(Debug)]
+pub(super) struct WaitingForUsage {
+    pub(super) grant: Grant,
+    /// The media type to store.
+    pub(super) content_type: Option<String>,
+    pub(super) wait: Wait,
+}
+
+/// An upload whose body was accepted.
+#[derive(Debug)]
+pub(super) struct ActiveUpload {
+    upload: Upload,
+    pub(super) grant: Grant,
+    content_type: Option<String>,
+    begun: Instant,
+    stage: UploadStage,
+    /// Whether its size is reserved in the owner's usage.
+    reserved: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum UploadStage {
+    Receiving,
+    SyncingFile,
+    SyncingFolders,
+    SyncingAlias,
+}
+
+impl ActiveUpload {
+    /// Discards the data and releases the reservation, unless the file is published.
+    pub(super) fn end(self, shared: &mut Shared) {
+        if self.reserved {
+            let grant = &self.grant;
+            let usage = &mut shared.admission.usage;
+            usage.release(grant.path.owner_folder(), grant.kind(), grant.size);
+        }
+        shared.store.end(self.upload);
+    }
+}
+
+impl Client {
+    /// The result of a sync job.
+    pub(super) fn upload_synced(&mut self, result: io::Result<()>, shared: &mut Shared, now: Now) {
+        let Activity::Put(active) = &self.activity else {
+            return;
+        };
+        match (active.stage, result) {
+            (UploadStage::SyncingFile, Ok(())) => self.publish(shared, now),
+            (UploadStage::SyncingFolders, Ok(())) => self.create_alias(shared, now),
+            (UploadStage::SyncingAlias, Ok(())) => self.complete_upload(shared, now),
+            (UploadStage::SyncingFolders | UploadStage::SyncingAlias, Err(error)) => {
+                // The file is published, but its name may be lost: the client must get no 201.
+                unpublish(&active.grant, shared);
+                self.storage_failed("sync", &error, shared, now);
+            }
+            (_, Err(error)) => self.storage_failed("sync", &error, shared, now),
+            (UploadStage::Receiving, Ok(())) => {}
+        }
+    }
+
+    /// Receives a part of the body.
+    pub(super) fn receive_body(
+        &mut self,
+        most: usize,
+        shared: &mut Shared,
+        now: Now,
+        budget: &mut usize,
+    ) -> io::Result<StepResult> {
+        let Activity::Put(active) = &mut self.activity else {
+            return Err(io::Error::other("a body without an upload"));
+        };
+        let Shared { store, buffers, .. } = shared;
+        let Buffers { body, wire, .. } = buffers;
+        let upload = &mut active.upload;
+        let buffered = self
+            .exchange
+            .receive_buffered(now.mono, |data| store.append(upload, data));
+        let received = if let Some((n, received)) = buffered {
+            *budget = budget.saturating_sub(n);
+            received
+        } else {
+            let most = most.min(body.len()).min(*budget);
+            match self.transport.read(&mut body[..most], wire)? {
+                Moved::Bytes(n) => {
+                    *budget = budget.saturating_sub(n);
+                    self.exchange
+                        .receive(&body[..n], now.mono, |data| store.append(upload, data))
+                }
+                Moved::End => {
+                    self.why = Some("the client closed the connection within a body".into());
+                    self.exchange.peer_closed();
+                    Ok(())
+                }
+                Moved::NoBytes => Ok(()),
+                Moved::Blocked => return Ok(StepResult::Blocked),
+            }
+        };
+        if let Err(error) = received {
+            self.storage_failed("write", &error, shared, now);
+        }
+        Ok(StepResult::Moved)
+    }
+
+    /// Accepts the body of a PUT with a verified grant, refuses it, or lets it wait for the owner's usage.
+    pub(super) fn begin_upload(
+        &mut self,
+        request: WaitingForUsage,
+        shared: &mut Shared,
+        now: Now,
+    ) -> StepResult {
+        let grant = &request.grant;
+        shared.check_root(now);
+        if shared.slots.revoked.is_revoked(grant) {
+            self.refuse(&PutRefusal::Denied(Denial::Expired), shared, now);
+            return StepResult::Moved;
+        }
+        match self.is_used(grant, shared, now) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.refuse_used(&grant.path, shared, now);
+                return StepResult::Moved;
+            }
+            Err(error) => {
+                self.storage_failed("look", &error, shared, now);
+                return StepResult::Moved;
+            }
+        }
+        let owner = grant.path.owner_folder();
+        let space_request = SpaceRequest {
+            owner: grant.has_owner().then_some(owner),
+            kind: grant.kind(),
+            size: grant.size,
+            total: grant.total,
+        };
+        let refusal = match shared.admit(&space_request, request.wait.attempt, now) {
+            SpaceDecision::Granted => {
+                self.accept_body(request.grant, request.content_type, shared, now);
+                return StepResult::Moved;
+            }
+            SpaceDecision::Wait => {
+                let waiter = Waiter::Connection(self.key);
+                if shared.admission.waiting.push(owner, waiter).is_ok() {
+                    let wait = Wait::new(request.wait.attempt);
+                    let waiting = WaitingForUsage { wait, ..request };
+                    self.activity = Activity::WaitingForUsage(Box::new(waiting));
+                    return StepResult::Blocked;
+                }
+                Refusal::Busy
+            }
+            SpaceDecision::Refused(refusal) => refusal,
+        };
+        self.refuse(&PutRefusal::NoRoom(refusal), shared, now);
+        StepResult::Moved
+    }
+
+    /// Creates the file and reserves its size.
+    fn accept_body(
+        &mut self,
+        grant: Grant,
+        content_type: Option<String>,
+        shared: &mut Shared,
+        now: Now,
+    ) {
+        let mut upload = match shared.store.begin(grant.size) {
+            Ok(upload) => upload,
+            Err(error) => return self.storage_failed("open", &error, shared, now),
+        };
+        let service = &shared.service;
+        if service.needs_charset(&grant.path, content_type.as_deref()) {
+            upload.check_charset();
+        }
+        let (owner, kind, size) = (grant.path.owner_folder(), grant.kind(), grant.size);
+        let reserved = shared.counts() && grant.has_owner();
+        if reserved {
+            let usage = &mut shared.admission.usage;
+            usage.reserve(owner, kind, size, now.mono);
+        }
+        self.activity = Activity::Put(Box::new(ActiveUpload {
+            upload,
+            grant,
+            content_type,
+            begun: now.mono,
+            stage: UploadStage::Receiving,
+            reserved,
+        }));
+        self.exchange.accept(size, now.mono);
+    }
+
+    /// Whether a slot is used, as far as that must be known before the body is accepted.
+    fn is_used(&self, grant: &Grant, shared: &Shared, now: Now) -> io::Result<bool> {
+        if self.checks_when_publishing(grant, shared) {
+            return Ok(false);
+        }
+        if shared.store.exists(&grant.path)? {
+            restore_alias(grant, shared);
+            return Ok(true);
+        }
+        was_used(grant, shared, now)
+    }
+
+    /// Refuses a PUT to a path that exists: as a file, or because another kind of file has the name of the owner folder.
+    fn refuse_used(&mut self, path: &StorePath, shared: &mut Shared, now: Now) {
+        match shared.store.stranger_at(path) {
+            None => self.refuse(&PutRefusal::Used, shared, now),
+            Some(kind) => {
+                shared.obstructed(path, kind, now);
+                self.refuse(&PutRefusal::Storage { full: false }, shared, now);
+            }
+        }
+    }
+
+    /// Whether it is early enough to detect a used slot when the file is published: the whole body has arrived, and
+    /// before that nothing is synced and no file is deleted to free space.
+    fn checks_when_publishing(&self, grant: &Grant, shared: &Shared) -> bool {
+        self.exchange.has_whole_body()
+            && grant.scheme == Scheme::Own
+            && !shared.config.fsync
+            && !shared.counts()
+    }
+
+    /// The body is complete: writes the attributes of the file, then syncs or publishes it.
+    pub(super) fn finish_upload(
+        &mut self,
+        shared: &mut Shared,
+        now: Now,
+    ) -> io::Result<StepResult> {
+        let Activity::Put(active) = &mut self.activity else {
+            return Err(io::Error::other("a body without an upload"));
+        };
+        if active.stage != UploadStage::Receiving {
+            return Ok(StepResult::Blocked);
+        }
+        let content_type = active.content_type.as_deref();
+        if let Err(error) = shared.store.complete(&mut active.upload, content_type) {
+            self.storage_failed("write", &error, shared, now);
+        } else if shared.config.fsync {
+            active.stage = UploadStage::SyncingFile;
+            let work = Work::File(active.upload.file());
+            self.submit(work, shared, now);
+        } else {
+            self.publish(shared, now);
+        }
+        Ok(StepResult::Moved)
+    }
+
+    /// Publishes a complete upload under its path.
+    fn publish(&mut self, shared: &mut Shared, now: Now) {
+        let Activity::Put(active) = &mut self.activity else {
+            return;
+        };
+        let Grant { path, size, .. } = &active.grant;
+        let kind = active.grant.kind();
+        // Another PUT of the slot may have been published meanwhile, and its file deleted.
+        match refusal_of(&active.grant, shared, now) {
+            Ok(None) => {}
+            Ok(Some(refusal)) => return self.refuse(&refusal, shared, now),
+            Err(error) => return self.storage_failed("look", &error, shared, now),
+        }
+        let published = match shared.store.publish(&active.upload, path) {
+            Ok(published) => published,
+            Err(PublishError::Taken) => return self.refuse(&PutRefusal::Used, shared, now),
+            // Another kind of file may have the name of a folder of the path.
+            Err(PublishError::Io(_)) if matches!(shared.store.exists(path), Ok(true)) => {
+                let path = path.clone();
+                return self.refuse_used(&path, shared, now);
+            }
+            Err(PublishError::Io(error)) => {
+                return self.storage_failed("publish", &error, shared, now);
+            }
+        };
+        let usage = &mut shared.admission.usage;
+        if std::mem::take(&mut active.reserved) {
+            usage.release(path.owner_folder(), kind, *size);
+        }
+        usage.added(path.owner_folder(), kind, *size);
+        // A command may have deleted an earlier file of the slot, or revoked it, since the check above.
+        if shared.look_for_removals(now) {
+            if let Ok(Some(refusal)) = refusal_of(&active.grant, shared, now) {
+                unpublish(&active.grant, shared);
+                return self.refuse(&refusal, shared, now);
+            }
+        }
+        shared.slots.used.add(&active.grant, now.unix());
+        if shared.config.fsync {
+            active.stage = UploadStage::SyncingFolders;
+            self.submit(Work::Folders(published.folders), shared, now);
+        } else {
+            self.create_alias(shared, now);
+        }
+    }
+
+    /// Creates the alias of a published file, if its scheme has one.
+    fn create_alias(&mut self, shared: &mut Shared, now: Now) {
+        let Activity::Put(active) = &mut self.activity else {
+            return;
+        };
+        let Scheme::FileShare { slot, .. } = &active.grant.scheme else {
+            return self.complete_upload(shared, now);
+        };
+        match shared.store.set_alias(slot, &active.grant.path) {
+            Ok(changed) if shared.config.fsync => {
+                active.stage = UploadStage::SyncingAlias;
+                self.submit(Work::Folders(changed), shared, now);
+            }
+            Ok(_) => self.complete_upload(shared, now),
+            Err(error) => {
+                unpublish(&active.grant, shared);
+                self.storage_failed("publish", &error, shared, now);
+            }
+        }
+    }
+
+    /// Answers an upload that is published and, with `fsync`, on stable storage.
+    fn complete_upload(&mut self, shared: &mut Shared, now: Now) {
+        let Activity::Put(active) = &self.activity else {
+            return;
+        };
+        let Grant { path, size, .. } = &active.grant;
+        log::info!(
+            "upload published owner={} path={:?} bytes={size} ms={} from={}",
+            path.owner_folder().escape_ascii(),
+            path,
+            now.mono.saturating_duration_since(active.begun).as_millis(),
+            self.address
+        );
+        shared.monitor.worked(*size);
+        shared.status.metrics.published(*size);
+        let answer = shared.service.created(&active.grant);
+        self.end_activity(shared);
+        self.exchange.answer(answer, now.mono);
+    }
+
+    /// Submits a sync job, whose result is passed to [`Client::synced`].
+    pub(super) fn submit(&mut self, work: Work, shared: &mut Shared, now: Now) {
+        let token = SyncToken::Connection(self.key);
+        if let Err(error) = shared.syncer.submit(token, work) {
+            self.synced(Err(error), shared, now);
+        }
+    }
+
+    /// Refuses a request because the store failed.
+    pub(super) fn storage_failed(
+        &mut self,
+        operation: &str,
+        error: &io::Error,
+        shared: &mut Shared,
+        now: Now,
+    ) {
+        // Only while a body is written does it depend on its size whether it fits.
+        let size = match &self.activity {
+            Activity::Put(active)
+                if active.stage == UploadStage::Receiving && operation == "write" =>
+            {
+                active.grant.size
+            }
+            _ => 0,
+        };
+        shared.store_failed(operation, error, size, now);
+        let refusal = match sys::is_out_of_descriptors(error) {
+            true => PutRefusal::Busy,
+            false => PutRefusal::Storage {
+                full: sys::is_full(error),
+            },
+        };
+        self.refuse(&refusal, shared, now);
+    }
+}
+
+/// Why an upload that was accepted must not be published.
+fn refusal_of(grant: &Grant, shared: &Shared, now: Now) -> io::Result<Option<PutRefusal>> {
+    if shared.slots.revoked.is_revoked(grant) {
+        return Ok(Some(PutRefusal::Denied(Denial::Expired)));
+    }
+    Ok(was_used(grant, shared, now)?.then_some(PutRefusal::Used))
+}
+
+/// Whether a slot was used, even if its file is deleted.
+fn was_used(grant: &Grant, shared: &Shared, now: Now) -> io::Result<bool> {
+    match &grant.scheme {
+        Scheme::Own if shared.slots.used.contains(grant) => Ok(true),
+        Scheme::Own if shared.store.may_have_own_tombstones(now.mono) => {
+            shared.store.has_tombstone(&grant.path)
+        }
+        Scheme::Own => Ok(false),
+        Scheme::External => shared.store.has_tombstone(&grant.path),
+        Scheme::FileShare { slot, .. } => Ok(shared.store.alias(slot).is_some()),
+    }
+}
+
+/// Creates the alias of a file whose upload was interrupted before its alias was created.
+fn restore_alias(grant: &Grant, shared: &Shared) {
+    if let Scheme::FileShare { slot, .. } = &grant.scheme {
+        if shared.store.alias(slot).is_none() {
+            let _ = shared.store.set_alias(slot, &grant.path);
+        }
+    }
+}
+
+/// Deletes a published file whose upload fails.
+fn unpublish(grant: &Grant, shared: &mut Shared) {
+    if !shared.store.unpublish(&grant.path) {
+        return;
+    }
+    shared.slots.used.unpublish(grant);
+    if let Scheme::FileShare { slot, .. } = &grant.scheme {
+        shared.store.drop_alias(slot);
+    }
+    let usage = &mut shared.admission.usage;
+    usage.removed(grant.path.owner_folder(), grant.kind(), grant.size);
+}

@@ -1,0 +1,149 @@
+//! Issuing slots: the check of a slot request with the state of the store, and the counts and log lines.
+
+use crate::jid::BareJid;
+use crate::layout;
+use crate::now::Now;
+use crate::policy::pool;
+use crate::policy::rules::{Limits, RuleDecision};
+use crate::reactor::admission::{SpaceDecision, SpaceRequest};
+use crate::reactor::shared::Shared;
+use crate::reactor::waiting::Attempt;
+use crate::slot::{Refusal, Slot, SlotRequest};
+use crate::store::usage::Counted;
+
+/// A slot request that passed all checks.
+#[derive(Debug)]
+pub struct ApprovedSlot {
+    /// The owner folder.
+    owner: String,
+    limits: Option<Limits>,
+}
+
+impl Shared {
+    /// Whether the quotas and the free space allow a file, see [`crate::reactor::admission::Admission::decide`].
+    pub fn admit(
+        &mut self,
+        request: &SpaceRequest<'_>,
+        attempt: Attempt,
+        now: Now,
+    ) -> SpaceDecision {
+        let interval = self.config.sweep_interval();
+        self.admission.decide(
+            request,
+            attempt,
+            &self.service,
+            &mut self.store,
+            interval,
+            now,
+        )
+    }
+
+    /// Checks a slot request; `None` if it must wait for the store.
+    pub fn check_slot(
+        &mut self,
+        request: &SlotRequest,
+        attempt: Attempt,
+        now: Now,
+    ) -> Result<Option<ApprovedSlot>, Refusal> {
+        let limits = self.service.check_request(request)?.cloned();
+        if self.lacks_room(request.size, now) {
+            return Err(Refusal::FreeSpace {
+                size: request.size,
+                free: self.store.free_space(now.mono).unwrap_or(0),
+                reserve: self.config.min_free_space,
+            });
+        }
+        let owner = layout::owner_folder(&request.owner);
+        let space_request = SpaceRequest {
+            owner: Some(owner.as_bytes()),
+            kind: pool::class_of(request.purpose),
+            size: request.size,
+            total: limits
+                .as_ref()
+                .and_then(|limits| limits.max_total_size)
+                .unwrap_or(0),
+        };
+        let mut decision = self.admit(&space_request, attempt, now);
+        if let (SpaceDecision::Granted, Some(limits)) = (&decision, &limits) {
+            let admission = &mut self.admission;
+            decision = admission.check_rates(owner.as_bytes(), limits, request.size, attempt, now);
+        }
+        match decision {
+            SpaceDecision::Granted => Ok(Some(ApprovedSlot { owner, limits })),
+            SpaceDecision::Wait => Ok(None),
+            SpaceDecision::Refused(refusal) => Err(refusal),
+        }
+    }
+
+    /// Issues a slot for a request that passed [`Shared::check_slot`], and counts and logs it.
+    pub fn issue_slot(
+        &mut self,
+        request: &SlotRequest,
+        approved: &ApprovedSlot,
+        now: Now,
+    ) -> Result<Slot, Refusal> {
+        let random = self.slots.random.take().ok_or(Refusal::Busy)?;
+        let limits = approved.limits.as_ref();
+        let owner = approved.owner.as_bytes();
+        let revoked_until = self.slots.revoked.until(owner);
+        let (path, slot) = self.service.issue(
+            request,
+            &approved.owner,
+            limits,
+            &random,
+            revoked_until,
+            now,
+        )?;
+        let expires = now.unix().saturating_add(self.config.put_timeout.as_secs());
+        self.slots.last_expiry = self.slots.last_expiry.max(expires);
+        if let Some(limits) = limits {
+            let rates = &mut self.admission.rates;
+            rates.issued(owner, limits, request.size, now.unix());
+        }
+        self.status.metrics.slot_granted();
+        // "upload published" has the same path, but only the owner folder.
+        let owner = request.owner.as_str();
+        let limiter = &mut self.log_limits.granted_slots;
+        if let Some(suppressed) = limiter.allows(owner, now.mono) {
+            log::info!(
+                "slot granted owner={owner} path={path:?} bytes={} purpose={}{suppressed}",
+                request.size,
+                request.purpose.word()
+            );
+        }
+        Ok(slot)
+    }
+
+    /// Counts and logs a refused slot request, with the access rule that applied.
+    pub fn note_refused_slot(&mut self, owner: &BareJid, refusal: &Refusal, now: Now) {
+        self.status.metrics.slot_refused(refusal.reason());
+        let limiter = &mut self.log_limits.refused_slots;
+        let Some(suppressed) = limiter.allows(owner.as_str(), now.mono) else {
+            return;
+        };
+        let why = refusal.to_string();
+        match self.service.policy().rules.decide(owner) {
+            RuleDecision::Allowed { rule, .. } | RuleDecision::Denied { rule: Some(rule) } => {
+                let rule = rule.to_string();
+                log::info!("slot refused owner={owner} rule={rule:?} why={why:?}{suppressed}");
+            }
+            RuleDecision::Denied { rule: None } => {
+                log::info!("slot refused owner={owner} rule=none why={why:?}{suppressed}");
+            }
+            RuleDecision::NoRules => {
+                log::info!("slot refused owner={owner} why={why:?}{suppressed}");
+            }
+        }
+    }
+
+    /// An owner's files were counted, or could not be.
+    pub fn counted(&mut self, counted: &Counted, now: Now) {
+        let limits = self.admission.take_loading(&counted.owner);
+        if let Some(error) = &counted.error {
+            self.store_failed("count", error, 0, now);
+        } else if let Some(limits) = limits {
+            let rates = &mut self.admission.rates;
+            rates.loaded(&counted.owner, &limits, &counted.recent, now.unix());
+        }
+    }
+}

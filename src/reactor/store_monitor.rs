@@ -1,0 +1,139 @@
+//! The health of the store: failures are logged when they change, and a store that failed is probed until it works.
+//!
+//! Probing is necessary because `/health` reports the failure, and a load balancer may then send no more uploads.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::reactor::sync_token::SyncToken;
+use crate::repeat_limiter::RepeatLimiter;
+use crate::store::Store;
+use crate::store::upload::Upload;
+use crate::syncer::{Syncer, Work};
+use crate::sys;
+
+/// How often a store that failed is probed.
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The delay of the first probe after a lack of space, which finds out which sizes still fit.
+const FIRST_PROBE: Duration = Duration::from_secs(1);
+
+/// The data that a probe writes. More than a file system stores inline in an inode.
+const PROBE: [u8; 8192] = [0; 8192];
+
+/// The state of the store, as far as recent operations show it.
+#[derive(Debug, Default)]
+pub struct StoreMonitor {
+    /// Whether the last operation failed for another reason than a lack of space.
+    failing: bool,
+    /// Files of this size and larger do not fit.
+    short_of: Option<u64>,
+    /// The failures logged since the store last worked; they have few different texts.
+    logged: Vec<String>,
+    /// Limits the log of an almost full disk, which accepts one file and refuses the next.
+    repeat_limiter: RepeatLimiter,
+    /// When to probe next.
+    probe_at: Option<Instant>,
+    /// When it was last probed.
+    probed_at: Option<Instant>,
+    /// The file of the probe under way.
+    probe: Option<Upload>,
+}
+
+impl StoreMonitor {
+    /// Records a failure. `shortage` is the size of the file that did not fit, if that was the reason.
+    pub fn failed(&mut self, why: String, shortage: Option<u64>, now: Instant) {
+        let mut next = now + PROBE_INTERVAL;
+        match shortage {
+            None => self.failing = true,
+            Some(size) => {
+                self.short_of = Some(self.short_of.map_or(size, |least| least.min(size)));
+                // Many uploads may fail at the same time; one probe is enough for all.
+                next = now + FIRST_PROBE;
+                next = next.max(self.probed_at.map_or(next, |at| at + FIRST_PROBE));
+            }
+        }
+        if self.probe.is_none() {
+            self.probe_at = Some(self.probe_at.map_or(next, |at| at.min(next)));
+        }
+        if self.logged.contains(&why) || !self.repeat_limiter.should_log(&why, now) {
+            log::debug!("store failed why={why:?}");
+        } else {
+            log::error!("store failed why={why:?}");
+            self.logged.push(why);
+        }
+    }
+
+    /// Records that a file of this size was stored.
+    pub fn worked(&mut self, size: u64) {
+        self.failing = false;
+        if self.lacks_room(size) {
+            self.short_of = None;
+        }
+        if self.short_of.is_some() {
+            return;
+        }
+        self.probe_at = None;
+        if !std::mem::take(&mut self.logged).is_empty() {
+            log::info!("store recovered");
+        }
+    }
+
+    /// Whether the last operation failed.
+    fn has_failed(&self) -> bool {
+        self.failing || self.short_of.is_some()
+    }
+
+    /// Whether the last operation failed for another reason than a lack of space.
+    pub fn is_failing(&self) -> bool {
+        self.failing
+    }
+
+    /// Whether a file of this size is known not to fit.
+    pub fn lacks_room(&self, size: u64) -> bool {
+        self.short_of.is_some_and(|least| size >= least)
+    }
+
+    /// When [`StoreMonitor::begin_probe`] must be called.
+    pub fn due(&self) -> Option<Instant> {
+        self.probe_at
+    }
+
+    /// Writes a file to find out whether the store works again. The result is passed to [`StoreMonitor::probed`].
+    pub fn begin_probe(&mut self, store: &mut Store, syncer: &mut Syncer<SyncToken>, now: Instant) {
+        self.probe_at = None;
+        self.probed_at = Some(now);
+        let submitted = store.probe_upload(&PROBE).and_then(|upload| {
+            let work = Work::File(upload.file());
+            self.probe = Some(upload);
+            syncer.submit(SyncToken::Probe, work)
+        });
+        if submitted.is_err() {
+            self.probed(submitted, store, now);
+        }
+    }
+
+    /// Evaluates the result of a probe.
+    pub fn probed(&mut self, result: io::Result<()>, store: &mut Store, now: Instant) {
+        if let Some(upload) = self.probe.take() {
+            store.end(upload);
+        }
+        let probe_size = PROBE.len() as u64;
+        match result {
+            Ok(()) => {
+                let short_of = self.short_of.unwrap_or(0);
+                let fits = short_of <= probe_size || store.has_room(short_of).unwrap_or(false);
+                self.worked(if fits { u64::MAX } else { probe_size });
+            }
+            Err(_) if !self.has_failed() => {}
+            Err(error) if sys::is_full(&error) => {
+                self.failing = false;
+                self.short_of = Some(0);
+            }
+            Err(_) => self.failing = true,
+        }
+        if self.has_failed() {
+            self.probe_at = Some(now + PROBE_INTERVAL);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The reasons for refusing an HTTP request, with the HTTP status, the message and the metrics label of each.
+
+use std::fmt;
+
+use crate::http::exchange::RequestError;
+use crate::slot::grant::Denial;
+use crate::slot::jwt::JwtDenial;
+use crate::slot::{Refusal, sanitized};
+
+/// Why a request is refused. Most reasons concern a PUT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PutRefusal {
+    Denied(Denial),
+    /// The token of Prosody's mod_http_file_share is missing.
+    NoToken,
+    /// The token is malformed, expired, or has a wrong signature.
+    Token(JwtDenial),
+    /// The token was issued for another slot.
+    OtherSlot,
+    /// The slot was already used.
+    Used,
+    NoLength,
+    TooLong {
+        size: u64,
+    },
+    TooShort {
+        size: u64,
+    },
+    TypeDiffers {
+        slot: String,
+        put: String,
+    },
+    Expectation,
+    Partial,
+    Precondition,
+    /// A quota or the free space does not allow the file; the reasons are those of a slot request.
+    NoRoom(Refusal),
+    /// The store failed. `full`: the disk is full.
+    Storage {
+        full: bool,
+    },
+    DownloadsElsewhere,
+    Method {
+        known: bool,
+    },
+    Busy,
+    RequestError(RequestError),
+}
+
+impl PutRefusal {
+    /// The metrics label.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            PutRefusal::Denied(Denial::Unsigned) | PutRefusal::NoToken => "unsigned",
+            PutRefusal::Denied(Denial::Forged) | PutRefusal::OtherSlot => "forged",
+            PutRefusal::Denied(Denial::Expired) => "expired",
+            PutRefusal::Token(_) => "token",
+            PutRefusal::Used => "used",
+            PutRefusal::NoLength => "no_length",
+            PutRefusal::TooLong { .. } => "too_long",
+            PutRefusal::TooShort { .. } => "too_short",
+            PutRefusal::TypeDiffers { .. } => "type",
+            PutRefusal::Expectation => "expectation",
+            PutRefusal::Partial => "partial",
+            PutRefusal::Precondition => "precondition",
+            PutRefusal::NoRoom(refusal) => refusal.reason(),
+            PutRefusal::Storage { .. } => "storage",
+            PutRefusal::DownloadsElsewhere => "elsewhere",
+            PutRefusal::Method { .. } => "method",
+            PutRefusal::Busy => "busy",
+            PutRefusal::RequestError(RequestError::HeadTimeout | RequestError::BodyTimeout) => {
+                "slow"
+            }
+            PutRefusal::RequestError(_) => "malformed",
+        }
+    }
+
+    /// The HTTP status (RFC 9110 §15.5, §15.6; 507 is RFC 4918 §11.5).
+    pub fn status(&self) -> u16 {
+        match self {
+            PutRefusal::NoToken | PutRefusal::Token(JwtDenial::Malformed) => 401,
+            PutRefusal::Denied(_)
+            | PutRefusal::Token(_)
+            | PutRefusal::OtherSlot
+            | PutRefusal::DownloadsElsewhere => 403,
+            PutRefusal::Used => 409,
+            PutRefusal::NoLength => 411,
+            PutRefusal::TooLong { .. } => 413,
+            PutRefusal::TooShort { .. } | PutRefusal::Partial => 400,
+            PutRefusal::TypeDiffers { .. } => 415,
+            PutRefusal::Expectation => 417,
+            PutRefusal::Precondition => 412,
+            PutRefusal::NoRoom(Refusal::Busy) => 503,
+            PutRefusal::NoRoom(_) | PutRefusal::Storage { full: true } => 507,
+            PutRefusal::Method { known: true } => 405,
+            PutRefusal::Method { known: false } => 501,
+            // RFC 4918 §11.5: 507 means that space is missing and that the client must not retry by itself.
+            PutRefusal::Busy | PutRefusal::Storage { full: false } => 503,
+            PutRefusal::RequestError(error) => error.status(),
+        }
+    }
+}
+
+impl fmt::Display for PutRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PutRefusal::Denied(denial) => denial.fmt(f),
+            PutRefusal::NoToken => f.write_str("The upload needs the token of its slot."),
+            PutRefusal::Token(denial) => denial.fmt(f),
+            PutRefusal::OtherSlot => f.write_str("The token is for another slot."),
+            PutRefusal::Used => f.write_str("The upload slot is already used."),
+            PutRefusal::NoLength => {
+                f.write_str("A PUT needs a Content-Length or the chunked coding.")
+            }
+            PutRefusal::TooLong { size } => {
+                write!(
+                    f,
+                    "The request body is longer than the {size} bytes of the slot."
+                )
+            }
+            PutRefusal::TooShort { size } => {
+                write!(
+                    f,
+                    "The request body is shorter than the {size} bytes of the slot."
+                )
+            }
+            PutRefusal::TypeDiffers { slot, put } => write!(
+                f,
+                "The slot is for the type {}, not {}.",
+                sanitized(slot),
+                sanitized(put)
+            ),
+            PutRefusal::Expectation => {
+                f.write_str("The only supported expectation is 100-continue.")
+            }
+            PutRefusal::Partial => f.write_str("A PUT with Content-Range is not supported."),
+            PutRefusal::Precondition => f.write_str("A precondition of the request is not met."),
+            PutRefusal::NoRoom(refusal) => refusal.fmt(f),
+            PutRefusal::Storage { full: true } => f.write_str("The service's disk is full."),
+            PutRefusal::Storage { full: false } => {
+                f.write_str("The service's storage is failing at the moment.")
+            }
+            PutRefusal::DownloadsElsewhere => {
+                f.write_str("Downloads are served by another server.")
+            }
+            PutRefusal::Method { known } => f.write_str(if *known {
+                "Only GET, HEAD, OPTIONS and PUT are supported."
+            } else {
+                "The method is unknown."
+            }),
+            PutRefusal::Busy => f.write_str("Too many connections; please try again in a moment."),
+            PutRefusal::RequestError(error) => error.fmt(f),
+        }
+    }
+}

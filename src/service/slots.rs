@@ -1,0 +1,150 @@
+//! Slot requests: the checks that need no look at the store, and the slot itself.
+
+use std::time::{Duration, SystemTime};
+
+use crate::http::mime::{self, Patterns};
+use crate::jid::BareJid;
+use crate::layout::{Expiry, RANDOM_BYTES, StorePath, Tag};
+use crate::now::Now;
+use crate::policy::pool;
+use crate::policy::rates;
+use crate::policy::rules::{Limits, Rule};
+use crate::policy::{SpaceCheck, Usage};
+use crate::service::Service;
+use crate::slot::own::Terms;
+use crate::slot::{Purpose, Refusal, Slot, SlotRequest, name};
+
+/// Capacity to reserve for the URLs of a slot, in bytes: for escapes in the path, and for the query of the PUT URL.
+const URL_ROOM: usize = 16;
+const QUERY_ROOM: usize = 144;
+
+impl Service {
+    /// The maximum file size in bytes that service discovery announces to a JID: the one for messages. A JID that may
+    /// not upload gets the general limit; its slot requests are refused with the reason.
+    pub fn max_file_size(&self, asker: &BareJid) -> u64 {
+        let limits = self.policy.admit(asker).ok().flatten();
+        self.policy.max_file_size(pool::kind(None), limits)
+    }
+
+    /// The maximum file size in bytes that a JID may upload, or why it may not upload.
+    pub fn max_size(&self, asker: &BareJid) -> Result<u64, Refusal> {
+        let limits = self.policy.admit(asker)?;
+        Ok(self.policy.max_file_size(pool::kind(None), limits))
+    }
+
+    /// The names of the announced purposes.
+    pub fn purposes(&self) -> &[&'static str] {
+        &self.announced
+    }
+
+    /// The longest time window of any rate limit.
+    pub fn longest_reach(&self) -> Duration {
+        let limits = self.policy.rules.iter().filter_map(Rule::limits);
+        Duration::from_secs(limits.map(rates::reach).max().unwrap_or(0))
+    }
+
+    /// Whether a quota decision needs the owner's stored bytes. `total` is the limit from the owner's rule, 0 if none.
+    pub fn needs_owner_usage(&self, total: u64) -> bool {
+        self.policy.needs_owner_usage(total)
+    }
+
+    /// Checks a slot request as far as possible without the store; returns the limits of the matching access rule.
+    pub fn check_request(&self, request: &SlotRequest) -> Result<Option<&Limits>, Refusal> {
+        let limits = self.policy.admit(&request.owner)?;
+        if self.purposes.limits(request.purpose).is_none() {
+            let word = request.purpose.word();
+            return Err(Refusal::Malformed(format!(
+                "The purpose {word} is not offered here."
+            )));
+        }
+        let limit = self
+            .policy
+            .max_file_size(pool::class_of(request.purpose), limits);
+        if request.size > limit {
+            return Err(Refusal::TooLarge {
+                size: request.size,
+                limit,
+            });
+        }
+        let by_rule = limits
+            .and_then(|limits| limits.allowed_file_types.as_deref())
+            .and_then(|words| Patterns::parse(words).ok());
+        let content_type = request.content_type.as_deref().unwrap_or(mime::UNKNOWN);
+        let mut lists = [&by_rule, &self.allowed_types].into_iter().flatten();
+        if lists.any(|allowed| !allowed.allow(content_type)) {
+            return Err(Refusal::TypeNotAllowed {
+                content_type: content_type.to_owned(),
+            });
+        }
+        Ok(limits)
+    }
+
+    /// Whether `size` more bytes may be stored.
+    pub fn room(&self, size: u64, kind: usize, total: u64, stored: &Usage) -> SpaceCheck {
+        self.policy.room(size, kind, total, stored)
+    }
+
+    /// When all message files that are as old as `newest` or older will have been deleted for their age.
+    pub fn expires_at(&self, newest: SystemTime, interval: Duration) -> Option<SystemTime> {
+        if self.lifetime.message.is_zero() {
+            return None;
+        }
+        newest
+            .checked_add(self.lifetime.message)?
+            .checked_add(interval)
+    }
+
+    /// Issues a slot for a request that passed all checks, and returns it with the path of its file. `limits` are those
+    /// that [`Service::check_request`] returned. The slot expires later than `revoked_until`, see
+    /// [`crate::slot::revoked`].
+    pub fn issue(
+        &self,
+        request: &SlotRequest,
+        owner_folder: &str,
+        limits: Option<&Limits>,
+        random: &[u8; RANDOM_BYTES],
+        revoked_until: u64,
+        now: Now,
+    ) -> Result<(StorePath, Slot), Refusal> {
+        let name = name::clean(&request.name);
+        let tag = tag(request.purpose, limits);
+        let path = StorePath::in_owner_folder(owner_folder, tag, random, &name)
+            .ok_or_else(|| Refusal::Malformed("The file name cannot be stored.".to_owned()))?;
+        // A type that cannot be sent in a header field is ignored.
+        let content_type = request
+            .content_type
+            .as_deref()
+            .filter(|t| mime::is_valid(t));
+        let terms = Terms {
+            size: request.size,
+            content_type,
+            total: limits.and_then(|limits| limits.max_total_size).unwrap_or(0),
+            until: now
+                .unix()
+                .saturating_add(self.put_timeout.as_secs())
+                .max(revoked_until.saturating_add(1)),
+        };
+        let room = path.as_bytes().len() + URL_ROOM;
+        let mut get = String::with_capacity(self.get_prefix.len() + room);
+        get.push_str(&self.get_prefix);
+        path.encode_into(&mut get);
+        let mut put = String::with_capacity(self.put_prefix.len() + room + QUERY_ROOM);
+        put.push_str(&self.put_prefix);
+        put.push_str(&get[self.get_prefix.len()..]);
+        self.signer.sign(&path, &terms, &mut put);
+        Ok((path, Slot { put, get }))
+    }
+}
+
+/// The tag in the path of a new file.
+fn tag(purpose: Purpose, limits: Option<&Limits>) -> Tag {
+    let by_rule = limits.and_then(|limits| limits.expire_maxage);
+    let end = match (purpose, by_rule) {
+        (_, None) => Expiry::Default,
+        (_, Some(age)) if !age.is_zero() => Expiry::Age(age.as_secs()),
+        // The expiry time of the purpose still applies.
+        (Purpose::Ephemeral { .. }, _) => Expiry::Default,
+        _ => Expiry::Never,
+    };
+    Tag { purpose, end }
+}
