@@ -1,9 +1,8 @@
 //! Access rules: who may, and how much of it in what time.
 
-use std::fs;
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::{fs, thread};
 
 use crate::harness::server::{UPLOAD_0, error_of};
 use crate::harness::site::{ROMEO, ROMEO_FOLDER, age, owner_folder, seed};

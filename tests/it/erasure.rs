@@ -488,42 +488,6 @@ fn what_is_removed_by_hand_is_noticed() {
     }
 }
 
-/// One line names it, and the client is told to come back, not that its slot is used.
-#[test]
-fn something_else_in_the_place_of_an_owner_s_folder() {
-    for kind in ["file", "link"] {
-        let mut site = Plan::new()
-            .set("user_quota_hard", 1000)
-            .set("max_file_size", 1000)
-            .start();
-        let place = site.store().join(ROMEO_FOLDER);
-        let outside = site.dir.path().join("outside");
-        fs::create_dir(&outside).unwrap();
-        match kind {
-            "file" => fs::write(&place, b"mine").unwrap(),
-            _ => std::os::unix::fs::symlink(&outside, &place).unwrap(),
-        }
-        site.program.allow("owner folder cannot be used");
-        for _ in 0..3 {
-            let slot = site.slot(ROMEO, "a.bin", 5, None);
-            let reply = site.put(&slot, b"hello").is(503);
-            assert!(reply.field("Retry-After").is_some(), "{reply:?}");
-        }
-        let line = site.program.wait_line(&["owner folder cannot be used"]);
-        assert!(
-            line.contains(place.to_str().unwrap()) && line.contains(kind),
-            "{line}"
-        );
-        let said = |line: &String| line.contains("WARN") || line.contains("ERROR");
-        let lines: Vec<String> = site.program.lines().into_iter().filter(said).collect();
-        assert_eq!(lines.len(), 1, "{lines:?}");
-        upload(&mut site, JULIET, 5);
-        fs::remove_file(&place).unwrap();
-        upload(&mut site, ROMEO, 5);
-        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
-    }
-}
-
 /// The journal is started again when it is a day old, and is read from its beginning then.
 #[test]
 fn the_journal_is_short() {

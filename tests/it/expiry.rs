@@ -1,8 +1,7 @@
 //! Expiry: by age, by soft quota, and to the second for what is ephemeral.
 
-use std::fs;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use crate::harness::site::{ROMEO_FOLDER, age, owner_folder, seed};
 use crate::harness::{Client, Plan, Site, unix_now};

@@ -1,8 +1,7 @@
 //! Hostile clients, hostile servers, and disks that change behind the program's back.
 
-use std::fs;
-use std::thread;
 use std::time::Duration;
+use std::{fs, thread};
 
 use crate::harness::site::{ROMEO, ROMEO_FOLDER, seed};
 use crate::harness::{Client, Plan, eventually, pseudo_random, request};

@@ -1,10 +1,11 @@
 //! Quotas: what an owner may keep, what all may keep, and what the disk must keep free.
 
+use crate::harness::raw::every_integration;
 use crate::harness::server::{STANZAS, UPLOAD_0, error_of};
-use crate::harness::site::{ROMEO, ROMEO_FOLDER, age, owner_folder, seed};
+use crate::harness::share::{CLAIMS, Claims, UUID, query};
+use crate::harness::signing::KEY;
+use crate::harness::site::{JULIET, ROMEO, ROMEO_FOLDER, age, owner_folder, seed};
 use crate::harness::{Plan, Site, Slot, eventually, request};
-
-const JULIET: &str = "juliet@capulet.tld";
 
 /// A slot request that is refused for want of room.
 #[track_caller]
@@ -268,4 +269,162 @@ fn the_disk_keeps_some_room() {
     assert_no_room(&mut site, ROMEO, 1);
     let mut site = Plan::new().set("min_free_space", 0).start();
     upload(&mut site, ROMEO, 1);
+}
+
+#[test]
+fn nobody_evicts_or_fills_another() {
+    let mut site = every_integration()
+        .set("user_quota_hard", 1000)
+        .set("max_file_size", 1000)
+        .set("evict_on_quota", true)
+        .set("expire_interval", 1)
+        .set("user_quota_soft", 900)
+        .start();
+    site.program.allow("external_delete_secret");
+    let kept: Vec<Slot> = (0..2)
+        .map(|_| {
+            let slot = site.slot(JULIET, "old.bin", 400, None);
+            site.put(&slot, &[b'j'; 400]).is(201);
+            age(&site.store().join(slot.stored_at()), 100_000);
+            slot
+        })
+        .collect();
+    // Juliet's files are the oldest of all, and stay, whatever Romeo does and however he spells himself.
+    for number in 0..30 {
+        let owner = [
+            "romeo@montague.tld",
+            "Romeo@Montague.TLD/x",
+            "romeo@montague.tld./juliet@capulet.tld",
+        ][number % 3];
+        let slot = site.slot(owner, "new.bin", 700, None);
+        assert!(slot.get.contains(ROMEO_FOLDER), "{owner}: {slot:?}");
+        site.put(&slot, &[b'r'; 700]).is(201);
+    }
+    // Bodies under way, refused and broken ones cost nobody else anything.
+    let slots: Vec<Slot> = (0..4)
+        .map(|_| site.slot(ROMEO, "hanging.bin", 1000, None))
+        .collect();
+    let mut hanging = Vec::new();
+    for (number, slot) in slots.iter().enumerate() {
+        let mut client = site.client();
+        client.send(&request(
+            "PUT",
+            &slot.put,
+            &[("Content-Length", "1000")],
+            b"",
+        ));
+        client.send(&[b'r'; 500]);
+        let juliets = slot.put.replace(ROMEO_FOLDER, &owner_folder(JULIET));
+        assert_ne!(juliets, slot.put);
+        site.client()
+            .ask("PUT", &juliets, &[], &[b'r'; 1000])
+            .is(403);
+        if number % 2 == 0 {
+            hanging.push(client);
+        }
+    }
+    // Neither do those who only look like her.
+    for owner in [
+        "\u{458}uliet@capulet.tld",
+        "juliet@capulet.tld.montague.tld",
+        "juliet\u{200b}@capulet.tld",
+        "juliet%40capulet.tld@montague.tld",
+        "capulet.tld",
+    ] {
+        assert_ne!(owner_folder(owner), owner_folder(JULIET));
+        if let Ok(slot) = site.ask(owner, "new.bin", 900, None, "") {
+            assert!(!slot.get.contains(&owner_folder(JULIET)), "{owner}");
+            site.put(&slot, &[b'x'; 900]).is(201);
+        }
+    }
+    for slot in &kept {
+        assert_eq!(site.get(&slot.get).is(200).body, [b'j'; 400]);
+    }
+    // She has exactly the room that she had.
+    let slot = site.slot(JULIET, "new.bin", 200, None);
+    site.put(&slot, &[b'j'; 200]).is(201);
+    for slot in &kept {
+        site.get(&slot.get).is(200);
+    }
+    drop(hanging);
+    // Without eviction neither, and not through the quota of all.
+    let mut site = Plan::new()
+        .set("user_quota_hard", 1000)
+        .set("max_file_size", 1000)
+        .start();
+    let slot = site.slot(ROMEO, "a.bin", 1000, None);
+    site.put(&slot, &[b'r'; 1000]).is(201);
+    assert!(site.ask(ROMEO, "b.bin", 1, None, "").is_err());
+    let slot = site.slot(JULIET, "a.bin", 1000, None);
+    site.put(&slot, &[b'j'; 1000]).is(201);
+}
+
+#[test]
+fn one_quota_for_all_ways() {
+    let mut site = Plan::new()
+        .set("file_share_secret", format!("'{KEY}'"))
+        .set("external_secret", format!("'{KEY}'"))
+        .set("api", "{port: 0}")
+        .set("user_quota_hard", 1000)
+        .set("max_file_size", 1000)
+        .seed(&format!("{ROMEO_FOLDER}/0123456789abc/old.bin"), &[0; 100])
+        .start();
+    Claims {
+        slot: "one",
+        size: 500,
+        ..CLAIMS
+    }
+    .put(&site)
+    .is(201);
+    assert!(site.ask(ROMEO, "a.bin", 401, None, "").is_err());
+    let slot = site.slot(ROMEO, "a.bin", 300, None);
+    site.put(&slot, &[b'x'; 300]).is(201);
+    site.ask_api(&format!("/slot/?jid={ROMEO}&name=a&size=101"))
+        .is(403);
+    // The resource does not make another owner.
+    Claims {
+        slot: "two",
+        size: 101,
+        sub: "Romeo@montague.tld/x",
+        ..CLAIMS
+    }
+    .put(&site)
+    .is(507);
+    Claims {
+        slot: "two",
+        size: 100,
+        sub: "Romeo@montague.tld/x",
+        ..CLAIMS
+    }
+    .put(&site)
+    .is(201);
+    assert!(site.ask(ROMEO, "a.bin", 1, None, "").is_err());
+    Claims {
+        slot: "three",
+        size: 1000,
+        sub: "juliet@capulet.tld",
+        ..CLAIMS
+    }
+    .put(&site)
+    .is(201);
+    // What names no owner counts as nobody's.
+    let path = format!("{UUID}/a.bin");
+    site.client()
+        .ask(
+            "PUT",
+            &format!("/files/{path}?{}", query("v", &path, 5000, "")),
+            &[],
+            &[b'x'; 5000],
+        )
+        .is(201);
+    let folder = site.store().join(owner_folder("juliet@capulet.tld"));
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1);
+    // A file of the old kind still goes its way beside all that.
+    seed(
+        &site.store(),
+        &format!("{ROMEO_FOLDER}/0123456789abd"),
+        b"old",
+    );
+    site.get(&format!("/files/{ROMEO_FOLDER}/0123456789abd"))
+        .is(200);
 }

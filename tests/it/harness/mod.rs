@@ -9,10 +9,16 @@
 //! - [`site`] all of it together: a configured program with its link up.
 
 pub mod dir;
+pub mod downloads;
 pub mod http;
+pub mod local_api;
 pub mod program;
+pub mod raw;
 pub mod server;
+pub mod share;
+pub mod signing;
 pub mod site;
+pub mod tls;
 pub mod wait;
 pub mod xml;
 

@@ -11,7 +11,7 @@ use super::dir::TempDir;
 use super::program::value_of;
 use super::server::{COMPONENT, SECRET};
 use super::xml::Element;
-use super::{Client, Link, Program, Reply, Server};
+use super::{Client, Link, Program, Reply, Server, eventually, request};
 
 /// The URL prefix of every slot. The program itself speaks plain HTTP in most tests, as behind a proxy.
 pub const BASE: &str = "https://upload.localhost/files/";
@@ -19,6 +19,8 @@ pub const BASE: &str = "https://upload.localhost/files/";
 /// Romeo's owner folder (the published vector of HttpUploadComponent's layout).
 pub const ROMEO: &str = "romeo@montague.tld";
 pub const ROMEO_FOLDER: &str = "Q_7dsld2o0PGmDXH553Cx_WVmKY";
+
+pub const JULIET: &str = "juliet@capulet.tld";
 
 /// The owner folder of a bare JID.
 pub fn owner_folder(owner: &str) -> String {
@@ -414,6 +416,36 @@ impl Drop for Site {
     }
 }
 
+/// Nothing but the program's own folder is in the store.
+#[track_caller]
+pub fn assert_empty(site: &Site) {
+    eventually("an empty store", || site.entries().is_empty());
+}
+
+/// Sends a head with `Expect` and waits for the 100, so that the program is in the middle of it.
+#[track_caller]
+pub fn begin(site: &Site, slot: &Slot, size: usize) -> Client {
+    let mut client = site.client();
+    let length = size.to_string();
+    client.send(&request(
+        "PUT",
+        &slot.put,
+        &[("Content-Length", &length), ("Expect", "100-continue")],
+        b"",
+    ));
+    client.reply().is(100);
+    client
+}
+
+/// The link works: a ping is answered.
+#[track_caller]
+pub fn assert_alive(site: &mut Site) {
+    let answer = site
+        .link()
+        .iq("get", ROMEO, "<ping xmlns='urn:xmpp:ping'/>");
+    assert_eq!(answer.attribute("type"), Some("result"));
+}
+
 fn walk(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![root.to_owned()];
@@ -441,4 +473,17 @@ fn walk(root: &Path) -> Vec<String> {
     }
     found.sort();
     found
+}
+
+/// The least configuration without an XMPP side.
+pub fn minimal_config(dir: &Path, more: &str) -> PathBuf {
+    let config = dir.join("config.yml");
+    let store = dir.join("store");
+    let text = format!(
+        "storage_path: {}\nget_url: https://upload.localhost/files/\nput_url: https://upload.localhost/files/\n\
+         whitelist: montague.tld\n{more}",
+        store.display()
+    );
+    fs::write(&config, text).unwrap();
+    config
 }

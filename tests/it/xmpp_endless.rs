@@ -1,0 +1,149 @@
+//! The XMPP server's side of a component link that says things without end.
+
+use std::io::Write;
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::site::assert_alive;
+use crate::harness::{Plan, Site};
+
+/// Far more than the component and the kernel may keep of a gigabyte.
+const ENOUGH: usize = 64 << 20;
+
+/// What may be kept meanwhile, and what the program touches for the first time; KiB.
+const FEW: u64 = 8 * 1024;
+
+/// The same where all of it is taken.
+const MUCH: usize = 16 << 20;
+
+/// Sends the piece over and over, as a server would that means to send a gigabyte, until the component hangs up or
+/// has taken more than enough; how much that was.
+fn pour(link: &mut crate::harness::Link, beginning: &str, piece: &str, enough: usize) -> usize {
+    let mut writer = link.writer();
+    let mut taken = 0;
+    let piece = piece.repeat(64 * 1024 / piece.len());
+    if writer.write_all(beginning.as_bytes()).is_err() {
+        return taken;
+    }
+    while taken < enough && writer.write_all(piece.as_bytes()).is_ok() {
+        taken += piece.len();
+    }
+    taken
+}
+
+/// A header without an end, or what no server may send: the component hangs up, and its memory does not follow.
+#[test]
+fn headers_are_cut_off() {
+    let cases = [
+        (true, "<!--", "x"),
+        (true, "<message><!--", "x"),
+        (true, "<?", "x"),
+        (true, "", "x"),
+        (true, "<message><body>&", "x"),
+        (false, "<?xml version='1.0'?><stream:stream id='", "x"),
+        (false, "<stream:stream ", "x"),
+        (false, "<?xml ", "x"),
+        (false, "", "x"),
+        (false, "<stream:features>", "<a/>"),
+    ];
+    each(&cases, |site, link, beginning, piece| {
+        let taken = pour(link, beginning, piece, ENOUGH);
+        assert!(taken < ENOUGH, "{beginning}{piece}… for {taken} bytes");
+        site.program.wait_line(&["link down ", "why="]);
+    });
+}
+
+/// A stanza of a gigabyte is skipped: the component takes all of it, and its memory does not follow.
+#[test]
+fn stanzas_are_skipped() {
+    let cases = [
+        (true, "<message><body>", "x"),
+        (true, "<message from='", "x"),
+        (true, "<", "x"),
+        (true, "<message>", "<a/>"),
+        (true, "<message>", "<a>"),
+        (true, "<message>", "<a b='c' d='e'>f&amp;</a>"),
+        (true, "<message><body><![CDATA[", "x"),
+        (true, "<message ", "xmlns:a='b' "),
+        (true, "<message a=", " "),
+        (true, "<message><body>&#", "0"),
+    ];
+    each(&cases, |site, link, beginning, piece| {
+        let taken = pour(link, beginning, piece, MUCH);
+        assert!(taken >= MUCH, "{beginning}{piece}… for {taken} bytes");
+        let lines = site.program.lines();
+        assert!(!lines.iter().any(|line| line.contains("link down ")));
+        link.hang_up();
+        // What the kernels keep is skipped first, which takes a while where others work, too.
+        let (down, patience) = (
+            ["link down ", "closed the connection"],
+            Duration::from_secs(60),
+        );
+        site.program.wait_lines_for(&down, 1, patience);
+    });
+}
+
+/// Plays each case on a link of its own, whether open or without a header; in the end a new one works.
+fn each(
+    cases: &[(bool, &'static str, &'static str)],
+    play: impl Fn(&mut Site, &mut crate::harness::Link, &str, &str) + Sync,
+) {
+    let next = std::sync::Mutex::new(cases.iter());
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let Some(&(open, beginning, piece)) = next.lock().unwrap().next() else {
+                        return;
+                    };
+                    let mut site = Plan::new().unwelcome().start();
+                    site.program.allow("link down");
+                    let server = site.server.take().unwrap();
+                    let mut link = if open {
+                        server.welcome()
+                    } else {
+                        let mut link = server.accept();
+                        link.read_header();
+                        link
+                    };
+                    site.client().get("/").is(200);
+                    let before = site.program.memory("VmHWM:");
+                    play(&mut site, &mut link, beginning, piece);
+                    let grown = site.program.memory("VmHWM:").saturating_sub(before);
+                    assert!(grown < FEW, "{beginning}{piece}… cost {grown} KiB");
+                    site.client().get("/").is(200);
+                    site.program.rests("after what has no end");
+                    site.link = Some(server.welcome());
+                    assert_alive(&mut site);
+                    site.server = Some(server);
+                }
+            });
+        }
+    });
+}
+
+/// What is allowed to go on for ever, white space and stanzas for nobody, costs no memory either, and the link
+/// stays.
+#[test]
+fn what_may_go_on_goes_on() {
+    let mut site = Plan::new().start();
+    assert_alive(&mut site);
+    let before = site.program.memory("VmHWM:");
+    for piece in [
+        " ",
+        "\n\t ",
+        "<presence from='a@b'/>",
+        "<message from='a@b'><body>x</body></message>",
+    ] {
+        let mut writer = site.link().writer();
+        let piece = piece.repeat((1 << 20) / piece.len());
+        for _ in 0..4 {
+            writer.write_all(piece.as_bytes()).unwrap();
+        }
+        site.client().get("/").is(200);
+    }
+    assert_alive(&mut site);
+    let grown = site.program.memory("VmHWM:").saturating_sub(before);
+    assert!(grown < FEW, "{grown} KiB");
+    site.program.rests("after much that nobody asked for");
+}

@@ -1,0 +1,185 @@
+//! More stanzas than anybody needs, and a server that does not read: bounded memory, bounded log.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::harness::program::value_of;
+use crate::harness::server::{COMPONENT, UPLOAD_0};
+use crate::harness::site::{ROMEO, assert_alive};
+use crate::harness::{Plan, Slot};
+
+const INFO: &str = "http://jabber.org/protocol/disco#info";
+const JULIET: &str = "juliet@capulet.tld/balcony";
+
+#[test]
+fn a_thousand_requests_without_a_pause() {
+    let mut site = Plan::new().start();
+    assert_alive(&mut site);
+    let before = site.program.memory("VmHWM");
+    let mut writer = site.link().writer();
+    let sender = thread::spawn(move || {
+        for id in 0..1000 {
+            let stanza = format!(
+                "<iq type='get' id='{id}' from='{ROMEO}/x' to='{COMPONENT}'><request xmlns='{UPLOAD_0}' \
+                 filename='{}.txt' size='5'/></iq>",
+                "x".repeat(500)
+            );
+            writer.write_all(stanza.as_bytes()).unwrap();
+        }
+    });
+    let mut puts = HashSet::new();
+    for id in 0..1000 {
+        let answer = site.link().stanza();
+        assert_eq!(answer.attribute("id"), Some(id.to_string().as_str()));
+        puts.insert(Slot::of(answer.expect("slot", UPLOAD_0)).put);
+    }
+    sender.join().unwrap();
+    assert_eq!(puts.len(), 1000);
+    let grown = site.program.memory("VmHWM") - before;
+    assert!(grown < 16 * 1024, "{grown} KiB more");
+    // A server that does not read gets no more than its share of memory, either.
+    let mut writer = site.link().writer();
+    let sender = thread::spawn(move || {
+        let ping = format!(
+            "<iq type='get' id='x' from='{ROMEO}' to='{COMPONENT}'><ping xmlns='urn:xmpp:ping'/></iq>"
+        );
+        for _ in 0..1000 {
+            writer.write_all(ping.repeat(50).as_bytes()).unwrap();
+        }
+    });
+    thread::sleep(Duration::from_millis(500));
+    for _ in 0..50_000 {
+        assert_eq!(site.link().stanza().attribute("id"), Some("x"));
+    }
+    sender.join().unwrap();
+    let grown = site.program.memory("VmHWM") - before;
+    assert!(grown < 24 * 1024, "{grown} KiB more");
+}
+
+/// A server that takes no answers is asked to wait, and costs no memory; when it reads again, nothing is lost.
+#[test]
+fn a_server_that_does_not_read() {
+    let mut site = Plan::new().start();
+    assert_alive(&mut site);
+    let before = site.program.memory("VmHWM:");
+    let mut writer = site.link().writer();
+    // More than the kernel keeps, either way.
+    let blank = " ".repeat(1_000);
+    let question = move |id: usize| {
+        format!(
+            "<iq type='get' id='{id}' from='{ROMEO}' to='{COMPONENT}'><query xmlns='{INFO}'/>{blank}</iq>"
+        )
+    };
+    let count = 20_000;
+    let sender = thread::spawn(move || {
+        for id in 0..count {
+            writer.write_all(question(id).as_bytes()).unwrap();
+        }
+    });
+    // The component stops reading, so that this cannot come to its end.
+    for _ in 0..20 {
+        thread::sleep(Duration::from_millis(50));
+        let asked = Instant::now();
+        site.client().get("/").is(200);
+        assert!(asked.elapsed() < Duration::from_secs(1));
+    }
+    assert!(!sender.is_finished(), "all was taken in");
+    let grown = site.program.memory("VmHWM:") - before;
+    assert!(grown < 4 * 1024, "{grown} KiB more");
+    site.program.rests("while the server does not read");
+    for id in 0..count {
+        let answer = site.link().stanza();
+        assert_eq!(answer.attribute("id"), Some(id.to_string().as_str()));
+    }
+    sender.join().unwrap();
+    assert!(site.ask(JULIET, "a.txt", 5, None, "").is_ok());
+    let grown = site.program.memory("VmHWM:") - before;
+    assert!(grown < 4 * 1024, "{grown} KiB more");
+}
+
+/// Requests and garbage of one user without a pause: HTTP goes on, and so do the slots of another.
+#[test]
+fn a_flood_of_one_user() {
+    let mut site = Plan::new().start();
+    assert_alive(&mut site);
+    let from = format!("from='{ROMEO}/x' to='{COMPONENT}'");
+    let flood = [
+        format!("<iq type='get' id='f' {from}><query xmlns='{INFO}'/></iq>"),
+        format!("<iq type='get' id='f' {from}><ping xmlns='urn:xmpp:ping'/></iq>"),
+        format!(
+            "<iq type='get' id='f' {from}><request xmlns='{UPLOAD_0}' filename='a' size='5'/></iq>"
+        ),
+        format!(
+            "<iq type='set' id='f' {from}><x>{}</x></iq>",
+            "<y>".repeat(99) + &"</y>".repeat(99)
+        ),
+        format!("<presence {from}/>"),
+        format!("<message {from}><y q:a='1'/></message>"),
+    ];
+    let mut writer = site.link().writer();
+    let (rounds, each) = (200, 20);
+    let request = format!("<request xmlns='{UPLOAD_0}' filename='a.txt' size='5'/>");
+    let sender = thread::spawn(move || {
+        for round in 0..rounds {
+            let mut batch = flood.concat().repeat(each);
+            batch.push_str(&format!(
+                "<iq type='get' id='j{round}' from='{JULIET}' to='{COMPONENT}'>{request}</iq>"
+            ));
+            writer.write_all(batch.as_bytes()).unwrap();
+        }
+    });
+    let http = site.http;
+    let browser = thread::spawn(move || {
+        let mut slowest = Duration::ZERO;
+        for _ in 0..50 {
+            let asked = Instant::now();
+            crate::harness::Client::connect(http).get("/").is(200);
+            slowest = slowest.max(asked.elapsed());
+        }
+        slowest
+    });
+    let (mut flooded, mut granted) = (0, 0);
+    while granted < rounds {
+        let answer = site.link().stanza();
+        if answer.attribute("to") == Some(JULIET) {
+            assert_eq!(answer.attribute("id"), Some(format!("j{granted}").as_str()));
+            Slot::of(answer.expect("slot", UPLOAD_0));
+            granted += 1;
+        } else {
+            flooded += 1;
+        }
+    }
+    sender.join().unwrap();
+    assert_eq!(flooded, 4 * rounds * each);
+    let slowest = browser.join().unwrap();
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    let lines = site.program.lines();
+    let told = lines.iter().filter(|line| line.contains("slot granted"));
+    let told = told.count();
+    assert!((60..300).contains(&told), "{told} of {flooded}");
+    site.program.rests("after a flood");
+}
+
+/// A line for each refusal, but not for each of a flood; who floods does not hide the others.
+#[test]
+fn a_flood_of_refusals_is_few_lines() {
+    let mut site = Plan::new().start();
+    for _ in 0..500 {
+        assert!(
+            site.ask("mallory@evil.example/x", "a", 5, None, "")
+                .is_err()
+        );
+    }
+    assert!(site.ask("nurse@evil.example", "a", 5, None, "").is_err());
+    let line = site
+        .program
+        .wait_line(&["slot refused ", "owner=nurse@evil.example"]);
+    let suppressed: u64 = value_of(&line, "suppressed").unwrap().parse().unwrap();
+    let lines = site.program.lines();
+    let told = lines.iter().filter(|line| line.contains("owner=mallory@"));
+    let told = told.count();
+    assert!((60..100).contains(&told), "{told}");
+    assert!(suppressed + 100 > 500 && suppressed <= 440, "{suppressed}");
+}

@@ -1,0 +1,194 @@
+//! The link to the XMPP server: refused, lost, and made again.
+
+use std::collections::HashSet;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::harness::program::value_of;
+use crate::harness::server::SECRET;
+use crate::harness::site::{ROMEO, assert_alive};
+use crate::harness::{Plan, Server};
+
+const STREAMS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
+
+/// A link that worked is made again at once, whatever ended it and however soon it did.
+#[test]
+fn a_link_that_was_up_comes_back_quickly() {
+    let mut site = Plan::new().start();
+    site.program.allow("link down");
+    let server = site.server.take().unwrap();
+    for loss in 0..4 {
+        if loss == 1 {
+            // Up for a while, but not for long.
+            thread::sleep(Duration::from_secs(2));
+        }
+        assert_alive(&mut site);
+        match loss {
+            0 | 1 => {}
+            2 => site.link().send_to_deaf(b"<!-- -->"),
+            _ => site.link().send_to_deaf(b"</stream:stream>"),
+        }
+        site.link().hang_up();
+        let lost = Instant::now();
+        let mut link = server.accept_within(Duration::from_secs(20)).unwrap();
+        let away = lost.elapsed();
+        assert!(away < Duration::from_millis(3_500), "{loss}: {away:?}");
+        link.open();
+        link.prove(SECRET);
+        link.send("<handshake/>");
+        site.link = Some(link);
+    }
+    assert_alive(&mut site);
+    site.server = Some(server);
+}
+
+/// The reasons of a server's refusal are told apart, and the component comes back all the same.
+#[test]
+fn refused_links() {
+    let reasons = std::sync::Mutex::new(HashSet::new());
+    thread::scope(|scope| {
+        for condition in [
+            "not-authorized",
+            "conflict",
+            "host-unknown",
+            "system-shutdown",
+        ] {
+            let reasons = &reasons;
+            scope.spawn(move || {
+                let mut site = Plan::new().unwelcome().start();
+                site.program.allow("link down");
+                for _ in 0..2 {
+                    let mut link = site.server.as_ref().unwrap().accept();
+                    link.open();
+                    link.prove(SECRET);
+                    link.send(&format!(
+                        "<stream:error><{condition} xmlns='{STREAMS}'/>\
+                         <text xmlns='{STREAMS}'>As the server says it</text></stream:error></stream:stream>"
+                    ));
+                    link.gone();
+                    assert_eq!(site.client().get("/").status, 200);
+                }
+                let line = site.program.wait_line(&["link down ", "why="]);
+                reasons.lock().unwrap().insert(value_of(&line, "why").unwrap());
+                site.link = Some(site.server.as_ref().unwrap().welcome());
+                site.program.wait_line(&["link up ", "jid=upload.localhost", "server=127.0.0.1:"]);
+                assert_alive(&mut site);
+                // The same trouble again is not told again.
+                let lines = site.program.lines();
+                let told = lines.iter().filter(|line| line.contains("link down ")).count();
+                assert_eq!(told, 1, "{}", lines.join("\n"));
+            });
+        }
+    });
+    assert_eq!(reasons.lock().unwrap().len(), 4, "{reasons:?}");
+}
+
+/// A stream error, or an element nobody knows, where the handshake's answer belongs; a header with no id.
+#[test]
+fn strange_servers() {
+    let header = |rest: &str| {
+        format!(
+            "<?xml version='1.0'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams' \
+             xmlns='jabber:component:accept' {rest}>"
+        )
+    };
+    let answers = [
+        header("from='upload.localhost'"),
+        "HTTP/1.1 400 Bad Request\r\n\r\n".to_owned(),
+        header("id='1'") + "<handshake/>" + "<failure/>",
+        "<iq/>".to_owned(),
+        String::new(),
+        "\u{16}\u{3}\u{3}\0\u{2}\0\0".to_owned(),
+        "<!DOCTYPE a [<!ENTITY b 'c'>]>".to_owned() + &header("id='1'"),
+        "<!-- a -->".to_owned() + &header("id='1'"),
+        "<stream:stream xmlns:stream='urn:example:x' xmlns='jabber:component:accept' id='1'>"
+            .to_owned(),
+        "<stream xmlns='http://etherx.jabber.org/streams' id='1'>".to_owned(),
+        header(&format!("id='{}'", "x".repeat(70_000))),
+        header("id='1'") + &"<a>".repeat(5000),
+        header("id='1'") + "<handshake/>".repeat(3).as_str() + "<!-- a -->",
+        header("id='1'") + "hello",
+        "-ERR unknown command\r\n".repeat(100),
+    ];
+    thread::scope(|scope| {
+        for answer in answers {
+            scope.spawn(move || {
+                let mut site = Plan::new().unwelcome().start();
+                site.program.allow("link down");
+                let mut link = site.server.as_ref().unwrap().accept();
+                link.read_header();
+                link.send_to_deaf(answer.as_bytes());
+                link.hang_up();
+                drop(link);
+                site.link = Some(site.server.as_ref().unwrap().welcome());
+                assert_alive(&mut site);
+            });
+        }
+    });
+}
+
+#[test]
+fn a_server_that_is_not_there_yet() {
+    // An address of its own, so that nobody else takes the port in the meantime.
+    let server = Server::at("127.0.0.77:0".parse().unwrap());
+    let address = server.address();
+    drop(server);
+    let mut site = Plan::new()
+        .unwelcome()
+        .set("component_host", "127.0.0.77")
+        .set("component_port", address.port())
+        .start();
+    site.program.allow("link");
+    site.program.wait_line(&["link down ", "why="]);
+    assert_eq!(site.get("/").status, 200);
+    site.server = Some(Server::at(address));
+    site.link = Some(site.server.as_ref().unwrap().welcome());
+    assert_alive(&mut site);
+    let slot = site.slot(ROMEO, "a.txt", 5, None);
+    site.put(&slot, b"hello").is(201);
+}
+
+#[test]
+fn a_server_on_either_loopback() {
+    let Ok(probe) = std::net::TcpListener::bind("[::1]:0") else {
+        return;
+    };
+    drop(probe);
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let server = Server::at(address.parse().unwrap());
+        // Every address of the name is tried; one of them answers.
+        let mut site = Plan::new()
+            .unwelcome()
+            .set("component_host", "localhost")
+            .set("component_port", server.address().port())
+            .start();
+        site.link = Some(server.welcome());
+        site.program.allow("link down");
+        assert_alive(&mut site);
+        site.server = Some(server);
+    }
+}
+
+#[test]
+fn a_restarted_server() {
+    let mut site = Plan::new().start();
+    let slot = site.slot(ROMEO, "a.txt", 5, None);
+    for farewell in [
+        format!(
+            "<stream:error><system-shutdown xmlns='{STREAMS}'/></stream:error></stream:stream>"
+        ),
+        String::new(),
+    ] {
+        site.link().send(&farewell);
+        site.link().hang_up();
+        site.relink();
+        assert_alive(&mut site);
+    }
+    site.put(&slot, b"hello").is(201);
+    let lines = site.program.lines();
+    let up = lines
+        .iter()
+        .filter(|line| line.contains("link up "))
+        .count();
+    assert!(up >= 2, "{}", lines.join("\n"));
+}
