@@ -2,8 +2,7 @@
 
 use crate::harness::downloads::{DAY, parts_of};
 use crate::harness::http::chunked;
-use crate::harness::share::{CLAIMS, Claims, UUID, external, query, share_put};
-use crate::harness::signing::KEY;
+use crate::harness::signing::{Claims, KEY, UUID, external_plan, put_query};
 use crate::harness::site::{
     ROMEO, ROMEO_FOLDER, age, attribute, seed, set_attribute, set_kept_type,
 };
@@ -281,7 +280,7 @@ fn text_is_labelled_as_it_was_received() {
 /// Whichever way an upload comes, the type that was signed is labelled as its bytes are.
 #[test]
 fn signed_text_is_labelled() {
-    let site = external()
+    let site = external_plan()
         .set("file_share_secret", format!("'{KEY}'"))
         .start();
     let coffee = "Grüße ☕".as_bytes();
@@ -306,29 +305,32 @@ fn signed_text_is_labelled() {
     for (number, (name, kind, body, told)) in cases.iter().enumerate() {
         for scheme in ["v", "v2", "token"] {
             let path = format!("{UUID}/{scheme}{number}/{name}");
-            let target = format!("/files/{path}?{}", query(scheme, &path, body.len(), kind));
+            let target = format!(
+                "/files/{path}?{}",
+                put_query(scheme, &path, body.len(), kind)
+            );
             site.client()
                 .ask("PUT", &target, &[("Content-Type", kind)], body)
                 .is(201);
             let got = site.get(&format!("/files/{path}")).is(200);
             assert_eq!(got.expect("Content-Type"), *told, "{scheme} {name} {kind}");
         }
-        let claims = Claims {
-            slot: &format!("slot-{number}"),
-            name,
-            kind,
-            size: body.len(),
-            ..CLAIMS
-        };
-        share_put(&site, &claims.target(), &claims.token(), body).is(201);
-        let got = site.get(&claims.target()).is(200);
+        let claims = Claims::new(&format!("slot-{number}"))
+            .named(name)
+            .with("filetype", kind)
+            .sized(body.len());
+        claims.put(&site, body).is(201);
+        let got = site.get(&claims.target).is(200);
         assert_eq!(got.expect("Content-Type"), *told, "JWT {name} {kind}");
     }
     // With no type at all, the name tells it.
     for scheme in ["v", "v2", "token"] {
         let path = format!("{UUID}/{scheme}/untyped.txt");
         let kind = if scheme == "v" { "" } else { "text/plain" };
-        let target = format!("/files/{path}?{}", query(scheme, &path, coffee.len(), kind));
+        let target = format!(
+            "/files/{path}?{}",
+            put_query(scheme, &path, coffee.len(), kind)
+        );
         site.client().ask("PUT", &target, &[], coffee).is(201);
         let got = site.get(&format!("/files/{path}")).is(200);
         assert_eq!(got.expect("Content-Type"), labelled, "{scheme}");

@@ -2,7 +2,7 @@
 
 use crate::harness::Plan;
 use crate::harness::downloads::{DIGITS, assert_tame, name_of};
-use crate::harness::share::{UUID, external, query};
+use crate::harness::signing::{UUID, external_plan, put_query};
 use crate::harness::site::{ROMEO, ROMEO_FOLDER, kept_type, seed, set_kept_type};
 
 #[test]
@@ -228,7 +228,7 @@ fn the_type_of_the_slot_binds() {
 
 #[test]
 fn the_approved_type_is_kept_and_served() {
-    let site = external().start();
+    let site = external_plan().start();
     for (number, (signed, sent, name, served)) in [
         ("image/jpeg", Some("image/jpeg"), "a.jpg", "image/jpeg"),
         ("image/jpeg", Some("IMAGE/JPEG; a=b"), "a.bin", "image/jpeg"),
@@ -257,7 +257,7 @@ fn the_approved_type_is_kept_and_served() {
     {
         for scheme in ["v2", "token"] {
             let path = format!("{UUID}/{scheme}{number}/{name}");
-            let target = format!("/files/{path}?{}", query(scheme, &path, 5, signed));
+            let target = format!("/files/{path}?{}", put_query(scheme, &path, 5, signed));
             let fields: Vec<_> = sent
                 .map(|sent| ("Content-Type", sent))
                 .into_iter()
@@ -284,7 +284,7 @@ fn the_approved_type_is_kept_and_served() {
         site.client()
             .ask(
                 "PUT",
-                &format!("/files/{path}?{}", query("v", &path, 5, "")),
+                &format!("/files/{path}?{}", put_query("v", &path, 5, "")),
                 &fields,
                 b"hello",
             )

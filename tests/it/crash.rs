@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use std::{fs, io, thread};
 
+use crate::harness::signing::KEY;
 use crate::harness::wait::long;
 use crate::harness::{PATIENCE, Plan, Program, Site, eventually, pseudo_random, request, unix_now};
 use crate::purposes::until;
@@ -29,7 +30,6 @@ const STORES: u64 = 24;
 /// Clients at a time.
 const THREADS: u64 = 6;
 
-const KEY: &str = "correct horse battery staple, and more of it";
 const DELETE_KEY: &str = "delete me, I have been here for long enough";
 
 /// Quotas per owner; bytes. Most owners stay below both, so that their files may never go.

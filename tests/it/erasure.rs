@@ -3,18 +3,14 @@
 use std::fs;
 use std::path::Path;
 
-use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
-use ring::hmac;
-
-use crate::harness::http::{Fields, request};
+use crate::harness::http::request;
 use crate::harness::program::run;
 use crate::harness::server::error_of;
+use crate::harness::signing::{Claims, KEY, put_query};
 use crate::harness::site::{ROMEO, ROMEO_FOLDER, age, owner_folder, seed};
-use crate::harness::{Plan, Reply, Site, Slot, eventually, unix_now};
+use crate::harness::{Plan, Site, Slot, eventually, unix_now};
 
 const JULIET: &str = "juliet@capulet.tld";
-const KEY: &str = "it was the nightingale, and not the lark";
-
 /// Runs a command beside the site; what it said.
 #[track_caller]
 fn command(site: &Site, words: &[&str], code: i32) -> String {
@@ -28,35 +24,9 @@ fn command_in(dir: &Path, words: &[&str], code: i32) -> String {
     said
 }
 
-fn mac(message: &str) -> Vec<u8> {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, KEY.as_bytes());
-    hmac::sign(&key, message.as_bytes()).as_ref().to_vec()
-}
-
 /// The target of a PUT that another server signed, for good.
 fn signed(path: &str, size: usize) -> String {
-    let tag = HEXLOWER.encode(&mac(&format!("{path} {size}")));
-    format!("/files/{path}?v={tag}")
-}
-
-/// A token of Prosody's file share for five bytes.
-fn token(slot: &str, owner: &str, issued: u64) -> String {
-    let payload = format!(
-        "{{\"slot\":\"{slot}\",\"sub\":\"{owner}\",\"filename\":\"a.txt\",\"filesize\":5,\
-         \"iat\":{issued},\"exp\":{}}}",
-        unix_now() + 600
-    );
-    let encode = |text: &str| BASE64URL_NOPAD.encode(text.as_bytes());
-    let signed = format!(
-        "{}.{}",
-        encode(r#"{"alg":"HS256","typ":"JWT"}"#),
-        encode(&payload)
-    );
-    format!("{signed}.{}", BASE64URL_NOPAD.encode(&mac(&signed)))
-}
-
-fn put(site: &Site, target: &str, fields: Fields<'_>, body: &[u8]) -> Reply {
-    site.client().ask("PUT", target, fields, body)
+    format!("/files/{path}?{}", put_query("v", path, size, ""))
 }
 
 #[track_caller]
@@ -298,38 +268,24 @@ fn what_other_servers_signed_stays_removed() {
         .start();
     site.program.hide(KEY);
     let path = format!("{ROMEO_FOLDER}/random/a.txt");
-    put(&site, &signed(&path, 5), &[], b"hello").is(201);
-    put(&site, &signed("elsewhere/a.txt", 5), &[], b"hello").is(201);
+    site.put_at(&signed(&path, 5), &[], b"hello").is(201);
+    site.put_at(&signed("elsewhere/a.txt", 5), &[], b"hello")
+        .is(201);
     let issued = unix_now() - 5;
-    let bearer = |slot: &str, issued: u64| format!("Bearer {}", token(slot, ROMEO, issued));
+    let bearer = |slot: &str, issued: u64| Claims::new(slot).with_raw("iat", issued).bearer();
     let (used, open) = (bearer("used", issued), bearer("open", issued));
-    put(
-        &site,
-        "/files/used/a.txt",
-        &[("Authorization", &used)],
-        b"hello",
-    )
-    .is(201);
+    site.put_at("/files/used/a.txt", &[("Authorization", &used)], b"hello")
+        .is(201);
     site.get("/files/used/a.txt").is(200);
     let said = command(&site, &["remove", ROMEO], 0);
     assert!(said.contains("Removed 2 files"), "{said}");
     for _ in 0..2 {
         site.get("/files/used/a.txt").is(404);
-        put(&site, &signed(&path, 5), &[], b"hello").is(409);
-        put(
-            &site,
-            "/files/used/a.txt",
-            &[("Authorization", &used)],
-            b"hello",
-        )
-        .is(403);
-        put(
-            &site,
-            "/files/open/a.txt",
-            &[("Authorization", &open)],
-            b"hello",
-        )
-        .is(403);
+        site.put_at(&signed(&path, 5), &[], b"hello").is(409);
+        site.put_at("/files/used/a.txt", &[("Authorization", &used)], b"hello")
+            .is(403);
+        site.put_at("/files/open/a.txt", &[("Authorization", &open)], b"hello")
+            .is(403);
         assert_eq!(site.files(), ["elsewhere/a.txt"]);
         // Nothing tells any more whose it was.
         for entry in fs::read_dir(site.store().join(".upslot/share")).unwrap() {
@@ -343,24 +299,15 @@ fn what_other_servers_signed_stays_removed() {
     }
     // A later token is good, and its file can be removed by the link that was shared.
     let late = bearer("late", unix_now() + 2);
-    put(
-        &site,
-        "/files/late/a.txt",
-        &[("Authorization", &late)],
-        b"hello",
-    )
-    .is(201);
+    site.put_at("/files/late/a.txt", &[("Authorization", &late)], b"hello")
+        .is(201);
     command(&site, &["remove", &url("/files/late/other.txt")], 0);
     site.get("/files/late/a.txt").is(404);
-    put(
-        &site,
-        "/files/late/a.txt",
-        &[("Authorization", &late)],
-        b"hello",
-    )
-    .is(409);
+    site.put_at("/files/late/a.txt", &[("Authorization", &late)], b"hello")
+        .is(409);
     command(&site, &["remove", &url("/files/elsewhere/a.txt")], 0);
-    put(&site, &signed("elsewhere/a.txt", 5), &[], b"hello").is(409);
+    site.put_at(&signed("elsewhere/a.txt", 5), &[], b"hello")
+        .is(409);
     assert!(site.files().is_empty());
 }
 
@@ -399,7 +346,8 @@ fn without_a_running_upslot() {
     site.program.hide(KEY);
     let used = upload(&mut site, ROMEO, 5);
     let open = site.slot(ROMEO, "open.bin", 5, None);
-    put(&site, &signed("elsewhere/a.txt", 5), &[], b"hello").is(201);
+    site.put_at(&signed("elsewhere/a.txt", 5), &[], b"hello")
+        .is(201);
     site.program.kill();
     command(&site, &["remove", ROMEO, "--dry-run"], 0);
     assert_eq!(site.files().len(), 2);
@@ -410,7 +358,8 @@ fn without_a_running_upslot() {
     site.start_again();
     site.put(&used, b"hello").is(403);
     site.put(&open, b"hello").is(403);
-    put(&site, &signed("elsewhere/a.txt", 5), &[], b"hello").is(409);
+    site.put_at(&signed("elsewhere/a.txt", 5), &[], b"hello")
+        .is(409);
     upload(&mut site, ROMEO, 5);
     // A store that no program has ever opened.
     let dir = crate::harness::dir::TempDir::new();

@@ -1,8 +1,7 @@
 //! Uploads and deletions that another server signed with `external_secret`: `v`, `v2`, `token`.
 
 use crate::harness::http::chunked;
-use crate::harness::share::{UUID, external, hex, put, query};
-use crate::harness::signing::KEY;
+use crate::harness::signing::{KEY, UUID, external_plan, hex, put_query};
 use crate::harness::site::age;
 use crate::harness::{Fields, Plan, request};
 
@@ -14,13 +13,12 @@ type Alter<'a> = dyn Fn(&str, &str) -> (String, Vec<u8>) + 'a;
 
 #[test]
 fn the_published_vectors() {
-    let mut site = external().start();
+    let mut site = external_plan().start();
     site.program.hide(KEY);
     let body = vec![b'x'; 23456];
     let path = format!("/files/{UUID}/tr%c3%a8s%20cool.jpg");
     let v = "212eb66427e3cb987986d586d16214fdda08527a11b1542dd9a31c6c6ec7d2e9";
-    put(
-        &site,
+    site.put_at(
         &format!("{path}?v={v}"),
         &[("Content-Type", "image/jpeg")],
         &body,
@@ -31,8 +29,7 @@ fn the_published_vectors() {
     assert!(got.body == body);
     assert_eq!(got.expect("Content-Type"), "image/jpeg");
     let v2 = "9fd17fe95a0cd01a221b83ed9550daf6407f1150c352655b0502cceaf543260c";
-    put(
-        &site,
+    site.put_at(
         &format!("{path}?v2={v2}"),
         &[("Content-Type", "image/jpeg")],
         &body,
@@ -41,7 +38,8 @@ fn the_published_vectors() {
     // Three segments, with the name raw in the target.
     let ejabberd = "43feddb25776a343c69835c7e79dc2c7f59598a6/a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8s9T0/très_cool.jpg";
     let v = "64430ebca8f196162769a37afbd0bb8c79cbbd58c3068eb24617a767047a1021";
-    put(&site, &format!("/files/{ejabberd}?v={v}"), &[], &body).is(201);
+    site.put_at(&format!("/files/{ejabberd}?v={v}"), &[], &body)
+        .is(201);
     assert!(site.files().contains(&ejabberd.to_owned()));
     site.get(&format!("/files/{ejabberd}")).is(200);
     for line in site.program.lines() {
@@ -54,7 +52,7 @@ fn the_published_vectors() {
 
 #[test]
 fn what_the_server_signed_and_nothing_else() {
-    let site = external().start();
+    let site = external_plan().start();
     let mut number = 0;
     for scheme in ["v", "v2", "token"] {
         let jpeg = [("Content-Type", "image/jpeg")];
@@ -62,10 +60,10 @@ fn what_the_server_signed_and_nothing_else() {
         let mut row = |what: &str, alter: &Alter<'_>, fields: Fields<'_>, status: u16| {
             number += 1;
             let path = format!("{UUID}/{number}/a.jpg");
-            let good = query(scheme, &path, 5, "image/jpeg");
+            let good = put_query(scheme, &path, 5, "image/jpeg");
             let (target, body) = alter(&path, &good);
             let before = site.files().len();
-            let reply = put(&site, &format!("/files/{target}"), fields, &body);
+            let reply = site.put_at(&format!("/files/{target}"), fields, &body);
             assert_eq!(reply.status, status, "{scheme}: {what}: {}", reply.text());
             assert_eq!(
                 site.files().len() - before,
@@ -183,11 +181,18 @@ fn what_the_server_signed_and_nothing_else() {
         );
         number += 1;
         let path = format!("{UUID}/{number}/a.bin");
-        let target = format!("/files/{path}?{}", query(scheme, &path, 5, "image/jpeg"));
-        put(&site, &target, &[("Content-Type", "image/png")], b"hello").is(status);
+        let target = format!(
+            "/files/{path}?{}",
+            put_query(scheme, &path, 5, "image/jpeg")
+        );
+        site.put_at(&target, &[("Content-Type", "image/png")], b"hello")
+            .is(status);
         // Without a length the signature cannot be judged.
         let path = format!("{UUID}/{number}/chunked.jpg");
-        let target = format!("/files/{path}?{}", query(scheme, &path, 5, "image/jpeg"));
+        let target = format!(
+            "/files/{path}?{}",
+            put_query(scheme, &path, 5, "image/jpeg")
+        );
         let fields = [
             ("Transfer-Encoding", "chunked"),
             ("Content-Type", "image/jpeg"),
@@ -195,11 +200,14 @@ fn what_the_server_signed_and_nothing_else() {
         let mut client = site.client();
         client.send(&request("PUT", &target, &fields, &chunked(b"hello", 5)));
         client.reply_to("PUT").is(411);
-        put(&site, &target, &jpeg, b"hello").is(201);
-        put(&site, &target, &jpeg, b"hello").is(409);
+        site.put_at(&target, &jpeg, b"hello").is(201);
+        site.put_at(&target, &jpeg, b"hello").is(409);
         // The refusal alone, and no 100, where the right is missing.
         let path = format!("{UUID}/{number}/expect.jpg");
-        let target = format!("/files/{path}?{}", query(scheme, &path, 5, "image/jpeg"));
+        let target = format!(
+            "/files/{path}?{}",
+            put_query(scheme, &path, 5, "image/jpeg")
+        );
         let expect = [
             ("Expect", "100-continue"),
             ("Content-Length", "6"),
@@ -218,8 +226,7 @@ fn nothing_is_signed_without_a_secret() {
     for scheme in ["v", "v2", "token"] {
         for key in [KEY, ""] {
             let hex = hex(key, &format!("{path}\x005\0image/jpeg"));
-            put(
-                &site,
+            site.put_at(
                 &format!("/files/{path}?{scheme}={hex}"),
                 &[("Content-Type", "image/jpeg")],
                 b"hello",
@@ -231,7 +238,7 @@ fn nothing_is_signed_without_a_secret() {
 
 #[test]
 fn a_prefix_may_be_kept_stripped_or_doubled() {
-    let site = external().start();
+    let site = external_plan().start();
     for (number, prefix) in [
         "/files/",
         "/",
@@ -243,14 +250,20 @@ fn a_prefix_may_be_kept_stripped_or_doubled() {
     {
         for scheme in ["v", "v2", "token"] {
             let path = format!("{UUID}-{number}{scheme}/a.jpg");
-            let target = format!("{prefix}{path}?{}", query(scheme, &path, 5, "image/jpeg"));
-            put(&site, &target, &[("Content-Type", "image/jpeg")], b"hello").is(201);
+            let target = format!(
+                "{prefix}{path}?{}",
+                put_query(scheme, &path, 5, "image/jpeg")
+            );
+            site.put_at(&target, &[("Content-Type", "image/jpeg")], b"hello")
+                .is(201);
             assert!(site.files().contains(&path), "{target}");
             site.get(&format!("{prefix}{path}")).is(200);
             site.get(&format!("/files/{path}")).is(200);
-            put(
-                &site,
-                &format!("/files/{path}?{}", query(scheme, &path, 5, "image/jpeg")),
+            site.put_at(
+                &format!(
+                    "/files/{path}?{}",
+                    put_query(scheme, &path, 5, "image/jpeg")
+                ),
                 &[("Content-Type", "image/jpeg")],
                 b"hello",
             )
@@ -277,9 +290,8 @@ fn a_prefix_may_be_kept_stripped_or_doubled() {
                 }
             })
             .collect();
-        put(
-            &site,
-            &format!("/files/{encoded}?{}", query("v", path, 5, "")),
+        site.put_at(
+            &format!("/files/{encoded}?{}", put_query("v", path, 5, "")),
             &[],
             b"hello",
         )
@@ -289,7 +301,7 @@ fn a_prefix_may_be_kept_stripped_or_doubled() {
 
 #[test]
 fn a_signature_does_not_bring_back_what_expired() {
-    let mut site = external()
+    let mut site = external_plan()
         .set("expire_interval", 1)
         .set("expire_maxage", 1000)
         .set("user_quota_soft", 1000)
@@ -298,28 +310,27 @@ fn a_signature_does_not_bring_back_what_expired() {
     let paths = ["v", "v2", "token"].map(|scheme| (scheme, format!("{UUID}-{scheme}/a.jpg")));
     let targets: Vec<String> = paths
         .iter()
-        .map(|(scheme, path)| format!("/files/{path}?{}", query(scheme, path, 5, "image/jpeg")))
+        .map(|(scheme, path)| format!("/files/{path}?{}", put_query(scheme, path, 5, "image/jpeg")))
         .collect();
     for ((_, path), target) in paths.iter().zip(&targets) {
-        put(&site, target, &jpeg, b"hello").is(201);
+        site.put_at(target, &jpeg, b"hello").is(201);
         site.get(&format!("/files/{path}")).is(200);
     }
     // One folder of two files that are too many together: the soft quota takes the older one.
     let trimmed = format!("{UUID}/1/a.jpg");
-    let target = format!("/files/{trimmed}?{}", query("v", &trimmed, 600, ""));
-    put(&site, &target, &jpeg, &[b'x'; 600]).is(201);
+    let target = format!("/files/{trimmed}?{}", put_query("v", &trimmed, 600, ""));
+    site.put_at(&target, &jpeg, &[b'x'; 600]).is(201);
     age(&site.store().join(&trimmed), 500);
     let other = format!("{UUID}/2/a.jpg");
-    put(
-        &site,
-        &format!("/files/{other}?{}", query("v", &other, 600, "")),
+    site.put_at(
+        &format!("/files/{other}?{}", put_query("v", &other, 600, "")),
         &jpeg,
         &[b'x'; 600],
     )
     .is(201);
     site.program.wait_line(&["owner trimmed "]);
     site.get(&format!("/files/{trimmed}")).is(404);
-    put(&site, &target, &jpeg, &[b'x'; 600]).is(409);
+    site.put_at(&target, &jpeg, &[b'x'; 600]).is(409);
     for (_, path) in &paths {
         age(&site.store().join(path), 1100);
     }
@@ -327,19 +338,19 @@ fn a_signature_does_not_bring_back_what_expired() {
     for _ in 0..2 {
         for ((_, path), target) in paths.iter().zip(&targets) {
             site.get(&format!("/files/{path}")).is(404);
-            put(&site, target, &jpeg, b"hello").is(409);
+            site.put_at(target, &jpeg, b"hello").is(409);
             // However it is spelt.
-            put(&site, &target.replace("/files/", "/"), &jpeg, b"hello").is(409);
+            site.put_at(&target.replace("/files/", "/"), &jpeg, b"hello")
+                .is(409);
         }
-        put(&site, &target, &jpeg, &[b'x'; 600]).is(409);
+        site.put_at(&target, &jpeg, &[b'x'; 600]).is(409);
         site.restart();
     }
     assert_eq!(site.files(), [other]);
     // A path that never was is free.
     let path = format!("{UUID}-new/a.jpg");
-    put(
-        &site,
-        &format!("/files/{path}?{}", query("v", &path, 5, "")),
+    site.put_at(
+        &format!("/files/{path}?{}", put_query("v", &path, 5, "")),
         &jpeg,
         b"hello",
     )
@@ -348,7 +359,7 @@ fn a_signature_does_not_bring_back_what_expired() {
 
 #[test]
 fn a_signed_delete() {
-    let mut site = external()
+    let mut site = external_plan()
         .set("external_delete_secret", format!("'{DELETE_SECRET}'"))
         .start();
     site.program.hide(DELETE_SECRET);
@@ -357,9 +368,9 @@ fn a_signed_delete() {
     let target = format!("/files/{UUID}/tr%C3%A8s%20cool.jpg");
     let good = "13d50f9fac1df132ae3a3d91d3cef2b02ea9994807c424980522a533af1d5661";
     assert_eq!(good, hex(KEY, &format!("{path}\0{DELETE_SECRET}")));
-    let upload = format!("{target}?{}", query("token", &path, 5, "image/jpeg"));
+    let upload = format!("{target}?{}", put_query("token", &path, 5, "image/jpeg"));
     let jpeg = [("Content-Type", "image/jpeg")];
-    put(&site, &upload, &jpeg, b"hello").is(201);
+    site.put_at(&upload, &jpeg, b"hello").is(201);
     let mut client = site.client();
     for wrong in [
         String::new(),
@@ -374,7 +385,7 @@ fn a_signed_delete() {
             hex("another key", &format!("{path}\0{DELETE_SECRET}"))
         ),
         // What gave the right to upload gives none to remove.
-        format!("?{}", query("token", &path, 5, "image/jpeg")),
+        format!("?{}", put_query("token", &path, 5, "image/jpeg")),
     ] {
         client
             .ask("DELETE", &format!("{target}{wrong}"), &[], b"")
@@ -389,8 +400,7 @@ fn a_signed_delete() {
         )
         .is(403);
     // And the other way round.
-    put(
-        &site,
+    site.put_at(
         &format!(
             "/files/{UUID}/b.jpg?token={}",
             hex(KEY, &format!("{UUID}/b.jpg\0{DELETE_SECRET}"))
@@ -411,13 +421,13 @@ fn a_signed_delete() {
     client
         .ask("DELETE", &format!("{target}?token={good}"), &[], b"")
         .is(404);
-    put(&site, &upload, &jpeg, b"hello").is(409);
+    site.put_at(&upload, &jpeg, b"hello").is(409);
     site.restart();
     site.program.allow("external_delete_secret");
-    put(&site, &upload, &jpeg, b"hello").is(409);
+    site.put_at(&upload, &jpeg, b"hello").is(409);
     assert!(site.files().is_empty());
     // Without the secret nobody deletes anything.
-    let site = external().seed(&path, b"hello").start();
+    let site = external_plan().seed(&path, b"hello").start();
     let reply = site
         .client()
         .ask("DELETE", &format!("{target}?token={good}"), &[], b"")
@@ -430,16 +440,15 @@ fn a_signed_delete() {
 fn a_file_that_was_there_before_is_served_and_not_replaced() {
     // The store of another backend of this kind.
     let path = format!("{UUID}/old.jpg");
-    let site = external().seed(&path, b"old").start();
+    let site = external_plan().seed(&path, b"old").start();
     assert_eq!(
         site.get(&format!("/files/{path}"))
             .is(200)
             .expect("Content-Type"),
         "image/jpeg"
     );
-    put(
-        &site,
-        &format!("/files/{path}?{}", query("v", &path, 5, "")),
+    site.put_at(
+        &format!("/files/{path}?{}", put_query("v", &path, 5, "")),
         &[],
         b"hello",
     )

@@ -6,23 +6,34 @@ use std::time::{Duration, Instant};
 use data_encoding::BASE64URL_NOPAD;
 
 use crate::harness::http::chunked;
-use crate::harness::share::{CLAIMS, Claims, HS256, put, share_put, token_with};
-use crate::harness::signing::KEY;
+use crate::harness::signing::{Claims, HS256, KEY, jwt};
 use crate::harness::site::ROMEO_FOLDER;
-use crate::harness::{Plan, request, unix_now};
+use crate::harness::{Plan, Reply, Site, request, unix_now};
 
 fn share() -> Plan {
     Plan::alone().set("file_share_secret", format!("'{KEY}'"))
+}
+
+fn image_claims(slot: &str) -> Claims {
+    Claims::new(slot)
+        .named("très cool.jpg")
+        .with("filetype", "image/jpeg")
+}
+
+#[track_caller]
+fn share_put(site: &Site, target: &str, token: &str, body: &[u8]) -> Reply {
+    let bearer = format!("Bearer {token}");
+    site.put_at(target, &[("Authorization", &bearer)], body)
 }
 
 #[test]
 fn a_token_gives_one_upload() {
     let mut site = share().start();
     site.program.hide(KEY);
-    let claims = CLAIMS;
+    let claims = image_claims("0192f0aa");
     let token = claims.token();
     site.program.hide(&token);
-    let reply = share_put(&site, &claims.target(), &token, b"hello").is(201);
+    let reply = share_put(&site, &claims.target, &token, b"hello").is(201);
     assert!(
         reply.expect("Location").contains("/files/0192f0aa/"),
         "{:?}",
@@ -37,7 +48,7 @@ fn a_token_gives_one_upload() {
     );
     // By its slot, under whatever name; with the type of the token.
     for target in [
-        &*claims.target(),
+        &*claims.target,
         "/files/0192f0aa/other.png",
         "/0192f0aa/x",
         "/files/files/0192f0aa/x",
@@ -53,47 +64,43 @@ fn a_token_gives_one_upload() {
     }
     let ranged = site
         .client()
-        .ask("GET", &claims.target(), &[("Range", "bytes=1-2")], b"")
+        .ask("GET", &claims.target, &[("Range", "bytes=1-2")], b"")
         .is(206);
     assert_eq!(ranged.body, b"el");
     site.get("/files/0192f0ab/other.png").is(404);
     for _ in 0..2 {
-        share_put(&site, &claims.target(), &token, b"hello").is(409);
+        share_put(&site, &claims.target, &token, b"hello").is(409);
         share_put(&site, "/files/0192f0aa/other.png", &token, b"hello").is(409);
         assert_eq!(site.files(), files);
         site.restart();
-        site.get(&claims.target()).is(200);
+        site.get(&claims.target).is(200);
     }
 }
 
 #[test]
 fn one_slot_makes_one_file_whatever_its_tokens_say() {
     let site = share().start();
-    let claims = CLAIMS;
-    share_put(&site, &claims.target(), &claims.token(), b"hello").is(201);
+    let claims = image_claims("0192f0aa");
+    share_put(&site, &claims.target, &claims.token(), b"hello").is(201);
     // Another token for the same slot does not replace the file.
     share_put(
         &site,
-        &claims.target(),
-        &Claims {
-            name: "b.jpg",
-            ..claims
-        }
-        .token(),
+        &claims.target,
+        &claims.clone().named("b.jpg").token(),
         b"HELLO",
     )
     .is(409);
-    assert_eq!(site.get(&claims.target()).is(200).body, b"hello");
+    assert_eq!(site.get(&claims.target).is(200).body, b"hello");
 }
 
 #[test]
 fn tokens_that_give_nothing() {
     let site = share().start();
-    let claims = CLAIMS;
-    let target = claims.target();
+    let claims = image_claims("0192f0aa");
+    let target = claims.target.clone();
     let good = claims.token();
     let none = r#"{"alg":"none","typ":"JWT"}"#;
-    let unsigned = token_with(KEY, none, &claims.json());
+    let unsigned = jwt(KEY, none, &claims.json());
     let unsigned = &unsigned[..=unsigned.rfind('.').unwrap()];
     // Missing or no token at all.
     for fields in [
@@ -105,7 +112,7 @@ fn tokens_that_give_nothing() {
         &[("Authorization", "Basic cm9tZW86anVsaWV0")],
         &[("Authorization", &*good)],
     ] {
-        let reply = put(&site, &target, fields, b"hello").is(401);
+        let reply = site.put_at(&target, fields, b"hello").is(401);
         assert!(
             reply.expect("WWW-Authenticate").starts_with("Bearer"),
             "{fields:?}"
@@ -114,11 +121,8 @@ fn tokens_that_give_nothing() {
     }
     // Whole, but not for this.
     for (what, token) in [
-        (
-            "other key",
-            token_with("another key", HS256, &claims.json()),
-        ),
-        ("no key", token_with("", HS256, &claims.json())),
+        ("other key", jwt("another key", HS256, &claims.json())),
+        ("no key", jwt("", HS256, &claims.json())),
         ("altered", {
             let altered = claims.json().replace(":5,", ":5000,");
             let head = good.split('.').next().unwrap();
@@ -128,39 +132,30 @@ fn tokens_that_give_nothing() {
                 BASE64URL_NOPAD.encode(altered.as_bytes())
             )
         }),
-        ("expired", Claims { exp: -1, ..claims }.token()),
+        (
+            "expired",
+            claims.clone().with_raw("exp", unix_now() - 1).token(),
+        ),
         (
             "other slot",
-            Claims {
-                slot: "0192f0ab",
-                ..claims
-            }
-            .token(),
+            claims.clone().with("slot", "0192f0ab").token(),
         ),
         (
             "longer slot",
-            Claims {
-                slot: "0192f0aaa",
-                ..claims
-            }
-            .token(),
+            claims.clone().with("slot", "0192f0aaa").token(),
         ),
         (
             "file expired",
-            Claims {
-                expires: Some(unix_now() - 1),
-                ..claims
-            }
-            .token(),
+            claims.clone().with_raw("expires", unix_now() - 1).token(),
         ),
-        ("alg none", token_with(KEY, none, &claims.json())),
+        ("alg none", jwt(KEY, none, &claims.json())),
         (
             "alg HS512",
-            token_with(KEY, r#"{"alg":"HS512","typ":"JWT"}"#, &claims.json()),
+            jwt(KEY, r#"{"alg":"HS512","typ":"JWT"}"#, &claims.json()),
         ),
         (
             "alg hs256",
-            token_with(KEY, r#"{"alg":"hs256","typ":"JWT"}"#, &claims.json()),
+            jwt(KEY, r#"{"alg":"hs256","typ":"JWT"}"#, &claims.json()),
         ),
     ] {
         let reply = share_put(&site, &target, &token, b"hello");
@@ -177,8 +172,7 @@ fn tokens_that_give_nothing() {
     let short = share_put(&site, &target, &good, b"hell").status;
     assert!(matches!(short, 400 | 413), "{short}");
     let authorization = format!("Bearer {good}");
-    put(
-        &site,
+    site.put_at(
         &target,
         &[
             ("Authorization", &authorization),
@@ -222,26 +216,18 @@ fn the_field_in_other_spellings() {
     .into_iter()
     .enumerate()
     {
-        let claims = Claims {
-            slot: &format!("slot-{number}"),
-            ..CLAIMS
-        };
-        put(
-            &site,
-            &claims.target(),
+        let claims = image_claims(&format!("slot-{number}"));
+        site.put_at(
+            &claims.target,
             &[(field, &format!("{scheme} {}", claims.token()))],
             b"hello",
         )
         .is(201);
     }
     // An empty file is legal in this scheme.
-    let claims = Claims {
-        slot: "empty",
-        size: 0,
-        ..CLAIMS
-    };
-    claims.put(&site).is(201);
-    assert!(site.get(&claims.target()).is(200).body.is_empty());
+    let claims = image_claims("empty").sized(0);
+    claims.put(&site, b"").is(201);
+    assert!(site.get(&claims.target).is(200).body.is_empty());
 }
 
 #[test]
@@ -252,22 +238,15 @@ fn the_name_in_the_url_is_for_show() {
         .into_iter()
         .enumerate()
     {
-        let claims = Claims {
-            slot: &format!("name-{number}"),
-            name,
-            ..CLAIMS
-        };
-        let reply = claims.put(&site);
+        let claims = image_claims(&format!("name-{number}")).named(name);
+        let reply = claims.put(&site, b"hello");
         assert_eq!(reply.status, 201, "{name}: {}", reply.text());
-        site.get(&claims.target()).is(200);
+        site.get(&claims.target).is(200);
     }
     // The tree is left by none of them.
     for (number, name) in ["%2e%2e", "a%2Fb", "..", "."].into_iter().enumerate() {
-        let claims = Claims {
-            slot: &format!("odd-{number}"),
-            ..CLAIMS
-        };
-        let target = format!("/files/{}/{name}", claims.slot);
+        let claims = image_claims(&format!("odd-{number}"));
+        let target = format!("/files/odd-{number}/{name}");
         let status = share_put(&site, &target, &claims.token(), b"hello").status;
         assert!(matches!(status, 201 | 403), "{name}: {status}");
     }
@@ -287,12 +266,9 @@ fn the_end_of_a_shared_file() {
         .set("expire_maxage", 100_000)
         .start();
     let until = unix_now() + 3;
-    let claims = Claims {
-        expires: Some(until),
-        ..CLAIMS
-    };
+    let claims = image_claims("0192f0aa").with_raw("expires", until);
     let token = claims.token();
-    share_put(&site, &claims.target(), &token, b"hello").is(201);
+    share_put(&site, &claims.target, &token, b"hello").is(201);
     assert!(
         site.files()[0].contains(&format!("~mx{until:x}/")),
         "{:?}",
@@ -302,7 +278,7 @@ fn the_end_of_a_shared_file() {
     let deadline = Instant::now() + Duration::from_secs(15);
     loop {
         let before = unix_now();
-        let reply = client.get(&claims.target());
+        let reply = client.get(&claims.target);
         let after = unix_now();
         match reply.status {
             200 => assert!(before < until, "served at {before}, past {until}"),
@@ -317,15 +293,15 @@ fn the_end_of_a_shared_file() {
     }
     // Not swept yet; the token is good for some minutes more, but the file's time is over.
     assert_eq!(site.files().len(), 1);
-    let status = share_put(&site, &claims.target(), &token, b"hello").status;
+    let status = share_put(&site, &claims.target, &token, b"hello").status;
     assert!(matches!(status, 403 | 409), "{status}");
-    site.get(&claims.target()).is(404);
+    site.get(&claims.target).is(404);
     site.rewrite("expire_interval", 1);
     site.restart();
     crate::harness::eventually("the sweep", || site.files().is_empty());
-    let status = share_put(&site, &claims.target(), &token, b"hello").status;
+    let status = share_put(&site, &claims.target, &token, b"hello").status;
     assert!(matches!(status, 403 | 409), "{status}");
-    site.get(&claims.target()).is(404);
+    site.get(&claims.target).is(404);
     // The slot is known as used for as long as its token could be good, and forgotten a day later.
     let shares = site.store().join(".upslot/share");
     let alias = std::fs::read_dir(&shares).unwrap().next().unwrap().unwrap();

@@ -3,7 +3,7 @@
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 
 use crate::harness::raw::every_integration;
-use crate::harness::signing::{Claims, hex, token_of};
+use crate::harness::signing::{Claims, KEY, hex, jwt};
 use crate::harness::site::{JULIET, ROMEO, ROMEO_FOLDER, owner_folder};
 use crate::harness::{Plan, Slot, eventually, unix_now};
 use crate::purposes::{inside, until};
@@ -157,7 +157,7 @@ fn no_signature_of_another_server_fits_another_upload() {
             "v" => format!("{path} 5"),
             _ => format!("{path}\x005\0text/plain"),
         };
-        let good = hex(message.as_bytes());
+        let good = hex(KEY, &message);
         let tag = HEXLOWER.decode(good.as_bytes()).unwrap();
         let plain = [("Content-Type", "text/plain")];
         for bit in 0..tag.len() * 8 {
@@ -221,7 +221,7 @@ fn no_token_fits_another_upload() {
             "{what}: {status}"
         );
     };
-    let target = good.target();
+    let target = good.target.clone();
     let token = good.token();
     // Every bit of the signature, and one of each byte of the rest.
     let (signed, tag) = token.rsplit_once('.').unwrap();
@@ -237,7 +237,7 @@ fn no_token_fits_another_upload() {
         "none", "None", "NONE", "HS384", "HS512", "RS256", "ES256", "hs256", "Hs256", "HS256 ", "",
     ] {
         let header = format!("{{\"alg\":\"{alg}\",\"typ\":\"JWT\"}}");
-        let token = token_of(&header, &json);
+        let token = jwt(KEY, &header, &json);
         refuse(alg, &token, &target, b"hello");
         let (signed, _) = token.rsplit_once('.').unwrap();
         refuse(alg, &format!("{signed}."), &target, b"hello");
@@ -254,7 +254,7 @@ fn no_token_fits_another_upload() {
         r#"{"alg":"HS256","typ":"at+jwt"}"#,
         "",
     ] {
-        refuse(header, &token_of(header, &json), &target, b"hello");
+        refuse(header, &jwt(KEY, header, &json), &target, b"hello");
     }
     // Claims: missing, twice, of the wrong kind, of another time.
     for name in ["exp", "slot", "filesize"] {
@@ -265,7 +265,7 @@ fn no_token_fits_another_upload() {
         let doubled = json.replace('}', &format!(",\"{name}\":{value}}}"));
         refuse(
             name,
-            &token_of(r#"{"alg":"HS256"}"#, &doubled),
+            &jwt(KEY, r#"{"alg":"HS256"}"#, &doubled),
             &target,
             b"hello",
         );

@@ -2,7 +2,7 @@
 
 use crate::harness::eventually;
 use crate::harness::raw::{assert_plain_fields, contains, every_integration, raw_answer};
-use crate::harness::signing::{Claims, signed_delete, signed_put};
+use crate::harness::signing::{Claims, DELETE_SECRET, delete_query, put_query};
 use crate::harness::site::{ROMEO, ROMEO_FOLDER, age, seed, set_kept_type};
 
 /// Exactly one head, of lines that are what upslot writes, whatever stands behind it.
@@ -68,7 +68,7 @@ fn names_and_types_end_no_field_of_an_answer() {
         let target = format!("/files/folder{number}/{}", escape(evil));
         let put = format!(
             "PUT {target}?{} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello",
-            signed_put(path.as_bytes())
+            put_query("v", &path, 5, "")
         );
         let answer = raw_answer(&site, put.as_bytes());
         let fields = assert_one_sound_head(&answer);
@@ -138,7 +138,7 @@ fn names_and_types_end_no_field_of_an_answer() {
             .with("filename", &json)
             .with("filetype", &format!("text/html{json}"));
         claims.put(&site, b"hello").is(201);
-        let answer = raw_answer(&site, &get(&claims.target(), ""));
+        let answer = raw_answer(&site, &get(&claims.target, ""));
         assert_one_sound_head(&answer);
         assert!(!contains(&answer, b"\nX-Evil"), "{}", answer.escape_ascii());
     }
@@ -285,10 +285,10 @@ fn one_event_is_one_line_of_the_log() {
         if evil.len() < 255 && !evil.contains('\0') {
             let path = format!("log{number}/{evil}.png");
             let target = format!("/files/log{number}/{encoded}%2Epng");
-            let query = signed_put(path.as_bytes());
+            let query = put_query("v", &path, 5, "");
             site.client()
                 .ask("PUT", &format!("{target}?{query}"), &[], b"hello");
-            let query = signed_delete(path.as_bytes());
+            let query = delete_query(&path, DELETE_SECRET);
             site.client()
                 .ask("DELETE", &format!("{target}?{query}"), &[], b"");
             // A file that the sweep removes.

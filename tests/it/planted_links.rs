@@ -9,7 +9,7 @@ use std::{fs, thread};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
 use crate::harness::raw::{Asker, CANARY, contains, every_integration, snapshot};
-use crate::harness::signing::{signed_delete, signed_put};
+use crate::harness::signing::{DELETE_SECRET, delete_query, put_query};
 use crate::harness::site::{JULIET, ROMEO, ROMEO_FOLDER, age, seed};
 use crate::harness::wait::long;
 use crate::harness::{Plan, Site, Slot, eventually};
@@ -129,11 +129,11 @@ fn planted_links_pipes_and_devices() {
             assert_eq!(status, 404, "{method} {path}");
             assert!(!contains(&body, CANARY), "{path}");
         }
-        let target = format!("/files/{path}?{}", signed_put(path.as_bytes()));
+        let target = format!("/files/{path}?{}", put_query("v", &path, 5, ""));
         let (status, _) = asker.ask("PUT", target.as_bytes(), b"owned");
         assert!(matches!(status, 409 | 503), "PUT {path}: {status}");
         // What is no file cannot be removed from here.
-        let target = format!("/files/{path}?{}", signed_delete(path.as_bytes()));
+        let target = format!("/files/{path}?{}", delete_query(&path, DELETE_SECRET));
         let (status, _) = asker.ask("DELETE", target.as_bytes(), b"");
         assert!(matches!(status, 404 | 503), "DELETE {path}: {status}");
         assert_eq!(snapshot(&outside), before, "{path}");
@@ -144,7 +144,7 @@ fn planted_links_pipes_and_devices() {
         "Linkedsecret/a.txt",
         "Linkedmagic/tmp/a.txt",
     ] {
-        let target = format!("/files/{path}?{}", signed_put(path.as_bytes()));
+        let target = format!("/files/{path}?{}", put_query("v", &path, 5, ""));
         let (status, _) = asker.ask("PUT", target.as_bytes(), b"owned");
         assert!(matches!(status, 409 | 503), "PUT {path}: {status}");
     }
@@ -153,9 +153,9 @@ fn planted_links_pipes_and_devices() {
     // A hard link is a file of the store like any other: read, never written to, and only its name is removed.
     let hard = format!("{below}/hard.txt");
     assert_eq!(site.get(&format!("/files/{hard}")).is(200).body, CANARY);
-    let target = format!("/files/{hard}?{}", signed_put(hard.as_bytes()));
+    let target = format!("/files/{hard}?{}", put_query("v", &hard, 5, ""));
     assert_eq!(asker.ask("PUT", target.as_bytes(), b"owned").0, 409);
-    let target = format!("/files/{hard}?{}", signed_delete(hard.as_bytes()));
+    let target = format!("/files/{hard}?{}", delete_query(&hard, DELETE_SECRET));
     assert_eq!(asker.ask("DELETE", target.as_bytes(), b"").0, 204);
     assert!(!folder.join("hard.txt").exists());
     assert_eq!(snapshot(&outside), before);

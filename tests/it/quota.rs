@@ -2,8 +2,7 @@
 
 use crate::harness::raw::every_integration;
 use crate::harness::server::{STANZAS, UPLOAD_0, error_of};
-use crate::harness::share::{CLAIMS, Claims, UUID, query};
-use crate::harness::signing::KEY;
+use crate::harness::signing::{Claims, KEY, UUID, put_query};
 use crate::harness::site::{JULIET, ROMEO, ROMEO_FOLDER, age, owner_folder, seed};
 use crate::harness::{Plan, Site, Slot, eventually, request};
 
@@ -369,50 +368,38 @@ fn one_quota_for_all_ways() {
         .set("max_file_size", 1000)
         .seed(&format!("{ROMEO_FOLDER}/0123456789abc/old.bin"), &[0; 100])
         .start();
-    Claims {
-        slot: "one",
-        size: 500,
-        ..CLAIMS
-    }
-    .put(&site)
-    .is(201);
+    Claims::new("one")
+        .sized(500)
+        .put(&site, &[b'h'; 500])
+        .is(201);
     assert!(site.ask(ROMEO, "a.bin", 401, None, "").is_err());
     let slot = site.slot(ROMEO, "a.bin", 300, None);
     site.put(&slot, &[b'x'; 300]).is(201);
     site.ask_api(&format!("/slot/?jid={ROMEO}&name=a&size=101"))
         .is(403);
     // The resource does not make another owner.
-    Claims {
-        slot: "two",
-        size: 101,
-        sub: "Romeo@montague.tld/x",
-        ..CLAIMS
-    }
-    .put(&site)
-    .is(507);
-    Claims {
-        slot: "two",
-        size: 100,
-        sub: "Romeo@montague.tld/x",
-        ..CLAIMS
-    }
-    .put(&site)
-    .is(201);
+    Claims::new("two")
+        .sized(101)
+        .with("sub", "Romeo@montague.tld/x")
+        .put(&site, &[b'h'; 101])
+        .is(507);
+    Claims::new("two")
+        .sized(100)
+        .with("sub", "Romeo@montague.tld/x")
+        .put(&site, &[b'h'; 100])
+        .is(201);
     assert!(site.ask(ROMEO, "a.bin", 1, None, "").is_err());
-    Claims {
-        slot: "three",
-        size: 1000,
-        sub: "juliet@capulet.tld",
-        ..CLAIMS
-    }
-    .put(&site)
-    .is(201);
+    Claims::new("three")
+        .sized(1000)
+        .with("sub", "juliet@capulet.tld")
+        .put(&site, &[b'h'; 1000])
+        .is(201);
     // What names no owner counts as nobody's.
     let path = format!("{UUID}/a.bin");
     site.client()
         .ask(
             "PUT",
-            &format!("/files/{path}?{}", query("v", &path, 5000, "")),
+            &format!("/files/{path}?{}", put_query("v", &path, 5000, "")),
             &[],
             &[b'x'; 5000],
         )

@@ -6,7 +6,7 @@ use std::{fs, thread};
 
 use crate::harness::raw::every_integration;
 use crate::harness::server::SECRET;
-use crate::harness::signing::{Claims, signed_delete, signed_put};
+use crate::harness::signing::{Claims, DELETE_SECRET, delete_query, put_query};
 use crate::harness::site::{JULIET, ROMEO, age, assert_empty, begin, owner_folder};
 use crate::harness::{Plan, Site, eventually, request, unix_now};
 use crate::purposes::until;
@@ -235,7 +235,7 @@ fn a_slot_is_not_good_again_when_its_file_is_gone() {
         client
     };
     let delete = |site: &Site, path: &str| {
-        let target = format!("/files/{path}?{}", signed_delete(path.as_bytes()));
+        let target = format!("/files/{path}?{}", delete_query(&path, DELETE_SECRET));
         site.client().ask("DELETE", &target, &[], b"").is(204);
     };
 
@@ -285,14 +285,14 @@ fn a_slot_is_not_good_again_when_its_file_is_gone() {
     second.reply().is(409);
     let deleted = slot;
     let path = "external-folder/a.txt";
-    let external = format!("/files/{path}?{}", signed_put(path.as_bytes()));
+    let external = format!("/files/{path}?{}", put_query("v", &path, 5, ""));
     let mut second = begin(&site, &external, &[]);
     site.client().ask("PUT", &external, &[], b"hello").is(201);
     delete(&site, path);
     second.send(b"other");
     second.reply().is(409);
     let share = Claims::new("share").with("sub", JULIET);
-    let bearer = format!("Bearer {}", share.token());
+    let bearer = share.bearer();
     let mut second = begin(&site, &share.target, &[("Authorization", &bearer)]);
     share.put(&site, b"hello").is(201);
     let stored = site

@@ -7,12 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 use std::{fs, io, thread};
 
-use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use data_encoding::BASE64URL_NOPAD;
 use ring::digest::{SHA256, digest};
-use ring::hmac;
 
-use super::{DELETE_KEY, Deletion, Dice, Item, KEY, Kind, POOL, Wire, World, one_more};
+use super::{DELETE_KEY, Deletion, Dice, Item, Kind, POOL, Wire, World, one_more};
 use crate::harness::http::chunked;
+use crate::harness::signing::{Claims, delete_query, put_query};
 use crate::harness::site::owner_folder;
 use crate::harness::{Slot, request, unix_now};
 
@@ -155,12 +155,13 @@ impl Load<'_> {
                 );
                 item.put = format!("/files/{slot}/s.bin");
                 item.get.clone_from(&item.put);
-                item.token = Some(format!("Bearer {}", token(&item, &slot)));
+                item.token = Some(bearer(&item, &slot));
             }
             Kind::External => {
                 item.path = format!("{}/{number}/e.bin", owner_folder(&item.owner));
                 item.get = format!("/files/{}", item.path);
-                item.put = format!("{}?v={}", item.get, mac(&format!("{} {size}", item.path)));
+                let query = put_query("v", &item.path, item.size, "");
+                item.put = format!("{}?{query}", item.get);
             }
         }
         self.begin(item)
@@ -293,8 +294,8 @@ impl Load<'_> {
         if !mine {
             return Ok(());
         }
-        let tag = mac(&format!("{}\0{DELETE_KEY}", item.path));
-        let target = format!("{}?token={tag}", item.get);
+        let query = delete_query(&item.path, DELETE_KEY);
+        let target = format!("{}?{query}", item.get);
         let (status, text) = Wire::open(self.http)?.ask("DELETE", &target)?;
         let now = self.world.items.lock().unwrap()[at].clone();
         match status {
@@ -358,27 +359,16 @@ impl Load<'_> {
     }
 }
 
-fn mac(message: &str) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, KEY.as_bytes());
-    HEXLOWER.encode(hmac::sign(&key, message.as_bytes()).as_ref())
-}
-
-fn token(item: &Item, slot: &str) -> String {
-    let now = unix_now();
-    let expires = item
-        .until
-        .map_or(String::new(), |u| format!(",\"expires\":{u}"));
-    let claims = format!(
-        "{{\"iat\":{now},\"exp\":{},\"sub\":\"{}\",\"slot\":\"{slot}\",\"filename\":\"s.bin\",\"filesize\":{}{expires}}}",
-        now + 300,
-        item.owner,
-        item.size
-    );
-    let head = BASE64URL_NOPAD.encode(br#"{"alg":"HS256","typ":"JWT"}"#);
-    let signed = format!("{head}.{}", BASE64URL_NOPAD.encode(claims.as_bytes()));
-    let key = hmac::Key::new(hmac::HMAC_SHA256, KEY.as_bytes());
-    let tag = hmac::sign(&key, signed.as_bytes());
-    format!("{signed}.{}", BASE64URL_NOPAD.encode(tag.as_ref()))
+fn bearer(item: &Item, slot: &str) -> String {
+    let claims = Claims::new(slot)
+        .with("sub", &item.owner)
+        .named("s.bin")
+        .sized(item.size)
+        .without("filetype");
+    match item.until {
+        Some(until) => claims.with_raw("expires", until).bearer(),
+        None => claims.bearer(),
+    }
 }
 
 /// The name that stands for a slot of the file share.

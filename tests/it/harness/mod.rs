@@ -15,7 +15,6 @@ pub mod local_api;
 pub mod program;
 pub mod raw;
 pub mod server;
-pub mod share;
 pub mod signing;
 pub mod site;
 pub mod tls;

@@ -11,7 +11,7 @@ use super::dir::TempDir;
 use super::program::value_of;
 use super::server::{COMPONENT, SECRET};
 use super::xml::Element;
-use super::{Client, Link, Program, Reply, Server, eventually, request};
+use super::{Client, Fields, Link, Program, Reply, Server, eventually, request};
 
 /// The URL prefix of every slot. The program itself speaks plain HTTP in most tests, as behind a proxy.
 pub const BASE: &str = "https://upload.localhost/files/";
@@ -341,6 +341,12 @@ impl Site {
     #[track_caller]
     pub fn put(&self, slot: &Slot, body: &[u8]) -> Reply {
         self.client().ask("PUT", &slot.put, &[], body)
+    }
+
+    /// PUTs to a target on a connection of its own.
+    #[track_caller]
+    pub fn put_at(&self, target: &str, fields: Fields<'_>, body: &[u8]) -> Reply {
+        self.client().ask("PUT", target, fields, body)
     }
 
     /// Asks for a slot of Romeo's and fills it.
