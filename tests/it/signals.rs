@@ -112,7 +112,7 @@ fn a_second_signal_ends_at_once() {
     );
     upload.drain();
     assert!(site.entries().is_empty());
-    site.program.allow("at once");
+    site.program.allow("forced shutdown");
 }
 
 #[test]

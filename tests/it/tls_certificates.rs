@@ -145,7 +145,7 @@ fn reloads_under_load() {
     // No connection was given up by the program either.
     let lines = site.program.lines();
     assert!(
-        !lines.iter().any(|line| line.contains("broken off")),
+        !lines.iter().any(|line| line.contains("upload aborted")),
         "{}",
         lines.join("\n")
     );

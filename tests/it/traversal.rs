@@ -100,7 +100,7 @@ fn spellings() -> BTreeSet<Vec<u8>> {
                 format!("{ROMEO_FOLDER}{slash}{up}{dot}upslot{slash}slot_secret"),
                 format!("{dot}upslot{slash}slot_secret"),
                 format!("{dot}upslot{slash}share{slash}alias"),
-                format!("{dot}upslot{slash}gone{slash}00"),
+                format!("{dot}upslot{slash}tombstones{slash}00"),
                 format!("{dot}well-known{slash}acme"),
                 format!("{ROMEO_FOLDER}{slash}{dot}hidden"),
                 format!("{below}{slash}{dot}hidden{slash}x"),

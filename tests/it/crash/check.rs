@@ -48,7 +48,7 @@ pub fn check(site: &Site, world: &World, dice: &mut Dice, round: u64, all: bool)
         }
         let removed = item.deletion == Deletion::Done || (item.gone && item.kind == Kind::External);
         if removed {
-            assert!(has_tombstone(&store, &item.path), "no grave: {item:?}");
+            assert!(has_tombstone(&store, &item.path), "no tombstone: {item:?}");
         }
         if item.stored.is_none() && recent && !item.crowded && item.until.is_none() {
             // It was broken off, or not answered: then it is there or can be stored. One that has its name but no alias
@@ -187,14 +187,14 @@ fn check_tree(store: &Path, world: &World, items: &[Item]) {
                     let target = fs::read_link(inner.path()).unwrap();
                     assert!(by_path.contains_key(target.to_str().unwrap()), "{target:?}");
                 }
-                "gone" => {
+                "tombstones" => {
                     let size = inner.metadata().unwrap().len();
                     assert!(file.len() == 2 && size % 16 == 0, "{file}: {size}");
                 }
                 _ => {}
             }
         }
-        let own = ["slot_secret", "share", "gone", "clock"];
+        let own = ["slot_secret", "share", "tombstones", "clock"];
         assert!(own.contains(&name.as_str()), "left over: .upslot/{name}");
     }
 }
