@@ -146,7 +146,7 @@ fn the_first_match_decides() {
 }
 
 #[test]
-fn the_log_names_the_rule_in_quotes_that_can_be_read() {
+fn the_log_quotes_the_rule() {
     let mut site = ruled("[{jid: ['^mercutio@', '^blocked@'], upload: false}, {jid: .}]").start();
     refused(&mut site, "mercutio@montague.tld", 1, "auth", "forbidden");
     let line = site.program.wait_line(&["slot refused ", "rule 1"]);
@@ -185,7 +185,7 @@ fn types_by_rule() {
 }
 
 #[test]
-fn so_many_uploads_in_a_time() {
+fn upload_rate_limit() {
     let mut site = ruled(
         "[{jid: ., uploads_per_timedelta: [{delta: 100, uploads: 2}, {delta: 1000, uploads: 3}]}]",
     )
@@ -223,7 +223,7 @@ fn so_many_uploads_in_a_time() {
 }
 
 #[test]
-fn the_stamp_is_exact_to_the_second() {
+fn retry_stamp_is_exact() {
     let mut site = ruled("[{jid: ., uploads_per_timedelta: {delta: 3, uploads: 1}}]").start();
     site.slot(ROMEO, "a.bin", 5, None);
     let at = retry(&mut site, ROMEO, 5).expect("a stamp");
@@ -243,7 +243,7 @@ fn the_stamp_is_exact_to_the_second() {
 }
 
 #[test]
-fn so_many_bytes_in_a_time_as_the_files_tell() {
+fn byte_rate_limit_counts_stored_files() {
     let now = unix_now();
     let plan = ruled("[{jid: ., bytes_per_timedelta: {delta: 1000, bytes: 1000}}]");
     for (name, size, ago) in [
@@ -277,7 +277,7 @@ fn so_many_bytes_in_a_time_as_the_files_tell() {
 }
 
 #[test]
-fn windows_outlive_the_process() {
+fn rate_windows_survive_a_restart() {
     let mut site = ruled("[{jid: ., uploads_per_timedelta: {delta: 1000, uploads: 2}}]").start();
     let before = unix_now();
     upload(&mut site, ROMEO, 5);
@@ -294,7 +294,7 @@ fn windows_outlive_the_process() {
 }
 
 #[test]
-fn the_total_is_kept_at_the_put_too() {
+fn total_size_is_enforced_at_the_put() {
     let mut site = ruled("[{jid: '^romeo@', max_total_size: 1000}, {jid: .}]")
         .seed(&format!("{ROMEO_FOLDER}/0123456789abc/old.bin"), &[0; 100])
         .start();
@@ -325,7 +325,7 @@ fn the_total_is_kept_at_the_put_too() {
 }
 
 #[test]
-fn files_live_as_long_as_their_rule_says() {
+fn file_age_by_rule() {
     let mut site = ruled(
         "[{jid: '^romeo@', expire_maxage: 2}, {jid: '^juliet@', expire_maxage: 0}, {jid: .}]",
     )
@@ -355,7 +355,7 @@ fn files_live_as_long_as_their_rule_says() {
 }
 
 #[test]
-fn a_new_list_at_a_reload() {
+fn rules_change_at_a_reload() {
     let mut site = ruled("[{jid: .}]").start();
     site.slot(ROMEO, "a.bin", 5, None);
     site.rewrite("access", "[{jid: '^romeo@', upload: false}, {jid: .}]");

@@ -13,7 +13,7 @@ fn fill(site: &Site, slot: &Slot, kind: &str, body: &[u8]) -> Reply {
 }
 
 #[test]
-fn a_slot_in_three_forms() {
+fn slots_as_text_json_and_xml() {
     let site = with_api().start();
     let query = format!("{ROMEO}&name=tr%C3%A8s%20cool.jpg&size=5&content_type=image%2Fjpeg");
     // Two lines, the PUT first, and no line end behind the second.
@@ -64,7 +64,7 @@ fn a_slot_in_three_forms() {
 }
 
 #[test]
-fn the_type_by_either_name() {
+fn names_of_the_type_parameter() {
     let site = with_api().start();
     let slot = |kind: &str| site.api_slot(&format!("{ROMEO}&name=a.bin&size=5{kind}"));
     for (said, put, status) in [
@@ -90,7 +90,7 @@ fn the_type_by_either_name() {
 }
 
 #[test]
-fn checks_in_their_order_with_their_texts() {
+fn order_and_texts_of_the_checks() {
     const EMPTY: &str = "Empty JID or size passed.";
     const DENIED: &str = "You are not allowed to upload files.";
     const LARGE: &str = "Files may not be larger than 1000 bytes.";
@@ -151,7 +151,7 @@ fn checks_in_their_order_with_their_texts() {
 }
 
 #[test]
-fn names_are_cleaned_so_that_the_slot_works() {
+fn names_are_cleaned() {
     let site = with_api().start();
     for (name, end) in [
         ("a%2Fb.jpg", "/ab.jpg"),
@@ -180,7 +180,7 @@ fn names_are_cleaned_so_that_the_slot_works() {
 }
 
 #[test]
-fn the_largest_size() {
+fn max_size() {
     let site = with_api()
         .set("max_file_size", 1000)
         .set(
@@ -261,7 +261,7 @@ fn limits_and_quotas() {
 }
 
 #[test]
-fn old_files_count_at_the_first_request() {
+fn existing_files_count_at_the_first_request() {
     let site = with_api()
         .set("user_quota_hard", 1000)
         .set("max_file_size", 1000)
@@ -304,7 +304,7 @@ fn old_files_count_at_the_first_request() {
 }
 
 #[test]
-fn a_url_that_was_encoded_once_more() {
+fn double_encoded_urls() {
     let mut site = Plan::new().set("api", "{port: 0}").start();
     let once_more = |target: &str| target.replace('%', "%25");
     let query = "name=tr%C3%A8s%20cool.jpg&size=5&type=text/plain%3B%20charset%3Dutf-8";

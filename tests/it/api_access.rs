@@ -7,7 +7,7 @@ const TOKEN: &str = "sesame-open-thyself";
 const ROMEO: &str = "jid=romeo%40montague.tld";
 
 #[test]
-fn nobody_without_the_token() {
+fn the_token_is_required() {
     let mut site = Plan::alone()
         .set("api", format!("{{port: 0, token: {TOKEN}}}"))
         .start();
@@ -79,7 +79,7 @@ fn nobody_without_the_token() {
 }
 
 #[test]
-fn nobody_from_elsewhere() {
+fn only_allowed_networks_are_admitted() {
     let site = Plan::alone()
         .set("api", "{port: 0, allow: [192.0.2.0/24, '2001:db8::/32']}")
         .set("trusted_proxies", "[127.0.0.0/8]")
@@ -108,7 +108,7 @@ fn nobody_from_elsewhere() {
 }
 
 #[test]
-fn one_spelling_and_one_method() {
+fn exact_paths_and_methods() {
     let site = with_api().start();
     let query = format!("?{ROMEO}&name=a&size=5");
     let mut client = Client::local(site.api());
@@ -173,7 +173,7 @@ fn one_spelling_and_one_method() {
 }
 
 #[test]
-fn two_ports_that_know_nothing_of_each_other() {
+fn public_and_local_listeners_are_separate() {
     let mut site = Plan::new()
         .set("api", "{port: 0}")
         .set("custom_headers", "{X-Public: yes-it-is}")
@@ -224,7 +224,7 @@ fn two_ports_that_know_nothing_of_each_other() {
 }
 
 #[test]
-fn an_empty_list_is_nobody() {
+fn an_empty_allow_list_admits_no_client() {
     let mut site = Plan::alone().set("api", "{port: 0, allow: []}").start();
     site.program.allow("empty list");
     for target in [

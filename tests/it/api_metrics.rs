@@ -89,7 +89,7 @@ fn metrics(site: &Site) -> HashMap<String, f64> {
 }
 
 #[test]
-fn counters_move() {
+fn counters_increase() {
     let site = with_api().set("max_file_size", 1000).start();
     let before = metrics(&site);
     let slot = site.api_slot(&format!("{ROMEO}&name=a&size=5"));

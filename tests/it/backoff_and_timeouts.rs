@@ -24,7 +24,7 @@ const PROBE: Duration = Duration::from_secs(75);
 const GIVE_UP: Duration = Duration::from_secs(45);
 
 #[test]
-fn what_takes_its_time() {
+fn long_waits() {
     let parts: [(&str, fn()); 8] = [
         ("probe", probe),
         ("mute_servers", mute_servers),

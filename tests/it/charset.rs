@@ -113,7 +113,7 @@ fn text_that_is_utf8_is_labelled() {
 }
 
 #[test]
-fn a_kept_charset_is_believed() {
+fn the_stored_charset_is_used() {
     let site = Plan::alone().start();
     for (number, (kept, told)) in [
         ("utf-8", "text/plain; charset=utf-8"),
@@ -153,7 +153,7 @@ fn text_of_any_safe_type_is_labelled() {
 
 /// Every text upload is looked at as a whole, however it comes, and its answers say so.
 #[test]
-fn text_is_labelled_as_it_was_received() {
+fn received_text_is_labelled() {
     let mut site = Plan::new().start();
     let keeps = set_attribute(&site.dir.path().join("config.yml"), "user.charset", b"a");
     let long = "Grüße ☕ 😀\n".repeat(20_000);

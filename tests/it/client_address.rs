@@ -38,7 +38,7 @@ fn keep_busy(
 const HOME: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 #[test]
-fn what_a_stranger_says_of_his_address_changes_nothing() {
+fn untrusted_forwarding_headers_are_ignored() {
     for trusted in ["[]", "[192.0.2.0/24, '2001:db8::/32']"] {
         let mut site = Plan::new()
             .set("max_connections_per_address", 2)
@@ -83,7 +83,7 @@ fn what_a_stranger_says_of_his_address_changes_nothing() {
 }
 
 #[test]
-fn a_trusted_proxy_names_the_client_and_nobody_else_does() {
+fn only_trusted_proxies_name_the_client() {
     let mut site = Plan::new()
         .set("max_connections_per_address", 2)
         .set(

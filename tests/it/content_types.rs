@@ -119,7 +119,7 @@ fn safe_types_are_configured() {
 }
 
 #[test]
-fn names_are_told() {
+fn download_names() {
     let site = Plan::alone().start();
     let mut client = site.client();
     let names = [
@@ -152,7 +152,7 @@ fn names_are_told() {
 }
 
 #[test]
-fn the_type_of_the_slot_binds() {
+fn the_type_of_the_slot_is_binding() {
     let mut site = Plan::new().start();
     let accepted: &[(Option<&str>, Option<&str>, &str)] = &[
         (Some("image/jpeg"), Some("image/jpeg"), "image/jpeg"),
@@ -227,7 +227,7 @@ fn the_type_of_the_slot_binds() {
 }
 
 #[test]
-fn the_approved_type_is_kept_and_served() {
+fn the_signed_type_is_kept_and_served() {
     let site = external_plan().start();
     for (number, (signed, sent, name, served)) in [
         ("image/jpeg", Some("image/jpeg"), "a.jpg", "image/jpeg"),

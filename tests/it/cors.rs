@@ -263,7 +263,7 @@ fn nothing_is_reflected_and_credentials_are_never_allowed() {
 
 /// Who turns the fields off may set his own; they are said as they are, to everybody alike.
 #[test]
-fn the_operator_s_own_fields_are_said_as_they_are() {
+fn custom_cors_headers() {
     let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/digits.txt");
     let site = Plan::alone()
         .set("allow_web_clients", false)

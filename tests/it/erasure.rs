@@ -49,7 +49,7 @@ fn assert_no_room(site: &mut Site, owner: &str, size: u64) {
 }
 
 #[test]
-fn list_shows_each_file_with_its_end_and_its_link() {
+fn list_shows_expiry_and_link() {
     let plan = Plan::alone()
         .set("expire_interval", 3600)
         .set("expire_maxage", 86_400)
@@ -148,7 +148,7 @@ fn list_shows_each_file_with_its_end_and_its_link() {
 
 /// The quotas, the files that are kept open, the rates, and every slot: at once, and after a restart.
 #[test]
-fn what_is_removed_is_gone_at_once() {
+fn removal_takes_effect_at_once() {
     for key in ["user_quota_hard", "global_quota"] {
         let mut site = Plan::new()
             .set(key, 1000)
@@ -203,7 +203,7 @@ fn what_is_removed_is_gone_at_once() {
 }
 
 #[test]
-fn one_file_by_any_of_its_urls() {
+fn one_file_is_removed_by_any_of_its_urls() {
     let mut site = Plan::new()
         .set("user_quota_hard", 1000)
         .set("max_file_size", 1000)
@@ -260,7 +260,7 @@ fn one_file_by_any_of_its_urls() {
 
 /// Signatures that are good for ever, and tokens.
 #[test]
-fn what_other_servers_signed_stays_removed() {
+fn signed_links_do_not_restore_removed_files() {
     let mut site = Plan::new()
         .set("external_secret", format!("\"{KEY}\""))
         .set("file_share_secret", format!("\"{KEY}\""))
@@ -312,7 +312,7 @@ fn what_other_servers_signed_stays_removed() {
 }
 
 #[test]
-fn an_upload_under_way_is_not_stored() {
+fn a_running_upload_is_not_stored() {
     for fsync in [true, false] {
         let mut site = Plan::new().set("fsync", fsync).start();
         let slot = site.slot(ROMEO, "a.bin", 10, None);
@@ -339,7 +339,7 @@ fn an_upload_under_way_is_not_stored() {
 }
 
 #[test]
-fn without_a_running_upslot() {
+fn removal_without_a_running_program() {
     let mut site = Plan::new()
         .set("external_secret", format!("\"{KEY}\""))
         .start();
@@ -391,7 +391,7 @@ fn without_a_running_upslot() {
 
 /// What is no upload stays, and is named.
 #[test]
-fn what_upslot_did_not_store_is_left_alone() {
+fn foreign_files_are_left_alone() {
     let mut site = Plan::new().start();
     upload(&mut site, ROMEO, 5);
     let folder = site.store().join(ROMEO_FOLDER);
@@ -407,7 +407,7 @@ fn what_upslot_did_not_store_is_left_alone() {
 
 /// By hand: the next sweep corrects the sums, a reload does so at once, and a slot is not good for a second time.
 #[test]
-fn what_is_removed_by_hand_is_noticed() {
+fn manual_removal_is_noticed() {
     for (key, interval) in [
         ("user_quota_hard", 1),
         ("global_quota", 1),
@@ -439,7 +439,7 @@ fn what_is_removed_by_hand_is_noticed() {
 
 /// The journal is started again when it is a day old, and is read from its beginning then.
 #[test]
-fn the_journal_is_short() {
+fn the_journal_is_truncated() {
     let mut site = Plan::new()
         .set("user_quota_hard", 1000)
         .set("max_file_size", 1000)

@@ -4,7 +4,7 @@ use crate::harness::site::{ROMEO, assert_empty, begin};
 use crate::harness::{Fields, Plan, request};
 
 #[test]
-fn checks_come_before_the_100() {
+fn refusals_come_before_the_100() {
     let mut site = Plan::new().start();
     let slot = site.slot(ROMEO, "a.txt", 5, Some("text/plain"));
     let expect = ("Expect", "100-continue");
@@ -46,7 +46,7 @@ fn checks_come_before_the_100() {
 }
 
 #[test]
-fn expectations_of_all_kinds() {
+fn other_expectations() {
     let mut site = Plan::new().start();
     // The body comes at once: one 100 may come, or none.
     let slot = site.slot(ROMEO, "a.txt", 5, None);

@@ -142,7 +142,7 @@ fn an_ephemeral_file_is_never_served_past_its_second() {
 }
 
 #[test]
-fn the_sweep_removes_what_was_ephemeral() {
+fn the_sweep_removes_ephemeral_files() {
     let mut site = Plan::alone().set("expire_interval", 1).start();
     site.program.allow("expire_interval");
     let until = unix_now() + 3;
@@ -156,7 +156,7 @@ fn the_sweep_removes_what_was_ephemeral() {
 }
 
 #[test]
-fn a_long_sweep_delays_nobody() {
+fn a_long_sweep_does_not_delay_requests() {
     const FILES: usize = 8000;
     let plan = Plan::alone()
         .set("expire_interval", 1)

@@ -12,7 +12,7 @@ const DELETE_SECRET: &str = "delete me";
 type Alter<'a> = dyn Fn(&str, &str) -> (String, Vec<u8>) + 'a;
 
 #[test]
-fn the_published_vectors() {
+fn published_vectors() {
     let mut site = external_plan().start();
     site.program.hide(KEY);
     let body = vec![b'x'; 23456];
@@ -51,7 +51,7 @@ fn the_published_vectors() {
 }
 
 #[test]
-fn what_the_server_signed_and_nothing_else() {
+fn only_what_was_signed() {
     let site = external_plan().start();
     let mut number = 0;
     for scheme in ["v", "v2", "token"] {
@@ -220,7 +220,7 @@ fn what_the_server_signed_and_nothing_else() {
 }
 
 #[test]
-fn nothing_is_signed_without_a_secret() {
+fn no_signed_uploads_without_a_secret() {
     let site = Plan::alone().start();
     let path = format!("{UUID}/a.jpg");
     for scheme in ["v", "v2", "token"] {
@@ -300,7 +300,7 @@ fn a_prefix_may_be_kept_stripped_or_doubled() {
 }
 
 #[test]
-fn a_signature_does_not_bring_back_what_expired() {
+fn a_signature_does_not_restore_an_expired_file() {
     let mut site = external_plan()
         .set("expire_interval", 1)
         .set("expire_maxage", 1000)
@@ -358,7 +358,7 @@ fn a_signature_does_not_bring_back_what_expired() {
 }
 
 #[test]
-fn a_signed_delete() {
+fn signed_delete() {
     let mut site = external_plan()
         .set("external_delete_secret", format!("'{DELETE_SECRET}'"))
         .start();
@@ -437,7 +437,7 @@ fn a_signed_delete() {
 }
 
 #[test]
-fn a_file_that_was_there_before_is_served_and_not_replaced() {
+fn existing_files_are_served_and_not_replaced() {
     // The store of another backend of this kind.
     let path = format!("{UUID}/old.jpg");
     let site = external_plan().seed(&path, b"old").start();

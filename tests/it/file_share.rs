@@ -27,7 +27,7 @@ fn share_put(site: &Site, target: &str, token: &str, body: &[u8]) -> Reply {
 }
 
 #[test]
-fn a_token_gives_one_upload() {
+fn one_upload_per_token() {
     let mut site = share().start();
     site.program.hide(KEY);
     let claims = image_claims("0192f0aa");
@@ -78,7 +78,7 @@ fn a_token_gives_one_upload() {
 }
 
 #[test]
-fn one_slot_makes_one_file_whatever_its_tokens_say() {
+fn one_file_for_two_tokens_of_a_slot() {
     let site = share().start();
     let claims = image_claims("0192f0aa");
     share_put(&site, &claims.target, &claims.token(), b"hello").is(201);
@@ -94,7 +94,7 @@ fn one_slot_makes_one_file_whatever_its_tokens_say() {
 }
 
 #[test]
-fn tokens_that_give_nothing() {
+fn invalid_tokens() {
     let site = share().start();
     let claims = image_claims("0192f0aa");
     let target = claims.target.clone();
@@ -206,7 +206,7 @@ fn tokens_that_give_nothing() {
 }
 
 #[test]
-fn the_field_in_other_spellings() {
+fn spellings_of_the_authorization_field() {
     let site = share().start();
     for (number, (field, scheme)) in [
         ("authorization", "bearer"),
@@ -231,7 +231,7 @@ fn the_field_in_other_spellings() {
 }
 
 #[test]
-fn the_name_in_the_url_is_for_show() {
+fn the_name_in_the_url_is_ignored() {
     let site = share().start();
     let long = "x".repeat(300);
     for (number, name) in ["other.png", ".profile", "..profile", &long]
@@ -260,7 +260,7 @@ fn the_name_in_the_url_is_for_show() {
 }
 
 #[test]
-fn the_end_of_a_shared_file() {
+fn shared_files_expire() {
     let mut site = share()
         .set("expire_interval", 3600)
         .set("expire_maxage", 100_000)

@@ -30,7 +30,7 @@ fn target_of(path: &str, parameters: &[(String, String)]) -> String {
 
 /// Of two real slots, each part of one in the place of the other's: no mixture is good.
 #[test]
-fn no_part_of_a_slot_fits_another() {
+fn parts_of_two_slots_cannot_be_mixed() {
     let mut site = Plan::new()
         .set(
             "access",
@@ -144,7 +144,7 @@ fn no_part_of_a_slot_fits_another() {
 
 /// The same of other servers' signatures: every bit, and every field for itself.
 #[test]
-fn no_signature_of_another_server_fits_another_upload() {
+fn external_signatures_cannot_be_transplanted() {
     let site = every_integration().start();
     let mut site = site;
     site.program.allow("external_delete_secret");
@@ -205,7 +205,7 @@ fn no_signature_of_another_server_fits_another_upload() {
 }
 
 #[test]
-fn no_token_fits_another_upload() {
+fn tokens_cannot_be_transplanted() {
     let mut site = every_integration().start();
     site.program.allow("external_delete_secret");
     let good = Claims::new("slot");

@@ -231,7 +231,7 @@ fn malformed_heads() {
 }
 
 #[test]
-fn ambiguous_framing_gets_one_answer_and_the_end() {
+fn ambiguous_framing_ends_the_connection() {
     let (site, target) = digits();
     for method in ["GET", "POST", "PUT", "OPTIONS"] {
         for fields in [
@@ -315,7 +315,7 @@ fn large_heads() {
 }
 
 #[test]
-fn what_is_tolerated() {
+fn tolerated_heads() {
     let (site, target) = digits();
     let cases = [
         format!("\r\nGET {target} HTTP/1.1\r\nHost: a\r\n\r\n"),
@@ -351,7 +351,7 @@ fn what_is_tolerated() {
 }
 
 #[test]
-fn in_pieces() {
+fn fragmented_requests() {
     let (site, target) = digits();
     let bytes = format!(
         "GET {target} HTTP/1.1\r\nHost: a\r\nX: yz\r\nContent-Length: 3\r\n\r\nabcHEAD {target} HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -378,7 +378,7 @@ fn in_pieces() {
 }
 
 #[test]
-fn chunks_are_read_strictly() {
+fn strict_chunks() {
     let mut site = Plan::new().start();
     let slot = site.slot(ROMEO, "a.txt", 5, None);
     let long = "x".repeat(70_000);

@@ -87,7 +87,7 @@ fn health_asks_the_local_api() {
 }
 
 #[test]
-fn health_asks_the_public_side_where_there_is_no_api() {
+fn health_asks_the_public_listener_without_an_api() {
     let (mut site, config) = site_at_fixed_ports("");
     is_healthy(&config, "127.0.0.1");
     site.program.allow("link down");
@@ -117,7 +117,7 @@ fn config_with_port(dir: &Path, port: u16) -> PathBuf {
 }
 
 #[test]
-fn health_is_asked_of_every_kind_of_listener() {
+fn health_on_every_kind_of_listener() {
     let dir = TempDir::new();
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::new(vec!["upload.localhost".to_owned()])
@@ -176,7 +176,7 @@ fn health_is_asked_of_every_kind_of_listener() {
 }
 
 #[test]
-fn health_needs_nothing_that_the_configuration_names() {
+fn health_reads_no_secrets_or_certificates() {
     let (site, config) = site_at_fixed_ports("");
     // The secret of a container that only runs the check.
     let text = fs::read_to_string(&config).unwrap();
@@ -187,7 +187,7 @@ fn health_needs_nothing_that_the_configuration_names() {
 }
 
 #[test]
-fn health_has_an_end_where_nothing_answers() {
+fn health_times_out() {
     let dir = TempDir::new();
     // Listens, and never answers.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -63,7 +63,7 @@ fn garbage_on_the_http_port() {
 }
 
 #[test]
-fn a_file_goes_while_it_is_sent() {
+fn a_file_is_deleted_or_truncated_while_it_is_sent() {
     let mut site = Plan::alone().set("body_timeout", 3).start();
     site.program.allow("file cut short");
     let body = pseudo_random(14, 12_000_000);
@@ -107,7 +107,7 @@ fn a_file_goes_while_it_is_sent() {
 }
 
 #[test]
-fn the_storage_folder_goes_and_comes_back() {
+fn the_storage_folder_disappears_and_returns() {
     let mut site = Plan::new().start();
     // What is logged about it is the program's choice.
     for level in ["WARN", "ERROR"] {
@@ -215,7 +215,7 @@ fn resets() {
 
 /// Many clients at the same time, each with its own file.
 #[test]
-fn a_crowd_of_honest_clients() {
+fn many_concurrent_clients() {
     let mut site = Plan::new().start();
     let slots: Vec<_> = (0..40)
         .map(|i| site.slot(ROMEO, &format!("{i}.bin"), 200_000, None))

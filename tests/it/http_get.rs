@@ -11,7 +11,7 @@ use crate::harness::site::{ROMEO_FOLDER, age, seed};
 use crate::harness::{Client, Plan, Reply, Site, pseudo_random, request, unix_now};
 
 #[test]
-fn a_file_comes_with_all_its_fields() {
+fn response_fields() {
     let (site, target) = digits();
     let reply = site.get(&target).is(200);
     assert_eq!(reply.body, DIGITS);
@@ -43,7 +43,7 @@ fn a_file_comes_with_all_its_fields() {
 }
 
 #[test]
-fn head_says_what_get_would_say() {
+fn head_matches_get() {
     let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/très cool.jpg");
     let site = Plan::alone().seed(&path, &pseudo_random(1, 70_000)).start();
     let mut client = site.client();
@@ -61,7 +61,7 @@ fn head_says_what_get_would_say() {
 }
 
 #[test]
-fn what_is_not_there_looks_always_the_same() {
+fn all_404s_are_identical() {
     let site = Plan::alone().start();
     let store = site.store();
     let file = seed(
@@ -218,7 +218,7 @@ fn prefix_kept_stripped_or_doubled() {
 }
 
 #[test]
-fn a_prefix_without_a_path() {
+fn url_prefix_without_a_path() {
     let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/a.txt");
     for base in [
         "https://upload.localhost",
@@ -280,7 +280,7 @@ fn paths_are_decoded_once() {
 }
 
 #[test]
-fn old_trees_are_served_in_place() {
+fn existing_trees_are_served_in_place() {
     let site = Plan::alone()
         .seed(&format!("{ROMEO_FOLDER}/0123456789abc/a b.txt"), b"three")
         .seed(&format!("{ROMEO_FOLDER}/0123456789abd"), b"two")
@@ -310,7 +310,7 @@ fn old_trees_are_served_in_place() {
 }
 
 #[test]
-fn the_root_says_what_this_is() {
+fn root_page() {
     let site = Plan::alone().start();
     let reply = site.get("/").is(200);
     assert!(reply.expect("Content-Type").starts_with("text/plain"));
@@ -337,7 +337,7 @@ fn other_methods() {
 }
 
 #[test]
-fn downloads_by_another_server() {
+fn serve_downloads_off() {
     let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/a.txt");
     let site = Plan::alone()
         .set("serve_downloads", false)
@@ -356,7 +356,7 @@ fn downloads_by_another_server() {
 }
 
 #[test]
-fn custom_fields_stand_on_every_answer() {
+fn custom_headers_on_every_response() {
     let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/a.txt");
     let site = Plan::alone()
         .set(
@@ -425,7 +425,7 @@ fn max_age(reply: &Reply) -> u64 {
 }
 
 #[test]
-fn caches_forget_a_file_when_it_goes() {
+fn max_age_ends_with_the_file() {
     let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/a.txt");
     let site = Plan::alone()
         .set("expire_interval", 3600)
@@ -447,7 +447,7 @@ fn caches_forget_a_file_when_it_goes() {
 }
 
 #[test]
-fn a_large_file_comes_byte_for_byte() {
+fn a_large_file_is_complete() {
     let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/large.bin");
     let body = pseudo_random(3, 5_000_001);
     let site = Plan::alone().seed(&path, &body).start();

@@ -9,7 +9,7 @@ use crate::harness::site::{ROMEO, ROMEO_FOLDER, assert_empty, begin, kept_type};
 use crate::harness::{Fields, Plan, Site, Slot, pseudo_random, request};
 
 #[test]
-fn a_file_goes_in_and_comes_out() {
+fn upload_and_download() {
     let mut site = Plan::new().start();
     let body = pseudo_random(4, 1_000_003);
     let slot = site.slot(
@@ -63,7 +63,7 @@ fn modes_are_configured() {
 }
 
 #[test]
-fn without_waiting_for_the_disk() {
+fn without_fsync() {
     let mut site = Plan::new().set("fsync", false).start();
     let slot = site.upload("a.txt", None, b"hello");
     assert_eq!(site.get(&slot.get).is(200).body, b"hello");
@@ -200,7 +200,7 @@ fn chunked_bodies() {
 }
 
 #[test]
-fn a_broken_upload_leaves_nothing_and_may_be_repeated() {
+fn an_aborted_upload_leaves_nothing_and_can_be_retried() {
     let mut site = Plan::new().start();
     let slot = site.slot("juliet@capulet.tld", "a.bin", 1_000_000, None);
     let body = pseudo_random(6, 1_000_000);
@@ -246,7 +246,7 @@ fn a_broken_upload_leaves_nothing_and_may_be_repeated() {
 
 /// An upload that breaks off takes no folder from under another one of the same owner.
 #[test]
-fn good_and_broken_uploads_of_one_owner() {
+fn complete_and_aborted_uploads_of_one_owner() {
     let mut site = Plan::new().start();
     for round in 0..15 {
         let good = site.slot(ROMEO, "good.txt", 5, None);
@@ -332,7 +332,7 @@ fn prefixes_and_spellings_of_a_put() {
 }
 
 #[test]
-fn names() {
+fn file_names() {
     let mut site = Plan::new().start();
     let long = format!("{}.jpeg", "x".repeat(250));
     let longer = format!("{}.jpeg", "x".repeat(400));

@@ -85,7 +85,7 @@ fn single_ranges() {
 }
 
 #[test]
-fn several_ranges_make_parts() {
+fn multiple_ranges() {
     let (site, target) = digits();
     let mut client = site.client();
     let reply = client
@@ -116,7 +116,7 @@ fn several_ranges_make_parts() {
 }
 
 #[test]
-fn many_ranges_are_no_amplifier() {
+fn many_ranges_do_not_amplify() {
     let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/big.bin");
     let body = pseudo_random(2, 300_000);
     let site = Plan::alone().seed(&path, &body).start();

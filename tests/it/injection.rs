@@ -53,7 +53,7 @@ const EVIL: [&str; 14] = [
 ];
 
 #[test]
-fn names_and_types_end_no_field_of_an_answer() {
+fn header_injection() {
     let mut site = every_integration().start();
     site.program.allow("external_delete_secret");
     let get = |target: &str, more: &str| {
@@ -187,7 +187,7 @@ fn is_unsafe_path(c: char) -> bool {
 /// One event is one line of the log, with nothing in it that a terminal or a reader could take for something else, and
 /// no longer than a line may be, whoever wrote the text.
 #[test]
-fn one_event_is_one_line_of_the_log() {
+fn log_injection() {
     const LONGEST: usize = 4200;
     const FORGED: &str = "2026-01-01T00:00:00.000Z ERROR forged why=\"it was\"";
     let mut site = every_integration()

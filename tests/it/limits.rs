@@ -72,7 +72,7 @@ fn a_head_has_one_deadline() {
 }
 
 #[test]
-fn idle_connections_end_in_silence() {
+fn idle_connections_are_closed_without_a_response() {
     let site = Plan::alone()
         .set("idle_timeout", 1)
         .set("header_timeout", 2)
@@ -85,7 +85,7 @@ fn idle_connections_end_in_silence() {
 }
 
 #[test]
-fn a_body_must_move() {
+fn a_body_must_make_progress() {
     let mut site = Plan::new().set("body_timeout", 1).start();
     let slot = site.slot(ROMEO, "a.bin", 100_000, None);
     let head = request("PUT", &slot.put, &[("Content-Length", "100000")], b"");
@@ -114,7 +114,7 @@ fn a_body_must_move() {
 }
 
 #[test]
-fn stalled_readers_are_dropped_and_moving_ones_never() {
+fn only_stalled_readers_are_dropped() {
     let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/large.bin");
     let body = pseudo_random(8, 12_000_000);
     let site = Plan::alone()
@@ -172,7 +172,7 @@ fn busy(site: &mut Site) -> Client {
 }
 
 #[test]
-fn out_of_connections() {
+fn max_connections() {
     let mut site = Plan::new().set("max_connections", 4).start();
     let mut clients: Vec<Client> = (0..4).map(|_| busy(&mut site)).collect();
     // All of them have something to do, so the next one is asked to come again.
@@ -204,7 +204,7 @@ fn out_of_connections() {
 }
 
 #[test]
-fn exactly_as_many_as_allowed() {
+fn exactly_max_connections() {
     for most in [1, 2, 4] {
         let mut site = Plan::new().set("max_connections", most).start();
         let before = site.program.sockets();
@@ -229,7 +229,7 @@ fn exactly_as_many_as_allowed() {
 }
 
 #[test]
-fn the_oldest_idle_connection_makes_room() {
+fn the_oldest_idle_connection_is_evicted() {
     let mut site = Plan::alone().set("max_connections", 4).start();
     site.program.allow("connection");
     let mut clients: Vec<Client> = (0..4).map(|_| site.client()).collect();
@@ -251,7 +251,7 @@ fn the_oldest_idle_connection_makes_room() {
 
 /// A request that has come is answered, even if nobody has looked at it when the next connection is taken.
 #[test]
-fn whose_request_is_here_need_not_make_room() {
+fn connections_with_a_request_are_not_evicted() {
     let mut site = Plan::alone().set("max_connections", 1).start();
     site.program.allow("connection");
     for _ in 0..3 {
@@ -277,7 +277,7 @@ fn whose_request_is_here_need_not_make_room() {
 }
 
 #[test]
-fn connections_of_one_address() {
+fn max_connections_per_address() {
     let mut site = Plan::new().set("max_connections_per_address", 2).start();
     let mut first = busy(&mut site);
     let mut second = busy(&mut site);
@@ -416,7 +416,7 @@ fn refusals_linger() {
 }
 
 #[test]
-fn pipelines_push_back() {
+fn pipelining_has_back_pressure() {
     const COUNT: usize = 20_000;
     let site = Plan::alone().start();
     site.get("/").is(200);
@@ -440,7 +440,7 @@ fn pipelines_push_back() {
 }
 
 #[test]
-fn memory_does_not_follow_bodies() {
+fn memory_does_not_grow_with_bodies() {
     const SIZE: usize = 48 << 20;
     let mut site = Plan::new()
         .set("max_file_size", 100 << 20)

@@ -46,7 +46,7 @@ fn half_closed_and_slow() {
 
 /// A body that ends early by a half close, and one that ends by a reset, store nothing; both leave the slot good.
 #[test]
-fn bodies_that_end_early() {
+fn truncated_bodies() {
     let mut site = Plan::new().start();
     let body = pseudo_random(21, 600_000);
     let slot = site.slot(ROMEO, "a.bin", body.len() as u64, None);
@@ -89,7 +89,7 @@ fn byte_by_byte(client: &Client, bytes: &[u8]) {
 }
 
 #[test]
-fn segments_of_one_byte() {
+fn one_byte_segments() {
     let mut site = Plan::new().start();
     let body = pseudo_random(22, 2000);
     let fields = [("Transfer-Encoding", "chunked"), ("Expect", "100-continue")];
@@ -129,7 +129,7 @@ fn segments_of_one_byte() {
 
 /// The whole of an XML stream, byte by byte: header, handshake, stanzas, end.
 #[test]
-fn a_stream_of_single_bytes() {
+fn xml_stream_byte_by_byte() {
     let mut site = Plan::new().unwelcome().start();
     let server = site.server.take().unwrap();
     let mut link = server.accept();
@@ -165,7 +165,7 @@ fn a_stream_of_single_bytes() {
 
 /// Out of descriptors: what cannot be accepted is tried again now and then, no more.
 #[test]
-fn without_descriptors_it_rests() {
+fn idle_while_out_of_descriptors() {
     let mut site = Plan::new().descriptors(64).start();
     site.program.allow("descriptor");
     site.program.allow("connection");
@@ -196,7 +196,7 @@ fn without_descriptors_it_rests() {
 
 /// Nothing at all to do: no link, a link, TLS; connections kept open.
 #[test]
-fn idle_is_idle() {
+fn no_cpu_time_when_idle() {
     let plain = Plan::alone().start();
     let linked = Plan::new().start();
     let (plan, certificate) = tls::plan(Plan::alone());
@@ -225,7 +225,7 @@ fn idle_is_idle() {
 
 /// A store without room refuses PUTs; who waits at its door costs nothing.
 #[test]
-fn a_full_store_rests() {
+fn idle_while_the_store_is_full() {
     let mut site = Plan::new().start();
     let slots: Vec<_> = (0..10)
         .map(|i| site.slot(ROMEO, &format!("{i}.bin"), 1_000_000, None))

@@ -46,7 +46,7 @@ fn pipelining() {
 }
 
 #[test]
-fn bodies_of_others_are_skipped() {
+fn unread_bodies_are_skipped() {
     let (site, target) = digits();
     let inner = "GET /poison HTTP/1.1\r\nHost: poison\r\n\r\n";
     let length = inner.len();
@@ -136,7 +136,7 @@ fn persistence() {
 
 /// A proxy's connection carries requests of many clients. One that cannot be read is nobody's, not the last one's.
 #[test]
-fn a_fault_is_not_laid_to_the_client_before() {
+fn an_error_is_not_charged_to_the_previous_client() {
     let site = Plan::alone().set("trusted_proxies", "[127.0.0.1]").start();
     let mut client = site.client();
     let fields = [("X-Forwarded-For", "192.0.2.1")];

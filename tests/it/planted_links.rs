@@ -197,7 +197,7 @@ fn planted_links_pipes_and_devices() {
 
 /// The storage folder itself may be a link: it is the operator's choice. One that is turned elsewhere is followed.
 #[test]
-fn the_storage_folder_may_be_a_link() {
+fn the_storage_folder_may_be_a_symlink() {
     let plan = Plan::new();
     let (link, one, two) = (
         plan.dir().join("link"),
@@ -252,7 +252,7 @@ impl Drop for Raise<'_> {
 /// Somebody who may write into the store removes the folder of an upload and puts a link in its place, over and over,
 /// while the upload is stored.
 #[test]
-fn a_link_planted_while_a_file_gets_its_name() {
+fn a_symlink_planted_during_publication() {
     for fsync in [false, true] {
         let mut site = Plan::new().set("fsync", fsync).start();
         site.program.allow("store failed");
@@ -306,7 +306,7 @@ fn upload(site: &mut Site, owner: &str, size: usize) -> Slot {
 
 /// One line names it, and the client is told to come back, not that its slot is used.
 #[test]
-fn something_else_in_the_place_of_an_owner_s_folder() {
+fn owner_folder_replaced_by_a_file_or_symlink() {
     for kind in ["file", "link"] {
         let mut site = Plan::new()
             .set("user_quota_hard", 1000)

@@ -68,7 +68,7 @@ fn mark(slot: &Slot) -> &str {
 }
 
 #[test]
-fn what_is_listed_is_announced_and_nothing_else() {
+fn configured_purposes_are_announced() {
     const INFO: &str = "http://jabber.org/protocol/disco#info";
     for (purposes, announced) in [
         (ALL, &["message", "profile", "ephemeral", "permanent"][..]),
@@ -106,7 +106,7 @@ fn what_is_listed_is_announced_and_nothing_else() {
 }
 
 #[test]
-fn the_folder_tells_the_purpose() {
+fn the_folder_name_encodes_the_purpose() {
     let mut site = Plan::new().set("purposes", ALL).start();
     let at = unix_now() + 1000;
     for (inside, expected) in [
@@ -148,7 +148,7 @@ fn the_folder_tells_the_purpose() {
 }
 
 #[test]
-fn ephemeral_to_the_second_and_swept() {
+fn ephemeral_files_expire_and_are_swept() {
     let mut site = Plan::new()
         .set("purposes", ALL)
         .set("expire_interval", 3600)
@@ -198,7 +198,7 @@ fn ephemeral_to_the_second_and_swept() {
 }
 
 #[test]
-fn limits_of_their_own() {
+fn limits_by_purpose() {
     let mut site = Plan::new()
         .set("max_file_size", 1000)
         .set(
@@ -223,7 +223,7 @@ fn limits_of_their_own() {
 }
 
 #[test]
-fn pools_of_their_own() {
+fn quotas_by_purpose() {
     let mut site = Plan::new()
         .set("user_quota_hard", 1000)
         .set("max_file_size", 500)
@@ -250,7 +250,7 @@ fn pools_of_their_own() {
 }
 
 #[test]
-fn what_is_permanent_is_never_removed_to_make_room() {
+fn permanent_files_are_not_evicted() {
     let mut site = Plan::new()
         .set("user_quota_hard", 1000)
         .set("max_file_size", 500)
@@ -312,7 +312,7 @@ fn age_by_purpose() {
 }
 
 #[test]
-fn the_sweep_has_something_to_do_where_ends_are_given() {
+fn no_idle_sweep_warning_with_expiry_rules() {
     // None of these has an age for all, and each has files with an end: no warning says that the sweep is idle.
     for (key, value) in [
         ("purposes", "{message: {}, ephemeral: {}}"),

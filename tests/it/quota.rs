@@ -29,7 +29,7 @@ fn upload(site: &mut Site, owner: &str, size: usize) -> Slot {
 }
 
 #[test]
-fn hard() {
+fn hard_quota() {
     let mut site = Plan::new()
         .set("user_quota_hard", 1000)
         .set("max_file_size", 1000)
@@ -49,7 +49,7 @@ fn hard() {
 }
 
 #[test]
-fn hard_counts_at_the_put() {
+fn hard_quota_at_the_put() {
     let mut site = Plan::new()
         .set("user_quota_hard", 1000)
         .set("max_file_size", 1000)
@@ -65,7 +65,7 @@ fn hard_counts_at_the_put() {
 
 /// What is under way counts before it is stored, and no longer when it is over.
 #[test]
-fn what_is_under_way_counts() {
+fn running_uploads_count() {
     for key in ["user_quota_hard", "global_quota"] {
         let mut site = Plan::new()
             .set(key, 1000)
@@ -91,7 +91,7 @@ fn what_is_under_way_counts() {
 }
 
 #[test]
-fn old_files_count_right_after_the_start() {
+fn existing_files_count_after_the_start() {
     let mut site = Plan::new()
         .set("user_quota_hard", 1000)
         .set("max_file_size", 1000)
@@ -111,7 +111,7 @@ fn old_files_count_right_after_the_start() {
 }
 
 #[test]
-fn old_files_count_at_the_first_put() {
+fn existing_files_count_at_the_first_put() {
     let mut site = Plan::new()
         .set("user_quota_hard", 1000)
         .set("max_file_size", 1000)
@@ -207,7 +207,7 @@ fn retry_when_an_expiry_frees_enough() {
 }
 
 #[test]
-fn soft_is_trimmed_by_the_sweep() {
+fn the_sweep_trims_to_the_soft_quota() {
     let plan = Plan::new()
         .set("user_quota_soft", 1000)
         .set("expire_interval", 1);
@@ -240,7 +240,7 @@ fn soft_is_trimmed_by_the_sweep() {
 }
 
 #[test]
-fn of_all_together() {
+fn global_quota() {
     let mut site = Plan::new()
         .set("global_quota", 1000)
         .seed(&format!("{ROMEO_FOLDER}/0123456789abc/old.bin"), &[0; 500])
@@ -263,7 +263,7 @@ fn of_all_together() {
 }
 
 #[test]
-fn the_disk_keeps_some_room() {
+fn min_free_space() {
     let mut site = Plan::new().set("min_free_space", 1_u64 << 60).start();
     assert_no_room(&mut site, ROMEO, 1);
     let mut site = Plan::new().set("min_free_space", 0).start();
@@ -271,7 +271,7 @@ fn the_disk_keeps_some_room() {
 }
 
 #[test]
-fn nobody_evicts_or_fills_another() {
+fn one_owner_cannot_evict_or_fill_another() {
     let mut site = every_integration()
         .set("user_quota_hard", 1000)
         .set("max_file_size", 1000)
@@ -359,7 +359,7 @@ fn nobody_evicts_or_fills_another() {
 }
 
 #[test]
-fn one_quota_for_all_ways() {
+fn one_quota_for_all_schemes() {
     let mut site = Plan::new()
         .set("file_share_secret", format!("'{KEY}'"))
         .set("external_secret", format!("'{KEY}'"))

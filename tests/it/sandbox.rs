@@ -41,7 +41,7 @@ fn reload(site: &mut Site) {
 }
 
 #[test]
-fn one_line_says_what_holds() {
+fn one_line_reports_the_sandbox() {
     let plan = Plan::new();
     let store = plan.store().canonicalize().unwrap();
     let mut site = plan.start();
@@ -117,7 +117,7 @@ fn a_reload_does_not_reach_another_folder() {
 }
 
 #[test]
-fn off_is_off() {
+fn sandbox_off() {
     let elsewhere = TempDir::new();
     let secret = elsewhere.path().join("secret");
     fs::write(&secret, "a secret of its own\n").unwrap();
@@ -137,7 +137,7 @@ fn off_is_off() {
 }
 
 #[test]
-fn a_renewed_certificate_behind_links_is_taken() {
+fn a_renewed_certificate_behind_symlinks_is_loaded() {
     // As certbot has it: the names that the configuration knows are links into another folder.
     let folder = TempDir::new();
     let at = |name: &str| folder.path().join(name);
@@ -202,7 +202,7 @@ fn a_reload_does_not_reach_another_port() {
 }
 
 #[test]
-fn a_unix_socket_goes_at_the_end_and_the_log_is_turned_over() {
+fn unix_socket_removal_and_log_rotation() {
     let (run, log) = (TempDir::new(), TempDir::new());
     let (socket, log) = (run.path().join("http.sock"), log.path().join("upslot.log"));
     let dir = TempDir::new();
@@ -229,7 +229,7 @@ fn a_unix_socket_goes_at_the_end_and_the_log_is_turned_over() {
 }
 
 #[test]
-fn memory_is_counted_in_the_sandbox() {
+fn memory_metric_in_the_sandbox() {
     let site = Plan::alone().set("api", "{port: 0}").start();
     let metrics = site.ask_api("/metrics").is(200);
     let line = metrics
@@ -267,7 +267,7 @@ fn secretive(dir: &Path) -> String {
 }
 
 #[test]
-fn secrets_are_told_to_nobody() {
+fn secrets_are_never_disclosed() {
     let dir = TempDir::new();
     fs::create_dir(dir.path().join("store")).unwrap();
     let config = dir.path().join("config.yml");
@@ -347,7 +347,7 @@ fn chmod(path: &Path, mode: u32) {
 }
 
 #[test]
-fn secrets_that_everybody_can_read_are_warned_about() {
+fn world_readable_secrets_are_reported() {
     let dir = TempDir::new();
     let at = |name: &str| -> PathBuf { dir.path().join(name) };
     fs::create_dir(at("store")).unwrap();

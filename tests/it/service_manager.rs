@@ -78,7 +78,7 @@ impl Manager {
 }
 
 #[test]
-fn the_service_manager_hears_of_start_reload_and_end() {
+fn notifications_of_start_reload_and_stop() {
     for make in [Manager::at_path, Manager::abstract_one] {
         let dir = TempDir::new();
         let config = minimal_config(dir.path(), "http_port: 0\n");
@@ -120,7 +120,7 @@ fn the_service_manager_hears_of_start_reload_and_end() {
 }
 
 #[test]
-fn the_status_tells_of_the_link() {
+fn the_status_shows_the_link() {
     let dir = TempDir::new();
     let manager = Manager::at_path(dir.path());
     // The first of two starts makes the configuration.
@@ -144,7 +144,7 @@ fn the_status_tells_of_the_link() {
 }
 
 #[test]
-fn the_watchdog_hears_of_a_loop_that_turns_and_of_no_other() {
+fn watchdog_messages_stop_when_the_loop_hangs() {
     let dir = TempDir::new();
     let config = minimal_config(dir.path(), "http_port: 0\n");
     let manager = Manager::at_path(dir.path());
@@ -178,7 +178,7 @@ fn the_watchdog_hears_of_a_loop_that_turns_and_of_no_other() {
 }
 
 #[test]
-fn a_watchdog_of_another_process_and_a_manager_that_is_not_there_do_no_harm() {
+fn foreign_watchdog_and_absent_manager() {
     let dir = TempDir::new();
     let config = minimal_config(dir.path(), "http_port: 0\n");
     let manager = Manager::at_path(dir.path());

@@ -42,7 +42,7 @@ fn assert_refuses(site: &Site) {
 }
 
 #[test]
-fn an_orderly_end() {
+fn graceful_shutdown() {
     for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
         let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/large.bin");
         let body = pseudo_random(13, 12_000_000);
@@ -89,7 +89,7 @@ fn an_orderly_end() {
 }
 
 #[test]
-fn patience_has_an_end() {
+fn shutdown_timeout() {
     let mut site = Plan::new().set("shutdown_timeout", 1).start();
     let mut upload = half_a_put(&mut site);
     site.program.allow("shutdown_timeout");
@@ -100,7 +100,7 @@ fn patience_has_an_end() {
 }
 
 #[test]
-fn a_second_signal_ends_at_once() {
+fn a_second_signal_forces_the_shutdown() {
     let mut site = Plan::new().set("shutdown_timeout", 600).start();
     let mut upload = half_a_put(&mut site);
     site.program.signal(Signal::TERM);
@@ -173,7 +173,7 @@ fn a_reload_changes_limits_without_dropping_anything() {
 }
 
 #[test]
-fn other_signals_do_no_harm() {
+fn other_signals_are_harmless() {
     let mut site = Plan::new().start();
     site.program.signal(Signal::PIPE);
     let mut kept = site.client();
@@ -208,7 +208,7 @@ fn program(config: &Path) -> Program {
 
 /// From the moment on in which the program catches signals, whatever it is at then.
 #[test]
-fn a_signal_during_the_start_does_what_it_says() {
+fn signals_during_the_start() {
     let (_dir, config, _) = plain_config();
     let started = Instant::now();
     let first = program(&config);
@@ -246,7 +246,7 @@ fn fifo(config: &Path) {
 }
 
 #[test]
-fn a_reload_that_came_early_reads_the_file_again() {
+fn an_early_reload_rereads_the_file() {
     let (dir, config, text) = plain_config();
     fifo(&config);
     let program = program(&config);
@@ -268,7 +268,7 @@ fn a_reload_that_came_early_reads_the_file_again() {
 }
 
 #[test]
-fn the_end_does_not_wait_for_a_configuration_that_cannot_be_read() {
+fn shutdown_while_reading_the_configuration_blocks() {
     for signal in [Signal::TERM, Signal::INT] {
         let (_dir, config, _) = plain_config();
         fifo(&config);
@@ -282,7 +282,7 @@ fn the_end_does_not_wait_for_a_configuration_that_cannot_be_read() {
 }
 
 #[test]
-fn a_start_that_failed_exits_with_1_whatever_signals_come() {
+fn a_failed_start_exits_with_1() {
     let (_dir, config, text) = plain_config();
     fs::write(&config, format!("{text}max_file_size: lots\n")).unwrap();
     for round in 0..60 {
@@ -298,7 +298,7 @@ fn a_start_that_failed_exits_with_1_whatever_signals_come() {
 
 /// What only looks something up ends as every command does.
 #[test]
-fn offline_commands_keep_the_systems_actions() {
+fn offline_commands_keep_the_default_signal_actions() {
     for arguments in [
         &["--check-config"][..],
         &["explain", "romeo@montague.tld"],
@@ -340,7 +340,7 @@ fn run_with(text: &str, more: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn exit_codes_tell_a_fault_from_a_misuse() {
+fn exit_codes() {
     let good = "storage_path: STORE\nget_url: https://a/\nput_url: https://a/\nhttp_port: 0\nwhitelist: a\n";
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();

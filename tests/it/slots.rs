@@ -96,7 +96,7 @@ fn a_purpose_cannot_be_forged() {
 }
 
 #[test]
-fn a_slot_lapses() {
+fn a_slot_expires() {
     let mut site = Plan::new().set("put_timeout", 2).start();
     let late = site.slot(ROMEO, "late.txt", 5, None);
     let early = site.slot(ROMEO, "early.txt", 5, None);
@@ -114,7 +114,7 @@ fn a_slot_lapses() {
 }
 
 #[test]
-fn one_slot_makes_one_file() {
+fn one_file_per_slot() {
     let mut site = Plan::new().start();
     let slot = site.upload("a.txt", None, b"hello");
     site.put(&slot, b"other").is(409);
@@ -161,7 +161,7 @@ fn one_slot_makes_one_file() {
 }
 
 #[test]
-fn a_slot_outlives_the_program() {
+fn slots_survive_a_restart() {
     let mut site = Plan::new().start();
     let slot = site.slot(ROMEO, "a.txt", 5, None);
     let half = site.slot(ROMEO, "half.bin", 100_000, None);
@@ -215,7 +215,7 @@ fn nodes_share_a_secret() {
 /// A slot makes one file: not again after its end, nor after its removal by whatever way, nor by a PUT that was begun
 /// before.
 #[test]
-fn a_slot_is_not_good_again_when_its_file_is_gone() {
+fn a_slot_stays_used_after_its_file_is_deleted() {
     let mut site = every_integration()
         .set("fsync", true)
         .set("purposes", "{message: {}, ephemeral: {}}")

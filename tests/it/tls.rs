@@ -47,7 +47,7 @@ fn both_versions_upload_and_download() {
 }
 
 #[test]
-fn application_protocol_and_names() {
+fn alpn_and_server_names() {
     let (site, config, target) = tls::digits();
     let mut config = (*config).clone();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -74,7 +74,7 @@ fn application_protocol_and_names() {
 }
 
 #[test]
-fn the_end_is_announced() {
+fn close_notify_ends_the_connection() {
     let (site, config, target) = tls::digits();
     // rustls reports an end without close_notify as an error, which `ends` would show.
     for bytes in [
@@ -97,7 +97,7 @@ fn the_end_is_announced() {
 }
 
 #[test]
-fn idle_tls_ends_with_its_alert() {
+fn idle_connections_end_with_close_notify() {
     let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/digits.txt");
     let (plan, certificate) = tls::plan(Plan::alone().set("idle_timeout", 1));
     let site = plan.seed(&path, b"0123456789").start();
@@ -154,7 +154,7 @@ fn no_early_data() {
 }
 
 #[test]
-fn returning_clients_resume() {
+fn sessions_are_resumed() {
     let (plan, certificate) = tls::plan(Plan::alone());
     let site = plan.start();
     let kind = |config: &Arc<ClientConfig>| {
@@ -272,7 +272,7 @@ fn large_bodies_in_pieces_of_all_sizes() {
 }
 
 #[test]
-fn an_end_without_its_alert() {
+fn truncated_streams() {
     let (plan, certificate) = tls::plan(Plan::new());
     let mut site = plan.start();
     let config = Arc::new(trusting(&[&certificate], BOTH));
@@ -308,7 +308,7 @@ fn an_end_without_its_alert() {
 }
 
 #[test]
-fn who_does_not_read_costs_little() {
+fn slow_readers_use_little_memory() {
     let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/large.bin");
     let body = pseudo_random(14, 30_000_000);
     let (plan, certificate) = tls::plan(Plan::alone());

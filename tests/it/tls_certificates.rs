@@ -176,7 +176,7 @@ const SOON: &str = "certificate expires soon at=";
 const OVER: &str = "certificate has expired at=";
 
 #[test]
-fn the_end_of_a_certificate_is_told_ahead() {
+fn expiry_is_reported_in_advance() {
     const DAY: i64 = 86_400;
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -229,7 +229,7 @@ fn the_end_of_a_certificate_is_told_ahead() {
 
 /// The running program says it, too, at the moment when there is something to say.
 #[test]
-fn a_certificate_expires_while_it_is_served() {
+fn a_certificate_expires_while_in_use() {
     const FORTNIGHT: i64 = 14 * 86_400;
     thread::scope(|scope| {
         for (seconds, before, then) in [

@@ -14,7 +14,7 @@ use crate::harness::{Client, PATIENCE, Plan, Site, eventually, pseudo_random, re
 
 /// Who forgets the `s` of https is told so, in plain text, and can read it.
 #[test]
-fn plain_http_is_told() {
+fn plain_http_gets_an_explanation() {
     let (site, config, target) = tls::digits();
     let body = vec![b'x'; 6 << 20];
     let length = body.len().to_string();
@@ -141,7 +141,7 @@ fn shaken(site: &Site, config: &Arc<ClientConfig>) -> StreamOwned<ClientConnecti
 }
 
 #[test]
-fn handshakes_that_are_none() {
+fn malformed_handshakes() {
     let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/digits.txt");
     let (plan, certificate) = tls::plan(
         Plan::alone()

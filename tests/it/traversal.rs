@@ -151,7 +151,7 @@ fn under_attack() -> Site {
 }
 
 #[test]
-fn no_spelling_of_a_path_leads_out_or_to_what_is_hidden() {
+fn no_path_escapes_the_store() {
     let site = under_attack();
     let secret = fs::read(site.store().join(".upslot/slot_secret")).unwrap();
     let before = unreadable(&site);
@@ -182,7 +182,7 @@ fn no_spelling_of_a_path_leads_out_or_to_what_is_hidden() {
 /// The same with a signature that is good for the path, as it is sent and decoded once and twice: whoever can make
 /// the XMPP server sign anything gets no further than into the visible store.
 #[test]
-fn no_signature_leads_out_or_to_what_is_hidden() {
+fn no_signed_path_escapes_the_store() {
     let site = under_attack();
     let before = unreadable(&site);
     let mut asker = Asker::new(&site);
@@ -308,7 +308,7 @@ fn names_and_addresses_stay_one_segment() {
 }
 
 #[test]
-fn traversal_encoded_twice_leads_nowhere() {
+fn double_encoded_traversal() {
     let site = Plan::alone()
         .set("api", "{port: 0}")
         .seed(&format!("{ROMEO_FOLDER}/0123456789abc/a.txt"), b"hello")

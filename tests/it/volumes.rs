@@ -71,7 +71,7 @@ fn upload(program: &Program, name: &str) {
 }
 
 #[test]
-fn a_volume_of_group_0_serves_the_next_user_too() {
+fn a_group_0_volume_serves_the_next_user() {
     let Some((dir, binary)) = open_to_all() else {
         return;
     };
@@ -121,7 +121,7 @@ fn a_volume_of_group_0_serves_the_next_user_too() {
 }
 
 #[test]
-fn a_folder_that_is_made_in_a_volume_of_group_0_is_shared_as_well() {
+fn a_new_folder_in_a_group_0_volume_is_shared() {
     let Some((dir, binary)) = open_to_all() else {
         return;
     };
@@ -139,7 +139,7 @@ fn a_folder_that_is_made_in_a_volume_of_group_0_is_shared_as_well() {
 
 /// On other hosts nothing is opened to a group: what is made is as private as ever.
 #[test]
-fn a_store_of_another_kind_stays_private() {
+fn other_stores_stay_private() {
     let Some((dir, binary)) = open_to_all() else {
         return;
     };

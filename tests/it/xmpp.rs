@@ -94,7 +94,7 @@ fn ping_and_version() {
 }
 
 #[test]
-fn what_it_does_not_know() {
+fn unknown_requests() {
     let mut site = Plan::new().start();
     for kind in ["get", "set"] {
         for payload in [
@@ -398,7 +398,7 @@ fn a_whitelist_may_be_one_string_or_absent() {
 }
 
 #[test]
-fn in_pieces_and_many_at_once() {
+fn fragmented_and_batched_stanzas() {
     let mut site = Plan::new().start();
     let stanza = |id: usize| {
         format!(

@@ -33,7 +33,7 @@ fn pour(link: &mut crate::harness::Link, beginning: &str, piece: &str, enough: u
 
 /// A header without an end, or what no server may send: the component hangs up, and its memory does not follow.
 #[test]
-fn headers_are_cut_off() {
+fn endless_headers_end_the_link() {
     let cases = [
         (true, "<!--", "x"),
         (true, "<message><!--", "x"),
@@ -55,7 +55,7 @@ fn headers_are_cut_off() {
 
 /// A stanza of a gigabyte is skipped: the component takes all of it, and its memory does not follow.
 #[test]
-fn stanzas_are_skipped() {
+fn endless_stanzas_are_skipped() {
     let cases = [
         (true, "<message><body>", "x"),
         (true, "<message from='", "x"),
@@ -125,7 +125,7 @@ fn each(
 /// What is allowed to go on for ever, white space and stanzas for nobody, costs no memory either, and the link
 /// stays.
 #[test]
-fn what_may_go_on_goes_on() {
+fn endless_ignored_input() {
     let mut site = Plan::new().start();
     assert_alive(&mut site);
     let before = site.program.memory("VmHWM:");

@@ -14,7 +14,7 @@ const INFO: &str = "http://jabber.org/protocol/disco#info";
 const JULIET: &str = "juliet@capulet.tld/balcony";
 
 #[test]
-fn a_thousand_requests_without_a_pause() {
+fn a_thousand_requests() {
     let mut site = Plan::new().start();
     assert_alive(&mut site);
     let before = site.program.memory("VmHWM");
@@ -101,7 +101,7 @@ fn a_server_that_does_not_read() {
 
 /// Requests and garbage of one user without a pause: HTTP goes on, and so do the slots of another.
 #[test]
-fn a_flood_of_one_user() {
+fn a_flood_from_one_user() {
     let mut site = Plan::new().start();
     assert_alive(&mut site);
     let from = format!("from='{ROMEO}/x' to='{COMPONENT}'");
@@ -164,7 +164,7 @@ fn a_flood_of_one_user() {
 
 /// A line for each refusal, but not for each of a flood; who floods does not hide the others.
 #[test]
-fn a_flood_of_refusals_is_few_lines() {
+fn refusal_log_lines_are_limited() {
     let mut site = Plan::new().start();
     for _ in 0..500 {
         assert!(

@@ -13,7 +13,7 @@ const STREAMS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
 
 /// A link that worked is made again at once, whatever ended it and however soon it did.
 #[test]
-fn a_link_that_was_up_comes_back_quickly() {
+fn quick_reconnect() {
     let mut site = Plan::new().start();
     site.program.allow("link down");
     let server = site.server.take().unwrap();
@@ -85,7 +85,7 @@ fn refused_links() {
 
 /// A stream error, or an element nobody knows, where the handshake's answer belongs; a header with no id.
 #[test]
-fn strange_servers() {
+fn malformed_server_responses() {
     let header = |rest: &str| {
         format!(
             "<?xml version='1.0'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams' \
@@ -128,7 +128,7 @@ fn strange_servers() {
 }
 
 #[test]
-fn a_server_that_is_not_there_yet() {
+fn a_server_that_starts_later() {
     // An address of its own, so that nobody else takes the port in the meantime.
     let server = Server::at("127.0.0.77:0".parse().unwrap());
     let address = server.address();

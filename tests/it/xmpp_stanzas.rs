@@ -13,7 +13,7 @@ const JULIET: &str = "juliet@capulet.tld/balcony";
 const STREAMS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
 
 #[test]
-fn what_xmpp_forbids_ends_the_stream() {
+fn forbidden_xml_ends_the_stream() {
     // What is skipped is looked at, too.
     let big = format!("<message><body>{}<!-- -->", "x".repeat(70_000));
     let deep = "<x>".repeat(20_000) + "</y>" + &"</x>".repeat(19_999);
@@ -135,7 +135,7 @@ fn strange_contents() -> Vec<(&'static str, String)> {
 
 /// Whatever a user sends, the stream stays and everybody else's slots come; a request is answered.
 #[test]
-fn what_a_user_sends_costs_nobody_anything() {
+fn one_user_s_stanzas_do_not_affect_others() {
     let mut site = Plan::new().set("api", "{port: 0}").start();
     let contents = strange_contents();
     let mut skipped = 0;
@@ -237,7 +237,7 @@ fn a_skipped_stanza_of_50_mib_takes_no_memory() {
 }
 
 #[test]
-fn just_below_64_kib_is_a_stanza() {
+fn a_stanza_just_below_64_kib() {
     let mut site = Plan::new().start();
     site.link().send(&format!(
         "<message from='{ROMEO}' to='{COMPONENT}'><body>{}</body></message>",
@@ -254,7 +254,7 @@ fn just_below_64_kib_is_a_stanza() {
 
 /// Stanzas that are well-formed and make no sense: the link outlives them, and none is answered as if it did.
 #[test]
-fn curious_stanzas() {
+fn odd_stanzas() {
     let mut site = Plan::new().start();
     let from = format!("from='{ROMEO}' to='{COMPONENT}'");
     let request = format!("<request xmlns='{UPLOAD_0}' filename='a' size='5'/>");
