@@ -1,9 +1,9 @@
-//! What takes its time by design: a silent server is probed after a minute and dropped half a minute later; a server
-//! that accepts and says nothing is left after ten seconds; one that hangs up is asked less and less often; a crowd
-//! that says nothing has until its timeouts.
+//! Timeouts and back-off that take long by design: a silent server is probed after a minute and dropped half a minute
+//! later; a server that accepts and sends nothing is left after ten seconds; one that closes is retried less and less
+//! often; silent clients are closed by their timeouts.
 //!
-//! These tests mostly wait, and wait together. The first letter of the module's name lets them begin first, beside all
-//! the others; each part has its name in the message of its failure.
+//! These tests mostly wait, and run in parallel in one test. Tests start in alphabetical order, so the module's name lets
+//! this one start early; each part is named in the failure message.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -27,9 +27,9 @@ const GIVE_UP: Duration = Duration::from_secs(45);
 fn long_waits() {
     let parts: [(&str, fn()); 8] = [
         ("probe", probe),
-        ("mute_servers", mute_servers),
+        ("silent_servers", silent_servers),
         ("flapping_servers", flapping_servers),
-        ("an_address_that_takes_nobody", an_address_that_takes_nobody),
+        ("full_accept_queue", full_accept_queue),
         ("two_thousand_half_open", two_thousand_half_open),
         ("readers_that_stall", readers_that_stall),
         ("deadlines_just_past", deadlines_just_past),
@@ -70,10 +70,10 @@ fn probe() {
     next_probe(&mut site);
     assert!(
         start.elapsed() > Duration::from_secs(20),
-        "an idle link is not to be bothered all the time"
+        "an idle link is probed too often"
     );
-    site.program.rests("a ping that nobody answers");
-    // No answer: the link is taken for dead, and made anew.
+    site.program.rests("an unanswered ping");
+    // No answer: the link is closed, and the component reconnects.
     site.link().set_patience(GIVE_UP);
     site.link().gone();
     site.relink();
@@ -84,18 +84,18 @@ fn probe() {
 }
 
 /// Silence where the stream header is due, and where the handshake's answer is due.
-fn mute_servers() {
+fn silent_servers() {
     let mut site = Plan::new().unwelcome().start();
     site.program.allow("link down");
     let server = site.server.take().unwrap();
-    let mut mute = server.accept_within(Duration::from_secs(30)).unwrap();
-    site.program.rests("a server that says nothing");
-    mute.gone();
+    let mut silent = server.accept_within(Duration::from_secs(30)).unwrap();
+    site.program.rests("a silent server");
+    silent.gone();
     assert_eq!(site.client().get("/").status, 200);
-    let mut mute = server.accept_within(Duration::from_secs(30)).unwrap();
-    mute.open();
-    site.program.rests("a handshake that nobody answers");
-    mute.gone();
+    let mut silent = server.accept_within(Duration::from_secs(30)).unwrap();
+    silent.open();
+    site.program.rests("an unanswered handshake");
+    silent.gone();
     site.link = Some(server.welcome());
     let answer = site
         .link()
@@ -104,8 +104,8 @@ fn mute_servers() {
     site.server = Some(server);
 }
 
-/// Servers that hang up at once. Before the handshake is done the retries become rare, and so do the lines of the log; a
-/// link that was up is tried again after a second or two each time.
+/// Servers that close at once. Before the handshake, retries and log lines become rare; after a link that was up, the
+/// component retries after one to two seconds.
 fn flapping_servers() {
     const WATCHED: Duration = Duration::from_secs(12);
     thread::scope(|scope| {
@@ -133,7 +133,7 @@ fn flapping_servers() {
                     link.hang_up();
                     site.client().get("/").is(200);
                 }
-                // After 1, 2, 4 and 8 seconds at least; or after 1 to 2 seconds each.
+                // After at least 1, 2, 4 and 8 seconds, or after 1 to 2 seconds each.
                 let expected = if welcomes { 5..=12 } else { 2..=4 };
                 assert!(expected.contains(&tries), "{tries} tries in 12 s");
                 site.program.rests("a link between two tries");
@@ -150,8 +150,8 @@ fn flapping_servers() {
     });
 }
 
-/// A connection that is never made: nobody accepts, and the queue is full.
-fn an_address_that_takes_nobody() {
+/// A connection attempt that is never answered: the accept queue is full.
+fn full_accept_queue() {
     let listener = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     rustix::net::bind(&listener, &std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     rustix::net::listen(&listener, 0).unwrap();
@@ -170,15 +170,15 @@ fn an_address_that_takes_nobody() {
         .set("component_port", address.port())
         .start();
     site.program.allow("link down");
-    site.program.rests("a connection that is not made");
+    site.program.rests("a pending connection");
     site.client().get("/").is(200);
     site.program
         .wait_line(&["WARN", "link down ", "no answer within 10 s"]);
     site.client().get("/").is(200);
 }
 
-/// Two thousand connections that say nothing, or a little, or all but the last byte of something. `working` asks
-/// for a file and gets it, on a connection of its own.
+/// Two thousand connections that send nothing, a part, or all but the last byte of a request. `working` opens a connection
+/// for complete requests.
 #[track_caller]
 fn half_open(site: &mut Site, beginning: &[u8], each: u64, working: impl Fn(SocketAddr) -> Client) {
     const CROWD: usize = 2000;
@@ -199,10 +199,10 @@ fn half_open(site: &mut Site, beginning: &[u8], each: u64, working: impl Fn(Sock
             client
         })
         .collect();
-    eventually("all of them to be accepted", || {
+    eventually("all connections to be accepted", || {
         site.program.sockets() >= sockets + CROWD
     });
-    // Everybody else works on.
+    // Other clients are served.
     early.get("/").is(200);
     working(site.http).get("/").is(200);
     assert_alive(site);
@@ -219,14 +219,14 @@ fn half_open(site: &mut Site, beginning: &[u8], each: u64, working: impl Fn(Sock
         start.elapsed() > Duration::from_secs(1),
         "they were open while it rested"
     );
-    // Each of them has its time and no more; who began to say something is told.
+    // Each is closed by its timeout; those that began a request get a 408.
     for (number, client) in crowd.iter_mut().enumerate() {
         let end = String::from_utf8_lossy(&client.drain()).into_owned();
         let told = end.starts_with("HTTP/1.1 408 ");
         let plain = beginning.starts_with(b"GET");
         assert_eq!(told, plain && number % 4 > 0, "{number}: {end:?}");
     }
-    eventually("all of them to be gone", || {
+    eventually("all connections to be closed", || {
         site.program.sockets() <= sockets + 1
     });
     working(site.http).get("/").is(200);
@@ -234,7 +234,7 @@ fn half_open(site: &mut Site, beginning: &[u8], each: u64, working: impl Fn(Sock
     site.program.rests("after 2,000 half-open connections");
 }
 
-/// What a client says first over TLS.
+/// A ClientHello.
 fn hello(config: &Arc<ClientConfig>) -> Vec<u8> {
     let mut hello = Vec::new();
     let name = HOST.try_into().unwrap();
@@ -259,7 +259,7 @@ fn two_thousand_half_open() {
             half_open(&mut plan().start(), beginning, 4, Client::connect);
         });
         scope.spawn(|| {
-            // A handshake has the time of a head.
+            // header_timeout applies to a handshake.
             let (plan, certificate) = tls::plan(plan().set("idle_timeout", 60));
             let config = Arc::new(tls::trusting(&[&certificate], tls::BOTH));
             half_open(&mut plan.start(), &hello(&config), 24, |address| {
@@ -269,8 +269,8 @@ fn two_thousand_half_open() {
     });
 }
 
-/// Clients that ask for much and read little of it are freed by `body_timeout`, over TLS, too; until then they cost
-/// little.
+/// Clients that do not read a large response are closed by `body_timeout`, also over TLS; until then they use little
+/// memory.
 fn readers_that_stall() {
     let plan = || Plan::alone().set("body_timeout", 6);
     thread::scope(|scope| {
@@ -295,7 +295,7 @@ fn stall(plan: Plan, connect: impl Fn(SocketAddr) -> Client) {
     let mut stalled: Vec<Client> = (0..20)
         .map(|number| {
             let mut client = connect(site.http);
-            // Some ask for more than one answer, and some say that they ask for no more.
+            // Some pipeline requests, some half-close.
             client.send(&get.repeat(1 + number % 3));
             client.reply_head().is(200);
             if number % 4 == 0 {
@@ -309,8 +309,8 @@ fn stall(plan: Plan, connect: impl Fn(SocketAddr) -> Client) {
     other.get("/").is(200);
     let grown = site.program.memory("VmRSS:").saturating_sub(memory);
     assert!(grown < 20 * 150, "20 slow readers cost {grown} KiB");
-    // One of them reads a little now and then, which is no progress. At its first deadline a reader may be found to
-    // have made some room, and gets as much time again; not more.
+    // One of them reads a little now and then, which is no progress. A reader that made some room before its first
+    // deadline gets one more period.
     let mut drip = stalled.pop().unwrap();
     while site.program.sockets() > sockets {
         assert!(
@@ -323,7 +323,7 @@ fn stall(plan: Plan, connect: impl Fn(SocketAddr) -> Client) {
     }
     other.get("/").is(200);
     for mut client in stalled {
-        // What was in the sockets can still be read, and is not the whole.
+        // Buffered data can still be read, but not the whole file.
         let mut read = 0;
         while let Ok([_, ..]) = client
             .read(1 << 20)
@@ -335,7 +335,7 @@ fn stall(plan: Plan, connect: impl Fn(SocketAddr) -> Client) {
     site.program.rests("after slow readers");
 }
 
-/// Deadlines of every kind come, and what they leave behind rests.
+/// Every kind of deadline passes, and afterwards the program is idle.
 fn deadlines_just_past() {
     let (plan, target, _) = with_large_file(
         Plan::new()
@@ -355,7 +355,7 @@ fn deadlines_just_past() {
         b"GET / HTTP/1.1\r\nHost: a\r\n".to_vec(),
         request("PUT", &slot.put, &[length], b"beginning"),
         request("PUT", &slot.put, &[length, waits], b""),
-        // A refusal that leaves a body unread lingers.
+        // A refusal with an unread body lingers.
         request("PUT", "/files/none", &[length], b"beginning"),
         request("POST", "/", &[("Content-Length", "9")], b"rest"),
         request("GET", &target, &[], b""),
@@ -371,11 +371,11 @@ fn deadlines_just_past() {
         })
         .collect();
     site.program.rests("deadlines and lingering");
-    eventually("all of them to be freed", || {
+    eventually("all connections to be closed", || {
         site.program.sockets() <= sockets
     });
     site.program.rests("deadlines just past");
-    // All of it together: a second of processor time would be a spin.
+    // Together far less than the second of processor time that a busy loop would use.
     let used = site.program.cpu_ticks();
     assert!(used < 50, "{used} ticks for 40 connections");
     drop(clients);
@@ -383,9 +383,9 @@ fn deadlines_just_past() {
     assert_alive(&mut site);
 }
 
-/// A server that is stopped: the tries become rare, the log says it once, and HTTP does not mind.
+/// A stopped server: retries become rare, the log reports it once, and HTTP is not affected.
 fn a_stopped_server() {
-    // An address of its own, so that nobody else takes the port in the meantime.
+    // A separate address, so that no other test takes the port in the meantime.
     let server = Server::at("127.0.0.78:0".parse().unwrap());
     let address = server.address();
     let mut site = Plan::new()
@@ -418,7 +418,7 @@ fn a_stopped_server() {
         let lines = site.program.lines();
         lines.iter().filter(|line| line.contains("WARN")).count()
     };
-    // The end of the stream, and that nobody answers any more.
+    // The end of the stream, and the refused connection.
     assert_eq!(warned(&site), 2, "{:?}", site.program.lines());
     site.program.rests("a link that is down");
     site.client().get("/").is(200);

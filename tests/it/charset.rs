@@ -1,4 +1,4 @@
-//! The `charset` of text: found in the bytes of an upload, kept with the file, and told.
+//! The `charset` of text: detected in uploads, stored with the file, sent with downloads.
 
 use crate::harness::downloads::{DAY, parts_of};
 use crate::harness::http::chunked;
@@ -8,7 +8,7 @@ use crate::harness::site::{
 };
 use crate::harness::{Plan, Site, request};
 
-/// The types of a file in the answers to GET, HEAD, a range, and several; they must agree.
+/// The type of a file, which must be the same for GET, HEAD, one range and several.
 #[track_caller]
 fn type_of(site: &Site, target: &str) -> String {
     let mut client = site.client();
@@ -36,7 +36,7 @@ fn type_of(site: &Site, target: &str) -> String {
     told
 }
 
-/// Files that upslot has not stored itself, in the trees of its predecessors.
+/// Legacy and foreign files, in the layouts of other programs.
 #[test]
 fn text_that_is_utf8_is_labelled() {
     let long = |text: &str, size: usize| text.repeat(size / text.len() + 1);
@@ -51,7 +51,7 @@ fn text_that_is_utf8_is_labelled() {
         .flat_map(u16::to_le_bytes)
         .collect();
     let labelled = "text/plain; charset=utf-8";
-    // Name, content, kept type, type told.
+    // Name, content, stored type, type sent.
     type Case<'a> = (&'a str, &'a [u8], Option<&'a [u8]>, &'a str);
     let cases: &[Case<'_>] = &[
         ("a.txt", "Grüße ☕".as_bytes(), None, labelled),
@@ -85,7 +85,7 @@ fn text_that_is_utf8_is_labelled() {
             Some(b"text/plain;CHARSET=\"UTF-8\""),
             "text/plain;CHARSET=\"UTF-8\"",
         ),
-        // Not shown, or no text.
+        // Not shown inline, or not text.
         ("a.html", "é".as_bytes(), None, "text/html"),
         ("a.csv", "é".as_bytes(), None, "text/csv"),
         ("a.json", "é".as_bytes(), None, "application/json"),
@@ -151,14 +151,14 @@ fn text_of_any_safe_type_is_labelled() {
     }
 }
 
-/// Every text upload is looked at as a whole, however it comes, and its answers say so.
+/// Every text upload is checked as a whole, however it arrives, and labelled accordingly.
 #[test]
 fn received_text_is_labelled() {
     let mut site = Plan::new().start();
     let keeps = set_attribute(&site.dir.path().join("config.yml"), "user.charset", b"a");
     let long = "Grüße ☕ 😀\n".repeat(20_000);
     let mut late = long.clone().into_bytes();
-    // Where no piece of a file that is already there is looked at.
+    // At an offset that the sampling of an existing file does not cover.
     let at = late.len() / 4;
     late[at..at + 20].fill(0xe9);
     let utf16: Vec<u8> = "\u{feff}Grüße"
@@ -166,7 +166,7 @@ fn received_text_is_labelled() {
         .flat_map(u16::to_be_bytes)
         .collect();
     let labelled = "text/plain; charset=utf-8";
-    // Type of the slot, name, body, type told, kept charset.
+    // Type of the slot, name, body, type sent, stored charset.
     type Case<'a> = (Option<&'a str>, &'a str, &'a [u8], &'a str, Option<&'a str>);
     let cases: &[Case<'_>] = &[
         (
@@ -272,12 +272,12 @@ fn received_text_is_labelled() {
         assert_eq!(
             got.expect("Content-Type"),
             "text/plain",
-            "a fault anywhere counts"
+            "an invalid byte anywhere counts"
         );
     }
 }
 
-/// Whichever way an upload comes, the type that was signed is labelled as its bytes are.
+/// The charset of an upload is detected with every scheme.
 #[test]
 fn signed_text_is_labelled() {
     let site = external_plan()
@@ -307,6 +307,7 @@ fn signed_text_is_labelled() {
             let path = format!("{UUID}/{scheme}{number}/{name}");
             let target = format!(
                 "/files/{path}?{}",
+                // Nor the other way round.
                 put_query(scheme, &path, body.len(), kind)
             );
             site.client()
@@ -323,12 +324,13 @@ fn signed_text_is_labelled() {
         let got = site.get(&claims.target).is(200);
         assert_eq!(got.expect("Content-Type"), *told, "JWT {name} {kind}");
     }
-    // With no type at all, the name tells it.
+    // Without a type, the extension decides.
     for scheme in ["v", "v2", "token"] {
         let path = format!("{UUID}/{scheme}/untyped.txt");
         let kind = if scheme == "v" { "" } else { "text/plain" };
         let target = format!(
             "/files/{path}?{}",
+            // Nor the other way round.
             put_query(scheme, &path, coffee.len(), kind)
         );
         site.client().ask("PUT", &target, &[], coffee).is(201);

@@ -1,4 +1,4 @@
-//! The address that a client is counted under, behind a trusted proxy and without one.
+//! The client address that limits apply to, with and without a trusted proxy.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
@@ -15,7 +15,7 @@ fn client_from(site: &Site, source: Ipv4Addr) -> Client {
     Client::over(TcpStream::from(socket))
 }
 
-/// The status that a request gets whose connection then stays busy if it is served.
+/// The status of a PUT; an admitted connection stays busy.
 #[track_caller]
 fn keep_busy(
     site: &mut Site,
@@ -45,7 +45,7 @@ fn untrusted_forwarding_headers_are_ignored() {
             .set("trusted_proxies", trusted)
             .start();
         let mut busy = Vec::new();
-        let lies: [&[(&str, &str)]; 9] = [
+        let forged: [&[(&str, &str)]; 9] = [
             &[("X-Forwarded-For", "203.0.113.1")],
             &[("X-Forwarded-For", "192.0.2.1")],
             &[("X-Forwarded-For", "203.0.113.2, 192.0.2.1")],
@@ -56,12 +56,12 @@ fn untrusted_forwarding_headers_are_ignored() {
             &[("X-Forwarded-For", "127.0.0.9")],
             &[],
         ];
-        for (number, lie) in lies.iter().enumerate() {
+        for (number, fields) in forged.iter().enumerate() {
             let expected = if number < 2 { 100 } else { 503 };
-            let status = keep_busy(&mut site, HOME, lie, &mut busy);
-            assert_eq!(status, expected, "{lie:?}");
+            let status = keep_busy(&mut site, HOME, fields, &mut busy);
+            assert_eq!(status, expected, "{fields:?}");
         }
-        // Nobody else pays for it.
+        // Other addresses are not affected.
         let other = Ipv4Addr::new(127, 0, 0, 9);
         for _ in 0..2 {
             assert_eq!(keep_busy(&mut site, other, &[], &mut busy), 100);
@@ -94,7 +94,7 @@ fn only_trusted_proxies_name_the_client() {
     let mut busy = Vec::new();
     let long = format!("{}203.0.113.1", "6.6.6.6, ".repeat(3000));
     let v4: &[&[(&str, &str)]] = &[
-        // All of them are 203.0.113.1.
+        // All of these mean 203.0.113.1.
         &[("X-Forwarded-For", "203.0.113.1")],
         &[("X-Forwarded-For", "6.6.6.6, 203.0.113.1")],
         &[("X-Forwarded-For", "203.0.113.1, 10.1.2.3")],
@@ -136,7 +136,7 @@ fn only_trusted_proxies_name_the_client() {
             assert_eq!(status, expected, "{fields:?}");
         }
     }
-    // Others are others, and a client that says it is a proxy is not.
+    // Other clients count separately, and a client is not trusted because it claims to be a proxy.
     for fields in [
         &[("X-Forwarded-For", "203.0.113.2")],
         &[("X-Forwarded-For", "203.0.113.1, 203.0.113.3")],
@@ -146,14 +146,17 @@ fn only_trusted_proxies_name_the_client() {
         let status = keep_busy(&mut site, HOME, fields, &mut busy);
         assert_eq!(status, 100, "{fields:?}");
     }
-    let stranger = Ipv4Addr::new(127, 0, 0, 7);
+    let untrusted = Ipv4Addr::new(127, 0, 0, 7);
     for number in 0..4 {
         let claim = format!("203.0.113.{}", 100 + number);
         let fields = [("X-Forwarded-For", claim.as_str())];
         let expected = if number < 2 { 100 } else { 503 };
-        assert_eq!(keep_busy(&mut site, stranger, &fields, &mut busy), expected);
+        assert_eq!(
+            keep_busy(&mut site, untrusted, &fields, &mut busy),
+            expected
+        );
     }
-    // A connection that the proxy keeps is nobody's between two requests.
+    // An idle proxy connection is not charged to any client.
     let mut kept: Vec<Client> = (0..5).map(|_| site.client()).collect();
     for address in ["203.0.113.50", "203.0.113.51", "2001:db8:50::1"] {
         for client in &mut kept {
@@ -161,7 +164,7 @@ fn only_trusted_proxies_name_the_client() {
             client.ask("GET", "/", &fields, b"").is(200);
         }
     }
-    // What names nobody is the proxy's own request.
+    // Without a valid address the request is charged to the proxy.
     for value in [
         "",
         ",",
@@ -189,7 +192,7 @@ fn only_trusted_proxies_name_the_client() {
             assert!(matches!(status, 404 | 503), "{name}: {value:?}: {status}");
         }
     }
-    // Served again as soon as there is room.
+    // Admitted again as soon as there is room.
     for client in &mut busy {
         client.send(b"hello");
         client.reply().is(201);

@@ -1,13 +1,13 @@
-//! Types and file names: of the slot, of the PUT, of the answer.
+//! Media types and file names of slots, uploads and downloads.
 
 use crate::harness::Plan;
-use crate::harness::downloads::{DIGITS, assert_tame, name_of};
+use crate::harness::downloads::{DIGITS, assert_no_scripts, name_of};
 use crate::harness::signing::{UUID, external_plan, put_query};
 use crate::harness::site::{ROMEO, ROMEO_FOLDER, kept_type, seed, set_kept_type};
 
 #[test]
 fn types_and_dispositions() {
-    // Extension, kept type, type expected, inline.
+    // Extension, stored type, type expected, inline.
     let cases: &[(&str, Option<&[u8]>, &str, bool)] = &[
         ("jpg", None, "image/jpeg", true),
         ("JPEG", None, "image/jpeg", true),
@@ -33,7 +33,7 @@ fn types_and_dispositions() {
             false,
         ),
         ("unheardof", None, "application/octet-stream", false),
-        // Script is told to be nothing in particular, so that no page can load it.
+        // Scripts are sent as application/octet-stream, so that no page can load them.
         ("js", None, "application/octet-stream", false),
         ("mjs", None, "application/octet-stream", false),
         (
@@ -51,7 +51,7 @@ fn types_and_dispositions() {
             "text/plain",
             true,
         ),
-        // A kept type that is none is as good as absent.
+        // An invalid stored type is ignored.
         ("jpg", Some(b"image/png\r\nX-Evil: 1"), "image/jpeg", true),
         ("jpg", Some(b"nonsense"), "image/jpeg", true),
         ("jpg", Some(b""), "image/jpeg", true),
@@ -72,7 +72,7 @@ fn types_and_dispositions() {
         assert_eq!(told.split(';').next(), Some(*kind), "{path} {kept:?}");
         assert!(
             kept.is_some() || *kind == "text/plain" || told == *kind,
-            "a parameter that nobody gave: {told}"
+            "an unexpected parameter: {told}"
         );
         assert!(!reply.has("X-Evil"));
         let disposition = reply.expect("Content-Disposition");
@@ -81,9 +81,9 @@ fn types_and_dispositions() {
             disposition.starts_with(expected),
             "{path} {kept:?}: {disposition}"
         );
-        assert_tame(&reply);
+        assert_no_scripts(&reply);
     }
-    // Without an extension there is nothing to go by.
+    // Without an extension the type is unknown.
     let path = format!("{ROMEO_FOLDER}/Abcdefghijkxx/README");
     seed(&site.store(), &path, DIGITS);
     assert_eq!(
@@ -114,7 +114,7 @@ fn safe_types_are_configured() {
             inline,
             "{name}"
         );
-        assert_tame(&reply);
+        assert_no_scripts(&reply);
     }
 }
 
@@ -142,7 +142,7 @@ fn download_names() {
             percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC);
         let reply = client.get(&format!("/files/{ROMEO_FOLDER}/Abcdefghijk12/{encoded}"));
         let disposition = reply.is(200).expect("Content-Disposition").to_owned();
-        // A control character cannot be told, the rest of the name can.
+        // A control character cannot be sent, the rest of the name can.
         assert_eq!(
             name_of(&disposition).replace(['\t', '_'], " "),
             name.replace('\t', " "),
@@ -177,7 +177,7 @@ fn the_type_of_the_slot_is_binding() {
             "text/plain",
         ),
         (Some("Text/Plain"), Some("text/plain"), "text/plain"),
-        // The slot names none: what the PUT says, else the extension.
+        // The slot has no type: that of the PUT is used, else the extension's.
         (None, Some("image/png"), "image/png"),
         (None, Some("text/html; charset=utf-8"), "text/html"),
         (None, None, "image/gif"),
@@ -271,7 +271,7 @@ fn the_signed_type_is_kept_and_served() {
             );
         }
     }
-    // v signs no type: the PUT's is taken, else the extension's.
+    // v signs no type: that of the PUT is used, else the extension's.
     for (name, sent, served) in [
         ("a.bin", Some("image/png"), "image/png"),
         ("a.png", None, "image/png"),

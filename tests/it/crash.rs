@@ -83,6 +83,7 @@ struct Item {
     kind: Kind,
     round: u64,
     owner: String,
+    // Nor the other way round.
     put: String,
     get: String,
     token: Option<String>,

@@ -31,7 +31,7 @@ fn refusals_come_before_the_100() {
     for (target, fields, status) in refusals {
         let mut client = site.client();
         client.send(&request("PUT", target, fields, b""));
-        // The first thing that is said is the refusal, not a 100.
+        // The first response is the refusal, not a 100.
         assert_eq!(client.reply().status, *status, "{fields:?}");
         assert_empty(&site);
     }
@@ -39,7 +39,7 @@ fn refusals_come_before_the_100() {
     assert_empty(&site);
     client.send(b"hello");
     client.reply().is(201);
-    // Now the slot is used up, which is known before a body is asked for.
+    // The slot is used now, which is checked before the 100.
     let mut client = site.client();
     client.send(&request("PUT", &slot.put, &[expect, five], b""));
     client.reply().is(409);
@@ -48,7 +48,7 @@ fn refusals_come_before_the_100() {
 #[test]
 fn other_expectations() {
     let mut site = Plan::new().start();
-    // The body comes at once: one 100 may come, or none.
+    // The body is sent at once: a 100 is optional.
     let slot = site.slot(ROMEO, "a.txt", 5, None);
     let mut client = site.client();
     client.send(&request(
@@ -75,7 +75,7 @@ fn other_expectations() {
     client.reply().is(100);
     client.send(b"5\r\nhello\r\n0\r\n\r\n");
     client.reply().is(201);
-    // HTTP/1.0 knows no 100 (RFC 9110 §10.1.1).
+    // HTTP/1.0 has no 100 (RFC 9110 §10.1.1).
     let slot = site.slot(ROMEO, "a.txt", 5, None);
     let mut client = site.client();
     client.send(

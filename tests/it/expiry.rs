@@ -117,7 +117,7 @@ fn an_ephemeral_file_is_never_served_past_its_second() {
                 served += 1;
             }
             404 => {
-                assert!(after >= until, "gone at {after}, before {until}");
+                assert!(after >= until, "not served at {after}, before {until}");
                 break;
             }
             status => panic!("{status}"),

@@ -1,14 +1,14 @@
-//! Uploads and deletions that another server signed with `external_secret`: `v`, `v2`, `token`.
+//! Links for upload and deletion, signed by the XMPP server with `external_secret`: `v`, `v2`, `token`.
 
 use crate::harness::http::chunked;
 use crate::harness::signing::{KEY, UUID, external_plan, hex, put_query};
 use crate::harness::site::age;
 use crate::harness::{Fields, Plan, request};
 
-/// The one of the vector, though the program finds it short.
+/// From the published vectors; the program warns that it is short.
 const DELETE_SECRET: &str = "delete me";
 
-/// Makes the target below the prefix, and the body, from a path and its good query.
+/// Makes the target below the prefix and the body from a path and its valid query.
 type Alter<'a> = dyn Fn(&str, &str) -> (String, Vec<u8>) + 'a;
 
 #[test]
@@ -35,7 +35,7 @@ fn published_vectors() {
         &body,
     )
     .is(409);
-    // Three segments, with the name raw in the target.
+    // Three segments, with an unencoded name.
     let ejabberd = "43feddb25776a343c69835c7e79dc2c7f59598a6/a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8s9T0/très_cool.jpg";
     let v = "64430ebca8f196162769a37afbd0bb8c79cbbd58c3068eb24617a767047a1021";
     site.put_at(&format!("/files/{ejabberd}?v={v}"), &[], &body)
@@ -56,7 +56,7 @@ fn only_what_was_signed() {
     let mut number = 0;
     for scheme in ["v", "v2", "token"] {
         let jpeg = [("Content-Type", "image/jpeg")];
-        // Each row has a path of its own; what is refused leaves nothing.
+        // Each row has its own path; a refused upload leaves nothing.
         let mut row = |what: &str, alter: &Alter<'_>, fields: Fields<'_>, status: u16| {
             number += 1;
             let path = format!("{UUID}/{number}/a.jpg");
@@ -171,7 +171,7 @@ fn only_what_was_signed() {
             &jpeg,
             403,
         );
-        // A type of its own is signed by v2 and token alone.
+        // Only v2 and token sign the type.
         let status = if scheme == "v" { 201 } else { 403 };
         row(
             "other type",
@@ -183,14 +183,16 @@ fn only_what_was_signed() {
         let path = format!("{UUID}/{number}/a.bin");
         let target = format!(
             "/files/{path}?{}",
+            // Nor the other way round.
             put_query(scheme, &path, 5, "image/jpeg")
         );
         site.put_at(&target, &[("Content-Type", "image/png")], b"hello")
             .is(status);
-        // Without a length the signature cannot be judged.
+        // Without a length the signature cannot be checked.
         let path = format!("{UUID}/{number}/chunked.jpg");
         let target = format!(
             "/files/{path}?{}",
+            // Nor the other way round.
             put_query(scheme, &path, 5, "image/jpeg")
         );
         let fields = [
@@ -202,10 +204,11 @@ fn only_what_was_signed() {
         client.reply_to("PUT").is(411);
         site.put_at(&target, &jpeg, b"hello").is(201);
         site.put_at(&target, &jpeg, b"hello").is(409);
-        // The refusal alone, and no 100, where the right is missing.
+        // A refusal comes without a 100.
         let path = format!("{UUID}/{number}/expect.jpg");
         let target = format!(
             "/files/{path}?{}",
+            // Nor the other way round.
             put_query(scheme, &path, 5, "image/jpeg")
         );
         let expect = [
@@ -252,6 +255,7 @@ fn a_prefix_may_be_kept_stripped_or_doubled() {
             let path = format!("{UUID}-{number}{scheme}/a.jpg");
             let target = format!(
                 "{prefix}{path}?{}",
+                // Nor the other way round.
                 put_query(scheme, &path, 5, "image/jpeg")
             );
             site.put_at(&target, &[("Content-Type", "image/jpeg")], b"hello")
@@ -262,6 +266,7 @@ fn a_prefix_may_be_kept_stripped_or_doubled() {
             site.put_at(
                 &format!(
                     "/files/{path}?{}",
+                    // Nor the other way round.
                     put_query(scheme, &path, 5, "image/jpeg")
                 ),
                 &[("Content-Type", "image/jpeg")],
@@ -270,7 +275,7 @@ fn a_prefix_may_be_kept_stripped_or_doubled() {
             .is(409);
         }
     }
-    // What cannot be a file is not one, signed or not.
+    // Invalid paths are refused, signed or not.
     for path in [
         "a",
         "../a",
@@ -316,7 +321,7 @@ fn a_signature_does_not_restore_an_expired_file() {
         site.put_at(target, &jpeg, b"hello").is(201);
         site.get(&format!("/files/{path}")).is(200);
     }
-    // One folder of two files that are too many together: the soft quota takes the older one.
+    // One folder with two files above the soft quota: the older one is deleted.
     let trimmed = format!("{UUID}/1/a.jpg");
     let target = format!("/files/{trimmed}?{}", put_query("v", &trimmed, 600, ""));
     site.put_at(&target, &jpeg, &[b'x'; 600]).is(201);
@@ -339,7 +344,7 @@ fn a_signature_does_not_restore_an_expired_file() {
         for ((_, path), target) in paths.iter().zip(&targets) {
             site.get(&format!("/files/{path}")).is(404);
             site.put_at(target, &jpeg, b"hello").is(409);
-            // However it is spelt.
+            // With another prefix as well.
             site.put_at(&target.replace("/files/", "/"), &jpeg, b"hello")
                 .is(409);
         }
@@ -347,7 +352,7 @@ fn a_signature_does_not_restore_an_expired_file() {
         site.restart();
     }
     assert_eq!(site.files(), [other]);
-    // A path that never was is free.
+    // An unused path is free.
     let path = format!("{UUID}-new/a.jpg");
     site.put_at(
         &format!("/files/{path}?{}", put_query("v", &path, 5, "")),
@@ -384,7 +389,8 @@ fn signed_delete() {
             "?token={}",
             hex("another key", &format!("{path}\0{DELETE_SECRET}"))
         ),
-        // What gave the right to upload gives none to remove.
+        // A signature for an upload does not permit deletion.
+        // And the other way round.
         format!("?{}", put_query("token", &path, 5, "image/jpeg")),
     ] {
         client
@@ -409,7 +415,7 @@ fn signed_delete() {
         b"hello",
     )
     .is(403);
-    // However often it was asked for until then, it is gone at once.
+    // Deletion takes effect at once, even for a file that is requested often.
     for _ in 0..20 {
         client.get(&target).is(200);
     }
@@ -426,7 +432,7 @@ fn signed_delete() {
     site.program.allow("external_delete_secret");
     site.put_at(&upload, &jpeg, b"hello").is(409);
     assert!(site.files().is_empty());
-    // Without the secret nobody deletes anything.
+    // Without the secret, DELETE is not supported.
     let site = external_plan().seed(&path, b"hello").start();
     let reply = site
         .client()
@@ -438,7 +444,7 @@ fn signed_delete() {
 
 #[test]
 fn existing_files_are_served_and_not_replaced() {
-    // The store of another backend of this kind.
+    // The store of another program for these links.
     let path = format!("{UUID}/old.jpg");
     let site = external_plan().seed(&path, b"old").start();
     assert_eq!(

@@ -46,7 +46,7 @@ fn one_upload_per_token() {
             && files[0].ends_with("~mn/très cool.jpg"),
         "{files:?}"
     );
-    // By its slot, under whatever name; with the type of the token.
+    // Served by its slot under any name, with the type of the token.
     for target in [
         &*claims.target,
         "/files/0192f0aa/other.png",
@@ -102,7 +102,7 @@ fn invalid_tokens() {
     let none = r#"{"alg":"none","typ":"JWT"}"#;
     let unsigned = jwt(KEY, none, &claims.json());
     let unsigned = &unsigned[..=unsigned.rfind('.').unwrap()];
-    // Missing or no token at all.
+    // Missing or malformed.
     for fields in [
         &[][..],
         &[("Authorization", "")],
@@ -119,7 +119,7 @@ fn invalid_tokens() {
         );
         assert!(reply.has("Access-Control-Allow-Origin"));
     }
-    // Whole, but not for this.
+    // Well-formed, but invalid.
     for (what, token) in [
         ("other key", jwt("another key", HS256, &claims.json())),
         ("no key", jwt("", HS256, &claims.json())),
@@ -167,7 +167,7 @@ fn invalid_tokens() {
         "alg none without a signature: {}",
         reply.status
     );
-    // The size is exact, the type is bound.
+    // Size and type must match.
     share_put(&site, &target, &good, b"hello!").is(413);
     let short = share_put(&site, &target, &good, b"hell").status;
     assert!(matches!(short, 400 | 413), "{short}");
@@ -188,7 +188,7 @@ fn invalid_tokens() {
     let mut client = site.client();
     client.send(&request("PUT", &target, &fields, &chunked(b"hello!", 6)));
     client.reply_to("PUT").is(413);
-    // The token is no right to anything else.
+    // The token permits no other method.
     for method in ["DELETE", "POST", "PATCH"] {
         site.client()
             .ask(method, &target, &[("Authorization", &authorization)], b"")
@@ -196,11 +196,11 @@ fn invalid_tokens() {
     }
     crate::harness::eventually("an empty store", || site.entries().is_empty());
     site.get(&target).is(404);
-    // After all these, the token is still good.
+    // The token is still valid.
     let mut client = site.client();
     client.send(&request("PUT", &target, &fields, &chunked(b"hello", 2)));
     client.reply_to("PUT").is(201);
-    // Without the secret there are no tokens.
+    // Without the secret, tokens are refused.
     let site = Plan::alone().start();
     share_put(&site, &target, &good, b"hello").is(403);
 }
@@ -224,7 +224,7 @@ fn spellings_of_the_authorization_field() {
         )
         .is(201);
     }
-    // An empty file is legal in this scheme.
+    // An empty file is allowed in this scheme.
     let claims = image_claims("empty").sized(0);
     claims.put(&site, b"").is(201);
     assert!(site.get(&claims.target).is(200).body.is_empty());
@@ -243,7 +243,7 @@ fn the_name_in_the_url_is_ignored() {
         assert_eq!(reply.status, 201, "{name}: {}", reply.text());
         site.get(&claims.target).is(200);
     }
-    // The tree is left by none of them.
+    // None of them leaves the store.
     for (number, name) in ["%2e%2e", "a%2Fb", "..", "."].into_iter().enumerate() {
         let claims = image_claims(&format!("odd-{number}"));
         let target = format!("/files/odd-{number}/{name}");
@@ -283,7 +283,7 @@ fn shared_files_expire() {
         match reply.status {
             200 => assert!(before < until, "served at {before}, past {until}"),
             404 => {
-                assert!(after >= until, "gone at {after}, before {until}");
+                assert!(after >= until, "not served at {after}, before {until}");
                 break;
             }
             status => panic!("{status}"),
@@ -291,7 +291,7 @@ fn shared_files_expire() {
         assert!(Instant::now() < deadline, "still served");
         thread::sleep(Duration::from_millis(50));
     }
-    // Not swept yet; the token is good for some minutes more, but the file's time is over.
+    // Not swept yet; the token is valid for some more minutes, but the file has expired.
     assert_eq!(site.files().len(), 1);
     let status = share_put(&site, &claims.target, &token, b"hello").status;
     assert!(matches!(status, 403 | 409), "{status}");
@@ -302,7 +302,7 @@ fn shared_files_expire() {
     let status = share_put(&site, &claims.target, &token, b"hello").status;
     assert!(matches!(status, 403 | 409), "{status}");
     site.get(&claims.target).is(404);
-    // The slot is known as used for as long as its token could be good, and forgotten a day later.
+    // The alias is kept while the token could be valid, and deleted a day later.
     let shares = site.store().join(".upslot/share");
     let alias = std::fs::read_dir(&shares).unwrap().next().unwrap().unwrap();
     let days_ago = rustix::fs::Timespec {
@@ -315,7 +315,7 @@ fn shared_files_expire() {
     };
     let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
     rustix::fs::utimensat(rustix::fs::CWD, alias.path(), &times, flags).unwrap();
-    crate::harness::eventually("the end of the alias", || {
+    crate::harness::eventually("deletion of the alias", || {
         std::fs::read_dir(&shares).unwrap().count() == 0
     });
 }

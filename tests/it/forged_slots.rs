@@ -1,4 +1,4 @@
-//! No part of a slot, a signature or a token fits another upload.
+//! Altered and transplanted slots, signatures and tokens.
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 
@@ -8,7 +8,7 @@ use crate::harness::site::{JULIET, ROMEO, ROMEO_FOLDER, owner_folder};
 use crate::harness::{Plan, Slot, eventually, unix_now};
 use crate::purposes::{inside, until};
 
-/// The parameters of a slot's query, in their order.
+/// The parameters of a slot's query, in order.
 fn parameters(slot: &Slot) -> Vec<(String, String)> {
     let (_, query) = slot.put.split_once('?').unwrap();
     query
@@ -28,7 +28,7 @@ fn target_of(path: &str, parameters: &[(String, String)]) -> String {
     format!("{path}?{}", query.join("&"))
 }
 
-/// Of two real slots, each part of one in the place of the other's: no mixture is good.
+/// Each part of a valid slot is replaced by the same part of another: all mixtures are refused.
 #[test]
 fn parts_of_two_slots_cannot_be_mixed() {
     let mut site = Plan::new()
@@ -54,7 +54,7 @@ fn parts_of_two_slots_cannot_be_mixed() {
         site.ask(ROMEO, "a.txt", 5, Some("text/plain"), &permanent)
             .unwrap(),
     ];
-    // Another moment, so that the lapse differs, too.
+    // Another second, so that the expiry differs as well.
     eventually("the next second", || {
         let slot = site.slot(ROMEO, "a.txt", 5, Some("text/plain"));
         parameters(&slot) != parameters(&slots[0]) && slot.put.contains("until=")
@@ -73,11 +73,11 @@ fn parts_of_two_slots_cannot_be_mixed() {
                 continue;
             }
             let (mine, others) = (parameters(one), parameters(other));
-            // The path of one, all the rest of the other; and the other way round.
+            // The path of one with the query of the other.
             for size in [5, 6] {
                 refuse(&target_of(one.put_path(), &others), size);
             }
-            // A folder or a name of the other's.
+            // A folder or the name of the other.
             let (a, b): (Vec<&str>, Vec<&str>) = (
                 one.put_path().split('/').collect(),
                 other.put_path().split('/').collect(),
@@ -89,7 +89,7 @@ fn parts_of_two_slots_cannot_be_mixed() {
                     refuse(&target_of(&mixed.join("/"), &mine), 5);
                 }
             }
-            // Each parameter by itself: another's value, one more, one less.
+            // Each parameter: the other's value, added or missing.
             for name in ["size", "type", "total", "until", "sig"] {
                 let value = others.iter().find(|(other, _)| other == name);
                 let mut mixed = mine.clone();
@@ -107,7 +107,7 @@ fn parts_of_two_slots_cannot_be_mixed() {
     }
     assert!(tried > 500, "{tried}");
     assert!(site.files().is_empty(), "{:?}", site.files());
-    // Every bit of a signature counts, and it has one spelling.
+    // Every bit of the signature counts, and only one encoding is accepted.
     let (path, mine) = (late.put_path(), parameters(&late));
     let signature = &mine.iter().find(|(name, _)| name == "sig").unwrap().1;
     let tag = BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap();
@@ -142,7 +142,7 @@ fn parts_of_two_slots_cannot_be_mixed() {
     client.ask("PUT", &late.put, &[], b"hello").is(201);
 }
 
-/// The same of other servers' signatures: every bit, and every field for itself.
+/// The same for signatures of other servers: every bit and every field.
 #[test]
 fn external_signatures_cannot_be_transplanted() {
     let site = every_integration().start();
@@ -181,7 +181,7 @@ fn external_signatures_cannot_be_transplanted() {
             let target = format!("/files/{path}?{scheme}={good}");
             client.ask("PUT", &target, &plain, body).is(403);
         }
-        // In no other place, and under no other name.
+        // Under other parameter names and in other places.
         for target in [
             format!("/files/{path}?sig={good}"),
             format!("/files/{path}?{}={good}", scheme.to_uppercase()),
@@ -223,7 +223,7 @@ fn tokens_cannot_be_transplanted() {
     };
     let target = good.target.clone();
     let token = good.token();
-    // Every bit of the signature, and one of each byte of the rest.
+    // Every bit of the signature.
     let (signed, tag) = token.rsplit_once('.').unwrap();
     let tag = BASE64URL_NOPAD.decode(tag.as_bytes()).unwrap();
     for bit in 0..tag.len() * 8 {
@@ -256,7 +256,7 @@ fn tokens_cannot_be_transplanted() {
     ] {
         refuse(header, &jwt(KEY, header, &json), &target, b"hello");
     }
-    // Claims: missing, twice, of the wrong kind, of another time.
+    // Claims: missing, duplicate, of the wrong type, expired.
     for name in ["exp", "slot", "filesize"] {
         let claims = good.clone().without(name);
         refuse(name, &claims.token(), &target, b"hello");
@@ -307,8 +307,8 @@ fn tokens_cannot_be_transplanted() {
             b"hello",
         );
     }
-    let lapsed = good.clone().with_raw("exp", &(now - 1).to_string());
-    refuse("expired", &lapsed.token(), &target, b"hello");
+    let expired = good.clone().with_raw("exp", &(now - 1).to_string());
+    refuse("expired", &expired.token(), &target, b"hello");
     // Spellings.
     for token in [
         format!("{token}="),
@@ -324,7 +324,7 @@ fn tokens_cannot_be_transplanted() {
             refuse(&token, &token, &target, b"hello");
         }
     }
-    // Other uploads.
+    // Other targets and sizes.
     for (target, body) in [
         ("/files/slot2/a.txt", &b"hello"[..]),
         ("/files/slot/a.txt/b", b"hello"),
@@ -339,7 +339,7 @@ fn tokens_cannot_be_transplanted() {
     let bearer = format!("Bearer {token}");
     let kind = [("Authorization", &*bearer), ("Content-Type", "text/html")];
     site.client().ask("PUT", &target, &kind, b"hello").is(415);
-    // In no other place.
+    // In other places.
     for target in [
         format!("{target}?token={token}"),
         format!("{target}?access_token={token}"),
@@ -364,7 +364,7 @@ fn tokens_cannot_be_transplanted() {
     assert!(site.files().is_empty(), "{:?}", site.files());
     good.put(&site, b"hello").is(201);
     good.put(&site, b"HELLO").is(409);
-    // A file is in its own uploader's folder, whatever the slot is called.
+    // The file is in the uploader's folder, whatever the name of the slot.
     let claims = Claims::new(&owner_folder(JULIET)).with("filename", "x.txt");
     claims.put(&site, b"hello").is(201);
     assert!(

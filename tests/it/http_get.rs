@@ -1,4 +1,4 @@
-//! GET and HEAD: files, validators, ranges, names, types, and everything that is not there.
+//! GET and HEAD: response fields, paths and prefixes, 404s, other methods, caching.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use crate::harness::downloads::{DAY, DIGITS, assert_tame, digits};
+use crate::harness::downloads::{DAY, DIGITS, assert_no_scripts, digits};
 use crate::harness::site::{ROMEO_FOLDER, age, seed};
 use crate::harness::{Client, Plan, Reply, Site, pseudo_random, request, unix_now};
 
@@ -39,7 +39,7 @@ fn response_fields() {
         "{reply:?}"
     );
     assert_eq!(reply.expect("Access-Control-Allow-Origin"), "*");
-    assert_tame(&reply);
+    assert_no_scripts(&reply);
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn all_404s_are_identical() {
     });
     assert!(
         seconds <= 300 && !cache.contains("immutable"),
-        "a 404 is kept too long: {cache}"
+        "a 404 is cached too long: {cache}"
     );
     for target in &targets {
         let reply = client.get(target);
@@ -178,7 +178,7 @@ fn all_404s_are_identical() {
             (404, model_head.lasting_fields()),
             "HEAD {target}"
         );
-        // A condition or a range tells no more.
+        // A condition or a range reveals no more.
         let ranged = client.ask(
             "GET",
             target,
@@ -266,7 +266,7 @@ fn paths_are_decoded_once() {
         ("q?h#.txt", None),
     ];
     for (encoded, name) in cases {
-        // A connection of its own: `#` in a target may be answered with 400 and the end.
+        // On its own connection: `#` in a target may be answered with 400 and a close.
         let reply = site.get(&format!("/files/{below}/{encoded}"));
         match name {
             Some(name) => assert_eq!(reply.is(200).body, name.as_bytes(), "{encoded}"),
@@ -436,7 +436,7 @@ fn max_age_ends_with_the_file() {
     let left = max_age(&site.get(&format!("/files/{path}")).is(200));
     assert!(left <= 600 && left > 480, "{left}");
 
-    // The name of its folder tells when an ephemeral file goes.
+    // The folder name encodes the expiry of an ephemeral file.
     let path = format!(
         "{ROMEO_FOLDER}/Abcdefghijklmnopqrst~e{:x}/short.txt",
         unix_now() + 500
@@ -468,7 +468,7 @@ fn a_large_file_is_complete() {
     assert_eq!(tail.body, body[4_999_990..]);
 }
 
-/// A file beside the one that is asked for, and access times, are nobody's business.
+/// A download changes neither files nor modification times.
 #[test]
 fn reading_changes_nothing() {
     let (site, target) = digits();

@@ -1,4 +1,4 @@
-//! PUT: what is stored, what is refused, and that nothing is left behind.
+//! PUT: what is stored, what is refused, and that aborted uploads leave nothing.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -39,7 +39,7 @@ fn upload_and_download() {
     assert_eq!(mode(&file), 0o640);
     assert_eq!(mode(file.parent().unwrap()), 0o750);
     assert_eq!(mode(file.parent().unwrap().parent().unwrap()), 0o750);
-    // The name says it.
+    // The extension implies the type.
     assert_eq!(kept_type(&file), None);
     let line = site
         .program
@@ -67,7 +67,7 @@ fn without_fsync() {
     let mut site = Plan::new().set("fsync", false).start();
     let slot = site.upload("a.txt", None, b"hello");
     assert_eq!(site.get(&slot.get).is(200).body, b"hello");
-    // Whether the body comes with its head, after it, or after a 100: the slot is used.
+    // The slot is used, whether the body comes with the head, after it, or after a 100.
     let used = |site: &Site, slot: &Slot| {
         site.put(slot, b"other").is(409);
         let mut client = site.client();
@@ -83,7 +83,7 @@ fn without_fsync() {
     assert_eq!(site.get(&slot.get).is(200).body, b"hello");
     assert_eq!(site.files().len(), 1);
 
-    // What stands in the way of the folder, a link too, is as good as a file of the slot's name.
+    // Anything in place of the folder, even a symlink, counts as an existing file.
     let outside = site.dir.path().join("outside");
     fs::create_dir(&outside).unwrap();
     let slot = site.slot(ROMEO, "b.txt", 5, None);
@@ -150,7 +150,7 @@ fn the_size_of_the_slot_is_exact() {
         );
         assert_empty(&site);
     }
-    // None of them used the slot up.
+    // None of them used the slot.
     site.put(&slot, b"hello").is(201);
     assert_eq!(site.get(&slot.get).is(200).body, b"hello");
 }
@@ -178,7 +178,7 @@ fn chunked_bodies() {
             "chunks of {size}"
         );
     }
-    // Extensions, leading zeros, capitals, trailers: all of them legal (RFC 9112 §7.1).
+    // Extensions, leading zeros, capitals and trailers are legal (RFC 9112 §7.1).
     for wire in [
         "5;name=value\r\nhello\r\n0\r\n\r\n",
         "5;name=\"quoted; \\\" value\"\r\nhello\r\n0;last\r\n\r\n",
@@ -207,13 +207,13 @@ fn an_aborted_upload_leaves_nothing_and_can_be_retried() {
     for way in ["half close", "reset", "close"] {
         let mut client = begin(&site, &slot, body.len());
         client.send(&body[..700_000]);
-        // Nothing of it can be seen while it goes on.
+        // A running upload is not visible.
         assert!(site.files().is_empty(), "{way}: {:?}", site.files());
         site.get(&slot.get).is(404);
         match way {
             "half close" => {
                 client.shut_write();
-                // An answer is welcome, but a 201 would be a lie.
+                // A response is optional, but must not be a 201.
                 if let Some(reply) = client.next_reply("PUT") {
                     reply.is(400);
                     client.ends();
@@ -244,7 +244,7 @@ fn an_aborted_upload_leaves_nothing_and_can_be_retried() {
     assert!(site.get(&slot.get).is(200).body == body);
 }
 
-/// An upload that breaks off takes no folder from under another one of the same owner.
+/// An aborted upload does not delete the owner folder that another upload needs.
 #[test]
 fn complete_and_aborted_uploads_of_one_owner() {
     let mut site = Plan::new().start();
@@ -308,11 +308,13 @@ fn prefixes_and_spellings_of_a_put() {
     let spellings: &[(&str, Spelling)] = &[
         ("kept", str::to_owned),
         ("stripped", |put| {
+            // Nor the other way round.
             put.strip_prefix("/files").unwrap().to_owned()
         }),
         ("doubled", |put| format!("/files{put}")),
         ("absolute", |put| format!("https://upload.localhost{put}")),
         ("other hex", |put| {
+            // Nor the other way round.
             put.replacen("tr%C3%A8s%20", "tr%c3%a8s%20", 1)
         }),
         ("raw", |put| put.replacen("tr%C3%A8s", "très", 1)),

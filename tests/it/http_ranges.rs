@@ -43,7 +43,7 @@ fn single_ranges() {
         ("bytes=18446744073709551616-", 416, "bytes */10", ""),
         ("bytes=-0", 416, "bytes */10", ""),
         ("bytes=20-30,40-", 416, "bytes */10", ""),
-        // Not a range by the grammar, or of a unit that nobody knows: the field is ignored.
+        // Invalid by the grammar, or of an unknown unit: the field is ignored.
         ("bytes=5-4", 200, "", "0123456789"),
         ("bytes=a-b", 200, "", "0123456789"),
         ("bytes=--3", 200, "", "0123456789"),
@@ -105,7 +105,7 @@ fn multiple_ranges() {
     }
     assert!(!reply.has("Content-Range"), "RFC 9110 §15.3.7.2");
 
-    // Ranges that cannot be satisfied are left out; what is left may be told either way.
+    // Unsatisfiable ranges are left out; a single one may be sent in either form.
     let reply = client
         .ask("GET", &target, &[("Range", "bytes=20-30,3-4")], b"")
         .is(206);
@@ -148,7 +148,7 @@ fn many_ranges_do_not_amplify() {
             body.len()
         );
     }
-    // A few ranges over a larger file come byte for byte.
+    // A few ranges of a larger file are complete.
     let reply = client
         .ask(
             "GET",
@@ -173,7 +173,7 @@ fn conditions() {
     let modified = httpdate::parse_http_date(&same).unwrap();
     let before = http_date(modified - Duration::from_secs(1));
     let after = http_date(modified + Duration::from_secs(1));
-    // The obsolete forms of a date have to be read (RFC 9110 §5.6.7).
+    // The obsolete date formats must be accepted (RFC 9110 §5.6.7).
     let old_forms = old_dates(modified);
     let mut cases: Vec<(Vec<(&str, &str)>, u16)> = vec![
         (vec![("If-None-Match", &etag)], 304),
@@ -257,7 +257,7 @@ fn conditions() {
     }
 }
 
-/// RFC 850 and asctime forms of a moment.
+/// RFC 850 and asctime formats of a time.
 fn old_dates(time: SystemTime) -> [String; 2] {
     // Sun, 06 Nov 1994 08:49:37 GMT
     let fixed = http_date(time);

@@ -151,7 +151,7 @@ fn only_stalled_readers_are_dropped() {
     eventually("the stalled reader to be dropped", || {
         site.program.sockets() <= before
     });
-    // What was in the sockets can still be read, and is not the whole.
+    // Buffered data can still be read, but not the whole file.
     stalled.reply_head().is(200);
     assert!(stalled.drain().len() < body.len());
 }

@@ -1,13 +1,12 @@
-//! The real program from outside: a scripted XMPP server on one side, raw sockets on the other.
+//! Black-box tests: the real program between a scripted XMPP server and raw client sockets.
 //!
 //! One module per feature. Every test starts programs of its own on free ports with a folder of its own, so all of
-//! them run side by side; each wait has a deadline, and what a program writes to standard error is judged when its
-//! test ends.
+//! them run in parallel; each wait has a deadline, and the log of a program is checked when its test ends.
 
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
-    reason = "a test ends at the first surprise, and says what it saw"
+    reason = "a test fails at the first unexpected value and prints it"
 )]
 
 mod harness;

@@ -1,5 +1,5 @@
-//! A network at its worst: crowds that say nothing, readers that do not read, segments of one byte, and connections
-//! that end in every way. Nobody else suffers, memory stays bounded, and waiting costs no processor time.
+//! A poor network: slow readers, one-byte segments, half-closed and reset connections. Other clients are not affected,
+//! memory stays bounded, and waiting uses no processor time.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use crate::harness::server::{COMPONENT, SECRET};
 use crate::harness::site::{ROMEO, assert_alive};
 use crate::harness::{Client, Plan, eventually, pseudo_random, request, tls};
 
-/// Who ends its own side still gets the whole answer, however slowly it reads; meanwhile an end that was read already
-/// wakes nobody.
+/// A half-closed client still gets the whole response, however slowly it reads; meanwhile the end of its input does not wake
+/// the loop again.
 #[test]
 fn half_closed_and_slow() {
     let (plan, target, body) = with_large_file(Plan::alone(), 12_000_000);
@@ -44,7 +44,7 @@ fn half_closed_and_slow() {
     site.program.rests("after half-closed peers");
 }
 
-/// A body that ends early by a half close, and one that ends by a reset, store nothing; both leave the slot good.
+/// A body cut off by a half close or a reset is not stored, and the slot stays valid.
 #[test]
 fn truncated_bodies() {
     let mut site = Plan::new().start();
@@ -68,11 +68,11 @@ fn truncated_bodies() {
             }
         }
     }
-    eventually("all of them to be gone", || {
+    eventually("all connections to be closed", || {
         site.program.sockets() <= sockets
     });
     eventually("an empty store", || site.entries().is_empty());
-    site.program.rests("after broken bodies");
+    site.program.rests("after truncated bodies");
     site.put(&slot, &body).is(201);
     assert!(site.get(&slot.get).is(200).body == body);
 }
@@ -83,7 +83,7 @@ fn byte_by_byte(client: &Client, bytes: &[u8]) {
     let mut writer = client.writer();
     for byte in bytes {
         writer.write_all(&[*byte]).unwrap();
-        // The kernel decides what makes a segment; giving way makes it likely that each byte does.
+        // The kernel forms the segments; yielding makes one per byte likely.
         thread::yield_now();
     }
 }
@@ -100,14 +100,14 @@ fn one_byte_segments() {
         client.reply().is(100);
         let mut wire = Vec::new();
         for chunk in body.chunks(size) {
-            // All extensions together are bounded.
+            // The total size of extensions is limited.
             let extension = if size == 1 { "" } else { ";name=\"a \\\" b\"" };
             wire.extend(format!("{:x}{extension}\r\n", chunk.len()).into_bytes());
             wire.extend_from_slice(chunk);
             wire.extend_from_slice(b"\r\n");
         }
         wire.extend_from_slice(b"0\r\nX-Trailer: yes\r\n\r\n");
-        // The next requests follow in the same stream of bytes.
+        // Pipelined requests.
         wire.extend(request("GET", &slot.get, &[], b""));
         wire.extend(request("HEAD", &slot.get, &[], b""));
         wire.extend(request("GET", "/none", &[], b"ignored"));
@@ -127,7 +127,7 @@ fn one_byte_segments() {
     }
 }
 
-/// The whole of an XML stream, byte by byte: header, handshake, stanzas, end.
+/// A whole XML stream byte by byte: header, handshake, stanzas, end.
 #[test]
 fn xml_stream_byte_by_byte() {
     let mut site = Plan::new().unwelcome().start();
@@ -163,7 +163,7 @@ fn xml_stream_byte_by_byte() {
     site.server = Some(server);
 }
 
-/// Out of descriptors: what cannot be accepted is tried again now and then, no more.
+/// Out of descriptors: accepting is retried now and then, without a busy loop.
 #[test]
 fn idle_while_out_of_descriptors() {
     let mut site = Plan::new().descriptors(64).start();
@@ -172,7 +172,7 @@ fn idle_while_out_of_descriptors() {
     let mut early = site.client();
     early.get("/").is(200);
     let slot = site.slot(ROMEO, "a.txt", 5, None);
-    // These are at work, so that none of them is closed to make room.
+    // These are busy, so none of them is evicted.
     let crowd: Vec<Client> = (0..100)
         .map(|_| {
             let mut client = site.client();
@@ -194,7 +194,7 @@ fn idle_while_out_of_descriptors() {
     site.program.rests("descriptors again");
 }
 
-/// Nothing at all to do: no link, a link, TLS; connections kept open.
+/// Idle with and without a link and with TLS, with open connections.
 #[test]
 fn no_cpu_time_when_idle() {
     let plain = Plan::alone().start();
@@ -207,7 +207,7 @@ fn no_cpu_time_when_idle() {
         linked.client(),
         Client::tls(secure.http, &config, HOST),
     ];
-    // Some say nothing at all, or nothing but a handshake.
+    // Some send nothing, or only a handshake.
     let _fresh = [plain.client(), secure.client()];
     let _mute = Client::tls(secure.http, &config, HOST);
     for client in &mut kept {
@@ -223,7 +223,7 @@ fn no_cpu_time_when_idle() {
     }
 }
 
-/// A store without room refuses PUTs; who waits at its door costs nothing.
+/// A full store refuses PUTs, and lingering connections use no processor time.
 #[test]
 fn idle_while_the_store_is_full() {
     let mut site = Plan::new().start();
@@ -243,7 +243,7 @@ fn idle_while_the_store_is_full() {
             client
         })
         .collect();
-    // Each of them lingers, because its body was refused and is still to come.
+    // Each connection lingers, because its body was refused and is still to come.
     site.program.rests("a full store");
     site.client().get("/").is(200);
     for client in &mut clients {

@@ -1,4 +1,4 @@
-//! Links, pipes and devices that somebody planted in the store.
+//! Symlinks, pipes and devices planted in the store.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ fn plant_node(at: &Path, kind: FileType, device: u64) -> bool {
     mknodat(CWD, at, kind, Mode::from_raw_mode(0o666), device).is_ok()
 }
 
-/// Links of every kind, at every level: nothing is read, written, counted or removed through them, and nothing hangs.
+/// Symlinks of every kind at every level: nothing is read, written, counted or deleted through them, and nothing hangs.
 #[test]
 fn planted_links_pipes_and_devices() {
     let outside_name = format!("outside/{ROMEO_FOLDER}/x/old.txt");
@@ -33,7 +33,7 @@ fn planted_links_pipes_and_devices() {
         age(&seed(&outside, path, CANARY), 5000);
     }
     age(&seed(plan.dir(), &outside_name, CANARY), 5000);
-    // Before the start, so that counting and sweeping meet them.
+    // Planted before the start, so that counting and sweeping find them.
     let folder = store.join(ROMEO_FOLDER).join("Abcdefghijk12");
     age(&seed(&folder, "expired.txt", b"hello"), 5000);
     seed(&folder, "real.txt", b"hello");
@@ -72,14 +72,14 @@ fn planted_links_pipes_and_devices() {
         0
     ));
     assert!(plant_node(&store.join("Pipeowner"), FileType::Fifo, 0));
-    // Only root makes devices.
+    // Only root can create devices.
     let devices = plant_node(
         &folder.join("device.txt"),
         FileType::CharacterDevice,
         makedev(1, 5),
     );
     if !devices {
-        eprintln!("no devices were planted: not root");
+        eprintln!("NOT TESTED: devices, which need root");
     }
     let listener = std::os::unix::net::UnixListener::bind(folder.join("sock.txt")).unwrap();
     seed(&folder, "folder.txt/x", b"x");
@@ -132,13 +132,13 @@ fn planted_links_pipes_and_devices() {
         let target = format!("/files/{path}?{}", put_query("v", &path, 5, ""));
         let (status, _) = asker.ask("PUT", target.as_bytes(), b"owned");
         assert!(matches!(status, 409 | 503), "PUT {path}: {status}");
-        // What is no file cannot be removed from here.
+        // Only regular files can be deleted.
         let target = format!("/files/{path}?{}", delete_query(&path, DELETE_SECRET));
         let (status, _) = asker.ask("DELETE", target.as_bytes(), b"");
         assert!(matches!(status, 404 | 503), "DELETE {path}: {status}");
         assert_eq!(snapshot(&outside), before, "{path}");
     }
-    // Through a linked folder nothing new is made, either.
+    // Nothing is created through a linked folder.
     for path in [
         "Linkedowner/new/a.txt",
         "Linkedsecret/a.txt",
@@ -150,7 +150,7 @@ fn planted_links_pipes_and_devices() {
     }
     assert_eq!(snapshot(&outside), before);
     assert_eq!(in_store(&site), planted);
-    // A hard link is a file of the store like any other: read, never written to, and only its name is removed.
+    // A hard link is a file like any other: served, never written, and only its name is deleted.
     let hard = format!("{below}/hard.txt");
     assert_eq!(site.get(&format!("/files/{hard}")).is(200).body, CANARY);
     let target = format!("/files/{hard}?{}", put_query("v", &hard, 5, ""));
@@ -160,7 +160,7 @@ fn planted_links_pipes_and_devices() {
     assert!(!folder.join("hard.txt").exists());
     assert_eq!(snapshot(&outside), before);
 
-    // Slots of our own, with something in their way.
+    // Slots of the component, with something in the way.
     for kind in ["link", "dangling link", "pipe", "folder", "hard link"] {
         let slot = site.slot(ROMEO, "a.txt", 5, None);
         let file = site.store().join(slot.stored_at());
@@ -195,7 +195,7 @@ fn planted_links_pipes_and_devices() {
     site.put(&slot, b"hello").is(201);
 }
 
-/// The storage folder itself may be a link: it is the operator's choice. One that is turned elsewhere is followed.
+/// The storage folder itself may be a symlink, and is followed when it is redirected.
 #[test]
 fn the_storage_folder_may_be_a_symlink() {
     let plan = Plan::new();
@@ -220,7 +220,7 @@ fn the_storage_folder_may_be_a_symlink() {
         site.put(&slot, b"hello").is(201);
         two.join(slot.stored_at()).is_file()
     });
-    // Upslot's own folder may not.
+    // The program's own folder may not.
     let plan = Plan::alone();
     let elsewhere = plan.dir().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
@@ -240,17 +240,16 @@ fn the_storage_folder_may_be_a_symlink() {
     assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
 }
 
-/// Set when it goes, so that a thread that waits for it ends with a test that fails, too.
-struct Raise<'a>(&'a AtomicBool);
+/// Sets the flag when dropped, so that a waiting thread ends even if the test fails.
+struct SetOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for Raise<'_> {
+impl Drop for SetOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-/// Somebody who may write into the store removes the folder of an upload and puts a link in its place, over and over,
-/// while the upload is stored.
+/// Another process with write access keeps replacing the folder of an upload with a symlink while the upload is published.
 #[test]
 fn a_symlink_planted_during_publication() {
     for fsync in [false, true] {
@@ -280,7 +279,7 @@ fn a_symlink_planted_during_publication() {
                     }
                 }
             });
-            let _end = Raise(&over);
+            let _end = SetOnDrop(&over);
             for slot in &slots {
                 let folder = site.store().join(slot.stored_at());
                 *contested.lock().unwrap() = Some(folder.parent().unwrap().to_owned());
@@ -304,7 +303,7 @@ fn upload(site: &mut Site, owner: &str, size: usize) -> Slot {
     slot
 }
 
-/// One line names it, and the client is told to come back, not that its slot is used.
+/// It is logged once, and the client gets a 503 with `Retry-After`, not a 409.
 #[test]
 fn owner_folder_replaced_by_a_file_or_symlink() {
     for kind in ["file", "link"] {

@@ -173,7 +173,7 @@ fn ephemeral_files_expire_and_are_swept() {
         let status = client.get(&short.get).status;
         let after = unix_now();
         if status == 404 {
-            assert!(after >= at, "gone at {after}, before {at}");
+            assert!(after >= at, "not served at {after}, before {at}");
             break;
         }
         assert_eq!(status, 200);

@@ -6,7 +6,7 @@ use crate::harness::signing::{Claims, KEY, UUID, put_query};
 use crate::harness::site::{JULIET, ROMEO, ROMEO_FOLDER, age, owner_folder, seed};
 use crate::harness::{Plan, Site, Slot, eventually, request};
 
-/// A slot request that is refused for want of room.
+/// A slot request that is refused because there is no room.
 #[track_caller]
 fn assert_no_room(site: &mut Site, owner: &str, size: u64) {
     let refused = site
@@ -36,7 +36,7 @@ fn hard_quota() {
         .start();
     upload(&mut site, ROMEO, 600);
     assert_no_room(&mut site, ROMEO, 401);
-    // Whatever the resource, it is the same owner; another owner has room of their own.
+    // The resource does not matter; another owner has a separate quota.
     assert_no_room(&mut site, "romeo@montague.tld/balcony", 401);
     site.slot(JULIET, "a.bin", 1000, None);
     // Exactly full is allowed.
@@ -54,7 +54,7 @@ fn hard_quota_at_the_put() {
         .set("user_quota_hard", 1000)
         .set("max_file_size", 1000)
         .start();
-    // Each of them has room; both do not.
+    // There is room for either, but not for both.
     let first = site.slot(ROMEO, "a.bin", 600, None);
     let second = site.slot(ROMEO, "b.bin", 600, None);
     site.put(&first, &[b'x'; 600]).is(201);
@@ -63,7 +63,7 @@ fn hard_quota_at_the_put() {
     assert_eq!(site.files().len(), 1);
 }
 
-/// What is under way counts before it is stored, and no longer when it is over.
+/// A running upload counts until it is published or aborted.
 #[test]
 fn running_uploads_count() {
     for key in ["user_quota_hard", "global_quota"] {
@@ -76,7 +76,7 @@ fn running_uploads_count() {
         let head = |slot: &Slot| request("PUT", &slot.put, &[("Content-Length", "600")], b"half");
         let mut under_way = site.client();
         under_way.send(&head(&first));
-        // It has begun when there is no room left for another.
+        // It has started once there is no room for another.
         eventually("the first upload under way", || {
             site.ask(ROMEO, "c.bin", 401, None, "").is_err()
         });
@@ -147,14 +147,14 @@ fn eviction_instead_of_refusal() {
     ] {
         age(&site.store().join(slot.stored_at()), seconds);
     }
-    // 900 are there; 350 more need 250 less: the oldest goes, and no more than needed.
+    // 900 bytes are stored; 350 more require 250 less: the oldest file is evicted, and no more than needed.
     let slot = site.slot(ROMEO, "new.bin", 350, None);
     site.put(&slot, &[b'x'; 350]).is(201);
     site.get(&oldest.get).is(404);
     for slot in [&middle, &newest, &juliets, &slot] {
         site.get(&slot.get).is(200);
     }
-    // Its folder went with it.
+    // Its folder was deleted as well.
     assert!(
         !site
             .store()
@@ -163,7 +163,7 @@ fn eviction_instead_of_refusal() {
             .unwrap()
             .exists()
     );
-    // No eviction makes room for more than the quota, and nothing is removed in vain.
+    // A file larger than the quota never fits, and nothing is evicted for it.
     assert!(site.ask(ROMEO, "a.bin", 1001, None, "").is_err());
     site.get(&middle.get).is(200);
 }
@@ -249,7 +249,7 @@ fn global_quota() {
             &[0; 300],
         )
         .start();
-    // The sum is learnt by a walk in slices, so that it may take a moment.
+    // The store is counted in slices, which may take a moment.
     eventually("the walk", || {
         site.ask(ROMEO, "a.bin", 201, None, "").is_err()
     });
@@ -288,7 +288,7 @@ fn one_owner_cannot_evict_or_fill_another() {
             slot
         })
         .collect();
-    // Juliet's files are the oldest of all, and stay, whatever Romeo does and however he spells himself.
+    // Juliet's files are the oldest and stay, whatever Romeo does and however his address is spelled.
     for number in 0..30 {
         let owner = [
             "romeo@montague.tld",
@@ -299,7 +299,7 @@ fn one_owner_cannot_evict_or_fill_another() {
         assert!(slot.get.contains(ROMEO_FOLDER), "{owner}: {slot:?}");
         site.put(&slot, &[b'r'; 700]).is(201);
     }
-    // Bodies under way, refused and broken ones cost nobody else anything.
+    // Running, refused and aborted uploads do not affect other owners.
     let slots: Vec<Slot> = (0..4)
         .map(|_| site.slot(ROMEO, "hanging.bin", 1000, None))
         .collect();
@@ -322,7 +322,7 @@ fn one_owner_cannot_evict_or_fill_another() {
             hanging.push(client);
         }
     }
-    // Neither do those who only look like her.
+    // Neither do addresses that look like hers.
     for owner in [
         "\u{458}uliet@capulet.tld",
         "juliet@capulet.tld.montague.tld",
@@ -339,14 +339,14 @@ fn one_owner_cannot_evict_or_fill_another() {
     for slot in &kept {
         assert_eq!(site.get(&slot.get).is(200).body, [b'j'; 400]);
     }
-    // She has exactly the room that she had.
+    // Her free space is unchanged.
     let slot = site.slot(JULIET, "new.bin", 200, None);
     site.put(&slot, &[b'j'; 200]).is(201);
     for slot in &kept {
         site.get(&slot.get).is(200);
     }
     drop(hanging);
-    // Without eviction neither, and not through the quota of all.
+    // The same without eviction.
     let mut site = Plan::new()
         .set("user_quota_hard", 1000)
         .set("max_file_size", 1000)
@@ -377,7 +377,7 @@ fn one_quota_for_all_schemes() {
     site.put(&slot, &[b'x'; 300]).is(201);
     site.ask_api(&format!("/slot/?jid={ROMEO}&name=a&size=101"))
         .is(403);
-    // The resource does not make another owner.
+    // The resource does not matter.
     Claims::new("two")
         .sized(101)
         .with("sub", "Romeo@montague.tld/x")
@@ -394,7 +394,7 @@ fn one_quota_for_all_schemes() {
         .with("sub", "juliet@capulet.tld")
         .put(&site, &[b'h'; 1000])
         .is(201);
-    // What names no owner counts as nobody's.
+    // A signed link names no owner, so the file counts for none.
     let path = format!("{UUID}/a.bin");
     site.client()
         .ask(
@@ -406,7 +406,7 @@ fn one_quota_for_all_schemes() {
         .is(201);
     let folder = site.store().join(owner_folder("juliet@capulet.tld"));
     assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1);
-    // A file of the old kind still goes its way beside all that.
+    // Files in a legacy layout are still served.
     seed(
         &site.store(),
         &format!("{ROMEO_FOLDER}/0123456789abd"),

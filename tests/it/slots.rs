@@ -20,7 +20,7 @@ fn every_part_of_the_url_is_signed() {
     let mut forged = Vec::new();
     for (at, byte) in slot.put.bytes().enumerate() {
         if byte.is_ascii_alphanumeric() {
-            // The next letter, and the other case or a far digit: also where only a few bits of a letter count.
+            // The next character, and the other case or a distant digit, because the last one encodes only a few bits.
             let next = match byte {
                 b'z' => b'a',
                 b'Z' => b'A',
@@ -58,7 +58,7 @@ fn every_part_of_the_url_is_signed() {
         let bare = format!("{}=", part.split('=').next().unwrap());
         empty[number] = &bare;
         forged.push(format!("{}?{}", slot.put_path(), empty.join("&")));
-        // A value for itself twice, of which one is another's.
+        // A duplicate parameter with another value.
         let twice = format!("{}=2&{part}", part.split('=').next().unwrap());
         let mut doubled = parts.clone();
         doubled[number] = &twice;
@@ -80,7 +80,7 @@ fn every_part_of_the_url_is_signed() {
     site.put(&slot, b"x").is(201);
 }
 
-/// The suffix of the random part says when a file goes; the signature covers it like the rest.
+/// The suffix of the random part encodes the expiry; the signature covers it.
 #[test]
 fn a_purpose_cannot_be_forged() {
     let mut site = Plan::new().start();
@@ -101,10 +101,10 @@ fn a_slot_expires() {
     let late = site.slot(ROMEO, "late.txt", 5, None);
     let early = site.slot(ROMEO, "early.txt", 5, None);
     let issued = Instant::now();
-    // It counts to the start of the PUT.
+    // The start of the PUT counts.
     let mut client = begin(&site, &early, 5);
     client.send(b"he");
-    // Nothing tells that a slot has lapsed, so its time has to pass.
+    // No event reports the expiry of a slot, so this sleeps.
     thread::sleep(Duration::from_millis(3300).saturating_sub(issued.elapsed()));
     site.put(&late, b"hello").is(403);
     client.send(b"llo");
@@ -120,7 +120,7 @@ fn one_file_per_slot() {
     site.put(&slot, b"other").is(409);
     assert_eq!(site.get(&slot.get).is(200).body, b"hello");
 
-    // Of two at once the first complete one wins.
+    // Of two concurrent uploads the first complete one wins.
     let slot = site.slot(ROMEO, "b.txt", 6, None);
     let mut first = begin(&site, &slot, 6);
     let mut second = begin(&site, &slot, 6);
@@ -167,7 +167,7 @@ fn slots_survive_a_restart() {
     let half = site.slot(ROMEO, "half.bin", 100_000, None);
     let mut client = begin(&site, &half, 100_000);
     client.send(&[7; 50_000]);
-    // Killed in the middle of a PUT: nothing partial stays.
+    // Killed during a PUT: no partial file is left.
     site.program.kill();
     drop(client);
     site.start_again();
@@ -197,7 +197,7 @@ fn nodes_share_a_secret() {
     three.put(&slot, b"hello").is(403);
     two.put(&slot, b"hello").is(201);
     assert_eq!(two.get(&slot.get).is(200).body, b"hello");
-    // The secret that is made at the first start is nobody else's to read.
+    // The secret generated at the first start is private.
     let own = three.store().join(".upslot");
     for entry in fs::read_dir(own).unwrap() {
         let entry = entry.unwrap();
@@ -212,8 +212,8 @@ fn nodes_share_a_secret() {
     }
 }
 
-/// A slot makes one file: not again after its end, nor after its removal by whatever way, nor by a PUT that was begun
-/// before.
+/// A slot creates one file, also after that file has expired, was deleted or evicted, and also for a PUT that started
+/// before the deletion.
 #[test]
 fn a_slot_stays_used_after_its_file_is_deleted() {
     let mut site = every_integration()
@@ -239,7 +239,7 @@ fn a_slot_stays_used_after_its_file_is_deleted() {
         site.client().ask("DELETE", &target, &[], b"").is(204);
     };
 
-    // Ephemeral: used or not, it lapses with the file.
+    // Ephemeral: used or not, the slot expires with the file.
     let at = unix_now() + 4;
     let used = site.ask(ROMEO, "a.txt", 5, None, &until(at)).unwrap();
     let unused = site.ask(ROMEO, "a.txt", 5, None, &until(at)).unwrap();
@@ -253,7 +253,7 @@ fn a_slot_stays_used_after_its_file_is_deleted() {
         assert!(matches!(status, 403 | 409), "{status}");
     }
 
-    // Removed for its age, which is less than the slot's.
+    // Deleted by age while the slot is still valid.
     site.rewrite("expire_maxage", 1);
     site.program.signal(rustix::process::Signal::HUP);
     site.program.wait_line(&["config reloaded"]);
@@ -265,7 +265,7 @@ fn a_slot_stays_used_after_its_file_is_deleted() {
     site.program.signal(rustix::process::Signal::HUP);
     site.program.wait_lines(&["config reloaded"], 2);
 
-    // Removed to make room.
+    // Evicted.
     let first = site.slot(ROMEO, "a.txt", 5, None);
     site.put(&first, b"hello").is(201);
     age(&site.store().join(first.stored_at()), 10);
@@ -276,7 +276,7 @@ fn a_slot_stays_used_after_its_file_is_deleted() {
     site.get(&first.get).is(404);
     let evicted = first;
 
-    // Removed by the server that may, with a second PUT under way that was begun before.
+    // Deleted by the XMPP server while a second PUT is running.
     let slot = site.slot(JULIET, "a.txt", 5, None);
     let mut second = begin(&site, &slot.put, &[]);
     site.put(&slot, b"hello").is(201);
@@ -309,7 +309,7 @@ fn a_slot_stays_used_after_its_file_is_deleted() {
         }
         site.client().ask("PUT", &external, &[], b"other").is(409);
         share.put(&site, b"other").is(409);
-        // A restart forgets none of it.
+        // After a restart as well.
         site.restart();
         site.program.allow("external_delete_secret");
     }

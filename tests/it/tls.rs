@@ -61,7 +61,7 @@ fn alpn_and_server_names() {
         );
         assert_eq!(client.get(&target).is(200).body, b"0123456789");
     }
-    // A client without ALPN is as welcome; one that speaks only HTTP/2 never gets it.
+    // ALPN is optional; HTTP/2 is never negotiated.
     let mut plain = (*config).clone();
     plain.alpn_protocols.clear();
     Client::tls(site.http, &Arc::new(plain.clone()), HOST)
@@ -76,7 +76,7 @@ fn alpn_and_server_names() {
 #[test]
 fn close_notify_ends_the_connection() {
     let (site, config, target) = tls::digits();
-    // rustls reports an end without close_notify as an error, which `ends` would show.
+    // rustls reports an end without close_notify as an error, at which `ends` fails.
     for bytes in [
         format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"),
         format!("GET {target} HTTP/1.0\r\n\r\n"),
@@ -88,7 +88,7 @@ fn close_notify_ends_the_connection() {
         client.reply();
         client.ends();
     }
-    // A half close by the client's alert: its answer still comes.
+    // A half close by the client's close_notify: the response still comes.
     let mut client = Client::tls(site.http, &config, HOST);
     client.send(&request("GET", &target, &[], b""));
     client.shut_write();
@@ -110,7 +110,7 @@ fn idle_connections_end_with_close_notify() {
 fn many_requests_in_one_record() {
     let (site, config, target) = tls::digits();
     let mut client = Client::tls(site.http, &config, HOST);
-    // What was decrypted already is announced by no event of the socket.
+    // Decrypted data that is still buffered causes no socket event.
     client.send(&request("GET", &target, &[], b"").repeat(40));
     for _ in 0..40 {
         assert_eq!(client.reply().is(200).body, b"0123456789");
@@ -146,7 +146,7 @@ fn no_early_data() {
     config.enable_early_data = true;
     let config = Arc::new(config);
     for _ in 0..2 {
-        // The second time the session may be resumed.
+        // The second session may be resumed.
         let mut client = Client::tls(site.http, &config, HOST);
         assert!(!client.session().is_early_data_accepted());
         client.get(&target).is(200);
@@ -162,7 +162,7 @@ fn sessions_are_resumed() {
         client.get("/").is(200);
         client.session().handshake_kind()
     };
-    let stranger = |versions| {
+    let new_client = |versions| {
         let mut config = trusting(&[&certificate], versions);
         config.resumption = rustls::client::Resumption::disabled();
         Arc::new(config)
@@ -173,12 +173,12 @@ fn sessions_are_resumed() {
         for _ in 0..3 {
             assert_eq!(kind(&config), Some(HandshakeKind::Resumed));
         }
-        // However many others came meanwhile, and without memory for them.
-        let stranger = stranger(versions);
-        kind(&stranger);
+        // Regardless of other clients, and without memory per session.
+        let new_client = new_client(versions);
+        kind(&new_client);
         let before = site.program.memory("VmRSS:");
         for _ in 0..300 {
-            assert_eq!(kind(&stranger), Some(HandshakeKind::Full));
+            assert_eq!(kind(&new_client), Some(HandshakeKind::Full));
         }
         let grown = site.program.memory("VmRSS:").saturating_sub(before);
         assert!(grown < 512, "300 sessions cost {grown} KiB");
@@ -261,7 +261,7 @@ fn large_bodies_in_pieces_of_all_sizes() {
         let first: usize = range[6..range.find('-').unwrap()].parse().unwrap();
         assert!(part.body == body[first..first + part.body.len()], "{range}");
     }
-    // Several parts: heads and files take turns.
+    // Several parts: headers and file content alternate.
     let fields = [("Range", "bytes=0-9,20000-59999,16000000-16999999")];
     let parts = client.ask("GET", &slot.get, &fields, b"").is(206).body;
     for range in [0..10, 20_000..60_000, 16_000_000..17_000_000] {
@@ -282,14 +282,14 @@ fn truncated_streams() {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         StreamOwned::new(session, socket)
     };
-    // After a whole request: it is answered.
+    // After a complete request: it is answered.
     let mut stream = connect();
     stream.write_all(&request("GET", "/", &[], b"")).unwrap();
     stream.sock.shutdown(Shutdown::Write).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 200 "));
-    // Within a body: what came of it is dropped, and the slot is as good as before.
+    // Within a body: the partial upload is discarded, and the slot stays valid.
     let mut broken = connect();
     let slot = site.slot(ROMEO, "a.txt", 5, None);
     broken
@@ -326,13 +326,13 @@ fn slow_readers_use_little_memory() {
             client
         })
         .collect();
-    // Others are served meanwhile, over and over, until the sockets are full for sure.
+    // Meanwhile other requests are served, until the socket buffers are certainly full.
     for _ in 0..200 {
         warm.get("/").is(200);
     }
     let grown = site.program.memory("VmRSS:").saturating_sub(before);
     assert!(grown < 20 * 150, "20 slow readers cost {grown} KiB");
-    // Nothing is lost for those who read after all.
+    // A slow reader still gets the whole file.
     let mut client = clients.pop().unwrap();
     let mut came = Vec::new();
     while came.len() < body.len() {

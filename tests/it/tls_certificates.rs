@@ -33,12 +33,12 @@ fn a_new_certificate_on_reload() {
     Client::tls(site.http, &new_config, HOST).get("/").is(200);
     assert!(
         Client::try_tls(site.http, &old_config, HOST).is_err(),
-        "the old certificate is still shown"
+        "the old certificate is still in use"
     );
-    // Nothing was dropped.
+    // No connection was dropped.
     kept.get("/").is(200);
 
-    // A faulty one is reported, and the last good one stays.
+    // An invalid certificate is reported, and the previous one stays in use.
     site.program.allow("config not reloaded");
     fs::write(site.dir.path().join("cert.pem"), "no certificate at all").unwrap();
     site.program.signal(Signal::HUP);
@@ -48,8 +48,8 @@ fn a_new_certificate_on_reload() {
     kept.get("/").is(200);
 }
 
-/// Certificates come and go under load: no connection is dropped and no request fails, and who comes after the reload
-/// sees the new one.
+/// Certificates are replaced under load: no connection is dropped, no request fails, and new connections after a reload
+/// get the new certificate.
 #[test]
 fn reloads_under_load() {
     const ROUNDS: usize = 10;
@@ -84,7 +84,7 @@ fn reloads_under_load() {
     let one_more = || requests.fetch_add(1, Ordering::Relaxed);
     let connect = || Client::tls(http, &Arc::new(config.clone()), HOST);
     thread::scope(|scope| {
-        // One that stays, and one after the other, with uploads and downloads.
+        // One long connection and many short ones, with uploads and downloads.
         for slots in &slots {
             let (connect, upload, is_over, one_more) = (&connect, &upload, &is_over, &one_more);
             scope.spawn(move || {
@@ -103,7 +103,7 @@ fn reloads_under_load() {
                 }
             });
         }
-        // A download that lasts through all of it.
+        // A download that lasts until the end.
         scope.spawn(|| {
             let mut slow = connect();
             slow.send(&request("GET", &target, &[], b""));
@@ -120,7 +120,7 @@ fn reloads_under_load() {
             }
             assert!(came == large);
         });
-        // The end comes in any case, or the others would go on for ever.
+        // Stop the other threads even after a failure.
         let reloaded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for (round, made) in certificates.iter().enumerate().skip(1) {
                 let before = requests.load(Ordering::Relaxed);
@@ -142,7 +142,7 @@ fn reloads_under_load() {
         over.store(true, Ordering::Relaxed);
         reloaded.unwrap();
     });
-    // No connection was given up by the program either.
+    // The program did not abort a connection either.
     let lines = site.program.lines();
     assert!(
         !lines.iter().any(|line| line.contains("upload aborted")),
@@ -151,7 +151,7 @@ fn reloads_under_load() {
     );
 }
 
-/// Writes a certificate that expires so many seconds from now, with the issuer's behind it if there is one.
+/// Writes a certificate that expires in `seconds`, followed by that of its issuer.
 fn expiring(
     dir: &Path,
     seconds: i64,
@@ -193,16 +193,16 @@ fn expiry_is_reported_in_advance() {
         let (plan, _) = tls::plan(Plan::alone());
         expiring(plan.dir(), days * DAY, issuer);
         let mut site = plan.start();
-        // Whatever it says about it, it serves: what a client makes of the certificate is up to the client.
-        let stranger = Arc::new(trusting(&[], BOTH));
-        let refused = Client::try_tls(site.http, &stranger, HOST).unwrap_err();
+        // The certificate is served in any case; the client decides whether to accept it.
+        let distrusting = Arc::new(trusting(&[], BOTH));
+        let refused = Client::try_tls(site.http, &distrusting, HOST).unwrap_err();
         assert!(refused.to_string().contains("certificate"), "{refused}");
         site.program.wait_line(&["ready "]);
         if let Some((level, text)) = expected {
             site.program.allow(text);
             site.program.wait_line(&[level, text]);
         }
-        // At a reload it is said again; and a new certificate ends it.
+        // The warning is repeated at a reload; a new certificate ends it.
         site.program.signal(Signal::HUP);
         site.program.wait_line(&["config reloaded"]);
         if let Some((level, text)) = expected {
@@ -227,7 +227,7 @@ fn expiry_is_reported_in_advance() {
     }
 }
 
-/// The running program says it, too, at the moment when there is something to say.
+/// A running program warns as soon as the expiry is near or past.
 #[test]
 fn a_certificate_expires_while_in_use() {
     const FORTNIGHT: i64 = 14 * 86_400;
@@ -237,7 +237,7 @@ fn a_certificate_expires_while_in_use() {
             (4, Some(SOON), ("ERROR", OVER)),
         ] {
             scope.spawn(move || {
-                // Nothing else is to wake it meanwhile.
+                // No other timer may wake the loop meanwhile.
                 let (plan, _) = tls::plan(Plan::alone().set("header_timeout", 60));
                 let certificate = expiring(plan.dir(), seconds, None);
                 let mut site = plan.start();
@@ -255,7 +255,7 @@ fn a_certificate_expires_while_in_use() {
                     at.ends_with('Z') && at.len() == "2026-01-01T00:00:00Z".len(),
                     "{line}"
                 );
-                // It goes on.
+                // It keeps serving.
                 kept.get("/").is(200);
                 site.program.rests("a certificate near its end");
                 let lines = site.program.lines();

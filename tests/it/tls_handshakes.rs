@@ -1,4 +1,4 @@
-//! TLS: old versions, and handshakes that are none.
+//! TLS: plain HTTP on a TLS port, old versions, malformed handshakes.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -12,7 +12,7 @@ use crate::harness::site::ROMEO_FOLDER;
 use crate::harness::tls::{BOTH, trusting};
 use crate::harness::{Client, PATIENCE, Plan, Site, eventually, pseudo_random, request, tls};
 
-/// Who forgets the `s` of https is told so, in plain text, and can read it.
+/// A plain HTTP request to a TLS port gets a readable explanation in plain text.
 #[test]
 fn plain_http_gets_an_explanation() {
     let (site, config, target) = tls::digits();
@@ -35,7 +35,7 @@ fn plain_http_gets_an_explanation() {
         let mut client = Client::over(TcpStream::connect(site.http).unwrap());
         client.send(bytes);
         if bytes.starts_with(b"PUT") {
-            // All of it can be sent before the answer is read.
+            // The whole body can be sent before the response is read.
             for (number, piece) in body.chunks(64 * 1024).enumerate() {
                 if let Err(error) = client.try_send(piece) {
                     panic!("{error} in piece {number}");
@@ -51,7 +51,7 @@ fn plain_http_gets_an_explanation() {
         );
         client.ends();
     }
-    // In segments of one byte: one answer all the same.
+    // In one-byte segments: still one response.
     let client = Client::over(TcpStream::connect(site.http).unwrap());
     let mut writer = client.writer();
     for byte in &cases[0] {
@@ -61,7 +61,7 @@ fn plain_http_gets_an_explanation() {
     let mut client = client;
     client.reply().is(400);
     client.ends();
-    // Within TLS, nothing of it counts.
+    // TLS clients are not affected.
     let mut client = Client::tls(site.http, &config, HOST);
     client.get(&target).is(200);
     let told = site.program.lines();
@@ -69,13 +69,13 @@ fn plain_http_gets_an_explanation() {
     assert_eq!(told.count(), cases.len() + 1);
 }
 
-/// A record of TLS.
+/// A TLS record.
 fn record(kind: u8, version: [u8; 2], content: &[u8]) -> Vec<u8> {
     let length = u16::try_from(content.len()).unwrap().to_be_bytes();
     [&[kind, version[0], version[1]][..], &length, content].concat()
 }
 
-/// A ClientHello as clients sent it that knew no later version than this one.
+/// A ClientHello of a client that supports no later version.
 fn old_hello(version: [u8; 2]) -> Vec<u8> {
     let mut hello = vec![1, 0, 0, 0, version[0], version[1]];
     hello.extend([7; 32]);
@@ -109,7 +109,7 @@ fn older_versions_are_refused() {
             "{name}"
         );
     }
-    // SSL 2.0: 46 bytes that begin in another way.
+    // SSL 2.0: another format of 46 bytes.
     let mut client = Client::over(TcpStream::connect(site.http).unwrap());
     let mut hello = vec![0x80, 0x2e, 1, 0, 2, 0, 0x15, 0, 0, 0, 0x10];
     hello.extend([
@@ -119,7 +119,7 @@ fn older_versions_are_refused() {
     client.send(&hello);
     let answer = client.drain();
     assert!(answer.is_empty() || answer[0] == 21, "{answer:?}");
-    // The hello is sound but for its version: with that of TLS 1.2 it is answered.
+    // The hello is valid except for its version: with that of TLS 1.2 it is answered.
     let mut client = Client::over(TcpStream::connect(site.http).unwrap());
     client.send(&old_hello([3, 3]));
     client.shut_write();
@@ -127,8 +127,11 @@ fn older_versions_are_refused() {
     Client::tls(site.http, &config, HOST).get(&target).is(200);
 }
 
-/// A connection with its handshake done, whose socket can be written to behind its back.
-fn shaken(site: &Site, config: &Arc<ClientConfig>) -> StreamOwned<ClientConnection, TcpStream> {
+/// A connection after its handshake, with access to the socket below TLS.
+fn after_handshake(
+    site: &Site,
+    config: &Arc<ClientConfig>,
+) -> StreamOwned<ClientConnection, TcpStream> {
     let session = ClientConnection::new(Arc::clone(config), HOST.try_into().unwrap()).unwrap();
     let socket = TcpStream::connect(site.http).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -245,7 +248,7 @@ fn malformed_handshakes() {
             "a changed hello",
             with(place, hello[place] ^ noise[2].max(1)),
         ));
-        // A first byte that is no letter, or it would be a plain request.
+        // The first byte is not a letter, which would start a plain request.
         cases.push(("noise", [&[noise[3] | 0x80][..], &noise].concat()));
     }
     for length in 0..hello.len() {
@@ -254,21 +257,21 @@ fn malformed_handshakes() {
     for (what, bytes) in &cases {
         for resets in [false, true] {
             let mut client = Client::over(TcpStream::connect(site.http).unwrap());
-            // It may hang up at any byte.
+            // The program may close at any byte.
             let _ = client.try_send(bytes);
             if resets {
                 client.reset();
                 continue;
             }
-            // It may be gone already.
+            // The connection may be closed already.
             let _ = client.writer().shutdown(Shutdown::Write);
             let answer = client.drain();
-            // Records, or nothing; never plain text.
+            // TLS records or nothing, never plain text.
             let kind = answer.first().copied().unwrap_or(22);
             assert!(matches!(kind, 20..=23), "{what}: {kind}");
         }
     }
-    // Those that fall silent are left when their time is over, in every state; all at the same time.
+    // Silent connections are closed by their timeout in every state; all in parallel.
     let mut silent: Vec<(&str, Client)> = cases
         .iter()
         .step_by(11)
@@ -288,10 +291,10 @@ fn malformed_handshakes() {
         client.drain();
     }
     drop(silent);
-    // A client that does not trust the certificate says so and goes.
-    let stranger = Arc::new(trusting(&[], BOTH));
-    assert!(Client::try_tls(site.http, &stranger, HOST).is_err());
-    // After a good handshake: silence ends in order, anything but records with an alert.
+    // A client that does not trust the certificate aborts the handshake.
+    let distrusting = Arc::new(trusting(&[], BOTH));
+    assert!(Client::try_tls(site.http, &distrusting, HOST).is_err());
+    // After a handshake: an idle connection ends with close_notify, invalid data with an alert.
     let mut mute = Client::tls(site.http, &config, HOST);
     mute.ends();
     for (what, bytes) in [
@@ -311,7 +314,7 @@ fn malformed_handshakes() {
     ] {
         for versions in [&BOTH[..1], &BOTH[1..]] {
             let config = Arc::new(trusting(&[&certificate], versions));
-            let mut stream = shaken(&site, &config);
+            let mut stream = after_handshake(&site, &config);
             let _ = stream.sock.write_all(&bytes);
             let mut answer = Vec::new();
             let end = stream.read_to_end(&mut answer);
@@ -323,7 +326,7 @@ fn malformed_handshakes() {
             assert!(alert || end == Ok(0), "{what}: {end:?}");
         }
     }
-    eventually("all of them to be gone", || {
+    eventually("all connections to be closed", || {
         site.program.sockets() <= sockets
     });
     let grown = site.program.memory("VmHWM:").saturating_sub(memory);

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use crate::harness::raw::{
-    Asker, CANARY, assert_plain_fields, contains, every_integration, unreadable,
+    Asker, CANARY, assert_plain_fields, contains, every_integration, hidden_files,
 };
 use crate::harness::signing::{Claims, DELETE_SECRET, delete_query, put_query};
 use crate::harness::site::{ROMEO, ROMEO_FOLDER, owner_folder, seed};
 use crate::harness::wait::long;
 use crate::harness::{Plan, Site};
 
-/// Raw bytes out of a text in which `\xNN` stands for any byte.
+/// Bytes of a text in which `\xNN` is a raw byte.
 fn raw(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = text;
@@ -24,7 +24,7 @@ fn raw(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// What a server could take for a dot.
+/// Encodings that a server could decode to a dot.
 const DOTS: [&str; 16] = [
     ".",
     "%2e",
@@ -44,7 +44,7 @@ const DOTS: [&str; 16] = [
     "%E3%80%82",
 ];
 
-/// What a server could take for a slash.
+/// Encodings that a server could decode to a slash.
 const SLASHES: [&str; 20] = [
     "/",
     "//",
@@ -68,7 +68,7 @@ const SLASHES: [&str; 20] = [
     "/;x=1/",
 ];
 
-/// What a server could cut off a name.
+/// Suffixes that a server could strip from a name.
 const TAILS: [&str; 15] = [
     "",
     ".",
@@ -87,7 +87,7 @@ const TAILS: [&str; 15] = [
     "~",
 ];
 
-/// Every spelling of a way to something that nobody may have.
+/// Every spelling of a path to a file that must not be served.
 fn spellings() -> BTreeSet<Vec<u8>> {
     let below = format!("{ROMEO_FOLDER}/Abcdefghijk12");
     let mut found = BTreeSet::new();
@@ -127,8 +127,8 @@ fn spellings() -> BTreeSet<Vec<u8>> {
     found
 }
 
-/// Seeds what nobody may have; the site of the attempts.
-fn under_attack() -> Site {
+/// A site with files outside the store and hidden in it.
+fn site_with_hidden_files() -> Site {
     let mut site = every_integration().start();
     site.program.allow("external_delete_secret");
     let store = site.store();
@@ -152,9 +152,9 @@ fn under_attack() -> Site {
 
 #[test]
 fn no_path_escapes_the_store() {
-    let site = under_attack();
+    let site = site_with_hidden_files();
     let secret = fs::read(site.store().join(".upslot/slot_secret")).unwrap();
-    let before = unreadable(&site);
+    let before = hidden_files(&site);
     let spellings = spellings();
     assert!(spellings.len() > 2000, "{}", spellings.len());
     let mut asker = Asker::new(&site);
@@ -176,19 +176,19 @@ fn no_path_escapes_the_store() {
         let (status, _) = asker.ask("HEAD", &target, b"");
         assert!(matches!(status, 400 | 404), "HEAD: {status}");
     }
-    assert_eq!(unreadable(&site), before);
+    assert_eq!(hidden_files(&site), before);
 }
 
-/// The same with a signature that is good for the path, as it is sent and decoded once and twice: whoever can make
-/// the XMPP server sign anything gets no further than into the visible store.
+/// The same with a valid signature for the path as sent, decoded once and decoded twice: even a client that can make the
+/// XMPP server sign anything reaches only the visible store.
 #[test]
 fn no_signed_path_escapes_the_store() {
-    let site = under_attack();
-    let before = unreadable(&site);
+    let site = site_with_hidden_files();
+    let before = hidden_files(&site);
     let mut asker = Asker::new(&site);
     let decode = |bytes: &[u8]| percent_encoding::percent_decode(bytes).collect::<Vec<u8>>();
     let mut stored = 0;
-    // The short form takes one in four.
+    // The short form tries one path in four.
     let step = if long() { 1 } else { 4 };
     for (number, way) in spellings().iter().enumerate().step_by(step) {
         let (once, twice) = (decode(way), decode(&decode(way)));
@@ -213,22 +213,22 @@ fn no_signed_path_escapes_the_store() {
             }
         }
     }
-    // Names that only look dangerous are names.
+    // Names that only look dangerous are stored.
     assert!(stored > 20, "{stored}");
-    let mut after = unreadable(&site);
-    // What was removed again is remembered.
+    let mut after = hidden_files(&site);
+    // Deleted files leave tombstones.
     after.retain(|path, _| !path.starts_with("store/.upslot/tombstones"));
     assert_eq!(after, before);
     let real = format!("/files/{ROMEO_FOLDER}/Abcdefghijk12/real.txt");
     assert_eq!(site.get(&real).is(200).body, b"hello");
 }
 
-/// What users and XMPP servers may put into names and addresses never adds a level to a path, and takes none away.
+/// Names and addresses from users and XMPP servers never change the depth of a path.
 #[test]
 fn names_and_addresses_stay_one_segment() {
     let mut site = every_integration().start();
     site.program.allow("external_delete_secret");
-    let before = unreadable(&site);
+    let before = hidden_files(&site);
     let names = [
         "../../../outside.txt",
         "/etc/passwd",
@@ -271,7 +271,7 @@ fn names_and_addresses_stay_one_segment() {
         assert!(slot.stored_at().starts_with(owner_folder(owner)));
         assert_eq!(slot.stored_at().components().count(), 3, "{slot:?}");
     }
-    // What stands in a token of the file share is the user's choice, too.
+    // Users choose the values in a token of the file share as well.
     for (number, name) in names.iter().enumerate() {
         let escaped: String = name
             .chars()
@@ -302,7 +302,7 @@ fn names_and_addresses_stay_one_segment() {
         assert_eq!(segments.len(), 3, "{file}");
         assert!(!segments.iter().any(|part| part.starts_with('.')), "{file}");
     }
-    let mut after = unreadable(&site);
+    let mut after = hidden_files(&site);
     after.retain(|path, _| !path.starts_with("store/.upslot/share"));
     assert_eq!(after, before);
 }

@@ -1,4 +1,4 @@
-//! The component: its link, what it answers, and what it leaves unanswered.
+//! The component: discovery, slot requests, refusals, and stanzas without an answer.
 
 use std::collections::HashSet;
 use std::thread;
@@ -105,7 +105,7 @@ fn unknown_requests() {
         ] {
             let answer = site.link().iq(kind, JULIET, payload);
             let (error, condition, _) = error_of(&answer);
-            // An empty request is no request at all; either name for it will do.
+            // An empty request may get either error.
             let expected: &[&str] = if payload.is_empty() {
                 &["service-unavailable", "bad-request"]
             } else {
@@ -121,7 +121,7 @@ fn unknown_requests() {
             );
         }
     }
-    // Never an answer to these; the next thing that is said is the answer to a ping.
+    // These get no answer; the next stanza is the answer to a ping.
     site.link().send(&format!(
         "<iq type='result' id='a' from='{JULIET}' to='{COMPONENT}'/>\
          <iq type='result' id='b' from='{JULIET}' to='{COMPONENT}'><query xmlns='{INFO}'/></iq>\
@@ -136,7 +136,7 @@ fn unknown_requests() {
     assert_alive(&mut site);
 }
 
-/// Elements or attributes under any of the namespaces; the answer follows.
+/// Requests with attributes or elements in each namespace; the answer has the same form.
 #[test]
 fn slots_in_three_namespaces() {
     let mut site = Plan::new().start();
@@ -177,7 +177,7 @@ fn slots_in_three_namespaces() {
                 .is(201);
         }
     }
-    // Odd but legal spellings of a request.
+    // Unusual but valid forms of a request.
     for request in [
         format!("<u:request xmlns:u='{UPLOAD_0}' size=\"5\" filename=\"a.txt\"></u:request>"),
         format!("<request xmlns='{UPLOAD_0}' filename='a&amp;b&#x2e;txt' size='5'> \n </request>"),
@@ -224,7 +224,7 @@ fn exactly_the_limit_is_allowed() {
     }
 }
 
-/// Asks, and compares type and condition; the answer names the reason and holds the request.
+/// Asserts type and condition of the error, which has a text and contains the request.
 #[track_caller]
 fn assert_refused(site: &mut Site, kind: &str, from: &str, request: &str, expected: (&str, &str)) {
     let answer = site.link().iq(kind, from, request);
@@ -246,7 +246,7 @@ fn assert_refused(site: &mut Site, kind: &str, from: &str, request: &str, expect
     assert_eq!(
         original.len(),
         1,
-        "the request belongs into its refusal: {answer:?}"
+        "the error does not contain the request: {answer:?}"
     );
 }
 
@@ -307,7 +307,7 @@ fn refusals() {
         }
     }
     assert_refused(&mut site, "set", ROMEO, &good, bad);
-    // Who may.
+    // By address.
     for allowed in [
         ROMEO,
         "romeo@montague.tld/x",
@@ -353,7 +353,7 @@ fn refusals() {
             ("cancel", "not-allowed"),
         );
     }
-    // How much, and what.
+    // By size and type.
     for size in ["1001", "99999999999999999999999999"] {
         let large = with(&format!("filename='a.png' size='{size}'"), "");
         let expected = ("modify", "not-acceptable");

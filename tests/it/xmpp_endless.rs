@@ -1,4 +1,4 @@
-//! The XMPP server's side of a component link that says things without end.
+//! An XMPP server that sends endless data.
 
 use std::io::Write;
 use std::thread;
@@ -7,17 +7,16 @@ use std::time::Duration;
 use crate::harness::site::assert_alive;
 use crate::harness::{Plan, Site};
 
-/// Far more than the component and the kernel may keep of a gigabyte.
+/// Far more than the component and the kernel may buffer.
 const ENOUGH: usize = 64 << 20;
 
-/// What may be kept meanwhile, and what the program touches for the first time; KiB.
+/// Memory that may be used meanwhile, and pages touched for the first time; KiB.
 const FEW: u64 = 8 * 1024;
 
-/// The same where all of it is taken.
+/// The same where all data is read.
 const MUCH: usize = 16 << 20;
 
-/// Sends the piece over and over, as a server would that means to send a gigabyte, until the component hangs up or
-/// has taken more than enough; how much that was.
+/// Repeats the piece until the component closes the link or has read `enough` bytes; returns how many it read.
 fn pour(link: &mut crate::harness::Link, beginning: &str, piece: &str, enough: usize) -> usize {
     let mut writer = link.writer();
     let mut taken = 0;
@@ -31,7 +30,7 @@ fn pour(link: &mut crate::harness::Link, beginning: &str, piece: &str, enough: u
     taken
 }
 
-/// A header without an end, or what no server may send: the component hangs up, and its memory does not follow.
+/// An endless header or forbidden XML: the component closes the link, and its memory stays bounded.
 #[test]
 fn endless_headers_end_the_link() {
     let cases = [
@@ -53,7 +52,7 @@ fn endless_headers_end_the_link() {
     });
 }
 
-/// A stanza of a gigabyte is skipped: the component takes all of it, and its memory does not follow.
+/// An endless stanza is skipped: the component keeps reading, and its memory stays bounded.
 #[test]
 fn endless_stanzas_are_skipped() {
     let cases = [
@@ -74,7 +73,7 @@ fn endless_stanzas_are_skipped() {
         let lines = site.program.lines();
         assert!(!lines.iter().any(|line| line.contains("link down ")));
         link.hang_up();
-        // What the kernels keep is skipped first, which takes a while where others work, too.
+        // Data in the kernel's buffers is skipped first, which takes a while on a busy machine.
         let (down, patience) = (
             ["link down ", "closed the connection"],
             Duration::from_secs(60),
@@ -83,10 +82,10 @@ fn endless_stanzas_are_skipped() {
     });
 }
 
-/// Plays each case on a link of its own, whether open or without a header; in the end a new one works.
+/// Runs each case on its own link, before or after the header; afterwards a new link works.
 fn each(
     cases: &[(bool, &'static str, &'static str)],
-    play: impl Fn(&mut Site, &mut crate::harness::Link, &str, &str) + Sync,
+    run: impl Fn(&mut Site, &mut crate::harness::Link, &str, &str) + Sync,
 ) {
     let next = std::sync::Mutex::new(cases.iter());
     thread::scope(|scope| {
@@ -108,11 +107,11 @@ fn each(
                     };
                     site.client().get("/").is(200);
                     let before = site.program.memory("VmHWM:");
-                    play(&mut site, &mut link, beginning, piece);
+                    run(&mut site, &mut link, beginning, piece);
                     let grown = site.program.memory("VmHWM:").saturating_sub(before);
                     assert!(grown < FEW, "{beginning}{piece}… cost {grown} KiB");
                     site.client().get("/").is(200);
-                    site.program.rests("after what has no end");
+                    site.program.rests("after endless data");
                     site.link = Some(server.welcome());
                     assert_alive(&mut site);
                     site.server = Some(server);
@@ -122,8 +121,7 @@ fn each(
     });
 }
 
-/// What is allowed to go on for ever, white space and stanzas for nobody, costs no memory either, and the link
-/// stays.
+/// Endless white space and ignored stanzas use no memory either, and the link stays up.
 #[test]
 fn endless_ignored_input() {
     let mut site = Plan::new().start();
@@ -145,5 +143,5 @@ fn endless_ignored_input() {
     assert_alive(&mut site);
     let grown = site.program.memory("VmHWM:").saturating_sub(before);
     assert!(grown < FEW, "{grown} KiB");
-    site.program.rests("after much that nobody asked for");
+    site.program.rests("after ignored stanzas");
 }

@@ -1,4 +1,4 @@
-//! More stanzas than anybody needs, and a server that does not read: bounded memory, bounded log.
+//! Floods of stanzas, and a server that does not read: bounded memory, bounded log.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -33,13 +33,14 @@ fn a_thousand_requests() {
     for id in 0..1000 {
         let answer = site.link().stanza();
         assert_eq!(answer.attribute("id"), Some(id.to_string().as_str()));
+        // Nor the other way round.
         puts.insert(Slot::of(answer.expect("slot", UPLOAD_0)).put);
     }
     sender.join().unwrap();
     assert_eq!(puts.len(), 1000);
     let grown = site.program.memory("VmHWM") - before;
     assert!(grown < 16 * 1024, "{grown} KiB more");
-    // A server that does not read gets no more than its share of memory, either.
+    // A server that does not read uses no more memory either.
     let mut writer = site.link().writer();
     let sender = thread::spawn(move || {
         let ping = format!(
@@ -58,14 +59,14 @@ fn a_thousand_requests() {
     assert!(grown < 24 * 1024, "{grown} KiB more");
 }
 
-/// A server that takes no answers is asked to wait, and costs no memory; when it reads again, nothing is lost.
+/// The component stops reading from a server that does not read its answers; memory stays bounded and no answer is lost.
 #[test]
 fn a_server_that_does_not_read() {
     let mut site = Plan::new().start();
     assert_alive(&mut site);
     let before = site.program.memory("VmHWM:");
     let mut writer = site.link().writer();
-    // More than the kernel keeps, either way.
+    // More than the kernel buffers in both directions.
     let blank = " ".repeat(1_000);
     let question = move |id: usize| {
         format!(
@@ -78,14 +79,14 @@ fn a_server_that_does_not_read() {
             writer.write_all(question(id).as_bytes()).unwrap();
         }
     });
-    // The component stops reading, so that this cannot come to its end.
+    // The component stops reading, so the sender blocks.
     for _ in 0..20 {
         thread::sleep(Duration::from_millis(50));
         let asked = Instant::now();
         site.client().get("/").is(200);
         assert!(asked.elapsed() < Duration::from_secs(1));
     }
-    assert!(!sender.is_finished(), "all was taken in");
+    assert!(!sender.is_finished(), "everything was read");
     let grown = site.program.memory("VmHWM:") - before;
     assert!(grown < 4 * 1024, "{grown} KiB more");
     site.program.rests("while the server does not read");
@@ -99,7 +100,7 @@ fn a_server_that_does_not_read() {
     assert!(grown < 4 * 1024, "{grown} KiB more");
 }
 
-/// Requests and garbage of one user without a pause: HTTP goes on, and so do the slots of another.
+/// A continuous flood from one user delays neither HTTP nor the slots of another user.
 #[test]
 fn a_flood_from_one_user() {
     let mut site = Plan::new().start();
@@ -162,7 +163,7 @@ fn a_flood_from_one_user() {
     site.program.rests("after a flood");
 }
 
-/// A line for each refusal, but not for each of a flood; who floods does not hide the others.
+/// Refusals are logged one by one, but limited per owner: a flood does not hide other owners.
 #[test]
 fn refusal_log_lines_are_limited() {
     let mut site = Plan::new().start();

@@ -1,4 +1,4 @@
-//! The link to the XMPP server: refused, lost, and made again.
+//! The link to the XMPP server: refusals, losses, reconnects.
 
 use std::collections::HashSet;
 use std::thread;
@@ -11,7 +11,7 @@ use crate::harness::{Plan, Server};
 
 const STREAMS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
 
-/// A link that worked is made again at once, whatever ended it and however soon it did.
+/// The component reconnects at once after a link that was up, whatever ended it and however soon.
 #[test]
 fn quick_reconnect() {
     let mut site = Plan::new().start();
@@ -19,14 +19,14 @@ fn quick_reconnect() {
     let server = site.server.take().unwrap();
     for loss in 0..4 {
         if loss == 1 {
-            // Up for a while, but not for long.
+            // Up for a short while.
             thread::sleep(Duration::from_secs(2));
         }
         assert_alive(&mut site);
         match loss {
             0 | 1 => {}
-            2 => site.link().send_to_deaf(b"<!-- -->"),
-            _ => site.link().send_to_deaf(b"</stream:stream>"),
+            2 => site.link().try_send(b"<!-- -->"),
+            _ => site.link().try_send(b"</stream:stream>"),
         }
         site.link().hang_up();
         let lost = Instant::now();
@@ -42,7 +42,7 @@ fn quick_reconnect() {
     site.server = Some(server);
 }
 
-/// The reasons of a server's refusal are told apart, and the component comes back all the same.
+/// Each reason for a refusal is logged, and the component reconnects in any case.
 #[test]
 fn refused_links() {
     let reasons = std::sync::Mutex::new(HashSet::new());
@@ -73,7 +73,7 @@ fn refused_links() {
                 site.link = Some(site.server.as_ref().unwrap().welcome());
                 site.program.wait_line(&["link up ", "jid=upload.localhost", "server=127.0.0.1:"]);
                 assert_alive(&mut site);
-                // The same trouble again is not told again.
+                // The repeated reason is logged once.
                 let lines = site.program.lines();
                 let told = lines.iter().filter(|line| line.contains("link down ")).count();
                 assert_eq!(told, 1, "{}", lines.join("\n"));
@@ -83,7 +83,7 @@ fn refused_links() {
     assert_eq!(reasons.lock().unwrap().len(), 4, "{reasons:?}");
 }
 
-/// A stream error, or an element nobody knows, where the handshake's answer belongs; a header with no id.
+/// Stream errors and unknown elements instead of the handshake's answer; a header without an id.
 #[test]
 fn malformed_server_responses() {
     let header = |rest: &str| {
@@ -117,7 +117,7 @@ fn malformed_server_responses() {
                 site.program.allow("link down");
                 let mut link = site.server.as_ref().unwrap().accept();
                 link.read_header();
-                link.send_to_deaf(answer.as_bytes());
+                link.try_send(answer.as_bytes());
                 link.hang_up();
                 drop(link);
                 site.link = Some(site.server.as_ref().unwrap().welcome());
@@ -129,7 +129,7 @@ fn malformed_server_responses() {
 
 #[test]
 fn a_server_that_starts_later() {
-    // An address of its own, so that nobody else takes the port in the meantime.
+    // A separate address, so that no other test takes the port in the meantime.
     let server = Server::at("127.0.0.77:0".parse().unwrap());
     let address = server.address();
     drop(server);
@@ -156,7 +156,7 @@ fn a_server_on_either_loopback() {
     drop(probe);
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let server = Server::at(address.parse().unwrap());
-        // Every address of the name is tried; one of them answers.
+        // Every address of the name is tried.
         let mut site = Plan::new()
             .unwelcome()
             .set("component_host", "localhost")
@@ -173,13 +173,13 @@ fn a_server_on_either_loopback() {
 fn a_restarted_server() {
     let mut site = Plan::new().start();
     let slot = site.slot(ROMEO, "a.txt", 5, None);
-    for farewell in [
+    for end in [
         format!(
             "<stream:error><system-shutdown xmlns='{STREAMS}'/></stream:error></stream:stream>"
         ),
         String::new(),
     ] {
-        site.link().send(&farewell);
+        site.link().send(&end);
         site.link().hang_up();
         site.relink();
         assert_alive(&mut site);

@@ -1,4 +1,4 @@
-//! Stanzas that are malformed, too large, too deep, or make no sense.
+//! Stanzas that are malformed, too large, too deep or unusual.
 
 use std::io::Write;
 use std::thread;
@@ -14,7 +14,7 @@ const STREAMS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
 
 #[test]
 fn forbidden_xml_ends_the_stream() {
-    // What is skipped is looked at, too.
+    // Skipped content is checked as well.
     let big = format!("<message><body>{}<!-- -->", "x".repeat(70_000));
     let deep = "<x>".repeat(20_000) + "</y>" + &"</x>".repeat(19_999);
     let entity = "<iq type='get' id='a' from='a@montague.tld'>&nbsp;</iq>";
@@ -51,7 +51,7 @@ fn forbidden_xml_ends_the_stream() {
         ("errors over errors", errors.as_bytes()),
         ("the end of the stream", b"</stream:stream>"),
     ];
-    // Each loss is followed by a pause before the next try, so that they are tried side by side.
+    // Each loss is followed by a back-off, so the cases run in parallel.
     let next = std::sync::Mutex::new(cases.into_iter());
     thread::scope(|scope| {
         for _ in 0..6 {
@@ -61,8 +61,8 @@ fn forbidden_xml_ends_the_stream() {
                         return;
                     };
                     let mut site = Plan::new().start();
-                    site.link().send_to_deaf(bytes);
-                    // The component hangs up; HTTP does not mind.
+                    site.link().try_send(bytes);
+                    // The component closes the link; HTTP is not affected.
                     site.link().gone();
                     assert_eq!(site.client().get("/").status, 200, "{what}");
                     let line = site.program.wait_line(&["WARN", "link down ", "why="]);
@@ -80,9 +80,8 @@ fn forbidden_xml_ends_the_stream() {
     });
 }
 
-/// Content of a stanza that is well-formed, or all but well-formed in its names, and more than is read. Each was seen to
-/// come out of Prosody or ejabberd, or could.
-fn strange_contents() -> Vec<(&'static str, String)> {
+/// Content that is too large, too deep or has invalid names, and that Prosody or ejabberd forward or might forward.
+fn odd_contents() -> Vec<(&'static str, String)> {
     let attributes: String = (0..10_000).map(|i| format!(" a{i}='{i}'")).collect();
     let declared: String = (0..10_000).map(|i| format!(" xmlns:p{i}='n'")).collect();
     let few: String = (0..100).map(|i| format!(" xmlns:p{i}='n'")).collect();
@@ -103,7 +102,7 @@ fn strange_contents() -> Vec<(&'static str, String)> {
         ("a long value", format!("<x a='{}'/>", "x".repeat(70_000))),
         ("a long name", format!("<{0}></{0}>", "x".repeat(70_000))),
         (
-            "a namespace again and again",
+            "a repeated namespace",
             format!("<y xmlns='{long}'/>").repeat(20),
         ),
         ("<xml:y/>, from Prosody", format!("<y xmlns='{xml}'/>")),
@@ -133,11 +132,11 @@ fn strange_contents() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Whatever a user sends, the stream stays and everybody else's slots come; a request is answered.
+/// Whatever a user sends, the stream stays open, other users get slots, and requests are answered.
 #[test]
 fn one_user_s_stanzas_do_not_affect_others() {
     let mut site = Plan::new().set("api", "{port: 0}").start();
-    let contents = strange_contents();
+    let contents = odd_contents();
     let mut skipped = 0;
     for (what, content) in &contents {
         for (name, more) in [
@@ -164,7 +163,7 @@ fn one_user_s_stanzas_do_not_affect_others() {
         assert!(site.ask(JULIET, "a.txt", 5, None, "").is_ok(), "{what}");
         assert!(asked.elapsed() < Duration::from_secs(1), "{what}");
     }
-    // What is wrong in the stanza's own tag; for some of it there is no answer.
+    // Invalid attributes of the stanza itself; some get no answer.
     let big = "x".repeat(70_000);
     for attributes in [
         format!("id='{}' type='get' from='{ROMEO}'", "i".repeat(2_000)),
@@ -197,7 +196,7 @@ fn one_user_s_stanzas_do_not_affect_others() {
         .wait_line(&["stanza skipped ", "why=", "from="]);
     assert_eq!(value_of(&line, "from").unwrap(), format!("{ROMEO}/x"));
     assert_eq!(value_of(&line, "kind").unwrap(), "message");
-    // Enough lines to see it, and no more.
+    // Log lines are limited.
     let lines = site.program.lines();
     let told = lines.iter().filter(|line| line.contains("stanza skipped "));
     let told = told.count();
@@ -252,7 +251,7 @@ fn a_stanza_just_below_64_kib() {
     assert_eq!(error_of(&answer).1, "service-unavailable");
 }
 
-/// Stanzas that are well-formed and make no sense: the link outlives them, and none is answered as if it did.
+/// Well-formed but unusual stanzas: the link stays up, and each gets a slot, an error or no answer.
 #[test]
 fn odd_stanzas() {
     let mut site = Plan::new().start();
@@ -284,7 +283,7 @@ fn odd_stanzas() {
     ] {
         let shown: String = stanza.chars().take(120).collect();
         site.link().send(&stanza);
-        // Whatever is said about it is said before the answer to the next ping.
+        // Any answer comes before that to the next ping.
         let ping = format!("<iq type='get' id='end' {from}><ping xmlns='urn:xmpp:ping'/></iq>");
         site.link().send(&ping);
         loop {

@@ -91,6 +91,7 @@ impl Load<'_> {
             kind,
             round: self.round,
             owner,
+            // Nor the other way round.
             put: String::new(),
             get: String::new(),
             token: None,

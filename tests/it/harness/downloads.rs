@@ -1,11 +1,11 @@
-//! A file to download, and checks of what comes.
+//! Files to download, and checks of the responses.
 
 use crate::harness::site::{ROMEO_FOLDER, age};
 use crate::harness::{Plan, Reply, Site, pseudo_random};
 
 pub const DIGITS: &[u8] = b"0123456789";
 
-/// A day, so that a modification time is a strong validator (RFC 9110 §8.8.2.2).
+/// Old enough for a modification time to be a strong validator (RFC 9110 §8.8.2.2).
 pub const DAY: u64 = 86_400;
 
 /// A site with one old file of ten digits, and the target of that file.
@@ -16,9 +16,9 @@ pub fn digits() -> (Site, String) {
     (site, format!("/files/{path}"))
 }
 
-/// No script of an upload runs, whatever its type.
+/// Scripts in an uploaded file cannot run, whatever its type.
 #[track_caller]
-pub fn assert_tame(reply: &Reply) {
+pub fn assert_no_scripts(reply: &Reply) {
     assert_eq!(reply.expect("X-Content-Type-Options"), "nosniff");
     let policy = reply.expect("Content-Security-Policy");
     let of = |name: &str| {
@@ -113,7 +113,7 @@ pub fn name_of(disposition: &str) -> String {
     }
 }
 
-/// A plan with a large file, and its target.
+/// A plan with a large file; its target and content.
 pub fn with_large_file(plan: Plan, length: usize) -> (Plan, String, Vec<u8>) {
     let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/large.bin");
     let body = pseudo_random(20, length);

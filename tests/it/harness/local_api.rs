@@ -1,4 +1,4 @@
-//! What the answers of the local API have in common.
+//! Checks that all responses of the local API share.
 
 use crate::harness::{Plan, Reply, Site};
 
@@ -18,7 +18,7 @@ pub fn check(site: &Site, target: &str, status: u16, body: &str) {
     assert_private(&reply);
 }
 
-/// Nothing for web clients, nothing to be kept by caches.
+/// No CORS fields, no caching.
 #[track_caller]
 pub fn assert_private(reply: &Reply) {
     for (name, _) in &reply.fields {

@@ -1,12 +1,15 @@
-//! What the tests stand on, in reading order.
+//! Fixtures and helpers, in reading order.
 //!
 //! - [`wait`] deadlines;
-//! - [`dir`] a folder that goes away;
+//! - [`dir`] a temporary folder;
 //! - [`program`] the child process and its log;
-//! - [`xml`] one element out of a stream of bytes;
+//! - [`xml`] a parser for stanzas;
 //! - [`server`] the XMPP server's side of XEP-0114;
-//! - [`http`] a client on a raw socket, and answers read strictly;
-//! - [`site`] all of it together: a configured program with its link up.
+//! - [`http`] a client on a raw socket with a strict parser of responses;
+//! - [`tls`] certificates and TLS clients;
+//! - [`site`] a running program with its configuration and link;
+//! - [`signing`] signed links and tokens;
+//! - [`raw`], [`downloads`], [`local_api`] requests and checks that several modules share.
 
 pub mod dir;
 pub mod downloads;

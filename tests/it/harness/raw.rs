@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use crate::harness::signing::{DELETE_SECRET, KEY};
 use crate::harness::{Client, Plan, Site};
 
-/// Stands in every file that nobody may see.
+/// The content of every file that must not be served.
 pub const CANARY: &[u8] = b"CANARY-not-to-be-seen";
 
-/// A plan that takes every kind of right.
+/// A plan with every integration enabled.
 pub fn every_integration() -> Plan {
     Plan::new()
         .set("external_secret", format!("'{KEY}'"))
@@ -21,7 +21,7 @@ pub fn every_integration() -> Plan {
         .set("fsync", false)
 }
 
-/// Whatever is below a folder: kind, inode and content; links are not followed.
+/// Kind, inode and content of everything below a folder; links are not followed.
 pub fn snapshot(root: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
@@ -47,8 +47,8 @@ pub fn snapshot(root: &Path) -> BTreeMap<PathBuf, String> {
     found
 }
 
-/// What nobody may change from outside: all but the visible files of the store.
-pub fn unreadable(site: &Site) -> BTreeMap<PathBuf, String> {
+/// Everything that clients must not change: all except the visible files of the store.
+pub fn hidden_files(site: &Site) -> BTreeMap<PathBuf, String> {
     let mut all = snapshot(site.dir.path());
     all.retain(|path, _| match path.strip_prefix("store") {
         Err(_) => true,
@@ -59,7 +59,7 @@ pub fn unreadable(site: &Site) -> BTreeMap<PathBuf, String> {
     all
 }
 
-/// Sends requests one after the other, on as many connections as it takes.
+/// Sends requests one after the other, reconnecting where needed.
 pub struct Asker<'a> {
     site: &'a Site,
     client: Option<Client>,
@@ -70,7 +70,7 @@ impl Asker<'_> {
         Asker { site, client: None }
     }
 
-    /// The status and the body; the head is judged while it is read.
+    /// Status and body; the head is checked.
     #[track_caller]
     pub fn ask(&mut self, method: &str, target: &[u8], body: &[u8]) -> (u16, Vec<u8>) {
         let mut client = self.client.take().unwrap_or_else(|| self.site.client());
@@ -92,7 +92,7 @@ impl Asker<'_> {
     }
 }
 
-/// An answer has the fields that upslot writes, and no other.
+/// A response has only fields that upslot writes.
 #[track_caller]
 pub fn assert_plain_fields(fields: &[(String, String)]) {
     const KNOWN: [&str; 21] = [
@@ -134,7 +134,7 @@ pub fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-/// Sends bytes and takes everything that comes back.
+/// Sends bytes and returns everything that comes back.
 #[track_caller]
 pub fn raw_answer(site: &Site, bytes: &[u8]) -> Vec<u8> {
     let mut client = site.client();

@@ -1,4 +1,4 @@
-//! A configured program with its link up, and shortcuts to what most tests need of it.
+//! A running program with its configuration and link, and shortcuts for most tests.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -63,6 +63,7 @@ impl Slot {
         assert!(!get.contains(['?', '#']), "{get}");
         let origin = "https://upload.localhost".len();
         Slot {
+            // Nor the other way round.
             put: put[origin..].to_owned(),
             get: get[origin..].to_owned(),
         }
@@ -84,7 +85,7 @@ impl Slot {
     }
 }
 
-/// What is to be started.
+/// What to start.
 #[derive(Debug)]
 pub struct Plan {
     dir: TempDir,
@@ -95,7 +96,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The least configuration with an XMPP side; nobody outside montague.tld and capulet.tld is allowed.
+    /// The minimal configuration with an XMPP server; only montague.tld and capulet.tld are allowed.
     pub fn new() -> Plan {
         let server = Server::new();
         let mut plan = Plan::alone();
@@ -108,7 +109,7 @@ impl Plan {
         plan
     }
 
-    /// The same with no XMPP side.
+    /// The same without an XMPP server.
     pub fn alone() -> Plan {
         let dir = TempDir::new();
         fs::create_dir(dir.path().join("store")).unwrap();
@@ -146,7 +147,7 @@ impl Plan {
         self
     }
 
-    /// Does not play the XMPP server's part of the start.
+    /// Does not accept the link during the start.
     pub fn unwelcome(mut self) -> Plan {
         self.welcome = false;
         self
@@ -229,17 +230,17 @@ pub fn age(file: &Path, seconds: u64) {
         .unwrap();
 }
 
-/// Sets a file's kept type; false where the file system keeps none.
+/// Stores a file's media type; false where the file system has no extended attributes.
 pub fn set_kept_type(file: &Path, kind: &[u8]) -> bool {
     set_attribute(file, "user.mime_type", kind)
 }
 
-/// Sets an extended attribute; false where the file system keeps none.
+/// Sets an extended attribute; false where the file system has none.
 pub fn set_attribute(file: &Path, name: &str, value: &[u8]) -> bool {
     rustix::fs::setxattr(file, name, value, XattrFlags::empty()).is_ok()
 }
 
-/// A file's kept type.
+/// A file's stored media type.
 pub fn kept_type(file: &Path) -> Option<String> {
     attribute(file, "user.mime_type")
 }
@@ -251,7 +252,7 @@ pub fn attribute(file: &Path, name: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
-/// A running program and everything around it. The order of the fields is the order of their end.
+/// A running program and its surroundings. Fields are dropped in this order.
 #[derive(Debug)]
 pub struct Site {
     pub program: Program,
@@ -285,7 +286,7 @@ impl Site {
         Client::local(self.api()).get(target)
     }
 
-    /// A slot through the local API, which must be granted.
+    /// A slot from the local API; must be granted.
     #[track_caller]
     pub fn api_slot(&self, query: &str) -> Slot {
         let reply = self.ask_api(&format!("/slot/?{query}")).is(200);
@@ -293,13 +294,13 @@ impl Site {
         Slot::from_urls(put, get)
     }
 
-    /// Ends the program in order and starts a new one with the same configuration and store.
+    /// Stops the program gracefully and starts it again with the same configuration and store.
     #[track_caller]
     pub fn restart(&mut self) {
         self.program.signal(rustix::process::Signal::TERM);
         if let Some(mut link) = self.link.take() {
             if link.closed_in_order() {
-                link.send_to_deaf(b"</stream:stream>");
+                link.try_send(b"</stream:stream>");
             }
         }
         assert_eq!(self.program.exit_code(), Some(0));
@@ -318,7 +319,7 @@ impl Site {
         self.link.as_mut().expect("the link is not up")
     }
 
-    /// A slot for a message, which must be granted.
+    /// A slot for a message; must be granted.
     #[track_caller]
     pub fn slot(&mut self, owner: &str, name: &str, size: u64, kind: Option<&str>) -> Slot {
         self.ask(owner, name, size, kind, "")
@@ -349,7 +350,7 @@ impl Site {
         self.client().ask("PUT", target, fields, body)
     }
 
-    /// Asks for a slot of Romeo's and fills it.
+    /// Requests a slot for Romeo and uploads a file.
     #[track_caller]
     pub fn upload(&mut self, name: &str, kind: Option<&str>, body: &[u8]) -> Slot {
         let slot = self.slot("romeo@montague.tld/garden", name, body.len() as u64, kind);
@@ -363,7 +364,7 @@ impl Site {
         self.client().get(target)
     }
 
-    /// Files in the store, by their path below it; the program's own folder is left out.
+    /// Paths of files in the store, without the program's own folder.
     pub fn files(&self) -> Vec<String> {
         let mut found = walk(&self.store());
         found.retain(|path| !path.ends_with('/'));
@@ -375,14 +376,14 @@ impl Site {
         walk(&self.store())
     }
 
-    /// Changes the configuration file; the program is not told.
+    /// Changes the configuration file without a reload.
     pub fn rewrite(&mut self, key: &str, value: impl std::fmt::Display) {
         self.keys.retain(|(other, _)| other != key);
         self.keys.push((key.to_owned(), value.to_string()));
         write_config(&self.dir.path().join("config.yml"), &self.keys);
     }
 
-    /// Replaces a program that has ended by a new one with the same configuration and store.
+    /// Starts the program again after it has exited, with the same configuration and store.
     #[track_caller]
     pub fn start_again(&mut self) {
         let config = self.dir.path().join("config.yml");
@@ -399,7 +400,7 @@ impl Site {
         }
     }
 
-    /// The link after a loss of it; the loss is expected.
+    /// Accepts the link again after an expected loss.
     #[track_caller]
     pub fn relink(&mut self) {
         self.program.allow("link down");
@@ -408,7 +409,7 @@ impl Site {
 }
 
 impl Drop for Site {
-    /// Takes part in the orderly end, so that the program need not wait for the XMPP server's side of it.
+    /// Closes the XMPP stream during the shutdown, so that the program need not wait for it.
     fn drop(&mut self) {
         if std::thread::panicking() || self.program.has_ended() {
             return;
@@ -416,19 +417,19 @@ impl Drop for Site {
         if let Some(mut link) = self.link.take() {
             self.program.signal(rustix::process::Signal::TERM);
             if link.closed_in_order() {
-                link.send_to_deaf(b"</stream:stream>");
+                link.try_send(b"</stream:stream>");
             }
         }
     }
 }
 
-/// Nothing but the program's own folder is in the store.
+/// The store holds nothing but the program's own folder.
 #[track_caller]
 pub fn assert_empty(site: &Site) {
     eventually("an empty store", || site.entries().is_empty());
 }
 
-/// Sends a head with `Expect` and waits for the 100, so that the program is in the middle of it.
+/// Starts a PUT with `Expect: 100-continue` and waits for the 100.
 #[track_caller]
 pub fn begin(site: &Site, slot: &Slot, size: usize) -> Client {
     let mut client = site.client();
@@ -443,7 +444,7 @@ pub fn begin(site: &Site, slot: &Slot, size: usize) -> Client {
     client
 }
 
-/// The link works: a ping is answered.
+/// Asserts that the link works: a ping is answered.
 #[track_caller]
 pub fn assert_alive(site: &mut Site) {
     let answer = site
@@ -481,7 +482,7 @@ fn walk(root: &Path) -> Vec<String> {
     found
 }
 
-/// The least configuration without an XMPP side.
+/// The minimal configuration without an XMPP server.
 pub fn minimal_config(dir: &Path, more: &str) -> PathBuf {
     let config = dir.join("config.yml");
     let store = dir.join("store");

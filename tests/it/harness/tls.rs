@@ -12,7 +12,7 @@ use crate::harness::http::HOST;
 use crate::harness::site::ROMEO_FOLDER;
 use crate::harness::{Plan, Site};
 
-/// Writes a new certificate and its key; the certificate.
+/// Writes a new certificate and its key; returns the certificate.
 pub fn certify(dir: &Path) -> CertificateDer<'static> {
     let names = [HOST, "other.example", "127.0.0.1"].map(str::to_owned);
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
@@ -39,7 +39,7 @@ pub fn trusting(
 
 pub const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12, &rustls::version::TLS13];
 
-/// A plan that speaks TLS, and its certificate.
+/// A plan with TLS, and its certificate.
 pub fn plan(plan: Plan) -> (Plan, CertificateDer<'static>) {
     let certificate = certify(plan.dir());
     let (cert, key) = (plan.dir().join("cert.pem"), plan.dir().join("key.pem"));
