@@ -1,15 +1,14 @@
-//! Access rules: who may, and how much of it in what time.
+//! Access rules: who may upload, file sizes and types, totals and rates.
 
 use std::path::Path;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 use std::{fs, thread};
 
 use crate::harness::server::{UPLOAD_0, error_of};
-use crate::harness::site::{ROMEO, ROMEO_FOLDER, age, owner_folder, seed};
+use crate::harness::site::{JULIET, ROMEO, ROMEO_FOLDER, age, owner_folder, seed};
 use crate::harness::xml::Element;
 use crate::harness::{Plan, Site, eventually, unix_now};
 
-const JULIET: &str = "juliet@capulet.tld";
 const DENIED: &str = "You are not allowed to upload files.";
 const OUT: &str = "User is temporarily out of quota.";
 
@@ -17,7 +16,7 @@ fn ruled(rules: &str) -> Plan {
     Plan::new().set("api", "{port: 0}").set("access", rules)
 }
 
-/// An error of that type and condition; its stamp, if it has one.
+/// Asserts an error of that type and condition; returns the stanza.
 #[track_caller]
 fn refused(site: &mut Site, owner: &str, size: u64, kind: &str, condition: &str) -> Element {
     let answer = site
@@ -29,7 +28,7 @@ fn refused(site: &mut Site, owner: &str, size: u64, kind: &str, condition: &str)
     answer
 }
 
-/// The second in which the same slot would be granted, Unix time.
+/// The Unix time at which the same slot would be granted.
 #[track_caller]
 fn retry(site: &mut Site, owner: &str, size: u64) -> Option<u64> {
     let answer = refused(site, owner, size, "wait", "resource-constraint");
@@ -38,7 +37,7 @@ fn retry(site: &mut Site, owner: &str, size: u64) -> Option<u64> {
     Some(seconds_of(retry.attribute("stamp").unwrap()))
 }
 
-/// `2026-11-21T22:49:55Z` in Unix time.
+/// The Unix time of `2026-11-21T22:49:55Z`.
 #[track_caller]
 fn seconds_of(stamp: &str) -> u64 {
     let shape: String = stamp
@@ -66,12 +65,6 @@ fn stamp(file: &Path, at: u64) {
         .unwrap();
 }
 
-#[track_caller]
-fn upload(site: &mut Site, owner: &str, size: usize) {
-    let slot = site.slot(owner, "a.bin", size as u64, None);
-    site.put(&slot, &vec![b'x'; size]).is(201);
-}
-
 #[test]
 fn the_first_match_decides() {
     let mut site = ruled(
@@ -96,7 +89,7 @@ fn the_first_match_decides() {
         .unwrap()
         .expect("file-too-large", UPLOAD_0);
     assert_eq!(detail.expect("max-file-size", UPLOAD_0).text, "100");
-    // None matches; and one matches whom the whitelist does not know.
+    // No rule matches; a rule matches, but the whitelist does not.
     refused(&mut site, JULIET, 1, "auth", "forbidden");
     refused(&mut site, "tybalt@evil.tld", 1, "auth", "forbidden");
     for (owner, size, status, text) in [
@@ -115,7 +108,7 @@ fn the_first_match_decides() {
             .is(status);
         assert_eq!(reply.text(), text);
     }
-    // The limit that holds for who asks is announced.
+    // The limit of the requesting user is announced.
     const INFO: &str = "http://jabber.org/protocol/disco#info";
     for (owner, limit) in [
         ("benvolio@montague.tld/x", "100"),
@@ -150,7 +143,7 @@ fn the_log_quotes_the_rule() {
     let mut site = ruled("[{jid: ['^mercutio@', '^blocked@'], upload: false}, {jid: .}]").start();
     refused(&mut site, "mercutio@montague.tld", 1, "auth", "forbidden");
     let line = site.program.wait_line(&["slot refused ", "rule 1"]);
-    // A value ends where its quotes do.
+    // The value ends at the first unescaped quote.
     let rest = line.split(" rule=\"").nth(1).unwrap();
     let bytes = rest.as_bytes();
     let end =
@@ -191,7 +184,7 @@ fn upload_rate_limit() {
     )
     .start();
     let before = unix_now();
-    // What is refused for another reason, or for its form, does not count.
+    // Requests that are refused for other reasons do not count.
     for _ in 0..4 {
         refused(&mut site, ROMEO, 99_999_999, "modify", "not-acceptable");
         site.ask_api(&format!("/slot/?jid={ROMEO}&name=a&size=5&output=text/xml"))
@@ -206,7 +199,7 @@ fn upload_rate_limit() {
         (before + 100..=after + 100).contains(&at),
         "{at}, issued {before} to {after}"
     );
-    // The same later, and refusals do not push it off.
+    // Refusals do not postpone it.
     assert_eq!(retry(&mut site, "romeo@montague.tld/x", 5), Some(at));
     let reply = site
         .ask_api(&format!("/slot/?jid={ROMEO}&name=a&size=5"))
@@ -259,18 +252,18 @@ fn byte_rate_limit_counts_stored_files() {
         stamp(&file, now - ago);
     }
     let mut site = plan.start();
-    // The very first request knows of 900 bytes, the elder of which leave at a second that is known.
+    // The first request counts 900 stored bytes, and the stamp is when enough of them leave the window.
     assert_eq!(retry(&mut site, ROMEO, 101), Some(now - 700 + 1000));
     assert_eq!(retry(&mut site, ROMEO, 700), Some(now - 700 + 1000));
     assert_eq!(retry(&mut site, ROMEO, 701), Some(now - 200 + 1000));
     assert_eq!(retry(&mut site, ROMEO, 1000), Some(now - 200 + 1000));
-    // Never.
+    // It will never fit.
     assert_eq!(retry(&mut site, ROMEO, 1001), None);
     let reply = site
         .ask_api(&format!("/slot/?jid={ROMEO}&name=a&size=101"))
         .is(402);
     assert_eq!(reply.text(), OUT);
-    // Exactly full is allowed; the slot counts when it is issued.
+    // Exactly the limit is allowed; a slot counts when it is granted.
     site.slot(ROMEO, "a.bin", 100, None);
     assert_eq!(retry(&mut site, ROMEO, 1), Some(now - 700 + 1000));
     site.slot(JULIET, "a.bin", 1000, None);
@@ -280,8 +273,8 @@ fn byte_rate_limit_counts_stored_files() {
 fn rate_windows_survive_a_restart() {
     let mut site = ruled("[{jid: ., uploads_per_timedelta: {delta: 1000, uploads: 2}}]").start();
     let before = unix_now();
-    upload(&mut site, ROMEO, 5);
-    upload(&mut site, ROMEO, 5);
+    site.fill(ROMEO, 5);
+    site.fill(ROMEO, 5);
     let after = unix_now();
     assert!(retry(&mut site, ROMEO, 5).is_some());
     site.restart();
@@ -309,11 +302,11 @@ fn total_size_is_enforced_at_the_put() {
         .ask_api(&format!("/slot/?jid={ROMEO}&name=a&size=101"))
         .is(403);
     assert_eq!(reply.text(), "User may not upload more than 1000 bytes.");
-    upload(&mut site, ROMEO, 100);
+    site.fill(ROMEO, 100);
     refused(&mut site, ROMEO, 1, "wait", "resource-constraint");
-    upload(&mut site, JULIET, 2000);
+    site.fill(JULIET, 2000);
     assert_eq!(site.files().len(), 5);
-    // The total cannot be talked away, and a restart forgets nothing.
+    // The signature covers the total, which also holds after a restart.
     let altered = slots[2].put.replace("total=1000", "total=9999");
     assert_ne!(altered, slots[2].put);
     site.client()
@@ -334,23 +327,23 @@ fn file_age_by_rule() {
     .start();
     let short = site.slot(ROMEO, "a.bin", 5, None);
     assert!(short.get.contains("~mt2/"), "{short:?}");
-    let for_ever = site.slot(JULIET, "a.bin", 5, None);
-    assert!(for_ever.get.contains("~mn/"), "{for_ever:?}");
+    let unlimited = site.slot(JULIET, "a.bin", 5, None);
+    assert!(unlimited.get.contains("~mn/"), "{unlimited:?}");
     let usual = site.slot("benvolio@montague.tld", "a.bin", 5, None);
     assert!(usual.get.contains("~m/"), "{usual:?}");
-    // The age counts from when the file is stored, not from the slot.
+    // The age counts from the upload, not from the slot.
     thread::sleep(Duration::from_secs(1));
     let stored = unix_now();
-    for slot in [&short, &for_ever, &usual] {
+    for slot in [&short, &unlimited, &usual] {
         site.put(slot, b"hello").is(201);
     }
-    age(&site.store().join(for_ever.stored_at()), 100_000);
+    age(&site.store().join(unlimited.stored_at()), 100_000);
     eventually("the sweep", || site.files().len() == 2);
     assert!(unix_now() >= stored + 2);
     site.get(&short.get).is(404);
     age(&site.store().join(usual.stored_at()), 1100);
     eventually("the next sweep", || site.files().len() == 1);
-    site.get(&for_ever.get).is(200);
+    site.get(&unlimited.get).is(200);
     assert!(site.files()[0].starts_with(&owner_folder(JULIET)));
 }
 

@@ -16,7 +16,7 @@ fn fill(site: &Site, slot: &Slot, kind: &str, body: &[u8]) -> Reply {
 fn slots_as_text_json_and_xml() {
     let site = with_api().start();
     let query = format!("{ROMEO}&name=tr%C3%A8s%20cool.jpg&size=5&content_type=image%2Fjpeg");
-    // Two lines, the PUT first, and no line end behind the second.
+    // Two lines, the PUT first, no newline at the end.
     let text = site.ask_api(&format!("/slot/?{query}")).is(200);
     assert_eq!(text.expect("Content-Type"), "text/plain");
     assert_private(&text);
@@ -72,7 +72,7 @@ fn names_of_the_type_parameter() {
         ("&type=image/jpeg&content_type=image/png", "image/png", 415),
         ("&type=image/jpeg&content_type=image/png", "image/jpeg", 201),
         ("&content_type=image/jpeg", "image/png", 415),
-        // An XMPP server says so when the client named none.
+        // XMPP servers send this if the client sends no type.
         ("&content_type=application/octet-stream", "image/png", 201),
         ("&content_type=", "image/png", 201),
         ("", "image/png", 201),
@@ -138,7 +138,7 @@ fn order_and_texts_of_the_checks() {
     ] {
         check(&site, &format!("/slot/?{query}"), status, body);
     }
-    // A JID that is none, and what cannot be decoded.
+    // Invalid JIDs and encodings.
     for query in [
         "jid=a@b@c&name=a&size=5",
         "jid=%zz&name=a&size=5",
@@ -172,7 +172,7 @@ fn names_are_cleaned() {
         site.put(&slot, b"hello").is(201);
         assert_eq!(site.get(&slot.get).is(200).body, b"hello");
     }
-    // Control characters are dropped from the JID too, and the resource does not matter.
+    // Control characters are removed from the JID as well; the resource does not matter.
     for jid in ["romeo%00%0a@montague.tld", "Romeo@montague.tld/orchard"] {
         let slot = site.api_slot(&format!("jid={jid}&name=a&size=5"));
         assert!(slot.get.contains(ROMEO_FOLDER), "{slot:?}");
@@ -272,7 +272,7 @@ fn existing_files_count_at_the_first_request() {
             &[0; 1],
         )
         .start();
-    // In one go, so that the second stands behind one that waits for the store.
+    // Pipelined, so that the second waits behind one that waits for the store.
     let mut client = Client::local(site.api());
     let mut both = Vec::new();
     for size in [101, 100] {
@@ -291,7 +291,7 @@ fn existing_files_count_at_the_first_request() {
     client
         .get("/slot/?jid=juliet@capulet.tld&name=a&size=1000")
         .is(403);
-    // Who hangs up while it is waiting harms nobody.
+    // A client that disconnects while waiting does no harm.
     let mut hasty = Client::local(site.api());
     hasty.send(&crate::harness::request(
         "GET",
@@ -318,7 +318,7 @@ fn double_encoded_urls() {
         };
         let mut client = site.client();
         let kind = [("Content-Type", "text/plain; charset=utf-8")];
-        // Nothing else may differ.
+        // No other difference is accepted.
         client
             .ask("PUT", &put.replace("size=5", "size=6"), &kind, b"hello!")
             .is(403);
@@ -348,7 +348,7 @@ fn double_encoded_urls() {
         client.get(&once_more(&once_more(&slot.get))).is(404);
         assert!(site.store().join(slot.stored_at()).exists());
     }
-    // A name that has a % of its own is first of all itself.
+    // A name with a literal % is found under its own spelling first.
     let slot = site.upload("a%41.txt", None, b"itself");
     assert!(slot.get.ends_with("/a%2541.txt"), "{slot:?}");
     assert_eq!(site.get(&slot.get).is(200).body, b"itself");

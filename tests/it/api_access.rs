@@ -1,4 +1,4 @@
-//! Who may ask the local API, and the wall between it and the public port.
+//! Access to the local API, and its separation from the public listener.
 
 use crate::harness::local_api::{assert_private, with_api};
 use crate::harness::{Client, Plan};
@@ -71,7 +71,7 @@ fn the_token_is_required() {
                 .is(status);
         }
     }
-    // The token opens nothing on the public port.
+    // The token permits nothing on the public port.
     let right = format!("Bearer {TOKEN}");
     site.client()
         .ask("GET", &slot, &[("Authorization", &right)], b"")
@@ -100,7 +100,7 @@ fn only_allowed_networks_are_admitted() {
             assert_private(&client.ask("GET", target, fields, b"").is(403));
         }
     }
-    // And the other way round: what a proxy says locks nobody out.
+    // Nor does a forwarding field exclude an allowed client.
     let site = with_api().set("trusted_proxies", "[127.0.0.0/8]").start();
     Client::local(site.api())
         .ask("GET", "/health", &[("X-Forwarded-For", "192.0.2.1")], b"")
@@ -180,7 +180,7 @@ fn public_and_local_listeners_are_separate() {
         .start();
     let stored = site.upload("a.txt", None, b"hello");
     let slot = site.slot("romeo@montague.tld", "b.txt", 5, None);
-    // Nothing of the API on the public port, under whatever prefix.
+    // The public port does not serve the API under any prefix.
     let mut public = site.client();
     let missing = public.get("/files/none").is(404);
     for path in ["slot/", "max_size/", "health", "metrics"] {
@@ -195,7 +195,7 @@ fn public_and_local_listeners_are_separate() {
             assert_eq!(status, 403, "{target}");
         }
     }
-    // Nothing public on the API's port.
+    // The API's port does not serve files or uploads.
     let mut local = Client::local(site.api());
     for (method, target, body) in [
         ("GET", &*stored.get, &b""[..]),

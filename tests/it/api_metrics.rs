@@ -27,7 +27,7 @@ fn health() {
     assert_eq!(metrics["upslot_link_up"], 1.0);
 }
 
-/// Every sample of the page, judged by the rules of the exposition format.
+/// Every sample of the page, checked against the rules of the exposition format.
 #[track_caller]
 fn metrics(site: &Site) -> HashMap<String, f64> {
     let reply = site.ask_api("/metrics").is(200);
@@ -120,7 +120,7 @@ fn counters_increase() {
         ("upslot_downloads_total", 1.0),
         ("upslot_download_bytes_total", 5.0),
     ];
-    // A download counts when its connection goes on or ends.
+    // A download counts once it is complete or aborted.
     eventually("the download", || {
         metrics(&site)["upslot_downloads_total"] > 0.0
     });

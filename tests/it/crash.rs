@@ -1,9 +1,9 @@
-//! SIGKILL at random moments under a mixed load, again and again on the same store: what was answered with 201 is
-//! there byte for byte, nothing is partial or left over, what is gone stays gone, and the sums are those of the tree.
+//! SIGKILL at random moments under a mixed load, repeatedly on the same store: files answered with 201 are complete,
+//! nothing is partial or left over, deleted files stay deleted, and the sums match the tree.
 //!
-//! A [`World`] is what the clients know: of every file what it is, what was asked, and what was answered before the
-//! kill. What was not answered may have happened or not. The seed of everything that is drawn by lot is printed;
-//! `UPSLOT_SEED` repeats it, as far as two runs of several threads can be the same.
+//! [`World`] records for every file what clients requested, and what was answered before the kill. A request without an
+//! answer may or may not have taken effect. The random seed is printed; `UPSLOT_SEED` repeats it, as far as the order of
+//! threads allows.
 
 mod check;
 mod load;
@@ -23,26 +23,26 @@ use crate::purposes::until;
 use check::{check, tree};
 use load::Load;
 
-/// Rounds on one store, and stores.
+/// Rounds per store, and number of stores.
 const ROUNDS: u64 = 10;
 const STORES: u64 = 24;
 
-/// Clients at a time.
+/// Concurrent clients.
 const THREADS: u64 = 6;
 
 const DELETE_KEY: &str = "delete me, I have been here for long enough";
 
-/// Quotas per owner; bytes. Most owners stay below both, so that their files may never go.
+/// Quotas per owner in bytes. Most owners stay below both, so that their files are never evicted.
 const SOFT: u64 = 1_200_000;
 const HARD: u64 = 1_400_000;
 
-/// Bodies are parts of this many random bytes.
+/// Bodies are slices of this many random bytes.
 const POOL: usize = 1 << 20;
 
-/// What a reader has not got of a file's last change may be so old; two files of that moment have no order.
-const BLUR: Duration = Duration::from_millis(50);
+/// Files whose uploads are this close together have no defined order.
+const TOLERANCE: Duration = Duration::from_millis(50);
 
-/// Draws lots.
+/// A random number generator (xorshift64*).
 #[derive(Clone, Debug)]
 struct Dice(u64);
 
@@ -62,11 +62,11 @@ impl Dice {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// In a slot of ours.
+    /// With a slot of the component.
     Own,
-    /// By a token of Prosody's file share, with an alias.
+    /// With a token of Prosody's file share, and an alias.
     Shared,
-    /// By a signature that never lapses.
+    /// With a signature that never expires.
     External,
 }
 
@@ -77,7 +77,7 @@ enum Deletion {
     Done,
 }
 
-/// One file, as its clients know it.
+/// One file, as its clients see it.
 #[derive(Clone, Debug)]
 struct Item {
     kind: Kind,
@@ -89,21 +89,21 @@ struct Item {
     token: Option<String>,
     /// Below the storage folder.
     path: String,
-    /// Where in the pool its body is.
+    /// The offset of its body in the pool.
     start: usize,
     size: usize,
-    /// It may be removed to make room.
-    crowded: bool,
-    /// Unix second from which it must not be had.
+    /// It may be evicted.
+    evictable: bool,
+    /// Unix time from which it must not be served.
     until: Option<u64>,
     begun: Instant,
-    /// When its 201 was read.
+    /// When its 201 was received.
     stored: Option<Instant>,
-    /// It was made so old that the sweep takes it.
+    /// Its modification time was set so far back that the sweep deletes it.
     aged: bool,
     deletion: Deletion,
-    /// It was seen to be gone.
-    gone: bool,
+    /// It was seen to be deleted.
+    deleted: bool,
 }
 
 impl Item {
@@ -111,24 +111,24 @@ impl Item {
         &pool[self.start..self.start + self.size]
     }
 
-    /// Whether it has to be there now, and for a second yet.
-    fn must_be_there(&self) -> bool {
+    /// Whether it must be served now and for another second.
+    fn must_be_served(&self) -> bool {
         self.stored.is_some()
-            && !self.crowded
+            && !self.evictable
             && !self.aged
             && self.deletion == Deletion::No
             && self.until.is_none_or(|until| until > unix_now() + 1)
     }
 
-    /// Whether it must not be had.
-    fn must_be_gone(&self) -> bool {
-        self.gone
+    /// Whether it must not be served.
+    fn must_be_missing(&self) -> bool {
+        self.deleted
             || self.deletion == Deletion::Done
             || self.until.is_some_and(|until| until <= unix_now())
     }
 }
 
-/// A connection that may end at any moment.
+/// A connection that may end at any time.
 struct Wire {
     stream: TcpStream,
     unread: Vec<u8>,
@@ -183,28 +183,28 @@ impl Wire {
     }
 }
 
-/// What all clients know.
+/// What all clients have recorded.
 struct World {
     pool: Vec<u8>,
     items: Mutex<Vec<Item>>,
-    /// What must not be; the first of it ends the test.
-    faults: Mutex<Vec<String>>,
-    /// Set before the kill: what fails from then on is no fault.
+    /// Violations; the first one fails the test.
+    violations: Mutex<Vec<String>>,
+    /// Set before the kill: later connection errors are expected.
     killed: AtomicBool,
     serial: AtomicUsize,
-    /// Bytes that hoarders asked for.
-    crowded: Mutex<HashMap<String, u64>>,
+    /// Bytes requested by owners above their quota.
+    requested: Mutex<HashMap<String, u64>>,
     seen: Seen,
 }
 
-/// That the load was what it was meant to be.
+/// Counters that show that the load had the intended effects.
 #[derive(Debug, Default)]
 struct Seen {
     stored: AtomicUsize,
     unanswered: AtomicUsize,
     deleted: AtomicUsize,
     evicted: AtomicUsize,
-    lapsed: AtomicUsize,
+    ephemeral: AtomicUsize,
     expired: AtomicUsize,
 }
 
@@ -212,7 +212,7 @@ fn one_more(count: &AtomicUsize) {
     count.fetch_add(1, Ordering::Relaxed);
 }
 
-/// One round: load, kill, start again. Returns when it was checked.
+/// One round: load, kill, restart, check.
 fn round(site: &mut Site, world: &World, dice: &mut Dice, round: u64) {
     let mut ephemeral = Vec::new();
     for _ in 0..3 {
@@ -221,7 +221,7 @@ fn round(site: &mut Site, world: &World, dice: &mut Dice, round: u64) {
         ephemeral.push((slot.unwrap(), size, end));
     }
     world.killed.store(false, Ordering::SeqCst);
-    // Now and then so long that the sweep, which comes every second, is under way.
+    // Sometimes long enough for a sweep, which runs every second.
     let moment = match dice.below(4) {
         0 => 700 + dice.below(500),
         _ => 10 + dice.below(500),
@@ -246,15 +246,15 @@ fn round(site: &mut Site, world: &World, dice: &mut Dice, round: u64) {
             };
             scope.spawn(move || load.run(ephemeral));
         }
-        // The moment is the test; nothing is awaited.
+        // The random moment is the point; there is no event to wait for.
         thread::sleep(Duration::from_millis(moment));
         world.killed.store(true, Ordering::SeqCst);
         site.program.kill();
     });
-    let faults = world.faults.lock().unwrap();
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
-    drop(faults);
-    // Now and then the next one is killed while it starts; the XMPP server hears nothing of that one.
+    let violations = world.violations.lock().unwrap();
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
+    drop(violations);
+    // Sometimes the next program is killed during its start, without an XMPP link.
     if dice.below(4) == 0 {
         let whole = fs::read_to_string(site.dir.path().join("config.yml")).unwrap();
         let alone = whole.lines().filter(|line| !line.starts_with("component_"));
@@ -264,17 +264,17 @@ fn round(site: &mut Site, world: &World, dice: &mut Dice, round: u64) {
             alone.map(|line| format!("{line}\n")).collect::<String>(),
         )
         .unwrap();
-        let mut hasty = Program::start(&config, None, &[]);
-        hasty.allow("component_jid: is absent");
+        let mut starting = Program::start(&config, None, &[]);
+        starting.allow("component_jid: is absent");
         thread::sleep(Duration::from_millis(dice.below(15)));
-        hasty.kill();
+        starting.kill();
     }
     site.rewrite("fsync", dice.below(2) == 0);
     site.start_again();
     check(site, world, dice, round, false);
 }
 
-/// A store of its own, some rounds, and what the sweep leaves in the end.
+/// Several rounds on a new store, then a final check after the last sweep.
 fn rounds(seed: u64, most: u64) -> World {
     let mut dice = Dice::new(seed);
     let mut site = Plan::new()
@@ -294,17 +294,17 @@ fn rounds(seed: u64, most: u64) -> World {
     let world = World {
         pool: pseudo_random(seed, POOL),
         items: Mutex::default(),
-        faults: Mutex::default(),
+        violations: Mutex::default(),
         killed: AtomicBool::new(false),
         serial: AtomicUsize::new(0),
-        crowded: Mutex::default(),
+        requested: Mutex::default(),
         seen: Seen::default(),
     };
     for number in 0..most {
         eprintln!("seed {seed}, round {number}");
         round(&mut site, &world, &mut dice, number);
     }
-    // Nobody disturbs it: the sweep takes all that is over, and every empty folder.
+    // Without load the sweep deletes all expired files and empty folders.
     let latest = world
         .items
         .lock()
@@ -312,17 +312,17 @@ fn rounds(seed: u64, most: u64) -> World {
         .iter()
         .filter_map(|item| item.until)
         .max();
-    eventually("the last of what lapses", || {
+    eventually("the last expiry", || {
         latest.is_none_or(|latest| latest < unix_now())
     });
     eventually("a tidy store", || {
         let (files, empty) = tree(&site.store());
         let items = world.items.lock().unwrap();
-        let over = |item: &Item| item.must_be_gone() || item.aged;
+        let expired = |item: &Item| item.must_be_missing() || item.aged;
         empty.is_empty()
             && !items
                 .iter()
-                .any(|item| over(item) && files.contains_key(&item.path))
+                .any(|item| expired(item) && files.contains_key(&item.path))
     });
     check(&site, &world, &mut dice, most, true);
     world
@@ -344,7 +344,7 @@ fn killed_at_any_moment_under_load() {
             seen.unanswered,
             seen.deleted,
             seen.evicted,
-            seen.lapsed,
+            seen.ephemeral,
             seen.expired,
         ];
         for (total, count) in total.iter_mut().zip(counts) {

@@ -1,17 +1,15 @@
-//! `list` and `remove`, beside a running program and without one; and what is removed by hand.
+//! The commands `list` and `remove`, with and without a running program, and files that are deleted by hand.
 
 use std::fs;
 use std::path::Path;
 
 use crate::harness::http::request;
 use crate::harness::program::run;
-use crate::harness::server::error_of;
 use crate::harness::signing::{Claims, KEY, put_query};
-use crate::harness::site::{ROMEO, ROMEO_FOLDER, age, owner_folder, seed};
-use crate::harness::{Plan, Site, Slot, eventually, unix_now};
+use crate::harness::site::{JULIET, ROMEO, ROMEO_FOLDER, age, assert_no_room, owner_folder, seed};
+use crate::harness::{Plan, Site, eventually, unix_now};
 
-const JULIET: &str = "juliet@capulet.tld";
-/// Runs a command beside the site; what it said.
+/// Runs a command with the site's configuration; its output.
 #[track_caller]
 fn command(site: &Site, words: &[&str], code: i32) -> String {
     command_in(site.dir.path(), words, code)
@@ -24,28 +22,13 @@ fn command_in(dir: &Path, words: &[&str], code: i32) -> String {
     said
 }
 
-/// The target of a PUT that another server signed, for good.
+/// The target of a signed PUT, which never expires.
 fn signed(path: &str, size: usize) -> String {
     format!("/files/{path}?{}", put_query("v", path, size, ""))
 }
 
-#[track_caller]
-fn upload(site: &mut Site, owner: &str, size: usize) -> Slot {
-    let slot = site.slot(owner, "a b.bin", size as u64, None);
-    site.put(&slot, &vec![b'x'; size]).is(201);
-    slot
-}
-
 fn url(target: &str) -> String {
     format!("https://upload.localhost{target}")
-}
-
-#[track_caller]
-fn assert_no_room(site: &mut Site, owner: &str, size: u64) {
-    let refused = site
-        .ask(owner, "a.bin", size, None, "")
-        .expect_err("granted");
-    assert_eq!(error_of(&refused).1, "resource-constraint", "{refused:?}");
 }
 
 #[test]
@@ -76,8 +59,8 @@ fn list_shows_expiry_and_link() {
         age(&store.join(ROMEO_FOLDER).join(file), seconds);
     }
     let site = plan.start();
-    for who in [ROMEO, "Romeo@Montague.tld/orchard", ROMEO_FOLDER] {
-        let said = command(&site, &["list", who], 0);
+    for owner in [ROMEO, "Romeo@Montague.tld/orchard", ROMEO_FOLDER] {
+        let said = command(&site, &["list", owner], 0);
         let lines: Vec<Vec<&str>> = said
             .lines()
             .map(|line| {
@@ -104,7 +87,7 @@ fn list_shows_expiry_and_link() {
         for line in &lines[..3] {
             assert_eq!(line[0].len(), "2026-11-21T22:49:55Z".len(), "{said}");
         }
-        // A day apart.
+        // Stored and expiring one day apart.
         assert_eq!(lines[0][0][11..], lines[0][3][11..], "{said}");
         assert_ne!(lines[0][0], lines[0][3]);
         assert!(lines[3][0].starts_with("3 files of "), "{said}");
@@ -146,7 +129,7 @@ fn list_shows_expiry_and_link() {
     assert_eq!(site.files().len(), 4);
 }
 
-/// The quotas, the files that are kept open, the rates, and every slot: at once, and after a restart.
+/// Quotas, open files and slots, immediately and after a restart.
 #[test]
 fn removal_takes_effect_at_once() {
     for key in ["user_quota_hard", "global_quota"] {
@@ -158,11 +141,11 @@ fn removal_takes_effect_at_once() {
                 "[{jid: '.', uploads_per_timedelta: {delta: 3600, uploads: 4}}]",
             )
             .start();
-        let old = upload(&mut site, ROMEO, 300);
-        let used = upload(&mut site, ROMEO, 300);
+        let old = site.fill(ROMEO, 300);
+        let used = site.fill(ROMEO, 300);
         let open = site.slot(ROMEO, "open.bin", 400, None);
-        let other = upload(&mut site, JULIET, 100);
-        // Kept open, because it is asked for over and over.
+        let other = site.fill(JULIET, 100);
+        // Cached as an open file, because it is requested often.
         let mut client = site.client();
         for _ in 0..3 {
             client.get(&used.get).is(200);
@@ -180,7 +163,7 @@ fn removal_takes_effect_at_once() {
         client.get(&old.get).is(404);
         client.get(&other.get).is(200);
         let fresh = site.slot(ROMEO, "new.bin", 890, None);
-        // Neither what was stored comes back, nor what was about to be.
+        // Used and unused slots are void.
         site.put(&used, &[b'x'; 300]).is(403);
         site.put(&open, &[b'x'; 400]).is(403);
         assert_eq!(site.files().len(), 1);
@@ -192,7 +175,7 @@ fn removal_takes_effect_at_once() {
             "bytes=600",
         ]);
         site.program.wait_line(&["slots revoked", ROMEO_FOLDER]);
-        let second = upload(&mut site, ROMEO, 1).get;
+        let second = site.fill(ROMEO, 1).get;
         site.restart();
         site.program.allow("api.");
         site.put(&open, &[b'x'; 400]).is(403);
@@ -208,9 +191,9 @@ fn one_file_is_removed_by_any_of_its_urls() {
         .set("user_quota_hard", 1000)
         .set("max_file_size", 1000)
         .start();
-    let kept = upload(&mut site, ROMEO, 100);
+    let kept = site.fill(ROMEO, 100);
     for spelling in ["get", "put", "stripped", "upper", "fragment", "port", "raw"] {
-        let slot = upload(&mut site, ROMEO, 900);
+        let slot = site.fill(ROMEO, 900);
         let given = match spelling {
             "get" => url(&slot.get),
             "put" => url(&slot.put),
@@ -235,7 +218,7 @@ fn one_file_is_removed_by_any_of_its_urls() {
         assert!(said.contains("Nothing is stored of "), "{spelling}: {said}");
         assert_eq!(site.files().len(), 1, "{spelling}");
     }
-    // The owner's other slots are as good as before.
+    // The owner's other slots stay valid.
     let open = site.slot(ROMEO, "open.bin", 900, None);
     command(&site, &["remove", &url(&kept.get)], 0);
     site.put(&open, &[b'x'; 900]).is(201);
@@ -258,7 +241,7 @@ fn one_file_is_removed_by_any_of_its_urls() {
     assert_eq!(site.files().len(), 1);
 }
 
-/// Signatures that are good for ever, and tokens.
+/// Signatures that never expire, and tokens.
 #[test]
 fn signed_links_do_not_restore_removed_files() {
     let mut site = Plan::new()
@@ -287,7 +270,7 @@ fn signed_links_do_not_restore_removed_files() {
         site.put_at("/files/open/a.txt", &[("Authorization", &open)], b"hello")
             .is(403);
         assert_eq!(site.files(), ["elsewhere/a.txt"]);
-        // Nothing tells any more whose it was.
+        // No alias names the owner any more.
         for entry in fs::read_dir(site.store().join(".upslot/share")).unwrap() {
             let target = fs::read_link(entry.unwrap().path()).unwrap();
             assert!(
@@ -297,7 +280,7 @@ fn signed_links_do_not_restore_removed_files() {
         }
         site.restart();
     }
-    // A later token is good, and its file can be removed by the link that was shared.
+    // A later token is valid, and its file can be removed by its shared link.
     let late = bearer("late", unix_now() + 2);
     site.put_at("/files/late/a.txt", &[("Authorization", &late)], b"hello")
         .is(201);
@@ -333,8 +316,8 @@ fn a_running_upload_is_not_stored() {
         }
         site.get(&slot.get).is(404);
         assert_eq!(site.files().len(), 1);
-        // The next slot is good.
-        upload(&mut site, ROMEO, 10);
+        // The next slot is valid.
+        site.fill(ROMEO, 10);
     }
 }
 
@@ -344,7 +327,7 @@ fn removal_without_a_running_program() {
         .set("external_secret", format!("\"{KEY}\""))
         .start();
     site.program.hide(KEY);
-    let used = upload(&mut site, ROMEO, 5);
+    let used = site.fill(ROMEO, 5);
     let open = site.slot(ROMEO, "open.bin", 5, None);
     site.put_at(&signed("elsewhere/a.txt", 5), &[], b"hello")
         .is(201);
@@ -360,8 +343,8 @@ fn removal_without_a_running_program() {
     site.put(&open, b"hello").is(403);
     site.put_at(&signed("elsewhere/a.txt", 5), &[], b"hello")
         .is(409);
-    upload(&mut site, ROMEO, 5);
-    // A store that no program has ever opened.
+    site.fill(ROMEO, 5);
+    // A store that was never opened.
     let dir = crate::harness::dir::TempDir::new();
     let store = dir.path().join("store");
     let config = format!(
@@ -381,19 +364,16 @@ fn removal_without_a_running_program() {
     );
     command_in(dir.path(), &["remove", ROMEO, "--dry-run"], 0);
     command_in(dir.path(), &["list", ROMEO], 0);
-    assert!(
-        !store.join(".upslot").exists(),
-        "nothing is changed by a look"
-    );
+    assert!(!store.join(".upslot").exists(), "a dry run changes nothing");
     command_in(dir.path(), &["remove", ROMEO], 0);
     assert!(!store.join(ROMEO_FOLDER).exists());
 }
 
-/// What is no upload stays, and is named.
+/// Files that are not uploads stay, and are reported.
 #[test]
 fn foreign_files_are_left_alone() {
     let mut site = Plan::new().start();
-    upload(&mut site, ROMEO, 5);
+    site.fill(ROMEO, 5);
     let folder = site.store().join(ROMEO_FOLDER);
     fs::write(folder.join(".hidden"), b"mine").unwrap();
     std::os::unix::fs::symlink("/etc/passwd", folder.join("link")).unwrap();
@@ -405,7 +385,7 @@ fn foreign_files_are_left_alone() {
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
 }
 
-/// By hand: the next sweep corrects the sums, a reload does so at once, and a slot is not good for a second time.
+/// The next sweep corrects the sums, a reload does so at once, and a used slot stays used.
 #[test]
 fn manual_removal_is_noticed() {
     for (key, interval) in [
@@ -421,8 +401,8 @@ fn manual_removal_is_noticed() {
                 .set("expire_maxage", 86_400);
         }
         let mut site = plan.start();
-        let slot = upload(&mut site, ROMEO, 600);
-        upload(&mut site, JULIET, 100);
+        let slot = site.fill(ROMEO, 600);
+        site.fill(JULIET, 100);
         assert_no_room(&mut site, ROMEO, 901);
         fs::remove_dir_all(site.store().join(ROMEO_FOLDER)).unwrap();
         if interval == 0 {
@@ -437,7 +417,7 @@ fn manual_removal_is_noticed() {
     }
 }
 
-/// The journal is started again when it is a day old, and is read from its beginning then.
+/// The journal is truncated when it is a day old, and then read from its beginning.
 #[test]
 fn the_journal_is_truncated() {
     let mut site = Plan::new()
@@ -447,7 +427,7 @@ fn the_journal_is_truncated() {
     let journal = site.store().join(".upslot/removals");
     let mut sizes = Vec::new();
     for _ in 0..4 {
-        let slot = upload(&mut site, ROMEO, 900);
+        let slot = site.fill(ROMEO, 900);
         command(&site, &["remove", ROMEO], 0);
         site.get(&slot.get).is(404);
         site.put(&slot, &[b'x'; 900]).is(403);
@@ -456,7 +436,7 @@ fn the_journal_is_truncated() {
     }
     assert!(sizes.iter().all(|size| *size == sizes[0]), "{sizes:?}");
     site.program.wait_lines(&["slots revoked"], 4);
-    // What a later version, or a crash, has left in it, spoils nothing.
+    // Unknown or torn records do no harm.
     for nonsense in [
         &b"nonsense\n"[..],
         b"1 other x 0 0\n",
@@ -466,12 +446,12 @@ fn the_journal_is_truncated() {
         let mut old = fs::read(&journal).unwrap_or_default();
         old.extend_from_slice(nonsense);
         fs::write(&journal, old).unwrap();
-        let slot = upload(&mut site, ROMEO, 900);
+        let slot = site.fill(ROMEO, 900);
         command(&site, &["remove", ROMEO], 0);
         site.put(&slot, &[b'x'; 900]).is(403);
-        upload(&mut site, ROMEO, 900);
+        site.fill(ROMEO, 900);
         command(&site, &["remove", ROMEO], 0);
     }
     site.restart();
-    upload(&mut site, ROMEO, 900);
+    site.fill(ROMEO, 900);
 }

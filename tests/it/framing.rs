@@ -1,4 +1,4 @@
-//! Framing (RFC 9112): what is malformed gets one answer and the end, and no byte is ever taken for another request.
+//! Framing (RFC 9112): a malformed request gets one response and the connection ends; no body byte is parsed as a request.
 
 use std::time::{Duration, Instant};
 
@@ -16,12 +16,12 @@ fn digits() -> (Site, String) {
     )
 }
 
-/// One answer of one of these statuses with `Connection: close`, then the end, soon.
+/// One response with one of these statuses and `Connection: close`, then the end of the connection, soon.
 #[track_caller]
 fn check_refused(site: &Site, bytes: &[u8], statuses: &[u16]) {
     let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned();
     let mut client = site.client();
-    // The program may have hung up before it took everything.
+    // The program may close before it has read everything.
     let _ = client.try_send(&[bytes, POISON.as_bytes()].concat());
     let Some(reply) = client.next_reply("GET") else {
         panic!("no answer to {shown:?}")
@@ -39,7 +39,7 @@ fn check_refused(site: &Site, bytes: &[u8], statuses: &[u16]) {
         "after the answer to {shown:?}: {:?}",
         String::from_utf8_lossy(&rest)
     );
-    // "Within a second", and some more for a machine that has other things to do.
+    // About a second, and more on a busy machine.
     assert!(
         answered.elapsed() < Duration::from_secs(4),
         "the end came late after {shown:?}"
@@ -161,7 +161,7 @@ fn malformed_heads() {
             "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999999999\r\n\r\n",
             &[400, 413],
         ),
-        // Codings.
+        // Transfer codings.
         (
             "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
             &[501],
@@ -206,7 +206,7 @@ fn malformed_heads() {
     for (bytes, statuses) in cases {
         check_refused(&site, bytes.as_bytes(), statuses);
     }
-    // Two opinions on one framing, hidden in odd spellings.
+    // Conflicting framing in unusual spellings.
     for fields in [
         "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
         "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked",
@@ -224,7 +224,7 @@ fn malformed_heads() {
         let bytes = format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n0\r\n\r\n");
         check_refused(&site, bytes.as_bytes(), &[400, 501]);
     }
-    // A line that ends in LF alone: the stricter parse.
+    // A line that ends in a bare LF: parsed strictly.
     check_refused(&site, b"GET / HTTP/1.1\nHost: a\n\n", &[400]);
     check_refused(&site, b"GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n", &[400]);
     assert_eq!(site.get("/").status, 200);
@@ -258,7 +258,7 @@ fn large_heads() {
             .collect::<String>()
     };
     let get = "GET / HTTP/1.1\r\nHost: a\r\n";
-    // A request line of 8,000 octets is taken.
+    // A request line of 8,000 octets is accepted.
     let path = long(8000 - "GET / HTTP/1.1\r\n".len());
     site.get(&format!("/{path}")).is(404);
     check_refused(
@@ -345,7 +345,7 @@ fn tolerated_heads() {
             (200, &b"0123456789"[..]),
             "{bytes:?}"
         );
-        // The connection goes on where the request ended.
+        // The next request follows directly.
         assert_eq!(client.get(&target).is(200).body, b"0123456789", "{bytes:?}");
     }
 }
@@ -365,7 +365,7 @@ fn fragmented_requests() {
     let mut client = site.client();
     for at in 1..bytes.len() {
         client.send(&bytes[..at]);
-        // The kernel decides whether the program sees two pieces; giving way makes it likely.
+        // The kernel may merge the pieces; yielding makes two reads likely.
         std::thread::yield_now();
         client.send(&bytes[at..]);
         check(&mut client);
@@ -417,7 +417,7 @@ fn strict_chunks() {
             format!("PUT {head}{wire}").as_bytes(),
             &[400, 413, 431],
         );
-        // The same where the body is only skipped: what follows is no request.
+        // The same for a skipped body: no byte of it is parsed as a request.
         let mut client = site.client();
         let head = "/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
         let _ = client.try_send(format!("GET {head}{wire}{POISON}").as_bytes());

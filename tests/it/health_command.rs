@@ -1,4 +1,4 @@
-//! `upslot --health`: asked of a running program, and what it says when there is none.
+//! The command `upslot health`, with and without a running program.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,21 +14,18 @@ use crate::harness::program::run;
 use crate::harness::site::minimal_config;
 use crate::harness::{Plan, Program, Site};
 
-/// A free port of loopback; another program could take it, but none of these tests does.
+/// A free loopback port; other tests do not take it.
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }
 
-/// `upslot health` with the site's configuration; its exit code and its one line.
+/// Runs `upslot health` with this configuration; its exit code and output line.
 #[track_caller]
 fn health(config: &Path) -> (Option<i32>, String) {
     let started = Instant::now();
     let (code, said) = run(&["-c", config.to_str().unwrap(), "health"], Path::new("/"));
-    assert!(
-        started.elapsed() < Duration::from_secs(15),
-        "it took its time"
-    );
+    assert!(started.elapsed() < Duration::from_secs(15), "too slow");
     assert_eq!(said.matches('\n').count(), 1, "not one line: {said}");
     (code, said.trim_end().to_owned())
 }
@@ -53,7 +50,7 @@ fn is_unhealthy(config: &Path, part: &str) {
     assert_eq!(code, Some(1), "{said}");
 }
 
-/// A site with ports that the configuration tells, and its configuration.
+/// A site with fixed ports, and its configuration.
 fn site_at_fixed_ports(api: &str) -> (Site, PathBuf) {
     let plan = Plan::new().set("http_port", free_port());
     let plan = match api {
@@ -74,7 +71,7 @@ fn health_asks_the_local_api() {
     ] {
         let (mut site, config) = site_at_fixed_ports(api);
         is_healthy(&config, "/health says 200: link up, store good");
-        // What is not well is named.
+        // The failing part is named.
         site.program.allow("link down");
         site.link.take();
         site.server.take();
@@ -94,10 +91,10 @@ fn health_asks_the_public_listener_without_an_api() {
     site.link.take();
     site.server.take();
     site.program.wait_line(&["link down"]);
-    // The page knows nothing of the link: an XMPP server that is away is no reason for a restart.
+    // The page does not report the link: an unreachable XMPP server is no reason for a restart.
     is_healthy(&config, "127.0.0.1");
     drop(site);
-    // Another program at the same port is not taken for upslot.
+    // Another program on the same port is detected.
     let dir = TempDir::new();
     let port = free_port();
     let config = config_with_port(dir.path(), port);
@@ -130,7 +127,7 @@ fn health_on_every_kind_of_listener() {
     let socket = dir.path().join("http.sock");
     let port = free_port();
     for more in [
-        // A certificate that nothing would verify.
+        // A certificate that cannot be verified.
         format!(
             "http_port: {port}\nhttp_certfile: {}\nhttp_keyfile: {}\n",
             at("cert.pem").display(),
@@ -139,9 +136,9 @@ fn health_on_every_kind_of_listener() {
         format!("http_address: unix:{}\n", socket.display()),
         format!("http_address: 0.0.0.0\nhttp_port: {port}\n"),
         format!("http_address: '::'\nhttp_port: {port}\n"),
-        // The first of them is not known.
+        // The port of the first listener is unknown.
         format!("http_address: ['127.0.0.1:0', '127.0.0.1:{port}']\n"),
-        // The API does not admit this host.
+        // The API does not allow this host.
         format!(
             "http_port: {port}\napi: {{port: {}, allow: 192.0.2.0/24}}\n",
             free_port()
@@ -178,7 +175,7 @@ fn health_on_every_kind_of_listener() {
 #[test]
 fn health_reads_no_secrets_or_certificates() {
     let (site, config) = site_at_fixed_ports("");
-    // The secret of a container that only runs the check.
+    // A secret that is missing in a container that only runs the check.
     let text = fs::read_to_string(&config).unwrap();
     let without = text.replace("component_secret: ", "component_secret_file: /nowhere/");
     let other = site.dir.path().join("other.yml");
@@ -189,7 +186,7 @@ fn health_reads_no_secrets_or_certificates() {
 #[test]
 fn health_times_out() {
     let dir = TempDir::new();
-    // Listens, and never answers.
+    // Listens, but never answers.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let config_path = config_with_port(dir.path(), listener.local_addr().unwrap().port());
     is_unhealthy(&config_path, "no answer within 5 s");
@@ -200,7 +197,7 @@ fn health_times_out() {
         &format!("http_address: unix:{}\n", path.display()),
     );
     is_unhealthy(&config_path, "no answer within 5 s");
-    // Nothing is known of where to ask.
+    // The address is unknown.
     let config_path = config_with_port(dir.path(), 0);
     is_unhealthy(&config_path, "not known");
 }

@@ -70,7 +70,7 @@ fn unread_bodies_are_skipped() {
             "{method}: {}",
             first.status
         );
-        // Either the next request is answered, or the connection ended; the body was never a request.
+        // Either the next request is answered or the connection ends; the body is never parsed as a request.
         match client.next_reply("GET") {
             Some(reply) => assert_eq!(reply.is(200).body, b"0123456789", "{method}"),
             None => assert_eq!(first.field("Connection"), Some("close"), "{method}"),
@@ -81,7 +81,7 @@ fn unread_bodies_are_skipped() {
 #[test]
 fn persistence() {
     let (site, target) = digits();
-    // Version, fields, whether the connection stays.
+    // Version, fields, whether the connection stays open.
     let cases = [
         ("HTTP/1.1", "", true),
         ("HTTP/1.1", "Connection: keep-alive\r\n", true),
@@ -120,12 +120,12 @@ fn persistence() {
             client.ends();
         }
     }
-    // HTTP/1.0 needs no Host.
+    // HTTP/1.0 does not require Host.
     let mut client = site.client();
     client.send(format!("GET {target} HTTP/1.0\r\n\r\n").as_bytes());
     client.reply().is(200);
     client.ends();
-    // After a close nothing more is answered.
+    // After `Connection: close` no further request is answered.
     let mut client = site.client();
     client.send(
         format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n{POISON}").as_bytes(),
@@ -134,7 +134,8 @@ fn persistence() {
     client.ends();
 }
 
-/// A proxy's connection carries requests of many clients. One that cannot be read is nobody's, not the last one's.
+/// A proxy's connection carries requests of many clients. A malformed request is charged to the proxy, not to the client of
+/// the previous request.
 #[test]
 fn an_error_is_not_charged_to_the_previous_client() {
     let site = Plan::alone().set("trusted_proxies", "[127.0.0.1]").start();
@@ -162,7 +163,7 @@ fn half_close() {
         }
         client.ends();
     }
-    // A head without its end, or nothing at all: the end, and at most a 400.
+    // An incomplete head, or nothing: the connection ends, with a 400 at most.
     for part in [&get[..20], ""] {
         let mut client = site.client();
         client.send(part.as_bytes());

@@ -296,13 +296,6 @@ fn a_symlink_planted_during_publication() {
     }
 }
 
-#[track_caller]
-fn upload(site: &mut Site, owner: &str, size: usize) -> Slot {
-    let slot = site.slot(owner, "a b.bin", size as u64, None);
-    site.put(&slot, &vec![b'x'; size]).is(201);
-    slot
-}
-
 /// It is logged once, and the client gets a 503 with `Retry-After`, not a 409.
 #[test]
 fn owner_folder_replaced_by_a_file_or_symlink() {
@@ -332,9 +325,9 @@ fn owner_folder_replaced_by_a_file_or_symlink() {
         let said = |line: &String| line.contains("WARN") || line.contains("ERROR");
         let lines: Vec<String> = site.program.lines().into_iter().filter(said).collect();
         assert_eq!(lines.len(), 1, "{lines:?}");
-        upload(&mut site, JULIET, 5);
+        site.fill(JULIET, 5);
         fs::remove_file(&place).unwrap();
-        upload(&mut site, ROMEO, 5);
+        site.fill(ROMEO, 5);
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! Purposes (XEP-0363 1.2): announced, told by the tree, limited and kept each in its own way.
+//! Purposes (XEP-0363 1.2): announcement, folder names, limits, quotas and expiry by purpose.
 
 use std::collections::HashSet;
 use std::thread;
@@ -57,7 +57,7 @@ fn refused(site: &mut Site, size: u64, inside: &str) -> (String, String) {
     (kind, condition)
 }
 
-fn mark(slot: &Slot) -> &str {
+fn suffix(slot: &Slot) -> &str {
     slot.get
         .split('/')
         .nth(3)
@@ -118,8 +118,8 @@ fn the_folder_name_encodes_the_purpose() {
         (until(at).replace("Z'", ".5+00:00'"), format!("e{at:x}")),
     ] {
         let slot = slot(&mut site, 5, &inside);
-        assert_eq!(mark(&slot), expected);
-        // Another purpose would be another path, and that is signed.
+        assert_eq!(suffix(&slot), expected);
+        // The signature covers the path, and with it the purpose.
         let forged = slot.put.replacen(&format!("~{expected}/"), "~kn/", 1);
         site.client().ask("PUT", &forged, &[], b"hello").is(403);
         site.put(&slot, b"hello").is(201);
@@ -142,9 +142,9 @@ fn the_folder_name_encodes_the_purpose() {
             "{inside}"
         );
     }
-    // An element of another namespace is no purpose.
+    // An element of another namespace is not a purpose.
     let slot = slot(&mut site, 5, "<permanent xmlns='urn:example:other'/>");
-    assert_eq!(mark(&slot), "m");
+    assert_eq!(suffix(&slot), "m");
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn ephemeral_files_expire_and_are_swept() {
     let at = unix_now() + 3;
     let short = upload(&mut site, 5, &until(at));
     let long = upload(&mut site, 5, &until(at + 3600));
-    // A cache may not keep it for longer either.
+    // Caches must not keep it longer.
     let cached = site.get(&short.get).is(200);
     let control = cached.expect("Cache-Control").to_owned();
     let max_age = control
@@ -187,7 +187,7 @@ fn ephemeral_files_expire_and_are_swept() {
             .ask(method, &short.get.replace("~", "%7E"), &[], b"")
             .is(404);
     }
-    // One that comes too late is not to be had either.
+    // A late upload is not served.
     let status = site.put(&late, b"hello").status;
     assert!((200..500).contains(&status), "{status}");
     client.get(&late.get).is(404);
@@ -235,7 +235,7 @@ fn quotas_by_purpose() {
     let full = ("wait".to_owned(), "resource-constraint".to_owned());
     upload(&mut site, 500, &inside("permanent"));
     assert_eq!(refused(&mut site, 1, &inside("permanent")), full);
-    // The general quota is untouched by it, and shared by those without their own.
+    // The general quota is separate, and shared by purposes without their own.
     upload(&mut site, 300, "");
     upload(&mut site, 300, "");
     upload(&mut site, 400, &inside("profile"));
@@ -268,7 +268,7 @@ fn permanent_files_are_not_evicted() {
     for slot in [&permanent, &profile, &new] {
         site.get(&slot.get).is(200);
     }
-    // More than all messages could free is refused, and nothing goes in vain.
+    // More than evicting all messages could free is refused, and nothing is evicted.
     assert_eq!(
         refused(&mut site, 401, ""),
         ("wait".into(), "resource-constraint".into())
@@ -313,7 +313,7 @@ fn age_by_purpose() {
 
 #[test]
 fn no_idle_sweep_warning_with_expiry_rules() {
-    // None of these has an age for all, and each has files with an end: no warning says that the sweep is idle.
+    // Without a general age, but with files that expire: no warning about an idle sweep.
     for (key, value) in [
         ("purposes", "{message: {}, ephemeral: {}}"),
         ("purposes", "{message: {expire_maxage: 1000}}"),

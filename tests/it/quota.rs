@@ -1,32 +1,10 @@
 //! Quotas: what an owner may keep, what all may keep, and what the disk must keep free.
 
 use crate::harness::raw::every_integration;
-use crate::harness::server::{STANZAS, UPLOAD_0, error_of};
+use crate::harness::server::{STANZAS, UPLOAD_0};
 use crate::harness::signing::{Claims, KEY, UUID, put_query};
-use crate::harness::site::{JULIET, ROMEO, ROMEO_FOLDER, age, owner_folder, seed};
-use crate::harness::{Plan, Site, Slot, eventually, request};
-
-/// A slot request that is refused because there is no room.
-#[track_caller]
-fn assert_no_room(site: &mut Site, owner: &str, size: u64) {
-    let refused = site
-        .ask(owner, "a.bin", size, None, "")
-        .expect_err("granted");
-    let (kind, condition, text) = error_of(&refused);
-    assert_eq!(
-        (kind.as_str(), condition.as_str()),
-        ("wait", "resource-constraint"),
-        "{refused:?}"
-    );
-    assert!(!text.is_empty());
-}
-
-#[track_caller]
-fn upload(site: &mut Site, owner: &str, size: usize) -> Slot {
-    let slot = site.slot(owner, "a.bin", size as u64, None);
-    site.put(&slot, &vec![b'x'; size]).is(201);
-    slot
-}
+use crate::harness::site::{JULIET, ROMEO, ROMEO_FOLDER, age, assert_no_room, owner_folder, seed};
+use crate::harness::{Plan, Slot, eventually, request};
 
 #[test]
 fn hard_quota() {
@@ -34,13 +12,13 @@ fn hard_quota() {
         .set("user_quota_hard", 1000)
         .set("max_file_size", 1000)
         .start();
-    upload(&mut site, ROMEO, 600);
+    site.fill(ROMEO, 600);
     assert_no_room(&mut site, ROMEO, 401);
     // The resource does not matter; another owner has a separate quota.
     assert_no_room(&mut site, "romeo@montague.tld/balcony", 401);
     site.slot(JULIET, "a.bin", 1000, None);
     // Exactly full is allowed.
-    upload(&mut site, ROMEO, 400);
+    site.fill(ROMEO, 400);
     assert_no_room(&mut site, ROMEO, 1);
     let line = site
         .program
@@ -135,10 +113,10 @@ fn eviction_instead_of_refusal() {
         .set("max_file_size", 1000)
         .set("evict_on_quota", true)
         .start();
-    let oldest = upload(&mut site, ROMEO, 300);
-    let middle = upload(&mut site, ROMEO, 300);
-    let newest = upload(&mut site, ROMEO, 300);
-    let juliets = upload(&mut site, JULIET, 300);
+    let oldest = site.fill(ROMEO, 300);
+    let middle = site.fill(ROMEO, 300);
+    let newest = site.fill(ROMEO, 300);
+    let juliets = site.fill(JULIET, 300);
     for (slot, seconds) in [
         (&oldest, 300),
         (&middle, 200),
@@ -176,7 +154,7 @@ fn retry_when_an_expiry_frees_enough() {
         .set("expire_interval", 3600)
         .set("expire_maxage", 86_400)
         .start();
-    upload(&mut site, ROMEO, 900);
+    site.fill(ROMEO, 900);
     let refused = site
         .ask(ROMEO, "a.bin", 200, None, "")
         .expect_err("granted");
@@ -236,7 +214,7 @@ fn the_sweep_trims_to_the_soft_quota() {
     );
     assert_eq!(site.files().len(), 3);
     // The soft quota refuses nothing.
-    upload(&mut site, ROMEO, 900);
+    site.fill(ROMEO, 900);
 }
 
 #[test]
@@ -258,7 +236,7 @@ fn global_quota() {
     let second = site.slot(ROMEO, "a.bin", 150, None);
     site.put(&first, &[b'x'; 150]).is(201);
     site.put(&second, &[b'x'; 150]).is(507);
-    upload(&mut site, ROMEO, 50);
+    site.fill(ROMEO, 50);
     assert_no_room(&mut site, ROMEO, 1);
 }
 
@@ -267,7 +245,7 @@ fn min_free_space() {
     let mut site = Plan::new().set("min_free_space", 1_u64 << 60).start();
     assert_no_room(&mut site, ROMEO, 1);
     let mut site = Plan::new().set("min_free_space", 0).start();
-    upload(&mut site, ROMEO, 1);
+    site.fill(ROMEO, 1);
 }
 
 #[test]

@@ -51,7 +51,7 @@ impl Manager {
         program
     }
 
-    /// The next message, if one comes in time.
+    /// The next message, if one arrives in time.
     fn message_within(&self, patience: Duration) -> Option<String> {
         let mut buffer = [0; 4096];
         self.socket.set_read_timeout(Some(patience)).unwrap();
@@ -87,7 +87,7 @@ fn notifications_of_start_reload_and_stop() {
         manager.expect("READY=1");
         manager.expect("STATUS=No XMPP link configured");
 
-        // A good reload and a faulty one: both end.
+        // A valid and an invalid reload: both complete.
         for (text, outcome) in [
             (fs::read_to_string(&config).unwrap(), "config reloaded"),
             ("max_file_size: lots\n".to_owned(), "config not reloaded"),
@@ -103,7 +103,7 @@ fn notifications_of_start_reload_and_stop() {
             let uptime = fs::read_to_string("/proc/uptime").unwrap();
             let uptime: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
             let micros: f64 = micros.unwrap().parse().unwrap();
-            // The monotonic clock stands still in suspend, which /proc/uptime counts.
+            // /proc/uptime includes suspend, the monotonic clock does not.
             assert!(
                 micros > 0.0 && micros / 1e6 <= uptime + 1.0,
                 "{message} {uptime}"
@@ -114,7 +114,7 @@ fn notifications_of_start_reload_and_stop() {
         program.signal(Signal::TERM);
         manager.expect("STOPPING=1");
         assert_eq!(program.exit_code(), Some(0));
-        // Without a watchdog there is no heartbeat.
+        // Without a watchdog there are no watchdog messages.
         assert_eq!(manager.message_within(Duration::from_millis(1)), None);
     }
 }
@@ -123,7 +123,7 @@ fn notifications_of_start_reload_and_stop() {
 fn the_status_shows_the_link() {
     let dir = TempDir::new();
     let manager = Manager::at_path(dir.path());
-    // The first of two starts makes the configuration.
+    // The first start creates the configuration.
     let mut site = Plan::new().start();
     let config = site.dir.path().join("config.yml");
     let server = site.server.take().unwrap();
@@ -159,15 +159,15 @@ fn watchdog_messages_stop_when_the_loop_hangs() {
         assert!(passed < watchdog, "{passed:?} between two heartbeats");
         last = Instant::now();
     }
-    // A loop that hangs in the middle of a turn sends none: it reads a FIFO that has no writer.
+    // A hanging loop sends no message: it reads a FIFO without a writer.
     let held = fs::read(&config).unwrap();
     fs::remove_file(&config).unwrap();
     mknodat(CWD, &config, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
     program.signal(Signal::HUP);
     manager.expect("RELOADING=1");
     let message = manager.message_within(watchdog * 4);
-    assert_eq!(message, None, "a loop that hangs has a heartbeat");
-    // It goes on as soon as it can.
+    assert_eq!(message, None, "a hanging loop sent a watchdog message");
+    // It continues once unblocked.
     fs::write(&config, held).unwrap();
     manager.expect("READY=1");
     manager.expect("WATCHDOG=1");

@@ -1,4 +1,4 @@
-//! Signals: the orderly end, the hasty one, and a new configuration.
+//! Signals: graceful and forced shutdown, reload; exit codes.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -11,22 +11,15 @@ use rustix::process::Signal;
 
 use crate::harness::dir::TempDir;
 use crate::harness::program::{BINARY, run};
-use crate::harness::site::{ROMEO, ROMEO_FOLDER};
+use crate::harness::site::{ROMEO, ROMEO_FOLDER, begin};
 use crate::harness::wait::long;
 use crate::harness::{Client, Plan, Program, Site, eventually, pseudo_random, request};
 
-/// A PUT of ten bytes of which five are on their way.
+/// Starts a PUT of ten bytes and sends five.
 #[track_caller]
 fn half_a_put(site: &mut Site) -> Client {
     let slot = site.slot(ROMEO, "a.txt", 10, None);
-    let mut client = site.client();
-    client.send(&request(
-        "PUT",
-        &slot.put,
-        &[("Content-Length", "10"), ("Expect", "100-continue")],
-        b"",
-    ));
-    client.reply().is(100);
+    let mut client = begin(site, &slot, 10);
     client.send(b"01234");
     client
 }
@@ -61,7 +54,7 @@ fn graceful_shutdown() {
         site.program.signal(signal);
         site.program
             .wait_line(&["shutting down ", &format!("signal={name}")]);
-        // Who waits for nothing is let go at once; nobody new gets in; the server is told.
+        // Idle connections are closed at once, new ones are refused, and the XMPP stream is closed.
         idle.ends();
         fresh.ends();
         assert_refuses(&site);
@@ -69,7 +62,7 @@ fn graceful_shutdown() {
             site.link().closed_in_order(),
             "the XML stream was not closed"
         );
-        // What is under way ends well.
+        // Running uploads and downloads complete.
         upload.send(b"56789");
         let reply = upload.reply().is(201);
         assert_eq!(reply.expect("Connection"), "close");
@@ -108,7 +101,7 @@ fn a_second_signal_forces_the_shutdown() {
     site.program.signal(Signal::TERM);
     assert!(
         site.program.exit_within(Duration::from_secs(10)).is_some(),
-        "it goes on waiting"
+        "it still waits"
     );
     upload.drain();
     assert!(site.entries().is_empty());
@@ -148,7 +141,7 @@ fn a_reload_changes_limits_without_dropping_anything() {
             .any(|line| line.contains("link down"))
     );
 
-    // A faulty one is reported, with key and line, and the old one stays.
+    // An invalid one is reported with key and line, and the old one stays.
     site.program.allow("config");
     site.rewrite("max_file_size", "lots");
     site.program.signal(Signal::HUP);
@@ -160,7 +153,7 @@ fn a_reload_changes_limits_without_dropping_anything() {
     assert!(site.ask("x@example.com", "a", 2000, None, "").is_ok());
     assert!(site.ask("x@example.com", "a", 2001, None, "").is_err());
 
-    // What needs a restart is named.
+    // Keys that need a restart are reported.
     site.rewrite("max_file_size", 3000);
     site.rewrite("http_port", 1);
     site.program.signal(Signal::HUP);
@@ -206,7 +199,7 @@ fn program(config: &Path) -> Program {
     program
 }
 
-/// From the moment on in which the program catches signals, whatever it is at then.
+/// At any time after the program has installed its signal handlers.
 #[test]
 fn signals_during_the_start() {
     let (_dir, config, _) = plain_config();
@@ -221,7 +214,7 @@ fn signals_during_the_start() {
         let signal = [Signal::HUP, Signal::TERM, Signal::INT][round % 3];
         let mut program = program(&config);
         program.catches_signals();
-        // Some come at once, the others all over the time that a start takes.
+        // Some signals come at once, the others spread over the duration of a start.
         let wait = usual * u32::from(moment) / 255;
         let until = Instant::now() + if round % 2 == 0 { Duration::ZERO } else { wait };
         while Instant::now() < until {
@@ -239,7 +232,7 @@ fn signals_during_the_start() {
     }
 }
 
-/// A FIFO in the place of the configuration, so that the program waits in the middle of reading it.
+/// Replaces the configuration with a FIFO, so that reading it blocks.
 fn fifo(config: &Path) {
     fs::remove_file(config).unwrap();
     mknodat(CWD, config, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
@@ -253,7 +246,7 @@ fn an_early_reload_rereads_the_file() {
     program.catches_signals();
     let mut program = program;
     program.signal(Signal::HUP);
-    // Opening it waits for the reader; then the first reading ends.
+    // Opening the FIFO waits for the reader.
     let new = dir.path().join("new.yml");
     let mut writer = fs::File::options().write(true).open(&config).unwrap();
     fs::write(&new, format!("{text}custom_headers: {{X-Second: yes}}\n")).unwrap();
@@ -296,7 +289,7 @@ fn a_failed_start_exits_with_1() {
     }
 }
 
-/// What only looks something up ends as every command does.
+/// Commands that only read keep the default actions of signals.
 #[test]
 fn offline_commands_keep_the_default_signal_actions() {
     for arguments in [
@@ -310,20 +303,20 @@ fn offline_commands_keep_the_default_signal_actions() {
             let mut command = std::process::Command::new(BINARY);
             command.arg("-c").arg(&config).args(arguments);
             let mut child = command.spawn().unwrap();
-            // It waits for a writer, and then for what is written.
+            // It waits for a writer, and then for data.
             let opened = std::thread::spawn(move || fs::File::options().write(true).open(&config));
             let writer = opened.join().unwrap().unwrap();
             rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal)
                 .unwrap();
             let status = child.wait().unwrap();
             drop(writer);
-            let died_of = std::os::unix::process::ExitStatusExt::signal(&status);
-            assert_eq!(died_of, Some(number), "{arguments:?}: {status:?}");
+            let signal_number = std::os::unix::process::ExitStatusExt::signal(&status);
+            assert_eq!(signal_number, Some(number), "{arguments:?}: {status:?}");
         }
     }
 }
 
-/// Starts the program with that configuration; its exit code and what it said.
+/// Runs the program with that configuration; its exit code and output.
 #[track_caller]
 fn run_with(text: &str, more: &[&str]) -> (Option<i32>, String) {
     let dir = TempDir::new();

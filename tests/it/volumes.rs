@@ -13,7 +13,7 @@ use crate::harness::program::{BINARY, value_of};
 use crate::harness::site::minimal_config;
 use crate::harness::{Client, Program, request};
 
-/// A folder that every user can enter, with the program in it; `None`, with a message, without root's rights.
+/// A folder that every user can enter, with a copy of the program; `None`, with a message, if not root.
 fn open_to_all() -> Option<(TempDir, PathBuf)> {
     if !rustix::process::geteuid().is_root() {
         eprintln!("NOT TESTED: only root can become other users");
@@ -26,7 +26,7 @@ fn open_to_all() -> Option<(TempDir, PathBuf)> {
     Some((dir, binary))
 }
 
-/// A storage folder as a volume of a container platform.
+/// A storage folder like a volume of a container platform.
 fn volume(path: &Path, owner: u32, group: u32, mode: u32) {
     fs::create_dir(path).unwrap();
     chown(path, Some(owner), Some(group)).unwrap();
@@ -35,7 +35,7 @@ fn volume(path: &Path, owner: u32, group: u32, mode: u32) {
 
 fn start_as(binary: &Path, config: &Path, user: u32, group: u32) -> Program {
     let mut command = Command::new("sh");
-    // What container engines leave is 022, what some images set is worse.
+    // Container engines use umask 022, some images a stricter one.
     command.args(["-c", "umask 077; exec \"$@\"", "sh"]);
     command
         .arg(binary)
@@ -90,7 +90,7 @@ fn a_group_0_volume_serves_the_next_user() {
         let mut program = start_as(&binary, &config, user, 0);
         program.allow("component_jid: is absent");
         program.wait_line(&["ready "]);
-        // From the third on another user's file has to go for it, and its path is remembered.
+        // From the third on, a file of another user is evicted, which writes a tombstone.
         upload(&program, name);
         program.signal(Signal::TERM);
         assert_eq!(program.exit_code(), Some(0));
@@ -116,7 +116,7 @@ fn a_group_0_volume_serves_the_next_user() {
             }
         }
     }
-    // Two uploads are left, beside the secret and what is remembered of the third.
+    // Two uploads are left, besides the secret and a tombstone.
     assert!(files >= 4, "{files} files");
 }
 
@@ -137,7 +137,7 @@ fn a_new_folder_in_a_group_0_volume_is_shared() {
     }
 }
 
-/// On other hosts nothing is opened to a group: what is made is as private as ever.
+/// In other stores, new files stay private.
 #[test]
 fn other_stores_stay_private() {
     let Some((dir, binary)) = open_to_all() else {

@@ -1,4 +1,4 @@
-//! What must hold after each start.
+//! Checks after each restart.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use ring::digest::{SHA256, digest};
 
-use super::{BLUR, Deletion, Dice, HARD, Item, Kind, SOFT, Wire, World, one_more};
+use super::{Deletion, Dice, HARD, Item, Kind, SOFT, TOLERANCE, Wire, World, one_more};
 use crate::harness::{Site, eventually, request};
 
-/// Everything that must hold when the program has been started again.
+/// Checks everything that must hold after a restart.
 pub fn check(site: &Site, world: &World, dice: &mut Dice, round: u64, all: bool) {
     let store = site.store();
     let mut items = world.items.lock().unwrap();
@@ -21,7 +21,7 @@ pub fn check(site: &Site, world: &World, dice: &mut Dice, round: u64, all: bool)
         if !all && !recent && dice.below(10) > 0 {
             continue;
         }
-        let (gone, there) = (item.must_be_gone(), item.must_be_there());
+        let (gone, there) = (item.must_be_missing(), item.must_be_served());
         let (status, body) = wire.ask("GET", &item.get).unwrap();
         match status {
             200 => assert!(
@@ -32,33 +32,34 @@ pub fn check(site: &Site, world: &World, dice: &mut Dice, round: u64, all: bool)
             404 => {}
             _ => panic!("{status}: {item:?}"),
         }
-        assert!(status == 404 || !gone, "back again: {item:?}");
+        assert!(status == 404 || !gone, "restored: {item:?}");
         assert!(
-            status == 200 || !there || !item.must_be_there(),
+            status == 200 || !there || !item.must_be_served(),
             "lost: {item:?}"
         );
-        if status == 404 && item.stored.is_some() && !item.gone {
-            item.gone = true;
+        if status == 404 && item.stored.is_some() && !item.deleted {
+            item.deleted = true;
             let seen = &world.seen;
-            one_more(match (item.until, item.crowded) {
-                (Some(_), _) => &seen.lapsed,
+            one_more(match (item.until, item.evictable) {
+                (Some(_), _) => &seen.ephemeral,
                 (None, true) => &seen.evicted,
                 (None, false) => &seen.expired,
             });
         }
-        let removed = item.deletion == Deletion::Done || (item.gone && item.kind == Kind::External);
+        let removed =
+            item.deletion == Deletion::Done || (item.deleted && item.kind == Kind::External);
         if removed {
             assert!(has_tombstone(&store, &item.path), "no tombstone: {item:?}");
         }
-        if item.stored.is_none() && recent && !item.crowded && item.until.is_none() {
-            // It was broken off, or not answered: then it is there or can be stored. One that has its name but no alias
-            // yet gets that.
+        if item.stored.is_none() && recent && !item.evictable && item.until.is_none() {
+            // Aborted or not answered: the file is either complete or can be uploaded. A published file without its alias
+            // gets one.
             let was_there = store.join(&item.path).exists();
             assert!(was_there || status == 404, "served from nowhere: {item:?}");
             one_more(&world.seen.unanswered);
             let fields: Vec<_> = item.token.iter().map(|t| ("Authorization", &**t)).collect();
             let put = request("PUT", &item.put, &fields, item.body(&world.pool));
-            // A refusal may end its connection.
+            // A refusal may close its connection.
             let mut other = Wire::open(site.http).unwrap();
             other.stream.write_all(&put).unwrap();
             let (again, text) = other.reply().unwrap();
@@ -78,9 +79,9 @@ pub fn check(site: &Site, world: &World, dice: &mut Dice, round: u64, all: bool)
         }
     }
     check_tree(&store, world, &items);
-    check_crowded(&store, &items, world);
-    // A sweep may be under way.
-    eventually("sums that are those of the tree", || {
+    check_evictions(&store, &items, world);
+    // A sweep may be running.
+    eventually("sums that match the tree", || {
         let before = tree(&store).0;
         let sums = (
             metric(site, "upslot_stored_files"),
@@ -148,26 +149,26 @@ fn has_tombstone(store: &Path, path: &str) -> bool {
         .any(|tombstone| tombstone == &digest.as_ref()[1..17])
 }
 
-/// Every file is somebody's and whole; nothing else lies about.
+/// Every file belongs to an item and is complete; there are no other files.
 fn check_tree(store: &Path, world: &World, items: &[Item]) {
     let by_path: HashMap<&str, &Item> = items.iter().map(|i| (i.path.as_str(), i)).collect();
     let (files, empty) = tree(store);
     for (path, size) in &files {
         let item = by_path
             .get(path.as_str())
-            .unwrap_or_else(|| panic!("a stranger: {path}"));
+            .unwrap_or_else(|| panic!("unknown file: {path}"));
         assert_eq!(*size, item.size as u64, "partial: {item:?}");
-        // The sweep may take it at any moment.
+        // The sweep may delete it at any time.
         if let Ok(content) = fs::read(store.join(path)) {
             assert!(content == item.body(&world.pool), "other bytes: {item:?}");
         }
     }
-    // A folder may have been made for a file that was not named any more.
+    // A folder may have been created for a file that was not published.
     for folder in &empty {
         let waits = |item: &&Item| item.path.starts_with(&format!("{folder}/"));
         assert!(
             items.iter().any(|item| waits(&item)),
-            "a folder for nothing: {folder}"
+            "unexpected folder: {folder}"
         );
     }
     let aliases: HashSet<String> = items
@@ -183,7 +184,7 @@ fn check_tree(store: &Path, world: &World, items: &[Item]) {
             let file = inner.file_name().into_string().unwrap();
             match name.as_str() {
                 "share" => {
-                    assert!(aliases.contains(&file), "a strange alias: {file}");
+                    assert!(aliases.contains(&file), "unexpected alias: {file}");
                     let target = fs::read_link(inner.path()).unwrap();
                     assert!(by_path.contains_key(target.to_str().unwrap()), "{target:?}");
                 }
@@ -199,13 +200,13 @@ fn check_tree(store: &Path, world: &World, items: &[Item]) {
     }
 }
 
-/// Who has too much loses the oldest files, and only so many as need be.
-fn check_crowded(store: &Path, items: &[Item], world: &World) {
-    let asked = world.crowded.lock().unwrap();
+/// Owners above their quota lose the oldest files, and only as many as necessary.
+fn check_evictions(store: &Path, items: &[Item], world: &World) {
+    let asked = world.requested.lock().unwrap();
     for (owner, asked) in asked.iter() {
         let files: Vec<&Item> = items
             .iter()
-            .filter(|item| item.crowded && item.owner == *owner)
+            .filter(|item| item.evictable && item.owner == *owner)
             .collect();
         let (left, gone): (Vec<&Item>, Vec<&Item>) = files
             .iter()
@@ -215,13 +216,13 @@ fn check_crowded(store: &Path, items: &[Item], world: &World) {
         let gone: Vec<&&Item> = gone.iter().filter(|item| item.stored.is_some()).collect();
         assert!(
             gone.is_empty() || *asked > SOFT,
-            "evicted in vain: {gone:?}"
+            "evicted without need: {gone:?}"
         );
         let oldest_left = left.iter().filter_map(|item| item.stored).min();
         let youngest_gone = gone.iter().max_by_key(|item| item.begun);
         if let (Some(left), Some(gone)) = (oldest_left, youngest_gone) {
             assert!(
-                gone.begun < left + BLUR,
+                gone.begun < left + TOLERANCE,
                 "evicted before older ones: {gone:?}"
             );
         }

@@ -1,4 +1,4 @@
-//! One client under load: uploads in every way, downloads, deletions.
+//! One client: uploads sent in several ways, downloads, deletions.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -45,7 +45,7 @@ impl Load<'_> {
             };
             if let Err(error) = done {
                 if !self.world.killed.load(Ordering::SeqCst) {
-                    self.fault(format!("a connection failed before the kill: {error}"));
+                    self.report(format!("a connection failed before the kill: {error}"));
                 }
                 return;
             }
@@ -55,15 +55,15 @@ impl Load<'_> {
         }
     }
 
-    fn fault(&self, what: String) {
-        self.world.faults.lock().unwrap().push(what);
+    fn report(&self, what: String) {
+        self.world.violations.lock().unwrap().push(what);
     }
 
     fn change(&self, at: usize, change: impl FnOnce(&mut Item)) {
         change(&mut self.world.items.lock().unwrap()[at]);
     }
 
-    /// One of the items that are such.
+    /// A random item that satisfies the condition.
     fn any(&mut self, such: impl Fn(&Item) -> bool) -> Option<(usize, Item)> {
         let items = self.world.items.lock().unwrap();
         let most = items.len() as u64;
@@ -75,10 +75,10 @@ impl Load<'_> {
     }
 
     fn new_item(&mut self, kind: Kind, size: u64) -> Item {
-        // Eight files of an owner pass no quota.
+        // Eight files of an owner exceed no quota.
         let crowded = kind == Kind::Own && self.dice.below(3) == 0;
         let owner = match crowded {
-            true => "hoarder@montague.tld".to_owned(),
+            true => "over-quota@montague.tld".to_owned(),
             false => format!(
                 "k{}-{}-{}@capulet.tld",
                 self.round,
@@ -98,13 +98,13 @@ impl Load<'_> {
             path: String::new(),
             start: self.dice.below(POOL as u64 - size) as usize,
             size: size as usize,
-            crowded,
+            evictable: crowded,
             until: None,
             begun: Instant::now(),
             stored: None,
             aged: false,
             deletion: Deletion::No,
-            gone: false,
+            deleted: false,
         }
     }
 
@@ -120,8 +120,8 @@ impl Load<'_> {
         let number = self.world.serial.fetch_add(1, Ordering::Relaxed);
         match kind {
             Kind::Own => {
-                if item.crowded {
-                    let mut crowded = self.world.crowded.lock().unwrap();
+                if item.evictable {
+                    let mut crowded = self.world.requested.lock().unwrap();
                     *crowded.entry(item.owner.clone()).or_default() += size;
                 }
                 let owner = item.owner.replace('@', "%40");
@@ -129,9 +129,9 @@ impl Load<'_> {
                 let (status, text) = Wire::open(self.api)?.ask("GET", &query)?;
                 let text = String::from_utf8(text).unwrap();
                 let Some((put, get)) = text.split_once('\n').filter(|_| status == 200) else {
-                    // What is under way cannot be evicted.
-                    if !(item.crowded && status == 403) {
-                        self.fault(format!(
+                    // Running uploads cannot be evicted.
+                    if !(item.evictable && status == 403) {
+                        self.report(format!(
                             "slot of {} for {size}: {status} {text}",
                             item.owner
                         ));
@@ -170,14 +170,14 @@ impl Load<'_> {
 
     fn upload_ephemeral(&mut self, slot: &Slot, size: u64, until: u64) -> io::Result<()> {
         let mut item = self.new_item(Kind::Own, size);
-        item.crowded = false;
+        item.evictable = false;
         item.until = Some(until);
         item.path = slot.stored_at().to_str().unwrap().to_owned();
         (item.put, item.get) = (slot.put.clone(), slot.get.clone());
         self.begin(item)
     }
 
-    /// The first try to store it.
+    /// The first attempt to upload it.
     fn begin(&mut self, mut item: Item) -> io::Result<()> {
         item.begun = Instant::now();
         let at = {
@@ -195,15 +195,15 @@ impl Load<'_> {
                 self.change(at, |item| item.stored = Some(stored));
                 one_more(&self.world.seen.stored);
             }
-            507 if item.crowded => {}
-            // A token whose file would be over at once.
+            507 if item.evictable => {}
+            // A token whose file has expired.
             403 if lapsed => {}
-            _ => self.fault(format!("PUT of {item:?}: {status} {text}")),
+            _ => self.report(format!("PUT of {item:?}: {status} {text}")),
         }
         Ok(())
     }
 
-    /// One PUT, in one of several ways; nothing when it was broken off.
+    /// One PUT, sent in one of several ways; `None` if the client aborted it.
     fn put(&mut self, item: &Item) -> io::Result<Option<(u16, String)>> {
         let body = item.body(&self.world.pool);
         let mut wire = Wire::open(self.http)?;
@@ -233,7 +233,7 @@ impl Load<'_> {
                     .write_all(&request("PUT", &item.put, &fields, b""))?;
                 wire.stream.write_all(&chunks)?;
             }
-            // Broken off within the body.
+            // Aborted within the body.
             4 if body.len() > 1 => {
                 fields.push(("Content-Length", &*length));
                 let part = &body[..self.dice.below(body.len() as u64) as usize];
@@ -263,18 +263,18 @@ impl Load<'_> {
         let Some((at, item)) = self.any(|item| item.stored.is_some()) else {
             return Ok(());
         };
-        let gone = item.must_be_gone();
+        let gone = item.must_be_missing();
         let (status, body) = Wire::open(self.http)?.ask("GET", &item.get)?;
-        // What has changed meanwhile may have changed the answer.
+        // The item may have changed meanwhile.
         let now = self.world.items.lock().unwrap()[at].clone();
-        let there = now.must_be_there();
+        let there = now.must_be_served();
         let right = match status {
             200 => !gone && body == item.body(&self.world.pool),
             404 => !there,
             _ => false,
         };
         if !right {
-            self.fault(format!("GET: {status}, {} bytes, of {now:?}", body.len()));
+            self.report(format!("GET: {status}, {} bytes, of {now:?}", body.len()));
         }
         Ok(())
     }
@@ -286,7 +286,7 @@ impl Load<'_> {
         let Some((at, item)) = self.any(|item| such(item) && !item.aged) else {
             return Ok(());
         };
-        // Of two clients who chose the same, one goes on.
+        // Of two clients that chose the same item, one continues.
         let mut mine = false;
         self.change(at, |item| {
             mine = item.deletion == Deletion::No;
@@ -305,15 +305,15 @@ impl Load<'_> {
                 one_more(&self.world.seen.deleted);
             }
             404 if now.aged => {}
-            _ => self.fault(format!("DELETE: {status} {text:?} of {item:?}")),
+            _ => self.report(format!("DELETE: {status} {text:?} of {item:?}")),
         }
         Ok(())
     }
 
-    /// Makes a file so old that the next sweep takes it.
+    /// Sets a file's time back so far that the next sweep deletes it.
     fn make_old(&mut self) -> io::Result<()> {
         let such = |item: &Item| {
-            item.kind != Kind::Shared && item.until.is_none() && !item.crowded && !item.aged
+            item.kind != Kind::Shared && item.until.is_none() && !item.evictable && !item.aged
         };
         let round = self.round;
         let found = self.any(|item| {
@@ -336,9 +336,9 @@ impl Load<'_> {
         Ok(())
     }
 
-    /// A slot makes one file.
+    /// Repeats a PUT: a slot creates one file.
     fn upload_again(&mut self) -> io::Result<()> {
-        let found = self.any(|item| item.stored.is_some() && !item.crowded && !item.aged);
+        let found = self.any(|item| item.stored.is_some() && !item.evictable && !item.aged);
         let Some((at, item)) = found else {
             return Ok(());
         };
@@ -349,12 +349,12 @@ impl Load<'_> {
         let lapses = now.until.is_some_and(|until| until <= unix_now() + 1);
         let right = match status {
             409 => true,
-            // The token lapses with the file; a slot of ours does not, and its file may have been swept.
+            // The token expires with the file; an own slot does not, and its file may have been swept.
             201 | 403 => lapses || (now.aged && now.kind == Kind::Own),
             _ => false,
         };
         if !right {
-            self.fault(format!("PUT again: {status} {text} of {now:?}"));
+            self.report(format!("PUT again: {status} {text} of {now:?}"));
         }
         Ok(())
     }
@@ -372,7 +372,7 @@ fn bearer(item: &Item, slot: &str) -> String {
     }
 }
 
-/// The name that stands for a slot of the file share.
+/// The alias of a slot of the file share.
 fn alias(slot: &str) -> String {
     BASE64URL_NOPAD.encode(&digest(&SHA256, slot.as_bytes()).as_ref()[..15])
 }

@@ -12,6 +12,7 @@ use super::program::value_of;
 use super::server::{COMPONENT, SECRET};
 use super::xml::Element;
 use super::{Client, Fields, Link, Program, Reply, Server, eventually, request};
+use crate::harness::server::error_of;
 
 /// The URL prefix of every slot. The program itself speaks plain HTTP in most tests, as behind a proxy.
 pub const BASE: &str = "https://upload.localhost/files/";
@@ -358,6 +359,14 @@ impl Site {
         slot
     }
 
+    /// Uploads `size` bytes for an owner.
+    #[track_caller]
+    pub fn fill(&mut self, owner: &str, size: usize) -> Slot {
+        let slot = self.slot(owner, "a b.bin", size as u64, None);
+        self.put(&slot, &vec![b'x'; size]).is(201);
+        slot
+    }
+
     /// GETs on a connection of its own.
     #[track_caller]
     pub fn get(&self, target: &str) -> Reply {
@@ -493,4 +502,19 @@ pub fn minimal_config(dir: &Path, more: &str) -> PathBuf {
     );
     fs::write(&config, text).unwrap();
     config
+}
+
+/// A slot request that is refused because there is no room.
+#[track_caller]
+pub fn assert_no_room(site: &mut Site, owner: &str, size: u64) {
+    let refused = site
+        .ask(owner, "a.bin", size, None, "")
+        .expect_err("granted");
+    let (kind, condition, text) = error_of(&refused);
+    assert_eq!(
+        (kind.as_str(), condition.as_str()),
+        ("wait", "resource-constraint"),
+        "{refused:?}"
+    );
+    assert!(!text.is_empty());
 }
