@@ -4,8 +4,9 @@ use std::path::Path;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 use std::{fs, thread};
 
+use crate::harness::files::{age, seed};
 use crate::harness::server::{UPLOAD_0, error_of};
-use crate::harness::site::{JULIET, ROMEO, ROMEO_FOLDER, age, owner_folder, seed};
+use crate::harness::site::{JULIET, ROMEO, ROMEO_FOLDER, owner_folder};
 use crate::harness::xml::Element;
 use crate::harness::{Plan, Site, eventually, unix_now};
 

@@ -17,7 +17,7 @@ fn health() {
     drop(site);
     let mut site = Plan::new().set("api", "{port: 0}").start();
     check(&site, "/health", 200, "link up\nstore good\n");
-    site.link().hang_up();
+    site.link().close();
     site.program.wait_line(&["link down "]);
     check(&site, "/health", 503, "link down\nstore good\n");
     site.relink();

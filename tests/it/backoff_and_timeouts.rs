@@ -66,16 +66,16 @@ fn next_probe(site: &mut Site) -> String {
 fn probe() {
     let mut site = Plan::new().start();
     let start = Instant::now();
-    site.program.rests("a silent link");
+    site.program.assert_idle("a silent link");
     next_probe(&mut site);
     assert!(
         start.elapsed() > Duration::from_secs(20),
         "an idle link is probed too often"
     );
-    site.program.rests("an unanswered ping");
+    site.program.assert_idle("an unanswered ping");
     // No answer: the link is closed, and the component reconnects.
     site.link().set_patience(GIVE_UP);
-    site.link().gone();
+    site.link().wait_closed();
     site.relink();
     let answer = site
         .link()
@@ -85,18 +85,18 @@ fn probe() {
 
 /// Silence where the stream header is due, and where the handshake's answer is due.
 fn silent_servers() {
-    let mut site = Plan::new().unwelcome().start();
+    let mut site = Plan::new().without_link().start();
     site.program.allow("link down");
     let server = site.server.take().unwrap();
     let mut silent = server.accept_within(Duration::from_secs(30)).unwrap();
-    site.program.rests("a silent server");
-    silent.gone();
+    site.program.assert_idle("a silent server");
+    silent.wait_closed();
     assert_eq!(site.client().get("/").status, 200);
     let mut silent = server.accept_within(Duration::from_secs(30)).unwrap();
     silent.open();
-    site.program.rests("an unanswered handshake");
-    silent.gone();
-    site.link = Some(server.welcome());
+    site.program.assert_idle("an unanswered handshake");
+    silent.wait_closed();
+    site.link = Some(server.accept_link());
     let answer = site
         .link()
         .iq("get", "romeo@montague.tld", "<ping xmlns='urn:xmpp:ping'/>");
@@ -109,9 +109,9 @@ fn silent_servers() {
 fn flapping_servers() {
     const WATCHED: Duration = Duration::from_secs(12);
     thread::scope(|scope| {
-        for welcomes in [false, true] {
+        for completes_handshake in [false, true] {
             scope.spawn(move || {
-                let mut site = Plan::new().unwelcome().start();
+                let mut site = Plan::new().without_link().start();
                 site.program.allow("link down");
                 let server = site.server.take().unwrap();
                 let start = Instant::now();
@@ -125,25 +125,25 @@ fn flapping_servers() {
                         break;
                     };
                     tries += 1;
-                    if welcomes {
+                    if completes_handshake {
                         link.open();
-                        link.prove(SECRET);
+                        link.check_handshake(SECRET);
                         link.send("<handshake/>");
                     }
-                    link.hang_up();
+                    link.close();
                     site.client().get("/").is(200);
                 }
                 // After at least 1, 2, 4 and 8 seconds, or after 1 to 2 seconds each.
-                let expected = if welcomes { 5..=12 } else { 2..=4 };
+                let expected = if completes_handshake { 5..=12 } else { 2..=4 };
                 assert!(expected.contains(&tries), "{tries} tries in 12 s");
-                site.program.rests("a link between two tries");
+                site.program.assert_idle("a link between two tries");
                 let lines = site.program.lines();
-                let told = |part: &str| lines.iter().filter(|line| line.contains(part)).count();
-                let changes = if welcomes { tries } else { 1 };
-                assert!(told("link down") <= changes, "{}", lines.join("\n"));
-                let most = 20 + if welcomes { 2 * tries } else { 0 };
+                let logged = |part: &str| lines.iter().filter(|line| line.contains(part)).count();
+                let changes = if completes_handshake { tries } else { 1 };
+                assert!(logged("link down") <= changes, "{}", lines.join("\n"));
+                let most = 20 + if completes_handshake { 2 * tries } else { 0 };
                 assert!(lines.len() < most, "{}", lines.join("\n"));
-                site.link = Some(server.welcome());
+                site.link = Some(server.accept_link());
                 site.server = Some(server);
             });
         }
@@ -170,7 +170,7 @@ fn full_accept_queue() {
         .set("component_port", address.port())
         .start();
     site.program.allow("link down");
-    site.program.rests("a pending connection");
+    site.program.assert_idle("a pending connection");
     site.client().get("/").is(200);
     site.program
         .wait_line(&["WARN", "link down ", "no answer within 10 s"]);
@@ -209,7 +209,7 @@ fn half_open(site: &mut Site, beginning: &[u8], each: u64, working: impl Fn(Sock
     let slot = site.slot(ROMEO, "a.txt", 5, None);
     let body = b"hello";
     working(site.http).ask("PUT", &slot.put, &[], body).is(201);
-    site.program.rests("2,000 half-open connections");
+    site.program.assert_idle("2,000 half-open connections");
     let grown = site.program.memory("VmRSS:").saturating_sub(memory);
     assert!(
         grown < CROWD as u64 * each,
@@ -222,16 +222,17 @@ fn half_open(site: &mut Site, beginning: &[u8], each: u64, working: impl Fn(Sock
     // Each is closed by its timeout; those that began a request get a 408.
     for (number, client) in crowd.iter_mut().enumerate() {
         let end = String::from_utf8_lossy(&client.drain()).into_owned();
-        let told = end.starts_with("HTTP/1.1 408 ");
+        let answered = end.starts_with("HTTP/1.1 408 ");
         let plain = beginning.starts_with(b"GET");
-        assert_eq!(told, plain && number % 4 > 0, "{number}: {end:?}");
+        assert_eq!(answered, plain && number % 4 > 0, "{number}: {end:?}");
     }
     eventually("all connections to be closed", || {
         site.program.sockets() <= sockets + 1
     });
     working(site.http).get("/").is(200);
     assert_alive(site);
-    site.program.rests("after 2,000 half-open connections");
+    site.program
+        .assert_idle("after 2,000 half-open connections");
 }
 
 /// A ClientHello.
@@ -274,7 +275,7 @@ fn two_thousand_half_open() {
 fn readers_that_stall() {
     let plan = || Plan::alone().set("body_timeout", 6);
     thread::scope(|scope| {
-        scope.spawn(|| stall(plan(), Client::narrow));
+        scope.spawn(|| stall(plan(), Client::with_small_buffer));
         scope.spawn(|| {
             let (plan, certificate) = tls::plan(plan());
             let config = Arc::new(tls::trusting(&[&certificate], tls::BOTH));
@@ -304,7 +305,7 @@ fn stall(plan: Plan, connect: impl Fn(SocketAddr) -> Client) {
             client
         })
         .collect();
-    site.program.rests("blocked writes");
+    site.program.assert_idle("blocked writes");
     assert_eq!(site.program.sockets(), sockets + 20, "dropped too early");
     other.get("/").is(200);
     let grown = site.program.memory("VmRSS:").saturating_sub(memory);
@@ -332,7 +333,7 @@ fn stall(plan: Plan, connect: impl Fn(SocketAddr) -> Client) {
         {}
         assert!(read < body.len());
     }
-    site.program.rests("after slow readers");
+    site.program.assert_idle("after slow readers");
 }
 
 /// Every kind of deadline passes, and afterwards the program is idle.
@@ -364,17 +365,17 @@ fn deadlines_just_past() {
         .iter()
         .flat_map(|bytes| {
             (0..5).map(|_| {
-                let mut client = Client::narrow(site.http);
+                let mut client = Client::with_small_buffer(site.http);
                 client.send(bytes);
                 client
             })
         })
         .collect();
-    site.program.rests("deadlines and lingering");
+    site.program.assert_idle("deadlines and lingering");
     eventually("all connections to be closed", || {
         site.program.sockets() <= sockets
     });
-    site.program.rests("deadlines just past");
+    site.program.assert_idle("deadlines just past");
     // Together far less than the second of processor time that a busy loop would use.
     let used = site.program.cpu_ticks();
     assert!(used < 50, "{used} ticks for 40 connections");
@@ -392,13 +393,13 @@ fn a_stopped_server() {
         .set("component_host", "127.0.0.78")
         .set("component_port", address.port())
         .set("log_level", "debug")
-        .unwelcome()
+        .without_link()
         .start();
     site.program.allow("link down");
-    site.link = Some(server.welcome());
+    site.link = Some(server.accept_link());
     assert_alive(&mut site);
     drop(server);
-    site.link().hang_up();
+    site.link().close();
     site.link = None;
     let lines =
         site.program
@@ -420,10 +421,10 @@ fn a_stopped_server() {
     };
     // The end of the stream, and the refused connection.
     assert_eq!(warned(&site), 2, "{:?}", site.program.lines());
-    site.program.rests("a link that is down");
+    site.program.assert_idle("a link that is down");
     site.client().get("/").is(200);
     let server = Server::at(address);
-    site.link = Some(server.welcome());
+    site.link = Some(server.accept_link());
     assert_alive(&mut site);
     site.server = Some(server);
 }

@@ -1,11 +1,10 @@
 //! The `charset` of text: detected in uploads, stored with the file, sent with downloads.
 
 use crate::harness::downloads::{DAY, parts_of};
+use crate::harness::files::{age, attribute, seed, set_attribute, set_kept_type};
 use crate::harness::http::chunked;
 use crate::harness::signing::{Claims, KEY, UUID, external_plan, put_query};
-use crate::harness::site::{
-    ROMEO, ROMEO_FOLDER, age, attribute, seed, set_attribute, set_kept_type,
-};
+use crate::harness::site::{ROMEO, ROMEO_FOLDER};
 use crate::harness::{Plan, Site, request};
 
 /// The type of a file, which must be the same for GET, HEAD, one range and several.
@@ -13,9 +12,9 @@ use crate::harness::{Plan, Site, request};
 fn type_of(site: &Site, target: &str) -> String {
     let mut client = site.client();
     let whole = client.get(target).is(200);
-    let told = whole.expect("Content-Type").to_owned();
+    let label = whole.expect("Content-Type").to_owned();
     let head = client.ask("HEAD", target, &[], b"").is(200);
-    assert_eq!(head.expect("Content-Type"), told, "HEAD of {target}");
+    assert_eq!(head.expect("Content-Type"), label, "HEAD of {target}");
     let etag = whole.expect("ETag").to_owned();
     let same = client.ask("GET", target, &[("If-None-Match", &etag)], b"");
     assert!(!same.is(304).has("Content-Type"), "{target}");
@@ -23,17 +22,17 @@ fn type_of(site: &Site, target: &str) -> String {
         let one = client.ask("GET", target, &[("Range", "bytes=1-2")], b"");
         assert_eq!(
             one.is(206).expect("Content-Type"),
-            told,
+            label,
             "a part of {target}"
         );
     }
     if whole.body.len() > 4000 {
         let many = client.ask("GET", target, &[("Range", "bytes=1-2,-3")], b"");
         for (kind, ..) in parts_of(&many.is(206)) {
-            assert_eq!(kind, told, "parts of {target}");
+            assert_eq!(kind, label, "parts of {target}");
         }
     }
-    told
+    label
 }
 
 /// Legacy and foreign files, in the layouts of other programs.
@@ -94,7 +93,7 @@ fn text_that_is_utf8_is_labelled() {
         ("a", "é".as_bytes(), None, "application/octet-stream"),
     ];
     let site = Plan::alone().start();
-    for (number, (name, content, kept, told)) in cases.iter().enumerate() {
+    for (number, (name, content, kept, label)) in cases.iter().enumerate() {
         for path in [
             format!("{ROMEO_FOLDER}/Abcdefghijk{number:02}/{name}"),
             format!("{ROMEO_FOLDER}/{number:02}{name}"),
@@ -107,7 +106,7 @@ fn text_that_is_utf8_is_labelled() {
                 continue;
             }
             let found = type_of(&site, &format!("/files/{path}"));
-            assert_eq!(found, *told, "{path} {kept:?}, {} bytes", content.len());
+            assert_eq!(found, *label, "{path} {kept:?}, {} bytes", content.len());
         }
     }
 }
@@ -115,7 +114,7 @@ fn text_that_is_utf8_is_labelled() {
 #[test]
 fn the_stored_charset_is_used() {
     let site = Plan::alone().start();
-    for (number, (kept, told)) in [
+    for (number, (kept, label)) in [
         ("utf-8", "text/plain; charset=utf-8"),
         ("UTF-8", "text/plain; charset=utf-8"),
         ("unknown-8bit", "text/plain"),
@@ -128,7 +127,7 @@ fn the_stored_charset_is_used() {
         let path = format!("{ROMEO_FOLDER}/Abcdefghijk{number:02}/a.txt");
         let file = seed(&site.store(), &path, "é".as_bytes());
         if set_attribute(&file, "user.charset", kept.as_bytes()) {
-            assert_eq!(type_of(&site, &format!("/files/{path}")), told, "{kept}");
+            assert_eq!(type_of(&site, &format!("/files/{path}")), label, "{kept}");
         }
     }
 }
@@ -138,7 +137,7 @@ fn text_of_any_safe_type_is_labelled() {
     let site = Plan::alone()
         .set("safe_file_types", "['text/*', text/html]")
         .start();
-    for (name, told) in [
+    for (name, label) in [
         ("a.html", "text/html; charset=utf-8"),
         ("a.csv", "text/csv; charset=utf-8"),
         ("a.md", "text/markdown; charset=utf-8"),
@@ -147,7 +146,7 @@ fn text_of_any_safe_type_is_labelled() {
     ] {
         let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/{name}");
         seed(&site.store(), &path, "é".as_bytes());
-        assert_eq!(type_of(&site, &format!("/files/{path}")), told, "{name}");
+        assert_eq!(type_of(&site, &format!("/files/{path}")), label, "{name}");
     }
 }
 
@@ -230,7 +229,7 @@ fn received_text_is_labelled() {
         (None, "a.json", "é".as_bytes(), "application/json", None),
         (None, "a.jpg", b"ascii", "image/jpeg", None),
     ];
-    for (kind, name, body, told, kept) in cases {
+    for (kind, name, body, label, kept) in cases {
         for way in ["whole", "chunked", "drip"] {
             let slot = site.slot(ROMEO, name, body.len() as u64, *kind);
             let mut client = site.client();
@@ -258,7 +257,7 @@ fn received_text_is_labelled() {
             }
             client.reply().is(201);
             let got = client.get(&slot.get).is(200);
-            assert_eq!(got.expect("Content-Type"), *told, "{kind:?} {name} {way}");
+            assert_eq!(got.expect("Content-Type"), *label, "{kind:?} {name} {way}");
             assert!(got.body == *body);
             if keeps {
                 let found = attribute(&site.store().join(slot.stored_at()), "user.charset");
@@ -302,7 +301,7 @@ fn signed_text_is_labelled() {
             "application/pgp-encrypted",
         ),
     ];
-    for (number, (name, kind, body, told)) in cases.iter().enumerate() {
+    for (number, (name, kind, body, label)) in cases.iter().enumerate() {
         for scheme in ["v", "v2", "token"] {
             let path = format!("{UUID}/{scheme}{number}/{name}");
             let target = format!(
@@ -314,7 +313,7 @@ fn signed_text_is_labelled() {
                 .ask("PUT", &target, &[("Content-Type", kind)], body)
                 .is(201);
             let got = site.get(&format!("/files/{path}")).is(200);
-            assert_eq!(got.expect("Content-Type"), *told, "{scheme} {name} {kind}");
+            assert_eq!(got.expect("Content-Type"), *label, "{scheme} {name} {kind}");
         }
         let claims = Claims::new(&format!("slot-{number}"))
             .named(name)
@@ -322,7 +321,7 @@ fn signed_text_is_labelled() {
             .sized(body.len());
         claims.put(&site, body).is(201);
         let got = site.get(&claims.target).is(200);
-        assert_eq!(got.expect("Content-Type"), *told, "JWT {name} {kind}");
+        assert_eq!(got.expect("Content-Type"), *label, "JWT {name} {kind}");
     }
     // Without a type, the extension decides.
     for scheme in ["v", "v2", "token"] {

@@ -2,8 +2,9 @@
 
 use crate::harness::Plan;
 use crate::harness::downloads::{DIGITS, assert_no_scripts, name_of};
+use crate::harness::files::{kept_type, seed, set_kept_type};
 use crate::harness::signing::{UUID, external_plan, put_query};
-use crate::harness::site::{ROMEO, ROMEO_FOLDER, kept_type, seed, set_kept_type};
+use crate::harness::site::{ROMEO, ROMEO_FOLDER};
 
 #[test]
 fn types_and_dispositions() {
@@ -68,11 +69,11 @@ fn types_and_dispositions() {
             }
         }
         let reply = client.get(&format!("/files/{path}")).is(200);
-        let told = reply.expect("Content-Type");
-        assert_eq!(told.split(';').next(), Some(*kind), "{path} {kept:?}");
+        let label = reply.expect("Content-Type");
+        assert_eq!(label.split(';').next(), Some(*kind), "{path} {kept:?}");
         assert!(
-            kept.is_some() || *kind == "text/plain" || told == *kind,
-            "an unexpected parameter: {told}"
+            kept.is_some() || *kind == "text/plain" || label == *kind,
+            "an unexpected parameter: {label}"
         );
         assert!(!reply.has("X-Evil"));
         let disposition = reply.expect("Content-Disposition");
@@ -195,17 +196,17 @@ fn the_type_of_the_slot_is_binding() {
         assert_eq!(reply.status, 201, "slot {slot_type:?}, PUT {put_type:?}");
         if keeps_types {
             let reply = client.get(&slot.get).is(200);
-            let told = reply.expect("Content-Type").to_ascii_lowercase();
+            let label = reply.expect("Content-Type").to_ascii_lowercase();
             assert_eq!(
-                told.split(';').next(),
+                label.split(';').next(),
                 Some(*served),
                 "slot {slot_type:?}, PUT {put_type:?}"
             );
             let kept = kept_type(&site.store().join(slot.stored_at()));
             let kept = kept.map(|kept| kept.to_ascii_lowercase());
             let kept = kept.as_deref().and_then(|kept| kept.split(';').next());
-            let told = Some(*served).filter(|served| *served != "image/gif");
-            assert_eq!(kept, told, "slot {slot_type:?}, PUT {put_type:?}");
+            let label = Some(*served).filter(|served| *served != "image/gif");
+            assert_eq!(kept, label, "slot {slot_type:?}, PUT {put_type:?}");
         }
     }
     let refused: &[(&str, &str)] = &[

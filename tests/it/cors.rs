@@ -278,8 +278,8 @@ fn custom_cors_headers() {
             .client()
             .ask("GET", &target, &[("Origin", origin)], b"")
             .is(200);
-        let told = reply.expect("Access-Control-Allow-Origin");
-        assert_eq!(told, "https://web.example", "{origin}");
+        let origin_field = reply.expect("Access-Control-Allow-Origin");
+        assert_eq!(origin_field, "https://web.example", "{origin}");
         assert_eq!(cors_fields(&reply).len(), 1, "{:?}", reply.fields);
     }
 }

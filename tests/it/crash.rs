@@ -183,7 +183,7 @@ impl Wire {
     }
 }
 
-/// What all clients have recorded.
+/// State shared by all clients.
 struct World {
     pool: Vec<u8>,
     items: Mutex<Vec<Item>>,

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use crate::harness::files::{age, seed};
 use crate::harness::http::request;
 use crate::harness::program::run;
 use crate::harness::signing::{Claims, KEY, put_query};
-use crate::harness::site::{JULIET, ROMEO, ROMEO_FOLDER, age, assert_no_room, owner_folder, seed};
+use crate::harness::site::{JULIET, ROMEO, ROMEO_FOLDER, assert_no_room, owner_folder};
 use crate::harness::{Plan, Site, eventually, unix_now};
 
 /// Runs a command with the site's configuration; its output.

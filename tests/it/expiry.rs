@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use crate::harness::site::{ROMEO_FOLDER, age, owner_folder, seed};
+use crate::harness::files::{age, seed};
+use crate::harness::site::{ROMEO_FOLDER, owner_folder};
 use crate::harness::{Client, Plan, Site, unix_now};
 
 /// Stores a file that expires at `until`, as its folder name encodes; returns its target.

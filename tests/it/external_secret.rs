@@ -1,8 +1,8 @@
 //! Links for upload and deletion, signed by the XMPP server with `external_secret`: `v`, `v2`, `token`.
 
+use crate::harness::files::age;
 use crate::harness::http::chunked;
 use crate::harness::signing::{KEY, UUID, external_plan, hex, put_query};
-use crate::harness::site::age;
 use crate::harness::{Fields, Plan, request};
 
 /// From the published vectors; the program warns that it is short.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 use std::{fs, thread};
 
-use crate::harness::site::{ROMEO, ROMEO_FOLDER, seed};
+use crate::harness::files::seed;
+use crate::harness::site::{ROMEO, ROMEO_FOLDER};
 use crate::harness::{Client, Plan, eventually, pseudo_random, request};
 
 #[test]
@@ -71,7 +72,7 @@ fn a_file_is_deleted_or_truncated_while_it_is_sent() {
     for truncate in [false, true] {
         let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/large{truncate}.bin");
         let file = seed(&site.store(), &path, &body);
-        let mut client = Client::narrow(site.http);
+        let mut client = Client::with_small_buffer(site.http);
         client.send(&request("GET", &format!("/files/{path}"), &[], b""));
         assert_eq!(client.reply_head().is(200).body_length, body.len());
         let mut received = client.read(1000).unwrap();
@@ -156,7 +157,7 @@ fn a_flapping_link() {
     site.program.allow("link down");
     let server = site.server.take().unwrap();
     let mut client = site.client();
-    site.link().hang_up();
+    site.link().close();
     for round in 0..3 {
         let mut link = server
             .accept_within(Duration::from_secs(30))
@@ -166,10 +167,10 @@ fn a_flapping_link() {
             1 => link.read_header(),
             _ => link.try_send(&pseudo_random(15, 10_000)),
         }
-        link.hang_up();
+        link.close();
         client.get(&format!("/files/{path}")).is(200);
     }
-    site.link = Some(server.welcome());
+    site.link = Some(server.accept_link());
     let slot = site.slot(ROMEO, "b.txt", 5, None);
     site.put(&slot, b"hello").is(201);
     site.server = Some(server);

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::harness::downloads::{DAY, DIGITS, assert_no_scripts, digits};
-use crate::harness::site::{ROMEO_FOLDER, age, seed};
+use crate::harness::files::{age, seed};
+use crate::harness::site::ROMEO_FOLDER;
 use crate::harness::{Client, Plan, Reply, Site, pseudo_random, request, unix_now};
 
 #[test]

@@ -4,8 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::harness::downloads::name_of;
+use crate::harness::files::kept_type;
 use crate::harness::http::chunked;
-use crate::harness::site::{ROMEO, ROMEO_FOLDER, assert_empty, begin, kept_type};
+use crate::harness::site::{ROMEO, ROMEO_FOLDER, assert_empty, begin};
 use crate::harness::{Fields, Plan, Site, Slot, pseudo_random, request};
 
 #[test]

@@ -1,9 +1,10 @@
 //! Names, types and addresses with line breaks and control characters, in responses and in the log.
 
 use crate::harness::eventually;
+use crate::harness::files::{age, seed, set_kept_type};
 use crate::harness::raw::{assert_plain_fields, contains, every_integration, raw_answer};
 use crate::harness::signing::{Claims, DELETE_SECRET, delete_query, put_query};
-use crate::harness::site::{ROMEO, ROMEO_FOLDER, age, seed, set_kept_type};
+use crate::harness::site::{ROMEO, ROMEO_FOLDER};
 
 /// The response starts with one well-formed head with known fields only.
 #[track_caller]
@@ -349,7 +350,7 @@ fn log_injection() {
             )
             .as_bytes(),
         );
-        site.link().gone();
+        site.link().wait_closed();
         site.relink();
     }
     site.program.wait_line(&["link down ", "policy-violation"]);

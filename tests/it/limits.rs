@@ -124,9 +124,9 @@ fn only_stalled_readers_are_dropped() {
     let get = request("GET", &format!("/files/{path}"), &[], b"");
     let before = site.program.sockets();
 
-    let mut stalled = Client::narrow(site.http);
+    let mut stalled = Client::with_small_buffer(site.http);
     stalled.send(&get);
-    let mut moving = Client::narrow(site.http);
+    let mut moving = Client::with_small_buffer(site.http);
     moving.send(&get);
     moving.reply_head().is(200);
     let start = Instant::now();
@@ -413,7 +413,7 @@ fn pipelining_has_back_pressure() {
     let site = Plan::alone().start();
     site.get("/").is(200);
     let before = site.program.memory("VmRSS");
-    let mut client = Client::narrow(site.http);
+    let mut client = Client::with_small_buffer(site.http);
     let mut writer = client.writer();
     let sender = thread::spawn(move || {
         let get = request("GET", "/files/none", &[], b"");
@@ -445,7 +445,7 @@ fn memory_does_not_grow_with_bodies() {
     site.put(&slot, &body).is(201);
     let slow: Vec<Client> = (0..8)
         .map(|_| {
-            let mut client = Client::narrow(site.http);
+            let mut client = Client::with_small_buffer(site.http);
             client.send(&request("GET", &slot.get, &[], b""));
             client.reply_head().is(200);
             client

@@ -20,14 +20,14 @@ fn half_closed_and_slow() {
     let get = request("GET", &target, &[], b"");
     let mut clients: Vec<Client> = (1..4)
         .map(|times| {
-            let mut client = Client::narrow(site.http);
+            let mut client = Client::with_small_buffer(site.http);
             client.send(&get.repeat(times));
             client.shut_write();
             assert_eq!(client.reply_head().is(200).body_length, body.len());
             client
         })
         .collect();
-    site.program.rests("half-closed peers");
+    site.program.assert_idle("half-closed peers");
     for (more, client) in clients.iter_mut().enumerate() {
         let mut received = Vec::new();
         while received.len() < body.len() {
@@ -41,7 +41,7 @@ fn half_closed_and_slow() {
         }
         client.ends();
     }
-    site.program.rests("after half-closed peers");
+    site.program.assert_idle("after half-closed peers");
 }
 
 /// A body cut off by a half close or a reset is not stored, and the slot stays valid.
@@ -72,7 +72,7 @@ fn truncated_bodies() {
         site.program.sockets() <= sockets
     });
     eventually("an empty store", || site.entries().is_empty());
-    site.program.rests("after truncated bodies");
+    site.program.assert_idle("after truncated bodies");
     site.put(&slot, &body).is(201);
     assert!(site.get(&slot.get).is(200).body == body);
 }
@@ -130,7 +130,7 @@ fn one_byte_segments() {
 /// A whole XML stream byte by byte: header, handshake, stanzas, end.
 #[test]
 fn xml_stream_byte_by_byte() {
-    let mut site = Plan::new().unwelcome().start();
+    let mut site = Plan::new().without_link().start();
     let server = site.server.take().unwrap();
     let mut link = server.accept();
     link.read_header();
@@ -145,7 +145,7 @@ fn xml_stream_byte_by_byte() {
          xmlns='jabber:component:accept' from='{COMPONENT}' id='3BF9&#x26;6D32'>"
     );
     drip(&mut link, &header);
-    link.prove(SECRET);
+    link.check_handshake(SECRET);
     drip(&mut link, "<handshake/>");
     site.program.wait_line(&["link up "]);
     for id in ["a", "ü&amp;"] {
@@ -157,8 +157,8 @@ fn xml_stream_byte_by_byte() {
     }
     site.program.allow("link down");
     drip(&mut link, "</stream:stream>");
-    link.gone();
-    site.link = Some(server.welcome());
+    link.wait_closed();
+    site.link = Some(server.accept_link());
     assert_alive(&mut site);
     site.server = Some(server);
 }
@@ -185,13 +185,13 @@ fn idle_while_out_of_descriptors() {
             client
         })
         .collect();
-    site.program.rests("out of descriptors");
+    site.program.assert_idle("out of descriptors");
     drop((crowd, early));
     eventually("room", || {
         site.client().ask("GET", "/", &[], b"").status == 200
     });
     assert_alive(&mut site);
-    site.program.rests("descriptors again");
+    site.program.assert_idle("descriptors again");
 }
 
 /// Idle with and without a link and with TLS, with open connections.
@@ -215,7 +215,7 @@ fn no_cpu_time_when_idle() {
     }
     thread::scope(|scope| {
         for site in [&plain, &linked, &secure] {
-            scope.spawn(|| site.program.rests("idle"));
+            scope.spawn(|| site.program.assert_idle("idle"));
         }
     });
     for client in &mut kept {
@@ -244,12 +244,12 @@ fn idle_while_the_store_is_full() {
         })
         .collect();
     // Each connection lingers, because its body was refused and is still to come.
-    site.program.rests("a full store");
+    site.program.assert_idle("a full store");
     site.client().get("/").is(200);
     for client in &mut clients {
         let _ = client.try_send(&[0; 100_000]);
     }
     drop(clients);
     assert_alive(&mut site);
-    site.program.rests("after a full store");
+    site.program.assert_idle("after a full store");
 }

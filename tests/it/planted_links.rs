@@ -8,9 +8,10 @@ use std::{fs, thread};
 
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
+use crate::harness::files::{age, seed};
 use crate::harness::raw::{Asker, CANARY, contains, every_integration, snapshot};
 use crate::harness::signing::{DELETE_SECRET, delete_query, put_query};
-use crate::harness::site::{JULIET, ROMEO, ROMEO_FOLDER, age, seed};
+use crate::harness::site::{JULIET, ROMEO, ROMEO_FOLDER};
 use crate::harness::wait::long;
 use crate::harness::{Plan, Site, Slot, eventually};
 

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use crate::harness::files::{age, seed};
 use crate::harness::server::{UPLOAD_0, error_of};
-use crate::harness::site::{ROMEO, age, seed};
+use crate::harness::site::ROMEO;
 use crate::harness::{Plan, Site, Slot, eventually, unix_now};
 
 const PURPOSE: &str = "urn:xmpp:http:upload:purpose:0";

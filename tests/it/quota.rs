@@ -1,9 +1,10 @@
-//! Quotas: what an owner may keep, what all may keep, and what the disk must keep free.
+//! Quotas per owner, the global quota, and the free space of the disk.
 
+use crate::harness::files::{age, seed};
 use crate::harness::raw::every_integration;
 use crate::harness::server::{STANZAS, UPLOAD_0};
 use crate::harness::signing::{Claims, KEY, UUID, put_query};
-use crate::harness::site::{JULIET, ROMEO, ROMEO_FOLDER, age, assert_no_room, owner_folder, seed};
+use crate::harness::site::{JULIET, ROMEO, ROMEO_FOLDER, assert_no_room, owner_folder};
 use crate::harness::{Plan, Slot, eventually, request};
 
 #[test]

@@ -133,7 +133,7 @@ fn the_status_shows_the_link() {
     assert_eq!(site.program.exit_code(), Some(0));
     let mut program = manager.start(&config, None);
     manager.expect("STATUS=XMPP link down");
-    let link = server.welcome();
+    let link = server.accept_link();
     manager.expect("STATUS=XMPP link up");
     drop(link);
     program.allow("link down");

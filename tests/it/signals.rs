@@ -44,7 +44,7 @@ fn graceful_shutdown() {
             .seed(&path, &body)
             .start();
         let mut upload = half_a_put(&mut site);
-        let mut download = Client::narrow(site.http);
+        let mut download = Client::with_small_buffer(site.http);
         download.send(&request("GET", &format!("/files/{path}"), &[], b""));
         download.reply_head().is(200);
         let mut idle = site.client();

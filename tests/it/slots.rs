@@ -4,10 +4,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
+use crate::harness::files::age;
 use crate::harness::raw::every_integration;
 use crate::harness::server::SECRET;
 use crate::harness::signing::{Claims, DELETE_SECRET, delete_query, put_query};
-use crate::harness::site::{JULIET, ROMEO, age, assert_empty, begin, owner_folder};
+use crate::harness::site::{JULIET, ROMEO, assert_empty, begin, owner_folder};
 use crate::harness::{Plan, Site, eventually, request, unix_now};
 use crate::purposes::until;
 
@@ -88,7 +89,7 @@ fn a_purpose_cannot_be_forged() {
     let random = slot.get.split('/').nth(3).unwrap();
     let (head, _) = random
         .rsplit_once('~')
-        .expect("a suffix that tells the purpose");
+        .expect("a suffix that encodes the purpose");
     for suffix in ["k", "p", "effffffff", "m0", ""] {
         let forged = slot.put.replacen(random, &format!("{head}~{suffix}"), 1);
         site.client().ask("PUT", &forged, &[], b"x").is(403);

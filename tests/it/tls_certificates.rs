@@ -214,12 +214,12 @@ fn expiry_is_reported_in_advance() {
         let config = Arc::new(trusting(&[&new], BOTH));
         Client::tls(site.http, &config, HOST).get("/").is(200);
         let lines = site.program.lines();
-        let told = lines
+        let logged = lines
             .iter()
             .filter(|line| line.contains("certificate"))
             .count();
         assert_eq!(
-            told,
+            logged,
             if expected.is_some() { 2 } else { 0 },
             "{}",
             lines.join("\n")
@@ -257,10 +257,10 @@ fn a_certificate_expires_while_in_use() {
                 );
                 // It keeps serving.
                 kept.get("/").is(200);
-                site.program.rests("a certificate near its end");
+                site.program.assert_idle("a certificate near its end");
                 let lines = site.program.lines();
-                let told = lines.iter().filter(|line| line.contains(text)).count();
-                assert_eq!(told, 1, "{}", lines.join("\n"));
+                let logged = lines.iter().filter(|line| line.contains(text)).count();
+                assert_eq!(logged, 1, "{}", lines.join("\n"));
             });
         }
     });

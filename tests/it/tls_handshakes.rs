@@ -64,9 +64,9 @@ fn plain_http_gets_an_explanation() {
     // TLS clients are not affected.
     let mut client = Client::tls(site.http, &config, HOST);
     client.get(&target).is(200);
-    let told = site.program.lines();
-    let told = told.iter().filter(|line| line.contains("speaks HTTPS"));
-    assert_eq!(told.count(), cases.len() + 1);
+    let logged = site.program.lines();
+    let logged = logged.iter().filter(|line| line.contains("speaks HTTPS"));
+    assert_eq!(logged.count(), cases.len() + 1);
 }
 
 /// A TLS record.
@@ -286,7 +286,7 @@ fn malformed_handshakes() {
         client.send(&hello);
         silent.push((name, client));
     }
-    site.program.rests("handshakes that stall");
+    site.program.assert_idle("handshakes that stall");
     for (_, client) in &mut silent {
         client.drain();
     }
@@ -331,6 +331,6 @@ fn malformed_handshakes() {
     });
     let grown = site.program.memory("VmHWM:").saturating_sub(memory);
     assert!(grown < 4096, "broken handshakes cost {grown} KiB");
-    site.program.rests("after broken handshakes");
+    site.program.assert_idle("after broken handshakes");
     Client::tls(site.http, &config, HOST).get(&target).is(200);
 }

@@ -1,13 +1,14 @@
-//! Paths in any encoding, signed or not: none leads out of the store or to what is hidden.
+//! Paths in any encoding, signed or not: none escapes the store or reaches hidden files.
 
 use std::collections::BTreeSet;
 use std::fs;
 
+use crate::harness::files::seed;
 use crate::harness::raw::{
     Asker, CANARY, assert_plain_fields, contains, every_integration, hidden_files,
 };
 use crate::harness::signing::{Claims, DELETE_SECRET, delete_query, put_query};
-use crate::harness::site::{ROMEO, ROMEO_FOLDER, owner_folder, seed};
+use crate::harness::site::{ROMEO, ROMEO_FOLDER, owner_folder};
 use crate::harness::wait::long;
 use crate::harness::{Plan, Site};
 

@@ -72,7 +72,7 @@ fn endless_stanzas_are_skipped() {
         assert!(taken >= MUCH, "{beginning}{piece}… for {taken} bytes");
         let lines = site.program.lines();
         assert!(!lines.iter().any(|line| line.contains("link down ")));
-        link.hang_up();
+        link.close();
         // Data in the kernel's buffers is skipped first, which takes a while on a busy machine.
         let (down, patience) = (
             ["link down ", "closed the connection"],
@@ -95,11 +95,11 @@ fn each(
                     let Some(&(open, beginning, piece)) = next.lock().unwrap().next() else {
                         return;
                     };
-                    let mut site = Plan::new().unwelcome().start();
+                    let mut site = Plan::new().without_link().start();
                     site.program.allow("link down");
                     let server = site.server.take().unwrap();
                     let mut link = if open {
-                        server.welcome()
+                        server.accept_link()
                     } else {
                         let mut link = server.accept();
                         link.read_header();
@@ -111,8 +111,8 @@ fn each(
                     let grown = site.program.memory("VmHWM:").saturating_sub(before);
                     assert!(grown < FEW, "{beginning}{piece}… cost {grown} KiB");
                     site.client().get("/").is(200);
-                    site.program.rests("after endless data");
-                    site.link = Some(server.welcome());
+                    site.program.assert_idle("after endless data");
+                    site.link = Some(server.accept_link());
                     assert_alive(&mut site);
                     site.server = Some(server);
                 }
@@ -143,5 +143,5 @@ fn endless_ignored_input() {
     assert_alive(&mut site);
     let grown = site.program.memory("VmHWM:").saturating_sub(before);
     assert!(grown < FEW, "{grown} KiB");
-    site.program.rests("after ignored stanzas");
+    site.program.assert_idle("after ignored stanzas");
 }

@@ -89,7 +89,7 @@ fn a_server_that_does_not_read() {
     assert!(!sender.is_finished(), "everything was read");
     let grown = site.program.memory("VmHWM:") - before;
     assert!(grown < 4 * 1024, "{grown} KiB more");
-    site.program.rests("while the server does not read");
+    site.program.assert_idle("while the server does not read");
     for id in 0..count {
         let answer = site.link().stanza();
         assert_eq!(answer.attribute("id"), Some(id.to_string().as_str()));
@@ -157,10 +157,10 @@ fn a_flood_from_one_user() {
     let slowest = browser.join().unwrap();
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     let lines = site.program.lines();
-    let told = lines.iter().filter(|line| line.contains("slot granted"));
-    let told = told.count();
-    assert!((60..300).contains(&told), "{told} of {flooded}");
-    site.program.rests("after a flood");
+    let logged = lines.iter().filter(|line| line.contains("slot granted"));
+    let logged = logged.count();
+    assert!((60..300).contains(&logged), "{logged} of {flooded}");
+    site.program.assert_idle("after a flood");
 }
 
 /// Refusals are logged one by one, but limited per owner: a flood does not hide other owners.
@@ -179,8 +179,8 @@ fn refusal_log_lines_are_limited() {
         .wait_line(&["slot refused ", "owner=nurse@evil.example"]);
     let suppressed: u64 = value_of(&line, "suppressed").unwrap().parse().unwrap();
     let lines = site.program.lines();
-    let told = lines.iter().filter(|line| line.contains("owner=mallory@"));
-    let told = told.count();
-    assert!((60..100).contains(&told), "{told}");
+    let logged = lines.iter().filter(|line| line.contains("owner=mallory@"));
+    let logged = logged.count();
+    assert!((60..100).contains(&logged), "{logged}");
     assert!(suppressed + 100 > 500 && suppressed <= 440, "{suppressed}");
 }

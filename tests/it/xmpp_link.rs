@@ -28,13 +28,13 @@ fn quick_reconnect() {
             2 => site.link().try_send(b"<!-- -->"),
             _ => site.link().try_send(b"</stream:stream>"),
         }
-        site.link().hang_up();
+        site.link().close();
         let lost = Instant::now();
         let mut link = server.accept_within(Duration::from_secs(20)).unwrap();
         let away = lost.elapsed();
         assert!(away < Duration::from_millis(3_500), "{loss}: {away:?}");
         link.open();
-        link.prove(SECRET);
+        link.check_handshake(SECRET);
         link.send("<handshake/>");
         site.link = Some(link);
     }
@@ -55,28 +55,28 @@ fn refused_links() {
         ] {
             let reasons = &reasons;
             scope.spawn(move || {
-                let mut site = Plan::new().unwelcome().start();
+                let mut site = Plan::new().without_link().start();
                 site.program.allow("link down");
                 for _ in 0..2 {
                     let mut link = site.server.as_ref().unwrap().accept();
                     link.open();
-                    link.prove(SECRET);
+                    link.check_handshake(SECRET);
                     link.send(&format!(
                         "<stream:error><{condition} xmlns='{STREAMS}'/>\
                          <text xmlns='{STREAMS}'>As the server says it</text></stream:error></stream:stream>"
                     ));
-                    link.gone();
+                    link.wait_closed();
                     assert_eq!(site.client().get("/").status, 200);
                 }
                 let line = site.program.wait_line(&["link down ", "why="]);
                 reasons.lock().unwrap().insert(value_of(&line, "why").unwrap());
-                site.link = Some(site.server.as_ref().unwrap().welcome());
+                site.link = Some(site.server.as_ref().unwrap().accept_link());
                 site.program.wait_line(&["link up ", "jid=upload.localhost", "server=127.0.0.1:"]);
                 assert_alive(&mut site);
                 // The repeated reason is logged once.
                 let lines = site.program.lines();
-                let told = lines.iter().filter(|line| line.contains("link down ")).count();
-                assert_eq!(told, 1, "{}", lines.join("\n"));
+                let logged = lines.iter().filter(|line| line.contains("link down ")).count();
+                assert_eq!(logged, 1, "{}", lines.join("\n"));
             });
         }
     });
@@ -113,14 +113,14 @@ fn malformed_server_responses() {
     thread::scope(|scope| {
         for answer in answers {
             scope.spawn(move || {
-                let mut site = Plan::new().unwelcome().start();
+                let mut site = Plan::new().without_link().start();
                 site.program.allow("link down");
                 let mut link = site.server.as_ref().unwrap().accept();
                 link.read_header();
                 link.try_send(answer.as_bytes());
-                link.hang_up();
+                link.close();
                 drop(link);
-                site.link = Some(site.server.as_ref().unwrap().welcome());
+                site.link = Some(site.server.as_ref().unwrap().accept_link());
                 assert_alive(&mut site);
             });
         }
@@ -134,7 +134,7 @@ fn a_server_that_starts_later() {
     let address = server.address();
     drop(server);
     let mut site = Plan::new()
-        .unwelcome()
+        .without_link()
         .set("component_host", "127.0.0.77")
         .set("component_port", address.port())
         .start();
@@ -142,7 +142,7 @@ fn a_server_that_starts_later() {
     site.program.wait_line(&["link down ", "why="]);
     assert_eq!(site.get("/").status, 200);
     site.server = Some(Server::at(address));
-    site.link = Some(site.server.as_ref().unwrap().welcome());
+    site.link = Some(site.server.as_ref().unwrap().accept_link());
     assert_alive(&mut site);
     let slot = site.slot(ROMEO, "a.txt", 5, None);
     site.put(&slot, b"hello").is(201);
@@ -158,11 +158,11 @@ fn a_server_on_either_loopback() {
         let server = Server::at(address.parse().unwrap());
         // Every address of the name is tried.
         let mut site = Plan::new()
-            .unwelcome()
+            .without_link()
             .set("component_host", "localhost")
             .set("component_port", server.address().port())
             .start();
-        site.link = Some(server.welcome());
+        site.link = Some(server.accept_link());
         site.program.allow("link down");
         assert_alive(&mut site);
         site.server = Some(server);
@@ -180,7 +180,7 @@ fn a_restarted_server() {
         String::new(),
     ] {
         site.link().send(&end);
-        site.link().hang_up();
+        site.link().close();
         site.relink();
         assert_alive(&mut site);
     }

@@ -63,7 +63,7 @@ fn forbidden_xml_ends_the_stream() {
                     let mut site = Plan::new().start();
                     site.link().try_send(bytes);
                     // The component closes the link; HTTP is not affected.
-                    site.link().gone();
+                    site.link().wait_closed();
                     assert_eq!(site.client().get("/").status, 200, "{what}");
                     let line = site.program.wait_line(&["WARN", "link down ", "why="]);
                     assert!(
@@ -198,9 +198,9 @@ fn one_user_s_stanzas_do_not_affect_others() {
     assert_eq!(value_of(&line, "kind").unwrap(), "message");
     // Log lines are limited.
     let lines = site.program.lines();
-    let told = lines.iter().filter(|line| line.contains("stanza skipped "));
-    let told = told.count();
-    assert!((60..90).contains(&told), "{told} of {skipped}");
+    let logged = lines.iter().filter(|line| line.contains("stanza skipped "));
+    let logged = logged.count();
+    assert!((60..90).contains(&logged), "{logged} of {skipped}");
     assert!(!lines.iter().any(|line| line.contains("link down ")));
 }
 
@@ -232,7 +232,7 @@ fn a_skipped_stanza_of_50_mib_takes_no_memory() {
     let grown = site.program.memory("VmHWM:") - before;
     assert!(grown < 2 * 1024, "{grown} KiB more");
     assert!(site.ask(JULIET, "a.txt", 5, None, "").is_ok());
-    site.program.rests("after a large stanza");
+    site.program.assert_idle("after a large stanza");
 }
 
 #[test]
@@ -301,5 +301,5 @@ fn odd_stanzas() {
             );
         }
     }
-    site.program.rests("after curious stanzas");
+    site.program.assert_idle("after curious stanzas");
 }

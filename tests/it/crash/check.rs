@@ -21,7 +21,7 @@ pub fn check(site: &Site, world: &World, dice: &mut Dice, round: u64, all: bool)
         if !all && !recent && dice.below(10) > 0 {
             continue;
         }
-        let (gone, there) = (item.must_be_missing(), item.must_be_served());
+        let (missing, served) = (item.must_be_missing(), item.must_be_served());
         let (status, body) = wire.ask("GET", &item.get).unwrap();
         match status {
             200 => assert!(
@@ -32,9 +32,9 @@ pub fn check(site: &Site, world: &World, dice: &mut Dice, round: u64, all: bool)
             404 => {}
             _ => panic!("{status}: {item:?}"),
         }
-        assert!(status == 404 || !gone, "restored: {item:?}");
+        assert!(status == 404 || !missing, "restored: {item:?}");
         assert!(
-            status == 200 || !there || !item.must_be_served(),
+            status == 200 || !served || !item.must_be_served(),
             "lost: {item:?}"
         );
         if status == 404 && item.stored.is_some() && !item.deleted {
@@ -208,22 +208,25 @@ fn check_evictions(store: &Path, items: &[Item], world: &World) {
             .iter()
             .filter(|item| item.evictable && item.owner == *owner)
             .collect();
-        let (left, gone): (Vec<&Item>, Vec<&Item>) = files
+        let (left, evicted): (Vec<&Item>, Vec<&Item>) = files
             .iter()
             .partition(|item| store.join(&item.path).exists());
         let stored: u64 = left.iter().map(|item| item.size as u64).sum();
         assert!(stored <= HARD, "{owner} has {stored} bytes");
-        let gone: Vec<&&Item> = gone.iter().filter(|item| item.stored.is_some()).collect();
+        let evicted: Vec<&&Item> = evicted
+            .iter()
+            .filter(|item| item.stored.is_some())
+            .collect();
         assert!(
-            gone.is_empty() || *asked > SOFT,
-            "evicted without need: {gone:?}"
+            evicted.is_empty() || *asked > SOFT,
+            "evicted without need: {evicted:?}"
         );
         let oldest_left = left.iter().filter_map(|item| item.stored).min();
-        let youngest_gone = gone.iter().max_by_key(|item| item.begun);
-        if let (Some(left), Some(gone)) = (oldest_left, youngest_gone) {
+        let newest_evicted = evicted.iter().max_by_key(|item| item.begun);
+        if let (Some(left), Some(evicted)) = (oldest_left, newest_evicted) {
             assert!(
-                gone.begun < left + TOLERANCE,
-                "evicted before older ones: {gone:?}"
+                evicted.begun < left + TOLERANCE,
+                "evicted before older ones: {evicted:?}"
             );
         }
     }

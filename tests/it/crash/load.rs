@@ -189,7 +189,7 @@ impl Load<'_> {
             return Ok(());
         };
         let stored = Instant::now();
-        let lapsed = item.until.is_some_and(|until| until <= unix_now());
+        let expired = item.until.is_some_and(|until| until <= unix_now());
         match status {
             201 => {
                 self.change(at, |item| item.stored = Some(stored));
@@ -197,7 +197,7 @@ impl Load<'_> {
             }
             507 if item.evictable => {}
             // A token whose file has expired.
-            403 if lapsed => {}
+            403 if expired => {}
             _ => self.report(format!("PUT of {item:?}: {status} {text}")),
         }
         Ok(())
@@ -263,13 +263,13 @@ impl Load<'_> {
         let Some((at, item)) = self.any(|item| item.stored.is_some()) else {
             return Ok(());
         };
-        let gone = item.must_be_missing();
+        let missing = item.must_be_missing();
         let (status, body) = Wire::open(self.http)?.ask("GET", &item.get)?;
         // The item may have changed meanwhile.
         let now = self.world.items.lock().unwrap()[at].clone();
         let there = now.must_be_served();
         let right = match status {
-            200 => !gone && body == item.body(&self.world.pool),
+            200 => !missing && body == item.body(&self.world.pool),
             404 => !there,
             _ => false,
         };
@@ -346,11 +346,11 @@ impl Load<'_> {
             return Ok(());
         };
         let now = self.world.items.lock().unwrap()[at].clone();
-        let lapses = now.until.is_some_and(|until| until <= unix_now() + 1);
+        let has_expired = now.until.is_some_and(|until| until <= unix_now() + 1);
         let right = match status {
             409 => true,
             // The token expires with the file; an own slot does not, and its file may have been swept.
-            201 | 403 => lapses || (now.aged && now.kind == Kind::Own),
+            201 | 403 => has_expired || (now.aged && now.kind == Kind::Own),
             _ => false,
         };
         if !right {

@@ -1,6 +1,7 @@
 //! Files to download, and checks of the responses.
 
-use crate::harness::site::{ROMEO_FOLDER, age};
+use crate::harness::files::age;
+use crate::harness::site::ROMEO_FOLDER;
 use crate::harness::{Plan, Reply, Site, pseudo_random};
 
 pub const DIGITS: &[u8] = b"0123456789";

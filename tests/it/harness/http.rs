@@ -83,7 +83,7 @@ impl Client {
     }
 
     /// A client with a small receive buffer.
-    pub fn narrow(address: SocketAddr) -> Client {
+    pub fn with_small_buffer(address: SocketAddr) -> Client {
         let family = if address.is_ipv4() {
             AddressFamily::INET
         } else {

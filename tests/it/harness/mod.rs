@@ -2,6 +2,7 @@
 //!
 //! - [`wait`] deadlines;
 //! - [`dir`] a temporary folder;
+//! - [`files`] files in a store and their attributes;
 //! - [`program`] the child process and its log;
 //! - [`xml`] a parser for stanzas;
 //! - [`server`] the XMPP server's side of XEP-0114;
@@ -13,6 +14,7 @@
 
 pub mod dir;
 pub mod downloads;
+pub mod files;
 pub mod http;
 pub mod local_api;
 pub mod program;

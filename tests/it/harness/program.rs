@@ -261,7 +261,7 @@ impl Program {
     /// Asserts that the program is idle: for one second it uses at most 2 % of a processor and wakes at most 20 times.
     /// Running work has a few seconds to finish. The state must last longer than that, so that a busy loop is seen.
     #[track_caller]
-    pub fn rests(&self, state: &str) {
+    pub fn assert_idle(&self, state: &str) {
         let mut seen = Vec::new();
         for _ in 0..4 {
             let (ticks, sleeps) = (self.cpu_ticks(), self.sleeps());

@@ -1,4 +1,4 @@
-//! Requests with raw bytes in their target, and what a folder holds before and after them.
+//! Requests with raw bytes in the target, checks of response fields, and snapshots of folders.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

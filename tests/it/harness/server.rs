@@ -12,7 +12,7 @@ use super::{PATIENCE, Slot};
 pub const COMPONENT: &str = "upload.localhost";
 pub const SECRET: &str = "not-to-be-logged";
 
-/// The stream id of every welcome; its value has to be decoded before it is hashed.
+/// The stream id of every link; its value has to be decoded before it is hashed.
 const STREAM_ID: &str = "3BF9&6D32";
 
 pub const UPLOAD_0: &str = "urn:xmpp:http:upload:0";
@@ -62,10 +62,10 @@ impl Server {
 
     /// The next connection, with the handshake done.
     #[track_caller]
-    pub fn welcome(&self) -> Link {
+    pub fn accept_link(&self) -> Link {
         let mut link = self.accept();
         link.open();
-        link.prove(SECRET);
+        link.check_handshake(SECRET);
         link.send("<handshake/>");
         link
     }
@@ -122,7 +122,7 @@ impl Link {
 
     /// Reads the handshake and checks it against `secret`.
     #[track_caller]
-    pub fn prove(&mut self, secret: &str) {
+    pub fn check_handshake(&mut self, secret: &str) {
         let handshake = self.stanza();
         assert_eq!(handshake.name, "handshake");
         let proof = sha1_smol::Sha1::from(format!("{STREAM_ID}{secret}"))
@@ -196,7 +196,7 @@ impl Link {
 
     /// Waits until the component has closed, discarding what it sends.
     #[track_caller]
-    pub fn gone(&mut self) {
+    pub fn wait_closed(&mut self) {
         while self.fill() {
             self.taken = self.unread.len();
         }
@@ -207,7 +207,7 @@ impl Link {
     }
 
     /// Closes both directions.
-    pub fn hang_up(&mut self) {
+    pub fn close(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 

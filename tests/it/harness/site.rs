@@ -3,11 +3,11 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
-
-use rustix::fs::XattrFlags;
 
 use super::dir::TempDir;
+
+pub use super::files::seed;
+use super::files::walk;
 use super::program::value_of;
 use super::server::{COMPONENT, SECRET};
 use super::xml::Element;
@@ -93,7 +93,7 @@ pub struct Plan {
     keys: Vec<(String, String)>,
     server: Option<Server>,
     descriptors: Option<u64>,
-    welcome: bool,
+    with_link: bool,
 }
 
 impl Plan {
@@ -120,7 +120,7 @@ impl Plan {
             keys: Vec::new(),
             server: None,
             descriptors: None,
-            welcome: true,
+            with_link: true,
         };
         plan.set("storage_path", store.display())
             .set("http_address", "127.0.0.1")
@@ -149,8 +149,8 @@ impl Plan {
     }
 
     /// Does not accept the link during the start.
-    pub fn unwelcome(mut self) -> Plan {
-        self.welcome = false;
+    pub fn without_link(mut self) -> Plan {
+        self.with_link = false;
         self
     }
 
@@ -185,8 +185,8 @@ impl Plan {
             .and_then(|address| address.parse().ok())
             .unwrap_or_else(|| "127.0.0.1:1".parse().unwrap());
         let link = match &self.server {
-            Some(server) if self.welcome => {
-                let link = server.welcome();
+            Some(server) if self.with_link => {
+                let link = server.accept_link();
                 program.wait_line(&["link up ", "jid="]);
                 Some(link)
             }
@@ -210,47 +210,6 @@ fn write_config(path: &Path, keys: &[(String, String)]) {
         .map(|(key, value)| format!("{key}: {value}\n"))
         .collect();
     fs::write(path, text).unwrap();
-}
-
-/// Writes a file below a storage folder, with its folders.
-pub fn seed(store: &Path, path: &str, bytes: &[u8]) -> PathBuf {
-    let file = store.join(path);
-    fs::create_dir_all(file.parent().unwrap()).unwrap();
-    fs::write(&file, bytes).unwrap();
-    file
-}
-
-/// Sets a file's age.
-pub fn age(file: &Path, seconds: u64) {
-    let time = SystemTime::now() - Duration::from_secs(seconds);
-    fs::File::options()
-        .write(true)
-        .open(file)
-        .unwrap()
-        .set_modified(time)
-        .unwrap();
-}
-
-/// Stores a file's media type; false where the file system has no extended attributes.
-pub fn set_kept_type(file: &Path, kind: &[u8]) -> bool {
-    set_attribute(file, "user.mime_type", kind)
-}
-
-/// Sets an extended attribute; false where the file system has none.
-pub fn set_attribute(file: &Path, name: &str, value: &[u8]) -> bool {
-    rustix::fs::setxattr(file, name, value, XattrFlags::empty()).is_ok()
-}
-
-/// A file's stored media type.
-pub fn kept_type(file: &Path) -> Option<String> {
-    attribute(file, "user.mime_type")
-}
-
-/// An extended attribute of a file.
-pub fn attribute(file: &Path, name: &str) -> Option<String> {
-    let mut buffer = [0; 256];
-    let length = rustix::fs::getxattr(file, name, &mut buffer[..]).ok()?;
-    Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
 /// A running program and its surroundings. Fields are dropped in this order.
@@ -404,7 +363,7 @@ impl Site {
         self.http = address.split("//").nth(1).unwrap().parse().unwrap();
         self.program = program;
         if let Some(server) = &self.server {
-            self.link = Some(server.welcome());
+            self.link = Some(server.accept_link());
             self.program.wait_line(&["link up ", "jid="]);
         }
     }
@@ -413,7 +372,7 @@ impl Site {
     #[track_caller]
     pub fn relink(&mut self) {
         self.program.allow("link down");
-        self.link = Some(self.server.as_ref().unwrap().welcome());
+        self.link = Some(self.server.as_ref().unwrap().accept_link());
     }
 }
 
@@ -460,35 +419,6 @@ pub fn assert_alive(site: &mut Site) {
         .link()
         .iq("get", ROMEO, "<ping xmlns='urn:xmpp:ping'/>");
     assert_eq!(answer.attribute("type"), Some("result"));
-}
-
-fn walk(root: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let Ok(entries) = fs::read_dir(&folder) else {
-            continue;
-        };
-        for entry in entries.flatten() {
-            let path = entry.path();
-            let below = path
-                .strip_prefix(root)
-                .unwrap()
-                .to_string_lossy()
-                .into_owned();
-            if below == ".upslot" {
-                continue;
-            }
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                folders.push(path);
-                found.push(below + "/");
-            } else {
-                found.push(below);
-            }
-        }
-    }
-    found.sort();
-    found
 }
 
 /// The minimal configuration without an XMPP server.
