@@ -228,7 +228,7 @@ fn no_signed_uploads_without_a_secret() {
     let path = format!("{UUID}/a.jpg");
     for scheme in ["v", "v2", "token"] {
         for key in [KEY, ""] {
-            let hex = hex(key, &format!("{path}\x005\0image/jpeg"));
+            let hex = hex(key, format!("{path}\x005\0image/jpeg"));
             site.put_at(
                 &format!("/files/{path}?{scheme}={hex}"),
                 &[("Content-Type", "image/jpeg")],
@@ -372,7 +372,7 @@ fn signed_delete() {
     let path = format!("{UUID}/très cool.jpg");
     let target = format!("/files/{UUID}/tr%C3%A8s%20cool.jpg");
     let good = "13d50f9fac1df132ae3a3d91d3cef2b02ea9994807c424980522a533af1d5661";
-    assert_eq!(good, hex(KEY, &format!("{path}\0{DELETE_SECRET}")));
+    assert_eq!(good, hex(KEY, format!("{path}\0{DELETE_SECRET}")));
     let upload = format!("{target}?{}", put_query("token", &path, 5, "image/jpeg"));
     let jpeg = [("Content-Type", "image/jpeg")];
     site.put_at(&upload, &jpeg, b"hello").is(201);
@@ -384,10 +384,10 @@ fn signed_delete() {
         format!("?token={}", &good[..63]),
         format!("?v={good}"),
         format!("?v2={good}"),
-        format!("?token={}", hex(KEY, &format!("{path}\0"))),
+        format!("?token={}", hex(KEY, format!("{path}\0"))),
         format!(
             "?token={}",
-            hex("another key", &format!("{path}\0{DELETE_SECRET}"))
+            hex("another key", format!("{path}\0{DELETE_SECRET}"))
         ),
         // A signature for an upload does not permit deletion.
         // And the other way round.
@@ -409,7 +409,7 @@ fn signed_delete() {
     site.put_at(
         &format!(
             "/files/{UUID}/b.jpg?token={}",
-            hex(KEY, &format!("{UUID}/b.jpg\0{DELETE_SECRET}"))
+            hex(KEY, format!("{UUID}/b.jpg\0{DELETE_SECRET}"))
         ),
         &jpeg,
         b"hello",

@@ -307,7 +307,7 @@ fn tokens_cannot_be_transplanted() {
             b"hello",
         );
     }
-    let expired = good.clone().with_raw("exp", &(now - 1).to_string());
+    let expired = good.clone().with_raw("exp", (now - 1).to_string());
     refuse("expired", &expired.token(), &target, b"hello");
     // Spellings.
     for token in [

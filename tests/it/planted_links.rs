@@ -130,11 +130,11 @@ fn planted_links_pipes_and_devices() {
             assert_eq!(status, 404, "{method} {path}");
             assert!(!contains(&body, CANARY), "{path}");
         }
-        let target = format!("/files/{path}?{}", put_query("v", &path, 5, ""));
+        let target = format!("/files/{path}?{}", put_query("v", path, 5, ""));
         let (status, _) = asker.ask("PUT", target.as_bytes(), b"owned");
         assert!(matches!(status, 409 | 503), "PUT {path}: {status}");
         // Only regular files can be deleted.
-        let target = format!("/files/{path}?{}", delete_query(&path, DELETE_SECRET));
+        let target = format!("/files/{path}?{}", delete_query(path, DELETE_SECRET));
         let (status, _) = asker.ask("DELETE", target.as_bytes(), b"");
         assert!(matches!(status, 404 | 503), "DELETE {path}: {status}");
         assert_eq!(snapshot(&outside), before, "{path}");
@@ -145,7 +145,7 @@ fn planted_links_pipes_and_devices() {
         "Linkedsecret/a.txt",
         "Linkedmagic/tmp/a.txt",
     ] {
-        let target = format!("/files/{path}?{}", put_query("v", &path, 5, ""));
+        let target = format!("/files/{path}?{}", put_query("v", path, 5, ""));
         let (status, _) = asker.ask("PUT", target.as_bytes(), b"owned");
         assert!(matches!(status, 409 | 503), "PUT {path}: {status}");
     }

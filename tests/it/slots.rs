@@ -236,7 +236,7 @@ fn a_slot_stays_used_after_its_file_is_deleted() {
         client
     };
     let delete = |site: &Site, path: &str| {
-        let target = format!("/files/{path}?{}", delete_query(&path, DELETE_SECRET));
+        let target = format!("/files/{path}?{}", delete_query(path, DELETE_SECRET));
         site.client().ask("DELETE", &target, &[], b"").is(204);
     };
 
@@ -286,7 +286,7 @@ fn a_slot_stays_used_after_its_file_is_deleted() {
     second.reply().is(409);
     let deleted = slot;
     let path = "external-folder/a.txt";
-    let external = format!("/files/{path}?{}", put_query("v", &path, 5, ""));
+    let external = format!("/files/{path}?{}", put_query("v", path, 5, ""));
     let mut second = begin(&site, &external, &[]);
     site.client().ask("PUT", &external, &[], b"hello").is(201);
     delete(&site, path);
