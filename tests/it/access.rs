@@ -1,16 +1,15 @@
-//! Access rules: who may, and how much of it in what time.
+//! Access rules: who may upload, file sizes and types, totals and rates.
 
-use std::fs;
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::{fs, thread};
 
+use crate::harness::files::{age, seed};
 use crate::harness::server::{UPLOAD_0, error_of};
-use crate::harness::site::{ROMEO, ROMEO_FOLDER, age, owner_folder, seed};
+use crate::harness::site::{JULIET, ROMEO, ROMEO_FOLDER, owner_folder};
 use crate::harness::xml::Element;
 use crate::harness::{Plan, Site, eventually, unix_now};
 
-const JULIET: &str = "juliet@capulet.tld";
 const DENIED: &str = "You are not allowed to upload files.";
 const OUT: &str = "User is temporarily out of quota.";
 
@@ -18,7 +17,7 @@ fn ruled(rules: &str) -> Plan {
     Plan::new().set("api", "{port: 0}").set("access", rules)
 }
 
-/// An error of that type and condition; its stamp, if it has one.
+/// Asserts an error of that type and condition; returns the stanza.
 #[track_caller]
 fn refused(site: &mut Site, owner: &str, size: u64, kind: &str, condition: &str) -> Element {
     let answer = site
@@ -30,7 +29,7 @@ fn refused(site: &mut Site, owner: &str, size: u64, kind: &str, condition: &str)
     answer
 }
 
-/// The second in which the same slot would be granted, Unix time.
+/// The Unix time at which the same slot would be granted.
 #[track_caller]
 fn retry(site: &mut Site, owner: &str, size: u64) -> Option<u64> {
     let answer = refused(site, owner, size, "wait", "resource-constraint");
@@ -39,7 +38,7 @@ fn retry(site: &mut Site, owner: &str, size: u64) -> Option<u64> {
     Some(seconds_of(retry.attribute("stamp").unwrap()))
 }
 
-/// `2026-11-21T22:49:55Z` in Unix time.
+/// The Unix time of `2026-11-21T22:49:55Z`.
 #[track_caller]
 fn seconds_of(stamp: &str) -> u64 {
     let shape: String = stamp
@@ -67,12 +66,6 @@ fn stamp(file: &Path, at: u64) {
         .unwrap();
 }
 
-#[track_caller]
-fn upload(site: &mut Site, owner: &str, size: usize) {
-    let slot = site.slot(owner, "a.bin", size as u64, None);
-    site.put(&slot, &vec![b'x'; size]).is(201);
-}
-
 #[test]
 fn the_first_match_decides() {
     let mut site = ruled(
@@ -97,7 +90,7 @@ fn the_first_match_decides() {
         .unwrap()
         .expect("file-too-large", UPLOAD_0);
     assert_eq!(detail.expect("max-file-size", UPLOAD_0).text, "100");
-    // None matches; and one matches whom the whitelist does not know.
+    // No rule matches; a rule matches, but the whitelist does not.
     refused(&mut site, JULIET, 1, "auth", "forbidden");
     refused(&mut site, "tybalt@evil.tld", 1, "auth", "forbidden");
     for (owner, size, status, text) in [
@@ -116,7 +109,7 @@ fn the_first_match_decides() {
             .is(status);
         assert_eq!(reply.text(), text);
     }
-    // The limit that holds for who asks is announced.
+    // The limit of the requesting user is announced.
     const INFO: &str = "http://jabber.org/protocol/disco#info";
     for (owner, limit) in [
         ("benvolio@montague.tld/x", "100"),
@@ -147,11 +140,11 @@ fn the_first_match_decides() {
 }
 
 #[test]
-fn the_log_names_the_rule_in_quotes_that_can_be_read() {
+fn the_log_quotes_the_rule() {
     let mut site = ruled("[{jid: ['^mercutio@', '^blocked@'], upload: false}, {jid: .}]").start();
     refused(&mut site, "mercutio@montague.tld", 1, "auth", "forbidden");
     let line = site.program.wait_line(&["slot refused ", "rule 1"]);
-    // A value ends where its quotes do.
+    // The value ends at the first unescaped quote.
     let rest = line.split(" rule=\"").nth(1).unwrap();
     let bytes = rest.as_bytes();
     let end =
@@ -186,13 +179,13 @@ fn types_by_rule() {
 }
 
 #[test]
-fn so_many_uploads_in_a_time() {
+fn upload_rate_limit() {
     let mut site = ruled(
         "[{jid: ., uploads_per_timedelta: [{delta: 100, uploads: 2}, {delta: 1000, uploads: 3}]}]",
     )
     .start();
     let before = unix_now();
-    // What is refused for another reason, or for its form, does not count.
+    // Requests that are refused for other reasons do not count.
     for _ in 0..4 {
         refused(&mut site, ROMEO, 99_999_999, "modify", "not-acceptable");
         site.ask_api(&format!("/slot/?jid={ROMEO}&name=a&size=5&output=text/xml"))
@@ -207,7 +200,7 @@ fn so_many_uploads_in_a_time() {
         (before + 100..=after + 100).contains(&at),
         "{at}, issued {before} to {after}"
     );
-    // The same later, and refusals do not push it off.
+    // Refusals do not postpone it.
     assert_eq!(retry(&mut site, "romeo@montague.tld/x", 5), Some(at));
     let reply = site
         .ask_api(&format!("/slot/?jid={ROMEO}&name=a&size=5"))
@@ -224,7 +217,7 @@ fn so_many_uploads_in_a_time() {
 }
 
 #[test]
-fn the_stamp_is_exact_to_the_second() {
+fn retry_stamp_is_exact() {
     let mut site = ruled("[{jid: ., uploads_per_timedelta: {delta: 3, uploads: 1}}]").start();
     site.slot(ROMEO, "a.bin", 5, None);
     let at = retry(&mut site, ROMEO, 5).expect("a stamp");
@@ -244,7 +237,7 @@ fn the_stamp_is_exact_to_the_second() {
 }
 
 #[test]
-fn so_many_bytes_in_a_time_as_the_files_tell() {
+fn byte_rate_limit_counts_stored_files() {
     let now = unix_now();
     let plan = ruled("[{jid: ., bytes_per_timedelta: {delta: 1000, bytes: 1000}}]");
     for (name, size, ago) in [
@@ -260,29 +253,29 @@ fn so_many_bytes_in_a_time_as_the_files_tell() {
         stamp(&file, now - ago);
     }
     let mut site = plan.start();
-    // The very first request knows of 900 bytes, the elder of which leave at a second that is known.
+    // The first request counts 900 stored bytes, and the stamp is when enough of them leave the window.
     assert_eq!(retry(&mut site, ROMEO, 101), Some(now - 700 + 1000));
     assert_eq!(retry(&mut site, ROMEO, 700), Some(now - 700 + 1000));
     assert_eq!(retry(&mut site, ROMEO, 701), Some(now - 200 + 1000));
     assert_eq!(retry(&mut site, ROMEO, 1000), Some(now - 200 + 1000));
-    // Never.
+    // It will never fit.
     assert_eq!(retry(&mut site, ROMEO, 1001), None);
     let reply = site
         .ask_api(&format!("/slot/?jid={ROMEO}&name=a&size=101"))
         .is(402);
     assert_eq!(reply.text(), OUT);
-    // Exactly full is allowed; the slot counts when it is issued.
+    // Exactly the limit is allowed; a slot counts when it is granted.
     site.slot(ROMEO, "a.bin", 100, None);
     assert_eq!(retry(&mut site, ROMEO, 1), Some(now - 700 + 1000));
     site.slot(JULIET, "a.bin", 1000, None);
 }
 
 #[test]
-fn windows_outlive_the_process() {
+fn rate_windows_survive_a_restart() {
     let mut site = ruled("[{jid: ., uploads_per_timedelta: {delta: 1000, uploads: 2}}]").start();
     let before = unix_now();
-    upload(&mut site, ROMEO, 5);
-    upload(&mut site, ROMEO, 5);
+    site.fill(ROMEO, 5);
+    site.fill(ROMEO, 5);
     let after = unix_now();
     assert!(retry(&mut site, ROMEO, 5).is_some());
     site.restart();
@@ -295,7 +288,7 @@ fn windows_outlive_the_process() {
 }
 
 #[test]
-fn the_total_is_kept_at_the_put_too() {
+fn total_size_is_enforced_at_the_put() {
     let mut site = ruled("[{jid: '^romeo@', max_total_size: 1000}, {jid: .}]")
         .seed(&format!("{ROMEO_FOLDER}/0123456789abc/old.bin"), &[0; 100])
         .start();
@@ -310,11 +303,11 @@ fn the_total_is_kept_at_the_put_too() {
         .ask_api(&format!("/slot/?jid={ROMEO}&name=a&size=101"))
         .is(403);
     assert_eq!(reply.text(), "User may not upload more than 1000 bytes.");
-    upload(&mut site, ROMEO, 100);
+    site.fill(ROMEO, 100);
     refused(&mut site, ROMEO, 1, "wait", "resource-constraint");
-    upload(&mut site, JULIET, 2000);
+    site.fill(JULIET, 2000);
     assert_eq!(site.files().len(), 5);
-    // The total cannot be talked away, and a restart forgets nothing.
+    // The signature covers the total, which also holds after a restart.
     let altered = slots[2].put.replace("total=1000", "total=9999");
     assert_ne!(altered, slots[2].put);
     site.client()
@@ -326,7 +319,7 @@ fn the_total_is_kept_at_the_put_too() {
 }
 
 #[test]
-fn files_live_as_long_as_their_rule_says() {
+fn file_age_by_rule() {
     let mut site = ruled(
         "[{jid: '^romeo@', expire_maxage: 2}, {jid: '^juliet@', expire_maxage: 0}, {jid: .}]",
     )
@@ -335,28 +328,28 @@ fn files_live_as_long_as_their_rule_says() {
     .start();
     let short = site.slot(ROMEO, "a.bin", 5, None);
     assert!(short.get.contains("~mt2/"), "{short:?}");
-    let for_ever = site.slot(JULIET, "a.bin", 5, None);
-    assert!(for_ever.get.contains("~mn/"), "{for_ever:?}");
+    let unlimited = site.slot(JULIET, "a.bin", 5, None);
+    assert!(unlimited.get.contains("~mn/"), "{unlimited:?}");
     let usual = site.slot("benvolio@montague.tld", "a.bin", 5, None);
     assert!(usual.get.contains("~m/"), "{usual:?}");
-    // The age counts from when the file is stored, not from the slot.
+    // The age counts from the upload, not from the slot.
     thread::sleep(Duration::from_secs(1));
     let stored = unix_now();
-    for slot in [&short, &for_ever, &usual] {
+    for slot in [&short, &unlimited, &usual] {
         site.put(slot, b"hello").is(201);
     }
-    age(&site.store().join(for_ever.stored_at()), 100_000);
+    age(&site.store().join(unlimited.stored_at()), 100_000);
     eventually("the sweep", || site.files().len() == 2);
     assert!(unix_now() >= stored + 2);
     site.get(&short.get).is(404);
     age(&site.store().join(usual.stored_at()), 1100);
     eventually("the next sweep", || site.files().len() == 1);
-    site.get(&for_ever.get).is(200);
+    site.get(&unlimited.get).is(200);
     assert!(site.files()[0].starts_with(&owner_folder(JULIET)));
 }
 
 #[test]
-fn a_new_list_at_a_reload() {
+fn rules_change_at_a_reload() {
     let mut site = ruled("[{jid: .}]").start();
     site.slot(ROMEO, "a.bin", 5, None);
     site.rewrite("access", "[{jid: '^romeo@', upload: false}, {jid: .}]");

@@ -1,4 +1,4 @@
-//! CORS: its fields stand on every answer, or on none.
+//! CORS: its fields are on every response, or on none.
 
 use crate::harness::site::{ROMEO, ROMEO_FOLDER};
 use crate::harness::{Plan, Reply, Site, request};
@@ -143,7 +143,7 @@ fn preflights() {
         ),
     ];
     let mut client = site.client();
-    // With a slot, without one, of a file that is not there, of the server: no slot is needed or used up.
+    // For a slot, a file, a missing file and the server: no slot is needed or used.
     for target in [&slot.put, &slot.get, "/files/none", "/", "*", &slot.put] {
         let reply = client.ask("OPTIONS", target, &fields, b"").is(204);
         assert_eq!(reply.expect("Access-Control-Allow-Origin"), "*", "{target}");
@@ -184,7 +184,7 @@ fn preflights() {
     assert!(exposed.contains("content-range"), "{exposed}");
 }
 
-/// Origins that somebody might believe in, and what could be got out of a server that repeats them.
+/// Origins that a server might trust, and values that it must not reflect.
 const ORIGINS: [&str; 14] = [
     "https://web.example",
     "https://upload.localhost",
@@ -202,8 +202,7 @@ const ORIGINS: [&str; 14] = [
     "javascript:alert(1)",
 ];
 
-/// Which origins and headers a request names, whether it comes with cookies, and what it asks to be allowed: the
-/// answer is the same, and allows no credentials.
+/// The response does not depend on the origin, cookies or requested headers, and never allows credentials.
 #[test]
 fn nothing_is_reflected_and_credentials_are_never_allowed() {
     let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/digits.txt");
@@ -250,7 +249,7 @@ fn nothing_is_reflected_and_credentials_are_never_allowed() {
             assert!(!text.contains("marker"), "{text}");
         }
     }
-    // A name that would end the field is no field.
+    // An origin with a line break is rejected or ignored.
     for origin in ["https://a\r\nX-Evil: 1", "https://a\0", "https://a\u{1}"] {
         let mut client = site.client();
         client.send(&request("GET", &target, &[("Origin", origin)], b""));
@@ -261,9 +260,9 @@ fn nothing_is_reflected_and_credentials_are_never_allowed() {
     client.ask("PUT", &slot.put, &[], b"hello").is(201);
 }
 
-/// Who turns the fields off may set his own; they are said as they are, to everybody alike.
+/// With the fields turned off, the operator's own are sent verbatim on every response.
 #[test]
-fn the_operator_s_own_fields_are_said_as_they_are() {
+fn custom_cors_headers() {
     let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/digits.txt");
     let site = Plan::alone()
         .set("allow_web_clients", false)
@@ -279,8 +278,8 @@ fn the_operator_s_own_fields_are_said_as_they_are() {
             .client()
             .ask("GET", &target, &[("Origin", origin)], b"")
             .is(200);
-        let told = reply.expect("Access-Control-Allow-Origin");
-        assert_eq!(told, "https://web.example", "{origin}");
+        let origin_field = reply.expect("Access-Control-Allow-Origin");
+        assert_eq!(origin_field, "https://web.example", "{origin}");
         assert_eq!(cors_fields(&reply).len(), 1, "{:?}", reply.fields);
     }
 }

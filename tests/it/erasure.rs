@@ -1,21 +1,16 @@
-//! `list` and `remove`, beside a running program and without one; and what is removed by hand.
+//! The commands `list` and `remove`, with and without a running program, and files that are deleted by hand.
 
 use std::fs;
 use std::path::Path;
 
-use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
-use ring::hmac;
-
-use crate::harness::http::{Fields, request};
+use crate::harness::files::{age, seed};
+use crate::harness::http::request;
 use crate::harness::program::run;
-use crate::harness::server::error_of;
-use crate::harness::site::{ROMEO, ROMEO_FOLDER, age, owner_folder, seed};
-use crate::harness::{Plan, Reply, Site, Slot, eventually, unix_now};
+use crate::harness::signing::{Claims, KEY, put_query};
+use crate::harness::site::{JULIET, ROMEO, ROMEO_FOLDER, assert_no_room, owner_folder};
+use crate::harness::{Plan, Site, eventually, unix_now};
 
-const JULIET: &str = "juliet@capulet.tld";
-const KEY: &str = "it was the nightingale, and not the lark";
-
-/// Runs a command beside the site; what it said.
+/// Runs a command with the site's configuration; its output.
 #[track_caller]
 fn command(site: &Site, words: &[&str], code: i32) -> String {
     command_in(site.dir.path(), words, code)
@@ -28,58 +23,17 @@ fn command_in(dir: &Path, words: &[&str], code: i32) -> String {
     said
 }
 
-fn mac(message: &str) -> Vec<u8> {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, KEY.as_bytes());
-    hmac::sign(&key, message.as_bytes()).as_ref().to_vec()
-}
-
-/// The target of a PUT that another server signed, for good.
+/// The target of a signed PUT, which never expires.
 fn signed(path: &str, size: usize) -> String {
-    let tag = HEXLOWER.encode(&mac(&format!("{path} {size}")));
-    format!("/files/{path}?v={tag}")
-}
-
-/// A token of Prosody's file share for five bytes.
-fn token(slot: &str, owner: &str, issued: u64) -> String {
-    let payload = format!(
-        "{{\"slot\":\"{slot}\",\"sub\":\"{owner}\",\"filename\":\"a.txt\",\"filesize\":5,\
-         \"iat\":{issued},\"exp\":{}}}",
-        unix_now() + 600
-    );
-    let encode = |text: &str| BASE64URL_NOPAD.encode(text.as_bytes());
-    let signed = format!(
-        "{}.{}",
-        encode(r#"{"alg":"HS256","typ":"JWT"}"#),
-        encode(&payload)
-    );
-    format!("{signed}.{}", BASE64URL_NOPAD.encode(&mac(&signed)))
-}
-
-fn put(site: &Site, target: &str, fields: Fields<'_>, body: &[u8]) -> Reply {
-    site.client().ask("PUT", target, fields, body)
-}
-
-#[track_caller]
-fn upload(site: &mut Site, owner: &str, size: usize) -> Slot {
-    let slot = site.slot(owner, "a b.bin", size as u64, None);
-    site.put(&slot, &vec![b'x'; size]).is(201);
-    slot
+    format!("/files/{path}?{}", put_query("v", path, size, ""))
 }
 
 fn url(target: &str) -> String {
     format!("https://upload.localhost{target}")
 }
 
-#[track_caller]
-fn assert_no_room(site: &mut Site, owner: &str, size: u64) {
-    let refused = site
-        .ask(owner, "a.bin", size, None, "")
-        .expect_err("granted");
-    assert_eq!(error_of(&refused).1, "resource-constraint", "{refused:?}");
-}
-
 #[test]
-fn list_shows_each_file_with_its_end_and_its_link() {
+fn list_shows_expiry_and_link() {
     let plan = Plan::alone()
         .set("expire_interval", 3600)
         .set("expire_maxage", 86_400)
@@ -106,8 +60,8 @@ fn list_shows_each_file_with_its_end_and_its_link() {
         age(&store.join(ROMEO_FOLDER).join(file), seconds);
     }
     let site = plan.start();
-    for who in [ROMEO, "Romeo@Montague.tld/orchard", ROMEO_FOLDER] {
-        let said = command(&site, &["list", who], 0);
+    for owner in [ROMEO, "Romeo@Montague.tld/orchard", ROMEO_FOLDER] {
+        let said = command(&site, &["list", owner], 0);
         let lines: Vec<Vec<&str>> = said
             .lines()
             .map(|line| {
@@ -134,7 +88,7 @@ fn list_shows_each_file_with_its_end_and_its_link() {
         for line in &lines[..3] {
             assert_eq!(line[0].len(), "2026-11-21T22:49:55Z".len(), "{said}");
         }
-        // A day apart.
+        // Stored and expiring one day apart.
         assert_eq!(lines[0][0][11..], lines[0][3][11..], "{said}");
         assert_ne!(lines[0][0], lines[0][3]);
         assert!(lines[3][0].starts_with("3 files of "), "{said}");
@@ -176,9 +130,9 @@ fn list_shows_each_file_with_its_end_and_its_link() {
     assert_eq!(site.files().len(), 4);
 }
 
-/// The quotas, the files that are kept open, the rates, and every slot: at once, and after a restart.
+/// Quotas, open files and slots, immediately and after a restart.
 #[test]
-fn what_is_removed_is_gone_at_once() {
+fn removal_takes_effect_at_once() {
     for key in ["user_quota_hard", "global_quota"] {
         let mut site = Plan::new()
             .set(key, 1000)
@@ -188,11 +142,11 @@ fn what_is_removed_is_gone_at_once() {
                 "[{jid: '.', uploads_per_timedelta: {delta: 3600, uploads: 4}}]",
             )
             .start();
-        let old = upload(&mut site, ROMEO, 300);
-        let used = upload(&mut site, ROMEO, 300);
+        let old = site.fill(ROMEO, 300);
+        let used = site.fill(ROMEO, 300);
         let open = site.slot(ROMEO, "open.bin", 400, None);
-        let other = upload(&mut site, JULIET, 100);
-        // Kept open, because it is asked for over and over.
+        let other = site.fill(JULIET, 100);
+        // Cached as an open file, because it is requested often.
         let mut client = site.client();
         for _ in 0..3 {
             client.get(&used.get).is(200);
@@ -210,7 +164,7 @@ fn what_is_removed_is_gone_at_once() {
         client.get(&old.get).is(404);
         client.get(&other.get).is(200);
         let fresh = site.slot(ROMEO, "new.bin", 890, None);
-        // Neither what was stored comes back, nor what was about to be.
+        // Used and unused slots are void.
         site.put(&used, &[b'x'; 300]).is(403);
         site.put(&open, &[b'x'; 400]).is(403);
         assert_eq!(site.files().len(), 1);
@@ -222,7 +176,7 @@ fn what_is_removed_is_gone_at_once() {
             "bytes=600",
         ]);
         site.program.wait_line(&["slots revoked", ROMEO_FOLDER]);
-        let second = upload(&mut site, ROMEO, 1).get;
+        let second = site.fill(ROMEO, 1).get;
         site.restart();
         site.program.allow("api.");
         site.put(&open, &[b'x'; 400]).is(403);
@@ -233,14 +187,14 @@ fn what_is_removed_is_gone_at_once() {
 }
 
 #[test]
-fn one_file_by_any_of_its_urls() {
+fn one_file_is_removed_by_any_of_its_urls() {
     let mut site = Plan::new()
         .set("user_quota_hard", 1000)
         .set("max_file_size", 1000)
         .start();
-    let kept = upload(&mut site, ROMEO, 100);
+    let kept = site.fill(ROMEO, 100);
     for spelling in ["get", "put", "stripped", "upper", "fragment", "port", "raw"] {
-        let slot = upload(&mut site, ROMEO, 900);
+        let slot = site.fill(ROMEO, 900);
         let given = match spelling {
             "get" => url(&slot.get),
             "put" => url(&slot.put),
@@ -265,7 +219,7 @@ fn one_file_by_any_of_its_urls() {
         assert!(said.contains("Nothing is stored of "), "{spelling}: {said}");
         assert_eq!(site.files().len(), 1, "{spelling}");
     }
-    // The owner's other slots are as good as before.
+    // The owner's other slots stay valid.
     let open = site.slot(ROMEO, "open.bin", 900, None);
     command(&site, &["remove", &url(&kept.get)], 0);
     site.put(&open, &[b'x'; 900]).is(201);
@@ -288,9 +242,9 @@ fn one_file_by_any_of_its_urls() {
     assert_eq!(site.files().len(), 1);
 }
 
-/// Signatures that are good for ever, and tokens.
+/// Signatures that never expire, and tokens.
 #[test]
-fn what_other_servers_signed_stays_removed() {
+fn signed_links_do_not_restore_removed_files() {
     let mut site = Plan::new()
         .set("external_secret", format!("\"{KEY}\""))
         .set("file_share_secret", format!("\"{KEY}\""))
@@ -298,40 +252,26 @@ fn what_other_servers_signed_stays_removed() {
         .start();
     site.program.hide(KEY);
     let path = format!("{ROMEO_FOLDER}/random/a.txt");
-    put(&site, &signed(&path, 5), &[], b"hello").is(201);
-    put(&site, &signed("elsewhere/a.txt", 5), &[], b"hello").is(201);
+    site.put_at(&signed(&path, 5), &[], b"hello").is(201);
+    site.put_at(&signed("elsewhere/a.txt", 5), &[], b"hello")
+        .is(201);
     let issued = unix_now() - 5;
-    let bearer = |slot: &str, issued: u64| format!("Bearer {}", token(slot, ROMEO, issued));
+    let bearer = |slot: &str, issued: u64| Claims::new(slot).with_raw("iat", issued).bearer();
     let (used, open) = (bearer("used", issued), bearer("open", issued));
-    put(
-        &site,
-        "/files/used/a.txt",
-        &[("Authorization", &used)],
-        b"hello",
-    )
-    .is(201);
+    site.put_at("/files/used/a.txt", &[("Authorization", &used)], b"hello")
+        .is(201);
     site.get("/files/used/a.txt").is(200);
     let said = command(&site, &["remove", ROMEO], 0);
     assert!(said.contains("Removed 2 files"), "{said}");
     for _ in 0..2 {
         site.get("/files/used/a.txt").is(404);
-        put(&site, &signed(&path, 5), &[], b"hello").is(409);
-        put(
-            &site,
-            "/files/used/a.txt",
-            &[("Authorization", &used)],
-            b"hello",
-        )
-        .is(403);
-        put(
-            &site,
-            "/files/open/a.txt",
-            &[("Authorization", &open)],
-            b"hello",
-        )
-        .is(403);
+        site.put_at(&signed(&path, 5), &[], b"hello").is(409);
+        site.put_at("/files/used/a.txt", &[("Authorization", &used)], b"hello")
+            .is(403);
+        site.put_at("/files/open/a.txt", &[("Authorization", &open)], b"hello")
+            .is(403);
         assert_eq!(site.files(), ["elsewhere/a.txt"]);
-        // Nothing tells any more whose it was.
+        // No alias names the owner any more.
         for entry in fs::read_dir(site.store().join(".upslot/share")).unwrap() {
             let target = fs::read_link(entry.unwrap().path()).unwrap();
             assert!(
@@ -341,31 +281,22 @@ fn what_other_servers_signed_stays_removed() {
         }
         site.restart();
     }
-    // A later token is good, and its file can be removed by the link that was shared.
+    // A later token is valid, and its file can be removed by its shared link.
     let late = bearer("late", unix_now() + 2);
-    put(
-        &site,
-        "/files/late/a.txt",
-        &[("Authorization", &late)],
-        b"hello",
-    )
-    .is(201);
+    site.put_at("/files/late/a.txt", &[("Authorization", &late)], b"hello")
+        .is(201);
     command(&site, &["remove", &url("/files/late/other.txt")], 0);
     site.get("/files/late/a.txt").is(404);
-    put(
-        &site,
-        "/files/late/a.txt",
-        &[("Authorization", &late)],
-        b"hello",
-    )
-    .is(409);
+    site.put_at("/files/late/a.txt", &[("Authorization", &late)], b"hello")
+        .is(409);
     command(&site, &["remove", &url("/files/elsewhere/a.txt")], 0);
-    put(&site, &signed("elsewhere/a.txt", 5), &[], b"hello").is(409);
+    site.put_at(&signed("elsewhere/a.txt", 5), &[], b"hello")
+        .is(409);
     assert!(site.files().is_empty());
 }
 
 #[test]
-fn an_upload_under_way_is_not_stored() {
+fn a_running_upload_is_not_stored() {
     for fsync in [true, false] {
         let mut site = Plan::new().set("fsync", fsync).start();
         let slot = site.slot(ROMEO, "a.bin", 10, None);
@@ -386,20 +317,21 @@ fn an_upload_under_way_is_not_stored() {
         }
         site.get(&slot.get).is(404);
         assert_eq!(site.files().len(), 1);
-        // The next slot is good.
-        upload(&mut site, ROMEO, 10);
+        // The next slot is valid.
+        site.fill(ROMEO, 10);
     }
 }
 
 #[test]
-fn without_a_running_upslot() {
+fn removal_without_a_running_program() {
     let mut site = Plan::new()
         .set("external_secret", format!("\"{KEY}\""))
         .start();
     site.program.hide(KEY);
-    let used = upload(&mut site, ROMEO, 5);
+    let used = site.fill(ROMEO, 5);
     let open = site.slot(ROMEO, "open.bin", 5, None);
-    put(&site, &signed("elsewhere/a.txt", 5), &[], b"hello").is(201);
+    site.put_at(&signed("elsewhere/a.txt", 5), &[], b"hello")
+        .is(201);
     site.program.kill();
     command(&site, &["remove", ROMEO, "--dry-run"], 0);
     assert_eq!(site.files().len(), 2);
@@ -410,9 +342,10 @@ fn without_a_running_upslot() {
     site.start_again();
     site.put(&used, b"hello").is(403);
     site.put(&open, b"hello").is(403);
-    put(&site, &signed("elsewhere/a.txt", 5), &[], b"hello").is(409);
-    upload(&mut site, ROMEO, 5);
-    // A store that no program has ever opened.
+    site.put_at(&signed("elsewhere/a.txt", 5), &[], b"hello")
+        .is(409);
+    site.fill(ROMEO, 5);
+    // A store that was never opened.
     let dir = crate::harness::dir::TempDir::new();
     let store = dir.path().join("store");
     let config = format!(
@@ -432,19 +365,16 @@ fn without_a_running_upslot() {
     );
     command_in(dir.path(), &["remove", ROMEO, "--dry-run"], 0);
     command_in(dir.path(), &["list", ROMEO], 0);
-    assert!(
-        !store.join(".upslot").exists(),
-        "nothing is changed by a look"
-    );
+    assert!(!store.join(".upslot").exists(), "a dry run changes nothing");
     command_in(dir.path(), &["remove", ROMEO], 0);
     assert!(!store.join(ROMEO_FOLDER).exists());
 }
 
-/// What is no upload stays, and is named.
+/// Files that are not uploads stay, and are reported.
 #[test]
-fn what_upslot_did_not_store_is_left_alone() {
+fn foreign_files_are_left_alone() {
     let mut site = Plan::new().start();
-    upload(&mut site, ROMEO, 5);
+    site.fill(ROMEO, 5);
     let folder = site.store().join(ROMEO_FOLDER);
     fs::write(folder.join(".hidden"), b"mine").unwrap();
     std::os::unix::fs::symlink("/etc/passwd", folder.join("link")).unwrap();
@@ -456,9 +386,9 @@ fn what_upslot_did_not_store_is_left_alone() {
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
 }
 
-/// By hand: the next sweep corrects the sums, a reload does so at once, and a slot is not good for a second time.
+/// The next sweep corrects the sums, a reload does so at once, and a used slot stays used.
 #[test]
-fn what_is_removed_by_hand_is_noticed() {
+fn manual_removal_is_noticed() {
     for (key, interval) in [
         ("user_quota_hard", 1),
         ("global_quota", 1),
@@ -472,8 +402,8 @@ fn what_is_removed_by_hand_is_noticed() {
                 .set("expire_maxage", 86_400);
         }
         let mut site = plan.start();
-        let slot = upload(&mut site, ROMEO, 600);
-        upload(&mut site, JULIET, 100);
+        let slot = site.fill(ROMEO, 600);
+        site.fill(JULIET, 100);
         assert_no_room(&mut site, ROMEO, 901);
         fs::remove_dir_all(site.store().join(ROMEO_FOLDER)).unwrap();
         if interval == 0 {
@@ -488,45 +418,9 @@ fn what_is_removed_by_hand_is_noticed() {
     }
 }
 
-/// One line names it, and the client is told to come back, not that its slot is used.
+/// The journal is truncated when it is a day old, and then read from its beginning.
 #[test]
-fn something_else_in_the_place_of_an_owner_s_folder() {
-    for kind in ["file", "link"] {
-        let mut site = Plan::new()
-            .set("user_quota_hard", 1000)
-            .set("max_file_size", 1000)
-            .start();
-        let place = site.store().join(ROMEO_FOLDER);
-        let outside = site.dir.path().join("outside");
-        fs::create_dir(&outside).unwrap();
-        match kind {
-            "file" => fs::write(&place, b"mine").unwrap(),
-            _ => std::os::unix::fs::symlink(&outside, &place).unwrap(),
-        }
-        site.program.allow("owner folder cannot be used");
-        for _ in 0..3 {
-            let slot = site.slot(ROMEO, "a.bin", 5, None);
-            let reply = site.put(&slot, b"hello").is(503);
-            assert!(reply.field("Retry-After").is_some(), "{reply:?}");
-        }
-        let line = site.program.wait_line(&["owner folder cannot be used"]);
-        assert!(
-            line.contains(place.to_str().unwrap()) && line.contains(kind),
-            "{line}"
-        );
-        let said = |line: &String| line.contains("WARN") || line.contains("ERROR");
-        let lines: Vec<String> = site.program.lines().into_iter().filter(said).collect();
-        assert_eq!(lines.len(), 1, "{lines:?}");
-        upload(&mut site, JULIET, 5);
-        fs::remove_file(&place).unwrap();
-        upload(&mut site, ROMEO, 5);
-        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
-    }
-}
-
-/// The journal is started again when it is a day old, and is read from its beginning then.
-#[test]
-fn the_journal_is_short() {
+fn the_journal_is_truncated() {
     let mut site = Plan::new()
         .set("user_quota_hard", 1000)
         .set("max_file_size", 1000)
@@ -534,7 +428,7 @@ fn the_journal_is_short() {
     let journal = site.store().join(".upslot/removals");
     let mut sizes = Vec::new();
     for _ in 0..4 {
-        let slot = upload(&mut site, ROMEO, 900);
+        let slot = site.fill(ROMEO, 900);
         command(&site, &["remove", ROMEO], 0);
         site.get(&slot.get).is(404);
         site.put(&slot, &[b'x'; 900]).is(403);
@@ -543,7 +437,7 @@ fn the_journal_is_short() {
     }
     assert!(sizes.iter().all(|size| *size == sizes[0]), "{sizes:?}");
     site.program.wait_lines(&["slots revoked"], 4);
-    // What a later version, or a crash, has left in it, spoils nothing.
+    // Unknown or torn records do no harm.
     for nonsense in [
         &b"nonsense\n"[..],
         b"1 other x 0 0\n",
@@ -553,12 +447,12 @@ fn the_journal_is_short() {
         let mut old = fs::read(&journal).unwrap_or_default();
         old.extend_from_slice(nonsense);
         fs::write(&journal, old).unwrap();
-        let slot = upload(&mut site, ROMEO, 900);
+        let slot = site.fill(ROMEO, 900);
         command(&site, &["remove", ROMEO], 0);
         site.put(&slot, &[b'x'; 900]).is(403);
-        upload(&mut site, ROMEO, 900);
+        site.fill(ROMEO, 900);
         command(&site, &["remove", ROMEO], 0);
     }
     site.restart();
-    upload(&mut site, ROMEO, 900);
+    site.fill(ROMEO, 900);
 }

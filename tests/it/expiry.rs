@@ -1,13 +1,13 @@
-//! Expiry: by age, by soft quota, and to the second for what is ephemeral.
+//! Expiry: by age, by soft quota, and to the second for ephemeral files.
 
-use std::fs;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
-use crate::harness::site::{ROMEO_FOLDER, age, owner_folder, seed};
+use crate::harness::files::{age, seed};
+use crate::harness::site::{ROMEO_FOLDER, owner_folder};
 use crate::harness::{Client, Plan, Site, unix_now};
 
-/// Puts a file into the store that goes at that second; its target. The folder's name tells when.
+/// Stores a file that expires at `until`, as its folder name encodes; returns its target.
 fn seed_ephemeral(site: &Site, until: u64) -> String {
     let path = format!("{ROMEO_FOLDER}/Abcdefghijklmnopqrst~e{until:x}/e.txt");
     seed(&site.store(), &path, b"hello");
@@ -50,13 +50,13 @@ fn by_age() {
         site.files(),
         [format!("{ROMEO_FOLDER}/0123456789abe/young.txt")]
     );
-    // Folders that became empty went with their files; the store itself stays.
+    // Empty folders were deleted with their files; the store itself stays.
     assert_eq!(site.entries().len(), 3, "{:?}", site.entries());
     let target = format!("/files/{ROMEO_FOLDER}/0123456789abe/young.txt");
     site.get(&target).is(200);
     site.get(&format!("/files/{ROMEO_FOLDER}/0123456789abc/old.txt"))
         .is(404);
-    // It goes on.
+    // The next sweep.
     age(&young, 1100);
     site.program.wait_line(&["sweep done ", "removed=1"]);
     assert!(site.entries().is_empty());
@@ -78,7 +78,7 @@ fn zero_is_off() {
     let site = plan.start();
     site.program.wait_lines(&["sweep done "], 2);
     assert!(file.exists());
-    // No interval: nothing is swept, whatever the age.
+    // Without an interval nothing is swept, whatever the age.
     let plan = Plan::alone()
         .set("expire_interval", 0)
         .set("expire_maxage", 1);
@@ -118,7 +118,7 @@ fn an_ephemeral_file_is_never_served_past_its_second() {
                 served += 1;
             }
             404 => {
-                assert!(after >= until, "gone at {after}, before {until}");
+                assert!(after >= until, "not served at {after}, before {until}");
                 break;
             }
             status => panic!("{status}"),
@@ -127,13 +127,13 @@ fn an_ephemeral_file_is_never_served_past_its_second() {
         thread::sleep(Duration::from_millis(50));
     }
     assert!(served > 0);
-    let gone = client.get(&target).is(404);
+    let expired = client.get(&target).is(404);
     let missing = client.get("/files/none").is(404);
     assert_eq!(
-        (gone.lasting_fields(), gone.body),
+        (expired.lasting_fields(), expired.body),
         (missing.lasting_fields(), missing.body)
     );
-    // No sweep has run; another slot's file is not concerned.
+    // No sweep has run; other files are not affected.
     assert!(
         site.store()
             .join(target.strip_prefix("/files/").unwrap())
@@ -143,7 +143,7 @@ fn an_ephemeral_file_is_never_served_past_its_second() {
 }
 
 #[test]
-fn the_sweep_removes_what_was_ephemeral() {
+fn the_sweep_removes_ephemeral_files() {
     let mut site = Plan::alone().set("expire_interval", 1).start();
     site.program.allow("expire_interval");
     let until = unix_now() + 3;
@@ -157,13 +157,13 @@ fn the_sweep_removes_what_was_ephemeral() {
 }
 
 #[test]
-fn a_long_sweep_delays_nobody() {
+fn a_long_sweep_does_not_delay_requests() {
     const FILES: usize = 8000;
     let plan = Plan::alone()
         .set("expire_interval", 1)
         .set("expire_maxage", 1000);
     let store = plan.store();
-    // Few owners with many files and many owners with few; half of them have to go.
+    // Few owners with many files and many owners with few; half of the files have expired.
     for number in 0..FILES {
         let owner = if number % 2 == 0 {
             format!("{:027}", number % 20)
@@ -199,7 +199,7 @@ fn a_long_sweep_delays_nobody() {
     let line = site.program.wait_line(&["sweep done "]);
     assert!(line.contains(&format!("removed={}", FILES / 2)), "{line}");
     assert_eq!(site.files().len(), FILES / 2);
-    // A slice takes milliseconds; the rest is what a busy machine adds.
+    // A slice takes milliseconds; the bound allows for a busy machine.
     assert!(
         count > 10 && slowest < Duration::from_secs(2),
         "{count} requests, the slowest took {slowest:?}"

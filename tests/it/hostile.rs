@@ -1,10 +1,10 @@
-//! Hostile clients, hostile servers, and disks that change behind the program's back.
+//! Garbage, resets, flapping links, and files that change while they are served.
 
-use std::fs;
-use std::thread;
 use std::time::Duration;
+use std::{fs, thread};
 
-use crate::harness::site::{ROMEO, ROMEO_FOLDER, seed};
+use crate::harness::files::seed;
+use crate::harness::site::{ROMEO, ROMEO_FOLDER};
 use crate::harness::{Client, Plan, eventually, pseudo_random, request};
 
 #[test]
@@ -24,9 +24,9 @@ fn garbage_on_the_http_port() {
     for seed in 0..150_u64 {
         let noise = pseudo_random(100 + seed, 600);
         let mut bytes = match seed % 3 {
-            // Noise alone.
+            // Random bytes only.
             0 => noise.clone(),
-            // A good request with a few bytes changed.
+            // A valid request with a few bytes changed.
             1 => {
                 let mut bytes = good[seed as usize / 3 % good.len()].clone();
                 for pair in noise[..16].chunks(4) {
@@ -35,7 +35,7 @@ fn garbage_on_the_http_port() {
                 }
                 bytes
             }
-            // A good request with a part missing.
+            // A valid request with a part missing.
             _ => {
                 let mut bytes = good[seed as usize / 3 % good.len()].clone();
                 let at = usize::from(noise[0]) % bytes.len();
@@ -49,7 +49,7 @@ fn garbage_on_the_http_port() {
         let mut client = site.client();
         let _ = client.try_send(&bytes);
         client.shut_write();
-        // Answers, if any, are answers; then the end.
+        // Any responses are valid; then the connection ends.
         while let Some(reply) = client.next_reply("HEAD") {
             assert_ne!(reply.status, 500, "{}", String::from_utf8_lossy(&bytes));
             if reply.status >= 200 {
@@ -64,7 +64,7 @@ fn garbage_on_the_http_port() {
 }
 
 #[test]
-fn a_file_goes_while_it_is_sent() {
+fn a_file_is_deleted_or_truncated_while_it_is_sent() {
     let mut site = Plan::alone().set("body_timeout", 3).start();
     site.program.allow("file cut short");
     let body = pseudo_random(14, 12_000_000);
@@ -72,7 +72,7 @@ fn a_file_goes_while_it_is_sent() {
     for truncate in [false, true] {
         let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/large{truncate}.bin");
         let file = seed(&site.store(), &path, &body);
-        let mut client = Client::narrow(site.http);
+        let mut client = Client::with_small_buffer(site.http);
         client.send(&request("GET", &format!("/files/{path}"), &[], b""));
         assert_eq!(client.reply_head().is(200).body_length, body.len());
         let mut received = client.read(1000).unwrap();
@@ -90,27 +90,27 @@ fn a_file_goes_while_it_is_sent() {
             match client.read(1 << 20) {
                 Ok(piece) if piece.is_empty() => break,
                 Ok(piece) => received.extend_from_slice(&piece),
-                Err(error) => panic!("neither more nor an end: {error}"),
+                Err(error) => panic!("neither data nor the end: {error}"),
             }
             if !truncate && received.len() == body.len() {
                 break;
             }
         }
-        // Nothing is made up: what came is the beginning of the file. The kernel sends from its cache, where a cut
-        // zeroes the rest of a page that may be on its way already.
+        // The data received is the beginning of the file. The kernel sends from its page cache, where truncation zeroes the
+        // rest of a page that may be on its way already.
         assert!(received.len() <= body.len());
         let kept = if truncate { 1_000_000 } else { body.len() };
-        let sound = |(at, (got, had)): (usize, (&u8, &u8))| got == had || (at >= kept && *got == 0);
-        assert!(received.iter().zip(&body).enumerate().all(sound));
+        let valid = |(at, (got, had)): (usize, (&u8, &u8))| got == had || (at >= kept && *got == 0);
+        assert!(received.iter().zip(&body).enumerate().all(valid));
         assert_eq!(received.len() == body.len(), !truncate);
         other.get("/").is(200);
     }
 }
 
 #[test]
-fn the_storage_folder_goes_and_comes_back() {
+fn the_storage_folder_disappears_and_returns() {
     let mut site = Plan::new().start();
-    // What is logged about it is the program's choice.
+    // Any warning or error is acceptable.
     for level in ["WARN", "ERROR"] {
         site.program.allow(level);
     }
@@ -128,7 +128,7 @@ fn the_storage_folder_goes_and_comes_back() {
     assert_eq!(site.get(&slot.get).is(200).body, b"hello");
     let slot = site.upload("b.txt", None, b"hello");
 
-    // Removed, and made anew: the old files are gone, but new ones come in.
+    // Deleted and created again: new uploads work.
     fs::remove_dir_all(&store).unwrap();
     site.get(&slot.get).is(404);
     let late = site.ask(ROMEO, "c.txt", 5, None, "");
@@ -157,26 +157,26 @@ fn a_flapping_link() {
     site.program.allow("link down");
     let server = site.server.take().unwrap();
     let mut client = site.client();
-    site.link().hang_up();
+    site.link().close();
     for round in 0..3 {
         let mut link = server
             .accept_within(Duration::from_secs(30))
-            .expect("it gave up");
+            .expect("no retry");
         match round {
             0 => {}
             1 => link.read_header(),
-            _ => link.send_to_deaf(&pseudo_random(15, 10_000)),
+            _ => link.try_send(&pseudo_random(15, 10_000)),
         }
-        link.hang_up();
+        link.close();
         client.get(&format!("/files/{path}")).is(200);
     }
-    site.link = Some(server.welcome());
+    site.link = Some(server.accept_link());
     let slot = site.slot(ROMEO, "b.txt", 5, None);
     site.put(&slot, b"hello").is(201);
     site.server = Some(server);
 }
 
-/// Resets at any moment of a request.
+/// Resets at every stage of a request.
 #[test]
 fn resets() {
     let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/large.bin");
@@ -206,7 +206,7 @@ fn resets() {
         }
         client.reset();
     }
-    eventually("all of them to be gone", || {
+    eventually("all connections to be closed", || {
         site.program.sockets() <= before
     });
     assert_eq!(site.files().join(" "), path);
@@ -214,9 +214,9 @@ fn resets() {
     assert!(site.get(&format!("/files/{path}")).is(200).body == body);
 }
 
-/// Many clients at the same time, each with its own file.
+/// Many concurrent clients, each with its own file.
 #[test]
-fn a_crowd_of_honest_clients() {
+fn many_concurrent_clients() {
     let mut site = Plan::new().start();
     let slots: Vec<_> = (0..40)
         .map(|i| site.slot(ROMEO, &format!("{i}.bin"), 200_000, None))

@@ -1,7 +1,7 @@
-//! Timeouts, connections, descriptors, back-pressure, and the lingering close.
+//! Timeouts, limits of connections and descriptors, back-pressure, lingering close.
 //!
-//! Nothing here measures closely: a limit of one second may take several on a busy machine. What is told apart is
-//! ended from not ended, and silence from an answer.
+//! Times are not exact: a limit of one second may take several on a busy machine. Tests only distinguish whether a
+//! connection ends, and with or without a response.
 
 use std::io::Write;
 use std::thread;
@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::site::{ROMEO, ROMEO_FOLDER};
+use crate::harness::site::{ROMEO, ROMEO_FOLDER, begin};
 use crate::harness::{
     Client, Fields, Plan, Site, eventually, pseudo_random, raise_descriptors, request,
 };
 
-/// Sends a byte at a time, slowly, until the program has had enough; how long that took.
+/// Sends one byte at a time until the program responds or closes; returns the time that took.
 fn drip(client: &mut Client, bytes: &[u8], pause: Duration) -> Duration {
     let start = Instant::now();
     for byte in bytes.iter().cycle() {
@@ -25,7 +25,7 @@ fn drip(client: &mut Client, bytes: &[u8], pause: Duration) -> Duration {
         match client.read(1) {
             Ok(bytes) if bytes.is_empty() => break,
             Ok(bytes) => {
-                // The first byte of an answer goes back by asking for the rest with it.
+                // The first byte of the response; `rest_is` reads the others.
                 assert_eq!(bytes, b"H");
                 break;
             }
@@ -36,7 +36,7 @@ fn drip(client: &mut Client, bytes: &[u8], pause: Duration) -> Duration {
     start.elapsed()
 }
 
-/// After [`drip`] took the first letter: the status and the end.
+/// After [`drip`] has read the first byte: the status, and the end of the connection.
 #[track_caller]
 fn rest_is(client: &mut Client, status: u16) {
     let rest = String::from_utf8(client.drain()).unwrap();
@@ -54,7 +54,7 @@ fn a_head_has_one_deadline() {
         .set("header_timeout", 1)
         .set("idle_timeout", 30)
         .start();
-    // Each byte would be in time; the whole is not.
+    // Each byte is in time, the head is not.
     let mut client = site.client();
     client.send(b"GET / HTTP/1.1\r\nHost: a\r\nX: ");
     let took = drip(&mut client, b"x", Duration::from_millis(100));
@@ -63,7 +63,7 @@ fn a_head_has_one_deadline() {
         "{took:?}"
     );
     rest_is(&mut client, 408);
-    // On a connection that was of use before, too.
+    // On a reused connection as well.
     let mut client = site.client();
     client.get("/").is(200);
     client.send(b"GET / HT");
@@ -72,7 +72,7 @@ fn a_head_has_one_deadline() {
 }
 
 #[test]
-fn idle_connections_end_in_silence() {
+fn idle_connections_are_closed_without_a_response() {
     let site = Plan::alone()
         .set("idle_timeout", 1)
         .set("header_timeout", 2)
@@ -85,7 +85,7 @@ fn idle_connections_end_in_silence() {
 }
 
 #[test]
-fn a_body_must_move() {
+fn a_body_must_make_progress() {
     let mut site = Plan::new().set("body_timeout", 1).start();
     let slot = site.slot(ROMEO, "a.bin", 100_000, None);
     let head = request("PUT", &slot.put, &[("Content-Length", "100000")], b"");
@@ -95,13 +95,13 @@ fn a_body_must_move() {
     client.send(&[0; 50_000]);
     client.reply().is(408);
     client.ends();
-    // A byte now and then is not progress; 4 KiB would be.
+    // A byte now and then is no progress; 4 KiB would be.
     let mut client = site.client();
     client.send(&head);
     drip(&mut client, b"x", Duration::from_millis(50));
     rest_is(&mut client, 408);
     eventually("an empty store", || site.entries().is_empty());
-    // Slow, but moving.
+    // Slow, but making progress.
     let body = pseudo_random(7, 100_000);
     let mut client = site.client();
     client.send(&head);
@@ -114,7 +114,7 @@ fn a_body_must_move() {
 }
 
 #[test]
-fn stalled_readers_are_dropped_and_moving_ones_never() {
+fn only_stalled_readers_are_dropped() {
     let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/large.bin");
     let body = pseudo_random(8, 12_000_000);
     let site = Plan::alone()
@@ -124,9 +124,9 @@ fn stalled_readers_are_dropped_and_moving_ones_never() {
     let get = request("GET", &format!("/files/{path}"), &[], b"");
     let before = site.program.sockets();
 
-    let mut stalled = Client::narrow(site.http);
+    let mut stalled = Client::with_small_buffer(site.http);
     stalled.send(&get);
-    let mut moving = Client::narrow(site.http);
+    let mut moving = Client::with_small_buffer(site.http);
     moving.send(&get);
     moving.reply_head().is(200);
     let start = Instant::now();
@@ -151,7 +151,7 @@ fn stalled_readers_are_dropped_and_moving_ones_never() {
     eventually("the stalled reader to be dropped", || {
         site.program.sockets() <= before
     });
-    // What was in the sockets can still be read, and is not the whole.
+    // Buffered data can still be read, but not the whole file.
     stalled.reply_head().is(200);
     assert!(stalled.drain().len() < body.len());
 }
@@ -160,22 +160,14 @@ fn stalled_readers_are_dropped_and_moving_ones_never() {
 #[track_caller]
 fn busy(site: &mut Site) -> Client {
     let slot = site.slot(ROMEO, "busy.txt", 5, None);
-    let mut client = site.client();
-    client.send(&request(
-        "PUT",
-        &slot.put,
-        &[("Content-Length", "5"), ("Expect", "100-continue")],
-        b"",
-    ));
-    client.reply().is(100);
-    client
+    begin(site, &slot, 5)
 }
 
 #[test]
-fn out_of_connections() {
+fn max_connections() {
     let mut site = Plan::new().set("max_connections", 4).start();
     let mut clients: Vec<Client> = (0..4).map(|_| busy(&mut site)).collect();
-    // All of them have something to do, so the next one is asked to come again.
+    // All of them are busy, so the next one gets a 503.
     for _ in 0..3 {
         let mut client = site.client();
         client.send(&request("GET", "/", &[], b""));
@@ -184,7 +176,7 @@ fn out_of_connections() {
         assert_eq!(reply.expect("Access-Control-Allow-Origin"), "*");
         client.ends();
     }
-    // Open ones still get their answers, and room is used as soon as it is there.
+    // Open connections get their responses, and a free place is used at once.
     for client in &mut clients {
         client.send(b"hello");
         client.reply().is(201);
@@ -194,7 +186,7 @@ fn out_of_connections() {
         site.client().ask("GET", "/", &[], b"").status == 200
     });
 
-    // Idle ones make room, or the new one is asked to come again; the others stay.
+    // An idle connection is evicted, or the new one gets a 503; the others stay.
     let mut fresh = site.client();
     fresh.send(&request("GET", "/", &[], b""));
     let status = fresh.reply().status;
@@ -204,7 +196,7 @@ fn out_of_connections() {
 }
 
 #[test]
-fn exactly_as_many_as_allowed() {
+fn exactly_max_connections() {
     for most in [1, 2, 4] {
         let mut site = Plan::new().set("max_connections", most).start();
         let before = site.program.sockets();
@@ -213,12 +205,12 @@ fn exactly_as_many_as_allowed() {
             client.send(b"hello");
             client.reply().is(201);
         }
-        // All of them are idle now, and all of them are still there.
+        // All of them are idle now, and still open.
         for client in &mut clients {
             client.get("/").is(200);
         }
         drop(clients);
-        // The same with connections that are idle from the beginning.
+        // The same with connections that never sent a request.
         eventually("room", || site.program.sockets() <= before);
         let mut clients: Vec<Client> = (0..most).map(|_| site.client()).collect();
         for client in &mut clients {
@@ -229,11 +221,11 @@ fn exactly_as_many_as_allowed() {
 }
 
 #[test]
-fn the_oldest_idle_connection_makes_room() {
+fn the_oldest_idle_connection_is_evicted() {
     let mut site = Plan::alone().set("max_connections", 4).start();
     site.program.allow("connection");
     let mut clients: Vec<Client> = (0..4).map(|_| site.client()).collect();
-    // The last one to be of use is the first that was accepted.
+    // The most recently used connection is the first that was accepted.
     for client in clients.iter_mut().rev() {
         client.get("/").is(200);
     }
@@ -249,9 +241,9 @@ fn the_oldest_idle_connection_makes_room() {
     }
 }
 
-/// A request that has come is answered, even if nobody has looked at it when the next connection is taken.
+/// A request that has arrived is answered, even if it is unread when the next connection is accepted.
 #[test]
-fn whose_request_is_here_need_not_make_room() {
+fn connections_with_a_request_are_not_evicted() {
     let mut site = Plan::alone().set("max_connections", 1).start();
     site.program.allow("connection");
     for _ in 0..3 {
@@ -277,7 +269,7 @@ fn whose_request_is_here_need_not_make_room() {
 }
 
 #[test]
-fn connections_of_one_address() {
+fn max_connections_per_address() {
     let mut site = Plan::new().set("max_connections_per_address", 2).start();
     let mut first = busy(&mut site);
     let mut second = busy(&mut site);
@@ -301,7 +293,7 @@ fn more_idle_connections_than_allowed() {
     raise_descriptors(4096);
     let mut site = Plan::new().start();
     let mut busy = busy(&mut site);
-    // The default is 1,024. Some said something before they fell silent.
+    // The default is 1,024. Some send a request before they fall silent.
     let mut idle = Vec::new();
     for number in 0..1200 {
         let mut client = site.client();
@@ -345,12 +337,12 @@ fn out_of_descriptors() {
             client
         })
         .collect();
-    // Two seconds of it must not cost two seconds of processor time.
+    // Two seconds in this state must not use two seconds of processor time.
     let ticks = site.program.cpu_ticks();
     thread::sleep(Duration::from_secs(2));
     let used = site.program.cpu_ticks() - ticks;
-    assert!(used < 100, "{used} ticks of 200: it spins");
-    // Open connections get their answers.
+    assert!(used < 100, "{used} ticks of 200: a busy loop");
+    // Open connections get their responses.
     busy.send(b"hello");
     busy.reply().is(201);
     drop(crowd);
@@ -359,7 +351,7 @@ fn out_of_descriptors() {
     site.put(&slot, b"hello").is(201);
 }
 
-/// The sender of a large body can write all of it before it reads why it was refused.
+/// The sender of a large body can write all of it before it reads the refusal.
 #[test]
 fn refusals_linger() {
     let mut site = Plan::new().start();
@@ -395,7 +387,7 @@ fn refusals_linger() {
         for _ in 0..2 {
             let mut client = site.client();
             client.send(&request(method, target, fields, b""));
-            // Pieces, so that an early close would be felt.
+            // In pieces, so that an early close causes a write error.
             for (number, piece) in body.chunks(64 * 1024).enumerate() {
                 if let Err(error) = client.try_send(piece) {
                     panic!("{method} {fields:?}: {error} in piece {number}");
@@ -416,12 +408,12 @@ fn refusals_linger() {
 }
 
 #[test]
-fn pipelines_push_back() {
+fn pipelining_has_back_pressure() {
     const COUNT: usize = 20_000;
     let site = Plan::alone().start();
     site.get("/").is(200);
     let before = site.program.memory("VmRSS");
-    let mut client = Client::narrow(site.http);
+    let mut client = Client::with_small_buffer(site.http);
     let mut writer = client.writer();
     let sender = thread::spawn(move || {
         let get = request("GET", "/files/none", &[], b"");
@@ -429,7 +421,7 @@ fn pipelines_push_back() {
             writer.write_all(&get.repeat(100)).unwrap();
         }
     });
-    // Nobody reads for a while, and the program must not hoard answers.
+    // The client does not read for a while; the program must not buffer responses.
     thread::sleep(Duration::from_secs(1));
     for _ in 0..COUNT {
         client.reply().is(404);
@@ -440,7 +432,7 @@ fn pipelines_push_back() {
 }
 
 #[test]
-fn memory_does_not_follow_bodies() {
+fn memory_does_not_grow_with_bodies() {
     const SIZE: usize = 48 << 20;
     let mut site = Plan::new()
         .set("max_file_size", 100 << 20)
@@ -453,7 +445,7 @@ fn memory_does_not_follow_bodies() {
     site.put(&slot, &body).is(201);
     let slow: Vec<Client> = (0..8)
         .map(|_| {
-            let mut client = Client::narrow(site.http);
+            let mut client = Client::with_small_buffer(site.http);
             client.send(&request("GET", &slot.get, &[], b""));
             client.reply_head().is(200);
             client

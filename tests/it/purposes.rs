@@ -1,11 +1,12 @@
-//! Purposes (XEP-0363 1.2): announced, told by the tree, limited and kept each in its own way.
+//! Purposes (XEP-0363 1.2): announcement, folder names, limits, quotas and expiry by purpose.
 
 use std::collections::HashSet;
 use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use crate::harness::files::{age, seed};
 use crate::harness::server::{UPLOAD_0, error_of};
-use crate::harness::site::{ROMEO, age, seed};
+use crate::harness::site::ROMEO;
 use crate::harness::{Plan, Site, Slot, eventually, unix_now};
 
 const PURPOSE: &str = "urn:xmpp:http:upload:purpose:0";
@@ -57,7 +58,7 @@ fn refused(site: &mut Site, size: u64, inside: &str) -> (String, String) {
     (kind, condition)
 }
 
-fn mark(slot: &Slot) -> &str {
+fn suffix(slot: &Slot) -> &str {
     slot.get
         .split('/')
         .nth(3)
@@ -68,7 +69,7 @@ fn mark(slot: &Slot) -> &str {
 }
 
 #[test]
-fn what_is_listed_is_announced_and_nothing_else() {
+fn configured_purposes_are_announced() {
     const INFO: &str = "http://jabber.org/protocol/disco#info";
     for (purposes, announced) in [
         (ALL, &["message", "profile", "ephemeral", "permanent"][..]),
@@ -106,7 +107,7 @@ fn what_is_listed_is_announced_and_nothing_else() {
 }
 
 #[test]
-fn the_folder_tells_the_purpose() {
+fn the_folder_name_encodes_the_purpose() {
     let mut site = Plan::new().set("purposes", ALL).start();
     let at = unix_now() + 1000;
     for (inside, expected) in [
@@ -118,8 +119,8 @@ fn the_folder_tells_the_purpose() {
         (until(at).replace("Z'", ".5+00:00'"), format!("e{at:x}")),
     ] {
         let slot = slot(&mut site, 5, &inside);
-        assert_eq!(mark(&slot), expected);
-        // Another purpose would be another path, and that is signed.
+        assert_eq!(suffix(&slot), expected);
+        // The signature covers the path, and with it the purpose.
         let forged = slot.put.replacen(&format!("~{expected}/"), "~kn/", 1);
         site.client().ask("PUT", &forged, &[], b"hello").is(403);
         site.put(&slot, b"hello").is(201);
@@ -142,13 +143,13 @@ fn the_folder_tells_the_purpose() {
             "{inside}"
         );
     }
-    // An element of another namespace is no purpose.
+    // An element of another namespace is not a purpose.
     let slot = slot(&mut site, 5, "<permanent xmlns='urn:example:other'/>");
-    assert_eq!(mark(&slot), "m");
+    assert_eq!(suffix(&slot), "m");
 }
 
 #[test]
-fn ephemeral_to_the_second_and_swept() {
+fn ephemeral_files_expire_and_are_swept() {
     let mut site = Plan::new()
         .set("purposes", ALL)
         .set("expire_interval", 3600)
@@ -157,7 +158,7 @@ fn ephemeral_to_the_second_and_swept() {
     let at = unix_now() + 3;
     let short = upload(&mut site, 5, &until(at));
     let long = upload(&mut site, 5, &until(at + 3600));
-    // A cache may not keep it for longer either.
+    // Caches must not keep it longer.
     let cached = site.get(&short.get).is(200);
     let control = cached.expect("Cache-Control").to_owned();
     let max_age = control
@@ -173,7 +174,7 @@ fn ephemeral_to_the_second_and_swept() {
         let status = client.get(&short.get).status;
         let after = unix_now();
         if status == 404 {
-            assert!(after >= at, "gone at {after}, before {at}");
+            assert!(after >= at, "not served at {after}, before {at}");
             break;
         }
         assert_eq!(status, 200);
@@ -187,7 +188,7 @@ fn ephemeral_to_the_second_and_swept() {
             .ask(method, &short.get.replace("~", "%7E"), &[], b"")
             .is(404);
     }
-    // One that comes too late is not to be had either.
+    // A late upload is not served.
     let status = site.put(&late, b"hello").status;
     assert!((200..500).contains(&status), "{status}");
     client.get(&late.get).is(404);
@@ -198,7 +199,7 @@ fn ephemeral_to_the_second_and_swept() {
 }
 
 #[test]
-fn limits_of_their_own() {
+fn limits_by_purpose() {
     let mut site = Plan::new()
         .set("max_file_size", 1000)
         .set(
@@ -223,7 +224,7 @@ fn limits_of_their_own() {
 }
 
 #[test]
-fn pools_of_their_own() {
+fn quotas_by_purpose() {
     let mut site = Plan::new()
         .set("user_quota_hard", 1000)
         .set("max_file_size", 500)
@@ -235,7 +236,7 @@ fn pools_of_their_own() {
     let full = ("wait".to_owned(), "resource-constraint".to_owned());
     upload(&mut site, 500, &inside("permanent"));
     assert_eq!(refused(&mut site, 1, &inside("permanent")), full);
-    // The general quota is untouched by it, and shared by those without their own.
+    // The general quota is separate, and shared by purposes without their own.
     upload(&mut site, 300, "");
     upload(&mut site, 300, "");
     upload(&mut site, 400, &inside("profile"));
@@ -250,7 +251,7 @@ fn pools_of_their_own() {
 }
 
 #[test]
-fn what_is_permanent_is_never_removed_to_make_room() {
+fn permanent_files_are_not_evicted() {
     let mut site = Plan::new()
         .set("user_quota_hard", 1000)
         .set("max_file_size", 500)
@@ -268,7 +269,7 @@ fn what_is_permanent_is_never_removed_to_make_room() {
     for slot in [&permanent, &profile, &new] {
         site.get(&slot.get).is(200);
     }
-    // More than all messages could free is refused, and nothing goes in vain.
+    // More than evicting all messages could free is refused, and nothing is evicted.
     assert_eq!(
         refused(&mut site, 401, ""),
         ("wait".into(), "resource-constraint".into())
@@ -312,8 +313,8 @@ fn age_by_purpose() {
 }
 
 #[test]
-fn the_sweep_has_something_to_do_where_ends_are_given() {
-    // None of these has an age for all, and each has files with an end: no warning says that the sweep is idle.
+fn no_idle_sweep_warning_with_expiry_rules() {
+    // Without a general age, but with files that expire: no warning about an idle sweep.
     for (key, value) in [
         ("purposes", "{message: {}, ephemeral: {}}"),
         ("purposes", "{message: {expire_maxage: 1000}}"),

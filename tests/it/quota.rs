@@ -1,46 +1,25 @@
-//! Quotas: what an owner may keep, what all may keep, and what the disk must keep free.
+//! Quotas per owner, the global quota, and the free space of the disk.
 
-use crate::harness::server::{STANZAS, UPLOAD_0, error_of};
-use crate::harness::site::{ROMEO, ROMEO_FOLDER, age, owner_folder, seed};
-use crate::harness::{Plan, Site, Slot, eventually, request};
-
-const JULIET: &str = "juliet@capulet.tld";
-
-/// A slot request that is refused for want of room.
-#[track_caller]
-fn assert_no_room(site: &mut Site, owner: &str, size: u64) {
-    let refused = site
-        .ask(owner, "a.bin", size, None, "")
-        .expect_err("granted");
-    let (kind, condition, text) = error_of(&refused);
-    assert_eq!(
-        (kind.as_str(), condition.as_str()),
-        ("wait", "resource-constraint"),
-        "{refused:?}"
-    );
-    assert!(!text.is_empty());
-}
-
-#[track_caller]
-fn upload(site: &mut Site, owner: &str, size: usize) -> Slot {
-    let slot = site.slot(owner, "a.bin", size as u64, None);
-    site.put(&slot, &vec![b'x'; size]).is(201);
-    slot
-}
+use crate::harness::files::{age, seed};
+use crate::harness::raw::every_integration;
+use crate::harness::server::{STANZAS, UPLOAD_0};
+use crate::harness::signing::{Claims, KEY, UUID, put_query};
+use crate::harness::site::{JULIET, ROMEO, ROMEO_FOLDER, assert_no_room, owner_folder};
+use crate::harness::{Plan, Slot, eventually, request};
 
 #[test]
-fn hard() {
+fn hard_quota() {
     let mut site = Plan::new()
         .set("user_quota_hard", 1000)
         .set("max_file_size", 1000)
         .start();
-    upload(&mut site, ROMEO, 600);
+    site.fill(ROMEO, 600);
     assert_no_room(&mut site, ROMEO, 401);
-    // Whatever the resource, it is the same owner; another owner has room of their own.
+    // The resource does not matter; another owner has a separate quota.
     assert_no_room(&mut site, "romeo@montague.tld/balcony", 401);
     site.slot(JULIET, "a.bin", 1000, None);
     // Exactly full is allowed.
-    upload(&mut site, ROMEO, 400);
+    site.fill(ROMEO, 400);
     assert_no_room(&mut site, ROMEO, 1);
     let line = site
         .program
@@ -49,12 +28,12 @@ fn hard() {
 }
 
 #[test]
-fn hard_counts_at_the_put() {
+fn hard_quota_at_the_put() {
     let mut site = Plan::new()
         .set("user_quota_hard", 1000)
         .set("max_file_size", 1000)
         .start();
-    // Each of them has room; both do not.
+    // There is room for either, but not for both.
     let first = site.slot(ROMEO, "a.bin", 600, None);
     let second = site.slot(ROMEO, "b.bin", 600, None);
     site.put(&first, &[b'x'; 600]).is(201);
@@ -63,9 +42,9 @@ fn hard_counts_at_the_put() {
     assert_eq!(site.files().len(), 1);
 }
 
-/// What is under way counts before it is stored, and no longer when it is over.
+/// A running upload counts until it is published or aborted.
 #[test]
-fn what_is_under_way_counts() {
+fn running_uploads_count() {
     for key in ["user_quota_hard", "global_quota"] {
         let mut site = Plan::new()
             .set(key, 1000)
@@ -76,7 +55,7 @@ fn what_is_under_way_counts() {
         let head = |slot: &Slot| request("PUT", &slot.put, &[("Content-Length", "600")], b"half");
         let mut under_way = site.client();
         under_way.send(&head(&first));
-        // It has begun when there is no room left for another.
+        // It has started once there is no room for another.
         eventually("the first upload under way", || {
             site.ask(ROMEO, "c.bin", 401, None, "").is_err()
         });
@@ -91,7 +70,7 @@ fn what_is_under_way_counts() {
 }
 
 #[test]
-fn old_files_count_right_after_the_start() {
+fn existing_files_count_after_the_start() {
     let mut site = Plan::new()
         .set("user_quota_hard", 1000)
         .set("max_file_size", 1000)
@@ -111,7 +90,7 @@ fn old_files_count_right_after_the_start() {
 }
 
 #[test]
-fn old_files_count_at_the_first_put() {
+fn existing_files_count_at_the_first_put() {
     let mut site = Plan::new()
         .set("user_quota_hard", 1000)
         .set("max_file_size", 1000)
@@ -135,10 +114,10 @@ fn eviction_instead_of_refusal() {
         .set("max_file_size", 1000)
         .set("evict_on_quota", true)
         .start();
-    let oldest = upload(&mut site, ROMEO, 300);
-    let middle = upload(&mut site, ROMEO, 300);
-    let newest = upload(&mut site, ROMEO, 300);
-    let juliets = upload(&mut site, JULIET, 300);
+    let oldest = site.fill(ROMEO, 300);
+    let middle = site.fill(ROMEO, 300);
+    let newest = site.fill(ROMEO, 300);
+    let juliets = site.fill(JULIET, 300);
     for (slot, seconds) in [
         (&oldest, 300),
         (&middle, 200),
@@ -147,14 +126,14 @@ fn eviction_instead_of_refusal() {
     ] {
         age(&site.store().join(slot.stored_at()), seconds);
     }
-    // 900 are there; 350 more need 250 less: the oldest goes, and no more than needed.
+    // 900 bytes are stored; 350 more require 250 less: the oldest file is evicted, and no more than needed.
     let slot = site.slot(ROMEO, "new.bin", 350, None);
     site.put(&slot, &[b'x'; 350]).is(201);
     site.get(&oldest.get).is(404);
     for slot in [&middle, &newest, &juliets, &slot] {
         site.get(&slot.get).is(200);
     }
-    // Its folder went with it.
+    // Its folder was deleted as well.
     assert!(
         !site
             .store()
@@ -163,7 +142,7 @@ fn eviction_instead_of_refusal() {
             .unwrap()
             .exists()
     );
-    // No eviction makes room for more than the quota, and nothing is removed in vain.
+    // A file larger than the quota never fits, and nothing is evicted for it.
     assert!(site.ask(ROMEO, "a.bin", 1001, None, "").is_err());
     site.get(&middle.get).is(200);
 }
@@ -176,7 +155,7 @@ fn retry_when_an_expiry_frees_enough() {
         .set("expire_interval", 3600)
         .set("expire_maxage", 86_400)
         .start();
-    upload(&mut site, ROMEO, 900);
+    site.fill(ROMEO, 900);
     let refused = site
         .ask(ROMEO, "a.bin", 200, None, "")
         .expect_err("granted");
@@ -207,7 +186,7 @@ fn retry_when_an_expiry_frees_enough() {
 }
 
 #[test]
-fn soft_is_trimmed_by_the_sweep() {
+fn the_sweep_trims_to_the_soft_quota() {
     let plan = Plan::new()
         .set("user_quota_soft", 1000)
         .set("expire_interval", 1);
@@ -236,11 +215,11 @@ fn soft_is_trimmed_by_the_sweep() {
     );
     assert_eq!(site.files().len(), 3);
     // The soft quota refuses nothing.
-    upload(&mut site, ROMEO, 900);
+    site.fill(ROMEO, 900);
 }
 
 #[test]
-fn of_all_together() {
+fn global_quota() {
     let mut site = Plan::new()
         .set("global_quota", 1000)
         .seed(&format!("{ROMEO_FOLDER}/0123456789abc/old.bin"), &[0; 500])
@@ -249,7 +228,7 @@ fn of_all_together() {
             &[0; 300],
         )
         .start();
-    // The sum is learnt by a walk in slices, so that it may take a moment.
+    // The store is counted in slices, which may take a moment.
     eventually("the walk", || {
         site.ask(ROMEO, "a.bin", 201, None, "").is_err()
     });
@@ -258,14 +237,160 @@ fn of_all_together() {
     let second = site.slot(ROMEO, "a.bin", 150, None);
     site.put(&first, &[b'x'; 150]).is(201);
     site.put(&second, &[b'x'; 150]).is(507);
-    upload(&mut site, ROMEO, 50);
+    site.fill(ROMEO, 50);
     assert_no_room(&mut site, ROMEO, 1);
 }
 
 #[test]
-fn the_disk_keeps_some_room() {
+fn min_free_space() {
     let mut site = Plan::new().set("min_free_space", 1_u64 << 60).start();
     assert_no_room(&mut site, ROMEO, 1);
     let mut site = Plan::new().set("min_free_space", 0).start();
-    upload(&mut site, ROMEO, 1);
+    site.fill(ROMEO, 1);
+}
+
+#[test]
+fn one_owner_cannot_evict_or_fill_another() {
+    let mut site = every_integration()
+        .set("user_quota_hard", 1000)
+        .set("max_file_size", 1000)
+        .set("evict_on_quota", true)
+        .set("expire_interval", 1)
+        .set("user_quota_soft", 900)
+        .start();
+    site.program.allow("external_delete_secret");
+    let kept: Vec<Slot> = (0..2)
+        .map(|_| {
+            let slot = site.slot(JULIET, "old.bin", 400, None);
+            site.put(&slot, &[b'j'; 400]).is(201);
+            age(&site.store().join(slot.stored_at()), 100_000);
+            slot
+        })
+        .collect();
+    // Juliet's files are the oldest and stay, whatever Romeo does and however his address is spelled.
+    for number in 0..30 {
+        let owner = [
+            "romeo@montague.tld",
+            "Romeo@Montague.TLD/x",
+            "romeo@montague.tld./juliet@capulet.tld",
+        ][number % 3];
+        let slot = site.slot(owner, "new.bin", 700, None);
+        assert!(slot.get.contains(ROMEO_FOLDER), "{owner}: {slot:?}");
+        site.put(&slot, &[b'r'; 700]).is(201);
+    }
+    // Running, refused and aborted uploads do not affect other owners.
+    let slots: Vec<Slot> = (0..4)
+        .map(|_| site.slot(ROMEO, "hanging.bin", 1000, None))
+        .collect();
+    let mut hanging = Vec::new();
+    for (number, slot) in slots.iter().enumerate() {
+        let mut client = site.client();
+        client.send(&request(
+            "PUT",
+            &slot.put,
+            &[("Content-Length", "1000")],
+            b"",
+        ));
+        client.send(&[b'r'; 500]);
+        let juliets = slot.put.replace(ROMEO_FOLDER, &owner_folder(JULIET));
+        assert_ne!(juliets, slot.put);
+        site.client()
+            .ask("PUT", &juliets, &[], &[b'r'; 1000])
+            .is(403);
+        if number % 2 == 0 {
+            hanging.push(client);
+        }
+    }
+    // Neither do addresses that look like hers.
+    for owner in [
+        "\u{458}uliet@capulet.tld",
+        "juliet@capulet.tld.montague.tld",
+        "juliet\u{200b}@capulet.tld",
+        "juliet%40capulet.tld@montague.tld",
+        "capulet.tld",
+    ] {
+        assert_ne!(owner_folder(owner), owner_folder(JULIET));
+        if let Ok(slot) = site.ask(owner, "new.bin", 900, None, "") {
+            assert!(!slot.get.contains(&owner_folder(JULIET)), "{owner}");
+            site.put(&slot, &[b'x'; 900]).is(201);
+        }
+    }
+    for slot in &kept {
+        assert_eq!(site.get(&slot.get).is(200).body, [b'j'; 400]);
+    }
+    // Her free space is unchanged.
+    let slot = site.slot(JULIET, "new.bin", 200, None);
+    site.put(&slot, &[b'j'; 200]).is(201);
+    for slot in &kept {
+        site.get(&slot.get).is(200);
+    }
+    drop(hanging);
+    // The same without eviction.
+    let mut site = Plan::new()
+        .set("user_quota_hard", 1000)
+        .set("max_file_size", 1000)
+        .start();
+    let slot = site.slot(ROMEO, "a.bin", 1000, None);
+    site.put(&slot, &[b'r'; 1000]).is(201);
+    assert!(site.ask(ROMEO, "b.bin", 1, None, "").is_err());
+    let slot = site.slot(JULIET, "a.bin", 1000, None);
+    site.put(&slot, &[b'j'; 1000]).is(201);
+}
+
+#[test]
+fn one_quota_for_all_schemes() {
+    let mut site = Plan::new()
+        .set("file_share_secret", format!("'{KEY}'"))
+        .set("external_secret", format!("'{KEY}'"))
+        .set("api", "{port: 0}")
+        .set("user_quota_hard", 1000)
+        .set("max_file_size", 1000)
+        .seed(&format!("{ROMEO_FOLDER}/0123456789abc/old.bin"), &[0; 100])
+        .start();
+    Claims::new("one")
+        .sized(500)
+        .put(&site, &[b'h'; 500])
+        .is(201);
+    assert!(site.ask(ROMEO, "a.bin", 401, None, "").is_err());
+    let slot = site.slot(ROMEO, "a.bin", 300, None);
+    site.put(&slot, &[b'x'; 300]).is(201);
+    site.ask_api(&format!("/slot/?jid={ROMEO}&name=a&size=101"))
+        .is(403);
+    // The resource does not matter.
+    Claims::new("two")
+        .sized(101)
+        .with("sub", "Romeo@montague.tld/x")
+        .put(&site, &[b'h'; 101])
+        .is(507);
+    Claims::new("two")
+        .sized(100)
+        .with("sub", "Romeo@montague.tld/x")
+        .put(&site, &[b'h'; 100])
+        .is(201);
+    assert!(site.ask(ROMEO, "a.bin", 1, None, "").is_err());
+    Claims::new("three")
+        .sized(1000)
+        .with("sub", "juliet@capulet.tld")
+        .put(&site, &[b'h'; 1000])
+        .is(201);
+    // A signed link names no owner, so the file counts for none.
+    let path = format!("{UUID}/a.bin");
+    site.client()
+        .ask(
+            "PUT",
+            &format!("/files/{path}?{}", put_query("v", &path, 5000, "")),
+            &[],
+            &[b'x'; 5000],
+        )
+        .is(201);
+    let folder = site.store().join(owner_folder("juliet@capulet.tld"));
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1);
+    // Files in a legacy layout are still served.
+    seed(
+        &site.store(),
+        &format!("{ROMEO_FOLDER}/0123456789abd"),
+        b"old",
+    );
+    site.get(&format!("/files/{ROMEO_FOLDER}/0123456789abd"))
+        .is(200);
 }

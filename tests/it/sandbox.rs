@@ -1,4 +1,4 @@
-//! What the program may not, and what it does not tell: Landlock seen from outside, secrets, and who can read them.
+//! Landlock as seen from outside, and the confidentiality of secrets.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -11,7 +11,7 @@ use crate::harness::program::run;
 use crate::harness::site::BASE;
 use crate::harness::{Client, Plan, Program, Server, Site, eventually};
 
-/// What of Landlock this kernel has; 0 is nothing. Asked on a thread that ends confined.
+/// The kernel's Landlock version, 0 without. Determined on a thread, which is confined afterwards.
 fn kernel_abi() -> i32 {
     let asked = std::thread::spawn(|| {
         let rules = Ruleset::default().handle_access(AccessFs::from_all(landlock::ABI::V1));
@@ -27,7 +27,7 @@ fn kernel_abi() -> i32 {
     asked.join().unwrap()
 }
 
-/// Whether files are confined here; says so if not.
+/// Whether files are confined here; reports if not.
 fn confines() -> bool {
     let abi = kernel_abi();
     if abi < 2 {
@@ -41,7 +41,7 @@ fn reload(site: &mut Site) {
 }
 
 #[test]
-fn one_line_says_what_holds() {
+fn one_line_reports_the_sandbox() {
     let plan = Plan::new();
     let store = plan.store().canonicalize().unwrap();
     let mut site = plan.start();
@@ -99,14 +99,14 @@ fn a_reload_does_not_reach_another_folder() {
             "the sandbox does not reach",
         ]);
         assert!(line.contains(secret.to_str().unwrap()), "{line}");
-        // The old configuration stays as a whole.
+        // The whole old configuration stays in effect.
         site.upload("b.txt", None, b"more than a byte");
     } else {
         site.program.wait_line(&["config reloaded"]);
     }
     site.get(&slot.get).is(200);
 
-    // A file beside the configuration is in reach, as one that replaces another is.
+    // A file next to the configuration can be read, also one that replaces another.
     let near = site.dir.path().join("secret");
     fs::copy(&secret, &near).unwrap();
     site.rewrite("slot_secret_file", near.display());
@@ -117,7 +117,7 @@ fn a_reload_does_not_reach_another_folder() {
 }
 
 #[test]
-fn off_is_off() {
+fn sandbox_off() {
     let elsewhere = TempDir::new();
     let secret = elsewhere.path().join("secret");
     fs::write(&secret, "a secret of its own\n").unwrap();
@@ -137,8 +137,8 @@ fn off_is_off() {
 }
 
 #[test]
-fn a_renewed_certificate_behind_links_is_taken() {
-    // As certbot has it: the names that the configuration knows are links into another folder.
+fn a_renewed_certificate_behind_symlinks_is_loaded() {
+    // As with certbot: the configured names are symlinks into another folder.
     let folder = TempDir::new();
     let at = |name: &str| folder.path().join(name);
     fs::create_dir(at("live")).unwrap();
@@ -177,7 +177,7 @@ fn a_reload_does_not_reach_another_port() {
     if kernel_abi() < 4 {
         eprintln!("NOT TESTED: this kernel does not confine the network");
         site.link.take();
-        other.welcome();
+        other.accept_link();
         return;
     }
     site.program.wait_line(&[
@@ -185,11 +185,11 @@ fn a_reload_does_not_reach_another_port() {
         "the sandbox",
     ]);
     site.program.wait_line(&["config reloaded"]);
-    // The link stays where it was, and the rest of the configuration holds.
+    // The link stays up, and the rest of the configuration takes effect.
     site.upload("a.txt", None, b"hello");
     site.ask("romeo@montague.tld/garden", "b.txt", 6, None, "")
         .unwrap_err();
-    // Likewise a name, where there was none.
+    // Likewise a host name instead of an address.
     site.rewrite("component_host", "xmpp.invalid");
     site.rewrite(
         "component_port",
@@ -202,7 +202,7 @@ fn a_reload_does_not_reach_another_port() {
 }
 
 #[test]
-fn a_unix_socket_goes_at_the_end_and_the_log_is_turned_over() {
+fn unix_socket_removal_and_log_rotation() {
     let (run, log) = (TempDir::new(), TempDir::new());
     let (socket, log) = (run.path().join("http.sock"), log.path().join("upslot.log"));
     let dir = TempDir::new();
@@ -229,7 +229,7 @@ fn a_unix_socket_goes_at_the_end_and_the_log_is_turned_over() {
 }
 
 #[test]
-fn memory_is_counted_in_the_sandbox() {
+fn memory_metric_in_the_sandbox() {
     let site = Plan::alone().set("api", "{port: 0}").start();
     let metrics = site.ask_api("/metrics").is(200);
     let line = metrics
@@ -251,7 +251,7 @@ const SECRETS: [(&str, &str); 6] = [
     ("api", "hush-token-0123456789-9f"),
 ];
 
-fn secretive(dir: &Path) -> String {
+fn config_with_secrets(dir: &Path) -> String {
     let mut text = format!(
         "storage_path: {}/store\nhttp_port: 0\nget_url: {BASE}\nput_url: {BASE}\nwhitelist: montague.tld\n\
          component_jid: upload.localhost\ncomponent_host: 127.0.0.1\ncomponent_port: 1\nlog_level: trace\n",
@@ -267,15 +267,15 @@ fn secretive(dir: &Path) -> String {
 }
 
 #[test]
-fn secrets_are_told_to_nobody() {
+fn secrets_are_never_disclosed() {
     let dir = TempDir::new();
     fs::create_dir(dir.path().join("store")).unwrap();
     let config = dir.path().join("config.yml");
-    fs::write(&config, secretive(dir.path())).unwrap();
+    fs::write(&config, config_with_secrets(dir.path())).unwrap();
     let name = config.to_str().unwrap();
-    let quiet = |what: &str, said: &str| {
+    let assert_no_secrets = |what: &str, said: &str| {
         for (key, secret) in SECRETS {
-            assert!(!said.contains(secret), "{what} tells {key}:\n{said}");
+            assert!(!said.contains(secret), "{what} discloses {key}:\n{said}");
         }
     };
     for arguments in [
@@ -291,15 +291,15 @@ fn secrets_are_told_to_nobody() {
     ] {
         let (code, said) = run(arguments, dir.path());
         assert_eq!(code, Some(0), "{said}");
-        quiet(&arguments.join(" "), &said);
+        assert_no_secrets(&arguments.join(" "), &said);
     }
-    // Nor where there is something wrong with each of them.
-    let wrong = secretive(dir.path()).replace("hush-", "\u{7f}hush-");
+    // Nor if each of them is invalid.
+    let wrong = config_with_secrets(dir.path()).replace("hush-", "\u{7f}hush-");
     fs::write(dir.path().join("wrong.yml"), wrong).unwrap();
     let (_, said) = run(&["-c", "wrong.yml", "--check-config"], dir.path());
-    quiet("a faulty configuration", &said);
+    assert_no_secrets("an invalid configuration", &said);
 
-    // The log at its most talkative, with requests that carry secrets and what is derived from them.
+    // The trace log, with requests that carry secrets and derived values.
     let mut plan = Plan::new().set("log_level", "trace");
     for (key, secret) in &SECRETS[1..] {
         plan = match *key {
@@ -327,14 +327,14 @@ fn secrets_are_told_to_nobody() {
     reload(&mut site);
     site.program.wait_line(&["config reloaded"]);
 
-    // What other users see of a process.
+    // What other users can see of the process.
     for file in ["cmdline", "environ"] {
         let bytes = fs::read(format!("/proc/{}/{file}", site.program.pid())).unwrap();
-        quiet(file, &String::from_utf8_lossy(&bytes));
+        assert_no_secrets(file, &String::from_utf8_lossy(&bytes));
     }
 }
 
-/// The warnings of `--check-config` about who can read what.
+/// The warnings of `--check-config` about file permissions.
 fn exposed(dir: &Path) -> Vec<String> {
     let (code, said) = run(&["-c", "config.yml", "--check-config"], dir);
     assert_eq!(code, Some(0), "{said}");
@@ -347,7 +347,7 @@ fn chmod(path: &Path, mode: u32) {
 }
 
 #[test]
-fn secrets_that_everybody_can_read_are_warned_about() {
+fn world_readable_secrets_are_reported() {
     let dir = TempDir::new();
     let at = |name: &str| -> PathBuf { dir.path().join(name) };
     fs::create_dir(at("store")).unwrap();
@@ -365,7 +365,7 @@ fn secrets_that_everybody_can_read_are_warned_about() {
     fs::write(at("config.yml"), &rest).unwrap();
     let files = ["component", "slots", "key.pem", "config.yml", "cert.pem"];
     let all = |mode: u32| files.map(|name| chmod(&at(name), mode));
-    // Everybody may read the files, but nobody gets to them.
+    // The files are world-readable, but their folder is private.
     all(0o644);
     chmod(dir.path(), 0o700);
     assert_eq!(exposed(dir.path()), [""; 0]);

@@ -1,10 +1,9 @@
-//! Signals: the orderly end, the hasty one, and a new configuration.
+//! Signals: graceful and forced shutdown, reload; exit codes.
 
 use std::fs;
 use std::io::ErrorKind;
 use std::net::TcpStream;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -12,22 +11,15 @@ use rustix::process::Signal;
 
 use crate::harness::dir::TempDir;
 use crate::harness::program::{BINARY, run};
-use crate::harness::site::{ROMEO, ROMEO_FOLDER};
+use crate::harness::site::{ROMEO, ROMEO_FOLDER, begin};
 use crate::harness::wait::long;
 use crate::harness::{Client, Plan, Program, Site, eventually, pseudo_random, request};
 
-/// A PUT of ten bytes of which five are on their way.
+/// Starts a PUT of ten bytes and sends five.
 #[track_caller]
 fn half_a_put(site: &mut Site) -> Client {
     let slot = site.slot(ROMEO, "a.txt", 10, None);
-    let mut client = site.client();
-    client.send(&request(
-        "PUT",
-        &slot.put,
-        &[("Content-Length", "10"), ("Expect", "100-continue")],
-        b"",
-    ));
-    client.reply().is(100);
+    let mut client = begin(site, &slot, 10);
     client.send(b"01234");
     client
 }
@@ -43,7 +35,7 @@ fn assert_refuses(site: &Site) {
 }
 
 #[test]
-fn an_orderly_end() {
+fn graceful_shutdown() {
     for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
         let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/large.bin");
         let body = pseudo_random(13, 12_000_000);
@@ -52,7 +44,7 @@ fn an_orderly_end() {
             .seed(&path, &body)
             .start();
         let mut upload = half_a_put(&mut site);
-        let mut download = Client::narrow(site.http);
+        let mut download = Client::with_small_buffer(site.http);
         download.send(&request("GET", &format!("/files/{path}"), &[], b""));
         download.reply_head().is(200);
         let mut idle = site.client();
@@ -62,7 +54,7 @@ fn an_orderly_end() {
         site.program.signal(signal);
         site.program
             .wait_line(&["shutting down ", &format!("signal={name}")]);
-        // Who waits for nothing is let go at once; nobody new gets in; the server is told.
+        // Idle connections are closed at once, new ones are refused, and the XMPP stream is closed.
         idle.ends();
         fresh.ends();
         assert_refuses(&site);
@@ -70,7 +62,7 @@ fn an_orderly_end() {
             site.link().closed_in_order(),
             "the XML stream was not closed"
         );
-        // What is under way ends well.
+        // Running uploads and downloads complete.
         upload.send(b"56789");
         let reply = upload.reply().is(201);
         assert_eq!(reply.expect("Connection"), "close");
@@ -90,7 +82,7 @@ fn an_orderly_end() {
 }
 
 #[test]
-fn patience_has_an_end() {
+fn shutdown_timeout() {
     let mut site = Plan::new().set("shutdown_timeout", 1).start();
     let mut upload = half_a_put(&mut site);
     site.program.allow("shutdown_timeout");
@@ -101,7 +93,7 @@ fn patience_has_an_end() {
 }
 
 #[test]
-fn a_second_signal_ends_at_once() {
+fn a_second_signal_forces_the_shutdown() {
     let mut site = Plan::new().set("shutdown_timeout", 600).start();
     let mut upload = half_a_put(&mut site);
     site.program.signal(Signal::TERM);
@@ -109,11 +101,11 @@ fn a_second_signal_ends_at_once() {
     site.program.signal(Signal::TERM);
     assert!(
         site.program.exit_within(Duration::from_secs(10)).is_some(),
-        "it goes on waiting"
+        "it still waits"
     );
     upload.drain();
     assert!(site.entries().is_empty());
-    site.program.allow("at once");
+    site.program.allow("forced shutdown");
 }
 
 #[test]
@@ -149,7 +141,7 @@ fn a_reload_changes_limits_without_dropping_anything() {
             .any(|line| line.contains("link down"))
     );
 
-    // A faulty one is reported, with key and line, and the old one stays.
+    // An invalid one is reported with key and line, and the old one stays.
     site.program.allow("config");
     site.rewrite("max_file_size", "lots");
     site.program.signal(Signal::HUP);
@@ -161,7 +153,7 @@ fn a_reload_changes_limits_without_dropping_anything() {
     assert!(site.ask("x@example.com", "a", 2000, None, "").is_ok());
     assert!(site.ask("x@example.com", "a", 2001, None, "").is_err());
 
-    // What needs a restart is named.
+    // Keys that need a restart are reported.
     site.rewrite("max_file_size", 3000);
     site.rewrite("http_port", 1);
     site.program.signal(Signal::HUP);
@@ -174,7 +166,7 @@ fn a_reload_changes_limits_without_dropping_anything() {
 }
 
 #[test]
-fn other_signals_do_no_harm() {
+fn other_signals_are_harmless() {
     let mut site = Plan::new().start();
     site.program.signal(Signal::PIPE);
     let mut kept = site.client();
@@ -207,9 +199,9 @@ fn program(config: &Path) -> Program {
     program
 }
 
-/// From the moment on in which the program catches signals, whatever it is at then.
+/// At any time after the program has installed its signal handlers.
 #[test]
-fn a_signal_during_the_start_does_what_it_says() {
+fn signals_during_the_start() {
     let (_dir, config, _) = plain_config();
     let started = Instant::now();
     let first = program(&config);
@@ -222,7 +214,7 @@ fn a_signal_during_the_start_does_what_it_says() {
         let signal = [Signal::HUP, Signal::TERM, Signal::INT][round % 3];
         let mut program = program(&config);
         program.catches_signals();
-        // Some come at once, the others all over the time that a start takes.
+        // Some signals come at once, the others spread over the duration of a start.
         let wait = usual * u32::from(moment) / 255;
         let until = Instant::now() + if round % 2 == 0 { Duration::ZERO } else { wait };
         while Instant::now() < until {
@@ -240,21 +232,21 @@ fn a_signal_during_the_start_does_what_it_says() {
     }
 }
 
-/// A FIFO in the place of the configuration, so that the program waits in the middle of reading it.
+/// Replaces the configuration with a FIFO, so that reading it blocks.
 fn fifo(config: &Path) {
     fs::remove_file(config).unwrap();
     mknodat(CWD, config, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
 }
 
 #[test]
-fn a_reload_that_came_early_reads_the_file_again() {
+fn an_early_reload_rereads_the_file() {
     let (dir, config, text) = plain_config();
     fifo(&config);
     let program = program(&config);
     program.catches_signals();
     let mut program = program;
     program.signal(Signal::HUP);
-    // Opening it waits for the reader; then the first reading ends.
+    // Opening the FIFO waits for the reader.
     let new = dir.path().join("new.yml");
     let mut writer = fs::File::options().write(true).open(&config).unwrap();
     fs::write(&new, format!("{text}custom_headers: {{X-Second: yes}}\n")).unwrap();
@@ -269,7 +261,7 @@ fn a_reload_that_came_early_reads_the_file_again() {
 }
 
 #[test]
-fn the_end_does_not_wait_for_a_configuration_that_cannot_be_read() {
+fn shutdown_while_reading_the_configuration_blocks() {
     for signal in [Signal::TERM, Signal::INT] {
         let (_dir, config, _) = plain_config();
         fifo(&config);
@@ -283,7 +275,7 @@ fn the_end_does_not_wait_for_a_configuration_that_cannot_be_read() {
 }
 
 #[test]
-fn a_start_that_failed_exits_with_1_whatever_signals_come() {
+fn a_failed_start_exits_with_1() {
     let (_dir, config, text) = plain_config();
     fs::write(&config, format!("{text}max_file_size: lots\n")).unwrap();
     for round in 0..60 {
@@ -297,9 +289,9 @@ fn a_start_that_failed_exits_with_1_whatever_signals_come() {
     }
 }
 
-/// What only looks something up ends as every command does.
+/// Commands that only read keep the default actions of signals.
 #[test]
-fn offline_commands_keep_the_systems_actions() {
+fn offline_commands_keep_the_default_signal_actions() {
     for arguments in [
         &["--check-config"][..],
         &["explain", "romeo@montague.tld"],
@@ -311,20 +303,20 @@ fn offline_commands_keep_the_systems_actions() {
             let mut command = std::process::Command::new(BINARY);
             command.arg("-c").arg(&config).args(arguments);
             let mut child = command.spawn().unwrap();
-            // It waits for a writer, and then for what is written.
+            // It waits for a writer, and then for data.
             let opened = std::thread::spawn(move || fs::File::options().write(true).open(&config));
             let writer = opened.join().unwrap().unwrap();
             rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal)
                 .unwrap();
             let status = child.wait().unwrap();
             drop(writer);
-            let died_of = std::os::unix::process::ExitStatusExt::signal(&status);
-            assert_eq!(died_of, Some(number), "{arguments:?}: {status:?}");
+            let signal_number = std::os::unix::process::ExitStatusExt::signal(&status);
+            assert_eq!(signal_number, Some(number), "{arguments:?}: {status:?}");
         }
     }
 }
 
-/// Starts the program with that configuration; its exit code and what it said.
+/// Runs the program with that configuration; its exit code and output.
 #[track_caller]
 fn run_with(text: &str, more: &[&str]) -> (Option<i32>, String) {
     let dir = TempDir::new();
@@ -341,7 +333,7 @@ fn run_with(text: &str, more: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn exit_codes_tell_a_fault_from_a_misuse() {
+fn exit_codes() {
     let good = "storage_path: STORE\nget_url: https://a/\nput_url: https://a/\nhttp_port: 0\nwhitelist: a\n";
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();

@@ -1,5 +1,5 @@
-//! What others wrote: only from crates.io and under a checksum, under licences that are allowed, none of it banned,
-//! none of it twice. The lists are those of `.cargo/deny.toml`, where cargo-deny finds them too.
+//! Dependencies: only from crates.io with a checksum, with allowed licences, none banned, none in two versions. The lists
+//! are those of cargo-deny in `.cargo/deny.toml`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,7 +8,7 @@ use std::process::Command;
 
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
-/// Packages of this tree; the second is what libFuzzer runs.
+/// Manifests of this tree; the second is that of the fuzzer.
 const OURS: [&str; 2] = ["upslot", "upslot-fuzz"];
 
 fn read(name: &str) -> String {
@@ -43,7 +43,7 @@ fn packages(lock: &str) -> Vec<BTreeMap<&str, &str>> {
     packages.collect()
 }
 
-/// What is wrong with a lock file.
+/// The errors in a lock file.
 fn faults_of_lock(lock: &str, deny: &str) -> Vec<String> {
     let banned = list(deny, "bans", "deny");
     let skipped = list(deny, "bans", "skip");
@@ -81,7 +81,7 @@ fn faults_of_lock(lock: &str, deny: &str) -> Vec<String> {
     faults
 }
 
-/// Whether an SPDX expression can be met by what is allowed.
+/// Whether an SPDX expression can be satisfied by allowed licences.
 fn is_allowed(expression: &str, allowed: &BTreeSet<String>) -> bool {
     let text = expression
         .replace('/', " OR ")
@@ -97,7 +97,7 @@ fn either(words: &mut &[&str], allowed: &BTreeSet<String>) -> bool {
     let mut met = both(words, allowed);
     while words.first() == Some(&"OR") {
         *words = &words[1..];
-        // Both sides have to be read.
+        // Both sides must be parsed.
         met |= both(words, allowed);
     }
     met
@@ -132,13 +132,13 @@ fn one(words: &mut &[&str], allowed: &BTreeSet<String>) -> bool {
 }
 
 #[test]
-fn everything_is_from_one_registry_and_nothing_is_banned_or_doubled() {
+fn one_registry_nothing_banned_nothing_doubled() {
     let deny = read(".cargo/deny.toml");
     for name in ["Cargo.lock", "tests/fuzz/libfuzzer/Cargo.lock"] {
         let lock = read(name);
         assert!(packages(&lock).len() > 20, "{name} was not understood");
         let mut faults = faults_of_lock(&lock, &deny);
-        // What is twice in the fuzzer is nobody's burden.
+        // Duplicate versions do not matter in the fuzzer.
         faults.retain(|fault| name == "Cargo.lock" || !fault.contains(" is there as "));
         assert!(faults.is_empty(), "{name}: {}", faults.join("\n"));
     }
@@ -214,9 +214,9 @@ fn licences_are_allowed() {
     }
 }
 
-/// The judges find what they look for.
+/// The checks find errors.
 #[test]
-fn the_judges_are_sound() {
+fn the_checks_find_faults() {
     let allowed = BTreeSet::from(["MIT".to_owned(), "ISC".to_owned()]);
     for (expression, met) in [
         ("MIT", true),

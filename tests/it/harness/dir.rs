@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// Removed, with all that is in it, when dropped.
+/// Removed with its content when dropped.
 #[derive(Debug)]
 pub struct TempDir(PathBuf);
 
@@ -15,7 +15,7 @@ impl TempDir {
     pub fn new() -> TempDir {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("upslot-it-{}-{number}", std::process::id()));
-        // What lies in it is nobody else's, secrets among it.
+        // It holds secrets.
         fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
         TempDir(path)
     }
@@ -27,7 +27,7 @@ impl TempDir {
 
 impl Drop for TempDir {
     fn drop(&mut self) {
-        // Best effort: a folder left over in a temporary place harms nobody.
+        // Best effort: a leftover temporary folder is harmless.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

@@ -1,6 +1,6 @@
 //! An HTTP client that sends exactly the bytes it is given, and reads answers as strictly as RFC 9110 and 9112 allow.
 //!
-//! Whatever holds for every answer of the program is checked while it is read: a date, a length, ASCII in all
+//! Requirements on every response are checked while it is read: a date, a length, ASCII in all
 //! fields, a type for a body, no coding of any kind, and one readable line in every error.
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -17,7 +17,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::PATIENCE;
 
-/// The name under which tests speak to the program.
+/// The host name in requests.
 pub const HOST: &str = "upload.localhost";
 
 /// Fields of a request: names and values.
@@ -74,7 +74,7 @@ impl Client {
         Client::over(TcpStream::connect(address).unwrap())
     }
 
-    /// A client of the local API, whose texts are given by others: some errors have no body, and one has two lines.
+    /// A client of the local API. Its texts follow django-xmpp-http-upload: some errors have no body, and one has two lines.
     pub fn local(address: SocketAddr) -> Client {
         Client {
             explained: false,
@@ -82,8 +82,8 @@ impl Client {
         }
     }
 
-    /// A client whose kernel takes few bytes at a time.
-    pub fn narrow(address: SocketAddr) -> Client {
+    /// A client with a small receive buffer.
+    pub fn with_small_buffer(address: SocketAddr) -> Client {
         let family = if address.is_ipv4() {
             AddressFamily::INET
         } else {
@@ -182,7 +182,7 @@ impl Client {
         }
     }
 
-    /// Ends what this side says: a half close, over TLS with its alert first.
+    /// Half-closes the connection; over TLS with `close_notify` first.
     pub fn shut_write(&mut self) {
         match &mut self.stream {
             Stream::Plain(stream) => stream.shutdown(Shutdown::Write).unwrap(),
@@ -195,14 +195,14 @@ impl Client {
         }
     }
 
-    /// Ends it with a reset.
+    /// Closes the connection with a reset.
     pub fn reset(self) {
         if let Stream::Plain(stream) = &self.stream {
             set_socket_linger(stream, Some(Duration::ZERO)).unwrap();
         }
     }
 
-    /// Sends a request and reads its answer; the method decides whether the answer has a body.
+    /// Sends a request and reads its response; the method decides whether the response has a body.
     #[track_caller]
     pub fn ask(&mut self, method: &str, target: &str, fields: Fields<'_>, body: &[u8]) -> Reply {
         self.send(&request(method, target, fields, body));
@@ -225,7 +225,7 @@ impl Client {
             .expect("the program closed instead of answering")
     }
 
-    /// The next answer; nothing at an end between answers, be it in order or a reset.
+    /// The next response; `None` if the connection ends or is reset between responses.
     #[track_caller]
     pub fn next_reply(&mut self, method: &str) -> Option<Reply> {
         let head_end = loop {
@@ -258,12 +258,12 @@ impl Client {
         }
         reply.body = self.unread.drain(..length).collect();
         if self.explained {
-            reply.judge_body(method);
+            reply.check_body(method);
         }
         Some(reply)
     }
 
-    /// The head of the next answer alone; its body stays to be read with [`Client::read`].
+    /// The head of the next response; its body is left for [`Client::read`].
     #[track_caller]
     pub fn reply_head(&mut self) -> Reply {
         let head_end = loop {
@@ -280,7 +280,7 @@ impl Client {
         Reply::parse(&head, "GET")
     }
 
-    /// Up to `most` more bytes; none at the end.
+    /// Up to `most` more bytes; empty at the end.
     pub fn read(&mut self, most: usize) -> io::Result<Vec<u8>> {
         if self.unread.is_empty() && !self.fill_up_to(most)? {
             return Ok(Vec::new());
@@ -289,7 +289,7 @@ impl Client {
         Ok(self.unread.drain(..length).collect())
     }
 
-    /// Everything until the end, which may be a reset.
+    /// Everything until the end or a reset.
     #[track_caller]
     pub fn drain(&mut self) -> Vec<u8> {
         loop {
@@ -304,7 +304,7 @@ impl Client {
         }
     }
 
-    /// The orderly end, with nothing before it.
+    /// Expects the connection to end without further bytes.
     #[track_caller]
     pub fn ends(&mut self) {
         let rest = self.drain();
@@ -327,7 +327,7 @@ impl Client {
             Stream::Tls(stream) => stream.read(&mut chunk),
             Stream::Unix(stream) => stream.read(&mut chunk),
         };
-        // signal(7): a read with a timeout is never begun again by the kernel itself.
+        // signal(7): the kernel does not restart a read with a timeout.
         let result = loop {
             match read() {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -357,7 +357,7 @@ fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {
     bytes.windows(part.len()).position(|window| window == part)
 }
 
-/// An answer.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub status: u16,
@@ -439,9 +439,9 @@ impl Reply {
         reply
     }
 
-    /// An error says why in one readable line of plain text.
+    /// An error body is one readable line of plain text.
     #[track_caller]
-    fn judge_body(&self, method: &str) {
+    fn check_body(&self, method: &str) {
         if self.status >= 400 && method != "HEAD" {
             let kind = self.field("Content-Type").unwrap_or_default();
             assert!(kind.starts_with("text/plain"), "an error of type {kind:?}");
@@ -460,7 +460,7 @@ impl Reply {
             .any(|(key, _)| key.eq_ignore_ascii_case(name))
     }
 
-    /// The value of a field that stands at most once.
+    /// The value of a field that occurs at most once.
     #[track_caller]
     pub fn field(&self, name: &str) -> Option<&str> {
         let mut found = self
@@ -472,7 +472,7 @@ impl Reply {
         value
     }
 
-    /// The value of a field that must be there.
+    /// The value of a required field.
     #[track_caller]
     pub fn expect(&self, name: &str) -> &str {
         self.field(name)
@@ -498,7 +498,7 @@ impl Reply {
         self
     }
 
-    /// All fields but those that differ from one moment to the next.
+    /// All fields except `Date`.
     pub fn lasting_fields(&self) -> Vec<(String, String)> {
         self.fields
             .iter()

@@ -1,18 +1,28 @@
-//! What the tests stand on, in reading order.
+//! Fixtures and helpers, in reading order.
 //!
 //! - [`wait`] deadlines;
-//! - [`dir`] a folder that goes away;
+//! - [`dir`] a temporary folder;
+//! - [`files`] files in a store and their attributes;
 //! - [`program`] the child process and its log;
-//! - [`xml`] one element out of a stream of bytes;
+//! - [`xml`] a parser for stanzas;
 //! - [`server`] the XMPP server's side of XEP-0114;
-//! - [`http`] a client on a raw socket, and answers read strictly;
-//! - [`site`] all of it together: a configured program with its link up.
+//! - [`http`] a client on a raw socket with a strict parser of responses;
+//! - [`tls`] certificates and TLS clients;
+//! - [`site`] a running program with its configuration and link;
+//! - [`signing`] signed links and tokens;
+//! - [`raw`], [`downloads`], [`local_api`] requests and checks that several modules share.
 
 pub mod dir;
+pub mod downloads;
+pub mod files;
 pub mod http;
+pub mod local_api;
 pub mod program;
+pub mod raw;
 pub mod server;
+pub mod signing;
 pub mod site;
+pub mod tls;
 pub mod wait;
 pub mod xml;
 

@@ -1,4 +1,4 @@
-//! The child process: started, watched through its log, ended, and judged.
+//! The child process: started, observed through its log, stopped and checked.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
@@ -32,7 +32,7 @@ pub struct Program {
     /// Must not appear in the log.
     secrets: Vec<String>,
     ended: Option<ExitStatus>,
-    /// It was told to end.
+    /// SIGTERM or SIGINT was sent.
     signalled: bool,
 }
 
@@ -56,7 +56,7 @@ impl Program {
         Program::spawn(command)
     }
 
-    /// Starts what the command says: the program, with an environment, a user or arguments of its own.
+    /// Starts the program by a given command, with its own environment, user or arguments.
     pub fn spawn(mut command: Command) -> Program {
         command
             .env_remove("RUST_LOG")
@@ -81,7 +81,7 @@ impl Program {
             child,
             log,
             reader: Some(reader),
-            // Tests have small limits, which in real configurations are mistakes.
+            // Limits without a unit are usual in tests and usually mistakes elsewhere.
             allowed: vec!["has no unit".to_owned()],
             secrets: Vec::new(),
             ended: None,
@@ -89,7 +89,7 @@ impl Program {
         }
     }
 
-    /// From now on, and in hindsight, a WARN or ERROR line with this in it is expected.
+    /// WARN and ERROR lines that contain this are expected, also earlier ones.
     pub fn allow(&mut self, part: &str) {
         self.allowed.push(part.to_owned());
     }
@@ -195,7 +195,7 @@ impl Program {
         self.ended
     }
 
-    /// Whether its end was seen.
+    /// Whether the exit status is known.
     pub fn has_ended(&self) -> bool {
         self.ended.is_some()
     }
@@ -218,7 +218,7 @@ impl Program {
         }
     }
 
-    /// Ends it like `kill -9`.
+    /// Sends SIGKILL.
     pub fn kill(&mut self) {
         if self.ended.is_none() {
             self.child.kill().unwrap();
@@ -244,11 +244,11 @@ impl Program {
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     }
 
-    /// How often it went to sleep so far, all of its threads together.
+    /// Voluntary context switches so far, summed over all threads.
     fn sleeps(&self) -> u64 {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
         let sleeps = threads.filter_map(|thread| {
-            // A thread may end between two looks.
+            // A thread may end in between.
             let status = std::fs::read_to_string(thread.ok()?.path().join("status")).ok()?;
             let line = status
                 .lines()
@@ -258,11 +258,10 @@ impl Program {
         sleeps.sum()
     }
 
-    /// Asserts that in this state, where nothing is asked of it, it does nothing: a second in which it uses no more
-    /// than a fiftieth of a processor and wakes no more than 20 times. What is still under way has a few seconds to end;
-    /// what spins goes on for as long as the state lasts, which must be longer.
+    /// Asserts that the program is idle: for one second it uses at most 2 % of a processor and wakes at most 20 times.
+    /// Running work has a few seconds to finish. The state must last longer than that, so that a busy loop is seen.
     #[track_caller]
-    pub fn rests(&self, state: &str) {
+    pub fn assert_idle(&self, state: &str) {
         let mut seen = Vec::new();
         for _ in 0..4 {
             let (ticks, sleeps) = (self.cpu_ticks(), self.sleeps());
@@ -274,7 +273,7 @@ impl Program {
             }
             seen.push((used, woken));
         }
-        panic!("{state}: no rest; ticks and wake-ups per second: {seen:?}");
+        panic!("{state}: not idle; ticks and wake-ups per second: {seen:?}");
     }
 
     /// Open descriptors that are sockets.
@@ -286,8 +285,8 @@ impl Program {
             .count()
     }
 
-    /// Every line has the form of a log line, nothing secret is told, and nothing unexpected is complained about.
-    fn judge(&self) {
+    /// Every line is a log line, no line contains a secret, and every warning or error is expected.
+    fn check_log(&self) {
         let lines = self.lines();
         for line in &lines {
             let whole = lines.join("\n");
@@ -315,7 +314,7 @@ impl Program {
 }
 
 impl Drop for Program {
-    /// An orderly end with exit code 0, if the test has not ended it in its own way; then judgement.
+    /// Stops the program, which must exit with 0 unless the test stopped it; then checks its log.
     fn drop(&mut self) {
         if thread::panicking() {
             let _ = self.child.kill();
@@ -325,7 +324,7 @@ impl Drop for Program {
         }
         let running = self.ended.is_none();
         if running {
-            // A second signal would be a hasty end.
+            // A second signal would force the shutdown.
             if !self.signalled {
                 self.signal(Signal::TERM);
             }
@@ -350,11 +349,11 @@ impl Drop for Program {
                 self.lines().join("\n")
             );
         }
-        self.judge();
+        self.check_log();
     }
 }
 
-/// Runs the program to its end in that folder; its exit code, and all that it said.
+/// Runs the program in a folder until it exits; its exit code and its output.
 #[track_caller]
 pub fn run(arguments: &[&str], dir: &Path) -> (Option<i32>, String) {
     let mut command = Command::new(BINARY);
@@ -386,7 +385,7 @@ pub fn run(arguments: &[&str], dir: &Path) -> (Option<i32>, String) {
         let Ok(bytes) = receiver.recv_timeout(PATIENCE) else {
             let _ = child.kill();
             let _ = child.wait();
-            panic!("{arguments:?} does not end; so far it said:\n{said}");
+            panic!("{arguments:?} does not exit; output so far:\n{said}");
         };
         said += &String::from_utf8(bytes).unwrap();
     }
@@ -418,7 +417,7 @@ fn level_of(line: &str) -> Option<&'static str> {
         .find(|level| rest.starts_with(&format!("{level:5} ")))
 }
 
-/// What stands behind ` key=`, without its quotes.
+/// The value of ` key=`, without its quotes.
 pub fn value_of(line: &str, key: &str) -> Option<String> {
     let start = line.find(&format!(" {key}="))? + key.len() + 2;
     let rest = &line[start..];

@@ -12,7 +12,7 @@ use super::{PATIENCE, Slot};
 pub const COMPONENT: &str = "upload.localhost";
 pub const SECRET: &str = "not-to-be-logged";
 
-/// The stream id of every welcome; its value has to be decoded before it is hashed.
+/// The stream id of every link; its value has to be decoded before it is hashed.
 const STREAM_ID: &str = "3BF9&6D32";
 
 pub const UPLOAD_0: &str = "urn:xmpp:http:upload:0";
@@ -62,10 +62,10 @@ impl Server {
 
     /// The next connection, with the handshake done.
     #[track_caller]
-    pub fn welcome(&self) -> Link {
+    pub fn accept_link(&self) -> Link {
         let mut link = self.accept();
         link.open();
-        link.prove(SECRET);
+        link.check_handshake(SECRET);
         link.send("<handshake/>");
         link
     }
@@ -76,7 +76,7 @@ impl Server {
 pub struct Link {
     stream: TcpStream,
     unread: Vec<u8>,
-    /// Bytes of `unread` that were taken already.
+    /// Bytes of `unread` that were consumed.
     taken: usize,
     requests: u32,
 }
@@ -122,7 +122,7 @@ impl Link {
 
     /// Reads the handshake and checks it against `secret`.
     #[track_caller]
-    pub fn prove(&mut self, secret: &str) {
+    pub fn check_handshake(&mut self, secret: &str) {
         let handshake = self.stanza();
         assert_eq!(handshake.name, "handshake");
         let proof = sha1_smol::Sha1::from(format!("{STREAM_ID}{secret}"))
@@ -141,8 +141,8 @@ impl Link {
         self.stream.write_all(bytes).unwrap();
     }
 
-    /// Sends as much as the component takes; it may hang up at any byte.
-    pub fn send_to_deaf(&mut self, bytes: &[u8]) {
+    /// Sends as much as the component accepts; it may close at any byte.
+    pub fn try_send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
 
@@ -157,7 +157,7 @@ impl Link {
         self.next_stanza().expect("the component ended the stream")
     }
 
-    /// The next stanza; nothing when the stream or the connection ends.
+    /// The next stanza; `None` when the stream or the connection ends.
     #[track_caller]
     pub fn next_stanza(&mut self) -> Option<Element> {
         loop {
@@ -194,9 +194,9 @@ impl Link {
         }
     }
 
-    /// Waits until the component is gone, whatever it still says.
+    /// Waits until the component has closed, discarding what it sends.
     #[track_caller]
-    pub fn gone(&mut self) {
+    pub fn wait_closed(&mut self) {
         while self.fill() {
             self.taken = self.unread.len();
         }
@@ -207,7 +207,7 @@ impl Link {
     }
 
     /// Closes both directions.
-    pub fn hang_up(&mut self) {
+    pub fn close(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
@@ -218,7 +218,7 @@ impl Link {
             self.taken = 0;
         }
         let mut chunk = [0; 16 * 1024];
-        // signal(7): a read with a timeout is never begun again by the kernel itself.
+        // signal(7): the kernel does not restart a read with a timeout.
         let read = loop {
             match self.stream.read(&mut chunk) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -239,11 +239,11 @@ impl Link {
             {
                 false
             }
-            Err(error) => panic!("the component says nothing: {error}"),
+            Err(error) => panic!("no data from the component: {error}"),
         }
     }
 
-    /// Sends a request and returns its answer, which must be the next thing that is said.
+    /// Sends a request and returns its answer, which must be the next stanza.
     #[track_caller]
     pub fn iq(&mut self, kind: &str, from: &str, payload: &str) -> Element {
         self.requests += 1;

@@ -1,17 +1,18 @@
-//! A configured program with its link up, and shortcuts to what most tests need of it.
+//! A running program with its configuration and link, and shortcuts for most tests.
 
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
-
-use rustix::fs::XattrFlags;
 
 use super::dir::TempDir;
+
+pub use super::files::seed;
+use super::files::walk;
 use super::program::value_of;
 use super::server::{COMPONENT, SECRET};
 use super::xml::Element;
-use super::{Client, Link, Program, Reply, Server};
+use super::{Client, Fields, Link, Program, Reply, Server, eventually, request};
+use crate::harness::server::error_of;
 
 /// The URL prefix of every slot. The program itself speaks plain HTTP in most tests, as behind a proxy.
 pub const BASE: &str = "https://upload.localhost/files/";
@@ -19,6 +20,8 @@ pub const BASE: &str = "https://upload.localhost/files/";
 /// Romeo's owner folder (the published vector of HttpUploadComponent's layout).
 pub const ROMEO: &str = "romeo@montague.tld";
 pub const ROMEO_FOLDER: &str = "Q_7dsld2o0PGmDXH553Cx_WVmKY";
+
+pub const JULIET: &str = "juliet@capulet.tld";
 
 /// The owner folder of a bare JID.
 pub fn owner_folder(owner: &str) -> String {
@@ -61,6 +64,7 @@ impl Slot {
         assert!(!get.contains(['?', '#']), "{get}");
         let origin = "https://upload.localhost".len();
         Slot {
+            // Nor the other way round.
             put: put[origin..].to_owned(),
             get: get[origin..].to_owned(),
         }
@@ -82,18 +86,18 @@ impl Slot {
     }
 }
 
-/// What is to be started.
+/// What to start.
 #[derive(Debug)]
 pub struct Plan {
     dir: TempDir,
     keys: Vec<(String, String)>,
     server: Option<Server>,
     descriptors: Option<u64>,
-    welcome: bool,
+    with_link: bool,
 }
 
 impl Plan {
-    /// The least configuration with an XMPP side; nobody outside montague.tld and capulet.tld is allowed.
+    /// The minimal configuration with an XMPP server; only montague.tld and capulet.tld are allowed.
     pub fn new() -> Plan {
         let server = Server::new();
         let mut plan = Plan::alone();
@@ -106,7 +110,7 @@ impl Plan {
         plan
     }
 
-    /// The same with no XMPP side.
+    /// The same without an XMPP server.
     pub fn alone() -> Plan {
         let dir = TempDir::new();
         fs::create_dir(dir.path().join("store")).unwrap();
@@ -116,7 +120,7 @@ impl Plan {
             keys: Vec::new(),
             server: None,
             descriptors: None,
-            welcome: true,
+            with_link: true,
         };
         plan.set("storage_path", store.display())
             .set("http_address", "127.0.0.1")
@@ -144,9 +148,9 @@ impl Plan {
         self
     }
 
-    /// Does not play the XMPP server's part of the start.
-    pub fn unwelcome(mut self) -> Plan {
-        self.welcome = false;
+    /// Does not accept the link during the start.
+    pub fn without_link(mut self) -> Plan {
+        self.with_link = false;
         self
     }
 
@@ -181,8 +185,8 @@ impl Plan {
             .and_then(|address| address.parse().ok())
             .unwrap_or_else(|| "127.0.0.1:1".parse().unwrap());
         let link = match &self.server {
-            Some(server) if self.welcome => {
-                let link = server.welcome();
+            Some(server) if self.with_link => {
+                let link = server.accept_link();
                 program.wait_line(&["link up ", "jid="]);
                 Some(link)
             }
@@ -208,48 +212,7 @@ fn write_config(path: &Path, keys: &[(String, String)]) {
     fs::write(path, text).unwrap();
 }
 
-/// Writes a file below a storage folder, with its folders.
-pub fn seed(store: &Path, path: &str, bytes: &[u8]) -> PathBuf {
-    let file = store.join(path);
-    fs::create_dir_all(file.parent().unwrap()).unwrap();
-    fs::write(&file, bytes).unwrap();
-    file
-}
-
-/// Sets a file's age.
-pub fn age(file: &Path, seconds: u64) {
-    let time = SystemTime::now() - Duration::from_secs(seconds);
-    fs::File::options()
-        .write(true)
-        .open(file)
-        .unwrap()
-        .set_modified(time)
-        .unwrap();
-}
-
-/// Sets a file's kept type; false where the file system keeps none.
-pub fn set_kept_type(file: &Path, kind: &[u8]) -> bool {
-    set_attribute(file, "user.mime_type", kind)
-}
-
-/// Sets an extended attribute; false where the file system keeps none.
-pub fn set_attribute(file: &Path, name: &str, value: &[u8]) -> bool {
-    rustix::fs::setxattr(file, name, value, XattrFlags::empty()).is_ok()
-}
-
-/// A file's kept type.
-pub fn kept_type(file: &Path) -> Option<String> {
-    attribute(file, "user.mime_type")
-}
-
-/// An extended attribute of a file.
-pub fn attribute(file: &Path, name: &str) -> Option<String> {
-    let mut buffer = [0; 256];
-    let length = rustix::fs::getxattr(file, name, &mut buffer[..]).ok()?;
-    Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
-}
-
-/// A running program and everything around it. The order of the fields is the order of their end.
+/// A running program and its surroundings. Fields are dropped in this order.
 #[derive(Debug)]
 pub struct Site {
     pub program: Program,
@@ -283,7 +246,7 @@ impl Site {
         Client::local(self.api()).get(target)
     }
 
-    /// A slot through the local API, which must be granted.
+    /// A slot from the local API; must be granted.
     #[track_caller]
     pub fn api_slot(&self, query: &str) -> Slot {
         let reply = self.ask_api(&format!("/slot/?{query}")).is(200);
@@ -291,13 +254,13 @@ impl Site {
         Slot::from_urls(put, get)
     }
 
-    /// Ends the program in order and starts a new one with the same configuration and store.
+    /// Stops the program gracefully and starts it again with the same configuration and store.
     #[track_caller]
     pub fn restart(&mut self) {
         self.program.signal(rustix::process::Signal::TERM);
         if let Some(mut link) = self.link.take() {
             if link.closed_in_order() {
-                link.send_to_deaf(b"</stream:stream>");
+                link.try_send(b"</stream:stream>");
             }
         }
         assert_eq!(self.program.exit_code(), Some(0));
@@ -316,7 +279,7 @@ impl Site {
         self.link.as_mut().expect("the link is not up")
     }
 
-    /// A slot for a message, which must be granted.
+    /// A slot for a message; must be granted.
     #[track_caller]
     pub fn slot(&mut self, owner: &str, name: &str, size: u64, kind: Option<&str>) -> Slot {
         self.ask(owner, name, size, kind, "")
@@ -341,11 +304,25 @@ impl Site {
         self.client().ask("PUT", &slot.put, &[], body)
     }
 
-    /// Asks for a slot of Romeo's and fills it.
+    /// PUTs to a target on a connection of its own.
+    #[track_caller]
+    pub fn put_at(&self, target: &str, fields: Fields<'_>, body: &[u8]) -> Reply {
+        self.client().ask("PUT", target, fields, body)
+    }
+
+    /// Requests a slot for Romeo and uploads a file.
     #[track_caller]
     pub fn upload(&mut self, name: &str, kind: Option<&str>, body: &[u8]) -> Slot {
         let slot = self.slot("romeo@montague.tld/garden", name, body.len() as u64, kind);
         self.put(&slot, body).is(201);
+        slot
+    }
+
+    /// Uploads `size` bytes for an owner.
+    #[track_caller]
+    pub fn fill(&mut self, owner: &str, size: usize) -> Slot {
+        let slot = self.slot(owner, "a b.bin", size as u64, None);
+        self.put(&slot, &vec![b'x'; size]).is(201);
         slot
     }
 
@@ -355,7 +332,7 @@ impl Site {
         self.client().get(target)
     }
 
-    /// Files in the store, by their path below it; the program's own folder is left out.
+    /// Paths of files in the store, without the program's own folder.
     pub fn files(&self) -> Vec<String> {
         let mut found = walk(&self.store());
         found.retain(|path| !path.ends_with('/'));
@@ -367,14 +344,14 @@ impl Site {
         walk(&self.store())
     }
 
-    /// Changes the configuration file; the program is not told.
+    /// Changes the configuration file without a reload.
     pub fn rewrite(&mut self, key: &str, value: impl std::fmt::Display) {
         self.keys.retain(|(other, _)| other != key);
         self.keys.push((key.to_owned(), value.to_string()));
         write_config(&self.dir.path().join("config.yml"), &self.keys);
     }
 
-    /// Replaces a program that has ended by a new one with the same configuration and store.
+    /// Starts the program again after it has exited, with the same configuration and store.
     #[track_caller]
     pub fn start_again(&mut self) {
         let config = self.dir.path().join("config.yml");
@@ -386,21 +363,21 @@ impl Site {
         self.http = address.split("//").nth(1).unwrap().parse().unwrap();
         self.program = program;
         if let Some(server) = &self.server {
-            self.link = Some(server.welcome());
+            self.link = Some(server.accept_link());
             self.program.wait_line(&["link up ", "jid="]);
         }
     }
 
-    /// The link after a loss of it; the loss is expected.
+    /// Accepts the link again after an expected loss.
     #[track_caller]
     pub fn relink(&mut self) {
         self.program.allow("link down");
-        self.link = Some(self.server.as_ref().unwrap().welcome());
+        self.link = Some(self.server.as_ref().unwrap().accept_link());
     }
 }
 
 impl Drop for Site {
-    /// Takes part in the orderly end, so that the program need not wait for the XMPP server's side of it.
+    /// Closes the XMPP stream during the shutdown, so that the program need not wait for it.
     fn drop(&mut self) {
         if std::thread::panicking() || self.program.has_ended() {
             return;
@@ -408,37 +385,66 @@ impl Drop for Site {
         if let Some(mut link) = self.link.take() {
             self.program.signal(rustix::process::Signal::TERM);
             if link.closed_in_order() {
-                link.send_to_deaf(b"</stream:stream>");
+                link.try_send(b"</stream:stream>");
             }
         }
     }
 }
 
-fn walk(root: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let Ok(entries) = fs::read_dir(&folder) else {
-            continue;
-        };
-        for entry in entries.flatten() {
-            let path = entry.path();
-            let below = path
-                .strip_prefix(root)
-                .unwrap()
-                .to_string_lossy()
-                .into_owned();
-            if below == ".upslot" {
-                continue;
-            }
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                folders.push(path);
-                found.push(below + "/");
-            } else {
-                found.push(below);
-            }
-        }
-    }
-    found.sort();
-    found
+/// The store holds nothing but the program's own folder.
+#[track_caller]
+pub fn assert_empty(site: &Site) {
+    eventually("an empty store", || site.entries().is_empty());
+}
+
+/// Starts a PUT with `Expect: 100-continue` and waits for the 100.
+#[track_caller]
+pub fn begin(site: &Site, slot: &Slot, size: usize) -> Client {
+    let mut client = site.client();
+    let length = size.to_string();
+    client.send(&request(
+        "PUT",
+        &slot.put,
+        &[("Content-Length", &length), ("Expect", "100-continue")],
+        b"",
+    ));
+    client.reply().is(100);
+    client
+}
+
+/// Asserts that the link works: a ping is answered.
+#[track_caller]
+pub fn assert_alive(site: &mut Site) {
+    let answer = site
+        .link()
+        .iq("get", ROMEO, "<ping xmlns='urn:xmpp:ping'/>");
+    assert_eq!(answer.attribute("type"), Some("result"));
+}
+
+/// The minimal configuration without an XMPP server.
+pub fn minimal_config(dir: &Path, more: &str) -> PathBuf {
+    let config = dir.join("config.yml");
+    let store = dir.join("store");
+    let text = format!(
+        "storage_path: {}\nget_url: https://upload.localhost/files/\nput_url: https://upload.localhost/files/\n\
+         whitelist: montague.tld\n{more}",
+        store.display()
+    );
+    fs::write(&config, text).unwrap();
+    config
+}
+
+/// A slot request that is refused because there is no room.
+#[track_caller]
+pub fn assert_no_room(site: &mut Site, owner: &str, size: u64) {
+    let refused = site
+        .ask(owner, "a.bin", size, None, "")
+        .expect_err("granted");
+    let (kind, condition, text) = error_of(&refused);
+    assert_eq!(
+        (kind.as_str(), condition.as_str()),
+        ("wait", "resource-constraint"),
+        "{refused:?}"
+    );
+    assert!(!text.is_empty());
 }

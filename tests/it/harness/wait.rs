@@ -1,19 +1,19 @@
-//! Deadlines, and bytes that look random but are the same in every run.
+//! Deadlines and reproducible pseudo-random bytes.
 
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// How long anything may take that normally takes no time at all, on a busy machine.
+/// Upper bound, on a busy machine, for operations that normally finish at once.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Waits for something that announces itself by no event: a file that goes away, a descriptor that is closed.
+/// Polls for a condition without an event: a file is deleted, a descriptor is closed.
 #[track_caller]
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
-        assert!(Instant::now() < deadline, "in vain waited for: {what}");
+        assert!(Instant::now() < deadline, "timed out waiting for: {what}");
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -40,7 +40,7 @@ pub fn pseudo_random(seed: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Lets this process open as many files as it may; crowds of clients need them.
+/// Raises this process's limit of open files to its maximum, for many clients.
 pub fn raise_descriptors(needed: u64) {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

@@ -1,8 +1,8 @@
-//! Elements out of a stream of bytes: as much XML as an XMPP stream may contain, and no more.
+//! A parser for the subset of XML that XMPP allows.
 //!
-//! It is stricter than it needs to be, because it judges what the program writes.
+//! It is deliberately strict, because it checks the program's output.
 
-/// An element with its name as written, its namespace, and what is in it.
+/// An element: name as written, namespace, content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Element {
     pub name: String,
@@ -12,7 +12,7 @@ pub struct Element {
     pub text: String,
 }
 
-/// What the next bytes are.
+/// What the next bytes contain.
 #[derive(Debug)]
 pub enum Found {
     /// More bytes are needed.
@@ -31,7 +31,7 @@ impl Element {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The first child of that name, in whatever namespace.
+    /// The first child of that name in any namespace.
     pub fn child(&self, name: &str) -> Option<&Element> {
         self.children.iter().find(|child| child.name == name)
     }
@@ -47,7 +47,7 @@ impl Element {
     }
 }
 
-/// Looks at the beginning of `bytes`, where white space and an XML declaration may stand before the element.
+/// Parses the beginning of `bytes`; white space and an XML declaration may precede the element.
 pub fn next(bytes: &[u8]) -> Found {
     let mut reader = Reader { bytes, at: 0 };
     match reader.top(false) {
@@ -111,7 +111,7 @@ impl Reader<'_> {
             .collect();
         assert!(
             !name.is_empty() && !name.starts_with(['!', '?']),
-            "<{tag}> has no place in XMPP"
+            "<{tag}> is not allowed in XMPP"
         );
         let mut attributes = Vec::new();
         let mut scope = outer.to_vec();
@@ -274,7 +274,7 @@ fn elements_are_found_whole_and_in_pieces() {
     );
 }
 
-/// The one element that a text is.
+/// Parses a text that is exactly one element.
 pub fn whole(text: &str) -> Option<Element> {
     match next(text.as_bytes()) {
         Found::Whole(element, used) if used == text.len() => Some(element),

@@ -1,0 +1,63 @@
+//! Certificates, and clients that speak TLS.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+
+use crate::harness::http::HOST;
+use crate::harness::site::ROMEO_FOLDER;
+use crate::harness::{Plan, Site};
+
+/// Writes a new certificate and its key; returns the certificate.
+pub fn certify(dir: &Path) -> CertificateDer<'static> {
+    let names = [HOST, "other.example", "127.0.0.1"].map(str::to_owned);
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
+    fs::write(dir.join("cert.pem"), cert.pem()).unwrap();
+    fs::write(dir.join("key.pem"), signing_key.serialize_pem()).unwrap();
+    cert.der().clone()
+}
+
+pub fn trusting(
+    certificates: &[&CertificateDer<'static>],
+    versions: &[&'static SupportedProtocolVersion],
+) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        roots.add((*certificate).clone()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+pub const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12, &rustls::version::TLS13];
+
+/// A plan with TLS, and its certificate.
+pub fn plan(plan: Plan) -> (Plan, CertificateDer<'static>) {
+    let certificate = certify(plan.dir());
+    let (cert, key) = (plan.dir().join("cert.pem"), plan.dir().join("key.pem"));
+    (
+        plan.set("http_certfile", cert.display())
+            .set("http_keyfile", key.display()),
+        certificate,
+    )
+}
+
+/// A site with a file of ten digits, a client's configuration, and the target of the file.
+pub fn digits() -> (Site, Arc<ClientConfig>, String) {
+    let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/digits.txt");
+    let (plan, certificate) = plan(Plan::new());
+    let site = plan.seed(&path, b"0123456789").start();
+    (
+        site,
+        Arc::new(trusting(&[&certificate], BOTH)),
+        format!("/files/{path}"),
+    )
+}
