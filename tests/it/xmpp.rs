@@ -503,7 +503,7 @@ fn what_xmpp_forbids_ends_the_stream() {
         ("an instruction", b"<?php evil ?>"),
         ("an entity", entity.as_bytes()),
         ("a comment after 64 KiB", big.as_bytes()),
-        ("an end tag without its start in the depth", deep.as_bytes()),
+        ("an end tag without a matching start tag in the depth", deep.as_bytes()),
         ("not well-formed", b"<iq><a></b></iq>"),
         ("an attribute without quotes", b"<iq type=get id='a'/>"),
         ("an attribute twice", b"<iq id='a' id='b'/>"),

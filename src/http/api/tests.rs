@@ -1,4 +1,4 @@
-//! What [`super`] must do, case by case.
+//! Unit tests.
 
 use super::*;
 
