@@ -82,8 +82,8 @@ impl fmt::Display for Ended {
                  configured for this component, or it has no component of this name",
             ),
             Ended::Conflict => f.write_str(
-                "another program or instance is connected to the XMPP server under this name: stop it, or give each \
-                 its own component_jid",
+                "another program or another instance is connected to the XMPP server under this name: stop it, or \
+                 give each its own component_jid",
             ),
             Ended::HostUnknown => f.write_str(
                 "the XMPP server has no component of this name configured, or component_port is not its component \
@@ -178,7 +178,7 @@ mod tests {
         let phase = Phase::Opening;
         for (ended, word) in [
             (Ended::NotAuthorized, "component_secret"),
-            (Ended::Conflict, "instance is connected"),
+            (Ended::Conflict, "another instance is connected"),
             (Ended::HostUnknown, "component_jid"),
             (Ended::SystemShutdown, "shutting down"),
             (
