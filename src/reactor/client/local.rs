@@ -98,7 +98,7 @@ fn admit(request: &RequestHead, peer: Option<IpAddr>, shared: &Shared) -> Result
         return Err(Reply::not_found());
     };
     if !api.admits(peer) {
-        return Err(Reply::stranger());
+        return Err(Reply::forbidden());
     }
     let header = request.field("authorization");
     let authorised = |token: &crate::config::Secret| api::authorised(header, token.expose());
@@ -107,7 +107,7 @@ fn admit(request: &RequestHead, peer: Option<IpAddr>, shared: &Shared) -> Result
     }
     match api::route(&api.prefix, request.path()) {
         ApiRoute::Unknown => Err(Reply::not_found()),
-        endpoint if !endpoint.takes(request.method()) => Err(Reply::method(endpoint)),
+        endpoint if !endpoint.takes(request.method()) => Err(Reply::method_not_allowed(endpoint)),
         endpoint => Ok(endpoint),
     }
 }
