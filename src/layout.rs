@@ -230,6 +230,16 @@ pub fn encode_query_value(value: &[u8], url: &mut String) {
     url.extend(percent_encode(value, VALUE));
 }
 
+/// Splits a query at each `&` into names and values, without decoding them. The value is `None` if there is no `=`.
+pub fn query_parameters(query: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+    query
+        .split(|b| *b == b'&')
+        .map(|part| match part.iter().position(|b| *b == b'=') {
+            Some(at) => (&part[..at], Some(&part[at + 1..])),
+            None => (part, None),
+        })
+}
+
 /// The expiry of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Expiry {

@@ -16,6 +16,7 @@ use crate::http::head::{Expect, Framing, Method, RequestHead};
 use crate::http::mime::{self, Patterns};
 use crate::http::response::{Answer, Common, FileFacts};
 use crate::http::route::{Prefixes, Resource};
+use crate::http::syntax::bearer_token;
 use crate::jid::BareJid;
 use crate::layout::{self, Expiry, RANDOM_BYTES, StorePath, Tag};
 use crate::now::Now;
@@ -25,7 +26,7 @@ use crate::policy::rules::{Limits, Rule};
 use crate::policy::{Policy, SpaceCheck, Usage};
 use crate::slot::external::External;
 use crate::slot::grant::{Denial, Grant, Issued, Scheme};
-use crate::slot::jwt::{self, FileShare, JwtDenial};
+use crate::slot::jwt::{FileShare, JwtDenial};
 use crate::slot::own::{Signer, Terms};
 use crate::slot::{Purpose, Refusal, Slot, SlotRequest, name, sanitized};
 
@@ -775,7 +776,7 @@ fn shared(
     name: Vec<u8>,
     now: Now,
 ) -> Result<Grant, PutRefusal> {
-    let token = jwt::bearer(authorization).ok_or(PutRefusal::NoToken)?;
+    let token = bearer_token(authorization).ok_or(PutRefusal::NoToken)?;
     let claims = file_share
         .verify(token, now.unix())
         .map_err(PutRefusal::Token)?;

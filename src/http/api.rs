@@ -16,9 +16,11 @@ use std::fmt;
 
 use ring::hmac;
 
+use crate::decimal;
 use crate::http::head::Method;
 use crate::http::mime;
 use crate::http::query::{Query, QueryError};
+use crate::http::syntax::bearer_token;
 use crate::jid::BareJid;
 use crate::metrics::{self, LinkStatus};
 use crate::slot::{Purpose, Refusal, Slot, SlotRequest};
@@ -358,11 +360,10 @@ pub fn status_and_text(refusal: &Refusal) -> (u16, String) {
 
 /// Whether the value of `Authorization` holds the token (RFC 6750 §2.1). Tokens are compared in constant time.
 pub fn authorised(header: Option<&[u8]>, token: &str) -> bool {
-    let Some((scheme, rest)) = header.and_then(|header| header.split_at_checked(6)) else {
+    let Some(shown) = header.and_then(bearer_token) else {
         return false;
     };
-    let shown = rest.trim_ascii_start();
-    if !scheme.eq_ignore_ascii_case(b"bearer") || shown.len() == rest.len() || token.is_empty() {
+    if token.is_empty() {
         return false;
     }
     let key = hmac::Key::new(hmac::HMAC_SHA256, COMPARISON);
@@ -378,11 +379,7 @@ fn integer(text: &str) -> Option<u64> {
         Some(digits) => (true, digits),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    // Only too many digits can make it fail.
-    let size = digits.parse().unwrap_or(u64::MAX);
+    let size = decimal::parse_saturating(digits.as_bytes())?;
     Some(if negative { 0 } else { size })
 }
 

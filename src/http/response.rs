@@ -13,7 +13,7 @@ use crate::http::condition::{self, ConditionResult, Validators};
 use crate::http::head::{Method, RequestHead};
 use crate::http::range::{self, Ranges};
 use crate::http::{cors, disposition};
-use crate::now::{Now, unix};
+use crate::now::{LAST_SECOND, Now, unix};
 
 /// Prevents uploads from running scripts, loading resources or being framed (XEP-0363 §9, §10), but lets images, audio
 /// and video be displayed.
@@ -21,9 +21,6 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; img-src 'self'; media
 
 /// `max-age` in seconds of a file without expiry: a year, because the content of a URL never changes.
 const MAX_AGE: u64 = 31_536_000;
-
-/// The last second of the year 9999, in Unix seconds.
-const LAST_SECOND: u64 = 253_402_300_799;
 
 /// A response without its `Connection` field.
 #[derive(Debug)]

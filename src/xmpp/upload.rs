@@ -7,6 +7,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::element::{Element, stanza_error};
+use crate::decimal;
 use crate::jid::BareJid;
 use crate::now;
 use crate::slot::{Purpose, Refusal, Slot, SlotRequest};
@@ -190,14 +191,11 @@ fn parse(
     })
 }
 
-/// A positive number of bytes. More than 64 bits hold is a number all the same, and larger than any limit: it becomes
-/// the largest that there is, so that whoever asks is told the limit instead of being told to write numbers.
+/// Parses a positive number of bytes. A number that does not fit 64 bits becomes the largest that does, so that the
+/// error states the size limit and not a syntax error.
 fn read_size(text: &str) -> Result<u64, Refusal> {
-    let digits = trim(text);
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(malformed("The file size is not a number of bytes."));
-    }
-    match digits.parse().unwrap_or(u64::MAX) {
+    let size = decimal::parse_saturating(trim(text).as_bytes());
+    match size.ok_or_else(|| malformed("The file size is not a number of bytes."))? {
         0 => Err(malformed(
             "The file is empty; only files of at least one byte are accepted.",
         )),
@@ -253,22 +251,15 @@ fn trim(text: &str) -> &str {
     text.trim_matches([' ', '\t', '\r', '\n'])
 }
 
-/// Seconds of a day.
-const DAY: i64 = 86_400;
-
 /// Unix time of an XEP-0082 DateTime, `CCYY-MM-DDThh:mm:ss[.sss]TZD`, in whole seconds, fractions cut off.
 fn parse_date_time(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
-    let number = |from: usize, digits: usize| {
-        let digits = bytes.get(from..from + digits)?;
-        digits.iter().try_fold(0_i64, |number, digit| {
-            digit
-                .is_ascii_digit()
-                .then(|| number * 10 + i64::from(digit - b'0'))
-        })
-    };
-    let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
-    if marks.iter().any(|(at, tag)| bytes.get(*at) != Some(tag)) {
+    let number = |from: usize, digits: usize| decimal::parse(bytes.get(from..from + digits)?);
+    let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
+    if separators
+        .iter()
+        .any(|(at, separator)| bytes.get(*at) != Some(separator))
+    {
         return None;
     }
     let (year, month, day) = (number(0, 4)?, number(5, 2)?, number(8, 2)?);
@@ -291,50 +282,19 @@ fn parse_date_time(text: &str) -> Option<i64> {
             if minutes > 59 || hours * 60 + minutes > 14 * 60 {
                 return None;
             }
-            let offset = hours * 3600 + minutes * 60;
+            let offset = i64::try_from(hours * 3600 + minutes * 60).ok()?;
             if *sign == b'+' { offset } else { -offset }
         }
         _ => return None,
     };
-    let valid = year >= 1
-        && (1..=12).contains(&month)
-        && (1..=days_in_month(year, month)).contains(&day)
-        && hour <= 23
-        && minute <= 59
-        && second <= 59;
-    valid.then(|| {
-        days_since_1970(year, month, day) * DAY + hour * 3600 + minute * 60 + second - offset
-    })
+    Some(now::unix_from_civil([year, month, day, hour, minute, second])? - offset)
 }
 
-/// An XEP-0082 DateTime in UTC. A fraction is rounded up: who tries again then must not be too early.
+/// Formats an XEP-0082 DateTime in UTC. Fractions are rounded up, so that a retry at this time is not too early.
 fn format_date_time(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = since.as_secs() + u64::from(since.subsec_nanos() > 0);
-    // The last second that four digits of a year can tell.
-    let last = days_since_1970(10_000, 1, 1) * DAY - 1;
-    let seconds = seconds.min(last.unsigned_abs());
-    now::date_time(UNIX_EPOCH + Duration::from_secs(seconds))
-}
-
-fn is_leap(year: i64) -> bool {
-    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
-}
-
-fn days_in_month(year: i64, month: i64) -> i64 {
-    match month {
-        2 => 28 + i64::from(is_leap(year)),
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-/// Days from 1970-01-01 to a date of the Gregorian calendar from the year 1 on; negative before.
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let before = year - 1;
-    let whole_years = before * 365 + before / 4 - before / 100 + before / 400 - 719_162;
-    let whole_months: i64 = (1..month).map(|month| days_in_month(year, month)).sum();
-    whole_years + whole_months + day - 1
+    now::date_time(UNIX_EPOCH + Duration::from_secs(seconds.min(now::LAST_SECOND)))
 }
 
 #[cfg(test)]
