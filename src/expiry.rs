@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::layout::{Expiry, Tag};
-use crate::slot::Purpose;
+use crate::purpose::Purpose;
 
 /// How long files live, by purpose: the age from which a file may go; zero is for ever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

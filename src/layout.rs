@@ -27,7 +27,7 @@ use data_encoding::BASE64URL_NOPAD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 
 use crate::jid::BareJid;
-use crate::slot::Purpose;
+use crate::purpose::Purpose;
 
 /// Number of random bytes in a slot: 120 bits.
 pub const RANDOM_BYTES: usize = 15;

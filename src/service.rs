@@ -24,11 +24,13 @@ use crate::policy::pool::{self, QUOTA_CLASSES};
 use crate::policy::rates;
 use crate::policy::rules::{Limits, Rule};
 use crate::policy::{Policy, SpaceCheck, Usage};
+use crate::purpose::Purpose;
+use crate::refusal::{Refusal, sanitized};
 use crate::slot::external::External;
 use crate::slot::grant::{Denial, Grant, Issued, Scheme};
 use crate::slot::jwt::{FileShare, JwtDenial};
 use crate::slot::own::{Signer, Terms};
-use crate::slot::{Purpose, Refusal, Slot, SlotRequest, name, sanitized};
+use crate::slot::{Slot, SlotRequest, name};
 
 /// What a request target encodes of characters that people put into URLs; `%` is taken as it is.
 const IN_A_TARGET: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS

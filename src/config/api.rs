@@ -13,7 +13,7 @@ use crate::config::error::InvalidValue;
 use crate::config::reader::ConfigReader;
 use crate::config::scalar;
 use crate::config::secret::Secret;
-use crate::slot::Purpose;
+use crate::purpose::Purpose;
 
 /// Length of a bearer token, in characters. Whoever reaches the API can try tokens at leisure.
 const TOKEN: std::ops::RangeInclusive<usize> = 16..=1024;

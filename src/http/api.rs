@@ -23,7 +23,9 @@ use crate::http::query::{Query, QueryError};
 use crate::http::syntax::bearer_token;
 use crate::jid::BareJid;
 use crate::metrics::{self, LinkStatus};
-use crate::slot::{Purpose, Refusal, Slot, SlotRequest};
+use crate::purpose::Purpose;
+use crate::refusal::Refusal;
+use crate::slot::{Slot, SlotRequest};
 
 /// The type of every body that is not a result.
 const PLAIN: &str = "text/plain; charset=utf-8";

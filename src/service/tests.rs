@@ -33,7 +33,7 @@ fn wish(name: &str, size: u64, content_type: Option<&str>) -> SlotRequest {
         name: name.to_owned(),
         size,
         content_type: content_type.map(str::to_owned),
-        purpose: crate::slot::Purpose::Message,
+        purpose: crate::purpose::Purpose::Message,
     }
 }
 

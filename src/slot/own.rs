@@ -174,7 +174,7 @@ fn parse_canonical(text: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::jid::BareJid;
-    use crate::slot::Purpose;
+    use crate::purpose::Purpose;
 
     const NOW: u64 = 1_800_000_000;
 

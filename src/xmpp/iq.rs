@@ -23,7 +23,7 @@ const CLIENT: &str = "jabber:client";
 pub struct Identity<'a> {
     /// The component's address.
     pub jid: &'a BareJid,
-    /// The words of the supported purposes ([`crate::slot::Purpose::word`]).
+    /// The words of the supported purposes ([`crate::purpose::Purpose::word`]).
     pub purposes: &'a [&'a str],
 }
 

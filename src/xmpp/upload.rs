@@ -10,7 +10,9 @@ use super::element::{Element, stanza_error};
 use crate::decimal;
 use crate::jid::BareJid;
 use crate::now;
-use crate::slot::{Purpose, Refusal, Slot, SlotRequest};
+use crate::purpose::Purpose;
+use crate::refusal::Refusal;
+use crate::slot::{Slot, SlotRequest};
 
 /// The namespace since XEP-0363 v0.3.
 pub const UPLOAD_0: &str = "urn:xmpp:http:upload:0";

@@ -11,8 +11,8 @@ use crate::now::Now;
 use crate::reactor::client::{Client, StepResult};
 use crate::reactor::listener::Peer;
 use crate::reactor::shared::{Shared, Waiter};
+use crate::refusal::Refusal;
 use crate::service::PutRefusal;
-use crate::slot::Refusal;
 
 impl Client {
     /// Decides on a request to the local API.

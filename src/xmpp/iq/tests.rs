@@ -195,7 +195,7 @@ fn reads_requests_for_slots() {
         panic!("no slot");
     };
     assert_eq!(iq.owner.as_str(), "romeo@montague.tld");
-    let refused = iq.refused(&crate::slot::Refusal::Busy);
+    let refused = iq.refused(&crate::refusal::Refusal::Busy);
     assert_eq!(refused.attribute("id"), Some("1"));
     assert_eq!(refused.attribute("type"), Some("error"));
     assert_eq!(refused.attribute("to"), Some("romeo@montague.tld/garden"));

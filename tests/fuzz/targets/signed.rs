@@ -6,7 +6,7 @@ use ring::hmac;
 use upslot::http::syntax::bearer_token;
 use upslot::jid::BareJid;
 use upslot::layout::StorePath;
-use upslot::slot::Purpose;
+use upslot::purpose::Purpose;
 use upslot::slot::external::External;
 use upslot::slot::grant::Denial;
 use upslot::slot::jwt::{FileShare, JwtDenial};
