@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::decimal;
 use crate::now::{self, Now};
 
 /// How long before expiry warnings start.
@@ -85,8 +86,7 @@ impl<'a> Der<'a> {
 }
 
 fn two_digits(tens: u8, ones: u8) -> Option<u64> {
-    let digit = |byte: u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
-    Some(digit(tens)? * 10 + digit(ones)?)
+    decimal::parse(&[tens, ones])
 }
 
 /// Parses the rest of a time, `MMDDHHMMSSZ` (RFC 5280 §4.1.2.5).
@@ -96,23 +96,8 @@ fn parse_time(year: u64, rest: &[u8]) -> Option<SystemTime> {
     };
     let (month, day) = (two_digits(m, n)?, two_digits(d, e)?);
     let (hour, minute, second) = (two_digits(h, i)?, two_digits(p, q)?, two_digits(s, t)?);
-    let is_valid = (1..=12).contains(&month)
-        && (1..=31).contains(&day)
-        && hour < 24
-        && minute < 60
-        && second < 60;
-    if !is_valid || year < 1970 {
-        return None;
-    }
-    // Days since 1970, computed with years that start in March, so that the leap day is the last day of the year.
-    let (year, month) = match month {
-        1 | 2 => (year - 1, month + 9),
-        _ => (year, month - 3),
-    };
-    let before = year * 365 + year / 4 - year / 100 + year / 400;
-    let days = (before + (153 * month + 2) / 5 + day - 1).checked_sub(719_468)?;
-    let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
-    UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+    let seconds = now::unix_from_civil([year, month, day, hour, minute, second])?;
+    UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(seconds).ok()?))
 }
 
 /// A warning for the log.

@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::layout::{Expiry, Tag};
-use crate::slot::Purpose;
+use crate::purpose::Purpose;
 
 /// The lifetime of files by purpose; zero is unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -27,7 +27,7 @@ use data_encoding::BASE64URL_NOPAD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 
 use crate::jid::BareJid;
-use crate::slot::Purpose;
+use crate::purpose::Purpose;
 
 /// Number of random bytes in a slot: 120 bits.
 pub const RANDOM_BYTES: usize = 15;
@@ -228,6 +228,16 @@ pub fn encode_segment(segment: &[u8]) -> String {
 pub fn encode_query_value(value: &[u8], url: &mut String) {
     const VALUE: &AsciiSet = &SEGMENT.remove(b'/');
     url.extend(percent_encode(value, VALUE));
+}
+
+/// Splits a query at each `&` into names and values, without decoding them. The value is `None` if there is no `=`.
+pub fn query_parameters(query: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+    query
+        .split(|b| *b == b'&')
+        .map(|part| match part.iter().position(|b| *b == b'=') {
+            Some(at) => (&part[..at], Some(&part[at + 1..])),
+            None => (part, None),
+        })
 }
 
 /// The expiry of a file.

@@ -11,8 +11,8 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | 0 values | [`now`] [`decimal`] [`jid`] [`metrics`] [`repeat_limiter`] [`log_limiter`] |
-//! | 1 decisions | [`layout`] [`slot`] [`policy`] [`clock`] [`expiry`] [`certificate`] |
+//! | 0 values | [`now`] [`decimal`] [`jid`] [`purpose`] [`refusal`] [`metrics`] [`repeat_limiter`] [`log_limiter`] |
+//! | 1 decisions | [`layout`] [`policy`] [`slot`] [`clock`] [`expiry`] [`certificate`] |
 //! | 2 protocols | [`xmpp`] [`http`] |
 //! | 3 program | [`config`] [`service`] |
 //! | 4 system | [`sys`] [`tls`] [`setup`] [`transport`] [`store`] [`sandbox`] [`syncer`] [`resolve`] [`signals`] [`activation`] [`notify`] |
@@ -34,6 +34,9 @@ pub mod decimal;
 
 pub mod jid;
 
+pub mod purpose;
+pub mod refusal;
+
 pub mod metrics;
 
 pub mod repeat_limiter;
@@ -41,9 +44,9 @@ pub mod repeat_limiter;
 pub mod log_limiter;
 
 pub mod layout;
-pub mod slot;
-
 pub mod policy;
+
+pub mod slot;
 
 pub mod clock;
 pub mod expiry;

@@ -16,8 +16,8 @@ use crate::config::Config;
 use crate::jid::BareJid;
 use crate::layout::{self, StorePath};
 use crate::now::date_time;
+use crate::purpose::Purpose;
 use crate::service::Service;
-use crate::slot::Purpose;
 use crate::store::walk::{Owners, Walk, WalkStep};
 use crate::sys;
 

@@ -1,17 +1,17 @@
-//! The two clocks of a turn.
+//! The two clocks of a turn, and the calendar.
 //!
-//! Time is read once per turn and passed down as a value, so that everything below the loop can be tested on a
-//! virtual clock. Deadlines use `mono`; only what outlives the process (file age, slot validity, dates on the
-//! wire) uses `wall`, because boards without a battery-backed clock jump at boot.
+//! Time is read once per turn and passed down as a value, so that everything below the loop can be tested with a virtual
+//! clock. Deadlines use `mono`. Times that outlive the process (file age, slot validity, dates on the wire) use `wall`,
+//! which may jump, for example at boot on boards without a battery-backed clock.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// One moment, on both clocks.
+/// The current time on both clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     /// Monotonic; for every deadline.
     pub mono: Instant,
-    /// Wall clock; for what outlives the process.
+    /// Wall clock; for times that outlive the process.
     pub wall: SystemTime,
 }
 
@@ -21,7 +21,7 @@ impl Now {
         unix(self.wall)
     }
 
-    /// The same moment, `by` later on both clocks.
+    /// A time that is later on both clocks.
     pub fn later(&self, by: Duration) -> Now {
         Now {
             mono: self.mono + by,
@@ -35,12 +35,43 @@ pub fn unix(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-/// A moment as XEP-0082 and RFC 3339 write it, in UTC, to the second: `2026-11-21T22:49:55Z`. A moment before 1970
-/// becomes its first second.
+/// The last second of the year 9999 in Unix time; dates with four-digit years end there.
+pub const LAST_SECOND: u64 = 253_402_300_799;
+
+/// Unix time of a date and time in UTC, given as year, month, day, hour, minute and second; negative before 1970.
+/// `None` if it does not exist in the Gregorian calendar, or for years outside 1 to 9999. There are no leap seconds.
+pub fn unix_from_civil([year, month, day, hour, minute, second]: [u64; 6]) -> Option<i64> {
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days_in_month = match month {
+        2 => 28 + u64::from(is_leap),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    };
+    let exists = (1..=9999).contains(&year)
+        && (1..=12).contains(&month)
+        && (1..=days_in_month).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second < 60;
+    if !exists {
+        return None;
+    }
+    // Days since 0000-03-01, in years that start in March, so that the leap day is the last day of the year.
+    let (year, month) = match month {
+        1 | 2 => (year - 1, month + 9),
+        _ => (year, month - 3),
+    };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
+    let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
+    Some(i64::try_from(seconds).ok()? - 719_468 * 86_400)
+}
+
+/// Formats a time as in XEP-0082 and RFC 3339, in UTC, without fractions: `2026-11-21T22:49:55Z`. A time before 1970 or
+/// after 9999 becomes the nearest valid one.
 pub fn date_time(time: SystemTime) -> String {
-    let seconds = unix(time);
+    let seconds = unix(time).min(LAST_SECOND);
     let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // The civil date of a day number, in years that begin in March so that the leap day comes last.
+    // The date of a day number, in years that start in March, so that the leap day is the last day of the year.
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era =
@@ -68,6 +99,50 @@ mod tests {
             date_time(UNIX_EPOCH + Duration::from_secs(seconds)),
             written
         );
+    }
+
+    #[test]
+    fn civil_times_are_those_that_exist() {
+        for (civil, seconds) in [
+            ([1970, 1, 1, 0, 0, 0], 0),
+            ([1969, 12, 31, 23, 59, 59], -1),
+            ([2000, 2, 29, 0, 0, 0], 951_782_400),
+            ([2026, 1, 1, 0, 0, 0], 1_767_225_600),
+            ([2100, 3, 1, 0, 0, 0], 4_107_542_400),
+            ([1, 1, 1, 0, 0, 0], -62_135_596_800),
+            ([9999, 12, 31, 23, 59, 59], 253_402_300_799),
+        ] {
+            assert_eq!(unix_from_civil(civil), Some(seconds), "{civil:?}");
+        }
+        for civil in [
+            [0, 1, 1, 0, 0, 0],
+            [10_000, 1, 1, 0, 0, 0],
+            [2026, 0, 1, 0, 0, 0],
+            [2026, 13, 1, 0, 0, 0],
+            [2026, 1, 0, 0, 0, 0],
+            [2026, 4, 31, 0, 0, 0],
+            [2026, 2, 29, 0, 0, 0],
+            [2100, 2, 29, 0, 0, 0],
+            [2026, 1, 1, 24, 0, 0],
+            [2026, 1, 1, 0, 60, 0],
+            [2026, 12, 31, 23, 59, 60],
+            [u64::MAX; 6],
+        ] {
+            assert_eq!(unix_from_civil(civil), None, "{civil:?}");
+        }
+    }
+
+    #[test]
+    fn formatting_reverses_unix_from_civil() {
+        // The step covers every hour, day and month.
+        for seconds in (0..LAST_SECOND).step_by(7_654_321) {
+            let text = date_time(UNIX_EPOCH + Duration::from_secs(seconds));
+            let mut fields = text.trim_end_matches('Z').split(['-', 'T', ':']);
+            let civil = std::array::from_fn(|_| fields.next().unwrap().parse().unwrap());
+            assert_eq!(unix_from_civil(civil), Some(seconds as i64), "{text}");
+        }
+        check(LAST_SECOND, "9999-12-31T23:59:59Z");
+        check(LAST_SECOND + 1, "9999-12-31T23:59:59Z");
     }
 
     #[test]

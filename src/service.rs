@@ -198,14 +198,14 @@ impl Service {
 
     /// Whether an upload must be checked for valid UTF-8. `content_type` is the media type that will be stored.
     pub fn needs_charset(&self, path: &StorePath, content_type: Option<&str>) -> bool {
-        charset::is_open(effective_type(path, content_type))
+        charset::needs_charset(effective_type(path, content_type))
     }
 
     /// Whether responses with this file need to know if it is UTF-8, because they show it as text and may name the
     /// charset.
     pub fn shows_charset(&self, path: &StorePath, content_type: Option<&str>) -> bool {
         let content_type = effective_type(path, content_type);
-        charset::is_open(content_type)
+        charset::needs_charset(content_type)
             && self.safe_types.served(content_type) == content_type
             && self.safe_types.show_inline(content_type)
     }
@@ -222,7 +222,7 @@ impl Service {
             .safe_types
             .served(effective_type(path, file.content_type));
         let inline = self.safe_types.show_inline(content_type);
-        let labelled = file.utf8.then(|| charset::labelled(content_type));
+        let labelled = file.utf8.then(|| charset::with_utf8(content_type));
         let content_type = labelled.as_deref().unwrap_or(content_type);
         let facts = FileFacts {
             name: path.name(),
@@ -230,7 +230,7 @@ impl Service {
             modified: file.modified,
             content_type,
             inline,
-            end: self.lifetime.end(path.tag(), file.stored.min(now.wall)),
+            expires_at: self.lifetime.end(path.tag(), file.stored.min(now.wall)),
         };
         self.common.file(request, &facts, now)
     }

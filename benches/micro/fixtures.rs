@@ -9,8 +9,9 @@ use upslot::http::head::RequestHead;
 use upslot::jid::BareJid;
 use upslot::layout;
 use upslot::now::Now;
+use upslot::purpose::Purpose;
 use upslot::service::Service;
-use upslot::slot::{Purpose, SlotRequest};
+use upslot::slot::SlotRequest;
 
 use crate::common::outcome::Outcome;
 

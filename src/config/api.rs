@@ -152,7 +152,7 @@ mod tests {
     use super::*;
     use crate::config::error::{ConfigError, Warning};
     use crate::config::raw;
-    use crate::slot::Purpose;
+    use crate::purpose::Purpose;
 
     /// The value that `read` finds in a text, its errors and its warnings.
     #[track_caller]

@@ -12,7 +12,7 @@ use crate::config::secret::Secret;
 use crate::config::url::BaseUrl;
 use crate::jid::BareJid;
 use crate::policy::rules::{Rule, Rules};
-use crate::slot::Purpose;
+use crate::purpose::Purpose;
 
 /// Time between two sweeps if `expire_interval` is off and files may expire anyway.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(3600);

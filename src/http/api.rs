@@ -1,11 +1,11 @@
-//! The local slot API: how an XMPP server asks for slots over HTTP, and what it is answered.
+//! The local slot API, through which an XMPP server requests slots over HTTP.
 //!
-//! It speaks as django-xmpp-http-upload does, to the letter of its texts, so that ejabberd's `service_url` and scripts
-//! written for that service go on working; `application/xml` as an output is an addition, with the elements of
-//! XEP-0363 §4 and §8. Bearer tokens are those of RFC 6750, in the header field alone.
+//! It is compatible with django-xmpp-http-upload down to the response texts, so that ejabberd's `service_url` and
+//! scripts written for that service keep working. The output `application/xml`, with the elements of XEP-0363 §4 and §8,
+//! is an addition. Bearer tokens (RFC 6750) are accepted in the header field only.
 //!
-//! Pure: who may ask and how much is judged by others. Their judgement stands between the checks of the form and the
-//! check of `output`, which comes last:
+//! This module applies no policy: the caller checks permissions and limits after the syntax of the request and before
+//! `output`:
 //!
 //! ```text
 //!   peer ─▶ bearer ─▶ route ─▶ method ─▶ slot_request ─▶ whitelist, size, totals, rates ─▶ output ─▶ the slot
@@ -16,20 +16,25 @@ use std::fmt;
 
 use ring::hmac;
 
+use crate::decimal;
 use crate::http::head::Method;
 use crate::http::mime;
 use crate::http::query::{Query, QueryError};
+use crate::http::syntax::bearer_token;
 use crate::jid::BareJid;
 use crate::metrics::{self, LinkStatus};
-use crate::slot::{Purpose, Refusal, Slot, SlotRequest};
+use crate::purpose::Purpose;
+use crate::refusal::Refusal;
+use crate::slot::{Slot, SlotRequest};
 
-/// The type of every body that is no result.
+/// The type of every body that is not a result.
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// Labels the two sides of the comparison of tokens. It is no secret: its use is that digests are compared.
+/// Key of the HMAC with which tokens are compared. It need not be secret, because only digests of equal length are
+/// compared.
 const COMPARISON: &[u8] = b"upslot bearer token";
 
-/// What a path of the local listener names.
+/// An endpoint of the local listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApiRoute {
     /// `<prefix>slot/`
@@ -40,12 +45,12 @@ pub enum ApiRoute {
     Health,
     /// `/metrics`
     Metrics,
-    /// Nothing.
+    /// Any other path.
     Unknown,
 }
 
 impl ApiRoute {
-    /// Whether the method is served. HEAD is not for slots, because its answer would be lost and the slot counted.
+    /// Whether the method is allowed. HEAD is not allowed for slots: the slot would be counted, but its URLs lost.
     pub fn takes(self, method: Method) -> bool {
         match method {
             Method::Get => true,
@@ -63,8 +68,8 @@ impl ApiRoute {
     }
 }
 
-/// What `path`, as it was sent, names. `prefix` begins and ends with `/`. Each endpoint has one spelling only: no
-/// percent-encoding, no doubled slash, and `slot/` and `max_size/` not without their last.
+/// The endpoint of `path`, which is compared as sent. `prefix` begins and ends with `/`. Each endpoint has exactly one
+/// spelling: percent-encoding, doubled slashes, and a missing slash after `slot` or `max_size` do not match.
 pub fn route(prefix: &str, path: &[u8]) -> ApiRoute {
     match path {
         b"/health" => return ApiRoute::Health,
@@ -78,7 +83,7 @@ pub fn route(prefix: &str, path: &[u8]) -> ApiRoute {
     }
 }
 
-/// In which form a result is wanted.
+/// The format of a result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Output {
     #[default]
@@ -97,7 +102,7 @@ impl Output {
         }
     }
 
-    /// The `Content-Type` of the result: the word that asks for it, and no more.
+    /// The `Content-Type` of the result: the value of `output`, without parameters.
     fn content_type(self) -> &'static str {
         match self {
             Output::Text => "text/plain",
@@ -107,20 +112,20 @@ impl Output {
     }
 }
 
-/// Why a request to the API is wrong in itself; the status is always 400. The `Display` is for the log: where the
-/// original sends an empty body, this still says what is missing.
+/// Why a request to the API is malformed; the status is always 400. The `Display` is for the log; it names the cause even
+/// where the body is empty, as in django-xmpp-http-upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApiRefusal {
     Query(QueryError),
-    /// A parameter that must be there is not.
+    /// A required parameter is missing.
     Missing(&'static str),
-    /// The size is no integer.
+    /// The size is not an integer.
     Size,
-    /// The JID, the size or the cleaned name is empty, or the size not positive.
+    /// The JID, the size or the cleaned name is empty, or the size is not positive.
     Empty,
-    /// The JID is no address.
+    /// The JID is invalid.
     Address,
-    /// There is no such output.
+    /// The output is not supported.
     Output,
 }
 
@@ -147,17 +152,17 @@ impl fmt::Display for ApiRefusal {
     }
 }
 
-/// A slot request whose form is right.
+/// A well-formed slot request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SlotAsked {
-    /// With a cleaned name and the purpose `message`: the API has no word for another.
+pub struct SlotQuery {
+    /// With a cleaned name and the purpose `message`, since the API has no parameter for the purpose.
     pub request: SlotRequest,
-    /// To be looked at when the slot would be granted, and before anything is counted.
+    /// To be checked after all other checks and before the slot is counted.
     pub output: Result<Output, ApiRefusal>,
 }
 
-/// Reads `jid`, `name`, `size`, `type` or `content_type`, and `output`. `query` is what follows the `?`.
-pub fn slot_request(query: &[u8]) -> Result<SlotAsked, ApiRefusal> {
+/// Parses `jid`, `name`, `size`, `type` or `content_type`, and `output`. `query` is the part after the `?`.
+pub fn slot_request(query: &[u8]) -> Result<SlotQuery, ApiRefusal> {
     let query = Query::parse(query).map_err(ApiRefusal::Query)?;
     let needed = |name| query.get(name).ok_or(ApiRefusal::Missing(name));
     let (jid, name, size) = (needed("jid")?, needed("name")?, needed("size")?);
@@ -166,7 +171,7 @@ pub fn slot_request(query: &[u8]) -> Result<SlotAsked, ApiRefusal> {
     if jid.is_empty() || name.is_empty() || size == 0 {
         return Err(ApiRefusal::Empty);
     }
-    Ok(SlotAsked {
+    Ok(SlotQuery {
         request: SlotRequest {
             owner: address(jid)?,
             name,
@@ -178,32 +183,32 @@ pub fn slot_request(query: &[u8]) -> Result<SlotAsked, ApiRefusal> {
     })
 }
 
-/// A question for the largest file, whose form is right.
+/// A well-formed request for the maximum file size.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MaxSizeAsked {
+pub struct MaxSizeQuery {
     pub jid: BareJid,
-    /// To be looked at after it is known that the JID may upload.
+    /// To be checked after the check that the JID may upload.
     pub output: Result<Output, ApiRefusal>,
 }
 
-/// Reads `jid` and `output`.
-pub fn max_size_request(query: &[u8]) -> Result<MaxSizeAsked, ApiRefusal> {
+/// Parses `jid` and `output`.
+pub fn max_size_request(query: &[u8]) -> Result<MaxSizeQuery, ApiRefusal> {
     let query = Query::parse(query).map_err(ApiRefusal::Query)?;
     let jid = query.get("jid").ok_or(ApiRefusal::Missing("jid"))?;
-    Ok(MaxSizeAsked {
+    Ok(MaxSizeQuery {
         jid: address(jid)?,
         output: Output::parse(&query),
     })
 }
 
-/// One answer of the API. It is never cached, and carries no CORS fields.
+/// A response of the API. It must not be cached and has no CORS fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     pub status: u16,
     pub content_type: &'static str,
-    /// A field that belongs to the status: `Allow` or `WWW-Authenticate`.
+    /// A field required by the status: `Allow` or `WWW-Authenticate`.
     pub field: Option<(&'static str, &'static str)>,
-    /// To be sent as it is; the peer may compare it, so no line end is added.
+    /// Sent unchanged, without a final line break, because peers may compare it.
     pub body: String,
 }
 
@@ -224,7 +229,7 @@ impl Reply {
         }
     }
 
-    /// The slot, in the form that was asked for.
+    /// The slot in the requested format.
     pub fn granted(slot: &Slot, output: Output) -> Reply {
         let Slot { put, get } = slot;
         let body = match output {
@@ -239,7 +244,7 @@ impl Reply {
         Reply::result(output, body)
     }
 
-    /// Bytes of the largest file; 0 is no limit.
+    /// The maximum file size in bytes; 0 means no limit.
     pub fn max_size(bytes: u64, output: Output) -> Reply {
         let body = match output {
             Output::Text => bytes.to_string(),
@@ -251,25 +256,25 @@ impl Reply {
         Reply::result(output, body)
     }
 
-    /// The request is wrong in itself.
+    /// The request is malformed.
     pub fn malformed(refusal: &ApiRefusal) -> Reply {
         Reply::plain(400, refusal.text())
     }
 
-    /// The slot, or the largest size, is refused.
+    /// The request is refused by policy.
     pub fn refused(refusal: &Refusal) -> Reply {
         let (status, text) = status_and_text(refusal);
         Reply::plain(status, text)
     }
 
-    /// The peer's address is not on the list.
-    pub fn stranger() -> Reply {
+    /// The peer's address is not in `allow`.
+    pub fn forbidden() -> Reply {
         Reply::plain(403, "This address may not use the local API.")
     }
 
     /// No token, or a wrong one (RFC 6750 §3); `header` as for [`authorised`].
     pub fn unauthorised(header: Option<&[u8]>) -> Reply {
-        // RFC 6750 §3.1: a client that shows nothing is told nothing but how to.
+        // RFC 6750 §3.1: no error code for a request without a token.
         let challenge = match header {
             None => "Bearer realm=\"upslot\"",
             Some(_) => "Bearer realm=\"upslot\", error=\"invalid_token\"",
@@ -280,20 +285,20 @@ impl Reply {
         }
     }
 
-    /// There is nothing of this name.
+    /// The endpoint does not exist.
     pub fn not_found() -> Reply {
         Reply::plain(404, "There is nothing here.")
     }
 
-    /// The endpoint is not for this method.
-    pub fn method(endpoint: ApiRoute) -> Reply {
+    /// The endpoint does not allow this method.
+    pub fn method_not_allowed(endpoint: ApiRoute) -> Reply {
         Reply {
             field: Some(("Allow", endpoint.allow())),
             ..Reply::plain(405, format!("Only {} is served here.", endpoint.allow()))
         }
     }
 
-    /// Whether the service can do its work: 200 or 503, and one line for each part.
+    /// The health of the service: 200 or 503, with one line for each part.
     pub fn health(health: Health) -> Reply {
         let link = match health.link {
             LinkStatus::None => "none",
@@ -310,7 +315,7 @@ impl Reply {
         Reply::plain(if good { 200 } else { 503 }, body)
     }
 
-    /// What [`metrics::Metrics::expose`] has written.
+    /// The page written by [`metrics::Metrics::expose`].
     pub fn metrics(page: String) -> Reply {
         Reply {
             content_type: metrics::CONTENT_TYPE,
@@ -319,25 +324,25 @@ impl Reply {
     }
 }
 
-/// What `/health` tells.
+/// The health that `/health` reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
     pub link: LinkStatus,
     pub store: StoreStatus,
 }
 
-/// How the store is.
+/// The state of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreStatus {
     Good,
-    /// The disk, or the quota of all files, leaves no room for uploads.
+    /// No room for uploads, on the disk or in the global quota.
     Full,
-    /// The last attempt to use it failed.
+    /// The last access failed.
     Failing,
 }
 
-/// The status and the body of a refused slot. Where the original knows the reason, both are its own; ejabberd makes
-/// resource-constraint of 402, not-allowed of 403, not-acceptable of 413, and service-unavailable of all else.
+/// The status and the body for a refusal, as in django-xmpp-http-upload where it has the same reason. ejabberd maps 402
+/// to resource-constraint, 403 to not-allowed, 413 to not-acceptable, and all others to service-unavailable.
 pub fn status_and_text(refusal: &Refusal) -> (u16, String) {
     match refusal {
         Refusal::Malformed(how) => (400, how.clone()),
@@ -355,14 +360,12 @@ pub fn status_and_text(refusal: &Refusal) -> (u16, String) {
     }
 }
 
-/// Whether the value of `Authorization` carries the token (RFC 6750 §2.1). The comparison takes the same time
-/// wherever two tokens differ.
+/// Whether the value of `Authorization` holds the token (RFC 6750 §2.1). Tokens are compared in constant time.
 pub fn authorised(header: Option<&[u8]>, token: &str) -> bool {
-    let Some((scheme, rest)) = header.and_then(|header| header.split_at_checked(6)) else {
+    let Some(shown) = header.and_then(bearer_token) else {
         return false;
     };
-    let shown = rest.trim_ascii_start();
-    if !scheme.eq_ignore_ascii_case(b"bearer") || shown.len() == rest.len() || token.is_empty() {
+    if token.is_empty() {
         return false;
     }
     let key = hmac::Key::new(hmac::HMAC_SHA256, COMPARISON);
@@ -370,53 +373,49 @@ pub fn authorised(header: Option<&[u8]>, token: &str) -> bool {
     hmac::verify(&key, shown, tag.as_ref()).is_ok()
 }
 
-/// An integer as the original reads it: blanks around it and a sign are fine. Negative is 0, and what no number holds
-/// is the largest one: the checks that follow treat them alike.
+/// Parses an integer as Python does: white space around it and a sign are allowed. Negative numbers become 0 and numbers
+/// over 64 bits the largest one, because the checks that follow treat them alike.
 fn integer(text: &str) -> Option<u64> {
     let text = text.trim();
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    // Only too many digits can make it fail.
-    let size = digits.parse().unwrap_or(u64::MAX);
+    let size = decimal::parse_saturating(digits.as_bytes())?;
     Some(if negative { 0 } else { size })
 }
 
-/// The owner; control characters are dropped, as the original does.
+/// Parses the owner's address. Control characters are dropped, as in django-xmpp-http-upload.
 fn address(jid: &str) -> Result<BareJid, ApiRefusal> {
     let jid: String = jid.chars().filter(|c| !c.is_control()).collect();
     BareJid::parse(&jid).ok_or(ApiRefusal::Address)
 }
 
-/// `type`, which the original reads, before `content_type`, which it documents. ejabberd always sends the latter, and
-/// puts `application/octet-stream` where the client named none.
+/// The value of `type`, which django-xmpp-http-upload reads, or else of `content_type`, which it documents. ejabberd
+/// always sends the latter, with `application/octet-stream` if the client gave no type.
 fn content_type(query: &Query) -> Option<String> {
-    let said = |name| query.get(name).map(str::trim).filter(|t| !t.is_empty());
-    let documented = || said("content_type").filter(|t| mime::essence(t) != mime::UNKNOWN);
-    said("type").or_else(documented).map(str::to_owned)
+    let value = |name| query.get(name).map(str::trim).filter(|t| !t.is_empty());
+    let documented = || value("content_type").filter(|t| mime::essence(t) != mime::UNKNOWN);
+    value("type").or_else(documented).map(str::to_owned)
 }
 
-/// The name as Django's `get_valid_filename` leaves it: trimmed, blanks to `_`, and of the rest only letters and
-/// digits of any script, `_`, `-` and `.`. A `_` stands for what was there and left nothing before the extension, as of
-/// an emoji, so that neither the slot nor the extension is lost. Empty for a name such as `/` or `..`.
+/// Cleans a name as Django's `get_valid_filename` does: trims it, replaces spaces by `_`, and removes all characters but
+/// letters and digits of any script, `_`, `-` and `.`. If nothing remains before the extension, as of an emoji, `_` is
+/// put there, so that the request succeeds and the extension is kept. Empty for a name such as `/` or `..`.
 fn valid_name(name: &str) -> String {
-    let kept = |c: char| match c {
+    let allowed = |c: char| match c {
         ' ' => Some('_'),
         '_' | '-' | '.' => Some(c),
         c => c.is_alphanumeric().then_some(c),
     };
-    let something = |c: &char| !(*c == '/' || c.is_whitespace() || c.is_control());
+    let significant = |c: &char| !(*c == '/' || c.is_whitespace() || c.is_control());
     if matches!(
-        &*name.chars().filter(something).collect::<String>(),
+        &*name.chars().filter(significant).collect::<String>(),
         "" | "." | ".."
     ) {
         return String::new();
     }
-    let cleaned: String = name.trim().chars().filter_map(kept).collect();
+    let cleaned: String = name.trim().chars().filter_map(allowed).collect();
     match cleaned.trim_end_matches('.') {
         "" => "_".to_owned(),
         _ if cleaned.starts_with('.') => format!("_{cleaned}"),
@@ -424,7 +423,7 @@ fn valid_name(name: &str) -> String {
     }
 }
 
-/// A string of JSON, in quotes (RFC 8259 §7).
+/// Writes a JSON string, with quotes (RFC 8259 §7).
 struct Json<'a>(&'a str);
 
 impl fmt::Display for Json<'_> {
@@ -442,7 +441,7 @@ impl fmt::Display for Json<'_> {
     }
 }
 
-/// The value of an attribute, for between its quotes (XML 1.0 §2.3). What XML cannot hold is replaced.
+/// Writes the value of an XML attribute, without quotes (XML 1.0 §2.3). Characters that XML forbids become U+FFFD.
 struct Xml<'a>(&'a str);
 
 impl fmt::Display for Xml<'_> {

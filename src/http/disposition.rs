@@ -1,14 +1,14 @@
-//! The field `Content-Disposition`: whether a file is shown or saved, and under which name.
+//! The `Content-Disposition` field: whether a file is displayed or saved, and its name.
 //!
-//! The name is given twice: in ASCII for programs that know nothing better, and exactly, in UTF-8
-//! percent-encoded. The ASCII form has no quotation mark, backslash or percent sign, because programs
-//! disagree about what these mean there (RFC 6266, appendix D), and no solidus.
+//! The name is sent twice: as ASCII for clients that do not support `filename*`, and in full as percent-encoded UTF-8.
+//! The ASCII form has no quotation marks, backslashes or percent signs, because clients interpret these differently
+//! (RFC 6266, appendix D), and no slashes.
 //!
 //! Sources: RFC 6266 §4, RFC 8187 §3.2.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// Longest name that is written, in bytes; file systems have no longer ones.
+/// Longest name in bytes that is sent; file systems allow no longer ones.
 pub const MAX_NAME: usize = 255;
 
 /// Everything but attr-char (RFC 8187 §3.2.1).
@@ -26,9 +26,8 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'|')
     .remove(b'~');
 
-/// The field's value for a file of this name: `inline` or `attachment`. It is ASCII, whatever the name
-/// holds. Bytes that are no UTF-8 become U+FFFD; of a name over [`MAX_NAME`] bytes the end is kept,
-/// with its extension. A file without a name has a value without one.
+/// The value of the field for a file of this name. It is always ASCII. Invalid UTF-8 becomes U+FFFD. Of a name longer than
+/// [`MAX_NAME`], the end is sent, which includes the extension. Without a name, the value has no parameters.
 pub fn value(inline: bool, name: impl AsRef<[u8]>) -> String {
     let name = String::from_utf8_lossy(end_of(name.as_ref()));
     let mut value = String::with_capacity(48 + 2 * name.len());
@@ -43,7 +42,7 @@ pub fn value(inline: bool, name: impl AsRef<[u8]>) -> String {
     value
 }
 
-/// What stands for a character in the ASCII form.
+/// The replacement of a character in the ASCII form.
 fn fallback(c: char) -> char {
     match c {
         '"' | '\\' | '%' | '/' => '_',
@@ -100,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text() {
+    fn invalid_utf8() {
         assert_eq!(
             value(true, b"a\xff.b"),
             "inline; filename=\"a_.b\"; filename*=UTF-8''a%EF%BF%BD.b"
@@ -125,9 +124,9 @@ mod tests {
         assert_eq!(end_of(&[0x80; 1000]), b"");
     }
 
-    /// Nothing that a name holds can end the field or begin another one.
+    /// No name can end the field or start another one.
     #[test]
-    fn any_bytes_give_a_sound_value() {
+    fn any_bytes_give_a_valid_value() {
         let mut seed = 1u32;
         for _ in 0..2000 {
             let name: Vec<u8> = (0..seed % 300)

@@ -16,14 +16,14 @@ mod span;
 use std::fmt;
 use std::str;
 
+use crate::decimal;
 use crate::http::head::line::{RequestLine, RequestTarget, is_authority};
 use crate::http::head::span::Span;
-use crate::http::syntax::{list_elements, parse_decimal};
+use crate::http::syntax::{is_token, list_elements, trim};
 
 pub use crate::http::head::error::{HeadError, MAX_FIELDS, MAX_HEAD, MAX_TARGET};
 pub use crate::http::head::line::{Method, Version};
 pub use crate::http::head::scan::HeadScan;
-pub use crate::http::syntax::{is_control, is_token, is_token_byte, trim};
 
 /// Most heads have no more fields than this.
 const FEW_FIELDS: usize = 16;
@@ -204,7 +204,7 @@ impl RequestHead {
         match (length, second) {
             (None, _) => Ok(Framing::None),
             (Some(_), Some(_)) => Err(HeadError::LENGTHS),
-            (Some(length), None) => parse_decimal(length)
+            (Some(length), None) => decimal::parse(length)
                 .map(Framing::Length)
                 .ok_or(HeadError::LENGTH),
         }

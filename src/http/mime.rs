@@ -1,28 +1,28 @@
-//! Types of content: what a file name suggests, how two types compare, and which may be shown.
+//! MIME types: guessed from file names, compared, and matched against lists of safe types.
 //!
-//! Types are compared by their essence: without parameters, in lower case. Nobody looks into a file to
-//! guess its type. The table is our own because the crates that have one bring ten times as many types
-//! as people send each other, and lack some that they do.
+//! Types are compared by their essence, in lower case and without parameters. Content is never sniffed. The table of
+//! extensions is upslot's own because the crates with one have ten times as many types as needed here, and lack some that
+//! are used in chats.
 //!
-//! Sources: RFC 9110 §8.3, RFC 6838 §4.2; names from IANA's registry where it has one.
+//! Sources: RFC 9110 §8.3, RFC 6838 §4.2; IANA's registry for the names.
 
 use std::fmt;
 
-use crate::http::head::{is_control, is_token, is_token_byte, trim};
+use crate::http::syntax::{is_control, is_token, is_token_byte, trim};
 
-/// The type of what is not known better.
+/// The default type.
 pub const UNKNOWN: &str = "application/octet-stream";
-/// Longest type that is taken over from somebody else, in bytes.
+/// Longest accepted type in bytes.
 pub const MAX_TYPE: usize = 255;
 
-/// Bytes of the longest extension in the table.
+/// Length of the longest extension in the table, in bytes.
 const LONGEST_EXTENSION: usize = "webmanifest".len();
 
-/// Which types are shown inline unless the operator says otherwise. PDF is not among them: browsers run its script,
-/// though in a box, whatever policy comes with it.
+/// Types that are displayed inline by default. PDF is not among them, because browsers run its scripts (in a sandbox)
+/// regardless of the content security policy.
 pub const DEFAULT_SAFE: [&str; 4] = ["image/*", "video/*", "audio/*", "text/plain"];
 
-/// The type that a file name's extension suggests, in any case; [`UNKNOWN`] if none.
+/// The type for the extension of a file name, case-insensitive; [`UNKNOWN`] if there is none.
 pub fn by_extension(name: impl AsRef<[u8]>) -> &'static str {
     let name = name.as_ref();
     let Some(dot) = name.iter().rposition(|&byte| byte == b'.') else {
@@ -40,8 +40,8 @@ pub fn by_extension(name: impl AsRef<[u8]>) -> &'static str {
     found.map_or(UNKNOWN, |at| BY_EXTENSION[at].1)
 }
 
-/// A type without its parameters, trimmed, in lower case. Of a malformed one something that equals no
-/// type; of an empty one nothing.
+/// A type without its parameters, trimmed, in lower case. The result for a malformed type equals no valid type; for an
+/// empty type it is empty.
 pub fn essence(value: impl AsRef<[u8]>) -> String {
     let value = value.as_ref();
     let end = value.iter().position(|&byte| byte == b';');
@@ -49,16 +49,16 @@ pub fn essence(value: impl AsRef<[u8]>) -> String {
     String::from_utf8_lossy(essence).to_ascii_lowercase()
 }
 
-/// Whether a PUT may come with the type `put` when its slot was asked for with `slot`. A slot without a
-/// type takes any; a PUT with none, an empty one or [`UNKNOWN`] says nothing about its type.
+/// Whether a PUT of type `put` matches a slot of type `slot`. A slot without a type matches any PUT; a PUT without a type,
+/// with an empty one or with [`UNKNOWN`] matches any slot.
 pub fn same_type(slot: Option<&str>, put: Option<&[u8]>) -> bool {
     let slot = essence(slot.unwrap_or_default());
     let put = essence(put.unwrap_or_default());
     slot.is_empty() || put.is_empty() || put == UNKNOWN || slot == put
 }
 
-/// Whether a type may be sent back as a field value: type, subtype and parameters by the letter of
-/// RFC 9110 §8.3.1, ASCII, at most [`MAX_TYPE`] bytes, and no wildcard.
+/// Whether a type can be used as a field value: valid according to RFC 9110 §8.3.1, ASCII, at most [`MAX_TYPE`] bytes, and
+/// without wildcards.
 pub fn is_valid(value: impl AsRef<[u8]>) -> bool {
     let value = value.as_ref();
     if value.len() > MAX_TYPE || !value.is_ascii() {
@@ -75,7 +75,8 @@ pub fn is_valid(value: impl AsRef<[u8]>) -> bool {
     unpadded && valid(parts.next()) && valid(parts.next()) && are_parameters(&value[end..], |_| {})
 }
 
-/// Whether a type has a parameter of this name, in any case. Of a malformed type what stands before the fault counts.
+/// Whether a type has a parameter of this name (case-insensitive). Of a malformed type, only the part before the error
+/// counts.
 pub fn has_parameter(value: &str, name: &str) -> bool {
     let mut found = false;
     let parameters = value.find(';').map_or("", |at| &value[at..]);
@@ -85,8 +86,9 @@ pub fn has_parameter(value: &str, name: &str) -> bool {
     found
 }
 
-/// `*( OWS ";" OWS [ token "=" ( token / quoted-string ) ] )`, RFC 9110 §5.6.6. Tells each name.
-fn are_parameters(mut text: &[u8], mut tell: impl FnMut(&[u8])) -> bool {
+/// Whether the text is `*( OWS ";" OWS [ token "=" ( token / quoted-string ) ] )` (RFC 9110 §5.6.6). Calls `visit` with
+/// each name.
+fn are_parameters(mut text: &[u8], mut visit: impl FnMut(&[u8])) -> bool {
     loop {
         text = trim(text);
         text = match text {
@@ -98,7 +100,7 @@ fn are_parameters(mut text: &[u8], mut tell: impl FnMut(&[u8])) -> bool {
         if name == 0 {
             continue;
         }
-        tell(&text[..name]);
+        visit(&text[..name]);
         text = match &text[name..] {
             [b'=', b'"', rest @ ..] => match end_of_quoted(rest) {
                 Some(end) => &rest[end..],
@@ -114,7 +116,7 @@ fn are_parameters(mut text: &[u8], mut tell: impl FnMut(&[u8])) -> bool {
     }
 }
 
-/// Where a quoted string ends, behind its closing mark (RFC 9110 §5.6.4).
+/// The offset after the closing quote of a quoted string (RFC 9110 §5.6.4).
 fn end_of_quoted(text: &[u8]) -> Option<usize> {
     let mut escaped = false;
     for (at, &byte) in text.iter().enumerate() {
@@ -129,7 +131,7 @@ fn end_of_quoted(text: &[u8]) -> Option<usize> {
     None
 }
 
-/// A list of types from the configuration, with wildcards.
+/// A configured list of types, with wildcards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patterns(Vec<MimePattern>);
 
@@ -143,7 +145,7 @@ enum MimePattern {
     Exact(String),
 }
 
-/// A word that is no type and no wildcard.
+/// A word that is neither a type nor a wildcard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadPattern(pub String);
 
@@ -161,7 +163,7 @@ impl fmt::Display for BadPattern {
 impl std::error::Error for BadPattern {}
 
 impl Patterns {
-    /// Reads types and wildcards, in any case, parameters ignored.
+    /// Parses types and wildcards, case-insensitive, ignoring parameters.
     pub fn parse<S: AsRef<str>>(
         words: impl IntoIterator<Item = S>,
     ) -> Result<Patterns, BadPattern> {
@@ -208,9 +210,9 @@ impl Patterns {
         })
     }
 
-    /// The type under which a file is served, if this is the list of safe types. A page, and a service worker's
-    /// registration, load script whatever its disposition says; under another type, and without sniffing, they do not.
-    /// Script must be named to be served as what it is.
+    /// The type with which a file is served, if this is the list of safe types. Pages and service workers can load scripts
+    /// regardless of `Content-Disposition`, but not under another type with `nosniff`. Therefore scripts are served as
+    /// [`UNKNOWN`] unless the list names their type.
     pub fn served<'a>(&self, value: &'a str) -> &'a str {
         let essence = essence(value);
         if is_script(&essence) && !self.0.contains(&MimePattern::Exact(essence)) {
@@ -219,8 +221,8 @@ impl Patterns {
         value
     }
 
-    /// Whether a file of this type may be shown inline, if this is the list of safe types. A type that
-    /// can carry script must be named: no wildcard covers it. A malformed type is never shown.
+    /// Whether a file of this type may be displayed inline, if this is the list of safe types. A type that can contain
+    /// scripts must be listed itself; wildcards do not cover it. A malformed type is never displayed inline.
     pub fn show_inline(&self, value: impl AsRef<[u8]>) -> bool {
         let value = value.as_ref();
         let essence = essence(value);
@@ -234,14 +236,14 @@ impl Patterns {
     }
 }
 
-/// Whether this is script that other pages may load and run (WHATWG MIME Sniffing §4.6, "JavaScript MIME type").
+/// Whether pages can load a file of this type as a script (WHATWG MIME Sniffing §4.6, "JavaScript MIME type").
 fn is_script(essence: &str) -> bool {
     ["javascript", "ecmascript", "jscript", "livescript"]
         .iter()
         .any(|language| essence.contains(language))
 }
 
-/// Whether browsers may run script that is inside a document of this type.
+/// Whether documents of this type can contain scripts that browsers run.
 fn carries_script(essence: &str) -> bool {
     const ACTIVE: [&str; 6] = [
         "application/xml",
@@ -328,7 +330,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_sorted_and_sound() {
+    fn the_table_is_sorted_and_valid() {
         assert!(BY_EXTENSION.is_sorted_by(|a, b| a.0 < b.0));
         for (extension, value) in BY_EXTENSION {
             assert!(is_valid(value), "{value}");
@@ -340,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn script_is_served_as_such_only_if_it_is_named() {
+    fn scripts_are_served_as_such_only_if_listed() {
         for value in [
             "text/javascript",
             "Application/JavaScript; charset=utf-8",
@@ -454,7 +456,7 @@ mod tests {
 
     #[test]
     #[rustfmt::skip]
-    fn types_that_may_be_sent_back() {
+    fn valid_types() {
         for value in [
             "image/png", "text/plain; charset=utf-8", "text/plain;charset=\"utf-8\"", "a/b",
             "a/b;", "a/b ; c=d", "a/b;c=\"d\\\"e;f\"", "a/b;;c=d",
@@ -517,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn types_that_are_shown() {
+    fn types_displayed_inline() {
         let safe = Patterns::default_safe();
         assert_eq!(Patterns::parse(DEFAULT_SAFE), Ok(safe.clone()));
         for (value, expected) in [

@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use crate::layout::decode_segment;
+use crate::layout::{decode_segment, query_parameters};
 
 /// Most parameters of a query; requests have at most six.
 pub const MAX_PARAMETERS: usize = 64;
@@ -46,15 +46,14 @@ impl Query {
     /// are ignored; a piece without `=` is a name with an empty value.
     pub fn parse(raw: &[u8]) -> Result<Query, QueryError> {
         let mut parameters = Vec::new();
-        for piece in raw.split(|b| *b == b'&').filter(|piece| !piece.is_empty()) {
+        for (name, value) in query_parameters(raw) {
+            if name.is_empty() && value.is_none() {
+                continue;
+            }
             if parameters.len() == MAX_PARAMETERS {
                 return Err(QueryError::TooMany);
             }
-            let (name, value) = match piece.iter().position(|b| *b == b'=') {
-                Some(at) => (&piece[..at], &piece[at + 1..]),
-                None => (piece, &b""[..]),
-            };
-            parameters.push((decode(name)?, decode(value)?));
+            parameters.push((decode(name)?, decode(value.unwrap_or_default())?));
         }
         Ok(Query { parameters })
     }

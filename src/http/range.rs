@@ -13,8 +13,9 @@
 
 use std::ops::Range;
 
+use crate::decimal;
 use crate::http::head::RequestHead;
-use crate::http::syntax::{list_elements, parse_decimal_saturating};
+use crate::http::syntax::list_elements;
 
 /// Most ranges in one request, including empty list elements.
 pub const MAX_SPECS: usize = 64;
@@ -112,12 +113,12 @@ fn parse_spec(text: &[u8]) -> Option<RangeSpec> {
     let dash = text.iter().position(|&byte| byte == b'-')?;
     let (first, last) = (&text[..dash], &text[dash + 1..]);
     match (first, last) {
-        ([], suffix) => Some(RangeSpec::Suffix(parse_decimal_saturating(suffix)?)),
-        (first, []) => Some(RangeSpec::From(parse_decimal_saturating(first)?, None)),
+        ([], suffix) => Some(RangeSpec::Suffix(decimal::parse_saturating(suffix)?)),
+        (first, []) => Some(RangeSpec::From(decimal::parse_saturating(first)?, None)),
         (first, last) => {
             let (from, to) = (
-                parse_decimal_saturating(first)?,
-                parse_decimal_saturating(last)?,
+                decimal::parse_saturating(first)?,
+                decimal::parse_saturating(last)?,
             );
             (from <= to).then_some(RangeSpec::From(from, Some(to)))
         }

@@ -1,7 +1,7 @@
-//! Answers: response heads, and those that every route shares (RFC 9110 §15, RFC 9112 §4).
+//! HTTP responses, including those for files (RFC 9110 §15, RFC 9112 §4).
 //!
-//! A head is written straight into one buffer. The exchange adds the `Connection` field, because it alone knows
-//! whether the connection goes on, and drops the body where the request was a HEAD.
+//! A head is written into one buffer. The exchange adds the `Connection` field, because only it knows whether the
+//! connection stays open, and omits the body of a response to HEAD.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Write};
@@ -13,41 +13,38 @@ use crate::http::condition::{self, ConditionResult, Validators};
 use crate::http::head::{Method, RequestHead};
 use crate::http::range::{self, Ranges};
 use crate::http::{cors, disposition};
-use crate::now::{Now, unix};
+use crate::now::{LAST_SECOND, Now, unix};
 
-/// The policy under which no upload can run script, load anything, or be framed (XEP-0363 §9, §10); pictures, sound
-/// and video may still show themselves.
+/// Prevents uploads from running scripts, loading resources or being framed (XEP-0363 §9, §10), but lets images, audio
+/// and video be displayed.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; frame-ancestors 'none'";
 
-/// How long a file without an end may be cached, in seconds: a year, because a URL's content never changes.
+/// `max-age` in seconds of a file without expiry: a year, because the content of a URL never changes.
 const MAX_AGE: u64 = 31_536_000;
 
-/// The last second of the year 9999, in Unix seconds.
-const LAST_SECOND: u64 = 253_402_300_799;
-
-/// One answer, but for its `Connection` field.
+/// A response without its `Connection` field.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
-    /// Status line and fields, without the blank line.
+    /// Status line and fields, without the empty line.
     pub(super) head: Vec<u8>,
     pub(super) content: Content,
-    /// Whether the connection must end after it.
+    /// Whether the connection must be closed after the response.
     pub(super) close: bool,
 }
 
-/// What follows a head.
+/// The body of a response.
 #[derive(Debug)]
 pub(super) enum Content {
     Empty,
     Text(Vec<u8>),
-    /// A span of the open file.
+    /// A range of the open file.
     File(Span<u64>),
     /// `multipart/byteranges`.
     Parts(VecDeque<Part>),
 }
 
-/// One piece of a `multipart/byteranges` body.
+/// A piece of a `multipart/byteranges` body.
 #[derive(Debug)]
 pub(super) enum Part {
     Bytes(Vec<u8>),
@@ -55,13 +52,14 @@ pub(super) enum Part {
 }
 
 impl Answer {
-    /// Status line and fields so far.
+    /// Status line and fields.
     #[cfg(test)]
     pub fn head_for_test(&self) -> &[u8] {
         &self.head
     }
 
-    /// The same answer once more, for a file's whole span only; with room for what the exchange adds.
+    /// A copy of the response, with spare capacity for the field that the exchange adds. Only for responses whose body is
+    /// a range of a file.
     pub fn repeated(&self) -> Answer {
         let mut head = Vec::with_capacity(self.head.len() + 32);
         head.extend_from_slice(&self.head);
@@ -77,20 +75,20 @@ impl Answer {
         }
     }
 
-    /// Ends the connection after this answer.
+    /// Closes the connection after this response.
     pub fn closing(mut self) -> Answer {
         self.close = true;
         self
     }
 }
 
-/// What every answer has in common; built from the configuration, dated once a second.
+/// The common fields of all responses, from the configuration; the date is updated once per second.
 #[derive(Debug)]
 pub struct Common {
     date: String,
     date_unix: u64,
     cors: bool,
-    /// The operator's fields; they replace upslot's own of the same name.
+    /// Configured fields, which replace upslot's fields of the same name.
     custom: Vec<(String, String)>,
 }
 
@@ -104,7 +102,7 @@ impl Common {
         }
     }
 
-    /// Brings the `Date` up to the second.
+    /// Updates the `Date` field.
     pub fn set_date(&mut self, now: Now) {
         let unix = now.unix();
         if unix != self.date_unix {
@@ -113,7 +111,7 @@ impl Common {
         }
     }
 
-    /// Begins an answer.
+    /// Starts a response.
     pub fn answer(&self, status: u16) -> Builder<'_> {
         let mut head = Vec::with_capacity(768);
         head.extend_from_slice(b"HTTP/1.1 ");
@@ -138,7 +136,7 @@ impl Common {
         builder
     }
 
-    /// A refusal: one readable line.
+    /// An error response whose body is one line of text.
     pub fn refusal(&self, status: u16, why: &dyn fmt::Display) -> Answer {
         let mut builder = self.answer(status).field("Cache-Control", "no-store");
         if status == 401 {
@@ -153,7 +151,7 @@ impl Common {
         builder.text(why)
     }
 
-    /// The answer to OPTIONS.
+    /// The response to OPTIONS.
     pub fn options(&self) -> Answer {
         let mut builder = self.answer(204).field("Allow", cors::METHODS);
         if self.cors {
@@ -164,12 +162,12 @@ impl Common {
         builder.empty()
     }
 
-    /// The one and the same answer for everything that names no file.
+    /// The same response for every URL without a file.
     pub fn not_found(&self) -> Answer {
         self.refusal(404, &"There is no such file.")
     }
 
-    /// The answer to GET and HEAD of a file: 200, 206, 304, 412 or 416.
+    /// The response to GET and HEAD of a file: 200, 206, 304, 412 or 416.
     pub fn file(&self, request: &RequestHead, file: &FileFacts<'_>, now: Now) -> Answer {
         let etag = etag(file.size, file.modified);
         let validators = Validators {
@@ -180,7 +178,7 @@ impl Common {
         if verdict == ConditionResult::Failed {
             return self.refusal(
                 412,
-                &"The file is not in the state that the request asks for.",
+                &"The file does not meet the conditions of the request.",
             );
         }
         let ranged = verdict == ConditionResult::Proceed
@@ -204,20 +202,20 @@ impl Common {
                 .field("Content-Range", format!("bytes */{}", file.size))
                 .field("Accept-Ranges", "bytes")
                 .field("Cache-Control", "no-store")
-                .text(&"The file does not have the bytes asked for.");
+                .text(&"The requested range is outside the file.");
         }
         let builder = self
             .answer(status)
             .field("ETag", &etag)
             .field("Last-Modified", http_date(file.modified.min(now.wall)))
             .field("Accept-Ranges", "bytes")
-            .caching(file.end, now)
+            .caching(file.expires_at, now)
             .field(
                 "Content-Disposition",
                 disposition::value(file.inline, file.name),
             )
             .field("X-Content-Type-Options", "nosniff")
-            .own_field("Content-Security-Policy", CONTENT_SECURITY_POLICY);
+            .default_field("Content-Security-Policy", CONTENT_SECURITY_POLICY);
         match ranges {
             _ if status == 304 => builder.empty(),
             Ranges::Many(ranges) => builder.parts(ranges, file),
@@ -232,7 +230,7 @@ impl Common {
     }
 }
 
-/// What an answer must know of an open file.
+/// The properties of an open file that a response needs.
 #[derive(Clone, Copy, Debug)]
 pub struct FileFacts<'a> {
     pub name: &'a [u8],
@@ -240,13 +238,13 @@ pub struct FileFacts<'a> {
     pub size: u64,
     pub modified: SystemTime,
     pub content_type: &'a str,
-    /// Whether a browser may show it in place.
+    /// Whether browsers may display the file.
     pub inline: bool,
-    /// The moment from which it must be gone.
-    pub end: Option<SystemTime>,
+    /// The time at which the file expires.
+    pub expires_at: Option<SystemTime>,
 }
 
-/// A head being written.
+/// A response head under construction.
 #[derive(Debug)]
 pub struct Builder<'a> {
     common: &'a Common,
@@ -255,14 +253,14 @@ pub struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// Adds a field. The value has been checked to be one line of ASCII where it was made.
+    /// Adds a field. The value must be a single line of ASCII.
     pub fn field(mut self, name: &str, value: impl AsRef<str>) -> Self {
         self.push(name, value.as_ref());
         self
     }
 
-    /// Adds a field that the operator may have replaced.
-    fn own_field(self, name: &str, value: &str) -> Self {
+    /// Adds a field unless a configured field replaces it.
+    fn default_field(self, name: &str, value: &str) -> Self {
         if self.is_replaced(name) {
             self
         } else {
@@ -270,14 +268,14 @@ impl Builder<'_> {
         }
     }
 
-    /// A file is cacheable as long as it lives (RFC 9111 §5.2.2, RFC 8246).
-    fn caching(mut self, end: Option<SystemTime>, now: Now) -> Self {
+    /// Makes the file cacheable until it expires (RFC 9111 §5.2.2, RFC 8246).
+    fn caching(mut self, expires_at: Option<SystemTime>, now: Now) -> Self {
         const NAME: &str = "Cache-Control";
         if self.is_replaced(NAME) {
             return self;
         }
-        let rest = end.map_or(MAX_AGE, |end| {
-            end.duration_since(now.wall).map_or(0, |d| d.as_secs())
+        let rest = expires_at.map_or(MAX_AGE, |at| {
+            at.duration_since(now.wall).map_or(0, |d| d.as_secs())
         });
         self.head.extend_from_slice(NAME.as_bytes());
         self.head.extend_from_slice(b": max-age=");
@@ -287,24 +285,24 @@ impl Builder<'_> {
         self
     }
 
-    /// Whether the operator has a field of this name.
+    /// Whether a field of this name is configured.
     fn is_replaced(&self, name: &str) -> bool {
         let mut custom = self.common.custom.iter();
-        custom.any(|(own, _)| own.eq_ignore_ascii_case(name))
+        custom.any(|(custom, _)| custom.eq_ignore_ascii_case(name))
     }
 
-    /// Ends the head; there is no body, nor can there be one.
+    /// Finishes a response whose status does not allow a body.
     pub fn empty(self) -> Answer {
         self.finish(Content::Empty)
     }
 
-    /// Ends the head; there could be a body, and it has no bytes.
-    pub fn bodiless(mut self) -> Answer {
+    /// Finishes a response with an empty body.
+    pub fn empty_body(mut self) -> Answer {
         self.push_length(0);
         self.finish(Content::Empty)
     }
 
-    /// Ends the head; the body is one line of text.
+    /// Finishes a response whose body is one line of text.
     pub fn text(self, line: &dyn fmt::Display) -> Answer {
         let mut body = String::new();
         // Writing to a string cannot fail.
@@ -312,7 +310,7 @@ impl Builder<'_> {
         self.body("text/plain; charset=utf-8", body)
     }
 
-    /// Ends the head; the body is sent as it is, with its own type.
+    /// Finishes a response with this body.
     pub fn body(mut self, content_type: &str, body: String) -> Answer {
         self.push("Content-Type", content_type);
         self.push("X-Content-Type-Options", "nosniff");
@@ -320,15 +318,15 @@ impl Builder<'_> {
         self.finish(Content::Text(body.into_bytes()))
     }
 
-    /// Ends the head; the body is a span of the open file.
+    /// Finishes a response whose body is a range of the open file.
     fn span(mut self, span: Span<u64>) -> Answer {
         self.push_length(span.end - span.start);
         self.finish(Content::File(span))
     }
 
-    /// Ends the head; the body is `multipart/byteranges` (RFC 9110 §14.6).
+    /// Finishes a response whose body is `multipart/byteranges` (RFC 9110 §14.6).
     fn parts(mut self, spans: Vec<Span<u64>>, file: &FileFacts<'_>) -> Answer {
-        // The time of publication, to the nanosecond, is not known to whoever wrote the content before it.
+        // The content cannot contain the boundary by design: it was written before the publication time was known.
         let boundary = format!(
             "upslot-{}",
             etag(file.size, file.modified).trim_matches('"')
@@ -379,18 +377,18 @@ impl Builder<'_> {
     }
 }
 
-/// RFC 9110 §5.6.7. A date that it cannot say, before 1970 or after 9999, becomes the nearest that it can.
+/// Formats an HTTP date (RFC 9110 §5.6.7). A time before 1970 or after 9999 becomes the nearest valid one.
 fn http_date(time: SystemTime) -> String {
     let seconds = unix(time).min(LAST_SECOND);
     httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
-/// A strong validator: a published file never changes, and another one at its place would differ in one of these.
+/// A strong validator. A published file never changes; a different file at the same path would differ in size or time.
 fn etag(size: u64, modified: SystemTime) -> String {
     let nanos = modified
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |d| d.as_nanos());
-    // Sixteen digits of nanoseconds reach to the year 2554.
+    // 16 hex digits of nanoseconds last until the year 2554.
     let mut tag = String::with_capacity(40);
     tag.push('"');
     push_hex(&mut tag, nanos);
@@ -411,7 +409,7 @@ fn push_number(out: &mut Vec<u8>, number: u64) {
     ));
 }
 
-/// Lower-case hexadecimal digits, none of them superfluous.
+/// Appends lower-case hexadecimal digits without leading zeros.
 fn push_hex(out: &mut String, number: u128) {
     let digits = (128 - number.leading_zeros()).div_ceil(4).max(1);
     for place in (0..digits).rev() {

@@ -32,28 +32,12 @@ pub fn list_elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(trim)
 }
 
-/// The number that one or more digits spell. `None` for anything else, and for a number that does not fit 64 bits.
-pub fn parse_decimal(digits: &[u8]) -> Option<u64> {
-    fold_digits(digits, |value, digit| {
-        value.checked_mul(10)?.checked_add(digit)
-    })
-}
-
-/// [`parse_decimal`], except that a number that does not fit 64 bits becomes the largest one that does.
-pub fn parse_decimal_saturating(digits: &[u8]) -> Option<u64> {
-    fold_digits(digits, |value, digit| {
-        Some(value.saturating_mul(10).saturating_add(digit))
-    })
-}
-
-fn fold_digits(digits: &[u8], append: impl Fn(u64, u64) -> Option<u64>) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0, |value, byte| {
-        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-        append(value, digit)
-    })
+/// The token in the value of an `Authorization` field: after `Bearer`, in any case, and one or more spaces (RFC 6750
+/// §2.1). `None` for another scheme or an empty token.
+pub fn bearer_token(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = trim(value).split_at_checked(b"Bearer".len())?;
+    let start = rest.iter().position(|b| *b != b' ')?;
+    (scheme.eq_ignore_ascii_case(b"Bearer") && start > 0).then_some(&rest[start..])
 }
 
 #[cfg(test)]
@@ -61,25 +45,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn decimals() {
-        for (text, number) in [
-            ("0", 0),
-            ("007", 7),
-            ("18446744073709551615", u64::MAX),
-            ("0000000000000000000000001", 1),
+    fn bearer_tokens() {
+        for value in [
+            "Bearer a.b-c_d",
+            "bearer a.b-c_d",
+            "BEARER   a.b-c_d",
+            " Bearer a.b-c_d\t",
         ] {
-            assert_eq!(parse_decimal(text.as_bytes()), Some(number), "{text}");
-            assert_eq!(parse_decimal_saturating(text.as_bytes()), Some(number));
+            assert_eq!(
+                bearer_token(value.as_bytes()),
+                Some(&b"a.b-c_d"[..]),
+                "{value:?}"
+            );
         }
-        for text in ["", "+1", "-1", " 1", "1 ", "0x1", "1_0", "1.0", "\u{661}"] {
-            assert_eq!(parse_decimal(text.as_bytes()), None, "{text:?}");
-            assert_eq!(parse_decimal_saturating(text.as_bytes()), None, "{text:?}");
+        assert_eq!(bearer_token(b"Bearer ab+/~=="), Some(&b"ab+/~=="[..]));
+        assert_eq!(bearer_token(b"Bearer Bearer"), Some(&b"Bearer"[..]));
+        for value in [
+            "",
+            " ",
+            "Bearer",
+            "Bearer ",
+            "Bearera.b.c",
+            "Bearer\ta.b.c",
+            "Bearer=a",
+            "Basic a.b.c",
+            "Beare a.b.c",
+            "\u{e9}\u{e9}\u{e9} a.b.c",
+            "a.b.c",
+        ] {
+            assert_eq!(bearer_token(value.as_bytes()), None, "{value:?}");
         }
-        for text in ["18446744073709551616", "99999999999999999999999999"] {
-            assert_eq!(parse_decimal(text.as_bytes()), None, "{text}");
-            assert_eq!(parse_decimal_saturating(text.as_bytes()), Some(u64::MAX));
-        }
-        assert_eq!(parse_decimal_saturating(b"99999999999999999999x"), None);
     }
 
     #[test]

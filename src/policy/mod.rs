@@ -14,7 +14,7 @@ pub mod rules;
 use crate::jid::BareJid;
 use crate::policy::pool::{Bytes, Pool, QUOTA_CLASSES};
 use crate::policy::rules::{Limits, RuleDecision, Rules};
-use crate::slot::Refusal;
+use crate::refusal::Refusal;
 
 /// The limits in force; 0 turns a quota off.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@
 //! share the general quota.
 
 use crate::layout::Tag;
-use crate::slot::Purpose;
+use crate::purpose::Purpose;
 
 /// Number of classes: message (also legacy and foreign files), profile, ephemeral, permanent.
 pub const QUOTA_CLASSES: usize = 4;

@@ -162,7 +162,7 @@ mod tests {
             modified: now().wall,
             content_type: "text/plain",
             inline: true,
-            end: None,
+            expires_at: None,
         };
         let head = [b"GET ", &path[..], b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
         let request = RequestHead::parse(&head).unwrap();

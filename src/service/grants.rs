@@ -4,14 +4,16 @@ use crate::http::condition::{self, ConditionResult};
 use crate::http::head::{Framing, RequestHead};
 use crate::http::mime;
 use crate::http::route::Resource;
+use crate::http::syntax::bearer_token;
 use crate::jid::BareJid;
 use crate::layout::{self, Expiry, StorePath, Tag};
 use crate::now::Now;
+use crate::purpose::Purpose;
 use crate::service::{PutRefusal, Service};
 use crate::slot::external::External;
 use crate::slot::grant::{Denial, Grant, Issued, Scheme};
-use crate::slot::jwt::{self, FileShare, JwtDenial};
-use crate::slot::{Purpose, name};
+use crate::slot::jwt::{FileShare, JwtDenial};
+use crate::slot::name;
 
 impl Service {
     /// Verifies a PUT as far as possible without the store.
@@ -139,7 +141,7 @@ fn file_share_grant(
     name: Vec<u8>,
     now: Now,
 ) -> Result<Grant, PutRefusal> {
-    let token = jwt::bearer(authorization).ok_or(PutRefusal::NoToken)?;
+    let token = bearer_token(authorization).ok_or(PutRefusal::NoToken)?;
     let claims = file_share
         .verify(token, now.unix())
         .map_err(PutRefusal::Token)?;

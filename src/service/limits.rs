@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::expiry::Lifetime;
 use crate::policy::Policy;
 use crate::policy::pool::QUOTA_CLASSES;
-use crate::slot::Purpose;
+use crate::purpose::Purpose;
 
 /// The limits of all owners.
 pub(super) fn policy(config: &Config) -> Policy {

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use crate::http::exchange::RequestError;
+use crate::refusal::{Refusal, sanitized};
 use crate::slot::grant::Denial;
 use crate::slot::jwt::JwtDenial;
-use crate::slot::{Refusal, sanitized};
 
 /// Why a request is refused. Most reasons concern a PUT.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,9 +10,11 @@ use crate::policy::pool;
 use crate::policy::rates;
 use crate::policy::rules::{Limits, Rule};
 use crate::policy::{SpaceCheck, Usage};
+use crate::purpose::Purpose;
+use crate::refusal::Refusal;
 use crate::service::Service;
 use crate::slot::own::Terms;
-use crate::slot::{Purpose, Refusal, Slot, SlotRequest, name};
+use crate::slot::{Slot, SlotRequest, name};
 
 /// Capacity to reserve for the URLs of a slot, in bytes: for escapes in the path, and for the query of the PUT URL.
 const URL_ROOM: usize = 16;

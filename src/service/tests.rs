@@ -6,7 +6,9 @@ use super::*;
 use crate::config;
 use crate::jid::BareJid;
 use crate::layout::{self, Expiry, RANDOM_BYTES};
-use crate::slot::{Purpose, Refusal, Slot, SlotRequest};
+use crate::purpose::Purpose;
+use crate::refusal::Refusal;
+use crate::slot::{Slot, SlotRequest};
 
 const BASE: &str = "\
 storage_path: /srv/upslot
@@ -37,7 +39,7 @@ fn slot_request(name: &str, size: u64, content_type: Option<&str>) -> SlotReques
         name: name.to_owned(),
         size,
         content_type: content_type.map(str::to_owned),
-        purpose: crate::slot::Purpose::Message,
+        purpose: crate::purpose::Purpose::Message,
     }
 }
 

@@ -19,7 +19,7 @@
 use data_encoding::HEXLOWER_PERMISSIVE;
 use ring::hmac;
 
-use crate::layout::StorePath;
+use crate::layout::{StorePath, query_parameters};
 use crate::slot::grant::Denial;
 
 /// The type assumed for a slot request without one; many clients send it for any file.
@@ -43,7 +43,7 @@ impl External {
 
     /// Whether the query holds a signature of this scheme, valid or not.
     pub fn recognises(query: &[u8]) -> bool {
-        parameters(query).any(|(key, _)| matches!(key, b"v2" | b"token" | b"v"))
+        query_parameters(query).any(|(key, _)| matches!(key, b"v2" | b"token" | b"v"))
     }
 
     /// Verifies the query of a PUT of `size` bytes to `path` and returns the type that the server approved, which is the
@@ -132,29 +132,22 @@ impl Signatures {
     /// Unknown parameters are ignored, because clients and proxies add their own.
     fn parse(query: &[u8]) -> Result<Signatures, Denial> {
         let mut signatures = Signatures::default();
-        for (key, value) in parameters(query) {
+        for (key, value) in query_parameters(query) {
             let signature = match key {
                 b"v2" => &mut signatures.v2,
                 b"token" => &mut signatures.token,
                 b"v" => &mut signatures.v,
                 _ => continue,
             };
-            if signature.replace(decode_tag(value)?).is_some() {
+            if signature
+                .replace(decode_tag(value.unwrap_or_default())?)
+                .is_some()
+            {
                 return Err(Denial::Forged);
             }
         }
         Ok(signatures)
     }
-}
-
-/// Splits a query into names and values; a name without `=` has an empty value.
-fn parameters(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    query
-        .split(|b| *b == b'&')
-        .map(|part| match part.iter().position(|b| *b == b'=') {
-            Some(at) => (&part[..at], &part[at + 1..]),
-            None => (part, &[][..]),
-        })
 }
 
 /// Accepts both cases: the servers above write lower case, but other programs sign such links, too.

@@ -172,18 +172,6 @@ impl fmt::Display for JwtDenial {
     }
 }
 
-/// Extracts the token from the value of an `Authorization` field: `Bearer` in any case, spaces, and a token as in
-/// RFC 6750 §2.1. `None` for another scheme or a malformed value.
-pub fn bearer(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, rest) = value.trim_ascii().split_at_checked(b"Bearer".len())?;
-    let start = rest.iter().position(|b| *b != b' ')?;
-    let token = &rest[start..];
-    let is_valid = token
-        .iter()
-        .all(|b| b.is_ascii_alphanumeric() || b"-._~+/=".contains(b));
-    (scheme.eq_ignore_ascii_case(b"Bearer") && start > 0 && is_valid).then_some(token)
-}
-
 /// Decodes base64url without padding (RFC 7515 §2). Trailing bits must be zero, so that each token has exactly one
 /// representation.
 fn decode(part: &[u8]) -> Result<Vec<u8>, JwtDenial> {

@@ -12,7 +12,7 @@ use data_encoding::BASE64URL_NOPAD;
 use ring::hmac;
 
 use crate::decimal;
-use crate::layout::{StorePath, decode_segment, encode_query_value};
+use crate::layout::{StorePath, decode_segment, encode_query_value, query_parameters};
 use crate::slot::grant::{Denial, Grant, Issued, Scheme};
 
 /// Signs slots and verifies them.
@@ -131,15 +131,14 @@ impl Parameters {
     /// Unknown parameters are ignored, because clients and proxies add their own.
     fn parse(query: &[u8]) -> Result<Parameters, Denial> {
         let mut parameters = Parameters::default();
-        for part in query.split(|b| *b == b'&') {
-            let Some(at) = part.iter().position(|b| *b == b'=') else {
+        for (key, value) in query_parameters(query) {
+            let Some(value) = value else {
                 continue;
             };
-            let (key, value) = (&part[..at], &part[at + 1..]);
             match key {
-                b"size" => set_once(&mut parameters.size, parse_decimal(value))?,
-                b"until" => set_once(&mut parameters.until, parse_decimal(value))?,
-                b"total" => set_once(&mut parameters.total, parse_decimal(value))?,
+                b"size" => set_once(&mut parameters.size, parse_canonical(value))?,
+                b"until" => set_once(&mut parameters.until, parse_canonical(value))?,
+                b"total" => set_once(&mut parameters.total, parse_canonical(value))?,
                 b"type" => set_once(&mut parameters.content_type, parse_text(value))?,
                 b"sig" => set_once(
                     &mut parameters.signature,
@@ -165,20 +164,17 @@ fn parse_text(value: &[u8]) -> Option<String> {
     (!text.contains('\0')).then_some(text)
 }
 
-/// Parses digits without a leading zero, so that each number has exactly one representation.
-fn parse_decimal(text: &[u8]) -> Option<u64> {
+/// Parses a decimal number without a leading zero, so that each number has exactly one representation.
+fn parse_canonical(text: &[u8]) -> Option<u64> {
     let canonical = text == b"0" || text.first().is_some_and(|b| *b != b'0');
-    if !canonical || !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
+    canonical.then(|| decimal::parse(text))?
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::jid::BareJid;
-    use crate::slot::Purpose;
+    use crate::purpose::Purpose;
 
     const NOW: u64 = 1_800_000_000;
 

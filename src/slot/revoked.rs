@@ -110,7 +110,7 @@ mod tests {
     use super::*;
     use crate::jid::BareJid;
     use crate::layout::StorePath;
-    use crate::slot::Purpose;
+    use crate::purpose::Purpose;
     use crate::slot::grant::Scheme;
 
     const AT: u64 = 1_800_000_000;

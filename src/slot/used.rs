@@ -75,7 +75,7 @@ fn id(path: &StorePath) -> Option<Id> {
 mod tests {
     use super::*;
     use crate::jid::BareJid;
-    use crate::slot::Purpose;
+    use crate::purpose::Purpose;
     use crate::slot::grant::Scheme;
 
     fn grant(number: u64, expires: u64) -> Grant {

@@ -235,8 +235,8 @@ impl Store {
         if let Some(kept) = sys::is_kept_as_utf8(&text.file) {
             return kept;
         }
-        let mut buffer = [0; charset::PIECE];
-        charset::pieces(text.size).all(|start| {
+        let mut buffer = [0; charset::SAMPLE_SIZE];
+        charset::sample_offsets(text.size).all(|start| {
             let length = usize::try_from(text.size - start)
                 .map_or(buffer.len(), |rest| rest.min(buffer.len()));
             let piece = &mut buffer[..length];

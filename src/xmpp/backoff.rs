@@ -1,18 +1,20 @@
-//! How long the link rests before it is tried again.
+//! The delay before the next connection attempt.
 //!
-//! Knows neither why the link ended nor any clock: how long it was up and a random number come in as arguments.
+//! It reads no clock and does not depend on why the link ended; whether the link was open and a random number are
+//! arguments.
 
 use std::time::Duration;
 
-/// The shortest rest, and the lower edge of the first one.
+/// The shortest delay, and the lower bound of the first one.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// The longest rest.
+/// The longest delay.
 const LONGEST: Duration = Duration::from_secs(60);
-/// Rests that double from 1 s to 60 s. Each is drawn from the upper half of its bound, so that many components that
-/// lost the same server do not come back in the same moment.
+
+/// Exponential backoff from 1 s to 60 s with jitter: each delay is drawn from the upper half of its range, so that
+/// components that lost the same server do not all reconnect at once.
 #[derive(Clone, Debug)]
 pub struct Backoff {
-    /// The next rest is at most this and at least half of it.
+    /// The next delay is at most this and at least half of it.
     bound: Duration,
 }
 
@@ -23,17 +25,17 @@ impl Backoff {
         }
     }
 
-    /// The link ended, or could not be had: how long to rest. A link that was open worked, whatever ended it and however
-    /// soon, and users wait for the next one: the rest is a first one again. `random` is any number, evenly
-    /// distributed.
+    /// The link ended or could not be established; returns the delay before the next attempt. After a link that was
+    /// open, the backoff starts from its first delay again, because the configuration evidently works and users are
+    /// waiting. `random` is uniformly distributed.
     pub fn ended(&mut self, was_open: bool, random: u32) -> Duration {
         if was_open {
             *self = Backoff::new();
         }
         let half = self.bound / 2;
-        let rest = half + half.mul_f64(f64::from(random) / f64::from(u32::MAX));
+        let delay = half + half.mul_f64(f64::from(random) / f64::from(u32::MAX));
         self.bound = (2 * self.bound).min(LONGEST);
-        rest.clamp(SHORTEST, LONGEST)
+        delay.clamp(SHORTEST, LONGEST)
     }
 }
 
@@ -48,11 +50,14 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(random: u32, was_open: bool, rests: &[f64]) {
+    fn check(random: u32, was_open: bool, delays: &[f64]) {
         let mut backoff = Backoff::new();
-        for (turn, expected) in rests.iter().enumerate() {
-            let rest = backoff.ended(was_open, random).as_secs_f64();
-            assert!((rest - expected).abs() < 0.001, "turn {turn}: {rest}");
+        for (attempt, expected) in delays.iter().enumerate() {
+            let delay = backoff.ended(was_open, random).as_secs_f64();
+            assert!(
+                (delay - expected).abs() < 0.001,
+                "attempt {attempt}: {delay}"
+            );
         }
     }
 
@@ -76,13 +81,13 @@ mod tests {
     }
 
     #[test]
-    fn stays_in_bounds_for_ever() {
+    fn always_stays_within_bounds() {
         let mut backoff = Backoff::new();
         let mut random = 1u32;
         for _ in 0..10_000 {
             random = random.wrapping_mul(747_796_405).wrapping_add(1);
-            let rest = backoff.ended(random % 100 == 0, random);
-            assert!((SHORTEST..=LONGEST).contains(&rest), "{rest:?}");
+            let delay = backoff.ended(random % 100 == 0, random);
+            assert!((SHORTEST..=LONGEST).contains(&delay), "{delay:?}");
         }
     }
 }

@@ -1,8 +1,7 @@
 //! One XML element as a value.
 //!
-//! Elements carry resolved namespaces and no prefixes: what a prefix was called is forgotten on reading, and the
-//! writer declares what it needs. This file knows no bytes of a stream ([`super::xml`] reads those) and of XMPP
-//! only how an answer is addressed (RFC 6120 §8).
+//! Elements have resolved namespaces and no prefixes: the parser ([`super::xml`]) discards prefixes, and the writer
+//! declares the namespaces it needs. The only XMPP-specific part is the stanza error (RFC 6120 §8.3).
 
 use std::sync::Arc;
 
@@ -10,10 +9,10 @@ use std::sync::Arc;
 pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
 /// Namespace of stanzas on a component's stream (XEP-0114).
 pub const COMPONENT: &str = "jabber:component:accept";
-/// Namespace of the conditions inside a stanza error (RFC 6120 §8.3).
+/// Namespace of stanza error conditions (RFC 6120 §8.3).
 pub const STANZA_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 
-/// Names and namespaces that nearly every stanza has; they are not kept anew for each.
+/// Names and namespaces of nearly every stanza; these are not allocated.
 const KNOWN: [&str; 14] = [
     "iq",
     "message",
@@ -31,18 +30,18 @@ const KNOWN: [&str; 14] = [
     "urn:xmpp:http:upload:0",
 ];
 
-/// A name without a prefix, or a namespace.
+/// A local name or a namespace.
 #[derive(Clone, Debug, Eq)]
 pub enum Name {
-    /// One of our own.
+    /// A constant of this crate.
     Known(&'static str),
-    /// One that came in. Shared, since every child of a stanza has its parent's namespace: a long one that thousands
-    /// of children inherit must not be kept thousands of times.
+    /// Received from the peer. Shared, because children inherit their parent's namespace: a long namespace must not be
+    /// stored once for each of thousands of children.
     Read(Arc<str>),
 }
 
 impl Name {
-    /// A name that came in.
+    /// Makes a name of received text.
     pub fn read(text: &str) -> Name {
         match KNOWN.iter().find(|known| **known == text) {
             Some(known) => Name::Known(known),
@@ -68,14 +67,14 @@ impl PartialEq for Name {
     }
 }
 
-/// An element with everything in it.
+/// An element with its attributes and children.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Element {
     /// The name without a prefix.
     pub name: Name,
     /// The namespace; empty when none is declared.
     pub namespace: Name,
-    /// In the order they were written; no two have the same name and namespace.
+    /// In document order; no two have the same name and namespace.
     pub attributes: Vec<Attribute>,
     pub children: Vec<Node>,
 }
@@ -85,23 +84,23 @@ pub struct Element {
 pub struct Attribute {
     /// The name without a prefix.
     pub name: Name,
-    /// Absent for a name without a prefix, which belongs to no namespace.
+    /// `None` for a name without a prefix, which is in no namespace.
     pub namespace: Option<Name>,
-    /// The value after references were resolved.
+    /// The value with its references resolved.
     pub value: String,
 }
 
-/// What stands between two tags.
+/// A child of an element.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Node {
     Element(Element),
-    /// The characters after references were resolved; never two of these side by side when they were read.
+    /// Text with its references resolved. The parser never produces two adjacent text nodes.
     Text(String),
 }
 
-/// Building.
+/// Construction.
 impl Element {
-    /// An empty element. The name must be an XML name without a colon; it is written as it is.
+    /// An empty element. The name must be an XML name without a colon; it is written without escaping.
     pub fn new(name: &'static str, namespace: &'static str) -> Element {
         Element {
             name: Name::Known(name),
@@ -111,13 +110,13 @@ impl Element {
         }
     }
 
-    /// Adds an attribute without a namespace, or replaces its value.
+    /// Sets an attribute without a namespace.
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Element {
         self.set(name, None, value.into());
         self
     }
 
-    /// Adds an attribute without a namespace if there is a value for it.
+    /// Sets an attribute without a namespace if the value is `Some`.
     pub fn with_some(self, name: &'static str, value: Option<String>) -> Element {
         match value {
             Some(value) => self.with(name, value),
@@ -125,26 +124,26 @@ impl Element {
         }
     }
 
-    /// Says in which language the text is (XML 1.0 §2.12).
+    /// Sets `xml:lang`, the language of the text (XML 1.0 §2.12).
     pub fn with_language(mut self, tag: &str) -> Element {
         self.set("lang", Some(Name::Known(XML)), tag.to_owned());
         self
     }
 
-    /// Adds a child after the others.
+    /// Appends a child.
     pub fn with_child(mut self, child: Element) -> Element {
         self.children.push(Node::Element(child));
         self
     }
 
-    /// Adds several children after the others.
+    /// Appends several children.
     pub fn with_children(mut self, children: impl IntoIterator<Item = Element>) -> Element {
         self.children
             .extend(children.into_iter().map(Node::Element));
         self
     }
 
-    /// Adds text after the other children.
+    /// Appends text.
     pub fn with_text(mut self, text: impl Into<String>) -> Element {
         self.children.push(Node::Text(text.into()));
         self
@@ -164,9 +163,9 @@ impl Element {
     }
 }
 
-/// Asking.
+/// Access.
 impl Element {
-    /// Whether it has this name in this namespace.
+    /// Whether the element has this name in this namespace.
     pub fn is(&self, name: &str, namespace: &str) -> bool {
         *self.name == *name && *self.namespace == *namespace
     }
@@ -179,7 +178,7 @@ impl Element {
             .map(|a| a.value.as_str())
     }
 
-    /// Takes out the value of an attribute without a namespace, and leaves an empty one.
+    /// Takes the value of an attribute without a namespace and leaves an empty one in its place.
     pub fn take(&mut self, name: &str) -> Option<String> {
         self.attributes
             .iter_mut()
@@ -187,7 +186,7 @@ impl Element {
             .map(|a| std::mem::take(&mut a.value))
     }
 
-    /// The children that are elements, in order.
+    /// The child elements, in order.
     pub fn elements(&self) -> impl Iterator<Item = &Element> {
         self.children.iter().filter_map(|node| match node {
             Node::Element(element) => Some(element),
@@ -195,7 +194,7 @@ impl Element {
         })
     }
 
-    /// The children that are elements, in order.
+    /// The child elements, in order.
     pub fn into_elements(self) -> impl Iterator<Item = Element> {
         self.children.into_iter().filter_map(|node| match node {
             Node::Element(element) => Some(element),
@@ -208,7 +207,7 @@ impl Element {
         self.elements().find(|child| child.is(name, namespace))
     }
 
-    /// The text that stands directly in it, as one piece.
+    /// The concatenated text of the element, without that of its child elements.
     pub fn text(&self) -> String {
         let texts = self.children.iter().filter_map(|node| match node {
             Node::Element(_) => None,
@@ -217,8 +216,8 @@ impl Element {
         texts.collect()
     }
 
-    /// About how many bytes it takes when written, before escaping. A namespace counts wherever it may have to be
-    /// declared, so this can be far more than what was read: see [`Element::namespace`].
+    /// Approximate length in bytes when written, without escaping. A namespace is counted for each element that may have
+    /// to declare it, so this can be far more than the length of the source.
     pub fn weight(&self) -> usize {
         let own = 2 * self.name.len() + self.namespace.len() + 5;
         let attributes = self.attributes.iter().map(|a| {
@@ -233,10 +232,10 @@ impl Element {
     }
 }
 
-/// Writing.
+/// Serialisation.
 impl Element {
-    /// Appends the element as XML that stands where `inherited` is the default namespace. Characters that XML
-    /// cannot carry at all become U+FFFD.
+    /// Appends the element as XML for a place where `inherited` is the default namespace. Characters that XML forbids
+    /// become U+FFFD.
     pub fn write(&self, inherited: &str, out: &mut Vec<u8>) {
         out.push(b'<');
         out.extend_from_slice(self.name.as_bytes());
@@ -273,18 +272,18 @@ impl Element {
     }
 }
 
-/// Whether XML 1.0 §2.2 has this character at all.
+/// Whether XML allows this character (XML 1.0 §2.2).
 pub fn is_xml_char(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | ' '..='\u{FFFD}' | '\u{10000}'..)
 }
 
-/// Whether XML 1.0 §2.2 has all characters of a text.
+/// Whether XML allows all characters of a text (XML 1.0 §2.2).
 pub fn is_xml_text(text: &str) -> bool {
-    // Nearly every text is of printable ASCII, which is seen in one quick pass.
+    // Fast path: most text is printable ASCII.
     text.bytes().all(|b| matches!(b, b' '..=b'~')) || text.chars().all(is_xml_char)
 }
 
-/// An `<error/>` child (RFC 6120 §8.3.2): its type, the condition, and a sentence for people.
+/// An `<error/>` child (RFC 6120 §8.3.2): its type, the condition, and a human-readable sentence.
 pub fn stanza_error(kind: &str, condition: &'static str, text: Option<&str>) -> Element {
     let error = Element::new("error", COMPONENT)
         .with("type", kind)
@@ -307,12 +306,12 @@ fn write_attribute(name: &str, value: &str, out: &mut Vec<u8>) {
     out.push(b'\'');
 }
 
-/// Writes characters so that a reader gets exactly them back. White space in attributes would be read as blanks
-/// (XML 1.0 §3.3.3), and a CR anywhere as LF (§2.11), unless they are written as references.
+/// Writes text so that a parser restores it exactly. Parsers normalise white space in attributes to spaces (XML 1.0
+/// §3.3.3) and CR to LF everywhere (§2.11), so these are written as references.
 fn escape(text: &str, in_attribute: bool, out: &mut Vec<u8>) {
     let special = if in_attribute { IN_ATTRIBUTE } else { IN_TEXT };
     let mut rest = text;
-    // Most of a text is written as it is, in one piece.
+    // Copies runs of characters that need no escaping.
     while let Some(at) = rest
         .bytes()
         .position(|b| SPECIAL[usize::from(b)] & special != 0)
@@ -343,8 +342,8 @@ fn escape(text: &str, in_attribute: bool, out: &mut Vec<u8>) {
 const IN_TEXT: u8 = 1;
 const IN_ATTRIBUTE: u8 = 2;
 
-/// Where the character that begins with a byte may have to be written otherwise. U+FFFE and U+FFFF begin with EF; no
-/// byte within a character is below 80.
+/// Where a character with this first byte may need escaping. U+FFFE and U+FFFF begin with EF; continuation bytes are
+/// never below 80.
 const SPECIAL: [u8; 256] = {
     let mut special = [0; 256];
     let mut byte = 0;
@@ -388,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_what_would_be_read_differently() {
+    fn escapes_markup_and_white_space() {
         let element = Element::new("a", COMPONENT)
             .with("v", "<&>'\"\t\r\n ü😀")
             .with_text("<&>'\"\t\r\n ]]> ü😀");
@@ -404,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_attributes_of_other_namespaces() {
+    fn writes_attributes_of_other_namespaces() {
         let mut element = Element::new("a", COMPONENT)
             .with("x", "1")
             .with_language("en");
@@ -444,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn weighs_every_declaration() {
+    fn the_weight_counts_every_declaration() {
         let long = "n".repeat(1000);
         let child = || Element {
             namespace: Name::read(&long),

@@ -1,65 +1,65 @@
-//! Why a stream is over, and what its operator can do about it.
+//! Why a stream ended, as a message that tells the operator what to change.
 //!
-//! Sources: RFC 6120 §4.9 (stream errors), XEP-0114 §3. Nothing here ever holds the secret.
+//! Sources: RFC 6120 §4.9 (stream errors), XEP-0114 §3. The messages never contain the secret.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::element::Element;
 
-/// Namespace of the conditions inside a stream error (RFC 6120 §4.9.2).
+/// Namespace of stream error conditions (RFC 6120 §4.9.2).
 pub const STREAM_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
-/// For the server's stream header, and again for its answer to the handshake.
+/// Timeout for the server's stream header, and again for its response to the handshake.
 pub const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
-/// A server that said nothing for so long is asked whether it is there.
+/// After this much silence from the server, a ping is sent.
 pub const SILENCE: Duration = Duration::from_secs(60);
-/// And has so long to say anything at all.
+/// After the ping, the server has this long to send anything at all.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(30);
-/// A server that took none of what was sent to it for so long is given up.
+/// The link is closed when the server accepts no output for this long.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
-/// For the server's end of a stream that we ended.
+/// How long to wait for the server's closing tag after sending ours.
 pub const CLOSING_TIMEOUT: Duration = Duration::from_secs(3);
-/// The most of a stream error's text that is kept for the log.
+/// How many characters of a stream error's text are logged.
 const MAX_ERROR_TEXT: usize = 500;
 
-/// How far the stream was.
+/// The phase in which the stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Waiting for the server's stream header.
     Opening,
-    /// Waiting for the server's answer to the handshake.
+    /// Waiting for the server's response to the handshake.
     Proving,
-    /// Stanzas flow.
+    /// The handshake succeeded.
     Open,
 }
 
-/// Why a stream is over. `Display` is one line for the operator that says what to change, if anything; it never
-/// holds the secret.
+/// Why a stream ended. Its `Display` is one line that tells the operator what to change, if anything; it never contains
+/// the secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// The server says that our secret is wrong.
+    /// The server rejected the handshake.
     NotAuthorized,
-    /// The server says that somebody else has our name.
+    /// The server says that another connection uses our name.
     Conflict,
-    /// The server says that it has no such component.
+    /// The server does not have this component.
     HostUnknown,
-    /// The server says that it stops.
+    /// The server is shutting down.
     SystemShutdown,
     /// Any other stream error from the server.
     StreamError { condition: String, text: String },
-    /// What the server sent is no XML, or not what belongs there.
+    /// The server sent malformed XML, or an unexpected element.
     Malformed { phase: Phase, why: &'static str },
     /// The server sent XML that XMPP forbids (RFC 6120 §11.1).
     RestrictedXml { what: &'static str },
-    /// The server did not answer while the stream was being set up.
+    /// The server did not respond while the stream was being opened.
     Timeout { phase: Phase },
     /// The server stopped answering on an open stream.
     Silent,
-    /// The server stopped taking what is sent to it.
+    /// The server stopped accepting output.
     Stalled,
-    /// The server ended the stream or the connection without a reason.
+    /// The server closed the stream or the connection without a stream error.
     PeerClosed { phase: Phase },
-    /// We ended the stream.
+    /// upslot closed the stream.
     Closed,
 }
 
@@ -67,7 +67,7 @@ impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Phase::Opening => "before it sent a stream header",
-            Phase::Proving => "before it answered the handshake",
+            Phase::Proving => "before it responded to the handshake",
             Phase::Open => "while the link was up",
         })
     }
@@ -76,7 +76,7 @@ impl fmt::Display for Phase {
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // ejabberd says this of a name that it does not know, too.
+            // ejabberd also sends this error for an unknown component name.
             Ended::NotAuthorized => f.write_str(
                 "the XMPP server rejects the secret: component_secret differs from the one that the server has \
                  configured for this component, or it has no component of this name",
@@ -86,8 +86,8 @@ impl fmt::Display for Ended {
                  give each its own component_jid",
             ),
             Ended::HostUnknown => f.write_str(
-                "the XMPP server has no component of this name configured, or component_port is not its port for \
-                 components: compare component_jid and component_port with the server's configuration",
+                "the XMPP server has no component of this name configured, or component_port is not its component \
+                 port: compare component_jid and component_port with the server's configuration",
             ),
             Ended::SystemShutdown => f.write_str("the XMPP server is shutting down"),
             Ended::StreamError { condition, text } => {
@@ -97,7 +97,7 @@ impl fmt::Display for Ended {
                 }
                 match condition.as_str() {
                     "invalid-namespace" => f.write_str(
-                        ": component_port is not the port where it listens for components",
+                        ": component_port is not its component port",
                     ),
                     _ => Ok(()),
                 }
@@ -105,44 +105,44 @@ impl fmt::Display for Ended {
             Ended::Malformed {
                 phase: Phase::Open,
                 why,
-            } => write!(f, "the XMPP server sent what is no XMPP: {why}"),
+            } => write!(f, "the XMPP server sent invalid XML: {why}"),
             Ended::Malformed { why, .. } => write!(
                 f,
-                "what answers is no XMPP server for components ({why}): check component_host and component_port"
+                "not a component port of an XMPP server ({why}): check component_host and component_port"
             ),
             Ended::RestrictedXml { what } => {
                 write!(f, "the XMPP server sent XML that XMPP forbids: {what}")
             }
             Ended::Timeout { phase } => write!(
                 f,
-                "the XMPP server did not answer for {} s {phase}: check component_host and component_port",
+                "the XMPP server did not respond for {} s {phase}: check component_host and component_port",
                 OPENING_TIMEOUT.as_secs()
             ),
             Ended::Silent => write!(
                 f,
-                "the XMPP server sent nothing for {} s and did not answer a ping",
+                "the XMPP server sent nothing for {} s and did not respond to a ping",
                 (SILENCE + PING_TIMEOUT).as_secs()
             ),
             Ended::Stalled => write!(
                 f,
-                "the XMPP server took nothing of what was sent to it for {} s",
+                "the XMPP server accepted no data for {} s",
                 STALL_TIMEOUT.as_secs()
             ),
             Ended::PeerClosed {
                 phase: phase @ Phase::Opening,
             } => write!(
                 f,
-                "the XMPP server closed the connection {phase}: check that component_port is its port for components"
+                "the XMPP server closed the connection {phase}: check that component_port is its component port"
             ),
             Ended::PeerClosed { phase } => {
                 write!(f, "the XMPP server closed the connection {phase}")
             }
-            Ended::Closed => f.write_str("closed in good order"),
+            Ended::Closed => f.write_str("closed normally"),
         }
     }
 }
 
-/// What the server says about the end (RFC 6120 §4.9.3).
+/// Interprets a `<stream:error/>` from the server (RFC 6120 §4.9.3).
 pub fn stream_error(error: &Element) -> Ended {
     let mut conditions = error
         .elements()
@@ -173,12 +173,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_what_to_change() {
+    fn messages_tell_what_to_change() {
         let text = |text: &str| text.to_owned();
         let phase = Phase::Opening;
         for (ended, word) in [
             (Ended::NotAuthorized, "component_secret"),
-            (Ended::Conflict, "another instance"),
+            (Ended::Conflict, "another instance is connected"),
             (Ended::HostUnknown, "component_jid"),
             (Ended::SystemShutdown, "shutting down"),
             (
@@ -207,7 +207,7 @@ mod tests {
                     phase: Phase::Open,
                     why: "a tag",
                 },
-                "no XMPP: a tag",
+                "invalid XML: a tag",
             ),
             (Ended::RestrictedXml { what: "a comment" }, "a comment"),
             (Ended::Stalled, "60 s"),

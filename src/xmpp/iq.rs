@@ -1,9 +1,9 @@
-//! What answers which stanza (RFC 6120 §8.2.3).
+//! Routes incoming stanzas (RFC 6120 §8.2.3).
 //!
-//! Answered here: service discovery (XEP-0030, with the form of XEP-0363 §3 as XEP-0128 has it), the software's
-//! version (XEP-0092) and pings (XEP-0199). A request for a slot is read here and answered by the caller. Any other
-//! request is refused, and whatever is no request has no answer. This file knows no policy: the limit that is
-//! announced comes from the caller.
+//! This module replies to service discovery (XEP-0030, with the data form of XEP-0363 §3 per XEP-0128), software
+//! version (XEP-0092) and ping (XEP-0199). It parses slot requests, which the caller decides. Any other request is
+//! refused with an error; a stanza that is not a request gets no reply. There is no policy here: the announced limit
+//! comes from the caller.
 
 use super::element::{COMPONENT, Element, stanza_error};
 use super::upload::{self, PURPOSE, SlotIq, UPLOAD, UPLOAD_0, UPLOAD_CONVERSATIONS};
@@ -15,34 +15,33 @@ const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
 const PING: &str = "urn:xmpp:ping";
 const VERSION: &str = "jabber:iq:version";
 const DATA_FORM: &str = "jabber:x:data";
-/// The namespace of stanzas on a client's stream, which some server might leave on what it passes on.
+/// The namespace of stanzas on client streams, in case a server forwards them without changing it.
 const CLIENT: &str = "jabber:client";
 
-/// What the component says of itself.
+/// What the component announces about itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity<'a> {
-    /// Our own name.
+    /// The component's address.
     pub jid: &'a BareJid,
-    /// The words of the purposes that are announced ([`crate::slot::Purpose::word`]).
+    /// The words of the supported purposes ([`crate::purpose::Purpose::word`]).
     pub purposes: &'a [&'a str],
 }
 
-/// What to do about a stanza.
+/// What to do with a stanza.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// Nothing.
     Silence,
     /// Send this.
     Reply(Element),
-    /// Decide about this, and send what it makes of the decision.
+    /// Decide on this slot request, and send the reply that it makes of the decision.
     Slot(Box<SlotIq>),
 }
 
-/// Finds the answer to a stanza. `max_file_size` gives the limit in bytes for who asks; `now` is Unix time in
-/// seconds.
+/// Routes a stanza. `max_file_size` returns the limit of a requester in bytes; `now` is Unix time in seconds.
 ///
-/// A request whose `from` is missing or no address cannot be answered, nor may one from our own domain: nobody lives
-/// there but ourselves.
+/// A request whose `from` is missing or invalid cannot be answered. A request from the component's own domain is
+/// ignored, because no user has an address there; it could only be an echo of one of our own stanzas.
 pub fn route(
     mut stanza: Element,
     identity: Identity<'_>,
@@ -50,82 +49,84 @@ pub fn route(
     max_file_size: impl FnOnce(&BareJid) -> u64,
 ) -> Answer {
     let Some(Addressed {
-        asker,
-        asked,
+        requester,
+        recipient,
         is_get,
         has_id,
-        answer,
+        reply,
     }) = address(&mut stanza, identity)
     else {
         return Answer::Silence;
     };
-    let error = |answer: Element, kind: &str, condition: &'static str, text: Option<&str>| {
+    let error = |reply: Element, kind: &str, condition: &'static str, text: Option<&str>| {
         let error = stanza_error(kind, condition, text);
-        Answer::Reply(answer.with("type", "error").with_child(error))
+        Answer::Reply(reply.with("type", "error").with_child(error))
     };
-    let bad_request = |answer, text| error(answer, "modify", "bad-request", Some(text));
+    let bad_request = |reply, text| error(reply, "modify", "bad-request", Some(text));
 
     let Some(is_get) = is_get else {
-        return bad_request(answer, "An iq is of type get, set, result or error.");
+        return bad_request(reply, "An iq is of type get, set, result or error.");
     };
     if !has_id {
-        return bad_request(answer, "An iq needs an id.");
+        return bad_request(reply, "An iq needs an id.");
     }
     let mut payloads = stanza.into_elements();
     let (Some(payload), None) = (payloads.next(), payloads.next()) else {
-        return bad_request(answer, "A request has exactly one child element.");
+        return bad_request(reply, "A request has exactly one child element.");
     };
 
-    // People and resources at our domain do not exist, and do not say whether they might.
-    if asked == *identity.jid {
+    // Users and resources at our domain do not exist; each gets the same error.
+    if recipient == *identity.jid {
         if let Some(namespace) = upload::namespace(&payload) {
             let purposes = identity.purposes;
-            let iq = SlotIq::read(payload, namespace, answer, asker, is_get, purposes, now);
+            let iq = SlotIq::read(payload, namespace, reply, requester, is_get, purposes, now);
             return Answer::Slot(Box::new(iq));
         }
         let has_node = payload.attribute("node").is_some_and(|n| !n.is_empty());
         let result = match (&*payload.name, &*payload.namespace) {
             ("query", DISCO_INFO | DISCO_ITEMS) if is_get && has_node => {
-                return error(answer, "cancel", "item-not-found", None);
+                return error(reply, "cancel", "item-not-found", None);
             }
-            ("query", DISCO_INFO) if is_get => Some(Some(info(identity, max_file_size(&asker)))),
+            ("query", DISCO_INFO) if is_get => {
+                Some(Some(info(identity, max_file_size(&requester))))
+            }
             ("query", DISCO_ITEMS) if is_get => Some(Some(Element::new("query", DISCO_ITEMS))),
             ("query", VERSION) if is_get => Some(Some(version())),
             ("ping", PING) if is_get => Some(None),
             _ => None,
         };
         if let Some(payload) = result {
-            return Answer::Reply(answer.with("type", "result").with_children(payload));
+            return Answer::Reply(reply.with("type", "result").with_children(payload));
         }
     }
-    error(answer, "cancel", "service-unavailable", None)
+    error(reply, "cancel", "service-unavailable", None)
 }
 
-/// The answer to a stanza that is not read: none, unless it is a request of which enough was seen.
+/// The error reply to a skipped stanza; `None` unless it is a request with enough known of it for a reply.
 pub fn reject(mut skipped: Skipped, identity: Identity<'_>) -> Option<Element> {
     let addressed = address(&mut skipped.stanza, identity)?;
     if addressed.is_get.is_none() || !addressed.has_id {
         return None;
     }
-    let text = format!("The request cannot be read: it has {}.", skipped.why);
+    let text = format!("The request was not parsed: it has {}.", skipped.why);
     let error = stanza_error("modify", "not-acceptable", Some(&text));
-    Some(addressed.answer.with("type", "error").with_child(error))
+    Some(addressed.reply.with("type", "error").with_child(error))
 }
 
-/// An iq that may be answered.
+/// An iq that may get a reply.
 struct Addressed {
     /// The sender.
-    asker: BareJid,
-    /// The address at our domain that is asked.
-    asked: BareJid,
+    requester: BareJid,
+    /// The address at our domain that the iq was sent to.
+    recipient: BareJid,
     /// Whether the type is `get` or `set`; `None` when it is neither.
     is_get: Option<bool>,
     has_id: bool,
-    /// The answer, addressed but without a type and empty.
-    answer: Element,
+    /// The reply: addressed, but without a type and children.
+    reply: Element,
 }
 
-/// Takes from an iq what its answer needs; `None` when it has no answer.
+/// Extracts from an iq what a reply needs; `None` when it gets no reply.
 fn address(stanza: &mut Element, identity: Identity<'_>) -> Option<Addressed> {
     if !stanza.is("iq", COMPONENT) && !stanza.is("iq", CLIENT) {
         return None;
@@ -137,27 +138,28 @@ fn address(stanza: &mut Element, identity: Identity<'_>) -> Option<Addressed> {
         _ => None,
     };
     let from = stanza.take("from")?;
-    let asker = BareJid::parse(&from).filter(|asker| asker.domain() != identity.jid.as_str())?;
+    let domain = identity.jid.as_str();
+    let requester = BareJid::parse(&from).filter(|requester| requester.domain() != domain)?;
     let to = stanza.take("to");
-    let to = to.unwrap_or_else(|| identity.jid.as_str().to_owned());
-    // A server ends the stream of a component that answers in another's name.
-    let asked = BareJid::parse(&to).filter(|asked| asked.domain() == identity.jid.as_str())?;
+    let to = to.unwrap_or_else(|| domain.to_owned());
+    // A server closes the stream of a component that sends from an address outside its domain.
+    let recipient = BareJid::parse(&to).filter(|recipient| recipient.domain() == domain)?;
     let id = stanza.take("id");
     let has_id = id.as_ref().is_some_and(|id| !id.is_empty());
-    let answer = Element::new("iq", COMPONENT)
+    let reply = Element::new("iq", COMPONENT)
         .with_some("id", id)
         .with("from", to)
         .with("to", from);
     Some(Addressed {
-        asker,
-        asked,
+        requester,
+        recipient,
         is_get,
         has_id,
-        answer,
+        reply,
     })
 }
 
-/// XEP-0363 §3: who we are, what we can, and the limit for who asks.
+/// XEP-0363 §3: identity, features, and the limit for the requester.
 fn info(identity: Identity<'_>, max_file_size: u64) -> Element {
     let feature = |name: String| Element::new("feature", DISCO_INFO).with("var", name);
     let features = [
@@ -183,7 +185,7 @@ fn info(identity: Identity<'_>, max_file_size: u64) -> Element {
         .with_child(limit_form(UPLOAD, max_file_size))
 }
 
-/// XEP-0128: a form whose type stands in a hidden field.
+/// XEP-0128: a form whose type is in a hidden field.
 fn limit_form(form_type: &str, max_file_size: u64) -> Element {
     let field = |name: &str, value: &str| {
         Element::new("field", DATA_FORM)
@@ -196,7 +198,7 @@ fn limit_form(form_type: &str, max_file_size: u64) -> Element {
         .with_child(field("max-file-size", &max_file_size.to_string()))
 }
 
-/// XEP-0092, without the operating system.
+/// XEP-0092, without the optional operating system.
 fn version() -> Element {
     Element::new("query", VERSION)
         .with_child(Element::new("name", VERSION).with_text("upslot"))

@@ -1,18 +1,17 @@
-//! The XMPP side: a XEP-0114 component that hands out XEP-0363 slots.
+//! XMPP: a XEP-0114 component that issues XEP-0363 slots.
 //!
 //! In reading order:
 //!
-//! - [`element`] one XML element as a value: how it is built, asked, answered and written;
-//! - [`scanner`] where stanzas of any size end in a stream of bytes, and what ends the stream (RFC 6120 §11);
-//! - [`xml`] bytes of a stream to bounded elements, and to stanzas that are skipped;
-//! - [`ended`] why a stream is over, and what its operator can do about it;
-//! - [`stream`] the link's machine: stream header, handshake, probe, orderly end (XEP-0114);
-//! - [`backoff`] how long to rest before the link is tried again;
-//! - [`upload`] slot requests, slots and refusals in three namespaces (XEP-0363);
-//! - [`iq`] what answers which stanza: disco, ping, version, slot requests, and the no to all else.
+//! - [`element`]: one XML element as a value, with builders, accessors and a writer;
+//! - [`scanner`]: finds the end of stanzas of any size in constant memory (RFC 6120 §11);
+//! - [`xml`]: parses the bytes of a stream into bounded elements and skips stanzas that exceed the bounds;
+//! - [`ended`]: why a stream ended, as a message for the operator;
+//! - [`stream`]: the state machine of the link: stream header, handshake, keepalive ping, closing (XEP-0114);
+//! - [`backoff`]: the delay before the next connection attempt;
+//! - [`upload`]: slot requests, slots and refusals in three namespaces (XEP-0363);
+//! - [`iq`]: routes stanzas: disco, ping, version and slot requests; all other requests are refused.
 //!
-//! Nothing here knows a socket, a clock, a configuration file or a policy. Bytes and moments come in as arguments,
-//! and what is wanted goes out as values.
+//! These modules use no socket, clock, configuration file or policy. Bytes and times are arguments; results are values.
 
 pub mod backoff;
 pub mod element;

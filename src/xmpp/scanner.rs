@@ -1,23 +1,23 @@
-//! Where the stanzas of an XMPP stream end, and whether its bytes may go on being read as one (RFC 6120 §4, §11).
+//! Finds where stanzas of an XMPP stream end, and checks that the stream remains well-formed (RFC 6120 §4, §11).
 //!
 //! ```text
 //!   <?xml …?> ─► Declaration    <stream:stream …> ─► Header    <iq …>…</iq> ─► Stanza    </stream:stream> ─► Closed
 //! ```
 //!
-//! The scanner keeps no byte that it has seen and takes the same memory for a stanza of any size, depth, number of
-//! attributes or namespaces, so whatever a user sends can be skipped. It refuses what no server may send, because the
-//! start of the next stanza is unknown after it: broken tags, references and UTF-8, characters that XML does not have,
-//! text outside of stanzas, and what XMPP forbids (RFC 6120 §11.1). It does not interpret names and namespaces;
-//! [`super::xml`] does, in stanzas that are small enough.
+//! The scanner buffers nothing and uses constant memory for a stanza of any size, depth, or number of attributes or
+//! namespaces, so any stanza can be skipped. It rejects errors after which the start of the next stanza would be
+//! unknown: malformed tags, references and UTF-8, characters that XML forbids, text outside stanzas, and XML that XMPP
+//! forbids (RFC 6120 §11.1). It does not interpret names and namespaces; [`super::xml`] does, in stanzas that are small
+//! enough.
 
 use std::fmt;
 
 use super::element::is_xml_char;
 
-/// Why a stream cannot be read further; each says what was found.
+/// A fatal error in a stream; the text names the cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Not well-formed XML, or none of the stream's business.
+    /// XML that is not well-formed, or not valid in a stream.
     Malformed(&'static str),
     /// XML that XMPP forbids (RFC 6120 §11.1).
     Restricted(&'static str),
@@ -31,67 +31,67 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What ends with the last byte that was scanned.
+/// The part of the stream that ends with the last byte scanned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Boundary {
     /// The XML declaration.
     Declaration,
     /// The stream's opening tag.
     Header,
-    /// A child of the stream, complete.
+    /// A complete child of the stream.
     Stanza,
     /// The stream's closing tag.
     Closed,
 }
 
-/// The state of the search.
+/// The scanner's state.
 #[derive(Clone, Debug)]
 pub struct Scanner {
     state: State,
-    /// Elements that are open, the stream included.
+    /// Number of open elements, including the stream.
     depth: u64,
-    /// Levels of the stanza under way, or of the last one: 1 is a stanza without children.
+    /// Depth of the current stanza, or of the last one: 1 is a stanza without children.
     levels: u64,
-    /// Identifies the names of all open elements, see [`Scanner::opened`].
+    /// A hash of the names of all open elements; see [`Scanner::opened`].
     open_names: u64,
-    /// What `open_names` is when only the stream is open.
+    /// The value of `open_names` when only the stream is open.
     outside_names: u64,
-    /// The hash of the tag's name so far.
+    /// The hash of the current tag's name so far.
     name: u64,
     utf8: Utf8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Nothing came yet: only here may an XML declaration begin.
+    /// Before the first byte; an XML declaration may only begin here.
     Start,
-    /// After a `<` that was the very first byte.
+    /// After a `<` that was the first byte.
     FirstAngle,
     /// After `<?`. Whether the last byte was `?`.
     Declaration { question: bool },
-    /// Outside of stanzas, before a `<`.
+    /// Outside stanzas, before a `<`.
     Between,
-    /// Inside a stanza, outside of tags, after so many `]`, of which two are counted.
+    /// In a stanza, outside tags, after this many `]` (at most 2).
     Text { brackets: u8 },
     /// After `<`.
     Angle,
-    /// After `<!` and so many bytes of [`CDATA`].
+    /// After `<!` and this many bytes of [`CDATA`].
     Bang { matched: usize },
-    /// In a CDATA section, after so many `]`, of which two are counted.
+    /// In a CDATA section, after this many `]` (at most 2).
     Cdata { brackets: u8 },
     /// In the name of a start tag.
     Name,
-    /// After a blank in a start tag.
+    /// After white space in a start tag.
     Blank,
     /// In the name of an attribute.
     Attribute,
-    /// After the name of an attribute and a blank.
+    /// After the name of an attribute and white space.
     AfterAttribute,
     /// After the `=`.
     BeforeValue,
     /// In a value that ends with this quote.
     Value { quote: u8 },
-    /// After a value's quote.
+    /// After the closing quote of a value.
     AfterValue,
     /// After the `/` of an empty tag.
     Slash,
@@ -99,13 +99,13 @@ enum State {
     EndSlash,
     /// In the name of an end tag.
     EndName,
-    /// After the name of an end tag and a blank.
+    /// After the name of an end tag and white space.
     EndBlank,
     /// After `&`, in text (`quote` 0) or in a value.
     Reference { quote: u8, reference: Reference },
 }
 
-/// A reference under way.
+/// An incomplete reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reference {
     /// The name so far.
@@ -125,7 +125,7 @@ enum Reference {
     },
 }
 
-/// What follows `<!` in the one thing that may begin so.
+/// The rest of `<![CDATA[`; nothing else may begin with `<!` in a stream.
 const CDATA: &[u8] = b"[CDATA[";
 
 impl Scanner {
@@ -141,31 +141,30 @@ impl Scanner {
         }
     }
 
-    /// Whether the stream's opening tag was seen.
+    /// Whether the stream's opening tag is complete.
     pub fn has_header(&self) -> bool {
         self.depth > 0
     }
 
-    /// Levels of the stanza under way, or of the one that just ended; 1 is a stanza without children.
+    /// Depth of the current stanza, or of the one that just ended; 1 is a stanza without children.
     pub fn levels(&self) -> u64 {
         self.levels
     }
 
-    /// Takes white space outside of stanzas, which keeps a link alive and is part of nothing (RFC 6120 §4.6.1). How many
-    /// bytes it is.
-    pub fn skip_blank(&mut self, input: &[u8]) -> usize {
+    /// Consumes white space between stanzas, which serves as keepalive (RFC 6120 §4.6.1), and returns its length.
+    pub fn skip_white_space(&mut self, input: &[u8]) -> usize {
         if !matches!(self.state, State::Start | State::Between) {
             return 0;
         }
-        let blanks = input.iter().take_while(|byte| is_space(**byte)).count();
-        if blanks > 0 {
+        let length = input.iter().take_while(|byte| is_space(**byte)).count();
+        if length > 0 {
             self.state = State::Between;
         }
-        blanks
+        length
     }
 
-    /// Scans up to the next boundary, or to the end of the input when there is none. How many bytes were taken, and what
-    /// ended with the last of them. After a fault the scanner is of no use any more.
+    /// Scans up to the next boundary or the end of the input. Returns the number of bytes consumed, and the boundary that
+    /// ends with the last of them. The scanner must not be used after an error.
     pub fn scan(&mut self, input: &[u8]) -> Result<(usize, Option<Boundary>), Fault> {
         let mut at = 0;
         while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
@@ -183,7 +182,7 @@ impl Scanner {
         Ok((at, None))
     }
 
-    /// How many bytes at the front change nothing: most of every text and value.
+    /// Length of the prefix that does not change the state: most of any text or value.
     fn plain(&self, rest: &[u8]) -> usize {
         let special = match self.state {
             State::Text { brackets: 0 } | State::Cdata { brackets: 0 } => IN_TEXT,
@@ -205,12 +204,12 @@ impl Scanner {
                 b'<' if self.state == State::Start => State::FirstAngle,
                 b'<' => State::Angle,
                 byte if is_space(byte) => State::Between,
-                _ => return Err(Fault::Malformed("text outside of a stanza")),
+                _ => return Err(Fault::Malformed("text outside a stanza")),
             },
             State::FirstAngle if byte == b'?' => State::Declaration { question: false },
             State::FirstAngle | State::Angle => match byte {
                 b'/' if self.depth > 0 => State::EndSlash,
-                b'/' => return Err(Fault::Malformed("an end tag without its start")),
+                b'/' => return Err(Fault::Malformed("an end tag without a matching start tag")),
                 b'!' => State::Bang { matched: 0 },
                 b'?' => return Err(Fault::Restricted("a processing instruction")),
                 byte if begins_name(byte) => {
@@ -242,7 +241,7 @@ impl Scanner {
             State::Bang { matched } => match CDATA.get(matched) {
                 Some(&expected) if expected == byte && matched + 1 == CDATA.len() => {
                     if self.depth < 2 {
-                        return Err(Fault::Malformed("text outside of a stanza"));
+                        return Err(Fault::Malformed("text outside a stanza"));
                     }
                     State::Cdata { brackets: 0 }
                 }
@@ -250,7 +249,7 @@ impl Scanner {
                     matched: matched + 1,
                 },
                 _ if matched == 0 && byte == b'-' => return Err(Fault::Restricted("a comment")),
-                _ => return Err(Fault::Restricted("a declaration of a document type")),
+                _ => return Err(Fault::Restricted("a document type declaration")),
             },
             State::Cdata { brackets: 2 } if byte == b'>' => State::Text { brackets: 0 },
             State::Cdata { brackets } if byte == b']' => State::Cdata {
@@ -268,7 +267,7 @@ impl Scanner {
                 byte if is_space(byte) => State::Blank,
                 byte if begins_name(byte) && self.state == State::Blank => State::Attribute,
                 _ if self.state == State::AfterValue => {
-                    return Err(Fault::Malformed("no blank between two attributes"));
+                    return Err(Fault::Malformed("no white space between two attributes"));
                 }
                 _ => return Err(Fault::Malformed("a malformed name")),
             },
@@ -318,9 +317,10 @@ impl Scanner {
 
     /// A start tag is complete.
     ///
-    /// End tags must repeat the names of their start tags, and names of any number of open elements cannot be kept. So
-    /// `open_names` takes them in, in an order that matters, and [`Scanner::closed`] takes them out again; what is left
-    /// when the stanza ends says whether both were the same. A deliberate collision would pass, and do no harm.
+    /// End tags must repeat the names of their start tags, but storing the names of all open elements would need
+    /// unbounded memory. Instead, `open_names` is an order-dependent hash to which a start tag adds its name and from
+    /// which [`Scanner::closed`] removes it; if the value differs when the stanza ends, the names did not match. A
+    /// deliberate collision passes and does no harm.
     fn opened(&mut self) -> Result<Option<Boundary>, Fault> {
         self.open_names = self.open_names.wrapping_add(self.name).wrapping_mul(MIX);
         self.depth += 1;
@@ -338,7 +338,7 @@ impl Scanner {
     fn empty(&mut self) -> Result<Option<Boundary>, Fault> {
         self.levels = self.levels.max(self.depth);
         match self.depth {
-            0 => Err(Fault::Malformed("a stream that is one empty element")),
+            0 => Err(Fault::Malformed("a stream that is an empty element")),
             1 => {
                 self.state = State::Between;
                 Ok(Some(Boundary::Stanza))
@@ -365,7 +365,7 @@ impl Scanner {
         self.state = State::Between;
         match self.open_names == names {
             true => Ok(Some(boundary)),
-            false => Err(Fault::Malformed("an end tag without its start")),
+            false => Err(Fault::Malformed("an end tag without a matching start tag")),
         }
     }
 }
@@ -389,7 +389,7 @@ impl State {
 }
 
 impl Reference {
-    /// One more byte; `None` when the reference is complete.
+    /// Advances by one byte; `None` when the reference is complete.
     fn next(self, byte: u8) -> Result<Option<Reference>, Fault> {
         const MALFORMED: Fault = Fault::Malformed("a malformed reference");
         Ok(Some(match self {
@@ -400,12 +400,20 @@ impl Reference {
                 match byte {
                     b';' => match &name[..at] {
                         b"lt" | b"gt" | b"amp" | b"apos" | b"quot" => return Ok(None),
-                        _ => return Err(Fault::Restricted("an entity beyond the five")),
+                        _ => {
+                            return Err(Fault::Restricted(
+                                "an entity other than the five predefined ones",
+                            ));
+                        }
                     },
                     byte if !continues_name(byte) => return Err(MALFORMED),
                     byte => match name.get_mut(at) {
                         Some(place) => *place = byte,
-                        None => return Err(Fault::Restricted("an entity beyond the five")),
+                        None => {
+                            return Err(Fault::Restricted(
+                                "an entity other than the five predefined ones",
+                            ));
+                        }
                     },
                 }
                 Reference::Named {
@@ -452,19 +460,19 @@ impl Reference {
     }
 }
 
-/// Checks UTF-8 byte by byte (RFC 3629 §4), and that XML has the character (XML 1.0 §2.2).
+/// Checks byte by byte that text is UTF-8 (RFC 3629 §4) of characters that XML allows (XML 1.0 §2.2).
 #[derive(Clone, Debug)]
 struct Utf8 {
-    /// Bytes that the character under way still needs.
+    /// Bytes missing from the current character.
     missing: u8,
-    /// Between which bytes, both included, the next of them must be.
+    /// Inclusive range of the next byte.
     range: (u8, u8),
-    /// The character under way begins with `EF`: U+FFFE and U+FFFF do.
+    /// The current character begins with `EF`, as U+FFFE and U+FFFF do.
     begins_with_ef: bool,
 }
 
 const NO_CHARACTER: Fault = Fault::Malformed("a character that XML forbids");
-/// Bytes that continue a character.
+/// Range of continuation bytes.
 const CONTINUES: (u8, u8) = (0x80, 0xBF);
 
 impl Utf8 {
@@ -515,13 +523,13 @@ impl Default for Utf8 {
     }
 }
 
-/// White space as XML has it (XML 1.0 §2.3).
+/// White space (XML 1.0 §2.3).
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
-/// Whether a name may begin with this byte. All bytes of characters beyond ASCII pass: which of them XML allows has
-/// changed between its editions, and ends of tags do not depend on it.
+/// Whether a name may begin with this byte. All non-ASCII bytes are accepted: editions of XML differ in which characters
+/// they allow, and where a tag ends does not depend on it.
 fn begins_name(byte: u8) -> bool {
     matches!(byte, b'A'..=b'Z' | b'a'..=b'z' | b'_' | b':' | 0x80..)
 }
@@ -537,10 +545,10 @@ fn hash(hash: u64, byte: u8) -> u64 {
     (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
 }
 
-/// Any odd number without a pattern, and the number that undoes the multiplication with it.
+/// An arbitrary odd multiplier, and its inverse modulo 2^64.
 const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
 const UNMIX: u64 = {
-    // Newton's method: each round doubles the number of low bits that are right.
+    // Newton's method: each round doubles the number of correct low bits.
     let mut inverse = MIX;
     let mut round = 0;
     while round < 5 {
@@ -554,7 +562,7 @@ const IN_TEXT: u8 = 1;
 const IN_SINGLE_QUOTES: u8 = 2;
 const IN_DOUBLE_QUOTES: u8 = 4;
 
-/// Where a byte must be looked at by itself: markup, what may be no character, and the first byte of a longer one.
+/// Where a byte changes the state: markup, bytes that may be forbidden, and the first bytes of multi-byte characters.
 const SPECIAL: [u8; 256] = {
     let mut special = [0; 256];
     let mut byte = 0;

@@ -1,4 +1,4 @@
-//! One XML stream of a component to its XMPP server (XEP-0114, RFC 6120 §4), as a machine.
+//! The state machine of a component's XML stream to its XMPP server (XEP-0114, RFC 6120 §4).
 //!
 //! ```text
 //!   new ─► Opening ── stream header ─► Proving ── <handshake/> ─► Open ◄─┐
@@ -8,14 +8,14 @@
 //!             │                          │          ┌────────────┤ ping ──┘
 //!             ▼                          ▼          ▼            ▼ 30 s
 //!          Ended ◄────────────────────────────── Closing       Ended
-//!                        3 s, or the peer's end
+//!                    3 s, or the server's closing tag
 //! ```
 //!
-//! A `<stream:error/>` and the peer's end lead from every state to `Ended`, and so does a fault in what the server
-//! sent, after a stream error of our own was queued; so does a server that takes nothing of our output for 60 s. After [`Event::Ended`] the machine only has output left, which
-//! the driver may try to write before it closes the connection.
+//! From every state, the stream ends when the server sends a `<stream:error/>`, closes the stream or the connection,
+//! sends malformed XML (upslot then queues a stream error), or accepts no output for 60 s. After [`Event::Ended`] only
+//! output may be left, which the driver may try to write before it closes the connection.
 //!
-//! The machine sees no socket and no clock, does not know what a stanza means, and does not try again by itself.
+//! The machine uses no socket and no clock, does not interpret stanzas, and does not reconnect.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -35,47 +35,47 @@ const STREAMS: &str = "http://etherx.jabber.org/streams";
 /// Namespace of a ping (XEP-0199).
 const PING: &str = "urn:xmpp:ping";
 
-/// While more output than this waits, nothing is read and no stanza is taken: output grows past it by one answer at
-/// most, and by those that had to wait for the store.
+/// While more output than this is pending, no input is read and no stanza is processed. Output exceeds it by at most one
+/// reply, and by replies that were waiting for the store.
 const MAX_OUTPUT: usize = 256 * 1024;
-/// A larger buffer is given back when it is empty; this one holds the answers to a burst of requests.
+/// A larger buffer is freed when it is empty; this one holds the replies to a burst of requests.
 const KEPT_OUTPUT: usize = 16 * 1024;
-/// The same for the input; the driver reads no more at a time.
+/// The same for the input; the driver reads at most this much at a time.
 const KEPT_INPUT: usize = 64 * 1024;
 
-/// What happened on the stream.
+/// An event on the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The server took the handshake; stanzas can be sent.
+    /// The server accepted the handshake; stanzas can be sent.
     Up,
     /// A stanza from the server.
     Stanza(Element),
-    /// A stanza from the server that is not read.
+    /// A stanza from the server that was skipped.
     Skipped(Skipped),
-    /// The stream is over. Nothing comes after this.
+    /// The stream ended. This is the last event.
     Ended(Ended),
 }
 
-/// One stream. The driver writes [`output`](Stream::output), reports what came in and when, and takes events one by one:
-/// what was received is looked at no further than the next event needs, so the driver decides how many it takes at a
-/// time. It reads more when [`wants_input`](Stream::wants_input) says so.
+/// A stream. The driver writes [`output`](Stream::output), passes received bytes in, and takes events one by one. Input is
+/// parsed only as far as the next event needs, so the driver decides how many events it handles at a time. It reads more
+/// when [`wants_input`](Stream::wants_input) is true.
 pub struct Stream {
-    /// Our own name.
+    /// The component's address.
     jid: String,
     state: State,
     reader: Reader,
     input: Vec<u8>,
-    /// How much of `input` was read already.
+    /// How much of `input` has been parsed.
     taken: usize,
-    /// The server closed its side; nothing comes after `input`.
+    /// The server closed its side; nothing follows `input`.
     peer_closed: bool,
     output: Vec<u8>,
-    /// How much of `output` was written already.
+    /// How much of `output` has been written.
     written: usize,
-    /// While output waits: when some of it was last taken, or it began to wait.
+    /// While output is pending: when some of it was last accepted, or when it was queued.
     stalled: Option<Instant>,
     events: VecDeque<Event>,
-    /// How many pings were sent; numbers their ids.
+    /// Number of pings sent, from which their ids are made.
     pings: u64,
 }
 
@@ -86,11 +86,12 @@ enum State {
     },
     Proving {
         deadline: Instant,
-        /// False when the server's header named no stream id: then only a stream error can follow.
+        /// Whether the handshake was sent. False if the server's header has no stream id; then only a stream error can
+        /// follow.
         proved: bool,
     },
     Open {
-        /// The next ping, or the end when one was sent.
+        /// When to send the next ping, or to end the stream if one was sent.
         deadline: Instant,
         pinged: bool,
     },
@@ -101,7 +102,7 @@ enum State {
 }
 
 impl Stream {
-    /// A stream on a connection that was just made. The stream header is queued.
+    /// Starts a stream on a new connection and queues the stream header.
     pub fn new(jid: String, secret: String, now: Instant) -> Stream {
         let mut stream = Stream {
             state: State::Opening {
@@ -123,12 +124,12 @@ impl Stream {
         stream
     }
 
-    /// These bytes came in.
+    /// Bytes were received.
     pub fn received(&mut self, bytes: &[u8], now: Instant) {
         if bytes.is_empty() || matches!(self.state, State::Ended) {
             return;
         }
-        self.is_alive(now);
+        self.record_activity(now);
         self.input.drain(..self.taken);
         self.taken = 0;
         self.input.extend_from_slice(bytes);
@@ -139,7 +140,7 @@ impl Stream {
         self.peer_closed = true;
     }
 
-    /// The next thing that happened; `None` when more input is needed, or while too much output waits.
+    /// The next event; `None` when more input is needed, or while too much output is pending.
     pub fn next_event(&mut self, now: Instant) -> Option<Event> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -166,23 +167,23 @@ impl Stream {
         }
     }
 
-    /// Whether [`next_event`](Stream::next_event) may have something without more input.
+    /// Whether [`next_event`](Stream::next_event) may return an event without more input.
     pub fn has_events(&self) -> bool {
         let input = self.taken < self.input.len() || self.peer_closed;
         let taken = input && !matches!(self.state, State::Ended) && !self.is_congested();
         taken || !self.events.is_empty()
     }
 
-    /// Bytes to write, the oldest first.
+    /// Bytes to write.
     pub fn output(&self) -> &[u8] {
         &self.output[self.written..]
     }
 
-    /// So many bytes of [`output`](Stream::output) were written; none when they could not be.
+    /// `n` bytes of [`output`](Stream::output) were written; 0 if the socket accepted none.
     pub fn wrote(&mut self, n: usize, now: Instant) {
         if n > 0 && self.is_congested() {
-            // Nothing is read meanwhile, so that this is the only sign of life.
-            self.is_alive(now);
+            // Nothing is read while congested, so a write is the only evidence that the server is alive.
+            self.record_activity(now);
         }
         self.written = (self.written + n).min(self.output.len());
         if self.written == self.output.len() {
@@ -205,20 +206,20 @@ impl Stream {
         }
     }
 
-    /// Whether the driver should read: not after the end, not before what came last was looked at, and not while too
-    /// much output waits.
+    /// Whether the driver should read: not after the end, not before all input was parsed, and not while too much output
+    /// is pending.
     pub fn wants_input(&self) -> bool {
         let ended = matches!(self.state, State::Ended) || self.peer_closed;
         !ended && self.taken == self.input.len() && !self.is_congested()
     }
 
-    /// Whether so much output waits that nothing is taken in.
+    /// Whether so much output is pending that no input is processed.
     fn is_congested(&self) -> bool {
         self.output().len() > MAX_OUTPUT
     }
 
-    /// The server gave a sign of life.
-    fn is_alive(&mut self, now: Instant) {
+    /// Restarts the keepalive timer: the server is alive.
+    fn record_activity(&mut self, now: Instant) {
         if let State::Open { deadline, pinged } = &mut self.state {
             *deadline = now + SILENCE;
             *pinged = false;
@@ -233,14 +234,14 @@ impl Stream {
         }
     }
 
-    /// Queues a stanza. Dropped unless the stream is open: an answer to an earlier stream is nobody's answer.
+    /// Queues a stanza. Dropped unless the stream is open, since the request was received on an earlier stream.
     pub fn send(&mut self, stanza: &Element) {
         if matches!(self.state, State::Open { .. }) {
             self.queue(stanza);
         }
     }
 
-    /// Ends the stream in good order: queues its closing tag and waits a moment for the server's.
+    /// Closes the stream: queues the closing tag and waits for the server's.
     pub fn close(&mut self, now: Instant) {
         if matches!(self.state, State::Closing { .. } | State::Ended) {
             return;
@@ -251,7 +252,7 @@ impl Stream {
         };
     }
 
-    /// When [`deadline_passed`](Stream::deadline_passed) must be called at the latest.
+    /// The time at which [`deadline_passed`](Stream::deadline_passed) must be called.
     pub fn deadline(&self) -> Option<Instant> {
         let deadline = match self.state {
             State::Opening { deadline, .. }
@@ -264,7 +265,7 @@ impl Stream {
         Some(stalled.map_or(deadline, |stalled| stalled.min(deadline)))
     }
 
-    /// Time went by. Nothing happens before the deadline.
+    /// Handles an expired deadline; does nothing before it.
     pub fn deadline_passed(&mut self, now: Instant) {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return;
@@ -275,7 +276,7 @@ impl Stream {
         {
             return self.end(Ended::Stalled, None);
         }
-        let late = Some("connection-timeout");
+        let timeout = Some("connection-timeout");
         match &mut self.state {
             State::Open {
                 pinged: pinged @ false,
@@ -285,26 +286,26 @@ impl Stream {
                 *deadline = now + PING_TIMEOUT;
                 self.ping();
             }
-            State::Open { pinged: true, .. } => self.end(Ended::Silent, late),
+            State::Open { pinged: true, .. } => self.end(Ended::Silent, timeout),
             State::Opening { .. } => self.end(
                 Ended::Timeout {
                     phase: Phase::Opening,
                 },
-                late,
+                timeout,
             ),
             State::Proving { proved: false, .. } => self.end_without_id(),
             State::Proving { .. } => self.end(
                 Ended::Timeout {
                     phase: Phase::Proving,
                 },
-                late,
+                timeout,
             ),
             State::Closing { .. } => self.end(Ended::Closed, None),
             State::Ended => {}
         }
     }
 
-    /// The server's stream header (XEP-0114 §3, example 2): answered with the proof.
+    /// Handles the server's stream header (XEP-0114 §3, example 2): queues the handshake.
     fn take_header(&mut self, header: &Element, now: Instant) {
         if !header.is("stream", STREAMS) {
             return self.end(
@@ -315,7 +316,7 @@ impl Stream {
                 Some("invalid-namespace"),
             );
         }
-        // In Closing the header comes too late to matter.
+        // In Closing the header is ignored.
         if let State::Opening { secret, .. } = &self.state {
             let proof = header.attribute("id").map(|id| handshake(id, secret));
             self.state = State::Proving {
@@ -328,13 +329,13 @@ impl Stream {
         }
     }
 
-    /// A child of the stream, whatever it is.
+    /// Handles a child of the stream.
     fn take_stanza(&mut self, stanza: Element, now: Instant) {
         if stanza.is("error", STREAMS) {
             return self.end(stream_error(&stanza), None);
         }
         match self.state {
-            // A server that offers stream features (RFC 6120 §4.3.2) offers them to others.
+            // Stream features (RFC 6120 §4.3.2) do not concern components.
             State::Proving { .. } if stanza.is("features", STREAMS) => {}
             State::Proving { proved: false, .. } => self.end_without_id(),
             State::Proving { .. } if stanza.is("handshake", COMPONENT) => {
@@ -347,25 +348,25 @@ impl Stream {
             State::Proving { .. } => self.end(
                 Ended::Malformed {
                     phase: Phase::Proving,
-                    why: "the server does not answer the handshake but sends something else",
+                    why: "the server sent something else than a response to the handshake",
                 },
                 Some("not-authorized"),
             ),
             State::Open { .. } if self.is_about_our_ping(&stanza) => {}
             State::Open { .. } => self.events.push_back(Event::Stanza(stanza)),
-            // Nothing can be answered any more. The reader gives no stanza before a header.
+            // No reply can be sent any more. The reader returns no stanza before a header.
             State::Opening { .. } | State::Closing { .. } | State::Ended => {}
         }
     }
 
-    /// A child of the stream that is not read.
+    /// Handles a child of the stream that was skipped.
     fn take_skipped(&mut self, skipped: Skipped) {
         match self.state {
             State::Open { .. } => self.events.push_back(Event::Skipped(skipped)),
             State::Proving { .. } => self.end(
                 Ended::Malformed {
                     phase: Phase::Proving,
-                    why: "the server does not answer the handshake but sends something else",
+                    why: "the server sent something else than a response to the handshake",
                 },
                 Some("not-authorized"),
             ),
@@ -397,12 +398,12 @@ impl Stream {
         }
     }
 
-    /// Asks whether the server is there (XEP-0199). The ping is addressed to ourselves, and the server has to send it
-    /// back like any stanza for us. A component does not know the domain of its server: the stream header does not
-    /// name it, and the domain above our own name may be served elsewhere, or nowhere.
+    /// Sends a ping (XEP-0199) to the component's own address, which the server routes back like any stanza for the
+    /// component. A component does not know its server's domain: the stream header does not name it, and the parent
+    /// domain of the component may be served elsewhere or not at all.
     ///
-    /// A server that spreads one name's stanzas over several connections (ejabberd does) may give the ping, like any
-    /// answer to any ping, to another of them. Such a link lives as long as something else comes in.
+    /// A server that balances the stanzas for one component over several connections (as ejabberd does) may route the
+    /// ping, or any response to it, to another connection. Such a link stays up as long as other data arrives.
     fn ping(&mut self) {
         self.pings += 1;
         let ping = Element::new("iq", COMPONENT)
@@ -414,21 +415,23 @@ impl Stream {
         self.queue(&ping);
     }
 
-    /// Whether this is our ping, come back, or an answer to it, late ones too. Nobody else can send in our name.
+    /// Whether this is one of our pings or a response to one, including late ones. Only the component itself can send
+    /// from its address.
     fn is_about_our_ping(&self, stanza: &Element) -> bool {
-        let ours = |id: &str| {
+        let is_ping_id = |id: &str| {
             let number = id.strip_prefix(PING_ID).and_then(|n| n.parse().ok());
             number.is_some_and(|n: u64| (1..=self.pings).contains(&n))
         };
         stanza.is("iq", COMPONENT)
-            && stanza.attribute("id").is_some_and(ours)
+            && stanza.attribute("id").is_some_and(is_ping_id)
             && match stanza.attribute("type") {
                 Some("result" | "error") => true,
                 _ => stanza.attribute("from") == Some(&self.jid),
             }
     }
 
-    /// Without a stream id there is nothing to prove with, and the server did not say why it gave none.
+    /// Ends the stream because the header has no id, without which no handshake is possible, and no stream error
+    /// explained why.
     fn end_without_id(&mut self) {
         let (phase, why) = (Phase::Proving, "the server's stream header has no id");
         self.end(Ended::Malformed { phase, why }, Some("invalid-id"));
@@ -442,13 +445,12 @@ impl Stream {
         }
     }
 
-    /// Queues the stream's end, after a stream error of ours if there is one. In Closing our end is out already, and
-    /// nothing may follow it.
+    /// Ends the stream: queues a stream error, if any, and the closing tag. In Closing the closing tag was already
+    /// queued, and nothing may follow it.
     fn end(&mut self, ended: Ended, error: Option<&str>) {
         if !matches!(self.state, State::Closing { .. }) {
             if let Some(condition) = error {
-                // `stream` is the prefix that our header declared. Elements carry none, so this one is written by
-                // hand.
+                // Written by hand because `Element` has no prefixes; our header declares the prefix `stream`.
                 let error =
                     format!("<stream:error><{condition} xmlns='{STREAM_ERRORS}'/></stream:error>");
                 self.output.extend_from_slice(error.as_bytes());
@@ -461,7 +463,7 @@ impl Stream {
         self.events.push_back(Event::Ended(ended));
     }
 
-    /// The opening tag, which is never closed by the element writer.
+    /// Queues the stream's opening tag, which the element writer cannot leave open.
     fn queue_header(&mut self) {
         let mut header = Vec::new();
         Element::new("stream:stream", COMPONENT)
@@ -483,7 +485,7 @@ impl Stream {
     }
 }
 
-/// Shows neither the secret nor the proof that waits in the output.
+/// Omits the secret, and the output, which may contain the handshake.
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.state {
@@ -502,7 +504,7 @@ impl fmt::Debug for Stream {
     }
 }
 
-/// The proof of XEP-0114 §3: lower-case hexadecimal SHA-1 of the stream id and the secret.
+/// The handshake of XEP-0114 §3: lower-case hexadecimal SHA-1 of the stream id and the secret.
 fn handshake(id: &str, secret: &str) -> String {
     let mut digest = sha1_smol::Sha1::new();
     digest.update(id.as_bytes());
@@ -510,7 +512,7 @@ fn handshake(id: &str, secret: &str) -> String {
     digest.digest().to_string()
 }
 
-/// How the ids of our pings begin.
+/// Prefix of the ids of our pings.
 const PING_ID: &str = "upslot-ping-";
 
 fn ping_id(number: u64) -> String {

@@ -1,32 +1,35 @@
-//! Slot requests, slots and refusals as XMPP has them (XEP-0363 v1.2, and its two older namespaces).
+//! XMPP syntax of slot requests, slots and refusals (XEP-0363 v1.2, and its two older namespaces).
 //!
-//! A request comes in one of two syntaxes, with attributes or with child elements, and in one of three namespaces.
-//! Either syntax is read in any of them, and what is answered has the namespace and the syntax of the request. This
-//! file decides nothing but whether a request is well formed; who may have a slot is not its business.
+//! A request uses one of two syntaxes, attributes or child elements, and one of three namespaces. Either syntax is
+//! accepted in any namespace, and the reply uses the namespace and syntax of the request. This module only checks that a
+//! request is well-formed; it applies no policy.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::element::{Element, stanza_error};
+use crate::decimal;
 use crate::jid::BareJid;
 use crate::now;
-use crate::slot::{Purpose, Refusal, Slot, SlotRequest};
+use crate::purpose::Purpose;
+use crate::refusal::Refusal;
+use crate::slot::{Slot, SlotRequest};
 
 /// The namespace since XEP-0363 v0.3.
 pub const UPLOAD_0: &str = "urn:xmpp:http:upload:0";
 /// The namespace of XEP-0363 v0.1 and v0.2.
 pub const UPLOAD: &str = "urn:xmpp:http:upload";
-/// The namespace of before there was a XEP.
+/// The namespace used before there was a XEP.
 pub const UPLOAD_CONVERSATIONS: &str = "eu:siacs:conversations:http:upload";
-/// Namespace of the elements that name a purpose (XEP-0363 §5).
+/// Namespace of purpose elements (XEP-0363 §5).
 pub const PURPOSE: &str = "urn:xmpp:http:upload:purpose:0";
 
-/// The most of a request that an error repeats, and that is kept while the request waits. A request is smaller by far;
-/// one that is not may need many times its size when it is written again ([`Element::weight`]).
+/// Largest request element that is kept while the request is pending and repeated in an error, in bytes. Usual requests
+/// are far smaller; a large one may need many times its size when it is written again ([`Element::weight`]).
 const MAX_ECHO: usize = 4 * 1024;
 
-/// How the request was written, and so how it is answered.
+/// Namespace and syntax of the request, which the reply uses as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Form {
+struct Dialect {
     namespace: &'static str,
     syntax: Syntax,
 }
@@ -37,22 +40,22 @@ enum Syntax {
     Elements,
 }
 
-/// An iq that asks for a slot. It is answered with [`granted`](SlotIq::granted) or [`refused`](SlotIq::refused),
-/// exactly once; the caller logs which.
+/// A slot request with the information for the reply, which is made by [`granted`](SlotIq::granted) or
+/// [`refused`](SlotIq::refused).
 #[derive(Clone, Debug)]
 pub struct SlotIq {
-    /// Who asks.
+    /// The requester.
     pub owner: BareJid,
-    /// What is asked for, or that and how the request is malformed.
+    /// The request, or why it is malformed.
     pub request: Result<SlotRequest, Refusal>,
-    form: Form,
-    /// The answer, addressed but without a type and empty.
-    answer: Element,
-    /// The request's element, for an error to repeat; absent when it is too large for that.
+    dialect: Dialect,
+    /// The reply: addressed, but without a type and children.
+    reply: Element,
+    /// The request's element, which an error repeats; `None` if it is larger than [`MAX_ECHO`].
     echo: Option<Element>,
 }
 
-/// The namespace of a request for a slot, when `payload` is one.
+/// The namespace of a slot request; `None` if `payload` is not one.
 pub fn namespace(payload: &Element) -> Option<&'static str> {
     [UPLOAD_0, UPLOAD, UPLOAD_CONVERSATIONS]
         .into_iter()
@@ -60,61 +63,61 @@ pub fn namespace(payload: &Element) -> Option<&'static str> {
 }
 
 impl SlotIq {
-    /// Reads a request. `payload` is the iq's child and `namespace` what [`namespace`] said about it; `answer` is
-    /// the addressed and empty answer; `is_get` whether the iq has the right type; `purposes` the words of the
-    /// purposes that are announced; `now` is Unix time in seconds.
+    /// Parses a request. `payload` is the child of the iq, and `namespace` the result of [`namespace`] for it. `reply` is
+    /// addressed but empty. `is_get` is whether the iq has the type `get`, `purposes` are the words of the supported
+    /// purposes, and `now` is Unix time in seconds.
     pub fn read(
         payload: Element,
         namespace: &'static str,
-        answer: Element,
+        reply: Element,
         owner: BareJid,
         is_get: bool,
         purposes: &[&str],
         now: u64,
     ) -> SlotIq {
-        let form = Form {
+        let dialect = Dialect {
             namespace,
             syntax: syntax(&payload, namespace),
         };
         let request = match is_get {
-            true => read(&payload, form, &owner, purposes, now),
-            false => Err(malformed("A slot is asked for with an iq of type get.")),
+            true => parse(&payload, dialect, &owner, purposes, now),
+            false => Err(malformed("A slot request is an iq of type get.")),
         };
         SlotIq {
             owner,
             request,
-            form,
-            answer,
+            dialect,
+            reply,
             echo: (payload.weight() <= MAX_ECHO).then_some(payload),
         }
     }
 
-    /// The answer that hands out a slot.
+    /// The reply with the slot.
     pub fn granted(self, slot: Slot) -> Element {
         let url = |name: &'static str, url: String| {
-            let element = Element::new(name, self.form.namespace);
-            match self.form.syntax {
+            let element = Element::new(name, self.dialect.namespace);
+            match self.dialect.syntax {
                 Syntax::Attributes => element.with("url", url),
                 Syntax::Elements => element.with_text(url),
             }
         };
-        self.answer.with("type", "result").with_child(
-            Element::new("slot", self.form.namespace)
+        self.reply.with("type", "result").with_child(
+            Element::new("slot", self.dialect.namespace)
                 .with_child(url("put", slot.put))
                 .with_child(url("get", slot.get)),
         )
     }
 
-    /// The answer that says no and why.
+    /// The error reply for a refusal.
     pub fn refused(self, refusal: &Refusal) -> Element {
-        self.answer
+        self.reply
             .with("type", "error")
             .with_children(self.echo)
-            .with_child(refusal_error(refusal, self.form.namespace))
+            .with_child(refusal_error(refusal, self.dialect.namespace))
     }
 }
 
-/// The table of refusals (XEP-0363 §6; RFC 6120 §8.3.3).
+/// Maps a refusal to a stanza error (XEP-0363 §6; RFC 6120 §8.3.3).
 fn refusal_error(refusal: &Refusal, namespace: &'static str) -> Element {
     let (kind, condition, detail) = match refusal {
         Refusal::Malformed(_) => ("modify", "bad-request", None),
@@ -144,7 +147,7 @@ fn malformed(sentence: impl Into<String>) -> Refusal {
     Refusal::Malformed(sentence.into())
 }
 
-/// What the request shows; a request that shows neither is answered as its namespace defines.
+/// The syntax of a request. If a request has no known field, the syntax that its namespace specifies is assumed.
 fn syntax(request: &Element, namespace: &str) -> Syntax {
     let names = ["filename", "size"];
     if names.iter().any(|name| request.attribute(name).is_some()) {
@@ -160,18 +163,18 @@ fn syntax(request: &Element, namespace: &str) -> Syntax {
     }
 }
 
-/// Every rule about the form of a request; none about what is in it.
-fn read(
+/// Checks the form of a request and extracts its fields.
+fn parse(
     request: &Element,
-    form: Form,
+    dialect: Dialect,
     owner: &BareJid,
     purposes: &[&str],
     now: u64,
 ) -> Result<SlotRequest, Refusal> {
-    let field = |name: &str| match form.syntax {
+    let field = |name: &str| match dialect.syntax {
         Syntax::Attributes => request.attribute(name).map(str::to_owned),
         Syntax::Elements => request
-            .child(name, form.namespace)
+            .child(name, dialect.namespace)
             .map(|child| trim(&child.text()).to_owned()),
     };
     let name = field("filename")
@@ -190,22 +193,19 @@ fn read(
     })
 }
 
-/// A positive number of bytes. More than 64 bits hold is a number all the same, and larger than any limit: it becomes
-/// the largest that there is, so that whoever asks is told the limit instead of being told to write numbers.
+/// Parses a positive number of bytes. A number that does not fit 64 bits becomes the largest that does, so that the
+/// error states the size limit and not a syntax error.
 fn read_size(text: &str) -> Result<u64, Refusal> {
-    let digits = trim(text);
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(malformed("The file size is not a number of bytes."));
-    }
-    match digits.parse().unwrap_or(u64::MAX) {
+    let size = decimal::parse_saturating(trim(text).as_bytes());
+    match size.ok_or_else(|| malformed("The file size is not a number of bytes."))? {
         0 => Err(malformed(
-            "The file is empty; only files of at least one byte are taken.",
+            "The file is empty; only files of at least one byte are accepted.",
         )),
         size => Ok(size),
     }
 }
 
-/// XEP-0363 §5. Without a word about it a file is a message's, and that may always be said.
+/// Parses the purpose (XEP-0363 §5). The default is `message`, which is always accepted.
 fn read_purpose(request: &Element, purposes: &[&str], now: u64) -> Result<Purpose, Refusal> {
     let mut named = request
         .elements()
@@ -234,7 +234,7 @@ fn read_purpose(request: &Element, purposes: &[&str], now: u64) -> Result<Purpos
     Ok(purpose)
 }
 
-/// The second from which on an ephemeral file must be gone; a fraction of it does not count.
+/// The Unix second by which an ephemeral file must be deleted; fractions are cut off.
 fn read_expire_before(element: &Element, now: u64) -> Result<u64, Refusal> {
     let stamp = element
         .attribute("expire-before")
@@ -248,27 +248,20 @@ fn read_expire_before(element: &Element, now: u64) -> Result<u64, Refusal> {
     }
 }
 
-/// White space as XML has it, and no more: names may begin with other blanks.
+/// Trims the white space of XML only: names may begin with other white space.
 fn trim(text: &str) -> &str {
     text.trim_matches([' ', '\t', '\r', '\n'])
 }
 
-/// Seconds of a day.
-const DAY: i64 = 86_400;
-
 /// Unix time of an XEP-0082 DateTime, `CCYY-MM-DDThh:mm:ss[.sss]TZD`, in whole seconds, fractions cut off.
 fn parse_date_time(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
-    let number = |from: usize, digits: usize| {
-        let digits = bytes.get(from..from + digits)?;
-        digits.iter().try_fold(0_i64, |number, digit| {
-            digit
-                .is_ascii_digit()
-                .then(|| number * 10 + i64::from(digit - b'0'))
-        })
-    };
-    let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
-    if marks.iter().any(|(at, tag)| bytes.get(*at) != Some(tag)) {
+    let number = |from: usize, digits: usize| decimal::parse(bytes.get(from..from + digits)?);
+    let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
+    if separators
+        .iter()
+        .any(|(at, separator)| bytes.get(*at) != Some(separator))
+    {
         return None;
     }
     let (year, month, day) = (number(0, 4)?, number(5, 2)?, number(8, 2)?);
@@ -291,50 +284,19 @@ fn parse_date_time(text: &str) -> Option<i64> {
             if minutes > 59 || hours * 60 + minutes > 14 * 60 {
                 return None;
             }
-            let offset = hours * 3600 + minutes * 60;
+            let offset = i64::try_from(hours * 3600 + minutes * 60).ok()?;
             if *sign == b'+' { offset } else { -offset }
         }
         _ => return None,
     };
-    let valid = year >= 1
-        && (1..=12).contains(&month)
-        && (1..=days_in_month(year, month)).contains(&day)
-        && hour <= 23
-        && minute <= 59
-        && second <= 59;
-    valid.then(|| {
-        days_since_1970(year, month, day) * DAY + hour * 3600 + minute * 60 + second - offset
-    })
+    Some(now::unix_from_civil([year, month, day, hour, minute, second])? - offset)
 }
 
-/// An XEP-0082 DateTime in UTC. A fraction is rounded up: who tries again then must not be too early.
+/// Formats an XEP-0082 DateTime in UTC. Fractions are rounded up, so that a retry at this time is not too early.
 fn format_date_time(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = since.as_secs() + u64::from(since.subsec_nanos() > 0);
-    // The last second that four digits of a year can tell.
-    let last = days_since_1970(10_000, 1, 1) * DAY - 1;
-    let seconds = seconds.min(last.unsigned_abs());
-    now::date_time(UNIX_EPOCH + Duration::from_secs(seconds))
-}
-
-fn is_leap(year: i64) -> bool {
-    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
-}
-
-fn days_in_month(year: i64, month: i64) -> i64 {
-    match month {
-        2 => 28 + i64::from(is_leap(year)),
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-/// Days from 1970-01-01 to a date of the Gregorian calendar from the year 1 on; negative before.
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let before = year - 1;
-    let whole_years = before * 365 + before / 4 - before / 100 + before / 400 - 719_162;
-    let whole_months: i64 = (1..month).map(|month| days_in_month(year, month)).sum();
-    whole_years + whole_months + day - 1
+    now::date_time(UNIX_EPOCH + Duration::from_secs(seconds.min(now::LAST_SECOND)))
 }
 
 #[cfg(test)]

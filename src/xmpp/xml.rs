@@ -1,14 +1,14 @@
-//! The bytes of an XMPP stream to bounded elements (RFC 6120 §11, XML 1.0, Namespaces in XML 1.0).
+//! Parses the bytes of an XMPP stream into bounded elements (RFC 6120 §11, XML 1.0, Namespaces in XML 1.0).
 //!
 //! ```text
-//!   bytes ─► scanner: where does it end? ─┬─ small and shallow ─► quick-xml ─► element ─► XmlEvent::Stanza
-//!                                         └─ anything else ─► its addresses and why ────► XmlEvent::Skipped
+//!   bytes ─► scanner finds the end ─┬─ within the bounds ─► quick-xml ─► Element ─► XmlEvent::Stanza
+//!                                   └─ otherwise ─► addresses and reason ─────────► XmlEvent::Skipped
 //! ```
 //!
-//! The scanner alone says whether the stream can be read further. Of a stanza whose end it finds, at most the first
-//! [`MAX_STANZA`] bytes are kept; one that is larger, deeper than [`MAX_DEPTH`], or does not fit the rules of namespaces
-//! is skipped, because users can make servers send such. ejabberd, for one, drops the declarations on a stanza's own tag
-//! and keeps the prefixes within, and both ejabberd and Prosody turn 100 KB of a user's into megabytes.
+//! Only the scanner decides whether the stream is well-formed. At most the first [`MAX_STANZA`] bytes of a stanza are
+//! buffered. A stanza that is larger, deeper than [`MAX_DEPTH`], or not namespace-well-formed is skipped without ending
+//! the stream, because users can make servers send such stanzas: ejabberd drops the namespace declarations on a stanza's
+//! own tag but keeps the prefixes inside, and both ejabberd and Prosody can expand 100 KB from a user to megabytes.
 
 use std::fmt;
 
@@ -22,54 +22,54 @@ use super::scanner::{Boundary, Scanner};
 
 pub use super::scanner::Fault;
 
-/// The most bytes of a stanza that is read, from its first `<` to its last `>`. A request for a slot has a few hundred.
+/// Largest stanza that is parsed, in bytes from its first `<` to its last `>`. A slot request has a few hundred.
 pub const MAX_STANZA: usize = 64 * 1024;
 
-/// The most elements inside each other in one stanza that is read, itself included.
+/// Deepest nesting of a stanza that is parsed; the stanza itself is level 1.
 pub const MAX_DEPTH: u64 = 32;
 
-/// The longest `id` that is repeated in an answer, in bytes. Clients use 36 and fewer; this bounds what an answer takes,
-/// and what waits for one.
+/// Longest `id` in bytes that is repeated in a reply. Clients use at most 36; the limit bounds the size of replies and of
+/// pending requests.
 pub const MAX_ID: usize = 1024;
 
-/// The longest address in bytes: three parts of at most 1023 (RFC 7622 §3.1), an `@` and a `/`.
+/// Longest address in bytes: three parts of at most 1023 (RFC 7622 §3.1), an `@` and a `/`.
 pub const MAX_ADDRESS: usize = 3 * 1023 + 2;
 
-/// The longest name and namespace of a skipped stanza that are kept. Those that mean anything here are shorter.
+/// Longest name and namespace of a skipped stanza that are kept, in bytes. All that matter here are shorter.
 const MAX_NAME: usize = 64;
 
-/// The most declarations of namespaces that hold at one place. Requests need two or three; looking through thousands
-/// for each prefix would take long.
+/// Most namespace declarations in scope at one place. Requests need two or three; a linear search through thousands
+/// for each prefix would be slow.
 const MAX_BINDINGS: usize = 64;
 
-/// A larger buffer is given back when it is empty.
+/// A larger buffer is freed when it is empty.
 const KEPT_BUFFER: usize = 8 * 1024;
 
-/// Up to so many names are compared each with each, which is quicker than to sort them.
-const COMPARED: usize = 8;
+/// Up to this many names are compared pairwise, which is faster than sorting them.
+const MAX_PAIRWISE: usize = 8;
 
-/// Namespace of declarations of namespaces; nothing may be bound to it (Namespaces in XML 1.0 §3).
+/// Namespace of namespace declarations; no prefix may be bound to it (Namespaces in XML 1.0 §3).
 const XMLNS: &str = "http://www.w3.org/2000/xmlns/";
 
-/// What the reader found.
+/// A parsed part of the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum XmlEvent {
     /// The stream's opening tag, without children.
     Opened(Element),
     /// A complete child of the stream.
     Stanza(Element),
-    /// A complete child of the stream that is not read.
+    /// A complete child of the stream that was skipped.
     Skipped(Skipped),
-    /// The stream's closing tag. Whatever follows it is dropped.
+    /// The stream's closing tag. Any input after it is discarded.
     Closed,
 }
 
-/// A stanza that is not read, and what is known of it.
+/// A stanza that was skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
     pub why: Why,
-    /// The stanza without its content, with those of its attributes `type`, `id`, `from` and `to` that were seen: that
-    /// stand in its first [`MAX_STANZA`] bytes and are no longer than [`MAX_ID`] and [`MAX_ADDRESS`].
+    /// The stanza without its content. Of its attributes, it has `type`, `id`, `from` and `to`, if they are within the
+    /// first [`MAX_STANZA`] bytes and not longer than [`MAX_ID`] and [`MAX_ADDRESS`].
     pub stanza: Element,
 }
 
@@ -78,14 +78,14 @@ pub struct Skipped {
 pub enum Why {
     TooLarge,
     TooDeep,
-    /// An `id` or an address that is too long to be repeated.
+    /// An `id` or an address that is too long to be repeated in a reply.
     LongAddress,
-    /// Names that mean nothing; says which.
+    /// A violation of the namespace rules; the text names it.
     Names(&'static str),
 }
 
 impl Why {
-    /// One word for counting.
+    /// The label of the metric.
     pub fn reason(self) -> &'static str {
         match self {
             Why::TooLarge => "too_large",
@@ -107,20 +107,20 @@ impl fmt::Display for Why {
     }
 }
 
-/// Reads one stream.
+/// Parses one stream.
 #[derive(Debug)]
 pub struct Reader {
     scanner: Scanner,
-    /// What came of the tag or stanza under way, if it came in pieces and is to be read.
+    /// The beginning of an incomplete tag or stanza, unless it is skipped.
     kept: Vec<u8>,
-    /// The stanza under way, if it is too large.
+    /// The current stanza, if it is too large.
     skipped: Option<Skipped>,
-    /// What the stream's opening tag declared.
+    /// The namespace declarations of the stream's opening tag.
     bindings: Vec<Binding>,
     end: Option<End>,
 }
 
-/// Reading is over.
+/// Why parsing has ended.
 #[derive(Clone, Copy, Debug)]
 enum End {
     Closed,
@@ -131,16 +131,16 @@ enum End {
 struct Binding {
     /// Empty for the default namespace.
     prefix: String,
-    /// Empty only where the default namespace was taken back.
+    /// Empty only where the default namespace was undeclared.
     namespace: Name,
 }
 
-/// Why something cannot be read.
+/// Why a tag or stanza cannot be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unread {
-    /// The stream ends.
+    /// Fatal for the stream.
     Fault(Fault),
-    /// The stanza alone is lost.
+    /// The stanza violates the namespace rules and is skipped.
     Names(&'static str),
 }
 
@@ -161,8 +161,8 @@ impl Reader {
         }
     }
 
-    /// Takes from the front of `input` until something is complete; `None` when all of it was taken or the stream is
-    /// closed. A fault stays.
+    /// Consumes `input` up to the next event; `None` when all input was consumed or the stream is closed. After an error,
+    /// every call returns it again.
     pub fn next_event(&mut self, input: &mut &[u8]) -> Result<Option<XmlEvent>, Fault> {
         match self.end {
             Some(End::Closed) => {
@@ -181,12 +181,12 @@ impl Reader {
         event
     }
 
-    /// How many bytes are kept of what is not complete.
+    /// Number of buffered bytes.
     pub fn kept(&self) -> usize {
         self.kept.len()
     }
 
-    /// Nothing that was read is of use any more.
+    /// Ends parsing and frees the buffers.
     fn end(&mut self, end: End) {
         *self = Reader::new();
         self.end = Some(end);
@@ -194,7 +194,7 @@ impl Reader {
 
     fn read(&mut self, input: &mut &[u8]) -> Result<Option<XmlEvent>, Fault> {
         loop {
-            *input = &input[self.scanner.skip_blank(input)..];
+            *input = &input[self.scanner.skip_white_space(input)..];
             if input.is_empty() {
                 return Ok(None);
             }
@@ -212,7 +212,7 @@ impl Reader {
         }
     }
 
-    /// As much of the input as may be scanned: what comes before the stanzas is never skipped, so it has an end.
+    /// The part of the input that may be scanned now. Declaration and header are never skipped, so their size is limited.
     fn window<'a>(&self, input: &'a [u8]) -> Result<&'a [u8], Fault> {
         if self.scanner.has_header() {
             return Ok(input);
@@ -223,7 +223,7 @@ impl Reader {
         }
     }
 
-    /// Something is complete with this piece.
+    /// Handles a boundary; `piece` is the last piece of the part that ends there.
     fn take(&mut self, boundary: Boundary, piece: &[u8]) -> Result<Option<XmlEvent>, Fault> {
         let in_one_piece =
             self.kept.is_empty() && self.skipped.is_none() && piece.len() <= MAX_STANZA;
@@ -243,7 +243,7 @@ impl Reader {
         event
     }
 
-    /// Keeps what belongs to something that is not complete, unless it is too large.
+    /// Buffers a piece of an incomplete part, unless the part is too large.
     fn keep(&mut self, piece: &[u8]) {
         if self.skipped.is_some() {
             return;
@@ -257,7 +257,7 @@ impl Reader {
     }
 
     fn take_whole(&mut self, boundary: Boundary, bytes: &[u8]) -> Result<Option<XmlEvent>, Fault> {
-        // The scanner has seen to it already.
+        // The scanner has already checked this.
         let text = std::str::from_utf8(bytes).map_err(|_| Fault::Malformed("invalid UTF-8"))?;
         Ok(match boundary {
             Boundary::Declaration => check_declaration(text).map(|()| None)?,
@@ -279,7 +279,7 @@ impl Reader {
         })
     }
 
-    /// The stream's opening tag; what it declares holds for all stanzas.
+    /// Parses the stream's opening tag, whose namespace declarations apply to all stanzas.
     fn read_header(&mut self, text: &str) -> Result<Element, Fault> {
         let content = text.strip_prefix('<').and_then(|tag| tag.strip_suffix('>'));
         let content = content.unwrap_or_default();
@@ -299,9 +299,9 @@ impl Default for Reader {
 }
 
 impl Skipped {
-    /// `bytes` are the stanza's first ones.
+    /// `bytes` are the first bytes of the stanza.
     fn new(why: Why, bytes: &[u8]) -> Skipped {
-        // Cut at a place that depends on nothing but the stanza.
+        // The bytes may end within a character.
         let text = match std::str::from_utf8(bytes) {
             Ok(text) => text,
             Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
@@ -312,7 +312,7 @@ impl Skipped {
         let mut stanza = Element::new("", COMPONENT);
         let content = BytesStart::from_content(tag, name.len());
         for attribute in content.attributes().with_checks(false) {
-            // The `/` of an empty tag, or a tag that is not complete.
+            // The `/` of an empty tag, or an incomplete tag.
             let Ok(attribute) = attribute else { break };
             let key = attribute.key.into_inner();
             let known = REPEATED.iter().find(|(name, _)| name.as_bytes() == key);
@@ -320,14 +320,14 @@ impl Skipped {
                 (Some(known), _) => *known,
                 (None, b"xmlns") => {
                     let namespace = attribute_value(&attribute).unwrap_or_default();
-                    // One that is too long is none of ours.
+                    // None of the supported namespaces is longer.
                     let namespace = Some(namespace).filter(|n| n.len() <= MAX_NAME);
                     stanza.namespace = Name::read(&namespace.unwrap_or_default());
                     continue;
                 }
                 _ => continue,
             };
-            // No character takes more than twelve bytes as a reference that is not made longer than it must be.
+            // A character takes at most twelve bytes as a reference without redundant zeros.
             if attribute.value.len() > 12 * most || stanza.attribute(name).is_some() {
                 continue;
             }
@@ -343,7 +343,7 @@ impl Skipped {
     }
 }
 
-/// Attributes of a stanza that its answer repeats or depends on, and their most bytes.
+/// Attributes of a stanza that a reply repeats or depends on, and their maximum lengths in bytes.
 const REPEATED: [(&str, usize); 4] = [
     ("type", MAX_NAME),
     ("id", MAX_ID),
@@ -360,7 +360,7 @@ fn has_long_address(stanza: &Element) -> bool {
     REPEATED[1..].iter().any(|(name, most)| long(name, *most))
 }
 
-/// What stands between the `<` and the `>` of the first tag, or the rest if it is not complete.
+/// The text between the `<` and the `>` of the first tag, or all text after the `<` if the tag is incomplete.
 fn start_tag(text: &str) -> &str {
     let tag = text.strip_prefix('<').unwrap_or_default();
     let mut quote = None;
@@ -375,7 +375,7 @@ fn start_tag(text: &str) -> &str {
     tag
 }
 
-/// A whole stanza. `bindings` are what was declared outside of it, and afterwards are that again.
+/// Parses a complete stanza. `bindings` are the declarations outside it, and are restored.
 fn read_stanza(text: &str, bindings: &mut Vec<Binding>) -> Result<Element, Unread> {
     let outside = bindings.len();
     let stanza = read_tree(text, bindings);
@@ -384,7 +384,7 @@ fn read_stanza(text: &str, bindings: &mut Vec<Binding>) -> Result<Element, Unrea
 }
 
 fn read_tree(text: &str, bindings: &mut Vec<Binding>) -> Result<Element, Unread> {
-    // Each with how many bindings held outside of it.
+    // Each with the number of bindings outside it.
     let mut open: Vec<(Element, usize)> = Vec::new();
     let mut reader = quick_xml::Reader::from_str(text);
     loop {
@@ -399,7 +399,7 @@ fn read_tree(text: &str, bindings: &mut Vec<Binding>) -> Result<Element, Unread>
                 bindings.truncate(outside);
                 Some(element)
             }
-            // The reader has compared the names.
+            // quick-xml has compared the names.
             Ok(Event::End(_)) => open.pop().map(|(element, outside)| {
                 bindings.truncate(outside);
                 element
@@ -425,7 +425,7 @@ fn read_tree(text: &str, bindings: &mut Vec<Binding>) -> Result<Element, Unread>
         };
         match open.last_mut() {
             Some((parent, _)) => parent.children.push(Node::Element(element)),
-            // Both readings must come to the same end.
+            // quick-xml must find the same end as the scanner.
             None if usize::try_from(reader.buffer_position()) == Ok(text.len()) => {
                 return Ok(element);
             }
@@ -434,10 +434,10 @@ fn read_tree(text: &str, bindings: &mut Vec<Binding>) -> Result<Element, Unread>
     }
 }
 
-/// What the scanner should have found.
+/// An error that quick-xml reports although the scanner did not; this must not happen.
 pub const BROKEN: Fault = Fault::Malformed("broken XML");
 
-/// Text, sections and references that follow each other are one text.
+/// Merges adjacent text, CDATA sections and references into one text node.
 fn push_text(open: &mut [(Element, usize)], text: &str) {
     let Some((parent, _)) = open.last_mut() else {
         return;
@@ -461,7 +461,7 @@ fn push_reference(open: &mut [(Element, usize)], reference: &BytesRef<'_>) -> Re
     Ok(())
 }
 
-/// A start tag, whose declarations are added to the bindings.
+/// Parses a start tag and adds its declarations to the bindings.
 fn read_start(tag: &BytesStart<'_>, bindings: &mut Vec<Binding>) -> Result<Element, Unread> {
     let outside = bindings.len();
     let mut plain = Vec::new();
@@ -503,7 +503,7 @@ fn read_start(tag: &BytesStart<'_>, bindings: &mut Vec<Binding>) -> Result<Eleme
             value: attribute_value(attribute)?,
         });
     }
-    // Whatever prefixes they were written with.
+    // Once more with resolved namespaces: two prefixes may be bound to the same namespace.
     let names = element.attributes.iter();
     let names = names.map(|a| (a.namespace.as_deref(), &*a.name));
     match has_double(names) {
@@ -523,10 +523,10 @@ fn bind(prefix: &str, namespace: String, bindings: &mut Vec<Binding>) -> Result<
         }
     };
     if !valid {
-        return Err(Unread::Names("a declaration that no namespace may have"));
+        return Err(Unread::Names("an invalid namespace declaration"));
     }
     if bindings.len() >= MAX_BINDINGS {
-        return Err(Unread::Names("more than 64 declarations of namespaces"));
+        return Err(Unread::Names("more than 64 namespace declarations"));
     }
     bindings.push(Binding {
         prefix: prefix.to_owned(),
@@ -535,18 +535,18 @@ fn bind(prefix: &str, namespace: String, bindings: &mut Vec<Binding>) -> Result<
     Ok(())
 }
 
-/// The namespace that a prefix stands for, or the default one.
+/// The namespace of a prefix, or the default namespace for an empty one.
 fn resolve(prefix: &str, bindings: &[Binding]) -> Result<Name, Unread> {
     let bound = bindings.iter().rev().find(|b| b.prefix == prefix);
     match (bound, prefix) {
         (Some(binding), _) => Ok(binding.namespace.clone()),
         (None, "") => Ok(Name::Known("")),
         (None, "xml") => Ok(Name::Known(XML)),
-        (None, _) => Err(Unread::Names("a prefix that is not declared")),
+        (None, _) => Err(Unread::Names("an undeclared prefix")),
     }
 }
 
-/// `<?xml ...?>`: UTF-8 and XML 1.0, or nothing (RFC 6120 §11.5, §11.6).
+/// Checks that `<?xml ...?>` declares XML 1.0 in UTF-8 (RFC 6120 §11.5, §11.6).
 fn check_declaration(text: &str) -> Result<(), Fault> {
     let content = text.strip_prefix("<?").and_then(|t| t.strip_suffix("?>"));
     let content = content.unwrap_or_default();
@@ -580,11 +580,11 @@ fn text_of(bytes: &[u8]) -> Result<&str, Fault> {
 
 const MALFORMED_NAME: Unread = Unread::Names("a malformed name");
 
-/// Whether any of these stands there twice.
+/// Whether a name occurs twice.
 fn has_double<'a>(
     names: impl ExactSizeIterator<Item = (Option<&'a str>, &'a str)> + Clone,
 ) -> bool {
-    if names.len() <= COMPARED {
+    if names.len() <= MAX_PAIRWISE {
         let mut left = names;
         while let Some(name) = left.next() {
             if left.clone().any(|other| other == name) {
@@ -598,9 +598,9 @@ fn has_double<'a>(
     names.windows(2).any(|pair| pair[0] == pair[1])
 }
 
-/// The value with its references resolved and its white space made blanks (XML 1.0 §3.3.3).
+/// The value with references resolved and white space normalised to spaces (XML 1.0 §3.3.3).
 fn attribute_value(attribute: &RawAttribute<'_>) -> Result<String, Fault> {
-    // What is printable ASCII without a reference stands for itself.
+    // Fast path: printable ASCII without references needs no normalisation.
     let plain = |b: &u8| matches!(b, b' '..=b'~') && *b != b'&';
     if attribute.value.iter().all(plain) {
         if let Ok(value) = std::str::from_utf8(&attribute.value) {
@@ -611,7 +611,7 @@ fn attribute_value(attribute: &RawAttribute<'_>) -> Result<String, Fault> {
     Ok(value.map_err(|_| BROKEN)?.into_owned())
 }
 
-/// Prefix, empty when there is none, and local name.
+/// Splits a name into prefix (empty if there is none) and local name.
 fn split_name(written: &str) -> Result<(&str, &str), Unread> {
     let (prefix, name) = written.split_once(':').unwrap_or(("", written));
     let prefixed = name.len() < written.len();
@@ -621,7 +621,7 @@ fn split_name(written: &str) -> Result<(&str, &str), Unread> {
     Ok((prefix, name))
 }
 
-/// Whether this is a name without a colon (XML 1.0 §2.3).
+/// Whether the text is a name without a colon (XML 1.0 §2.3).
 fn is_name(text: &str) -> bool {
     if let [b'A'..=b'Z' | b'_' | b'a'..=b'z', rest @ ..] = text.as_bytes() {
         let usual = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');

@@ -1,4 +1,4 @@
-//! What [`super`] must do, case by case.
+//! Unit tests.
 
 use super::*;
 
@@ -69,7 +69,7 @@ fn refusals() -> Vec<(Refusal, u16, &'static str)> {
     ]
 }
 
-/// The query asks for a slot with this name, size and type.
+/// Checks the fields of a slot request.
 #[track_caller]
 fn check(query: &str, name: &str, size: u64, content_type: Option<&str>) {
     let asked = slot_request(query.as_bytes()).unwrap_or_else(|r| panic!("{query}: {r}"));
@@ -144,7 +144,7 @@ fn each_endpoint_has_one_spelling() {
 }
 
 #[test]
-fn endpoints_are_for_reading() {
+fn endpoints_allow_only_get_and_head() {
     for endpoint in [ApiRoute::MaxSize, ApiRoute::Health, ApiRoute::Metrics] {
         assert!(endpoint.takes(Method::Get) && endpoint.takes(Method::Head));
     }
@@ -159,7 +159,7 @@ fn endpoints_are_for_reading() {
         assert!(!ApiRoute::Slot.takes(method), "{method:?}");
     }
     assert!(!ApiRoute::Health.takes(Method::Put));
-    let reply = Reply::method(ApiRoute::Slot);
+    let reply = Reply::method_not_allowed(ApiRoute::Slot);
     assert_eq!((reply.status, reply.field), (405, Some(("Allow", "GET"))));
 }
 
@@ -172,7 +172,7 @@ fn reads_slot_requests() {
         23456,
         Some("image/jpeg"),
     );
-    // As ejabberd sends it, with a resource, and with what nobody knows.
+    // As ejabberd sends it, with a resource and unknown parameters.
     check(
         "jid=Romeo@montague.tld/orchard&name=a.jpg&size=1&x=y&content_type=image/jpeg",
         "a.jpg",
@@ -198,7 +198,7 @@ fn reads_slot_requests() {
 }
 
 #[test]
-fn a_type_may_go_by_two_names() {
+fn the_type_has_two_parameter_names() {
     for (rest, content_type) in [
         ("type=a/b", Some("a/b")),
         ("content_type=a/b", Some("a/b")),
@@ -229,7 +229,7 @@ fn a_type_may_go_by_two_names() {
 }
 
 #[test]
-fn the_form_is_checked_in_the_order_of_the_original() {
+fn checks_have_the_order_of_the_original() {
     let missing = ApiRefusal::Missing;
     malformed("", missing("jid"), "");
     malformed("name=a&size=1", missing("jid"), "");
@@ -291,7 +291,7 @@ fn sizes_are_integers_of_any_length() {
 }
 
 #[test]
-fn the_output_is_judged_last() {
+fn the_output_is_checked_last() {
     for (rest, output) in [
         ("", Ok(Output::Text)),
         ("&output=text/plain", Ok(Output::Text)),
@@ -349,7 +349,7 @@ fn names_are_cleaned_as_django_does() {
 }
 
 #[test]
-fn reads_questions_for_the_largest_file() {
+fn parses_max_size_requests() {
     let asked = max_size_request(b"jid=Romeo%40montague.tld%2Forchard").unwrap();
     assert_eq!(asked.jid.as_str(), "romeo@montague.tld");
     for (query, refusal) in [
@@ -399,7 +399,7 @@ fn results_have_the_type_that_was_asked_for() {
 }
 
 #[test]
-fn whatever_a_url_holds_stays_inside_its_quotes() {
+fn urls_are_escaped_in_json_and_xml() {
     let hostile = "a\"b\\c<d>&'\n\0é\u{ffff}";
     assert_eq!(
         Json(hostile).to_string(),
@@ -422,7 +422,7 @@ fn refusals_have_the_texts_of_the_original() {
 }
 
 #[test]
-fn the_token_is_taken_from_its_field_alone() {
+fn the_token_is_read_from_the_header_field_only() {
     let token = "0123456789abcdef";
     for (header, good) in [
         ("Bearer 0123456789abcdef", true),
@@ -511,7 +511,7 @@ fn mutated_requests_do_no_harm() {
             let piece = pieces[dice as usize % pieces.len()];
             raw.splice(at..=at, piece.iter().copied());
         }
-        if let Ok(SlotAsked { request, .. }) = slot_request(&raw) {
+        if let Ok(SlotQuery { request, .. }) = slot_request(&raw) {
             assert!(request.size > 0 && !request.name.is_empty());
             assert!(!request.name.contains(['/', '\0', ' ', '%']));
             assert!(!request.owner.as_str().is_empty());

@@ -123,7 +123,7 @@ impl Driver {
             Want::Decide => self.decide(),
             Want::Publish => {
                 self.stored.push(mem::take(&mut self.body));
-                let answer = Common::new(false, vec![]).answer(201).bodiless();
+                let answer = Common::new(false, vec![]).answer(201).empty_body();
                 self.exchange.answer(answer, self.now);
             }
             Want::File { start, end } => {
@@ -154,7 +154,7 @@ impl Driver {
                 match (request.method(), path.parse::<u64>()) {
                     (Method::Put, Ok(size)) => return self.exchange.accept(size, self.now),
                     (Method::Get | Method::Head, Ok(size)) => {
-                        let mut answer = common.answer(200).bodiless();
+                        let mut answer = common.answer(200).empty_body();
                         answer.content = Content::File(0..size);
                         answer
                     }

@@ -3,9 +3,10 @@
 use std::net::Ipv6Addr;
 use std::str;
 
+use crate::decimal;
 use crate::http::head::error::{HeadError, MAX_TARGET};
 use crate::http::head::span::Span;
-use crate::http::syntax::{is_token, parse_decimal};
+use crate::http::syntax::is_token;
 
 /// The request's method. Methods are case-sensitive (RFC 9110 §9.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -203,7 +204,7 @@ pub(super) fn is_authority(text: &[u8]) -> bool {
     let is_port_valid = match port {
         [] | [b':'] => true,
         [b':', digits @ ..] => {
-            digits.len() <= 5 && parse_decimal(digits).is_some_and(|port| port <= 65535)
+            digits.len() <= 5 && decimal::parse(digits).is_some_and(|port| port <= 65535)
         }
         _ => false,
     };

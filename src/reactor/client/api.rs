@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use crate::http::api::{self, ApiRefusal, ApiRoute, Reply, SlotAsked};
+use crate::http::api::{self, ApiRefusal, ApiRoute, Reply, SlotQuery};
 use crate::http::head::{Expect, RequestHead};
 use crate::layout;
 use crate::now::Now;
@@ -12,13 +12,13 @@ use crate::reactor::client::{Activity, Client, StepResult, Wait};
 use crate::reactor::listener::Peer;
 use crate::reactor::shared::Shared;
 use crate::reactor::waiting::{Attempt, Waiter};
+use crate::refusal::Refusal;
 use crate::service::PutRefusal;
-use crate::slot::Refusal;
 
 /// A request to the slot API that waits for the owner's usage.
 #[derive(Debug)]
 pub(super) struct WaitingSlot {
-    asked: SlotAsked,
+    asked: SlotQuery,
     pub(super) wait: Wait,
 }
 
@@ -114,7 +114,7 @@ fn route(request: &RequestHead, peer: Option<IpAddr>, shared: &Shared) -> Result
         return Err(Reply::not_found());
     };
     if !api.admits(peer) {
-        return Err(Reply::stranger());
+        return Err(Reply::forbidden());
     }
     let header = request.field("authorization");
     let authorised = |token: &crate::config::Secret| api::authorised(header, token.expose());
@@ -123,7 +123,7 @@ fn route(request: &RequestHead, peer: Option<IpAddr>, shared: &Shared) -> Result
     }
     match api::route(&api.prefix, request.path()) {
         ApiRoute::Unknown => Err(Reply::not_found()),
-        route if !route.takes(request.method()) => Err(Reply::method(route)),
+        route if !route.takes(request.method()) => Err(Reply::method_not_allowed(route)),
         route => Ok(route),
     }
 }

@@ -8,7 +8,8 @@ use crate::policy::rules::{Limits, RuleDecision};
 use crate::reactor::admission::{SpaceDecision, SpaceRequest};
 use crate::reactor::shared::Shared;
 use crate::reactor::waiting::Attempt;
-use crate::slot::{Refusal, Slot, SlotRequest};
+use crate::refusal::Refusal;
+use crate::slot::{Slot, SlotRequest};
 use crate::store::usage::Counted;
 
 /// A slot request that passed all checks.

@@ -1,4 +1,4 @@
-//! What [`super`] must do, case by case.
+//! Unit tests.
 
 use super::super::xml::{Reader, XmlEvent};
 use super::*;
@@ -32,7 +32,7 @@ fn ask(stanza: Element) -> Answer {
     })
 }
 
-/// The answer as it goes out, `slot` for a request for one, and nothing for silence.
+/// The written reply; `slot` for a slot request, and empty for silence.
 fn answer(xml: &str) -> String {
     let mut stanzas = parse(xml);
     assert_eq!(stanzas.len(), 1, "{xml}");
@@ -58,7 +58,7 @@ fn check(xml: &str, expected: &str) {
 const ADDRESSES: &str = "id='1' from='romeo@montague.tld/garden' to='upload.montague.tld'";
 const BACK: &str = "id='1' from='upload.montague.tld' to='romeo@montague.tld/garden'";
 
-/// A request of this type with this inside, and what comes back in the answer.
+/// Checks the type and the content of the reply to a request.
 #[track_caller]
 fn check_request(kind: &str, inner: &str, answer_kind: &str, answer: &str) {
     let answer = match answer {
@@ -176,7 +176,7 @@ fn reads_requests_for_slots() {
     check(&format!("<iq type='get' {ADDRESSES}>{slot}</iq>"), "slot");
     check(
         &format!("<iq type='set' {ADDRESSES}>{slot}</iq>"),
-        "slot: A slot is asked for with an iq of type get.",
+        "slot: A slot request is an iq of type get.",
     );
     check(
         &format!(
@@ -189,13 +189,13 @@ fn reads_requests_for_slots() {
         &format!("<iq type='get' {ADDRESSES}><request xmlns='urn:xmpp:http:upload:0'/></iq>"),
         "slot: The file name is missing or empty.",
     );
-    // The answer goes where the request came from, and the file is counted for the bare address.
+    // The reply goes to the full address; the owner is the bare address.
     let mut stanzas = parse(&format!("<iq type='get' {ADDRESSES}>{slot}</iq>"));
     let Answer::Slot(iq) = ask(stanzas.remove(0)) else {
         panic!("no slot");
     };
     assert_eq!(iq.owner.as_str(), "romeo@montague.tld");
-    let refused = iq.refused(&crate::slot::Refusal::Busy);
+    let refused = iq.refused(&crate::refusal::Refusal::Busy);
     assert_eq!(refused.attribute("id"), Some("1"));
     assert_eq!(refused.attribute("type"), Some("error"));
     assert_eq!(refused.attribute("to"), Some("romeo@montague.tld/garden"));
@@ -204,7 +204,7 @@ fn reads_requests_for_slots() {
 }
 
 #[test]
-fn refuses_requests_that_are_none() {
+fn refuses_malformed_requests() {
     let one = "A request has exactly one child element.";
     for inner in [
         "",
@@ -234,7 +234,7 @@ fn refuses_requests_that_are_none() {
 }
 
 #[test]
-fn is_silent_about_what_is_no_request() {
+fn ignores_stanzas_that_are_not_requests() {
     let ping = "<ping xmlns='urn:xmpp:ping'/>";
     for kind in ["result", "error"] {
         for inner in [
@@ -287,7 +287,7 @@ fn is_silent_about_what_is_no_request() {
 }
 
 #[test]
-fn answers_every_sort_of_asker_from_where_it_was_asked() {
+fn replies_come_from_the_address_that_was_asked() {
     let ping = "<ping xmlns='urn:xmpp:ping'/>";
     let check = |from: &str, to: Option<&str>, answer_from: &str, kind: &str, inner: &str| {
         let to = to.map(|to| format!(" to='{to}'")).unwrap_or_default();
@@ -314,14 +314,14 @@ fn answers_every_sort_of_asker_from_where_it_was_asked() {
     }
     let there = "upload.montague.tld/r";
     check("montague.tld", Some(there), there, "result", "");
-    // Nobody lives at our domain.
+    // Our domain has no users.
     for nobody in ["x@upload.montague.tld", "x@upload.montague.tld/y"] {
         check("montague.tld", Some(nobody), nobody, "error", UNAVAILABLE);
     }
 }
 
 #[test]
-fn carries_any_id_back_unchanged() {
+fn repeats_any_id_unchanged() {
     let long = "x".repeat(1024);
     for id in [
         "&apos;&quot;&lt;&gt;&amp;",
@@ -340,7 +340,7 @@ fn carries_any_id_back_unchanged() {
 }
 
 #[test]
-fn takes_stanzas_of_a_client_stream_too() {
+fn accepts_stanzas_in_the_client_namespace() {
     check(
         &format!(
             "<iq xmlns='jabber:client' type='get' {ADDRESSES}><ping xmlns='urn:xmpp:ping'/></iq>"
@@ -350,7 +350,7 @@ fn takes_stanzas_of_a_client_stream_too() {
 }
 
 #[test]
-fn never_panics_and_never_answers_itself() {
+fn never_panics_and_never_replies_to_itself() {
     let corpus = [
         format!("<iq type='get' {ADDRESSES}><query xmlns='{DISCO_INFO}' node='x'/></iq>"),
         format!("<iq type='get' {ADDRESSES}><query xmlns='{VERSION}'/></iq>"),
@@ -413,7 +413,7 @@ fn never_panics_and_never_answers_itself() {
     assert!(answers > 3_000, "{answers}");
 }
 
-/// The answer to a stanza that is skipped, and nothing for silence.
+/// The written reply to a skipped stanza; empty for silence.
 fn rejected(xml: &str) -> String {
     let mut reader = Reader::new();
     reader.next_event(&mut OPEN.as_bytes()).unwrap();
@@ -433,18 +433,18 @@ fn rejected(xml: &str) -> String {
 }
 
 #[test]
-fn rejects_requests_that_are_not_read() {
+fn rejects_skipped_requests() {
     let addressed = "id='i&apos;' from='a@b/&lt;' to='upload.montague.tld'";
     let answer = |why: &str| {
         format!(
             "<iq id='i&apos;' from='upload.montague.tld' to='a@b/&lt;' type='error'>\
              <error type='modify'><not-acceptable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>\
              <text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas' xml:lang='en'>\
-             The request cannot be read: it has {why}.</text></error></iq>"
+             The request was not parsed: it has {why}.</text></error></iq>"
         )
     };
     for (kind, inside, why) in [
-        ("get", "<p:x/>".to_owned(), "a prefix that is not declared"),
+        ("get", "<p:x/>".to_owned(), "an undeclared prefix"),
         ("set", "x".repeat(70_000), "more than 64 KiB"),
         (
             "get",
@@ -456,7 +456,7 @@ fn rejects_requests_that_are_not_read() {
         assert_eq!(rejected(&iq), answer(why));
     }
     let client = format!("<iq xmlns='jabber:client' type='get' {addressed} p:x=''/>");
-    assert_eq!(rejected(&client), answer("a prefix that is not declared"));
+    assert_eq!(rejected(&client), answer("an undeclared prefix"));
     for silent in [
         format!("<iq type='result' {addressed}><p:x/></iq>"),
         format!("<iq type='error' {addressed}><p:x/></iq>"),

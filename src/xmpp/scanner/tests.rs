@@ -1,10 +1,10 @@
-//! What [`super`] must do, case by case; [`super::super::xml`] has more, since it reads through this.
+//! Unit tests; the tests of [`super::super::xml`] cover the scanner as well.
 
 use super::*;
 
 const OPEN: &str = "<?xml version='1.0'?><stream:stream xmlns:stream='s' id='1'>";
 
-/// The boundaries with the offsets behind them, and the fault.
+/// The boundaries with their end offsets, and the error.
 type Found = (Vec<(usize, Boundary)>, Option<Fault>);
 
 fn scan<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Found {
@@ -30,7 +30,7 @@ fn scan<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Found {
     (found, None)
 }
 
-/// The same whole, byte by byte, and split at every byte.
+/// Scans the text whole, byte by byte, and split at every byte; all results must agree.
 #[track_caller]
 fn check(text: &[u8]) -> Found {
     let whole = scan([text]);
@@ -85,7 +85,7 @@ fn counts_levels() {
         ("<a><b></b><b></b></a>", 2),
     ] {
         let mut scanner = Scanner::new();
-        // The one before does not count.
+        // The previous stanza does not count.
         for text in [OPEN, "<a><a><a><a/></a></a></a>", stanza] {
             let mut rest = text.as_bytes();
             while !rest.is_empty() {
@@ -98,7 +98,7 @@ fn counts_levels() {
 }
 
 #[test]
-fn takes_the_same_memory_for_anything() {
+fn uses_constant_memory() {
     let mut scanner = Scanner::new();
     let mut feed = |text: &str| scanner.scan(text.as_bytes()).unwrap();
     feed("<?xml version='1.0'?>");
@@ -129,7 +129,7 @@ fn end_tags_repeat_the_names_of_start_tags_at_any_depth() {
         "</c:cc></b></a>",
     ] {
         let (found, fault) = scan([deep(end).as_bytes()]);
-        let expected = Fault::Malformed("an end tag without its start");
+        let expected = Fault::Malformed("an end tag without a matching start tag");
         assert_eq!((found.len(), fault), (2, Some(expected)), "{end}");
     }
     for text in [
@@ -143,9 +143,9 @@ fn end_tags_repeat_the_names_of_start_tags_at_any_depth() {
     }
 }
 
-/// Every sequence of up to four bytes that is no character, against the standard library.
+/// Compares the UTF-8 check with that of the standard library.
 #[test]
-fn knows_utf_8_as_the_standard_library_does() {
+fn checks_utf_8_as_the_standard_library_does() {
     let bytes: Vec<u8> = (0x7E..=0x81)
         .chain([0x8F, 0x90, 0x9F, 0xA0, 0xBD, 0xBE, 0xBF])
         .chain([0xC0, 0xC1, 0xC2, 0xDF, 0xE0, 0xE1, 0xEC, 0xED, 0xEE, 0xEF])

@@ -1,4 +1,4 @@
-//! What [`super`] must do, case by case.
+//! Unit tests.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns:stream='http://e
 const OUR_HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' \
                               xmlns:stream='http://etherx.jabber.org/streams' to='u.example'>";
 
-/// A machine with its virtual clock.
+/// A stream with a virtual clock.
 struct Bench {
     stream: Stream,
     start: Instant,
@@ -43,11 +43,11 @@ impl Bench {
         self.stream.received(text.as_bytes(), self.now);
     }
 
-    /// Goes on to a moment so many seconds after the start; a deadline on the way passes.
+    /// Advances the clock to this many seconds after the start and handles the deadlines on the way.
     fn at(&mut self, seconds: u64) {
         let then = self.start + Duration::from_secs(seconds);
         while let Some(deadline) = self.stream.deadline().filter(|d| *d <= then) {
-            // A driver may come early, and that does nothing.
+            // An early call does nothing.
             let (before, events) = (self.stream.output().len(), self.stream.events.len());
             self.stream
                 .deadline_passed(deadline - Duration::from_millis(1));
@@ -59,7 +59,7 @@ impl Bench {
         self.now = then;
     }
 
-    /// Everything that waits, written in small pieces.
+    /// Takes all pending output, written in small pieces.
     fn output(&mut self) -> String {
         let mut all = Vec::new();
         while !self.stream.output().is_empty() {
@@ -80,7 +80,7 @@ impl Bench {
         assert_eq!(self.output(), output);
         assert_eq!(self.stream.deadline(), None);
         assert!(!self.stream.wants_input());
-        // Nothing comes after the end.
+        // There are no events after the end.
         self.receive("<iq/></stream:stream>");
         self.stream.peer_closed();
         self.stream.close(self.now);
@@ -95,7 +95,7 @@ const TIMEOUT_ERROR: &str = "<stream:error><connection-timeout \
                                  xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>";
 
 #[test]
-fn proves_itself_with_the_published_vectors() {
+fn the_handshake_matches_the_published_vectors() {
     assert_eq!(
         handshake("3BF96D32", "test"),
         "aaee83c26aeeafcbabeabfcbcd50df997e0a2a1e"
@@ -107,7 +107,7 @@ fn proves_itself_with_the_published_vectors() {
 }
 
 #[test]
-fn comes_up_whatever_pieces_come_in() {
+fn opens_for_any_split_of_the_input() {
     let input = format!("{HEADER}\n<handshake/> <iq type='get' id='1'/>");
     for piece in [1, 2, 3, 50, 1000] {
         let mut bench = Bench::new();
@@ -129,7 +129,7 @@ fn comes_up_whatever_pieces_come_in() {
 }
 
 #[test]
-fn decodes_the_stream_id_before_it_proves() {
+fn decodes_the_stream_id_before_the_handshake() {
     let mut bench = Bench::new();
     bench.receive(&HEADER.replace("3BF96D32", "a&amp;b&#x27;&lt;"));
     assert_eq!(bench.events(), []);
@@ -144,7 +144,7 @@ fn escapes_its_name() {
 }
 
 #[test]
-fn shows_no_secret() {
+fn debug_output_contains_no_secret() {
     let mut stream = Stream::new("u.x".to_owned(), "s3cr3t".to_owned(), Instant::now());
     assert!(!format!("{stream:?}").contains("s3cr3t"));
     stream.received(HEADER.as_bytes(), Instant::now());
@@ -155,7 +155,7 @@ fn shows_no_secret() {
 }
 
 #[test]
-fn waits_ten_seconds_for_each_step() {
+fn times_out_after_ten_seconds_in_each_phase() {
     let mut bench = Bench::new();
     bench.at(9);
     assert_eq!(bench.events(), []);
@@ -181,7 +181,7 @@ const PING_1: &str = "<iq type='get' id='upslot-ping-1' from='u.example' to='u.e
                           <ping xmlns='urn:xmpp:ping'/></iq>";
 
 #[test]
-fn pings_a_silent_server_and_gives_it_up() {
+fn pings_a_silent_server_and_then_ends() {
     let mut bench = Bench::open();
     bench.at(59);
     assert_eq!(bench.output(), "");
@@ -194,7 +194,7 @@ fn pings_a_silent_server_and_gives_it_up() {
 }
 
 #[test]
-fn takes_anything_as_a_sign_of_life_and_keeps_ping_answers_to_itself() {
+fn any_input_counts_as_activity_and_ping_responses_are_not_passed_on() {
     let returned = PING_1.to_owned();
     let result = "<iq type='result' id='upslot-ping-1' to='u.example' from='x'/>".to_owned();
     let error = "<iq type='error' id='upslot-ping-1'><error type='cancel'/></iq>".to_owned();
@@ -231,7 +231,7 @@ fn takes_anything_as_a_sign_of_life_and_keeps_ping_answers_to_itself() {
 }
 
 #[test]
-fn closes_in_good_order() {
+fn closes_after_the_peer_or_a_timeout() {
     let mut bench = Bench::open();
     bench.stream.close(bench.now);
     bench.stream.close(bench.now);
@@ -259,7 +259,7 @@ fn closes_in_good_order() {
     bench.at(3);
     bench.ended(Ended::Closed, "");
 
-    // Nothing follows our end, whatever the server sends.
+    // Nothing is sent after our closing tag, whatever the server sends.
     let mut bench = Bench::open();
     bench.stream.close(bench.now);
     assert_eq!(bench.output(), "</stream:stream>");
@@ -269,7 +269,7 @@ fn closes_in_good_order() {
 }
 
 #[test]
-fn tells_a_peer_that_closes_from_one_that_says_why() {
+fn distinguishes_a_close_from_a_stream_error() {
     let mut bench = Bench::new();
     bench.stream.peer_closed();
     let phase = Phase::Opening;
@@ -293,7 +293,7 @@ fn tells_a_peer_that_closes_from_one_that_says_why() {
     bench.ended(Ended::PeerClosed { phase }, "</stream:stream>");
 }
 
-/// A stream error, its text, and the end it makes, in every state.
+/// Checks a stream error in every state.
 #[track_caller]
 fn check_error(inner: &str, ended: Ended) {
     let error = format!("<stream:error>{inner}</stream:error></stream:stream>");
@@ -350,7 +350,7 @@ fn reads_stream_errors() {
 }
 
 #[test]
-fn answers_faults_with_a_stream_error() {
+fn malformed_xml_gets_a_stream_error() {
     let open = |input: &str| {
         let mut bench = Bench::open();
         bench.receive(input);
@@ -366,11 +366,11 @@ fn answers_faults_with_a_stream_error() {
     open("<iq></presence>").ended(
         Ended::Malformed {
             phase: Phase::Open,
-            why: "an end tag without its start",
+            why: "an end tag without a matching start tag",
         },
         &error("not-well-formed"),
     );
-    // What came before the fault still counts.
+    // Stanzas before the error are still returned.
     let mut bench = open("<presence/>&");
     assert!(matches!(
         bench.stream.next_event(bench.now),
@@ -380,7 +380,7 @@ fn answers_faults_with_a_stream_error() {
         bench.stream.next_event(bench.now),
         Some(Event::Ended(Ended::Malformed { .. }))
     ));
-    // A fault after our end: the error comes too late to be sent.
+    // After our closing tag, no stream error is sent.
     let mut bench = Bench::open();
     bench.stream.close(bench.now);
     bench.receive("&");
@@ -389,7 +389,7 @@ fn answers_faults_with_a_stream_error() {
 }
 
 #[test]
-fn takes_no_other_protocol_for_a_server() {
+fn rejects_other_protocols() {
     let mut bench = Bench::new();
     bench.receive("HTTP/1.1 400 Bad Request\r\n");
     assert!(matches!(
@@ -402,7 +402,7 @@ fn takes_no_other_protocol_for_a_server() {
         bench.events()[..],
         [Event::Ended(Ended::Malformed { .. })]
     ));
-    // A stream without an id, and then no stream error.
+    // A stream header without an id, not followed by a stream error.
     let without_id = HEADER.replace(" id='3BF96D32'", "");
     let mut bench = Bench::new();
     bench.receive(&format!("{without_id}<handshake/>"));
@@ -424,14 +424,14 @@ fn takes_no_other_protocol_for_a_server() {
         bench.events()[..],
         [Event::Ended(Ended::Malformed { .. })]
     ));
-    // Stream features before the answer do no harm.
+    // Stream features before the response are ignored.
     let mut bench = Bench::new();
     bench.receive(&format!("{HEADER}<stream:features/><handshake/>"));
     assert_eq!(bench.events(), [Event::Up]);
 }
 
 #[test]
-fn takes_nothing_in_while_output_waits() {
+fn processes_no_input_while_output_is_pending() {
     let mut bench = Bench::open();
     let stanza = Element::new("message", COMPONENT).with_text("x".repeat(1000));
     bench.receive(&"<presence/>".repeat(1000));
@@ -441,7 +441,7 @@ fn takes_nothing_in_while_output_waits() {
         bench.stream.send(&stanza);
         taken += 1;
     }
-    // So many answers as fit, and the rest waits.
+    // Replies are queued up to the limit; the other requests wait.
     let waiting = bench.stream.output().len();
     assert!((MAX_OUTPUT..MAX_OUTPUT + 2000).contains(&waiting));
     assert!(taken < 300 && !bench.stream.has_events() && !bench.stream.wants_input());
@@ -451,7 +451,7 @@ fn takes_nothing_in_while_output_waits() {
     assert_eq!(rest.count() + taken, 1000);
     assert!(!bench.stream.has_events() && bench.stream.wants_input());
     assert_eq!(bench.stream.output().len(), waiting - 2000);
-    // The rest keeps its order and its bytes whatever was dropped in front of it.
+    // Draining written bytes does not change the rest.
     bench.stream.wrote(MAX_OUTPUT / 2, bench.now);
     let rest = bench.output();
     assert!(rest.ends_with("x</message>") && rest.len() == waiting - 2000 - MAX_OUTPUT / 2);
@@ -460,9 +460,9 @@ fn takes_nothing_in_while_output_waits() {
 }
 
 #[test]
-fn gives_a_server_up_that_takes_nothing() {
+fn ends_when_the_server_accepts_no_output() {
     let stanza = Element::new("message", COMPONENT).with_text("x".repeat(1000));
-    // Whether much or little waits, and whatever comes in.
+    // For little and much pending output, and regardless of input.
     for answers in [1, 1000] {
         let mut bench = Bench::open();
         for _ in 0..answers {
@@ -478,7 +478,7 @@ fn gives_a_server_up_that_takes_nothing() {
         assert_eq!(bench.events(), [Event::Ended(Ended::Stalled)]);
         assert_eq!(bench.stream.deadline(), None);
     }
-    // One that takes a little from time to time is slow, and not gone.
+    // A server that accepts a little from time to time is only slow.
     let mut bench = Bench::open();
     for _ in 0..1000 {
         bench.stream.send(&stanza);
@@ -489,7 +489,7 @@ fn gives_a_server_up_that_takes_nothing() {
         bench.at(minute * 59);
         assert_eq!(bench.events(), []);
     }
-    // When all is taken, its silence is what counts.
+    // Once all output is accepted, the keepalive applies.
     let before = bench.now;
     bench.output();
     bench
@@ -503,7 +503,7 @@ fn gives_a_server_up_that_takes_nothing() {
 }
 
 #[test]
-fn outlives_what_a_user_can_send() {
+fn survives_stanzas_that_users_can_cause() {
     for stanza in [
         format!("<message><body>{}</body></message>", "x".repeat(70_000)),
         format!(
@@ -523,14 +523,14 @@ fn outlives_what_a_user_can_send() {
             matches!(&events[..], [Event::Skipped(_), Event::Stanza(_)]),
             "{events:?}"
         );
-        // Without an answer to the handshake it is no server's.
+        // Before the handshake response, it ends the stream.
         let mut bench = Bench::new();
         bench.receive(&format!("{HEADER}{stanza}<handshake/>"));
         assert!(matches!(
             bench.events()[..],
             [Event::Ended(Ended::Malformed { .. })]
         ));
-        // And after our end it is nothing.
+        // After our closing tag, it is ignored.
         let mut bench = Bench::open();
         bench.stream.close(bench.now);
         bench.receive(&format!("{stanza}</stream:stream>"));
@@ -539,7 +539,7 @@ fn outlives_what_a_user_can_send() {
 }
 
 #[test]
-fn a_stanza_without_an_end_is_a_sign_of_life_and_takes_no_memory() {
+fn an_endless_stanza_counts_as_activity_and_uses_no_memory() {
     let mut bench = Bench::open();
     bench.receive("<message><body>");
     for second in 1..300 {
@@ -558,7 +558,7 @@ fn a_stanza_without_an_end_is_a_sign_of_life_and_takes_no_memory() {
     ));
 }
 
-/// Cut in two at any place, a stream says and is told the same.
+/// Events and output do not depend on how the input is split.
 #[test]
 fn never_depends_on_the_split() {
     let outcome = |pieces: &[&[u8]]| {

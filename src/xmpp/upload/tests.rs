@@ -1,4 +1,4 @@
-//! What [`super`] must do, case by case.
+//! Unit tests.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn written(element: &Element) -> String {
     String::from_utf8(out).unwrap()
 }
 
-/// A request that is well formed: name, size, type and purpose.
+/// Checks the fields of a well-formed request.
 #[track_caller]
 fn check(request: &str, name: &str, size: u64, content_type: Option<&str>, purpose: Purpose) {
     let read = slot_iq(request, &ALL).request;
@@ -48,7 +48,7 @@ fn check(request: &str, name: &str, size: u64, content_type: Option<&str>, purpo
     assert_eq!(read, Ok(expected), "{request}");
 }
 
-/// A request that is malformed, and a word of the sentence that says so.
+/// Checks that a request is malformed and that the message contains a word.
 #[track_caller]
 fn check_malformed(request: &str, word: &str) {
     match slot_iq(request, &ALL).request {
@@ -103,7 +103,7 @@ fn reads_both_syntaxes_in_every_namespace() {
 }
 
 #[test]
-fn keeps_the_name_and_drops_an_empty_type() {
+fn keeps_the_name_and_ignores_an_empty_type() {
     let request = |rest: &str| format!("<request xmlns='{UPLOAD_0}' {rest}/>");
     for (rest, name, size, content_type) in [
         ("filename=' a ' size='1'", " a ", 1, None),
@@ -139,7 +139,7 @@ fn keeps_the_name_and_drops_an_empty_type() {
     ] {
         check(&request(rest), name, size, content_type, Purpose::Message);
     }
-    // An attribute of another namespace is another attribute.
+    // Attributes of other namespaces are ignored.
     check_malformed(
         &format!("<request xmlns='{UPLOAD_0}' xmlns:p='n' p:filename='a' size='1'/>"),
         "name",
@@ -186,7 +186,7 @@ fn refuses_a_request_without_a_name_or_a_size() {
             word,
         );
     }
-    // Two syntaxes at once are one of them, and then a half.
+    // With mixed syntaxes, only one of them is read.
     check_malformed(
         &format!("<request xmlns='{UPLOAD_0}' filename='a'><size>1</size></request>"),
         "size is missing",
@@ -261,7 +261,10 @@ fn refuses_purposes_that_are_not_announced() {
         assert_eq!(how, format!("The purpose {word} is not offered here."));
         assert!(asks(word, &[word]).is_ok());
     }
-    assert!(asks("message", &[]).is_ok(), "the default may be said");
+    assert!(
+        asks("message", &[]).is_ok(),
+        "the default is always accepted"
+    );
 }
 
 #[test]
@@ -276,7 +279,7 @@ fn refuses_an_iq_of_type_set() {
 }
 
 #[test]
-fn knows_a_request_from_anything_else() {
+fn recognises_slot_requests() {
     for (xml, is_one) in [
         ("<request xmlns='urn:xmpp:http:upload:0'/>", true),
         ("<request xmlns='urn:xmpp:http:upload'/>", true),
@@ -293,7 +296,7 @@ fn knows_a_request_from_anything_else() {
 }
 
 #[test]
-fn hands_out_a_slot_in_the_form_of_the_request() {
+fn the_reply_uses_the_syntax_of_the_request() {
     let slot = Slot {
         put: "https://u.x/p?a=1&b='2'".to_owned(),
         get: "https://u.x/g".to_owned(),
@@ -361,7 +364,7 @@ fn refusals() -> Vec<Refusal> {
     ]
 }
 
-/// What stands in the error beside the text, for every refusal.
+/// Checks type, condition and detail of the error for every refusal.
 #[track_caller]
 fn check_refusals(namespace: &str, expected: &[(&str, &str, &str)]) {
     let request = format!("<request xmlns='{namespace}' filename='a' size='1'/>");
@@ -419,7 +422,7 @@ fn maps_every_refusal_to_its_error() {
 }
 
 #[test]
-fn repeats_a_request_only_if_it_stays_small() {
+fn errors_repeat_only_small_requests() {
     let long = "n".repeat(3_000);
     let request = |children: usize| {
         format!(
@@ -464,7 +467,7 @@ fn parses_date_times() {
 }
 
 #[test]
-fn refuses_what_is_no_date_time() {
+fn rejects_invalid_date_times() {
     let good = "2026-12-31T23:59:59.5+01:00";
     assert!(parse_date_time(good).is_some());
     for end in 0..good.len() {
@@ -518,7 +521,7 @@ fn refuses_what_is_no_date_time() {
 #[test]
 fn formats_what_it_parses() {
     let mut seconds = 0_u64;
-    // A step that meets every hour, day and month sooner or later.
+    // The step covers every hour, day and month.
     while seconds < 253_402_300_800 {
         let text = format_date_time(UNIX_EPOCH + Duration::from_secs(seconds));
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What [`super`] must do, case by case.
+//! Unit tests.
 
 use super::super::element::COMPONENT;
 use super::*;
@@ -6,7 +6,7 @@ use super::*;
 const OPEN: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' \
                         xmlns:stream='http://etherx.jabber.org/streams' id='3BF96D32'>";
 
-/// Everything that comes out when the bytes come in in these pieces.
+/// Parses the pieces; returns all events, and the error.
 fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<XmlEvent>, Option<Fault>) {
     let mut reader = Reader::new();
     let mut events = Vec::new();
@@ -17,19 +17,23 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<XmlEvent>, Optio
                 Ok(Some(event)) => events.push(event),
                 Ok(None) => break,
                 Err(fault) => {
-                    assert_eq!(reader.next_event(&mut rest), Err(fault), "a fault stays");
+                    assert_eq!(
+                        reader.next_event(&mut rest),
+                        Err(fault),
+                        "an error is final"
+                    );
                     return (events, Some(fault));
                 }
             }
             assert!(events.len() < 100_000);
         }
-        assert!(rest.is_empty(), "all is taken");
+        assert!(rest.is_empty(), "all input is consumed");
         assert!(reader.kept.capacity() <= 2 * MAX_STANZA);
     }
     (events, None)
 }
 
-/// The same whole, byte by byte, and split at every byte.
+/// Parses the bytes whole, byte by byte, and split at every byte; all results must agree.
 #[track_caller]
 fn read_all_ways(bytes: &[u8]) -> (Vec<XmlEvent>, Option<Fault>) {
     let whole = read([bytes]);
@@ -43,7 +47,7 @@ fn read_all_ways(bytes: &[u8]) -> (Vec<XmlEvent>, Option<Fault>) {
     whole
 }
 
-/// One stanza, as it is written again inside a component's stream.
+/// Checks how a stanza is written after parsing.
 #[track_caller]
 fn check(stanza: &str, written: &str) {
     let (events, fault) = read_all_ways(format!("{OPEN}{stanza}<after/>").as_bytes());
@@ -60,14 +64,14 @@ fn check(stanza: &str, written: &str) {
     element.write(COMPONENT, &mut out);
     assert_eq!(String::from_utf8(out.clone()).unwrap(), written);
 
-    // What was written is read back as the same element.
+    // Parsing the output again gives the same element.
     let again = [OPEN.as_bytes(), &out].concat();
     let (events, fault) = read([&again[..]]);
     assert_eq!(fault, None);
     assert_eq!(events[1], XmlEvent::Stanza(element.clone()));
 }
 
-/// Bytes after the stream's header that are a fault.
+/// Checks that these bytes after the stream header are a fatal error.
 #[track_caller]
 fn check_fault(stanza: impl AsRef<[u8]>, expected: fn(&'static str) -> Fault) {
     let mut bytes = OPEN.as_bytes().to_vec();
@@ -81,7 +85,7 @@ fn check_fault(stanza: impl AsRef<[u8]>, expected: fn(&'static str) -> Fault) {
     assert_eq!(events.len(), 1, "{stanza}: {events:?}");
 }
 
-/// A stanza that is skipped, and one after it that is read.
+/// Checks that a stanza is skipped and the next one is parsed.
 #[track_caller]
 fn check_skipped(stanza: &str, expected: Why) -> Element {
     let (events, fault) = read_all_ways(format!("{OPEN}{stanza} <after/>").as_bytes());
@@ -99,7 +103,7 @@ fn check_skipped(stanza: &str, expected: Why) -> Element {
     skipped.stanza.clone()
 }
 
-/// Any fault of names.
+/// Stands for any violation of the namespace rules.
 const NAMES: Why = Why::Names("");
 
 #[test]
@@ -127,11 +131,11 @@ fn reads_a_stream_from_end_to_end() {
 fn refuses_text_after_a_stanza() {
     let (events, fault) = read_all_ways(format!("{OPEN}<a>x</a> text").as_bytes());
     assert_eq!(events.len(), 2);
-    assert_eq!(fault, Some(Fault::Malformed("text outside of a stanza")));
+    assert_eq!(fault, Some(Fault::Malformed("text outside a stanza")));
 }
 
 #[test]
-fn takes_every_form_of_tag_and_text() {
+fn accepts_every_form_of_tag_and_text() {
     check("<a/>", "<a/>");
     check("<a></a>", "<a/>");
     check("<a  x = '1'\n\ty=\"2\" />", "<a x='1' y='2'/>");
@@ -168,7 +172,7 @@ fn resolves_references_and_sections() {
 }
 
 #[test]
-fn makes_line_ends_and_blanks_what_xml_says() {
+fn normalises_line_ends_and_white_space() {
     check("<a>1\r\n2\r3\n4&#13;5</a>", "<a>1\n2\n3\n4&#13;5</a>");
     check("<a><![CDATA[1\r\n2]]></a>", "<a>1\n2</a>");
     check(
@@ -210,7 +214,7 @@ fn resolves_namespaces() {
 }
 
 #[test]
-fn refuses_what_is_no_xml() {
+fn rejects_malformed_xml() {
     for stanza in [
         "text",
         "&amp;",
@@ -297,7 +301,7 @@ fn refuses_characters_that_xml_forbids() {
 }
 
 #[test]
-fn skips_names_and_namespaces_that_are_none() {
+fn skips_invalid_names_and_namespaces() {
     for stanza in [
         "<p:a/>",
         "<a p:x='1'/>",
@@ -331,13 +335,13 @@ fn skips_names_and_namespaces_that_are_none() {
     }
     let declared: String = (0..100).map(|n| format!(" xmlns:p{n}='n'")).collect();
     check_skipped(&format!("<a{declared}/>"), NAMES);
-    // What is declared in a stanza holds in no other.
+    // Declarations in a stanza do not apply to the next one.
     let (events, _) = read_all_ways(format!("{OPEN}<a xmlns:p='n' :x=''/><p:b/>").as_bytes());
     assert!(matches!(&events[2], XmlEvent::Skipped(_)), "{events:?}");
 }
 
 #[test]
-fn tells_of_a_skipped_stanza_what_an_answer_needs() {
+fn a_skipped_stanza_has_the_attributes_for_a_reply() {
     let big = "x".repeat(MAX_STANZA);
     let iq = "<iq type='get' id='a&amp;b' from='a@b/&lt;' to='u.x' xml:lang='en' p:id='z'";
     let expected = [
@@ -378,7 +382,7 @@ fn tells_of_a_skipped_stanza_what_an_answer_needs() {
         assert!(skipped.is("iq", COMPONENT), "{skipped:?}");
         assert_eq!(attributes(&skipped), owned);
     }
-    // What stands too far behind, or is too long, was not seen.
+    // Attributes too far from the start, or too long, are missing.
     let late = check_skipped(&format!("<iq x='{big}' id='1' from='a@b'/>"), Why::TooLarge);
     assert_eq!(attributes(&late), []);
     let (id, from) = ("i".repeat(MAX_ID), "f".repeat(MAX_ADDRESS));
@@ -395,7 +399,7 @@ fn tells_of_a_skipped_stanza_what_an_answer_needs() {
     assert_eq!(attributes(&long), [("id".to_owned(), id)]);
     let long = check_skipped(&format!("<iq to='{from}é' type='{big}'/>"), Why::TooLarge);
     assert_eq!(attributes(&long), []);
-    // And in which namespace it is.
+    // Its namespace is known as well.
     for (stanza, name, namespace) in [
         ("<iq xmlns='jabber:client' p:x=''/>", "iq", "jabber:client"),
         ("<iq xmlns='&amp;' p:x=''/>", "iq", "&"),
@@ -443,7 +447,7 @@ fn refuses_what_xmpp_forbids() {
 }
 
 #[test]
-fn takes_only_a_declaration_of_utf_8() {
+fn accepts_only_declarations_of_utf_8() {
     for (declaration, valid) in [
         ("", true),
         ("\n ", true),
@@ -493,7 +497,7 @@ fn skips_beyond_the_limit_of_a_stanza_to_the_byte() {
         assert!(events[1..].iter().all(read), "{filler}");
         check_skipped(&stanza_of(MAX_STANZA + 1, filler), Why::TooLarge);
     }
-    // What does not end is no fault, and takes no memory.
+    // An endless stanza is not an error and uses no memory.
     let x = "x".repeat(3 * MAX_STANZA);
     for start in [
         "<",
@@ -513,7 +517,7 @@ fn skips_beyond_the_limit_of_a_stanza_to_the_byte() {
         let (events, fault) = read_all_ways(format!("{OPEN}{start}{x}").as_bytes());
         assert_eq!((events.len(), fault), (1, None), "{start}");
     }
-    // Faults are found in what is skipped, too.
+    // Errors are detected in skipped stanzas as well.
     for end in [
         "<!-- -->",
         "&nbsp;",
@@ -592,7 +596,7 @@ fn shares_a_long_namespace_among_children() {
 
 #[test]
 fn is_not_slow_with_many_attributes_and_prefixes() {
-    // Quadratic work over these would take seconds, not milliseconds.
+    // Quadratic time would be seconds instead of milliseconds.
     let attributes: String = (0..6_000).map(|n| format!(" a{n}=''")).collect();
     let (events, fault) = read([OPEN.as_bytes(), format!("<a{attributes}/>").as_bytes()]);
     assert_eq!((events.len(), fault), (2, None));

@@ -10,6 +10,7 @@ use upslot::config;
 use upslot::http::api::{self, Output, Reply};
 use upslot::http::forwarded;
 use upslot::http::head::RequestHead;
+use upslot::http::syntax;
 use upslot::layout::owner_folder;
 use upslot::now::Now;
 use upslot::service::{Decision, Service};
@@ -139,11 +140,12 @@ fn forms(slot: &Slot) {
     );
 }
 
-/// A token is shown by no field but the one that holds it, behind its scheme.
+/// The token is accepted only as the whole rest of the value after the scheme.
 fn bearer(value: &[u8]) {
     let token = "0123456789abcdef";
-    let (scheme, rest) = value.split_at(value.len().min(6));
-    let blanks = rest.iter().take_while(|b| b.is_ascii_whitespace()).count();
+    let trimmed = syntax::trim(value);
+    let (scheme, rest) = trimmed.split_at(trimmed.len().min(6));
+    let blanks = rest.iter().take_while(|b| **b == b' ').count();
     let shown =
         scheme.eq_ignore_ascii_case(b"bearer") && blanks > 0 && &rest[blanks..] == token.as_bytes();
     assert_eq!(api::authorised(Some(value), token), shown);

@@ -147,7 +147,7 @@ impl<'a> Driver<'a> {
             Want::Decide => self.decide(),
             Want::Publish => {
                 self.stored.push(std::mem::take(&mut self.body));
-                let answer = Common::new(false, vec![]).answer(201).bodiless();
+                let answer = Common::new(false, vec![]).answer(201).empty_body();
                 self.exchange.answer(answer, moment);
             }
             Want::File { start, end } => {
@@ -241,7 +241,7 @@ pub fn facts(size: u64) -> FileFacts<'static> {
         modified: UNIX_EPOCH + Duration::from_secs(NOW - 1000),
         content_type: "image/jpeg",
         inline: true,
-        end: None,
+        expires_at: None,
     }
 }
 

@@ -6,7 +6,8 @@ use upslot::jid::BareJid;
 use upslot::layout::{
     Expiry, StorePath, Tag, decode_segment, encode_query_value, encode_segment, owner_folder,
 };
-use upslot::slot::{Purpose, name};
+use upslot::purpose::Purpose;
+use upslot::slot::name;
 
 use super::{Choices, reference};
 

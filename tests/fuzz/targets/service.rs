@@ -10,9 +10,10 @@ use upslot::http::head::{Framing, Method, RequestHead};
 use upslot::http::mime;
 use upslot::jid::BareJid;
 use upslot::now::Now;
+use upslot::purpose::Purpose;
 use upslot::service::{Decision, DownloadRequest, Service, StoredFile};
+use upslot::slot::SlotRequest;
 use upslot::slot::grant::{Grant, Scheme};
-use upslot::slot::{Purpose, SlotRequest};
 
 use super::exchange::written;
 use super::signed::{self, SECRET, is_external, is_own, mac, signed_types};

@@ -4,7 +4,8 @@
 use std::time::{Duration, Instant};
 
 use upslot::jid::BareJid;
-use upslot::slot::{Refusal, Slot};
+use upslot::refusal::Refusal;
+use upslot::slot::Slot;
 use upslot::xmpp::element::Element;
 use upslot::xmpp::iq::{self, Answer, Identity};
 use upslot::xmpp::stream::{Event, Stream};
