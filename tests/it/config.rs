@@ -556,8 +556,8 @@ fn all_ports_in_use_are_reported_at_once() {
         let position = format!("{key}: cannot listen on 127.0.0.1:{port}: ");
         let found = line(&output, &["ERROR cannot start", &position]);
         for part in [
-            "another program has the port",
-            &format!("sport = :{port} names"),
+            "another program uses the port",
+            &format!("sport = :{port} shows"),
             "another port",
         ] {
             assert!(found.contains(part), "{part:?}: {found}");
