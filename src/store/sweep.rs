@@ -254,7 +254,7 @@ impl Sweep {
         if !pass.go_on(plan, store, usage, trims, slice, now) {
             return None;
         }
-        // Whoever was not met has no folder any more, or it could not be read.
+        // Owners without an entry in this pass have no folder any more, or their folder could not be read.
         usage.distrust(pass.begun);
         usage.recount_total(store.root());
         if let Some(path) = &pass.future {

@@ -16,17 +16,17 @@ use super::element::is_xml_char;
 
 /// A fatal error in a stream; the text names the cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum XmlError {
     /// XML that is not well-formed, or not valid in a stream.
     Malformed(&'static str),
     /// XML that XMPP forbids (RFC 6120 §11.1).
     Restricted(&'static str),
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for XmlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Malformed(what) | Fault::Restricted(what) => f.write_str(what),
+            XmlError::Malformed(what) | XmlError::Restricted(what) => f.write_str(what),
         }
     }
 }
@@ -165,7 +165,7 @@ impl Scanner {
 
     /// Scans up to the next boundary or the end of the input. Returns the number of bytes consumed, and the boundary that
     /// ends with the last of them. The scanner must not be used after an error.
-    pub fn scan(&mut self, input: &[u8]) -> Result<(usize, Option<Boundary>), Fault> {
+    pub fn scan(&mut self, input: &[u8]) -> Result<(usize, Option<Boundary>), XmlError> {
         let mut at = 0;
         while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
             let plain = self.plain(rest);
@@ -198,20 +198,24 @@ impl Scanner {
             .unwrap_or(rest.len())
     }
 
-    fn step(&mut self, byte: u8) -> Result<Option<Boundary>, Fault> {
+    fn step(&mut self, byte: u8) -> Result<Option<Boundary>, XmlError> {
         self.state = match self.state {
             State::Start | State::Between => match byte {
                 b'<' if self.state == State::Start => State::FirstAngle,
                 b'<' => State::Angle,
                 byte if is_space(byte) => State::Between,
-                _ => return Err(Fault::Malformed("text outside a stanza")),
+                _ => return Err(XmlError::Malformed("text outside a stanza")),
             },
             State::FirstAngle if byte == b'?' => State::Declaration { question: false },
             State::FirstAngle | State::Angle => match byte {
                 b'/' if self.depth > 0 => State::EndSlash,
-                b'/' => return Err(Fault::Malformed("an end tag without a matching start tag")),
+                b'/' => {
+                    return Err(XmlError::Malformed(
+                        "an end tag without a matching start tag",
+                    ));
+                }
                 b'!' => State::Bang { matched: 0 },
-                b'?' => return Err(Fault::Restricted("a processing instruction")),
+                b'?' => return Err(XmlError::Restricted("a processing instruction")),
                 byte if begins_name(byte) => {
                     if self.depth == 1 {
                         self.levels = 0;
@@ -219,7 +223,7 @@ impl Scanner {
                     self.name = hash(HASH_START, byte);
                     State::Name
                 }
-                _ => return Err(Fault::Malformed("a tag without a name")),
+                _ => return Err(XmlError::Malformed("a tag without a name")),
             },
             State::Declaration { question: true } if byte == b'>' => {
                 self.state = State::Between;
@@ -232,7 +236,7 @@ impl Scanner {
             State::Text { brackets } => match byte {
                 b'<' => State::Angle,
                 b'&' => State::reference(0),
-                b'>' if brackets == 2 => return Err(Fault::Malformed("]]> in text")),
+                b'>' if brackets == 2 => return Err(XmlError::Malformed("]]> in text")),
                 b']' => State::Text {
                     brackets: (brackets + 1).min(2),
                 },
@@ -241,15 +245,15 @@ impl Scanner {
             State::Bang { matched } => match CDATA.get(matched) {
                 Some(&expected) if expected == byte && matched + 1 == CDATA.len() => {
                     if self.depth < 2 {
-                        return Err(Fault::Malformed("text outside a stanza"));
+                        return Err(XmlError::Malformed("text outside a stanza"));
                     }
                     State::Cdata { brackets: 0 }
                 }
                 Some(&expected) if expected == byte => State::Bang {
                     matched: matched + 1,
                 },
-                _ if matched == 0 && byte == b'-' => return Err(Fault::Restricted("a comment")),
-                _ => return Err(Fault::Restricted("a document type declaration")),
+                _ if matched == 0 && byte == b'-' => return Err(XmlError::Restricted("a comment")),
+                _ => return Err(XmlError::Restricted("a document type declaration")),
             },
             State::Cdata { brackets: 2 } if byte == b'>' => State::Text { brackets: 0 },
             State::Cdata { brackets } if byte == b']' => State::Cdata {
@@ -267,35 +271,35 @@ impl Scanner {
                 byte if is_space(byte) => State::Blank,
                 byte if begins_name(byte) && self.state == State::Blank => State::Attribute,
                 _ if self.state == State::AfterValue => {
-                    return Err(Fault::Malformed("no white space between two attributes"));
+                    return Err(XmlError::Malformed("no white space between two attributes"));
                 }
-                _ => return Err(Fault::Malformed("a malformed name")),
+                _ => return Err(XmlError::Malformed("a malformed name")),
             },
             State::Attribute if continues_name(byte) => State::Attribute,
             State::Attribute | State::AfterAttribute => match byte {
                 b'=' => State::BeforeValue,
                 byte if is_space(byte) => State::AfterAttribute,
-                _ => return Err(Fault::Malformed("a malformed attribute")),
+                _ => return Err(XmlError::Malformed("a malformed attribute")),
             },
             State::BeforeValue => match byte {
                 b'\'' | b'"' => State::Value { quote: byte },
                 byte if is_space(byte) => State::BeforeValue,
-                _ => return Err(Fault::Malformed("an attribute without quotes")),
+                _ => return Err(XmlError::Malformed("an attribute without quotes")),
             },
             State::Value { quote } => match byte {
-                b'<' => return Err(Fault::Malformed("a < inside a tag")),
+                b'<' => return Err(XmlError::Malformed("a < inside a tag")),
                 b'&' => State::reference(quote),
                 byte if byte == quote => State::AfterValue,
                 _ => State::Value { quote },
             },
             State::Slash if byte == b'>' => return self.empty(),
-            State::Slash => return Err(Fault::Malformed("a / inside a tag")),
+            State::Slash => return Err(XmlError::Malformed("a / inside a tag")),
 
             State::EndSlash if begins_name(byte) => {
                 self.name = hash(HASH_START, byte);
                 State::EndName
             }
-            State::EndSlash => return Err(Fault::Malformed("a tag without a name")),
+            State::EndSlash => return Err(XmlError::Malformed("a tag without a name")),
             State::EndName if continues_name(byte) => {
                 self.name = hash(self.name, byte);
                 State::EndName
@@ -303,7 +307,7 @@ impl Scanner {
             State::EndName | State::EndBlank => match byte {
                 b'>' => return self.closed(),
                 byte if is_space(byte) => State::EndBlank,
-                _ => return Err(Fault::Malformed("an end tag with more than a name")),
+                _ => return Err(XmlError::Malformed("an end tag with more than a name")),
             },
 
             State::Reference { quote, reference } => match reference.next(byte)? {
@@ -321,7 +325,7 @@ impl Scanner {
     /// unbounded memory. Instead, `open_names` is an order-dependent hash to which a start tag adds its name and from
     /// which [`Scanner::closed`] removes it; if the value differs when the stanza ends, the names did not match. A
     /// deliberate collision passes and does no harm.
-    fn opened(&mut self) -> Result<Option<Boundary>, Fault> {
+    fn opened(&mut self) -> Result<Option<Boundary>, XmlError> {
         self.open_names = self.open_names.wrapping_add(self.name).wrapping_mul(MIX);
         self.depth += 1;
         self.levels = self.levels.max(self.depth - 1);
@@ -335,10 +339,10 @@ impl Scanner {
     }
 
     /// An empty tag is complete.
-    fn empty(&mut self) -> Result<Option<Boundary>, Fault> {
+    fn empty(&mut self) -> Result<Option<Boundary>, XmlError> {
         self.levels = self.levels.max(self.depth);
         match self.depth {
-            0 => Err(Fault::Malformed("a stream that is an empty element")),
+            0 => Err(XmlError::Malformed("a stream that is an empty element")),
             1 => {
                 self.state = State::Between;
                 Ok(Some(Boundary::Stanza))
@@ -351,7 +355,7 @@ impl Scanner {
     }
 
     /// An end tag is complete.
-    fn closed(&mut self) -> Result<Option<Boundary>, Fault> {
+    fn closed(&mut self) -> Result<Option<Boundary>, XmlError> {
         self.open_names = self.open_names.wrapping_mul(UNMIX).wrapping_sub(self.name);
         self.depth -= 1;
         let (names, boundary) = match self.depth {
@@ -365,7 +369,9 @@ impl Scanner {
         self.state = State::Between;
         match self.open_names == names {
             true => Ok(Some(boundary)),
-            false => Err(Fault::Malformed("an end tag without a matching start tag")),
+            false => Err(XmlError::Malformed(
+                "an end tag without a matching start tag",
+            )),
         }
     }
 }
@@ -390,8 +396,8 @@ impl State {
 
 impl Reference {
     /// Advances by one byte; `None` when the reference is complete.
-    fn next(self, byte: u8) -> Result<Option<Reference>, Fault> {
-        const MALFORMED: Fault = Fault::Malformed("a malformed reference");
+    fn next(self, byte: u8) -> Result<Option<Reference>, XmlError> {
+        const MALFORMED: XmlError = XmlError::Malformed("a malformed reference");
         Ok(Some(match self {
             Reference::Named { length: 0, .. } if byte == b'#' => Reference::Hash,
             Reference::Named { length: 0, .. } if byte == b';' => return Err(MALFORMED),
@@ -401,7 +407,7 @@ impl Reference {
                     b';' => match &name[..at] {
                         b"lt" | b"gt" | b"amp" | b"apos" | b"quot" => return Ok(None),
                         _ => {
-                            return Err(Fault::Restricted(
+                            return Err(XmlError::Restricted(
                                 "an entity other than the five predefined ones",
                             ));
                         }
@@ -410,7 +416,7 @@ impl Reference {
                     byte => match name.get_mut(at) {
                         Some(place) => *place = byte,
                         None => {
-                            return Err(Fault::Restricted(
+                            return Err(XmlError::Restricted(
                                 "an entity other than the five predefined ones",
                             ));
                         }
@@ -471,7 +477,7 @@ struct Utf8 {
     begins_with_ef: bool,
 }
 
-const NO_CHARACTER: Fault = Fault::Malformed("a character that XML forbids");
+const NO_CHARACTER: XmlError = XmlError::Malformed("a character that XML forbids");
 /// Range of continuation bytes.
 const CONTINUES: (u8, u8) = (0x80, 0xBF);
 
@@ -480,8 +486,8 @@ impl Utf8 {
         self.missing > 0
     }
 
-    fn next(&mut self, byte: u8) -> Result<(), Fault> {
-        const INVALID: Fault = Fault::Malformed("invalid UTF-8");
+    fn next(&mut self, byte: u8) -> Result<(), XmlError> {
+        const INVALID: XmlError = XmlError::Malformed("invalid UTF-8");
         if self.missing > 0 {
             let (first, last) = self.range;
             if !(first..=last).contains(&byte) {

@@ -26,7 +26,7 @@ use super::ended::{
     CLOSING_TIMEOUT, OPENING_TIMEOUT, PING_TIMEOUT, SILENCE, STALL_TIMEOUT, STREAM_ERRORS,
     stream_error,
 };
-use super::xml::{Fault, Reader, Skipped, XmlEvent};
+use super::xml::{Reader, Skipped, XmlError, XmlEvent};
 
 pub use super::ended::{Ended, Phase};
 
@@ -162,7 +162,7 @@ impl Stream {
                     self.discard_input();
                     return None;
                 }
-                Err(fault) => self.take_fault(fault),
+                Err(error) => self.take_error(error),
             }
         }
     }
@@ -386,13 +386,13 @@ impl Stream {
         self.end(ended, None);
     }
 
-    fn take_fault(&mut self, fault: Fault) {
-        match fault {
-            Fault::Malformed(why) => {
+    fn take_error(&mut self, error: XmlError) {
+        match error {
+            XmlError::Malformed(why) => {
                 let phase = self.phase();
                 self.end(Ended::Malformed { phase, why }, Some("not-well-formed"));
             }
-            Fault::Restricted(what) => {
+            XmlError::Restricted(what) => {
                 self.end(Ended::RestrictedXml { what }, Some("restricted-xml"))
             }
         }

@@ -20,7 +20,7 @@ use quick_xml::events::{BytesRef, BytesStart, Event};
 use super::element::{Attribute, COMPONENT, Element, Name, Node, XML};
 use super::scanner::{Boundary, Scanner};
 
-pub use super::scanner::Fault;
+pub use super::scanner::XmlError;
 
 /// Largest stanza that is parsed, in bytes from its first `<` to its last `>`. A slot request has a few hundred.
 pub const MAX_STANZA: usize = 64 * 1024;
@@ -124,7 +124,7 @@ pub struct Reader {
 #[derive(Clone, Copy, Debug)]
 enum End {
     Closed,
-    Fault(Fault),
+    XmlError(XmlError),
 }
 
 #[derive(Clone, Debug)]
@@ -139,14 +139,14 @@ struct Binding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unread {
     /// Fatal for the stream.
-    Fault(Fault),
+    XmlError(XmlError),
     /// The stanza violates the namespace rules and is skipped.
     Names(&'static str),
 }
 
-impl From<Fault> for Unread {
-    fn from(fault: Fault) -> Unread {
-        Unread::Fault(fault)
+impl From<XmlError> for Unread {
+    fn from(error: XmlError) -> Unread {
+        Unread::XmlError(error)
     }
 }
 
@@ -163,20 +163,20 @@ impl Reader {
 
     /// Consumes `input` up to the next event; `None` when all input was consumed or the stream is closed. After an error,
     /// every call returns it again.
-    pub fn next_event(&mut self, input: &mut &[u8]) -> Result<Option<XmlEvent>, Fault> {
+    pub fn next_event(&mut self, input: &mut &[u8]) -> Result<Option<XmlEvent>, XmlError> {
         match self.end {
             Some(End::Closed) => {
                 *input = &[];
                 return Ok(None);
             }
-            Some(End::Fault(fault)) => return Err(fault),
+            Some(End::XmlError(error)) => return Err(error),
             None => {}
         }
         let event = self.read(input);
         match &event {
             Ok(Some(XmlEvent::Closed)) => self.end(End::Closed),
             Ok(_) => {}
-            Err(fault) => self.end(End::Fault(*fault)),
+            Err(error) => self.end(End::XmlError(*error)),
         }
         event
     }
@@ -192,7 +192,7 @@ impl Reader {
         self.end = Some(end);
     }
 
-    fn read(&mut self, input: &mut &[u8]) -> Result<Option<XmlEvent>, Fault> {
+    fn read(&mut self, input: &mut &[u8]) -> Result<Option<XmlEvent>, XmlError> {
         loop {
             *input = &input[self.scanner.skip_white_space(input)..];
             if input.is_empty() {
@@ -213,18 +213,18 @@ impl Reader {
     }
 
     /// The part of the input that may be scanned now. Declaration and header are never skipped, so their size is limited.
-    fn window<'a>(&self, input: &'a [u8]) -> Result<&'a [u8], Fault> {
+    fn window<'a>(&self, input: &'a [u8]) -> Result<&'a [u8], XmlError> {
         if self.scanner.has_header() {
             return Ok(input);
         }
         match MAX_STANZA - self.kept.len() {
-            0 => Err(Fault::Malformed("a stream header of more than 64 KiB")),
+            0 => Err(XmlError::Malformed("a stream header of more than 64 KiB")),
             room => Ok(&input[..input.len().min(room)]),
         }
     }
 
     /// Handles a boundary; `piece` is the last piece of the part that ends there.
-    fn take(&mut self, boundary: Boundary, piece: &[u8]) -> Result<Option<XmlEvent>, Fault> {
+    fn take(&mut self, boundary: Boundary, piece: &[u8]) -> Result<Option<XmlEvent>, XmlError> {
         let in_one_piece =
             self.kept.is_empty() && self.skipped.is_none() && piece.len() <= MAX_STANZA;
         if in_one_piece {
@@ -256,9 +256,13 @@ impl Reader {
         }
     }
 
-    fn take_whole(&mut self, boundary: Boundary, bytes: &[u8]) -> Result<Option<XmlEvent>, Fault> {
+    fn take_whole(
+        &mut self,
+        boundary: Boundary,
+        bytes: &[u8],
+    ) -> Result<Option<XmlEvent>, XmlError> {
         // The scanner has already checked this.
-        let text = std::str::from_utf8(bytes).map_err(|_| Fault::Malformed("invalid UTF-8"))?;
+        let text = std::str::from_utf8(bytes).map_err(|_| XmlError::Malformed("invalid UTF-8"))?;
         Ok(match boundary {
             Boundary::Declaration => check_declaration(text).map(|()| None)?,
             Boundary::Header => Some(XmlEvent::Opened(self.read_header(text)?)),
@@ -270,7 +274,7 @@ impl Reader {
                     XmlEvent::Skipped(Skipped::new(Why::LongAddress, bytes))
                 }
                 Ok(stanza) => XmlEvent::Stanza(stanza),
-                Err(Unread::Fault(fault)) => return Err(fault),
+                Err(Unread::XmlError(error)) => return Err(error),
                 Err(Unread::Names(what)) => {
                     XmlEvent::Skipped(Skipped::new(Why::Names(what), bytes))
                 }
@@ -280,14 +284,14 @@ impl Reader {
     }
 
     /// Parses the stream's opening tag, whose namespace declarations apply to all stanzas.
-    fn read_header(&mut self, text: &str) -> Result<Element, Fault> {
+    fn read_header(&mut self, text: &str) -> Result<Element, XmlError> {
         let content = text.strip_prefix('<').and_then(|tag| tag.strip_suffix('>'));
         let content = content.unwrap_or_default();
         let name = content.split(is_space_char).next().unwrap_or_default();
         let tag = BytesStart::from_content(content, name.len());
         read_start(&tag, &mut self.bindings).map_err(|unread| match unread {
-            Unread::Fault(fault) => fault,
-            Unread::Names(what) => Fault::Malformed(what),
+            Unread::XmlError(error) => error,
+            Unread::Names(what) => XmlError::Malformed(what),
         })
     }
 }
@@ -435,7 +439,7 @@ fn read_tree(text: &str, bindings: &mut Vec<Binding>) -> Result<Element, Unread>
 }
 
 /// An error that quick-xml reports although the scanner did not; this must not happen.
-pub const BROKEN: Fault = Fault::Malformed("broken XML");
+pub const BROKEN: XmlError = XmlError::Malformed("broken XML");
 
 /// Merges adjacent text, CDATA sections and references into one text node.
 fn push_text(open: &mut [(Element, usize)], text: &str) {
@@ -449,7 +453,7 @@ fn push_text(open: &mut [(Element, usize)], text: &str) {
     }
 }
 
-fn push_reference(open: &mut [(Element, usize)], reference: &BytesRef<'_>) -> Result<(), Fault> {
+fn push_reference(open: &mut [(Element, usize)], reference: &BytesRef<'_>) -> Result<(), XmlError> {
     match reference.resolve_char_ref() {
         Ok(Some(character)) => push_text(open, character.encode_utf8(&mut [0; 4])),
         Ok(None) => {
@@ -470,7 +474,7 @@ fn read_start(tag: &BytesStart<'_>, bindings: &mut Vec<Binding>) -> Result<Eleme
         plain.push((text_of(attribute.key.into_inner())?, attribute));
     }
     if has_double(plain.iter().map(|(name, _)| (None, *name))) {
-        return Err(Fault::Malformed("an attribute given twice").into());
+        return Err(XmlError::Malformed("an attribute given twice").into());
     }
     for (name, attribute) in &plain {
         match name.strip_prefix("xmlns:") {
@@ -547,34 +551,35 @@ fn resolve(prefix: &str, bindings: &[Binding]) -> Result<Name, Unread> {
 }
 
 /// Checks that `<?xml ...?>` declares XML 1.0 in UTF-8 (RFC 6120 §11.5, §11.6).
-fn check_declaration(text: &str) -> Result<(), Fault> {
+fn check_declaration(text: &str) -> Result<(), XmlError> {
     let content = text.strip_prefix("<?").and_then(|t| t.strip_suffix("?>"));
     let content = content.unwrap_or_default();
     if !content
         .strip_prefix("xml")
         .is_some_and(|rest| rest.starts_with(is_space_char))
     {
-        return Err(Fault::Restricted("a processing instruction"));
+        return Err(XmlError::Restricted("a processing instruction"));
     }
     let declaration = BytesStart::from_content(content, 3);
     let mut versions = 0;
     for attribute in declaration.attributes() {
-        let attribute = attribute.map_err(|_| Fault::Malformed("a malformed XML declaration"))?;
+        let attribute =
+            attribute.map_err(|_| XmlError::Malformed("a malformed XML declaration"))?;
         let value = attribute_value(&attribute)?;
         match attribute.key.into_inner() {
             b"version" if value == "1.0" => versions += 1,
             b"encoding" if value.eq_ignore_ascii_case("utf-8") => {}
             b"standalone" => {}
-            _ => return Err(Fault::Malformed("XML that is not version 1.0 in UTF-8")),
+            _ => return Err(XmlError::Malformed("XML that is not version 1.0 in UTF-8")),
         }
     }
     match versions {
         1 => Ok(()),
-        _ => Err(Fault::Malformed("a malformed XML declaration")),
+        _ => Err(XmlError::Malformed("a malformed XML declaration")),
     }
 }
 
-fn text_of(bytes: &[u8]) -> Result<&str, Fault> {
+fn text_of(bytes: &[u8]) -> Result<&str, XmlError> {
     std::str::from_utf8(bytes).map_err(|_| BROKEN)
 }
 
@@ -599,7 +604,7 @@ fn has_double<'a>(
 }
 
 /// The value with references resolved and white space normalised to spaces (XML 1.0 §3.3.3).
-fn attribute_value(attribute: &RawAttribute<'_>) -> Result<String, Fault> {
+fn attribute_value(attribute: &RawAttribute<'_>) -> Result<String, XmlError> {
     // Fast path: printable ASCII without references needs no normalisation.
     let plain = |b: &u8| matches!(b, b' '..=b'~') && *b != b'&';
     if attribute.value.iter().all(plain) {

@@ -124,7 +124,7 @@ class Site:
     def external(self, size):
         """An upload that another server signed."""
         body = self.body(size)
-        path = f"somebody/{self.slots}.bin"
+        path = f"external/{self.slots}.bin"
         tag = hmac.new(KEY.encode(), f"{path} {size}".encode(), hashlib.sha256).hexdigest()
         self.uploads.append(Upload(f"{self.up.url}{path}?v={tag}", self.up.url + path, path, body))
         return self.uploads[-1]
@@ -196,7 +196,7 @@ async def site(case, **settings):
 
 # The checks ----------------------------------------------------------------------------------------------------------
 
-class Judge:
+class PowerCutModel:
     """Follows the record and checks every tree that a power cut may leave."""
 
     def __init__(self, site):
@@ -222,7 +222,7 @@ class Judge:
             changed = self.disk.follow(phase, call)
             if self.listen(phase, call) or changed:
                 self.cuts += 1
-                self.judge(f"{trace.name}, step {number}: {phase} of {call.name}")
+                self.check_tree(f"{trace.name}, step {number}: {phase} of {call.name}")
 
     def listen(self, phase, call):
         """What was asked and answered; whether a promise came of it."""
@@ -250,7 +250,7 @@ class Judge:
             return True
         return False
 
-    def judge(self, where):
+    def check_tree(self, where):
         rules = [KEPT, LOST, DATA_LOST] + [ANY] * FATES
         for number, rule in enumerate(rules):
             fate = Fate(rule, self.cuts * 1000 + number)
@@ -307,19 +307,19 @@ def has_tombstone(tree, path):
     return any(tombstones[at:at + 16] == digest[1:17] for at in range(0, len(tombstones) - 15, 16))
 
 
-async def judge(site):
+async def check_power_cuts(site):
     """Checks every tree that the record allows, then starts the program on some of them."""
-    judge = Judge(site)
+    model = PowerCutModel(site)
     for trace in site.traces:
-        await asyncio.to_thread(judge.follow, trace)
+        await asyncio.to_thread(model.follow, trace)
     # The model is complete: without a power cut, it gives the real tree.
-    modelled, real = judge.disk.tree(Fate(KEPT)), found_tree(site.base)
+    modelled, real = model.disk.tree(Fate(KEPT)), found_tree(site.base)
     check("paths by the record", sorted(modelled), sorted(real))
     for path in real:
         assert modelled[path] == real[path], f"the record differs from the disk: {path}"
-    check("uploads promised", judge.promised, set(site.uploads))
-    assert judge.cuts > 3 * len(site.uploads), f"only {judge.cuts} cuts"
-    for number, kept in enumerate(judge.kept):
+    check("uploads promised", model.promised, set(site.uploads))
+    assert model.cuts > 3 * len(site.uploads), f"only {model.cuts} cuts"
+    for number, kept in enumerate(model.kept):
         try:
             await start_on(site, site.case.folder / f"after-{number}", *kept)
         except AssertionError as error:
@@ -389,7 +389,7 @@ async def one_upload_after_another(case):
                                     (JULIET, 40 * KIB, "text/html", {})]:
         await it.store(await it.own(jid, size, kind, **fields))
     await it.stop()
-    await judge(it)
+    await check_power_cuts(it)
 
 
 @test(servers=(None,), deadline=300)
@@ -401,7 +401,7 @@ async def many_uploads_at_once(case):
                for number in range(32)]
     await it.store_all(uploads)
     await it.stop()
-    await judge(it)
+    await check_power_cuts(it)
     syncs = [call.name for phase, call in read_trace(it.traces[0]) if phase == BEGIN and call.name in SYNCS]
     together = syncs.count("syncfs")
     assert together > 1 and len(syncs) < 2 * len(uploads), f"not synced together: {syncs}"
@@ -420,7 +420,7 @@ async def without_unnamed_files(case):
     await it.store(await it.own(JULIET, 1))
     check("left over", it.up.leftovers(), [])
     await it.stop()
-    await judge(it)
+    await check_power_cuts(it)
 
 
 @test(servers=(None,), deadline=300)
@@ -433,7 +433,7 @@ async def uploads_of_a_file_share(case):
     await it.store(it.shared(JULIET, 20))
     await it.store_all([it.shared(jid, 700) for jid in (ROMEO, JULIET, BENVOLIO, JULIET)])
     await it.stop()
-    await judge(it)
+    await check_power_cuts(it)
 
 
 @test(servers=(None,), deadline=300)
@@ -456,7 +456,7 @@ async def after_a_kill(case):
     await it.store(await it.own(ROMEO, 200, "image/png"))
     await it.store(await it.own(JULIET, 200, "image/png"))
     await it.stop()
-    await judge(it)
+    await check_power_cuts(it)
 
 
 @test(servers=(None,), deadline=300)
@@ -473,7 +473,7 @@ async def uploads_that_are_removed(case):
     await it.store_all(uploads[3:])
     await it.delete(uploads[4])
     await it.stop()
-    await judge(it)
+    await check_power_cuts(it)
 
 
 @test(servers=(None,), deadline=300)
@@ -490,7 +490,7 @@ async def uploads_that_a_command_removes(case):
         upload.revoked = True
     await it.remove(others[2].get, [others[2]])
     await it.remove(ROMEO, romeo)
-    await judge(it)
+    await check_power_cuts(it)
 
 
 @test(servers=(None,), deadline=300)
@@ -508,7 +508,7 @@ async def uploads_that_expire(case):
     await until(lambda: len(it.up.files()) == 3, "the sweep")
     await it.store_all(uploads[:2], 409)
     await it.stop()
-    await judge(it)
+    await check_power_cuts(it)
 
 
 @test(servers=(None,), deadline=300)
@@ -530,7 +530,7 @@ async def evicted_files(case):
     check("evicted", set(map(os.fsencode, it.up.files())), {upload.path for upload in uploads[4:]})
     await it.store_all(evicted, 409)
     await it.stop()
-    await judge(it)
+    await check_power_cuts(it)
 
 
 @test(servers=(None,), deadline=300)
@@ -547,7 +547,7 @@ async def files_evicted_by_a_put(case):
         upload.to_be_removed = True
     check("evicted", set(map(os.fsencode, it.up.files())), {upload.path for upload in uploads[3:]})
     await it.stop()
-    await judge(it)
+    await check_power_cuts(it)
 
 
 @test(servers=(None,), deadline=300)
@@ -575,7 +575,7 @@ async def trimmed_files(case):
     check("left", set(map(os.fsencode, it.up.files())), {upload.path for upload in uploads if upload not in trimmed})
     await it.store_all(trimmed, 409)
     await it.stop()
-    await judge(it)
+    await check_power_cuts(it)
 
 
 @test(servers=(None,))

@@ -112,8 +112,8 @@ fn list_shows_expiry_and_link() {
         "{said}"
     );
     assert_eq!(lines[2], "4 files of 2 owners, 10.0 MiB.");
-    let said = command(&site, &["list", "nobody@montague.tld"], 0);
-    assert_eq!(said, "Nothing is stored of nobody@montague.tld.\n");
+    let said = command(&site, &["list", "absent@montague.tld"], 0);
+    assert_eq!(said, "Nothing is stored of absent@montague.tld.\n");
     for words in [
         &["list"][..],
         &["list", "a b"],

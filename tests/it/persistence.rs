@@ -146,8 +146,8 @@ fn an_error_is_not_charged_to_the_previous_client() {
     client.reply().is(400);
     let known = site.program.wait_line(&["refused", "status=405"]);
     assert!(known.contains("from=192.0.2.1"), "{known}");
-    let fault = site.program.wait_line(&["refused", "status=400"]);
-    assert!(fault.contains("from=127.0.0.1"), "{fault}");
+    let refusal = site.program.wait_line(&["refused", "status=400"]);
+    assert!(refusal.contains("from=127.0.0.1"), "{refusal}");
 }
 
 #[test]

@@ -44,27 +44,27 @@ fn packages(lock: &str) -> Vec<BTreeMap<&str, &str>> {
 }
 
 /// The errors in a lock file.
-fn faults_of_lock(lock: &str, deny: &str) -> Vec<String> {
+fn violations_of_lock(lock: &str, deny: &str) -> Vec<String> {
     let banned = list(deny, "bans", "deny");
     let skipped = list(deny, "bans", "skip");
-    let mut faults = Vec::new();
+    let mut violations = Vec::new();
     let mut versions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for package in packages(lock) {
         let (name, version) = (package["name"], package["version"]);
         let is_sum = |sum: &&str| sum.len() == 64 && sum.bytes().all(|b| b.is_ascii_hexdigit());
         if !OURS.contains(&name) {
             if package.get("source") != Some(&REGISTRY) {
-                faults.push(format!(
+                violations.push(format!(
                     "{name} {version} comes from {:?}",
                     package.get("source")
                 ));
             }
             if package.get("checksum").filter(|sum| is_sum(sum)).is_none() {
-                faults.push(format!("{name} {version} has no checksum"));
+                violations.push(format!("{name} {version} has no checksum"));
             }
         }
         if banned.iter().any(|banned| banned == name) {
-            faults.push(format!("{name} is banned"));
+            violations.push(format!("{name} is banned"));
         }
         let skipped = skipped.iter().any(|skip| {
             let (of, most) = skip.split_once('@').unwrap_or((skip, ""));
@@ -75,10 +75,10 @@ fn faults_of_lock(lock: &str, deny: &str) -> Vec<String> {
         }
     }
     let doubled = versions.iter().filter(|(_, versions)| versions.len() > 1);
-    faults.extend(
+    violations.extend(
         doubled.map(|(name, versions)| format!("{name} is there as {}", versions.join(" and "))),
     );
-    faults
+    violations
 }
 
 /// Whether an SPDX expression can be satisfied by allowed licences.
@@ -137,10 +137,10 @@ fn one_registry_nothing_banned_nothing_doubled() {
     for name in ["Cargo.lock", "tests/fuzz/libfuzzer/Cargo.lock"] {
         let lock = read(name);
         assert!(packages(&lock).len() > 20, "{name} was not understood");
-        let mut faults = faults_of_lock(&lock, &deny);
+        let mut violations = violations_of_lock(&lock, &deny);
         // Duplicate versions do not matter in the fuzzer.
-        faults.retain(|fault| name == "Cargo.lock" || !fault.contains(" is there as "));
-        assert!(faults.is_empty(), "{name}: {}", faults.join("\n"));
+        violations.retain(|violation| name == "Cargo.lock" || !violation.contains(" is there as "));
+        assert!(violations.is_empty(), "{name}: {}", violations.join("\n"));
     }
 }
 
@@ -236,7 +236,7 @@ fn the_checks_find_faults() {
     let (lock, deny) = (read("Cargo.lock"), read(".cargo/deny.toml"));
     let sum = "0".repeat(64);
     let good = format!("source = \"{REGISTRY}\"\nchecksum = \"{sum}\"");
-    for (more, fault) in [
+    for (more, violation) in [
         (format!("name = \"new\"\nversion = \"1.0.0\"\n{good}"), None),
         (
             "name = \"new\"\nversion = \"1.0.0\"".to_owned(),
@@ -265,11 +265,12 @@ fn the_checks_find_faults() {
             Some("syn is there as"),
         ),
     ] {
-        let faults = faults_of_lock(&format!("{lock}\n[[package]]\n{more}\n"), &deny);
-        let found = fault.is_none_or(|fault| faults.iter().any(|found| found.starts_with(fault)));
+        let violations = violations_of_lock(&format!("{lock}\n[[package]]\n{more}\n"), &deny);
+        let found = violation
+            .is_none_or(|violation| violations.iter().any(|found| found.starts_with(violation)));
         assert!(
-            found && (fault.is_none() == faults.is_empty()),
-            "{more}: {faults:?}"
+            found && (violation.is_none() == violations.is_empty()),
+            "{more}: {violations:?}"
         );
     }
 }

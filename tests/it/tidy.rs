@@ -202,7 +202,7 @@ const IMPURE: [&str; 10] = [
     "SystemTime::now",
 ];
 
-/// Places of somebody's machine; written so that this file does not contain them.
+/// Paths of a particular machine; written so that this file does not contain them.
 const PLACES: [&str; 4] = [
     concat!("/wo", "rk/"),
     concat!("/ro", "ot/"),
@@ -241,7 +241,7 @@ fn sources() -> Vec<(String, String)> {
             )
         })
         .collect();
-    // Tests beside the code are judged like blocks of `cfg(test)`: not at all.
+    // Tests beside the code are not checked, like blocks of `cfg(test)`.
     sources.retain(|(name, _)| !name.split('/').any(|part| part == "tests"));
     sources.sort();
     sources
@@ -428,9 +428,9 @@ fn branches(text: &str, prefix: &mut Vec<String>, found: &mut Vec<Vec<String>>) 
     }
 }
 
-/// What is wrong with one file.
-fn faults_of(name: &str, text: &str) -> Vec<String> {
-    let mut faults = Vec::new();
+/// What one file violates.
+fn violations_of(name: &str, text: &str) -> Vec<String> {
+    let mut violations = Vec::new();
     let Some((layer, place)) = rank(name) else {
         return vec![format!(
             "src/{name}.rs: not in the table of layers; put it where it belongs"
@@ -441,14 +441,14 @@ fn faults_of(name: &str, text: &str) -> Vec<String> {
         let names: Vec<&str> = path.iter().map(String::as_str).collect();
         let said = names.join("::");
         match file_of(&names) {
-            None => faults.push(format!(
+            None => violations.push(format!(
                 "src/{name}.rs:{line}: crate::{said} is in no file of the table"
             )),
             Some(file) if file == name => {}
             Some(file) => {
                 let (other_layer, other_place) = rank(&file).unwrap();
                 if (other_layer, other_place) > (layer, place) {
-                    faults.push(format!(
+                    violations.push(format!(
                         "src/{name}.rs:{line}: crate::{said} is in {file}, layer {other_layer}, which comes later"
                     ));
                 }
@@ -457,7 +457,7 @@ fn faults_of(name: &str, text: &str) -> Vec<String> {
     }
     for (number, line) in code.lines().enumerate() {
         if line.contains("super::super") {
-            faults.push(format!(
+            violations.push(format!(
                 "src/{name}.rs:{}: super::super; say crate::",
                 number + 1
             ));
@@ -477,7 +477,7 @@ fn faults_of(name: &str, text: &str) -> Vec<String> {
                 .and_then(|file| rank(&file))
                 .is_some_and(|other| other > (layer, place));
             if later && !name.ends_with("/mod") {
-                faults.push(format!(
+                violations.push(format!(
                     "src/{name}.rs:{}: super::{rest} comes later",
                     number + 1
                 ));
@@ -486,7 +486,7 @@ fn faults_of(name: &str, text: &str) -> Vec<String> {
         if layer < FIRST_IMPURE {
             for word in IMPURE {
                 if says(line, word) {
-                    faults.push(format!(
+                    violations.push(format!(
                         "src/{name}.rs:{}: {word} in a pure layer",
                         number + 1
                     ));
@@ -494,7 +494,7 @@ fn faults_of(name: &str, text: &str) -> Vec<String> {
             }
         }
     }
-    faults
+    violations
 }
 
 /// Whether a line says a word that is not the end or the beginning of another one.
@@ -562,11 +562,11 @@ fn folders_import_without_circles() {
 fn modules_import_from_lower_layers_only() {
     let sources = sources();
     assert!(!sources.is_empty(), "no sources found");
-    let faults: Vec<String> = sources
+    let violations: Vec<String> = sources
         .iter()
-        .flat_map(|(name, text)| faults_of(name, text))
+        .flat_map(|(name, text)| violations_of(name, text))
         .collect();
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
 }
 
 #[test]
@@ -580,8 +580,8 @@ fn the_table_names_no_file_that_is_not_there() {
     }
 }
 
-/// Files that see what somebody shows to prove a right, or the secret that it is judged by.
-const JUDGES: [&str; 16] = [
+/// Files that handle credentials, or the secrets that they are verified with.
+const CREDENTIAL_FILES: [&str; 16] = [
     "config/api",
     "config/secret",
     "config/secrets",
@@ -601,7 +601,7 @@ const JUDGES: [&str; 16] = [
 ];
 
 /// Comparisons in these files that tell nothing of a secret's bytes.
-const HARMLESS: [&str; 9] = [
+const HARMLESS_COMPARISONS: [&str; 9] = [
     // Lengths and forms, before anything is compared.
     "hex.len() != TAG * 2",
     "token.is_empty()",
@@ -657,7 +657,9 @@ fn hasty_comparisons(name: &str, text: &str) -> Vec<String> {
             let secret = words
                 .flat_map(|word| word.split('_'))
                 .any(|word| WORDS.contains(&word.to_ascii_lowercase().as_str()));
-            let harmless = HARMLESS.iter().any(|harmless| line.contains(harmless));
+            let harmless = HARMLESS_COMPARISONS
+                .iter()
+                .any(|harmless| line.contains(harmless));
             compares && secret && !harmless
         })
         .map(|(number, line)| format!("src/{name}.rs:{}: {}", number + 1, line.trim()))
@@ -671,13 +673,15 @@ fn secrets_are_compared_in_constant_time() {
         let found = sources.iter().find(|(name, _)| name == wanted);
         &found.unwrap_or_else(|| panic!("no src/{wanted}.rs")).1
     };
-    let faults: Vec<String> = JUDGES
+    let violations: Vec<String> = CREDENTIAL_FILES
         .iter()
         .flat_map(|name| hasty_comparisons(name, text_of(name)))
         .collect();
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
-    for harmless in HARMLESS {
-        let said = JUDGES.iter().any(|name| text_of(name).contains(harmless));
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
+    for harmless in HARMLESS_COMPARISONS {
+        let said = CREDENTIAL_FILES
+            .iter()
+            .any(|name| text_of(name).contains(harmless));
         assert!(said, "{harmless} is in no file");
     }
     // Each scheme asks the one function that does, and no other file has a say.
@@ -698,7 +702,7 @@ fn secrets_are_compared_in_constant_time() {
             "src/{name}.rs"
         );
     }
-    // The judge is sound.
+    // The check works.
     for line in [
         "if tag.as_ref() == signature { }",
         "if shown != token.as_bytes() { }",
@@ -725,7 +729,7 @@ fn nothing_tells_where_it_was_written() {
     ] {
         paths.push(root().join(file));
     }
-    let mut faults = Vec::new();
+    let mut violations = Vec::new();
     for path in paths {
         let Ok(text) = fs::read_to_string(&path) else {
             continue;
@@ -733,12 +737,12 @@ fn nothing_tells_where_it_was_written() {
         for (number, line) in text.lines().enumerate() {
             for place in PLACES {
                 if line.contains(place) {
-                    faults.push(format!("{}:{}: {place}", path.display(), number + 1));
+                    violations.push(format!("{}:{}: {place}", path.display(), number + 1));
                 }
             }
         }
     }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
 }
 
 /// What a row of the table of threats names that is no test: in backquotes `module::test` and `module::` for black-box
@@ -836,13 +840,13 @@ fn nothing_is_unsafe() {
 
 /// The test itself finds what it looks for, and only that.
 #[test]
-fn the_judge_is_sound() {
+fn the_check_of_layers_works() {
     #[track_caller]
     fn check(name: &str, text: &str, expected: &[&str]) {
-        let faults = faults_of(name, text);
-        assert_eq!(faults.len(), expected.len(), "{faults:?}");
-        for (fault, part) in faults.iter().zip(expected) {
-            assert!(fault.contains(part), "{fault:?}, expected {part:?}");
+        let violations = violations_of(name, text);
+        assert_eq!(violations.len(), expected.len(), "{violations:?}");
+        for (violation, part) in violations.iter().zip(expected) {
+            assert!(violation.contains(part), "{violation:?}, expected {part:?}");
         }
     }
     check(

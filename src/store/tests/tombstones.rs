@@ -34,7 +34,7 @@ fn tombstones_persist_and_are_recorded_on_removal() {
     assert_eq!(folder.tree(), Vec::<String>::new());
     assert!(store.has_tombstone(&path("uuid/r/old")).unwrap());
     let own = path("aaaaaaaaaaa/aaaaaaaaaaaaaaaaaaaa~m/own");
-    assert!(!store.has_tombstone(&own).unwrap(), "our own slots lapse");
+    assert!(!store.has_tombstone(&own).unwrap(), "own slots expire");
     folder.file("aaaaaaaaaaa/aaaaaaaaaaaaaaaaaaaa~mx1/over", 10, 55);
     let over = path("aaaaaaaaaaa/aaaaaaaaaaaaaaaaaaaa~mx1/over");
     assert!(remove(&mut store, &over));

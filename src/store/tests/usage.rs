@@ -16,7 +16,7 @@ fn existing_files_are_counted_on_first_use() {
     folder.file("other/r/n", 7, 0);
     let mut usage = UsageTracker::default();
     assert_eq!(count(&mut usage, &store, "owner", now), 420);
-    assert_eq!(count(&mut usage, &store, "nobody", now), 0);
+    assert_eq!(count(&mut usage, &store, "absent", now), 0);
     usage.reserve(b"owner", 0, 50, now.mono);
     assert_eq!(
         usage

@@ -315,8 +315,8 @@ fn replies_come_from_the_address_that_was_asked() {
     let there = "upload.montague.tld/r";
     check("montague.tld", Some(there), there, "result", "");
     // Our domain has no users.
-    for nobody in ["x@upload.montague.tld", "x@upload.montague.tld/y"] {
-        check("montague.tld", Some(nobody), nobody, "error", UNAVAILABLE);
+    for absent in ["x@upload.montague.tld", "x@upload.montague.tld/y"] {
+        check("montague.tld", Some(absent), absent, "error", UNAVAILABLE);
     }
 }
 

@@ -5,7 +5,7 @@ use super::*;
 const OPEN: &str = "<?xml version='1.0'?><stream:stream xmlns:stream='s' id='1'>";
 
 /// The boundaries with their end offsets, and the error.
-type Found = (Vec<(usize, Boundary)>, Option<Fault>);
+type Found = (Vec<(usize, Boundary)>, Option<XmlError>);
 
 fn scan<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Found {
     let mut scanner = Scanner::new();
@@ -22,7 +22,7 @@ fn scan<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Found {
                         return (found, None);
                     }
                 }
-                Err(fault) => return (found, Some(fault)),
+                Err(error) => return (found, Some(error)),
             }
         }
         before += piece.len();
@@ -119,8 +119,8 @@ fn end_tags_repeat_the_names_of_start_tags_at_any_depth() {
         let (start, names) = ("<a><bb><c:c>".repeat(500), "</c:c></bb></a>".repeat(499));
         format!("{OPEN}{start}{end}{names}<z/>")
     };
-    let (found, fault) = scan([deep("</c:c></bb></a>").as_bytes()]);
-    assert_eq!((found.len(), fault), (4, None));
+    let (found, error) = scan([deep("</c:c></bb></a>").as_bytes()]);
+    assert_eq!((found.len(), error), (4, None));
     for end in [
         "</c:c></a></bb>",
         "</bb></c:c></a>",
@@ -128,9 +128,9 @@ fn end_tags_repeat_the_names_of_start_tags_at_any_depth() {
         "</c:></bb></a>",
         "</c:cc></b></a>",
     ] {
-        let (found, fault) = scan([deep(end).as_bytes()]);
-        let expected = Fault::Malformed("an end tag without a matching start tag");
-        assert_eq!((found.len(), fault), (2, Some(expected)), "{end}");
+        let (found, error) = scan([deep(end).as_bytes()]);
+        let expected = XmlError::Malformed("an end tag without a matching start tag");
+        assert_eq!((found.len(), error), (2, Some(expected)), "{end}");
     }
     for text in [
         "</stream:streams>",
@@ -138,8 +138,8 @@ fn end_tags_repeat_the_names_of_start_tags_at_any_depth() {
         "<a></b>",
         "<a><b></a></b>",
     ] {
-        let (_, fault) = check(format!("{OPEN}{text}<z/>").as_bytes());
-        assert!(matches!(fault, Some(Fault::Malformed(_))), "{text}");
+        let (_, error) = check(format!("{OPEN}{text}<z/>").as_bytes());
+        assert!(matches!(error, Some(XmlError::Malformed(_))), "{text}");
     }
 }
 
@@ -154,10 +154,10 @@ fn checks_utf_8_as_the_standard_library_does() {
     let check = |text: &[u8]| {
         let valid = std::str::from_utf8(text).is_ok_and(|text| text.chars().all(is_xml_char));
         let stanza = [OPEN.as_bytes(), b"<a b='", text, b"'>x", text, b"</a>"].concat();
-        let (found, fault) = scan([&stanza[..]]);
-        let expected = if valid { (3, None) } else { (2, fault) };
-        assert_eq!((found.len(), fault), expected, "{text:?}");
-        assert_eq!(fault.is_none(), valid, "{text:?}");
+        let (found, error) = scan([&stanza[..]]);
+        let expected = if valid { (3, None) } else { (2, error) };
+        assert_eq!((found.len(), error), expected, "{text:?}");
+        assert_eq!(error.is_none(), valid, "{text:?}");
     };
     for a in &bytes {
         check(&[*a]);
@@ -206,9 +206,9 @@ fn references_are_those_of_xml() {
             format!("<a>{reference}</a>"),
             format!("<a b='{reference}'/>"),
         ] {
-            let (found, fault) = check(format!("{OPEN}{stanza}").as_bytes());
+            let (found, error) = check(format!("{OPEN}{stanza}").as_bytes());
             assert_eq!(
-                (found.len() == 3, fault.is_none()),
+                (found.len() == 3, error.is_none()),
                 (valid, valid),
                 "{stanza}"
             );

@@ -7,7 +7,7 @@ const OPEN: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:component:
                         xmlns:stream='http://etherx.jabber.org/streams' id='3BF96D32'>";
 
 /// Parses the pieces; returns all events, and the error.
-fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<XmlEvent>, Option<Fault>) {
+fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<XmlEvent>, Option<XmlError>) {
     let mut reader = Reader::new();
     let mut events = Vec::new();
     for piece in pieces {
@@ -16,13 +16,13 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<XmlEvent>, Optio
             match reader.next_event(&mut rest) {
                 Ok(Some(event)) => events.push(event),
                 Ok(None) => break,
-                Err(fault) => {
+                Err(error) => {
                     assert_eq!(
                         reader.next_event(&mut rest),
-                        Err(fault),
+                        Err(error),
                         "an error is final"
                     );
-                    return (events, Some(fault));
+                    return (events, Some(error));
                 }
             }
             assert!(events.len() < 100_000);
@@ -35,7 +35,7 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<XmlEvent>, Optio
 
 /// Parses the bytes whole, byte by byte, and split at every byte; all results must agree.
 #[track_caller]
-fn read_all_ways(bytes: &[u8]) -> (Vec<XmlEvent>, Option<Fault>) {
+fn read_all_ways(bytes: &[u8]) -> (Vec<XmlEvent>, Option<XmlError>) {
     let whole = read([bytes]);
     assert_eq!(read(bytes.chunks(1)), whole, "byte by byte");
     if bytes.len() < 2000 {
@@ -50,8 +50,8 @@ fn read_all_ways(bytes: &[u8]) -> (Vec<XmlEvent>, Option<Fault>) {
 /// Checks how a stanza is written after parsing.
 #[track_caller]
 fn check(stanza: &str, written: &str) {
-    let (events, fault) = read_all_ways(format!("{OPEN}{stanza}<after/>").as_bytes());
-    assert_eq!(fault, None, "{stanza}");
+    let (events, error) = read_all_ways(format!("{OPEN}{stanza}<after/>").as_bytes());
+    assert_eq!(error, None, "{stanza}");
     let [
         XmlEvent::Opened(_),
         XmlEvent::Stanza(element),
@@ -66,31 +66,31 @@ fn check(stanza: &str, written: &str) {
 
     // Parsing the output again gives the same element.
     let again = [OPEN.as_bytes(), &out].concat();
-    let (events, fault) = read([&again[..]]);
-    assert_eq!(fault, None);
+    let (events, error) = read([&again[..]]);
+    assert_eq!(error, None);
     assert_eq!(events[1], XmlEvent::Stanza(element.clone()));
 }
 
 /// Checks that these bytes after the stream header are a fatal error.
 #[track_caller]
-fn check_fault(stanza: impl AsRef<[u8]>, expected: fn(&'static str) -> Fault) {
+fn check_error(stanza: impl AsRef<[u8]>, expected: fn(&'static str) -> XmlError) {
     let mut bytes = OPEN.as_bytes().to_vec();
     bytes.extend_from_slice(stanza.as_ref());
     bytes.extend_from_slice(b" <after/></stream:stream>");
-    let (events, fault) = read_all_ways(&bytes);
+    let (events, error) = read_all_ways(&bytes);
     let stanza = String::from_utf8_lossy(stanza.as_ref());
-    let fault = fault.unwrap_or_else(|| panic!("no fault in {stanza}: {events:?}"));
-    let (Fault::Malformed(what) | Fault::Restricted(what)) = fault;
-    assert_eq!(fault, expected(what), "{stanza}");
+    let error = error.unwrap_or_else(|| panic!("no fault in {stanza}: {events:?}"));
+    let (XmlError::Malformed(what) | XmlError::Restricted(what)) = error;
+    assert_eq!(error, expected(what), "{stanza}");
     assert_eq!(events.len(), 1, "{stanza}: {events:?}");
 }
 
 /// Checks that a stanza is skipped and the next one is parsed.
 #[track_caller]
 fn check_skipped(stanza: &str, expected: Why) -> Element {
-    let (events, fault) = read_all_ways(format!("{OPEN}{stanza} <after/>").as_bytes());
+    let (events, error) = read_all_ways(format!("{OPEN}{stanza} <after/>").as_bytes());
     let shown: String = stanza.chars().take(100).collect();
-    assert_eq!(fault, None, "{shown}");
+    assert_eq!(error, None, "{shown}");
     let [_, XmlEvent::Skipped(skipped), XmlEvent::Stanza(after)] = &events[..] else {
         panic!("{shown}: {events:?}");
     };
@@ -109,8 +109,8 @@ const NAMES: Why = Why::Names("");
 #[test]
 fn reads_a_stream_from_end_to_end() {
     let text = format!("{OPEN} \n<a/>\t<b x='1'>t</b>\r\n</stream:stream >trailing <<");
-    let (events, fault) = read_all_ways(text.as_bytes());
-    assert_eq!(fault, None);
+    let (events, error) = read_all_ways(text.as_bytes());
+    assert_eq!(error, None);
     let [
         XmlEvent::Opened(root),
         XmlEvent::Stanza(a),
@@ -129,9 +129,9 @@ fn reads_a_stream_from_end_to_end() {
 
 #[test]
 fn refuses_text_after_a_stanza() {
-    let (events, fault) = read_all_ways(format!("{OPEN}<a>x</a> text").as_bytes());
+    let (events, error) = read_all_ways(format!("{OPEN}<a>x</a> text").as_bytes());
     assert_eq!(events.len(), 2);
-    assert_eq!(fault, Some(Fault::Malformed("text outside a stanza")));
+    assert_eq!(error, Some(XmlError::Malformed("text outside a stanza")));
 }
 
 #[test]
@@ -272,20 +272,20 @@ fn rejects_malformed_xml() {
         "<a x='&'/>",
         "<a x='&#99999999999;'/>",
     ] {
-        check_fault(stanza, Fault::Malformed);
+        check_error(stanza, XmlError::Malformed);
     }
 }
 
 #[test]
 fn refuses_characters_that_xml_forbids() {
     for c in ["\u{0}", "\u{1}", "\u{B}", "\u{1F}", "\u{FFFE}", "\u{FFFF}"] {
-        check_fault(format!("<a>{c}</a>"), Fault::Malformed);
-        check_fault(format!("<a x='{c}'/>"), Fault::Malformed);
-        check_fault(format!("<a><![CDATA[{c}]]></a>"), Fault::Malformed);
-        check_fault(c, Fault::Malformed);
+        check_error(format!("<a>{c}</a>"), XmlError::Malformed);
+        check_error(format!("<a x='{c}'/>"), XmlError::Malformed);
+        check_error(format!("<a><![CDATA[{c}]]></a>"), XmlError::Malformed);
+        check_error(c, XmlError::Malformed);
         let reference = format!("&#{};", u32::from(c.chars().next().unwrap()));
-        check_fault(format!("<a>{reference}</a>"), Fault::Malformed);
-        check_fault(format!("<a x='{reference}'/>"), Fault::Malformed);
+        check_error(format!("<a>{reference}</a>"), XmlError::Malformed);
+        check_error(format!("<a x='{reference}'/>"), XmlError::Malformed);
     }
     for bytes in [
         &b"\xFF"[..],
@@ -294,9 +294,9 @@ fn refuses_characters_that_xml_forbids() {
         b"\xED\xA0\x80",
         b"\xF8\x88\x80\x80\x80",
     ] {
-        check_fault([b"<a>", bytes, b"</a>"].concat(), Fault::Malformed);
-        check_fault([b"<a x='", bytes, b"'/>"].concat(), Fault::Malformed);
-        check_fault([b"<a", bytes, b"/>"].concat(), Fault::Malformed);
+        check_error([b"<a>", bytes, b"</a>"].concat(), XmlError::Malformed);
+        check_error([b"<a x='", bytes, b"'/>"].concat(), XmlError::Malformed);
+        check_error([b"<a", bytes, b"/>"].concat(), XmlError::Malformed);
     }
 }
 
@@ -430,18 +430,18 @@ fn refuses_what_xmpp_forbids() {
         "<a>&AMP;</a>",
         "<a>&ltx;</a>",
     ] {
-        check_fault(stanza, Fault::Restricted);
+        check_error(stanza, XmlError::Restricted);
     }
     for start in [
         "<?xml-stylesheet?><s>",
         "<?pi x?><s>",
         " <?xml version='1.0'?><s>",
     ] {
-        let (events, fault) = read_all_ways(start.as_bytes());
+        let (events, error) = read_all_ways(start.as_bytes());
         assert!(events.is_empty());
         assert!(
-            matches!(fault, Some(Fault::Restricted(_))),
-            "{start}: {fault:?}"
+            matches!(error, Some(XmlError::Restricted(_))),
+            "{start}: {error:?}"
         );
     }
 }
@@ -467,9 +467,9 @@ fn accepts_only_declarations_of_utf_8() {
         ("</a>", false),
         ("<a/>", false),
     ] {
-        let (events, fault) = read_all_ways(format!("{declaration}<s>").as_bytes());
+        let (events, error) = read_all_ways(format!("{declaration}<s>").as_bytes());
         assert_eq!(
-            (events.len(), fault.is_none()),
+            (events.len(), error.is_none()),
             (valid.into(), valid),
             "{declaration}"
         );
@@ -491,8 +491,8 @@ fn skips_beyond_the_limit_of_a_stanza_to_the_byte() {
     for filler in ["x", "<b/>", "<![CDATA[]]>", "&lt;", "<b xmlns='n'>é</b>"] {
         let stanza = stanza_of(MAX_STANZA, filler);
         let twice = format!("{OPEN}{stanza}  {stanza}");
-        let (events, fault) = read_all_ways(twice.as_bytes());
-        assert_eq!((events.len(), fault), (3, None), "{filler}");
+        let (events, error) = read_all_ways(twice.as_bytes());
+        assert_eq!((events.len(), error), (3, None), "{filler}");
         let read = |event: &XmlEvent| matches!(event, XmlEvent::Stanza(_));
         assert!(events[1..].iter().all(read), "{filler}");
         check_skipped(&stanza_of(MAX_STANZA + 1, filler), Why::TooLarge);
@@ -514,8 +514,8 @@ fn skips_beyond_the_limit_of_a_stanza_to_the_byte() {
         } else {
             x.clone()
         };
-        let (events, fault) = read_all_ways(format!("{OPEN}{start}{x}").as_bytes());
-        assert_eq!((events.len(), fault), (1, None), "{start}");
+        let (events, error) = read_all_ways(format!("{OPEN}{start}{x}").as_bytes());
+        assert_eq!((events.len(), error), (1, None), "{start}");
     }
     // Errors are detected in skipped stanzas as well.
     for end in [
@@ -528,26 +528,26 @@ fn skips_beyond_the_limit_of_a_stanza_to_the_byte() {
         "<?a?>",
         "<b></c></a>",
     ] {
-        check_fault(
+        check_error(
             format!("<a>{x}{end}"),
             match end {
-                "<!-- -->" | "&nbsp;" | "<?a?>" => Fault::Restricted,
-                _ => Fault::Malformed,
+                "<!-- -->" | "&nbsp;" | "<?a?>" => XmlError::Restricted,
+                _ => XmlError::Malformed,
             },
         );
     }
-    check_fault(
+    check_error(
         [b"<a>", x.as_bytes(), b"\xFF</a>"].concat(),
-        Fault::Malformed,
+        XmlError::Malformed,
     );
     for start in [
         format!("<?xml {x}"),
         format!("<s x='{x}'>"),
         format!("<s x='{x}"),
     ] {
-        let (_, fault) = read_all_ways(start.as_bytes());
+        let (_, error) = read_all_ways(start.as_bytes());
         let what = "a stream header of more than 64 KiB";
-        assert_eq!(fault, Some(Fault::Malformed(what)));
+        assert_eq!(error, Some(XmlError::Malformed(what)));
     }
 }
 
@@ -555,8 +555,8 @@ fn skips_beyond_the_limit_of_a_stanza_to_the_byte() {
 fn skips_beyond_the_limit_of_levels() {
     let nested = |levels| format!("{}{}", "<a>".repeat(levels), "</a>".repeat(levels));
     let most = usize::try_from(MAX_DEPTH).unwrap();
-    let (events, fault) = read_all_ways(format!("{OPEN}{}", nested(most)).as_bytes());
-    assert_eq!((events.len(), fault), (2, None));
+    let (events, error) = read_all_ways(format!("{OPEN}{}", nested(most)).as_bytes());
+    assert_eq!((events.len(), error), (2, None));
     assert!(matches!(events[1], XmlEvent::Stanza(_)));
     check_skipped(&nested(most + 1), Why::TooDeep);
     check_skipped(&nested(20_000), Why::TooLarge);
@@ -598,15 +598,15 @@ fn shares_a_long_namespace_among_children() {
 fn is_not_slow_with_many_attributes_and_prefixes() {
     // Quadratic time would be seconds instead of milliseconds.
     let attributes: String = (0..6_000).map(|n| format!(" a{n}=''")).collect();
-    let (events, fault) = read([OPEN.as_bytes(), format!("<a{attributes}/>").as_bytes()]);
-    assert_eq!((events.len(), fault), (2, None));
+    let (events, error) = read([OPEN.as_bytes(), format!("<a{attributes}/>").as_bytes()]);
+    assert_eq!((events.len(), error), (2, None));
     let declared: String = (0..60).map(|n| format!(" xmlns:p{n}='n'")).collect();
     let used = "<p0:b/>".repeat(8_000);
-    let (events, fault) = read([
+    let (events, error) = read([
         OPEN.as_bytes(),
         format!("<a{declared}>{used}</a>").as_bytes(),
     ]);
-    assert_eq!((events.len(), fault), (2, None));
+    assert_eq!((events.len(), error), (2, None));
 }
 
 #[test]
@@ -674,8 +674,8 @@ fn never_panics_and_never_depends_on_the_split() {
             };
             let mut out = OPEN.as_bytes().to_vec();
             element.write(COMPONENT, &mut out);
-            let (again, fault) = read([&out[..]]);
-            assert_eq!(fault, None);
+            let (again, error) = read([&out[..]]);
+            assert_eq!(error, None);
             assert_eq!(again[1], *event);
         }
         match whole.1 {

@@ -21,18 +21,18 @@ pub fn run(data: &[u8]) {
         Ok(reading) => reading,
         Err(faulty) => {
             assert!(!faulty.errors.is_empty());
-            for fault in &faulty.errors {
-                placed(fault.line);
-                text_is_sound(&fault.to_string());
+            for error in &faulty.errors {
+                placed(error.line);
+                text_is_sound(&error.to_string());
                 let secret = ["secret", "token"]
                     .iter()
-                    .any(|end| fault.key.ends_with(end));
+                    .any(|end| error.key.ends_with(end));
                 assert!(
-                    !secret || !fault.found.starts_with('"'),
-                    "a secret is quoted: {fault}"
+                    !secret || !error.found.starts_with('"'),
+                    "a secret is quoted: {error}"
                 );
                 assert!(
-                    fault.to_string().len() < 4000,
+                    error.to_string().len() < 4000,
                     "a fault that repeats the file"
                 );
             }

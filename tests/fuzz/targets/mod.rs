@@ -148,7 +148,7 @@ impl Dice {
     }
 }
 
-/// Text of a refusal or a fault: one line for people, which may go into a log or an answer as it is.
+/// The text of a refusal or an error: one readable line that can be logged or sent as it is.
 #[track_caller]
 pub fn assert_sentence(text: &str) {
     assert!(!text.is_empty() && text.ends_with('.'), "{text:?}");

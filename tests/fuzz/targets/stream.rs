@@ -158,7 +158,7 @@ fn answer(stanza: Element) -> Option<Element> {
             }
         },
     };
-    // To whoever asked, and no answer to an answer.
+    // Addressed to the requester, and never a reply to a reply.
     assert_eq!(answer.attribute("to"), from.as_deref());
     assert!(matches!(answer.attribute("type"), Some("result" | "error")));
     assert!(!matches!(kind.as_deref(), Some("result" | "error")));
@@ -169,8 +169,8 @@ fn answer(stanza: Element) -> Option<Element> {
 
 /// What we write is a stream that a strict reader takes.
 fn written(link: &Link) {
-    let (events, fault) = read(&[&link.output]);
-    assert_eq!(fault, None, "{}", link.output.escape_ascii());
+    let (events, error) = read(&[&link.output]);
+    assert_eq!(error, None, "{}", link.output.escape_ascii());
     assert!(matches!(events.first(), Some(XmlEvent::Opened(_))));
     assert_eq!(
         matches!(events.last(), Some(XmlEvent::Closed)),

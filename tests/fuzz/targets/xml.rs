@@ -3,7 +3,7 @@
 use upslot::xmpp::element::{Element, Node, is_xml_text};
 use upslot::xmpp::scanner::{Boundary, Scanner};
 use upslot::xmpp::xml::{
-    BROKEN, Fault, MAX_ADDRESS, MAX_DEPTH, MAX_ID, MAX_STANZA, Reader, Skipped, Why, XmlEvent,
+    BROKEN, MAX_ADDRESS, MAX_DEPTH, MAX_ID, MAX_STANZA, Reader, Skipped, Why, XmlError, XmlEvent,
 };
 
 use super::{Choices, expand, split};
@@ -11,7 +11,7 @@ use super::{Choices, expand, split};
 const HEADER: &str = "<stream:stream xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:component:accept'>";
 
 /// What comes of pieces: the events, and the fault at which reading stopped.
-pub fn read(pieces: &[&[u8]]) -> (Vec<XmlEvent>, Option<Fault>) {
+pub fn read(pieces: &[&[u8]]) -> (Vec<XmlEvent>, Option<XmlError>) {
     let mut reader = Reader::new();
     let mut events = Vec::new();
     for piece in pieces {
@@ -20,10 +20,10 @@ pub fn read(pieces: &[&[u8]]) -> (Vec<XmlEvent>, Option<Fault>) {
             match reader.next_event(&mut rest) {
                 Ok(Some(event)) => events.push(event),
                 Ok(None) => break,
-                Err(fault) => {
-                    assert_eq!(reader.next_event(&mut rest), Err(fault), "a fault stays");
-                    assert_ne!(fault, BROKEN, "the scanner and the parser differ");
-                    return (events, Some(fault));
+                Err(error) => {
+                    assert_eq!(reader.next_event(&mut rest), Err(error), "a fault stays");
+                    assert_ne!(error, BROKEN, "the scanner and the parser differ");
+                    return (events, Some(error));
                 }
             }
         }
@@ -42,15 +42,15 @@ pub fn run(data: &[u8]) {
     };
     bytes.extend(expand(choices.rest()));
 
-    let (events, fault) = read(&[&bytes]);
+    let (events, error) = read(&[&bytes]);
     for pieces in [split(&bytes, seed), split(&bytes, 1)] {
         let (others, other) = read(&pieces);
         assert!(
-            events == others && fault == other,
-            "{fault:?} in pieces {other:?}"
+            events == others && error == other,
+            "{error:?} in pieces {other:?}"
         );
     }
-    boundaries(&bytes, seed, &events, fault);
+    boundaries(&bytes, seed, &events, error);
     for (n, event) in events.iter().enumerate() {
         match event {
             XmlEvent::Opened(element) => assert!(n == 0 && element.children.is_empty()),
@@ -74,7 +74,7 @@ pub fn run(data: &[u8]) {
 
 /// The scanner finds the same ends however the bytes come; each belongs to an event, and what is read by itself from
 /// between two of them is the same.
-fn boundaries(bytes: &[u8], seed: u16, events: &[XmlEvent], fault: Option<Fault>) {
+fn boundaries(bytes: &[u8], seed: u16, events: &[XmlEvent], error: Option<XmlError>) {
     let ends = |pieces: &[&[u8]]| {
         let (mut scanner, mut ends, mut before) = (Scanner::new(), Vec::new(), 0);
         for piece in pieces {
@@ -108,14 +108,14 @@ fn boundaries(bytes: &[u8], seed: u16, events: &[XmlEvent], fault: Option<Fault>
         }
         let Some(event) = events.next() else {
             // What the scanner cannot see: an attribute twice, a bad declaration or header.
-            assert!(fault.is_some());
+            assert!(error.is_some());
             return;
         };
         match (boundary, event) {
             (Boundary::Header, XmlEvent::Opened(_)) => header = 0..end,
             (Boundary::Stanza, XmlEvent::Stanza(_) | XmlEvent::Skipped(_)) => {
-                let (alone, fault) = read(&[&bytes[header.clone()], part]);
-                assert!(fault.is_none() && alone.last() == Some(event));
+                let (alone, error) = read(&[&bytes[header.clone()], part]);
+                assert!(error.is_none() && alone.last() == Some(event));
                 let size = part.trim_ascii_start().len();
                 let large = size > MAX_STANZA;
                 let deep = levels > MAX_DEPTH;
@@ -205,8 +205,8 @@ pub fn again(element: &Element) {
     if written.len() > MAX_STANZA {
         return;
     }
-    let (events, fault) = read(&[&written]);
-    assert_eq!(fault, None, "{}", written.escape_ascii());
+    let (events, error) = read(&[&written]);
+    assert_eq!(error, None, "{}", written.escape_ascii());
     match &events[..] {
         [XmlEvent::Opened(_), XmlEvent::Stanza(read)] => {
             assert!(read == element, "{element:?} became {read:?}");

@@ -193,17 +193,17 @@ fn every_page_is_in_the_index() {
 
 #[test]
 fn links_lead_somewhere() {
-    let mut faults = Vec::new();
+    let mut violations = Vec::new();
     let mut count = 0;
     for page in markdown() {
         let text = read(&page);
         for link in links(&text).iter().filter(|link| !is_external(link)) {
             count += 1;
-            faults
+            violations
                 .extend(broken(&page, &text, link).map(|why| format!("{}: {why}", page.display())));
         }
     }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
     assert!(count > 50, "only {count} links were found");
 }
 
@@ -233,17 +233,39 @@ fn comments_name_pages_that_exist() {
 fn prose_uses_standard_terms() {
     let mut paths = pages();
     paths.extend(PROSE.map(|name| root().join(name)));
-    let mut faults = Vec::new();
+    let mut violations = Vec::new();
     for path in paths {
         let mut text = read(&path);
         if path.extension().is_some_and(|extension| extension == "md") {
             text = prose(&text);
         }
         for term in discouraged(&text) {
-            faults.push(format!("{}: {term:?}", path.display()));
+            violations.push(format!("{}: {term:?}", path.display()));
         }
     }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
+}
+
+/// The same for the code with its comments. "nobody" is the name of a user of the system there.
+#[test]
+fn code_uses_standard_terms() {
+    let mut paths = Vec::new();
+    for folder in ["src", "tests", "benches"] {
+        files(&root().join(folder), &mut paths);
+    }
+    let is_code = |path: &Path| {
+        let extension = path.extension().and_then(std::ffi::OsStr::to_str);
+        matches!(extension, Some("rs" | "py")) && !path.ends_with("tidy/docs.rs")
+    };
+    paths.retain(|path| is_code(path));
+    assert!(paths.len() > 200, "only {} files", paths.len());
+    let mut violations = Vec::new();
+    for path in paths {
+        let terms = discouraged(&read(&path));
+        let terms = terms.into_iter().filter(|term| *term != "nobody");
+        violations.extend(terms.map(|term| format!("{}: {term:?}", path.display())));
+    }
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
 }
 
 /// The checks find what they look for.
