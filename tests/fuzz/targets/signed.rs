@@ -3,7 +3,7 @@
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use ring::hmac;
-use upslot::http::syntax::bearer_token;
+use upslot::http::syntax::{bearer_token, trim};
 use upslot::jid::BareJid;
 use upslot::layout::StorePath;
 use upslot::purpose::Purpose;
@@ -389,7 +389,7 @@ fn bearer(value: &[u8]) {
         return;
     };
     assert!(!token.is_empty());
-    let value = value.trim_ascii();
+    let value = trim(value);
     assert!(value[..6].eq_ignore_ascii_case(b"bearer") && value[6] == b' ');
     assert!(
         value.ends_with(token)
