@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::harness::dir::TempDir;
-use crate::harness::program::run;
+use crate::harness::program::{copy_program, run};
 use crate::harness::site::{BASE, ROMEO_FOLDER, seed};
 use crate::harness::{Client, Plan, Program};
 
@@ -577,7 +577,7 @@ fn an_unwritable_store_is_warned_about() {
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     fs::write(at("file"), "").unwrap();
     // The binary may be in a folder that other users cannot enter.
-    fs::copy(env!("CARGO_BIN_EXE_upslot"), at("upslot")).unwrap();
+    copy_program(&at("upslot"));
     let root = rustix::process::geteuid().is_root();
     for (path, part) in [
         ("store", "cannot write to "),

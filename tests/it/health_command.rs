@@ -153,7 +153,7 @@ fn health_on_every_kind_of_listener() {
         is_healthy(
             &config,
             if more.contains("allow") {
-                "allow in api"
+                "api.allow"
             } else {
                 "answers"
             },

@@ -382,7 +382,7 @@ fn world_readable_secrets_are_reported() {
         assert_eq!(found.len(), expected.len(), "{found:?}");
         for (key, file) in expected {
             let remedy = format!(
-                "chmod o-rwx {} ends that.",
+                "chmod o-rwx {}.",
                 at(file).canonicalize().unwrap().display()
             );
             let line = found
@@ -410,7 +410,7 @@ fn world_readable_secrets_are_reported() {
     )
     .unwrap();
     chmod(&at("config.yml"), 0o644);
-    check(&[("it holds secrets (external_secret)", "config.yml")]);
+    check(&[("it contains secrets (external_secret)", "config.yml")]);
     chmod(&at("config.yml"), 0o640);
     check(&[]);
 

@@ -9,7 +9,7 @@ use std::process::Command;
 use rustix::process::Signal;
 
 use crate::harness::dir::TempDir;
-use crate::harness::program::{BINARY, value_of};
+use crate::harness::program::{copy_program, value_of};
 use crate::harness::site::minimal_config;
 use crate::harness::{Client, Program, request};
 
@@ -22,7 +22,7 @@ fn open_to_all() -> Option<(TempDir, PathBuf)> {
     let dir = TempDir::new();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let binary = dir.path().join("upslot");
-    fs::copy(BINARY, &binary).unwrap();
+    copy_program(&binary);
     Some((dir, binary))
 }
 

@@ -353,6 +353,14 @@ impl Drop for Program {
     }
 }
 
+/// Copies the program under test. A child process writes the copy: if this process did, a child that another test
+/// starts meanwhile would inherit the descriptor, and the copy could not be executed (ETXTBSY).
+#[track_caller]
+pub fn copy_program(to: &Path) {
+    let status = Command::new("cp").arg(BINARY).arg(to).status().unwrap();
+    assert!(status.success(), "cp: {status}");
+}
+
 /// Runs the program in a folder until it exits; its exit code and its output.
 #[track_caller]
 pub fn run(arguments: &[&str], dir: &Path) -> (Option<i32>, String) {
