@@ -112,7 +112,7 @@ async def unusable_sockets(case):
     for names, options, settings, why in [
             ("htp", [], {}, 'a socket named .*htp.*, expected http or api'),
             ("api", [], {}, "api: nothing, but the service manager passes a socket for it"),
-            ("http", ["-d"], {}, "no listening stream socket"),
+            ("http", ["-d"], {}, "not a listening stream socket"),
             # A connected socket.
             ("http", ["-a", "--inetd"], {}, None),
     ]:
