@@ -25,37 +25,27 @@ impl fmt::Display for StoreError {
     }
 }
 
+impl StoreError {
+    fn new(path: &Path, action: &str, error: &io::Error) -> StoreError {
+        StoreError(format!(
+            "storage_path {}: cannot {action} as user {}: {error}.",
+            path.display(),
+            sys::user()
+        ))
+    }
+}
+
 impl Store {
-    /// Opens the store, creates missing folders, and checks that files can be created, named and removed.
-    pub fn open(path: &Path, file_mode: u32, dir_mode: u32) -> Result<Store, StoreError> {
-        let fail = |action: &str, error: io::Error| {
-            StoreError(format!(
-                "storage_path {}: cannot {action} as user {}: {error}.",
-                path.display(),
-                sys::user()
-            ))
-        };
-        if !path.exists() {
-            make_root(path).map_err(|e| fail("create the folder", e))?;
-        }
-        let root = sys::open_root(path).map_err(|e| fail("open the folder", e))?;
-        let shared = sys::is_shared_by_group(&root);
-        sys::create_folder(&root, INTERNAL.as_bytes(), 0o700)
-            .map_err(|e| fail("create .upslot in it", e))?;
-        let internal = sys::open_folder_below(root.as_fd(), INTERNAL.as_bytes())
-            .map_err(|e| fail("open .upslot in it", e))?;
-        if shared {
-            sys::share_with_group(&internal)
-                .map_err(|e| fail("give the group access to .upslot in it", e))?;
-        }
-        let mut store = Store {
+    /// A store with these open folders, of which nothing else is known yet.
+    fn new(path: &Path, root: OwnedFd, internal: OwnedFd) -> Store {
+        Store {
             path: path.to_owned(),
+            shared: sys::is_shared_by_group(&root),
             root,
             internal,
             naming: Naming::Temporary,
-            file_mode,
-            dir_mode,
-            shared,
+            file_mode: 0,
+            dir_mode: 0,
             serial: 0,
             unwritten: 0,
             tombstone_policy: TombstonePolicy::default(),
@@ -67,7 +57,26 @@ impl Store {
             free: None,
             root_seen: None,
             repeat_limiter: RepeatLimiter::default(),
-        };
+        }
+    }
+
+    /// Opens the store, creates missing folders, and checks that files can be created, named and removed.
+    pub fn open(path: &Path, file_mode: u32, dir_mode: u32) -> Result<Store, StoreError> {
+        let fail = |action: &str, error: io::Error| StoreError::new(path, action, &error);
+        if !path.exists() {
+            make_root(path).map_err(|e| fail("create the folder", e))?;
+        }
+        let root = sys::open_root(path).map_err(|e| fail("open the folder", e))?;
+        sys::create_folder(&root, INTERNAL.as_bytes(), 0o700)
+            .map_err(|e| fail("create .upslot in it", e))?;
+        let internal = sys::open_folder_below(root.as_fd(), INTERNAL.as_bytes())
+            .map_err(|e| fail("open .upslot in it", e))?;
+        if sys::is_shared_by_group(&root) {
+            sys::share_with_group(&internal)
+                .map_err(|e| fail("give the group access to .upslot in it", e))?;
+        }
+        let mut store = Store::new(path, root, internal);
+        store.set_modes(file_mode, dir_mode);
         store.remove_leftovers();
         store
             .adopt_old_tombstones()
@@ -79,13 +88,7 @@ impl Store {
     /// Opens the store while another upslot may be running: nothing is checked or cleaned up, and missing folders are
     /// only created if the caller `changes` the store. `None` if there is no storage folder.
     pub fn open_beside(path: &Path, changes: bool) -> Result<Option<Store>, StoreError> {
-        let fail = |action: &str, error: io::Error| {
-            StoreError(format!(
-                "storage_path {}: cannot {action} as user {}: {error}.",
-                path.display(),
-                sys::user()
-            ))
-        };
+        let fail = |action: &str, error: io::Error| StoreError::new(path, action, &error);
         let root = match sys::open_root(path) {
             Ok(root) => root,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -103,26 +106,7 @@ impl Store {
             },
         };
         let internal = internal.map_err(|error| fail("open .upslot in it", error))?;
-        Ok(Some(Store {
-            shared: sys::is_shared_by_group(&root),
-            path: path.to_owned(),
-            root,
-            internal,
-            naming: Naming::Temporary,
-            file_mode: 0,
-            dir_mode: 0,
-            serial: 0,
-            unwritten: 0,
-            tombstone_policy: TombstonePolicy::default(),
-            own_tombstones_until: None,
-            removals: 0,
-            journal: journal::Reader::default(),
-            times: FileTimes::default(),
-            jumps: 0,
-            free: None,
-            root_seen: None,
-            repeat_limiter: RepeatLimiter::default(),
-        }))
+        Ok(Some(Store::new(path, root, internal)))
     }
 
     /// Checks at most once a second whether the storage folder was removed, renamed or mounted over, and then opens the
