@@ -210,7 +210,7 @@ fn misplaced(flag: &str, command: Option<&Command>, commands: &[Command]) -> Str
 pub fn help(commands: &[Command]) -> String {
     let line = |command: &Command| {
         let call = call_of(command);
-        format!("  {call:<27} {}\n", command.summary)
+        format!("  {call:<29} {}\n", command.summary)
     };
     let lines: String = commands.iter().map(line).collect();
     format!(
@@ -365,7 +365,7 @@ mod tests {
     fn help_has_every_command() {
         let text = help(&COMMANDS);
         assert!(
-            text.contains("  explain JID                 why\n"),
+            text.contains("  explain JID                   why\n"),
             "{text}"
         );
         assert_eq!(
