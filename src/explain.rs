@@ -4,7 +4,7 @@
 //! process is not included: unused slots and uploads in progress.
 
 use std::fmt::{self, Write};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::config::{Config, scalar};
 use crate::jid::BareJid;
@@ -432,20 +432,9 @@ fn decide(
     };
     let owner = layout::owner_folder(&question.jid);
     match rates.check(owner.as_bytes(), limits, request.size, now.unix()) {
-        RateCheck::Refused { over, retry } => Err(Refusal::Rate {
-            bytes: over.kind == WindowKind::Bytes,
-            size: request.size,
-            used: over.used,
-            limit: over.limit,
-            delta: over.delta,
-            retry: retry.and_then(time),
-        }),
+        RateCheck::Refused { over, retry } => Err(over.refusal(request.size, retry)),
         RateCheck::Allowed | RateCheck::Unknown => Ok(()),
     }
-}
-
-fn time(unix: u64) -> Option<SystemTime> {
-    UNIX_EPOCH.checked_add(Duration::from_secs(unix))
 }
 
 #[cfg(test)]

@@ -22,9 +22,10 @@
 //! one day 17 minutes.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::policy::rules::{Limits, MAX_WINDOWS};
+use crate::refusal::Refusal;
 
 /// Maximum number of owners in memory. Beyond it, owners without recent requests become unknown again.
 pub const MAX_OWNERS: usize = 4096;
@@ -71,6 +72,20 @@ pub enum RateCheck {
         /// The Unix second at which the same request passes all windows; `None` means never.
         retry: Option<u64>,
     },
+}
+
+impl WindowUsage {
+    /// The refusal of a request for `size` bytes that does not pass this window; `retry` as in [`RateCheck::Refused`].
+    pub fn refusal(&self, size: u64, retry: Option<u64>) -> Refusal {
+        Refusal::Rate {
+            bytes: self.kind == WindowKind::Bytes,
+            size,
+            used: self.used,
+            limit: self.limit,
+            delta: self.delta,
+            retry: retry.and_then(|at| UNIX_EPOCH.checked_add(Duration::from_secs(at))),
+        }
+    }
 }
 
 /// The windows of all owners.

@@ -1,10 +1,10 @@
 //! Whether an owner may store more bytes: quotas, rates, and the requests that wait for the store.
 
 use std::collections::HashMap;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::now::Now;
-use crate::policy::rates::{RateCheck, Rates, WindowKind};
+use crate::policy::rates::{RateCheck, Rates};
 use crate::policy::rules::Limits;
 use crate::policy::{SpaceCheck, Usage};
 use crate::reactor::waiting::{Attempt, Waiting};
@@ -134,14 +134,7 @@ impl Admission {
                 self.loading.insert(owner.to_vec(), limits.clone());
                 SpaceDecision::Wait
             }
-            RateCheck::Refused { over, retry } => SpaceDecision::Refused(Refusal::Rate {
-                bytes: over.kind == WindowKind::Bytes,
-                size,
-                used: over.used,
-                limit: over.limit,
-                delta: over.delta,
-                retry: retry.and_then(|at| UNIX_EPOCH.checked_add(Duration::from_secs(at))),
-            }),
+            RateCheck::Refused { over, retry } => SpaceDecision::Refused(over.refusal(size, retry)),
         }
     }
 
