@@ -79,7 +79,7 @@ fn check_error(stanza: impl AsRef<[u8]>, expected: fn(&'static str) -> XmlError)
     bytes.extend_from_slice(b" <after/></stream:stream>");
     let (events, error) = read_all_ways(&bytes);
     let stanza = String::from_utf8_lossy(stanza.as_ref());
-    let error = error.unwrap_or_else(|| panic!("no fault in {stanza}: {events:?}"));
+    let error = error.unwrap_or_else(|| panic!("no error in {stanza}: {events:?}"));
     let (XmlError::Malformed(what) | XmlError::Restricted(what)) = error;
     assert_eq!(error, expected(what), "{stanza}");
     assert_eq!(events.len(), 1, "{stanza}: {events:?}");
