@@ -8,6 +8,8 @@ use std::process::ExitCode;
 
 use upslot::config::nearest;
 
+use crate::Failure;
+
 /// Paths of the configuration if none is named, in this order.
 const CONFIG_FILES: [&str; 2] = ["config.yml", "/etc/upslot/config.yml"];
 
@@ -36,8 +38,7 @@ pub struct Command {
     pub details: &'static str,
     /// Its flags, without their dashes.
     pub flags: &'static [&'static str],
-    /// Runs it. An error is about the arguments.
-    pub run: fn(Arguments) -> Result<ExitCode, String>,
+    pub run: fn(Arguments) -> Result<ExitCode, Failure>,
 }
 
 /// Options and further words.
@@ -256,7 +257,7 @@ fn call_of(command: &Command) -> String {
 mod tests {
     use super::*;
 
-    fn nothing(_: Arguments) -> Result<ExitCode, String> {
+    fn nothing(_: Arguments) -> Result<ExitCode, Failure> {
         Ok(ExitCode::SUCCESS)
     }
 
