@@ -77,18 +77,17 @@ fn patterns(r: &mut ConfigReader, left: &Cell<usize>) -> Vec<JidPattern> {
     };
     r.require(key);
     let patterns = r.many(key, false, parse).unwrap_or_default();
-    let mistakes: [(fn(&JidPattern) -> bool, &str); 2] = [
+    for (pattern, why) in [
         (
-            has_punycode,
+            patterns.iter().find(|pattern| has_punycode(pattern)),
             "but no JID contains xn--: XMPP uses Unicode names, as in '@münchen\\.example$'",
         ),
         (
-            needs_resource,
+            patterns.iter().find(|pattern| needs_resource(pattern)),
             "which matches nothing: rules apply to bare JIDs, which have no resource",
         ),
-    ];
-    for (is_mistaken, why) in mistakes {
-        if let Some(pattern) = patterns.iter().find(|pattern| is_mistaken(pattern)) {
+    ] {
+        if let Some(pattern) = pattern {
             r.warn(key, format!("has {}, {why}", quote(pattern.as_str())));
         }
     }

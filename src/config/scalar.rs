@@ -3,6 +3,7 @@
 //! Plain numbers are bytes and seconds, as in HttpUploadComponent; units are an addition. A leading zero is refused
 //! outside modes, because YAML 1.1 reads it as octal and people read it as decimal.
 
+use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -32,21 +33,15 @@ pub fn boolean(text: &str) -> Result<bool, InvalidValue> {
     }
 }
 
-/// A whole number in `range`.
-pub fn number(text: &str, range: std::ops::RangeInclusive<u64>) -> Result<u64, InvalidValue> {
-    match digits(text) {
-        Some(number) if range.contains(&number) => Ok(number),
-        _ => {
+/// A whole number in `range`, which `T` can hold.
+pub fn number<T: TryFrom<u64>>(text: &str, range: RangeInclusive<u64>) -> Result<T, InvalidValue> {
+    let number = digits(text).filter(|number| range.contains(number));
+    number
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| {
             let (from, to) = (range.start(), range.end());
-            Err(format!("a whole number from {from} to {to}").into())
-        }
-    }
-}
-
-/// A port, at least `least`.
-pub fn port(text: &str, least: u16) -> Result<u16, InvalidValue> {
-    let number = number(text, least.into()..=u16::MAX.into())?;
-    u16::try_from(number).map_err(|_| "a port".into())
+            format!("a whole number from {from} to {to}").into()
+        })
 }
 
 const SIZE_UNITS: [(&str, u64); 10] = [
