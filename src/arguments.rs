@@ -8,8 +8,6 @@ use std::process::ExitCode;
 
 use upslot::config::nearest;
 
-use crate::Failure;
-
 /// Paths of the configuration if none is named, in this order.
 const CONFIG_FILES: [&str; 2] = ["config.yml", "/etc/upslot/config.yml"];
 
@@ -39,6 +37,17 @@ pub struct Command {
     /// Its flags, without their dashes.
     pub flags: &'static [&'static str],
     pub run: fn(Arguments) -> Result<ExitCode, Failure>,
+}
+
+/// Why the program fails.
+#[derive(Debug)]
+pub enum Failure {
+    /// An error in the arguments, without its full stop.
+    Arguments(String),
+    /// Errors to report, one per line.
+    Command(String),
+    /// Errors of the service for the log, one per line.
+    Service(String),
 }
 
 /// Options and further words.
@@ -173,14 +182,14 @@ fn unknown(what: &str, dashes: &str, name: &str, commands: &[Command]) -> String
             .or_else(|| begins(names))
             .or_else(|| nearest::nearest(name, names.iter().copied()))
     };
-    let (command, option) = match what {
-        "command" => (near(&names), whole(&options).or_else(|| near(&options))),
-        _ => (whole(&names), near(&options)),
+    let command = match what {
+        "command" => near(&names),
+        _ => whole(&names),
     };
     if let Some(command) = command {
         return format!("{unknown} (did you mean {command}?)");
     }
-    if let Some(option) = option {
+    if let Some(option) = near(&options) {
         return format!("{unknown} (did you mean --{option}?)");
     }
     let file = Path::new(name);

@@ -17,24 +17,13 @@ use upslot::{activation, health, sys};
 mod arguments;
 mod logger;
 
-use arguments::{Arguments, Call, Command};
+use arguments::{Arguments, Call, Command, Failure};
 
 /// Exit code after an error or a refusal.
 const FAILURE: u8 = 1;
 
 /// Exit code after invalid arguments.
 const USAGE: u8 = 2;
-
-/// Why the program fails.
-#[derive(Debug)]
-pub enum Failure {
-    /// An error in the arguments, without its full stop.
-    Arguments(String),
-    /// Errors to report, one per line.
-    Command(String),
-    /// Errors of the service for the log, one per line.
-    Service(String),
-}
 
 /// The topic of `help` that is not a command.
 const CONFIG_TOPIC: &str = "config";
