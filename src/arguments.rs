@@ -36,8 +36,18 @@ pub struct Command {
     pub details: &'static str,
     /// Its flags, without their dashes.
     pub flags: &'static [&'static str],
-    /// Runs it. An error is about the arguments.
-    pub run: fn(Arguments) -> Result<ExitCode, String>,
+    pub run: fn(Arguments) -> Result<ExitCode, Failure>,
+}
+
+/// Why the program fails.
+#[derive(Debug)]
+pub enum Failure {
+    /// An error in the arguments, without its full stop.
+    Arguments(String),
+    /// Errors to report, one per line.
+    Command(String),
+    /// Errors of the service for the log, one per line.
+    Service(String),
 }
 
 /// Options and further words.
@@ -172,14 +182,14 @@ fn unknown(what: &str, dashes: &str, name: &str, commands: &[Command]) -> String
             .or_else(|| begins(names))
             .or_else(|| nearest::nearest(name, names.iter().copied()))
     };
-    let (command, option) = match what {
-        "command" => (near(&names), whole(&options).or_else(|| near(&options))),
-        _ => (whole(&names), near(&options)),
+    let command = match what {
+        "command" => near(&names),
+        _ => whole(&names),
     };
     if let Some(command) = command {
         return format!("{unknown} (did you mean {command}?)");
     }
-    if let Some(option) = option {
+    if let Some(option) = near(&options) {
         return format!("{unknown} (did you mean --{option}?)");
     }
     let file = Path::new(name);
@@ -256,7 +266,7 @@ fn call_of(command: &Command) -> String {
 mod tests {
     use super::*;
 
-    fn nothing(_: Arguments) -> Result<ExitCode, String> {
+    fn nothing(_: Arguments) -> Result<ExitCode, Failure> {
         Ok(ExitCode::SUCCESS)
     }
 

@@ -17,7 +17,7 @@ use upslot::{activation, health, sys};
 mod arguments;
 mod logger;
 
-use arguments::{Arguments, Call, Command};
+use arguments::{Arguments, Call, Command, Failure};
 
 /// Exit code after an error or a refusal.
 const FAILURE: u8 = 1;
@@ -91,203 +91,185 @@ one line; the exit code is 0 or 1. For containers without a shell, and for monit
 fn main() -> ExitCode {
     sys::guard_memory();
     let call = arguments::parse(std::env::args_os().skip(1).collect(), &COMMANDS);
-    let ended = call.and_then(|call| match call {
-        Call::Run(given) => Ok(run(given)),
-        Call::Check(given) => Ok(check(&given)),
-        Call::Demo => Ok(demonstrate()),
-        Call::Version => {
-            print(concat!("upslot ", env!("CARGO_PKG_VERSION"), "\n"));
-            Ok(ExitCode::SUCCESS)
-        }
-        Call::Help(command) => {
-            print(&command.map_or_else(|| arguments::help(&COMMANDS), arguments::help_of));
-            Ok(ExitCode::SUCCESS)
-        }
-        Call::Command(command, given) => (command.run)(given),
-    });
-    ended.unwrap_or_else(|error| {
-        report(&format!("error: {error}; see upslot help."));
-        ExitCode::from(USAGE)
-    })
-}
-
-fn show_help(given: Arguments) -> Result<ExitCode, String> {
-    let text = match &given.words[..] {
-        [] => arguments::help(&COMMANDS),
-        [name] if name == CONFIG_TOPIC => keys::listing(),
-        [name] => match COMMANDS.iter().find(|command| command.name == name) {
-            Some(command) => arguments::help_of(command),
-            None => return Err(arguments::unknown_command(name, &COMMANDS)),
-        },
-        _ => return Err("help takes the name of one command, or config".into()),
-    };
-    print(&text);
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Reads the configuration for a command. Errors have been reported when this fails.
-fn read_setup(given: &Arguments) -> Result<Setup, ExitCode> {
-    setup::inspect(&given.config()).map_err(|failure| {
-        for warning in failure.warnings {
-            report(&format!("warning: {warning}"));
-        }
-        for error in failure.errors {
-            report(&format!("error: {error}"));
-        }
-        ExitCode::from(FAILURE)
-    })
-}
-
-fn explain_slot(given: Arguments) -> Result<ExitCode, String> {
-    let question = Question::parse(&given.words)?;
-    let setup = match read_setup(&given) {
-        Ok(setup) => setup,
-        Err(code) => return Ok(code),
-    };
-    warn(&setup);
-    Ok(
-        match explain::explain(&setup.config, &question, sys::now()) {
-            Ok(explanation) => {
-                print(&explanation.text);
-                ExitCode::from(if explanation.granted { 0 } else { FAILURE })
+    let ended = call
+        .map_err(Failure::Arguments)
+        .and_then(|call| match call {
+            Call::Run(given) => run(given),
+            Call::Check(given) => check(&given),
+            Call::Demo => demonstrate(),
+            Call::Version => {
+                print(concat!("upslot ", env!("CARGO_PKG_VERSION"), "\n"));
+                Ok(ExitCode::SUCCESS)
             }
-            Err(error) => {
-                report(&format!("error: {error}"));
-                ExitCode::from(FAILURE)
+            Call::Help(command) => {
+                print(&command.map_or_else(|| arguments::help(&COMMANDS), arguments::help_of));
+                Ok(ExitCode::SUCCESS)
             }
-        },
-    )
-}
-
-fn list_files(given: Arguments) -> Result<ExitCode, String> {
-    let owner = match (&given.words[..], given.has("all")) {
-        ([], true) => None,
-        ([word], false) => {
-            Some(Owner::parse(word).ok_or_else(|| format!("{word:?} is not an address"))?)
+            Call::Command(command, given) => (command.run)(given),
+        });
+    ended.unwrap_or_else(|failure| match failure {
+        Failure::Arguments(error) => {
+            report(&format!("error: {error}; see upslot help."));
+            ExitCode::from(USAGE)
         }
-        _ => return Err("list takes a JID, or --all".into()),
-    };
-    let setup = match read_setup(&given) {
-        Ok(setup) => setup,
-        Err(code) => return Ok(code),
-    };
-    let mut out = BufWriter::new(std::io::stdout());
-    let listed = match &owner {
-        Some(owner) => list::one(&setup.config, owner, &mut out),
-        None => list::all(&setup.config, &mut out),
-    };
-    Ok(ended(listed, &mut out))
-}
-
-fn remove_files(given: Arguments) -> Result<ExitCode, String> {
-    let [word] = &given.words[..] else {
-        return Err("remove takes a JID or a URL".into());
-    };
-    let target = Target::parse(word).ok_or_else(|| format!("{word:?} is not an address"))?;
-    let setup = match read_setup(&given) {
-        Ok(setup) => setup,
-        Err(code) => return Ok(code),
-    };
-    let mut out = BufWriter::new(std::io::stdout());
-    let removed = logger::start(setup.config.log_level, given.logfile.clone())
-        .and_then(|()| remove::remove(&setup.config, &target, given.has("dry-run"), &mut out));
-    Ok(ended(removed, &mut out))
-}
-
-/// The exit code of a command that has written its output.
-fn ended(result: Result<(), String>, out: &mut impl Write) -> ExitCode {
-    // A closed standard output is not an error.
-    let _ = out.flush();
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(errors) => {
+        Failure::Command(errors) => {
             for error in errors.lines() {
                 report(&format!("error: {error}"));
             }
             ExitCode::from(FAILURE)
         }
-    }
-}
-
-fn ask_health(given: Arguments) -> Result<ExitCode, String> {
-    if !given.words.is_empty() {
-        return Err("health takes no arguments".into());
-    }
-    Ok(match health::ask(&given.config()) {
-        Ok(line) => {
-            print(&format!("{line}\n"));
-            ExitCode::SUCCESS
-        }
-        Err(line) => {
-            report(&line);
-            ExitCode::from(FAILURE)
-        }
-    })
-}
-
-/// Installs the signal handlers, as the first action of the service. Commands keep the default actions.
-fn register_signals() -> Result<Signals, ExitCode> {
-    Signals::register().map_err(|error| {
-        report(&format!("error: cannot install signal handlers: {error}."));
-        ExitCode::from(FAILURE)
-    })
-}
-
-fn demonstrate() -> ExitCode {
-    let signals = match register_signals() {
-        Ok(signals) => signals,
-        Err(code) => return code,
-    };
-    signals.defer();
-    let begun = logger::start(log::LevelFilter::Info, None).and_then(|()| {
-        Demo::new().map_err(|error| format!("cannot create a folder or find ports: {error}."))
-    });
-    let ended = begun.and_then(|demo| {
-        let mut reactor = Reactor::start(
-            demo.setup()?,
-            PathBuf::from("config.yml"),
-            None,
-            signals,
-            Vec::new(),
-        )?;
-        print(&demo.commands());
-        reactor
-            .run()
-            .map_err(|error| format!("the loop failed: {error}."))
-    });
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            for error in error.lines() {
-                report(&format!("error: {error}"));
+        Failure::Service(errors) => {
+            for error in errors.lines() {
+                log::error!("cannot start why={error:?}");
             }
             ExitCode::from(FAILURE)
         }
+    })
+}
+
+fn show_help(given: Arguments) -> Result<ExitCode, Failure> {
+    let text = match &given.words[..] {
+        [] => arguments::help(&COMMANDS),
+        [name] if name == CONFIG_TOPIC => keys::listing(),
+        [name] => match COMMANDS.iter().find(|command| command.name == name) {
+            Some(command) => arguments::help_of(command),
+            None => {
+                let error = arguments::unknown_command(name, &COMMANDS);
+                return Err(Failure::Arguments(error));
+            }
+        },
+        _ => return arguments_error("help takes the name of one command, or config"),
+    };
+    print(&text);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn arguments_error<T>(error: impl Into<String>) -> Result<T, Failure> {
+    Err(Failure::Arguments(error.into()))
+}
+
+/// Reads the configuration for a command.
+fn read_setup(given: &Arguments) -> Result<Setup, Failure> {
+    setup::inspect(&given.config()).map_err(|failure| {
+        warn(&failure.warnings);
+        Failure::Command(failure.errors.join("\n"))
+    })
+}
+
+fn explain_slot(given: Arguments) -> Result<ExitCode, Failure> {
+    let question = Question::parse(&given.words).map_err(Failure::Arguments)?;
+    let setup = read_setup(&given)?;
+    warn(&setup.warnings);
+    let explanation =
+        explain::explain(&setup.config, &question, sys::now()).map_err(Failure::Command)?;
+    print(&explanation.text);
+    Ok(ExitCode::from(if explanation.granted {
+        0
+    } else {
+        FAILURE
+    }))
+}
+
+fn list_files(given: Arguments) -> Result<ExitCode, Failure> {
+    let owner = match (&given.words[..], given.has("all")) {
+        ([], true) => None,
+        ([word], false) => match Owner::parse(word) {
+            None => return arguments_error(format!("{word:?} is not an address")),
+            owner => owner,
+        },
+        _ => return arguments_error("list takes a JID, or --all"),
+    };
+    let setup = read_setup(&given)?;
+    let mut out = BufWriter::new(std::io::stdout());
+    let listed = match &owner {
+        Some(owner) => list::one(&setup.config, owner, &mut out),
+        None => list::all(&setup.config, &mut out),
+    };
+    end_output(listed, &mut out)
+}
+
+fn remove_files(given: Arguments) -> Result<ExitCode, Failure> {
+    let [word] = &given.words[..] else {
+        return arguments_error("remove takes a JID or a URL");
+    };
+    let Some(target) = Target::parse(word) else {
+        return arguments_error(format!("{word:?} is not an address"));
+    };
+    let setup = read_setup(&given)?;
+    let mut out = BufWriter::new(std::io::stdout());
+    let removed = logger::start(setup.config.log_level, given.logfile.clone())
+        .and_then(|()| remove::remove(&setup.config, &target, given.has("dry-run"), &mut out));
+    end_output(removed, &mut out)
+}
+
+/// Ends the output of a command, before its errors are reported.
+fn end_output(result: Result<(), String>, out: &mut impl Write) -> Result<ExitCode, Failure> {
+    // A closed standard output is not an error.
+    let _ = out.flush();
+    result.map_err(Failure::Command)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ask_health(given: Arguments) -> Result<ExitCode, Failure> {
+    if !given.words.is_empty() {
+        return arguments_error("health takes no arguments");
+    }
+    match health::ask(&given.config()) {
+        Ok(line) => {
+            print(&format!("{line}\n"));
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(line) => {
+            report(&line);
+            Ok(ExitCode::from(FAILURE))
+        }
     }
 }
 
+/// Installs the signal handlers, as the first action of the service. Commands keep the default actions.
+fn register_signals() -> Result<Signals, Failure> {
+    Signals::register()
+        .map_err(|error| Failure::Command(format!("cannot install signal handlers: {error}.")))
+}
+
+fn demonstrate() -> Result<ExitCode, Failure> {
+    let signals = register_signals()?;
+    signals.defer();
+    logger::start(log::LevelFilter::Info, None).map_err(Failure::Command)?;
+    let demo = Demo::new().map_err(|error| {
+        Failure::Command(format!("cannot create a folder or find ports: {error}."))
+    })?;
+    let setup = demo.setup().map_err(Failure::Command)?;
+    let config = PathBuf::from("config.yml");
+    let mut reactor =
+        Reactor::start(setup, config, None, signals, Vec::new()).map_err(Failure::Command)?;
+    print(&demo.commands());
+    run_loop(&mut reactor).map_err(Failure::Command)
+}
+
+fn run_loop(reactor: &mut Reactor) -> Result<ExitCode, String> {
+    let ended = reactor.run();
+    ended.map_err(|error| format!("the loop failed: {error}."))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Prints the warnings of a configuration.
-fn warn(setup: &Setup) {
-    for warning in &setup.warnings {
+fn warn(warnings: &[String]) {
+    for warning in warnings {
         report(&format!("warning: {warning}"));
     }
 }
 
-fn check(given: &Arguments) -> ExitCode {
-    let setup = match read_setup(given) {
-        Ok(setup) => setup,
-        Err(code) => return code,
-    };
-    warn(&setup);
+fn check(given: &Arguments) -> Result<ExitCode, Failure> {
+    let setup = read_setup(given)?;
+    warn(&setup.warnings);
     print(&format!("{}: no errors.\n", given.config().display()));
-    ExitCode::SUCCESS
+    Ok(ExitCode::SUCCESS)
 }
 
-fn run(given: Arguments) -> ExitCode {
-    let signals = match register_signals() {
-        Ok(signals) => signals,
-        Err(code) => return code,
-    };
+/// Runs the service. An error ends the handling of signals before it is reported.
+fn run(given: Arguments) -> Result<ExitCode, Failure> {
+    let signals = register_signals()?;
     let sockets = activation::sockets();
     let (config, logfile) = (given.config(), given.logfile);
     let setup = setup::read(&config);
@@ -296,30 +278,14 @@ fn run(given: Arguments) -> ExitCode {
         .map_or(log::LevelFilter::Info, |setup| setup.config.log_level);
     let logging = logger::start(level, logfile.clone());
     signals.defer();
-    if let Err(error) = logging {
-        drop(signals);
-        report(&format!("error: {error}"));
-        return ExitCode::from(FAILURE);
-    }
-    let sockets = match sockets {
-        Ok(sockets) => sockets,
-        Err(error) => {
-            drop(signals);
-            log::error!("cannot start why={error:?}");
-            return ExitCode::from(FAILURE);
-        }
-    };
+    logging.map_err(Failure::Command)?;
+    let sockets = sockets.map_err(Failure::Service)?;
     let setup = match setup {
         Ok(setup) => setup,
         Err(failure) => {
             drop(signals);
-            for warning in failure.warnings {
-                log::warn!("config warning={warning:?}");
-            }
-            for error in failure.errors {
-                log::error!("cannot start why={error:?}");
-            }
-            return ExitCode::from(FAILURE);
+            log_warnings(&failure.warnings);
+            return Err(Failure::Service(failure.errors.join("\n")));
         }
     };
     log::info!(
@@ -327,41 +293,31 @@ fn run(given: Arguments) -> ExitCode {
         env!("CARGO_PKG_VERSION"),
         config.display()
     );
-    for warning in &setup.warnings {
-        log::warn!("config warning={warning:?}");
-    }
-    let started = Reactor::start(setup, config, logfile.as_deref(), signals, sockets);
-    let ended = started.and_then(|mut reactor| {
-        reactor.on_reload(|level| {
-            logger::set_level(level);
-            logger::reopen();
-        });
-        reactor
-            .run()
-            .map_err(|error| format!("the loop failed: {error}."))
+    log_warnings(&setup.warnings);
+    let mut reactor = Reactor::start(setup, config, logfile.as_deref(), signals, sockets)
+        .map_err(Failure::Service)?;
+    reactor.on_reload(|level| {
+        logger::set_level(level);
+        logger::reopen();
     });
-    match ended {
-        Ok(()) => {
-            log::info!("stopped");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            for error in error.lines() {
-                log::error!("cannot start why={error:?}");
-            }
-            ExitCode::from(FAILURE)
-        }
+    let code = run_loop(&mut reactor).map_err(Failure::Service)?;
+    drop(reactor);
+    log::info!("stopped");
+    Ok(code)
+}
+
+fn log_warnings(warnings: &[String]) {
+    for warning in warnings {
+        log::warn!("config warning={warning:?}");
     }
 }
 
 /// Writes to standard output; a closed one is not an error.
 fn print(text: &str) {
-    use std::io::Write;
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// Writes a line to standard error.
 fn report(line: &str) {
-    use std::io::Write;
     let _ = writeln!(std::io::stderr(), "{line}");
 }

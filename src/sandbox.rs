@@ -22,7 +22,7 @@ use landlock::{
     RulesetStatus, Scope, make_bitflags,
 };
 
-use crate::config::{Config, Listen};
+use crate::config::{Config, Listen, keys};
 use crate::setup::{self, LinkTarget};
 
 /// The newest Landlock ABI whose restrictions have all been tested with this program.
@@ -206,10 +206,10 @@ impl Sandbox {
             Enforcement::Landlock(abi)
                 if abi >= ABI::V4 as i32 && !self.permissions.ports.contains(&target.port) =>
             {
-                Some("component_port")
+                Some(keys::COMPONENT_PORT.name())
             }
             Enforcement::Landlock(_) if is_name(&target.host) && !self.permissions.names => {
-                Some("component_host")
+                Some(keys::COMPONENT_HOST.name())
             }
             _ => None,
         }

@@ -4,12 +4,9 @@
 //! value is an error, and so is a rule whose only restriction is an unknown key.
 
 use std::cell::Cell;
-use std::time::Duration;
 
 use crate::config::error::{InvalidValue, quote};
-use crate::config::keys::{
-    self, BYTE_WINDOW_KEYS, ConfigKey, KeyInfo, RULE_KEYS, UPLOAD_WINDOW_KEYS,
-};
+use crate::config::keys::{self, KeyInfo, RULE_KEYS};
 use crate::config::reader::ConfigReader;
 use crate::policy::rules::{
     ByteWindow, JidPattern, Limits, MAX_WINDOWS, Rule, RuleAction, Rules, UploadWindow,
@@ -26,17 +23,10 @@ const MATCH_ALL: [&str; 6] = [".", ".*", ".+", "^.*$", "^.+$", "^"];
 
 /// Reads the rules; empty without the key.
 pub fn access(r: &mut ConfigReader) -> Rules {
-    let key = keys::ACCESS.name();
-    let without = "without the key only the whitelist applies";
-    if r.written(key) && !r.given(key) {
-        r.error(key, "an empty value", format!("a list of rules; {without}"));
-    } else if r.empty_list(key) {
-        let found = "an empty list, which refuses all uploads";
-        r.error(key, found, format!("at least one rule; {without}"));
-    }
+    let key = &keys::ACCESS;
     let patterns_left = Cell::new(MOST_PATTERNS);
     let mut rules = Vec::new();
-    for mut inner in r.maps(key, RULE_KEYS) {
+    for mut inner in r.maps(key) {
         let patterns = patterns(&mut inner, &patterns_left);
         let action = action(&mut inner);
         r.close(inner);
@@ -62,59 +52,44 @@ fn unreachable_rule(rules: &Rules) -> Option<(&Rule, usize)> {
             .any(|pattern| MATCH_ALL.contains(&pattern.as_str()))
     };
     let rule = rules.iter().find(matches_all)?;
-    let next = rule.number + 1;
-    rules
-        .iter()
-        .any(|other| other.number == next)
-        .then_some((rule, next))
+    // Numbers begin at 1.
+    let next = rules.iter().nth(rule.number)?;
+    Some((rule, next.number))
 }
 
 fn patterns(r: &mut ConfigReader, left: &Cell<usize>) -> Vec<JidPattern> {
-    let key = keys::RULE_JID.name();
-    let expected =
-        "a regular expression or a list of them, in single quotes such as '@example\\.org$'";
-    if !r.given(key) {
-        let found = match r.written(key) {
-            true => "an empty value",
-            false => "nothing",
-        };
-        r.error(key, found, expected);
-    }
-    if r.empty_list(key) {
-        r.error(key, "an empty list", expected);
-    }
-    let invalid = |found: String| InvalidValue {
-        found: Some(found),
-        expected: expected.into(),
-    };
+    let key = &keys::RULE_JID;
     let parse = |text: &str| {
         if left.get() == 0 {
             return Err(format!("at most {MOST_PATTERNS} patterns in all rules").into());
         }
         left.set(left.get() - 1);
-        if text.contains(char::is_control) {
+        let why = match JidPattern::parse(text) {
             // "\b", "\t", "\e", "\a" and others are escapes of YAML.
-            return Err(invalid(format!(
-                "{} (with a control character, which YAML makes of a \\ in double quotes)",
-                quote(text)
-            )));
-        }
-        JidPattern::parse(text).map_err(|why| invalid(format!("{} ({why})", quote(text))))
+            _ if text.contains(char::is_control) => {
+                "with a control character, which YAML makes of a \\ in double quotes".to_owned()
+            }
+            Ok(pattern) => return Ok(pattern),
+            Err(why) => why.to_string(),
+        };
+        let found = format!("{} ({why})", quote(text));
+        Err(InvalidValue::found(found, keys::PATTERNS))
     };
+    r.require(key);
     let patterns = r.many(key, false, parse).unwrap_or_default();
-    if let Some(pattern) = patterns.iter().find(|pattern| has_punycode(pattern)) {
-        let text = format!(
-            "has {}, but no JID contains xn--: XMPP uses Unicode names, as in '@münchen\\.example$'",
-            quote(pattern.as_str())
-        );
-        r.warn(key, text);
-    }
-    if let Some(pattern) = patterns.iter().find(|pattern| needs_resource(pattern)) {
-        let text = format!(
-            "has {}, which matches nothing: rules apply to bare JIDs, which have no resource",
-            quote(pattern.as_str())
-        );
-        r.warn(key, text);
+    for (pattern, why) in [
+        (
+            patterns.iter().find(|pattern| has_punycode(pattern)),
+            "but no JID contains xn--: XMPP uses Unicode names, as in '@münchen\\.example$'",
+        ),
+        (
+            patterns.iter().find(|pattern| needs_resource(pattern)),
+            "which matches nothing: rules apply to bare JIDs, which have no resource",
+        ),
+    ] {
+        if let Some(pattern) = pattern {
+            r.warn(key, format!("has {}, {why}", quote(pattern.as_str())));
+        }
     }
     patterns
 }
@@ -131,34 +106,33 @@ fn needs_resource(pattern: &JidPattern) -> bool {
 }
 
 fn action(r: &mut ConfigReader) -> RuleAction {
-    for key in &RULE_KEYS[1..] {
-        if r.written(key.name) && !r.given(key.name) {
-            r.error(
-                key.name,
-                "an empty value",
-                "a value; without the key there is no limit",
-            );
-        }
-    }
     let upload = r.value(&keys::RULE_UPLOAD).unwrap_or(true);
     let limits = Limits {
         max_file_size: r.get(&keys::RULE_MAX_FILE_SIZE),
         max_total_size: r.get(&keys::RULE_MAX_TOTAL_SIZE),
-        bytes: byte_windows(r),
-        uploads: upload_windows(r),
+        bytes: windows(r, &keys::RULE_BYTES, |inner| {
+            let delta = inner.value(&keys::BYTE_WINDOW_DELTA);
+            let bytes = inner.value(&keys::BYTE_WINDOW_BYTES)?;
+            delta.map(|delta| ByteWindow { delta, bytes })
+        }),
+        uploads: windows(r, &keys::RULE_UPLOADS, |inner| {
+            let delta = inner.value(&keys::UPLOAD_WINDOW_DELTA);
+            let uploads = inner.value(&keys::UPLOAD_WINDOW_UPLOADS)?;
+            delta.map(|delta| UploadWindow { delta, uploads })
+        }),
         expire_maxage: r.get(&keys::RULE_EXPIRE_MAXAGE),
-        allowed_file_types: file_types(r),
+        allowed_file_types: r.items(&keys::RULE_FILE_TYPES),
     };
-    let limit = RULE_KEYS[2..].iter().find(|key| r.written(key.name));
+    let limit = RULE_KEYS[2..].iter().find(|key| r.written(key));
     match limit {
         Some(key) if !upload => {
             let found = "a limit together with \"upload: false\"";
-            r.error(key.name, found, "only one of the two");
+            r.error(key, found, "only one of the two");
         }
-        None if !r.written(keys::RULE_UPLOAD.name()) && r.has_unknown() => {
+        None if !r.written(&keys::RULE_UPLOAD) && r.has_unknown() => {
             let found = "no limit but an unknown key, so the rule would restrict nothing";
             let expected = "a limit, or \"upload: true\" if this is intended";
-            r.error(keys::RULE_JID.name(), found, expected);
+            r.error(&keys::RULE_JID, found, expected);
         }
         _ => {}
     }
@@ -169,50 +143,16 @@ fn action(r: &mut ConfigReader) -> RuleAction {
     }
 }
 
-/// The expected value of the length of a window.
-const DELTA: &str = "the length of the window in seconds, such as 3600 or 1 h";
-
-fn byte_windows(r: &mut ConfigReader) -> Vec<ByteWindow> {
-    let read = |inner: &mut ConfigReader| {
-        let delta = inner.required(&keys::BYTE_WINDOW_DELTA, DELTA);
-        let expected = "a number of bytes above 0, such as 20971520 or 20 MiB";
-        let bytes = inner.required(&keys::BYTE_WINDOW_BYTES, expected);
-        Some(ByteWindow {
-            delta: delta?,
-            bytes: bytes?,
-        })
-    };
-    windows(r, &keys::RULE_BYTES, BYTE_WINDOW_KEYS, read)
-}
-
-fn upload_windows(r: &mut ConfigReader) -> Vec<UploadWindow> {
-    let read = |inner: &mut ConfigReader| {
-        let delta: Option<Duration> = inner.required(&keys::UPLOAD_WINDOW_DELTA, DELTA);
-        let expected = "a whole number of uploads above 0";
-        let uploads = inner.required(&keys::UPLOAD_WINDOW_UPLOADS, expected);
-        Some(UploadWindow {
-            delta: delta?,
-            uploads: uploads?,
-        })
-    };
-    windows(r, &keys::RULE_UPLOADS, UPLOAD_WINDOW_KEYS, read)
-}
-
 fn windows<T>(
     r: &mut ConfigReader,
-    key: &ConfigKey<String>,
-    entries: &[&KeyInfo],
+    key: &KeyInfo,
     read: impl Fn(&mut ConfigReader) -> Option<T>,
 ) -> Vec<T> {
-    if r.empty_list(key.name()) {
-        let expected = "at least one window; without the key there is no limit";
-        r.error(key.name(), "an empty list", expected);
-    }
     let mut windows = Vec::new();
-    let inner = r.maps(key.name(), entries);
+    let inner = r.maps(key);
     if inner.len() > MAX_WINDOWS {
         let found = format!("{} windows", inner.len());
-        r.error(key.name(), found, format!("at most {MAX_WINDOWS}"));
+        r.error(key, found, format!("at most {MAX_WINDOWS}"));
     }
     for mut inner in inner {
         windows.extend(read(&mut inner));
@@ -221,17 +161,10 @@ fn windows<T>(
     windows
 }
 
-fn file_types(r: &mut ConfigReader) -> Option<Vec<String>> {
-    let key = &keys::RULE_FILE_TYPES;
-    if r.empty_list(key.name()) {
-        let expected = "at least one MIME type; \"upload: false\" refuses all of them";
-        r.error(key.name(), "an empty list", expected);
-    }
-    r.items(key)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::config::error::{ConfigError, Warning};
     use crate::config::raw;

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::config::error::InvalidValue;
+use crate::decimal;
 use crate::jid::BareJid;
 
 /// Longest path of a Unix socket, in bytes: the size of `sun_path` without its final NUL.
@@ -45,27 +46,6 @@ impl Listen {
     }
 }
 
-/// The listeners without those that another one covers, and those with the one that covers them. Of two equal ones the
-/// first stays.
-pub fn without_covered(wanted: Vec<Listen>) -> (Vec<Listen>, Vec<(Listen, Listen)>) {
-    let covered_by = |at: usize| {
-        let covers = |&other: &usize| {
-            let mutual = wanted[at].covers(&wanted[other]);
-            other != at && wanted[other].covers(&wanted[at]) && (!mutual || other < at)
-        };
-        (0..wanted.len()).find(covers)
-    };
-    let mut kept = Vec::new();
-    let mut covered = Vec::new();
-    for (at, listen) in wanted.iter().enumerate() {
-        match covered_by(at) {
-            None => kept.push(listen.clone()),
-            Some(other) => covered.push((listen.clone(), wanted[other].clone())),
-        }
-    }
-    (kept, covered)
-}
-
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -99,7 +79,7 @@ pub fn listen(text: &str, port: u16) -> Result<Vec<Listen>, InvalidValue> {
     }
     let port = match text.split_once(':') {
         None if text.eq_ignore_ascii_case("localhost") => Some(port),
-        Some((name, port)) if name.eq_ignore_ascii_case("localhost") => port.parse().ok(),
+        Some((name, port)) if name.eq_ignore_ascii_case("localhost") => self::port(port),
         _ => None,
     };
     match port {
@@ -196,6 +176,11 @@ pub fn is_punycode(domain: &str) -> bool {
         let begin = label.get(..4);
         begin.is_some_and(|begin| begin.eq_ignore_ascii_case("xn--"))
     })
+}
+
+/// A port in digits alone, also 0.
+pub fn port(text: &str) -> Option<u16> {
+    u16::try_from(decimal::parse(text.as_bytes())?).ok()
 }
 
 /// An IP address; IPv6 with or without brackets.

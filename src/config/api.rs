@@ -3,12 +3,13 @@
 //! Both are maps without a predecessor in HttpUploadComponent, so unknown entries can be errors: a misspelt `token` would
 //! leave the API open.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::config::address::{self, Listen};
-use crate::config::keys::{self, API_KEYS, ConfigKey, PURPOSE_KEYS, PURPOSE_NAMES};
+use crate::config::keys::{self, KeyInfo};
 use crate::config::network;
 use crate::config::reader::ConfigReader;
 use crate::config::secret::Secret;
@@ -20,10 +21,10 @@ const TOKEN: std::ops::RangeInclusive<usize> = 16..=1024;
 
 /// Reads `api`; `public` are the public listeners.
 pub fn api(r: &mut ConfigReader, public: &[Listen]) -> Option<Api> {
-    if !r.given(keys::API.name()) {
+    if !r.given(&keys::API) {
         return None;
     }
-    let mut section = r.map(keys::API.name(), API_KEYS)?;
+    let mut section = r.map(&keys::API)?;
     let api = Api {
         listen: listen(&mut section, public),
         prefix: section.value(&keys::API_PREFIX).unwrap_or_default(),
@@ -33,7 +34,7 @@ pub fn api(r: &mut ConfigReader, public: &[Listen]) -> Option<Api> {
     let open = api.allow.iter().any(|net| net.prefix_len() == 0);
     if open && api.token.is_none() {
         let text = "has a network of all addresses, and without a token anyone can request slots in any user's name";
-        section.warn(keys::API_ALLOW.name(), text);
+        section.warn(&keys::API_ALLOW, text);
     }
     r.close(section);
     Some(api)
@@ -41,10 +42,8 @@ pub fn api(r: &mut ConfigReader, public: &[Listen]) -> Option<Api> {
 
 /// Reads `purposes`.
 pub fn purposes(r: &mut ConfigReader) -> Purposes {
-    if !r.given(keys::PURPOSES.name()) {
-        return Purposes::default();
-    }
-    let Some(mut section) = r.map(keys::PURPOSES.name(), PURPOSE_NAMES) else {
+    let section = r.given(&keys::PURPOSES).then(|| r.map(&keys::PURPOSES));
+    let Some(mut section) = section.flatten() else {
         return Purposes::default();
     };
     let never = Some(Duration::ZERO);
@@ -61,67 +60,51 @@ pub fn purposes(r: &mut ConfigReader) -> Purposes {
 /// Reads the API's listeners. A port is needed unless every address is a Unix socket or has its own.
 fn listen(section: &mut ConfigReader, public: &[Listen]) -> Vec<Listen> {
     let (key, port_key) = (&keys::API_ADDRESS, &keys::API_PORT);
-    let port_given = section.given(port_key.name());
     let port = section.get(port_key).unwrap_or(0);
-    let parse = |text: &str| {
-        let needs_port = address::listen(text, 1) != address::listen(text, 2);
-        address::listen(text, port).map(|listen| (listen, needs_port))
-    };
-    let read = match section.many(key.name(), false, parse) {
-        Some(read) => read,
-        None => section
-            .value(key)
-            .iter()
-            .flat_map(|text| parse(text))
-            .collect(),
-    };
-    if section.empty_list(key.name()) {
-        section.error(key.name(), "an empty list", "at least one address");
-    }
-    if !port_given && read.iter().any(|(_, needs_port)| *needs_port) {
-        let expected = "the port of the API, a whole number from 0 to 65535";
-        section.error(port_key.name(), "nothing", expected);
+    let needs_port = Cell::new(false);
+    let wanted = network::addresses(section, key, |text| {
+        if address::listen(text, 1) != address::listen(text, 2) {
+            needs_port.set(true);
+        }
+        address::listen(text, port)
+    });
+    if needs_port.get() && !section.given(port_key) {
+        section.require(port_key);
         return Vec::new();
     }
-    let (shared, wanted): (Vec<_>, Vec<_>) = read
-        .into_iter()
-        .flat_map(|(listen, _)| listen)
-        .partition(|listen| public.iter().any(|other| other.overlaps(listen)));
-    for listen in shared {
-        if let Some(other) = public.iter().find(|other| other.overlaps(&listen)) {
-            let found = format!(
-                "{listen}, which overlaps {other} of {}",
-                keys::HTTP_ADDRESS.name()
-            );
-            let expected = "a different port or address, because the API has listeners of its own";
-            section.error(key.name(), found, expected);
+    let overlap = |listen: &Listen| public.iter().find(|other| other.overlaps(listen));
+    let mut kept = Vec::new();
+    for listen in wanted {
+        match overlap(&listen) {
+            Some(other) => {
+                let found = format!(
+                    "{listen}, which overlaps {other} of {}",
+                    keys::HTTP_ADDRESS.name
+                );
+                let expected =
+                    "a different port or address, because the API has listeners of its own";
+                section.error(key, found, expected);
+            }
+            None => kept.push(listen),
         }
     }
-    network::without_covered(section, key, wanted)
+    network::without_covered(section, key, kept)
 }
 
 /// Reads the networks that are accepted; by default this machine alone.
 fn allow(section: &mut ConfigReader) -> Vec<IpNet> {
     let key = &keys::API_ALLOW;
-    if !section.given(key.name()) {
-        return section.value(key).unwrap_or_default();
-    }
-    if section.empty_list(key.name()) {
-        section.warn(
-            key.name(),
-            "is an empty list, so only Unix sockets are accepted",
-        );
-    }
-    section.items(key).unwrap_or_default().concat()
+    let listed = section.items(key).map(|listed| listed.concat());
+    listed.or_else(|| section.value(key)).unwrap_or_default()
 }
 
 /// Reads one purpose, if it is listed; an empty value lists it, as an empty map does.
 fn purpose(
     section: &mut ConfigReader,
-    key: &ConfigKey<String>,
+    key: &KeyInfo,
     maxage: Option<Duration>,
 ) -> Option<PurposeLimits> {
-    let mut inner = section.map(key.name(), PURPOSE_KEYS)?;
+    let mut inner = section.map(key)?;
     let limits = PurposeLimits {
         max_file_size: inner.get(&keys::PURPOSE_MAX_FILE_SIZE),
         expire_maxage: inner.get(&keys::PURPOSE_EXPIRE_MAXAGE).or(maxage),
@@ -133,7 +116,7 @@ fn purpose(
 
 /// Reads the bearer token.
 fn token(section: &mut ConfigReader) -> Option<Secret> {
-    let key = keys::API_TOKEN.name();
+    let key = &keys::API_TOKEN;
     let secret = secrets::secret(section, key, 1, None)?;
     let text = secret.expose();
     let (least, most) = (TOKEN.start(), TOKEN.end());
@@ -151,6 +134,7 @@ fn token(section: &mut ConfigReader) -> Option<Secret> {
 mod tests {
     use super::*;
     use crate::config::error::{ConfigError, Warning};
+    use crate::config::keys::PURPOSE_NAMES;
     use crate::config::raw;
     use crate::purpose::Purpose;
 

@@ -21,6 +21,22 @@ pub struct ConfigError {
     pub expected: String,
 }
 
+impl ConfigError {
+    /// An error that is not about one key.
+    pub fn in_file(
+        line: Option<usize>,
+        found: impl Into<String>,
+        expected: impl Into<String>,
+    ) -> ConfigError {
+        ConfigError {
+            line,
+            key: String::new(),
+            found: found.into(),
+            expected: expected.into(),
+        }
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_position(f, &self.key, self.line)?;
@@ -85,6 +101,22 @@ pub struct InvalidValue {
     pub found: Option<String>,
     /// The text after "expected".
     pub expected: String,
+}
+
+impl InvalidValue {
+    /// A value that is described instead of quoted.
+    pub fn found(found: impl Into<String>, expected: impl Into<String>) -> InvalidValue {
+        InvalidValue {
+            found: Some(found.into()),
+            expected: expected.into(),
+        }
+    }
+
+    /// The same, with the value quoted if nothing else describes it.
+    pub fn about(self, text: &str) -> InvalidValue {
+        let found = self.found.unwrap_or_else(|| quote(text));
+        InvalidValue::found(found, self.expected)
+    }
 }
 
 impl<T: Into<String>> From<T> for InvalidValue {

@@ -5,6 +5,7 @@
 //! for all responses replace upslot's own.
 
 use crate::config::error::InvalidValue;
+use crate::http::syntax::is_token;
 
 /// Most fields that may be added.
 pub const MAX_HEADERS: usize = 64;
@@ -43,8 +44,7 @@ const OWN: [&str; 24] = [
 
 /// Checks the name of a field; `cors` tells whether upslot sends the CORS fields itself.
 pub fn name(text: &str, cors: bool) -> Result<(), InvalidValue> {
-    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    if !(1..=64).contains(&text.len()) || !text.bytes().all(token) {
+    if text.len() > 64 || !is_token(text.as_bytes()) {
         return Err("the name of a header field, of letters, digits and hyphens".into());
     }
     let lower = text.to_ascii_lowercase();

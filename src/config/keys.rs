@@ -4,7 +4,7 @@
 //! and `upslot help config` all follow from these tables; a test compares `config.yml.sample` with them. To add a key:
 //! one entry here, one field in [`Config`], one line in [`crate::config::read`], and its text in the sample.
 
-use std::fmt;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ use crate::config::values::Config;
 use crate::jid::BareJid;
 
 use DefaultValue::{Required, Text, Unset};
-use Reload::{Applied, Restart};
-use ValueKind::{Bytes, List, Map, Mode, Number, Path, Port, Seconds, Switch, Url, Word};
+use EmptyList::{Refused, Warned};
+use Reload::Restart;
 
 /// One key of the file, or one entry of a map in it.
 #[derive(Debug)]
@@ -28,11 +28,17 @@ pub struct KeyInfo {
     /// The heading that it stands under in `config.yml.sample`; for an entry, the key of its map.
     pub section: &'static str,
     pub name: &'static str,
-    pub kind: ValueKind,
+    /// The type and unit of a value, for operators.
+    pub kind: &'static str,
     pub default: DefaultValue,
     pub reload: Reload,
     /// One sentence.
     pub doc: &'static str,
+    /// The entries of a map; none if their names are free.
+    pub entries: &'static [&'static KeyInfo],
+    /// What is expected instead of an empty value, if that is an error; else it is an absent key.
+    pub empty_value: Option<&'static str>,
+    pub empty_list: EmptyList,
 }
 
 /// A key with the parser of its values.
@@ -49,51 +55,22 @@ impl<T> ConfigKey<T> {
     }
 }
 
-/// The type and unit of a value; its Display is for operators.
-#[derive(Clone, Copy, Debug)]
-pub enum ValueKind {
-    Bytes,
-    Seconds,
-    Number,
-    Port,
-    /// Permissions in octal.
-    Mode,
-    Switch,
-    Path,
-    Secret,
-    Url,
-    /// One of these words, or a name of this kind.
-    Word(&'static str),
-    /// A list of these.
-    List(&'static str),
-    /// A map with these entries; without any, the names are free.
-    Map(&'static [&'static KeyInfo]),
-}
+impl<T> Deref for ConfigKey<T> {
+    type Target = KeyInfo;
 
-impl fmt::Display for ValueKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ValueKind::Bytes => f.write_str("bytes"),
-            ValueKind::Seconds => f.write_str("seconds"),
-            ValueKind::Number => f.write_str("number"),
-            ValueKind::Port => f.write_str("port"),
-            ValueKind::Mode => f.write_str("octal permissions"),
-            ValueKind::Switch => f.write_str("true or false"),
-            ValueKind::Path => f.write_str("path"),
-            ValueKind::Secret => f.write_str("secret"),
-            ValueKind::Url => f.write_str("URL"),
-            ValueKind::Word(words) => f.write_str(words),
-            ValueKind::List(items) => write!(f, "list of {items}"),
-            ValueKind::Map(_) => f.write_str("map"),
-        }
+    fn deref(&self) -> &KeyInfo {
+        &self.info
     }
 }
+
+/// Sizes; a small number without a unit is warned about.
+pub const BYTES: &str = "bytes";
 
 /// The value of a key that is absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DefaultValue {
-    /// None: the key must be there.
-    Required,
+    /// None: the key must be there. Its value, as errors describe it.
+    Required(&'static str),
     /// None: the feature is off, or the program chooses.
     Unset,
     /// This value, written as in the file.
@@ -109,13 +86,39 @@ pub enum Reload {
     Restart(fn(&Config, &Config) -> bool),
 }
 
-/// Defines each key as a static of its own, and the table of them in this order.
+/// What `[]` means.
+#[derive(Clone, Copy, Debug)]
+pub enum EmptyList {
+    /// Nothing special.
+    Allowed,
+    /// A clause that warns about it.
+    Warned(&'static str),
+    /// An error: what was found, and what is expected.
+    Refused(&'static str, &'static str),
+}
+
+/// The values of the fields that a key leaves out.
+const OMITTED: KeyInfo = KeyInfo {
+    section: "",
+    name: "",
+    kind: "",
+    default: Unset,
+    reload: Reload::Applied,
+    doc: "",
+    entries: &[],
+    empty_value: None,
+    empty_list: EmptyList::Allowed,
+};
+
+/// Defines each key as a static of its own, and the table of them in this order. After its sentence, a key may have
+/// further fields of [`KeyInfo`].
 macro_rules! keys {
     (
         $(#[$attribute:meta])*
         $table:ident
         $($section:literal {
-            $($id:ident: $type:ty = $name:literal, $kind:expr, $default:expr, $reload:expr, $parse:expr, $doc:literal;)*
+            $($id:ident: $type:ty = $name:literal, $kind:expr, $default:expr, $parse:expr, $doc:literal
+            $(, $field:ident: $value:expr)*;)*
         })*
     ) => {
         $($(
@@ -126,8 +129,9 @@ macro_rules! keys {
                     name: $name,
                     kind: $kind,
                     default: $default,
-                    reload: $reload,
                     doc: $doc,
+                    $($field: $value,)*
+                    ..OMITTED
                 },
                 parse: $parse,
             };
@@ -137,121 +141,154 @@ macro_rules! keys {
     };
 }
 
+// Texts of several keys.
+const EMPTY: &str = "an empty list";
+const ALL_REFUSED: &str = "is an empty list, so all uploads are refused";
+const NO_LIMIT: &str = "a value; without the key there is no limit";
+const MIME_TYPES: &str = "MIME types; remove the key for the default, or write [] for none";
+const A_URL: &str = "a URL such as https://upload.example.org/";
+const DELTA: &str = "the length of the window in seconds, such as 3600 or 1 h";
+/// What is expected of the patterns of a rule.
+pub const PATTERNS: &str =
+    "a regular expression or a list of them, in single quotes such as '@example\\.org$'";
+
 keys! {
     /// Every key of the file, in the order of `config.yml.sample`.
     KEYS
     "XMPP server" {
-        COMPONENT_JID: String = "component_jid", Word("domain"), Unset, Applied, address::jid_domain,
+        COMPONENT_JID: String = "component_jid", "domain", Unset, address::jid_domain,
             "The domain of the component (XEP-0114), which clients discover; without it there is no XMPP side.";
-        COMPONENT_SECRET: String = "component_secret", ValueKind::Secret, Unset, Applied, scalar::text,
+        COMPONENT_SECRET: String = "component_secret", "secret", Unset, scalar::text,
             "The secret shared with the XMPP server.";
-        COMPONENT_SECRET_FILE: PathBuf = "component_secret_file", Path, Unset, Applied, scalar::path,
+        COMPONENT_SECRET_FILE: PathBuf = "component_secret_file", "path", Unset, scalar::path,
             "A file that holds the secret, instead of component_secret.";
-        COMPONENT_HOST: String = "component_host", Word("host name or address"), Text("localhost"), Applied, address::host,
+        COMPONENT_HOST: String = "component_host", "host name or address", Text("localhost"), address::host,
             "The host on which the XMPP server listens for components.";
-        COMPONENT_PORT: u16 = "component_port", Port, Text("5347"), Applied, |text| scalar::port(text, 1),
+        COMPONENT_PORT: u16 = "component_port", "port", Text("5347"), |text| scalar::number(text, 1..=MAX_PORT),
             "The port on which the XMPP server listens for components.";
     }
     "HTTP" {
-        HTTP_ADDRESS: String = "http_address", List("addresses"), Text("127.0.0.1"), Restart(addresses_changed), scalar::text,
-            "The addresses to listen on: IPv4, IPv6, localhost or unix:/path, each with or without a port of its own.";
-        HTTP_PORT: u16 = "http_port", Port, Text("8080"), Restart(ports_changed), |text| scalar::port(text, 0),
-            "The port for addresses without one; 0 lets the system choose.";
-        HTTP_CERTFILE: PathBuf = "http_certfile", Path, Unset, Restart(|old, new| old.tls.is_some() != new.tls.is_some()), scalar::path,
-            "PEM file with the certificate chain; turning TLS on or off needs a restart, a renewed certificate does not.";
-        HTTP_KEYFILE: PathBuf = "http_keyfile", Path, Unset, Applied, scalar::path,
+        HTTP_ADDRESS: String = "http_address", "list of addresses", Text("127.0.0.1"), scalar::text,
+            "The addresses to listen on: IPv4, IPv6, localhost or unix:/path, each with or without a port of its own.",
+            empty_list: Refused(EMPTY, "at least one address"),
+            reload: Restart(addresses_changed);
+        HTTP_PORT: u16 = "http_port", "port", Text("8080"), |text| scalar::number(text, 0..=MAX_PORT),
+            "The port for addresses without one; 0 lets the system choose.",
+            reload: Restart(ports_changed);
+        HTTP_CERTFILE: PathBuf = "http_certfile", "path", Unset, scalar::path,
+            "PEM file with the certificate chain; turning TLS on or off needs a restart, a renewed certificate does not.",
+            reload: Restart(|old, new| old.tls.is_some() != new.tls.is_some());
+        HTTP_KEYFILE: PathBuf = "http_keyfile", "path", Unset, scalar::path,
             "PEM file with the private key of http_certfile.";
-        GET_URL: BaseUrl = "get_url", Url, Required, Applied, url::base_url,
+        GET_URL: BaseUrl = "get_url", "URL", Required(A_URL), url::base_url,
             "The URL prefix of downloads, as clients see it.";
-        PUT_URL: BaseUrl = "put_url", Url, Required, Applied, url::base_url,
+        PUT_URL: BaseUrl = "put_url", "URL", Required(A_URL), url::base_url,
             "The URL prefix of uploads, as clients see it.";
-        ALLOW_WEB_CLIENTS: bool = "allow_web_clients", Switch, Text("true"), Applied, scalar::boolean,
+        ALLOW_WEB_CLIENTS: bool = "allow_web_clients", "true or false", Text("true"), scalar::boolean,
             "Whether browsers may use the service from any web site (CORS).";
-        CUSTOM_HEADERS: String = "custom_headers", Map(&[]), Text("{}"), Applied, scalar::text,
+        CUSTOM_HEADERS: String = "custom_headers", "map", Text("{}"), scalar::text,
             "Header fields that are added to every response.";
-        SERVE_DOWNLOADS: bool = "serve_downloads", Switch, Text("true"), Applied, scalar::boolean,
+        SERVE_DOWNLOADS: bool = "serve_downloads", "true or false", Text("true"), scalar::boolean,
             "Whether GET and HEAD are answered; false if another web server serves storage_path.";
-        SAFE_FILE_TYPES: String = "safe_file_types", List("MIME types"), Text("[image/*, video/*, audio/*, text/plain]"), Applied, scalar::mime_pattern,
-            "The types that browsers may show inline instead of saving them.";
-        TRUSTED_PROXIES: Vec<IpNet> = "trusted_proxies", List("networks"), Text("[]"), Applied, address::networks,
+        SAFE_FILE_TYPES: String = "safe_file_types", "list of MIME types", Text("[image/*, video/*, audio/*, text/plain]"), scalar::mime_pattern,
+            "The types that browsers may show inline instead of saving them.",
+            empty_value: Some(MIME_TYPES);
+        TRUSTED_PROXIES: Vec<IpNet> = "trusted_proxies", "list of networks", Text("[]"), address::networks,
             "The proxies whose Forwarded and X-Forwarded-For fields name the client.";
     }
     "Storage" {
-        STORAGE_PATH: PathBuf = "storage_path", Path, Required, Restart(|old, new| old.storage_path != new.storage_path), scalar::storage_path,
-            "The folder of the stored files.";
-        FILE_MODE: u32 = "file_mode", Mode, Text("0640"), Applied, |text| scalar::mode(text, 0o600),
+        STORAGE_PATH: PathBuf = "storage_path", "path", Required("the folder of the stored files"), scalar::storage_path,
+            "The folder of the stored files.",
+            reload: Restart(|old, new| old.storage_path != new.storage_path);
+        FILE_MODE: u32 = "file_mode", "octal permissions", Text("0640"), |text| scalar::mode(text, 0o600),
             "Permissions of new files.";
-        DIR_MODE: u32 = "dir_mode", Mode, Text("0750"), Applied, |text| scalar::mode(text, 0o700),
+        DIR_MODE: u32 = "dir_mode", "octal permissions", Text("0750"), |text| scalar::mode(text, 0o700),
             "Permissions of new folders.";
-        FSYNC: bool = "fsync", Switch, Text("true"), Applied, scalar::boolean,
+        FSYNC: bool = "fsync", "true or false", Text("true"), scalar::boolean,
             "Whether an upload is confirmed only when it is on stable storage.";
-        MIN_FREE_SPACE: u64 = "min_free_space", Bytes, Text("67108864"), Applied, |text| scalar::size(text, 0),
+        MIN_FREE_SPACE: u64 = "min_free_space", BYTES, Text("67108864"), |text| scalar::size(text, 0),
             "Disk space that uploads leave free; 0 is off.";
-        GLOBAL_QUOTA: u64 = "global_quota", Bytes, Text("0"), Applied, |text| scalar::size(text, 0),
+        GLOBAL_QUOTA: u64 = "global_quota", BYTES, Text("0"), |text| scalar::size(text, 0),
             "Disk space that all files together may use; 0 is off.";
     }
     "Users and limits" {
-        WHITELIST: BareJid = "whitelist", List("domains and addresses"), Unset, Applied, address::bare_jid,
-            "The domains and bare JIDs that may ask for slots; without the key all may, with [] none.";
-        MAX_FILE_SIZE: u64 = "max_file_size", Bytes, Text("20971520"), Applied, |text| scalar::size(text, 1),
+        WHITELIST: BareJid = "whitelist", "list of domains and addresses", Unset, address::bare_jid,
+            "The domains and bare JIDs that may ask for slots; without the key all may, with [] none.",
+            empty_value: Some("domains or addresses; remove the key to let all users upload, or write [] for none"),
+            empty_list: Warned(ALL_REFUSED);
+        MAX_FILE_SIZE: u64 = "max_file_size", BYTES, Text("20971520"), |text| scalar::size(text, 1),
             "Size of the largest file.";
-        ALLOWED_FILE_TYPES: String = "allowed_file_types", List("MIME types"), Text("[\"*/*\"]"), Applied, scalar::mime_pattern,
-            "The types that may be uploaded.";
-        PUT_TIMEOUT: Duration = "put_timeout", Seconds, Text("360"), Applied, put_timeout,
+        ALLOWED_FILE_TYPES: String = "allowed_file_types", "list of MIME types", Text("[\"*/*\"]"), scalar::mime_pattern,
+            "The types that may be uploaded.",
+            empty_value: Some(MIME_TYPES),
+            empty_list: Warned(ALL_REFUSED);
+        PUT_TIMEOUT: Duration = "put_timeout", "seconds", Text("360"), put_timeout,
             "Longest time between a slot and the start of its upload.";
-        SLOT_SECRET: String = "slot_secret", ValueKind::Secret, Unset, Restart(|old, new| old.slot_secret != new.slot_secret), scalar::text,
-            "The key that signs slots, at least 16 bytes; one is created at the first start if none is set.";
-        SLOT_SECRET_FILE: PathBuf = "slot_secret_file", Path, Unset, Restart(|old, new| old.slot_secret_file != new.slot_secret_file), scalar::path,
-            "A file that holds the key, instead of slot_secret.";
+        SLOT_SECRET: String = "slot_secret", "secret", Unset, scalar::text,
+            "The key that signs slots, at least 16 bytes; one is created at the first start if none is set.",
+            reload: Restart(|old, new| old.slot_secret != new.slot_secret);
+        SLOT_SECRET_FILE: PathBuf = "slot_secret_file", "path", Unset, scalar::path,
+            "A file that holds the key, instead of slot_secret.",
+            reload: Restart(|old, new| old.slot_secret_file != new.slot_secret_file);
     }
     "Expiry and quotas" {
-        EXPIRE_INTERVAL: Duration = "expire_interval", Seconds, Text("0"), Applied, |text| scalar::span(text, 0),
+        EXPIRE_INTERVAL: Duration = "expire_interval", "seconds", Text("0"), |text| scalar::span(text, 0),
             "Time between two sweeps, which delete expired files and apply user_quota_soft; 0 is off.";
-        EXPIRE_MAXAGE: Duration = "expire_maxage", Seconds, Text("0"), Applied, |text| scalar::span(text, 0),
+        EXPIRE_MAXAGE: Duration = "expire_maxage", "seconds", Text("0"), |text| scalar::span(text, 0),
             "Age at which a file expires; 0 is never.";
-        USER_QUOTA_HARD: u64 = "user_quota_hard", Bytes, Text("0"), Applied, |text| scalar::size(text, 0),
+        USER_QUOTA_HARD: u64 = "user_quota_hard", BYTES, Text("0"), |text| scalar::size(text, 0),
             "Disk space that one user may use; larger requests are refused; 0 is off.";
-        USER_QUOTA_SOFT: u64 = "user_quota_soft", Bytes, Text("0"), Applied, |text| scalar::size(text, 0),
+        USER_QUOTA_SOFT: u64 = "user_quota_soft", BYTES, Text("0"), |text| scalar::size(text, 0),
             "Size to which a sweep trims the files of one user, the oldest first; 0 is off.";
-        EVICT_ON_QUOTA: bool = "evict_on_quota", Switch, Text("false"), Applied, scalar::boolean,
+        EVICT_ON_QUOTA: bool = "evict_on_quota", "true or false", Text("false"), scalar::boolean,
             "Whether a user's oldest files are deleted for a new one that user_quota_hard would refuse.";
     }
     "Connection limits" {
-        MAX_CONNECTIONS: usize = "max_connections", Number, Unset, Applied, |text| connections(text, 1),
+        MAX_CONNECTIONS: usize = "max_connections", "number", Unset, |text| scalar::number(text, 1..=MOST_CONNECTIONS),
             "Most open HTTP connections, 1 to 65000; by default 1024, or fewer where descriptors are scarce.";
-        MAX_CONNECTIONS_PER_ADDRESS: usize = "max_connections_per_address", Number, Text("0"), Applied, |text| connections(text, 0),
+        MAX_CONNECTIONS_PER_ADDRESS: usize = "max_connections_per_address", "number", Text("0"), |text| scalar::number(text, 0..=MOST_CONNECTIONS),
             "Most open HTTP connections of one client address; 0 is off.";
-        HEADER_TIMEOUT: Duration = "header_timeout", Seconds, Text("10"), Applied, scalar::timeout,
+        HEADER_TIMEOUT: Duration = "header_timeout", "seconds", Text("10"), scalar::timeout,
             "Time limit for a whole request head, and for the TLS handshake.";
-        BODY_TIMEOUT: Duration = "body_timeout", Seconds, Text("60"), Applied, scalar::timeout,
+        BODY_TIMEOUT: Duration = "body_timeout", "seconds", Text("60"), scalar::timeout,
             "Time limit for each 4 KiB of a body.";
-        IDLE_TIMEOUT: Duration = "idle_timeout", Seconds, Text("60"), Applied, scalar::timeout,
+        IDLE_TIMEOUT: Duration = "idle_timeout", "seconds", Text("60"), scalar::timeout,
             "Longest time between two requests on a connection.";
-        SHUTDOWN_TIMEOUT: Duration = "shutdown_timeout", Seconds, Text("30"), Applied, scalar::timeout,
+        SHUTDOWN_TIMEOUT: Duration = "shutdown_timeout", "seconds", Text("30"), scalar::timeout,
             "Time limit for transfers in progress at shutdown.";
     }
     "Access rules and purposes" {
-        ACCESS: String = "access", Map(RULE_KEYS), Text("[{jid: \".*\"}]"), Applied, scalar::text,
-            "Rules about who may upload how much; the first matching rule decides, and without a match the answer is no.";
-        PURPOSES: String = "purposes", Map(PURPOSE_NAMES), Text("{message: {}}"), Applied, scalar::text,
-            "The purposes (XEP-0363) that are announced, each with limits of its own.";
+        ACCESS: String = "access", "map", Text("[{jid: \".*\"}]"), scalar::text,
+            "Rules about who may upload how much; the first matching rule decides, and without a match the answer is no.",
+            entries: RULE_KEYS,
+            empty_value: Some("a list of rules; without the key only the whitelist applies"),
+            empty_list: Refused(
+                "an empty list, which refuses all uploads",
+                "at least one rule; without the key only the whitelist applies",
+            );
+        PURPOSES: String = "purposes", "map", Text("{message: {}}"), scalar::text,
+            "The purposes (XEP-0363) that are announced, each with limits of its own.",
+            entries: PURPOSE_NAMES;
     }
     "Other integrations" {
-        API: String = "api", Map(API_KEYS), Unset, Restart(api_changed), scalar::text,
-            "The local API: slots for other programs, /health and /metrics; a new address or port needs a restart.";
-        EXTERNAL_SECRET: String = "external_secret", ValueKind::Secret, Unset, Applied, scalar::text,
+        API: String = "api", "map", Unset, scalar::text,
+            "The local API: slots for other programs, /health and /metrics; a new address or port needs a restart.",
+            entries: API_KEYS,
+            reload: Restart(api_changed);
+        EXTERNAL_SECRET: String = "external_secret", "secret", Unset, scalar::text,
             "The secret of PUTs signed by mod_http_upload_external, Metronome or ejabberd.";
-        EXTERNAL_DELETE_SECRET: String = "external_delete_secret", ValueKind::Secret, Unset, Applied, scalar::text,
+        EXTERNAL_DELETE_SECRET: String = "external_delete_secret", "secret", Unset, scalar::text,
             "Metronome's http_file_delete_secret; without it no DELETE is allowed.";
-        FILE_SHARE_SECRET: String = "file_share_secret", ValueKind::Secret, Unset, Applied, scalar::text,
+        FILE_SHARE_SECRET: String = "file_share_secret", "secret", Unset, scalar::text,
             "The secret of Prosody's mod_http_file_share.";
     }
     "Sandbox" {
-        SANDBOX: bool = "sandbox", Word("auto or off"), Text("auto"), Restart(|old, new| old.sandbox != new.sandbox), scalar::sandbox,
-            "Whether the process restricts itself as far as the kernel supports it (Landlock).";
+        SANDBOX: bool = "sandbox", "auto or off", Text("auto"), scalar::sandbox,
+            "Whether the process restricts itself as far as the kernel supports it (Landlock).",
+            reload: Restart(|old, new| old.sandbox != new.sandbox);
     }
     "Log" {
-        LOG_LEVEL: LevelFilter = "log_level", Word("error, warn, info, debug or trace"), Text("info"), Applied, scalar::log_level,
+        LOG_LEVEL: LevelFilter = "log_level", "error, warn, info, debug or trace", Text("info"), scalar::log_level,
             "How much is logged; the environment variable RUST_LOG takes precedence.";
     }
 }
@@ -260,15 +297,17 @@ keys! {
     /// The entries of `api`.
     API_KEYS
     "api" {
-        API_ADDRESS: String = "address", List("addresses"), Text("127.0.0.1"), Applied, scalar::text,
-            "The addresses to listen on, as in http_address.";
-        API_PORT: u16 = "port", Port, Required, Applied, |text| scalar::port(text, 0),
+        API_ADDRESS: String = "address", "list of addresses", Text("127.0.0.1"), scalar::text,
+            "The addresses to listen on, as in http_address.",
+            empty_list: Refused(EMPTY, "at least one address");
+        API_PORT: u16 = "port", "port", Required("the port of the API, a whole number from 0 to 65535"), |text| scalar::number(text, 0..=MAX_PORT),
             "The port for addresses without one.";
-        API_PREFIX: String = "prefix", Word("path"), Text("/"), Applied, url::path_prefix,
+        API_PREFIX: String = "prefix", "path", Text("/"), url::path_prefix,
             "The path before slot/ and max_size/.";
-        API_ALLOW: Vec<IpNet> = "allow", List("networks"), Text("localhost"), Applied, address::networks,
-            "The networks whose requests are accepted.";
-        API_TOKEN: String = "token", ValueKind::Secret, Unset, Applied, scalar::text,
+        API_ALLOW: Vec<IpNet> = "allow", "list of networks", Text("localhost"), address::networks,
+            "The networks whose requests are accepted.",
+            empty_list: Warned("is an empty list, so only Unix sockets are accepted");
+        API_TOKEN: String = "token", "secret", Unset, scalar::text,
             "A bearer token of 16 to 1024 characters that every request must carry.";
     }
 }
@@ -277,14 +316,18 @@ keys! {
     /// The entries of `purposes`.
     PURPOSE_NAMES
     "purposes" {
-        PURPOSE_MESSAGE: String = "message", Map(PURPOSE_KEYS), Unset, Applied, scalar::text,
-            "Files without a purpose, and those sent in messages.";
-        PURPOSE_PROFILE: String = "profile", Map(PURPOSE_KEYS), Unset, Applied, scalar::text,
-            "Profile pictures; never evicted or trimmed.";
-        PURPOSE_EPHEMERAL: String = "ephemeral", Map(PURPOSE_KEYS), Unset, Applied, scalar::text,
-            "Files that expire at a time that the client may choose.";
-        PURPOSE_PERMANENT: String = "permanent", Map(PURPOSE_KEYS), Unset, Applied, scalar::text,
-            "Files that are meant to stay; never evicted or trimmed.";
+        PURPOSE_MESSAGE: String = "message", "map", Unset, scalar::text,
+            "Files without a purpose, and those sent in messages.",
+            entries: PURPOSE_KEYS;
+        PURPOSE_PROFILE: String = "profile", "map", Unset, scalar::text,
+            "Profile pictures; never evicted or trimmed.",
+            entries: PURPOSE_KEYS;
+        PURPOSE_EPHEMERAL: String = "ephemeral", "map", Unset, scalar::text,
+            "Files that expire at a time that the client may choose.",
+            entries: PURPOSE_KEYS;
+        PURPOSE_PERMANENT: String = "permanent", "map", Unset, scalar::text,
+            "Files that are meant to stay; never evicted or trimmed.",
+            entries: PURPOSE_KEYS;
     }
 }
 
@@ -292,11 +335,11 @@ keys! {
     /// The entries of each purpose.
     PURPOSE_KEYS
     "purpose" {
-        PURPOSE_MAX_FILE_SIZE: u64 = "max_file_size", Bytes, Unset, Applied, |text| scalar::size(text, 1),
+        PURPOSE_MAX_FILE_SIZE: u64 = "max_file_size", BYTES, Unset, |text| scalar::size(text, 1),
             "Size of the largest file, instead of the global max_file_size.";
-        PURPOSE_EXPIRE_MAXAGE: Duration = "expire_maxage", Seconds, Unset, Applied, |text| scalar::span(text, 0),
+        PURPOSE_EXPIRE_MAXAGE: Duration = "expire_maxage", "seconds", Unset, |text| scalar::span(text, 0),
             "Age at which a file expires; 0 is never, which is the default of profile and permanent.";
-        PURPOSE_USER_QUOTA_HARD: u64 = "user_quota_hard", Bytes, Unset, Applied, |text| scalar::size(text, 0),
+        PURPOSE_USER_QUOTA_HARD: u64 = "user_quota_hard", BYTES, Unset, |text| scalar::size(text, 0),
             "Disk space that one user may use; counted apart from all other purposes.";
     }
 }
@@ -305,22 +348,36 @@ keys! {
     /// The entries of each rule of `access`; all but the first two are limits.
     RULE_KEYS
     "access" {
-        RULE_JID: String = "jid", List("regular expressions"), Required, Applied, scalar::text,
-            "Searched in the bare JID, ignoring case.";
-        RULE_UPLOAD: bool = "upload", Switch, Text("true"), Applied, scalar::boolean,
-            "Whether uploads are allowed at all.";
-        RULE_MAX_FILE_SIZE: u64 = "max_file_size", Bytes, Unset, Applied, |text| scalar::size(text, 1),
-            "Size of the largest file.";
-        RULE_MAX_TOTAL_SIZE: u64 = "max_total_size", Bytes, Unset, Applied, |text| scalar::size(text, 1),
-            "Disk space that all files of one user may use.";
-        RULE_BYTES: String = "bytes_per_timedelta", Map(BYTE_WINDOW_KEYS), Unset, Applied, scalar::text,
-            "Bytes of slots within a window; a map or a list of up to 8.";
-        RULE_UPLOADS: String = "uploads_per_timedelta", Map(UPLOAD_WINDOW_KEYS), Unset, Applied, scalar::text,
-            "Number of slots within a window; a map or a list of up to 8.";
-        RULE_EXPIRE_MAXAGE: Duration = "expire_maxage", Seconds, Unset, Applied, |text| scalar::span(text, 0),
-            "Age at which a file expires; 0 is never.";
-        RULE_FILE_TYPES: String = "allowed_file_types", List("MIME types"), Unset, Applied, scalar::mime_pattern,
-            "The types that may be uploaded, of those that the global allowed_file_types allows.";
+        RULE_JID: String = "jid", "list of regular expressions", Required(PATTERNS), scalar::text,
+            "Searched in the bare JID, ignoring case.",
+            empty_value: Some(PATTERNS),
+            empty_list: Refused(EMPTY, PATTERNS);
+        RULE_UPLOAD: bool = "upload", "true or false", Text("true"), scalar::boolean,
+            "Whether uploads are allowed at all.",
+            empty_value: Some(NO_LIMIT);
+        RULE_MAX_FILE_SIZE: u64 = "max_file_size", BYTES, Unset, |text| scalar::size(text, 1),
+            "Size of the largest file.",
+            empty_value: Some(NO_LIMIT);
+        RULE_MAX_TOTAL_SIZE: u64 = "max_total_size", BYTES, Unset, |text| scalar::size(text, 1),
+            "Disk space that all files of one user may use.",
+            empty_value: Some(NO_LIMIT);
+        RULE_BYTES: String = "bytes_per_timedelta", "map", Unset, scalar::text,
+            "Bytes of slots within a window; a map or a list of up to 8.",
+            entries: BYTE_WINDOW_KEYS,
+            empty_value: Some(NO_LIMIT),
+            empty_list: Refused(EMPTY, "at least one window; without the key there is no limit");
+        RULE_UPLOADS: String = "uploads_per_timedelta", "map", Unset, scalar::text,
+            "Number of slots within a window; a map or a list of up to 8.",
+            entries: UPLOAD_WINDOW_KEYS,
+            empty_value: Some(NO_LIMIT),
+            empty_list: Refused(EMPTY, "at least one window; without the key there is no limit");
+        RULE_EXPIRE_MAXAGE: Duration = "expire_maxage", "seconds", Unset, |text| scalar::span(text, 0),
+            "Age at which a file expires; 0 is never.",
+            empty_value: Some(NO_LIMIT);
+        RULE_FILE_TYPES: String = "allowed_file_types", "list of MIME types", Unset, scalar::mime_pattern,
+            "The types that may be uploaded, of those that the global allowed_file_types allows.",
+            empty_value: Some(NO_LIMIT),
+            empty_list: Refused(EMPTY, "at least one MIME type; \"upload: false\" refuses all of them");
     }
 }
 
@@ -328,9 +385,9 @@ keys! {
     /// The entries of a window of bytes.
     BYTE_WINDOW_KEYS
     "bytes_per_timedelta" {
-        BYTE_WINDOW_DELTA: Duration = "delta", Seconds, Required, Applied, |text| scalar::span(text, 1),
+        BYTE_WINDOW_DELTA: Duration = "delta", "seconds", Required(DELTA), |text| scalar::span(text, 1),
             "Length of the window.";
-        BYTE_WINDOW_BYTES: u64 = "bytes", Bytes, Required, Applied, |text| scalar::size(text, 1),
+        BYTE_WINDOW_BYTES: u64 = "bytes", BYTES, Required("a number of bytes above 0, such as 20971520 or 20 MiB"), |text| scalar::size(text, 1),
             "Most bytes within it.";
     }
 }
@@ -339,18 +396,20 @@ keys! {
     /// The entries of a window of uploads.
     UPLOAD_WINDOW_KEYS
     "uploads_per_timedelta" {
-        UPLOAD_WINDOW_DELTA: Duration = "delta", Seconds, Required, Applied, |text| scalar::span(text, 1),
+        UPLOAD_WINDOW_DELTA: Duration = "delta", "seconds", Required(DELTA), |text| scalar::span(text, 1),
             "Length of the window.";
-        UPLOAD_WINDOW_UPLOADS: u64 = "uploads", Number, Required, Applied, uploads,
+        UPLOAD_WINDOW_UPLOADS: u64 = "uploads", "number", Required("a whole number of uploads above 0"), uploads,
             "Most slots within it.";
     }
 }
+
+const MAX_PORT: u64 = u16::MAX as u64;
 
 /// Longest time between slot and PUT.
 const MAX_PUT_TIMEOUT: Duration = Duration::from_secs(365 * 86_400);
 
 /// Upper bound of the connection limits; connection keys have 16 bits for the index.
-const CONNECTION_KEYS: u64 = 65_000;
+const MOST_CONNECTIONS: u64 = 65_000;
 
 fn put_timeout(text: &str) -> Result<Duration, InvalidValue> {
     let span = scalar::span(text, 1)?;
@@ -358,11 +417,6 @@ fn put_timeout(text: &str) -> Result<Duration, InvalidValue> {
         return Err("at most a year".into());
     }
     Ok(span)
-}
-
-fn connections(text: &str, least: u64) -> Result<usize, InvalidValue> {
-    let number = scalar::number(text, least..=CONNECTION_KEYS)?;
-    usize::try_from(number).map_err(|_| "a smaller number".into())
 }
 
 fn uploads(text: &str) -> Result<u64, InvalidValue> {
@@ -423,7 +477,7 @@ fn describe(text: &mut String, path: &str, key: &KeyInfo) {
         name, kind, doc, ..
     } = key;
     let default = match key.default {
-        DefaultValue::Required => "required".to_owned(),
+        DefaultValue::Required(_) => "required".to_owned(),
         DefaultValue::Unset => "no default".to_owned(),
         DefaultValue::Text(default) => format!("default: {default}"),
     };
@@ -434,10 +488,8 @@ fn describe(text: &mut String, path: &str, key: &KeyInfo) {
     text.push_str(&format!(
         "  {path}{name} ({kind}; {default}{restart})\n      {doc}\n"
     ));
-    if let ValueKind::Map(entries) = key.kind {
-        let path = format!("{path}{name}.");
-        for entry in entries {
-            describe(text, &path, entry);
-        }
+    let path = format!("{path}{name}.");
+    for entry in key.entries {
+        describe(text, &path, entry);
     }
 }

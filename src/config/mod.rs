@@ -44,8 +44,10 @@ pub use crate::config::values::{
     Api, Component, Config, PurposeLimits, Purposes, SecretSource, TlsFiles,
 };
 
-use crate::config::keys::{ConfigKey, KEYS, ValueKind};
+use crate::config::keys::{ConfigKey, KEYS, KeyInfo};
+use crate::config::raw::Value;
 use crate::config::reader::ConfigReader;
+use crate::decimal;
 use crate::jid::BareJid;
 
 /// A usable configuration, and the warnings about it.
@@ -75,23 +77,13 @@ pub fn read_bytes(bytes: &[u8]) -> Result<Reading, ConfigErrors> {
     match std::str::from_utf8(bytes) {
         Ok(text) => read(text),
         Err(_) if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) => {
-            let error = ConfigError {
-                line: None,
-                key: String::new(),
-                found: "text in UTF-16".into(),
-                expected: "text in UTF-8".into(),
-            };
-            Err(error.into())
+            Err(ConfigError::in_file(None, "text in UTF-16", "text in UTF-8").into())
         }
         Err(error) => {
             let valid = &bytes[..error.valid_up_to()];
-            let error = ConfigError {
-                line: Some(1 + valid.iter().filter(|&&b| b == b'\n').count()),
-                key: String::new(),
-                found: "bytes that are not UTF-8".into(),
-                expected: "text in UTF-8".into(),
-            };
-            Err(error.into())
+            let line = 1 + valid.iter().filter(|&&b| b == b'\n').count();
+            let found = "bytes that are not UTF-8";
+            Err(ConfigError::in_file(Some(line), found, "text in UTF-8").into())
         }
     }
 }
@@ -115,7 +107,12 @@ pub fn read(text: &str) -> Result<Reading, ConfigErrors> {
 /// Every field. An invalid or missing value is replaced by a placeholder that is never used: the error is recorded
 /// in the reader, and [`read`] fails.
 fn config(r: &mut ConfigReader) -> Config {
-    let (slot_secret, slot_secret_file) = secrets::slot_secret(r);
+    let (slot_secret, slot_secret_file) = secrets::inline_or_file(
+        r,
+        &keys::SLOT_SECRET,
+        secret::MIN_SLOT_SECRET,
+        &keys::SLOT_SECRET_FILE,
+    );
     let listen = network::listen(r);
     let allow_web_clients = r.value(&keys::ALLOW_WEB_CLIENTS).unwrap_or_default();
     Config {
@@ -127,15 +124,13 @@ fn config(r: &mut ConfigReader) -> Config {
         file_share_secret: secrets::integration(r, &keys::FILE_SHARE_SECRET),
         listen,
         component: network::component(r),
-        storage_path: r
-            .required(&keys::STORAGE_PATH, "the folder of the stored files")
-            .unwrap_or_default(),
+        storage_path: r.value(&keys::STORAGE_PATH).unwrap_or_default(),
         file_mode: mode(r, &keys::FILE_MODE),
         dir_mode: mode(r, &keys::DIR_MODE),
         whitelist: whitelist(r),
         max_file_size: r.value(&keys::MAX_FILE_SIZE).unwrap_or_default(),
-        allowed_file_types: file_types(r, &keys::ALLOWED_FILE_TYPES),
-        safe_file_types: file_types(r, &keys::SAFE_FILE_TYPES),
+        allowed_file_types: r.items(&keys::ALLOWED_FILE_TYPES),
+        safe_file_types: r.items(&keys::SAFE_FILE_TYPES),
         tls: network::tls(r),
         get_url: network::base_url(r, &keys::GET_URL),
         put_url: network::base_url(r, &keys::PUT_URL),
@@ -168,19 +163,14 @@ fn config(r: &mut ConfigReader) -> Config {
 }
 
 fn whitelist(r: &mut ConfigReader) -> Option<Vec<BareJid>> {
-    let key = keys::WHITELIST.name();
+    let key = &keys::WHITELIST;
     if !r.written(key) {
         r.warn(
             key,
             "is absent, so every user who reaches the component may upload",
         );
-    } else if !r.given(key) {
-        let expected = format!("domains or addresses; {}", address::WHITELIST_HINT);
-        r.error(key, "an empty value", expected);
-    } else if r.empty_list(key) {
-        r.warn(key, "is an empty list, so all uploads are refused");
     }
-    let list = r.items(&keys::WHITELIST);
+    let list = r.items(key);
     let in_punycode = |jid: &&BareJid| address::is_punycode(jid.domain());
     if let Some(jid) = list.iter().flatten().find(in_punycode) {
         let text = format!(
@@ -192,19 +182,8 @@ fn whitelist(r: &mut ConfigReader) -> Option<Vec<BareJid>> {
     list
 }
 
-fn file_types(r: &mut ConfigReader, key: &ConfigKey<String>) -> Option<Vec<String>> {
-    if r.written(key.name()) && !r.given(key.name()) {
-        let expected = "MIME types; remove the key for the default, or write [] for none";
-        r.error(key.name(), "an empty value", expected);
-    }
-    if key.name() == keys::ALLOWED_FILE_TYPES.name() && r.empty_list(key.name()) {
-        r.warn(key.name(), "is an empty list, so all uploads are refused");
-    }
-    r.items(key)
-}
-
 fn custom_headers(r: &mut ConfigReader, cors: bool) -> Vec<(String, String)> {
-    let key = keys::CUSTOM_HEADERS.name();
+    let key = &keys::CUSTOM_HEADERS;
     let headers = r.pairs(key, |name| headers::name(name, cors), headers::value);
     if headers.len() > headers::MAX_HEADERS {
         let found = format!("{} header fields", headers.len());
@@ -217,7 +196,7 @@ fn mode(r: &mut ConfigReader, key: &ConfigKey<u32>) -> u32 {
     let mode = r.value(key).unwrap_or_default();
     if mode & 0o002 != 0 {
         let text = format!("is 0{mode:o}, which lets every user of this machine write");
-        r.warn(key.name(), text);
+        r.warn(key, text);
     }
     mode
 }
@@ -228,21 +207,24 @@ const FEW_SECONDS: u64 = 366;
 
 /// Warns about numbers that are probably meant in another unit.
 fn warn_of_units(r: &mut ConfigReader) {
-    for key in KEYS
-        .iter()
-        .filter(|key| matches!(key.kind, ValueKind::Bytes))
-    {
-        let number = r.bare_number(key.name);
-        if let Some(n) = number.filter(|n| (1..FEW_BYTES).contains(n)) {
+    for key in KEYS.iter().filter(|key| key.kind == keys::BYTES) {
+        if let Some(n) = bare_number(r, key).filter(|n| (1..FEW_BYTES).contains(n)) {
             let text = format!("has no unit, so it is in bytes; for mebibytes write {n} MiB");
-            r.warn(key.name, text);
+            r.warn(key, text);
         }
     }
-    let key = keys::EXPIRE_MAXAGE.name();
-    let number = r.bare_number(key);
-    if let Some(n) = number.filter(|n| (1..FEW_SECONDS).contains(n)) {
+    let key = &keys::EXPIRE_MAXAGE;
+    if let Some(n) = bare_number(r, key).filter(|n| (1..FEW_SECONDS).contains(n)) {
         let text = format!("has no unit, so it is in seconds; for days write {n} d");
         r.warn(key, text);
+    }
+}
+
+/// A number without a unit.
+fn bare_number(r: &ConfigReader, key: &KeyInfo) -> Option<u64> {
+    match &r.node(key)?.value {
+        Value::Scalar(text) => decimal::parse(text.as_bytes()),
+        _ => None,
     }
 }
 
@@ -250,39 +232,35 @@ fn warn_of_units(r: &mut ConfigReader) {
 fn warn(r: &mut ConfigReader, config: &Config) {
     warn_of_units(r);
     warn_of_expiry(r, config);
-    let (soft, hard) = (keys::USER_QUOTA_SOFT.name(), keys::USER_QUOTA_HARD.name());
+    let hard = keys::USER_QUOTA_HARD.name;
     if config.user_quota_hard > 0 {
         if config.user_quota_soft > config.user_quota_hard {
-            r.warn(soft, format!("is above {hard}, so nothing is ever trimmed"));
+            let text = format!("is above {hard}, so nothing is ever trimmed");
+            r.warn(&keys::USER_QUOTA_SOFT, text);
         }
         if config.max_file_size > config.user_quota_hard {
-            r.warn(
-                keys::MAX_FILE_SIZE.name(),
-                format!("is above {hard}, so no file of this size fits"),
-            );
+            let text = format!("is above {hard}, so no file of this size fits");
+            r.warn(&keys::MAX_FILE_SIZE, text);
         }
     } else if config.evict_on_quota {
-        r.warn(
-            keys::EVICT_ON_QUOTA.name(),
-            format!("has no effect, because {hard} is 0"),
-        );
+        let text = format!("has no effect, because {hard} is 0");
+        r.warn(&keys::EVICT_ON_QUOTA, text);
     }
 }
 
 fn warn_of_expiry(r: &mut ConfigReader, config: &Config) {
-    let interval = keys::EXPIRE_INTERVAL.name();
-    let (maxage, soft) = (keys::EXPIRE_MAXAGE.name(), keys::USER_QUOTA_SOFT.name());
-    let ages = !config.expire_maxage.is_zero();
-    let trims = config.user_quota_soft > 0;
+    let interval: &KeyInfo = &keys::EXPIRE_INTERVAL;
+    let ages: (&KeyInfo, bool) = (&keys::EXPIRE_MAXAGE, !config.expire_maxage.is_zero());
+    let trims: (&KeyInfo, bool) = (&keys::USER_QUOTA_SOFT, config.user_quota_soft > 0);
     if config.expire_interval.is_zero() {
-        let text = format!("has no effect, because {interval} is 0 and there are no sweeps");
-        for (key, set) in [(maxage, ages), (soft, trims)] {
-            if set {
-                r.warn(key, text.clone());
-            }
+        for (key, _) in [ages, trims].iter().filter(|(_, is_set)| *is_set) {
+            let interval = interval.name;
+            let text = format!("has no effect, because {interval} is 0 and there are no sweeps");
+            r.warn(key, text);
         }
-    } else if !ages && !trims && !config.has_other_expiry() {
-        let text = format!("has no effect, because neither {maxage} nor {soft} is set");
+    } else if !ages.1 && !trims.1 && !config.has_other_expiry() {
+        let (ages, trims) = (ages.0.name, trims.0.name);
+        let text = format!("has no effect, because neither {ages} nor {trims} is set");
         r.warn(interval, text);
     }
 }

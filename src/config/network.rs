@@ -4,7 +4,9 @@
 use ipnet::IpNet;
 
 use crate::config::address::{self, Listen};
-use crate::config::keys::{self, ConfigKey};
+use crate::config::error::InvalidValue;
+use crate::config::keys::{self, ConfigKey, KeyInfo};
+use crate::config::raw::Value;
 use crate::config::reader::ConfigReader;
 use crate::config::secrets;
 use crate::config::url::BaseUrl;
@@ -22,91 +24,92 @@ const OTHER_PORTS: [(u16, &str); 6] = [
 
 /// Reads the component; absent without `component_jid`.
 pub fn component(r: &mut ConfigReader) -> Option<Component> {
-    check_component(r);
-    let jid = r.get(&keys::COMPONENT_JID);
-    let secret_key = keys::COMPONENT_SECRET.name();
-    let inline = secrets::secret(r, secret_key, 1, Some(&keys::COMPONENT_SECRET_FILE))
-        .map(SecretSource::Inline);
-    let file = r.get(&keys::COMPONENT_SECRET_FILE).map(SecretSource::File);
+    let (jid_key, secret_key) = (&keys::COMPONENT_JID, &keys::COMPONENT_SECRET);
+    let file_key = &keys::COMPONENT_SECRET_FILE;
+    let has_secret = r.given(secret_key) || r.given(file_key);
+    match (r.given(jid_key), has_secret) {
+        (true, false) => {
+            let expected = format!("the secret of {}, or {}", jid_key.name, file_key.name);
+            r.error(secret_key, "nothing", expected);
+        }
+        (false, true) => {
+            let expected = "the address that the component's secret belongs to";
+            r.error(jid_key, "nothing", expected);
+        }
+        (false, false) => r.warn(jid_key, "is absent, so no slots can be requested over XMPP"),
+        (true, true) => {}
+    }
+    let jid = r.get(jid_key);
+    let (inline, file) = secrets::inline_or_file(r, secret_key, 1, file_key);
     let host = r.value(&keys::COMPONENT_HOST);
     let port = r.value(&keys::COMPONENT_PORT);
     if jid.as_deref().is_some_and(address::is_punycode) {
         let text =
             "is in punycode, which XMPP does not use in domain names; write the Unicode name";
-        r.warn(keys::COMPONENT_JID.name(), text);
+        r.warn(jid_key, text);
     }
-    if let Some((port, kind)) =
-        port.and_then(|port| OTHER_PORTS.iter().find(|(other, _)| *other == port))
-    {
+    let other = OTHER_PORTS.iter().find(|(other, _)| port == Some(*other));
+    if let Some((port, kind)) = other {
         r.warn(
-            keys::COMPONENT_PORT.name(),
+            &keys::COMPONENT_PORT,
             format!("is {port}, the usual {kind} port; servers accept components on 5347 or 5275"),
         );
     }
+    let secret = inline.map(SecretSource::Inline);
     Some(Component {
         jid: jid?,
-        secret: inline.or(file)?,
+        secret: secret.or(file.map(SecretSource::File))?,
         host: host?,
         port: port?,
     })
-}
-
-/// Reports missing and contradictory keys of the component.
-fn check_component(r: &mut ConfigReader) {
-    let jid = keys::COMPONENT_JID.name();
-    let secret = keys::COMPONENT_SECRET.name();
-    let file = keys::COMPONENT_SECRET_FILE.name();
-    match (r.given(jid), r.given(secret), r.given(file)) {
-        (true, false, false) => {
-            r.error(secret, "nothing", format!("the secret of {jid}, or {file}"));
-        }
-        (false, false, false) => r.warn(jid, "is absent, so no slots can be requested over XMPP"),
-        (false, ..) => r.error(
-            jid,
-            "nothing",
-            "the address that the component's secret belongs to",
-        ),
-        (true, ..) => {}
-    }
-    if r.given(secret) && r.given(file) {
-        let found = format!("a file in addition to {secret}");
-        r.error(file, found, "only one of the two");
-    }
 }
 
 /// Reads the public listeners. One that another covers is left out, because it could not be bound.
 pub fn listen(r: &mut ConfigReader) -> Vec<Listen> {
     let key = &keys::HTTP_ADDRESS;
     let port = r.value(&keys::HTTP_PORT).unwrap_or_default();
-    if r.quoted_nothing(key.name()) {
+    let nothing = Value::Scalar(String::new());
+    if r.entry(key)
+        .is_some_and(|entry| entry.node.value == nothing)
+    {
         // As in Python's HTTP server, and so in HttpUploadComponent.
         r.warn(
-            key.name(),
+            key,
             "is empty, which is read as every IPv4 address; write 0.0.0.0, or :: for IPv6 too",
         );
         return address::listen("0.0.0.0", port).unwrap_or_default();
     }
-    if r.empty_list(key.name()) {
-        r.error(key.name(), "an empty list", "at least one address");
-    }
-    let parse = |text: &str| address::listen(text, port);
-    let wanted = match r.many(key.name(), false, parse) {
-        Some(wanted) => wanted,
-        None => r.value(key).iter().flat_map(|text| parse(text)).collect(),
-    };
-    without_covered(r, key, wanted.concat())
+    let wanted = addresses(r, key, |text| address::listen(text, port));
+    without_covered(r, key, wanted)
 }
 
-/// The listeners without those that another one covers, with a warning about each of these.
-pub fn without_covered(
+/// The listeners that a key lists, or its default.
+pub fn addresses(
     r: &mut ConfigReader,
     key: &ConfigKey<String>,
-    wanted: Vec<Listen>,
+    parse: impl Fn(&str) -> Result<Vec<Listen>, InvalidValue>,
 ) -> Vec<Listen> {
-    let (kept, covered) = address::without_covered(wanted);
-    for (listen, other) in covered {
-        let text = format!("has {listen}, which {other} already covers");
-        r.warn(key.name(), text);
+    match r.many(key, false, &parse) {
+        Some(listed) => listed.concat(),
+        None => {
+            let default = r.value(key).unwrap_or_default();
+            parse(&default).unwrap_or_default()
+        }
+    }
+}
+
+/// The listeners without those that another one covers, with a warning about each of these. Of two equal ones the first
+/// stays.
+pub fn without_covered(r: &mut ConfigReader, key: &KeyInfo, wanted: Vec<Listen>) -> Vec<Listen> {
+    let mut kept = Vec::new();
+    for (at, listen) in wanted.iter().enumerate() {
+        let mut others = wanted.iter().enumerate();
+        let covering = others
+            .find(|(other, wide)| wide.covers(listen) && (*other < at || !listen.covers(wide)));
+        match covering {
+            None => kept.push(listen.clone()),
+            Some((_, wide)) => r.warn(key, format!("has {listen}, which {wide} already covers")),
+        }
     }
     kept
 }
@@ -115,9 +118,9 @@ pub fn without_covered(
 pub fn tls(r: &mut ConfigReader) -> Option<TlsFiles> {
     let (certfile, keyfile) = (&keys::HTTP_CERTFILE, &keys::HTTP_KEYFILE);
     for (key, other) in [(certfile, keyfile), (keyfile, certfile)] {
-        if r.given(other.name()) && !r.given(key.name()) {
-            let expected = format!("a PEM file, because {} is set", other.name());
-            r.error(key.name(), "nothing", expected);
+        if r.given(other) && !r.given(key) {
+            let expected = format!("a PEM file, because {} is set", other.name);
+            r.error(key, "nothing", expected);
         }
     }
     let certfile = r.get(certfile);
@@ -130,10 +133,10 @@ pub fn tls(r: &mut ConfigReader) -> Option<TlsFiles> {
 
 /// Reads `get_url` or `put_url`. The result is empty after an error.
 pub fn base_url(r: &mut ConfigReader, key: &ConfigKey<BaseUrl>) -> BaseUrl {
-    let url = r.required(key, "a URL such as https://upload.example.org/");
+    let url = r.value(key);
     if url.as_ref().is_some_and(|url| !url.secure) {
         r.warn(
-            key.name(),
+            key,
             "is not https, and many clients refuse such slots (XEP-0363 requires HTTPS)",
         );
     }
@@ -146,7 +149,7 @@ pub fn trusted_proxies(r: &mut ConfigReader) -> Vec<IpNet> {
     let networks = r.items(key).unwrap_or_default().concat();
     if networks.iter().any(|net| net.prefix_len() == 0) {
         r.warn(
-            key.name(),
+            key,
             "has a network of all addresses, so any client can forge its address",
         );
     }

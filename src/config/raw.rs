@@ -4,8 +4,10 @@
 //! aliases and tags are refused, and depth and size are bounded, so that the cost is linear in the size of the file (YAML
 //! 1.2.2, chapters 6 and 7).
 
+use std::str::Chars;
+
 use yaml_rust2::parser::{Event, Parser, Tag};
-use yaml_rust2::scanner::{ScanError, TScalarStyle};
+use yaml_rust2::scanner::{Marker, ScanError, TScalarStyle};
 
 use crate::config::error::{ConfigError, quote};
 
@@ -48,14 +50,23 @@ pub enum Value {
 }
 
 impl Value {
+    /// Whether it is nothing, or `''`.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Value::Null) || matches!(self, Value::Scalar(text) if text.is_empty())
+    }
+
+    /// Whether it is `[]`.
+    pub fn is_empty_list(&self) -> bool {
+        matches!(self, Value::List(items) if items.is_empty())
+    }
+
     /// Its type, for messages that must not repeat the value.
     pub fn kind(&self) -> &'static str {
         match self {
-            Value::Null => "an empty value",
-            Value::Scalar(text) if text.is_empty() => "an empty value",
-            Value::Scalar(_) => "a single value",
             Value::List(_) => "a list",
             Value::Map(_) => "a map",
+            value if value.is_empty() => "an empty value",
+            _ => "a single value",
         }
     }
 }
@@ -75,40 +86,35 @@ pub struct MapEntry {
 pub fn parse(text: &str) -> Result<Vec<MapEntry>, ConfigError> {
     if text.len() > MAX_TEXT {
         let found = format!("a file of {} bytes", text.len());
-        return Err(error_at(None, &found, &format!("at most {MAX_TEXT}")));
+        return Err(ConfigError::in_file(
+            None,
+            found,
+            format!("at most {MAX_TEXT}"),
+        ));
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // The scanner takes NUL for the end of the file and would silently ignore the rest.
     if let Some(at) = text.find(|c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r')) {
         let line = 1 + text[..at].matches('\n').count();
         return Err(error_at(
-            Some(line),
+            line,
             "a control character",
             "text, spaces, tabs and line ends only",
         ));
     }
-    let mut parser = Parser::new_from_str(text);
-    let mut tree = YamlTree {
-        lines: lines(text),
-        ..YamlTree::default()
+    // The three line ends of YAML 1.2.2 §5.4.
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    let mut parser = TreeParser {
+        lines: text.split('\n').collect(),
+        events: Parser::new_from_str(&text),
     };
-    loop {
-        // Events are pulled, because the library's own loop recurses without a limit.
-        let (event, marker) = parser
-            .next_token()
-            .map_err(|error| invalid_yaml(&error, &tree.lines))?;
-        if event == Event::StreamEnd {
-            break;
-        }
-        tree.take(event, marker.line(), marker.col())?;
-    }
-    match tree.root {
+    match parser.root()? {
         None => Ok(Vec::new()),
         Some(node) => match node.value {
             Value::Null => Ok(Vec::new()),
             Value::Map(entries) => Ok(entries),
             other => Err(error_at(
-                Some(node.line),
+                node.line,
                 other.kind(),
                 "lines of the form \"key: value\"",
             )),
@@ -116,101 +122,110 @@ pub fn parse(text: &str) -> Result<Vec<MapEntry>, ConfigError> {
     }
 }
 
-/// The lines of a text, without their line ends, of which YAML 1.2.2 §5.4 has three.
-fn lines(text: &str) -> Vec<&str> {
-    let mut lines = Vec::new();
-    let mut rest = text;
-    while let Some(end) = rest.find(['\n', '\r']) {
-        lines.push(&rest[..end]);
-        let both = rest[end..].starts_with("\r\n");
-        rest = &rest[end + 1 + usize::from(both)..];
-    }
-    lines.push(rest);
-    lines
-}
-
-/// A partly built tree.
-#[derive(Default)]
-struct YamlTree<'a> {
+/// Builds the tree from the library's events. It pulls them, because the library's own loop recurses without a limit.
+struct TreeParser<'a> {
     /// The text, line by line.
     lines: Vec<&'a str>,
-    documents: usize,
-    root: Option<YamlNode>,
-    open: Vec<Frame>,
+    events: Parser<Chars<'a>>,
 }
 
-/// An open list or map.
-enum Frame {
-    List {
-        line: usize,
-        items: Vec<YamlNode>,
-    },
-    Map {
-        line: usize,
-        entries: Vec<MapEntry>,
-        /// The key of the next value, with its line.
-        key: Option<(String, usize)>,
-    },
-}
+impl TreeParser<'_> {
+    fn next(&mut self) -> Result<(Event, Marker), ConfigError> {
+        let next = self.events.next_token();
+        next.map_err(|error| invalid_yaml(&error, &self.lines))
+    }
 
-impl YamlTree<'_> {
-    fn take(&mut self, event: Event, line: usize, column: usize) -> Result<(), ConfigError> {
-        match event {
-            Event::DocumentStart => {
-                self.documents += 1;
-                if self.documents > 1 {
+    /// The next event inside a list or map; `None` at its end.
+    fn next_inside(&mut self) -> Result<Option<(Event, Marker)>, ConfigError> {
+        let next = self.next()?;
+        let is_end = matches!(next.0, Event::SequenceEnd | Event::MappingEnd);
+        Ok((!is_end).then_some(next))
+    }
+
+    /// The value of the only document; `None` without one.
+    fn root(&mut self) -> Result<Option<YamlNode>, ConfigError> {
+        let mut root = None;
+        loop {
+            match self.next()? {
+                (Event::StreamEnd, _) => return Ok(root),
+                (Event::DocumentStart, marker) if root.is_some() => {
                     return Err(error_at(
-                        Some(line),
+                        marker.line(),
                         "a second document",
                         "one document, without \"---\" in it",
                     ));
                 }
+                (Event::DocumentStart, _) => {
+                    let first = self.next()?;
+                    root = Some(self.node(first, 0)?);
+                }
+                _ => {}
             }
-            Event::Alias(_) => return Err(error_at(Some(line), "an alias", "the value itself")),
+        }
+    }
+
+    /// The value that begins with this event, inside `depth` lists and maps.
+    fn node(
+        &mut self,
+        (event, marker): (Event, Marker),
+        depth: usize,
+    ) -> Result<YamlNode, ConfigError> {
+        let line = marker.line();
+        let mut form = ValueForm::Other;
+        let value = match event {
+            Event::SequenceStart(..) | Event::MappingStart(..) if depth >= MAX_DEPTH => {
+                let found = format!("more than {MAX_DEPTH} levels of lists and maps");
+                return Err(error_at(line, found, "fewer"));
+            }
             Event::Scalar(text, style, anchor, tag) => {
                 refuse_properties(anchor, tag, line)?;
                 let is_plain = style == TScalarStyle::Plain;
-                let form = match is_plain {
-                    true => ValueForm::Plain {
-                        commented: self.has_comment(&text, line, column),
-                    },
-                    false => ValueForm::Other,
-                };
-                let value = match text.as_str() {
+                if is_plain {
+                    let commented = self.has_comment(&text, line, marker.col());
+                    form = ValueForm::Plain { commented };
+                }
+                match text.as_str() {
                     "" | "~" | "null" | "Null" | "NULL" if is_plain => Value::Null,
                     _ => Value::Scalar(text),
-                };
-                self.attach(YamlNode { line, value, form })?;
+                }
             }
             Event::SequenceStart(anchor, tag) => {
                 refuse_properties(anchor, tag, line)?;
-                let items = Vec::new();
-                self.open(Frame::List { line, items }, line)?;
+                let mut items = Vec::new();
+                while let Some(first) = self.next_inside()? {
+                    items.push(self.node(first, depth + 1)?);
+                }
+                Value::List(items)
             }
             Event::MappingStart(anchor, tag) => {
                 refuse_properties(anchor, tag, line)?;
-                let entries = Vec::new();
-                let key = None;
-                self.open(Frame::Map { line, entries, key }, line)?;
+                let mut entries = Vec::new();
+                while let Some(first) = self.next_inside()? {
+                    entries.push(self.entry(first, depth + 1)?);
+                }
+                Value::Map(entries)
             }
-            Event::SequenceEnd | Event::MappingEnd => {
-                let (line, value) = match self.open.pop() {
-                    Some(Frame::List { line, items }) => (line, Value::List(items)),
-                    Some(Frame::Map { line, entries, .. }) => (line, Value::Map(entries)),
-                    None => {
-                        return Err(error_at(
-                            Some(line),
-                            "an unexpected end of a list or map",
-                            "YAML",
-                        ));
-                    }
-                };
-                let form = ValueForm::Other;
-                self.attach(YamlNode { line, value, form })?;
-            }
-            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
+            Event::Alias(_) => return Err(error_at(line, "an alias", "the value itself")),
+            _ => return Err(error_at(line, "an unexpected end", "YAML")),
+        };
+        Ok(YamlNode { line, value, form })
+    }
+
+    /// The entry of a map whose key begins with this event.
+    fn entry(&mut self, first: (Event, Marker), depth: usize) -> Result<MapEntry, ConfigError> {
+        let YamlNode { line, value, .. } = self.node(first, depth)?;
+        let key = match value {
+            Value::Scalar(text) if !text.is_empty() => text,
+            Value::Map(_) if has_template(&self.lines, line) => return Err(template(line)),
+            other => return Err(error_at(line, other.kind(), "a word as the key")),
+        };
+        let first = self.next()?;
+        let mut node = self.node(first, depth)?;
+        // The parser gives an empty value or a list the line of the next token.
+        if !matches!(node.value, Value::Scalar(_)) {
+            node.line = line;
         }
-        Ok(())
+        Ok(MapEntry { key, line, node })
     }
 
     /// Whether a comment follows a plain scalar on its line.
@@ -224,58 +239,19 @@ impl YamlTree<'_> {
         let rest = whole.and_then(|whole| whole[start..].strip_prefix(text));
         rest.is_some_and(|rest| rest.trim_start_matches([' ', '\t']).starts_with('#'))
     }
-
-    fn open(&mut self, frame: Frame, line: usize) -> Result<(), ConfigError> {
-        if self.open.len() >= MAX_DEPTH {
-            let found = format!("more than {MAX_DEPTH} levels of lists and maps");
-            return Err(error_at(Some(line), &found, "fewer"));
-        }
-        self.open.push(frame);
-        Ok(())
-    }
-
-    fn attach(&mut self, mut node: YamlNode) -> Result<(), ConfigError> {
-        match self.open.last_mut() {
-            None => self.root = Some(node),
-            Some(Frame::List { items, .. }) => items.push(node),
-            Some(Frame::Map { entries, key, .. }) => match key.take() {
-                None => match node.value {
-                    Value::Scalar(text) if !text.is_empty() => *key = Some((text, node.line)),
-                    Value::Map(_) if has_template(&self.lines, node.line) => {
-                        return Err(template(node.line));
-                    }
-                    other => {
-                        return Err(error_at(Some(node.line), other.kind(), "a word as the key"));
-                    }
-                },
-                Some((key, line)) => {
-                    // The parser gives an empty value or a list the line of the next token.
-                    if !matches!(node.value, Value::Scalar(_)) {
-                        node.line = line;
-                    }
-                    entries.push(MapEntry { key, line, node });
-                }
-            },
-        }
-        Ok(())
-    }
 }
 
 /// Refuses anchors and tags.
 fn refuse_properties(anchor: usize, tag: Option<Tag>, line: usize) -> Result<(), ConfigError> {
-    if anchor != 0 {
-        return Err(error_at(Some(line), "an anchor (&)", "the value alone"));
-    }
-    match tag {
-        None => Ok(()),
+    let found = match tag {
+        _ if anchor != 0 => "an anchor (&)".to_owned(),
         Some(tag) => {
-            let found = format!(
-                "the tag {}",
-                quote(&format!("{}{}", tag.handle, tag.suffix))
-            );
-            Err(error_at(Some(line), &found, "the value alone"))
+            let tag = format!("{}{}", tag.handle, tag.suffix);
+            format!("the tag {}", quote(&tag))
         }
-    }
+        None => return Ok(()),
+    };
+    Err(error_at(line, found, "the value alone"))
 }
 
 /// Whether a line contains a template placeholder, which YAML reads as nested maps or as an error.
@@ -286,7 +262,7 @@ fn has_template(lines: &[&str], line: usize) -> bool {
 
 fn template(line: usize) -> ConfigError {
     error_at(
-        Some(line),
+        line,
         "a placeholder of the form {{ name }}",
         "the value itself, or a file in component_secret_file or slot_secret_file; environment variables are not \
          expanded",
@@ -307,19 +283,14 @@ fn invalid_yaml(error: &ScanError, lines: &[&str]) -> ConfigError {
          quotes"
     };
     error_at(
-        Some(error.marker().line()),
-        &format!("invalid YAML in this line or just above ({info})"),
+        error.marker().line(),
+        format!("invalid YAML in this line or just above ({info})"),
         expected,
     )
 }
 
-fn error_at(line: Option<usize>, found: &str, expected: &str) -> ConfigError {
-    ConfigError {
-        line,
-        key: String::new(),
-        found: found.into(),
-        expected: expected.into(),
-    }
+fn error_at(line: usize, found: impl Into<String>, expected: &str) -> ConfigError {
+    ConfigError::in_file(Some(line), found, expected)
 }
 
 #[cfg(test)]

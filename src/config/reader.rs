@@ -4,9 +4,10 @@
 //! between keys are checked elsewhere.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use crate::config::error::{ConfigError, ConfigErrors, InvalidValue, Warning, quote};
-use crate::config::keys::{ConfigKey, DefaultValue, KEYS, KeyInfo};
+use crate::config::keys::{ConfigKey, DefaultValue, EmptyList, KEYS, KeyInfo};
 use crate::config::nearest::nearest;
 use crate::config::raw::{MapEntry, Value, ValueForm, YamlNode};
 use crate::config::stray::{STRAIGHT, stray};
@@ -21,7 +22,8 @@ pub struct ConfigReader {
     path: String,
     /// Line of the map, for keys missing from it; the file itself has none.
     line: Option<usize>,
-    has_unknown: bool,
+    /// The names of unknown keys, with their lines.
+    unknown: Vec<(String, usize)>,
     entries: Vec<MapEntry>,
     errors: Vec<ConfigError>,
     warnings: Vec<Warning>,
@@ -32,105 +34,116 @@ impl ConfigReader {
     pub fn new(entries: Vec<MapEntry>) -> ConfigReader {
         let mut reader = ConfigReader::default();
         reader.sort(entries, KEYS);
+        reader.warn_of_unknown(KEYS);
         reader
     }
 
-    fn inner(path: String, line: usize) -> ConfigReader {
-        ConfigReader {
-            path,
-            line: Some(line),
-            ..ConfigReader::default()
-        }
-    }
-
+    /// Keeps the known keys. Reports duplicates, and empty values where the registry forbids them.
     fn sort(&mut self, entries: Vec<MapEntry>, keys: &[&KeyInfo]) {
         let mut seen: HashMap<String, usize> = HashMap::new();
         for entry in entries {
-            if let Some(first) = seen.get(&entry.key) {
-                self.errors.push(ConfigError {
-                    line: Some(entry.line),
-                    key: self.named(&printable(&entry.key)),
-                    found: "a duplicate key".into(),
-                    expected: once(*first),
-                });
-                continue;
+            match seen.entry(entry.key.clone()) {
+                Entry::Occupied(first) => {
+                    let invalid = InvalidValue::found("a duplicate key", once(*first.get()));
+                    self.refuse(&printable(&entry.key), entry.line, invalid);
+                    continue;
+                }
+                Entry::Vacant(first) => first.insert(entry.line),
+            };
+            match keys.iter().find(|key| key.name == entry.key) {
+                Some(key) => {
+                    self.check_empty(key, &entry);
+                    self.entries.push(entry);
+                }
+                None => self.unknown.push((entry.key, entry.line)),
             }
-            seen.insert(entry.key.clone(), entry.line);
-            if keys.iter().any(|key| key.name == entry.key) {
-                self.entries.push(entry);
-            } else {
-                self.has_unknown = true;
-                let hint = match nearest(&entry.key, keys.iter().map(|key| key.name)) {
-                    Some(key) => format!("unknown key, ignored (did you mean {key}?)"),
-                    None => "unknown key, ignored".to_owned(),
-                };
-                self.warnings.push(Warning {
-                    line: Some(entry.line),
-                    key: self.named(&printable(&entry.key)),
-                    text: hint,
-                });
+        }
+    }
+
+    fn check_empty(&mut self, key: &KeyInfo, entry: &MapEntry) {
+        let value = &entry.node.value;
+        match (key.empty_value, key.empty_list) {
+            (Some(expected), _) if value.is_empty() => {
+                let invalid = InvalidValue::found("an empty value", expected);
+                self.refuse(key.name, entry.line, invalid);
             }
+            (_, EmptyList::Refused(found, expected)) if value.is_empty_list() => {
+                let invalid = InvalidValue::found(found, expected);
+                self.refuse(key.name, entry.line, invalid);
+            }
+            (_, EmptyList::Warned(text)) if value.is_empty_list() => {
+                self.push_warning(key.name, Some(entry.line), text.to_owned());
+            }
+            _ => {}
+        }
+    }
+
+    fn warn_of_unknown(&mut self, keys: &[&KeyInfo]) {
+        for (name, line) in self.unknown.clone() {
+            let hint = match nearest(&name, keys.iter().map(|key| key.name)) {
+                Some(key) => format!("unknown key, ignored (did you mean {key}?)"),
+                None => "unknown key, ignored".to_owned(),
+            };
+            self.push_warning(&printable(&name), Some(line), hint);
         }
     }
 
     /// The map below a key, or the list of maps, each with a reader of its own. [`ConfigReader::close`] takes each of
     /// them back.
-    pub fn maps(&mut self, key: &str, keys: &[&KeyInfo]) -> Vec<ConfigReader> {
+    pub fn maps(&mut self, key: &KeyInfo) -> Vec<ConfigReader> {
         let Some(node) = self.node(key).cloned() else {
             return Vec::new();
         };
-        let path = self.named(key);
-        let maps: Vec<(String, YamlNode)> = match node.value {
+        let maps = match node.value {
             Value::List(items) => (1..)
                 .zip(items)
-                .map(|(number, item)| (format!("{path}.{number}."), item))
+                .map(|(number, item)| (format!("{}.{number}", key.name), item))
                 .collect(),
-            _ => vec![(format!("{path}."), node)],
+            _ => vec![(key.name.to_owned(), node)],
         };
-        let mut readers = Vec::with_capacity(maps.len());
-        for (path, node) in maps {
-            match node.value {
-                Value::Map(entries) => {
-                    let mut reader = ConfigReader::inner(path, node.line);
-                    reader.sort(entries, keys);
-                    readers.push(reader);
-                }
-                other => self.errors.push(ConfigError {
-                    line: Some(node.line),
-                    key: path.trim_end_matches('.').to_owned(),
-                    found: other.kind().to_owned(),
-                    expected: format!("a map of {}", names(keys)),
-                }),
-            }
+        let mut readers = Vec::new();
+        for (name, node) in maps {
+            readers.extend(self.inner(&name, node, key.entries));
+        }
+        for reader in &mut readers {
+            reader.warn_of_unknown(key.entries);
         }
         readers
     }
 
     /// The one map below a key, with a reader of its own, which [`ConfigReader::close`] takes back; an empty value is an
     /// empty map. An unknown entry is an error here: ignoring a misspelt `token` would leave the API open.
-    pub fn map(&mut self, key: &str, keys: &[&KeyInfo]) -> Option<ConfigReader> {
-        let entry = self.entries.iter().find(|entry| entry.key == key)?;
-        let (line, value) = (entry.node.line, entry.node.value.clone());
-        let entries = match value {
-            Value::Map(entries) => entries,
-            Value::Null => Vec::new(),
-            other => {
-                let expected = format!("a map of {}", names(keys));
-                self.error(key, other.kind(), expected);
-                return None;
-            }
+    pub fn map(&mut self, key: &KeyInfo) -> Option<ConfigReader> {
+        let entry = self.entry(key)?;
+        let line = entry.line;
+        let value = match &entry.node.value {
+            Value::Null => Value::Map(Vec::new()),
+            value => value.clone(),
         };
-        let mut reader = ConfigReader::inner(format!("{}.", self.named(key)), line);
-        reader.sort(entries, keys);
-        // So far there are only warnings about unknown entries.
-        for unknown in std::mem::take(&mut reader.warnings) {
-            reader.errors.push(ConfigError {
-                line: unknown.line,
-                key: unknown.key,
-                found: "an unknown key".into(),
-                expected: format!("one of {}", names(keys)),
-            });
+        let form = ValueForm::Other;
+        let mut reader = self.inner(key.name, YamlNode { line, value, form }, key.entries)?;
+        for (name, line) in std::mem::take(&mut reader.unknown) {
+            let expected = format!("one of {}", names(key.entries));
+            let invalid = InvalidValue::found("an unknown key", expected);
+            reader.refuse(&printable(&name), line, invalid);
         }
+        Some(reader)
+    }
+
+    /// A reader of the map below this name.
+    fn inner(&mut self, name: &str, node: YamlNode, keys: &[&KeyInfo]) -> Option<ConfigReader> {
+        let Value::Map(entries) = node.value else {
+            let expected = format!("a map of {}", names(keys));
+            let invalid = InvalidValue::found(node.value.kind(), expected);
+            self.refuse(name, node.line, invalid);
+            return None;
+        };
+        let mut reader = ConfigReader {
+            path: format!("{}.", self.named(name)),
+            line: Some(node.line),
+            ..ConfigReader::default()
+        };
+        reader.sort(entries, keys);
         Some(reader)
     }
 
@@ -142,91 +155,90 @@ impl ConfigReader {
 
     /// Whether an unknown key was ignored.
     pub fn has_unknown(&self) -> bool {
-        self.has_unknown
+        !self.unknown.is_empty()
     }
 
     /// Whether the key is in the file, with a value or without.
-    pub fn written(&self, key: &str) -> bool {
-        self.entries.iter().any(|entry| entry.key == key)
+    pub fn written(&self, key: &KeyInfo) -> bool {
+        self.entry(key).is_some()
     }
 
     /// Whether the key has a value, valid or not.
-    pub fn given(&self, key: &str) -> bool {
+    pub fn given(&self, key: &KeyInfo) -> bool {
         self.node(key).is_some()
     }
 
-    /// Whether the key has the value `''`, in quotes.
-    pub fn quoted_nothing(&self, key: &str) -> bool {
-        let nothing = Value::Scalar(String::new());
-        self.entries
-            .iter()
-            .any(|entry| entry.key == key && entry.node.value == nothing)
+    /// The value of a key; an empty one counts as absent.
+    pub fn node(&self, key: &KeyInfo) -> Option<&YamlNode> {
+        let node = &self.entry(key)?.node;
+        (!node.value.is_empty()).then_some(node)
     }
 
-    /// Whether the key has the value `[]`.
-    pub fn empty_list(&self, key: &str) -> bool {
-        self.node(key)
-            .is_some_and(|node| node.value == Value::List(Vec::new()))
-    }
-
-    /// How the value of a key is written.
-    pub fn form(&self, key: &str) -> Option<ValueForm> {
-        self.node(key).map(|node| node.form)
+    /// The key in the file, with a value or without.
+    pub fn entry(&self, key: &KeyInfo) -> Option<&MapEntry> {
+        self.entries.iter().find(|entry| entry.key == key.name)
     }
 
     /// The value of a key, or its default. `None` after an error, and for an absent key without a default.
     pub fn value<T>(&mut self, key: &ConfigKey<T>) -> Option<T> {
-        match key.info.default {
-            DefaultValue::Text(text) if !self.given(key.name()) => {
-                let result = (key.parse)(text);
-                let line = self.line(key.name()).unwrap_or_default();
-                self.keep(key.name(), line, text, result)
+        match key.default {
+            DefaultValue::Text(text) if !self.given(key) => {
+                let line = self.line(key).unwrap_or_default();
+                let result = (key.parse)(text).map_err(|invalid| invalid.about(text));
+                self.keep(key, line, result)
             }
-            _ => self.get(key),
+            _ => {
+                self.require(key);
+                self.get(key)
+            }
+        }
+    }
+
+    /// Reports a required key that is absent, unless its empty value has been reported.
+    pub fn require(&mut self, key: &KeyInfo) {
+        let is_reported = key.empty_value.is_some() && self.written(key);
+        match key.default {
+            DefaultValue::Required(expected) if !self.given(key) && !is_reported => {
+                self.error(key, "nothing", expected);
+            }
+            _ => {}
         }
     }
 
     /// The value of a key, without its default.
     pub fn get<T>(&mut self, key: &ConfigKey<T>) -> Option<T> {
-        self.one(key.name(), key.parse)
-    }
-
-    /// The value of a required key; `expected` describes it.
-    pub fn required<T>(&mut self, key: &ConfigKey<T>, expected: &str) -> Option<T> {
-        if !self.given(key.name()) {
-            self.error(key.name(), "nothing", expected);
-        }
-        self.get(key)
+        self.one(key, key.parse)
     }
 
     /// The items of a list, without the default. A single value may hold several, separated by spaces.
     pub fn items<T>(&mut self, key: &ConfigKey<T>) -> Option<Vec<T>> {
-        self.many(key.name(), true, key.parse)
+        self.many(key, true, key.parse)
     }
 
     /// A single value with a parser that depends on other keys.
     pub fn one<T>(
         &mut self,
-        key: &str,
-        read: impl FnOnce(&str) -> Result<T, InvalidValue>,
+        key: &KeyInfo,
+        parse: impl FnOnce(&str) -> Result<T, InvalidValue>,
     ) -> Option<T> {
-        let (line, text) = self.single(key)?;
-        let result = read(&text);
-        self.keep(key, line, &text, result)
+        let node = self.node(key)?;
+        let line = node.line;
+        let result = scalar(node).and_then(|text| parse(text).map_err(|why| why.about(text)));
+        self.keep(key, line, result)
     }
 
     /// A list of single values, or one. With `words`, a single value may hold several, separated by spaces.
     pub fn many<T>(
         &mut self,
-        key: &str,
+        key: &KeyInfo,
         words: bool,
-        read: impl Fn(&str) -> Result<T, InvalidValue>,
+        parse: impl Fn(&str) -> Result<T, InvalidValue>,
     ) -> Option<Vec<T>> {
-        let texts = self.singles(key, words)?;
-        let mut values = Vec::with_capacity(texts.len());
-        for (line, text) in texts {
-            let result = read(&text);
-            values.extend(self.keep(key, line, &text, result));
+        let node = self.node(key)?.clone();
+        let mut values = Vec::new();
+        for (line, text) in scalars(&node, words) {
+            let result = text.and_then(|text| parse(text).map_err(|why| why.about(text)));
+            values.extend(self.keep(key, line, result));
         }
         Some(values)
     }
@@ -234,48 +246,36 @@ impl ConfigReader {
     /// A map of single values. Names are unique, ignoring case.
     pub fn pairs(
         &mut self,
-        key: &str,
+        key: &KeyInfo,
         name: impl Fn(&str) -> Result<(), InvalidValue>,
         value: impl Fn(&str) -> Result<(), InvalidValue>,
     ) -> Vec<(String, String)> {
-        let Some(node) = self.node(key) else {
+        let Some(node) = self.node(key).cloned() else {
+            return Vec::new();
+        };
+        let Value::Map(entries) = node.value else {
+            let invalid = InvalidValue::found(node.value.kind(), "a map of names and values");
+            self.refuse(key.name, node.line, invalid);
             return Vec::new();
         };
         let mut seen: HashMap<String, usize> = HashMap::new();
-        let mut results = Vec::new();
-        match &node.value {
-            Value::Map(entries) => {
-                for entry in entries {
-                    let first = seen.get(&entry.key.to_ascii_lowercase()).copied();
-                    seen.entry(entry.key.to_ascii_lowercase())
-                        .or_insert(entry.line);
-                    let node = &entry.node;
-                    let result = match (&node.value, first) {
-                        (_, Some(first)) => Err((quote(&entry.key), once(first).into())),
-                        (Value::Scalar(text), None) if stray(text, node.form).is_some() => {
-                            let found = stray(text, node.form).unwrap_or_default();
-                            Err((found.to_owned(), STRAIGHT.into()))
-                        }
-                        (Value::Scalar(text), None) => name(&entry.key)
-                            .map_err(|invalid| (quote(&entry.key), invalid))
-                            .and_then(|()| value(text).map_err(|invalid| (quote(text), invalid)))
-                            .map(|()| (entry.key.clone(), text.clone())),
-                        (other, None) => Err((other.kind().to_owned(), "a single value".into())),
-                    };
-                    results.push((node.line, result));
+        let mut pairs = Vec::new();
+        for entry in entries {
+            let result = match seen.entry(entry.key.to_ascii_lowercase()) {
+                Entry::Occupied(first) => {
+                    Err(InvalidValue::from(once(*first.get())).about(&entry.key))
                 }
-            }
-            other => {
-                let invalid = InvalidValue::from("a map of names and values");
-                results.push((node.line, Err((other.kind().to_owned(), invalid))));
-            }
-        }
-        let mut pairs = Vec::with_capacity(results.len());
-        for (line, result) in results {
-            match result {
-                Ok(pair) => pairs.push(pair),
-                Err((found, invalid)) => self.refuse(key, line, found, invalid),
-            }
+                Entry::Vacant(first) => {
+                    first.insert(entry.line);
+                    scalar(&entry.node).and_then(|text| {
+                        name(&entry.key).map_err(|why| why.about(&entry.key))?;
+                        value(text).map_err(|why| why.about(text))?;
+                        Ok(text.to_owned())
+                    })
+                }
+            };
+            let value = self.keep(key, entry.node.line, result);
+            pairs.extend(value.map(|value| (entry.key, value)));
         }
         pairs
     }
@@ -286,23 +286,20 @@ impl ConfigReader {
         self.entries.iter().map(line).collect()
     }
 
-    /// A number without a unit.
-    pub fn bare_number(&self, key: &str) -> Option<u64> {
-        match &self.node(key)?.value {
-            Value::Scalar(text) => text.parse().ok(),
-            _ => None,
-        }
-    }
-
     /// Reports an error about a key as a whole.
-    pub fn error(&mut self, key: &str, found: impl Into<String>, expected: impl Into<String>) {
-        let line = self.line(key);
-        self.push_error(key, line, found.into(), expected.into());
+    pub fn error(&mut self, key: &KeyInfo, found: impl Into<String>, expected: impl Into<String>) {
+        let (line, key) = (self.line(key), self.named(key.name));
+        self.errors.push(ConfigError {
+            line,
+            key,
+            found: found.into(),
+            expected: expected.into(),
+        });
     }
 
     /// Warns about a key as a whole; `text` is a clause without its full stop.
-    pub fn warn(&mut self, key: &str, text: impl Into<String>) {
-        self.push_warning(key, text.into());
+    pub fn warn(&mut self, key: &KeyInfo, text: impl Into<String>) {
+        self.push_warning(key.name, self.line(key), text.into());
     }
 
     /// Whether there is an error so far.
@@ -322,12 +319,8 @@ impl ConfigReader {
         let more = self.errors.len().saturating_sub(MAX_ERRORS);
         if more > 0 {
             self.errors.truncate(MAX_ERRORS);
-            self.errors.push(ConfigError {
-                line: None,
-                key: String::new(),
-                found: format!("{more} more errors"),
-                expected: "none".into(),
-            });
+            let found = format!("{more} more errors");
+            self.errors.push(ConfigError::in_file(None, found, "none"));
         }
         self.warnings.truncate(MAX_ERRORS);
         Err(ConfigErrors {
@@ -336,128 +329,71 @@ impl ConfigReader {
         })
     }
 
-    /// The value of a key; an empty one counts as absent.
-    fn node(&self, key: &str) -> Option<&YamlNode> {
-        let entry = self.entries.iter().find(|entry| entry.key == key)?;
-        match &entry.node.value {
-            Value::Null => None,
-            Value::Scalar(text) if text.is_empty() => None,
-            _ => Some(&entry.node),
-        }
-    }
-
-    fn line(&self, key: &str) -> Option<usize> {
-        self.entries
-            .iter()
-            .find(|entry| entry.key == key)
-            .map(|entry| entry.line)
-            .or(self.line)
+    /// The line of a key, or of the map that lacks it.
+    fn line(&self, key: &KeyInfo) -> Option<usize> {
+        self.entry(key).map(|entry| entry.line).or(self.line)
     }
 
     /// The key as it is named in messages.
-    fn named(&self, key: &str) -> String {
-        format!("{}{key}", self.path)
+    fn named(&self, name: &str) -> String {
+        format!("{}{name}", self.path)
     }
 
+    /// A valid value; reports the error of an invalid one.
     fn keep<T>(
         &mut self,
-        key: &str,
+        key: &KeyInfo,
         line: usize,
-        text: &str,
         result: Result<T, InvalidValue>,
     ) -> Option<T> {
-        match result {
-            Ok(value) => Some(value),
-            Err(invalid) => {
-                self.refuse(key, line, quote(text), invalid);
-                None
-            }
-        }
-    }
-
-    // The rest is kept out of line: the generic functions above are compiled for every type of value, and code size
-    // matters more here than speed.
-
-    /// The text of a single value.
-    #[inline(never)]
-    fn single(&mut self, key: &str) -> Option<(usize, String)> {
-        let node = self.node(key)?;
-        let line = node.line;
-        match &node.value {
-            Value::Scalar(text) => match stray(text, node.form) {
-                None => Some((line, text.clone())),
-                Some(found) => {
-                    self.refuse(key, line, found.into(), STRAIGHT.into());
-                    None
-                }
-            },
-            other => {
-                let kind = other.kind().to_owned();
-                self.refuse(key, line, kind, "a single value".into());
-                None
-            }
-        }
-    }
-
-    /// The texts of [`ConfigReader::many`].
-    #[inline(never)]
-    fn singles(&mut self, key: &str, words: bool) -> Option<Vec<(usize, String)>> {
-        let node = self.node(key)?;
-        let line = node.line;
-        let mut texts = Vec::new();
-        let mut others = Vec::new();
-        match &node.value {
-            Value::Scalar(text) if stray(text, node.form).is_some() => {
-                others.extend(stray(text, node.form).map(|found| (line, found, STRAIGHT)));
-            }
-            Value::Scalar(text) if words => {
-                let words = text.split_whitespace();
-                texts.extend(words.map(|word| (line, word.trim_end_matches(',').to_owned())));
-            }
-            Value::Scalar(text) => texts.push((line, text.clone())),
-            Value::List(items) => {
-                for item in items {
-                    match &item.value {
-                        Value::Scalar(text) => match stray(text, item.form) {
-                            None => texts.push((item.line, text.clone())),
-                            Some(found) => others.push((item.line, found, STRAIGHT)),
-                        },
-                        other => others.push((item.line, other.kind(), "a single value")),
-                    }
-                }
-            }
-            other => others.push((line, other.kind(), "a list or a single value")),
-        }
-        for (line, kind, expected) in others {
-            self.refuse(key, line, kind.to_owned(), expected.into());
-        }
-        Some(texts)
+        result
+            .map_err(|invalid| self.refuse(key.name, line, invalid))
+            .ok()
     }
 
     #[cold]
-    #[inline(never)]
-    fn refuse(&mut self, key: &str, line: usize, found: String, invalid: InvalidValue) {
-        let found = invalid.found.unwrap_or(found);
-        self.push_error(key, Some(line), found, invalid.expected);
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn push_error(&mut self, key: &str, line: Option<usize>, found: String, expected: String) {
-        let key = self.named(key);
+    fn refuse(&mut self, name: &str, line: usize, invalid: InvalidValue) {
         self.errors.push(ConfigError {
-            line,
-            key,
-            found,
-            expected,
+            line: Some(line),
+            key: self.named(name),
+            found: invalid.found.unwrap_or_default(),
+            expected: invalid.expected,
         });
     }
 
     #[cold]
-    #[inline(never)]
-    fn push_warning(&mut self, key: &str, text: String) {
-        let (line, key) = (self.line(key), self.named(key));
+    fn push_warning(&mut self, name: &str, line: Option<usize>, text: String) {
+        let key = self.named(name);
         self.warnings.push(Warning { line, key, text });
+    }
+}
+
+/// The text of a single value.
+fn scalar(node: &YamlNode) -> Result<&str, InvalidValue> {
+    match &node.value {
+        Value::Scalar(text) => match stray(text, node.form) {
+            None => Ok(text),
+            Some(found) => Err(InvalidValue::found(found, STRAIGHT)),
+        },
+        other => Err(InvalidValue::found(other.kind(), "a single value")),
+    }
+}
+
+/// The texts of [`ConfigReader::many`], with their lines.
+fn scalars(node: &YamlNode, words: bool) -> Vec<(usize, Result<&str, InvalidValue>)> {
+    if let Value::List(items) = &node.value {
+        return items.iter().map(|item| (item.line, scalar(item))).collect();
+    }
+    match scalar(node) {
+        Ok(text) if words => text
+            .split_whitespace()
+            .map(|word| (node.line, Ok(word.trim_end_matches(','))))
+            .collect(),
+        Err(_) if matches!(node.value, Value::Map(_)) => {
+            let invalid = InvalidValue::found(node.value.kind(), "a list or a single value");
+            vec![(node.line, Err(invalid))]
+        }
+        text => vec![(node.line, text)],
     }
 }
 

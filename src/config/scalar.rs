@@ -3,13 +3,15 @@
 //! Plain numbers are bytes and seconds, as in HttpUploadComponent; units are an addition. A leading zero is refused
 //! outside modes, because YAML 1.1 reads it as octal and people read it as decimal.
 
-use std::path::PathBuf;
+use std::ops::RangeInclusive;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use log::LevelFilter;
 
-use crate::config::error::{InvalidValue, quote};
+use crate::config::error::InvalidValue;
 use crate::config::secret;
+use crate::decimal;
 
 /// Largest size, in bytes: what a file offset holds.
 pub const MAX_SIZE: u64 = i64::MAX as u64;
@@ -31,49 +33,40 @@ pub fn boolean(text: &str) -> Result<bool, InvalidValue> {
     }
 }
 
-/// A whole number in `range`.
-pub fn number(text: &str, range: std::ops::RangeInclusive<u64>) -> Result<u64, InvalidValue> {
-    match digits(text) {
-        Some(number) if range.contains(&number) => Ok(number),
-        _ => {
+/// A whole number in `range`, which `T` can hold.
+pub fn number<T: TryFrom<u64>>(text: &str, range: RangeInclusive<u64>) -> Result<T, InvalidValue> {
+    let number = digits(text).filter(|number| range.contains(number));
+    number
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| {
             let (from, to) = (range.start(), range.end());
-            Err(format!("a whole number from {from} to {to}").into())
-        }
-    }
+            format!("a whole number from {from} to {to}").into()
+        })
 }
 
-/// A port, at least `least`.
-pub fn port(text: &str, least: u16) -> Result<u16, InvalidValue> {
-    let number = number(text, least.into()..=u16::MAX.into())?;
-    u16::try_from(number).map_err(|_| "a port".into())
-}
+const SIZE_UNITS: [(&str, u64); 10] = [
+    ("", 1),
+    ("b", 1),
+    ("kb", 1_000),
+    ("mb", 1_000_000),
+    ("gb", 1_000_000_000),
+    ("tb", 1_000_000_000_000),
+    ("kib", 1 << 10),
+    ("mib", 1 << 20),
+    ("gib", 1 << 30),
+    ("tib", 1 << 40),
+];
 
 /// Bytes, at least `least`: a plain number, or one with a unit of 1000 (`kB`, `MB`, `GB`, `TB`) or of 1024 (`KiB`,
 /// `MiB`, `GiB`, `TiB`), in any case.
 pub fn size(text: &str, least: u64) -> Result<u64, InvalidValue> {
-    let invalid = || {
+    let size = split_unit(text, &SIZE_UNITS)
+        .and_then(|(number, unit)| digits(number)?.checked_mul(unit))
+        .filter(|size| (least..=MAX_SIZE).contains(size));
+    size.ok_or_else(|| {
         let least = if least == 0 { "" } else { " above 0" };
-        InvalidValue::from(format!(
-            "a number of bytes{least}, such as 20971520 or 20 MiB"
-        ))
-    };
-    let (number, unit) = split_unit(text);
-    let unit: u64 = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "kb" => 1_000,
-        "mb" => 1_000_000,
-        "gb" => 1_000_000_000,
-        "tb" => 1_000_000_000_000,
-        "kib" => 1 << 10,
-        "mib" => 1 << 20,
-        "gib" => 1 << 30,
-        "tib" => 1 << 40,
-        _ => return Err(invalid()),
-    };
-    digits(number)
-        .and_then(|number| number.checked_mul(unit))
-        .filter(|size| (least..=MAX_SIZE).contains(size))
-        .ok_or_else(invalid)
+        format!("a number of bytes{least}, such as 20971520 or 20 MiB").into()
+    })
 }
 
 /// A duration of whole seconds up to a thousand years, at least `least` seconds.
@@ -119,12 +112,7 @@ pub fn path(text: &str) -> Result<PathBuf, InvalidValue> {
     if text.contains(char::is_control) {
         return Err("a path without control characters".into());
     }
-    if let Some(found) = secret::template(text) {
-        return Err(InvalidValue {
-            found: Some(format!("{} ({found})", quote(text))),
-            expected: "the path itself; environment variables are not expanded".into(),
-        });
-    }
+    secret::refuse_template(text, "the path")?;
     if text == "~" || text.starts_with("~/") {
         return Err("a path without ~, which is not expanded".into());
     }
@@ -146,33 +134,26 @@ const SYSTEM: [&str; 14] = [
 /// The storage folder. Files below it are served and deleted, so the root of the file system and the directories of the
 /// system are refused.
 pub fn storage_path(text: &str) -> Result<PathBuf, InvalidValue> {
-    let is_name = |part: std::path::Component<'_>| matches!(part, std::path::Component::Normal(_));
-    let whole = std::path::Path::new(text);
-    if whole.has_root() && !whole.components().any(is_name) {
+    let is_name = |part: Component<'_>| matches!(part, Component::Normal(_));
+    let folder = path(text)?;
+    if folder.has_root() && !folder.components().any(is_name) {
         return Err("a folder of its own, not the root of the file system".into());
     }
-    if SYSTEM
-        .iter()
-        .any(|system| whole == std::path::Path::new(system))
-    {
-        return Err(
-            "a folder of its own, not a system directory, whose files would be served and deleted"
-                .into(),
-        );
+    if SYSTEM.iter().any(|system| folder == Path::new(system)) {
+        let expected =
+            "a folder of its own, not a system directory, whose files would be served and deleted";
+        return Err(expected.into());
     }
-    path(text)
+    Ok(folder)
 }
 
 /// How much is logged.
 pub fn log_level(text: &str) -> Result<LevelFilter, InvalidValue> {
-    match text.to_ascii_lowercase().as_str() {
-        "error" => Ok(LevelFilter::Error),
-        "warn" | "warning" => Ok(LevelFilter::Warn),
-        "info" => Ok(LevelFilter::Info),
-        "debug" => Ok(LevelFilter::Debug),
-        "trace" => Ok(LevelFilter::Trace),
-        _ => Err("error, warn, info, debug or trace".into()),
+    if text.eq_ignore_ascii_case("warning") {
+        return Ok(LevelFilter::Warn);
     }
+    let level = text.parse().ok().filter(|level| *level != LevelFilter::Off);
+    level.ok_or_else(|| "error, warn, info, debug or trace".into())
 }
 
 /// Whether the sandbox is on.
@@ -206,37 +187,30 @@ fn digits(text: &str) -> Option<u64> {
     if !grouped || text.len() > 64 || (text.len() > 1 && text.starts_with('0')) {
         return None;
     }
-    let plain = text.replace('_', "");
-    if plain.is_empty() || !plain.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    plain.parse().ok()
+    decimal::parse(text.replace('_', "").as_bytes())
 }
 
-/// Splits a number from the unit after it, with or without a space between.
-fn split_unit(text: &str) -> (&str, &str) {
+/// Splits a number from the unit after it, with or without a space between. `None` for an unknown unit.
+fn split_unit<'a>(text: &'a str, units: &[(&str, u64)]) -> Option<(&'a str, u64)> {
     let end = text
         .find(|c: char| !c.is_ascii_digit() && c != '_' && c != '.')
         .unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
-    (number, unit.trim_start_matches(' '))
+    let unit = unit.trim_start_matches(' ').to_ascii_lowercase();
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
+    Some((number, *factor))
 }
+
+const TIME_UNITS: [(&str, u64); 5] = [("", 1), ("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
 
 /// Seconds with up to three decimals, or another unit by its first letter.
 fn milliseconds(text: &str) -> Option<u64> {
-    let (number, unit) = split_unit(text);
-    let unit: u64 = match unit.to_ascii_lowercase().as_str() {
-        "" | "s" => 1,
-        "m" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
-        _ => return None,
-    };
+    let (number, unit) = split_unit(text, &TIME_UNITS)?;
     let (whole, decimals) = number.split_once('.').unwrap_or((number, "0"));
-    if !(1..=3).contains(&decimals.len()) || !decimals.bytes().all(|b| b.is_ascii_digit()) {
+    if !(1..=3).contains(&decimals.len()) {
         return None;
     }
-    let thousandths: u64 = format!("{decimals:0<3}").parse().ok()?;
+    let thousandths = decimal::parse(format!("{decimals:0<3}").as_bytes())?;
     digits(whole)?
         .checked_mul(1000)?
         .checked_add(thousandths)?

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::config::error::{InvalidValue, quote};
+
 /// Shortest slot secret, in bytes. Every client that gets a slot can guess offline against its signature.
 pub const MIN_SLOT_SECRET: usize = 16;
 
@@ -142,7 +144,7 @@ pub fn placeholder(text: &str) -> Option<&'static str> {
 }
 
 /// The same for values that are not secrets: unexpanded template placeholders only.
-pub fn template(text: &str) -> Option<&'static str> {
+fn template(text: &str) -> Option<&'static str> {
     let text = text.trim();
     for (begin, end) in TEMPLATES {
         let inner = text
@@ -173,6 +175,17 @@ pub fn template(text: &str) -> Option<&'static str> {
         })
     });
     whole.then_some("a placeholder such as $NAME, %NAME% or <name>")
+}
+
+/// Refuses such values of paths and URLs; `what` names the value.
+pub fn refuse_template(text: &str, what: &str) -> Result<(), InvalidValue> {
+    match template(text) {
+        None => Ok(()),
+        Some(found) => Err(InvalidValue::found(
+            format!("{} ({found})", quote(text)),
+            format!("{what} itself; environment variables are not expanded"),
+        )),
+    }
 }
 
 /// The name of a variable: letters of ASCII, digits, underscores and dots, not beginning with a digit.

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use crate::config::error::InvalidValue;
-use crate::config::keys::{self, ConfigKey};
+use crate::config::keys::{ConfigKey, KeyInfo};
 use crate::config::raw::ValueForm;
 use crate::config::reader::ConfigReader;
-use crate::config::secret::{self, MIN_SLOT_SECRET, Secret};
+use crate::config::secret::{self, Secret};
 
 /// Length from which the secret of an integration is not warned about, in bytes: holders of a URL can guess secrets
 /// offline against its signature. The other server chooses it, so a short one is not refused.
@@ -18,30 +18,25 @@ const PATH_PREFIXES: [&str; 6] = ["/run/", "/etc/", "/var/", "./", "~/", "file:"
 /// Reads a secret of at least `least` bytes. `file_key` is the key that takes a file instead, where there is one.
 pub fn secret(
     r: &mut ConfigReader,
-    key: &str,
+    key: &KeyInfo,
     least: usize,
-    file_key: Option<&ConfigKey<PathBuf>>,
+    file_key: Option<&KeyInfo>,
 ) -> Option<Secret> {
-    let form = r.form(key)?;
+    let form = r.node(key)?.form;
+    let or_file =
+        |begin: &str| file_key.map_or_else(String::new, |key| format!("{begin}{}", key.name));
     let secret = r.one(key, |text| {
         if let Some(found) = secret::flaw(text) {
-            let file = file_key.map_or_else(String::new, |key| {
-                format!(", or the path of its file in {}", key.name())
-            });
-            return Err(InvalidValue {
-                found: Some(found.into()),
-                expected: format!(
-                    "the secret itself{file}; environment variables are not expanded"
-                ),
-            });
+            let file = or_file(", or the path of its file in ");
+            let expected =
+                format!("the secret itself{file}; environment variables are not expanded");
+            return Err(InvalidValue::found(found, expected));
         }
         if text.len() >= least {
             return Ok(Secret::new(text));
         }
-        Err(InvalidValue {
-            found: Some(format!("a secret of {} bytes", text.len())),
-            expected: format!("at least {least}"),
-        })
+        let found = format!("a secret of {} bytes", text.len());
+        Err(InvalidValue::found(found, format!("at least {least}")))
     })?;
     let text = secret.expose();
     if (form == ValueForm::Plain { commented: true }) {
@@ -54,44 +49,44 @@ pub fn secret(
             "begins or ends with a space, which is part of the secret",
         );
     } else if PATH_PREFIXES.iter().any(|prefix| text.starts_with(prefix)) {
-        let file = file_key.map_or_else(String::new, |key| {
-            format!("; to name a file, use {}", key.name())
-        });
-        r.warn(
-            key,
-            format!("looks like a path, but is used as the secret itself{file}"),
-        );
+        let file = or_file("; to name a file, use ");
+        let text = format!("looks like a path, but is used as the secret itself{file}");
+        r.warn(key, text);
     }
     Some(secret)
 }
 
 /// Reads the secret of an integration.
-pub fn integration(r: &mut ConfigReader, key: &ConfigKey<String>) -> Option<Secret> {
-    let secret = secret(r, key.name(), 1, None)?;
+pub fn integration(r: &mut ConfigReader, key: &KeyInfo) -> Option<Secret> {
+    let secret = secret(r, key, 1, None)?;
     let length = secret.as_bytes().len();
     if length < GOOD_SECRET {
         let text =
             format!("has only {length} bytes and can be guessed; use at least {GOOD_SECRET}");
-        r.warn(key.name(), text);
+        r.warn(key, text);
     }
     Some(secret)
 }
 
-/// Reads `slot_secret` and `slot_secret_file`.
-pub fn slot_secret(r: &mut ConfigReader) -> (Option<Secret>, Option<PathBuf>) {
-    let (key, file_key) = (&keys::SLOT_SECRET, &keys::SLOT_SECRET_FILE);
-    if r.given(key.name()) && r.given(file_key.name()) {
-        let found = format!("a file in addition to {}", key.name());
-        r.error(file_key.name(), found, "only one of the two");
+/// Reads a secret of at least `least` bytes and the key that takes a file instead, of which one may be given.
+pub fn inline_or_file(
+    r: &mut ConfigReader,
+    key: &KeyInfo,
+    least: usize,
+    file_key: &ConfigKey<PathBuf>,
+) -> (Option<Secret>, Option<PathBuf>) {
+    if r.given(key) && r.given(file_key) {
+        let found = format!("a file in addition to {}", key.name);
+        r.error(file_key, found, "only one of the two");
     }
-    let secret = secret(r, key.name(), MIN_SLOT_SECRET, Some(file_key));
-    (secret, r.get(file_key))
+    (secret(r, key, least, Some(file_key)), r.get(file_key))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::error::{ConfigError, Warning};
+    use crate::config::keys;
     use crate::config::raw;
 
     /// The secret of a text, its errors and its warnings.

@@ -211,7 +211,7 @@ fn the_sample_shows_the_registered_defaults() {
                 assert_eq!(sample_value(key.name), "", "{}", key.name)
             }
             DefaultValue::Unset => {}
-            DefaultValue::Required => assert!(active, "{} is commented out", key.name),
+            DefaultValue::Required(_) => assert!(active, "{} is commented out", key.name),
         }
     }
 }

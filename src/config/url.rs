@@ -5,11 +5,12 @@
 
 use std::fmt;
 
-use percent_encoding::{CONTROLS, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{CONTROLS, utf8_percent_encode};
 
 use crate::config::address;
-use crate::config::error::{InvalidValue, quote};
+use crate::config::error::InvalidValue;
 use crate::config::secret;
+use crate::layout;
 
 /// Longest prefix, in bytes; a file's URL must stay below what clients and proxies take.
 const MAX_URL: usize = 1024;
@@ -43,12 +44,7 @@ pub fn base_url(text: &str) -> Result<BaseUrl, InvalidValue> {
             "a URL such as https://upload.example.org/ or https://example.org/upload/",
         )
     };
-    if let Some(found) = secret::template(text) {
-        return Err(InvalidValue {
-            found: Some(format!("{} ({found})", quote(text))),
-            expected: "the URL itself; environment variables are not expanded".into(),
-        });
-    }
+    secret::refuse_template(text, "the URL")?;
     if text.contains(char::is_whitespace) {
         return Err("one URL without spaces".into());
     }
@@ -67,23 +63,15 @@ pub fn base_url(text: &str) -> Result<BaseUrl, InvalidValue> {
     }
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     if authority.contains('@') {
-        return Err(InvalidValue {
-            found: Some("a URL with a user name or password".into()),
-            expected: "a URL without them".into(),
-        });
+        let found = "a URL with a user name or password";
+        return Err(InvalidValue::found(found, "a URL without them"));
     }
     if !authority.is_ascii() {
         return Err("the host name in punycode (xn--...)".into());
     }
     let authority = authority.to_ascii_lowercase();
     let (host, port) = split_port(&authority);
-    let port_is_valid = match port {
-        None => true,
-        Some(port) => {
-            port.bytes().all(|b| b.is_ascii_digit())
-                && port.parse::<u16>().is_ok_and(|port| port > 0)
-        }
-    };
+    let port_is_valid = port.is_none_or(|port| address::port(port).is_some_and(|port| port > 0));
     let bracketed = host.starts_with('[');
     let host_is_valid = match address::ip(host) {
         Some(ip) => ip.is_ipv6() == bracketed,
@@ -108,18 +96,9 @@ pub fn base_url(text: &str) -> Result<BaseUrl, InvalidValue> {
 /// Reads a path prefix, whose last `/` may be missing. Only characters that are never percent-encoded (RFC 3986 §3.3), so
 /// that it has one spelling.
 pub fn path_prefix(text: &str) -> Result<String, InvalidValue> {
-    let inner = text
-        .strip_prefix('/')
-        .map(|t| t.strip_suffix('/').unwrap_or(t));
-    let valid = |segment: &str| {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&b);
-        !matches!(segment, "" | "." | "..") && segment.bytes().all(plain)
-    };
-    match inner {
-        _ if text == "/" => Ok("/".to_owned()),
-        Some(inner) if text.len() <= MAX_PATH_PREFIX && inner.split('/').all(valid) => {
-            Ok(format!("/{inner}/"))
-        }
+    let is_plain = text.starts_with('/') && !text.ends_with("//") && text.len() <= MAX_PATH_PREFIX;
+    match base_path(text) {
+        Ok((path, decoded)) if is_plain && path == decoded => Ok(path),
         _ => Err("a path such as / or /upload/, without characters that need encoding".into()),
     }
 }
@@ -149,23 +128,13 @@ fn base_path(path: &str) -> Result<(String, String), InvalidValue> {
     let encoded = utf8_percent_encode(trimmed, CONTROLS).to_string();
     let mut decoded = String::new();
     for segment in encoded.split('/').skip(1) {
-        let hex = |b: &u8| b.is_ascii_hexdigit();
-        let whole = |part: &str| {
-            part.as_bytes()
-                .get(..2)
-                .is_some_and(|two| two.iter().all(hex))
-        };
-        let escapes_are_valid = segment.split('%').skip(1).all(whole);
-        let text = percent_decode_str(segment)
-            .decode_utf8()
-            .map_err(|_| invalid())?;
-        let text_is_valid = !matches!(&*text, "" | "." | "..")
-            && !text.contains(|c: char| c == '/' || c.is_control());
-        if !escapes_are_valid || !text_is_valid {
+        let bytes = layout::decode_segment(segment.as_bytes()).ok_or_else(invalid)?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| invalid())?;
+        if matches!(text, "" | "." | "..") || text.contains(|c: char| c == '/' || c.is_control()) {
             return Err(invalid());
         }
         decoded.push('/');
-        decoded.push_str(&text);
+        decoded.push_str(text);
     }
     Ok((format!("{encoded}/"), format!("{decoded}/")))
 }

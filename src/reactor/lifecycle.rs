@@ -8,7 +8,7 @@ use mio::{Poll, Token, Waker};
 
 use crate::activation::PassedSocket;
 use crate::certificate::ExpiryMonitor;
-use crate::config::{self, Config, SecretKey};
+use crate::config::{self, Config, SecretKey, keys};
 use crate::notify::Notifier;
 use crate::now::Now;
 use crate::reactor::component::Link;
@@ -236,8 +236,8 @@ impl Reactor {
     /// Whether passed sockets override this key.
     fn is_overridden(&self, key: &str) -> bool {
         let local = match key {
-            "http_address" | "http_port" => false,
-            "api" => true,
+            _ if key == keys::HTTP_ADDRESS.name() || key == keys::HTTP_PORT.name() => false,
+            _ if key == keys::API.name() => true,
             _ => return false,
         };
         let mut passed = self.acceptor.listeners.iter().filter(|l| l.is_passed());
