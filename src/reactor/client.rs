@@ -94,7 +94,7 @@ pub struct Client {
     why: Option<Box<str>>,
     /// Whether it is on the run queue.
     pub queued: bool,
-    /// The earliest of its entries among the deadlines.
+    /// Its entry among the deadlines of the loop.
     pub armed: Option<Instant>,
 }
 

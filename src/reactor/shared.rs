@@ -17,7 +17,6 @@ use crate::now::Now;
 use crate::reactor::admission::Admission;
 use crate::reactor::connection_limits::ConnectionLimits;
 use crate::reactor::open_files::OpenFileCache;
-use crate::reactor::random::RandomPool;
 use crate::reactor::store_monitor::StoreMonitor;
 use crate::reactor::sync_token::SyncToken;
 pub use crate::reactor::waiting::Attempt;
@@ -28,6 +27,7 @@ use crate::slot::used::UsedSlots;
 use crate::store::Store;
 use crate::store::journal::{Note, What};
 use crate::store::removal::TombstonePolicy;
+use crate::store::sweep::Plan;
 use crate::syncer::Syncer;
 use crate::sys;
 use crate::transport;
@@ -72,7 +72,6 @@ pub struct Status {
 pub struct IssuedSlots {
     pub revoked: Revoked,
     pub used: UsedSlots,
-    pub random: RandomPool,
     /// The latest expiry time of all issued slots; Unix seconds.
     last_expiry: u64,
 }
@@ -254,6 +253,19 @@ impl Shared {
     pub fn count_total(&mut self) {
         if self.config.global_quota > 0 {
             self.admission.usage.want_total(self.store.root());
+        }
+    }
+
+    /// The parameters of the sweep.
+    pub fn sweep_plan(&self) -> Plan {
+        Plan {
+            interval: self.config.sweep_interval(),
+            lifetime: self.service.lifetime(),
+            soft_quota: match self.config.expire_interval.is_zero() {
+                true => 0,
+                false => self.config.user_quota_soft,
+            },
+            fsync: self.config.fsync,
         }
     }
 

@@ -266,7 +266,7 @@ impl Client {
         } else if shared.config.fsync {
             active.stage = UploadStage::SyncingFile;
             let work = Work::File(active.upload.file());
-            self.submit(work, shared, now);
+            self.submit(work, shared);
         } else {
             self.publish(shared, now);
         }
@@ -313,7 +313,7 @@ impl Client {
         shared.slots.used.add(&active.grant, now.unix());
         if shared.config.fsync {
             active.stage = UploadStage::SyncingFolders;
-            self.submit(Work::Folders(published.folders), shared, now);
+            self.submit(Work::Folders(published.folders), shared);
         } else {
             self.create_alias(shared, now);
         }
@@ -330,7 +330,7 @@ impl Client {
         match shared.store.set_alias(slot, &active.grant.path) {
             Ok(changed) if shared.config.fsync => {
                 active.stage = UploadStage::SyncingAlias;
-                self.submit(Work::Folders(changed), shared, now);
+                self.submit(Work::Folders(changed), shared);
             }
             Ok(_) => self.complete_upload(shared, now),
             Err(error) => {
@@ -361,11 +361,8 @@ impl Client {
     }
 
     /// Submits a sync job, whose result is passed to [`Client::synced`].
-    pub(super) fn submit(&mut self, work: Work, shared: &mut Shared, now: Now) {
-        let token = SyncToken::Connection(self.key);
-        if let Err(error) = shared.syncer.submit(token, work) {
-            self.synced(Err(error), shared, now);
-        }
+    pub(super) fn submit(&self, work: Work, shared: &mut Shared) {
+        shared.syncer.submit(SyncToken::Connection(self.key), work);
     }
 
     /// Refuses a request because the store failed.
