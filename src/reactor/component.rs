@@ -73,15 +73,6 @@ struct AddressQueue {
     failures: Vec<String>,
 }
 
-impl From<Vec<SocketAddr>> for AddressQueue {
-    fn from(addresses: Vec<SocketAddr>) -> AddressQueue {
-        AddressQueue {
-            left: addresses.into(),
-            failures: Vec::new(),
-        }
-    }
-}
-
 /// A stanza from the server.
 #[derive(Debug)]
 pub enum Incoming {
@@ -184,7 +175,7 @@ impl Link {
             LinkState::Resting { .. } => {
                 let (host, port) = (&self.target.host, self.target.port);
                 match resolve::known_addresses(host, port) {
-                    Some(addresses) => self.connect(addresses.into(), registry, now),
+                    Some(addresses) => self.begin_connecting(addresses, registry, now),
                     None => match Lookup::start(host, port, Arc::clone(waker)) {
                         Ok(lookup) => self.state = LinkState::Resolving(lookup),
                         Err(error) => self.rest(&error.to_string(), false, now),
@@ -215,7 +206,7 @@ impl Link {
             }
             Some(Err(_)) => {}
         }
-        self.connect(self.last_good.clone().into(), registry, now);
+        self.begin_connecting(self.last_good.clone(), registry, now);
     }
 
     /// Sets the readiness bits of an event.
@@ -285,6 +276,14 @@ impl Link {
                 streaming.machine.send(stanza);
             }
         }
+    }
+
+    fn begin_connecting(&mut self, addresses: Vec<SocketAddr>, registry: &Registry, now: Now) {
+        let addresses = AddressQueue {
+            left: addresses.into(),
+            failures: Vec::new(),
+        };
+        self.connect(addresses, registry, now);
     }
 
     /// Tries addresses until a connection is begun, or none is left.

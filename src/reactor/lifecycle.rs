@@ -51,21 +51,12 @@ impl Reactor {
         mut signals: Signals,
         passed: Vec<PassedSocket>,
     ) -> Result<Reactor, StartError> {
-        let Setup {
-            config,
-            target,
-            slot_secret,
-            tls,
-            ..
-        } = setup;
+        let Setup { config, target, .. } = setup;
         let poll = Poll::new().map_err(|e| format!("cannot poll: {e}."))?;
         let descriptors = sys::raise_descriptor_limit();
-        let listeners = listen(&config, tls.is_some(), passed, poll.registry())?;
+        let listeners = listen(&config, setup.tls.is_some(), passed, poll.registry())?;
         let mut store = open_store(&config)?;
-        let slot_secret = match slot_secret {
-            Some(secret) => secret,
-            None => own_secret(&store)?,
-        };
+        let slot_secret = setup.slot_secret.map_or_else(|| own_secret(&store), Ok)?;
         let waker = Waker::new(poll.registry(), WAKER)
             .map(Arc::new)
             .map_err(|e| format!("cannot make a waker: {e}."))?;
@@ -76,7 +67,13 @@ impl Reactor {
         let service = Service::new(&config, slot_secret.as_bytes());
         let syncer = Syncer::new(Arc::clone(&waker));
         let needs = Permissions::new(&config, &config_path, logfile, target.as_ref());
-        let acceptor = Acceptor::new(listeners, connection_limits(&config, descriptors));
+        let (limit, max_rejected) = connection_limits(&config, descriptors);
+        let acceptor = Acceptor {
+            listeners,
+            limit,
+            max_rejected,
+            ..Acceptor::default()
+        };
         let mut shared = Shared::new(config, service, store, syncer, now);
         shared.load(now);
         let sandbox = match shared.config.sandbox {
@@ -85,7 +82,7 @@ impl Reactor {
         };
         log_listeners(&acceptor.listeners);
         log::info!("sandbox {sandbox}");
-        let tls = monitored(tls, now);
+        let tls = monitored(setup.tls, now);
         signals
             .watch(poll.registry(), SIGNALS)
             .map_err(|e| format!("cannot watch signals: {e}."))?;
@@ -276,7 +273,7 @@ impl Reactor {
         (self.acceptor.limit, self.acceptor.max_rejected) = limits;
         self.shared.config = config;
         self.sweep.set_plan(&self.shared.sweep_plan(), now.mono);
-        self.shared.set_tombstone_policy();
+        self.shared.set_tombstone_policy(now);
         self.shared.recount(now);
         for (_, client) in self.connections.table.iter_mut() {
             client.set_timeouts(&self.shared);
@@ -301,10 +298,7 @@ fn open_store(config: &Config) -> Result<Store, StartError> {
 /// The TLS identity of new connections, with the monitor of its certificate.
 fn monitored(tls: Option<TlsIdentity>, now: Now) -> Tls {
     let Some(TlsIdentity { config, not_after }) = tls else {
-        return Tls {
-            config: None,
-            certificate: None,
-        };
+        return Tls::default();
     };
     if not_after.is_none() {
         log::warn!("certificate does not say when it expires");

@@ -23,7 +23,7 @@
 //! 6. accept a few connections;
 //! 7. count, trim and sweep the store for one slice;
 //! 8. submit the sync jobs of this turn;
-//! 9. handle signals, and notify the service manager.
+//! 9. handle signals, update the status, and notify the service manager.
 //!
 //! Events only set bits. A handler never frees its own connection: it returns that the connection has ended, and the
 //! loop removes it.
@@ -110,7 +110,7 @@ pub struct Reactor {
 }
 
 /// The listeners, and the limits of accepted connections.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Acceptor {
     listeners: Vec<Listener>,
     /// Maximum number of connections.
@@ -121,19 +121,6 @@ struct Acceptor {
     paused_until: Option<Instant>,
     /// Whether the lack of descriptors has been logged.
     out_of_descriptors: bool,
-}
-
-impl Acceptor {
-    /// `limits`: the maximum number of connections, and of connections beyond it.
-    fn new(listeners: Vec<Listener>, limits: (usize, usize)) -> Acceptor {
-        Acceptor {
-            listeners,
-            limit: limits.0,
-            max_rejected: limits.1,
-            paused_until: None,
-            out_of_descriptors: false,
-        }
-    }
 }
 
 /// The open connections.
@@ -202,7 +189,7 @@ impl Xmpp {
 }
 
 /// The TLS identity of new connections.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Tls {
     config: Option<Arc<ServerConfig>>,
     certificate: Option<ExpiryMonitor>,
@@ -216,13 +203,6 @@ struct Context {
     sandbox: Sandbox,
     /// Applies the log level and reopens the log file, which are not part of the loop.
     on_reload: fn(log::LevelFilter),
-}
-
-/// Which of the loop's own event sources woke it.
-#[derive(Debug, Default)]
-struct Wakeups {
-    by_helper: bool,
-    by_signal: bool,
 }
 
 /// Why the program cannot start; one sentence a line.
@@ -248,11 +228,8 @@ impl Reactor {
             self.shared.service.set_date(now);
             self.timekeeper
                 .watch(&mut self.shared, &mut self.sweep, now);
-            let wakeups = self.note_events(&events);
-            if wakeups.by_helper {
-                self.take_results(now);
-            }
-            self.update_status();
+            let has_signal = self.note_events(&events);
+            self.take_results(now);
             self.shared.look_for_removals(now);
             self.work_run_queue(now);
             self.drive_link(now);
@@ -262,19 +239,19 @@ impl Reactor {
             self.accept(now);
             self.walk_a_slice(now);
             self.shared.syncer.submit_batch();
-            if wakeups.by_signal && self.handle_signals(now) {
+            if has_signal && self.handle_signals(now) {
                 return Ok(());
             }
             if self.has_ended(now) {
                 return Ok(());
             }
-            self.notify_manager(now);
+            self.publish_status(now);
         }
     }
 
-    /// Sets the readiness bits of all events, and puts their connections on the run queue.
-    fn note_events(&mut self, events: &Events) -> Wakeups {
-        let mut wakeups = Wakeups::default();
+    /// Sets the readiness bits of all events, and puts their connections on the run queue. True if there is a signal.
+    fn note_events(&mut self, events: &Events) -> bool {
+        let mut has_signal = false;
         for event in events {
             match event.token() {
                 LINK => {
@@ -283,8 +260,9 @@ impl Reactor {
                         self.xmpp.has_work = true;
                     }
                 }
-                WAKER => wakeups.by_helper = true,
-                SIGNALS => wakeups.by_signal = true,
+                // The results are taken in every turn.
+                WAKER => {}
+                SIGNALS => has_signal = true,
                 Token(token) => match Key::from_token(token) {
                     Some(key) => {
                         if let Some(client) = self.connections.table.get_mut(key) {
@@ -301,7 +279,7 @@ impl Reactor {
                 },
             }
         }
-        wakeups
+        has_signal
     }
 
     /// How long there is nothing to do.
@@ -335,33 +313,26 @@ impl Reactor {
         })
     }
 
-    /// Updates what `/health` and `/metrics` report of the loop.
-    fn update_status(&mut self) {
-        let link = match &self.xmpp.link {
-            None => metrics::LinkStatus::None,
-            Some(link) if link.is_up() => metrics::LinkStatus::Up,
-            Some(_) => metrics::LinkStatus::Down,
+    /// Updates what `/health` and `/metrics` report of the loop, and notifies the service manager.
+    fn publish_status(&mut self, now: Now) {
+        let (link, text) = match &self.xmpp.link {
+            None => (metrics::LinkStatus::None, "No XMPP link configured"),
+            Some(link) if link.is_up() => (metrics::LinkStatus::Up, "XMPP link up"),
+            Some(_) => (metrics::LinkStatus::Down, "XMPP link down"),
         };
-        let shared = &mut self.shared;
-        if link == metrics::LinkStatus::Up && shared.status.link != link {
-            shared
-                .status
-                .metrics
-                .linked(std::mem::replace(&mut self.xmpp.was_up, true));
+        let Shared {
+            status,
+            connections,
+            ..
+        } = &mut self.shared;
+        if link == metrics::LinkStatus::Up && status.link != link {
+            let was_up = std::mem::replace(&mut self.xmpp.was_up, true);
+            status.metrics.linked(was_up);
         }
-        shared.status.link = link;
-        shared.connections.open = self.connections.table.len();
-        shared.connections.limit = self.acceptor.limit;
-    }
-
-    /// Sends the status and the watchdog signal to the service manager.
-    fn notify_manager(&mut self, now: Now) {
-        let status = match self.shared.status.link {
-            metrics::LinkStatus::None => "No XMPP link configured",
-            metrics::LinkStatus::Up => "XMPP link up",
-            metrics::LinkStatus::Down => "XMPP link down",
-        };
-        self.notifier.set_status(status, now.mono);
+        status.link = link;
+        connections.open = self.connections.table.len();
+        connections.limit = self.acceptor.limit;
+        self.notifier.set_status(text, now.mono);
         self.notifier.beat(now.mono);
     }
 
@@ -489,7 +460,10 @@ impl Reactor {
                 SyncToken::Sweep => self.sweep.tombstones_synced(result),
                 SyncToken::Trim => self.shared.admission.trims.synced(result),
                 SyncToken::Clock => self.timekeeper.synced(result, &mut self.shared, now),
-                SyncToken::Probe => self.shared.probed(result, now),
+                SyncToken::Probe => {
+                    let Shared { monitor, store, .. } = &mut self.shared;
+                    monitor.probed(result, store, now.mono);
+                }
                 SyncToken::Connection(key) => {
                     if let Some(client) = self.connections.table.get_mut(key) {
                         client.synced(result, &mut self.shared, now);

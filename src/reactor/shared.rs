@@ -139,7 +139,7 @@ impl Shared {
     /// Takes over the state of the store at the start.
     pub fn load(&mut self, now: Now) {
         self.admission.usage.set_times(self.store.times().clone());
-        self.set_tombstone_policy();
+        self.set_tombstone_policy(now);
         self.recall_removals(now);
         self.count_total();
     }
@@ -234,12 +234,12 @@ impl Shared {
     }
 
     /// Sets for which deleted paths the store records tombstones: those for which an upload URL may still be valid.
-    pub fn set_tombstone_policy(&mut self) {
+    pub fn set_tombstone_policy(&mut self, now: Now) {
         let policy = TombstonePolicy {
             foreign: self.service.takes_external(),
             slot_life: self.config.put_timeout,
         };
-        self.store.set_tombstone_policy(policy, sys::monotonic());
+        self.store.set_tombstone_policy(policy, now.mono);
     }
 
     /// Discards all counts, so that owners and the total are counted again.

@@ -218,7 +218,7 @@ impl Reactor {
             match waiter {
                 Waiter::Connection(key) => {
                     if let Some(client) = self.connections.table.get_mut(key) {
-                        client.wake(lookup);
+                        client.wake(lookup, &mut self.shared, now);
                         self.enqueue(key);
                     }
                 }
