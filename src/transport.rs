@@ -20,8 +20,8 @@ use tls::Tls;
 
 pub use tls::wire_size;
 
-/// Maximum number of bytes per [`Transport::write`] over TLS.
-const MAX_WRITE: usize = 16 * 1024;
+/// Maximum number of bytes per [`Transport::write`] and [`Transport::send_file`] over TLS.
+pub const MAX_WRITE: usize = 64 * 1024;
 
 /// The outcome of a read or write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,7 +169,7 @@ impl Transport {
         if !self.socket.writable || !self.flush()? {
             return Ok(Moved::Blocked);
         }
-        let most = most.min(scratch.len());
+        let most = most.min(scratch.len()).min(MAX_WRITE);
         let read = sys::read_at(file, &mut scratch[..most], offset)?;
         if read > 0 {
             self.send_encrypted(&scratch[..read], false, wire)?;

@@ -52,14 +52,13 @@ impl Reactor {
         passed: Vec<PassedSocket>,
     ) -> Result<Reactor, StartError> {
         let Setup { config, target, .. } = setup;
-        let poll = Poll::new().map_err(|e| format!("cannot poll: {e}."))?;
+        let poll = Poll::new().map_err(cannot("poll"))?;
         let descriptors = sys::raise_descriptor_limit();
         let listeners = listen(&config, setup.tls.is_some(), passed, poll.registry())?;
         let mut store = open_store(&config)?;
         let slot_secret = setup.slot_secret.map_or_else(|| own_secret(&store), Ok)?;
-        let waker = Waker::new(poll.registry(), WAKER)
-            .map(Arc::new)
-            .map_err(|e| format!("cannot make a waker: {e}."))?;
+        let waker = Waker::new(poll.registry(), WAKER).map_err(cannot("make a waker"))?;
+        let waker = Arc::new(waker);
         // Connected now, because the sandbox may prevent it later.
         let mut notifier = Notifier::from_environment();
         let now = sys::now();
@@ -67,13 +66,7 @@ impl Reactor {
         let service = Service::new(&config, slot_secret.as_bytes());
         let syncer = Syncer::new(Arc::clone(&waker));
         let needs = Permissions::new(&config, &config_path, logfile, target.as_ref());
-        let (limit, max_rejected) = connection_limits(&config, descriptors);
-        let acceptor = Acceptor {
-            listeners,
-            limit,
-            max_rejected,
-            ..Acceptor::default()
-        };
+        let acceptor = Acceptor::new(listeners, connection_limits(&config, descriptors));
         let mut shared = Shared::new(config, service, store, syncer, now);
         shared.load(now);
         let sandbox = match shared.config.sandbox {
@@ -83,9 +76,8 @@ impl Reactor {
         log_listeners(&acceptor.listeners);
         log::info!("sandbox {sandbox}");
         let tls = monitored(setup.tls, now);
-        signals
-            .watch(poll.registry(), SIGNALS)
-            .map_err(|e| format!("cannot watch signals: {e}."))?;
+        let watched = signals.watch(poll.registry(), SIGNALS);
+        watched.map_err(cannot("watch signals"))?;
         log::info!("ready pid={}", std::process::id());
         notifier.ready(now.mono);
         Ok(Reactor {
@@ -279,6 +271,10 @@ impl Reactor {
             client.set_timeouts(&self.shared);
         }
     }
+}
+
+fn cannot(what: &str) -> impl Fn(io::Error) -> StartError {
+    move |error| format!("cannot {what}: {error}.")
 }
 
 /// Opens the store.

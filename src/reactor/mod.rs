@@ -123,6 +123,18 @@ struct Acceptor {
     out_of_descriptors: bool,
 }
 
+impl Acceptor {
+    /// `limits`: the maximum number of connections, and of connections beyond it.
+    fn new(listeners: Vec<Listener>, limits: (usize, usize)) -> Acceptor {
+        Acceptor {
+            listeners,
+            limit: limits.0,
+            max_rejected: limits.1,
+            ..Acceptor::default()
+        }
+    }
+}
+
 /// The open connections.
 #[derive(Debug, Default)]
 struct Connections {

@@ -33,7 +33,7 @@ use crate::sys;
 use crate::transport;
 
 /// Size of the buffer for data that cannot be moved from descriptor to descriptor.
-const SCRATCH: usize = 64 * 1024;
+const SCRATCH: usize = transport::MAX_WRITE;
 
 /// Size of the buffer for request bodies. Writing 256 KiB at a time costs less per byte than 64 KiB. Larger writes cost
 /// even less, but on ext4 they are sometimes three times slower if memory is fragmented. Unused parts of the buffer take
