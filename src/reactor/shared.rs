@@ -17,6 +17,7 @@ use crate::now::Now;
 use crate::reactor::admission::Admission;
 use crate::reactor::connection_limits::ConnectionLimits;
 use crate::reactor::open_files::OpenFileCache;
+use crate::reactor::random::RandomPool;
 use crate::reactor::store_monitor::StoreMonitor;
 use crate::reactor::sync_token::SyncToken;
 pub use crate::reactor::waiting::Attempt;
@@ -72,6 +73,7 @@ pub struct Status {
 pub struct IssuedSlots {
     pub revoked: Revoked,
     pub used: UsedSlots,
+    pub random: RandomPool,
     /// The latest expiry time of all issued slots; Unix seconds.
     last_expiry: u64,
 }

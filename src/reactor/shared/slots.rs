@@ -8,7 +8,6 @@ use crate::policy::rates::RateCheck;
 use crate::policy::rules::{Limits, RuleDecision};
 use crate::policy::{SpaceCheck, Usage, pool};
 use crate::reactor::admission::{SpaceDecision, SpaceRequest};
-use crate::reactor::random;
 use crate::reactor::shared::Shared;
 use crate::reactor::waiting::Attempt;
 use crate::refusal::Refusal;
@@ -156,7 +155,7 @@ impl Shared {
         approved: &ApprovedSlot,
         now: Now,
     ) -> Result<Slot, Refusal> {
-        let random = random::bytes().ok_or(Refusal::Busy)?;
+        let random = self.slots.random.take().ok_or(Refusal::Busy)?;
         let limits = approved.limits.as_ref();
         let owner = approved.owner.as_bytes();
         let revoked_until = self.slots.revoked.until(owner);
