@@ -65,38 +65,45 @@ impl<T: Send + 'static> Syncer<T> {
         }
     }
 
-    /// Queues a job for the next [`Syncer::submit_batch`]; `token` is returned with the result. Fails if the thread cannot be
-    /// started.
-    pub fn submit(&mut self, token: T, work: Work) -> io::Result<()> {
-        if self.jobs.is_none() {
-            let (sender, receiver) = mpsc::channel();
-            let done = self.done.0.clone();
-            let waker = Arc::clone(&self.waker);
-            thread::Builder::new()
-                .name("syncer".to_owned())
-                .stack_size(STACK)
-                .spawn(move || run(&receiver, &done, &waker))?;
-            self.jobs = Some(sender);
-        }
+    /// Queues a job for the next [`Syncer::submit_batch`]; `token` is returned with the result.
+    pub fn submit(&mut self, token: T, work: Work) {
         self.batch.push(Job { token, work });
-        Ok(())
     }
 
-    /// Passes the jobs of this turn to the thread.
+    /// Passes the jobs of this turn to the thread. If it cannot be started, that is their result.
     pub fn submit_batch(&mut self) {
         if self.batch.is_empty() {
             return;
         }
         let batch = std::mem::take(&mut self.batch);
-        let unsent = match &self.jobs {
-            Some(jobs) => jobs.send(batch).err().map(|error| error.0),
-            None => Some(batch),
-        };
-        for job in unsent.into_iter().flatten() {
-            let error = io::Error::other("the sync thread has exited");
-            let _ = self.done.0.send((job.token, Err(error)));
-            let _ = self.waker.wake();
+        if self.jobs.is_none() {
+            match self.start_thread() {
+                Ok(jobs) => self.jobs = Some(jobs),
+                Err(error) => {
+                    for job in batch {
+                        let error = io::Error::new(error.kind(), error.to_string());
+                        let _ = self.done.0.send((job.token, Err(error)));
+                    }
+                    let _ = self.waker.wake();
+                    return;
+                }
+            }
         }
+        if let Some(jobs) = &self.jobs {
+            // The thread ends only with the loop.
+            let _ = jobs.send(batch);
+        }
+    }
+
+    fn start_thread(&self) -> io::Result<Sender<Vec<Job<T>>>> {
+        let (jobs, receiver) = mpsc::channel();
+        let done = self.done.0.clone();
+        let waker = Arc::clone(&self.waker);
+        thread::Builder::new()
+            .name("syncer".to_owned())
+            .stack_size(STACK)
+            .spawn(move || run(&receiver, &done, &waker))?;
+        Ok(jobs)
     }
 
     /// The next completed job.
@@ -198,7 +205,7 @@ mod tests {
             } else {
                 Work::Folders(vec![temporary.try_clone().unwrap()])
             };
-            syncer.submit(key, work).unwrap();
+            syncer.submit(key, work);
         }
         syncer.submit_batch();
         let mut events = Events::with_capacity(1);

@@ -6,11 +6,11 @@
 mod tls;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use mio::event::Event;
-use mio::net::{TcpStream, UnixStream};
+use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use rustix::net::Shutdown;
 use rustls::ServerConfig;
@@ -20,35 +20,8 @@ use tls::Tls;
 
 pub use tls::wire_size;
 
-/// Maximum number of bytes per [`Transport::write`] over TLS.
-const MAX_WRITE: usize = 16 * 1024;
-
-/// A connected stream socket.
-#[derive(Debug)]
-pub enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Socket {
-    /// Registers the socket for both directions; this happens once.
-    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        let both = Interest::READABLE | Interest::WRITABLE;
-        match self {
-            Socket::Tcp(stream) => registry.register(stream, token, both),
-            Socket::Unix(stream) => registry.register(stream, token, both),
-        }
-    }
-}
-
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Socket::Tcp(stream) => stream.as_fd(),
-            Socket::Unix(stream) => stream.as_fd(),
-        }
-    }
-}
+/// Maximum number of bytes per [`Transport::write`] and [`Transport::send_file`] over TLS.
+pub const MAX_WRITE: usize = 64 * 1024;
 
 /// The outcome of a read or write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,11 +38,7 @@ pub enum Moved {
 /// The byte stream of one connection.
 #[derive(Debug)]
 pub struct Transport {
-    socket: Socket,
-    readable: bool,
-    writable: bool,
-    /// An event announced the end of input, so a short read no longer means that the socket is empty.
-    ending: bool,
+    socket: ReadySocket,
     tls: Option<Box<Tls>>,
     /// Whether the client sent plain HTTP to a TLS listener, so that TLS was dropped.
     plain: bool,
@@ -80,21 +49,19 @@ pub struct Transport {
 }
 
 impl Transport {
-    /// A new socket is assumed to be ready until an attempt shows otherwise.
-    pub fn new(socket: Socket, tls: Option<Arc<ServerConfig>>) -> io::Result<Transport> {
-        let tls = match tls {
-            Some(config) => {
-                let tls = Tls::new(config).map_err(io::Error::other)?;
-                Some(Box::new(tls))
-            }
-            None => None,
-        };
+    /// Registers a socket for both directions; this happens once.
+    pub fn new(
+        socket: OwnedFd,
+        registry: &Registry,
+        token: Token,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> io::Result<Transport> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        registry.register(&mut SourceFd(&socket.as_raw_fd()), token, both)?;
+        let tls = tls.map(Tls::new).transpose().map_err(io::Error::other)?;
         Ok(Transport {
-            socket,
-            readable: true,
-            writable: true,
-            ending: false,
-            tls,
+            socket: ReadySocket::new(socket),
+            tls: tls.map(Box::new),
             plain: false,
             shut: false,
             flushed: 0,
@@ -103,19 +70,20 @@ impl Transport {
 
     /// Records the readiness reported by an event.
     pub fn set_ready(&mut self, event: &Event) {
-        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
-        self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
-        self.ending |= event.is_read_closed() || event.is_error();
+        let socket = &mut self.socket;
+        socket.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        socket.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
+        socket.ending |= event.is_read_closed() || event.is_error();
     }
 
     /// Whether there is input in the socket that was not read.
     pub fn has_unread_input(&self) -> bool {
-        sys::has_unread_input(&self.socket)
+        sys::has_unread_input(&self.socket.fd)
     }
 
     /// Assumes that the socket is writable again, which may be true long before an event reports it.
     pub fn assume_writable(&mut self) {
-        self.writable = true;
+        self.socket.writable = true;
     }
 
     /// Whether the TLS handshake, if any, has completed.
@@ -137,7 +105,7 @@ impl Transport {
     /// [`wire_size`] bytes for TLS records, which holds nothing between calls.
     pub fn read(&mut self, buffer: &mut [u8], wire: &mut [u8]) -> io::Result<Moved> {
         let Some(tls) = &mut self.tls else {
-            return self.read_raw(buffer);
+            return self.socket.read(buffer);
         };
         match tls.take_plain(buffer) {
             0 => {}
@@ -146,15 +114,10 @@ impl Transport {
         if tls.is_closed() {
             return Ok(Moved::End);
         }
-        if !self.readable {
-            return Ok(Moved::Blocked);
-        }
         let Some(room) = tls.room(buffer.len(), wire) else {
             return Err(io::Error::other("the TLS message is too long"));
         };
-        let wanted = room.len();
-        let read = sys::receive(&self.socket, room);
-        let n = match received(read, wanted, self.ending, &mut self.readable)? {
+        let n = match self.socket.read(room)? {
             Moved::Bytes(n) => n,
             // An end without close_notify is accepted: HTTP framing shows whether the message is complete.
             other => return Ok(other),
@@ -168,41 +131,25 @@ impl Transport {
         let closed = tls.is_closed();
         // Sends handshake messages or an alert.
         let flushed = self.flush();
-        match result {
-            Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
-            Ok(n) => {
-                flushed?;
-                Ok(match n {
-                    0 if closed => Moved::End,
-                    0 => Moved::NoBytes,
-                    n => Moved::Bytes(n),
-                })
-            }
-        }
+        let n = result.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        flushed?;
+        Ok(match n {
+            0 if closed => Moved::End,
+            0 => Moved::NoBytes,
+            n => Moved::Bytes(n),
+        })
     }
 
     /// Writes from the buffer; `more` means that file data follows immediately.
     pub fn write(&mut self, bytes: &[u8], more: bool, wire: &mut [u8]) -> io::Result<Moved> {
         if self.tls.is_none() {
-            return self.write_raw(bytes, more);
+            return self.socket.write(bytes, more);
         }
         if !self.flush()? {
             return Ok(Moved::Blocked);
         }
-        let Some(tls) = &mut self.tls else {
-            return Ok(Moved::Blocked);
-        };
         let bytes = &bytes[..bytes.len().min(MAX_WRITE)];
-        if more && tls.coalesce(bytes) {
-            return Ok(Moved::Bytes(bytes.len()));
-        }
-        let mut buffered = tls.take_buffered();
-        if buffered.is_empty() {
-            self.send_encrypted(bytes, wire)?;
-        } else {
-            buffered.extend_from_slice(bytes);
-            self.send_encrypted(&buffered, wire)?;
-        }
+        self.send_encrypted(bytes, more, wire)?;
         Ok(Moved::Bytes(bytes.len()))
     }
 
@@ -216,48 +163,29 @@ impl Transport {
         scratch: &mut [u8],
         wire: &mut [u8],
     ) -> io::Result<Moved> {
-        if !self.writable {
-            return Ok(Moved::Blocked);
-        }
         if self.tls.is_none() {
-            let sent = sys::send_file(&self.socket, file, offset, most);
-            return blocked(sent, &mut self.writable);
+            return self.socket.send_file(file, offset, most);
         }
-        if !self.flush()? {
+        if !self.socket.writable || !self.flush()? {
             return Ok(Moved::Blocked);
         }
-        let Some(tls) = &mut self.tls else {
-            return Ok(Moved::Blocked);
-        };
-        let (front, rest) = scratch.split_at_mut(tls.buffered());
-        let most = most.min(rest.len());
-        let read = sys::read_at(file, &mut rest[..most], offset)?;
-        if read == 0 {
-            return Ok(Moved::Bytes(0));
+        let most = most.min(scratch.len()).min(MAX_WRITE);
+        let read = sys::read_at(file, &mut scratch[..most], offset)?;
+        if read > 0 {
+            self.send_encrypted(&scratch[..read], false, wire)?;
         }
-        front.copy_from_slice(&tls.take_buffered());
-        let plain = front.len() + read;
-        self.send_encrypted(&scratch[..plain], wire)?;
         Ok(Moved::Bytes(read))
     }
 
     /// Encrypts and sends; bytes that the socket does not accept are buffered.
-    fn send_encrypted(&mut self, bytes: &[u8], wire: &mut [u8]) -> io::Result<()> {
+    fn send_encrypted(&mut self, bytes: &[u8], more: bool, wire: &mut [u8]) -> io::Result<()> {
         let Some(tls) = &mut self.tls else {
             return Ok(());
         };
         let n = tls.encrypt(bytes, wire)?;
-        let mut rest = &wire[..n];
-        while !rest.is_empty() {
-            match blocked(sys::send(&self.socket, rest, false), &mut self.writable)? {
-                Moved::Bytes(n) => {
-                    self.flushed += n as u64;
-                    rest = &rest[n..];
-                }
-                _ => break,
-            }
-        }
-        tls.buffer_unsent(rest);
+        let sent = self.socket.write_until_full(&wire[..n], more)?;
+        self.flushed += sent as u64;
+        tls.buffer_unsent(&wire[sent..n]);
         Ok(())
     }
 
@@ -266,22 +194,10 @@ impl Transport {
         let Some(tls) = &mut self.tls else {
             return Ok(true);
         };
-        while !tls.must_flush().is_empty() {
-            if !self.writable {
-                return Ok(false);
-            }
-            match blocked(
-                sys::send(&self.socket, tls.must_flush(), false),
-                &mut self.writable,
-            )? {
-                Moved::Bytes(n) => {
-                    self.flushed += n as u64;
-                    tls.sent(n);
-                }
-                _ => return Ok(false),
-            }
-        }
-        Ok(true)
+        let sent = self.socket.write_until_full(tls.must_flush(), false)?;
+        self.flushed += sent as u64;
+        tls.sent(sent);
+        Ok(tls.must_flush().is_empty())
     }
 
     /// Encrypted bytes sent since the last call, as a sign that the client is reading.
@@ -301,29 +217,76 @@ impl Transport {
             }
         }
         self.shut = true;
-        rustix::net::shutdown(&self.socket, Shutdown::Write)?;
+        rustix::net::shutdown(&self.socket.fd, Shutdown::Write)?;
         Ok(true)
     }
 
     /// Reads and discards raw input, without decrypting it.
     pub fn discard_input(&mut self, scratch: &mut [u8]) -> io::Result<Moved> {
-        self.read_raw(scratch)
+        self.socket.read(scratch)
+    }
+}
+
+/// A connected stream socket, with its readiness.
+#[derive(Debug)]
+struct ReadySocket {
+    fd: OwnedFd,
+    readable: bool,
+    writable: bool,
+    /// An event announced the end of input, so a short read no longer means that the socket is empty.
+    ending: bool,
+}
+
+impl ReadySocket {
+    /// A new socket is assumed to be ready until an attempt shows otherwise.
+    fn new(fd: OwnedFd) -> ReadySocket {
+        ReadySocket {
+            fd,
+            readable: true,
+            writable: true,
+            ending: false,
+        }
     }
 
-    fn read_raw(&mut self, buffer: &mut [u8]) -> io::Result<Moved> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Moved> {
         if !self.readable {
             return Ok(Moved::Blocked);
         }
-        let wanted = buffer.len();
-        let read = sys::receive(&self.socket, buffer);
-        received(read, wanted, self.ending, &mut self.readable)
+        let moved = blocked(sys::receive(&self.fd, buffer), &mut self.readable)?;
+        match moved {
+            Moved::Bytes(0) => return Ok(Moved::End),
+            // A short read has emptied the socket, and a new event will announce further input. The end of input,
+            // however, is not announced a second time.
+            Moved::Bytes(n) if n < buffer.len() && !self.ending => self.readable = false,
+            _ => {}
+        }
+        Ok(moved)
     }
 
-    fn write_raw(&mut self, bytes: &[u8], more: bool) -> io::Result<Moved> {
+    fn write(&mut self, bytes: &[u8], more: bool) -> io::Result<Moved> {
         if !self.writable {
             return Ok(Moved::Blocked);
         }
-        let sent = sys::send(&self.socket, bytes, more);
+        blocked(sys::send(&self.fd, bytes, more), &mut self.writable)
+    }
+
+    /// Returns the number of bytes that the socket accepted.
+    fn write_until_full(&mut self, bytes: &[u8], more: bool) -> io::Result<usize> {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match self.write(&bytes[sent..], more)? {
+                Moved::Bytes(n) => sent += n,
+                _ => break,
+            }
+        }
+        Ok(sent)
+    }
+
+    fn send_file(&mut self, file: impl AsFd, offset: u64, most: usize) -> io::Result<Moved> {
+        if !self.writable {
+            return Ok(Moved::Blocked);
+        }
+        let sent = sys::send_file(&self.fd, file, offset, most);
         blocked(sent, &mut self.writable)
     }
 }
@@ -338,24 +301,4 @@ fn blocked(moved: io::Result<usize>, ready: &mut bool) -> io::Result<Moved> {
         }
         Err(error) => Err(error),
     }
-}
-
-/// The outcome of an attempt to read `wanted` bytes; `ending` as in [`Transport`].
-fn received(
-    read: io::Result<usize>,
-    wanted: usize,
-    ending: bool,
-    readable: &mut bool,
-) -> io::Result<Moved> {
-    if let Ok(n) = read {
-        if n == 0 {
-            return Ok(Moved::End);
-        }
-        // A short read has emptied the socket, and a new event will announce further input. The end of input, however,
-        // is not announced a second time.
-        if n < wanted && !ending {
-            *readable = false;
-        }
-    }
-    blocked(read, readable)
 }

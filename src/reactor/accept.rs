@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use mio::Token;
@@ -12,7 +13,7 @@ use crate::reactor::Reactor;
 use crate::reactor::client::{Acceptance, AcceptedSocket, Client, ClientAddress, Endpoint};
 use crate::reactor::listener::Peer;
 use crate::sys;
-use crate::transport::{Socket, Transport};
+use crate::transport::Transport;
 
 /// Maximum number of connections accepted per turn.
 const ACCEPTS: usize = 16;
@@ -85,7 +86,7 @@ impl Reactor {
     fn add_connection(
         &mut self,
         index: usize,
-        socket: Socket,
+        socket: OwnedFd,
         peer: Peer,
         mut acceptance: Acceptance,
         now: Now,
@@ -107,21 +108,18 @@ impl Reactor {
         let registry = self.poll.registry();
         let shared = &self.shared;
         let inserted = self.connections.table.insert_with(|key| {
-            let mut socket = socket;
-            socket.register(registry, Token(key.to_token()))?;
-            let transport = Transport::new(socket, tls)?;
+            let transport = Transport::new(socket, registry, Token(key.to_token()), tls)?;
             Ok::<_, io::Error>(Client::new(key, accepted, transport, shared, now))
         });
         match inserted {
-            Some(Ok(key)) => {
+            Ok(key) => {
                 log::debug!("connection accepted conn={key} from={peer}");
                 self.enqueue(key);
             }
-            Some(Err(error)) => log::warn!(
+            Err(error) => log::warn!(
                 "connection not added from={peer} why={:?}",
                 error.to_string()
             ),
-            None => log::warn!("connection not added from={peer} why=\"the table is full\""),
         }
     }
 

@@ -22,7 +22,7 @@ use crate::http::exchange::{Ended, Exchange, Want};
 use crate::now::Now;
 use crate::reactor::shared::Shared;
 use crate::reactor::table::Key;
-use crate::reactor::waiting::{Attempt, Lookup};
+use crate::reactor::waiting::Lookup;
 use crate::sys;
 use crate::transport::{Moved, Transport};
 
@@ -94,7 +94,7 @@ pub struct Client {
     why: Option<Box<str>>,
     /// Whether it is on the run queue.
     pub queued: bool,
-    /// The earliest of its entries among the deadlines.
+    /// Its entry among the deadlines of the loop.
     pub armed: Option<Instant>,
 }
 
@@ -114,22 +114,6 @@ enum Activity {
     Delete(Box<Removal>),
     /// A request to the slot API waits for the owner's usage.
     WaitingForSlot(Box<WaitingSlot>),
-}
-
-/// A wait for [`crate::reactor::waiting::Waiting`].
-#[derive(Debug, Default)]
-struct Wait {
-    attempt: Attempt,
-    is_over: bool,
-}
-
-impl Wait {
-    fn new(attempt: Attempt) -> Wait {
-        Wait {
-            attempt,
-            is_over: false,
-        }
-    }
 }
 
 /// The deadlines of the transport; those of HTTP are in the exchange.
@@ -277,14 +261,18 @@ impl Client {
     }
 
     /// The operation on the store that a request waited for is done.
-    pub fn wake(&mut self, lookup: Lookup) {
-        let wait = match &mut self.activity {
-            Activity::WaitingForUsage(waiting) => &mut waiting.wait,
-            Activity::WaitingForSlot(waiting) => &mut waiting.wait,
-            _ => return,
-        };
-        wait.attempt = wait.attempt.after(lookup);
-        wait.is_over = true;
+    pub fn wake(&mut self, lookup: Lookup, shared: &mut Shared, now: Now) {
+        match std::mem::take(&mut self.activity) {
+            Activity::WaitingForUsage(mut waiting) => {
+                waiting.attempt = waiting.attempt.after(lookup);
+                self.begin_upload(*waiting, shared, now);
+            }
+            Activity::WaitingForSlot(mut waiting) => {
+                waiting.attempt = waiting.attempt.after(lookup);
+                self.answer_slot_request(*waiting, shared, now);
+            }
+            other => self.activity = other,
+        }
     }
 
     /// The result of a sync job that an upload or a deletion waits for.
@@ -363,13 +351,12 @@ impl Client {
             return Ok(StepResult::Blocked);
         }
         match want {
-            Want::Head(most) => self.read_head(most, shared, now, budget),
+            Want::Head(_) | Want::Discard(_) => self.read_input(want, shared, now, budget),
             Want::Decide => Ok(self.decide(shared, now)),
             Want::Body(most) => self.receive_body(most, shared, now, budget),
             Want::Publish => self.finish_upload(shared, now),
             Want::Write => self.write(shared, now, budget),
             Want::File { start, end } => self.send_file(start, end, shared, now, budget),
-            Want::Discard(most) => self.discard(most, shared, now, budget),
             Want::Linger => self.linger(shared, now, budget),
             Want::Close => Ok(StepResult::Moved),
         }
@@ -390,48 +377,37 @@ impl Client {
         Ok(flushed || reads)
     }
 
-    fn read_head(
+    /// Reads a part of a request head, or of a body that is discarded.
+    fn read_input(
         &mut self,
-        most: usize,
+        want: Want,
         shared: &mut Shared,
         now: Now,
         budget: &mut usize,
     ) -> io::Result<StepResult> {
-        self.end_activity(shared);
-        self.address.end_request(shared);
+        let most = match want {
+            Want::Head(most) => {
+                self.end_activity(shared);
+                self.address.end_request(shared);
+                most.min(HEAD_READ)
+            }
+            Want::Discard(most) => most.min(shared.buffers.scratch.len()),
+            _ => return Ok(StepResult::Blocked),
+        };
         let buffers = &mut shared.buffers;
-        let buffer = &mut buffers.scratch[..most.min(HEAD_READ)];
+        let buffer = &mut buffers.scratch[..most];
         match self.transport.read(buffer, &mut buffers.wire)? {
             Moved::Bytes(n) => {
                 *budget = budget.saturating_sub(n);
-                self.exchange.received(&buffer[..n], now.mono);
+                match want {
+                    Want::Head(_) => self.exchange.received(&buffer[..n], now.mono),
+                    _ => self.exchange.discard(&buffer[..n], now.mono),
+                }
             }
             Moved::End => self.exchange.peer_closed(),
             Moved::NoBytes if self.transport.received_plain_http() => {
                 self.exchange.reject_plain_http();
             }
-            Moved::NoBytes => {}
-            Moved::Blocked => return Ok(StepResult::Blocked),
-        }
-        Ok(StepResult::Moved)
-    }
-
-    fn discard(
-        &mut self,
-        most: usize,
-        shared: &mut Shared,
-        now: Now,
-        budget: &mut usize,
-    ) -> io::Result<StepResult> {
-        let buffers = &mut shared.buffers;
-        let most = most.min(buffers.scratch.len());
-        let buffer = &mut buffers.scratch[..most];
-        match self.transport.read(buffer, &mut buffers.wire)? {
-            Moved::Bytes(n) => {
-                *budget = budget.saturating_sub(n);
-                self.exchange.discard(&buffer[..n], now.mono);
-            }
-            Moved::End => self.exchange.peer_closed(),
             Moved::NoBytes => {}
             Moved::Blocked => return Ok(StepResult::Blocked),
         }

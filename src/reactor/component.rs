@@ -11,20 +11,22 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::net::TcpStream;
-use mio::{Interest, Registry, Token};
+use mio::{Interest, Registry, Token, Waker};
 
 use crate::jid::BareJid;
 use crate::now::Now;
-use crate::resolve::{self, Resolver};
+use crate::reactor::random;
+use crate::resolve::{self, Lookup};
 use crate::setup::LinkTarget;
 use crate::sys;
 use crate::xmpp::backoff::Backoff;
 use crate::xmpp::element::Element;
-use crate::xmpp::stream::{self, Ended, Stream};
+use crate::xmpp::stream::{self, Stream};
 use crate::xmpp::xml::Skipped;
 
 /// The time limit for connecting to one address.
@@ -43,8 +45,8 @@ pub struct Link {
     /// The reason that was logged last for the link being down. The same reason is not logged again as a warning.
     logged: Option<String>,
     closing: bool,
-    /// The state of the generator of jitter, which need not be unpredictable.
-    jitter: u32,
+    /// The last addresses of the server's name, which are used while name resolution fails.
+    last_good: Vec<SocketAddr>,
 }
 
 #[derive(Debug)]
@@ -52,7 +54,7 @@ enum LinkState {
     Resting {
         until: Instant,
     },
-    Resolving,
+    Resolving(Lookup),
     Connecting {
         stream: TcpStream,
         server: SocketAddr,
@@ -71,15 +73,6 @@ struct AddressQueue {
     failures: Vec<String>,
 }
 
-impl From<Vec<SocketAddr>> for AddressQueue {
-    fn from(addresses: Vec<SocketAddr>) -> AddressQueue {
-        AddressQueue {
-            left: addresses.into(),
-            failures: Vec::new(),
-        }
-    }
-}
-
 /// A stanza from the server.
 #[derive(Debug)]
 pub enum Incoming {
@@ -95,8 +88,7 @@ struct Streaming {
     machine: Stream,
     is_up: bool,
     /// Why the stream ended, if it did; handled by [`Link::settle`].
-    ended: Option<Ended>,
-    failed: Option<io::Error>,
+    ended: Option<String>,
     readable: bool,
     writable: bool,
 }
@@ -104,7 +96,7 @@ struct Streaming {
 impl Link {
     /// A link that connects immediately. All its sockets use this token. Only one is open at a time, and a late event of
     /// an earlier one causes no more than a futile read.
-    pub fn new(target: LinkTarget, token: Token, jitter: u32, now: Now) -> Link {
+    pub fn new(target: LinkTarget, token: Token, now: Now) -> Link {
         Link {
             target,
             state: LinkState::Resting { until: now.mono },
@@ -112,7 +104,7 @@ impl Link {
             token,
             logged: None,
             closing: false,
-            jitter,
+            last_good: Vec::new(),
         }
     }
 
@@ -121,7 +113,7 @@ impl Link {
         match &self.state {
             LinkState::Resting { until } | LinkState::Connecting { until, .. } => Some(*until),
             LinkState::Streaming(streaming) => streaming.machine.deadline(),
-            LinkState::Resolving | LinkState::Closed => None,
+            LinkState::Resolving(_) | LinkState::Closed => None,
         }
     }
 
@@ -153,8 +145,11 @@ impl Link {
             // Only what fits into the socket's buffer is sent.
             let _ = streaming.write(now);
         }
-        let token = self.token;
-        *self = Link::new(target, token, self.jitter, now);
+        let mut link = Link::new(target, self.token, now);
+        if link.target.host == self.target.host && link.target.port == self.target.port {
+            link.last_good = std::mem::take(&mut self.last_good);
+        }
+        *self = link;
     }
 
     /// Closes the stream and ends the link.
@@ -172,15 +167,19 @@ impl Link {
     }
 
     /// Handles a deadline.
-    pub fn due(&mut self, registry: &Registry, resolver: &mut Resolver, now: Now) {
+    pub fn due(&mut self, registry: &Registry, waker: &Arc<Waker>, now: Now) {
         if self.deadline().is_none_or(|deadline| deadline > now.mono) {
             return;
         }
         match &mut self.state {
             LinkState::Resting { .. } => {
-                self.state = LinkState::Resolving;
-                if let Some(addresses) = resolver.resolve(&self.target.host, self.target.port) {
-                    self.connect(addresses.into(), registry, now);
+                let (host, port) = (&self.target.host, self.target.port);
+                match resolve::known_addresses(host, port) {
+                    Some(addresses) => self.begin_connecting(addresses, registry, now),
+                    None => match Lookup::start(host, port, Arc::clone(waker)) {
+                        Ok(lookup) => self.state = LinkState::Resolving(lookup),
+                        Err(error) => self.rest(&error.to_string(), false, now),
+                    },
                 }
             }
             LinkState::Connecting { left, server, .. } => {
@@ -190,19 +189,24 @@ impl Link {
                 self.connect(left, registry, now);
             }
             LinkState::Streaming(streaming) => streaming.machine.deadline_passed(now.mono),
-            LinkState::Resolving | LinkState::Closed => {}
+            LinkState::Resolving(_) | LinkState::Closed => {}
         }
     }
 
-    /// The resolver has a result.
-    pub fn resolved(&mut self, answer: io::Result<Vec<SocketAddr>>, registry: &Registry, now: Now) {
-        if !matches!(self.state, LinkState::Resolving) {
+    /// Connects, if the name of the server was looked up.
+    pub fn take_lookup(&mut self, registry: &Registry, now: Now) {
+        let LinkState::Resolving(lookup) = &self.state else {
             return;
+        };
+        match lookup.answer() {
+            None => return,
+            Some(Ok(addresses)) => self.last_good = addresses,
+            Some(Err(error)) if self.last_good.is_empty() => {
+                return self.rest(&error.to_string(), false, now);
+            }
+            Some(Err(_)) => {}
         }
-        match answer {
-            Ok(addresses) => self.connect(addresses.into(), registry, now),
-            Err(error) => self.rest(&error.to_string(), false, now),
-        }
+        self.begin_connecting(self.last_good.clone(), registry, now);
     }
 
     /// Sets the readiness bits of an event.
@@ -222,7 +226,7 @@ impl Link {
             let wrote = streaming.write(now);
             // A stream error from the server is read even if writing fails.
             let read = streaming.read(scratch, now);
-            streaming.failed = read.and(wrote).err();
+            streaming.ended = read.and(wrote).err().map(|error| error.to_string());
         }
     }
 
@@ -244,7 +248,7 @@ impl Link {
                 }
                 stream::Event::Stanza(stanza) => return Some(Incoming::Stanza(stanza)),
                 stream::Event::Skipped(skipped) => return Some(Incoming::Skipped(skipped)),
-                stream::Event::Ended(why) => streaming.ended = Some(why),
+                stream::Event::Ended(why) => streaming.ended = Some(why.to_string()),
             }
         }
     }
@@ -255,13 +259,10 @@ impl Link {
             return false;
         };
         let wrote = streaming.write(now);
-        let why = match (streaming.ended.take(), streaming.failed.take()) {
-            (Some(why), _) => why.to_string(),
-            (None, Some(error)) => error.to_string(),
-            (None, None) => match wrote {
-                Ok(()) => return streaming.has_work(),
-                Err(error) => error.to_string(),
-            },
+        let why = match (streaming.ended.take(), wrote) {
+            (Some(why), _) => why,
+            (None, Err(error)) => error.to_string(),
+            (None, Ok(())) => return streaming.has_work(),
         };
         let was_open = streaming.is_up;
         self.rest(&why, was_open, now);
@@ -277,14 +278,12 @@ impl Link {
         }
     }
 
-    /// Writes queued stanzas.
-    pub fn flush(&mut self, now: Now) {
-        if let LinkState::Streaming(streaming) = &mut self.state {
-            if let Err(error) = streaming.write(now) {
-                let was_open = streaming.is_up;
-                self.rest(&error.to_string(), was_open, now);
-            }
-        }
+    fn begin_connecting(&mut self, addresses: Vec<SocketAddr>, registry: &Registry, now: Now) {
+        let addresses = AddressQueue {
+            left: addresses.into(),
+            failures: Vec::new(),
+        };
+        self.connect(addresses, registry, now);
     }
 
     /// Tries addresses until a connection is begun, or none is left.
@@ -337,7 +336,7 @@ impl Link {
             server,
             mut left,
             ..
-        } = std::mem::replace(&mut self.state, LinkState::Resolving)
+        } = std::mem::replace(&mut self.state, LinkState::Closed)
         else {
             return;
         };
@@ -361,7 +360,6 @@ impl Link {
             ),
             is_up: false,
             ended: None,
-            failed: None,
             readable: true,
             writable: true,
         }));
@@ -373,12 +371,8 @@ impl Link {
             self.state = LinkState::Closed;
             return;
         }
-        // Numerical Recipes' generator; only the high bits are used.
-        self.jitter = self
-            .jitter
-            .wrapping_mul(1_664_525)
-            .wrapping_add(1_013_904_223);
-        let rest = self.backoff.ended(was_open, self.jitter);
+        let jitter = random::bytes().map_or(0, u32::from_le_bytes);
+        let rest = self.backoff.ended(was_open, jitter);
         if self.logged.as_deref() == Some(why) {
             log::debug!("link down why={why:?} retry_ms={}", rest.as_millis());
         } else {

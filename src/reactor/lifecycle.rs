@@ -13,20 +13,20 @@ use crate::notify::Notifier;
 use crate::now::Now;
 use crate::reactor::component::Link;
 use crate::reactor::listener::{self, Listener};
+use crate::reactor::random;
 use crate::reactor::shared::Shared;
 use crate::reactor::table::Key;
 use crate::reactor::timekeeper::Timekeeper;
 use crate::reactor::{
-    Acceptor, Connections, Context, LINK, MAX_REJECTED, Reactor, SIGNALS, StartError, Tls, WAKER,
-    Xmpp,
+    Acceptor, Connections, Context, FIRST_LISTENER, LINK, MAX_REJECTED, Reactor, SIGNALS,
+    StartError, Tls, WAKER, Xmpp,
 };
-use crate::resolve::Resolver;
 use crate::sandbox::{Permissions, Sandbox};
 use crate::service::Service;
 use crate::setup::{self, LinkTarget, Setup};
 use crate::signals::Signals;
 use crate::store::Store;
-use crate::store::sweep::{Plan, Sweep};
+use crate::store::sweep::Sweep;
 use crate::syncer::Syncer;
 use crate::sys;
 use crate::tls::TlsIdentity;
@@ -51,57 +51,44 @@ impl Reactor {
         mut signals: Signals,
         passed: Vec<PassedSocket>,
     ) -> Result<Reactor, StartError> {
-        let Setup {
-            config,
-            target,
-            slot_secret,
-            tls,
-            ..
-        } = setup;
-        let poll = Poll::new().map_err(|e| format!("cannot poll: {e}."))?;
+        let Setup { config, target, .. } = setup;
+        let poll = Poll::new().map_err(cannot("poll"))?;
         let descriptors = sys::raise_descriptor_limit();
-        let listeners = listen(&config, tls.is_some(), passed, poll.registry())?;
+        let listeners = listen(&config, setup.tls.is_some(), passed, poll.registry())?;
         let mut store = open_store(&config)?;
-        let slot_secret = match slot_secret {
-            Some(secret) => secret,
-            None => own_secret(&store)?,
-        };
-        let waker =
-            Waker::new(poll.registry(), WAKER).map_err(|e| format!("cannot make a waker: {e}."))?;
+        let slot_secret = setup.slot_secret.map_or_else(|| own_secret(&store), Ok)?;
+        let waker = Waker::new(poll.registry(), WAKER).map_err(cannot("make a waker"))?;
         let waker = Arc::new(waker);
         // Connected now, because the sandbox may prevent it later.
         let mut notifier = Notifier::from_environment();
         let now = sys::now();
-        let (timekeeper, clock_change) = Timekeeper::start(&mut store, config.fsync, now);
+        let timekeeper = Timekeeper::start(&mut store, config.fsync, now);
         let service = Service::new(&config, slot_secret.as_bytes());
         let syncer = Syncer::new(Arc::clone(&waker));
         let needs = Permissions::new(&config, &config_path, logfile, target.as_ref());
-        let sweep = Sweep::new(&plan(&config, &service), now);
         let acceptor = Acceptor::new(listeners, connection_limits(&config, descriptors));
         let mut shared = Shared::new(config, service, store, syncer, now);
         shared.load(now);
-        let link = target.map(|target| Link::new(target, LINK, jitter(&mut shared), now));
         let sandbox = match shared.config.sandbox {
             true => Sandbox::enter(needs),
             false => Sandbox::off(),
         };
         log_listeners(&acceptor.listeners);
         log::info!("sandbox {sandbox}");
-        let tls = monitored(tls, now);
-        signals
-            .watch(poll.registry(), SIGNALS)
-            .map_err(|e| format!("cannot watch signals: {e}."))?;
+        let tls = monitored(setup.tls, now);
+        let watched = signals.watch(poll.registry(), SIGNALS);
+        watched.map_err(cannot("watch signals"))?;
         log::info!("ready pid={}", std::process::id());
         notifier.ready(now.mono);
-        let mut reactor = Reactor {
+        Ok(Reactor {
             poll,
             acceptor,
             connections: Connections::default(),
-            shared,
-            xmpp: Xmpp::new(link, Resolver::new(waker)),
+            xmpp: Xmpp::new(target.map(|target| Link::new(target, LINK, now)), waker),
             signals,
             notifier,
-            sweep,
+            sweep: Sweep::new(&shared.sweep_plan(), now),
+            shared,
             timekeeper,
             tls,
             context: Context {
@@ -111,12 +98,7 @@ impl Reactor {
                 on_reload: |_| {},
             },
             ending: None,
-        };
-        if let Some(change) = clock_change {
-            // The first sweep is not due yet, so it need not be delayed.
-            reactor.clock_changed(change, None);
-        }
-        Ok(reactor)
+        })
     }
 
     /// Sets a function to call at every reload, with the log level of the new configuration.
@@ -270,7 +252,7 @@ impl Reactor {
             (Some(link), Some(target)) => link.set_target(target, now),
             (Some(_), None) => self.xmpp.link = None,
             (None, Some(target)) => {
-                self.xmpp.link = Some(Link::new(target, LINK, jitter(&mut self.shared), now))
+                self.xmpp.link = Some(Link::new(target, LINK, now));
             }
             (None, None) => {}
         }
@@ -279,17 +261,20 @@ impl Reactor {
         self.shared
             .store
             .set_modes(config.file_mode, config.dir_mode);
-        self.sweep
-            .set_plan(&plan(&config, &self.shared.service), now.mono);
         let limits = connection_limits(&config, sys::raise_descriptor_limit());
         (self.acceptor.limit, self.acceptor.max_rejected) = limits;
         self.shared.config = config;
-        self.shared.set_tombstone_policy();
+        self.sweep.set_plan(&self.shared.sweep_plan(), now.mono);
+        self.shared.set_tombstone_policy(now);
         self.shared.recount(now);
         for (_, client) in self.connections.table.iter_mut() {
             client.set_timeouts(&self.shared);
         }
     }
+}
+
+fn cannot(what: &str) -> impl Fn(io::Error) -> StartError {
+    move |error| format!("cannot {what}: {error}.")
 }
 
 /// Opens the store.
@@ -309,10 +294,7 @@ fn open_store(config: &Config) -> Result<Store, StartError> {
 /// The TLS identity of new connections, with the monitor of its certificate.
 fn monitored(tls: Option<TlsIdentity>, now: Now) -> Tls {
     let Some(TlsIdentity { config, not_after }) = tls else {
-        return Tls {
-            config: None,
-            certificate: None,
-        };
+        return Tls::default();
     };
     if not_after.is_none() {
         log::warn!("certificate does not say when it expires");
@@ -320,26 +302,6 @@ fn monitored(tls: Option<TlsIdentity>, now: Now) -> Tls {
     Tls {
         config: Some(config),
         certificate: not_after.map(|not_after| ExpiryMonitor::new(not_after, now)),
-    }
-}
-
-/// The seed of the link's jitter.
-fn jitter(shared: &mut Shared) -> u32 {
-    let [a, b, c, d, ..] = shared.slots.random.take().unwrap_or_default();
-    u32::from_le_bytes([a, b, c, d])
-}
-
-/// The parameters of the sweep.
-pub(super) fn plan(config: &Config, service: &Service) -> Plan {
-    Plan {
-        interval: config.sweep_interval(),
-        lifetime: service.lifetime(),
-        soft_quota: if config.expire_interval.is_zero() {
-            0
-        } else {
-            config.user_quota_soft
-        },
-        fsync: config.fsync,
     }
 }
 
@@ -351,8 +313,7 @@ fn connection_limits(config: &Config, descriptors: u64) -> (usize, usize) {
     let rejected = MAX_REJECTED.min(possible / 4).max(1);
     let possible = possible.saturating_sub(rejected) / 2;
     let wanted = config.max_connections.unwrap_or(MAX_CONNECTIONS);
-    let most = Key::FIRST_RESERVED as usize - MAX_REJECTED;
-    let granted = wanted.min(possible.max(1)).min(most);
+    let granted = wanted.min(possible.max(1));
     if granted < wanted {
         log::warn!("max_connections limited to={granted} descriptors={descriptors}");
     }
@@ -377,10 +338,9 @@ fn listen(
     passed: Vec<PassedSocket>,
     registry: &mio::Registry,
 ) -> Result<Vec<Listener>, StartError> {
-    let mut listeners =
-        listener::open_all(config, tls, passed).map_err(|errors| errors.join("\n"))?;
-    for (index, listener) in listeners.iter_mut().enumerate() {
-        let token = Token(Key::FIRST_RESERVED as usize + index);
+    let listeners = listener::open_all(config, tls, passed).map_err(|errors| errors.join("\n"))?;
+    for (index, listener) in listeners.iter().enumerate() {
+        let token = Token(FIRST_LISTENER + index);
         listener
             .register(registry, token)
             .map_err(|error| format!("cannot watch {listener}: {error}."))?;
@@ -410,11 +370,10 @@ fn own_secret(store: &Store) -> Result<SecretKey, StartError> {
             return Ok(SecretKey::new(secret));
         }
     }
-    let mut secret = vec![0; SECRET_LENGTH];
-    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut secret)
-        .map_err(|_| "slot_secret: the system gives no random bytes.".to_owned())?;
+    let secret: [u8; SECRET_LENGTH] = random::bytes()
+        .ok_or_else(|| "slot_secret: the system gives no random bytes.".to_owned())?;
     store
         .write_internal(SECRET_FILE, &secret)
         .map_err(|e| failure("write", e))?;
-    Ok(SecretKey::new(secret))
+    Ok(SecretKey::new(secret.to_vec()))
 }

@@ -9,19 +9,19 @@
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use mio::net::{TcpListener, UnixListener};
+use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use rustix::net::sockopt;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::activation::PassedSocket;
 use crate::config::{Config, Listen};
 use crate::sys;
-use crate::transport::Socket;
 
 /// The length of the kernel's queue of connections, which the kernel reduces to its own limit.
 const BACKLOG: i32 = 4096;
@@ -29,43 +29,20 @@ const BACKLOG: i32 = 4096;
 /// A Unix socket is accessible to all users, like a loopback port; the mode of its folder restricts access.
 const UNIX_UMASK: u32 = 0o111;
 
+const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
+
 /// One listening socket.
 #[derive(Debug)]
 pub struct Listener {
-    socket: Listening,
+    socket: OwnedFd,
+    /// The path of a Unix socket, which is removed when it is closed.
+    path: Option<PathBuf>,
     tls: bool,
     /// Whether it is for the local API.
     local: bool,
     /// Whether a service manager opened it.
     passed: bool,
     pub readable: bool,
-}
-
-#[derive(Debug)]
-enum Listening {
-    Tcp(TcpListener),
-    /// With the path to remove when it is closed; `None` for a passed socket.
-    Unix(UnixListener, Option<PathBuf>),
-}
-
-/// Why an address cannot be listened on.
-#[derive(Debug)]
-enum BindError {
-    /// The kernel, or a filter of system calls, lacks the address family.
-    Family(io::Error),
-    Other(io::Error),
-}
-
-impl From<io::Error> for BindError {
-    fn from(error: io::Error) -> BindError {
-        BindError::Other(error)
-    }
-}
-
-impl From<Errno> for BindError {
-    fn from(error: Errno) -> BindError {
-        BindError::Other(error.into())
-    }
 }
 
 /// Opens all listeners, the public ones first. Returns all errors, each as one sentence.
@@ -129,16 +106,12 @@ impl Opening {
         for place in places {
             match Listener::bind(place, tls, local) {
                 Ok(listener) => self.listeners.push(listener),
-                Err(BindError::Family(error)) => match ipv4_fallback(place) {
+                Err(error) if lacks_family(&error) => match ipv4_fallback(place) {
                     Some(fallback) => self.open_fallback(key, place, &fallback, tls, local),
                     None => skipped.push((place, error)),
                 },
-                Err(BindError::Other(error)) if is_ipv6_disabled(place, &error) => {
-                    skipped.push((place, error));
-                }
-                Err(BindError::Other(error)) => {
-                    self.errors.push(cannot_listen(key, place, &error));
-                }
+                Err(error) if is_ipv6_disabled(place, &error) => skipped.push((place, error)),
+                Err(error) => self.errors.push(cannot_listen(key, place, &error)),
             }
         }
         let is_all = before == (self.listeners.len(), self.errors.len());
@@ -174,9 +147,7 @@ impl Opening {
                     "on {fallback} instead of {place}, because there is no IPv6"
                 ));
             }
-            Err(BindError::Family(error) | BindError::Other(error)) => {
-                self.errors.push(cannot_listen(key, fallback, &error));
-            }
+            Err(error) => self.errors.push(cannot_listen(key, fallback, &error)),
         }
     }
 
@@ -204,13 +175,17 @@ fn ipv4_fallback(place: &Listen) -> Option<Listen> {
     }
 }
 
+/// Whether the kernel, or a filter of system calls, lacks the address family.
+fn lacks_family(error: &io::Error) -> bool {
+    sys::lacks_address_family(error) || error.kind() == io::ErrorKind::Unsupported
+}
+
 /// Whether an IPv6 address cannot be bound because IPv6 is disabled: then `::1` is missing too.
 fn is_ipv6_disabled(place: &Listen, error: &io::Error) -> bool {
     let loopback = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
     let is_v6 = matches!(place, Listen::Tcp(address) if address.is_ipv6());
-    is_v6
-        && error.kind() == io::ErrorKind::AddrNotAvailable
-        && matches!(bind_tcp(loopback), Err(BindError::Other(error)) if error.kind() == io::ErrorKind::AddrNotAvailable)
+    let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::AddrNotAvailable;
+    is_v6 && is_missing(error) && bind_tcp(loopback).is_err_and(|error| is_missing(&error))
 }
 
 fn family_name(place: &Listen) -> &'static str {
@@ -248,21 +223,15 @@ impl fmt::Display for Peer {
 
 impl Listener {
     /// Binds and listens. A Unix socket never uses TLS, because its clients are proxies on the same host.
-    fn bind(listen: &Listen, tls: bool, local: bool) -> Result<Listener, BindError> {
-        let (socket, tls) = match listen {
-            Listen::Tcp(address) => (Listening::Tcp(bind_tcp(*address)?), tls),
-            Listen::Unix(path) => {
-                let listener =
-                    bind_unix(path).map_err(|error| match sys::lacks_address_family(&error) {
-                        true => BindError::Family(error),
-                        false => BindError::Other(error),
-                    })?;
-                (Listening::Unix(listener, Some(path.clone())), false)
-            }
+    fn bind(listen: &Listen, tls: bool, local: bool) -> io::Result<Listener> {
+        let (socket, path) = match listen {
+            Listen::Tcp(address) => (bind_tcp(*address)?, None),
+            Listen::Unix(path) => (bind_unix(path)?, Some(path.clone())),
         };
         Ok(Listener {
             socket,
-            tls,
+            tls: tls && path.is_none(),
+            path,
             local,
             passed: false,
             readable: true,
@@ -271,32 +240,28 @@ impl Listener {
 
     /// Takes over a passed socket, which must be listening and non-blocking.
     fn adopt(socket: OwnedFd, tls: bool, local: bool) -> io::Result<Listener> {
-        let (socket, tls) = match sockopt::socket_domain(&socket)? {
-            AddressFamily::UNIX => {
-                let listener = UnixListener::from_std(socket.into());
-                (Listening::Unix(listener, None), false)
-            }
-            AddressFamily::INET | AddressFamily::INET6 => {
-                // As in `bind_tcp`.
-                sockopt::set_tcp_nodelay(&socket, true)?;
-                (Listening::Tcp(TcpListener::from_std(socket.into())), tls)
-            }
+        let is_tcp = match sockopt::socket_domain(&socket)? {
+            AddressFamily::UNIX => false,
+            AddressFamily::INET | AddressFamily::INET6 => true,
             _ => return Err(io::ErrorKind::Unsupported.into()),
         };
+        if is_tcp {
+            // As in `bind_tcp`.
+            sockopt::set_tcp_nodelay(&socket, true)?;
+        }
         Ok(Listener {
             socket,
-            tls,
+            path: None,
+            tls: tls && is_tcp,
             local,
             passed: true,
             readable: true,
         })
     }
 
-    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        match &mut self.socket {
-            Listening::Tcp(listener) => registry.register(listener, token, Interest::READABLE),
-            Listening::Unix(listener, _) => registry.register(listener, token, Interest::READABLE),
-        }
+    pub fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
+        let fd = self.socket.as_raw_fd();
+        registry.register(&mut SourceFd(&fd), token, Interest::READABLE)
     }
 
     /// Whether it is for the local API.
@@ -314,63 +279,55 @@ impl Listener {
     }
 
     /// Accepts one connection.
-    pub fn accept(&self) -> io::Result<(Socket, Peer)> {
-        match &self.socket {
-            Listening::Tcp(listener) => {
-                let (stream, address) = listener.accept()?;
-                Ok((Socket::Tcp(stream), Peer::Tcp(address)))
-            }
-            Listening::Unix(listener, _) => {
-                let (stream, _) = listener.accept()?;
-                Ok((Socket::Unix(stream), Peer::Unix))
-            }
-        }
+    pub fn accept(&self) -> io::Result<(OwnedFd, Peer)> {
+        let (socket, address) = rustix::net::acceptfrom_with(&self.socket, FLAGS)?;
+        let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+        Ok((socket, address.map_or(Peer::Unix, Peer::Tcp)))
     }
 }
 
 impl fmt::Display for Listener {
     /// The address as a URL, with the port that the system chose.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.socket {
-            Listening::Tcp(listener) => {
-                let scheme = if self.tls { "https" } else { "http" };
-                match listener.local_addr() {
-                    Ok(address) => write!(f, "{scheme}://{address}"),
-                    Err(error) => write!(f, "{scheme}://? ({error})"),
-                }
-            }
-            Listening::Unix(_, Some(path)) => write!(f, "unix:{}", path.display()),
-            Listening::Unix(listener, None) => match listener.local_addr() {
-                Ok(address) => match address.as_pathname() {
-                    Some(path) => write!(f, "unix:{}", path.display()),
-                    None => f.write_str("unix:(abstract)"),
-                },
-                Err(error) => write!(f, "unix:? ({error})"),
-            },
+        let address = match rustix::net::getsockname(&self.socket) {
+            Ok(address) => address,
+            Err(error) => return write!(f, "? ({error})"),
+        };
+        if let Ok(address) = SocketAddr::try_from(address.clone()) {
+            let scheme = if self.tls { "https" } else { "http" };
+            return write!(f, "{scheme}://{address}");
+        }
+        let unix = SocketAddrUnix::try_from(address).ok();
+        match unix.as_ref().and_then(SocketAddrUnix::path) {
+            Some(path) => write!(f, "unix:{}", path.to_string_lossy()),
+            None => f.write_str("unix:(abstract)"),
         }
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Listening::Unix(_, Some(path)) = &self.socket {
+        if let Some(path) = &self.path {
             let _ = std::fs::remove_file(path);
         }
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> Result<TcpListener, BindError> {
-    let family = match address {
+fn new_socket(family: AddressFamily) -> io::Result<OwnedFd> {
+    let made = rustix::net::socket_with(family, SocketType::STREAM, FLAGS, None);
+    made.map_err(|error| match error {
+        // Some system call filters answer that it is not permitted.
+        Errno::PERM | Errno::ACCESS => {
+            io::Error::new(io::ErrorKind::Unsupported, io::Error::from(error))
+        }
+        other => other.into(),
+    })
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = new_socket(match address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
-    };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let made = rustix::net::socket_with(family, SocketType::STREAM, flags, None);
-    let socket: OwnedFd = made.map_err(|error| match error {
-        // Some system call filters answer that it is not permitted.
-        Errno::PERM | Errno::ACCESS => BindError::Family(error.into()),
-        _ if sys::lacks_address_family(&error.into()) => BindError::Family(error.into()),
-        _ => BindError::Other(error.into()),
     })?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if let SocketAddr::V6(address) = address {
@@ -381,7 +338,26 @@ fn bind_tcp(address: SocketAddr) -> Result<TcpListener, BindError> {
     sockopt::set_tcp_nodelay(&socket, true)?;
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, BACKLOG)?;
-    Ok(TcpListener::from_std(socket.into()))
+    Ok(socket)
+}
+
+/// Binds a Unix socket. Replaces one that a dead process left behind.
+fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
+    let address = SocketAddrUnix::new(path)?;
+    let socket = new_socket(AddressFamily::UNIX)?;
+    let bind = || sys::with_umask(UNIX_UMASK, || rustix::net::bind(&socket, &address));
+    let is_refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    let bound = bind();
+    if bound == Err(Errno::ADDRINUSE)
+        && UnixStream::connect(path).is_err_and(|error| is_refused(&error))
+    {
+        std::fs::remove_file(path)?;
+        bind()?;
+    } else {
+        bound?;
+    }
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
 }
 
 /// The error for an address that cannot be listened on, with the remedy.
@@ -408,23 +384,6 @@ fn cannot_listen(key: &str, place: &Listen, error: &io::Error) -> String {
         _ => String::new(),
     };
     format!("{key}: cannot listen on {place}: {error}{remedy}.")
-}
-
-/// Binds a Unix socket. Replaces one that a dead process left behind.
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    let bind = || sys::with_umask(UNIX_UMASK, || UnixListener::bind(path));
-    match bind() {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            match std::os::unix::net::UnixStream::connect(path) {
-                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
-                    std::fs::remove_file(path)?;
-                    bind()
-                }
-                _ => Err(error),
-            }
-        }
-        other => other,
-    }
 }
 
 #[cfg(test)]
@@ -472,10 +431,9 @@ mod tests {
     fn accepted_sockets_have_nodelay() {
         let any = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
         let listener = Listener::bind(&any, false, false).unwrap();
-        let Listening::Tcp(socket) = &listener.socket else {
-            panic!("a TCP address was bound");
-        };
-        let _client = std::net::TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+        let address = rustix::net::getsockname(&listener.socket).unwrap();
+        let address = SocketAddr::try_from(address).unwrap();
+        let _client = std::net::TcpStream::connect(address).unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
         let accepted = loop {
             match listener.accept() {

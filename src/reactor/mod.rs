@@ -1,12 +1,12 @@
 //! The event loop: one thread, one poll.
 //!
-//! - [`table`] the connections, by key; [`deadlines`] their deadlines;
+//! - [`table`] the connections, by key;
 //! - [`listener`] the listening sockets;
 //! - [`open_files`] a cache of files that are requested often; [`random`] random bytes for slots;
 //! - [`shared`] the state common to all connections: [`admission`] quotas, rates and [`waiting`] requests,
 //!   [`store_monitor`] the health of the store, [`connection_limits`] the counts of connections;
 //! - [`client`] drives one HTTP connection; [`component`] drives the link to the XMPP server;
-//! - [`sync_token`] identifies sync jobs; [`timekeeper`], [`timekeeping`] the wall clock and its jumps;
+//! - [`sync_token`] identifies sync jobs; [`timekeeper`] the wall clock and its jumps;
 //! - [`lifecycle`] start, reload, shutdown; [`accept`] accepts connections; [`slots`] slot requests over XMPP, and the walks
 //!   through the store;
 //! - this file: the turn.
@@ -23,7 +23,7 @@
 //! 6. accept a few connections;
 //! 7. count, trim and sweep the store for one slice;
 //! 8. submit the sync jobs of this turn;
-//! 9. handle signals, and notify the service manager.
+//! 9. handle signals, update the status, and notify the service manager.
 //!
 //! Events only set bits. A handler never frees its own connection: it returns that the connection has ended, and the
 //! loop removes it.
@@ -32,7 +32,6 @@ pub mod admission;
 pub mod client;
 pub mod component;
 pub mod connection_limits;
-pub mod deadlines;
 pub mod listener;
 pub mod open_files;
 pub mod random;
@@ -46,15 +45,14 @@ pub mod waiting;
 mod accept;
 mod lifecycle;
 mod slots;
-mod timekeeping;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll, Token};
+use mio::{Events, Poll, Token, Waker};
 use rustls::ServerConfig;
 
 use crate::certificate::{ExpiryMonitor, Notice};
@@ -64,21 +62,21 @@ use crate::notify::Notifier;
 use crate::now::Now;
 use crate::reactor::client::{Client, DriveOutcome};
 use crate::reactor::component::Link;
-use crate::reactor::deadlines::Deadlines;
 use crate::reactor::listener::Listener;
 use crate::reactor::shared::Shared;
 use crate::reactor::sync_token::SyncToken;
 use crate::reactor::table::{Key, Table};
 use crate::reactor::timekeeper::Timekeeper;
-use crate::resolve::Resolver;
 use crate::sandbox::Sandbox;
 use crate::signals::Signals;
 use crate::store::sweep::Sweep;
 use crate::sys;
 
-const LINK: Token = Token(0xfff0);
-const WAKER: Token = Token(0xfff1);
-const SIGNALS: Token = Token(0xfff2);
+// The tokens of the loop's own event sources are below those of connections.
+const LINK: Token = Token(0);
+const WAKER: Token = Token(1);
+const SIGNALS: Token = Token(2);
+const FIRST_LISTENER: usize = 3;
 
 /// The longest sleep, which limits the effect of a missed deadline.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -112,7 +110,7 @@ pub struct Reactor {
 }
 
 /// The listeners, and the limits of accepted connections.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Acceptor {
     listeners: Vec<Listener>,
     /// Maximum number of connections.
@@ -132,8 +130,7 @@ impl Acceptor {
             listeners,
             limit: limits.0,
             max_rejected: limits.1,
-            paused_until: None,
-            out_of_descriptors: false,
+            ..Acceptor::default()
         }
     }
 }
@@ -146,7 +143,39 @@ struct Connections {
     head_queue: VecDeque<Key>,
     /// All other connections that have work.
     run_queue: VecDeque<Key>,
-    deadlines: Deadlines,
+    /// When to check the deadline of each connection. If a deadline moves later, its entry stays, and is replaced when it
+    /// is due. A request on a persistent connection therefore changes nothing here.
+    deadlines: BTreeSet<(Instant, Key)>,
+}
+
+impl Connections {
+    /// Checks the deadline of a connection at this time at the latest.
+    fn arm(&mut self, key: Key, at: Instant) {
+        let Some(client) = self.table.get_mut(key) else {
+            return;
+        };
+        if let Some(armed) = client.armed {
+            if armed <= at {
+                return;
+            }
+            self.deadlines.remove(&(armed, key));
+        }
+        client.armed = Some(at);
+        self.deadlines.insert((at, key));
+    }
+
+    /// Takes the next connection whose deadline must be checked now.
+    fn take_due(&mut self, now: Instant) -> Option<Key> {
+        let (at, key) = *self.deadlines.first()?;
+        if at > now {
+            return None;
+        }
+        self.deadlines.pop_first();
+        if let Some(client) = self.table.get_mut(key) {
+            client.armed = None;
+        }
+        Some(key)
+    }
 }
 
 /// The link to the XMPP server.
@@ -156,22 +185,23 @@ struct Xmpp {
     has_work: bool,
     /// Whether the link was ever up.
     was_up: bool,
-    resolver: Resolver,
+    /// For lookups of the server's name.
+    waker: Arc<Waker>,
 }
 
 impl Xmpp {
-    fn new(link: Option<Link>, resolver: Resolver) -> Xmpp {
+    fn new(link: Option<Link>, waker: Arc<Waker>) -> Xmpp {
         Xmpp {
             link,
             has_work: false,
             was_up: false,
-            resolver,
+            waker,
         }
     }
 }
 
 /// The TLS identity of new connections.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Tls {
     config: Option<Arc<ServerConfig>>,
     certificate: Option<ExpiryMonitor>,
@@ -185,13 +215,6 @@ struct Context {
     sandbox: Sandbox,
     /// Applies the log level and reopens the log file, which are not part of the loop.
     on_reload: fn(log::LevelFilter),
-}
-
-/// Which of the loop's own event sources woke it.
-#[derive(Debug, Default)]
-struct Wakeups {
-    by_helper: bool,
-    by_signal: bool,
 }
 
 /// Why the program cannot start; one sentence a line.
@@ -215,12 +238,10 @@ impl Reactor {
             let late = now.mono.saturating_duration_since(before.mono) > timeout + OVERSLEPT;
             overslept = late && !overslept;
             self.shared.service.set_date(now);
-            self.watch_clock(now);
-            let wakeups = self.note_events(&events);
-            if wakeups.by_helper {
-                self.take_results(now);
-            }
-            self.update_status();
+            self.timekeeper
+                .watch(&mut self.shared, &mut self.sweep, now);
+            let has_signal = self.note_events(&events);
+            self.take_results(now);
             self.shared.look_for_removals(now);
             self.work_run_queue(now);
             self.drive_link(now);
@@ -230,19 +251,19 @@ impl Reactor {
             self.accept(now);
             self.walk_a_slice(now);
             self.shared.syncer.submit_batch();
-            if wakeups.by_signal && self.handle_signals(now) {
+            if has_signal && self.handle_signals(now) {
                 return Ok(());
             }
             if self.has_ended(now) {
                 return Ok(());
             }
-            self.notify_manager(now);
+            self.publish_status(now);
         }
     }
 
-    /// Sets the readiness bits of all events, and puts their connections on the run queue.
-    fn note_events(&mut self, events: &Events) -> Wakeups {
-        let mut wakeups = Wakeups::default();
+    /// Sets the readiness bits of all events, and puts their connections on the run queue. True if there is a signal.
+    fn note_events(&mut self, events: &Events) -> bool {
+        let mut has_signal = false;
         for event in events {
             match event.token() {
                 LINK => {
@@ -251,8 +272,9 @@ impl Reactor {
                         self.xmpp.has_work = true;
                     }
                 }
-                WAKER => wakeups.by_helper = true,
-                SIGNALS => wakeups.by_signal = true,
+                // The results are taken in every turn.
+                WAKER => {}
+                SIGNALS => has_signal = true,
                 Token(token) => match Key::from_token(token) {
                     Some(key) => {
                         if let Some(client) = self.connections.table.get_mut(key) {
@@ -261,7 +283,7 @@ impl Reactor {
                         }
                     }
                     None => {
-                        let index = token.wrapping_sub(Key::FIRST_RESERVED as usize);
+                        let index = token.wrapping_sub(FIRST_LISTENER);
                         if let Some(listener) = self.acceptor.listeners.get_mut(index) {
                             listener.readable = true;
                         }
@@ -269,7 +291,7 @@ impl Reactor {
                 },
             }
         }
-        wakeups
+        has_signal
     }
 
     /// How long there is nothing to do.
@@ -284,7 +306,7 @@ impl Reactor {
             return Duration::ZERO;
         }
         let earliest = [
-            self.connections.deadlines.next(),
+            self.connections.deadlines.first().map(|(at, _)| *at),
             self.xmpp.link.as_ref().and_then(Link::deadline),
             self.sweep.due(),
             self.acceptor.paused_until,
@@ -303,33 +325,26 @@ impl Reactor {
         })
     }
 
-    /// Updates what `/health` and `/metrics` report of the loop.
-    fn update_status(&mut self) {
-        let link = match &self.xmpp.link {
-            None => metrics::LinkStatus::None,
-            Some(link) if link.is_up() => metrics::LinkStatus::Up,
-            Some(_) => metrics::LinkStatus::Down,
+    /// Updates what `/health` and `/metrics` report of the loop, and notifies the service manager.
+    fn publish_status(&mut self, now: Now) {
+        let (link, text) = match &self.xmpp.link {
+            None => (metrics::LinkStatus::None, "No XMPP link configured"),
+            Some(link) if link.is_up() => (metrics::LinkStatus::Up, "XMPP link up"),
+            Some(_) => (metrics::LinkStatus::Down, "XMPP link down"),
         };
-        let shared = &mut self.shared;
-        if link == metrics::LinkStatus::Up && shared.status.link != link {
-            shared
-                .status
-                .metrics
-                .linked(std::mem::replace(&mut self.xmpp.was_up, true));
+        let Shared {
+            status,
+            connections,
+            ..
+        } = &mut self.shared;
+        if link == metrics::LinkStatus::Up && status.link != link {
+            let was_up = std::mem::replace(&mut self.xmpp.was_up, true);
+            status.metrics.linked(was_up);
         }
-        shared.status.link = link;
-        shared.connections.open = self.connections.table.len();
-        shared.connections.limit = self.acceptor.limit;
-    }
-
-    /// Sends the status and the watchdog signal to the service manager.
-    fn notify_manager(&mut self, now: Now) {
-        let status = match &self.xmpp.link {
-            None => "No XMPP link configured",
-            Some(link) if link.is_up() => "XMPP link up",
-            Some(_) => "XMPP link down",
-        };
-        self.notifier.set_status(status, now.mono);
+        status.link = link;
+        connections.open = self.connections.table.len();
+        connections.limit = self.acceptor.limit;
+        self.notifier.set_status(text, now.mono);
         self.notifier.beat(now.mono);
     }
 
@@ -378,14 +393,9 @@ impl Reactor {
             DriveOutcome::Blocked => {}
             DriveOutcome::Ended => return self.remove(key),
         }
-        let Some(client) = self.connections.table.get_mut(key) else {
-            return;
-        };
-        if let Some(deadline) = client.deadline() {
-            if client.armed.is_none_or(|armed| deadline < armed) {
-                client.armed = Some(deadline);
-                self.connections.deadlines.push(deadline, key);
-            }
+        let client = self.connections.table.get_mut(key);
+        if let Some(deadline) = client.and_then(|client| client.deadline()) {
+            self.connections.arm(key, deadline);
         }
     }
 
@@ -394,39 +404,26 @@ impl Reactor {
         let Some(mut client) = self.connections.table.remove(key) else {
             return;
         };
+        if let Some(armed) = client.armed {
+            self.connections.deadlines.remove(&(armed, key));
+        }
         client.dispose(&mut self.shared);
         log::debug!("connection closed {client}");
         // There is a free place again, and perhaps a descriptor.
         self.acceptor.paused_until = None;
-        let Connections {
-            table, deadlines, ..
-        } = &mut self.connections;
-        if deadlines.needs_cleanup(table.len()) {
-            deadlines.retain(|at, key| {
-                table
-                    .get_mut(key)
-                    .is_some_and(|client| client.armed == Some(at))
-            });
-        }
     }
 
     /// Handles all deadlines that are due.
     fn pass_deadlines(&mut self, now: Now) {
-        while let Some((at, key)) = self.connections.deadlines.pop_due(now.mono) {
+        while let Some(key) = self.connections.take_due(now.mono) {
             let Some(client) = self.connections.table.get_mut(key) else {
                 continue;
             };
-            if client.armed != Some(at) {
-                continue;
-            }
             if client.queued {
                 // Its input may have arrived in time, and be unread only because the disk or the process was slow.
-                let later = now.mono + RECHECK;
-                client.armed = Some(later);
-                self.connections.deadlines.push(later, key);
+                self.connections.arm(key, now.mono + RECHECK);
                 continue;
             }
-            client.armed = None;
             let due = client
                 .deadline()
                 .is_some_and(|deadline| deadline <= now.mono);
@@ -449,7 +446,7 @@ impl Reactor {
         self.shared.probe_store(now);
         if let Some(link) = &mut self.xmpp.link {
             if link.deadline().is_some_and(|deadline| deadline <= now.mono) {
-                link.due(self.poll.registry(), &mut self.xmpp.resolver, now);
+                link.due(self.poll.registry(), &self.xmpp.waker, now);
                 self.xmpp.has_work = true;
             }
         }
@@ -474,8 +471,11 @@ impl Reactor {
             match token {
                 SyncToken::Sweep => self.sweep.tombstones_synced(result),
                 SyncToken::Trim => self.shared.admission.trims.synced(result),
-                SyncToken::Clock => self.clock_synced(result, now),
-                SyncToken::Probe => self.shared.probed(result, now),
+                SyncToken::Clock => self.timekeeper.synced(result, &mut self.shared, now),
+                SyncToken::Probe => {
+                    let Shared { monitor, store, .. } = &mut self.shared;
+                    monitor.probed(result, store, now.mono);
+                }
                 SyncToken::Connection(key) => {
                     if let Some(client) = self.connections.table.get_mut(key) {
                         client.synced(result, &mut self.shared, now);
@@ -484,9 +484,8 @@ impl Reactor {
                 }
             }
         }
-        if let (Some(answer), Some(link)) = (self.xmpp.resolver.answer(), &mut self.xmpp.link) {
-            link.resolved(answer, self.poll.registry(), now);
-            self.xmpp.has_work = true;
+        if let Some(link) = &mut self.xmpp.link {
+            link.take_lookup(self.poll.registry(), now);
         }
     }
 }

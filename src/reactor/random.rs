@@ -1,7 +1,5 @@
-//! Random bytes for slots. They are fetched from the system in blocks, because one system call costs as much as
-//! building the rest of a slot's URL.
-//!
-//! Bytes are wiped as they are handed out, so that issued ones cannot be recovered from memory.
+//! Random bytes. Those for slots are fetched from the system in blocks, because one system call costs as much as building
+//! the rest of a slot's URL; they are wiped as they are handed out, so that issued ones cannot be recovered from memory.
 
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -9,6 +7,13 @@ use crate::layout::RANDOM_BYTES;
 
 /// Number of bytes fetched at a time; a multiple of the length needed per slot.
 const BLOCK: usize = 128 * RANDOM_BYTES;
+
+/// Random bytes from the system; `None` if its generator fails.
+pub fn bytes<const N: usize>() -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).ok()?;
+    Some(bytes)
+}
 
 /// A pool of random bytes.
 #[derive(Default)]

@@ -28,12 +28,13 @@ use crate::slot::used::UsedSlots;
 use crate::store::Store;
 use crate::store::journal::{Note, What};
 use crate::store::removal::TombstonePolicy;
+use crate::store::sweep::Plan;
 use crate::syncer::Syncer;
 use crate::sys;
 use crate::transport;
 
 /// Size of the buffer for data that cannot be moved from descriptor to descriptor.
-const SCRATCH: usize = 64 * 1024;
+const SCRATCH: usize = transport::MAX_WRITE;
 
 /// Size of the buffer for request bodies. Writing 256 KiB at a time costs less per byte than 64 KiB. Larger writes cost
 /// even less, but on ext4 they are sometimes three times slower if memory is fragmented. Unused parts of the buffer take
@@ -140,7 +141,7 @@ impl Shared {
     /// Takes over the state of the store at the start.
     pub fn load(&mut self, now: Now) {
         self.admission.usage.set_times(self.store.times().clone());
-        self.set_tombstone_policy();
+        self.set_tombstone_policy(now);
         self.recall_removals(now);
         self.count_total();
     }
@@ -235,12 +236,12 @@ impl Shared {
     }
 
     /// Sets for which deleted paths the store records tombstones: those for which an upload URL may still be valid.
-    pub fn set_tombstone_policy(&mut self) {
+    pub fn set_tombstone_policy(&mut self, now: Now) {
         let policy = TombstonePolicy {
             foreign: self.service.takes_external(),
             slot_life: self.config.put_timeout,
         };
-        self.store.set_tombstone_policy(policy, sys::monotonic());
+        self.store.set_tombstone_policy(policy, now.mono);
     }
 
     /// Discards all counts, so that owners and the total are counted again.
@@ -254,6 +255,19 @@ impl Shared {
     pub fn count_total(&mut self) {
         if self.config.global_quota > 0 {
             self.admission.usage.want_total(self.store.root());
+        }
+    }
+
+    /// The parameters of the sweep.
+    pub fn sweep_plan(&self) -> Plan {
+        Plan {
+            interval: self.config.sweep_interval(),
+            lifetime: self.service.lifetime(),
+            soft_quota: match self.config.expire_interval.is_zero() {
+                true => 0,
+                false => self.config.user_quota_soft,
+            },
+            fsync: self.config.fsync,
         }
     }
 

@@ -5,7 +5,6 @@ use crate::now::Now;
 use crate::reactor::Reactor;
 use crate::reactor::admission::Admission;
 use crate::reactor::component::Incoming;
-use crate::reactor::lifecycle::plan;
 use crate::reactor::shared::Shared;
 use crate::reactor::sync_token::SyncToken;
 use crate::reactor::waiting::{Attempt, Lookup, Waiter};
@@ -46,12 +45,6 @@ impl Reactor {
         }
         if let Some(link) = &mut self.xmpp.link {
             self.xmpp.has_work = link.settle(now);
-        }
-    }
-
-    pub(super) fn flush_link(&mut self, now: Now) {
-        if let Some(link) = &mut self.xmpp.link {
-            link.flush(now);
         }
     }
 
@@ -152,7 +145,7 @@ impl Reactor {
             return;
         }
         let window = shared.service.longest_reach();
-        let plan = plan(&shared.config, &shared.service);
+        let plan = shared.sweep_plan();
         let Shared {
             store, admission, ..
         } = shared;
@@ -163,29 +156,21 @@ impl Reactor {
         let swept = self
             .sweep
             .go_on(&plan, store, usage, trims, &mut slice, now);
-        if let Some(tombstones) = trims.tombstones(store) {
-            let submitted = tombstones.and_then(|folders| {
-                shared
-                    .syncer
-                    .submit(SyncToken::Trim, Work::Folders(folders))
-            });
-            if let Err(error) = submitted {
-                trims.synced(Err(error));
-            }
+        let syncer = &mut shared.syncer;
+        match trims.tombstones(store) {
+            Some(Ok(folders)) => syncer.submit(SyncToken::Trim, Work::Folders(folders)),
+            Some(Err(error)) => trims.synced(Err(error)),
+            None => {}
         }
-        if let Some(tombstones) = self.sweep.tombstones(&self.shared.store) {
-            let submitted = tombstones.and_then(|tombstones| {
-                let work = Work::Folders(tombstones);
-                self.shared.syncer.submit(SyncToken::Sweep, work)
-            });
-            if let Err(error) = submitted {
-                self.sweep.tombstones_synced(Err(error));
-            }
+        match self.sweep.tombstones(store) {
+            Some(Ok(folders)) => syncer.submit(SyncToken::Sweep, Work::Folders(folders)),
+            Some(Err(error)) => self.sweep.tombstones_synced(Err(error)),
+            None => {}
         }
         if let Some(report) = swept {
             self.note_sweep(&report);
             if report.whole {
-                self.times_corrected(now);
+                self.timekeeper.times_corrected(&mut self.shared);
             }
         }
         if let Some(counted) = counted {
@@ -233,7 +218,7 @@ impl Reactor {
             match waiter {
                 Waiter::Connection(key) => {
                     if let Some(client) = self.connections.table.get_mut(key) {
-                        client.wake(lookup);
+                        client.wake(lookup, &mut self.shared, now);
                         self.enqueue(key);
                     }
                 }
@@ -242,6 +227,7 @@ impl Reactor {
                 }
             }
         }
-        self.flush_link(now);
+        // Writes the answers to slot requests.
+        self.xmpp.has_work = true;
     }
 }

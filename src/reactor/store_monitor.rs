@@ -103,13 +103,12 @@ impl StoreMonitor {
     pub fn begin_probe(&mut self, store: &mut Store, syncer: &mut Syncer<SyncToken>, now: Instant) {
         self.probe_at = None;
         self.probed_at = Some(now);
-        let submitted = store.probe_upload(&PROBE).and_then(|upload| {
-            let work = Work::File(upload.file());
-            self.probe = Some(upload);
-            syncer.submit(SyncToken::Probe, work)
-        });
-        if submitted.is_err() {
-            self.probed(submitted, store, now);
+        match store.probe_upload(&PROBE) {
+            Ok(upload) => {
+                syncer.submit(SyncToken::Probe, Work::File(upload.file()));
+                self.probe = Some(upload);
+            }
+            Err(error) => self.probed(Err(error), store, now),
         }
     }
 

@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn one_owner_cannot_use_all_places() {
-        let waiter = || Waiter::Connection(Key::from_token(0).unwrap());
+        let waiter = || Waiter::Connection(Key::from_token(Key::FIRST as usize).unwrap());
         let mut waiting = Waiting::default();
         let fill = |waiting: &mut Waiting, owner: &str| {
             let pushed = (0..2 * MAX_WAITING).map(|_| waiting.push(owner.as_bytes(), waiter()));

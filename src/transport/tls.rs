@@ -24,11 +24,10 @@ const MAX_FRAGMENT: usize = 1 << 14;
 /// Upper bound on the overhead of a record: 22 bytes in TLS 1.3, 29 in TLS 1.2.
 const OVERHEAD: usize = 32;
 
-/// Maximum number of encrypted bytes that are held back to be coalesced with later ones; two session tickets take about
-/// 500.
+/// Maximum number of encrypted bytes that wait to be sent with the first response; two session tickets take about 500.
 const COALESCE_LIMIT: usize = 4096;
 
-/// Space for the last records of a connection: the overhead of one record, a possible `key_update`, and `close_notify`.
+/// Space for the last records of a connection: a possible `key_update`, and `close_notify`.
 const CLOSING_RECORDS: usize = 256;
 
 /// Size of a buffer for records that fits `plain` bytes of plaintext at once.
@@ -44,25 +43,15 @@ pub struct Tls {
     started: bool,
     /// The start of a record, or of a handshake message that spans several records: at most [`Tls::room`] bytes.
     partial: Vec<u8>,
-    /// Total length of the record at the start of `partial`; 0 until its header is complete.
-    record_length: usize,
     /// Decrypted bytes not yet read: at most one record more than the reader asked for.
     plain: Vec<u8>,
-    /// Offset of the unread bytes in `plain`.
-    read: usize,
-    /// Plaintext to be coalesced with the next write into one record.
-    buffered: Vec<u8>,
     /// Encrypted bytes not yet sent: at most the output of one call.
     unsent: Vec<u8>,
-    /// Offset of the unsent bytes in `unsent`.
-    sent: usize,
     /// Whether the unsent bytes must be sent even if no further output follows.
     must_flush: bool,
     /// The peer has sent `close_notify`.
     closed: bool,
-    /// The connection failed, and an alert was queued.
-    failed: bool,
-    /// `close_notify` was queued or sent.
+    /// `close_notify` or an alert was queued or sent.
     notified: bool,
 }
 
@@ -72,15 +61,10 @@ impl Tls {
             connection: UnbufferedServerConnection::new(config)?,
             started: false,
             partial: Vec::new(),
-            record_length: 0,
             plain: Vec::new(),
-            read: 0,
-            buffered: Vec::new(),
             unsent: Vec::new(),
-            sent: 0,
             must_flush: false,
             closed: false,
-            failed: false,
             notified: false,
         })
     }
@@ -104,14 +88,9 @@ impl Tls {
 
     /// Reads plaintext that was decrypted earlier; returns 0 if there is none.
     pub fn take_plain(&mut self, buffer: &mut [u8]) -> usize {
-        let rest = &self.plain[self.read..];
-        let n = rest.len().min(buffer.len());
-        buffer[..n].copy_from_slice(&rest[..n]);
-        self.read += n;
-        if self.read == self.plain.len() {
-            self.plain = Vec::new();
-            self.read = 0;
-        }
+        let n = self.plain.len().min(buffer.len());
+        buffer[..n].copy_from_slice(&self.plain[..n]);
+        remove_front(&mut self.plain, n);
         n
     }
 
@@ -135,7 +114,7 @@ impl Tls {
     ) -> Result<usize, rustls::Error> {
         self.started = true;
         let start = self.partial.len();
-        if start + n < self.record_length {
+        if start + n < self.record_length() {
             self.partial.extend_from_slice(&wire[start..start + n]);
             return Ok(0);
         }
@@ -149,11 +128,15 @@ impl Tls {
             self.partial.clear();
             self.partial.extend_from_slice(rest);
         }
-        self.record_length = match *self.partial {
+        Ok(filled)
+    }
+
+    /// Total length of the record at the start of `partial`; 0 until its header is complete.
+    fn record_length(&self) -> usize {
+        match *self.partial {
             [_, _, _, high, low, ..] => 5 + usize::from(u16::from_be_bytes([high, low])),
             _ => 0,
-        };
-        Ok(filled)
+        }
     }
 
     /// Processes records; returns the number of bytes consumed and the number of plaintext bytes written to `buffer`.
@@ -210,9 +193,8 @@ impl Tls {
 
     /// Drops all input and output and queues the alert.
     fn fail(&mut self) {
-        self.failed = true;
+        self.notified = true;
         self.partial = Vec::new();
-        self.buffered = Vec::new();
         while self.connection.wants_write() {
             match self.connection.process_tls_records(&mut []).state {
                 Ok(ConnectionState::EncodeTlsData(message)) => push(message, &mut self.unsent),
@@ -222,32 +204,13 @@ impl Tls {
         self.must_flush = true;
     }
 
-    /// Buffers plaintext to be coalesced with the next write; returns false if it does not fit in one record.
-    pub fn coalesce(&mut self, bytes: &[u8]) -> bool {
-        let fits = self.buffered.len() + bytes.len() <= MAX_FRAGMENT;
-        if fits {
-            self.buffered.extend_from_slice(bytes);
-        }
-        fits
-    }
-
-    /// Takes the buffered plaintext.
-    pub fn take_buffered(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.buffered)
-    }
-
-    /// Length of the buffered plaintext.
-    pub fn buffered(&self) -> usize {
-        self.buffered.len()
-    }
-
     /// Encrypts the bytes into `wire`, preceded by any unsent bytes; returns the number of bytes to send. `wire` is a
     /// buffer of [`wire_size`] bytes.
     pub fn encrypt(&mut self, bytes: &[u8], wire: &mut [u8]) -> io::Result<usize> {
-        let waiting = self.unsent.len() - self.sent;
-        wire[..waiting].copy_from_slice(&self.unsent[self.sent..]);
+        let waiting = self.unsent.len();
+        wire[..waiting].copy_from_slice(&self.unsent);
         let n = self.write_records(bytes, false, &mut wire[waiting..])?;
-        self.clear_unsent();
+        self.unsent = Vec::new();
         Ok(waiting + n)
     }
 
@@ -290,35 +253,26 @@ impl Tls {
     /// The unsent bytes, if they must be sent without waiting for further output.
     pub fn must_flush(&self) -> &[u8] {
         match self.must_flush {
-            true => &self.unsent[self.sent..],
+            true => &self.unsent,
             false => &[],
         }
     }
 
     /// The first `n` bytes of [`Tls::must_flush`] were sent.
     pub fn sent(&mut self, n: usize) {
-        self.sent += n;
-        if self.sent == self.unsent.len() {
-            self.clear_unsent();
-        }
+        remove_front(&mut self.unsent, n);
+        self.must_flush &= !self.unsent.is_empty();
     }
 
-    fn clear_unsent(&mut self) {
-        self.unsent = Vec::new();
-        self.sent = 0;
-        self.must_flush = false;
-    }
-
-    /// Closes the write side: the buffered plaintext and `close_notify` become [`Tls::must_flush`]. If the handshake has
-    /// not completed, nothing is sent.
+    /// Closes the write side: `close_notify` is added to [`Tls::must_flush`]. If the handshake has not completed, nothing
+    /// is sent.
     pub fn close(&mut self) -> io::Result<()> {
-        if std::mem::replace(&mut self.notified, true) || self.failed || self.is_handshaking() {
+        if std::mem::replace(&mut self.notified, true) || self.is_handshaking() {
             return Ok(());
         }
         self.must_flush = true;
-        let buffered = self.take_buffered();
-        let mut wire = vec![0; buffered.len() + CLOSING_RECORDS];
-        let n = self.write_records(&buffered, true, &mut wire)?;
+        let mut wire = [0; CLOSING_RECORDS];
+        let n = self.write_records(&[], true, &mut wire)?;
         self.unsent.extend_from_slice(&wire[..n]);
         Ok(())
     }
@@ -328,11 +282,9 @@ impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tls")
             .field("partial", &self.partial.len())
-            .field("plain", &(self.plain.len() - self.read))
-            .field("held", &self.buffered.len())
-            .field("unsent", &(self.unsent.len() - self.sent))
+            .field("plain", &self.plain.len())
+            .field("unsent", &self.unsent.len())
             .field("closed", &self.closed)
-            .field("failed", &self.failed)
             .finish_non_exhaustive()
     }
 }
@@ -356,6 +308,15 @@ fn copy_plaintext(
         consumed += record.discard;
     }
     Ok(consumed)
+}
+
+/// Removes bytes from the front of a buffer, and frees its memory if it is empty.
+fn remove_front(buffer: &mut Vec<u8>, n: usize) {
+    if n == buffer.len() {
+        *buffer = Vec::new();
+    } else {
+        buffer.drain(..n);
+    }
 }
 
 /// Appends a handshake message or an alert to the unsent bytes.

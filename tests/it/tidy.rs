@@ -141,10 +141,8 @@ const LAYERS: [&[&str]; 7] = [
     // 5: loop.
     &[
         "reactor/table",
-        "reactor/deadlines",
         "reactor/listener",
         "reactor/open_files",
-        "reactor/timekeeper",
         "reactor/random",
         "reactor/sync_token",
         "reactor/waiting",
@@ -155,6 +153,7 @@ const LAYERS: [&[&str]; 7] = [
         // These continue what `shared` begins.
         "reactor/shared/health",
         "reactor/shared/slots",
+        "reactor/timekeeper",
         "reactor/client",
         // These continue what `client` begins.
         "reactor/client/address",
@@ -167,7 +166,6 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/mod",
         // These continue what `mod` begins.
         "reactor/lifecycle",
-        "reactor/timekeeping",
         "reactor/slots",
         "reactor/accept",
     ],

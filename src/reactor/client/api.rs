@@ -8,7 +8,7 @@ use crate::http::api::{self, ApiRefusal, ApiRoute, Reply, SlotQuery};
 use crate::http::head::{Expect, RequestHead};
 use crate::layout;
 use crate::now::Now;
-use crate::reactor::client::{Activity, Client, StepResult, Wait};
+use crate::reactor::client::{Activity, Client, StepResult};
 use crate::reactor::listener::Peer;
 use crate::reactor::shared::Shared;
 use crate::reactor::waiting::{Attempt, Waiter};
@@ -19,7 +19,7 @@ use crate::service::PutRefusal;
 #[derive(Debug)]
 pub(super) struct WaitingSlot {
     asked: SlotQuery,
-    pub(super) wait: Wait,
+    pub(super) attempt: Attempt,
 }
 
 impl Client {
@@ -41,8 +41,8 @@ impl Client {
         let reply = match route(request, peer, shared) {
             Ok(ApiRoute::Slot) => match api::slot_request(query) {
                 Ok(asked) => {
-                    let wait = Wait::new(Attempt::default());
-                    return self.answer_slot_request(WaitingSlot { asked, wait }, shared, now);
+                    let attempt = Attempt::default();
+                    return self.answer_slot_request(WaitingSlot { asked, attempt }, shared, now);
                 }
                 Err(refusal) => malformed(&refusal),
             },
@@ -76,17 +76,16 @@ impl Client {
         shared: &mut Shared,
         now: Now,
     ) -> StepResult {
-        let WaitingSlot { asked, wait } = waiting;
+        let asked = &waiting.asked;
         let request = &asked.request;
-        let checked = match shared.check_slot(request, wait.attempt, now) {
+        let checked = match shared.check_slot(request, waiting.attempt, now) {
             Ok(Some(approved)) => Ok(approved),
             Ok(None) => {
                 let owner = layout::owner_folder(&request.owner);
                 let waiter = Waiter::Connection(self.key);
                 let waiters = &mut shared.admission.waiting;
                 if waiters.push(owner.as_bytes(), waiter).is_ok() {
-                    let wait = Wait::new(wait.attempt);
-                    self.activity = Activity::WaitingForSlot(Box::new(WaitingSlot { asked, wait }));
+                    self.activity = Activity::WaitingForSlot(Box::new(waiting));
                     return StepResult::Blocked;
                 }
                 Err(Refusal::Busy)

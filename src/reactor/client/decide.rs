@@ -10,17 +10,13 @@ use crate::reactor::waiting::Attempt;
 use crate::service::{Decision, PutRefusal};
 
 impl Client {
-    /// Acts on the request head, or goes on with a request whose wait is over.
+    /// Acts on the request head.
     pub(super) fn decide(&mut self, shared: &mut Shared, now: Now) -> StepResult {
-        match &self.activity {
-            Activity::Delete(_) => return StepResult::Blocked,
-            Activity::WaitingForUsage(waiting) if !waiting.wait.is_over => {
-                return StepResult::Blocked;
-            }
-            Activity::WaitingForSlot(waiting) if !waiting.wait.is_over => {
-                return StepResult::Blocked;
-            }
-            _ => {}
+        // The request is decided on; it waits for the store.
+        if let Activity::Delete(_) | Activity::WaitingForUsage(_) | Activity::WaitingForSlot(_) =
+            self.activity
+        {
+            return StepResult::Blocked;
         }
         if let TransportPhase::Handshake(_) = self.phase {
             self.phase = TransportPhase::Open;
@@ -37,18 +33,11 @@ impl Client {
             }
             None => return StepResult::Moved,
         }
-        match std::mem::take(&mut self.activity) {
-            Activity::WaitingForUsage(waiting) => self.begin_upload(*waiting, shared, now),
-            Activity::WaitingForSlot(waiting) => self.answer_slot_request(*waiting, shared, now),
-            previous => {
-                // A pipelined request follows the previous one without a read.
-                self.activity = previous;
-                self.end_activity(shared);
-                match self.endpoint {
-                    Endpoint::LocalApi => self.decide_api(shared, now),
-                    Endpoint::Public => self.decide_public(shared, now),
-                }
-            }
+        // A pipelined request follows the previous one without a read.
+        self.end_activity(shared);
+        match self.endpoint {
+            Endpoint::LocalApi => self.decide_api(shared, now),
+            Endpoint::Public => self.decide_public(shared, now),
         }
     }
 
@@ -102,7 +91,7 @@ impl Client {
                 let upload = super::WaitingForUsage {
                     grant,
                     content_type,
-                    wait: super::Wait::new(Attempt::default()),
+                    attempt: Attempt::default(),
                 };
                 return self.begin_upload(upload, shared, now);
             }

@@ -41,7 +41,7 @@ impl Client {
         let folders = shared.store.tombstone_folders(&batch.begin_sync());
         let removal = Removal::RecordingTombstone(batch);
         match folders {
-            Ok(folders) => self.wait_for(removal, folders, shared, now),
+            Ok(folders) => self.wait_for(removal, folders, shared),
             Err(error) => self.removal_synced(removal, Err(error), shared, now),
         }
     }
@@ -90,14 +90,14 @@ impl Client {
         );
         match folder {
             Ok(folder) if shared.config.fsync => {
-                self.wait_for(Removal::Unlinking, vec![folder], shared, now);
+                self.wait_for(Removal::Unlinking, vec![folder], shared);
             }
             _ => self.exchange.answer(shared.service.deleted(), now.mono),
         }
     }
 
-    fn wait_for(&mut self, removal: Removal, folders: Vec<OwnedFd>, shared: &mut Shared, now: Now) {
+    fn wait_for(&mut self, removal: Removal, folders: Vec<OwnedFd>, shared: &mut Shared) {
         self.activity = Activity::Delete(Box::new(removal));
-        self.submit(Work::Folders(folders), shared, now);
+        self.submit(Work::Folders(folders), shared);
     }
 }

@@ -15,7 +15,8 @@ use crate::store::Download;
 use crate::sys;
 use crate::transport::Moved;
 
-/// Up to this size in bytes a file is written together with its response head, which costs less than `sendfile`.
+/// Up to this size in bytes a file is written together with its response head, which costs less than `sendfile`. Over
+/// TLS, for which there is no `sendfile`, the start of any file is.
 const SMALL_FILE: u64 = 32 * 1024;
 
 /// A file that is being sent.
@@ -152,7 +153,8 @@ impl Client {
         Ok(StepResult::Moved)
     }
 
-    /// Writes the output of the exchange. A small file that follows is written with it, in the same packets.
+    /// Writes the output of the exchange. A file that follows is written with it, in the same packets, as far as that
+    /// costs less.
     pub(super) fn write(
         &mut self,
         shared: &mut Shared,
@@ -161,8 +163,11 @@ impl Client {
     ) -> io::Result<StepResult> {
         let output = self.exchange.output();
         let small = match (&self.activity, self.exchange.trailing_file_span()) {
-            (Activity::Get(get), Some(span)) if span.end - span.start <= SMALL_FILE => {
-                let end = output.len() + (span.end - span.start) as usize;
+            (Activity::Get(get), Some(span))
+                if self.transport.is_tls() || span.end - span.start <= SMALL_FILE =>
+            {
+                let end = (output.len() as u64).saturating_add(span.end - span.start);
+                let end = end.min(shared.buffers.scratch.len() as u64) as usize;
                 // A truncated file is sent by `send_file`, which handles that.
                 let room = shared.buffers.scratch.get_mut(output.len()..end);
                 let is_whole = |room: &mut [u8]| {

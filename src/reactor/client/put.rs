@@ -15,10 +15,10 @@ use std::time::Instant;
 use crate::layout::StorePath;
 use crate::now::Now;
 use crate::reactor::admission::{SpaceDecision, SpaceRequest};
-use crate::reactor::client::{Activity, Client, StepResult, Wait};
+use crate::reactor::client::{Activity, Client, StepResult};
 use crate::reactor::shared::{Buffers, Shared};
 use crate::reactor::sync_token::SyncToken;
-use crate::reactor::waiting::Waiter;
+use crate::reactor::waiting::{Attempt, Waiter};
 use crate::refusal::Refusal;
 use crate::service::PutRefusal;
 use crate::slot::grant::{Denial, Grant, Scheme};
@@ -33,7 +33,7 @@ pub(super) struct WaitingForUsage {
     pub(super) grant: Grant,
     /// The media type to store.
     pub(super) content_type: Option<String>,
-    pub(super) wait: Wait,
+    pub(super) attempt: Attempt,
 }
 
 /// An upload whose body was accepted.
@@ -162,7 +162,7 @@ impl Client {
             size: grant.size,
             total: grant.total,
         };
-        let refusal = match shared.admit(&space_request, request.wait.attempt, now) {
+        let refusal = match shared.admit(&space_request, request.attempt, now) {
             SpaceDecision::Granted => {
                 self.accept_body(request.grant, request.content_type, shared, now);
                 return StepResult::Moved;
@@ -170,9 +170,7 @@ impl Client {
             SpaceDecision::Wait => {
                 let waiter = Waiter::Connection(self.key);
                 if shared.admission.waiting.push(owner, waiter).is_ok() {
-                    let wait = Wait::new(request.wait.attempt);
-                    let waiting = WaitingForUsage { wait, ..request };
-                    self.activity = Activity::WaitingForUsage(Box::new(waiting));
+                    self.activity = Activity::WaitingForUsage(Box::new(request));
                     return StepResult::Blocked;
                 }
                 Refusal::Busy
@@ -266,7 +264,7 @@ impl Client {
         } else if shared.config.fsync {
             active.stage = UploadStage::SyncingFile;
             let work = Work::File(active.upload.file());
-            self.submit(work, shared, now);
+            self.submit(work, shared);
         } else {
             self.publish(shared, now);
         }
@@ -313,7 +311,7 @@ impl Client {
         shared.slots.used.add(&active.grant, now.unix());
         if shared.config.fsync {
             active.stage = UploadStage::SyncingFolders;
-            self.submit(Work::Folders(published.folders), shared, now);
+            self.submit(Work::Folders(published.folders), shared);
         } else {
             self.create_alias(shared, now);
         }
@@ -330,7 +328,7 @@ impl Client {
         match shared.store.set_alias(slot, &active.grant.path) {
             Ok(changed) if shared.config.fsync => {
                 active.stage = UploadStage::SyncingAlias;
-                self.submit(Work::Folders(changed), shared, now);
+                self.submit(Work::Folders(changed), shared);
             }
             Ok(_) => self.complete_upload(shared, now),
             Err(error) => {
@@ -361,11 +359,8 @@ impl Client {
     }
 
     /// Submits a sync job, whose result is passed to [`Client::synced`].
-    pub(super) fn submit(&mut self, work: Work, shared: &mut Shared, now: Now) {
-        let token = SyncToken::Connection(self.key);
-        if let Err(error) = shared.syncer.submit(token, work) {
-            self.synced(Err(error), shared, now);
-        }
+    pub(super) fn submit(&self, work: Work, shared: &mut Shared) {
+        shared.syncer.submit(SyncToken::Connection(self.key), work);
     }
 
     /// Refuses a request because the store failed.

@@ -78,11 +78,6 @@ impl Shared {
             .begin_probe(&mut self.store, &mut self.syncer, now.mono);
     }
 
-    /// The result of a probe.
-    pub fn probed(&mut self, result: io::Result<()>, now: Now) {
-        self.monitor.probed(result, &mut self.store, now.mono);
-    }
-
     /// The contents of `/health`.
     pub fn health(&mut self, now: Now) -> Health {
         let reserve = self.config.min_free_space;

@@ -1,16 +1,22 @@
-//! Issuing slots: the check of a slot request with the state of the store, and the counts and log lines.
+//! Issuing slots: the check of a slot request with the quotas, the rates and the state of the store, and the counts and
+//! log lines.
 
 use crate::jid::BareJid;
 use crate::layout;
 use crate::now::Now;
-use crate::policy::pool;
+use crate::policy::rates::RateCheck;
 use crate::policy::rules::{Limits, RuleDecision};
+use crate::policy::{SpaceCheck, Usage, pool};
 use crate::reactor::admission::{SpaceDecision, SpaceRequest};
 use crate::reactor::shared::Shared;
 use crate::reactor::waiting::Attempt;
 use crate::refusal::Refusal;
 use crate::slot::{Slot, SlotRequest};
+use crate::store::trim::Order;
 use crate::store::usage::Counted;
+
+/// How many times space is freed for one request before it is refused: other requests may use the space first.
+const MAX_TRIES: u8 = 4;
 
 /// A slot request that passed all checks.
 #[derive(Debug)]
@@ -21,22 +27,89 @@ pub struct ApprovedSlot {
 }
 
 impl Shared {
-    /// Whether the quotas and the free space allow a file, see [`crate::reactor::admission::Admission::decide`].
+    /// Whether the quotas and the free space allow a file. Starts to count the owner's files or to free space if
+    /// necessary.
     pub fn admit(
         &mut self,
         request: &SpaceRequest<'_>,
         attempt: Attempt,
         now: Now,
     ) -> SpaceDecision {
-        let interval = self.config.sweep_interval();
-        self.admission.decide(
-            request,
-            attempt,
-            &self.service,
-            &mut self.store,
-            interval,
-            now,
-        )
+        let SpaceRequest {
+            owner,
+            kind,
+            size,
+            total,
+        } = *request;
+        let usage = &mut self.admission.usage;
+        let mut stored = Usage {
+            owner: None,
+            total: usage.total(),
+            free: self.store.free_space(now.mono),
+        };
+        if let Some(owner) = owner.filter(|_| self.service.needs_owner_usage(total)) {
+            match usage.of_owner(owner, now.mono) {
+                Some(bytes) => stored.owner = Some(bytes),
+                None if attempt.failed => return SpaceDecision::Refused(Refusal::Busy),
+                None => {
+                    usage.ask(owner);
+                    return SpaceDecision::Wait;
+                }
+            }
+        }
+        let (mut refusal, need, pool, evict) = match self.service.room(size, kind, total, &stored) {
+            SpaceCheck::Enough => return SpaceDecision::Granted,
+            SpaceCheck::Refused(refusal) => return SpaceDecision::Refused(refusal),
+            SpaceCheck::OverQuota {
+                refusal,
+                need,
+                pool,
+                evict,
+            } => (refusal, need, pool, evict),
+        };
+        // Search only if eviction or expiry could free space.
+        let files_expire = !self.service.lifetime().message.is_zero();
+        let tries = match evict {
+            true => MAX_TRIES,
+            false => u8::from(files_expire),
+        };
+        let Some(owner) = owner.filter(|_| attempt.tries < tries) else {
+            if let Refusal::OwnerQuota { retry, .. } = &mut refusal {
+                let newest = attempt.newest.filter(|_| !evict);
+                let interval = self.config.sweep_interval();
+                *retry = newest.and_then(|newest| self.service.expires_at(newest, interval));
+            }
+            return SpaceDecision::Refused(refusal);
+        };
+        self.admission.trims.push(Order {
+            owner: owner.to_vec(),
+            need,
+            pool,
+            remove: evict,
+        });
+        SpaceDecision::Wait
+    }
+
+    /// Whether an owner's rates allow a slot. Starts to count the owner's recent files if necessary.
+    fn check_rates(
+        &mut self,
+        owner: &[u8],
+        limits: &Limits,
+        size: u64,
+        attempt: Attempt,
+        now: Now,
+    ) -> SpaceDecision {
+        let admission = &mut self.admission;
+        match admission.rates.check(owner, limits, size, now.unix()) {
+            RateCheck::Allowed => SpaceDecision::Granted,
+            RateCheck::Unknown if attempt.failed => SpaceDecision::Refused(Refusal::Busy),
+            RateCheck::Unknown => {
+                admission.usage.ask(owner);
+                admission.loading.insert(owner.to_vec(), limits.clone());
+                SpaceDecision::Wait
+            }
+            RateCheck::Refused { over, retry } => SpaceDecision::Refused(over.refusal(size, retry)),
+        }
     }
 
     /// Checks a slot request; `None` if it must wait for the store.
@@ -66,8 +139,7 @@ impl Shared {
         };
         let mut decision = self.admit(&space_request, attempt, now);
         if let (SpaceDecision::Granted, Some(limits)) = (&decision, &limits) {
-            let admission = &mut self.admission;
-            decision = admission.check_rates(owner.as_bytes(), limits, request.size, attempt, now);
+            decision = self.check_rates(owner.as_bytes(), limits, request.size, attempt, now);
         }
         match decision {
             SpaceDecision::Granted => Ok(Some(ApprovedSlot { owner, limits })),
@@ -139,7 +211,7 @@ impl Shared {
 
     /// An owner's files were counted, or could not be.
     pub fn counted(&mut self, counted: &Counted, now: Now) {
-        let limits = self.admission.take_loading(&counted.owner);
+        let limits = self.admission.loading.remove(&counted.owner);
         if let Some(error) = &counted.error {
             self.store_failed("count", error, 0, now);
         } else if let Some(limits) = limits {

@@ -93,7 +93,7 @@ impl Side {
     /// Whether the connection buffers nothing.
     fn has_empty_buffers(&self) -> bool {
         let tls = &self.tls;
-        [&tls.partial, &tls.plain, &tls.buffered, &tls.unsent]
+        [&tls.partial, &tls.plain, &tls.unsent]
             .iter()
             .all(|kept| kept.capacity() == 0)
     }
@@ -228,14 +228,6 @@ fn plaintext_is_sent_in_full_records() {
                 .collect();
             assert_eq!(records(&bytes), expected);
         }
-        // A head is coalesced with its body, up to one record.
-        assert!(side.tls.coalesce(b"head, "));
-        assert!(!side.tls.coalesce(&random_bytes(MAX_FRAGMENT)));
-        assert_eq!(side.tls.buffered(), 6);
-        let both = [&side.tls.take_buffered()[..], b"body"].concat();
-        let bytes = side.send(&both);
-        assert_eq!(records(&bytes), [10 + overhead]);
-        assert_eq!(client_receives(&mut client, &bytes), b"head, body");
         // Bytes that the socket does not accept are buffered.
         let bytes = side.send(b"slow");
         side.tls.buffer_unsent(&bytes);
@@ -297,10 +289,9 @@ fn close_notify_is_sent_and_received() {
         // The other direction is still open.
         let answer = side.send(b"answer");
         assert_eq!(client_receives(&mut client, &answer), b"answer");
-        assert!(side.tls.coalesce(b"held"));
         side.tls.close().unwrap();
         let end = side.must_flush();
-        assert_eq!(client_receives(&mut client, &end), b"held");
+        assert_eq!(client_receives(&mut client, &end), b"");
         assert!(client.process_new_packets().unwrap().peer_has_closed());
         side.tls.close().unwrap();
         assert!(
