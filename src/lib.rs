@@ -17,7 +17,7 @@
 //! | 3 program | [`config`] [`service`] |
 //! | 4 system | [`sys`] [`tls`] [`setup`] [`transport`] [`store`] [`sandbox`] [`syncer`] [`resolve`] [`signals`] [`activation`] [`notify`] |
 //! | 5 loop | [`reactor`] |
-//! | top | [`explain`] [`list`] [`remove`] [`demo`] [`health`] |
+//! | top | [`list`] [`explain`] [`remove`] [`demo`] [`health`] |
 //!
 //! # Where to start
 //!
@@ -80,9 +80,9 @@ pub mod signals;
 pub mod reactor;
 
 pub mod demo;
-pub mod explain;
 pub mod health;
 
 pub mod list;
 
+pub mod explain;
 pub mod remove;

@@ -171,8 +171,8 @@ const LAYERS: [&[&str]; 7] = [
     ],
     // Top.
     &[
-        "explain",
         "list",
+        "explain",
         "remove",
         "demo",
         "health",
