@@ -235,8 +235,8 @@ class Disk:
         self.opened, self.syncing = {}, []
 
     def follow(self, phase, call):
-        """Replays one step; whether the possible trees may have changed. Only a call that has returned has an effect; a sync
-        covers the calls that had returned when it began."""
+        """Replays one step; whether the possible trees may have changed. Only a call that has returned has an effect; a
+        sync covers the calls that had returned when it began."""
         if call.name in SYNCS:
             self._follow_sync(phase, call)
         elif phase == BEGIN or call.result < 0:

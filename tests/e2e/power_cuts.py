@@ -13,7 +13,6 @@ import random
 import re
 import shutil
 import signal
-import time
 import urllib.parse
 
 from disk_model import (ANY, BEGIN, DATA_LOST, END, KEPT, LOST, Disk, Fate, create_tree, read_trace, read_tree,
@@ -100,7 +99,8 @@ class Site:
     async def recorded(self):
         """Waits until strace has written the last line."""
         pid, trace = self.up.process.pid, self.traces[-1]
-        await until(lambda: re.search(rf"^{pid} +\+\+\+ .* \+\+\+$", trace.read_text(), re.MULTILINE), "the end of the trace")
+        await until(lambda: re.search(rf"^{pid} +\+\+\+ .* \+\+\+$", trace.read_text(), re.MULTILINE),
+                    "the end of the trace")
 
     async def slot(self, jid, size, kind=None, name="a.bin"):
         asked = urllib.parse.urlencode({"jid": jid, "name": name, "size": size} | ({"type": kind} if kind else {}))
