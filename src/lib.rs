@@ -11,7 +11,7 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | 0 values | [`now`] [`decimal`] [`jid`] [`purpose`] [`refusal`] [`metrics`] [`repeat_limiter`] [`log_limiter`] |
+//! | 0 values | [`now`] [`decimal`] [`jid`] [`purpose`] [`refusal`] [`metrics`] [`log_limiter`] |
 //! | 1 decisions | [`layout`] [`policy`] [`slot`] [`clock`] [`expiry`] [`certificate`] |
 //! | 2 protocols | [`xmpp`] [`http`] |
 //! | 3 program | [`config`] [`service`] |
@@ -38,8 +38,6 @@ pub mod purpose;
 pub mod refusal;
 
 pub mod metrics;
-
-pub mod repeat_limiter;
 
 pub mod log_limiter;
 

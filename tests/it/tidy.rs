@@ -17,7 +17,6 @@ const LAYERS: [&[&str]; 7] = [
         "purpose",
         "refusal",
         "metrics",
-        "repeat_limiter",
         "log_limiter",
     ],
     // 1: decisions.
