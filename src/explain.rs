@@ -3,17 +3,19 @@
 //! It calls the same decision functions as the service, on the same files, and describes each result. State of the running
 //! process is not included: unused slots and uploads in progress.
 
-use std::fmt::{self, Write};
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use crate::config::{Config, scalar};
 use crate::jid::BareJid;
 use crate::layout;
+use crate::list;
 use crate::now::{Now, date_time};
 use crate::policy::pool::{self, Bytes, Pool};
-use crate::policy::rates::{RateCheck, Rates, WindowKind};
+use crate::policy::rates::{RateCheck, Rates, WindowKind, WindowUsage};
 use crate::policy::rules::{Limits, RuleDecision};
-use crate::policy::{SpaceCheck, Usage};
+use crate::policy::{Policy, SpaceCheck, Usage};
 use crate::purpose::Purpose;
 use crate::refusal::Refusal;
 use crate::service::Service;
@@ -22,67 +24,47 @@ use crate::store::usage::UsageTracker;
 use crate::store::walk::Slice;
 use crate::sys;
 
-const PURPOSES: [Purpose; 4] = [
-    Purpose::Message,
-    Purpose::Profile,
-    Purpose::Ephemeral { expire_before: 0 },
-    Purpose::Permanent,
-];
-
-/// The slot request to explain.
-#[derive(Clone, Debug)]
-pub struct Question {
-    pub jid: BareJid,
-    /// Bytes.
-    pub size: u64,
-    pub content_type: Option<String>,
-}
-
-impl Question {
-    /// Parses `JID [SIZE] [TYPE]`; the default size is one byte. SIZE may be two words, as in `10 MiB`. Fails with a
-    /// sentence without its full stop.
-    pub fn parse(words: &[String]) -> Result<Question, String> {
-        let Some((jid, words)) = words.split_first() else {
-            return Err("explain needs a JID".into());
-        };
-        let jid = BareJid::parse(jid).ok_or_else(|| format!("{jid:?} is not a JID"))?;
-        let read = |text: &str| scalar::size(text, 1).ok();
-        let with_unit = words
-            .split_at_checked(2)
-            .and_then(|(size, words)| Some((read(&size.join(" "))?, words)));
-        let (size, words) = match (with_unit, words) {
-            (Some(with_unit), _) => with_unit,
-            (None, []) => (1, words),
-            (None, [size, words @ ..]) => {
-                let expected = "a size above 0, such as 20971520 or 20 MiB";
-                (
-                    read(size).ok_or_else(|| {
-                        format!("found {size:?} as the size, expected {expected}")
-                    })?,
-                    words,
-                )
-            }
-        };
-        let content_type = match words {
-            [] => None,
-            [content_type] if is_mime_type(content_type) => Some(content_type.clone()),
-            [other] => {
-                return Err(format!(
-                    "found {other:?} as the type, expected a MIME type such as image/png"
-                ));
-            }
-            [_, other, ..] => {
-                return Err(format!(
-                    "explain takes JID, SIZE and TYPE, but not {other:?}"
-                ));
-            }
-        };
-        Ok(Question {
-            jid,
-            size,
-            content_type,
-        })
-    }
+/// Parses the slot request to explain, `JID [SIZE] [TYPE]`; the default size is one byte. SIZE may be two words, as in
+/// `10 MiB`. Fails with a sentence without its full stop.
+pub fn parse(words: &[String]) -> Result<SlotRequest, String> {
+    let Some((jid, words)) = words.split_first() else {
+        return Err("explain needs a JID".into());
+    };
+    let owner = BareJid::parse(jid).ok_or_else(|| format!("{jid:?} is not a JID"))?;
+    let read = |text: &str| scalar::size(text, 1).ok();
+    let with_unit = words
+        .split_at_checked(2)
+        .and_then(|(size, words)| Some((read(&size.join(" "))?, words)));
+    let (size, words) = match (with_unit, words) {
+        (Some(with_unit), _) => with_unit,
+        (None, []) => (1, words),
+        (None, [size, words @ ..]) => {
+            let expected = "a size above 0, such as 20971520 or 20 MiB";
+            let error = || format!("found {size:?} as the size, expected {expected}");
+            (read(size).ok_or_else(error)?, words)
+        }
+    };
+    let content_type = match words {
+        [] => None,
+        [content_type] if is_mime_type(content_type) => Some(content_type.clone()),
+        [other] => {
+            return Err(format!(
+                "found {other:?} as the type, expected a MIME type such as image/png"
+            ));
+        }
+        [_, other, ..] => {
+            return Err(format!(
+                "explain takes JID, SIZE and TYPE, but not {other:?}"
+            ));
+        }
+    };
+    Ok(SlotRequest {
+        owner,
+        name: "file".to_owned(),
+        size,
+        content_type,
+        purpose: Purpose::Message,
+    })
 }
 
 /// Whether a text is a MIME type, with or without parameters.
@@ -100,67 +82,54 @@ pub struct Explanation {
 }
 
 /// Explains the decision on a slot request.
-pub fn explain(config: &Config, question: &Question, now: Now) -> Result<Explanation, String> {
+pub fn explain(config: &Config, request: &SlotRequest, now: Now) -> Result<Explanation, String> {
     let service = Service::new(config, b"nothing is signed here");
-    let jid = &question.jid;
-    let mut text = String::new();
-    let mut say = |line: String| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{line}");
-    };
-    say(format!("address: {jid}"));
-    say(format!("owner folder: {}", layout::owner_folder(jid)));
-    say(whitelist(config, jid));
-    let rule = match service.policy().rules.decide(jid) {
-        RuleDecision::NoRules => "access: no rules".to_owned(),
-        RuleDecision::Denied { rule: None } => {
-            "access: no rule matches, so the request is refused".to_owned()
-        }
-        RuleDecision::Denied { rule: Some(rule) } => format!("access: {rule} denies"),
-        RuleDecision::Allowed { rule, .. } => format!("access: {rule} allows"),
-    };
-    say(rule);
-
-    let stored = StoredUsage::read(config, &service, jid, now)?;
-    if stored.empty {
+    let policy = service.policy();
+    let jid = &request.owner;
+    let owner = layout::owner_folder(jid);
+    let mut lines = vec![
+        format!("address: {jid}"),
+        format!("owner folder: {owner}"),
+        whitelist(policy, jid),
+        access(&policy.rules.decide(jid)),
+    ];
+    let root = list::open(config)?;
+    if root.is_none() {
         let path = config.storage_path.display();
-        say(format!(
+        lines.push(format!(
             "storage_path: {path} does not exist yet, so nothing is stored"
         ));
     }
-    let limits = service.policy().admit(jid).ok().flatten();
-    for line in sizes(config, &service, limits) {
-        say(line);
-    }
-    for line in quotas(config, &service, limits, &stored) {
-        say(line);
-    }
+    let stored = StoredUsage::read(root, config, &service, &owner, now);
+    let limits = policy.admit(jid).ok().flatten();
+    lines.extend(sizes(config, &service, limits));
+    lines.extend(quotas(config, policy, limits, &stored.usage));
     let mut rates = Rates::default();
     if let Some(limits) = limits {
-        for line in rate_uses(&mut rates, jid, limits, &stored, now) {
-            say(line);
-        }
+        rates.loaded(owner.as_bytes(), limits, &stored.recent, now.unix());
+        let uses = rates.uses(owner.as_bytes(), limits, now.unix());
+        lines.extend(uses.into_iter().flatten().map(window));
     }
-    let size = DisplaySize(question.size);
-    let decision = decide(&service, question, &stored, &mut rates, now);
+    let size = DisplaySize(request.size);
+    let decision = decide(&service, request, &stored.usage, &mut rates, now);
     match &decision {
-        Ok(()) => say(format!("A slot for {size} would be granted.")),
+        Ok(()) => lines.push(format!("A slot for {size} would be granted.")),
         Err(refusal) => {
-            say(format!(
-                "A slot for {size} would be refused ({}): {refusal}",
-                refusal.reason()
+            let reason = refusal.reason();
+            lines.push(format!(
+                "A slot for {size} would be refused ({reason}): {refusal}"
             ));
             if let Refusal::Rate {
                 retry: Some(at), ..
             } = refusal
             {
-                say(format!("It would be granted from {} on.", date_time(*at)));
+                lines.push(format!("It would be granted from {} on.", date_time(*at)));
             }
         }
     }
     Ok(Explanation {
         granted: decision.is_ok(),
-        text,
+        text: lines.join("\n") + "\n",
     })
 }
 
@@ -208,73 +177,62 @@ impl fmt::Display for DisplayDuration {
 
 /// The present contents of the store.
 struct StoredUsage {
-    owner: Bytes,
+    usage: Usage,
+    /// The owner's files within the longest window of a rate, as pairs of modification time (Unix seconds) and size.
     recent: Vec<(u64, u64)>,
-    total: Option<u64>,
-    free: Option<u64>,
-    /// The folder does not exist yet.
-    empty: bool,
 }
 
 impl StoredUsage {
+    /// Counts the files; without a root nothing is stored.
     fn read(
+        root: Option<OwnedFd>,
         config: &Config,
         service: &Service,
-        jid: &BareJid,
+        owner: &str,
         now: Now,
-    ) -> Result<StoredUsage, String> {
-        let path = config.storage_path.display();
-        let root = match sys::open_root(&config.storage_path) {
-            Ok(root) => root,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(StoredUsage {
-                    owner: Bytes::default(),
-                    recent: Vec::new(),
-                    total: (config.global_quota > 0).then_some(0),
+    ) -> StoredUsage {
+        let wants_total = config.global_quota > 0;
+        let Some(root) = root else {
+            return StoredUsage {
+                usage: Usage {
+                    owner: Some(Bytes::default()),
+                    total: wants_total.then_some(0),
                     free: None,
-                    empty: true,
-                });
-            }
-            Err(error) => {
-                return Err(format!("storage_path: cannot open {path}: {error}."));
-            }
+                },
+                recent: Vec::new(),
+            };
         };
-        let root = std::os::fd::AsFd::as_fd(&root);
-        let owner = layout::owner_folder(jid);
-        let mut usage = UsageTracker::default();
-        usage.ask(owner.as_bytes());
-        if config.global_quota > 0 {
-            usage.want_total(root);
+        let root = root.as_fd();
+        let mut tracker = UsageTracker::default();
+        tracker.ask(owner.as_bytes());
+        if wants_total {
+            tracker.want_total(root);
         }
+        let window = service.longest_reach();
         let mut recent = Vec::new();
-        while usage.is_counting() {
-            let window = service.longest_reach();
-            if let Some(counted) = usage.go_on(root, &mut Slice::begin(), window, now) {
+        while tracker.is_counting() {
+            if let Some(counted) = tracker.go_on(root, &mut Slice::begin(), window, now) {
                 recent = counted.recent;
             }
         }
-        Ok(StoredUsage {
-            owner: usage
-                .of_owner(owner.as_bytes(), now.mono)
-                .unwrap_or_default(),
-            recent,
-            total: usage.total(),
+        let usage = Usage {
+            owner: Some(
+                tracker
+                    .of_owner(owner.as_bytes(), now.mono)
+                    .unwrap_or_default(),
+            ),
+            total: tracker.total(),
             free: sys::free_space(root).ok(),
-            empty: false,
-        })
+        };
+        StoredUsage { usage, recent }
     }
 }
 
-fn whitelist(config: &Config, jid: &BareJid) -> String {
-    let Some(list) = &config.whitelist else {
-        return "whitelist: none, so every JID may request slots".to_owned();
-    };
-    let entry = list
-        .iter()
-        .find(|entry| *entry == jid || entry.as_str() == jid.domain());
-    match entry {
-        Some(entry) => format!("whitelist: the entry {entry} matches"),
-        None => format!(
+fn whitelist(policy: &Policy, jid: &BareJid) -> String {
+    match (&policy.whitelist, policy.whitelist_entry(jid)) {
+        (None, _) => "whitelist: none, so every JID may request slots".to_owned(),
+        (_, Some(entry)) => format!("whitelist: the entry {entry} matches"),
+        (Some(list), None) => format!(
             "whitelist: none of its {} entries is {jid} or {}",
             list.len(),
             jid.domain()
@@ -282,81 +240,76 @@ fn whitelist(config: &Config, jid: &BareJid) -> String {
     }
 }
 
-fn sizes(config: &Config, service: &Service, limits: Option<&Limits>) -> Vec<String> {
-    let announced = service.purposes().iter().copied();
-    let mut lines: Vec<String> = PURPOSES
-        .iter()
-        .filter(|purpose| {
-            announced.clone().any(|word| word == purpose.word()) || **purpose == Purpose::Message
-        })
-        .map(|purpose| {
-            let size = service
-                .policy()
-                .max_file_size(pool::class_of(*purpose), limits);
-            let age = service.lifetime().of(*purpose);
-            let age = limits
-                .and_then(|limits| limits.expire_maxage)
-                .unwrap_or(age);
-            let age = match age {
-                Duration::ZERO => "never expire".to_owned(),
-                age => format!("expire after {}", DisplayDuration(age)),
-            };
-            let (purpose, size) = (purpose.word(), DisplaySize(size));
-            format!("purpose {purpose}: at most {size} a file; files {age}")
-        })
-        .collect();
-    let lists = [
-        ("allowed_file_types", config.allowed_file_types.as_deref()),
-        (
-            "allowed_file_types of the rule",
-            limits.and_then(|l| l.allowed_file_types.as_deref()),
-        ),
-    ];
-    for (name, list) in lists {
-        if let Some(list) = list {
-            lines.push(format!("{name}: {}", list.join(", ")));
+fn access(decision: &RuleDecision<'_>) -> String {
+    match decision {
+        RuleDecision::NoRules => "access: no rules".to_owned(),
+        RuleDecision::Denied { rule: None } => {
+            "access: no rule matches, so the request is refused".to_owned()
         }
+        RuleDecision::Denied { rule: Some(rule) } => format!("access: {rule} denies"),
+        RuleDecision::Allowed { rule, .. } => format!("access: {rule} allows"),
+    }
+}
+
+fn sizes(config: &Config, service: &Service, limits: Option<&Limits>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for purpose in Purpose::ALL {
+        let word = purpose.word();
+        if purpose != Purpose::Message && !service.purposes().contains(&word) {
+            continue;
+        }
+        let class = pool::class_of(purpose);
+        let size = DisplaySize(service.policy().max_file_size(class, limits));
+        let age = match service.max_age(purpose, limits) {
+            Duration::ZERO => "never expire".to_owned(),
+            age => format!("expire after {}", DisplayDuration(age)),
+        };
+        lines.push(format!(
+            "purpose {word}: at most {size} a file; files {age}"
+        ));
+    }
+    let by_rule = limits.and_then(|limits| limits.allowed_file_types.as_deref());
+    for (name, list) in [
+        ("allowed_file_types", config.allowed_file_types.as_deref()),
+        ("allowed_file_types of the rule", by_rule),
+    ] {
+        lines.extend(list.map(|list| format!("{name}: {}", list.join(", "))));
     }
     lines
 }
 
 fn quotas(
     config: &Config,
-    service: &Service,
+    policy: &Policy,
     limits: Option<&Limits>,
-    stored: &StoredUsage,
+    stored: &Usage,
 ) -> Vec<String> {
     let shown = |name: &str, used: u64, limit: u64| match limit {
         0 if used == 0 => format!("{name}: no limit; nothing stored"),
         0 => format!("{name}: no limit; {} stored", DisplaySize(used)),
         limit => format!("{name}: {} of {}", DisplaySize(used), DisplaySize(limit)),
     };
-    let policy = service.policy();
-    let general = Pool(policy.class_quotas.map(|own| own.is_none()));
+    let used = |pool: Pool| stored.owner.map_or(0, |owner| pool.sum(&owner));
     let mut lines = vec![shown(
         "user_quota_hard",
-        general.sum(&stored.owner),
+        used(policy.general_pool()),
         policy.owner_quota,
     )];
-    for purpose in PURPOSES {
-        let kind = pool::class_of(purpose);
-        if let Some(quota) = policy.class_quotas[kind] {
+    for purpose in Purpose::ALL {
+        let class = pool::class_of(purpose);
+        if let Some(quota) = policy.class_quotas[class] {
             let name = format!("user_quota_hard of {}", purpose.word());
-            lines.push(shown(&name, stored.owner[kind], quota));
+            lines.push(shown(&name, used(Pool::only(class)), quota));
         }
     }
     if let Some(total) = limits.and_then(|limits| limits.max_total_size) {
-        lines.push(shown(
-            "max_total_size of the rule",
-            Pool::ALL.sum(&stored.owner),
-            total,
-        ));
+        lines.push(shown("max_total_size of the rule", used(Pool::ALL), total));
     }
-    if config.evict_on_quota {
+    if policy.evict {
         lines.push("evict_on_quota: the oldest files would be evicted".to_owned());
     }
     if let Some(total) = stored.total {
-        lines.push(shown("global_quota", total, config.global_quota));
+        lines.push(shown("global_quota", total, policy.global_quota));
     }
     if let Some(free) = stored.free {
         lines.push(match config.min_free_space {
@@ -370,59 +323,30 @@ fn quotas(
     lines
 }
 
-/// Loads the owner's recent uploads into `rates`, and describes the use of each window.
-fn rate_uses(
-    rates: &mut Rates,
-    jid: &BareJid,
-    limits: &Limits,
-    stored: &StoredUsage,
-    now: Now,
-) -> Vec<String> {
-    let owner = layout::owner_folder(jid);
-    rates.loaded(owner.as_bytes(), limits, &stored.recent, now.unix());
-    let uses = rates.uses(owner.as_bytes(), limits, now.unix());
-    uses.into_iter()
-        .flatten()
-        .map(|used| {
-            let delta = DisplayDuration(used.delta);
-            match used.kind {
-                WindowKind::Bytes => {
-                    let (used, limit) = (DisplaySize(used.used), DisplaySize(used.limit));
-                    format!("bytes per {delta}: {used} of {limit}")
-                }
-                WindowKind::Uploads => {
-                    format!("uploads per {delta}: {} of {}", used.used, used.limit)
-                }
-            }
-        })
-        .collect()
+fn window(used: WindowUsage) -> String {
+    let delta = DisplayDuration(used.delta);
+    match used.kind {
+        WindowKind::Bytes => {
+            let (used, limit) = (DisplaySize(used.used), DisplaySize(used.limit));
+            format!("bytes per {delta}: {used} of {limit}")
+        }
+        WindowKind::Uploads => format!("uploads per {delta}: {} of {}", used.used, used.limit),
+    }
 }
 
 /// The decision, by the functions that the service uses.
 fn decide(
     service: &Service,
-    question: &Question,
-    stored: &StoredUsage,
+    request: &SlotRequest,
+    stored: &Usage,
     rates: &mut Rates,
     now: Now,
 ) -> Result<(), Refusal> {
-    let request = SlotRequest {
-        owner: question.jid.clone(),
-        name: "file".to_owned(),
-        size: question.size,
-        content_type: question.content_type.clone(),
-        purpose: Purpose::Message,
-    };
-    let limits = service.check_request(&request)?;
+    let limits = service.check_request(request)?;
     let total = limits.and_then(|limits| limits.max_total_size).unwrap_or(0);
-    let usage = Usage {
-        owner: Some(stored.owner),
-        total: stored.total,
-        free: stored.free,
-    };
-    match service.room(request.size, pool::kind(None), total, &usage) {
-        SpaceCheck::Enough => {}
-        SpaceCheck::OverQuota { evict: true, .. } => {}
+    let class = pool::class_of(request.purpose);
+    match service.room(request.size, class, total, stored) {
+        SpaceCheck::Enough | SpaceCheck::OverQuota { evict: true, .. } => {}
         SpaceCheck::OverQuota { refusal, .. } | SpaceCheck::Refused(refusal) => {
             return Err(refusal);
         }
@@ -430,7 +354,7 @@ fn decide(
     let Some(limits) = limits else {
         return Ok(());
     };
-    let owner = layout::owner_folder(&question.jid);
+    let owner = layout::owner_folder(&request.owner);
     match rates.check(owner.as_bytes(), limits, request.size, now.unix()) {
         RateCheck::Refused { over, retry } => Err(over.refusal(request.size, retry)),
         RateCheck::Allowed | RateCheck::Unknown => Ok(()),
@@ -456,12 +380,14 @@ mod tests {
             root.display()
         );
         let config = config::read(&text).unwrap().config;
-        let question = Question {
-            jid,
+        let request = SlotRequest {
+            owner: jid,
+            name: "file".to_owned(),
             size,
             content_type: content_type.map(str::to_owned),
+            purpose: Purpose::Message,
         };
-        let answer = explain(&config, &question, sys::now());
+        let answer = explain(&config, &request, sys::now());
         fs::remove_dir_all(&root).unwrap();
         let answer = answer.unwrap();
         assert_eq!(answer.granted, answer.text.contains("would be granted."));
@@ -512,7 +438,7 @@ mod tests {
     fn parses_questions() {
         let read = |words: &str| {
             let words: Vec<String> = words.split('|').map(str::to_owned).collect();
-            Question::parse(&words).map(|q| (q.jid.to_string(), q.size, q.content_type))
+            parse(&words).map(|r| (r.owner.to_string(), r.size, r.content_type))
         };
         let asked = |size: u64, content_type: Option<&str>| {
             Ok(("a@b.c".to_owned(), size, content_type.map(str::to_owned)))
@@ -540,7 +466,7 @@ mod tests {
             let error = read(words).expect_err(words);
             assert!(error.contains(why), "{words}: {error}");
         }
-        assert!(Question::parse(&[]).is_err());
+        assert!(parse(&[]).is_err());
     }
 
     #[test]
@@ -551,8 +477,8 @@ mod tests {
             root.display()
         );
         let config = config::read(&text).unwrap().config;
-        let question = Question::parse(&["a@b.c".to_owned()]).unwrap();
-        let answer = explain(&config, &question, sys::now()).unwrap();
+        let request = parse(&["a@b.c".to_owned()]).unwrap();
+        let answer = explain(&config, &request, sys::now()).unwrap();
         assert!(!root.exists());
         for line in [
             "does not exist yet, so nothing is stored",
@@ -633,6 +559,22 @@ mod tests {
             "a@b.c",
             401,
             &["global_quota: 600 bytes of 1000 bytes", "(global_quota)"],
+        );
+    }
+
+    /// A rule without an age limit leaves ephemeral files that of their purpose.
+    #[test]
+    fn ages_are_those_of_new_files() {
+        check(
+            "ages",
+            "purposes: {message: {}, ephemeral: {expire_maxage: 7 d}}\nexpire_maxage: 30 d\nexpire_interval: 1 d\n\
+             access:\n  - {jid: '^a@', expire_maxage: 0}\n",
+            "a@b.c",
+            1,
+            &[
+                "purpose message: at most 20 MiB a file; files never expire",
+                "purpose ephemeral: at most 20 MiB a file; files expire after 7 d",
+            ],
         );
     }
 

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 
@@ -32,35 +33,26 @@ const PAGE_MARK: &str = "upslot";
 
 /// Checks the upslot that runs with this configuration. One line, healthy or not; more if the configuration is invalid.
 pub fn ask(config_path: &Path) -> Result<String, String> {
-    let config = read(config_path)?;
+    // The secrets and the certificate that the configuration names are not needed.
+    let reading = setup::read_text(config_path).map_err(|failure| {
+        let errors = failure.errors.iter().map(|error| format!("error: {error}"));
+        errors.collect::<Vec<_>>().join("\n")
+    })?;
+    let config = reading.config;
     let (sender, receiver) = mpsc::channel();
     // On a separate thread, because not every step has a timeout; it ends with the process.
     let check = move || {
         let _ = sender.send(ask_listeners(&config));
     };
-    let spawned = thread::Builder::new()
-        .name("health".to_owned())
-        .spawn(check);
-    spawned.map_err(|error| format!("unhealthy: cannot start the check: {error}"))?;
+    thread::Builder::new()
+        .spawn(check)
+        .map_err(|error| format!("unhealthy: cannot start the check: {error}"))?;
     receiver.recv_timeout(TIMEOUT).unwrap_or_else(|_| {
         Err(format!(
             "unhealthy: no answer within {} s",
             TIMEOUT.as_secs()
         ))
     })
-}
-
-/// The configuration alone: the secrets and the certificate that it names are not needed.
-fn read(path: &Path) -> Result<Config, String> {
-    let reading = setup::read_text(path).map_err(|failure| {
-        let errors: Vec<String> = failure
-            .errors
-            .iter()
-            .map(|error| format!("error: {error}"))
-            .collect();
-        errors.join("\n")
-    })?;
-    Ok(reading.config)
 }
 
 /// A request, and the listeners to send it to.
@@ -155,22 +147,18 @@ impl Probe<'_> {
     }
 
     fn ask_at(&self, listen: &Listen) -> io::Result<(u16, String)> {
-        match listen {
-            Listen::Unix(path) => self.exchange(UnixStream::connect(path)?),
-            Listen::Tcp(address) => {
-                let mut tried = Err(io::ErrorKind::AddrNotAvailable.into());
-                for address in reachable(*address) {
-                    tried = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT);
-                    if tried.is_ok() {
-                        break;
-                    }
-                }
-                let stream = tried?;
-                match self.tls {
-                    true => self.exchange(encrypted(stream)?),
-                    false => self.exchange(stream),
-                }
-            }
+        let address = match listen {
+            Listen::Unix(path) => return self.exchange(UnixStream::connect(path)?),
+            Listen::Tcp(address) => *address,
+        };
+        let mut connected = Err(io::ErrorKind::AddrNotAvailable.into());
+        for address in reachable(address) {
+            connected = connected
+                .or_else(|_: io::Error| TcpStream::connect_timeout(&address, CONNECT_TIMEOUT));
+        }
+        match self.tls {
+            true => self.exchange(encrypted(connected?)?),
+            false => self.exchange(connected?),
         }
     }
 
@@ -214,8 +202,7 @@ fn reachable(address: SocketAddr) -> Vec<SocketAddr> {
 }
 
 fn encrypted(stream: TcpStream) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
         .dangerous()
@@ -262,17 +249,9 @@ impl ServerCertVerifier for AnyCertificate {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![
-            SignatureScheme::ECDSA_NISTP256_SHA256,
-            SignatureScheme::ECDSA_NISTP384_SHA384,
-            SignatureScheme::ED25519,
-            SignatureScheme::RSA_PSS_SHA256,
-            SignatureScheme::RSA_PSS_SHA384,
-            SignatureScheme::RSA_PSS_SHA512,
-            SignatureScheme::RSA_PKCS1_SHA256,
-            SignatureScheme::RSA_PKCS1_SHA384,
-            SignatureScheme::RSA_PKCS1_SHA512,
-        ]
+        ring::default_provider()
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 

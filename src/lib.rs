@@ -11,13 +11,13 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | 0 values | [`now`] [`decimal`] [`jid`] [`purpose`] [`refusal`] [`metrics`] [`repeat_limiter`] [`log_limiter`] |
+//! | 0 values | [`now`] [`decimal`] [`jid`] [`purpose`] [`refusal`] [`metrics`] [`log_limiter`] |
 //! | 1 decisions | [`layout`] [`policy`] [`slot`] [`clock`] [`expiry`] [`certificate`] |
 //! | 2 protocols | [`xmpp`] [`http`] |
 //! | 3 program | [`config`] [`service`] |
 //! | 4 system | [`sys`] [`tls`] [`setup`] [`transport`] [`store`] [`sandbox`] [`syncer`] [`resolve`] [`signals`] [`activation`] [`notify`] |
 //! | 5 loop | [`reactor`] |
-//! | top | [`explain`] [`list`] [`remove`] [`demo`] [`health`] |
+//! | top | [`list`] [`explain`] [`remove`] [`demo`] [`health`] |
 //!
 //! # Where to start
 //!
@@ -38,8 +38,6 @@ pub mod purpose;
 pub mod refusal;
 
 pub mod metrics;
-
-pub mod repeat_limiter;
 
 pub mod log_limiter;
 
@@ -80,9 +78,9 @@ pub mod signals;
 pub mod reactor;
 
 pub mod demo;
-pub mod explain;
 pub mod health;
 
 pub mod list;
 
+pub mod explain;
 pub mod remove;

@@ -133,7 +133,7 @@ impl Lines {
 }
 
 /// Opens the storage folder; `None` when there is none yet.
-fn open(config: &Config) -> Result<Option<OwnedFd>, String> {
+pub(crate) fn open(config: &Config) -> Result<Option<OwnedFd>, String> {
     match sys::open_root(&config.storage_path) {
         Ok(root) => Ok(Some(root)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -1,7 +1,8 @@
-//! Rate limits for log lines that clients can cause: enough lines to diagnose a problem, too few to fill a disk.
+//! Rate limits for log lines: enough lines to diagnose a problem, too few to fill a disk.
 //!
-//! Knows neither the log nor a clock. Each kind of line has its own limiter. Within a limiter each subject (a user or an
-//! address) has its own rate, so that a flood from one subject does not suppress lines about the others.
+//! Knows neither the log nor a clock. A [`LogLimiter`] is for lines of one kind that clients can cause; each subject (a
+//! user or an address) has its own rate, so that a flood from one subject does not suppress lines about the others. A
+//! [`RepeatLimiter`] is for lines about a state of the host, such as a failing disk.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -19,7 +20,13 @@ const TOTAL: Rate = Rate {
     interval: Duration::from_secs(1),
 };
 
-/// Maximum number of subjects that are tracked; the least recently used one is replaced.
+/// The rate of a repeated message.
+const PER_MESSAGE: Rate = Rate {
+    burst: 1,
+    interval: Duration::from_secs(60),
+};
+
+/// Maximum number of subjects that are tracked; the one that has logged least is replaced.
 const MAX_SUBJECTS: usize = 64;
 
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +41,7 @@ struct Rate {
 #[derive(Debug, Default)]
 pub struct LogLimiter {
     total: Bucket,
-    /// By the hash of the subject; subjects with the same hash share a bucket.
-    subjects: Vec<(u64, Bucket)>,
+    subjects: Subjects,
     /// Lines suppressed since the last allowed one.
     suppressed: u64,
 }
@@ -47,32 +53,17 @@ pub struct Suppressed(u64);
 impl LogLimiter {
     /// `Some` if a line about this subject may be logged now.
     pub fn allows(&mut self, subject: &str, now: Instant) -> Option<Suppressed> {
-        if self.subject(subject).allows(PER_SUBJECT, now) && self.total.allows(TOTAL, now) {
-            self.subject(subject).used += 1;
-            self.total.used += 1;
-            return Some(Suppressed(std::mem::take(&mut self.suppressed)));
-        }
-        self.suppressed += 1;
-        None
-    }
-
-    fn subject(&mut self, subject: &str) -> &mut Bucket {
-        let mut hasher = DefaultHasher::new();
-        subject.hash(&mut hasher);
-        let hash = hasher.finish();
-        let found = self.subjects.iter().position(|(other, _)| *other == hash);
-        let index = found.unwrap_or_else(|| {
-            if self.subjects.len() >= MAX_SUBJECTS {
-                let subjects = self.subjects.iter().enumerate();
-                let oldest = subjects.min_by_key(|(_, (_, bucket))| bucket.last_used);
-                if let Some((index, _)) = oldest {
-                    self.subjects.swap_remove(index);
-                }
-            }
-            self.subjects.push((hash, Bucket::default()));
-            self.subjects.len() - 1
-        });
-        &mut self.subjects[index].1
+        let subject = self.subjects.bucket(subject, now);
+        let after = (
+            subject.after_line(PER_SUBJECT, now),
+            self.total.after_line(TOTAL, now),
+        );
+        let (Some(of_subject), Some(total)) = after else {
+            self.suppressed += 1;
+            return None;
+        };
+        (*subject, self.total) = (of_subject, total);
+        Some(Suppressed(std::mem::take(&mut self.suppressed)))
     }
 }
 
@@ -85,31 +76,60 @@ impl fmt::Display for Suppressed {
     }
 }
 
+/// The limiter for repeated messages.
 #[derive(Debug, Default)]
+pub struct RepeatLimiter(Subjects);
+
+impl RepeatLimiter {
+    /// Whether to log this message now: not if it was logged within the last minute.
+    pub fn should_log(&mut self, message: &str, now: Instant) -> bool {
+        let bucket = self.0.bucket(message, now);
+        let after = bucket.after_line(PER_MESSAGE, now);
+        *bucket = after.unwrap_or(*bucket);
+        after.is_some()
+    }
+}
+
+/// Buckets by the hash of the subject; subjects with the same hash share a bucket.
+#[derive(Debug, Default)]
+struct Subjects(Vec<(u64, Bucket)>);
+
+impl Subjects {
+    fn bucket(&mut self, subject: &str, now: Instant) -> &mut Bucket {
+        let mut hasher = DefaultHasher::new();
+        subject.hash(&mut hasher);
+        let hash = hasher.finish();
+        let found = self.0.iter().position(|(other, _)| *other == hash);
+        let index = found.unwrap_or_else(|| {
+            if self.0.len() >= MAX_SUBJECTS {
+                let subjects = self.0.iter().enumerate();
+                let fullest = subjects.min_by_key(|(_, (_, bucket))| bucket.full_at);
+                if let Some((index, _)) = fullest {
+                    self.0.swap_remove(index);
+                }
+            }
+            self.0.push((hash, Bucket { full_at: Some(now) }));
+            self.0.len() - 1
+        });
+        &mut self.0[index].1
+    }
+}
+
+/// Holds the lines that may be logged at once; refilled with one line per interval.
+#[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
-    /// Lines that count against the burst.
-    used: u32,
-    /// When `used` was last reduced.
-    refilled: Option<Instant>,
-    last_used: Option<Instant>,
+    /// When it holds the whole burst again.
+    full_at: Option<Instant>,
 }
 
 impl Bucket {
-    fn allows(&mut self, rate: Rate, now: Instant) -> bool {
-        self.last_used = Some(now);
-        let refilled = *self.refilled.get_or_insert(now);
-        let elapsed = now.saturating_duration_since(refilled).as_nanos();
-        match u32::try_from(elapsed / rate.interval.as_nanos()) {
-            Ok(lines) if lines < self.used => {
-                self.used -= lines;
-                self.refilled = Some(refilled + rate.interval * lines);
-            }
-            _ => {
-                self.used = 0;
-                self.refilled = Some(now);
-            }
-        }
-        self.used < rate.burst
+    /// The bucket after one more line; `None` if it is empty.
+    fn after_line(self, rate: Rate, now: Instant) -> Option<Bucket> {
+        let full_at = self.full_at.map_or(now, |at| at.max(now));
+        let is_empty = full_at - now > rate.interval * (rate.burst - 1);
+        (!is_empty).then(|| Bucket {
+            full_at: Some(full_at + rate.interval),
+        })
     }
 }
 
@@ -161,11 +181,36 @@ mod tests {
         assert!(limiter.allows("other", start).is_some());
         let lines = (0..10_000).filter(|n| limiter.allows(&n.to_string(), start).is_some());
         assert_eq!(lines.count(), 200 - 61);
-        assert_eq!(limiter.subjects.len(), MAX_SUBJECTS);
+        assert_eq!(limiter.subjects.0.len(), MAX_SUBJECTS);
         let lines = (0..10_000).filter(|n| {
             let subject = n.to_string();
             limiter.allows(&subject, after(start, 5)).is_some()
         });
         assert_eq!(lines.count(), 5);
+    }
+
+    #[test]
+    fn a_message_is_logged_once_a_minute() {
+        let start = Instant::now();
+        let mut repeat_limiter = RepeatLimiter::default();
+        assert!(repeat_limiter.should_log("a", start));
+        assert!(repeat_limiter.should_log("b", start));
+        for second in 0..60 {
+            let now = start + Duration::from_secs(second);
+            assert!(!repeat_limiter.should_log("a", now), "{second}");
+            assert!(!repeat_limiter.should_log("b", now), "{second}");
+        }
+        assert!(repeat_limiter.should_log("a", start + PER_MESSAGE.interval));
+        assert!(!repeat_limiter.should_log("a", start + PER_MESSAGE.interval));
+    }
+
+    #[test]
+    fn the_number_of_remembered_messages_is_bounded() {
+        let start = Instant::now();
+        let mut repeat_limiter = RepeatLimiter::default();
+        for number in 0..1000 {
+            assert!(repeat_limiter.should_log(&number.to_string(), start));
+        }
+        assert_eq!(repeat_limiter.0.0.len(), MAX_SUBJECTS);
     }
 }

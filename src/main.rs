@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use upslot::config::keys;
 use upslot::demo::Demo;
-use upslot::explain::{self, Question};
+use upslot::explain;
 use upslot::list::{self, Owner};
 use upslot::reactor::Reactor;
 use upslot::remove::{self, Target};
@@ -157,11 +157,11 @@ fn read_setup(given: &Arguments) -> Result<Setup, Failure> {
 }
 
 fn explain_slot(given: Arguments) -> Result<ExitCode, Failure> {
-    let question = Question::parse(&given.words).map_err(Failure::Arguments)?;
+    let request = explain::parse(&given.words).map_err(Failure::Arguments)?;
     let setup = read_setup(&given)?;
     warn(&setup.warnings);
     let explanation =
-        explain::explain(&setup.config, &question, sys::now()).map_err(Failure::Command)?;
+        explain::explain(&setup.config, &request, sys::now()).map_err(Failure::Command)?;
     print(&explanation.text);
     Ok(ExitCode::from(if explanation.granted {
         0

@@ -2,41 +2,36 @@
 //!
 //! [`Metrics`] is a plain struct of counters whose methods are named after events in the past tense. Gauges are not
 //! stored; the caller collects them when a page is requested and passes them as [`Gauges`]. Names and labels are
-//! stable. Label values for reasons come from the code, never from outside, so their number is small; should it ever
-//! exceed [`MAX_REASONS`], the rest is counted under [`OTHER`].
+//! stable. Label values come from the code, never from outside, so they are few and need no escaping.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write};
+use std::fmt::{Display, Write};
 use std::time::Duration;
 
 /// The `Content-Type` of [`Metrics::expose`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Maximum number of distinct reasons per metric.
-const MAX_REASONS: usize = 64;
+/// Counters by reason.
+type Reasons = BTreeMap<&'static str, u64>;
 
-/// The reason that collects everything beyond [`MAX_REASONS`].
-const OTHER: &str = "other";
+/// Counters by reason and HTTP status.
+type Statuses = BTreeMap<(&'static str, u16), u64>;
 
 /// All counters since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
     slots_granted: u64,
-    /// By reason.
-    slots_refused: LabelCounts<&'static str>,
+    slots_refused: Reasons,
     uploads: u64,
     upload_bytes: u64,
-    /// By reason and HTTP status.
-    uploads_refused: LabelCounts<(&'static str, u16)>,
+    uploads_refused: Statuses,
     downloads: u64,
     download_bytes: u64,
-    /// By reason and HTTP status.
-    requests_refused: LabelCounts<(&'static str, u16)>,
+    requests_refused: Statuses,
     accepted: u64,
     rejected: u64,
     reconnects: u64,
-    /// By reason.
-    stanzas_skipped: LabelCounts<&'static str>,
+    stanzas_skipped: Reasons,
     sweeps: u64,
     sweep_files: u64,
     sweep_bytes: u64,
@@ -83,7 +78,7 @@ impl Metrics {
 
     /// A slot request was refused.
     pub fn slot_refused(&mut self, reason: &'static str) {
-        self.slots_refused.count(reason, OTHER);
+        *self.slots_refused.entry(reason).or_default() += 1;
     }
 
     /// A file of this size was published.
@@ -94,8 +89,7 @@ impl Metrics {
 
     /// A PUT was refused, or aborted; in the latter case the status is 0.
     pub fn upload_refused(&mut self, reason: &'static str, status: u16) {
-        self.uploads_refused
-            .count((reason, status), (OTHER, status_class(status)));
+        *self.uploads_refused.entry((reason, status)).or_default() += 1;
     }
 
     /// A download ended, complete or not, after this many bytes of the file.
@@ -106,8 +100,7 @@ impl Metrics {
 
     /// A request other than a PUT was refused.
     pub fn request_refused(&mut self, reason: &'static str, status: u16) {
-        self.requests_refused
-            .count((reason, status), (OTHER, status_class(status)));
+        *self.requests_refused.entry((reason, status)).or_default() += 1;
     }
 
     /// A connection was admitted.
@@ -127,7 +120,7 @@ impl Metrics {
 
     /// A stanza was skipped.
     pub fn stanza_skipped(&mut self, reason: &'static str) {
-        self.stanzas_skipped.count(reason, OTHER);
+        *self.stanzas_skipped.entry(reason).or_default() += 1;
     }
 
     /// A sweep completed; files and bytes that it removed.
@@ -153,23 +146,21 @@ impl Metrics {
 
     fn expose_counters(&self, page: &mut Page) {
         page.counter("slots_total", "Slot requests, by outcome.");
-        page.labelled(&[("outcome", "granted")], self.slots_granted);
-        page.labelled(&[("outcome", "refused")], self.slots_refused.sum());
+        page.labelled("outcome", "granted", self.slots_granted);
+        page.labelled("outcome", "refused", self.slots_refused.values().sum());
         page.counter("slot_refusals_total", "Refused slot requests, by reason.");
-        for (reason, count) in self.slots_refused.iter() {
-            page.labelled(&[("reason", reason)], count);
-        }
+        page.reasons(&self.slots_refused);
 
         page.counter("uploads_total", "PUT requests, by outcome.");
-        page.labelled(&[("outcome", "published")], self.uploads);
-        page.labelled(&[("outcome", "refused")], self.uploads_refused.sum());
+        page.labelled("outcome", "published", self.uploads);
+        page.labelled("outcome", "refused", self.uploads_refused.values().sum());
         page.counter("upload_bytes_total", "Bytes of published files.");
         page.plain(self.upload_bytes);
         page.counter(
             "upload_refusals_total",
             "Refused PUT requests, by reason and status; status 0 means aborted.",
         );
-        page.refusals(&self.uploads_refused);
+        page.statuses(&self.uploads_refused);
 
         page.counter("downloads_total", "Downloads, complete or not.");
         page.plain(self.downloads);
@@ -179,7 +170,7 @@ impl Metrics {
             "request_refusals_total",
             "Refused requests other than PUT, by reason and status.",
         );
-        page.refusals(&self.requests_refused);
+        page.statuses(&self.requests_refused);
 
         page.counter("connections_accepted_total", "Admitted HTTP connections.");
         page.plain(self.accepted);
@@ -192,9 +183,7 @@ impl Metrics {
         page.counter("link_reconnects_total", "Reconnects to the XMPP server.");
         page.plain(self.reconnects);
         page.counter("stanzas_skipped_total", "Skipped stanzas, by reason.");
-        for (reason, count) in self.stanzas_skipped.iter() {
-            page.labelled(&[("reason", reason)], count);
-        }
+        page.reasons(&self.stanzas_skipped);
 
         page.counter("sweeps_total", "Completed sweeps.");
         page.plain(self.sweeps);
@@ -258,42 +247,7 @@ fn expose_gauges(page: &mut Page, now: &Gauges<'_>) {
         "build_info",
         "Version of the program; the value is always 1.",
     );
-    page.labelled(&[("version", now.version)], 1);
-}
-
-/// The status rounded down to its class, so that [`OTHER`] has few distinct statuses.
-fn status_class(status: u16) -> u16 {
-    match status {
-        400..=499 => 400,
-        500..=599 => 500,
-        _ => 0,
-    }
-}
-
-/// Counters by label, with a bounded number of labels.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct LabelCounts<K>(BTreeMap<K, u64>);
-
-impl<K> Default for LabelCounts<K> {
-    fn default() -> Self {
-        LabelCounts(BTreeMap::new())
-    }
-}
-
-impl<K: Ord + Copy> LabelCounts<K> {
-    /// Counts under `key`, or under `other` if there are too many keys already.
-    fn count(&mut self, key: K, other: K) {
-        let known = self.0.contains_key(&key) || self.0.len() < MAX_REASONS;
-        *self.0.entry(if known { key } else { other }).or_insert(0) += 1;
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (K, u64)> {
-        self.0.iter().map(|(key, count)| (*key, *count))
-    }
-
-    fn sum(&self) -> u64 {
-        self.0.values().sum()
-    }
+    page.labelled("version", now.version, 1);
 }
 
 /// The page under construction. Writing to a string cannot fail.
@@ -321,46 +275,32 @@ impl Page {
         );
     }
 
-    fn plain(&mut self, value: impl fmt::Display) {
-        self.labelled(&[], value);
+    fn plain(&mut self, value: impl Display) {
+        let _ = writeln!(self.text, "upslot_{} {value}", self.name);
     }
 
-    fn labelled(&mut self, labels: &[(&str, &str)], value: impl fmt::Display) {
-        self.line(labels, format_args!("{value}"));
+    fn labelled(&mut self, label: &str, text: &str, value: u64) {
+        let _ = writeln!(
+            self.text,
+            "upslot_{}{{{label}=\"{text}\"}} {value}",
+            self.name
+        );
     }
 
-    fn line(&mut self, labels: &[(&str, &str)], value: fmt::Arguments<'_>) {
-        let _ = write!(self.text, "upslot_{}", self.name);
-        for (at, (label, text)) in labels.iter().enumerate() {
-            let before = if at == 0 { '{' } else { ',' };
-            let _ = write!(self.text, "{before}{label}=\"{}\"", Escaped(text));
-        }
-        let after = if labels.is_empty() { "" } else { "}" };
-        let _ = writeln!(self.text, "{after} {value}");
-    }
-
-    fn refusals(&mut self, counts: &LabelCounts<(&'static str, u16)>) {
-        for ((reason, status), count) in counts.iter() {
-            let status = status.to_string();
-            self.labelled(&[("reason", reason), ("status", &status)], count);
+    fn reasons(&mut self, counts: &Reasons) {
+        for (reason, count) in counts {
+            self.labelled("reason", reason, *count);
         }
     }
-}
 
-/// A label value, with backslash, quote and line feed escaped.
-struct Escaped<'a>(&'a str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            match c {
-                '\\' => f.write_str("\\\\")?,
-                '"' => f.write_str("\\\"")?,
-                '\n' => f.write_str("\\n")?,
-                c => f.write_char(c)?,
-            }
+    fn statuses(&mut self, counts: &Statuses) {
+        for ((reason, status), count) in counts {
+            let _ = writeln!(
+                self.text,
+                "upslot_{}{{reason=\"{reason}\",status=\"{status}\"}} {count}",
+                self.name
+            );
         }
-        Ok(())
     }
 }
 
@@ -517,37 +457,6 @@ mod tests {
             assert!(name.starts_with("upslot_"));
         }
         assert!(names.len() > 20);
-    }
-
-    #[test]
-    fn labels_are_escaped() {
-        let gauges = Gauges {
-            version: "a\\b\"c\nd",
-            ..Gauges::default()
-        };
-        check(
-            &Metrics::default().expose(&gauges),
-            "upslot_build_info{version=\"a\\\\b\\\"c\\nd\"} 1",
-        );
-    }
-
-    #[test]
-    fn the_number_of_reasons_is_bounded() {
-        let reasons: Vec<&'static str> = (0..MAX_REASONS + 10)
-            .map(|n| &*format!("reason_{n}").leak())
-            .collect();
-        let mut metrics = Metrics::default();
-        for status in [0, 404, 409, 507] {
-            for reason in &reasons {
-                metrics.slot_refused(reason);
-                metrics.upload_refused(reason, status);
-            }
-        }
-        assert_eq!(metrics.slots_refused.sum(), 4 * reasons.len() as u64);
-        assert_eq!(metrics.uploads_refused.sum(), 4 * reasons.len() as u64);
-        assert!(metrics.slots_refused.0.len() <= MAX_REASONS + 1);
-        assert!(metrics.uploads_refused.0.len() <= MAX_REASONS + 3);
-        assert_eq!(metrics.slots_refused.0[OTHER], 40);
     }
 
     #[test]

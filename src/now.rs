@@ -70,23 +70,12 @@ pub fn unix_from_civil([year, month, day, hour, minute, second]: [u64; 6]) -> Op
 /// after 9999 becomes the nearest valid one.
 pub fn date_time(time: SystemTime) -> String {
     let seconds = unix(time).min(LAST_SECOND);
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // The date of a day number, in years that start in March, so that the leap day is the last day of the year.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    // As in "Sun, 06 Nov 1994 08:49:37 GMT".
+    let http = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds));
+    let (day, month, year, time) = (&http[5..7], &http[8..11], &http[12..16], &http[17..25]);
+    let months = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let month = months.find(month).map_or(0, |at| at / 3 + 1);
+    format!("{year}-{month:02}-{day}T{time}Z")
 }
 
 #[cfg(test)]

@@ -14,6 +14,14 @@ pub enum Purpose {
 }
 
 impl Purpose {
+    /// One of each kind, in the order of the quota classes.
+    pub const ALL: [Purpose; 4] = [
+        Purpose::Message,
+        Purpose::Profile,
+        Purpose::Ephemeral { expire_before: 0 },
+        Purpose::Permanent,
+    ];
+
     /// The element name in `urn:xmpp:http:upload:purpose:0`, also used as configuration key.
     pub fn word(&self) -> &'static str {
         match self {

@@ -61,16 +61,29 @@ impl Target {
     }
 }
 
-/// The progress: what was removed, and what failed.
-#[derive(Debug, Default)]
-struct Done {
-    files: u64,
-    bytes: u64,
-    /// Paths whose tombstones could not be recorded yet.
-    late: Vec<StorePath>,
-    /// Notes that could not be written yet.
-    notes: Vec<Note>,
-    failures: Vec<String>,
+/// Where the files to be removed are.
+enum Wanted {
+    /// In this owner folder.
+    Owner(Vec<u8>),
+    /// Under the first of these paths that exists.
+    File(DownloadRequest),
+}
+
+impl Wanted {
+    /// Fails if a URL is not one of this service.
+    fn new(config: &Config, target: &Target) -> Result<Wanted, String> {
+        let url = match target {
+            Target::Owner(owner) => return Ok(Wanted::Owner(owner.folder().into_bytes())),
+            Target::Url(url) => url,
+        };
+        let service = Service::new(config, b"not used for signing");
+        service.files_of_url(url).map(Wanted::File).ok_or_else(|| {
+            format!(
+                "{url} is not a URL of a file of this service: get_url is {}, put_url is {}.",
+                config.get_url, config.put_url
+            )
+        })
+    }
 }
 
 /// Removes the target, or with `dry_run` only lists it. Fails if a file was not removed, or may be stored again.
@@ -80,21 +93,15 @@ pub fn remove(
     dry_run: bool,
     out: &mut dyn Write,
 ) -> Result<(), String> {
-    let service = Service::new(config, b"not used for signing");
     // A foreign URL is an error whether there is a store or not.
-    let wanted = match target {
-        Target::Owner(_) => None,
-        Target::Url(url) => Some(service.files_of_url(url).ok_or_else(|| {
-            format!(
-                "{url} is not a URL of a file of this service: get_url is {}, put_url is {}.",
-                config.get_url, config.put_url
-            )
-        })?),
-    };
+    let wanted = Wanted::new(config, target)?;
     let store = Store::open_beside(&config.storage_path, !dry_run).map_err(|e| e.to_string())?;
     let Some(mut store) = store else {
         return list::say(out, "Nothing is stored yet.");
     };
+    if dry_run {
+        return list_wanted(config, &wanted, &store, out);
+    }
     // At least a day, because put_timeout may have been longer when a slot was issued.
     let slot_life = config.put_timeout.max(Duration::from_secs(REMEMBERED));
     let policy = TombstonePolicy {
@@ -102,87 +109,42 @@ pub fn remove(
         slot_life,
     };
     store.set_tombstone_policy(policy, sys::monotonic());
-    if dry_run {
-        return list_target(config, target, wanted, &store, out);
-    }
     store.trim_journal(sys::now().wall);
     let mut command = Command {
         store,
-        done: Done::default(),
+        files: 0,
+        bytes: 0,
+        late: Vec::new(),
+        notes: Vec::new(),
+        failures: Vec::new(),
     };
-    let (owner, whose) = match (target, wanted) {
-        (Target::Owner(owner), _) => (Some(owner.folder().into_bytes()), owner.to_string()),
-        (Target::Url(url), Some(wanted)) => {
-            command.file(&wanted)?;
-            (None, url.clone())
-        }
-        (Target::Url(_), None) => return Ok(()),
-    };
-    if let Some(owner) = &owner {
-        command.owner(owner)?;
+    match &wanted {
+        Wanted::Owner(owner) => command.owner(owner)?,
+        Wanted::File(request) => command.file(request)?,
     }
     command.finish();
-    let Command { store, done } = command;
-    let text = match (done.files, owner.is_some()) {
-        (0, _) => format!("Nothing is stored of {whose}."),
-        (_, true) => format!(
-            "Removed {} of {whose}, {}.",
-            list::files(done.files),
-            list::size(done.bytes)
-        ),
-        (_, false) => format!("Removed {whose}, {}.", list::size(done.bytes)),
-    };
-    list::say(out, &text)?;
-    if let Some(owner) = owner.filter(|owner| sys::stat_at(store.root(), owner).is_ok()) {
-        let folder = store.path().join(owner.escape_ascii().to_string());
-        let text = format!(
-            "The folder {} is still there; what it holds was not stored by upslot.",
-            folder.display()
-        );
-        if done.failures.is_empty() {
-            list::say(out, &text)?;
-        }
-    }
-    match done.failures.is_empty() {
-        true => Ok(()),
-        false => Err(done.failures.join("\n")),
-    }
+    command.report(target, out)
 }
 
 /// Lists the files that would be removed.
-fn list_target(
+fn list_wanted(
     config: &Config,
-    target: &Target,
-    wanted: Option<DownloadRequest>,
+    wanted: &Wanted,
     store: &Store,
     out: &mut dyn Write,
 ) -> Result<(), String> {
     let lines = Lines::new(config);
     let (mut files, mut bytes) = (0u64, 0u64);
-    let mut show = |victim: &Victim| {
+    let mut show = |victim: Victim| {
         files += 1;
         bytes = bytes.saturating_add(victim.size);
         list::say(out, &lines.line(&victim.path, victim.size, victim.modified))
     };
-    match (target, wanted) {
-        (Target::Owner(owner), _) => {
-            let folder = owner.folder();
-            list::walk(
-                store.root(),
-                folder.as_bytes(),
-                false,
-                |path, size, modified| match victim(path, size, modified) {
-                    Some(victim) => show(&victim),
-                    None => Ok(()),
-                },
-            )?;
-        }
-        (Target::Url(_), Some(wanted)) => {
-            if let Some(victim) = find(store, &wanted)? {
-                show(&victim)?;
-            }
-        }
-        (Target::Url(_), None) => {}
+    match wanted {
+        Wanted::Owner(owner) => list::walk(store.root(), owner, false, |path, size, modified| {
+            victim(path, size, modified).map_or(Ok(()), &mut show)
+        })?,
+        Wanted::File(request) => find(store, request)?.map_or(Ok(()), show)?,
     }
     let text = match files {
         0 => "Nothing would be removed.".to_owned(),
@@ -219,10 +181,16 @@ fn find(store: &Store, wanted: &DownloadRequest) -> Result<Option<Victim>, Strin
     Ok(None)
 }
 
-/// The command in progress.
+/// The command in progress: what was removed, and what failed.
 struct Command {
     store: Store,
-    done: Done,
+    files: u64,
+    bytes: u64,
+    /// Paths whose tombstones could not be recorded yet.
+    late: Vec<StorePath>,
+    /// Notes that could not be written yet.
+    notes: Vec<Note>,
+    failures: Vec<String>,
 }
 
 impl Command {
@@ -240,7 +208,7 @@ impl Command {
         self.note(owner, What::Revoked);
         self.sync();
         for _ in 0..PASSES {
-            let before = self.done.files;
+            let before = self.files;
             let mut batch = Vec::new();
             let root = self.store.root().try_clone_to_owned();
             let root = root.map_err(|error| format!("cannot open the store: {error}."))?;
@@ -253,13 +221,12 @@ impl Command {
                 }
             })?;
             self.remove_batch(owner, batch)?;
-            if self.done.files == before {
+            if self.files == before {
                 return Ok(());
             }
         }
-        self.done
-            .failures
-            .push("new files are stored as fast as they are removed.".to_owned());
+        let failure = "new files are stored as fast as they are removed.";
+        self.failures.push(failure.to_owned());
         Ok(())
     }
 
@@ -274,8 +241,8 @@ impl Command {
             let path = victim.path.clone();
             match batch.add(victim, &mut self.store, now) {
                 Ok(()) => {}
-                Err(error) if sys::is_full(&error) && self.done.late.len() < MAX_LATE => {
-                    self.done.late.push(path);
+                Err(error) if sys::is_full(&error) && self.late.len() < MAX_LATE => {
+                    self.late.push(path);
                 }
                 Err(error) => return Err(self.cannot("record the tombstone of", &path, &error)),
             }
@@ -304,8 +271,8 @@ impl Command {
                 }
             }
         }
-        self.done.files += files;
-        self.done.bytes = self.done.bytes.saturating_add(bytes);
+        self.files += files;
+        self.bytes = self.bytes.saturating_add(bytes);
         if files > 0 {
             self.note(owner, What::Removed { files, bytes });
         }
@@ -315,24 +282,54 @@ impl Command {
 
     /// Records the tombstones and notes that could not be recorded before.
     fn finish(&mut self) {
-        let late = std::mem::take(&mut self.done.late);
-        let notes = std::mem::take(&mut self.done.notes);
+        let late = std::mem::take(&mut self.late);
+        let notes = std::mem::take(&mut self.notes);
         if late.is_empty() && notes.is_empty() {
             return;
         }
         for path in late {
             if let Err(error) = self.store.record_tombstone(&path) {
                 let failure = format!("{path:?} may be stored again by an old link: {error}.");
-                self.done.failures.push(failure);
+                self.failures.push(failure);
             }
         }
         if !notes.is_empty() {
             if let Err(error) = self.store.note(&notes) {
                 let failure = format!("a running upslot was not notified: {error}; restart it.");
-                self.done.failures.push(failure);
+                self.failures.push(failure);
             }
         }
         self.sync();
+    }
+
+    /// Prints the outcome; fails with all failures.
+    fn report(&self, target: &Target, out: &mut dyn Write) -> Result<(), String> {
+        let size = list::size(self.bytes);
+        let text = match target {
+            Target::Owner(owner) if self.files == 0 => format!("Nothing is stored of {owner}."),
+            Target::Owner(owner) => {
+                format!("Removed {} of {owner}, {size}.", list::files(self.files))
+            }
+            Target::Url(url) if self.files == 0 => format!("Nothing is stored of {url}."),
+            Target::Url(url) => format!("Removed {url}, {size}."),
+        };
+        list::say(out, &text)?;
+        if !self.failures.is_empty() {
+            return Err(self.failures.join("\n"));
+        }
+        let Target::Owner(owner) = target else {
+            return Ok(());
+        };
+        let folder = owner.folder();
+        if sys::stat_at(self.store.root(), folder.as_bytes()).is_err() {
+            return Ok(());
+        }
+        let folder = self.store.path().join(folder);
+        let text = format!(
+            "The folder {} is still there; what it holds was not stored by upslot.",
+            folder.display()
+        );
+        list::say(out, &text)
     }
 
     fn note(&mut self, owner: &[u8], what: What) {
@@ -343,7 +340,7 @@ impl Command {
         };
         if let Err(error) = self.store.note(std::slice::from_ref(&note)) {
             log::debug!("note not written why={:?}", error.to_string());
-            self.done.notes.push(note);
+            self.notes.push(note);
         }
     }
 
@@ -353,8 +350,8 @@ impl Command {
             let failure = format!(
                 "the removal may be lost in a power cut, because the disk cannot be synced: {error}."
             );
-            if !self.done.failures.contains(&failure) {
-                self.done.failures.push(failure);
+            if !self.failures.contains(&failure) {
+                self.failures.push(failure);
             }
         }
     }

@@ -100,7 +100,7 @@ impl Permissions {
             permissions.store.extend(parent);
         }
         add(&mut permissions.read, places(config_path));
-        for (_, path) in setup::files(config) {
+        for (_, path) in setup::named_files(config) {
             add(&mut permissions.read, places(path));
         }
         if let Some(logfile) = logfile {

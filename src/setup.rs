@@ -3,6 +3,7 @@
 //! [`read`] is for the start and for a reload; [`inspect`] is for `--check-config` and the other commands, which may run
 //! before the service, and as another user.
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,8 @@ use std::path::{Path, PathBuf};
 use crate::config::secret::{self, MIN_SLOT_SECRET};
 use crate::config::{self, Component, Config, KeyLines, Reading, SecretKey, SecretSource, keys};
 use crate::jid::BareJid;
-use crate::{sys, tls};
+use crate::sys;
+use crate::tls::{self, FileError};
 
 /// Longest secret file; bytes.
 const MAX_SECRET: u64 = 4096;
@@ -44,16 +46,6 @@ pub struct SetupError {
     pub files: Vec<(&'static str, PathBuf)>,
 }
 
-impl From<Vec<String>> for SetupError {
-    fn from(errors: Vec<String>) -> SetupError {
-        SetupError {
-            errors,
-            warnings: Vec::new(),
-            files: Vec::new(),
-        }
-    }
-}
-
 /// The XMPP server that the link connects to, and the component's secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LinkTarget {
@@ -63,14 +55,14 @@ pub struct LinkTarget {
     pub port: u16,
 }
 
-impl std::fmt::Debug for LinkTarget {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for LinkTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "LinkTarget({} at {}:{})", self.jid, self.host, self.port)
     }
 }
 
-impl std::fmt::Debug for Setup {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Setup")
             .field("config", &self.config)
             .finish_non_exhaustive()
@@ -100,116 +92,78 @@ fn read_for(path: &Path, occasion: Occasion) -> Result<Setup, SetupError> {
     let reading = read_text(path)?;
     let (config, lines) = (reading.config, reading.lines);
     let mut warnings: Vec<String> = reading.warnings.iter().map(ToString::to_string).collect();
-    // Files that will exist when the service starts.
-    let mut later: Vec<&Path> = Vec::new();
+    let mut errors = Vec::new();
+    let component = config.component.as_ref().map(target).transpose();
+    let target = usable(component.map_err(|error| vec![error]), &mut errors);
+    let slot_secret = slot_secret(&config).map_err(|error| vec![error]);
+    let slot_secret = usable(slot_secret, &mut errors);
+    let files = config.tls.as_ref();
+    let loaded = files.map(|files| tls::load(&files.certfile, &files.keyfile));
+    let tls = usable(loaded.transpose(), &mut errors);
     if occasion == Occasion::Command {
-        for (key, path) in files(&config) {
+        let mut later = Vec::new();
+        for (key, path) in named_files(&config) {
             if let Some(why) = exists_later(path) {
                 warnings.push(format!("{}: {} {why}.", lines.named(key), path.display()));
-                later.push(path);
+                later.push(key);
             }
         }
+        errors.retain(|error| !later.contains(&error.about));
         warnings.extend(check_storage(&config, &lines));
     }
-    let mut errors = Vec::new();
-    let named_files = read_files(&config, &mut errors);
-    errors.retain(|error| {
-        let file = files(&config)
-            .into_iter()
-            .find(|(name, _)| error.is_about(name));
-        !file.is_some_and(|(_, path)| later.contains(&path))
-    });
-    warnings.extend(check_secret_file(
-        &config,
-        named_files.target.as_ref(),
-        &lines,
-    ));
+    warnings.extend(check_secret_file(&config, target.as_ref(), &lines));
     warnings.extend(check_permissions(path, &config, &lines));
     let warnings = warnings
         .iter()
         .map(|warning| format!("{name}: {warning}"))
         .collect();
-    if !errors.is_empty() {
-        let text = |FileError { about: key, why }: &FileError| {
-            format!("{name}: {}: {why}", lines.named(key))
-        };
-        return Err(SetupError {
-            errors: errors.iter().map(text).collect(),
+    if errors.is_empty() {
+        return Ok(Setup {
+            config,
             warnings,
-            files: files(&config)
-                .into_iter()
-                .map(|(key, path)| (key, path.to_owned()))
-                .collect(),
+            target,
+            slot_secret,
+            tls,
         });
     }
-    let NamedFiles {
-        target,
-        slot_secret,
-        tls,
-    } = named_files;
-    Ok(Setup {
-        config,
+    let text = |error: &FileError| format!("{name}: {}: {}", lines.named(error.about), error.why);
+    let files = named_files(&config).into_iter();
+    Err(SetupError {
+        errors: errors.iter().map(text).collect(),
         warnings,
-        target,
-        slot_secret,
-        tls,
+        files: files.map(|(key, path)| (key, path.to_owned())).collect(),
     })
 }
 
 /// Reads the configuration alone, without the files that it names.
 pub fn read_text(path: &Path) -> Result<Reading, SetupError> {
     let name = path.display();
-    let bytes = read_bounded(path, config::MAX_TEXT as u64)
-        .map_err(|error| vec![cannot_read(path, &error)])?;
-    config::read_bytes(&bytes).map_err(|errors| SetupError {
-        errors: errors
+    let bytes = read_bounded(path, config::MAX_TEXT as u64).map_err(|error| SetupError {
+        errors: vec![cannot_read(path, &error)],
+        warnings: Vec::new(),
+        files: Vec::new(),
+    })?;
+    config::read_bytes(&bytes).map_err(|found| SetupError {
+        errors: found
             .errors
             .iter()
-            .map(|error| format!("{name}: {error}"))
+            .map(|e| format!("{name}: {e}"))
             .collect(),
-        warnings: errors
+        warnings: found
             .warnings
             .iter()
-            .map(|warning| format!("{name}: {warning}"))
+            .map(|w| format!("{name}: {w}"))
             .collect(),
         files: Vec::new(),
     })
 }
 
-/// The contents of the files that a configuration names.
-struct NamedFiles {
-    target: Option<LinkTarget>,
-    slot_secret: Option<SecretKey>,
-    tls: Option<tls::TlsIdentity>,
-}
-
-/// Reads these files. Unusable ones are `None` and add to `errors`.
-fn read_files(config: &Config, errors: &mut Vec<FileError>) -> NamedFiles {
-    let target = match config.component.as_ref().map(target).transpose() {
-        Ok(target) => target,
-        Err(error) => {
-            errors.push(error);
-            None
-        }
-    };
-    let slot_secret = slot_secret(config).unwrap_or_else(|error| {
-        errors.push(error);
+/// The content of a file; `None` if there is none, or if it is unusable, which adds to `errors`.
+fn usable<T>(content: Result<Option<T>, Vec<FileError>>, errors: &mut Vec<FileError>) -> Option<T> {
+    content.unwrap_or_else(|found| {
+        errors.extend(found);
         None
-    });
-    let loaded = config
-        .tls
-        .as_ref()
-        .map(|files| tls::load(&files.certfile, &files.keyfile));
-    let tls = loaded.transpose().unwrap_or_else(|failed| {
-        let error = |tls::TlsError { key, why }| FileError { about: key, why };
-        errors.extend(failed.into_iter().map(error));
-        None
-    });
-    NamedFiles {
-        target,
-        slot_secret,
-        tls,
-    }
+    })
 }
 
 /// Warns about spaces around a secret in a file; one in the configuration itself has been checked with it.
@@ -229,20 +183,6 @@ fn check_secret_file(
             path.display()
         )
     })
-}
-
-/// An error about a file that a key names.
-struct FileError {
-    /// The key.
-    about: &'static str,
-    /// With the path; a sentence that begins with a small letter.
-    why: String,
-}
-
-impl FileError {
-    fn is_about(&self, name: &str) -> bool {
-        self.about == name
-    }
 }
 
 /// Reports an unreadable configuration, with its whole path and the alternatives.
@@ -306,7 +246,7 @@ fn check_storage(config: &Config, lines: &KeyLines) -> Option<String> {
 }
 
 /// The files that a configuration names, by their keys.
-pub fn files(config: &Config) -> Vec<(&'static str, &Path)> {
+pub fn named_files(config: &Config) -> Vec<(&'static str, &Path)> {
     let mut files = secret_files(config);
     if let Some(tls) = &config.tls {
         files.push((keys::HTTP_CERTFILE.name(), &tls.certfile));
@@ -333,31 +273,26 @@ fn secret_files(config: &Config) -> Vec<(&'static str, &Path)> {
 fn secret_keys(config: &Config) -> Vec<&'static str> {
     let component = config.component.as_ref().map(|c| &c.secret);
     let token = config.api.as_ref().and_then(|api| api.token.as_ref());
+    let inline = matches!(component, Some(SecretSource::Inline(_)));
     let present = [
+        (inline, keys::COMPONENT_SECRET.name()),
+        (config.slot_secret.is_some(), keys::SLOT_SECRET.name()),
+        (token.is_some(), "api: token"),
         (
-            keys::COMPONENT_SECRET.name(),
-            matches!(component, Some(SecretSource::Inline(_))),
-        ),
-        (keys::SLOT_SECRET.name(), config.slot_secret.is_some()),
-        ("api: token", token.is_some()),
-        (
-            keys::EXTERNAL_SECRET.name(),
             config.external_secret.is_some(),
+            keys::EXTERNAL_SECRET.name(),
         ),
         (
-            keys::EXTERNAL_DELETE_SECRET.name(),
             config.external_delete_secret.is_some(),
+            keys::EXTERNAL_DELETE_SECRET.name(),
         ),
         (
-            keys::FILE_SHARE_SECRET.name(),
             config.file_share_secret.is_some(),
+            keys::FILE_SHARE_SECRET.name(),
         ),
     ];
-    present
-        .iter()
-        .filter(|(_, is_set)| *is_set)
-        .map(|(key, _)| *key)
-        .collect()
+    let set = present.into_iter().filter(|(is_set, _)| *is_set);
+    set.map(|(_, key)| key).collect()
 }
 
 fn is_managed(real: &Path) -> bool {
@@ -367,29 +302,25 @@ fn is_managed(real: &Path) -> bool {
 /// Warns about secrets that every user of the machine can read.
 fn check_permissions(path: &Path, config: &Config, lines: &KeyLines) -> Vec<String> {
     let remedy = |path: &Path| {
-        let real = sys::is_readable_by_all(path)?;
-        if is_managed(&real) {
-            return None;
-        }
+        let real = sys::is_readable_by_all(path).filter(|real| !is_managed(real))?;
         Some(format!(
             "every user of this machine can read it; make upslot's user or group its owner, then chmod o-rwx {}.",
             real.display()
         ))
     };
+    let mut warnings = Vec::new();
     let secrets = secret_keys(config);
-    let inside = (!secrets.is_empty())
-        .then(|| remedy(path))
-        .flatten()
-        .map(|remedy| format!("it contains secrets ({}), and {remedy}", secrets.join(", ")));
-    let named = secret_files(config).into_iter().filter_map(|(key, path)| {
-        let remedy = remedy(path)?;
-        Some(format!(
-            "{}: {}: {remedy}",
-            lines.named(key),
-            path.display()
-        ))
-    });
-    inside.into_iter().chain(named).collect()
+    if !secrets.is_empty() {
+        let secrets = secrets.join(", ");
+        warnings.extend(
+            remedy(path).map(|remedy| format!("it contains secrets ({secrets}), and {remedy}")),
+        );
+    }
+    for (key, path) in secret_files(config) {
+        let (named, shown) = (lines.named(key), path.display());
+        warnings.extend(remedy(path).map(|remedy| format!("{named}: {shown}: {remedy}")));
+    }
+    warnings
 }
 
 fn target(component: &Component) -> Result<LinkTarget, FileError> {

@@ -58,11 +58,11 @@ fn has_aes() -> bool {
     return false;
 }
 
-/// Why certificate and key cannot be used; a message for the operator.
+/// Why a file that the configuration names cannot be used; a message for the operator.
 #[derive(Debug)]
-pub struct TlsError {
+pub struct FileError {
     /// The configuration key that names the file.
-    pub key: &'static str,
+    pub about: &'static str,
     /// What is wrong with the file: a sentence in lower case.
     pub why: String,
 }
@@ -83,15 +83,15 @@ const CERTFILE: &str = "http_certfile";
 const KEYFILE: &str = "http_keyfile";
 
 /// Loads a PEM certificate chain, the server's own certificate first, and its private key. Fails with what is wrong with either.
-pub fn load(certfile: &Path, keyfile: &Path) -> Result<TlsIdentity, Vec<TlsError>> {
+pub fn load(certfile: &Path, keyfile: &Path) -> Result<TlsIdentity, Vec<FileError>> {
     let (chain, key) = match (read_chain(certfile), read_key(keyfile)) {
         (Ok(chain), Ok(key)) => (chain, key),
         (chain, key) => return Err(chain.err().into_iter().chain(key.err()).collect()),
     };
     let not_after = chain.first().and_then(|own| certificate::not_after(own));
     let config = server_config(chain, key).map_err(|error| {
-        vec![TlsError {
-            key: KEYFILE,
+        vec![FileError {
+            about: KEYFILE,
             why: format!(
                 "{} does not match {CERTFILE} {}: {error}.",
                 keyfile.display(),
@@ -105,7 +105,7 @@ pub fn load(certfile: &Path, keyfile: &Path) -> Result<TlsIdentity, Vec<TlsError
     })
 }
 
-fn read_chain(certfile: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn read_chain(certfile: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
     let chain: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(certfile).and_then(Iterator::collect);
     match chain {
@@ -115,11 +115,11 @@ fn read_chain(certfile: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError>
     }
 }
 
-fn read_key(keyfile: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+fn read_key(keyfile: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
     PrivateKeyDer::from_pem_file(keyfile).map_err(|error| unreadable(KEYFILE, keyfile, error))
 }
 
-fn unreadable(key: &'static str, path: &Path, error: pem::Error) -> TlsError {
+fn unreadable(key: &'static str, path: &Path, error: pem::Error) -> FileError {
     let what = match key {
         CERTFILE => "a certificate in PEM",
         _ => "a private key in PEM",
@@ -136,7 +136,7 @@ fn unreadable(key: &'static str, path: &Path, error: pem::Error) -> TlsError {
         }
         other => format!("found broken PEM in {shown} ({other:?}), expected {what}."),
     };
-    TlsError { key, why }
+    FileError { about: key, why }
 }
 
 const LOCKED: &str = "a key with a passphrase (openssl pkey writes it without one)";

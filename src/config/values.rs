@@ -227,18 +227,13 @@ impl Default for Purposes {
 impl Purposes {
     /// The names of the listed purposes, for service discovery.
     pub fn announced(&self) -> Vec<&'static str> {
-        let ephemeral = Purpose::Ephemeral { expire_before: 0 };
-        [
-            Purpose::Message,
-            Purpose::Profile,
-            ephemeral,
-            Purpose::Permanent,
-        ]
-        .into_iter()
-        .zip([self.message, self.profile, self.ephemeral, self.permanent])
-        .filter(|(_, limits)| limits.is_some())
-        .map(|(purpose, _)| purpose.word())
-        .collect()
+        let limits = [self.message, self.profile, self.ephemeral, self.permanent];
+        Purpose::ALL
+            .iter()
+            .zip(limits)
+            .filter(|(_, limits)| limits.is_some())
+            .map(|(purpose, _)| purpose.word())
+            .collect()
     }
 
     /// The limits of a purpose; `None` if it is not offered. `message` always is: requests without a purpose mean it

@@ -66,7 +66,7 @@ impl Policy {
     /// The limits that the access rules add for this JID; `None` if there are no rules.
     pub fn admit(&self, jid: &BareJid) -> Result<Option<&Limits>, Refusal> {
         let refused = || Refusal::NotAllowed { owner: jid.clone() };
-        if !self.is_whitelisted(jid) {
+        if self.whitelist.is_some() && self.whitelist_entry(jid).is_none() {
             return Err(refused());
         }
         match self.rules.decide(jid) {
@@ -76,11 +76,10 @@ impl Policy {
         }
     }
 
-    /// Whether the whitelist admits this JID.
-    fn is_whitelisted(&self, jid: &BareJid) -> bool {
-        self.whitelist
-            .as_ref()
-            .is_none_or(|list| list.iter().any(|e| e == jid || e.as_str() == jid.domain()))
+    /// The entry of the whitelist that admits this JID.
+    pub fn whitelist_entry(&self, jid: &BareJid) -> Option<&BareJid> {
+        let mut list = self.whitelist.iter().flatten();
+        list.find(|entry| *entry == jid || entry.as_str() == jid.domain())
     }
 
     /// Maximum size of a file of this class in bytes.
@@ -100,11 +99,13 @@ impl Policy {
     pub fn quota(&self, kind: usize) -> (Pool, u64) {
         match self.class_quotas[kind] {
             Some(quota) => (Pool::only(kind), quota),
-            None => (
-                Pool(self.class_quotas.map(|own| own.is_none())),
-                self.owner_quota,
-            ),
+            None => (self.general_pool(), self.owner_quota),
         }
+    }
+
+    /// The classes without a quota of their own.
+    pub fn general_pool(&self) -> Pool {
+        Pool(self.class_quotas.map(|own| own.is_none()))
     }
 
     /// Whether there is space for `size` more bytes of this class. `total` is the rule's limit on all files of the

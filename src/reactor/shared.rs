@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crate::clock::FileTimes;
 use crate::config::Config;
-use crate::log_limiter::LogLimiter;
+use crate::log_limiter::{LogLimiter, RepeatLimiter};
 use crate::metrics::{LinkStatus, Metrics};
 use crate::now::Now;
 use crate::reactor::admission::Admission;
@@ -21,7 +21,6 @@ use crate::reactor::random::RandomPool;
 use crate::reactor::store_monitor::StoreMonitor;
 use crate::reactor::sync_token::SyncToken;
 pub use crate::reactor::waiting::Attempt;
-use crate::repeat_limiter::RepeatLimiter;
 use crate::service::Service;
 use crate::slot::revoked::{REMEMBERED, Revoked};
 use crate::slot::used::UsedSlots;

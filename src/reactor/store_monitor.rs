@@ -5,8 +5,8 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use crate::log_limiter::RepeatLimiter;
 use crate::reactor::sync_token::SyncToken;
-use crate::repeat_limiter::RepeatLimiter;
 use crate::store::Store;
 use crate::store::upload::Upload;
 use crate::syncer::{Syncer, Work};

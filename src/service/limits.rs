@@ -5,13 +5,11 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::expiry::Lifetime;
 use crate::policy::Policy;
-use crate::policy::pool::QUOTA_CLASSES;
 use crate::purpose::Purpose;
 
 /// The limits of all owners.
 pub(super) fn policy(config: &Config) -> Policy {
-    let purposes = purposes();
-    let limits = purposes.map(|purpose| config.purposes.limits(purpose).unwrap_or_default());
+    let limits = Purpose::ALL.map(|purpose| config.purposes.limits(purpose).unwrap_or_default());
     Policy {
         whitelist: config.whitelist.clone(),
         rules: config.access.clone(),
@@ -36,21 +34,11 @@ pub(super) fn lifetime(config: &Config) -> Lifetime {
         let limits = config.purposes.limits(purpose).unwrap_or_default();
         limits.expire_maxage.unwrap_or(general)
     };
-    let [message, profile, ephemeral, permanent] = purposes();
+    let [message, profile, ephemeral, permanent] = Purpose::ALL;
     Lifetime {
         message: of(message, general),
         profile: of(profile, Duration::ZERO),
         ephemeral: of(ephemeral, general),
         permanent: of(permanent, Duration::ZERO),
     }
-}
-
-/// One purpose of each quota class, in the order of the classes.
-fn purposes() -> [Purpose; QUOTA_CLASSES] {
-    [
-        Purpose::Message,
-        Purpose::Profile,
-        Purpose::Ephemeral { expire_before: 0 },
-        Purpose::Permanent,
-    ]
 }

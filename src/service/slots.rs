@@ -81,6 +81,15 @@ impl Service {
         Ok(limits)
     }
 
+    /// The age at which a new file of this purpose expires; zero is never. `limits` are those of the owner's rule.
+    pub fn max_age(&self, purpose: Purpose, limits: Option<&Limits>) -> Duration {
+        match tag(purpose, limits).end {
+            Expiry::Age(seconds) => Duration::from_secs(seconds),
+            Expiry::Never => Duration::ZERO,
+            Expiry::Default | Expiry::At(_) => self.lifetime.of(purpose),
+        }
+    }
+
     /// Whether `size` more bytes may be stored.
     pub fn room(&self, size: u64, kind: usize, total: u64, stored: &Usage) -> SpaceCheck {
         self.policy.room(size, kind, total, stored)

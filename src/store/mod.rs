@@ -33,7 +33,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::clock::FileTimes;
 use crate::http::charset;
 use crate::layout::StorePath;
-use crate::repeat_limiter::RepeatLimiter;
+use crate::log_limiter::RepeatLimiter;
 use crate::sys::{self, FileKind, Space};
 
 use removal::TombstonePolicy;

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use crate::clock::FileTimes;
 use crate::layout::INTERNAL;
-use crate::repeat_limiter::RepeatLimiter;
+use crate::log_limiter::RepeatLimiter;
 use crate::store::removal::TombstonePolicy;
 use crate::store::{LOOK_INTERVAL, Naming, Store, UNFINISHED, journal, upload};
 use crate::sys;

@@ -23,7 +23,7 @@ mod tombstones;
 mod upload;
 mod usage;
 
-/// A folder that goes with the test.
+/// A temporary folder, removed at the end of the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -39,7 +39,7 @@ impl Folder {
         Store::open(&self.0, 0o640, 0o750).unwrap()
     }
 
-    /// Puts a file there behind the store's back, `age` seconds old.
+    /// Creates a file without the store; it is `age` seconds old.
     fn file(&self, path: &str, size: usize, age: u64) {
         let path = self.0.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -53,7 +53,7 @@ impl Folder {
             .unwrap();
     }
 
-    /// Everything that is visible, sorted.
+    /// All visible entries, sorted.
     fn tree(&self) -> Vec<String> {
         fn list(root: &Path, folder: &Path, found: &mut Vec<String>) {
             for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {

@@ -5,7 +5,7 @@ stable storage and which may be lost. POSIX guarantees only this:
 
 - bytes of a file are there when an fdatasync, fsync or syncfs that began after their write has returned;
 - attributes of a file, when an fsync or syncfs has;
-- an entry of a folder, when an fsync of that folder or a syncfs has. A folder's own entry is its parent's affair.
+- an entry of a folder, when an fsync of that folder or a syncfs has. A folder's own entry is part of its parent.
 
 All later changes may be lost independently: a name without its bytes, bytes without their name. Only changes of one
 entry, or of one file's bytes, are ordered if a test asks for it. A `Fate` selects one of the possible trees.
@@ -27,7 +27,7 @@ SYNCS = "fdatasync fsync syncfs sync sync_file_range".split()
 TALK = "recvfrom sendto sendmsg".split()
 CALLS = CHANGES + OPENS + SYNCS + TALK
 
-# Longer than any piece that the tests let through.
+# Longer than any buffer that the tests read or write.
 LONGEST = 1 << 20
 
 
@@ -36,7 +36,7 @@ def strace(output, *more):
     return ["strace", "-D", "-f", "-xx", "-s", str(LONGEST), "-e", "trace=" + ",".join(CALLS), *more, "-o", output]
 
 
-# The record ----------------------------------------------------------------------------------------------------------
+# The trace -----------------------------------------------------------------------------------------------------------
 
 Call = namedtuple("Call", "name arguments result")
 BEGIN, END = "begin", "end"
@@ -45,7 +45,7 @@ STRING = re.compile(r'^"((?:\\x[0-9a-f]{2})*)"$')
 
 
 def argument(word):
-    """Bytes for a string, a number, or the word as it is."""
+    """Bytes for a string, an integer for a number, else the word itself."""
     if string := STRING.match(word):
         return bytes.fromhex(string[1].replace("\\x", ""))
     return int(word) if re.fullmatch(r"-?\d+", word) else word
@@ -56,8 +56,8 @@ def arguments(text):
 
 
 def read_trace(path):
-    """All calls in their order, each twice: (BEGIN, call with result None) and (END, call). A call that the end of the
-    process cut off has no END."""
+    """All calls in order, each twice: (BEGIN, call with result None) and (END, call). A call that was running when the
+    process ended has no END."""
     begun = {}
     for line in path.read_text().splitlines():
         pid, text = line.split(None, 1)
@@ -97,7 +97,7 @@ class Versions:
         return self.settled + len(self.pending)
 
     def settle(self, mark):
-        """All up to that mark is on stable storage."""
+        """Everything up to this mark is on stable storage."""
         if mark > self.settled:
             self.durable = self.pending[mark - self.settled - 1]
             del self.pending[:mark - self.settled]
@@ -120,7 +120,7 @@ class Folder:
 
 
 class File:
-    """Its bytes are the sum of its changes, of which the first are on stable storage."""
+    """Its content is the result of its changes; the first `durable` of them are on stable storage."""
 
     def __init__(self, content=None):
         self.changes = [] if content is None else [(0, content)]
@@ -132,7 +132,7 @@ class File:
         return len(self.bytes(len(self.changes)))
 
     def bytes(self, count):
-        """After the first so many changes."""
+        """The content after the first `count` changes."""
         if count not in self._cache:
             self._cache = {self.durable: self._cache[self.durable]} if self.durable in self._cache else {}
             self._cache[count] = patched(self.changes[:count])
@@ -169,7 +169,7 @@ def patched(changes):
 
 
 class Fate:
-    """What a power cut does to all that is not on stable storage."""
+    """Which of the changes that are not on stable storage a power cut loses."""
 
     def __init__(self, rule, seed=0):
         self.rule, self.random = rule, random.Random(seed)
@@ -193,22 +193,24 @@ class Fate:
             return file.bytes(len(file.changes) if self.rule == KEPT else file.durable)
         some = [change for change in later if self.random.random() < 0.5]
         content = patched(file.changes[:file.durable] + some)
-        # A size can come before its bytes, which then are zeros.
+        # The size may be stored without the bytes, which are zeros then.
         if self.random.random() < 0.3:
             content = content.ljust(file.size(), b"\0")
         return content
 
 
-# What stands at a path of a tree: ("folder",), ("file", content, attributes), ("link", text).
+# An entry of a tree is ("folder",), ("file", content, attributes) or ("link", text).
+
+# An open descriptor.
 Opened = namedtuple("Opened", "node append offset")
 
 
-class OutOfStep(AssertionError):
-    """The record cannot be followed, so that nothing it says could be believed."""
+class TraceError(AssertionError):
+    """The trace cannot be replayed, so the model says nothing about the disk."""
 
 
 class Disk:
-    """Everything below `base`, which is on stable storage as it is found."""
+    """Everything below `base`; what is there at first is on stable storage."""
 
     def __init__(self, base):
         self.base = os.fsencode(base)
@@ -229,12 +231,12 @@ class Disk:
         return folder
 
     def rebooted(self):
-        """The process has ended, but not the kernel: nothing is open, and what is not synced is still not."""
+        """The process has ended, but not the kernel: nothing is open, and unsynced changes stay unsynced."""
         self.opened, self.syncing = {}, []
 
     def follow(self, phase, call):
-        """One step of the record; whether anything may be another than before. Only what has returned has an effect; a
-        sync covers what had returned when it began."""
+        """Replays one step; whether the possible trees may have changed. Only a call that has returned has an effect; a
+        sync covers the calls that had returned when it began."""
         if call.name in SYNCS:
             self._follow_sync(phase, call)
         elif phase == BEGIN or call.result < 0:
@@ -242,11 +244,11 @@ class Disk:
         elif step := getattr(self, "_" + call.name, None):
             step(call.arguments, call.result)
         elif call.name in CHANGES and (call.name.startswith("rename") or any(map(self._at, call.arguments))):
-            raise OutOfStep(f"no model of {call}")
+            raise TraceError(f"no model of {call}")
         return phase == END and call.name in CHANGES + SYNCS + OPENS
 
     def tree(self, fate):
-        """Everything that is there after a power cut of that fate, by path below the base."""
+        """The tree after a power cut with this fate, by path below the base."""
         found = {}
 
         def visit(path, node):
@@ -278,10 +280,10 @@ class Disk:
                 del self.syncing[number]
                 break
         else:
-            raise OutOfStep(f"{call} never began")
+            raise TraceError(f"{call} never began")
         if call.result == 0:
-            for thing, mark in marks:
-                thing.settle(mark)
+            for versions, mark in marks:
+                versions.settle(mark)
 
     def _marks(self, call):
         if call.name in ("syncfs", "sync"):
@@ -315,7 +317,7 @@ class Disk:
         return node
 
     def _place(self, at, path):
-        """The folder and the name of a path; None when it is elsewhere."""
+        """The folder and the name of a path; None if it is not below the base."""
         if isinstance(path, bytes) and path.startswith(b"/"):
             if not path.startswith(self.base + b"/"):
                 return None
@@ -327,13 +329,13 @@ class Disk:
         outer, _, name = path.rstrip(b"/").rpartition(b"/")
         folder = self._walk(start, outer)
         if not isinstance(folder, Folder):
-            raise OutOfStep(f"no folder for {path}")
+            raise TraceError(f"no folder for {path}")
         return folder, name
 
     def _enter(self, at, path, flags, number):
         self.opened.pop(number, None)
         if not isinstance(path, bytes):
-            raise OutOfStep(f"opened {path}")
+            raise TraceError(f"opened {path}")
         if path.rstrip(b"/") == self.base:
             self.opened[number] = Opened(self.root, False, [0])
             return
@@ -347,7 +349,7 @@ class Disk:
             node = folder if name in (b"", b".") else folder.find(name)
             if node is None:
                 if "O_CREAT" not in flags:
-                    raise OutOfStep(f"opened what is not there: {path}")
+                    raise TraceError(f"opened a file that does not exist: {path}")
                 node = File()
                 folder.enter(name, node)
             elif "O_TRUNC" in flags:
@@ -383,7 +385,7 @@ class Disk:
         if opened is None:
             return
         if not isinstance(arguments[1], bytes):
-            raise OutOfStep("a piece was not recorded whole")
+            raise TraceError("a buffer was not recorded completely")
         offset = opened.node.size() if opened.append else opened.offset[0]
         opened.node.changes.append((offset, arguments[1][:result]))
         opened.offset[0] = offset + result
@@ -409,19 +411,9 @@ class Disk:
             node = (place := self._place(old_at, old)) and place[0].find(place[1])
         place = self._place(new_at, new)
         if (node is None) != (place is None):
-            raise OutOfStep(f"a link out of the store or into it: {arguments}")
+            raise TraceError(f"a link from or to a path outside: {arguments}")
         if place:
             place[0].enter(place[1], node)
-
-    def _renameat(self, arguments, _):
-        old, new = self._place(*arguments[:2]), self._place(*arguments[2:4])
-        if (old is None) != (new is None):
-            raise OutOfStep(f"renamed out of the store or into it: {arguments}")
-        if old:
-            new[0].enter(new[1], old[0].find(old[1]))
-            old[0].enter(old[1], None)
-
-    _renameat2 = _renameat
 
     def _symlinkat(self, arguments, _):
         if place := self._place(arguments[1], arguments[2]):
@@ -437,7 +429,7 @@ class Disk:
     def _unlinkat(self, arguments, _):
         if place := self._place(arguments[0], arguments[1]):
             if place[0].find(place[1]) is None:
-                raise OutOfStep(f"removed what is not there: {arguments}")
+                raise TraceError(f"removed a file that does not exist: {arguments}")
             place[0].enter(place[1], None)
 
     def _unlink(self, arguments, _):
@@ -448,9 +440,9 @@ class Disk:
     def _renameat(self, arguments, _):
         old, new = self._place(*arguments[:2]), self._place(*arguments[2:4])
         if (old is None) != (new is None):
-            raise OutOfStep(f"a move out of the store or into it: {arguments}")
+            raise TraceError(f"a rename from or to a path outside: {arguments}")
         if old:
-            # Each of the two names may be lost by itself.
+            # Either of the two changes may be lost alone.
             node = old[0].find(old[1])
             old[0].enter(old[1], None)
             new[0].enter(new[1], node)
@@ -458,8 +450,8 @@ class Disk:
     _renameat2 = _renameat
 
 
-def lay_out(tree, folder):
-    """Makes a tree real, in a folder that is there and empty."""
+def create_tree(tree, folder):
+    """Creates the files of a tree in an empty folder."""
     for path, (kind, *rest) in sorted(tree.items()):
         real = os.path.join(os.fsencode(folder), path)
         if kind == "folder":
@@ -473,6 +465,6 @@ def lay_out(tree, folder):
                 os.setxattr(real, name, value)
 
 
-def found_tree(folder):
-    """The tree that is there."""
+def read_tree(folder):
+    """The tree of the files on disk."""
     return Disk(folder).tree(Fate(KEPT))

@@ -6,7 +6,8 @@ import re
 import time
 import urllib.parse
 
-from harness import ACCOUNTS, DOMAIN, PASSWORD, PATIENCE, UPLOAD, check, free_port, get, http_request, put, run
+from harness import (ACCOUNTS, DOMAIN, MIB, PASSWORD, PATIENCE, UPLOAD, check, content, free_port, get, http_request,
+                     put, run)
 
 
 ROMEO, BENVOLIO, _ = ACCOUNTS
@@ -47,11 +48,17 @@ def ejabberd_upload(**settings):
 
 
 async def integration(case, extra, component=False, scheme="http", start=True, **settings):
-    """An upslot, and an XMPP server whose configuration `extra` makes from upslot's URL."""
+    """An upslot with an XMPP server whose configuration `extra` makes from upslot's URL, and a client of Romeo."""
     port = free_port()
     server = await case.own_server(extra(f"{scheme}://127.0.0.1:{port}/files/"), component)
     up = await case.upslot(server, port=port, start=start, **settings)
-    return server, up
+    return up, await case.client(ROMEO, server)
+
+
+def slot_urls(answer, namespace):
+    """The PUT and the GET URL in the answer to a slot request; the oldest protocol has them as text."""
+    found = (answer.find(f".//{{{namespace}}}{tag}") for tag in ("put", "get"))
+    return [element.get("url") or element.text for element in found]
 
 
 async def put_with_headers(slot, body, **headers):
@@ -74,6 +81,25 @@ async def check_download(url, sent, what):
     head = await http_request("HEAD", url)
     check(f"HEAD of {what}", (head.status, head.headers["Content-Length"]), (200, str(len(sent))))
     return reply
+
+
+async def check_uploads(up, client, check_name=None):
+    """Uploads files of several sizes and names, and checks their downloads, the named ones again after a restart.
+    `check_name` gets the name that is to be stored, the URL, and the name that the download offers."""
+    for size in (1, 3 * MIB + 17):
+        sent = content(size, seed=size)
+        await check_download(await client.upload(f"{size}.bin", sent), sent, f"{size} bytes")
+    kept = {}
+    for number, (name, stored) in enumerate(NAMES):
+        sent = content(100 + number, seed=number)
+        url = await client.upload(name, sent)
+        reply = await check_download(url, sent, name)
+        if check_name:
+            check_name(stored, url, offered_name(reply))
+        kept[url] = sent
+    await up.restart()
+    for url, sent in kept.items():
+        await check_download(url, sent, f"{url} after a restart")
 
 
 async def until_deleted(url, timeout=PATIENCE):

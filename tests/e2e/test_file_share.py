@@ -9,8 +9,7 @@ from integrations import (BENVOLIO, KEY, NAMES, OTHER_KEY, ROMEO, check_download
 
 @test()
 async def uploads_survive_restarts(case):
-    server, up = await integration(case, share, file_share_secret=KEY)
-    romeo = await case.client(ROMEO, server)
+    up, romeo = await integration(case, share, file_share_secret=KEY)
     kept = {}
     for size in (1, 10 * KIB, 3 * MIB + 17):
         sent = content(size, seed=size)
@@ -33,8 +32,7 @@ async def uploads_survive_restarts(case):
 
 @test()
 async def names(case):
-    server, up = await integration(case, share, file_share_secret=KEY)
-    romeo = await case.client(ROMEO, server)
+    up, romeo = await integration(case, share, file_share_secret=KEY)
     for number, (name, stored) in enumerate(NAMES):
         sent = content(100 + number, seed=number)
         url = await romeo.upload(name, sent)
@@ -47,8 +45,7 @@ async def names(case):
 @test()
 async def names_that_must_be_changed(case):
     """The name in the URL is only for display, so that no name makes an upload fail."""
-    server, up = await integration(case, share, file_share_secret=KEY)
-    romeo = await case.client(ROMEO, server)
+    up, romeo = await integration(case, share, file_share_secret=KEY)
     rejected = []
     for number, (name, stored) in enumerate([
             (".htaccess", "_htaccess"), ("a" * 300 + ".jpg", "a" * 251 + ".jpg"), ("...", None)]):
@@ -65,8 +62,7 @@ async def names_that_must_be_changed(case):
 
 @test()
 async def token_is_required(case):
-    server, up = await integration(case, share, file_share_secret=KEY)
-    romeo = await case.client(ROMEO, server)
+    up, romeo = await integration(case, share, file_share_secret=KEY)
     slot, other = await romeo.slot("a.png", 1000, "image/png"), await romeo.slot("b.png", 1000, "image/png")
     body = content(1000)
     bare = await put(slot.put, body)
@@ -95,8 +91,7 @@ async def token_is_required(case):
 
 @test()
 async def wrong_secret(case):
-    server, up = await integration(case, share, file_share_secret=OTHER_KEY)
-    romeo = await case.client(ROMEO, server)
+    up, romeo = await integration(case, share, file_share_secret=OTHER_KEY)
     slot = await romeo.slot("a.bin", 10)
     check("PUT", (await put_with_headers(slot, bytes(10))).status, 403)
     check("files", up.files(), set())
@@ -109,8 +104,8 @@ async def wrong_secret(case):
 
 @test()
 async def quota_per_uploader(case):
-    server, up = await integration(case, share, file_share_secret=KEY, user_quota_hard=100 * KIB)
-    romeo, benvolio = await case.client(ROMEO, server), await case.client(BENVOLIO, server)
+    up, romeo = await integration(case, share, file_share_secret=KEY, user_quota_hard=100 * KIB)
+    benvolio = await case.client(BENVOLIO, romeo.server)
     await romeo.upload("first.bin", bytes(60 * KIB))
     full = await romeo.slot("second.bin", 60 * KIB)
     check("over the quota", (await put_with_headers(full, bytes(60 * KIB))).status, 507)
@@ -127,9 +122,8 @@ async def quota_per_uploader(case):
 
 @test()
 async def files_expire_as_the_server_says(case):
-    server, up = await integration(case, lambda url: share(url, expires_after=4), file_share_secret=KEY, expire_interval=1,
-                            expire_maxage=0)
-    romeo = await case.client(ROMEO, server)
+    up, romeo = await integration(case, lambda url: share(url, expires_after=4), file_share_secret=KEY,
+                                  expire_interval=1, expire_maxage=0)
     body = b"brief as the lightning"
     requested = time.time()
     slot = await romeo.slot("short.txt", len(body), "text/plain")
@@ -152,10 +146,10 @@ async def files_expire_as_the_server_says(case):
 @test()
 async def go_sendxmpp(case):
     authority = case.authority
-    server, up = await integration(case, share, scheme="https", file_share_secret=KEY, http_certfile=str(authority.chain),
-                            http_keyfile=str(authority.key))
+    up, romeo = await integration(case, share, scheme="https", file_share_secret=KEY,
+                                  http_certfile=str(authority.chain), http_keyfile=str(authority.key))
     body = content(200 * KIB)
-    url = await upload_by_go_sendxmpp(case, server, "très cool.txt", body)
+    url = await upload_by_go_sendxmpp(case, romeo.server, "très cool.txt", body)
     reply = await get(url, context=authority.context())
     check("GET", (reply.status, reply.body == body), (200, True))
     check("owner", {path.split("/")[0] for path in up.files()}, {owner_folder(ROMEO)})

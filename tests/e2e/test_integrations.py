@@ -6,8 +6,8 @@ import urllib.parse
 
 from harness import (DOMAIN, KIB, MIB, NAMESPACES, check, content, external_url, free_port, get, owner_folder, put,
                      request_slot, slot_from_api, slot_request, test)
-from integrations import (BENVOLIO, KEY, NAMES, ROMEO, SHARE, check_download, ejabberd_upload, integration, offered_name,
-                          put_with_headers, share, upload_by_go_sendxmpp, upload_external)
+from integrations import (BENVOLIO, KEY, ROMEO, SHARE, check_download, check_uploads, ejabberd_upload, integration,
+                          put_with_headers, share, slot_urls, upload_by_go_sendxmpp, upload_external)
 
 
 # Prosody's mod_http_upload_external ----------------------------------------------------------------------------------
@@ -31,20 +31,8 @@ async def external_v2(case):
 
 
 async def external(case, protocol, parameter):
-    server, up = await integration(case, protocol, external_secret=KEY)
-    romeo = await case.client(ROMEO, server)
-    for size in (1, 3 * MIB + 17):
-        sent = content(size, seed=size)
-        await check_download(await romeo.upload(f"{size}.bin", sent), sent, f"{size} bytes")
-    kept = {}
-    for number, (name, stored) in enumerate(NAMES):
-        sent = content(100 + number, seed=number)
-        url = await romeo.upload(name, sent)
-        check("offered name", offered_name(await check_download(url, sent, name)), stored)
-        kept[url] = sent
-    await up.restart()
-    for url, sent in kept.items():
-        await check_download(url, sent, f"{url} after a restart")
+    up, romeo = await integration(case, protocol, external_secret=KEY)
+    await check_uploads(up, romeo, lambda stored, _, offered: check("offered name", offered, stored))
 
     slot = await romeo.slot("très cool.jpg", 1000, "image/jpeg")
     query = urllib.parse.parse_qs(urllib.parse.urlsplit(slot.put).query)
@@ -65,8 +53,7 @@ async def external(case, protocol, parameter):
 
 @test()
 async def external_types(case):
-    server, up = await integration(case, v2, external_secret=KEY)
-    romeo = await case.client(ROMEO, server)
+    up, romeo = await integration(case, v2, external_secret=KEY)
     # File name, type in the slot request, type in the PUT, status, type in the GET.
     for name, asked, sent, status, served in [
             ("a.bin", "image/avif", "image/avif", 201, "image/avif"),
@@ -79,7 +66,7 @@ async def external_types(case):
             ("a.html", "text/html", "text/html", 201, "text/html"),
             ("a.txt", "text/plain; charset=utf-8", "text/plain; charset=utf-8", 201, "text/plain; charset=utf-8")]:
         answer = await romeo.ask(slot_request(NAMESPACES[0], name, 4, asked))
-        put_url, get_url = (answer.find(f".//{{{NAMESPACES[0]}}}{tag}").get("url") for tag in ("put", "get"))
+        put_url, get_url = slot_urls(answer, NAMESPACES[0])
         reply = await put(put_url, b"data", headers={} if sent is None else {"Content-Type": sent})
         check(f"PUT of {name} as {sent} for {asked}", reply.status, status)
         if status == 201:
@@ -87,15 +74,14 @@ async def external_types(case):
             assert served in (None, reply.headers["Content-Type"]), f"{asked} became {reply.headers['Content-Type']}"
             assert "default-src 'none'" in reply.headers["Content-Security-Policy"], "no policy against scripts"
     old = await romeo.ask(slot_request(NAMESPACES[1], "old.jpg", 4, "image/jpeg"))
-    put_url, get_url = (old.findtext(f".//{{{NAMESPACES[1]}}}{tag}") for tag in ("put", "get"))
+    put_url, get_url = slot_urls(old, NAMESPACES[1])
     check("PUT", (await put(put_url, b"data", headers={"Content-Type": "image/jpeg"})).status, 201)
     check("type", (await check_download(get_url, b"data", "old.jpg")).headers["Content-Type"], "image/jpeg")
 
 
 @test()
 async def external_link_is_void_after_expiry(case):
-    server, up = await integration(case, v1, external_secret=KEY, expire_maxage=3600, expire_interval=1)
-    romeo = await case.client(ROMEO, server)
+    up, romeo = await integration(case, v1, external_secret=KEY, expire_maxage=3600, expire_interval=1)
     slot = await romeo.slot("old.bin", 1000)
     check("PUT", (await put(slot.put, bytes(1000))).status, 201)
     since = up.mark()
@@ -114,17 +100,17 @@ async def external_link_is_void_after_expiry(case):
 @test()
 async def external_go_sendxmpp(case):
     authority = case.authority
-    server, _ = await integration(case, v2, scheme="https", external_secret=KEY, http_certfile=str(authority.chain),
-                           http_keyfile=str(authority.key))
+    _, romeo = await integration(case, v2, scheme="https", external_secret=KEY, http_certfile=str(authority.chain),
+                                  http_keyfile=str(authority.key))
     body = content(200 * KIB)
-    url = await upload_by_go_sendxmpp(case, server, "très cool.txt", body)
+    url = await upload_by_go_sendxmpp(case, romeo.server, "très cool.txt", body)
     reply = await get(url, context=authority.context())
     check("GET", (reply.status, reply.body == body), (200, True))
 
 
 @test()
 async def prosody_filer_store_is_served(case):
-    server, up = await integration(case, v1, start=False, external_secret=KEY)
+    up, romeo = await integration(case, v1, start=False, external_secret=KEY)
     old = {
         "4a771ac1-f0b2-4a4a-9700-f2a26fa2bb67/très cool.jpg": (content(50 * KIB, 1), "image/jpeg"),
         "0d1b1c8a-35c7-4a3c-8d2d-7f1f0a2f3b11/#?%.txt": (b"old notes\n", "text/plain"),
@@ -144,7 +130,6 @@ async def prosody_filer_store_is_served(case):
         # The link of the original upload.
         check(f"PUT over {path}", (await put(external_url(up, path, len(data), KEY), bytes(len(data)))).status, 409)
         await check_download(url, data, path)
-    romeo = await case.client(ROMEO, server)
     sent = content(5000)
     url = await romeo.upload("new.jpg", sent)
     await check_download(url, sent, "new.jpg")
@@ -156,28 +141,19 @@ async def prosody_filer_store_is_served(case):
 
 @test(servers=("ejabberd",))
 async def ejabberd_external_secret(case):
-    server, up = await integration(case, lambda url: ejabberd_upload(put_url=url.rstrip("/"), external_secret=KEY),
-                            external_secret=KEY)
-    romeo = await case.client(ROMEO, server)
-    for size in (1, 3 * MIB + 17):
-        sent = content(size, seed=size)
-        await check_download(await romeo.upload(f"{size}.bin", sent), sent, f"{size} bytes")
-    kept = {}
-    for number, (name, _) in enumerate(NAMES):
-        sent = content(100 + number, seed=number)
-        url = await romeo.upload(name, sent)
-        kept[url] = sent
-        offered = offered_name(await check_download(url, sent, name))
-        check(f"folders of {name}", urllib.parse.unquote(url).count("/") - up.url.count("/"), 2)
-        check("offered name", offered, urllib.parse.unquote(url).rsplit("/", 1)[1])
-    await up.restart()
-    for url, sent in kept.items():
-        await check_download(url, sent, f"{url} after a restart")
+    up, romeo = await integration(case, lambda url: ejabberd_upload(put_url=url.rstrip("/"), external_secret=KEY),
+                                  external_secret=KEY)
+
+    def check_name(_, url, offered):
+        path = urllib.parse.unquote(url)
+        check(f"folders of {path}", path.count("/") - up.url.count("/"), 2)
+        check("offered name", offered, path.rsplit("/", 1)[1])
+
+    await check_uploads(up, romeo, check_name)
 
     for namespace in NAMESPACES[:2]:
         answer = await romeo.ask(slot_request(namespace, "très cool.jpg", 1000, "image/jpeg"))
-        put_url, get_url = ((found := answer.find(f".//{{{namespace}}}{tag}")).get("url") or found.text
-                            for tag in ("put", "get"))
+        put_url, get_url = slot_urls(answer, namespace)
         body = content(1000)
         for other in (body + b"x", body[1:]):
             check("another size", (await put(put_url, other)).status, 403)
@@ -190,22 +166,10 @@ async def ejabberd_external_secret(case):
 @test(servers=("ejabberd",))
 async def ejabberd_service_url(case):
     port = free_port()
-    server, up = await integration(case, lambda url: ejabberd_upload(service_url=f"http://127.0.0.1:{port}/slot/"),
-                            api={"port": port}, max_file_size=4 * MIB, user_quota_hard=5 * MIB,
-                            whitelist=[ROMEO, BENVOLIO])
-    romeo = await case.client(ROMEO, server)
-    for size in (1, 3 * MIB + 17):
-        sent = content(size, seed=size)
-        await check_download(await romeo.upload(f"{size}.bin", sent), sent, f"{size} bytes")
-    kept = {}
-    for number, (name, _) in enumerate(NAMES):
-        sent = content(100 + number, seed=number)
-        url = await romeo.upload(name, sent)
-        await check_download(url, sent, name)
-        kept[url] = sent
-    await up.restart()
-    for url, sent in kept.items():
-        await check_download(url, sent, f"{url} after a restart")
+    up, romeo = await integration(case, lambda url: ejabberd_upload(service_url=f"http://127.0.0.1:{port}/slot/"),
+                                  api={"port": port}, max_file_size=4 * MIB, user_quota_hard=5 * MIB,
+                                  whitelist=[ROMEO, BENVOLIO])
+    await check_uploads(up, romeo)
     for path in up.files():
         check("owner folder", path.split("/")[0], owner_folder(ROMEO))
     stored = {path.rsplit("/", 1)[1] for path in up.files()}
@@ -214,8 +178,7 @@ async def ejabberd_service_url(case):
 
     for namespace in NAMESPACES[:2]:
         answer = await romeo.ask(slot_request(namespace, "très cool.jpg", 1000, "image/jpeg"))
-        put_url, get_url = ((found := answer.find(f".//{{{namespace}}}{tag}")).get("url") or found.text
-                            for tag in ("put", "get"))
+        put_url, get_url = slot_urls(answer, namespace)
         body = content(1000)
         check("another type", (await put(put_url, body, headers={"Content-Type": "image/png"})).status, 415)
         check("too long", (await put(put_url, body + b"x", headers={"Content-Type": "image/jpeg"})).status, 413)
@@ -225,7 +188,7 @@ async def ejabberd_service_url(case):
 
     check("too large", (await romeo.refusal("large.bin", 4 * MIB + 1)).condition, "not-acceptable")
     check("over the quota", (await romeo.refusal("large.bin", 4 * MIB)).condition, "not-allowed")
-    benvolio = await case.client(BENVOLIO, server)
+    benvolio = await case.client(BENVOLIO, romeo.server)
     await benvolio.upload("other.bin", bytes(4 * MIB))
     up.configure(whitelist=[BENVOLIO])
     await up.reload()
@@ -235,10 +198,10 @@ async def ejabberd_service_url(case):
 @test(servers=("ejabberd",))
 async def ejabberd_service_url_and_rates(case):
     port = free_port()
-    server, _ = await integration(case, lambda url: ejabberd_upload(service_url=f"http://127.0.0.1:{port}/slot/"),
-                           api={"port": port},
-                           access=[{"jid": "^romeo@", "uploads_per_timedelta": {"delta": 3600, "uploads": 2}}])
-    romeo, benvolio = await case.client(ROMEO, server), await case.client(BENVOLIO, server)
+    up, romeo = await integration(case, lambda url: ejabberd_upload(service_url=f"http://127.0.0.1:{port}/slot/"),
+                                  api={"port": port},
+                                  access=[{"jid": "^romeo@", "uploads_per_timedelta": {"delta": 3600, "uploads": 2}}])
+    benvolio = await case.client(BENVOLIO, romeo.server)
     for name in ("a.bin", "b.bin"):
         await check_download(await romeo.upload(name, b"data"), b"data", name)
     check("a third one", (await romeo.refusal("c.bin", 1)).condition, "resource-constraint")
@@ -250,10 +213,13 @@ async def ejabberd_service_url_and_rates(case):
 @test()
 async def several_integrations_share_one_store(case):
     port = free_port()
-    server, up = await integration(case, lambda url: share(url, name=SHARE) + upload_external(url, name="signed." + DOMAIN),
-                            component=True, api={"port": port}, file_share_secret=KEY, external_secret=KEY,
-                            user_quota_hard=100 * KIB)
-    romeo, benvolio = await case.client(ROMEO, server), await case.client(BENVOLIO, server)
+
+    def components(url):
+        return share(url, name=SHARE) + upload_external(url, name="signed." + DOMAIN)
+
+    up, romeo = await integration(case, components, component=True, api={"port": port}, file_share_secret=KEY,
+                                  external_secret=KEY, user_quota_hard=100 * KIB)
+    benvolio = await case.client(BENVOLIO, romeo.server)
 
     async def status(jid, size):
         return (await request_slot(up, "api file.bin", size, jid)).status

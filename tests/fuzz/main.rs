@@ -1,11 +1,11 @@
-//! What the fuzz targets assert ([`targets`]), for their seeds and for a bounded number of inputs that are made of
-//! these, the same in every run. libFuzzer, which finds its way by coverage, runs the same targets with
-//! `tests/run fuzz`; what it finds becomes a seed.
+//! Runs the fuzz targets ([`targets`]) over their seeds and over a fixed number of mutated seeds, which are the same in
+//! every run. `tests/run fuzz` runs the same targets with libFuzzer, which is guided by coverage; inputs that it finds
+//! become seeds.
 
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
-    reason = "a test ends at the first surprise, and says what it saw"
+    reason = "a test ends at the first failure and shows the input"
 )]
 
 mod targets;
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use targets::{Dice, TARGETS};
 
-/// Longest input that is made, in bytes.
+/// Maximum length of a mutated input in bytes.
 const LONGEST: usize = 4000;
 
 fn folder() -> PathBuf {
@@ -33,7 +33,7 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     found
 }
 
-/// The words of all dictionaries: what stands between the quotes, `\x..` for any byte.
+/// The words of all dictionaries: the text between the quotes, in which `\x..` is any byte.
 fn words() -> Vec<Vec<u8>> {
     let mut words = Vec::new();
     for (name, text) in files(&folder().join("dictionaries")) {
@@ -67,12 +67,12 @@ struct Shown<'a>(&'a str, &'a [u8]);
 impl Drop for Shown<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("the input, made of {}:\n{}", self.0, self.1.escape_ascii());
+            eprintln!("input derived from {}:\n{}", self.0, self.1.escape_ascii());
         }
     }
 }
 
-/// One input made of another, of a third one and of words.
+/// A mutation of a seed, with parts of another seed and with words.
 fn mutated(seed: &[u8], other: &[u8], words: &[Vec<u8>], dice: &mut Dice) -> Vec<u8> {
     let mut bytes = seed.to_vec();
     for _ in 0..=dice.below(4) {
@@ -101,11 +101,11 @@ fn mutated(seed: &[u8], other: &[u8], words: &[Vec<u8>], dice: &mut Dice) -> Vec
                 bytes.extend_from_slice(&other[from..]);
             }
             5 => {
-                const TELLING: &[u8] = b"\0\x01\t\n\r \"%&'+,-./0159:;<=>?\\aZ\x7f\x80\xc3\xff";
-                bytes.insert(at, TELLING[dice.below(TELLING.len())]);
+                const SPECIAL: &[u8] = b"\0\x01\t\n\r \"%&'+,-./0159:;<=>?\\aZ\x7f\x80\xc3\xff";
+                bytes.insert(at, SPECIAL[dice.below(SPECIAL.len())]);
             }
             6 => {
-                // A byte many times over; see `targets::expand`.
+                // A repeated byte, see `targets::expand`.
                 let byte = bytes.get(at).copied().unwrap_or(b' ');
                 let times = [1, 7, 52, 205, 255][dice.below(5)];
                 bytes.splice(at..at, [1, byte, times]);
@@ -119,7 +119,7 @@ fn mutated(seed: &[u8], other: &[u8], words: &[Vec<u8>], dice: &mut Dice) -> Vec
     bytes
 }
 
-/// Runs a target over its seeds, and over so many inputs made of them; thirty times as many in the long form.
+/// Runs a target over its seeds and over this number of mutations; thirty times as many in the long form.
 fn run(name: &str, inputs: usize) {
     let target = TARGETS.iter().find(|(known, _)| *known == name).unwrap().1;
     let seeds = files(&folder().join("seeds").join(name));

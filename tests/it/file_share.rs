@@ -1,14 +1,18 @@
 //! Uploads by a token of Prosody's `mod_http_file_share`.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use data_encoding::BASE64URL_NOPAD;
+use rustix::process::Signal;
 
+use crate::harness::files::seed;
 use crate::harness::http::chunked;
 use crate::harness::signing::{Claims, HS256, KEY, jwt};
 use crate::harness::site::ROMEO_FOLDER;
-use crate::harness::{Plan, Reply, Site, request, unix_now};
+use crate::harness::{PATIENCE, Plan, Reply, Site, eventually, request, unix_now};
 
 fn share() -> Plan {
     Plan::alone().set("file_share_secret", format!("'{KEY}'"))
@@ -318,4 +322,56 @@ fn shared_files_expire() {
     crate::harness::eventually("deletion of the alias", || {
         std::fs::read_dir(&shares).unwrap().count() == 0
     });
+}
+
+/// A PUT whose token was valid when it arrived waits until the owner's files are counted, even if the token expires
+/// meanwhile.
+#[test]
+fn a_waiting_upload_outlives_its_token() {
+    const FILES: usize = 20_000;
+    let plan = share()
+        .set("user_quota_hard", "1 GiB")
+        .set("log_level", "debug");
+    let first = seed(&plan.store(), &format!("{ROMEO_FOLDER}/0.bin"), b"x");
+    for number in 1..FILES {
+        fs::hard_link(&first, first.with_file_name(format!("{number}.bin"))).unwrap();
+    }
+    let mut site = plan.start();
+    // If the files are counted before the program is stopped, another attempt begins with a restart.
+    for attempt in 1..10 {
+        let expires = unix_now() + 3;
+        let claims = Claims::new(&format!("0192f0a{attempt}")).with_raw("exp", expires);
+        let bearer = claims.bearer();
+        let fields = [
+            ("Authorization", &*bearer),
+            ("Content-Length", "5"),
+            ("Expect", "100-continue"),
+        ];
+        let mut waiting = site.client();
+        waiting.send(&request("PUT", &claims.target, &fields, b""));
+        site.program
+            .wait_line(&["request conn=", "method=PUT", &claims.target]);
+        // The program has decided on the PUT when it answers a later request.
+        site.get("/").is(200);
+        site.program.signal(Signal::STOP);
+        eventually("the token to expire", || unix_now() > expires);
+        waiting.set_patience(Duration::from_millis(10));
+        let answered = waiting.read(1);
+        site.program.signal(Signal::CONT);
+        match answered {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            _ => {
+                site.restart();
+                continue;
+            }
+        }
+        waiting.set_patience(PATIENCE);
+        waiting.reply_to("PUT").is(100);
+        waiting.send(b"hello");
+        waiting.reply_to("PUT").is(201);
+        let late = Claims::new("0192f0b0").with_raw("exp", expires);
+        late.put(&site, b"hello").is(403);
+        return;
+    }
+    panic!("the files were counted too quickly");
 }

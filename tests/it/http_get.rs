@@ -61,43 +61,11 @@ fn head_matches_get() {
     }
 }
 
-#[test]
-fn all_404s_are_identical() {
-    let site = Plan::alone().start();
-    let store = site.store();
-    let file = seed(
-        &store,
-        &format!("{ROMEO_FOLDER}/Abcdefghijk12/real.txt"),
-        DIGITS,
-    );
-    let outside = seed(site.dir.path(), "outside.txt", b"outside");
-    let folder = file.parent().unwrap().to_owned();
-    seed(
-        &store,
-        &format!("{ROMEO_FOLDER}/Abcdefghijk12/.hidden.txt"),
-        DIGITS,
-    );
-    seed(&store, &format!("{ROMEO_FOLDER}/.hidden/real.txt"), DIGITS);
-    seed(&store, ".dots", DIGITS);
-    symlink(&file, folder.join("link-inside.txt")).unwrap();
-    symlink("real.txt", folder.join("link-beside.txt")).unwrap();
-    symlink(&outside, folder.join("link-out.txt")).unwrap();
-    symlink("nowhere", folder.join("link-broken.txt")).unwrap();
-    symlink(&folder, store.join(ROMEO_FOLDER).join("Linkedfolder1")).unwrap();
-    symlink(site.dir.path(), store.join("Linkedfolder2")).unwrap();
-    mknodat(
-        CWD,
-        folder.join("pipe.txt"),
-        FileType::Fifo,
-        Mode::from_raw_mode(0o644),
-        0,
-    )
-    .unwrap();
-    let listener = std::os::unix::net::UnixListener::bind(folder.join("sock.txt")).unwrap();
-    let below = format!("{ROMEO_FOLDER}/Abcdefghijk12");
+/// Targets that lead to no file that may be served; `below` is the folder of a slot.
+fn missing_targets(below: &str) -> Vec<String> {
     let long = "x".repeat(300);
     let deep = "x/".repeat(500);
-    let targets = [
+    vec![
         format!("/files/{below}/missing.txt"),
         "/files/AAAAAAAAAAAAAAAAAAAAAAAAAAA/Abcdefghijk12/missing.txt".to_owned(),
         format!("/files/{ROMEO_FOLDER}/Missingfoldr/missing.txt"),
@@ -152,7 +120,44 @@ fn all_404s_are_identical() {
         "/metrics".to_owned(),
         "/health".to_owned(),
         "/slot/?jid=romeo%40montague.tld&name=a&size=1".to_owned(),
-    ];
+    ]
+}
+
+#[test]
+fn all_404s_are_identical() {
+    let site = Plan::alone().start();
+    let store = site.store();
+    let file = seed(
+        &store,
+        &format!("{ROMEO_FOLDER}/Abcdefghijk12/real.txt"),
+        DIGITS,
+    );
+    let outside = seed(site.dir.path(), "outside.txt", b"outside");
+    let folder = file.parent().unwrap().to_owned();
+    seed(
+        &store,
+        &format!("{ROMEO_FOLDER}/Abcdefghijk12/.hidden.txt"),
+        DIGITS,
+    );
+    seed(&store, &format!("{ROMEO_FOLDER}/.hidden/real.txt"), DIGITS);
+    seed(&store, ".dots", DIGITS);
+    symlink(&file, folder.join("link-inside.txt")).unwrap();
+    symlink("real.txt", folder.join("link-beside.txt")).unwrap();
+    symlink(&outside, folder.join("link-out.txt")).unwrap();
+    symlink("nowhere", folder.join("link-broken.txt")).unwrap();
+    symlink(&folder, store.join(ROMEO_FOLDER).join("Linkedfolder1")).unwrap();
+    symlink(site.dir.path(), store.join("Linkedfolder2")).unwrap();
+    mknodat(
+        CWD,
+        folder.join("pipe.txt"),
+        FileType::Fifo,
+        Mode::from_raw_mode(0o644),
+        0,
+    )
+    .unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(folder.join("sock.txt")).unwrap();
+    let below = format!("{ROMEO_FOLDER}/Abcdefghijk12");
+    let targets = missing_targets(&below);
     let mut client = site.client();
     let model = client.get(&targets[0]).is(404);
     let model_head = client.ask("HEAD", &targets[0], &[], b"").is(404);

@@ -1,10 +1,10 @@
 //! Names, types and addresses with line breaks and control characters, in responses and in the log.
 
-use crate::harness::eventually;
 use crate::harness::files::{age, seed, set_kept_type};
 use crate::harness::raw::{assert_plain_fields, contains, every_integration, raw_answer};
 use crate::harness::signing::{Claims, DELETE_SECRET, delete_query, put_query};
 use crate::harness::site::{ROMEO, ROMEO_FOLDER};
+use crate::harness::{Site, eventually};
 
 /// The response starts with one well-formed head with known fields only.
 #[track_caller]
@@ -186,21 +186,18 @@ fn is_unsafe_char(c: char) -> bool {
         )
 }
 
-/// One event is one log line of limited length without characters that mislead a terminal or a reader.
-#[test]
-fn log_injection() {
-    const LONGEST: usize = 4200;
-    const FORGED: &str = "2026-01-01T00:00:00.000Z ERROR forged why=\"it was\"";
-    let mut site = every_integration()
-        .set("log_level", "trace")
-        .set("trusted_proxies", "[127.0.0.0/8]")
-        .set("allowed_file_types", "[image/*, text/*]")
-        .set("expire_interval", 1)
-        .set("expire_maxage", 1000)
-        .start();
-    for part in ["external_delete_secret", "link down", "file not removed"] {
-        site.program.allow(part);
-    }
+/// A forged log line.
+const FORGED: &str = "2026-01-01T00:00:00.000Z ERROR forged why=\"it was\"";
+
+/// Longest log line in bytes.
+const LONGEST: usize = 4200;
+
+fn percent_encode(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+/// Texts that would forge, split or hide log lines.
+fn hostile_texts() -> Vec<String> {
     let mut evils: Vec<String> = EVIL.iter().map(|evil| (*evil).to_owned()).collect();
     for end in [
         "\n",
@@ -219,123 +216,135 @@ fn log_injection() {
     evils.push("\u{202e}".repeat(2000));
     evils.push("\"".repeat(7000));
     evils.push("\\".repeat(7000));
-    let escape = |text: &str| {
-        percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
-    };
-    let mut number = 0;
-    for evil in &evils {
-        number += 1;
-        let one_line: String = evil
-            .chars()
-            .map(|c| {
-                if matches!(c, '\r' | '\n' | '\0') {
-                    ' '
-                } else {
-                    c
-                }
-            })
-            .collect();
-        // In paths, encoded and raw, of all methods, and in the method.
-        let encoded = escape(evil);
-        for method in ["GET", "PUT", "DELETE", "POST", "BREW"] {
-            for target in [
-                format!("/files/{encoded}"),
-                format!("/files/{}", one_line.replace(' ', "")),
-                format!("/files/a/b?{encoded}&sig=x"),
-            ] {
-                let line = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n");
-                raw_answer(&site, line.as_bytes());
+    evils
+}
+
+/// The text without line ends, which end a field.
+fn one_line(evil: &str) -> String {
+    evil.chars()
+        .map(|c| {
+            if matches!(c, '\r' | '\n' | '\0') {
+                ' '
+            } else {
+                c
             }
-        }
-        raw_answer(
-            &site,
-            format!("{evil} / HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes(),
-        );
-        raw_answer(&site, format!("GET / {evil}\r\nHost: a\r\n\r\n").as_bytes());
-        // In fields.
-        for name in [
-            "Host",
-            "User-Agent",
-            "X-Forwarded-For",
-            "Forwarded",
-            "Content-Type",
-            "Authorization",
-            "Range",
-            "Expect",
-            "Transfer-Encoding",
-            "Content-Length",
+        })
+        .collect()
+}
+
+/// In the parts of requests.
+fn send_requests(site: &Site, evil: &str) {
+    let (encoded, one_line) = (percent_encode(evil), one_line(evil));
+    // In paths, encoded and raw, of all methods, and in the method.
+    for method in ["GET", "PUT", "DELETE", "POST", "BREW"] {
+        for target in [
+            format!("/files/{encoded}"),
+            format!("/files/{}", one_line.replace(' ', "")),
+            format!("/files/a/b?{encoded}&sig=x"),
         ] {
-            for method in ["GET", "PUT"] {
-                let head =
-                    format!("{method} /files/a/b HTTP/1.1\r\nHost: a\r\n{name}: {evil}\r\n\r\n");
-                raw_answer(&site, head.as_bytes());
-                let head = format!(
-                    "{method} /files/a/b HTTP/1.1\r\nHost: a\r\n{name}: {one_line}\r\n\r\n"
-                );
-                raw_answer(&site, head.as_bytes());
-            }
-        }
-        // In a PUT's type that differs from the slot's.
-        let slot = site.slot(ROMEO, "a.png", 5, Some("image/png"));
-        let head = format!(
-            "PUT {} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Type: {one_line}\r\n\r\nhello",
-            slot.put
-        );
-        raw_answer(&site, head.as_bytes());
-        // In names that users and other servers choose.
-        if evil.len() < 255 && !evil.contains('\0') {
-            let path = format!("log{number}/{evil}.png");
-            let target = format!("/files/log{number}/{encoded}%2Epng");
-            let query = put_query("v", &path, 5, "");
-            site.client()
-                .ask("PUT", &format!("{target}?{query}"), &[], b"hello");
-            let query = delete_query(&path, DELETE_SECRET);
-            site.client()
-                .ask("DELETE", &format!("{target}?{query}"), &[], b"");
-            // A file that the sweep removes.
-            let name = evil.replace('/', "_");
-            age(
-                &seed(
-                    &site.store(),
-                    &format!("{ROMEO_FOLDER}/log{number}/{name}"),
-                    b"x",
-                ),
-                5000,
-            );
-        }
-        let xml_safe: String = evil
-            .chars()
-            .filter(|c| !c.is_control() || matches!(c, '\r' | '\n' | '\u{85}'))
-            .take(2000)
-            .collect();
-        let _ = site.ask(ROMEO, &xml_safe, 5, Some("image/png"), "");
-        let _ = site.ask(ROMEO, "a.png", 5, Some(&xml_safe), "");
-        let _ = site.ask(ROMEO, &xml_safe, 99_999_999_999, Some(&xml_safe), "");
-        site.ask_api(&format!(
-            "/slot/?jid={encoded}@montague.tld&name={encoded}&size=5"
-        ));
-        site.ask_api(&format!(
-            "/slot/?jid={ROMEO}&name={encoded}&size=5&type={encoded}"
-        ));
-        site.ask_api(&format!("/max_size/?jid={encoded}&output={encoded}"));
-        site.ask_api(&format!("/{encoded}"));
-        // In addresses, valid or not.
-        let local: String = xml_safe
-            .chars()
-            .filter(|c| !c.is_whitespace() && !"'\"<>&@/".contains(*c))
-            .take(1000)
-            .collect();
-        for owner in [
-            format!("x{local}@evil.tld"),
-            format!("x{local}@montague.tld"),
-            format!("x@evil{local}.tld"),
-        ] {
-            if owner.len() < 1000 {
-                let _ = site.ask(&owner, "a.png", 5, Some("image/png"), "");
-            }
+            let line = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+            raw_answer(site, line.as_bytes());
         }
     }
-    // In the text of a stream error.
+    raw_answer(
+        site,
+        format!("{evil} / HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes(),
+    );
+    raw_answer(site, format!("GET / {evil}\r\nHost: a\r\n\r\n").as_bytes());
+    // In fields.
+    for name in [
+        "Host",
+        "User-Agent",
+        "X-Forwarded-For",
+        "Forwarded",
+        "Content-Type",
+        "Authorization",
+        "Range",
+        "Expect",
+        "Transfer-Encoding",
+        "Content-Length",
+    ] {
+        for method in ["GET", "PUT"] {
+            let head = format!("{method} /files/a/b HTTP/1.1\r\nHost: a\r\n{name}: {evil}\r\n\r\n");
+            raw_answer(site, head.as_bytes());
+            let head =
+                format!("{method} /files/a/b HTTP/1.1\r\nHost: a\r\n{name}: {one_line}\r\n\r\n");
+            raw_answer(site, head.as_bytes());
+        }
+    }
+}
+
+/// In names and types that users and other servers choose.
+fn store_files(site: &mut Site, evil: &str, number: usize) {
+    let (encoded, one_line) = (percent_encode(evil), one_line(evil));
+    // In a PUT's type that differs from the slot's.
+    let slot = site.slot(ROMEO, "a.png", 5, Some("image/png"));
+    let head = format!(
+        "PUT {} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Type: {one_line}\r\n\r\nhello",
+        slot.put
+    );
+    raw_answer(site, head.as_bytes());
+    // In names that users and other servers choose.
+    if evil.len() < 255 && !evil.contains('\0') {
+        let path = format!("log{number}/{evil}.png");
+        let target = format!("/files/log{number}/{encoded}%2Epng");
+        let query = put_query("v", &path, 5, "");
+        site.client()
+            .ask("PUT", &format!("{target}?{query}"), &[], b"hello");
+        let query = delete_query(&path, DELETE_SECRET);
+        site.client()
+            .ask("DELETE", &format!("{target}?{query}"), &[], b"");
+        // A file that the sweep removes.
+        let name = evil.replace('/', "_");
+        age(
+            &seed(
+                &site.store(),
+                &format!("{ROMEO_FOLDER}/log{number}/{name}"),
+                b"x",
+            ),
+            5000,
+        );
+    }
+}
+
+/// In slot requests to the component and to the API.
+fn request_slots(site: &mut Site, evil: &str) {
+    let encoded = percent_encode(evil);
+    let xml_safe: String = evil
+        .chars()
+        .filter(|c| !c.is_control() || matches!(c, '\r' | '\n' | '\u{85}'))
+        .take(2000)
+        .collect();
+    let _ = site.ask(ROMEO, &xml_safe, 5, Some("image/png"), "");
+    let _ = site.ask(ROMEO, "a.png", 5, Some(&xml_safe), "");
+    let _ = site.ask(ROMEO, &xml_safe, 99_999_999_999, Some(&xml_safe), "");
+    site.ask_api(&format!(
+        "/slot/?jid={encoded}@montague.tld&name={encoded}&size=5"
+    ));
+    site.ask_api(&format!(
+        "/slot/?jid={ROMEO}&name={encoded}&size=5&type={encoded}"
+    ));
+    site.ask_api(&format!("/max_size/?jid={encoded}&output={encoded}"));
+    site.ask_api(&format!("/{encoded}"));
+    // In addresses, valid or not.
+    let local: String = xml_safe
+        .chars()
+        .filter(|c| !c.is_whitespace() && !"'\"<>&@/".contains(*c))
+        .take(1000)
+        .collect();
+    for owner in [
+        format!("x{local}@evil.tld"),
+        format!("x{local}@montague.tld"),
+        format!("x@evil{local}.tld"),
+    ] {
+        if owner.len() < 1000 {
+            let _ = site.ask(&owner, "a.png", 5, Some("image/png"), "");
+        }
+    }
+}
+
+/// In the text of a stream error.
+fn send_stream_errors(site: &mut Site, evils: &[String]) {
     for text in [evils.concat(), "\u{202e}".repeat(5000)] {
         let text: String = text
             .chars()
@@ -354,6 +363,28 @@ fn log_injection() {
         site.relink();
     }
     site.program.wait_line(&["link down ", "policy-violation"]);
+}
+
+/// One event is one log line of limited length without characters that mislead a terminal or a reader.
+#[test]
+fn log_injection() {
+    let mut site = every_integration()
+        .set("log_level", "trace")
+        .set("trusted_proxies", "[127.0.0.0/8]")
+        .set("allowed_file_types", "[image/*, text/*]")
+        .set("expire_interval", 1)
+        .set("expire_maxage", 1000)
+        .start();
+    for part in ["external_delete_secret", "link down", "file not removed"] {
+        site.program.allow(part);
+    }
+    let evils = hostile_texts();
+    for (number, evil) in evils.iter().enumerate() {
+        send_requests(&site, evil);
+        store_files(&mut site, evil, number);
+        request_slots(&mut site, evil);
+    }
+    send_stream_errors(&mut site, &evils);
     eventually("the sweep", || {
         !site
             .files()

@@ -1,5 +1,6 @@
 //! Symlinks, pipes and devices planted in the store.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -19,25 +20,8 @@ fn plant_node(at: &Path, kind: FileType, device: u64) -> bool {
     mknodat(CWD, at, kind, Mode::from_raw_mode(0o666), device).is_ok()
 }
 
-/// Symlinks of every kind at every level: nothing is read, written, counted or deleted through them, and nothing hangs.
-#[test]
-fn planted_links_pipes_and_devices() {
-    let outside_name = format!("outside/{ROMEO_FOLDER}/x/old.txt");
-    let plan = every_integration()
-        .set("expire_interval", 1)
-        .set("expire_maxage", 1000)
-        .set("max_file_size", 100_000)
-        .set("user_quota_hard", 100_000);
-    let store = plan.store();
-    let outside = plan.dir().join("outside");
-    for path in ["secret.txt", "x/secret.txt"] {
-        age(&seed(&outside, path, CANARY), 5000);
-    }
-    age(&seed(plan.dir(), &outside_name, CANARY), 5000);
-    // Planted before the start, so that counting and sweeping find them.
-    let folder = store.join(ROMEO_FOLDER).join("Abcdefghijk12");
-    age(&seed(&folder, "expired.txt", b"hello"), 5000);
-    seed(&folder, "real.txt", b"hello");
+/// Plants links, pipes and devices: in the folder of a slot, and in place of folders. False if devices need root.
+fn plant(store: &Path, folder: &Path, outside: &Path) -> bool {
     for (target, name) in [
         (outside.join("secret.txt"), "out.txt"),
         (PathBuf::from("real.txt"), "beside.txt"),
@@ -51,7 +35,7 @@ fn planted_links_pipes_and_devices() {
         symlink(target, folder.join(name)).unwrap();
     }
     for (target, at) in [
-        (outside.clone(), store.join("Linkedowner")),
+        (outside.to_owned(), store.join("Linkedowner")),
         (store.join(".upslot"), store.join("Linkedsecret")),
         (PathBuf::from("."), store.join("Linkedself")),
         (PathBuf::from("/proc/self/cwd"), store.join("Linkedmagic")),
@@ -60,7 +44,7 @@ fn planted_links_pipes_and_devices() {
             store.join(ROMEO_FOLDER).join("Linkedrandom"),
         ),
         (
-            folder.clone(),
+            folder.to_owned(),
             store.join(ROMEO_FOLDER).join("Linkedinside"),
         ),
     ] {
@@ -82,16 +66,11 @@ fn planted_links_pipes_and_devices() {
     if !devices {
         eprintln!("NOT TESTED: devices, which need root");
     }
-    let listener = std::os::unix::net::UnixListener::bind(folder.join("sock.txt")).unwrap();
-    seed(&folder, "folder.txt/x", b"x");
-    let hard = seed(&outside, "hard.txt", CANARY);
-    fs::hard_link(&hard, folder.join("hard.txt")).unwrap();
+    devices
+}
 
-    let before = snapshot(&outside);
-    let mut site = plan.start();
-    site.program.allow("external_delete_secret");
-    eventually("the sweep", || !folder.join("expired.txt").exists());
-    let below = format!("{ROMEO_FOLDER}/Abcdefghijk12");
+/// The paths of all that was planted and of files behind it.
+fn planted_paths(below: &str, devices: bool) -> Vec<String> {
     let mut paths: Vec<String> = [
         "out", "beside", "broken", "loop", "environ", "magic", "key", "zero", "pipe", "sock",
         "folder",
@@ -116,6 +95,73 @@ fn planted_links_pipes_and_devices() {
     if devices {
         paths.push(format!("{below}/device.txt"));
     }
+    paths
+}
+
+/// PUTs in slots of the component whose path is obstructed.
+fn check_obstructed_slots(site: &mut Site, outside: &Path, before: &BTreeMap<PathBuf, String>) {
+    for kind in ["link", "dangling link", "pipe", "folder", "hard link"] {
+        let slot = site.slot(ROMEO, "a.txt", 5, None);
+        let file = site.store().join(slot.stored_at());
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        match kind {
+            "link" => symlink(outside.join("secret.txt"), &file).unwrap(),
+            "dangling link" => symlink(outside.join("new.txt"), &file).unwrap(),
+            "pipe" => assert!(plant_node(&file, FileType::Fifo, 0)),
+            "folder" => fs::create_dir(&file).unwrap(),
+            _ => fs::hard_link(outside.join("secret.txt"), &file).unwrap(),
+        }
+        site.put(&slot, b"owned").is(409);
+        assert_eq!(&snapshot(outside), before, "{kind}");
+    }
+    for level in 1..=2 {
+        let owner = format!("level{level}@montague.tld");
+        let slot = site.slot(&owner, "a.txt", 5, None);
+        let at = slot.stored_at().iter().take(level).collect::<PathBuf>();
+        let at = site.store().join(at);
+        if level == 2 {
+            fs::create_dir(at.parent().unwrap()).unwrap();
+        }
+        symlink(outside, &at).unwrap();
+        let status = site.put(&slot, b"owned").status;
+        assert!(matches!(status, 409 | 503), "level {level}: {status}");
+        assert_eq!(&snapshot(outside), before, "level {level}");
+        fs::remove_file(&at).unwrap();
+        site.put(&slot, b"hello").is(201);
+    }
+}
+
+/// Symlinks of every kind at every level: nothing is read, written, counted or deleted through them, and nothing hangs.
+#[test]
+fn planted_links_pipes_and_devices() {
+    let outside_name = format!("outside/{ROMEO_FOLDER}/x/old.txt");
+    let plan = every_integration()
+        .set("expire_interval", 1)
+        .set("expire_maxage", 1000)
+        .set("max_file_size", 100_000)
+        .set("user_quota_hard", 100_000);
+    let store = plan.store();
+    let outside = plan.dir().join("outside");
+    for path in ["secret.txt", "x/secret.txt"] {
+        age(&seed(&outside, path, CANARY), 5000);
+    }
+    age(&seed(plan.dir(), &outside_name, CANARY), 5000);
+    // Planted before the start, so that counting and sweeping find them.
+    let folder = store.join(ROMEO_FOLDER).join("Abcdefghijk12");
+    age(&seed(&folder, "expired.txt", b"hello"), 5000);
+    seed(&folder, "real.txt", b"hello");
+    let devices = plant(&store, &folder, &outside);
+    let listener = std::os::unix::net::UnixListener::bind(folder.join("sock.txt")).unwrap();
+    seed(&folder, "folder.txt/x", b"x");
+    let hard = seed(&outside, "hard.txt", CANARY);
+    fs::hard_link(&hard, folder.join("hard.txt")).unwrap();
+
+    let before = snapshot(&outside);
+    let mut site = plan.start();
+    site.program.allow("external_delete_secret");
+    eventually("the sweep", || !folder.join("expired.txt").exists());
+    let below = format!("{ROMEO_FOLDER}/Abcdefghijk12");
+    let paths = planted_paths(&below, devices);
     let in_store = |site: &Site| {
         let mut all = snapshot(&site.store());
         all.retain(|path, _| !path.starts_with(".upslot/tombstones"));
@@ -161,36 +207,7 @@ fn planted_links_pipes_and_devices() {
     assert!(!folder.join("hard.txt").exists());
     assert_eq!(snapshot(&outside), before);
 
-    // Slots of the component, with something in the way.
-    for kind in ["link", "dangling link", "pipe", "folder", "hard link"] {
-        let slot = site.slot(ROMEO, "a.txt", 5, None);
-        let file = site.store().join(slot.stored_at());
-        fs::create_dir_all(file.parent().unwrap()).unwrap();
-        match kind {
-            "link" => symlink(outside.join("secret.txt"), &file).unwrap(),
-            "dangling link" => symlink(outside.join("new.txt"), &file).unwrap(),
-            "pipe" => assert!(plant_node(&file, FileType::Fifo, 0)),
-            "folder" => fs::create_dir(&file).unwrap(),
-            _ => fs::hard_link(outside.join("secret.txt"), &file).unwrap(),
-        }
-        site.put(&slot, b"owned").is(409);
-        assert_eq!(snapshot(&outside), before, "{kind}");
-    }
-    for level in 1..=2 {
-        let owner = format!("level{level}@montague.tld");
-        let slot = site.slot(&owner, "a.txt", 5, None);
-        let at = slot.stored_at().iter().take(level).collect::<PathBuf>();
-        let at = site.store().join(at);
-        if level == 2 {
-            fs::create_dir(at.parent().unwrap()).unwrap();
-        }
-        symlink(&outside, &at).unwrap();
-        let status = site.put(&slot, b"owned").status;
-        assert!(matches!(status, 409 | 503), "level {level}: {status}");
-        assert_eq!(snapshot(&outside), before, "level {level}");
-        fs::remove_file(&at).unwrap();
-        site.put(&slot, b"hello").is(201);
-    }
+    check_obstructed_slots(&mut site, &outside, &before);
     drop(listener);
     let slot = site.slot(ROMEO, "still.txt", 5, None);
     site.put(&slot, b"hello").is(201);

@@ -17,7 +17,6 @@ const LAYERS: [&[&str]; 7] = [
         "purpose",
         "refusal",
         "metrics",
-        "repeat_limiter",
         "log_limiter",
     ],
     // 1: decisions.
@@ -171,8 +170,8 @@ const LAYERS: [&[&str]; 7] = [
     ],
     // Top.
     &[
-        "explain",
         "list",
+        "explain",
         "remove",
         "demo",
         "health",

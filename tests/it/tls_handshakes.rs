@@ -5,6 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::thread;
 
+use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use crate::harness::http::HOST;
@@ -143,35 +144,15 @@ fn after_handshake(
     stream
 }
 
-#[test]
-fn malformed_handshakes() {
-    let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/digits.txt");
-    let (plan, certificate) = tls::plan(
-        Plan::alone()
-            .set("header_timeout", 3)
-            .set("idle_timeout", 3),
-    );
-    let site = plan.seed(&path, b"0123456789").start();
-    let target = format!("/files/{path}");
-    let config = Arc::new(trusting(&[&certificate], BOTH));
-    let mut hello = Vec::new();
-    ClientConnection::new(Arc::clone(&config), HOST.try_into().unwrap())
-        .unwrap()
-        .write_tls(&mut hello)
-        .unwrap();
-    let mut warm = Client::tls(site.http, &config, HOST);
-    warm.get(&target).is(200);
-    drop(warm);
-    let sockets = site.program.sockets();
-    let memory = site.program.memory("VmHWM:");
-
+/// Bytes that are no valid start of a handshake; `hello` is one.
+fn malformed_hellos(hello: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let body = &hello[5..];
     let with = |place: usize, byte: u8| {
-        let mut changed = hello.clone();
+        let mut changed = hello.to_vec();
         changed[place] = byte;
         changed
     };
-    let mut cases: Vec<(&str, Vec<u8>)> = vec![
+    let mut cases: Vec<(&'static str, Vec<u8>)> = vec![
         ("a record of another kind", record(23, [3, 1], body)),
         ("a record of no kind", record(0, [3, 1], body)),
         ("a record of another no kind", record(200, [3, 1], body)),
@@ -200,11 +181,11 @@ fn malformed_handshakes() {
         ("the hello fifty times", hello.repeat(50)),
         (
             "the hello, then noise",
-            [&hello[..], &pseudo_random(30, 5000)].concat(),
+            [hello, &pseudo_random(30, 5000)].concat(),
         ),
         (
             "the hello, then plain data",
-            [&hello[..], &record(23, [3, 3], b"GET / HTTP/1.1\r\n\r\n")].concat(),
+            [hello, &record(23, [3, 3], b"GET / HTTP/1.1\r\n\r\n")].concat(),
         ),
         (
             "warnings without end",
@@ -212,7 +193,7 @@ fn malformed_handshakes() {
         ),
         (
             "the hello, then warnings",
-            [&hello[..], &record(21, [3, 3], &[1, 90]).repeat(20_000)].concat(),
+            [hello, &record(21, [3, 3], &[1, 90]).repeat(20_000)].concat(),
         ),
         ("a fatal alert", record(21, [3, 3], &[2, 40])),
         ("an end before the beginning", record(21, [3, 3], &[1, 0])),
@@ -254,7 +235,11 @@ fn malformed_handshakes() {
     for length in 0..hello.len() {
         cases.push(("a cut hello", hello[..length].to_vec()));
     }
-    for (what, bytes) in &cases {
+    cases
+}
+
+fn check_malformed_hellos(site: &Site, cases: &[(&str, Vec<u8>)]) {
+    for (what, bytes) in cases {
         for resets in [false, true] {
             let mut client = Client::over(TcpStream::connect(site.http).unwrap());
             // The program may close at any byte.
@@ -271,7 +256,10 @@ fn malformed_handshakes() {
             assert!(matches!(kind, 20..=23), "{what}: {kind}");
         }
     }
-    // Silent connections are closed by their timeout in every state; all in parallel.
+}
+
+/// Silent connections are closed by their timeout in every state; all in parallel.
+fn check_silent_handshakes(site: &Site, hello: &[u8], cases: &[(&str, Vec<u8>)]) {
     let mut silent: Vec<(&str, Client)> = cases
         .iter()
         .step_by(11)
@@ -283,20 +271,17 @@ fn malformed_handshakes() {
         .collect();
     for name in ["a whole hello", "once more"] {
         let mut client = Client::over(TcpStream::connect(site.http).unwrap());
-        client.send(&hello);
+        client.send(hello);
         silent.push((name, client));
     }
     site.program.assert_idle("handshakes that stall");
     for (_, client) in &mut silent {
         client.drain();
     }
-    drop(silent);
-    // A client that does not trust the certificate aborts the handshake.
-    let distrusting = Arc::new(trusting(&[], BOTH));
-    assert!(Client::try_tls(site.http, &distrusting, HOST).is_err());
-    // After a handshake: an idle connection ends with close_notify, invalid data with an alert.
-    let mut mute = Client::tls(site.http, &config, HOST);
-    mute.ends();
+}
+
+/// Invalid data after a handshake is answered with an alert.
+fn check_malformed_records(site: &Site, certificate: &CertificateDer<'static>, hello: &[u8]) {
     for (what, bytes) in [
         ("noise", pseudo_random(32, 5000)),
         ("plain text", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()),
@@ -305,7 +290,7 @@ fn malformed_handshakes() {
             record(23, [3, 3], &pseudo_random(33, 500)),
         ),
         ("a plain alert", record(21, [3, 3], &[1, 0])),
-        ("another hello", hello.clone()),
+        ("another hello", hello.to_vec()),
         ("a record over all bounds", vec![23, 3, 3, 0xff, 0xff]),
         (
             "cipher changes without end",
@@ -313,8 +298,8 @@ fn malformed_handshakes() {
         ),
     ] {
         for versions in [&BOTH[..1], &BOTH[1..]] {
-            let config = Arc::new(trusting(&[&certificate], versions));
-            let mut stream = after_handshake(&site, &config);
+            let config = Arc::new(trusting(&[certificate], versions));
+            let mut stream = after_handshake(site, &config);
             let _ = stream.sock.write_all(&bytes);
             let mut answer = Vec::new();
             let end = stream.read_to_end(&mut answer);
@@ -326,6 +311,40 @@ fn malformed_handshakes() {
             assert!(alert || end == Ok(0), "{what}: {end:?}");
         }
     }
+}
+
+#[test]
+fn malformed_handshakes() {
+    let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/digits.txt");
+    let (plan, certificate) = tls::plan(
+        Plan::alone()
+            .set("header_timeout", 3)
+            .set("idle_timeout", 3),
+    );
+    let site = plan.seed(&path, b"0123456789").start();
+    let target = format!("/files/{path}");
+    let config = Arc::new(trusting(&[&certificate], BOTH));
+    let mut hello = Vec::new();
+    ClientConnection::new(Arc::clone(&config), HOST.try_into().unwrap())
+        .unwrap()
+        .write_tls(&mut hello)
+        .unwrap();
+    let mut warm = Client::tls(site.http, &config, HOST);
+    warm.get(&target).is(200);
+    drop(warm);
+    let sockets = site.program.sockets();
+    let memory = site.program.memory("VmHWM:");
+
+    let cases = malformed_hellos(&hello);
+    check_malformed_hellos(&site, &cases);
+    check_silent_handshakes(&site, &hello, &cases);
+    // A client that does not trust the certificate aborts the handshake.
+    let distrusting = Arc::new(trusting(&[], BOTH));
+    assert!(Client::try_tls(site.http, &distrusting, HOST).is_err());
+    // After a handshake: an idle connection ends with close_notify, invalid data with an alert.
+    let mut mute = Client::tls(site.http, &config, HOST);
+    mute.ends();
+    check_malformed_records(&site, &certificate, &hello);
     eventually("all connections to be closed", || {
         site.program.sockets() <= sockets
     });

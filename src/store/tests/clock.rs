@@ -1,4 +1,4 @@
-//! The ages of files on hosts whose clocks are wrong, on a virtual clock: what the sweep removes, and when.
+//! Ages of files on hosts with wrong clocks: what the sweep removes, and when. The clocks are virtual.
 
 use std::time::UNIX_EPOCH;
 
@@ -11,13 +11,13 @@ const HOUR: i64 = 3600;
 const DAY: i64 = 86_400;
 const YEAR: i64 = 365 * DAY;
 
-/// How long files live here.
+/// The lifetime of files in these tests.
 const MAX_AGE: i64 = 30 * DAY;
 
-/// By so much may a file go too soon: what small errors of an ordinary clock come to.
+/// By how much a file may expire too early, because of small errors of an ordinary clock.
 const TOLERANCE: i64 = 60;
 
-/// A host with an upslot on it. The process reads no other clock than this one.
+/// A host that runs upslot; these are its only clocks.
 struct Host {
     folder: Folder,
     store: Store,
@@ -30,10 +30,10 @@ struct Host {
     error: i64,
     booted: i64,
     boots: usize,
-    /// What was stored: path, true time.
+    /// The stored files, with the true time of each.
     stored: Vec<(String, i64)>,
     reports: Vec<Report>,
-    /// What happened, for a test that fails.
+    /// The events so far, for the message of a failed test.
     events: Vec<String>,
 }
 
@@ -67,7 +67,7 @@ impl Host {
             reports: Vec::new(),
             events: Vec::new(),
         };
-        host.keep();
+        host.save_record();
         host
     }
 
@@ -82,8 +82,8 @@ impl Host {
         }
     }
 
-    /// What the reactor does for the record.
-    fn keep(&mut self) {
+    /// Saves the clock record as the reactor does.
+    fn save_record(&mut self) {
         let name = format!("boot-{}", self.boots);
         let record = self.clock.record();
         self.store.write_clock_record(&name, &record).unwrap();
@@ -101,7 +101,7 @@ impl Host {
             self.sweep.settle(&self.plan, now.mono);
         }
         if jumped {
-            self.keep();
+            self.save_record();
         }
         let (mut usage, mut trims) = (UsageTracker::default(), Trims::default());
         while self.sweep.due().is_some_and(|due| due <= now.mono) {
@@ -119,13 +119,13 @@ impl Host {
                 if report.whole && self.clock.is_known() && self.clock.has_corrections() {
                     self.clock.corrected();
                     self.store.set_times(self.clock.file_times(), false);
-                    self.keep();
+                    self.save_record();
                 }
             }
         }
     }
 
-    /// Time passes; the loop turns at least once an hour.
+    /// Lets time pass, with at least one turn of the loop per hour.
     fn pass(&mut self, seconds: i64) {
         let end = self.time + seconds;
         while self.time < end {
@@ -139,7 +139,7 @@ impl Host {
         self.turn();
     }
 
-    /// Another process on the same host; the one before was killed.
+    /// Kills the process and starts another one on the same host.
     fn restart(&mut self) {
         self.store = self.folder.open();
         let name = format!("boot-{}", self.boots);
@@ -149,12 +149,12 @@ impl Host {
         self.clock = clock;
         self.store
             .set_times(self.clock.file_times(), change.is_some());
-        self.keep();
+        self.save_record();
         self.sweep = Sweep::new(&self.plan, self.now());
         self.turn();
     }
 
-    /// The host was switched off for so long, and its clock is wrong by so much then.
+    /// Switches the host off for `after` seconds; afterwards its clock is wrong by `error`.
     fn reboot(&mut self, after: i64, error: i64) {
         self.time += after;
         self.booted = self.time - 60;
@@ -163,7 +163,7 @@ impl Host {
         self.restart();
     }
 
-    /// A file as the kernel would date it.
+    /// Stores a file with the modification time that the kernel would set.
     fn put(&mut self) -> String {
         let path = format!("o/r{:05}/n", self.stored.len());
         self.stored.push((path.clone(), self.time));
@@ -171,7 +171,7 @@ impl Host {
         path
     }
 
-    /// A file that says so, whatever is true.
+    /// Creates a file with this modification time.
     fn place(&self, path: &str, modified: i64) {
         self.folder.file(path, 1, 0);
         sys::set_modified(File::open(self.folder.0.join(path)).unwrap(), at(modified)).unwrap();
@@ -181,7 +181,7 @@ impl Host {
         self.folder.0.join(path).exists()
     }
 
-    /// No file that is gone was too young to go, and no file that is there is older than this.
+    /// Checks that no file was removed too early, and that no file is older than this.
     #[track_caller]
     fn check(&self, oldest: i64) {
         for (path, stored) in &self.stored {
@@ -189,13 +189,13 @@ impl Host {
             if self.has(path) {
                 assert!(
                     age <= oldest,
-                    "{path} is there after {age} s: {:#?}",
+                    "{path} is stored after {age} s: {:#?}",
                     self.events
                 );
             } else {
                 assert!(
                     age >= MAX_AGE - TOLERANCE,
-                    "{path} went after {age} s: {:#?}",
+                    "{path} was removed after {age} s: {:#?}",
                     self.events
                 );
             }
@@ -208,7 +208,7 @@ fn at(seconds: i64) -> SystemTime {
 }
 
 #[test]
-fn files_go_at_their_age() {
+fn files_expire_at_their_age() {
     let mut host = Host::new("clock-plain", 0);
     let path = host.put();
     host.pass(MAX_AGE - 1);
@@ -222,14 +222,14 @@ fn files_go_at_their_age() {
 fn an_upload_before_the_time_is_known() {
     for kill in [false, true] {
         let mut host = Host::new("clock-1970", -NOW + 100);
-        // What was there before, and says so.
+        // Files from before, with correct times.
         host.place("o/old/n", NOW - 29 * DAY);
         host.place("o/older/n", NOW - 31 * DAY);
         let path = host.put();
         host.pass(3 * HOUR);
         assert!(
             host.has("o/older/n"),
-            "nothing goes before the time is known"
+            "nothing expires before the time is known"
         );
         assert!(host.reports.iter().all(|report| report.future == 0));
         if kill {
@@ -264,7 +264,7 @@ fn a_kill_between_jump_and_sweep() {
     host.pass(2 * HOUR);
     assert!(
         !host.clock.has_corrections(),
-        "the file says the right time"
+        "the modification time is corrected"
     );
     let modified = sys::stat(&host.folder.0.join(&path)).unwrap().modified;
     assert_eq!(modified, at(NOW + YEAR));
@@ -288,11 +288,11 @@ fn times_in_the_future_count_from_when_they_are_seen() {
     host.pass(3 * HOUR);
     assert!(host.folder.tree().is_empty(), "{:?}", host.folder.tree());
     let seen: Vec<u64> = host.reports.iter().map(|report| report.future).collect();
-    assert_eq!(seen.iter().sum::<u64>(), 2, "it is said once");
+    assert_eq!(seen.iter().sum::<u64>(), 2, "it is reported once");
 }
 
 #[test]
-fn a_clock_that_is_taken_back_changes_nothing() {
+fn a_clock_that_is_set_back_changes_nothing() {
     let mut host = Host::new("clock-back", 0);
     let path = host.put();
     host.pass(10 * DAY);
@@ -300,12 +300,12 @@ fn a_clock_that_is_taken_back_changes_nothing() {
     host.pass(HOUR / 2);
     host.set(0);
     let modified = sys::stat(&host.folder.0.join(&path)).unwrap().modified;
-    assert_eq!(modified, at(NOW), "the file was left alone");
+    assert_eq!(modified, at(NOW), "the file was not changed");
     host.pass(20 * DAY - 2 * HOUR);
     host.check(MAX_AGE);
     host.pass(4 * HOUR);
     assert!(!host.has(&path));
-    // Set back for good: what then lies in the future counts from then.
+    // Set back permanently: the age of a file with a time in the future counts from that moment.
     let path = host.put();
     host.pass(10 * DAY);
     host.set(-YEAR);
@@ -315,9 +315,9 @@ fn a_clock_that_is_taken_back_changes_nothing() {
     assert!(!host.has(&path));
 }
 
-/// While a pass is under way, the clock jumps: nothing is removed by the new time.
+/// The clock jumps during a sweep: nothing is removed by the new time.
 #[test]
-fn a_jump_within_a_pass() {
+fn a_jump_during_a_sweep() {
     let mut host = Host::new("clock-pass", 0);
     for _ in 0..200 {
         host.put();
@@ -334,14 +334,14 @@ fn a_jump_within_a_pass() {
         &mut slice,
         now,
     );
-    assert_eq!(report, None, "it is not done in one slice");
+    assert_eq!(report, None, "the sweep takes more than one slice");
     host.set(YEAR);
     host.pass(3 * HOUR);
     host.check(MAX_AGE);
     assert_eq!(host.folder.tree().len(), 1 + 2 * 200);
 }
 
-/// An upload that was complete before the jump and gets its name after a sweep.
+/// An upload that was completed before the jump and is published after a sweep.
 #[test]
 fn an_upload_across_a_jump() {
     let mut host = Host::new("clock-across", 0);
@@ -356,12 +356,15 @@ fn an_upload_across_a_jump() {
         let modified = sys::stat(&host.folder.0.join(at)).unwrap().modified;
         sys::now().wall.duration_since(modified).unwrap_or_default()
     };
-    assert!(age("o/r/n") < Duration::from_secs(60), "it is dated again");
+    assert!(
+        age("o/r/n") < Duration::from_secs(60),
+        "its time was corrected"
+    );
     host.store.end(upload);
     host.store.end(before);
 }
 
-/// The oldest go first to make room, also where the clock is in doubt.
+/// The oldest files are trimmed first, even if the clock is not trusted.
 #[test]
 fn trimming_follows_the_true_order_of_storing() {
     let mut host = Host::new("clock-order", -NOW + 100);
@@ -386,15 +389,15 @@ fn trimming_follows_the_true_order_of_storing() {
     assert!(!host.has("o/genuine/n") && host.has(&second));
 }
 
-/// Whatever clocks, processes and hosts do. Excludes situations that upslot cannot recognise; see
+/// Random jumps of the clock, kills and reboots. Excludes situations that upslot cannot recognise; see
 /// contrib/docs/operations.md, "The clock".
 #[test]
-fn a_wrong_clock_of_any_kind_removes_nothing_too_soon_and_keeps_nothing() {
+fn files_expire_in_time_with_any_wrong_clock() {
     for seed in 0..seeds() {
         let mut dice = Dice(seed.wrapping_mul(2_654_435_761) | 1);
         let mut host = Host::new("clock-any", if seed % 3 == 0 { -NOW + 100 } else { 0 });
-        // By how much longer a file may live for all that happened: as long as jumps were wide, and once its age for
-        // each time that it was in the future.
+        // By how much the events may extend the life of a file: by the width of each jump, and by its lifetime each time
+        // that its modification time was in the future.
         let mut slack = 2 * DAY + HOUR * 24;
         for _ in 0..40 {
             let what = dice.below(10);
@@ -412,15 +415,15 @@ fn a_wrong_clock_of_any_kind_removes_nothing_too_soon_and_keeps_nothing() {
                     let back = dice.below(2) == 0 && host.wall() - jump > 100;
                     slack += jump.min(MAX_AGE) + MAX_AGE;
                     let error = host.error + if back { -jump } else { jump };
-                    // Within its first hour a boot's clock is believed to be set.
+                    // A jump within the first hour after a boot counts as setting the clock.
                     host.pass(2 * HOUR);
                     host.set(error);
                 }
                 5 => host.set(0),
                 6 => host.restart(),
                 7 => {
-                    // With a battery, without one, or with a clock that goes on where it stood; that one is set before
-                    // anything else happens to it.
+                    // With a battery, without one, or with a clock that continues where it stopped; the last one is set
+                    // before any other event.
                     slack += DAY + MAX_AGE;
                     let time = host.time;
                     match dice.below(3) {
@@ -428,7 +431,7 @@ fn a_wrong_clock_of_any_kind_removes_nothing_too_soon_and_keeps_nothing() {
                         1 => host.reboot(DAY, -time - DAY + 100),
                         _ => {
                             let error = host.error;
-                            host.keep();
+                            host.save_record();
                             host.reboot(DAY, error - DAY);
                             host.put();
                             host.time += 100;
@@ -456,7 +459,7 @@ fn a_wrong_clock_of_any_kind_removes_nothing_too_soon_and_keeps_nothing() {
     }
 }
 
-/// Histories that are tried; more in the long form of the tests.
+/// Number of random histories; more in the long form of the tests.
 fn seeds() -> u32 {
     match std::env::var("UPSLOT_TESTS").as_deref() {
         Ok("long") => 60,
@@ -464,7 +467,7 @@ fn seeds() -> u32 {
     }
 }
 
-/// A small generator, always the same.
+/// A generator of pseudo-random numbers (xorshift).
 struct Dice(u32);
 
 impl Dice {

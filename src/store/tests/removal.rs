@@ -94,7 +94,7 @@ fn trimmed_files_stay_until_their_tombstones_are_synced() {
         assert!(trims.tombstones(&store).is_none(), "one sync at a time");
         assert_eq!(proceed(&mut trims, &mut store), Vec::<String>::new());
         assert_eq!(files(&folder), 6);
-        // A disk that does not sync keeps no file from being removed.
+        // Files are removed even if the disk cannot sync.
         trims.synced(sync);
         assert!(trims.has_work());
         assert_eq!(proceed(&mut trims, &mut store), ["o", "p", "q"]);
@@ -102,7 +102,7 @@ fn trimmed_files_stay_until_their_tombstones_are_synced() {
             assert!(store.has_tombstone(&path(&format!("{owner}/a/f"))).unwrap());
         }
         assert_eq!(files(&folder), 3);
-        // Then it is the turn of the second order.
+        // The second order is next.
         assert!(trims.tombstones(&store).unwrap().is_ok());
         trims.synced(Ok(()));
         assert_eq!(proceed(&mut trims, &mut store), ["o"]);

@@ -14,7 +14,7 @@ fn tombstones_persist_and_are_recorded_on_removal() {
     assert!(store.has_tombstone(&path("uuid0/f")).unwrap());
     assert!(store.has_tombstone(&path("uuid2999/f")).unwrap());
     assert!(!store.has_tombstone(&path("uuid3000/f")).unwrap());
-    // What a crash cut short spoils nothing before it.
+    // A truncated entry after a crash does not affect the entries before it.
     for entry in fs::read_dir(folder.0.join(".upslot/tombstones")).unwrap() {
         let mut bytes = fs::read(entry.as_ref().unwrap().path()).unwrap();
         bytes.extend_from_slice(b"cut");
@@ -70,7 +70,7 @@ fn tombstones_of_an_earlier_version_are_taken_over() {
     let store = folder.open();
     assert!(!old.exists());
     assert!(names(0..600).all(|path| store.has_tombstone(&path).unwrap()));
-    // An earlier version has used the store again, and a crash has cut its last entry.
+    // An earlier version has used the store again, and a crash has truncated its last entry.
     fs::rename(&new, &old).unwrap();
     fs::write(
         old.join("00"),

@@ -1,4 +1,4 @@
-//! Uploads: invisible until published, whole, and only once.
+//! Uploads: invisible until published, complete, and published only once.
 
 use super::*;
 
@@ -90,7 +90,7 @@ fn a_failed_publication_leaves_no_folder() {
         put(&mut store, "o/file/n", b"x"),
         Err(PublishError::Io(_))
     ));
-    // A folder where the file should be.
+    // A folder in place of the file.
     fs::create_dir_all(folder.0.join("p/r/n")).unwrap();
     assert!(matches!(
         put(&mut store, "p/r/n", b"x"),

@@ -1,4 +1,4 @@
-//! Counting stored bytes, and making room.
+//! Counting stored bytes, and trimming.
 
 use super::*;
 

@@ -31,6 +31,6 @@ from .local_api import api_url, health, metric, quiet_upslot, request_slot, slot
 from .processes import Process, Ran, free_port, port_open, run
 from .program import ENVIRONMENT, Upslot
 from .servers import Authority, Ejabberd, Group, Prosody
-from .signing import external_url, own_slot_target
+from .signing import base64url, delete_url, external_url, file_share_token, own_slot_target
 from .tracing import Call, Faults, Strace, traced
 

@@ -1,5 +1,4 @@
-//! The local slot API and what else is told to it: what it grants is a slot whose PUT is taken, and every form of the
-//! answer says the same two URLs.
+//! The local API: the PUT of a slot that it grants is accepted, and every response format has the same two URLs.
 
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -42,14 +41,14 @@ fn slot(query: &[u8]) {
     if let Ok(asked) = api::max_size_request(query) {
         assert!(!asked.jid.as_str().is_empty());
     }
-    let asked = match api::slot_request(query) {
-        Ok(asked) => asked,
+    let parsed = match api::slot_request(query) {
+        Ok(parsed) => parsed,
         Err(refusal) => {
             assert_sentence(&refusal.to_string());
             return;
         }
     };
-    let request = asked.request;
+    let request = parsed.request;
     assert!(request.size > 0 && !request.name.is_empty());
     let plain = |c: char| c.is_alphanumeric() || "_-.".contains(c);
     assert!(request.name.chars().all(plain) && request.name != ".." && request.name != ".");
@@ -90,18 +89,18 @@ fn slot(query: &[u8]) {
             assert_eq!(grant.path.owner_folder(), folder.as_bytes());
             assert!(slot.get.ends_with(&grant.path.encoded()));
         }
-        other => panic!("a slot that is not taken: {other:?}"),
+        other => panic!("a slot whose PUT is not accepted: {other:?}"),
     }
-    forms(&slot);
-    // URLs of our own are ASCII; the answer's form must not depend on it.
-    forms(&Slot {
+    check_formats(&slot);
+    // upslot's own URLs are ASCII; the response formats must not depend on it.
+    check_formats(&Slot {
         put: String::from_utf8_lossy(query).into_owned(),
         get: format!("{}\u{1}\u{fffe}\u{7f}", request.name),
     });
 }
 
-/// All forms of an answer say the same.
-fn forms(slot: &Slot) {
+/// Checks that all response formats have the same URLs.
+fn check_formats(slot: &Slot) {
     let json = Reply::granted(slot, Output::Json).body;
     let value = SliceLexer::new(json.as_bytes())
         .exactly_one(Lex::ws_peek, |next, lexer| parse_bounded(4, next, lexer));
@@ -152,21 +151,21 @@ fn bearer(value: &[u8]) {
     assert!(!api::authorised(Some(value), "") && !api::authorised(None, token));
 }
 
-/// Only what trusted proxies said last counts.
+/// Only the addresses that trusted proxies add are used.
 fn forwarded_for(lines: &[u8]) {
     let mut text = b"GET / HTTP/1.1\r\nHost: a\r\n".to_vec();
     for line in lines.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
         text.extend([line, b"\r\n"].concat());
     }
-    let said_by_client = text.clone();
+    let sent_by_client = text.clone();
     text.extend_from_slice(b"\r\n");
     let trusted = ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
     let Ok(request) = RequestHead::parse(&text) else {
         return;
     };
     let _ = forwarded::client_address(&request, &trusted);
-    // Whatever a client claims, the proxy that it speaks to adds its address, and that is what counts.
-    let mut text = said_by_client;
+    // The proxy adds the address of its client, which overrides the fields that the client sent.
+    let mut text = sent_by_client;
     text.extend_from_slice(b"X-Forwarded-For: 192.0.2.7\r\n\r\n");
     if let Ok(request) = RequestHead::parse(&text) {
         let found = forwarded::client_address(&request, &trusted);

@@ -1,4 +1,5 @@
-//! The configuration: any text is either refused with places and sentences, or becomes one that can be used.
+//! The configuration: any text is either rejected with errors that have a line and a sentence, or yields a usable
+//! configuration.
 
 use upslot::config::{self, MAX_TEXT};
 use upslot::service::Service;
@@ -16,14 +17,14 @@ pub fn run(data: &[u8]) {
             "{line:?}"
         );
     };
-    let text_is_sound = |text: &str| assert!(!text.contains(char::is_control), "{text:?}");
+    let assert_printable = |text: &str| assert!(!text.contains(char::is_control), "{text:?}");
     let reading = match reading {
         Ok(reading) => reading,
-        Err(faulty) => {
-            assert!(!faulty.errors.is_empty());
-            for error in &faulty.errors {
+        Err(rejected) => {
+            assert!(!rejected.errors.is_empty());
+            for error in &rejected.errors {
                 placed(error.line);
-                text_is_sound(&error.to_string());
+                assert_printable(&error.to_string());
                 let secret = ["secret", "token"]
                     .iter()
                     .any(|end| error.key.ends_with(end));
@@ -33,17 +34,17 @@ pub fn run(data: &[u8]) {
                 );
                 assert!(
                     error.to_string().len() < 4000,
-                    "a fault that repeats the file"
+                    "an error that repeats the file"
                 );
             }
-            assert_eq!(config::read_bytes(&bytes), Err(faulty), "read twice");
+            assert_eq!(config::read_bytes(&bytes), Err(rejected), "read twice");
             return;
         }
     };
     assert!(bytes.len() <= MAX_TEXT);
     for warning in &reading.warnings {
         placed(warning.line);
-        text_is_sound(&warning.to_string());
+        assert_printable(&warning.to_string());
     }
     let config = &reading.config;
     assert!(config.max_file_size > 0 && !config.listen.is_empty());
@@ -59,7 +60,7 @@ pub fn run(data: &[u8]) {
         assert!(!url.prefix.contains([' ', '"', '<', '?', '#']));
         assert_eq!(config::url::base_url(&url.prefix).as_ref(), Ok(url));
     }
-    // Whatever the operator writes, an answer's head is made of lines.
+    // Configured fields cannot break the head of a response.
     for (name, value) in &config.custom_headers {
         assert!(super::reference::is_token(name.as_bytes()), "{name:?}");
         assert!(

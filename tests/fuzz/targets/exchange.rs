@@ -262,7 +262,7 @@ fn expected(stream: &[u8]) -> Vec<(reference::Head, Option<Vec<u8>>)> {
     found
 }
 
-/// Everything that holds after any run over this stream.
+/// Asserts the properties of any run over this stream.
 fn check(stream: &[u8], driver: &Driver<'_>, want: Want) {
     let expected = expected(stream);
     let mut puts = Vec::new();

@@ -92,7 +92,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Everything that holds for a head that is accepted.
+/// Asserts the properties of an accepted head.
 fn check_accepted(bytes: &[u8], head: &RequestHead) {
     assert!(bytes.len() <= MAX_HEAD);
     let parsed = RequestHead::parse(bytes).expect("accepted in pieces, rejected whole");
@@ -131,7 +131,7 @@ fn check_accepted(bytes: &[u8], head: &RequestHead) {
     let is_invalid = |b: &u8| *b <= b' ' || *b == 0x7f || *b == b'#' || *b == b'?';
     assert!(!path.iter().any(is_invalid) && std::str::from_utf8(path).is_ok());
 
-    // The head written out again from its parsed form is parsed to the same.
+    // A head that is serialised from its parsed form is parsed to the same form.
     let mut text = [other.method.as_bytes(), b" ", &other.target, b" "].concat();
     text.extend_from_slice(if other.is_1_1 {
         b"HTTP/1.1\r\n"

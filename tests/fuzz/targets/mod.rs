@@ -1,8 +1,8 @@
-//! One function for each parser of what comes from outside. It takes any bytes at all and asserts what must hold for
-//! them, which is more than that nothing panics: that the way in which input arrives changes nothing, that what is
-//! accepted means the same to a second, simple reading ([`reference`]), that what is written can be read back.
+//! One target for each parser of outside input. A target takes any bytes and asserts more than the absence of panics:
+//! the result does not depend on how the input is split, a simple reference implementation ([`reference`]) agrees on the
+//! meaning of accepted input, and output can be parsed again.
 //!
-//! The same functions serve libFuzzer (`libfuzzer/`) and `cargo test --test fuzz`, which needs no more than a stable
+//! The same targets are run by libFuzzer (`libfuzzer/`) and by `cargo test --test fuzz`, which needs only a stable
 //! compiler.
 
 #![allow(clippy::unwrap_used)]
@@ -21,7 +21,7 @@ pub mod signed;
 pub mod stream;
 pub mod xml;
 
-/// A target and its name, which is also that of its folder of seeds.
+/// A target with its name, which is also the name of its folder of seeds.
 pub type Target = (&'static str, fn(&[u8]));
 
 pub const TARGETS: [Target; 12] = [
@@ -39,13 +39,13 @@ pub const TARGETS: [Target; 12] = [
     ("xml", xml::run),
 ];
 
-/// The moment at which everything happens, Unix time.
+/// The time of every run, in Unix seconds.
 pub const NOW: u64 = 1_800_000_000;
 
-/// Most bytes that [`expand`] makes of an input.
+/// Maximum length of the output of [`expand`] in bytes.
 const MOST: usize = 200_000;
 
-/// Reads choices from the front of an input; an input that is used up answers zero.
+/// Reads choices from the front of an input; zeros after its end.
 pub struct Choices<'a>(pub &'a [u8]);
 
 impl<'a> Choices<'a> {
@@ -63,7 +63,7 @@ impl<'a> Choices<'a> {
         u16::from_le_bytes([self.byte(), self.byte()])
     }
 
-    /// Everything up to the next byte of this value, which is dropped.
+    /// The bytes up to the next byte of this value, which is skipped.
     pub fn until(&mut self, end: u8) -> &'a [u8] {
         match self.0.iter().position(|b| *b == end) {
             Some(at) => {
@@ -80,8 +80,8 @@ impl<'a> Choices<'a> {
     }
 }
 
-/// Lets a short input be a long one: 1, a byte and a number stand for that byte so many times 160. So limits of many
-/// KiB are within reach of a fuzzer that prefers short inputs.
+/// Expands a short input: 1, a byte and a number `n` stand for `n` × 160 times this byte. A fuzzer prefers short inputs,
+/// which would otherwise not reach limits of many KiB.
 pub fn expand(data: &[u8]) -> Vec<u8> {
     let mut long = Vec::with_capacity(data.len());
     let mut rest = data;
@@ -102,8 +102,7 @@ pub fn expand(data: &[u8]) -> Vec<u8> {
     long
 }
 
-/// The input in pieces; which ones depends on the seed. 0 is one piece, 1 is byte by byte (a long one in pieces of a
-/// few bytes).
+/// Splits an input as the seed says: 0 into one piece, 1 into single bytes (a long input into pieces of a few bytes).
 pub fn split(bytes: &[u8], seed: u16) -> Vec<&[u8]> {
     let largest = match seed % 8 {
         0 => return vec![bytes],
@@ -115,7 +114,7 @@ pub fn split(bytes: &[u8], seed: u16) -> Vec<&[u8]> {
         6 => 5000,
         _ => 70_000,
     };
-    // So that no input takes long.
+    // Bounds the number of pieces.
     let largest = largest + bytes.len() / 2000;
     let mut dice = Dice::new(seed);
     let mut pieces = Vec::new();
@@ -128,7 +127,7 @@ pub fn split(bytes: &[u8], seed: u16) -> Vec<&[u8]> {
     pieces
 }
 
-/// Numbers that depend on a seed alone (xorshift).
+/// Pseudo-random numbers (xorshift).
 pub struct Dice(u64);
 
 impl Dice {
@@ -148,7 +147,7 @@ impl Dice {
     }
 }
 
-/// The text of a refusal or an error: one readable line that can be logged or sent as it is.
+/// Asserts that the text of a refusal or an error is one readable line, which can be logged or sent.
 #[track_caller]
 pub fn assert_sentence(text: &str) {
     assert!(!text.is_empty() && text.ends_with('.'), "{text:?}");

@@ -1,5 +1,5 @@
-//! Request targets: no encoding of a path leads out of the storage folder or to a hidden file, and every path has one
-//! meaning.
+//! Request targets: no encoding of a path leads out of the storage folder or to a hidden file, and every path has a
+//! single meaning.
 
 use std::time::{Duration, Instant, UNIX_EPOCH};
 

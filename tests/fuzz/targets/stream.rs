@@ -1,5 +1,5 @@
-//! The link's machine against a server that may say anything, and what is answered to its stanzas. All that is
-//! written is one sound stream of XML.
+//! The state machine of the link, with arbitrary input from the server, and the replies to its stanzas. The output is a
+//! well-formed XML stream.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use upslot::xmpp::iq::{self, Answer, Identity};
 use upslot::xmpp::stream::{Event, Stream};
 use upslot::xmpp::xml::XmlEvent;
 
-use super::xml::{again, read};
+use super::xml::{check_round_trip, read};
 use super::{Choices, Dice, NOW, assert_sentence, expand, split};
 
 const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams' \
@@ -24,11 +24,11 @@ struct Link {
     events: Vec<String>,
     ended: bool,
     dice: Dice,
-    restless: bool,
+    disturbed: bool,
 }
 
 impl Link {
-    fn new(seed: u16, restless: bool) -> Link {
+    fn new(seed: u16, disturbed: bool) -> Link {
         let now = Instant::now();
         let stream = Stream::new("upload.montague.tld".to_owned(), "secret".to_owned(), now);
         Link {
@@ -38,14 +38,14 @@ impl Link {
             events: Vec::new(),
             ended: false,
             dice: Dice::new(seed),
-            restless,
+            disturbed,
         }
     }
 
     fn run(mut self, pieces: &[&[u8]]) -> Link {
         for piece in pieces {
-            if self.restless {
-                self.wander();
+            if self.disturbed {
+                self.disturb();
             }
             self.stream.received(piece, self.now);
             self.settle();
@@ -54,8 +54,8 @@ impl Link {
         self
     }
 
-    /// Time goes by, or the link is closed.
-    fn wander(&mut self) {
+    /// Lets time pass, or closes the link.
+    fn disturb(&mut self) {
         match self.dice.below(12) {
             0 => self.now += Duration::from_secs(5),
             1 => self.now += Duration::from_secs(70),
@@ -73,16 +73,16 @@ impl Link {
             assert_ne!(
                 self.stream.deadline(),
                 before,
-                "a deadline that stays where it is"
+                "a deadline that does not change when it passes"
             );
         }
         self.settle();
     }
 
-    /// Takes events and answers them, then writes.
+    /// Handles and answers all events, then writes.
     fn settle(&mut self) {
         while let Some(event) = self.stream.next_event(self.now) {
-            assert!(!self.ended, "something after the end");
+            assert!(!self.ended, "an event after the end");
             self.events.push(format!("{event:?}"));
             match event {
                 Event::Up => {}
@@ -102,7 +102,7 @@ impl Link {
                         assert_eq!(answer.attribute("to"), from.as_deref());
                         assert_eq!(answer.attribute("type"), Some("error"));
                         assert!(answer.weight() < 10_000, "bounded");
-                        again(&answer);
+                        check_round_trip(&answer);
                         self.stream.send(&answer);
                     }
                 }
@@ -112,7 +112,7 @@ impl Link {
         assert_eq!(self.stream.deadline().is_none(), self.ended);
         while !self.stream.output().is_empty() {
             let all = self.stream.output();
-            let n = if self.restless {
+            let n = if self.disturbed {
                 1 + self.dice.below(all.len())
             } else {
                 all.len()
@@ -123,7 +123,7 @@ impl Link {
     }
 }
 
-/// What the program answers to a stanza. Slot requests are granted and refused in turn.
+/// The reply to a stanza. Slot requests are granted or refused, depending on their size.
 fn answer(stanza: Element) -> Option<Element> {
     let jid = BareJid::parse("upload.montague.tld").unwrap();
     let identity = Identity {
@@ -136,11 +136,11 @@ fn answer(stanza: Element) -> Option<Element> {
     let answer = match iq::route(stanza, identity, NOW, |_| 1000) {
         Answer::Silence => return None,
         Answer::Reply(answer) => answer,
-        Answer::Slot(asked) => match &asked.request {
+        Answer::Slot(iq) => match &iq.request {
             Err(refusal) => {
                 let refusal = refusal.clone();
                 assert_sentence(&refusal.to_string());
-                asked.refused(&refusal)
+                iq.refused(&refusal)
             }
             Ok(request) => {
                 assert!(!request.name.is_empty() && request.size > 0);
@@ -149,10 +149,10 @@ fn answer(stanza: Element) -> Option<Element> {
                     get: "https://montague.tld/a".to_owned(),
                 };
                 match request.size % 2 {
-                    0 => asked.granted(slot),
+                    0 => iq.granted(slot),
                     _ => {
                         let (size, limit) = (request.size, 10);
-                        asked.refused(&Refusal::TooLarge { size, limit })
+                        iq.refused(&Refusal::TooLarge { size, limit })
                     }
                 }
             }
@@ -163,12 +163,12 @@ fn answer(stanza: Element) -> Option<Element> {
     assert!(matches!(answer.attribute("type"), Some("result" | "error")));
     assert!(!matches!(kind.as_deref(), Some("result" | "error")));
     assert_eq!(answer.attribute("id"), id.as_deref());
-    again(&answer);
+    check_round_trip(&answer);
     Some(answer)
 }
 
-/// What we write is a stream that a strict reader takes.
-fn written(link: &Link) {
+/// Checks that a strict reader accepts the output.
+fn check_output(link: &Link) {
     let (events, error) = read(&[&link.output]);
     assert_eq!(error, None, "{}", link.output.escape_ascii());
     assert!(matches!(events.first(), Some(XmlEvent::Opened(_))));
@@ -192,11 +192,11 @@ pub fn run(data: &[u8]) {
     bytes.extend(expand(choices.rest()));
 
     let whole = Link::new(seed, false).run(&[&bytes]);
-    written(&whole);
+    check_output(&whole);
     let pieces = Link::new(seed, false).run(&split(&bytes, seed));
     assert!(whole.events == pieces.events, "in pieces");
-    // Only where an end cuts the stream short may some answers have come too late.
+    // Some replies may be missing only if the stream has ended.
     assert!(whole.output == pieces.output || whole.ended, "in pieces");
-    written(&pieces);
-    written(&Link::new(seed, true).run(&split(&bytes, seed)));
+    check_output(&pieces);
+    check_output(&Link::new(seed, true).run(&split(&bytes, seed)));
 }

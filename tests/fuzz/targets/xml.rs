@@ -1,4 +1,5 @@
-//! XML of a stream: the same elements however the bytes arrive, bounded, and written so that they can be read again.
+//! XML of a stream: the elements do not depend on how the bytes are split, their size is limited, and they are unchanged
+//! when they are serialised and parsed again.
 
 use upslot::xmpp::element::{Element, Node, is_xml_text};
 use upslot::xmpp::scanner::{Boundary, Scanner};
@@ -10,7 +11,7 @@ use super::{Choices, expand, split};
 
 const HEADER: &str = "<stream:stream xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:component:accept'>";
 
-/// What comes of pieces: the events, and the fault at which reading stopped.
+/// Parses pieces; returns the events, and the error that ended parsing.
 pub fn read(pieces: &[&[u8]]) -> (Vec<XmlEvent>, Option<XmlError>) {
     let mut reader = Reader::new();
     let mut events = Vec::new();
@@ -21,7 +22,11 @@ pub fn read(pieces: &[&[u8]]) -> (Vec<XmlEvent>, Option<XmlError>) {
                 Ok(Some(event)) => events.push(event),
                 Ok(None) => break,
                 Err(error) => {
-                    assert_eq!(reader.next_event(&mut rest), Err(error), "a fault stays");
+                    assert_eq!(
+                        reader.next_event(&mut rest),
+                        Err(error),
+                        "an error is permanent"
+                    );
                     assert_ne!(error, BROKEN, "the scanner and the parser differ");
                     return (events, Some(error));
                 }
@@ -56,24 +61,21 @@ pub fn run(data: &[u8]) {
             XmlEvent::Opened(element) => assert!(n == 0 && element.children.is_empty()),
             XmlEvent::Stanza(element) => {
                 assert!(n > 0);
-                sound(element, 1);
-                assert!(
-                    bytes_of(element) <= MAX_STANZA,
-                    "larger than a stanza may be"
-                );
-                again(element);
+                check_element(element, 1);
+                assert!(bytes_of(element) <= MAX_STANZA, "a stanza above the limit");
+                check_round_trip(element);
             }
             XmlEvent::Skipped(skipped) => {
                 assert!(n > 0);
-                bounded(skipped);
+                check_skipped(skipped);
             }
-            XmlEvent::Closed => assert_eq!(n + 1, events.len(), "something after the end"),
+            XmlEvent::Closed => assert_eq!(n + 1, events.len(), "an event after the end"),
         }
     }
 }
 
-/// The scanner finds the same ends however the bytes come; each belongs to an event, and what is read by itself from
-/// between two of them is the same.
+/// The ends that the scanner finds do not depend on how the bytes are split. Each belongs to an event, and the part
+/// between two of them is parsed to the same event.
 fn boundaries(bytes: &[u8], seed: u16, events: &[XmlEvent], error: Option<XmlError>) {
     let ends = |pieces: &[&[u8]]| {
         let (mut scanner, mut ends, mut before) = (Scanner::new(), Vec::new(), 0);
@@ -107,7 +109,7 @@ fn boundaries(bytes: &[u8], seed: u16, events: &[XmlEvent], error: Option<XmlErr
             continue;
         }
         let Some(event) = events.next() else {
-            // What the scanner cannot see: an attribute twice, a bad declaration or header.
+            // The scanner does not detect a duplicate attribute, or an invalid declaration or header.
             assert!(error.is_some());
             return;
         };
@@ -134,8 +136,8 @@ fn boundaries(bytes: &[u8], seed: u16, events: &[XmlEvent], error: Option<XmlErr
     assert!(events.next().is_none());
 }
 
-/// What is kept of a skipped stanza.
-fn bounded(skipped: &Skipped) {
+/// Checks the limits of the remembered parts of a skipped stanza.
+fn check_skipped(skipped: &Skipped) {
     let stanza = &skipped.stanza;
     assert!(stanza.children.is_empty() && stanza.name.len() <= 64 && stanza.namespace.len() <= 64);
     for attribute in &stanza.attributes {
@@ -150,7 +152,7 @@ fn bounded(skipped: &Skipped) {
     assert!(stanza.attributes.len() <= 4);
 }
 
-/// Bytes of the names that are not inherited, the values and the texts: all of them were in the stanza.
+/// Bytes of the names, values and texts, which were all in the stanza; inherited namespaces do not count.
 fn bytes_of(element: &Element) -> usize {
     let attributes = element
         .attributes
@@ -163,7 +165,7 @@ fn bytes_of(element: &Element) -> usize {
     element.name.len() + attributes.chain(children).sum::<usize>()
 }
 
-fn sound(element: &Element, depth: u64) {
+fn check_element(element: &Element, depth: u64) {
     assert!(depth <= MAX_DEPTH);
     assert!(
         !element.name.is_empty() && is_name(&element.name),
@@ -177,13 +179,13 @@ fn sound(element: &Element, depth: u64) {
         };
         assert!(
             !element.attributes[..n].iter().any(same),
-            "an attribute twice"
+            "a duplicate attribute"
         );
     }
     let mut text_before = false;
     for node in &element.children {
         match node {
-            Node::Element(child) => sound(child, depth + 1),
+            Node::Element(child) => check_element(child, depth + 1),
             Node::Text(text) => {
                 assert!(!text_before && !text.is_empty() && is_xml_text(text));
             }
@@ -192,16 +194,16 @@ fn sound(element: &Element, depth: u64) {
     }
 }
 
-/// Nothing that would be markup where a name is written.
+/// Whether the text has no character that is markup within a name.
 fn is_name(text: &str) -> bool {
     !text.contains(|c: char| c.is_whitespace() || "<>&'\"/=:?!".contains(c))
 }
 
-/// Written and read again it is the same.
-pub fn again(element: &Element) {
+/// Checks that an element is unchanged when it is serialised and parsed again.
+pub fn check_round_trip(element: &Element) {
     let mut written = HEADER.as_bytes().to_vec();
     element.write("jabber:component:accept", &mut written);
-    // References take more room, and so do namespaces that are declared in every child.
+    // The result may be longer: references replace characters, and each child may declare a namespace.
     if written.len() > MAX_STANZA {
         return;
     }

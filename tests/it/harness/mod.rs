@@ -6,7 +6,7 @@
 //! - [`program`] the child process and its log;
 //! - [`xml`] a parser for stanzas;
 //! - [`server`] the XMPP server's side of XEP-0114;
-//! - [`http`] a client on a raw socket with a strict parser of responses;
+//! - [`http`] a client on a raw socket, and [`reply`], a strict parser of responses;
 //! - [`tls`] certificates and TLS clients;
 //! - [`site`] a running program with its configuration and link;
 //! - [`signing`] signed links and tokens;
@@ -19,6 +19,7 @@ pub mod http;
 pub mod local_api;
 pub mod program;
 pub mod raw;
+pub mod reply;
 pub mod server;
 pub mod signing;
 pub mod site;
@@ -26,8 +27,9 @@ pub mod tls;
 pub mod wait;
 pub mod xml;
 
-pub use http::{Client, Fields, Reply, request};
+pub use http::{Client, Fields, request};
 pub use program::Program;
+pub use reply::Reply;
 pub use server::{Link, Server};
 pub use site::{Plan, Site, Slot};
 pub use wait::{PATIENCE, eventually, pseudo_random, raise_descriptors, unix_now};
