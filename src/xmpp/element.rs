@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use super::syntax::is_xml_char;
+
 /// Namespace of the prefix `xml`, which needs no declaration (Namespaces in XML 1.0 §3).
 pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
 /// Namespace of stanzas on a component's stream (XEP-0114).
@@ -270,17 +272,6 @@ impl Element {
         out.extend_from_slice(self.name.as_bytes());
         out.push(b'>');
     }
-}
-
-/// Whether XML allows this character (XML 1.0 §2.2).
-pub fn is_xml_char(c: char) -> bool {
-    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{FFFD}' | '\u{10000}'..)
-}
-
-/// Whether XML allows all characters of a text (XML 1.0 §2.2).
-pub fn is_xml_text(text: &str) -> bool {
-    // Fast path: most text is printable ASCII.
-    text.bytes().all(|b| matches!(b, b' '..=b'~')) || text.chars().all(is_xml_char)
 }
 
 /// An `<error/>` child (RFC 6120 §8.3.2): its type, the condition, and a human-readable sentence.

@@ -20,7 +20,7 @@ use quick_xml::events::{BytesRef, BytesStart, Event};
 use super::element::{Attribute, COMPONENT, Element, Name, Node, XML};
 use super::scanner::{Boundary, Scanner};
 
-pub use super::scanner::XmlError;
+pub use super::syntax::XmlError;
 
 /// Largest stanza that is parsed, in bytes from its first `<` to its last `>`. A slot request has a few hundred.
 pub const MAX_STANZA: usize = 64 * 1024;

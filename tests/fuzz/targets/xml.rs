@@ -1,7 +1,8 @@
 //! XML of a stream: the same elements however the bytes arrive, bounded, and written so that they can be read again.
 
-use upslot::xmpp::element::{Element, Node, is_xml_text};
+use upslot::xmpp::element::{Element, Node};
 use upslot::xmpp::scanner::{Boundary, Scanner};
+use upslot::xmpp::syntax::is_xml_char;
 use upslot::xmpp::xml::{
     BROKEN, MAX_ADDRESS, MAX_DEPTH, MAX_ID, MAX_STANZA, Reader, Skipped, Why, XmlError, XmlEvent,
 };
@@ -190,6 +191,10 @@ fn sound(element: &Element, depth: u64) {
         }
         text_before = matches!(node, Node::Text(_));
     }
+}
+
+fn is_xml_text(text: &str) -> bool {
+    text.chars().all(is_xml_char)
 }
 
 /// Nothing that would be markup where a name is written.
