@@ -28,7 +28,7 @@ pub enum Boundary {
 }
 
 /// The scanner's state.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Scanner {
     state: State,
     /// Number of open elements, including the stream.
@@ -44,8 +44,9 @@ pub struct Scanner {
     utf8: Utf8,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 enum State {
+    #[default]
     /// Before the first byte; an XML declaration may only begin here.
     Start,
     /// After a `<` that was the first byte.
@@ -117,15 +118,7 @@ const UNMATCHED: &str = "an end tag without a matching start tag";
 
 impl Scanner {
     pub fn new() -> Scanner {
-        Scanner {
-            state: State::Start,
-            depth: 0,
-            levels: 0,
-            open_names: 0,
-            outside_names: 0,
-            name: 0,
-            utf8: Utf8::default(),
-        }
+        Scanner::default()
     }
 
     /// Whether the stream's opening tag is complete.
@@ -375,12 +368,6 @@ impl Scanner {
             false => State::Text { brackets: 0 },
         };
         between.then_some(boundary)
-    }
-}
-
-impl Default for Scanner {
-    fn default() -> Scanner {
-        Scanner::new()
     }
 }
 

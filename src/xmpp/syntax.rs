@@ -35,6 +35,8 @@ pub fn is_xml_char(c: char) -> bool {
 }
 
 /// White space (XML 1.0 §2.3).
+pub const SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
+
 pub fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
