@@ -420,7 +420,10 @@ fn decide(
         total: stored.total,
         free: stored.free,
     };
-    match service.room(request.size, pool::kind(None), total, &usage) {
+    match service
+        .policy()
+        .room(request.size, pool::kind(None), total, &usage)
+    {
         SpaceCheck::Enough => {}
         SpaceCheck::OverQuota { evict: true, .. } => {}
         SpaceCheck::OverQuota { refusal, .. } | SpaceCheck::Refused(refusal) => {

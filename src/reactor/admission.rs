@@ -75,7 +75,7 @@ impl Admission {
             total: self.usage.total(),
             free: store.free_space(now.mono),
         };
-        if let Some(owner) = owner.filter(|_| service.needs_owner_usage(total)) {
+        if let Some(owner) = owner.filter(|_| service.policy().needs_owner_usage(total)) {
             match self.usage.of_owner(owner, now.mono) {
                 Some(bytes) => stored.owner = Some(bytes),
                 None if attempt.failed => return SpaceDecision::Refused(Refusal::Busy),
@@ -85,16 +85,17 @@ impl Admission {
                 }
             }
         }
-        let (mut refusal, need, pool, evict) = match service.room(size, kind, total, &stored) {
-            SpaceCheck::Enough => return SpaceDecision::Granted,
-            SpaceCheck::Refused(refusal) => return SpaceDecision::Refused(refusal),
-            SpaceCheck::OverQuota {
-                refusal,
-                need,
-                pool,
-                evict,
-            } => (refusal, need, pool, evict),
-        };
+        let (mut refusal, need, pool, evict) =
+            match service.policy().room(size, kind, total, &stored) {
+                SpaceCheck::Enough => return SpaceDecision::Granted,
+                SpaceCheck::Refused(refusal) => return SpaceDecision::Refused(refusal),
+                SpaceCheck::OverQuota {
+                    refusal,
+                    need,
+                    pool,
+                    evict,
+                } => (refusal, need, pool, evict),
+            };
         // Search only if eviction or expiry could free space.
         let files_expire = !service.lifetime().message.is_zero();
         let tries = match evict {
