@@ -46,8 +46,8 @@ pub struct Scanner {
 
 #[derive(Clone, Copy, Debug, Default)]
 enum State {
-    #[default]
     /// Before the first byte; an XML declaration may only begin here.
+    #[default]
     Start,
     /// After a `<` that was the first byte.
     FirstAngle,
