@@ -147,8 +147,10 @@ impl Signatures {
 
 /// Accepts both cases: the servers above write lower case, but other programs sign such links, too.
 fn decode_tag(hex: &[u8]) -> Option<Vec<u8>> {
-    let tag = HEXLOWER_PERMISSIVE.decode(hex).ok()?;
-    (tag.len() == TAG).then_some(tag)
+    if hex.len() != TAG * 2 {
+        return None;
+    }
+    HEXLOWER_PERMISSIVE.decode(hex).ok()
 }
 
 #[cfg(test)]
