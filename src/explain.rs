@@ -345,7 +345,7 @@ fn decide(
     let limits = service.check_request(request)?;
     let total = limits.and_then(|limits| limits.max_total_size).unwrap_or(0);
     let class = pool::class_of(request.purpose);
-    match service.room(request.size, class, total, stored) {
+    match service.policy().room(request.size, class, total, stored) {
         SpaceCheck::Enough | SpaceCheck::OverQuota { evict: true, .. } => {}
         SpaceCheck::OverQuota { refusal, .. } | SpaceCheck::Refused(refusal) => {
             return Err(refusal);

@@ -13,9 +13,9 @@ mod refusal;
 mod slots;
 mod target;
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use crate::config::{Config, Purposes, SecretKey};
+use crate::config::{Config, Purposes};
 use crate::expiry::{self, Lifetime};
 use crate::http::api::Reply;
 use crate::http::charset;
@@ -23,18 +23,17 @@ use crate::http::exchange::Timeouts;
 use crate::http::head::{Expect, Method, RequestHead};
 use crate::http::mime::{self, Patterns};
 use crate::http::response::{Answer, Common, FileFacts};
-use crate::http::route::{Prefixes, Resource};
+use crate::http::route::Resource;
 use crate::layout::StorePath;
 use crate::now::Now;
 use crate::policy::Policy;
-use crate::slot::external::External;
 use crate::slot::grant::Grant;
-use crate::slot::jwt::FileShare;
-use crate::slot::own::Signer;
 
+use grants::Schemes;
 use limits::{lifetime, policy};
 pub use refusal::PutRefusal;
 pub use target::DownloadRequest;
+use target::Urls;
 
 /// All rules, built from one configuration.
 #[derive(Debug)]
@@ -43,18 +42,12 @@ pub struct Service {
     purposes: Purposes,
     /// Names of the purposes announced in service discovery.
     announced: Vec<&'static str>,
-    signer: Signer,
-    external: Option<External>,
-    delete_secret: Option<SecretKey>,
-    file_share: Option<FileShare>,
+    schemes: Schemes,
+    urls: Urls,
     /// Fields common to responses of the public listener.
     common: Common,
     /// Fields common to responses of the local API: no CORS fields and no `custom_headers`.
     local: Common,
-    prefixes: Prefixes,
-    put_prefix: String,
-    get_prefix: String,
-    put_timeout: Duration,
     lifetime: Lifetime,
     allowed_types: Option<Patterns>,
     safe_types: Patterns,
@@ -84,28 +77,10 @@ impl Service {
             policy: policy(config),
             purposes: config.purposes,
             announced: config.purposes.announced(),
-            external: config
-                .external_secret
-                .as_ref()
-                .map(|s| External::new(s.as_bytes())),
-            delete_secret: config
-                .external_delete_secret
-                .as_ref()
-                .map(|s| SecretKey::new(s.as_bytes())),
-            file_share: config
-                .file_share_secret
-                .as_ref()
-                .map(|s| FileShare::new(s.as_bytes())),
-            signer: Signer::new(secret),
+            schemes: Schemes::new(config, secret),
+            urls: Urls::new(config),
             common: Common::new(config.allow_web_clients, config.custom_headers.clone()),
             local: Common::new(false, Vec::new()),
-            prefixes: Prefixes::new(&[
-                config.put_url.decoded.as_bytes(),
-                config.get_url.decoded.as_bytes(),
-            ]),
-            put_prefix: config.put_url.prefix.clone(),
-            get_prefix: config.get_url.prefix.clone(),
-            put_timeout: config.put_timeout,
             lifetime: lifetime(config),
             // The configuration parser has already checked the patterns.
             allowed_types: config.allowed_file_types.as_deref().and_then(patterns),
@@ -140,7 +115,7 @@ impl Service {
 
     /// Whether PUTs with external signatures are accepted. Those never expire, so deleted paths need tombstones.
     pub fn takes_external(&self) -> bool {
-        self.external.is_some()
+        self.schemes.external.is_some()
     }
 
     /// Updates the `Date` field of responses.
@@ -151,7 +126,7 @@ impl Service {
 
     /// Decides on a request, as far as possible without the store.
     pub fn decide(&self, request: &RequestHead, now: Now) -> Decision {
-        let resource = self.prefixes.resource(request.path());
+        let resource = self.urls.prefixes.resource(request.path());
         let read_only = matches!(request.method(), Method::Get | Method::Head);
         if request.expect() == Expect::Other {
             return Decision::Refuse(PutRefusal::Expectation);
@@ -172,7 +147,7 @@ impl Service {
                 Err(refusal) => Decision::Refuse(refusal),
             },
             (Method::Unsupported, Resource::File(path))
-                if self.delete_secret.is_some() && request.method_str() == "DELETE" =>
+                if self.schemes.delete_secret.is_some() && request.method_str() == "DELETE" =>
             {
                 match self.may_delete(request, &path) {
                     Ok(()) => Decision::Delete(path),
@@ -273,7 +248,7 @@ impl Service {
             .answer(201)
             .field(
                 "Location",
-                format!("{}{}", self.get_prefix, grant.location()),
+                format!("{}{}", self.urls.get_prefix, grant.location()),
             )
             .text(&"The file is stored.")
     }

@@ -13,7 +13,7 @@ use upslot::reactor::shared::{Attempt, Shared};
 use upslot::store::Store;
 use upslot::syncer::Syncer;
 use upslot::xmpp::element::Element;
-use upslot::xmpp::iq::{self, Answer, Identity};
+use upslot::xmpp::iq::{self, Identity, StanzaAction};
 use upslot::xmpp::stream::{Event, Stream};
 use upslot::xmpp::xml::{Reader, XmlEvent};
 
@@ -164,7 +164,7 @@ impl Link {
         let answer = iq::route(stanza, identity, self.now.unix(), |requester| {
             service.max_file_size(requester)
         });
-        let Answer::Slot(iq) = answer else {
+        let StanzaAction::Slot(iq) = answer else {
             return false;
         };
         let Ok(request) = &iq.request else {

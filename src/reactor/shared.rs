@@ -274,6 +274,7 @@ impl Shared {
     pub fn counts(&self) -> bool {
         // An access rule may limit the stored bytes of an owner.
         self.service
+            .policy()
             .needs_owner_usage(u64::from(!self.service.policy().rules.is_empty()))
             || self.config.global_quota > 0
     }

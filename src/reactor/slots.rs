@@ -14,7 +14,7 @@ use crate::store::sweep::Report;
 use crate::store::walk::Slice;
 use crate::syncer::Work;
 use crate::xmpp::element::Element;
-use crate::xmpp::iq::{self, Answer, Identity};
+use crate::xmpp::iq::{self, Identity, StanzaAction};
 use crate::xmpp::upload::SlotIq;
 use crate::xmpp::xml::Skipped;
 
@@ -61,9 +61,9 @@ impl Reactor {
             service.max_file_size(asker)
         });
         match answer {
-            Answer::Silence => {}
-            Answer::Reply(reply) => self.reply(&reply),
-            Answer::Slot(iq) => self.answer_slot_request(iq, Attempt::default(), now),
+            StanzaAction::Ignore => {}
+            StanzaAction::Reply(reply) => self.reply(&reply),
+            StanzaAction::Slot(iq) => self.answer_slot_request(iq, Attempt::default(), now),
         }
     }
 

@@ -1,5 +1,8 @@
 //! The signature schemes of PUTs, in the order in which they are tried, and the checks common to all of them.
 
+use std::time::Duration;
+
+use crate::config::{Config, SecretKey};
 use crate::http::condition::{self, ConditionResult};
 use crate::http::head::{Framing, RequestHead};
 use crate::http::mime;
@@ -14,6 +17,34 @@ use crate::slot::external::External;
 use crate::slot::grant::{Denial, Grant, Issued, Scheme};
 use crate::slot::jwt::{FileShare, JwtDenial};
 use crate::slot::name;
+use crate::slot::own::Signer;
+
+/// The schemes, with their secrets.
+#[derive(Debug)]
+pub(super) struct Schemes {
+    pub own: Signer,
+    /// The time within which a PUT to one of upslot's own slots must start.
+    pub put_timeout: Duration,
+    pub external: Option<External>,
+    pub delete_secret: Option<SecretKey>,
+    pub file_share: Option<FileShare>,
+}
+
+impl Schemes {
+    /// `secret` signs upslot's own slots.
+    pub fn new(config: &Config, secret: &[u8]) -> Schemes {
+        let external = config.external_secret.as_ref();
+        let delete_secret = config.external_delete_secret.as_ref();
+        let file_share = config.file_share_secret.as_ref();
+        Schemes {
+            own: Signer::new(secret),
+            put_timeout: config.put_timeout,
+            external: external.map(|secret| External::new(secret.as_bytes())),
+            delete_secret: delete_secret.map(|secret| SecretKey::new(secret.as_bytes())),
+            file_share: file_share.map(|secret| FileShare::new(secret.as_bytes())),
+        }
+    }
+}
 
 impl Service {
     /// Verifies a PUT as far as possible without the store.
@@ -62,7 +93,8 @@ impl Service {
         now: Now,
     ) -> Result<Grant, PutRefusal> {
         let query = request.query().unwrap_or_default();
-        let verify = |path: &StorePath, query: &[u8]| self.signer.verify(path, query, now.unix());
+        let schemes = &self.schemes;
+        let verify = |path: &StorePath, query: &[u8]| schemes.own.verify(path, query, now.unix());
         let own = match &resource {
             Resource::File(path) => verify(path, query),
             Resource::Root | Resource::NotFound => Err(Denial::Unsigned),
@@ -81,12 +113,13 @@ impl Service {
         if denial != Denial::Unsigned {
             return Err(PutRefusal::Denied(denial));
         }
-        if let (Some(external), Resource::File(path)) = (&self.external, &resource) {
+        if let (Some(external), Resource::File(path)) = (&schemes.external, &resource) {
             if External::recognises(query) {
                 return external_grant(external, request, path);
             }
         }
-        let (Some(file_share), Some((slot, name))) = (&self.file_share, self.share(request)) else {
+        let (Some(file_share), Some((slot, name))) = (&schemes.file_share, self.share(request))
+        else {
             return Err(PutRefusal::Denied(denial));
         };
         // One client library spells the field name in British English.
@@ -99,7 +132,12 @@ impl Service {
 
     /// Verifies the signature that Metronome adds to a DELETE.
     pub(super) fn may_delete(&self, request: &RequestHead, path: &StorePath) -> Result<(), Denial> {
-        let (Some(external), Some(secret)) = (&self.external, &self.delete_secret) else {
+        let Schemes {
+            external: Some(external),
+            delete_secret: Some(secret),
+            ..
+        } = &self.schemes
+        else {
             return Err(Denial::Unsigned);
         };
         let query = request.query().unwrap_or_default();

@@ -50,53 +50,44 @@ pub enum PutRefusal {
 impl PutRefusal {
     /// The metrics label.
     pub fn reason(&self) -> &'static str {
-        match self {
-            PutRefusal::Denied(Denial::Unsigned) | PutRefusal::NoToken => "unsigned",
-            PutRefusal::Denied(Denial::Forged) | PutRefusal::OtherSlot => "forged",
-            PutRefusal::Denied(Denial::Expired) => "expired",
-            PutRefusal::Token(_) => "token",
-            PutRefusal::Used => "used",
-            PutRefusal::NoLength => "no_length",
-            PutRefusal::TooLong { .. } => "too_long",
-            PutRefusal::TooShort { .. } => "too_short",
-            PutRefusal::TypeDiffers { .. } => "type",
-            PutRefusal::Expectation => "expectation",
-            PutRefusal::Partial => "partial",
-            PutRefusal::Precondition => "precondition",
-            PutRefusal::NoRoom(refusal) => refusal.reason(),
-            PutRefusal::Storage { .. } => "storage",
-            PutRefusal::DownloadsElsewhere => "elsewhere",
-            PutRefusal::Method { .. } => "method",
-            PutRefusal::Busy => "busy",
-            PutRefusal::RequestError(RequestError::HeadTimeout | RequestError::BodyTimeout) => {
-                "slow"
-            }
-            PutRefusal::RequestError(_) => "malformed",
-        }
+        self.reason_and_status().0
     }
 
-    /// The HTTP status (RFC 9110 §15.5, §15.6; 507 is RFC 4918 §11.5).
+    /// The HTTP status (RFC 9110 §15.5, §15.6).
     pub fn status(&self) -> u16 {
+        self.reason_and_status().1
+    }
+
+    fn reason_and_status(&self) -> (&'static str, u16) {
         match self {
-            PutRefusal::NoToken | PutRefusal::Token(JwtDenial::Malformed) => 401,
-            PutRefusal::Denied(_)
-            | PutRefusal::Token(_)
-            | PutRefusal::OtherSlot
-            | PutRefusal::DownloadsElsewhere => 403,
-            PutRefusal::Used => 409,
-            PutRefusal::NoLength => 411,
-            PutRefusal::TooLong { .. } => 413,
-            PutRefusal::TooShort { .. } | PutRefusal::Partial => 400,
-            PutRefusal::TypeDiffers { .. } => 415,
-            PutRefusal::Expectation => 417,
-            PutRefusal::Precondition => 412,
-            PutRefusal::NoRoom(Refusal::Busy) => 503,
-            PutRefusal::NoRoom(_) | PutRefusal::Storage { full: true } => 507,
-            PutRefusal::Method { known: true } => 405,
-            PutRefusal::Method { known: false } => 501,
+            PutRefusal::Denied(Denial::Unsigned) => ("unsigned", 403),
+            PutRefusal::Denied(Denial::Forged) => ("forged", 403),
+            PutRefusal::Denied(Denial::Expired) => ("expired", 403),
+            PutRefusal::NoToken => ("unsigned", 401),
+            PutRefusal::Token(JwtDenial::Malformed) => ("token", 401),
+            PutRefusal::Token(_) => ("token", 403),
+            PutRefusal::OtherSlot => ("forged", 403),
+            PutRefusal::Used => ("used", 409),
+            PutRefusal::NoLength => ("no_length", 411),
+            PutRefusal::TooLong { .. } => ("too_long", 413),
+            PutRefusal::TooShort { .. } => ("too_short", 400),
+            PutRefusal::TypeDiffers { .. } => ("type", 415),
+            PutRefusal::Expectation => ("expectation", 417),
+            PutRefusal::Partial => ("partial", 400),
+            PutRefusal::Precondition => ("precondition", 412),
             // RFC 4918 §11.5: 507 means that space is missing and that the client must not retry by itself.
-            PutRefusal::Busy | PutRefusal::Storage { full: false } => 503,
-            PutRefusal::RequestError(error) => error.status(),
+            PutRefusal::NoRoom(Refusal::Busy) => (Refusal::Busy.reason(), 503),
+            PutRefusal::NoRoom(refusal) => (refusal.reason(), 507),
+            PutRefusal::Storage { full: true } => ("storage", 507),
+            PutRefusal::Storage { full: false } => ("storage", 503),
+            PutRefusal::DownloadsElsewhere => ("elsewhere", 403),
+            PutRefusal::Method { known: true } => ("method", 405),
+            PutRefusal::Method { known: false } => ("method", 501),
+            PutRefusal::Busy => ("busy", 503),
+            PutRefusal::RequestError(error) => match error {
+                RequestError::HeadTimeout | RequestError::BodyTimeout => ("slow", error.status()),
+                _ => ("malformed", error.status()),
+            },
         }
     }
 }

@@ -9,23 +9,18 @@ use crate::now::Now;
 use crate::policy::pool;
 use crate::policy::rates;
 use crate::policy::rules::{Limits, Rule};
-use crate::policy::{SpaceCheck, Usage};
 use crate::purpose::Purpose;
 use crate::refusal::Refusal;
 use crate::service::Service;
 use crate::slot::own::Terms;
 use crate::slot::{Slot, SlotRequest, name};
 
-/// Capacity to reserve for the URLs of a slot, in bytes: for escapes in the path, and for the query of the PUT URL.
-const URL_ROOM: usize = 16;
-const QUERY_ROOM: usize = 144;
-
 impl Service {
     /// The maximum file size in bytes that service discovery announces to a JID: the one for messages. A JID that may
     /// not upload gets the general limit; its slot requests are refused with the reason.
     pub fn max_file_size(&self, asker: &BareJid) -> u64 {
-        let limits = self.policy.admit(asker).ok().flatten();
-        self.policy.max_file_size(pool::kind(None), limits)
+        let general = || self.policy.max_file_size(pool::kind(None), None);
+        self.max_size(asker).unwrap_or_else(|_| general())
     }
 
     /// The maximum file size in bytes that a JID may upload, or why it may not upload.
@@ -45,11 +40,6 @@ impl Service {
         Duration::from_secs(limits.map(rates::reach).max().unwrap_or(0))
     }
 
-    /// Whether a quota decision needs the owner's stored bytes. `total` is the limit from the owner's rule, 0 if none.
-    pub fn needs_owner_usage(&self, total: u64) -> bool {
-        self.policy.needs_owner_usage(total)
-    }
-
     /// Checks a slot request as far as possible without the store; returns the limits of the matching access rule.
     pub fn check_request(&self, request: &SlotRequest) -> Result<Option<&Limits>, Refusal> {
         let limits = self.policy.admit(&request.owner)?;
@@ -59,14 +49,10 @@ impl Service {
                 "The purpose {word} is not offered here."
             )));
         }
-        let limit = self
-            .policy
-            .max_file_size(pool::class_of(request.purpose), limits);
-        if request.size > limit {
-            return Err(Refusal::TooLarge {
-                size: request.size,
-                limit,
-            });
+        let (size, class) = (request.size, pool::class_of(request.purpose));
+        let limit = self.policy.max_file_size(class, limits);
+        if size > limit {
+            return Err(Refusal::TooLarge { size, limit });
         }
         let by_rule = limits
             .and_then(|limits| limits.allowed_file_types.as_deref())
@@ -88,11 +74,6 @@ impl Service {
             Expiry::Never => Duration::ZERO,
             Expiry::Default | Expiry::At(_) => self.lifetime.of(purpose),
         }
-    }
-
-    /// Whether `size` more bytes may be stored.
-    pub fn room(&self, size: u64, kind: usize, total: u64, stored: &Usage) -> SpaceCheck {
-        self.policy.room(size, kind, total, stored)
     }
 
     /// When all message files that are as old as `newest` or older will have been deleted for their age.
@@ -132,17 +113,13 @@ impl Service {
             total: limits.and_then(|limits| limits.max_total_size).unwrap_or(0),
             until: now
                 .unix()
-                .saturating_add(self.put_timeout.as_secs())
+                .saturating_add(self.schemes.put_timeout.as_secs())
                 .max(revoked_until.saturating_add(1)),
         };
-        let room = path.as_bytes().len() + URL_ROOM;
-        let mut get = String::with_capacity(self.get_prefix.len() + room);
-        get.push_str(&self.get_prefix);
-        path.encode_into(&mut get);
-        let mut put = String::with_capacity(self.put_prefix.len() + room + QUERY_ROOM);
-        put.push_str(&self.put_prefix);
-        put.push_str(&get[self.get_prefix.len()..]);
-        self.signer.sign(&path, &terms, &mut put);
+        let encoded = path.encoded();
+        let get = format!("{}{encoded}", self.urls.get_prefix);
+        let mut put = format!("{}{encoded}", self.urls.put_prefix);
+        self.schemes.own.sign(&path, &terms, &mut put);
         Ok((path, Slot { put, get }))
     }
 }

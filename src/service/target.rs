@@ -1,7 +1,8 @@
 //! The stored files that a request target or URL may name.
 
+use crate::config::Config;
 use crate::http::head::RequestHead;
-use crate::http::route::Resource;
+use crate::http::route::{Prefixes, Resource};
 use crate::layout::StorePath;
 use crate::service::{Decision, Service};
 
@@ -24,6 +25,27 @@ pub struct DownloadRequest {
     pub slot: Option<Vec<u8>>,
 }
 
+/// The URLs of the service.
+#[derive(Debug)]
+pub(super) struct Urls {
+    /// The paths below which files are.
+    pub prefixes: Prefixes,
+    /// What the path of a file is appended to.
+    pub put_prefix: String,
+    pub get_prefix: String,
+}
+
+impl Urls {
+    pub fn new(config: &Config) -> Urls {
+        let (put, get) = (&config.put_url, &config.get_url);
+        Urls {
+            prefixes: Prefixes::new(&[put.decoded.as_bytes(), get.decoded.as_bytes()]),
+            put_prefix: put.prefix.clone(),
+            get_prefix: get.prefix.clone(),
+        }
+    }
+}
+
 impl Service {
     /// The candidates for the file that a PUT or GET URL of this service names; the query is ignored. `None` for URLs of
     /// other services and URLs that cannot name a file.
@@ -32,14 +54,17 @@ impl Service {
         let (authority, target) = split_url(url)?;
         let matches =
             |prefix: &&String| split_url(prefix).is_some_and(|prefix| prefix.0 == authority);
-        if ![&self.put_prefix, &self.get_prefix].iter().any(matches) {
+        if ![&self.urls.put_prefix, &self.urls.get_prefix]
+            .iter()
+            .any(matches)
+        {
             return None;
         }
         // A URL copied from a browser or a message may contain characters that a request must encode.
         let target: String = percent_encoding::utf8_percent_encode(target, IN_A_TARGET).collect();
         let head = format!("GET {target} HTTP/1.1\r\nHost: upslot\r\n\r\n");
         let request = RequestHead::parse(head.as_bytes()).ok()?;
-        let resource = self.prefixes.resource(request.path());
+        let resource = self.urls.prefixes.resource(request.path());
         match self.download_request(&request, resource) {
             Decision::Download(download_request) => Some(download_request),
             _ => None,
@@ -80,7 +105,7 @@ impl Service {
             (None, Some(at)) => path.split_off(at).split_off(1),
             (None, None) => Vec::new(),
         };
-        match self.prefixes.resource(&path) {
+        match self.urls.prefixes.resource(&path) {
             Resource::File(path) => Some((path, query)),
             Resource::Root | Resource::NotFound => None,
         }
@@ -88,8 +113,8 @@ impl Service {
 
     /// The slot and the file name in a URL of Prosody's mod_http_file_share. The name is cosmetic and not checked.
     pub(super) fn share(&self, request: &RequestHead) -> Option<(Vec<u8>, Vec<u8>)> {
-        self.file_share.as_ref()?;
-        let segments = self.prefixes.segments(request.path())?;
+        self.schemes.file_share.as_ref()?;
+        let segments = self.urls.prefixes.segments(request.path())?;
         let [slot, name] = &segments[..] else {
             return None;
         };

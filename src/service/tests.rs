@@ -1,6 +1,6 @@
 //! Decisions: from a configuration and a request to a response.
 
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
 use crate::config;

@@ -20,7 +20,7 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use ring::hmac;
 
 use crate::layout::{StorePath, query_parameters};
-use crate::slot::grant::Denial;
+use crate::slot::grant::{Denial, set_once};
 
 /// The type assumed for a slot request without one; many clients send it for any file.
 const UNKNOWN_TYPE: &str = "application/octet-stream";
@@ -93,7 +93,7 @@ impl External {
     }
 
     /// Compares in constant time.
-    fn check(&self, tag: &[u8; TAG], message: &[&[u8]]) -> Result<(), Denial> {
+    fn check(&self, tag: &[u8], message: &[&[u8]]) -> Result<(), Denial> {
         hmac::verify(&self.key, &message.concat(), tag).map_err(|_| Denial::Forged)
     }
 }
@@ -123,9 +123,9 @@ fn candidates(content_type: &[u8], guess: &str) -> Vec<String> {
 /// The signatures in a query. A repeated one, or one that is not 64 hex digits, makes the whole query invalid.
 #[derive(Default)]
 struct Signatures {
-    v2: Option<[u8; TAG]>,
-    token: Option<[u8; TAG]>,
-    v: Option<[u8; TAG]>,
+    v2: Option<Vec<u8>>,
+    token: Option<Vec<u8>>,
+    v: Option<Vec<u8>>,
 }
 
 impl Signatures {
@@ -139,27 +139,18 @@ impl Signatures {
                 b"v" => &mut signatures.v,
                 _ => continue,
             };
-            if signature
-                .replace(decode_tag(value.unwrap_or_default())?)
-                .is_some()
-            {
-                return Err(Denial::Forged);
-            }
+            set_once(signature, decode_tag(value.unwrap_or_default()))?;
         }
         Ok(signatures)
     }
 }
 
 /// Accepts both cases: the servers above write lower case, but other programs sign such links, too.
-fn decode_tag(hex: &[u8]) -> Result<[u8; TAG], Denial> {
-    let mut tag = [0; TAG];
+fn decode_tag(hex: &[u8]) -> Option<Vec<u8>> {
     if hex.len() != TAG * 2 {
-        return Err(Denial::Forged);
+        return None;
     }
-    HEXLOWER_PERMISSIVE
-        .decode_mut(hex, &mut tag)
-        .map_err(|_| Denial::Forged)?;
-    Ok(tag)
+    HEXLOWER_PERMISSIVE.decode(hex).ok()
 }
 
 #[cfg(test)]

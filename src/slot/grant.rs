@@ -87,3 +87,12 @@ impl fmt::Display for Denial {
         })
     }
 }
+
+/// Sets a parameter of a signed query. One that is malformed (`None`) or repeated makes the whole query invalid.
+pub(super) fn set_once<T>(parameter: &mut Option<T>, value: Option<T>) -> Result<(), Denial> {
+    let value = value.ok_or(Denial::Forged)?;
+    match parameter.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Denial::Forged),
+    }
+}

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use super::syntax::is_xml_char;
+
 /// Namespace of the prefix `xml`, which needs no declaration (Namespaces in XML 1.0 §3).
 pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
 /// Namespace of stanzas on a component's stream (XEP-0114).
@@ -272,17 +274,6 @@ impl Element {
     }
 }
 
-/// Whether XML allows this character (XML 1.0 §2.2).
-pub fn is_xml_char(c: char) -> bool {
-    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{FFFD}' | '\u{10000}'..)
-}
-
-/// Whether XML allows all characters of a text (XML 1.0 §2.2).
-pub fn is_xml_text(text: &str) -> bool {
-    // Fast path: most text is printable ASCII.
-    text.bytes().all(|b| matches!(b, b' '..=b'~')) || text.chars().all(is_xml_char)
-}
-
 /// An `<error/>` child (RFC 6120 §8.3.2): its type, the condition, and a human-readable sentence.
 pub fn stanza_error(kind: &str, condition: &'static str, text: Option<&str>) -> Element {
     let error = Element::new("error", COMPONENT)
@@ -309,55 +300,31 @@ fn write_attribute(name: &str, value: &str, out: &mut Vec<u8>) {
 /// Writes text so that a parser restores it exactly. Parsers normalise white space in attributes to spaces (XML 1.0
 /// §3.3.3) and CR to LF everywhere (§2.11), so these are written as references.
 fn escape(text: &str, in_attribute: bool, out: &mut Vec<u8>) {
-    let special = if in_attribute { IN_ATTRIBUTE } else { IN_TEXT };
+    let is_special = |c| match c {
+        '&' | '<' | '>' | '\r' => true,
+        '\'' | '"' | '\t' | '\n' => in_attribute,
+        c => !is_xml_char(c),
+    };
     let mut rest = text;
-    // Copies runs of characters that need no escaping.
-    while let Some(at) = rest
-        .bytes()
-        .position(|b| SPECIAL[usize::from(b)] & special != 0)
-    {
-        let (plain, from) = rest.split_at(at);
-        out.extend_from_slice(plain.as_bytes());
-        let Some(c) = from.chars().next() else {
-            return;
-        };
-        let reference = match c {
-            '&' => "&amp;",
-            '<' => "&lt;",
-            '>' => "&gt;",
-            '\r' => "&#13;",
-            '\'' => "&apos;",
-            '"' => "&quot;",
-            '\t' => "&#9;",
-            '\n' => "&#10;",
-            c if is_xml_char(c) => &from[..c.len_utf8()],
+    while let Some((plain, special)) = rest.find(is_special).map(|at| rest.split_at(at)) {
+        let mut after = special.chars();
+        let reference = match after.next() {
+            Some('&') => "&amp;",
+            Some('<') => "&lt;",
+            Some('>') => "&gt;",
+            Some('\r') => "&#13;",
+            Some('\'') => "&apos;",
+            Some('"') => "&quot;",
+            Some('\t') => "&#9;",
+            Some('\n') => "&#10;",
             _ => "\u{FFFD}",
         };
+        out.extend_from_slice(plain.as_bytes());
         out.extend_from_slice(reference.as_bytes());
-        rest = &from[c.len_utf8()..];
+        rest = after.as_str();
     }
     out.extend_from_slice(rest.as_bytes());
 }
-
-const IN_TEXT: u8 = 1;
-const IN_ATTRIBUTE: u8 = 2;
-
-/// Where a character with this first byte may need escaping. U+FFFE and U+FFFF begin with EF; continuation bytes are
-/// never below 80.
-const SPECIAL: [u8; 256] = {
-    let mut special = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        special[byte] = match byte as u8 {
-            b'&' | b'<' | b'>' | b'\r' | 0xEF => IN_TEXT | IN_ATTRIBUTE,
-            b'\'' | b'"' | b'\t' | b'\n' => IN_ATTRIBUTE,
-            0..b' ' => IN_TEXT | IN_ATTRIBUTE,
-            _ => 0,
-        };
-        byte += 1;
-    }
-    special
-};
 
 #[cfg(test)]
 mod tests {

@@ -29,9 +29,9 @@ pub struct Identity<'a> {
 
 /// What to do with a stanza.
 #[derive(Clone, Debug)]
-pub enum Answer {
+pub enum StanzaAction {
     /// Nothing.
-    Silence,
+    Ignore,
     /// Send this.
     Reply(Element),
     /// Decide on this slot request, and send the reply that it makes of the decision.
@@ -47,7 +47,7 @@ pub fn route(
     identity: Identity<'_>,
     now: u64,
     max_file_size: impl FnOnce(&BareJid) -> u64,
-) -> Answer {
+) -> StanzaAction {
     let Some(Addressed {
         requester,
         recipient,
@@ -56,11 +56,11 @@ pub fn route(
         reply,
     }) = address(&mut stanza, identity)
     else {
-        return Answer::Silence;
+        return StanzaAction::Ignore;
     };
     let error = |reply: Element, kind: &str, condition: &'static str, text: Option<&str>| {
         let error = stanza_error(kind, condition, text);
-        Answer::Reply(reply.with("type", "error").with_child(error))
+        StanzaAction::Reply(reply.with("type", "error").with_child(error))
     };
     let bad_request = |reply, text| error(reply, "modify", "bad-request", Some(text));
 
@@ -80,7 +80,7 @@ pub fn route(
         if let Some(namespace) = upload::namespace(&payload) {
             let purposes = identity.purposes;
             let iq = SlotIq::read(payload, namespace, reply, requester, is_get, purposes, now);
-            return Answer::Slot(Box::new(iq));
+            return StanzaAction::Slot(Box::new(iq));
         }
         let has_node = payload.attribute("node").is_some_and(|n| !n.is_empty());
         let result = match (&*payload.name, &*payload.namespace) {
@@ -96,7 +96,7 @@ pub fn route(
             _ => None,
         };
         if let Some(payload) = result {
-            return Answer::Reply(reply.with("type", "result").with_children(payload));
+            return StanzaAction::Reply(reply.with("type", "result").with_children(payload));
         }
     }
     error(reply, "cancel", "service-unavailable", None)

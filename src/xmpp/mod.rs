@@ -2,6 +2,7 @@
 //!
 //! In reading order:
 //!
+//! - [`syntax`]: errors, and the characters, references and names that XML allows;
 //! - [`element`]: one XML element as a value, with builders, accessors and a writer;
 //! - [`scanner`]: finds the end of stanzas of any size in constant memory (RFC 6120 §11);
 //! - [`xml`]: parses the bytes of a stream into bounded elements and skips stanzas that exceed the bounds;
@@ -19,5 +20,6 @@ pub mod ended;
 pub mod iq;
 pub mod scanner;
 pub mod stream;
+pub mod syntax;
 pub mod upload;
 pub mod xml;

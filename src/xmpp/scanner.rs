@@ -10,26 +10,9 @@
 //! forbids (RFC 6120 §11.1). It does not interpret names and namespaces; [`super::xml`] does, in stanzas that are small
 //! enough.
 
-use std::fmt;
-
-use super::element::is_xml_char;
-
-/// A fatal error in a stream; the text names the cause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum XmlError {
-    /// XML that is not well-formed, or not valid in a stream.
-    Malformed(&'static str),
-    /// XML that XMPP forbids (RFC 6120 §11.1).
-    Restricted(&'static str),
-}
-
-impl fmt::Display for XmlError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            XmlError::Malformed(what) | XmlError::Restricted(what) => f.write_str(what),
-        }
-    }
-}
+use super::syntax::{
+    Reference, Utf8, XmlError, begins_name, continues_name, is_space, malformed, restricted,
+};
 
 /// The part of the stream that ends with the last byte scanned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +28,7 @@ pub enum Boundary {
 }
 
 /// The scanner's state.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Scanner {
     state: State,
     /// Number of open elements, including the stream.
@@ -61,27 +44,47 @@ pub struct Scanner {
     utf8: Utf8,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default)]
 enum State {
     /// Before the first byte; an XML declaration may only begin here.
+    #[default]
     Start,
     /// After a `<` that was the first byte.
     FirstAngle,
     /// After `<?`. Whether the last byte was `?`.
-    Declaration { question: bool },
+    Declaration {
+        question: bool,
+    },
     /// Outside stanzas, before a `<`.
     Between,
     /// In a stanza, outside tags, after this many `]` (at most 2).
-    Text { brackets: u8 },
+    Text {
+        brackets: u8,
+    },
     /// After `<`.
     Angle,
     /// After `<!` and this many bytes of [`CDATA`].
-    Bang { matched: usize },
+    Bang {
+        matched: usize,
+    },
     /// In a CDATA section, after this many `]` (at most 2).
-    Cdata { brackets: u8 },
-    /// In the name of a start tag.
+    Cdata {
+        brackets: u8,
+    },
+    StartTag(StartTag),
+    EndTag(EndTag),
+    /// After `&`, in text (`quote` is `None`) or in a value.
+    Reference {
+        quote: Option<u8>,
+        reference: Reference,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum StartTag {
+    /// In the name of the tag.
     Name,
-    /// After white space in a start tag.
+    /// After white space.
     Blank,
     /// In the name of an attribute.
     Attribute,
@@ -95,50 +98,27 @@ enum State {
     AfterValue,
     /// After the `/` of an empty tag.
     Slash,
-    /// After `</`.
-    EndSlash,
-    /// In the name of an end tag.
-    EndName,
-    /// After the name of an end tag and white space.
-    EndBlank,
-    /// After `&`, in text (`quote` 0) or in a value.
-    Reference { quote: u8, reference: Reference },
 }
 
-/// An incomplete reference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reference {
-    /// The name so far.
-    Named {
-        name: [u8; 4],
-        length: u8,
-    },
-    /// After `&#`.
-    Hash,
-    Decimal {
-        value: u32,
-        empty: bool,
-    },
-    Hexadecimal {
-        value: u32,
-        empty: bool,
-    },
+#[derive(Clone, Copy, Debug)]
+enum EndTag {
+    /// After `</`.
+    Slash,
+    /// In the name.
+    Name,
+    /// After the name and white space.
+    Blank,
 }
 
 /// The rest of `<![CDATA[`; nothing else may begin with `<!` in a stream.
 const CDATA: &[u8] = b"[CDATA[";
 
+/// The error when an end tag does not repeat the name of its start tag.
+const UNMATCHED: &str = "an end tag without a matching start tag";
+
 impl Scanner {
     pub fn new() -> Scanner {
-        Scanner {
-            state: State::Start,
-            depth: 0,
-            levels: 0,
-            open_names: 0,
-            outside_names: 0,
-            name: 0,
-            utf8: Utf8::default(),
-        }
+        Scanner::default()
     }
 
     /// Whether the stream's opening tag is complete.
@@ -167,10 +147,9 @@ impl Scanner {
     /// ends with the last of them. The scanner must not be used after an error.
     pub fn scan(&mut self, input: &[u8]) -> Result<(usize, Option<Boundary>), XmlError> {
         let mut at = 0;
-        while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
-            let plain = self.plain(rest);
-            at += plain;
-            let Some(&byte) = rest.get(plain) else {
+        while at < input.len() {
+            at += self.plain(&input[at..]);
+            let Some(&byte) = input.get(at) else {
                 break;
             };
             at += 1;
@@ -182,49 +161,31 @@ impl Scanner {
         Ok((at, None))
     }
 
-    /// Length of the prefix that does not change the state: most of any text or value.
+    /// Length of a prefix that does not change the state: most of any text or value.
     fn plain(&self, rest: &[u8]) -> usize {
-        let special = match self.state {
-            State::Text { brackets: 0 } | State::Cdata { brackets: 0 } => IN_TEXT,
-            State::Value { quote: b'\'' } => IN_SINGLE_QUOTES,
-            State::Value { .. } => IN_DOUBLE_QUOTES,
-            _ => return 0,
-        };
-        if self.utf8.is_within_character() {
-            return 0;
+        match self.state {
+            State::Text { brackets: 0 }
+            | State::Cdata { brackets: 0 }
+            | State::StartTag(StartTag::Value { .. })
+                if !self.utf8.is_within_character() =>
+            {
+                let is_special = |byte: &u8| !PLAIN[usize::from(*byte)];
+                rest.iter().position(is_special).unwrap_or(rest.len())
+            }
+            _ => 0,
         }
-        rest.iter()
-            .position(|byte| SPECIAL[usize::from(*byte)] & special != 0)
-            .unwrap_or(rest.len())
     }
 
     fn step(&mut self, byte: u8) -> Result<Option<Boundary>, XmlError> {
         self.state = match self.state {
+            State::Start if byte == b'<' => State::FirstAngle,
             State::Start | State::Between => match byte {
-                b'<' if self.state == State::Start => State::FirstAngle,
                 b'<' => State::Angle,
                 byte if is_space(byte) => State::Between,
-                _ => return Err(XmlError::Malformed("text outside a stanza")),
+                _ => return malformed("text outside a stanza"),
             },
             State::FirstAngle if byte == b'?' => State::Declaration { question: false },
-            State::FirstAngle | State::Angle => match byte {
-                b'/' if self.depth > 0 => State::EndSlash,
-                b'/' => {
-                    return Err(XmlError::Malformed(
-                        "an end tag without a matching start tag",
-                    ));
-                }
-                b'!' => State::Bang { matched: 0 },
-                b'?' => return Err(XmlError::Restricted("a processing instruction")),
-                byte if begins_name(byte) => {
-                    if self.depth == 1 {
-                        self.levels = 0;
-                    }
-                    self.name = hash(HASH_START, byte);
-                    State::Name
-                }
-                _ => return Err(XmlError::Malformed("a tag without a name")),
-            },
+            State::FirstAngle | State::Angle => self.begin_markup(byte)?,
             State::Declaration { question: true } if byte == b'>' => {
                 self.state = State::Between;
                 return Ok(Some(Boundary::Declaration));
@@ -232,90 +193,130 @@ impl Scanner {
             State::Declaration { .. } => State::Declaration {
                 question: byte == b'?',
             },
-
             State::Text { brackets } => match byte {
                 b'<' => State::Angle,
-                b'&' => State::reference(0),
-                b'>' if brackets == 2 => return Err(XmlError::Malformed("]]> in text")),
-                b']' => State::Text {
-                    brackets: (brackets + 1).min(2),
+                b'&' => State::Reference {
+                    quote: None,
+                    reference: Reference::default(),
                 },
-                _ => State::Text { brackets: 0 },
-            },
-            State::Bang { matched } => match CDATA.get(matched) {
-                Some(&expected) if expected == byte && matched + 1 == CDATA.len() => {
-                    if self.depth < 2 {
-                        return Err(XmlError::Malformed("text outside a stanza"));
-                    }
-                    State::Cdata { brackets: 0 }
-                }
-                Some(&expected) if expected == byte => State::Bang {
-                    matched: matched + 1,
+                b'>' if brackets == 2 => return malformed("]]> in text"),
+                byte => State::Text {
+                    brackets: count_brackets(brackets, byte),
                 },
-                _ if matched == 0 && byte == b'-' => return Err(XmlError::Restricted("a comment")),
-                _ => return Err(XmlError::Restricted("a document type declaration")),
             },
+            State::Bang { matched } => self.begin_cdata(matched, byte)?,
             State::Cdata { brackets: 2 } if byte == b'>' => State::Text { brackets: 0 },
-            State::Cdata { brackets } if byte == b']' => State::Cdata {
-                brackets: (brackets + 1).min(2),
+            State::Cdata { brackets } => State::Cdata {
+                brackets: count_brackets(brackets, byte),
             },
-            State::Cdata { .. } => State::Cdata { brackets: 0 },
-
-            State::Name if continues_name(byte) => {
-                self.name = hash(self.name, byte);
-                State::Name
-            }
-            State::Name | State::Blank | State::AfterValue => match byte {
-                b'>' => return self.opened(),
-                b'/' => State::Slash,
-                byte if is_space(byte) => State::Blank,
-                byte if begins_name(byte) && self.state == State::Blank => State::Attribute,
-                _ if self.state == State::AfterValue => {
-                    return Err(XmlError::Malformed("no white space between two attributes"));
-                }
-                _ => return Err(XmlError::Malformed("a malformed name")),
-            },
-            State::Attribute if continues_name(byte) => State::Attribute,
-            State::Attribute | State::AfterAttribute => match byte {
-                b'=' => State::BeforeValue,
-                byte if is_space(byte) => State::AfterAttribute,
-                _ => return Err(XmlError::Malformed("a malformed attribute")),
-            },
-            State::BeforeValue => match byte {
-                b'\'' | b'"' => State::Value { quote: byte },
-                byte if is_space(byte) => State::BeforeValue,
-                _ => return Err(XmlError::Malformed("an attribute without quotes")),
-            },
-            State::Value { quote } => match byte {
-                b'<' => return Err(XmlError::Malformed("a < inside a tag")),
-                b'&' => State::reference(quote),
-                byte if byte == quote => State::AfterValue,
-                _ => State::Value { quote },
-            },
-            State::Slash if byte == b'>' => return self.empty(),
-            State::Slash => return Err(XmlError::Malformed("a / inside a tag")),
-
-            State::EndSlash if begins_name(byte) => {
-                self.name = hash(HASH_START, byte);
-                State::EndName
-            }
-            State::EndSlash => return Err(XmlError::Malformed("a tag without a name")),
-            State::EndName if continues_name(byte) => {
-                self.name = hash(self.name, byte);
-                State::EndName
-            }
-            State::EndName | State::EndBlank => match byte {
-                b'>' => return self.closed(),
-                byte if is_space(byte) => State::EndBlank,
-                _ => return Err(XmlError::Malformed("an end tag with more than a name")),
-            },
-
-            State::Reference { quote, reference } => match reference.next(byte)? {
-                Some(reference) => State::Reference { quote, reference },
-                None if quote == 0 => State::Text { brackets: 0 },
-                None => State::Value { quote },
+            State::StartTag(tag) => return self.start_tag(tag, byte),
+            State::EndTag(tag) => return self.end_tag(tag, byte),
+            State::Reference { quote, reference } => match (reference.next(byte)?, quote) {
+                (Some(reference), _) => State::Reference { quote, reference },
+                (None, None) => State::Text { brackets: 0 },
+                (None, Some(quote)) => State::StartTag(StartTag::Value { quote }),
             },
         };
+        Ok(None)
+    }
+
+    /// The byte after a `<`.
+    fn begin_markup(&mut self, byte: u8) -> Result<State, XmlError> {
+        match byte {
+            b'/' if self.depth > 0 => Ok(State::EndTag(EndTag::Slash)),
+            b'/' => malformed(UNMATCHED),
+            b'!' => Ok(State::Bang { matched: 0 }),
+            b'?' => restricted("a processing instruction"),
+            byte if begins_name(byte) => {
+                if self.depth == 1 {
+                    self.levels = 0;
+                }
+                self.name = hash(HASH_START, byte);
+                Ok(State::StartTag(StartTag::Name))
+            }
+            _ => malformed("a tag without a name"),
+        }
+    }
+
+    /// A byte after `<!`, of which `matched` belong to [`CDATA`].
+    fn begin_cdata(&self, matched: usize, byte: u8) -> Result<State, XmlError> {
+        let matched = matched + 1;
+        if !CDATA[..matched].ends_with(&[byte]) {
+            return restricted(match (matched, byte) {
+                (1, b'-') => "a comment",
+                _ => "a document type declaration",
+            });
+        }
+        match matched == CDATA.len() {
+            false => Ok(State::Bang { matched }),
+            true if self.depth < 2 => malformed("text outside a stanza"),
+            true => Ok(State::Cdata { brackets: 0 }),
+        }
+    }
+
+    fn start_tag(&mut self, tag: StartTag, byte: u8) -> Result<Option<Boundary>, XmlError> {
+        let tag = match tag {
+            StartTag::Name if continues_name(byte) => {
+                self.name = hash(self.name, byte);
+                StartTag::Name
+            }
+            StartTag::Blank if begins_name(byte) => StartTag::Attribute,
+            StartTag::Name | StartTag::Blank | StartTag::AfterValue => match byte {
+                b'>' => return Ok(self.opened()),
+                b'/' => StartTag::Slash,
+                byte if is_space(byte) => StartTag::Blank,
+                _ if matches!(tag, StartTag::AfterValue) => {
+                    return malformed("no white space between two attributes");
+                }
+                _ => return malformed("a malformed name"),
+            },
+            StartTag::Attribute if continues_name(byte) => StartTag::Attribute,
+            StartTag::Attribute | StartTag::AfterAttribute => match byte {
+                b'=' => StartTag::BeforeValue,
+                byte if is_space(byte) => StartTag::AfterAttribute,
+                _ => return malformed("a malformed attribute"),
+            },
+            StartTag::BeforeValue => match byte {
+                b'\'' | b'"' => StartTag::Value { quote: byte },
+                byte if is_space(byte) => StartTag::BeforeValue,
+                _ => return malformed("an attribute without quotes"),
+            },
+            StartTag::Value { quote } => match byte {
+                b'<' => return malformed("a < inside a tag"),
+                b'&' => {
+                    self.state = State::Reference {
+                        quote: Some(quote),
+                        reference: Reference::default(),
+                    };
+                    return Ok(None);
+                }
+                byte if byte == quote => StartTag::AfterValue,
+                _ => StartTag::Value { quote },
+            },
+            StartTag::Slash if byte == b'>' => return self.empty(),
+            StartTag::Slash => return malformed("a / inside a tag"),
+        };
+        self.state = State::StartTag(tag);
+        Ok(None)
+    }
+
+    fn end_tag(&mut self, tag: EndTag, byte: u8) -> Result<Option<Boundary>, XmlError> {
+        self.state = State::EndTag(match tag {
+            EndTag::Slash if begins_name(byte) => {
+                self.name = hash(HASH_START, byte);
+                EndTag::Name
+            }
+            EndTag::Slash => return malformed("a tag without a name"),
+            EndTag::Name if continues_name(byte) => {
+                self.name = hash(self.name, byte);
+                EndTag::Name
+            }
+            EndTag::Name | EndTag::Blank => match byte {
+                b'>' => return self.closed(),
+                byte if is_space(byte) => EndTag::Blank,
+                _ => return malformed("an end tag with more than a name"),
+            },
+        });
         Ok(None)
     }
 
@@ -325,33 +326,23 @@ impl Scanner {
     /// unbounded memory. Instead, `open_names` is an order-dependent hash to which a start tag adds its name and from
     /// which [`Scanner::closed`] removes it; if the value differs when the stanza ends, the names did not match. A
     /// deliberate collision passes and does no harm.
-    fn opened(&mut self) -> Result<Option<Boundary>, XmlError> {
+    fn opened(&mut self) -> Option<Boundary> {
         self.open_names = self.open_names.wrapping_add(self.name).wrapping_mul(MIX);
         self.depth += 1;
         self.levels = self.levels.max(self.depth - 1);
         if self.depth == 1 {
             self.outside_names = self.open_names;
-            self.state = State::Between;
-            return Ok(Some(Boundary::Header));
         }
-        self.state = State::Text { brackets: 0 };
-        Ok(None)
+        self.leave_tag(Boundary::Header)
     }
 
     /// An empty tag is complete.
     fn empty(&mut self) -> Result<Option<Boundary>, XmlError> {
-        self.levels = self.levels.max(self.depth);
-        match self.depth {
-            0 => Err(XmlError::Malformed("a stream that is an empty element")),
-            1 => {
-                self.state = State::Between;
-                Ok(Some(Boundary::Stanza))
-            }
-            _ => {
-                self.state = State::Text { brackets: 0 };
-                Ok(None)
-            }
+        if self.depth == 0 {
+            return malformed("a stream that is an empty element");
         }
+        self.levels = self.levels.max(self.depth);
+        Ok(self.leave_tag(Boundary::Stanza))
     }
 
     /// An end tag is complete.
@@ -361,188 +352,43 @@ impl Scanner {
         let (names, boundary) = match self.depth {
             0 => (0, Boundary::Closed),
             1 => (self.outside_names, Boundary::Stanza),
-            _ => {
-                self.state = State::Text { brackets: 0 };
-                return Ok(None);
-            }
+            _ => (self.open_names, Boundary::Stanza),
         };
-        self.state = State::Between;
         match self.open_names == names {
-            true => Ok(Some(boundary)),
-            false => Err(XmlError::Malformed(
-                "an end tag without a matching start tag",
-            )),
+            true => Ok(self.leave_tag(boundary)),
+            false => malformed(UNMATCHED),
         }
     }
-}
 
-impl Default for Scanner {
-    fn default() -> Scanner {
-        Scanner::new()
-    }
-}
-
-impl State {
-    fn reference(quote: u8) -> State {
-        State::Reference {
-            quote,
-            reference: Reference::Named {
-                name: [0; 4],
-                length: 0,
-            },
-        }
-    }
-}
-
-impl Reference {
-    /// Advances by one byte; `None` when the reference is complete.
-    fn next(self, byte: u8) -> Result<Option<Reference>, XmlError> {
-        const MALFORMED: XmlError = XmlError::Malformed("a malformed reference");
-        Ok(Some(match self {
-            Reference::Named { length: 0, .. } if byte == b'#' => Reference::Hash,
-            Reference::Named { length: 0, .. } if byte == b';' => return Err(MALFORMED),
-            Reference::Named { mut name, length } => {
-                let at = usize::from(length);
-                match byte {
-                    b';' => match &name[..at] {
-                        b"lt" | b"gt" | b"amp" | b"apos" | b"quot" => return Ok(None),
-                        _ => {
-                            return Err(XmlError::Restricted(
-                                "an entity other than the five predefined ones",
-                            ));
-                        }
-                    },
-                    byte if !continues_name(byte) => return Err(MALFORMED),
-                    byte => match name.get_mut(at) {
-                        Some(place) => *place = byte,
-                        None => {
-                            return Err(XmlError::Restricted(
-                                "an entity other than the five predefined ones",
-                            ));
-                        }
-                    },
-                }
-                Reference::Named {
-                    name,
-                    length: length + 1,
-                }
-            }
-            Reference::Hash if byte == b'x' => Reference::Hexadecimal {
-                value: 0,
-                empty: true,
-            },
-            Reference::Hash | Reference::Decimal { empty: false, .. } if byte.is_ascii_digit() => {
-                let value = match self {
-                    Reference::Decimal { value, .. } => value,
-                    _ => 0,
-                };
-                Reference::Decimal {
-                    value: value
-                        .saturating_mul(10)
-                        .saturating_add(u32::from(byte - b'0')),
-                    empty: false,
-                }
-            }
-            Reference::Hexadecimal { value, .. } if byte.is_ascii_hexdigit() => {
-                let digit = char::from(byte).to_digit(16).unwrap_or(0);
-                Reference::Hexadecimal {
-                    value: value.saturating_mul(16).saturating_add(digit),
-                    empty: false,
-                }
-            }
-            Reference::Decimal {
-                value,
-                empty: false,
-            }
-            | Reference::Hexadecimal {
-                value,
-                empty: false,
-            } if byte == b';' => match char::from_u32(value).is_some_and(is_xml_char) {
-                true => return Ok(None),
-                false => return Err(NO_CHARACTER),
-            },
-            _ => return Err(MALFORMED),
-        }))
-    }
-}
-
-/// Checks byte by byte that text is UTF-8 (RFC 3629 §4) of characters that XML allows (XML 1.0 §2.2).
-#[derive(Clone, Debug)]
-struct Utf8 {
-    /// Bytes missing from the current character.
-    missing: u8,
-    /// Inclusive range of the next byte.
-    range: (u8, u8),
-    /// The current character begins with `EF`, as U+FFFE and U+FFFF do.
-    begins_with_ef: bool,
-}
-
-const NO_CHARACTER: XmlError = XmlError::Malformed("a character that XML forbids");
-/// Range of continuation bytes.
-const CONTINUES: (u8, u8) = (0x80, 0xBF);
-
-impl Utf8 {
-    fn is_within_character(&self) -> bool {
-        self.missing > 0
-    }
-
-    fn next(&mut self, byte: u8) -> Result<(), XmlError> {
-        const INVALID: XmlError = XmlError::Malformed("invalid UTF-8");
-        if self.missing > 0 {
-            let (first, last) = self.range;
-            if !(first..=last).contains(&byte) {
-                let forbidden = self.begins_with_ef && (0xBE..=0xBF).contains(&byte);
-                return Err(if forbidden { NO_CHARACTER } else { INVALID });
-            }
-            self.missing -= 1;
-            self.range = match byte {
-                0xBF if self.begins_with_ef && self.missing == 1 => (0x80, 0xBD),
-                _ => CONTINUES,
-            };
-            return Ok(());
-        }
-        let (missing, range) = match byte {
-            b' '..=0x7F | b'\t' | b'\n' | b'\r' => return Ok(()),
-            0..=0x1F => return Err(NO_CHARACTER),
-            0xC2..=0xDF => (1, CONTINUES),
-            0xE0 => (2, (0xA0, 0xBF)),
-            0xED => (2, (0x80, 0x9F)),
-            0xE1..=0xEF => (2, CONTINUES),
-            0xF0 => (3, (0x90, 0xBF)),
-            0xF1..=0xF3 => (3, CONTINUES),
-            0xF4 => (3, (0x80, 0x8F)),
-            _ => return Err(INVALID),
+    /// The state after a tag, and the boundary if the tag ends there.
+    fn leave_tag(&mut self, boundary: Boundary) -> Option<Boundary> {
+        let between = self.depth <= 1;
+        self.state = match between {
+            true => State::Between,
+            false => State::Text { brackets: 0 },
         };
-        self.begins_with_ef = byte == 0xEF;
-        (self.missing, self.range) = (missing, range);
-        Ok(())
+        between.then_some(boundary)
     }
 }
 
-impl Default for Utf8 {
-    fn default() -> Utf8 {
-        Utf8 {
-            missing: 0,
-            range: CONTINUES,
-            begins_with_ef: false,
-        }
+/// The number of `]` after this byte, of which two matter.
+fn count_brackets(before: u8, byte: u8) -> u8 {
+    match byte {
+        b']' => (before + 1).min(2),
+        _ => 0,
     }
 }
 
-/// White space (XML 1.0 §2.3).
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
-}
-
-/// Whether a name may begin with this byte. All non-ASCII bytes are accepted: editions of XML differ in which characters
-/// they allow, and where a tag ends does not depend on it.
-fn begins_name(byte: u8) -> bool {
-    matches!(byte, b'A'..=b'Z' | b'a'..=b'z' | b'_' | b':' | 0x80..)
-}
-
-fn continues_name(byte: u8) -> bool {
-    begins_name(byte) || matches!(byte, b'0'..=b'9' | b'-' | b'.')
-}
+/// The bytes that are whole characters without a meaning of their own in text, in CDATA sections, and in values.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = b' ';
+    while byte <= b'~' {
+        plain[byte as usize] = !matches!(byte, b'<' | b'&' | b']' | b'\'' | b'"');
+        byte += 1;
+    }
+    plain
+};
 
 /// FNV-1a with 64 bits.
 const HASH_START: u64 = 0xCBF2_9CE4_8422_2325;
@@ -562,28 +408,6 @@ const UNMIX: u64 = {
         round += 1;
     }
     inverse
-};
-
-const IN_TEXT: u8 = 1;
-const IN_SINGLE_QUOTES: u8 = 2;
-const IN_DOUBLE_QUOTES: u8 = 4;
-
-/// Where a byte changes the state: markup, bytes that may be forbidden, and the first bytes of multi-byte characters.
-const SPECIAL: [u8; 256] = {
-    let mut special = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        special[byte] = match byte as u8 {
-            b'\t' | b'\n' | b'\r' => 0,
-            0..b' ' | 0x80.. | b'<' | b'&' => IN_TEXT | IN_SINGLE_QUOTES | IN_DOUBLE_QUOTES,
-            b']' => IN_TEXT,
-            b'\'' => IN_SINGLE_QUOTES,
-            b'"' => IN_DOUBLE_QUOTES,
-            _ => 0,
-        };
-        byte += 1;
-    }
-    special
 };
 
 #[cfg(test)]

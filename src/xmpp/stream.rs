@@ -287,19 +287,11 @@ impl Stream {
                 self.ping();
             }
             State::Open { pinged: true, .. } => self.end(Ended::Silent, timeout),
-            State::Opening { .. } => self.end(
-                Ended::Timeout {
-                    phase: Phase::Opening,
-                },
-                timeout,
-            ),
             State::Proving { proved: false, .. } => self.end_without_id(),
-            State::Proving { .. } => self.end(
-                Ended::Timeout {
-                    phase: Phase::Proving,
-                },
-                timeout,
-            ),
+            State::Opening { .. } | State::Proving { .. } => {
+                let phase = self.phase();
+                self.end(Ended::Timeout { phase }, timeout);
+            }
             State::Closing { .. } => self.end(Ended::Closed, None),
             State::Ended => {}
         }
@@ -308,13 +300,8 @@ impl Stream {
     /// Handles the server's stream header (XEP-0114 §3, example 2): queues the handshake.
     fn take_header(&mut self, header: &Element, now: Instant) {
         if !header.is("stream", STREAMS) {
-            return self.end(
-                Ended::Malformed {
-                    phase: Phase::Opening,
-                    why: "the server does not begin with a stream header",
-                },
-                Some("invalid-namespace"),
-            );
+            let why = "the server does not begin with a stream header";
+            return self.end_malformed(Phase::Opening, why, "invalid-namespace");
         }
         // In Closing the header is ignored.
         if let State::Opening { secret, .. } = &self.state {
@@ -345,13 +332,7 @@ impl Stream {
                 };
                 self.events.push_back(Event::Up);
             }
-            State::Proving { .. } => self.end(
-                Ended::Malformed {
-                    phase: Phase::Proving,
-                    why: "the server sent something else than a response to the handshake",
-                },
-                Some("not-authorized"),
-            ),
+            State::Proving { .. } => self.end_unproved(),
             State::Open { .. } if self.is_about_our_ping(&stanza) => {}
             State::Open { .. } => self.events.push_back(Event::Stanza(stanza)),
             // No reply can be sent any more. The reader returns no stanza before a header.
@@ -363,13 +344,7 @@ impl Stream {
     fn take_skipped(&mut self, skipped: Skipped) {
         match self.state {
             State::Open { .. } => self.events.push_back(Event::Skipped(skipped)),
-            State::Proving { .. } => self.end(
-                Ended::Malformed {
-                    phase: Phase::Proving,
-                    why: "the server sent something else than a response to the handshake",
-                },
-                Some("not-authorized"),
-            ),
+            State::Proving { .. } => self.end_unproved(),
             State::Opening { .. } | State::Closing { .. } | State::Ended => {}
         }
     }
@@ -388,10 +363,7 @@ impl Stream {
 
     fn take_error(&mut self, error: XmlError) {
         match error {
-            XmlError::Malformed(why) => {
-                let phase = self.phase();
-                self.end(Ended::Malformed { phase, why }, Some("not-well-formed"));
-            }
+            XmlError::Malformed(why) => self.end_malformed(self.phase(), why, "not-well-formed"),
             XmlError::Restricted(what) => {
                 self.end(Ended::RestrictedXml { what }, Some("restricted-xml"))
             }
@@ -433,8 +405,17 @@ impl Stream {
     /// Ends the stream because the header has no id, without which no handshake is possible, and no stream error
     /// explained why.
     fn end_without_id(&mut self) {
-        let (phase, why) = (Phase::Proving, "the server's stream header has no id");
-        self.end(Ended::Malformed { phase, why }, Some("invalid-id"));
+        let why = "the server's stream header has no id";
+        self.end_malformed(Phase::Proving, why, "invalid-id");
+    }
+
+    fn end_unproved(&mut self) {
+        let why = "the server sent something else than a response to the handshake";
+        self.end_malformed(Phase::Proving, why, "not-authorized");
+    }
+
+    fn end_malformed(&mut self, phase: Phase, why: &'static str, error: &str) {
+        self.end(Ended::Malformed { phase, why }, Some(error));
     }
 
     fn phase(&self) -> Phase {
@@ -488,18 +469,8 @@ impl Stream {
 /// Omits the secret, and the output, which may contain the handshake.
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match self.state {
-            State::Opening { .. } => "Opening",
-            State::Proving { .. } => "Proving",
-            State::Open { .. } => "Open",
-            State::Closing { .. } => "Closing",
-            State::Ended => "Ended",
-        };
         f.debug_struct("Stream")
             .field("jid", &self.jid)
-            .field("state", &state)
-            .field("output", &self.output().len())
-            .field("events", &self.events.len())
             .finish_non_exhaustive()
     }
 }

@@ -7,6 +7,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::element::{Element, stanza_error};
+use super::syntax::SPACE;
 use crate::decimal;
 use crate::jid::BareJid;
 use crate::now;
@@ -250,7 +251,7 @@ fn read_expire_before(element: &Element, now: u64) -> Result<u64, Refusal> {
 
 /// Trims the white space of XML only: names may begin with other white space.
 fn trim(text: &str) -> &str {
-    text.trim_matches([' ', '\t', '\r', '\n'])
+    text.trim_matches(SPACE)
 }
 
 /// Unix time of an XEP-0082 DateTime, `CCYY-MM-DDThh:mm:ss[.sss]TZD`, in whole seconds, fractions cut off.

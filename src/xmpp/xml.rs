@@ -10,7 +10,7 @@
 //! the stream, because users can make servers send such stanzas: ejabberd drops the namespace declarations on a stanza's
 //! own tag but keeps the prefixes inside, and both ejabberd and Prosody can expand 100 KB from a user to megabytes.
 
-use std::fmt;
+use std::{fmt, mem};
 
 use quick_xml::XmlVersion;
 use quick_xml::escape::resolve_predefined_entity;
@@ -19,8 +19,9 @@ use quick_xml::events::{BytesRef, BytesStart, Event};
 
 use super::element::{Attribute, COMPONENT, Element, Name, Node, XML};
 use super::scanner::{Boundary, Scanner};
+use super::syntax::{SPACE, malformed};
 
-pub use super::scanner::XmlError;
+pub use super::syntax::XmlError;
 
 /// Largest stanza that is parsed, in bytes from its first `<` to its last `>`. A slot request has a few hundred.
 pub const MAX_STANZA: usize = 64 * 1024;
@@ -41,12 +42,6 @@ const MAX_NAME: usize = 64;
 /// Most namespace declarations in scope at one place. Requests need two or three; a linear search through thousands
 /// for each prefix would be slow.
 const MAX_BINDINGS: usize = 64;
-
-/// A larger buffer is freed when it is empty.
-const KEPT_BUFFER: usize = 8 * 1024;
-
-/// Up to this many names are compared pairwise, which is faster than sorting them.
-const MAX_PAIRWISE: usize = 8;
 
 /// Namespace of namespace declarations; no prefix may be bound to it (Namespaces in XML 1.0 §3).
 const XMLNS: &str = "http://www.w3.org/2000/xmlns/";
@@ -108,7 +103,7 @@ impl fmt::Display for Why {
 }
 
 /// Parses one stream.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Reader {
     scanner: Scanner,
     /// The beginning of an incomplete tag or stanza, unless it is skipped.
@@ -117,14 +112,8 @@ pub struct Reader {
     skipped: Option<Skipped>,
     /// The namespace declarations of the stream's opening tag.
     bindings: Vec<Binding>,
-    end: Option<End>,
-}
-
-/// Why parsing has ended.
-#[derive(Clone, Copy, Debug)]
-enum End {
-    Closed,
-    XmlError(XmlError),
+    /// After the closing tag or an error.
+    end: Option<Result<(), XmlError>>,
 }
 
 #[derive(Clone, Debug)]
@@ -152,44 +141,32 @@ impl From<XmlError> for Unread {
 
 impl Reader {
     pub fn new() -> Reader {
-        Reader {
-            scanner: Scanner::new(),
-            kept: Vec::new(),
-            skipped: None,
-            bindings: Vec::new(),
-            end: None,
-        }
+        Reader::default()
     }
 
     /// Consumes `input` up to the next event; `None` when all input was consumed or the stream is closed. After an error,
     /// every call returns it again.
     pub fn next_event(&mut self, input: &mut &[u8]) -> Result<Option<XmlEvent>, XmlError> {
-        match self.end {
-            Some(End::Closed) => {
-                *input = &[];
-                return Ok(None);
-            }
-            Some(End::XmlError(error)) => return Err(error),
-            None => {}
+        if let Some(end) = self.end {
+            *input = &[];
+            return end.map(|()| None);
         }
         let event = self.read(input);
-        match &event {
-            Ok(Some(XmlEvent::Closed)) => self.end(End::Closed),
-            Ok(_) => {}
-            Err(error) => self.end(End::XmlError(*error)),
-        }
+        let end = match &event {
+            Ok(Some(XmlEvent::Closed)) => Ok(()),
+            Ok(_) => return event,
+            Err(error) => Err(*error),
+        };
+        *self = Reader {
+            end: Some(end),
+            ..Reader::new()
+        };
         event
     }
 
     /// Number of buffered bytes.
     pub fn kept(&self) -> usize {
         self.kept.len()
-    }
-
-    /// Ends parsing and frees the buffers.
-    fn end(&mut self, end: End) {
-        *self = Reader::new();
-        self.end = Some(end);
     }
 
     fn read(&mut self, input: &mut &[u8]) -> Result<Option<XmlEvent>, XmlError> {
@@ -201,13 +178,13 @@ impl Reader {
             let (taken, boundary) = self.scanner.scan(self.window(input)?)?;
             let (piece, rest) = input.split_at(taken);
             *input = rest;
-            match boundary {
-                None => self.keep(piece),
-                Some(boundary) => {
-                    if let Some(event) = self.take(boundary, piece)? {
-                        return Ok(Some(event));
-                    }
-                }
+            self.keep(piece);
+            let event = match boundary {
+                Some(boundary) => self.take(boundary)?,
+                None => None,
+            };
+            if event.is_some() {
+                return Ok(event);
             }
         }
     }
@@ -218,29 +195,9 @@ impl Reader {
             return Ok(input);
         }
         match MAX_STANZA - self.kept.len() {
-            0 => Err(XmlError::Malformed("a stream header of more than 64 KiB")),
+            0 => malformed("a stream header of more than 64 KiB"),
             room => Ok(&input[..input.len().min(room)]),
         }
-    }
-
-    /// Handles a boundary; `piece` is the last piece of the part that ends there.
-    fn take(&mut self, boundary: Boundary, piece: &[u8]) -> Result<Option<XmlEvent>, XmlError> {
-        let in_one_piece =
-            self.kept.is_empty() && self.skipped.is_none() && piece.len() <= MAX_STANZA;
-        if in_one_piece {
-            return self.take_whole(boundary, piece);
-        }
-        self.keep(piece);
-        if let (Some(skipped), Boundary::Stanza) = (self.skipped.take(), boundary) {
-            return Ok(Some(XmlEvent::Skipped(skipped)));
-        }
-        let mut whole = std::mem::take(&mut self.kept);
-        let event = self.take_whole(boundary, &whole);
-        if whole.capacity() <= KEPT_BUFFER {
-            whole.clear();
-            self.kept = whole;
-        }
-        event
     }
 
     /// Buffers a piece of an incomplete part, unless the part is too large.
@@ -256,49 +213,35 @@ impl Reader {
         }
     }
 
-    fn take_whole(
-        &mut self,
-        boundary: Boundary,
-        bytes: &[u8],
-    ) -> Result<Option<XmlEvent>, XmlError> {
-        // The scanner has already checked this.
-        let text = std::str::from_utf8(bytes).map_err(|_| XmlError::Malformed("invalid UTF-8"))?;
-        Ok(match boundary {
-            Boundary::Declaration => check_declaration(text).map(|()| None)?,
-            Boundary::Header => Some(XmlEvent::Opened(self.read_header(text)?)),
-            Boundary::Stanza if self.scanner.levels() > MAX_DEPTH => {
-                Some(XmlEvent::Skipped(Skipped::new(Why::TooDeep, bytes)))
+    /// Handles the end of a part, which was buffered or skipped.
+    fn take(&mut self, boundary: Boundary) -> Result<Option<XmlEvent>, XmlError> {
+        let (bytes, skipped) = (mem::take(&mut self.kept), self.skipped.take());
+        let text = text_of(&bytes)?;
+        let outside = self.bindings.len();
+        Ok(Some(match boundary {
+            Boundary::Declaration => return check_declaration(text).map(|()| None),
+            Boundary::Header => XmlEvent::Opened(read_header(text, &mut self.bindings)?),
+            Boundary::Closed => XmlEvent::Closed,
+            Boundary::Stanza => {
+                let why = match skipped {
+                    Some(skipped) => return Ok(Some(XmlEvent::Skipped(skipped))),
+                    None if self.scanner.levels() > MAX_DEPTH => Why::TooDeep,
+                    None => {
+                        let stanza = read_stanza(text, &mut self.bindings);
+                        self.bindings.truncate(outside);
+                        match stanza {
+                            Ok(stanza) if !has_long_address(&stanza) => {
+                                return Ok(Some(XmlEvent::Stanza(stanza)));
+                            }
+                            Ok(_) => Why::LongAddress,
+                            Err(Unread::XmlError(error)) => return Err(error),
+                            Err(Unread::Names(what)) => Why::Names(what),
+                        }
+                    }
+                };
+                XmlEvent::Skipped(Skipped::new(why, &bytes))
             }
-            Boundary::Stanza => Some(match read_stanza(text, &mut self.bindings) {
-                Ok(stanza) if has_long_address(&stanza) => {
-                    XmlEvent::Skipped(Skipped::new(Why::LongAddress, bytes))
-                }
-                Ok(stanza) => XmlEvent::Stanza(stanza),
-                Err(Unread::XmlError(error)) => return Err(error),
-                Err(Unread::Names(what)) => {
-                    XmlEvent::Skipped(Skipped::new(Why::Names(what), bytes))
-                }
-            }),
-            Boundary::Closed => Some(XmlEvent::Closed),
-        })
-    }
-
-    /// Parses the stream's opening tag, whose namespace declarations apply to all stanzas.
-    fn read_header(&mut self, text: &str) -> Result<Element, XmlError> {
-        let content = text.strip_prefix('<').and_then(|tag| tag.strip_suffix('>'));
-        let content = content.unwrap_or_default();
-        let name = content.split(is_space_char).next().unwrap_or_default();
-        let tag = BytesStart::from_content(content, name.len());
-        read_start(&tag, &mut self.bindings).map_err(|unread| match unread {
-            Unread::XmlError(error) => error,
-            Unread::Names(what) => XmlError::Malformed(what),
-        })
-    }
-}
-
-impl Default for Reader {
-    fn default() -> Reader {
-        Reader::new()
+        }))
     }
 }
 
@@ -311,25 +254,26 @@ impl Skipped {
             Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
         };
         let tag = start_tag(text);
-        let name = tag.split(is_space_char).next().unwrap_or_default();
+        let name = tag.split(SPACE).next().unwrap_or_default();
         let name = name.strip_suffix('/').unwrap_or(name);
         let mut stanza = Element::new("", COMPONENT);
         let content = BytesStart::from_content(tag, name.len());
-        for attribute in content.attributes().with_checks(false) {
-            // The `/` of an empty tag, or an incomplete tag.
-            let Ok(attribute) = attribute else { break };
+        // They end early at the `/` of an empty tag, or where the tag is incomplete.
+        for attribute in content
+            .attributes()
+            .with_checks(false)
+            .map_while(Result::ok)
+        {
             let key = attribute.key.into_inner();
+            if key == b"xmlns" {
+                let namespace = attribute_value(&attribute).unwrap_or_default();
+                // None of the supported namespaces is longer.
+                let namespace = Some(namespace).filter(|n| n.len() <= MAX_NAME);
+                stanza.namespace = Name::read(&namespace.unwrap_or_default());
+            }
             let known = REPEATED.iter().find(|(name, _)| name.as_bytes() == key);
-            let (name, most) = match (known, key) {
-                (Some(known), _) => *known,
-                (None, b"xmlns") => {
-                    let namespace = attribute_value(&attribute).unwrap_or_default();
-                    // None of the supported namespaces is longer.
-                    let namespace = Some(namespace).filter(|n| n.len() <= MAX_NAME);
-                    stanza.namespace = Name::read(&namespace.unwrap_or_default());
-                    continue;
-                }
-                _ => continue,
+            let Some(&(name, most)) = known else {
+                continue;
             };
             // A character takes at most twelve bytes as a reference without redundant zeros.
             if attribute.value.len() > 12 * most || stanza.attribute(name).is_some() {
@@ -379,15 +323,19 @@ fn start_tag(text: &str) -> &str {
     tag
 }
 
-/// Parses a complete stanza. `bindings` are the declarations outside it, and are restored.
-fn read_stanza(text: &str, bindings: &mut Vec<Binding>) -> Result<Element, Unread> {
-    let outside = bindings.len();
-    let stanza = read_tree(text, bindings);
-    bindings.truncate(outside);
-    stanza
+/// Parses the stream's opening tag, whose namespace declarations apply to all stanzas.
+fn read_header(text: &str, bindings: &mut Vec<Binding>) -> Result<Element, XmlError> {
+    let Ok(Event::Start(tag)) = quick_xml::Reader::from_str(text).read_event() else {
+        return Err(BROKEN);
+    };
+    read_start(&tag, bindings).map_err(|unread| match unread {
+        Unread::XmlError(error) => error,
+        Unread::Names(what) => XmlError::Malformed(what),
+    })
 }
 
-fn read_tree(text: &str, bindings: &mut Vec<Binding>) -> Result<Element, Unread> {
+/// Parses a complete stanza. `bindings` are the declarations outside it; those inside it are added.
+fn read_stanza(text: &str, bindings: &mut Vec<Binding>) -> Result<Element, Unread> {
     // Each with the number of bindings outside it.
     let mut open: Vec<(Element, usize)> = Vec::new();
     let mut reader = quick_xml::Reader::from_str(text);
@@ -473,7 +421,7 @@ fn read_start(tag: &BytesStart<'_>, bindings: &mut Vec<Binding>) -> Result<Eleme
         let attribute = attribute.map_err(|_| BROKEN)?;
         plain.push((text_of(attribute.key.into_inner())?, attribute));
     }
-    if has_double(plain.iter().map(|(name, _)| (None, *name))) {
+    if has_double(plain.iter().map(|(name, _)| *name)) {
         return Err(XmlError::Malformed("an attribute given twice").into());
     }
     for (name, attribute) in &plain {
@@ -556,7 +504,7 @@ fn check_declaration(text: &str) -> Result<(), XmlError> {
     let content = content.unwrap_or_default();
     if !content
         .strip_prefix("xml")
-        .is_some_and(|rest| rest.starts_with(is_space_char))
+        .is_some_and(|rest| rest.starts_with(SPACE))
     {
         return Err(XmlError::Restricted("a processing instruction"));
     }
@@ -585,33 +533,15 @@ fn text_of(bytes: &[u8]) -> Result<&str, XmlError> {
 
 const MALFORMED_NAME: Unread = Unread::Names("a malformed name");
 
-/// Whether a name occurs twice.
-fn has_double<'a>(
-    names: impl ExactSizeIterator<Item = (Option<&'a str>, &'a str)> + Clone,
-) -> bool {
-    if names.len() <= MAX_PAIRWISE {
-        let mut left = names;
-        while let Some(name) = left.next() {
-            if left.clone().any(|other| other == name) {
-                return true;
-            }
-        }
-        return false;
-    }
-    let mut names: Vec<_> = names.collect();
+/// Whether a name occurs twice. Sorting takes care of thousands of names.
+fn has_double<N: Ord>(names: impl Iterator<Item = N>) -> bool {
+    let mut names: Vec<N> = names.collect();
     names.sort_unstable();
     names.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 /// The value with references resolved and white space normalised to spaces (XML 1.0 §3.3.3).
 fn attribute_value(attribute: &RawAttribute<'_>) -> Result<String, XmlError> {
-    // Fast path: printable ASCII without references needs no normalisation.
-    let plain = |b: &u8| matches!(b, b' '..=b'~') && *b != b'&';
-    if attribute.value.iter().all(plain) {
-        if let Ok(value) = std::str::from_utf8(&attribute.value) {
-            return Ok(value.to_owned());
-        }
-    }
     let value = attribute.normalized_value(XmlVersion::Explicit1_0);
     Ok(value.map_err(|_| BROKEN)?.into_owned())
 }
@@ -628,12 +558,6 @@ fn split_name(written: &str) -> Result<(&str, &str), Unread> {
 
 /// Whether the text is a name without a colon (XML 1.0 §2.3).
 fn is_name(text: &str) -> bool {
-    if let [b'A'..=b'Z' | b'_' | b'a'..=b'z', rest @ ..] = text.as_bytes() {
-        let usual = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-        if rest.iter().all(usual) {
-            return true;
-        }
-    }
     let starts = |c: char| {
         matches!(c, 'A'..='Z' | '_' | 'a'..='z'
             | '\u{C0}'..='\u{D6}' | '\u{D8}'..='\u{F6}' | '\u{F8}'..='\u{2FF}'
@@ -646,10 +570,6 @@ fn is_name(text: &str) -> bool {
             || matches!(c, '-' | '.' | '0'..='9' | '\u{B7}' | '\u{300}'..='\u{36F}' | '\u{203F}'..='\u{2040}')
     };
     text.starts_with(starts) && text.chars().all(continues)
-}
-
-fn is_space_char(c: char) -> bool {
-    matches!(c, ' ' | '\t' | '\r' | '\n')
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ impl Shared {
             total: usage.total(),
             free: self.store.free_space(now.mono),
         };
-        if let Some(owner) = owner.filter(|_| self.service.needs_owner_usage(total)) {
+        if let Some(owner) = owner.filter(|_| self.service.policy().needs_owner_usage(total)) {
             match usage.of_owner(owner, now.mono) {
                 Some(bytes) => stored.owner = Some(bytes),
                 None if attempt.failed => return SpaceDecision::Refused(Refusal::Busy),
@@ -57,16 +57,17 @@ impl Shared {
                 }
             }
         }
-        let (mut refusal, need, pool, evict) = match self.service.room(size, kind, total, &stored) {
-            SpaceCheck::Enough => return SpaceDecision::Granted,
-            SpaceCheck::Refused(refusal) => return SpaceDecision::Refused(refusal),
-            SpaceCheck::OverQuota {
-                refusal,
-                need,
-                pool,
-                evict,
-            } => (refusal, need, pool, evict),
-        };
+        let (mut refusal, need, pool, evict) =
+            match self.service.policy().room(size, kind, total, &stored) {
+                SpaceCheck::Enough => return SpaceDecision::Granted,
+                SpaceCheck::Refused(refusal) => return SpaceDecision::Refused(refusal),
+                SpaceCheck::OverQuota {
+                    refusal,
+                    need,
+                    pool,
+                    evict,
+                } => (refusal, need, pool, evict),
+            };
         // Search only if eviction or expiry could free space.
         let files_expire = !self.service.lifetime().message.is_zero();
         let tries = match evict {

@@ -20,7 +20,7 @@ fn parse(xml: &str) -> Vec<Element> {
     stanzas
 }
 
-fn ask(stanza: Element) -> Answer {
+fn ask(stanza: Element) -> StanzaAction {
     let jid = BareJid::parse("upload.montague.tld").unwrap();
     let identity = Identity {
         jid: &jid,
@@ -37,12 +37,12 @@ fn answer(xml: &str) -> String {
     let mut stanzas = parse(xml);
     assert_eq!(stanzas.len(), 1, "{xml}");
     match ask(stanzas.remove(0)) {
-        Answer::Silence => String::new(),
-        Answer::Slot(iq) => match iq.request {
+        StanzaAction::Ignore => String::new(),
+        StanzaAction::Slot(iq) => match iq.request {
             Ok(_) => "slot".to_owned(),
             Err(refusal) => format!("slot: {refusal}"),
         },
-        Answer::Reply(element) => {
+        StanzaAction::Reply(element) => {
             let mut out = Vec::new();
             element.write(COMPONENT, &mut out);
             String::from_utf8(out).unwrap()
@@ -191,7 +191,7 @@ fn reads_requests_for_slots() {
     );
     // The reply goes to the full address; the owner is the bare address.
     let mut stanzas = parse(&format!("<iq type='get' {ADDRESSES}>{slot}</iq>"));
-    let Answer::Slot(iq) = ask(stanzas.remove(0)) else {
+    let StanzaAction::Slot(iq) = ask(stanzas.remove(0)) else {
         panic!("no slot");
     };
     assert_eq!(iq.owner.as_str(), "romeo@montague.tld");
@@ -389,9 +389,9 @@ fn never_panics_and_never_replies_to_itself() {
         };
         for stanza in parse(&xml) {
             let reply = match ask(stanza) {
-                Answer::Silence => continue,
-                Answer::Reply(reply) => reply,
-                Answer::Slot(iq) => match iq.request.clone() {
+                StanzaAction::Ignore => continue,
+                StanzaAction::Reply(reply) => reply,
+                StanzaAction::Slot(iq) => match iq.request.clone() {
                     Ok(request) => {
                         assert!(request.size > 0 && !request.name.is_empty());
                         iq.granted(crate::slot::Slot {
@@ -404,7 +404,7 @@ fn never_panics_and_never_replies_to_itself() {
             };
             answers += 1;
             assert!(matches!(reply.attribute("type"), Some("result" | "error")));
-            assert!(matches!(ask(reply.clone()), Answer::Silence));
+            assert!(matches!(ask(reply.clone()), StanzaAction::Ignore));
             let mut out = Vec::new();
             reply.write(COMPONENT, &mut out);
             assert_eq!(parse(std::str::from_utf8(&out).unwrap()), [reply]);

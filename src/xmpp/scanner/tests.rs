@@ -1,5 +1,6 @@
 //! Unit tests; the tests of [`super::super::xml`] cover the scanner as well.
 
+use super::super::syntax::is_xml_char;
 use super::*;
 
 const OPEN: &str = "<?xml version='1.0'?><stream:stream xmlns:stream='s' id='1'>";

@@ -7,7 +7,7 @@ use upslot::jid::BareJid;
 use upslot::refusal::Refusal;
 use upslot::slot::Slot;
 use upslot::xmpp::element::Element;
-use upslot::xmpp::iq::{self, Answer, Identity};
+use upslot::xmpp::iq::{self, Identity, StanzaAction};
 use upslot::xmpp::stream::{Event, Stream};
 use upslot::xmpp::xml::XmlEvent;
 
@@ -134,9 +134,9 @@ fn answer(stanza: Element) -> Option<Element> {
     let id = stanza.attribute("id").map(str::to_owned);
     let kind = stanza.attribute("type").map(str::to_owned);
     let answer = match iq::route(stanza, identity, NOW, |_| 1000) {
-        Answer::Silence => return None,
-        Answer::Reply(answer) => answer,
-        Answer::Slot(iq) => match &iq.request {
+        StanzaAction::Ignore => return None,
+        StanzaAction::Reply(answer) => answer,
+        StanzaAction::Slot(iq) => match &iq.request {
             Err(refusal) => {
                 let refusal = refusal.clone();
                 assert_sentence(&refusal.to_string());

@@ -1,8 +1,9 @@
 //! XML of a stream: the elements do not depend on how the bytes are split, their size is limited, and they are unchanged
 //! when they are serialised and parsed again.
 
-use upslot::xmpp::element::{Element, Node, is_xml_text};
+use upslot::xmpp::element::{Element, Node};
 use upslot::xmpp::scanner::{Boundary, Scanner};
+use upslot::xmpp::syntax::is_xml_char;
 use upslot::xmpp::xml::{
     BROKEN, MAX_ADDRESS, MAX_DEPTH, MAX_ID, MAX_STANZA, Reader, Skipped, Why, XmlError, XmlEvent,
 };
@@ -192,6 +193,10 @@ fn check_element(element: &Element, depth: u64) {
         }
         text_before = matches!(node, Node::Text(_));
     }
+}
+
+fn is_xml_text(text: &str) -> bool {
+    text.chars().all(is_xml_char)
 }
 
 /// Whether the text has no character that is markup within a name.
