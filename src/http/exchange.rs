@@ -127,7 +127,10 @@ impl Exchange {
 
     /// Whether the exchange waits for a complete request head.
     pub fn is_awaiting_request(&self) -> bool {
-        self.awaiting_request_since().is_some()
+        matches!(
+            self.state,
+            ExchangeState::Idle { .. } | ExchangeState::Head { .. }
+        )
     }
 
     /// Whether a response is being sent.
@@ -270,9 +273,7 @@ impl Exchange {
             .scan
             .take()
             .map_or_else(HeadScan::default, |scan| *scan);
-        let found = scan.scan(input);
-        let empty_line_bytes = scan.empty_line_bytes();
-        let head = match found {
+        let head = match scan.scan(input) {
             Ok(None) => {
                 if self.is_idle() && scan.started() {
                     self.state = ExchangeState::Head {
@@ -282,7 +283,7 @@ impl Exchange {
                 self.scan = Some(Box::new(scan));
                 return 0;
             }
-            Ok(Some(end)) => RequestHead::from_scan(scan, &input[..end]).map(|head| (head, end)),
+            Ok(Some(end)) => RequestHead::from_scan(&scan, &input[..end]).map(|head| (head, end)),
             Err(error) => Err(error),
         };
         match head {
@@ -296,7 +297,7 @@ impl Exchange {
             Err(error) => {
                 self.reject(
                     RequestError::Head(error),
-                    is_head_request(input, empty_line_bytes),
+                    is_head_request(input, scan.empty_line_bytes()),
                 );
                 input.len()
             }

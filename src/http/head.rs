@@ -1,9 +1,10 @@
 //! The head of an HTTP/1 request: its end, its meaning, and every way in which it can be malformed.
 //!
-//! [`HeadScan`] finds the end of the head in a growing buffer and parses each line once; [`RequestHead::from_scan`]
-//! then checks the whole. Where the specification leaves a choice, the stricter reading is taken, because request
-//! smuggling needs two parsers that disagree about one head. This module does not interpret paths or fields, except
-//! those that decide about the connection: framing, `Expect`, `Connection` and `Host`.
+//! [`HeadScan`] finds the end of the head in a growing buffer; [`RequestHead::from_scan`] then parses it once. httparse
+//! splits the fields, and what it accepts is checked again here, because request smuggling needs two parsers that
+//! disagree about one head. Where the specification leaves a choice, the stricter reading is taken. This module does
+//! not interpret paths or fields, except those that decide about the connection: framing, `Expect`, `Connection` and
+//! `Host`.
 //!
 //! Sources: RFC 9112 §2 to §7 and §9.3, RFC 9110 §5 to §10.
 
@@ -17,12 +18,15 @@ use std::str;
 
 use crate::decimal;
 use crate::http::head::line::{RequestLine, RequestTarget, is_authority};
-use crate::http::head::scan::Field;
+use crate::http::head::span::Span;
 use crate::http::syntax::{is_token, list_elements, trim};
 
 pub use crate::http::head::error::{HeadError, MAX_FIELDS, MAX_HEAD, MAX_TARGET};
 pub use crate::http::head::line::{Method, Version};
 pub use crate::http::head::scan::HeadScan;
+
+/// Most heads have no more fields than this.
+const FEW_FIELDS: usize = 16;
 
 /// How the end of the request's body is found (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,22 +67,23 @@ impl RequestHead {
     pub fn parse(head: &[u8]) -> Result<RequestHead, HeadError> {
         let mut scan = HeadScan::default();
         match scan.scan(head)? {
-            Some(end) if end == head.len() => RequestHead::from_scan(scan, head),
+            Some(end) if end == head.len() => RequestHead::from_scan(&scan, head),
             _ => Err(HeadError::NO_END),
         }
     }
 
     /// Parses a whole head, whose end `scan` has just found.
-    pub fn from_scan(scan: HeadScan, head: &[u8]) -> Result<RequestHead, HeadError> {
+    pub fn from_scan(scan: &HeadScan, head: &[u8]) -> Result<RequestHead, HeadError> {
         let Some(line) = scan.request_line else {
             return Err(HeadError::NO_END);
         };
         let bytes = head.get(scan.empty_line_bytes()..).unwrap_or_default();
+        let fields = parse_fields(bytes, line.len(), scan.field_count)?;
         let mut head = RequestHead {
             bytes: bytes.into(),
             line,
             method: Method::of(line.method.of(bytes)),
-            fields: scan.fields,
+            fields,
             framing: Framing::None,
             expect: Expect::None,
             keep_alive: false,
@@ -265,6 +270,56 @@ impl fmt::Debug for RequestHead {
             .field("keep_alive", &self.keep_alive)
             .finish()
     }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Field {
+    name: Span,
+    /// Without the whitespace around it.
+    value: Span,
+}
+
+/// Parses the `count` fields of a head. They start at this offset and go to the end.
+fn parse_fields(head: &[u8], start: usize, count: usize) -> Result<Vec<Field>, HeadError> {
+    let section = head.get(start..).unwrap_or_default();
+    // Preparing room for all fields costs time, and few heads need it.
+    let (mut few, mut most);
+    let room: &mut [httparse::Header<'_>] = if count <= FEW_FIELDS {
+        few = [httparse::EMPTY_HEADER; FEW_FIELDS];
+        &mut few
+    } else {
+        most = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        &mut most
+    };
+    let headers = match httparse::parse_headers(section, room) {
+        Ok(httparse::Status::Complete((n, headers))) if n == section.len() => headers,
+        Ok(_) => return Err(HeadError::NO_END),
+        Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooManyFields),
+        Err(httparse::Error::HeaderName) if has_fold(section) => return Err(HeadError::FOLD),
+        Err(httparse::Error::HeaderValue) => return Err(HeadError::CONTROL),
+        Err(_) => return Err(HeadError::FIELD_NAME),
+    };
+    let mut fields = Vec::with_capacity(headers.len());
+    for header in headers {
+        if !is_token(header.name.as_bytes()) {
+            return Err(HeadError::FIELD_NAME);
+        }
+        // The scan has already rejected control characters in values.
+        fields.push(Field {
+            name: Span::within(head, header.name.as_bytes()),
+            value: Span::within(head, trim(header.value)),
+        });
+    }
+    Ok(fields)
+}
+
+/// Whether a line of the field section starts with whitespace: an obsolete line folding (RFC 9112 §5.2), or garbage
+/// before the first field.
+fn has_fold(section: &[u8]) -> bool {
+    matches!(section.first(), Some(b' ' | b'\t'))
+        || section
+            .windows(2)
+            .any(|pair| matches!(pair, [b'\n', b' ' | b'\t']))
 }
 
 #[cfg(test)]

@@ -60,6 +60,8 @@ pub(super) struct RequestLine {
     pub(super) method: Span,
     pub(super) target: RequestTarget,
     pub(super) version: Version,
+    /// Length of the line in bytes, without its CRLF.
+    length: u16,
 }
 
 /// The four forms of a target (RFC 9112 §3.2).
@@ -105,7 +107,13 @@ impl RequestLine {
             method: Span::new(0, method.len()),
             target: RequestTarget::parse(method, target)?,
             version,
+            length: line.len() as u16,
         })
+    }
+
+    /// Length of the line in bytes, with its CRLF.
+    pub(super) fn len(&self) -> usize {
+        usize::from(self.length) + 2
     }
 }
 

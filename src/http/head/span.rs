@@ -7,8 +7,8 @@ const _: () = assert!(
     "a Span holds offsets of 16 bits"
 );
 
-/// A range of bytes in a buffer.
-#[derive(Clone, Copy, Debug)]
+/// A range of bytes in a buffer. All empty spans read the same, whatever their offsets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Span {
     start: u16,
     end: u16,
@@ -21,6 +21,15 @@ impl Span {
             start: start as u16,
             end: end as u16,
         }
+    }
+
+    /// The span of `part` in `whole`, which it is a slice of.
+    pub(super) fn within(whole: &[u8], part: &[u8]) -> Span {
+        if part.is_empty() {
+            return Span::default();
+        }
+        let start = part.as_ptr().addr().saturating_sub(whole.as_ptr().addr());
+        Span::new(start, start + part.len())
     }
 
     /// The bytes of the span in `buffer`.

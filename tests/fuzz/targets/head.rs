@@ -48,7 +48,7 @@ fn scan(bytes: &[u8], pieces: &[&[u8]]) -> ScanOutcome {
         match search.scan(&bytes[..end]) {
             Ok(None) => {}
             Ok(Some(n)) => {
-                return Some(RequestHead::from_scan(search, &bytes[..n]).map(|head| (n, head)));
+                return Some(RequestHead::from_scan(&search, &bytes[..n]).map(|head| (n, head)));
             }
             Err(error) => return Some(Err(error)),
         }
