@@ -76,6 +76,8 @@ pub struct Body {
     state: BodyState,
     /// Bytes of data so far.
     received: u64,
+    /// The size of the next chunk, as far as its digits have been read.
+    chunk_size: u64,
     /// Bytes of extensions of the current chunk.
     chunk_extension_bytes: u32,
     /// Bytes of extensions of all chunks.
@@ -96,31 +98,31 @@ enum BodyState {
     Failed(BodyError),
 }
 
-/// The position in the framing of a chunked body. The number of most variants is the size of the chunk.
+/// The position in the framing of a chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ChunkState {
-    /// In the digits of a size: how many so far, and their value.
-    Size(u8, u64),
+    /// In the digits of a size: how many so far.
+    Size(u8),
     /// After whitespace that follows a size or an extension; only `;` is valid.
-    BeforeSemicolon(u64),
+    BeforeSemicolon,
     /// After `;`, before the name of the extension.
-    BeforeName(u64),
+    BeforeName,
     /// In the name of the extension.
-    Name(u64),
+    Name,
     /// After whitespace that follows the name; only `=` or `;` is valid.
-    AfterName(u64),
+    AfterName,
     /// After `=`, before the value.
-    BeforeValue(u64),
+    BeforeValue,
     /// In a value that is a token.
-    Token(u64),
+    Token,
     /// In a quoted value.
-    Quoted(u64),
+    Quoted,
     /// After a backslash in a quoted value.
-    Escaped(u64),
+    Escaped,
     /// After the closing quotation mark.
-    AfterQuoted(u64),
+    AfterQuoted,
     /// After the CR that ends the line with the size.
-    SizeLf(u64),
+    SizeLf,
     /// After the data of a chunk, before the CR.
     DataCr,
     /// After that CR.
@@ -142,9 +144,10 @@ impl Body {
             state: match framing {
                 Framing::None | Framing::Length(0) => BodyState::Done,
                 Framing::Length(length) => BodyState::Fixed(length),
-                Framing::Chunked => BodyState::Framing(ChunkState::Size(0, 0)),
+                Framing::Chunked => BodyState::Framing(ChunkState::Size(0)),
             },
             received: 0,
+            chunk_size: 0,
             chunk_extension_bytes: 0,
             extension_bytes: 0,
             trailer_bytes: 0,
@@ -241,50 +244,42 @@ impl Body {
         use ChunkState::*;
 
         match state {
-            BeforeName(_) | Name(_) | AfterName(_) | BeforeValue(_) | Token(_) | Quoted(_)
-            | Escaped(_) | AfterQuoted(_) | BeforeSemicolon(_) => self.count_extension()?,
+            BeforeSemicolon | BeforeName | Name | AfterName | BeforeValue | Token | Quoted
+            | Escaped | AfterQuoted => self.count_extension()?,
             TrailerStart | TrailerName | TrailerValue | TrailerLf => self.count_trailer()?,
-            Size(..) | SizeLf(_) | DataCr | DataLf | LastLf => {}
+            Size(_) | SizeLf | DataCr | DataLf | LastLf => {}
         }
         let next = match (state, byte) {
-            (Size(digits, size), _) if byte.is_ascii_hexdigit() => {
+            (Size(digits), _) if byte.is_ascii_hexdigit() => {
                 if digits == MAX_SIZE_DIGITS {
                     return Err(BodyError::SIZE);
                 }
                 let digit = (byte as char).to_digit(16).unwrap_or(0);
-                Size(digits + 1, size << 4 | u64::from(digit))
+                self.chunk_size = self.chunk_size << 4 | u64::from(digit);
+                Size(digits + 1)
             }
-            (Size(1.., size) | Name(size) | Token(size) | AfterQuoted(size), b'\r') => SizeLf(size),
-            (Size(1.., size) | BeforeSemicolon(size), b';')
-            | (Name(size) | AfterName(size) | Token(size) | AfterQuoted(size), b';') => {
-                BeforeName(size)
+            (Size(1..) | Name | Token | AfterQuoted, b'\r') => SizeLf,
+            (Size(1..) | BeforeSemicolon | Name | AfterName | Token | AfterQuoted, b';') => {
+                BeforeName
             }
-            (
-                Size(1.., size) | BeforeSemicolon(size) | Token(size) | AfterQuoted(size),
-                b' ' | b'\t',
-            ) => BeforeSemicolon(size),
-            (Size(..), _) => return Err(BodyError::SIZE),
+            (Size(1..) | BeforeSemicolon | Token | AfterQuoted, b' ' | b'\t') => BeforeSemicolon,
+            (Size(_), _) => return Err(BodyError::SIZE),
 
-            (BeforeName(_) | AfterName(_) | BeforeValue(_), b' ' | b'\t') => state,
-            (BeforeName(size) | Name(size), _) if is_token_byte(byte) => Name(size),
-            (Name(size), b' ' | b'\t') => AfterName(size),
-            (Name(size) | AfterName(size), b'=') => BeforeValue(size),
-            (BeforeValue(size), b'"') => Quoted(size),
-            (BeforeValue(size) | Token(size), _) if is_token_byte(byte) => Token(size),
-            (Quoted(size), b'"') => AfterQuoted(size),
-            (Quoted(size), b'\\') => Escaped(size),
-            (Quoted(size) | Escaped(size), _) if !is_control(byte) => Quoted(size),
-            (
-                BeforeName(_) | Name(_) | AfterName(_) | BeforeValue(_) | Token(_) | Quoted(_)
-                | Escaped(_) | AfterQuoted(_) | BeforeSemicolon(_),
-                _,
-            ) => return Err(BodyError::EXTENSION),
+            (BeforeName | AfterName | BeforeValue, b' ' | b'\t') => state,
+            (BeforeName | Name, _) if is_token_byte(byte) => Name,
+            (Name, b' ' | b'\t') => AfterName,
+            (Name | AfterName, b'=') => BeforeValue,
+            (BeforeValue, b'"') => Quoted,
+            (BeforeValue | Token, _) if is_token_byte(byte) => Token,
+            (Quoted, b'"') => AfterQuoted,
+            (Quoted, b'\\') => Escaped,
+            (Quoted | Escaped, _) if !is_control(byte) => Quoted,
 
-            (SizeLf(0), b'\n') => TrailerStart,
-            (SizeLf(size), b'\n') => return self.start_chunk(size),
+            (SizeLf, b'\n') if self.chunk_size == 0 => TrailerStart,
+            (SizeLf, b'\n') => return self.start_chunk(),
             (DataCr, b'\r') => DataLf,
             (DataCr, _) => return Err(BodyError::DATA),
-            (DataLf, b'\n') => Size(0, 0),
+            (DataLf, b'\n') => Size(0),
 
             (TrailerStart, b'\r') => LastLf,
             (TrailerStart, _) if is_token_byte(byte) => {
@@ -299,12 +294,14 @@ impl Body {
             (TrailerLf, b'\n') => TrailerStart,
             (LastLf, b'\n') => return Ok(BodyState::Done),
 
-            (SizeLf(_) | DataLf | TrailerLf | LastLf, _) => return Err(BodyError::LINE),
+            (SizeLf | DataLf | TrailerLf | LastLf, _) => return Err(BodyError::LINE),
+            _ => return Err(BodyError::EXTENSION),
         };
         Ok(BodyState::Framing(next))
     }
 
-    fn start_chunk(&mut self, size: u64) -> Result<BodyState, BodyError> {
+    fn start_chunk(&mut self) -> Result<BodyState, BodyError> {
+        let size = std::mem::take(&mut self.chunk_size);
         if self.received.checked_add(size).is_none() {
             return Err(BodyError::SIZE);
         }

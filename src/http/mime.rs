@@ -15,9 +15,6 @@ pub const UNKNOWN: &str = "application/octet-stream";
 /// Longest accepted type in bytes.
 pub const MAX_TYPE: usize = 255;
 
-/// Length of the longest extension in the table, in bytes.
-const LONGEST_EXTENSION: usize = "webmanifest".len();
-
 /// Types that are displayed inline by default. PDF is not among them, because browsers run its scripts (in a sandbox)
 /// regardless of the content security policy.
 pub const DEFAULT_SAFE: [&str; 4] = ["image/*", "video/*", "audio/*", "text/plain"];
@@ -28,15 +25,8 @@ pub fn by_extension(name: impl AsRef<[u8]>) -> &'static str {
     let Some(dot) = name.iter().rposition(|&byte| byte == b'.') else {
         return UNKNOWN;
     };
-    let extension = &name[dot + 1..];
-    if extension.len() > LONGEST_EXTENSION {
-        return UNKNOWN;
-    }
-    let mut lower = [0; LONGEST_EXTENSION];
-    let lower = &mut lower[..extension.len()];
-    lower.copy_from_slice(extension);
-    lower.make_ascii_lowercase();
-    let found = BY_EXTENSION.binary_search_by(|(known, _)| known.as_bytes().cmp(lower));
+    let lower = || name[dot + 1..].iter().map(u8::to_ascii_lowercase);
+    let found = BY_EXTENSION.binary_search_by(|(known, _)| known.bytes().cmp(lower()));
     found.map_or(UNKNOWN, |at| BY_EXTENSION[at].1)
 }
 
@@ -131,19 +121,9 @@ fn end_of_quoted(text: &[u8]) -> Option<usize> {
     None
 }
 
-/// A configured list of types, with wildcards.
+/// A configured list of types and wildcards, in lower case and without parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Patterns(Vec<MimePattern>);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum MimePattern {
-    /// `*/*` or `*`.
-    Any,
-    /// `image/*`; holds `image/`.
-    Main(String),
-    /// One type.
-    Exact(String),
-}
+pub struct Patterns(Vec<String>);
 
 /// A word that is neither a type nor a wildcard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,12 +150,9 @@ impl Patterns {
         let pattern = |word: S| {
             let essence = essence(word.as_ref());
             match essence.split_once('/') {
-                _ if essence == "*" => Ok(MimePattern::Any),
-                Some(("*", "*")) => Ok(MimePattern::Any),
-                Some((main, "*")) if main != "*" && is_token(main.as_bytes()) => {
-                    Ok(MimePattern::Main(format!("{main}/")))
-                }
-                _ if is_valid(&essence) => Ok(MimePattern::Exact(essence)),
+                None if essence == "*" => Ok("*/*".to_owned()),
+                Some((main, "*")) if is_token(main.as_bytes()) => Ok(essence),
+                _ if is_valid(&essence) => Ok(essence),
                 _ => Err(BadPattern(word.as_ref().to_owned())),
             }
         };
@@ -188,26 +165,22 @@ impl Patterns {
 
     /// [`DEFAULT_SAFE`].
     pub fn default_safe() -> Patterns {
-        let main = |name: &str| MimePattern::Main(name.to_owned());
-        let exact = |name: &str| MimePattern::Exact(name.to_owned());
-        Patterns(
-            DEFAULT_SAFE
-                .iter()
-                .map(|word| word.strip_suffix('*').map_or(exact(word), main))
-                .collect(),
-        )
+        Patterns(DEFAULT_SAFE.map(str::to_owned).to_vec())
     }
 
     /// Whether a type is in the list.
     pub fn allow(&self, value: impl AsRef<[u8]>) -> bool {
         let essence = essence(value);
-        self.0.iter().any(|pattern| match pattern {
-            MimePattern::Any => true,
-            MimePattern::Main(main) => essence
-                .strip_prefix(main.as_str())
-                .is_some_and(|subtype| is_token(subtype.as_bytes())),
-            MimePattern::Exact(exact) => essence == *exact,
-        })
+        self.0
+            .iter()
+            .any(|pattern| match pattern.strip_suffix("/*") {
+                Some("*") => true,
+                Some(main) => essence
+                    .strip_prefix(main)
+                    .and_then(|rest| rest.strip_prefix('/'))
+                    .is_some_and(|subtype| is_token(subtype.as_bytes())),
+                None => essence == *pattern,
+            })
     }
 
     /// The type with which a file is served, if this is the list of safe types. Pages and service workers can load scripts
@@ -215,7 +188,7 @@ impl Patterns {
     /// [`UNKNOWN`] unless the list names their type.
     pub fn served<'a>(&self, value: &'a str) -> &'a str {
         let essence = essence(value);
-        if is_script(&essence) && !self.0.contains(&MimePattern::Exact(essence)) {
+        if is_script(&essence) && !self.0.contains(&essence) {
             return UNKNOWN;
         }
         value
@@ -230,7 +203,7 @@ impl Patterns {
             return false;
         }
         if carries_script(&essence) {
-            return self.0.contains(&MimePattern::Exact(essence));
+            return self.0.contains(&essence);
         }
         self.allow(essence)
     }
@@ -334,7 +307,6 @@ mod tests {
         assert!(BY_EXTENSION.is_sorted_by(|a, b| a.0 < b.0));
         for (extension, value) in BY_EXTENSION {
             assert!(is_valid(value), "{value}");
-            assert!(extension.len() <= LONGEST_EXTENSION);
             assert_eq!(essence(value), *value);
             assert_eq!(extension.to_ascii_lowercase(), *extension);
             assert_eq!(by_extension(format!("a.{extension}")), *value);

@@ -8,7 +8,6 @@ use std::fmt::{self, Write};
 use std::ops::Range as Span;
 use std::time::{Duration, SystemTime};
 
-use crate::decimal;
 use crate::http::condition::{self, ConditionResult, Validators};
 use crate::http::head::{Method, RequestHead};
 use crate::http::range::{self, Ranges};
@@ -23,58 +22,26 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; img-src 'self'; media
 const MAX_AGE: u64 = 31_536_000;
 
 /// A response without its `Connection` field.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
     /// Status line and fields, without the empty line.
-    pub(super) head: Vec<u8>,
-    pub(super) content: Content,
+    pub head: Vec<u8>,
+    /// The body; no part is empty.
+    pub(super) body: VecDeque<Part>,
     /// Whether the connection must be closed after the response.
     pub(super) close: bool,
 }
 
-/// The body of a response.
-#[derive(Debug)]
-pub(super) enum Content {
-    Empty,
-    Text(Vec<u8>),
-    /// A range of the open file.
-    File(Span<u64>),
-    /// `multipart/byteranges`.
-    Parts(VecDeque<Part>),
-}
-
-/// A piece of a `multipart/byteranges` body.
-#[derive(Debug)]
+/// A piece of a response.
+#[derive(Clone, Debug)]
 pub(super) enum Part {
     Bytes(Vec<u8>),
+    /// A range of the open file.
     File(Span<u64>),
 }
 
 impl Answer {
-    /// Status line and fields.
-    #[cfg(test)]
-    pub fn head_for_test(&self) -> &[u8] {
-        &self.head
-    }
-
-    /// A copy of the response, with spare capacity for the field that the exchange adds. Only for responses whose body is
-    /// a range of a file.
-    pub fn repeated(&self) -> Answer {
-        let mut head = Vec::with_capacity(self.head.len() + 32);
-        head.extend_from_slice(&self.head);
-        let content = match &self.content {
-            Content::File(span) => Content::File(span.clone()),
-            Content::Empty | Content::Text(_) | Content::Parts(_) => Content::Empty,
-        };
-        Answer {
-            status: self.status,
-            head,
-            content,
-            close: self.close,
-        }
-    }
-
     /// Closes the connection after this response.
     pub fn closing(mut self) -> Answer {
         self.close = true;
@@ -115,23 +82,20 @@ impl Common {
     pub fn answer(&self, status: u16) -> Builder<'_> {
         let mut head = Vec::with_capacity(768);
         head.extend_from_slice(b"HTTP/1.1 ");
-        push_number(&mut head, status.into());
-        head.push(b' ');
-        head.extend_from_slice(reason(status).as_bytes());
-        head.extend_from_slice(b"\r\n");
+        head.extend_from_slice(status_line_end(status).as_bytes());
         let mut builder = Builder {
             common: self,
             status,
             head,
-        };
-        builder.push("Date", &self.date);
+        }
+        .field("Date", &self.date);
         if self.cors {
             for (name, value) in cors::RESPONSE_FIELDS {
                 builder = builder.field(name, value);
             }
         }
         for (name, value) in &self.custom {
-            builder.push(name, value);
+            builder = builder.field(name, value);
         }
         builder
     }
@@ -255,13 +219,17 @@ pub struct Builder<'a> {
 impl Builder<'_> {
     /// Adds a field. The value must be a single line of ASCII.
     pub fn field(mut self, name: &str, value: impl AsRef<str>) -> Self {
-        self.push(name, value.as_ref());
+        self.head.extend_from_slice(name.as_bytes());
+        self.head.extend_from_slice(b": ");
+        self.head.extend_from_slice(value.as_ref().as_bytes());
+        self.head.extend_from_slice(b"\r\n");
         self
     }
 
     /// Adds a field unless a configured field replaces it.
     fn default_field(self, name: &str, value: &str) -> Self {
-        if self.is_replaced(name) {
+        let mut custom = self.common.custom.iter();
+        if custom.any(|(custom, _)| custom.eq_ignore_ascii_case(name)) {
             self
         } else {
             self.field(name, value)
@@ -269,37 +237,18 @@ impl Builder<'_> {
     }
 
     /// Makes the file cacheable until it expires (RFC 9111 §5.2.2, RFC 8246).
-    fn caching(mut self, expires_at: Option<SystemTime>, now: Now) -> Self {
-        const NAME: &str = "Cache-Control";
-        if self.is_replaced(NAME) {
-            return self;
-        }
+    fn caching(self, expires_at: Option<SystemTime>, now: Now) -> Self {
         let rest = expires_at.map_or(MAX_AGE, |at| {
             at.duration_since(now.wall).map_or(0, |d| d.as_secs())
         });
-        self.head.extend_from_slice(NAME.as_bytes());
-        self.head.extend_from_slice(b": max-age=");
-        push_number(&mut self.head, rest.min(MAX_AGE));
-        self.head
-            .extend_from_slice(b", immutable, no-transform\r\n");
-        self
-    }
-
-    /// Whether a field of this name is configured.
-    fn is_replaced(&self, name: &str) -> bool {
-        let mut custom = self.common.custom.iter();
-        custom.any(|(custom, _)| custom.eq_ignore_ascii_case(name))
+        let rest = rest.min(MAX_AGE);
+        let value = format!("max-age={rest}, immutable, no-transform");
+        self.default_field("Cache-Control", &value)
     }
 
     /// Finishes a response whose status does not allow a body.
     pub fn empty(self) -> Answer {
-        self.finish(Content::Empty)
-    }
-
-    /// Finishes a response with an empty body.
-    pub fn empty_body(mut self) -> Answer {
-        self.push_length(0);
-        self.finish(Content::Empty)
+        self.finish([])
     }
 
     /// Finishes a response whose body is one line of text.
@@ -311,27 +260,27 @@ impl Builder<'_> {
     }
 
     /// Finishes a response with this body.
-    pub fn body(mut self, content_type: &str, body: String) -> Answer {
-        self.push("Content-Type", content_type);
-        self.push("X-Content-Type-Options", "nosniff");
-        self.push_length(body.len() as u64);
-        self.finish(Content::Text(body.into_bytes()))
+    pub fn body(self, content_type: &str, body: String) -> Answer {
+        self.field("Content-Type", content_type)
+            .field("X-Content-Type-Options", "nosniff")
+            .length(body.len() as u64)
+            .finish([Part::Bytes(body.into_bytes())])
     }
 
     /// Finishes a response whose body is a range of the open file.
-    fn span(mut self, span: Span<u64>) -> Answer {
-        self.push_length(span.end - span.start);
-        self.finish(Content::File(span))
+    fn span(self, span: Span<u64>) -> Answer {
+        self.length(span.end - span.start)
+            .finish([Part::File(span)])
     }
 
     /// Finishes a response whose body is `multipart/byteranges` (RFC 9110 §14.6).
-    fn parts(mut self, spans: Vec<Span<u64>>, file: &FileFacts<'_>) -> Answer {
+    fn parts(self, spans: Vec<Span<u64>>, file: &FileFacts<'_>) -> Answer {
         // The content cannot contain the boundary by design: it was written before the publication time was known.
         let boundary = format!(
             "upslot-{}",
             etag(file.size, file.modified).trim_matches('"')
         );
-        let mut parts = VecDeque::with_capacity(2 * spans.len() + 1);
+        let mut parts = Vec::with_capacity(2 * spans.len() + 1);
         let mut length = 0;
         for span in spans {
             let head = format!(
@@ -340,40 +289,35 @@ impl Builder<'_> {
                 content_range(&span, file.size)
             );
             length += head.len() as u64 + (span.end - span.start);
-            parts.push_back(Part::Bytes(head.into_bytes()));
-            parts.push_back(Part::File(span));
+            parts.push(Part::Bytes(head.into_bytes()));
+            parts.push(Part::File(span));
         }
         let end = format!("\r\n--{boundary}--\r\n");
         length += end.len() as u64;
-        parts.push_back(Part::Bytes(end.into_bytes()));
-        self.push(
+        parts.push(Part::Bytes(end.into_bytes()));
+        self.field(
             "Content-Type",
-            &format!("multipart/byteranges; boundary={boundary}"),
-        );
-        self.push_length(length);
-        self.finish(Content::Parts(parts))
+            format!("multipart/byteranges; boundary={boundary}"),
+        )
+        .length(length)
+        .finish(parts)
     }
 
-    fn finish(self, content: Content) -> Answer {
+    fn finish(self, body: impl IntoIterator<Item = Part>) -> Answer {
+        let is_empty = |part: &Part| match part {
+            Part::Bytes(bytes) => bytes.is_empty(),
+            Part::File(span) => span.is_empty(),
+        };
         Answer {
             status: self.status,
             head: self.head,
-            content,
+            body: body.into_iter().filter(|part| !is_empty(part)).collect(),
             close: false,
         }
     }
 
-    fn push(&mut self, name: &str, value: &str) {
-        self.head.extend_from_slice(name.as_bytes());
-        self.head.extend_from_slice(b": ");
-        self.head.extend_from_slice(value.as_bytes());
-        self.head.extend_from_slice(b"\r\n");
-    }
-
-    fn push_length(&mut self, length: u64) {
-        self.head.extend_from_slice(b"Content-Length: ");
-        push_number(&mut self.head, length);
-        self.head.extend_from_slice(b"\r\n");
+    fn length(self, bytes: u64) -> Self {
+        self.field("Content-Length", bytes.to_string())
     }
 }
 
@@ -389,63 +333,41 @@ fn etag(size: u64, modified: SystemTime) -> String {
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |d| d.as_nanos());
     // 16 hex digits of nanoseconds last until the year 2554.
-    let mut tag = String::with_capacity(40);
-    tag.push('"');
-    push_hex(&mut tag, nanos);
-    tag.push('-');
-    push_hex(&mut tag, size.into());
-    tag.push('"');
-    tag
+    format!("\"{nanos:x}-{size:x}\"")
 }
 
 fn content_range(span: &Span<u64>, size: u64) -> String {
     format!("bytes {}-{}/{size}", span.start, span.end - 1)
 }
 
-fn push_number(out: &mut Vec<u8>, number: u64) {
-    out.extend_from_slice(decimal::digits(
-        number,
-        &mut decimal::DigitBuffer::default(),
-    ));
-}
-
-/// Appends lower-case hexadecimal digits without leading zeros.
-fn push_hex(out: &mut String, number: u128) {
-    let digits = (128 - number.leading_zeros()).div_ceil(4).max(1);
-    for place in (0..digits).rev() {
-        let digit = (number >> (4 * place)) as u32 & 0xf;
-        out.extend(char::from_digit(digit, 16));
-    }
-}
-
-fn reason(status: u16) -> &'static str {
+/// The status code and the reason phrase.
+fn status_line_end(status: u16) -> &'static str {
     match status {
-        100 => "Continue",
-        200 => "OK",
-        201 => "Created",
-        204 => "No Content",
-        206 => "Partial Content",
-        304 => "Not Modified",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        402 => "Payment Required",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        409 => "Conflict",
-        411 => "Length Required",
-        412 => "Precondition Failed",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        415 => "Unsupported Media Type",
-        416 => "Range Not Satisfiable",
-        417 => "Expectation Failed",
-        431 => "Request Header Fields Too Large",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        505 => "HTTP Version Not Supported",
-        507 => "Insufficient Storage",
-        _ => "",
+        200 => "200 OK\r\n",
+        201 => "201 Created\r\n",
+        204 => "204 No Content\r\n",
+        206 => "206 Partial Content\r\n",
+        304 => "304 Not Modified\r\n",
+        400 => "400 Bad Request\r\n",
+        401 => "401 Unauthorized\r\n",
+        402 => "402 Payment Required\r\n",
+        403 => "403 Forbidden\r\n",
+        404 => "404 Not Found\r\n",
+        405 => "405 Method Not Allowed\r\n",
+        408 => "408 Request Timeout\r\n",
+        409 => "409 Conflict\r\n",
+        411 => "411 Length Required\r\n",
+        412 => "412 Precondition Failed\r\n",
+        413 => "413 Content Too Large\r\n",
+        414 => "414 URI Too Long\r\n",
+        415 => "415 Unsupported Media Type\r\n",
+        416 => "416 Range Not Satisfiable\r\n",
+        417 => "417 Expectation Failed\r\n",
+        431 => "431 Request Header Fields Too Large\r\n",
+        501 => "501 Not Implemented\r\n",
+        503 => "503 Service Unavailable\r\n",
+        505 => "505 HTTP Version Not Supported\r\n",
+        507 => "507 Insufficient Storage\r\n",
+        _ => "500 Internal Server Error\r\n",
     }
 }

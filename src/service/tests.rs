@@ -266,10 +266,7 @@ fn download(
         utf8: service.shows_charset(&path, content_type),
     };
     let answer = service.download(&head(line, fields), &path, &found, at(10));
-    (
-        answer.status,
-        String::from_utf8(answer.head_for_test().to_vec()).unwrap(),
-    )
+    (answer.status, String::from_utf8(answer.head).unwrap())
 }
 
 #[track_caller]
@@ -385,7 +382,7 @@ fn cors_can_be_disabled_and_fields_added() {
     let Decision::Answer(answer) = service.decide(&self::head("OPTIONS /", ""), at(0)) else {
         panic!("OPTIONS is not answered");
     };
-    let options = String::from_utf8_lossy(answer.head_for_test()).into_owned();
+    let options = String::from_utf8_lossy(&answer.head).into_owned();
     has(&options, "Allow: GET, HEAD, OPTIONS, PUT");
     assert!(!options.contains("Access-Control"), "{options}");
 }

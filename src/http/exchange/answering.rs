@@ -7,7 +7,7 @@ use crate::http::exchange::Exchange;
 use crate::http::exchange::state::{ExchangeState, PendingResponse, Progress, RequestSummary};
 use crate::http::exchange::want::Ended;
 use crate::http::head::Version;
-use crate::http::response::{Answer, Content};
+use crate::http::response::Answer;
 
 /// How long the rest of an unwanted body may take to arrive.
 const DISCARD_TIME: Duration = Duration::from_secs(2);
@@ -38,22 +38,20 @@ impl Exchange {
             && !self.is_last
             && self.can_skip_body(&mut summary);
         let Answer {
-            mut head, content, ..
+            mut head, mut body, ..
         } = answer;
         head.extend_from_slice(match (keep_alive, summary.version) {
             (false, _) => b"Connection: close\r\n\r\n".as_slice(),
             (true, Version::V10) => b"Connection: keep-alive\r\n\r\n",
             (true, Version::V11) => b"\r\n",
         });
-        let content = if summary.is_head {
-            Content::Empty
-        } else {
-            content
-        };
+        if summary.is_head {
+            body.clear();
+        }
         self.state = ExchangeState::Answering {
             summary,
             close: !keep_alive,
-            response: PendingResponse::new(head, content),
+            response: PendingResponse::new(head, body),
             progress: Progress::new(now),
         };
     }

@@ -1,12 +1,13 @@
 //! The states of an exchange, and the parts that they are made of.
 
+use std::collections::VecDeque;
 use std::ops::Range as Span;
 use std::time::Instant;
 
 use crate::http::body::Body;
 use crate::http::exchange::want::{Ended, RequestError};
 use crate::http::head::{Expect, Method, RequestHead, Version};
-use crate::http::response::{Content, Part};
+use crate::http::response::Part;
 
 /// Bytes of a body that count as progress, in either direction. With less, a client could hold a connection open by
 /// sending single bytes.
@@ -83,8 +84,7 @@ impl RequestSummary {
             is_head: request.method() == Method::Head,
             version: request.version(),
             keep_alive: request.keep_alive(),
-            expects_continue: request.expect() == Expect::Continue
-                && request.version() == Version::V11,
+            expects_continue: request.expect() == Expect::Continue,
             body: Some(Body::new(request.framing())),
         }
     }
@@ -104,119 +104,78 @@ impl RequestSummary {
 /// A response that is being sent.
 #[derive(Debug)]
 pub(super) struct PendingResponse {
-    /// Status line, fields, empty line, and a text body if there is one.
-    head: Vec<u8>,
-    /// Bytes of `head` that have been written.
+    /// The parts that have not been sent, starting with the head.
+    parts: VecDeque<Part>,
+    /// Bytes of the first part that have been written.
     written: usize,
-    /// The rest of the content; sent parts are removed.
-    content: Content,
 }
 
 impl PendingResponse {
-    /// `head` includes the empty line.
-    pub(super) fn new(mut head: Vec<u8>, content: Content) -> PendingResponse {
-        let content = match content {
-            Content::Text(text) => {
-                head.extend_from_slice(&text);
-                Content::Empty
-            }
-            other => other,
-        };
+    /// `head` includes the empty line. Text that follows it is written with it.
+    pub(super) fn new(mut head: Vec<u8>, mut body: VecDeque<Part>) -> PendingResponse {
+        if let Some(Part::Bytes(text)) = body.front() {
+            head.extend_from_slice(text);
+            body.pop_front();
+        }
+        body.push_front(Part::Bytes(head));
         PendingResponse {
-            head,
+            parts: body,
             written: 0,
-            content,
         }
     }
 
     /// The bytes to write next; empty when a span of the file is next.
     pub(super) fn output(&self) -> &[u8] {
-        if self.written < self.head.len() {
-            return &self.head[self.written..];
-        }
-        match &self.content {
-            Content::Parts(parts) => match parts.front() {
-                Some(Part::Bytes(bytes)) => bytes,
-                _ => &[],
-            },
-            _ => &[],
+        match self.parts.front() {
+            Some(Part::Bytes(bytes)) => &bytes[self.written..],
+            Some(Part::File(_)) | None => &[],
         }
     }
 
     /// The span of the file to send next; `None` while there are bytes to write.
     pub(super) fn file_span(&self) -> Option<&Span<u64>> {
-        if self.written < self.head.len() {
-            return None;
-        }
-        match &self.content {
-            Content::File(span) => Some(span),
-            Content::Parts(parts) => match parts.front() {
-                Some(Part::File(span)) => Some(span),
-                _ => None,
-            },
-            Content::Empty | Content::Text(_) => None,
+        match self.parts.front() {
+            Some(Part::File(span)) => Some(span),
+            Some(Part::Bytes(_)) | None => None,
         }
     }
 
-    /// The span of the file that follows the head and ends the response.
+    /// The span of the file that follows the bytes to write next and ends the response.
     pub(super) fn last_file_span(&self) -> Option<&Span<u64>> {
-        match &self.content {
-            Content::File(span) if !span.is_empty() => Some(span),
+        match self.parts.get(1) {
+            Some(Part::File(span)) if self.parts.len() == 2 => Some(span),
             _ => None,
         }
     }
 
     /// Whether file data follows directly after the bytes to write next.
     pub(super) fn file_follows(&self) -> bool {
-        match &self.content {
-            Content::File(span) => !span.is_empty(),
-            Content::Parts(parts) => parts.len() > 1,
-            Content::Empty | Content::Text(_) => false,
-        }
+        self.parts.len() > 1
     }
 
     /// Bytes of the output were written.
     pub(super) fn wrote(&mut self, n: usize) {
-        if self.written < self.head.len() {
+        if let Some(Part::Bytes(bytes)) = self.parts.front() {
             self.written += n;
-        } else if let Content::Parts(parts) = &mut self.content {
-            if let Some(Part::Bytes(bytes)) = parts.front_mut() {
-                bytes.drain(..n.min(bytes.len()));
-                if bytes.is_empty() {
-                    parts.pop_front();
-                }
+            if self.written >= bytes.len() {
+                self.parts.pop_front();
+                self.written = 0;
             }
         }
     }
 
     /// Bytes of the next span of the file were sent.
     pub(super) fn sent_file(&mut self, n: u64) {
-        let advance = |span: &mut Span<u64>| {
+        if let Some(Part::File(span)) = self.parts.front_mut() {
             span.start = (span.start + n).min(span.end);
-            span.is_empty()
-        };
-        match &mut self.content {
-            Content::File(span) => {
-                advance(span);
+            if span.is_empty() {
+                self.parts.pop_front();
             }
-            Content::Parts(parts) => {
-                if let Some(Part::File(span)) = parts.front_mut() {
-                    if advance(span) {
-                        parts.pop_front();
-                    }
-                }
-            }
-            Content::Empty | Content::Text(_) => {}
         }
     }
 
     pub(super) fn is_sent(&self) -> bool {
-        self.written >= self.head.len()
-            && match &self.content {
-                Content::File(span) => span.is_empty(),
-                Content::Parts(parts) => parts.is_empty(),
-                Content::Empty | Content::Text(_) => true,
-            }
+        self.parts.is_empty()
     }
 }
 

@@ -1,177 +1,44 @@
 //! The exchange, driven without a socket and on a virtual clock.
 
+mod driver;
 mod splits;
 
 use std::mem;
+use std::time::UNIX_EPOCH;
 
 use super::*;
-use crate::http::head::Method;
-use crate::http::response::{Common, Content};
+use crate::http::head::{Framing, Method};
+use crate::http::response::{Common, FileFacts};
+use crate::now::Now;
 
-fn timeouts() -> Timeouts {
-    let seconds = Duration::from_secs;
-    Timeouts::new(seconds(10), seconds(60), seconds(60))
-}
+use driver::Driver;
 
-/// A driver without a socket: the input is a string, a file is a pattern of bytes, and time passes only in `wait`.
-struct Driver {
-    exchange: Exchange,
-    start: Instant,
-    now: Instant,
-    input: Vec<u8>,
-    eof: bool,
-    /// Everything that was sent to the client.
-    output: Vec<u8>,
-    /// The bodies that were stored.
-    stored: Vec<Vec<u8>>,
-    /// The body that is being received.
-    body: Vec<u8>,
-    /// Most bytes moved at a time.
-    step: usize,
-    lingered: bool,
+fn with_input(input: &str, step: usize) -> Driver {
+    let mut driver = Driver::new(1_800_000_000);
+    driver.input = input.as_bytes().to_vec();
+    driver.step = step;
+    driver
 }
 
 impl Driver {
-    fn new(input: &str, step: usize) -> Driver {
-        let start = Instant::now();
-        Driver {
-            exchange: Exchange::new(timeouts(), start),
-            start,
-            now: start,
-            input: input.as_bytes().to_vec(),
-            eof: false,
-            output: Vec::new(),
-            stored: Vec::new(),
-            body: Vec::new(),
-            step,
-            lingered: false,
-        }
-    }
-
-    fn take(&mut self, limit: usize) -> Option<Vec<u8>> {
-        if self.input.is_empty() {
-            if self.eof {
-                self.exchange.peer_closed();
-            }
-            return None;
-        }
-        let n = limit.min(self.step).min(self.input.len());
-        Some(self.input.drain(..n).collect())
-    }
-
     /// Runs until more input or time is needed.
     fn run(&mut self) -> &mut Driver {
-        for _ in 0..1_000_000 {
-            let progressed = match self.exchange.want() {
-                Want::Close => return self,
-                Want::Head(limit) => self.feed_step(limit, Exchange::received),
-                Want::Discard(limit) => self.feed_step(limit, Exchange::discard),
-                Want::Linger => {
-                    self.lingered = true;
-                    self.feed_step(usize::MAX, |exchange, bytes, now| {
-                        exchange.lingered(bytes.len() as u64, now);
-                    })
-                }
-                Want::Body(limit) => self.receive(limit),
-                want => {
-                    self.respond(want);
-                    true
-                }
-            };
-            if !progressed && !self.eof {
-                return self;
-            }
-        }
-        panic!("the exchange makes no progress: {:?}", self.exchange);
+        while self.advance() {}
+        self
     }
 
-    /// Reports input; false if there is none.
-    fn feed_step(&mut self, limit: usize, report: fn(&mut Exchange, &[u8], Instant)) -> bool {
-        let input = self.take(limit);
-        if let Some(bytes) = &input {
-            report(&mut self.exchange, bytes, self.now);
-        }
-        input.is_some()
-    }
-
-    /// Receives a piece of a body; false if there is none.
-    fn receive(&mut self, limit: usize) -> bool {
-        let body = &mut self.body;
-        let mut sink = |data: &[u8]| {
-            body.extend_from_slice(data);
-            Ok(())
-        };
-        if let Some((_, received)) = self.exchange.receive_buffered(self.now, &mut sink) {
-            received.unwrap();
-            return true;
-        }
-        let Some(bytes) = self.take(limit) else {
-            return false;
-        };
-        let body = &mut self.body;
-        let sink = |data: &[u8]| {
-            body.extend_from_slice(data);
-            Ok(())
-        };
-        self.exchange.receive(&bytes, self.now, sink).unwrap();
-        true
-    }
-
-    /// Decides on a request, stores a body, or sends a part of a response.
-    fn respond(&mut self, want: Want) {
-        match want {
-            Want::Decide => self.decide(),
-            Want::Publish => {
-                self.stored.push(mem::take(&mut self.body));
-                let answer = Common::new(false, vec![]).answer(201).empty_body();
-                self.exchange.answer(answer, self.now);
-            }
-            Want::File { start, end } => {
-                let n = (end - start).min(self.step as u64);
-                let bytes = (start..start + n).map(|at| b'a' + (at % 26) as u8);
-                self.output.extend(bytes);
-                self.exchange.sent_file(n, self.now);
-            }
-            _ => {
-                let n = self.exchange.output().len().min(self.step);
-                self.output.extend(&self.exchange.output()[..n]);
-                self.exchange.wrote(n, self.now);
-            }
-        }
-    }
-
-    /// Accepts a PUT with the size in its path and answers a GET with a file of the size in its path. Everything else
-    /// is refused.
-    fn decide(&mut self) {
-        let common = Common::new(false, vec![]);
-        let answer = match self.exchange.request().unwrap() {
-            Err(error) => {
-                self.body.clear();
-                common.refusal(error.status(), error)
-            }
-            Ok(request) => {
-                let path = String::from_utf8_lossy(&request.path()[1..]).into_owned();
-                match (request.method(), path.parse::<u64>()) {
-                    (Method::Put, Ok(size)) => return self.exchange.accept(size, self.now),
-                    (Method::Get | Method::Head, Ok(size)) => {
-                        let mut answer = common.answer(200).empty_body();
-                        answer.content = Content::File(0..size);
-                        answer
-                    }
-                    _ => common.refusal(403, &"No."),
-                }
-            }
-        };
-        self.exchange.answer(answer, self.now);
-    }
-
-    fn wait(&mut self, seconds: u64) -> &mut Driver {
-        self.now += Duration::from_secs(seconds);
-        self.exchange.deadline_passed(self.now);
+    /// Closes the client's sending direction.
+    fn end_input(&mut self) -> &mut Driver {
+        self.run().exchange.peer_closed();
         self.run()
     }
 
-    fn feed(&mut self, input: &str) -> &mut Driver {
+    fn wait(&mut self, seconds: u64) -> &mut Driver {
+        self.pass(seconds);
+        self.run()
+    }
+
+    fn feed_text(&mut self, input: &str) -> &mut Driver {
         self.input.extend_from_slice(input.as_bytes());
         self.run()
     }
@@ -200,14 +67,13 @@ impl Driver {
 #[track_caller]
 fn check(input: &str, statuses: &str, stored: &[&str], ended: Option<Ended>) {
     for step in [usize::MAX, 1, 7] {
-        let mut driver = Driver::new(input, step);
+        let mut driver = with_input(input, step);
         driver.run();
         assert_eq!(driver.statuses(), statuses, "{input:?} in steps of {step}");
         let bodies: Vec<&[u8]> = stored.iter().map(|body| body.as_bytes()).collect();
         assert_eq!(driver.stored, bodies, "{input:?} in steps of {step}");
         if ended.is_some() {
-            driver.eof = true;
-            driver.run();
+            driver.end_input();
             assert_eq!(
                 driver.exchange.ended(),
                 ended.as_ref(),
@@ -321,17 +187,17 @@ fn request_bodies() {
 #[test]
 fn expect_100_continue() {
     let put = request("PUT /5", "Content-Length: 5\r\nExpect: 100-continue\r\n");
-    let mut driver = Driver::new(&put, usize::MAX);
+    let mut driver = with_input(&put, usize::MAX);
     assert_eq!(driver.run().statuses(), "100");
-    assert_eq!(driver.feed("hello").statuses(), "100 201");
+    assert_eq!(driver.feed_text("hello").statuses(), "100 201");
     // A client that does not wait for the 100 gets none.
-    let mut eager = Driver::new(&format!("{put}hello"), usize::MAX);
+    let mut eager = with_input(&format!("{put}hello"), usize::MAX);
     assert_eq!(eager.run().statuses(), "201");
     let refused = request("PUT /x", "Content-Length: 5\r\nExpect: 100-continue\r\n");
     check(&refused, "403 close", &[], Some(Ended::Done));
     // HTTP/1.0 has no interim responses.
     let old = "PUT /5 HTTP/1.0\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
-    assert_eq!(Driver::new(old, usize::MAX).run().statuses(), "");
+    assert_eq!(with_input(old, usize::MAX).run().statuses(), "");
 }
 
 #[test]
@@ -358,13 +224,13 @@ fn small_unwanted_bodies_are_skipped() {
         &[],
         Some(Ended::Done),
     );
-    let mut driver = Driver::new(&large, usize::MAX);
+    let mut driver = with_input(&large, usize::MAX);
     assert!(
         driver.run().lingered,
         "the client must be able to read the response"
     );
     // A body that does not arrive ends the connection.
-    let mut driver = Driver::new(&with_body, usize::MAX);
+    let mut driver = with_input(&with_body, usize::MAX);
     assert_eq!(driver.run().statuses(), "200");
     assert!(driver.wait(2).lingered);
 }
@@ -373,14 +239,14 @@ fn small_unwanted_bodies_are_skipped() {
 fn unwanted_chunked_bodies_are_skipped_when_complete() {
     let refused = request("PUT /x", "Transfer-Encoding: chunked\r\n");
     let get = request("GET /3", "");
-    let mut whole = Driver::new(
+    let mut whole = with_input(
         &format!("{refused}5\r\nhello\r\n0\r\n\r\n{get}"),
         usize::MAX,
     );
     assert_eq!(whole.run().statuses(), "403 200");
-    let mut part = Driver::new(&format!("{refused}5\r\nhel"), usize::MAX);
+    let mut part = with_input(&format!("{refused}5\r\nhel"), usize::MAX);
     assert_eq!(part.run().statuses(), "403 close");
-    let mut bad = Driver::new(&format!("{refused}5\r\nhelloXX{get}"), usize::MAX);
+    let mut bad = with_input(&format!("{refused}5\r\nhelloXX{get}"), usize::MAX);
     assert_eq!(bad.run().statuses(), "403 close");
 }
 
@@ -409,7 +275,7 @@ fn nothing_is_parsed_after_an_error() {
         "HEAD /# HTTP/1.1\r\n\r\n",
         "\r\nHEAD / HTTP/1.1\r\nA : b\r\n\r\n",
     ] {
-        let mut driver = Driver::new(bad, usize::MAX);
+        let mut driver = with_input(bad, usize::MAX);
         assert_eq!(driver.run().statuses(), "400 close");
         assert!(driver.output.ends_with(b"\r\n\r\n"), "{bad:?}");
     }
@@ -423,11 +289,11 @@ fn nothing_is_parsed_after_an_error() {
 
 #[test]
 fn the_header_timeout_is_for_the_whole_head() {
-    let mut driver = Driver::new("G", 1);
+    let mut driver = with_input("G", 1);
     driver.run();
     for _ in 0..9 {
         driver.wait(1);
-        assert_eq!(driver.feed("E").statuses(), "");
+        assert_eq!(driver.feed_text("E").statuses(), "");
     }
     assert_eq!(driver.wait(1).statuses(), "408 close");
     assert!(driver.lingered);
@@ -435,7 +301,7 @@ fn the_header_timeout_is_for_the_whole_head() {
 
 #[test]
 fn an_idle_connection_closes_without_a_response() {
-    let mut driver = Driver::new("\r\n", usize::MAX);
+    let mut driver = with_input("\r\n", usize::MAX);
     driver.run().wait(59);
     assert_eq!(driver.exchange.ended(), None);
     driver.wait(1);
@@ -446,14 +312,14 @@ fn an_idle_connection_closes_without_a_response() {
 #[test]
 fn single_bytes_are_no_progress() {
     let put = request("PUT /100000", "Content-Length: 100000\r\n");
-    let mut driver = Driver::new(&put, usize::MAX);
+    let mut driver = with_input(&put, usize::MAX);
     driver.run();
     for _ in 0..3 {
-        driver.wait(59).feed(&"x".repeat(4096));
+        driver.wait(59).feed_text(&"x".repeat(4096));
     }
     assert_eq!(driver.statuses(), "");
     for _ in 0..5 {
-        driver.wait(10).feed("x");
+        driver.wait(10).feed_text("x");
     }
     assert_eq!(driver.wait(10).statuses(), "408 close");
     assert!(driver.stored.is_empty());
@@ -461,52 +327,52 @@ fn single_bytes_are_no_progress() {
 
 #[test]
 fn only_stalled_readers_are_dropped() {
-    let mut driver = Driver::new(&request("GET /100000", ""), 4096);
+    let mut driver = with_input(&request("GET /100000", ""), 4096);
     driver
         .exchange
-        .received(&mem::take(&mut driver.input), driver.now);
+        .received(&mem::take(&mut driver.input), driver.now.mono);
     driver.decide();
     let head = driver.exchange.output().len();
-    driver.exchange.wrote(head, driver.now);
+    driver.exchange.wrote(head, driver.now.mono);
     for _ in 0..3 {
-        driver.now += Duration::from_secs(59);
-        driver.exchange.sent_file(4096, driver.now);
+        driver.now = driver.now.later(Duration::from_secs(59));
+        driver.exchange.sent_file(4096, driver.now.mono);
     }
-    driver.now += Duration::from_secs(60);
-    driver.exchange.flushed(4096, driver.now);
-    driver.exchange.deadline_passed(driver.now);
+    driver.now = driver.now.later(Duration::from_secs(60));
+    driver.exchange.flushed(4096, driver.now.mono);
+    driver.exchange.deadline_passed(driver.now.mono);
     assert_eq!(driver.exchange.ended(), None);
-    driver.now += Duration::from_secs(60);
-    driver.exchange.deadline_passed(driver.now);
+    driver.now = driver.now.later(Duration::from_secs(60));
+    driver.exchange.deadline_passed(driver.now.mono);
     assert_eq!(driver.exchange.ended(), Some(&Ended::Stalled));
 }
 
 #[test]
 fn lingering_is_limited() {
     let large = request("PUT /x", "Content-Length: 1000000000\r\n");
-    let mut silent = Driver::new(&large, usize::MAX);
+    let mut silent = with_input(&large, usize::MAX);
     silent.run().wait(6);
     assert_eq!(silent.exchange.ended(), Some(&Ended::Done));
-    let mut busy = Driver::new(&large, usize::MAX);
-    busy.run();
+    let mut busy = with_input(&large, usize::MAX);
+    let start = busy.run().now.mono;
     for _ in 0..4 {
-        busy.wait(4).feed("more");
+        busy.wait(4).feed_text("more");
         assert_eq!(busy.exchange.ended(), None);
     }
     busy.wait(4);
     assert_eq!(busy.exchange.ended(), Some(&Ended::Done));
-    assert!(busy.now - busy.start <= LINGER_TIME);
-    let mut flood = Driver::new(&large, usize::MAX);
+    assert!(busy.now.mono - start <= LINGER_TIME);
+    let mut flood = with_input(&large, usize::MAX);
     flood.run();
-    flood.exchange.lingered(6 << 20, flood.now);
+    flood.exchange.lingered(6 << 20, flood.now.mono);
     assert_eq!(flood.exchange.ended(), None);
-    flood.exchange.lingered(LINGER_BYTES, flood.now);
+    flood.exchange.lingered(LINGER_BYTES, flood.now.mono);
     assert_eq!(flood.exchange.ended(), Some(&Ended::Done));
 }
 
 #[test]
 fn make_last_closes_after_the_response() {
-    let mut driver = Driver::new(&request("GET /3", ""), usize::MAX);
+    let mut driver = with_input(&request("GET /3", ""), usize::MAX);
     driver.exchange.disable_keep_alive();
     assert_eq!(driver.run().statuses(), "200 close");
     assert_eq!(driver.exchange.ended(), Some(&Ended::Done));
@@ -515,16 +381,15 @@ fn make_last_closes_after_the_response() {
 #[test]
 fn a_half_closed_client_gets_all_responses() {
     let get = request("GET /3", "");
-    let mut driver = Driver::new(&format!("{get}{get}"), usize::MAX);
-    driver.eof = true;
-    assert_eq!(driver.run().statuses(), "200 200");
+    let mut driver = with_input(&format!("{get}{get}"), usize::MAX);
+    assert_eq!(driver.end_input().statuses(), "200 200");
     assert_eq!(driver.exchange.ended(), Some(&Ended::ClientClosed));
 }
 
 #[test]
 fn an_idle_exchange_holds_no_buffer() {
     let get = request("GET /3", "");
-    let mut driver = Driver::new(&get.repeat(3), usize::MAX);
+    let mut driver = with_input(&get.repeat(3), usize::MAX);
     driver.run();
     assert!(driver.exchange.is_idle());
     assert_eq!(driver.exchange.input.bytes.capacity(), 0);

@@ -14,15 +14,14 @@ struct Outcome {
 
 /// Feeds the pieces one by one, then the end of input.
 fn outcome<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
-    let mut driver = Driver::new("", usize::MAX);
+    let mut driver = with_input("", usize::MAX);
     for piece in pieces {
         driver.input.extend_from_slice(piece);
         driver.run();
         assert!(driver.input.is_empty() || driver.exchange.ended().is_some());
         assert!(driver.exchange.input.bytes.len() <= MAX_HEAD + 4 + piece.len());
     }
-    driver.eof = true;
-    driver.run();
+    driver.end_input();
     let statuses = driver.statuses();
     Outcome {
         statuses: statuses
