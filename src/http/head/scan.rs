@@ -42,7 +42,8 @@ impl HeadScan {
         let window = &buffer[..buffer.len().min(MAX_HEAD)];
         while self.target_start.is_some() || self.scan_method(window)? {
             let rest = window.get(self.position..).unwrap_or_default();
-            let line_end = self.position + find_control(rest).unwrap_or(rest.len());
+            let control = rest.iter().position(|&byte| is_control(byte));
+            let line_end = self.position + control.unwrap_or(rest.len());
             if self.request_line.is_none()
                 && line_end - self.target_start.unwrap_or(line_end) > MAX_TARGET + AFTER_TARGET
             {
@@ -122,17 +123,4 @@ impl HeadScan {
         }
         Ok(false)
     }
-}
-
-/// The offset of the first control character. Sixteen bytes at a time and without a branch for each byte, because
-/// every byte of every head passes through here.
-fn find_control(bytes: &[u8]) -> Option<usize> {
-    let has_none = |block: &&[u8]| {
-        !block
-            .iter()
-            .fold(false, |any, &byte| any | is_control(byte))
-    };
-    let start = 16 * bytes.chunks_exact(16).take_while(has_none).count();
-    let offset = bytes[start..].iter().position(|&byte| is_control(byte))?;
-    Some(start + offset)
 }
