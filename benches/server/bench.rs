@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cases::SMALL;
+use crate::cases::{GetKind, SMALL};
 use crate::certificate::Certificate;
 use crate::common::options::Options;
 use crate::common::outcome::Outcome;
@@ -101,6 +101,8 @@ impl Bench<'_> {
             size,
             body_file: self.body(size)?,
             connections: CONNECTIONS,
+            shared_files: None,
+            kind: GetKind::Whole,
             extra_config: String::new(),
             stop: self.stop,
         })
@@ -173,6 +175,7 @@ impl Bench<'_> {
 pub fn single(request: &Request) -> Plan<'_> {
     Plan {
         requests: std::slice::from_ref(request),
+        order: &[],
         count: 1,
         first_connection: 0,
         time_limit: TIME_LIMIT,
