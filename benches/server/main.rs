@@ -25,6 +25,7 @@
 //! - [`machine`] the machine that the bench runs on;
 //! - [`bench`] the context of all cases and scenarios;
 //! - [`file_tree`] the files that all servers of a GET serve;
+//! - [`guard`] system calls and instructions of single requests, compared with earlier numbers;
 //! - [`stats`] percentiles, medians and ratios;
 //! - [`rounds`] measures a case;
 //! - [`scenarios`] the other measurements.
@@ -63,6 +64,10 @@ mod machine;
 
 mod bench;
 mod file_tree;
+
+#[cfg(target_arch = "x86_64")]
+mod guard;
+
 mod stats;
 
 mod rounds;
@@ -75,7 +80,7 @@ use crate::bench::Bench;
 use crate::cases::{CASES, Case};
 use crate::certificate::Certificate;
 use crate::common::catalogue;
-use crate::common::options::Options;
+use crate::common::options::{Guard, Options};
 use crate::common::outcome::Outcome;
 use crate::common::report::Report;
 use crate::common::start::Program;
@@ -102,6 +107,9 @@ cargo bench [-- OPTIONS] [WORDS]
   --spin          the client never sleeps, so that no server pays for waking it
   --program FILE  measures this upslot instead of the one just built
   --json FILE     also writes the numbers to FILE
+  --guard         instead of all this, counts system calls and instructions of single requests, and fails if there are
+                  more of them than in benches/server/guard.txt; root and x86-64 only
+  --guard-update  counts them, and writes them to that file
 
 The store is created in TMPDIR (/tmp); TMPDIR=/dev/shm leaves the disk out of the numbers.
 
@@ -143,6 +151,9 @@ fn run(options: &Options) -> Outcome<()> {
         pattern: Pattern::new(),
         open_file_limit,
     };
+    if let Some(guard) = options.guard {
+        return run_guard(&bench, guard);
+    }
     let shallow = Scratch::new(&env::temp_dir(), "-files")?;
     let mut trees = FileTrees::new(shallow.path().to_owned(), scratch.path().to_owned());
     let depth = |tree: &FileTree| tree.depth().to_string();
@@ -154,6 +165,16 @@ fn run(options: &Options) -> Outcome<()> {
         Some(file) => report.save(file),
         None => Ok(()),
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn run_guard(bench: &Bench<'_>, guard: Guard) -> Outcome<()> {
+    guard::run(bench, guard)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn run_guard(_: &Bench<'_>, _: Guard) -> Outcome<()> {
+    Err("--guard counts the instructions of x86-64 only".to_owned())
 }
 
 /// Measures the selected cases and scenarios.

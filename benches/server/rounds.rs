@@ -16,7 +16,7 @@ use crate::file_tree::FileTrees;
 use crate::link::Target;
 use crate::load::{Plan, Request, Sample};
 use crate::process::CpuTime;
-use crate::response::{ExpectedResponse, field};
+use crate::response::ExpectedResponse;
 use crate::servers::{Server, ServerSetup};
 use crate::stats::Tally;
 
@@ -152,7 +152,7 @@ impl Bench<'_> {
             })
             .collect();
         match gets.kind {
-            GetKind::NotModified => self.conditional(server, targets, &requests),
+            GetKind::NotModified => self.conditional(server, targets, size),
             _ => {
                 // Rooms get a file that no server has sent before.
                 if gets.connections != ConnectionUse::Room {
@@ -161,35 +161,6 @@ impl Bench<'_> {
                 Ok(requests)
             }
         }
-    }
-
-    /// Conditional GETs with the entity tags from the responses to plain ones.
-    fn conditional(
-        &self,
-        server: &mut Server,
-        targets: &[String],
-        plain: &[Request],
-    ) -> Outcome<Vec<Request>> {
-        let not_modified = ExpectedResponse {
-            status: 304,
-            length: None,
-            has_body: false,
-        };
-        // The bare loop compares nothing, and so sends status 304 to every request.
-        if server.kind == ServerKind::Limit {
-            let request =
-                |target: &String| Request::get_with(target, "If-None-Match: \"0\"", not_modified);
-            return Ok(targets.iter().map(request).collect());
-        }
-        let mut load = self.connect(server, 1)?;
-        let mut requests = Vec::with_capacity(targets.len());
-        for (target, plain) in targets.iter().zip(plain) {
-            load.run(single(plain))?;
-            let tag = field(load.last_head(0), "etag").ok_or("a response without ETag")?;
-            let condition = format!("If-None-Match: {}", String::from_utf8_lossy(tag));
-            requests.push(Request::get_with(target, &condition, not_modified));
-        }
-        Ok(requests)
     }
 
     /// Measures `count` requests, or fewer on a slow machine. `gets` are the requests of GETs; `number` counts the
