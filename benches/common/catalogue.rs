@@ -59,6 +59,8 @@ pub const SERVER: &[Entry] = &[
     entry("slots", "slot requests through the component, up to 64 outstanding"),
     entry("slots-api", "slot requests through the local API on 8 persistent connections; upslot only"),
     entry("slots-open", "CPU time per slot as up to 32,000 slots are open (quick: 4,000); upslot only"),
+    entry("first-slot", "CPU time of the first slot of an owner with 0, 10, 100 and 1,000 files (quick: 0 and 10); upslot only"),
+    entry("expiry", "CPU time of a sweep over 100,000 files (quick: 2,000), and latency of GETs beside it; upslot only; with --full or if selected"),
     entry("idle", "memory per idle connection at 1,000 and 10,000 connections (quick: 1,000), plain and TLS"),
     entry("get-beside-put", "latency of small GETs: alone, during 4 large PUTs at full speed, and during 4 at 50 MiB/s; not lighttpd"),
     entry("trickle", "500 clients that send one byte at a time, alone and during small GETs; not lighttpd"),

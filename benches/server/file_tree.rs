@@ -108,7 +108,7 @@ impl FileTree {
         })
     }
 
-    /// Stores more files, and syncs them, so that the disk is idle during the measurement.
+    /// Stores more files.
     fn store(&self, bench: &Bench<'_>, size: u64, count: usize) -> Outcome<Vec<String>> {
         let failed = |e: std::io::Error| format!("{}: {e}", self.folder.display());
         fs::create_dir_all(&self.folder).map_err(failed)?;
@@ -118,18 +118,29 @@ impl FileTree {
             ..bench.setup(ServerKind::Upslot, "stored", false, size)?
         };
         let mut server = bench.start_with(ServerKind::Upslot, setup)?;
-        let mut stored = Vec::with_capacity(count);
-        while stored.len() < count {
-            let batch = BATCH.min(count - stored.len());
-            let targets = store_batch(bench, &mut server, size, batch)
-                .map_err(|why| bench.explain_failure(&mut server, why))?;
-            stored.extend(targets.into_iter().map(|target| target.get));
-        }
-        drop(server);
-        let folder = File::open(&self.folder).map_err(failed)?;
-        rustix::fs::syncfs(&folder).map_err(|e| failed(e.into()))?;
-        Ok(stored)
+        let targets = store_files(bench, &mut server, size, count)
+            .map_err(|why| bench.explain_failure(&mut server, why))?;
+        Ok(targets.into_iter().map(|target| target.get).collect())
     }
+}
+
+/// Stores files, and syncs them, so that the disk is idle during the measurement.
+pub fn store_files(
+    bench: &Bench<'_>,
+    server: &mut Server,
+    size: u64,
+    count: usize,
+) -> Outcome<Vec<Target>> {
+    let mut stored = Vec::with_capacity(count);
+    while stored.len() < count {
+        let batch = BATCH.min(count - stored.len());
+        stored.extend(store_batch(bench, server, size, batch)?);
+    }
+    let scratch = bench.scratch.path();
+    let failed = |e: std::io::Error| format!("{}: {e}", scratch.display());
+    let folder = File::open(scratch).map_err(failed)?;
+    rustix::fs::syncfs(&folder).map_err(|e| failed(e.into()))?;
+    Ok(stored)
 }
 
 fn store_batch(
