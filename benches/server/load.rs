@@ -336,7 +336,8 @@ impl<'a> LoadGenerator<'a> {
             return Ok(false);
         };
         // A response of any length is a message from the server, not a stored file.
-        let is_file = plan.compare_bodies && request.expected.status == 200;
+        let expected = request.expected;
+        let is_file = plan.compare_bodies && expected.length.is_some() && expected.status == 200;
         let pattern = is_file.then_some(self.pattern);
         loop {
             match connection.stream.read(&mut self.buffer) {

@@ -104,6 +104,7 @@ impl Bench<'_> {
         Ok(targets.to_vec())
     }
 
+    /// Starts a server for a case.
     fn start_for(&self, case: &Case, kind: ServerKind, trees: &mut FileTrees) -> Outcome<Server> {
         let setup = self.setup(kind, case.name, case.tls, case.file_size(self.options))?;
         let mut setup = ServerSetup {
@@ -120,7 +121,6 @@ impl Bench<'_> {
                 setup.shared_files = Some(&trees.of(gets).folder);
             }
             setup.kind = gets.kind;
-            return self.start_with(kind, setup);
         }
         self.start_with(kind, setup)
     }
