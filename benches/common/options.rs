@@ -27,6 +27,17 @@ pub struct Options {
     pub spin: bool,
     /// The servers to measure, if installed.
     pub only: Vec<ServerKind>,
+    /// Counts the work of single requests instead.
+    pub guard: Option<Guard>,
+}
+
+/// What to do with the counts of single requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// Fail if they are larger than the numbers in the repository.
+    Check,
+    /// Replace these numbers.
+    Update,
 }
 
 /// A value for normal runs, and one for quick runs.
@@ -113,6 +124,7 @@ pub fn parse(
         program: PathBuf::from(env!("CARGO_BIN_EXE_upslot")),
         spin: false,
         only: ServerKind::ALL.to_vec(),
+        guard: None,
     };
     let words = &mut options.filter.words;
     let mut parser = lexopt::Parser::from_args(arguments);
@@ -122,6 +134,8 @@ pub fn parse(
             Long("bench") => {}
             Long("quick") => options.quick = true,
             Long("spin") => options.spin = true,
+            Long("guard") => options.guard = Some(Guard::Check),
+            Long("guard-update") => options.guard = Some(Guard::Update),
             Long("full") => options.full = true,
             Long("filter") => words.extend(split(&text(parser.value())?)),
             Long("json") => options.json = Some(value(parser.value())?.into()),

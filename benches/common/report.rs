@@ -29,7 +29,7 @@ struct Number {
 impl Number {
     fn line(&self) -> String {
         let (name, unit) = (&self.name, self.unit);
-        format!("{name:<50}{:>14} {unit}\n", rounded(self.value))
+        format!("{name:<60}{:>14} {unit}\n", rounded(self.value))
     }
 }
 

@@ -53,7 +53,7 @@ impl Program {
     fn print_help(&self) -> Outcome<()> {
         let mut text = self.help.to_owned();
         for case in self.cases {
-            text.push_str(&format!("  {:<18}{}\n", case.name, case.about));
+            text.push_str(&format!("  {:<27}{}\n", case.name, case.about));
         }
         print(&text)
     }

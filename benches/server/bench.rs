@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cases::SMALL;
+use crate::cases::{GetKind, SMALL};
 use crate::certificate::Certificate;
 use crate::common::options::Options;
 use crate::common::outcome::Outcome;
@@ -14,6 +14,7 @@ use crate::link::Target;
 use crate::load::{LoadGenerator, Plan, Request};
 use crate::pattern::Pattern;
 use crate::placement::Placement;
+use crate::response::{ExpectedResponse, field};
 use crate::scratch::Scratch;
 use crate::servers::{CONNECTIONS, InstalledServers, Server, ServerSetup};
 use crate::stop::StopSignal;
@@ -101,6 +102,8 @@ impl Bench<'_> {
             size,
             body_file: self.body(size)?,
             connections: CONNECTIONS,
+            shared_files: None,
+            kind: GetKind::Whole,
             extra_config: String::new(),
             stop: self.stop,
         })
@@ -148,6 +151,35 @@ impl Bench<'_> {
         Ok(path)
     }
 
+    /// Conditional GETs of files of `size` bytes, with the entity tags from the responses to plain ones.
+    pub fn conditional(
+        &self,
+        server: &Server,
+        targets: &[String],
+        size: u64,
+    ) -> Outcome<Vec<Request>> {
+        let not_modified = ExpectedResponse {
+            status: 304,
+            length: None,
+            has_body: false,
+        };
+        let mut load = self.connect(server, 1)?;
+        let mut requests = Vec::with_capacity(targets.len());
+        for target in targets {
+            let tag = if server.kind == ServerKind::Limit {
+                // The bare loop compares nothing, and so sends status 304 to every request.
+                "\"0\"".to_owned()
+            } else {
+                load.run(single(&Request::get(target, size)))?;
+                let tag = field(load.last_head(0), "etag").ok_or("a response without ETag")?;
+                String::from_utf8_lossy(tag).into_owned()
+            };
+            let condition = format!("If-None-Match: {tag}");
+            requests.push(Request::get_with(target, &condition, not_modified));
+        }
+        Ok(requests)
+    }
+
     /// Stores a file of `size` bytes, replaces it with [`Bench::body`], and verifies a GET of it byte by byte.
     pub fn seed(&self, server: &mut Server, size: u64) -> Outcome<Target> {
         let target = server.new_targets(1, size, self.stop)?.remove(0);
@@ -173,6 +205,7 @@ impl Bench<'_> {
 pub fn single(request: &Request) -> Plan<'_> {
     Plan {
         requests: std::slice::from_ref(request),
+        order: &[],
         count: 1,
         first_connection: 0,
         time_limit: TIME_LIMIT,

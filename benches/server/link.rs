@@ -49,6 +49,8 @@ pub struct Link {
     reader: Option<JoinHandle<()>>,
     /// Requests sent so far; used as ids.
     serial: usize,
+    /// How many owners take turns; [`OWNERS`] at first.
+    pub owners: usize,
 }
 
 /// The port to which upslot connects.
@@ -128,6 +130,7 @@ impl Link {
             results,
             reader: Some(reader),
             serial: 0,
+            owners: OWNERS,
         })
     }
 
@@ -157,7 +160,8 @@ impl Link {
                 let mut stanzas = String::new();
                 for _ in 0..batch {
                     sent_at.insert(self.serial, now);
-                    write_slot_request(&mut stanzas, self.serial, size);
+                    let owner = self.serial % self.owners;
+                    write_slot_request(&mut stanzas, self.serial, owner, size);
                     self.serial += 1;
                 }
                 sent += batch;
@@ -330,8 +334,7 @@ fn write(stream: &Mutex<TcpStream>, text: &str) -> Outcome<()> {
         .map_err(|e| format!("link to the component: {e}"))
 }
 
-fn write_slot_request(stanzas: &mut String, serial: usize, size: u64) {
-    let owner = serial % OWNERS;
+fn write_slot_request(stanzas: &mut String, serial: usize, owner: usize, size: u64) {
     // Writing to a String cannot fail.
     let _ = write!(
         stanzas,

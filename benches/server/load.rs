@@ -33,16 +33,43 @@ pub struct Request {
 
 impl Request {
     pub fn get(target: &str, size: u64) -> Request {
+        let expected = ExpectedResponse {
+            status: 200,
+            length: Some(size),
+            has_body: true,
+        };
+        Request::without_body("GET", target, "", expected)
+    }
+
+    /// A GET with one more header field, such as `Range: bytes=0-1`.
+    pub fn get_with(target: &str, field: &str, expected: ExpectedResponse) -> Request {
+        Request::without_body("GET", target, &format!("{field}\r\n"), expected)
+    }
+
+    /// A HEAD of a file of `size` bytes.
+    pub fn head(target: &str, size: u64) -> Request {
+        let expected = ExpectedResponse {
+            status: 200,
+            length: Some(size),
+            has_body: false,
+        };
+        Request::without_body("HEAD", target, "", expected)
+    }
+
+    /// `fields` end with a line break, if there are any.
+    fn without_body(
+        method: &str,
+        target: &str,
+        fields: &str,
+        expected: ExpectedResponse,
+    ) -> Request {
         let head = format!(
-            "GET {target} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n"
+            "{method} {target} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n{fields}\r\n"
         );
         Request {
             head: head.into_bytes(),
             body: 0,
-            expected: ExpectedResponse {
-                status: 200,
-                length: Some(size),
-            },
+            expected,
         }
     }
 
@@ -57,6 +84,7 @@ impl Request {
             expected: ExpectedResponse {
                 status: 201,
                 length: None,
+                has_body: true,
             },
         }
     }
@@ -65,8 +93,10 @@ impl Request {
 /// The requests to send, and when to stop.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan<'a> {
-    /// Sent in this order; the first follows the last.
+    /// Sent in this order unless `order` names another; the first follows the last.
     pub requests: &'a [Request],
+    /// Indices of the requests to send, the first again after the last; if empty, all in turn.
+    pub order: &'a [u32],
     /// How many requests to send.
     pub count: usize,
     /// The first connection to use; those before it stay idle.
@@ -218,6 +248,11 @@ impl<'a> LoadGenerator<'a> {
         Ok(sample)
     }
 
+    /// The head of the last response on a connection.
+    pub fn last_head(&self, index: usize) -> &[u8] {
+        self.connections[index].response.head()
+    }
+
     /// Waits for events, but not for longer than until the next check for stop signals.
     fn wait(&mut self, events: &mut Events) -> Outcome<()> {
         let (times, timeout) = if self.spin {
@@ -238,7 +273,10 @@ impl<'a> LoadGenerator<'a> {
 
     fn start_request(&mut self, index: usize, number: usize, plan: &Plan<'_>) -> Outcome<()> {
         let connection = &mut self.connections[index];
-        connection.request = Some(number % plan.requests.len());
+        connection.request = Some(match plan.order {
+            [] => number % plan.requests.len(),
+            order => order[number % order.len()] as usize,
+        });
         connection.sent = 0;
         connection.response.reset();
         if !plan.reconnect {
@@ -298,7 +336,8 @@ impl<'a> LoadGenerator<'a> {
             return Ok(false);
         };
         // A response of any length is a message from the server, not a stored file.
-        let is_file = plan.compare_bodies && request.expected.length.is_some();
+        let expected = request.expected;
+        let is_file = plan.compare_bodies && expected.length.is_some() && expected.status == 200;
         let pattern = is_file.then_some(self.pattern);
         loop {
             match connection.stream.read(&mut self.buffer) {

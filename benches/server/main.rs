@@ -18,11 +18,14 @@
 //! - [`response`] an HTTP response, checked as it is received;
 //! - [`load`] the load generator: a closed loop over a few connections;
 //! - [`link`] the scripted XMPP server (XEP-0114), which requests slots (XEP-0363);
-//! - [`limit`] this program as a server that does nothing but move bytes;
+//! - [`order`] the order in which files are requested;
 //! - [`cases`] the operations that are measured in rounds;
+//! - [`limit`] this program as a server that does nothing but move bytes;
 //! - [`servers`] upslot and the servers that it is compared with;
 //! - [`machine`] the machine that the bench runs on;
 //! - [`bench`] the context of all cases and scenarios;
+//! - [`file_tree`] the files that all servers of a GET serve;
+//! - [`guard`] system calls and instructions of single requests, compared with earlier numbers;
 //! - [`stats`] percentiles, medians and ratios;
 //! - [`rounds`] measures a case;
 //! - [`scenarios`] the other measurements.
@@ -49,14 +52,22 @@ mod load;
 
 mod link;
 
-mod limit;
+mod order;
 
 mod cases;
+
+mod limit;
+
 mod servers;
 
 mod machine;
 
 mod bench;
+mod file_tree;
+
+#[cfg(target_arch = "x86_64")]
+mod guard;
+
 mod stats;
 
 mod rounds;
@@ -66,13 +77,14 @@ use std::env;
 use std::process::ExitCode;
 
 use crate::bench::Bench;
-use crate::cases::CASES;
+use crate::cases::{CASES, Case};
 use crate::certificate::Certificate;
 use crate::common::catalogue;
-use crate::common::options::Options;
+use crate::common::options::{Guard, Options};
 use crate::common::outcome::Outcome;
 use crate::common::report::Report;
 use crate::common::start::Program;
+use crate::file_tree::{FileTree, FileTrees};
 use crate::pattern::Pattern;
 use crate::placement::Placement;
 use crate::scenarios::SCENARIOS;
@@ -95,6 +107,9 @@ cargo bench [-- OPTIONS] [WORDS]
   --spin          the client never sleeps, so that no server pays for waking it
   --program FILE  measures this upslot instead of the one just built
   --json FILE     also writes the numbers to FILE
+  --guard         instead of all this, counts system calls and instructions of single requests, and fails if there are
+                  more of them than in benches/server/guard.txt; root and x86-64 only
+  --guard-update  counts them, and writes them to that file
 
 The store is created in TMPDIR (/tmp); TMPDIR=/dev/shm leaves the disk out of the numbers.
 
@@ -120,7 +135,7 @@ fn run(options: &Options) -> Outcome<()> {
     let scenarios = SCENARIOS.iter().map(|scenario| scenario.name);
     catalogue::check(PROGRAM.cases, cases.chain(scenarios))?;
     let stop = StopSignal::new()?;
-    let scratch = Scratch::new(&env::temp_dir())?;
+    let scratch = Scratch::new(&env::temp_dir(), "")?;
     let placement = Placement::new();
     let open_file_limit = machine::raise_open_file_limit();
     let installed = InstalledServers::detect(&options.program);
@@ -136,7 +151,15 @@ fn run(options: &Options) -> Outcome<()> {
         pattern: Pattern::new(),
         open_file_limit,
     };
-    measure(&bench, &mut report)?;
+    if let Some(guard) = options.guard {
+        return run_guard(&bench, guard);
+    }
+    let shallow = Scratch::new(&env::temp_dir(), "-files")?;
+    let mut trees = FileTrees::new(shallow.path().to_owned(), scratch.path().to_owned());
+    let depth = |tree: &FileTree| tree.depth().to_string();
+    report.fact("depth", &depth(&trees.shallow))?;
+    report.fact("depth-deep", &depth(&trees.deep))?;
+    measure(&bench, &mut trees, &mut report)?;
     report.summary()?;
     match &options.json {
         Some(file) => report.save(file),
@@ -144,14 +167,24 @@ fn run(options: &Options) -> Outcome<()> {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+fn run_guard(bench: &Bench<'_>, guard: Guard) -> Outcome<()> {
+    guard::run(bench, guard)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn run_guard(_: &Bench<'_>, _: Guard) -> Outcome<()> {
+    Err("--guard counts the instructions of x86-64 only".to_owned())
+}
+
 /// Measures the selected cases and scenarios.
-fn measure(bench: &Bench<'_>, report: &mut Report) -> Outcome<()> {
-    for case in CASES
-        .iter()
-        .filter(|case| bench.options.filter.selects(case.name))
-    {
+fn measure(bench: &Bench<'_>, trees: &mut FileTrees, report: &mut Report) -> Outcome<()> {
+    let selected = |case: &&Case| {
+        bench.options.filter.selects(case.name) && case.requests.get(bench.options) > 0
+    };
+    for case in CASES.iter().filter(selected) {
         bench
-            .run_case(case, report)
+            .run_case(case, trees, report)
             .map_err(|why| format!("{}: {why}", case.name))?;
     }
     let rate = |case| report.value(&format!("{case}.upslot.requests-per-second"));

@@ -84,3 +84,9 @@ fn taskset(arguments: &[&str]) -> bool {
         .status();
     status.is_ok_and(|status| status.success())
 }
+
+/// The kernel's id of this thread.
+pub fn thread_id() -> Option<String> {
+    let link = fs::read_link("/proc/thread-self").ok()?;
+    Some(link.file_name()?.to_str()?.to_owned())
+}

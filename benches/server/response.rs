@@ -11,8 +11,10 @@ const HEAD_LIMIT: usize = 8192;
 #[derive(Clone, Copy, Debug)]
 pub struct ExpectedResponse {
     pub status: u16,
-    /// Length of the body in bytes; none accepts any.
+    /// `Content-Length` in bytes; none accepts any.
     pub length: Option<u64>,
+    /// Whether a body follows, which is not the case for HEAD and for status 304.
+    pub has_body: bool,
 }
 
 /// Reads one response after another.
@@ -31,6 +33,11 @@ impl ResponseReader {
         self.head.clear();
         self.length = None;
         self.received = 0;
+    }
+
+    /// The head of the response, as far as it is received.
+    pub fn head(&self) -> &[u8] {
+        &self.head
     }
 
     /// Takes bytes received from the server; true when the response is complete. With `pattern`, the body is compared.
@@ -86,18 +93,27 @@ fn check_head(head: &[u8], expected: ExpectedResponse) -> Outcome<u64> {
             text()
         ));
     }
-    let length = head.split(|b| *b == b'\n').find_map(|line| {
-        let (name, value) = line.split_at_checked(15)?;
-        name.eq_ignore_ascii_case(b"content-length:")
-            .then(|| number(value.trim_ascii()))?
-    });
+    let length = field(head, "content-length").and_then(number);
     match (length, expected.length) {
+        (None, None) if !expected.has_body => Ok(0),
         (None, _) => Err(format!("a response without Content-Length: {}", text())),
         (Some(length), Some(wanted)) if length != wanted => Err(format!(
             "expected a body of {wanted} bytes, received one of {length}"
         )),
+        (Some(_), _) if !expected.has_body => Ok(0),
         (Some(length), _) => Ok(length),
     }
+}
+
+/// The value of a header field.
+pub fn field<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    head.split(|b| *b == b'\n').find_map(|line| {
+        let (found, value) = line.split_at_checked(name.len())?;
+        let value = value.strip_prefix(b":")?;
+        found
+            .eq_ignore_ascii_case(name.as_bytes())
+            .then(|| value.trim_ascii())
+    })
 }
 
 fn number(digits: &[u8]) -> Option<u64> {

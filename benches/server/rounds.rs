@@ -5,14 +5,18 @@ use std::fs;
 use std::time::Duration;
 
 use crate::bench::{Bench, TIME_LIMIT, single};
-use crate::cases::{Case, FileSize, Operation, SMALL};
+use crate::cases::{
+    Case, ConnectionUse, FileSize, GetKind, Gets, Operation, RANGE, SAME_FILE, SMALL,
+};
 use crate::common::options::ByMode;
 use crate::common::outcome::Outcome;
 use crate::common::report::{Column, Report, rounded};
 use crate::common::server_kind::ServerKind;
+use crate::file_tree::FileTrees;
 use crate::link::Target;
 use crate::load::{Plan, Request, Sample};
 use crate::process::CpuTime;
+use crate::response::ExpectedResponse;
 use crate::servers::{Server, ServerSetup};
 use crate::stats::Tally;
 
@@ -32,7 +36,7 @@ const WARM_UP: usize = 50;
 
 /// The columns of the table that [`report_case`] fills.
 pub const COLUMNS: &[Column] = &[
-    Column::text("case", 18),
+    Column::text("case", 27),
     Column::text("server", 14),
     Column::number("CPU us/req", 12),
     Column::number("CPU ms/GiB", 12),
@@ -48,118 +52,235 @@ pub const NOTE: &str = "CPU is the user and system time of the server. ratio is 
 
 impl Bench<'_> {
     /// Measures a case.
-    pub fn run_case(&self, case: &Case, report: &mut Report) -> Outcome<()> {
-        let kinds = self.available(case.name, case.servers, case.is_put(), case.tls, report)?;
-        let mut servers = Vec::new();
-        for kind in kinds {
-            servers.push(self.start_with(
-                kind,
-                ServerSetup {
-                    durable: case.is_durable(),
-                    for_put: case.is_put(),
-                    ..self.setup(kind, case.name, case.tls, case.size(self.options))?
-                },
-            )?);
-        }
-        let body = match case.operation {
-            Operation::Slots => 0,
-            _ => case.size(self.options),
-        };
-        let mut seeds = Vec::new();
-        let mut tallies = Vec::new();
-        for server in &mut servers {
-            let seed = self.seed(server, case.size(self.options));
-            seeds.push(seed.map_err(|why| self.explain_failure(server, why))?);
-            server.process.reset_peak_memory();
-            tallies.push(Tally::new(body));
-        }
+    pub fn run_case(&self, case: &Case, trees: &mut FileTrees, report: &mut Report) -> Outcome<()> {
+        let tls = case.tls;
+        let kinds = self.available(case.name, case.servers, case.is_put(), tls, report)?;
         let count = case.requests.get(self.options);
         let turns = TURNS.get(self.options).min(count);
-        for _ in 0..self.options.rounds {
-            for turn in 0..turns {
-                for ((server, seed), tally) in servers.iter_mut().zip(&seeds).zip(&mut tallies) {
-                    let result = self.run_turn(case, server, seed, count / turns);
-                    let (sample, cpu) = result.map_err(|why| self.explain_failure(server, why))?;
-                    match turn {
-                        0 => tally.add_round(sample, cpu),
-                        _ => tally.add_to_round(sample, cpu),
-                    }
+        let all_turns = turns * self.options.rounds as usize;
+        let targets = self.shared_targets(case, trees, all_turns)?;
+        let (mut servers, mut gets, mut tallies) = (Vec::new(), Vec::new(), Vec::new());
+        for kind in kinds {
+            let mut server = self.start_for(case, kind, trees)?;
+            let prepared = self.prepare(case, &mut server, &targets);
+            gets.push(prepared.map_err(|why| self.explain_failure(&mut server, why))?);
+            server.process.reset_peak_memory();
+            servers.push(server);
+            tallies.push(Tally::new(case.body_size(self.options)));
+        }
+        for number in 0..all_turns {
+            // Each server is the first to request the files of a turn as often as any other.
+            for place in 0..servers.len() {
+                let index = (place + number) % servers.len();
+                let (server, tally) = (&mut servers[index], &mut tallies[index]);
+                let result = self.run_turn(case, server, &gets[index], count / turns, number);
+                let (sample, cpu) = result.map_err(|why| self.explain_failure(server, why))?;
+                match number % turns {
+                    0 => tally.add_round(sample, cpu),
+                    _ => tally.add_to_round(sample, cpu),
                 }
             }
         }
         report_case(case.name, &servers, &mut tallies, report)
     }
 
-    /// Measures `count` requests, or fewer on a slow machine.
+    /// The targets of the files that all servers of a case serve.
+    fn shared_targets(
+        &self,
+        case: &Case,
+        trees: &mut FileTrees,
+        turns: usize,
+    ) -> Outcome<Vec<String>> {
+        let Operation::Get(gets) = case.operation else {
+            return Ok(Vec::new());
+        };
+        let tree = trees.of(gets);
+        let size = case.file_size(self.options);
+        let targets = match gets.connections {
+            // The picture is new in each turn.
+            ConnectionUse::Room => tree.more_targets(self, size, turns)?,
+            _ => tree.targets(self, size, gets.files)?,
+        };
+        Ok(targets.to_vec())
+    }
+
+    /// Starts a server for a case.
+    fn start_for(&self, case: &Case, kind: ServerKind, trees: &mut FileTrees) -> Outcome<Server> {
+        let setup = self.setup(kind, case.name, case.tls, case.file_size(self.options))?;
+        let mut setup = ServerSetup {
+            durable: case.is_durable() && kind == ServerKind::Upslot,
+            for_put: case.is_put(),
+            ..setup
+        };
+        if !case.sandbox {
+            setup.extra_config = "sandbox: off\n".to_owned();
+        }
+        if let Operation::Get(gets) = case.operation {
+            // A single file is the case in which a server may keep its response in memory.
+            if kind != ServerKind::Limit || gets != SAME_FILE {
+                setup.shared_files = Some(&trees.of(gets).folder);
+            }
+            setup.kind = gets.kind;
+        }
+        self.start_with(kind, setup)
+    }
+
+    /// The requests of a case's GETs. For other operations, verifies that the server works.
+    fn prepare(
+        &self,
+        case: &Case,
+        server: &mut Server,
+        targets: &[String],
+    ) -> Outcome<Vec<Request>> {
+        let size = case.file_size(self.options);
+        let Operation::Get(gets) = case.operation else {
+            self.seed(server, size)?;
+            return Ok(Vec::new());
+        };
+        let range = format!("Range: bytes={}-{}", RANGE.0, RANGE.1);
+        let partial = ExpectedResponse {
+            status: 206,
+            length: Some(case.body_size(self.options)),
+            has_body: true,
+        };
+        let requests: Vec<Request> = targets
+            .iter()
+            .map(|target| match gets.kind {
+                GetKind::Whole | GetKind::NotModified => Request::get(target, size),
+                GetKind::Range => Request::get_with(target, &range, partial),
+                GetKind::Head => Request::head(target, size),
+            })
+            .collect();
+        match gets.kind {
+            GetKind::NotModified => self.conditional(server, targets, size),
+            _ => {
+                // Rooms get a file that no server has sent before.
+                if gets.connections != ConnectionUse::Room {
+                    self.connect(server, 1)?.run(single(&requests[0]))?;
+                }
+                Ok(requests)
+            }
+        }
+    }
+
+    /// Measures `count` requests, or fewer on a slow machine. `gets` are the requests of GETs; `number` counts the
+    /// turns of a server.
     pub fn run_turn(
         &self,
         case: &Case,
         server: &mut Server,
-        seed: &Target,
+        gets: &[Request],
         count: usize,
+        number: usize,
     ) -> Outcome<(Sample, CpuTime)> {
-        let size = case.size(self.options);
-        let limit = TURN_LIMIT.get(self.options);
-        let plan = |requests, reconnect| Plan {
-            requests,
+        let size = case.file_size(self.options);
+        let plan = Plan {
+            requests: gets,
+            order: &[],
             count,
             first_connection: 0,
-            time_limit: limit,
-            reconnect,
+            time_limit: TURN_LIMIT.get(self.options),
+            reconnect: false,
             compare_bodies: false,
         };
         match case.operation {
-            Operation::Get {
-                size: kind,
-                new_connections,
-            } => {
-                let requests = [Request::get(&seed.get, size)];
-                let mut load = self.connect(server, case.connections)?;
-                let warm_up = match kind {
+            Operation::Get(Gets {
+                connections: ConnectionUse::Room,
+                ..
+            }) => self.run_room(server, &gets[number], case.connections),
+            Operation::Get(kind) => {
+                let warm_up = match kind.size {
                     FileSize::Small => WARM_UP,
-                    FileSize::Large => 1,
+                    _ => 1,
                 };
+                let files = kind.files.min(gets.len());
+                let order = kind
+                    .distribution
+                    .order(files, count + warm_up, number as u64);
+                let mut load = self.connect(server, case.connections)?;
                 load.run(Plan {
                     count: warm_up,
-                    ..plan(&requests, false)
+                    order: &order[..warm_up],
+                    ..plan
                 })?;
                 let before = server.process.cpu()?;
-                let sample = load.run(plan(&requests, new_connections))?;
+                let sample = load.run(Plan {
+                    reconnect: kind.connections == ConnectionUse::New,
+                    order: &order[warm_up..],
+                    ..plan
+                })?;
                 Ok((sample, server.process.cpu()?.since(before)))
             }
             Operation::Put { size: kind, .. } => {
                 let warm_up = match kind {
-                    FileSize::Small => WARM_UP.min(count),
                     FileSize::Large => 0,
+                    _ => WARM_UP.min(count),
                 };
-                let targets = server.new_targets(count + warm_up, size, self.stop)?;
-                let requests: Vec<Request> = targets
-                    .iter()
-                    .map(|target| Request::put(&target.put, size))
-                    .collect();
-                let mut load = self.connect(server, case.connections)?;
-                load.run(Plan {
-                    count: warm_up,
-                    // All of them, as the targets that follow are numbered from there.
-                    time_limit: Duration::MAX,
-                    ..plan(&requests[..warm_up], false)
-                })?;
-                let before = server.process.cpu()?;
-                let sample = load.run(plan(&requests[warm_up..], false))?;
-                let cpu = server.process.cpu()?.since(before);
-                let stored = warm_up + sample.latencies.len();
-                server.return_targets(targets.len() - stored);
-                self.verify_stored(server, &targets[..stored], size)?;
-                Ok((sample, cpu))
+                self.run_puts(case, server, plan, warm_up)
             }
             Operation::Slots => {
                 let before = server.process.cpu()?;
-                let (_, sample) = server
-                    .link()?
-                    .request_slots(count, size, limit, self.stop)?;
+                let (_, sample) =
+                    server
+                        .link()?
+                        .request_slots(count, size, plan.time_limit, self.stop)?;
                 Ok((sample, server.process.cpu()?.since(before)))
             }
         }
+    }
+
+    /// Measures many clients that connect at once, each for one request.
+    fn run_room(
+        &self,
+        server: &mut Server,
+        get: &Request,
+        clients: usize,
+    ) -> Outcome<(Sample, CpuTime)> {
+        let mut load = self.connect(server, 0)?;
+        let before = server.process.cpu()?;
+        for _ in 0..clients {
+            load.open_connection()?;
+        }
+        let sample = load.run(Plan {
+            count: clients,
+            compare_bodies: false,
+            ..single(get)
+        })?;
+        drop(load);
+        Ok((sample, server.process.cpu()?.since(before)))
+    }
+
+    fn run_puts(
+        &self,
+        case: &Case,
+        server: &mut Server,
+        plan: Plan<'_>,
+        warm_up: usize,
+    ) -> Outcome<(Sample, CpuTime)> {
+        let size = case.file_size(self.options);
+        let targets = server.new_targets(plan.count + warm_up, size, self.stop)?;
+        let requests: Vec<Request> = targets
+            .iter()
+            .map(|target| Request::put(&target.put, size))
+            .collect();
+        let mut load = self.connect(server, case.connections)?;
+        load.run(Plan {
+            requests: &requests[..warm_up],
+            count: warm_up,
+            // All of them, as the targets that follow are numbered from there.
+            time_limit: Duration::MAX,
+            ..plan
+        })?;
+        let before = server.process.cpu()?;
+        let sample = load.run(Plan {
+            requests: &requests[warm_up..],
+            ..plan
+        })?;
+        let cpu = server.process.cpu()?.since(before);
+        let stored = warm_up + sample.latencies.len();
+        server.return_targets(targets.len() - stored);
+        self.verify_stored(server, &targets[..stored], size)?;
+        Ok((sample, cpu))
     }
 
     /// Verifies the size of each stored file, and the content of the last. Removes large files to save space; small

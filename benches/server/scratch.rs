@@ -14,11 +14,12 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    pub fn new(below: &Path) -> Outcome<Scratch> {
+    /// `suffix` tells several folders of a run apart.
+    pub fn new(below: &Path, suffix: &str) -> Outcome<Scratch> {
         let below = below
             .canonicalize()
             .map_err(|e| format!("{}: {e}", below.display()))?;
-        let path = below.join(format!("upslot-bench-{}", process::id()));
+        let path = below.join(format!("upslot-bench-{}{suffix}", process::id()));
         // Fails if the name is taken, so that no existing folder is ever removed.
         match fs::DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => Ok(Scratch { path }),

@@ -4,16 +4,18 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::cases::GetKind;
+
 /// The first argument, which makes the bench run as a limit server.
 pub const ARGUMENT: &str = "--as-limit";
 
 /// The operation of a limit server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitMode {
-    /// Serves a file from memory.
+    /// Serves one file from memory.
     Memory,
-    /// Serves a file with sendfile.
-    File,
+    /// Opens the file of each request.
+    Open(GetKind),
     /// Receives files through a buffer.
     Write,
     /// Receives files with splice.
@@ -23,7 +25,10 @@ pub enum LimitMode {
 impl LimitMode {
     const ALL: &[LimitMode] = &[
         LimitMode::Memory,
-        LimitMode::File,
+        LimitMode::Open(GetKind::Whole),
+        LimitMode::Open(GetKind::Range),
+        LimitMode::Open(GetKind::Head),
+        LimitMode::Open(GetKind::NotModified),
         LimitMode::Write,
         LimitMode::Splice,
     ];
@@ -31,7 +36,10 @@ impl LimitMode {
     pub fn name(self) -> &'static str {
         match self {
             LimitMode::Memory => "memory",
-            LimitMode::File => "file",
+            LimitMode::Open(GetKind::Whole) => "open",
+            LimitMode::Open(GetKind::Range) => "open-range",
+            LimitMode::Open(GetKind::Head) => "open-head",
+            LimitMode::Open(GetKind::NotModified) => "open-not-modified",
             LimitMode::Write => "write",
             LimitMode::Splice => "splice",
         }
@@ -42,9 +50,9 @@ impl LimitMode {
 #[derive(Debug)]
 pub struct LimitConfig {
     pub address: SocketAddr,
-    /// Contains the file to serve, `0`, or receives the folders `0`, `1`, ... of uploaded files.
+    /// Contains the files to serve, or receives the folders `0`, `1`, ... of uploaded files.
     pub root: PathBuf,
-    /// Size of every body in bytes.
+    /// Size of every uploaded file in bytes.
     pub size: u64,
     /// PEM files with chain and key; none for plain HTTP.
     pub tls: Option<(PathBuf, PathBuf)>,

@@ -5,13 +5,13 @@ use std::io::{self, ErrorKind, Read};
 use mio::net::TcpStream;
 
 /// In bytes; requests are shorter and arrive in one piece.
-const REQUEST_LIMIT: usize = 4096;
+pub const REQUEST_LIMIT: usize = 4096;
 
 /// The response to a PUT.
 pub const CREATED: &[u8] = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n";
 
 /// The head of the response to a GET.
-pub fn response_head(size: u64) -> Vec<u8> {
+pub fn response_head(size: usize) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {size}\r\n\r\n")
         .into_bytes()
 }

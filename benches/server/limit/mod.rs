@@ -5,7 +5,8 @@
 //! - [`config`] the arguments;
 //! - [`event_loop`] the loop that they share;
 //! - [`http`] the little HTTP that they need;
-//! - [`get`] GETs, from memory or with sendfile;
+//! - [`memory`] GETs of one file from memory;
+//! - [`open`] GETs that open the file of each request;
 //! - [`put`] PUTs, through a buffer or with splice;
 //! - [`tls`] the same over TLS.
 
@@ -14,7 +15,8 @@ mod event_loop;
 
 mod http;
 
-mod get;
+mod memory;
+mod open;
 mod put;
 mod tls;
 
@@ -23,7 +25,9 @@ use std::ffi::OsString;
 use crate::common::outcome::Outcome;
 use crate::limit::config::parse;
 pub use crate::limit::config::{ARGUMENT, LimitMode};
-use crate::limit::get::{FileGet, MemoryGet};
+pub use crate::limit::memory::MEMORY_FILE;
+use crate::limit::memory::MemoryGet;
+use crate::limit::open::OpenGet;
 pub use crate::limit::put::FILE_NAME;
 use crate::limit::put::{SplicePut, WritePut};
 use crate::limit::tls::{InnerHandler, TlsHandler};
@@ -37,7 +41,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> Outcome<()> {
             let handler = MemoryGet::new(&config);
             handler.and_then(|mut handler| event_loop::serve(config.address, &mut handler))
         }
-        (LimitMode::File, None) => FileGet::new(&config)
+        (LimitMode::Open(kind), None) => OpenGet::new(&config, kind)
             .and_then(|mut handler| event_loop::serve(config.address, &mut handler)),
         (LimitMode::Write, None) => WritePut::new(&config)
             .and_then(|mut handler| event_loop::serve(config.address, &mut handler)),
@@ -47,7 +51,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> Outcome<()> {
             let tls = tls::config(chain, key)?;
             let handler = match mode {
                 LimitMode::Memory => MemoryGet::new(&config).map(InnerHandler::Memory),
-                LimitMode::File => FileGet::new(&config).map(InnerHandler::File),
+                LimitMode::Open(kind) => OpenGet::new(&config, kind).map(InnerHandler::Open),
                 LimitMode::Write | LimitMode::Splice => {
                     WritePut::new(&config).map(InnerHandler::Write)
                 }

@@ -16,8 +16,9 @@ use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 
 use crate::common::outcome::Outcome;
 use crate::limit::event_loop::Handler;
-use crate::limit::get::{FileGet, MemoryGet};
 use crate::limit::http::CREATED;
+use crate::limit::memory::MemoryGet;
+use crate::limit::open::{FileResponse, OpenGet};
 use crate::limit::put::{IncomingFile, WritePut};
 
 /// Size of the receive buffer in bytes.
@@ -32,24 +33,34 @@ const OUTPUT_SIZE: usize = CHUNK + 4096;
 #[derive(Debug)]
 pub enum InnerHandler {
     Memory(MemoryGet),
-    File(FileGet),
+    Open(OpenGet),
     Write(WritePut),
 }
 
 impl InnerHandler {
     /// Up to a chunk of the response from an offset on, and whether it is the last.
-    fn response_at<'a>(&'a self, at: u64, chunk: &'a mut [u8]) -> io::Result<(&'a [u8], bool)> {
-        let (head, file, size) = match self {
-            InnerHandler::Memory(memory) => return Ok((&memory.response, true)),
-            InnerHandler::Write(_) => return Ok((CREATED, true)),
-            InnerHandler::File(file) => (&file.head, &file.file, file.size),
+    fn response_at<'a>(
+        &'a self,
+        at: u64,
+        response: Option<&FileResponse>,
+        chunk: &'a mut [u8],
+    ) -> io::Result<(&'a [u8], bool)> {
+        let response = match (self, response) {
+            (InnerHandler::Memory(memory), _) => return Ok((&memory.response, true)),
+            (InnerHandler::Write(_), _) => return Ok((CREATED, true)),
+            (InnerHandler::Open(_), Some(response)) => response,
+            (InnerHandler::Open(_), None) => return Err(io::Error::other("no file is open")),
         };
+        let head = &response.head;
         let head_part = if at == 0 { head.len() } else { 0 };
         chunk[..head_part].copy_from_slice(&head[..head_part]);
-        let offset = (at + head_part as u64) - head.len() as u64;
-        let n = head_part + file.read_at(&mut chunk[head_part..], offset)?;
-        let last = at + n as u64 == head.len() as u64 + size;
-        Ok((&chunk[..n], last))
+        let offset = response.start + (at + head_part as u64) - head.len() as u64;
+        let rest = (response.end - offset).min((chunk.len() - head_part) as u64) as usize;
+        let n = response
+            .file
+            .read_at(&mut chunk[head_part..head_part + rest], offset)?;
+        let last = offset + n as u64 == response.end;
+        Ok((&chunk[..head_part + n], last))
     }
 }
 
@@ -102,6 +113,8 @@ pub struct TlsState {
     unsent: TlsOutput,
     /// Bytes of the response encrypted so far; none between responses.
     responded: Option<u64>,
+    /// The file of the response, if it is not in memory.
+    response: Option<FileResponse>,
     incoming: IncomingFile,
 }
 
@@ -144,6 +157,7 @@ impl Handler for TlsHandler {
             partial_record: Vec::new(),
             unsent: TlsOutput::default(),
             responded: None,
+            response: None,
             incoming: None,
         })
     }
@@ -203,8 +217,10 @@ impl TlsHandler {
                         let bytes = record.map_err(io::Error::other)?.payload;
                         match &self.inner {
                             // A request is shorter than a record.
-                            InnerHandler::Memory(_) | InnerHandler::File(_) => {
-                                state.responded = Some(0)
+                            InnerHandler::Memory(_) => state.responded = Some(0),
+                            InnerHandler::Open(open) => {
+                                state.response = Some(open.respond(bytes)?);
+                                state.responded = Some(0);
                             }
                             InnerHandler::Write(_) => self.plaintext.extend_from_slice(bytes),
                         }
@@ -234,7 +250,9 @@ impl TlsHandler {
                     let Some(at) = state.responded else {
                         return Ok(used);
                     };
-                    let (bytes, last) = self.inner.response_at(at, &mut self.chunk)?;
+                    let (bytes, last) =
+                        self.inner
+                            .response_at(at, state.response.as_ref(), &mut self.chunk)?;
                     let encrypted = traffic.encrypt(bytes, self.output.room());
                     self.output.filled += encrypted.map_err(io::Error::other)?;
                     state.responded = (!last).then_some(at + bytes.len() as u64);

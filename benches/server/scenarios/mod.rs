@@ -1,6 +1,8 @@
 //! Measurements that do not consist of rounds of equal requests:
 //!
 //! - [`paced_clients`] clients that send at given times, for some of the scenarios;
+//! - [`expiry`] a sweep over many files, and the GETs beside it;
+//! - [`first_slot`] the first slot of owners with many files;
 //! - [`get_beside_put`] latency of small GETs during large PUTs;
 //! - [`idle`] memory and CPU time of idle connections;
 //! - [`slots_api`] slots through the local API;
@@ -10,6 +12,8 @@
 
 mod paced_clients;
 
+mod expiry;
+mod first_slot;
 mod get_beside_put;
 mod idle;
 mod slots_api;
@@ -40,6 +44,16 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "slots-open",
         long: false,
         run: slots_open::run,
+    },
+    Scenario {
+        name: "first-slot",
+        long: false,
+        run: first_slot::run,
+    },
+    Scenario {
+        name: "expiry",
+        long: true,
+        run: expiry::run,
     },
     Scenario {
         name: "idle",

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crate::common::outcome::Outcome;
 use crate::load::Request;
 use crate::pattern::Pattern;
-use crate::placement::Placement;
+use crate::placement::{Placement, thread_id};
 use crate::response::ResponseReader;
 use crate::stop::StopSignal;
 
@@ -211,10 +211,4 @@ fn use_idle_priority() -> bool {
         .stderr(Stdio::null())
         .status();
     status.is_ok_and(|status| status.success())
-}
-
-/// The kernel's id of this thread.
-fn thread_id() -> Option<String> {
-    let link = fs::read_link("/proc/thread-self").ok()?;
-    Some(link.file_name()?.to_str()?.to_owned())
 }

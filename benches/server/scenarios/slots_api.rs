@@ -65,6 +65,7 @@ fn measure(
         bench.spin(),
     )?;
     let plan = Plan {
+        order: &[],
         requests: &requests,
         count: WARM_UP,
         first_connection: 0,
@@ -94,6 +95,7 @@ fn slot_request(owner: usize, connection: &str) -> Request {
         head: head.into_bytes(),
         body: 0,
         expected: ExpectedResponse {
+            has_body: true,
             status: 200,
             length: None,
         },

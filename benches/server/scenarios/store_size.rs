@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::bench::Bench;
-use crate::cases::{Case, FileSize, Operation, SMALL};
+use crate::cases::{Case, FileSize, Operation, SAME_FILE, SMALL};
 use crate::common::options::ByMode;
 use crate::common::outcome::Outcome;
 use crate::common::report::Report;
@@ -52,14 +52,7 @@ const OPERATIONS: &[Case] = &[
         },
         (1_500, 200),
     ),
-    case(
-        "get",
-        Operation::Get {
-            size: FileSize::Small,
-            new_connections: false,
-        },
-        (10_000, 1_000),
-    ),
+    case("get", Operation::Get(SAME_FILE), (10_000, 1_000)),
 ];
 
 const fn case(name: &'static str, operation: Operation, (normal, quick): (usize, usize)) -> Case {
@@ -70,6 +63,7 @@ const fn case(name: &'static str, operation: Operation, (normal, quick): (usize,
         connections: 8,
         requests: ByMode { normal, quick },
         servers: &[ServerKind::Upslot],
+        sandbox: true,
     }
 }
 
@@ -111,7 +105,8 @@ fn compare(
         for store in &mut stores {
             for (case, tally) in OPERATIONS.iter().zip(&mut store.tallies) {
                 let count = case.requests.get(bench.options);
-                let turn = bench.run_turn(case, &mut store.server, &store.seed, count);
+                let gets = [Request::get(&store.seed.get, SMALL)];
+                let turn = bench.run_turn(case, &mut store.server, &gets, count, 0);
                 let (sample, cpu) =
                     turn.map_err(|why| bench.explain_failure(&mut store.server, why))?;
                 tally.add_round(sample, cpu);

@@ -53,7 +53,7 @@ impl Lighttpd {
     }
 
     pub fn start(&self, setup: &ServerSetup<'_>) -> Outcome<Server> {
-        let root = create_folder(&setup.folder, "www")?;
+        let root = setup.document_root("www")?;
         let temporary = create_folder(&setup.folder, "tmp")?;
         let address = free_address()?;
         let put = self.missing(true, false).is_none();

@@ -49,7 +49,7 @@ impl Nginx {
     }
 
     pub fn start(&self, setup: &ServerSetup<'_>) -> Outcome<Server> {
-        let root = create_folder(&setup.folder, "www")?;
+        let root = setup.document_root("www")?;
         let address = free_address()?;
         let temporary = create_folder(&setup.folder, "tmp")?;
         // keepalive_requests: by default, a connection is closed after 1,000 requests, which upslot never does.

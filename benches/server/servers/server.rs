@@ -14,7 +14,7 @@ use crate::limit::FILE_NAME;
 use crate::link::{Link, OWNERS, Target};
 use crate::process::Process;
 use crate::servers::launch::{await_listening, create_folder};
-use crate::servers::setup::ServerSetup;
+use crate::servers::setup::{PREFIX, ServerSetup};
 use crate::stop::StopSignal;
 use crate::stream::Endpoint;
 
@@ -22,8 +22,6 @@ use crate::stream::Endpoint;
 const EXIT_DELAY: Duration = Duration::from_millis(100);
 /// For requests of slots, which their number bounds.
 const NO_LIMIT: Duration = Duration::from_secs(3600);
-/// The prefix of all paths, on all servers.
-pub const PREFIX: &str = "/upload/";
 
 #[derive(Debug)]
 pub struct Server {

@@ -8,12 +8,15 @@ use crate::common::server_kind::ServerKind;
 use crate::link::{COMPONENT, DOMAIN, LinkListener, SECRET};
 use crate::process::Process;
 use crate::servers::launch::{await_listening, create_folder, free_address, quoted, write_file};
-use crate::servers::server::{PREFIX, Server};
+use crate::servers::server::Server;
 use crate::servers::setup::ServerSetup;
 
 /// Starts upslot, and waits until its link is up and it accepts connections.
 pub fn start(program: &Path, setup: &ServerSetup<'_>) -> Outcome<Server> {
-    let root = create_folder(&setup.folder, "store")?;
+    let root = match setup.shared_files {
+        Some(files) => files.to_owned(),
+        None => create_folder(&setup.folder, "store")?,
+    };
     let address = free_address()?;
     let listener = LinkListener::new()?;
     let mut config = format!(
@@ -27,8 +30,8 @@ pub fn start(program: &Path, setup: &ServerSetup<'_>) -> Outcome<Server> {
          max_connections: {}\n\
          http_address: 127.0.0.1\n\
          http_port: {}\n\
-         get_url: http://localhost{PREFIX}\n\
-         put_url: http://localhost{PREFIX}\n\
+         get_url: http://localhost{prefix}\n\
+         put_url: http://localhost{prefix}\n\
          fsync: {}\n\
          log_level: warn\n",
         listener.address.port(),
@@ -36,6 +39,7 @@ pub fn start(program: &Path, setup: &ServerSetup<'_>) -> Outcome<Server> {
         setup.connections,
         address.port(),
         setup.durable,
+        prefix = setup.prefix(),
     );
     config.push_str(&setup.extra_config);
     if let Some(certificate) = setup.tls {

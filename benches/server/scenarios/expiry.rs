@@ -1,0 +1,111 @@
+//! The CPU time of a sweep that visits many files of which one has expired, and the latency of GETs meanwhile.
+
+use std::fs::File;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use crate::bench::Bench;
+use crate::cases::SMALL;
+use crate::common::options::ByMode;
+use crate::common::outcome::Outcome;
+use crate::common::report::Report;
+use crate::common::server_kind::ServerKind;
+use crate::file_tree::store_files;
+use crate::link::Target;
+use crate::load::Request;
+use crate::scenarios::paced_clients::{keep_core_awake, paced_gets};
+use crate::servers::{Server, ServerSetup};
+use crate::stats::{median, percentile};
+
+const FILES: ByMode<usize> = ByMode {
+    normal: 100_000,
+    quick: 2_000,
+};
+/// Owners of these files.
+const OWNERS: usize = 1_000;
+/// In bytes.
+const SIZE: u64 = 100;
+/// From the start to the first sweep, and then from one to the next.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// How long after the start the measurement begins, and how long after a sweep's start it ends.
+const MARGIN: Duration = Duration::from_secs(1);
+/// A file of this age has expired; others are new.
+const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
+/// The interval of GETs.
+const GET_INTERVAL: Duration = Duration::from_millis(1);
+const ROUNDS: u32 = 3;
+
+pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcome<()> {
+    if !bench.options.only.contains(&ServerKind::Upslot) {
+        return Ok(());
+    }
+    let mut server = start(bench, case, "")?;
+    let result = store(bench, &mut server);
+    let (mut stored, seed) = result.map_err(|why| bench.explain_failure(&mut server, why))?;
+    drop(server);
+    let (mut cpu, mut p99, mut longest) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..bench.options.rounds.min(ROUNDS) {
+        cpu.push(sweep(bench, case, &mut stored, |server| {
+            let before = server.process.cpu()?;
+            thread::sleep(SWEEP_INTERVAL + MARGIN);
+            Ok(server.process.cpu()?.since(before).microseconds() / 1e3)
+        })?);
+        let mut latencies = sweep(bench, case, &mut stored, |server| {
+            let get = Request::get(&seed.get, SMALL);
+            keep_core_awake(bench.placement, || {
+                let duration = SWEEP_INTERVAL + MARGIN;
+                let address = server.endpoint.address;
+                paced_gets(address, &get, GET_INTERVAL, duration, bench.stop)
+            })
+        })?;
+        p99.push(percentile(&mut latencies, 0.99));
+        longest.push(percentile(&mut latencies, 1.0));
+    }
+    let name = |figure: &str| format!("{case}.upslot.{figure}");
+    report.headline(name("cpu-per-sweep"), median(&cpu), "ms")?;
+    report.number(name("get-latency-p99"), median(&p99), "us")?;
+    report.headline(name("get-latency-longest"), median(&longest), "us")
+}
+
+fn start(bench: &Bench<'_>, case: &str, config: &str) -> Outcome<Server> {
+    let setup = ServerSetup {
+        extra_config: config.to_owned(),
+        ..bench.setup(ServerKind::Upslot, case, false, SMALL)?
+    };
+    bench.start_with(ServerKind::Upslot, setup)
+}
+
+/// Stores the files, and one for GETs.
+fn store(bench: &Bench<'_>, server: &mut Server) -> Outcome<(Vec<Target>, Target)> {
+    server.link()?.owners = OWNERS;
+    let stored = store_files(bench, server, SIZE, FILES.get(bench.options))?;
+    Ok((stored, bench.seed(server, SMALL)?))
+}
+
+/// Does some work while a new server begins and ends its first sweep, which deletes one of the stored files.
+fn sweep<T>(
+    bench: &Bench<'_>,
+    case: &str,
+    stored: &mut Vec<Target>,
+    work: impl FnOnce(&Server) -> Outcome<T>,
+) -> Outcome<T> {
+    let config = format!(
+        "expire_interval: {}\nexpire_maxage: {}\n",
+        SWEEP_INTERVAL.as_secs(),
+        MAX_AGE.as_secs()
+    );
+    let mut server = start(bench, case, &config)?;
+    let expired = stored.pop().ok_or("too few files")?;
+    let path = server.file_path(&expired)?;
+    let failed = |e| format!("{}: {e}", path.display());
+    let file = File::options().write(true).open(&path).map_err(failed)?;
+    file.set_modified(SystemTime::now() - 2 * MAX_AGE)
+        .map_err(failed)?;
+    drop(file);
+    thread::sleep(MARGIN);
+    let result = work(&server).map_err(|why| bench.explain_failure(&mut server, why))?;
+    if path.exists() {
+        return Err("the sweep did not end in time".to_owned());
+    }
+    Ok(result)
+}
