@@ -10,7 +10,7 @@ use crate::config::{Config, scalar};
 use crate::jid::BareJid;
 use crate::layout;
 use crate::now::{Now, date_time};
-use crate::policy::pool::{self, Bytes, Pool};
+use crate::policy::pool::{Bytes, Pool, QuotaClass};
 use crate::policy::rates::{RateCheck, Rates, WindowKind};
 use crate::policy::rules::{Limits, RuleDecision};
 use crate::policy::{SpaceCheck, Usage};
@@ -249,7 +249,8 @@ impl StoredUsage {
         let mut recent = Vec::new();
         while usage.is_counting() {
             let window = service.longest_reach();
-            if let Some(counted) = usage.go_on(root, &mut Slice::begin(), window, now) {
+            if let Some(counted) = usage.go_on(root, &mut Slice::begin(sys::monotonic), window, now)
+            {
                 recent = counted.recent;
             }
         }
@@ -290,9 +291,7 @@ fn sizes(config: &Config, service: &Service, limits: Option<&Limits>) -> Vec<Str
             announced.clone().any(|word| word == purpose.word()) || **purpose == Purpose::Message
         })
         .map(|purpose| {
-            let size = service
-                .policy()
-                .max_file_size(pool::class_of(*purpose), limits);
+            let size = service.policy().max_file_size((*purpose).into(), limits);
             let age = service.lifetime().of(*purpose);
             let age = limits
                 .and_then(|limits| limits.expire_maxage)
@@ -326,26 +325,26 @@ fn quotas(
     limits: Option<&Limits>,
     stored: &StoredUsage,
 ) -> Vec<String> {
-    let shown = |name: &str, used: u64, limit: u64| match limit {
-        0 if used == 0 => format!("{name}: no limit; nothing stored"),
-        0 => format!("{name}: no limit; {} stored", DisplaySize(used)),
-        limit => format!("{name}: {} of {}", DisplaySize(used), DisplaySize(limit)),
+    let shown = |name: &str, used: u64, limit: Option<u64>| match limit {
+        None if used == 0 => format!("{name}: no limit; nothing stored"),
+        None => format!("{name}: no limit; {} stored", DisplaySize(used)),
+        Some(limit) => format!("{name}: {} of {}", DisplaySize(used), DisplaySize(limit)),
     };
     let policy = service.policy();
-    let general = Pool(policy.class_quotas.map(|own| own.is_none()));
     let mut lines = vec![shown(
         "user_quota_hard",
-        general.sum(&stored.owner),
+        policy.general_pool().sum(&stored.owner),
         policy.owner_quota,
     )];
     for purpose in PURPOSES {
-        let kind = pool::class_of(purpose);
-        if let Some(quota) = policy.class_quotas[kind] {
+        let class = QuotaClass::from(purpose);
+        if let Some(quota) = policy.class_quotas[class] {
             let name = format!("user_quota_hard of {}", purpose.word());
-            lines.push(shown(&name, stored.owner[kind], quota));
+            lines.push(shown(&name, stored.owner[class], quota));
         }
     }
-    if let Some(total) = limits.and_then(|limits| limits.max_total_size) {
+    let total = limits.and_then(|limits| limits.max_total_size);
+    if total.is_some() {
         lines.push(shown(
             "max_total_size of the rule",
             Pool::ALL.sum(&stored.owner),
@@ -356,12 +355,12 @@ fn quotas(
         lines.push("evict_on_quota: the oldest files would be evicted".to_owned());
     }
     if let Some(total) = stored.total {
-        lines.push(shown("global_quota", total, config.global_quota));
+        lines.push(shown("global_quota", total, policy.global_quota));
     }
     if let Some(free) = stored.free {
-        lines.push(match config.min_free_space {
-            0 => format!("free disk space: {}", DisplaySize(free)),
-            reserve => {
+        lines.push(match policy.min_free_space {
+            None => format!("free disk space: {}", DisplaySize(free)),
+            Some(reserve) => {
                 let (free, reserve) = (DisplaySize(free), DisplaySize(reserve));
                 format!("free disk space: {free}, of which min_free_space reserves {reserve}")
             }
@@ -414,13 +413,13 @@ fn decide(
         purpose: Purpose::Message,
     };
     let limits = service.check_request(&request)?;
-    let total = limits.and_then(|limits| limits.max_total_size).unwrap_or(0);
+    let total = limits.and_then(|limits| limits.max_total_size);
     let usage = Usage {
         owner: Some(stored.owner),
         total: stored.total,
         free: stored.free,
     };
-    match service.room(request.size, pool::kind(None), total, &usage) {
+    match service.room(request.size, QuotaClass::Message, total, &usage) {
         SpaceCheck::Enough => {}
         SpaceCheck::OverQuota { evict: true, .. } => {}
         SpaceCheck::OverQuota { refusal, .. } | SpaceCheck::Refused(refusal) => {

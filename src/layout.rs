@@ -61,7 +61,7 @@ pub fn owner_folder(owner: &BareJid) -> String {
 
 /// A validated relative path of a file below `storage_path`: two to eight segments, none of which is empty, hidden,
 /// longer than [`MAX_NAME`], or contains NUL.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StorePath {
     bytes: Vec<u8>,
 }

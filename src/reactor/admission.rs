@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::now::Now;
+use crate::policy::pool::QuotaClass;
 use crate::policy::rates::{RateCheck, Rates};
 use crate::policy::rules::Limits;
 use crate::policy::{SpaceCheck, Usage};
@@ -35,12 +36,11 @@ pub struct Admission {
 pub struct SpaceRequest<'a> {
     /// The owner folder; `None` if the file is attributed to no owner.
     pub owner: Option<&'a [u8]>,
-    /// The quota class.
-    pub kind: usize,
+    pub class: QuotaClass,
     /// Bytes.
     pub size: u64,
-    /// Limit on the owner's stored bytes from an access rule; 0 means no limit.
-    pub total: u64,
+    /// Limit on the owner's stored bytes from an access rule.
+    pub total: Option<u64>,
 }
 
 /// Whether a file may be stored.
@@ -66,7 +66,7 @@ impl Admission {
     ) -> SpaceDecision {
         let SpaceRequest {
             owner,
-            kind,
+            class,
             size,
             total,
         } = *request;
@@ -85,7 +85,7 @@ impl Admission {
                 }
             }
         }
-        let (mut refusal, need, pool, evict) = match service.room(size, kind, total, &stored) {
+        let (mut refusal, need, pool, evict) = match service.room(size, class, total, &stored) {
             SpaceCheck::Enough => return SpaceDecision::Granted,
             SpaceCheck::Refused(refusal) => return SpaceDecision::Refused(refusal),
             SpaceCheck::OverQuota {

@@ -331,14 +331,11 @@ fn jitter(shared: &mut Shared) -> u32 {
 
 /// The parameters of the sweep.
 pub(super) fn plan(config: &Config, service: &Service) -> Plan {
+    let trims = !config.expire_interval.is_zero() && config.user_quota_soft > 0;
     Plan {
         interval: config.sweep_interval(),
         lifetime: service.lifetime(),
-        soft_quota: if config.expire_interval.is_zero() {
-            0
-        } else {
-            config.user_quota_soft
-        },
+        soft_quota: trims.then_some(config.user_quota_soft),
         fsync: config.fsync,
     }
 }

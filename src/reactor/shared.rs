@@ -252,16 +252,15 @@ impl Shared {
 
     /// Starts to count all stored bytes, if there is a quota on them.
     pub fn count_total(&mut self) {
-        if self.config.global_quota > 0 {
+        if self.service.policy().global_quota.is_some() {
             self.admission.usage.want_total(self.store.root());
         }
     }
 
     /// Whether stored bytes are counted at all.
     pub fn counts(&self) -> bool {
+        let policy = self.service.policy();
         // An access rule may limit the stored bytes of an owner.
-        self.service
-            .needs_owner_usage(u64::from(!self.service.policy().rules.is_empty()))
-            || self.config.global_quota > 0
+        !policy.rules.is_empty() || policy.needs_owner_usage(None) || policy.global_quota.is_some()
     }
 }

@@ -45,10 +45,9 @@ impl Timekeeper {
                 if fsync {
                     rustix::fs::fsync(&file)?;
                 }
-                for folder in store.name_clock_record(&name)?.iter().rev() {
-                    if fsync {
-                        rustix::fs::fsync(folder)?;
-                    }
+                let folder = store.name_clock_record(&name)?;
+                if fsync {
+                    rustix::fs::fsync(&folder)?;
                 }
                 Ok(())
             });

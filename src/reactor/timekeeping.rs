@@ -110,8 +110,8 @@ impl Reactor {
     /// Gives the record that was written its name.
     fn name_clock_record(&mut self, now: Now) {
         match self.shared.store.name_clock_record(&self.timekeeper.name) {
-            Ok(folders) if self.shared.config.fsync => {
-                self.submit_clock(Stage::SyncingFolders, Work::Folders(folders), now);
+            Ok(folder) if self.shared.config.fsync => {
+                self.submit_clock(Stage::SyncingFolders, Work::Folders(vec![folder]), now);
             }
             Ok(_) => {}
             Err(error) => clock_record_failed(&error),

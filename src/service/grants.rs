@@ -126,7 +126,7 @@ fn external_grant(
         path: path.clone(),
         size,
         content_type: content_type.filter(|t| mime::is_valid(t)),
-        total: 0,
+        total: None,
         issued: Issued::Unknown,
         scheme: Scheme::External,
     })
@@ -169,7 +169,7 @@ fn file_share_grant(
         content_type: claims
             .filetype
             .filter(|t| mime::is_valid(t) && t != mime::UNKNOWN),
-        total: 0,
+        total: None,
         issued: Issued::At(claims.issued),
         scheme: Scheme::FileShare { slot, name },
     })

@@ -6,7 +6,7 @@ use crate::http::mime::{self, Patterns};
 use crate::jid::BareJid;
 use crate::layout::{Expiry, RANDOM_BYTES, StorePath, Tag};
 use crate::now::Now;
-use crate::policy::pool;
+use crate::policy::pool::QuotaClass;
 use crate::policy::rates;
 use crate::policy::rules::{Limits, Rule};
 use crate::policy::{SpaceCheck, Usage};
@@ -25,13 +25,13 @@ impl Service {
     /// not upload gets the general limit; its slot requests are refused with the reason.
     pub fn max_file_size(&self, asker: &BareJid) -> u64 {
         let limits = self.policy.admit(asker).ok().flatten();
-        self.policy.max_file_size(pool::kind(None), limits)
+        self.policy.max_file_size(QuotaClass::Message, limits)
     }
 
     /// The maximum file size in bytes that a JID may upload, or why it may not upload.
     pub fn max_size(&self, asker: &BareJid) -> Result<u64, Refusal> {
         let limits = self.policy.admit(asker)?;
-        Ok(self.policy.max_file_size(pool::kind(None), limits))
+        Ok(self.policy.max_file_size(QuotaClass::Message, limits))
     }
 
     /// The names of the announced purposes.
@@ -45,8 +45,8 @@ impl Service {
         Duration::from_secs(limits.map(rates::reach).max().unwrap_or(0))
     }
 
-    /// Whether a quota decision needs the owner's stored bytes. `total` is the limit from the owner's rule, 0 if none.
-    pub fn needs_owner_usage(&self, total: u64) -> bool {
+    /// Whether a quota decision needs the owner's stored bytes. `total` is the limit from the owner's rule.
+    pub fn needs_owner_usage(&self, total: Option<u64>) -> bool {
         self.policy.needs_owner_usage(total)
     }
 
@@ -59,9 +59,7 @@ impl Service {
                 "The purpose {word} is not offered here."
             )));
         }
-        let limit = self
-            .policy
-            .max_file_size(pool::class_of(request.purpose), limits);
+        let limit = self.policy.max_file_size(request.purpose.into(), limits);
         if request.size > limit {
             return Err(Refusal::TooLarge {
                 size: request.size,
@@ -82,8 +80,14 @@ impl Service {
     }
 
     /// Whether `size` more bytes may be stored.
-    pub fn room(&self, size: u64, kind: usize, total: u64, stored: &Usage) -> SpaceCheck {
-        self.policy.room(size, kind, total, stored)
+    pub fn room(
+        &self,
+        size: u64,
+        class: QuotaClass,
+        total: Option<u64>,
+        stored: &Usage,
+    ) -> SpaceCheck {
+        self.policy.room(size, class, total, stored)
     }
 
     /// When all message files that are as old as `newest` or older will have been deleted for their age.
@@ -120,7 +124,7 @@ impl Service {
         let terms = Terms {
             size: request.size,
             content_type,
-            total: limits.and_then(|limits| limits.max_total_size).unwrap_or(0),
+            total: limits.and_then(|limits| limits.max_total_size),
             until: now
                 .unix()
                 .saturating_add(self.put_timeout.as_secs())

@@ -35,9 +35,9 @@ impl Signer {
             url.push_str("&type=");
             encode_query_value(content_type.as_bytes(), url);
         }
-        if terms.total > 0 {
+        if let Some(total) = terms.total {
             url.push_str("&total=");
-            push_decimal(terms.total, url);
+            push_decimal(total, url);
         }
         url.push_str("&until=");
         push_decimal(terms.until, url);
@@ -58,7 +58,7 @@ impl Signer {
         let terms = Terms {
             size,
             content_type: parameters.content_type.as_deref(),
-            total: parameters.total.unwrap_or(0),
+            total: parameters.total.filter(|total| *total > 0),
             until,
         };
         hmac::verify(&self.key, &message(path, &terms), &signature).map_err(|_| Denial::Forged)?;
@@ -82,8 +82,8 @@ pub struct Terms<'a> {
     /// Bytes.
     pub size: u64,
     pub content_type: Option<&'a str>,
-    /// Limit on the total size of the owner's files in bytes; 0 means no limit.
-    pub total: u64,
+    /// Limit on the total size of the owner's files in bytes.
+    pub total: Option<u64>,
     /// The last second in which a PUT may start (Unix time).
     pub until: u64,
 }
@@ -100,7 +100,7 @@ fn message(path: &StorePath, terms: &Terms<'_>) -> Vec<u8> {
         None => ('-', ""),
     };
     let mut rest = String::with_capacity(64 + content_type.len());
-    for number in [terms.size, terms.until, terms.total] {
+    for number in [terms.size, terms.until, terms.total.unwrap_or(0)] {
         rest.push('\0');
         push_decimal(number, &mut rest);
     }
@@ -187,7 +187,7 @@ mod tests {
         let terms = Terms {
             size: 23456,
             content_type,
-            total: 1000,
+            total: Some(1000),
             until: NOW,
         };
         let mut query = String::new();

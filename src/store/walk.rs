@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::fs::{Dir, FileType};
 use rustix::io::Errno;
 
-use crate::layout::MAX_DEPTH;
+use crate::expiry::StoredFile;
+use crate::layout::{MAX_DEPTH, StorePath};
 use crate::sys::{self, FileKind};
 
 /// Limits of walking per turn.
@@ -19,21 +20,23 @@ const SLICE_TIME: Duration = Duration::from_millis(2);
 pub struct Slice {
     entries: u32,
     until: Instant,
+    clock: fn() -> Instant,
 }
 
 impl Slice {
-    /// A slice that begins now.
-    pub fn begin() -> Slice {
+    /// A slice that begins now, by the monotonic clock.
+    pub fn begin(clock: fn() -> Instant) -> Slice {
         Slice {
             entries: SLICE_ENTRIES,
-            until: sys::monotonic() + SLICE_TIME,
+            until: clock() + SLICE_TIME,
+            clock,
         }
     }
 
     /// Takes one entry; false if the slice is used up.
     pub fn take(&mut self) -> bool {
         // On a cold disk an entry may take milliseconds, so the clock is read for each; that costs far less than a stat.
-        if self.entries == 0 || sys::monotonic() >= self.until {
+        if self.entries == 0 || (self.clock)() >= self.until {
             self.entries = 0;
             return false;
         }
@@ -44,13 +47,8 @@ impl Slice {
 
 /// One step of a walk.
 #[derive(Debug)]
-pub enum WalkStep<'a> {
-    /// A file; the path is relative to the root.
-    File {
-        path: &'a [u8],
-        size: u64,
-        modified: SystemTime,
-    },
+pub enum WalkStep {
+    File(StoredFile),
     /// Another entry, or the end of a folder.
     Other,
     /// The walk is over.
@@ -97,7 +95,7 @@ impl Walk {
     }
 
     /// The next entry.
-    pub fn step(&mut self, root: BorrowedFd<'_>) -> WalkStep<'_> {
+    pub fn step(&mut self, root: BorrowedFd<'_>) -> WalkStep {
         let Some(level) = self.levels.last_mut() else {
             return WalkStep::Done;
         };
@@ -132,11 +130,15 @@ impl Walk {
                 Ok(stat) if stat.kind == FileKind::File => {
                     self.path.push(b'/');
                     self.path.extend_from_slice(name);
-                    return WalkStep::File {
-                        path: &self.path,
-                        size: stat.size,
-                        modified: stat.modified,
-                    };
+                    // Every path in an owner folder is valid: hidden and deeper entries are skipped.
+                    let path = StorePath::from_segments(self.path.split(|b| *b == b'/'));
+                    return path.map_or(WalkStep::Other, |path| {
+                        WalkStep::File(StoredFile {
+                            modified: stat.modified,
+                            path,
+                            size: stat.size,
+                        })
+                    });
                 }
                 Ok(stat) => stat.kind,
                 Err(error) => {
@@ -155,21 +157,22 @@ impl Walk {
     }
 
     /// Sets the modification time of the file that the last step found.
-    pub fn set_modified(&mut self, modified: SystemTime) -> io::Result<()> {
-        let Some(level) = self.levels.last_mut() else {
-            return Ok(());
-        };
-        let name = self.path.get(level.length + 1..).unwrap_or_default();
-        sys::set_modified_at(level.entries.fd()?, name, modified)
+    pub fn set_modified(&self, modified: SystemTime) -> io::Result<()> {
+        let (folder, name) = self.last_file()?;
+        sys::set_modified_at(folder, name, modified)
     }
 
     /// When the file that the last step found was last changed, its modification time included.
     pub fn changed(&self) -> io::Result<SystemTime> {
-        let Some(level) = self.levels.last() else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
+        let (folder, name) = self.last_file()?;
+        Ok(sys::stat_at(folder, name)?.changed)
+    }
+
+    /// The folder and the name of the file that the last step found.
+    fn last_file(&self) -> io::Result<(BorrowedFd<'_>, &[u8])> {
+        let level = self.levels.last().ok_or(io::ErrorKind::NotFound)?;
         let name = self.path.get(level.length + 1..).unwrap_or_default();
-        Ok(sys::stat_at(level.entries.fd()?, name)?.changed)
+        Ok((level.entries.fd()?, name))
     }
 
     fn enter(&mut self, name: Vec<u8>) {

@@ -3,7 +3,6 @@
 use crate::jid::BareJid;
 use crate::layout;
 use crate::now::Now;
-use crate::policy::pool;
 use crate::policy::rules::{Limits, RuleDecision};
 use crate::reactor::admission::{SpaceDecision, SpaceRequest};
 use crate::reactor::shared::Shared;
@@ -57,12 +56,9 @@ impl Shared {
         let owner = layout::owner_folder(&request.owner);
         let space_request = SpaceRequest {
             owner: Some(owner.as_bytes()),
-            kind: pool::class_of(request.purpose),
+            class: request.purpose.into(),
             size: request.size,
-            total: limits
-                .as_ref()
-                .and_then(|limits| limits.max_total_size)
-                .unwrap_or(0),
+            total: limits.as_ref().and_then(|limits| limits.max_total_size),
         };
         let mut decision = self.admit(&space_request, attempt, now);
         if let (SpaceDecision::Granted, Some(limits)) = (&decision, &limits) {

@@ -67,7 +67,12 @@ fn a_sweep_corrects_usage_after_external_changes() {
     usage.want_total(store.root());
     assert_eq!(count(&mut usage, &store, "o", now), 20);
     while usage.total().is_none() {
-        usage.go_on(store.root(), &mut Slice::begin(), Duration::ZERO, now);
+        usage.go_on(
+            store.root(),
+            &mut Slice::begin(sys::monotonic),
+            Duration::ZERO,
+            now,
+        );
     }
     fs::remove_file(folder.0.join("o/r/n")).unwrap();
     sweep(&mut store, &mut usage, plan(0, 0));

@@ -17,7 +17,7 @@ fn existing_files_are_counted_on_first_use() {
     let mut usage = UsageTracker::default();
     assert_eq!(count(&mut usage, &store, "owner", now), 420);
     assert_eq!(count(&mut usage, &store, "absent", now), 0);
-    usage.reserve(b"owner", 0, 50, now.mono);
+    usage.reserve(b"owner", QuotaClass::Message, 50, now.mono);
     assert_eq!(
         usage
             .of_owner(b"owner", now.mono)
@@ -25,15 +25,15 @@ fn existing_files_are_counted_on_first_use() {
         Some(470)
     );
     put(&mut store, "owner/r/n", &[0; 50]).unwrap();
-    usage.release(b"owner", 0, 50);
-    usage.added(b"owner", 0, 50);
+    usage.release(b"owner", QuotaClass::Message, 50);
+    usage.added(b"owner", QuotaClass::Message, 50);
     assert_eq!(
         usage
             .of_owner(b"owner", now.mono)
             .map(|b| Pool::ALL.sum(&b)),
         Some(470)
     );
-    usage.removed(b"owner", 0, 100);
+    usage.removed(b"owner", QuotaClass::Message, 100);
     assert_eq!(
         usage
             .of_owner(b"owner", now.mono)
@@ -56,12 +56,17 @@ fn a_file_added_during_a_count_is_counted_once() {
         assert_eq!(usage.of_owner(b"owner", now.mono), None);
         usage.ask(b"owner");
         for _ in 0..after {
-            usage.go_on(store.root(), &mut Slice::begin(), Duration::ZERO, now);
+            usage.go_on(
+                store.root(),
+                &mut Slice::begin(sys::monotonic),
+                Duration::ZERO,
+                now,
+            );
         }
         put(&mut store, &format!("owner/new{after}/f"), b"x").unwrap();
-        usage.added(b"owner", 0, 1);
+        usage.added(b"owner", QuotaClass::Message, 1);
         put(&mut store, &format!("late{after}/new/f"), b"xy").unwrap();
-        usage.added(format!("late{after}").as_bytes(), 0, 2);
+        usage.added(format!("late{after}").as_bytes(), QuotaClass::Message, 2);
         let expected = 200 + [1, 2, 3, 5, 8].iter().filter(|a| **a <= after).count() as u64;
         assert_eq!(
             count(&mut usage, &store, "owner", now),
@@ -69,7 +74,12 @@ fn a_file_added_during_a_count_is_counted_once() {
             "after {after} slices"
         );
         while usage.total().is_none() {
-            usage.go_on(store.root(), &mut Slice::begin(), Duration::ZERO, now);
+            usage.go_on(
+                store.root(),
+                &mut Slice::begin(sys::monotonic),
+                Duration::ZERO,
+                now,
+            );
         }
         let late = 2 * (expected - 200);
         assert_eq!(usage.total(), Some(expected + late), "after {after} slices");

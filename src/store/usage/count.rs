@@ -5,9 +5,8 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use crate::clock::FileTimes;
-use crate::layout::StorePath;
 use crate::now::unix;
-use crate::policy::pool::{self, Bytes, Pool};
+use crate::policy::pool::{Bytes, Pool, QuotaClass};
 use crate::store::walk::{Owners, Slice, Walk, WalkStep};
 use crate::sys;
 
@@ -59,7 +58,7 @@ impl TotalCount {
                 if !count.go_on(root, slice, times) {
                     return false;
                 }
-                self.sum.add(&count.sum);
+                self.sum.add(count.sum.files, count.sum.all_bytes());
                 self.error = self.error.take().or(count.error.take());
                 self.done.insert(std::mem::take(&mut count.owner));
                 self.current = None;
@@ -102,9 +101,9 @@ pub(super) fn dirty(count: &mut Option<Count>, owner: &[u8]) {
 
 /// The files of one owner.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counts {
-    pub(super) bytes: Bytes,
-    pub(super) files: u64,
+pub struct Counts {
+    pub bytes: Bytes,
+    pub files: u64,
 }
 
 /// All files.
@@ -115,30 +114,30 @@ pub(super) struct Sum {
 }
 
 impl Counts {
-    pub(super) fn add(&mut self, new: &Counts) {
-        self.files = self.files.saturating_add(new.files);
-        for (bytes, new) in self.bytes.iter_mut().zip(new.bytes) {
-            *bytes = bytes.saturating_add(new);
-        }
+    pub fn add(&mut self, class: QuotaClass, size: u64) {
+        self.bytes[class] = self.bytes[class].saturating_add(size);
+        self.files += 1;
     }
 
-    pub(super) fn subtract(&mut self, removed: &Counts) {
-        self.files = self.files.saturating_sub(removed.files);
-        for (bytes, removed) in self.bytes.iter_mut().zip(removed.bytes) {
-            *bytes = bytes.saturating_sub(removed);
-        }
+    pub fn subtract(&mut self, class: QuotaClass, size: u64) {
+        self.bytes[class] = self.bytes[class].saturating_sub(size);
+        self.files = self.files.saturating_sub(1);
+    }
+
+    pub(super) fn all_bytes(&self) -> u64 {
+        Pool::ALL.sum(&self.bytes)
     }
 }
 
 impl Sum {
-    pub(super) fn add(&mut self, counts: &Counts) {
-        self.bytes = self.bytes.saturating_add(Pool::ALL.sum(&counts.bytes));
-        self.files = self.files.saturating_add(counts.files);
+    pub(super) fn add(&mut self, files: u64, bytes: u64) {
+        self.files = self.files.saturating_add(files);
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    pub(super) fn subtract(&mut self, counts: &Counts) {
-        self.bytes = self.bytes.saturating_sub(Pool::ALL.sum(&counts.bytes));
-        self.files = self.files.saturating_sub(counts.files);
+    pub(super) fn subtract(&mut self, files: u64, bytes: u64) {
+        self.files = self.files.saturating_sub(files);
+        self.bytes = self.bytes.saturating_sub(bytes);
     }
 }
 
@@ -221,19 +220,11 @@ impl Count {
                 return false;
             }
             match walk.step(root) {
-                WalkStep::File {
-                    path,
-                    size,
-                    modified,
-                } => {
-                    let tag = StorePath::from_segments(path.split(|b| *b == b'/'))
-                        .and_then(|path| path.tag());
-                    self.sum.files += 1;
-                    let sum = &mut self.sum.bytes[pool::kind(tag)];
-                    *sum = sum.saturating_add(size);
-                    let modified = unix(times.stored(modified));
-                    if modified >= self.since {
-                        self.recent.push((modified, size));
+                WalkStep::File(file) => {
+                    self.sum.add(QuotaClass::of(file.path.tag()), file.size);
+                    let stored = unix(times.stored(file.modified));
+                    if stored >= self.since {
+                        self.recent.push((stored, file.size));
                         shorten(&mut self.recent);
                     }
                 }
