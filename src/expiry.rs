@@ -183,6 +183,7 @@ mod tests {
             Some(Tag {
                 purpose: Purpose::Message,
                 end,
+                size: None,
             })
         };
         check(0, None, None);
@@ -207,6 +208,7 @@ mod tests {
             Some(Tag {
                 purpose,
                 end: Expiry::Age(age),
+                size: None,
             })
         };
         for purpose in [Purpose::Message, Purpose::Profile, Purpose::Permanent] {

@@ -19,7 +19,7 @@ use crate::refusal::Refusal;
 use crate::service::Service;
 use crate::slot::SlotRequest;
 use crate::store::usage::UsageTracker;
-use crate::store::walk::Slice;
+use crate::store::walk::{Slice, WalkMode};
 use crate::sys;
 
 const PURPOSES: [Purpose; 4] = [
@@ -242,9 +242,9 @@ impl StoredUsage {
         let root = std::os::fd::AsFd::as_fd(&root);
         let owner = layout::owner_folder(jid);
         let mut usage = UsageTracker::default();
-        usage.ask(owner.as_bytes());
+        usage.ask(owner.as_bytes(), WalkMode::Files);
         if config.global_quota > 0 {
-            usage.want_total(root);
+            usage.want_total(root, WalkMode::Names);
         }
         let mut recent = Vec::new();
         while usage.is_counting() {

@@ -18,7 +18,7 @@ use crate::layout;
 use crate::now::date_time;
 use crate::purpose::Purpose;
 use crate::service::Service;
-use crate::store::walk::{Owners, Walk, WalkStep};
+use crate::store::walk::{Owners, Walk, WalkMode, WalkStep};
 use crate::sys;
 
 /// Maximum number of files that are sorted together.
@@ -154,7 +154,7 @@ pub fn one(config: &Config, owner: &Owner, out: &mut dyn Write) -> Result<(), St
         Ok(())
     };
     if let Some(root) = open(config)? {
-        walk(root.as_fd(), folder.as_bytes(), false, |file| {
+        walk(root.as_fd(), folder.as_bytes(), WalkMode::Files, |file| {
             number += 1;
             bytes = bytes.saturating_add(file.size);
             portion.push(file);
@@ -184,7 +184,7 @@ pub fn all(config: &Config, out: &mut dyn Write) -> Result<(), String> {
         while let Some(folder) = folders.step() {
             let Some(folder) = folder else { continue };
             let (mut number, mut bytes) = (0u64, 0u64);
-            walk(root.as_fd(), &folder, false, |file| {
+            walk(root.as_fd(), &folder, WalkMode::Files, |file| {
                 number += 1;
                 bytes = bytes.saturating_add(file.size);
                 Ok(())
@@ -239,14 +239,14 @@ pub fn all(config: &Config, out: &mut dyn Write) -> Result<(), String> {
     say(out, &text)
 }
 
-/// Visits the files of one owner; a `tidy` walk removes empty folders. Something that is not a folder has no files.
+/// Visits the files of one owner. Something that is not a folder has no files.
 pub(crate) fn walk(
     root: BorrowedFd<'_>,
     owner: &[u8],
-    tidy: bool,
+    mode: WalkMode,
     mut visit: impl FnMut(StoredFile) -> Result<(), String>,
 ) -> Result<(), String> {
-    let mut walk = match Walk::new(root, owner, tidy) {
+    let mut walk = match Walk::new(root, owner, mode) {
         Ok(walk) => walk,
         Err(error) if sys::is_no_folder(&error) => return Ok(()),
         Err(error) => return Err(cannot_read(owner, &error)),
@@ -254,7 +254,7 @@ pub(crate) fn walk(
     loop {
         match walk.step(root) {
             WalkStep::File(file) => visit(file)?,
-            WalkStep::Other => {}
+            WalkStep::Named(..) | WalkStep::Other => {}
             WalkStep::Done => break,
         }
     }

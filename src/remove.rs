@@ -33,6 +33,7 @@ use crate::slot::revoked::REMEMBERED;
 use crate::store::Store;
 use crate::store::journal::{Note, What};
 use crate::store::removal::{Batch, TombstonePolicy};
+use crate::store::walk::WalkMode;
 use crate::sys;
 
 /// Files whose tombstones are recorded and synced together.
@@ -168,7 +169,9 @@ fn list_target(
     match (target, wanted) {
         (Target::Owner(owner), _) => {
             let folder = owner.folder();
-            list::walk(store.root(), folder.as_bytes(), false, |file| show(&file))?;
+            list::walk(store.root(), folder.as_bytes(), WalkMode::Files, |file| {
+                show(&file)
+            })?;
         }
         (Target::Url(_), Some(wanted)) => {
             if let Some(victim) = find(store, &wanted)? {
@@ -229,7 +232,7 @@ impl Command {
             let root = self.store.root().try_clone_to_owned();
             let root = root.map_err(|error| format!("cannot open the store: {error}."))?;
             // A killed command may have left empty folders.
-            list::walk(root.as_fd(), owner, true, |file| {
+            list::walk(root.as_fd(), owner, WalkMode::Tidy, |file| {
                 batch.push(file);
                 match batch.len() >= BATCH {
                     true => self.remove_batch(owner, std::mem::take(&mut batch)),

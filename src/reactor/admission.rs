@@ -14,6 +14,7 @@ use crate::service::Service;
 use crate::store::Store;
 use crate::store::trim::{Order, Trims};
 use crate::store::usage::UsageTracker;
+use crate::store::walk::WalkMode;
 
 /// How many times space is freed for one request before it is refused: other requests may use the space first.
 const MAX_TRIES: u8 = 4;
@@ -80,7 +81,7 @@ impl Admission {
                 Some(bytes) => stored.owner = Some(bytes),
                 None if attempt.failed => return SpaceDecision::Refused(Refusal::Busy),
                 None => {
-                    self.usage.ask(owner);
+                    self.usage.ask(owner, WalkMode::Names);
                     return SpaceDecision::Wait;
                 }
             }
@@ -95,6 +96,13 @@ impl Admission {
                 evict,
             } => (refusal, need, pool, evict),
         };
+        if let Some(owner) = owner.filter(|owner| !self.usage.is_measured(owner)) {
+            if attempt.failed {
+                return SpaceDecision::Refused(Refusal::Busy);
+            }
+            self.usage.ask(owner, WalkMode::Files);
+            return SpaceDecision::Wait;
+        }
         // Search only if eviction or expiry could free space.
         let files_expire = !service.lifetime().message.is_zero();
         let tries = match evict {
@@ -130,7 +138,7 @@ impl Admission {
             RateCheck::Allowed => SpaceDecision::Granted,
             RateCheck::Unknown if attempt.failed => SpaceDecision::Refused(Refusal::Busy),
             RateCheck::Unknown => {
-                self.usage.ask(owner);
+                self.usage.ask(owner, WalkMode::Files);
                 self.loading.insert(owner.to_vec(), limits.clone());
                 SpaceDecision::Wait
             }

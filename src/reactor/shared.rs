@@ -28,6 +28,7 @@ use crate::slot::used::UsedSlots;
 use crate::store::Store;
 use crate::store::journal::{Note, What};
 use crate::store::removal::TombstonePolicy;
+use crate::store::walk::WalkMode;
 use crate::syncer::Syncer;
 use crate::sys;
 use crate::transport;
@@ -246,14 +247,17 @@ impl Shared {
     /// Discards all counts, so that owners and the total are counted again.
     pub fn recount(&mut self, now: Now) {
         self.admission.usage.distrust(now.mono);
-        self.admission.usage.recount_total(self.store.root());
+        let usage = &mut self.admission.usage;
+        usage.recount_total(self.store.root(), WalkMode::Tidy);
         self.count_total();
     }
 
     /// Starts to count all stored bytes, if there is a quota on them.
     pub fn count_total(&mut self) {
         if self.service.policy().global_quota.is_some() {
-            self.admission.usage.want_total(self.store.root());
+            self.admission
+                .usage
+                .want_total(self.store.root(), WalkMode::Tidy);
         }
     }
 

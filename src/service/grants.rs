@@ -153,6 +153,7 @@ fn file_share_grant(
     let tag = Tag {
         purpose: Purpose::Message,
         end: claims.expires.map_or(Expiry::Never, Expiry::At),
+        size: Some(claims.filesize),
     };
     let file_name = claims
         .filename

@@ -113,7 +113,7 @@ impl Service {
         now: Now,
     ) -> Result<(StorePath, Slot), Refusal> {
         let name = name::clean(&request.name);
-        let tag = tag(request.purpose, limits);
+        let tag = tag(request, limits);
         let path = StorePath::in_owner_folder(owner_folder, tag, random, &name)
             .ok_or_else(|| Refusal::Malformed("The file name cannot be stored.".to_owned()))?;
         // A type that cannot be sent in a header field is ignored.
@@ -143,7 +143,8 @@ impl Service {
 }
 
 /// The tag in the path of a new file.
-fn tag(purpose: Purpose, limits: Option<&Limits>) -> Tag {
+fn tag(request: &SlotRequest, limits: Option<&Limits>) -> Tag {
+    let SlotRequest { purpose, size, .. } = *request;
     let by_rule = limits.and_then(|limits| limits.expire_maxage);
     let end = match (purpose, by_rule) {
         (_, None) => Expiry::Default,
@@ -152,5 +153,9 @@ fn tag(purpose: Purpose, limits: Option<&Limits>) -> Tag {
         (Purpose::Ephemeral { .. }, _) => Expiry::Default,
         _ => Expiry::Never,
     };
-    Tag { purpose, end }
+    Tag {
+        purpose,
+        end,
+        size: Some(size),
+    }
 }

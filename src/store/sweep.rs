@@ -24,7 +24,7 @@ use crate::store::Store;
 use crate::store::removal::{Batch, Stage, log_sync_failure};
 use crate::store::trim::{Order, Trims};
 use crate::store::usage::{Counts, UsageTracker};
-use crate::store::walk::{Owners, Slice, Walk, WalkStep};
+use crate::store::walk::{Owners, Slice, Walk, WalkMode, WalkStep};
 
 /// Maximum time from the start to the first sweep.
 const FIRST: Duration = Duration::from_secs(300);
@@ -242,7 +242,8 @@ impl Sweep {
         }
         // Owners without an entry in this pass have no folder any more, or their folder could not be read.
         usage.distrust(pass.begun);
-        usage.recount_total(store.root());
+        // The pass has removed empty folders, so the names are true.
+        usage.recount_total(store.root(), WalkMode::Names);
         if let Some(path) = &pass.future {
             let files = pass.report.future;
             log::warn!(
@@ -301,7 +302,7 @@ impl Pass {
 
     /// Begins to walk over an owner's files.
     fn enter(&mut self, owner: Vec<u8>, store: &Store, usage: &UsageTracker) {
-        let walk = Walk::new(store.root(), &owner, true);
+        let walk = Walk::new(store.root(), &owner, WalkMode::Tidy);
         if let Err(error) = &walk {
             self.whole &= error.kind() == io::ErrorKind::NotFound;
         }
@@ -327,7 +328,7 @@ impl Pass {
             return;
         };
         match current.walk.step(store.root()) {
-            WalkStep::Other => {}
+            WalkStep::Named(..) | WalkStep::Other => {}
             WalkStep::File(file) => {
                 self.report.files += 1;
                 self.look_at_file(file, plan, store, now);

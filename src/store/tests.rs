@@ -9,7 +9,7 @@ use super::sweep::{Plan, Report, Sweep};
 use super::trim::{Order, Trimmed, Trims};
 use super::upload::PublishError;
 use super::usage::UsageTracker;
-use super::walk::Slice;
+use super::walk::{Slice, WalkMode};
 use super::*;
 use crate::expiry::Lifetime;
 use crate::now::Now;
@@ -112,7 +112,7 @@ fn count(usage: &mut UsageTracker, store: &Store, owner: &str, now: Now) -> u64 
         if let Some(bytes) = usage.of_owner(owner.as_bytes(), now.mono) {
             return Pool::ALL.sum(&bytes);
         }
-        usage.ask(owner.as_bytes());
+        usage.ask(owner.as_bytes(), WalkMode::Names);
         usage.go_on(
             store.root(),
             &mut Slice::begin(sys::monotonic),

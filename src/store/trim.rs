@@ -22,7 +22,7 @@ use crate::policy::pool::{Pool, QuotaClass};
 use crate::store::Store;
 use crate::store::removal::{Batch, Stage, log_sync_failure};
 use crate::store::usage::UsageTracker;
-use crate::store::walk::{Slice, Walk, WalkStep};
+use crate::store::walk::{Slice, Walk, WalkMode, WalkStep};
 
 /// Maximum number of files picked by one search.
 const MAX_PICKED: usize = 1024;
@@ -212,7 +212,8 @@ impl Trim {
         loop {
             match &mut self.stage {
                 TrimStage::Waiting => {
-                    let Ok(walk) = Walk::new(store.root(), &self.order.owner, false) else {
+                    let Ok(walk) = Walk::new(store.root(), &self.order.owner, WalkMode::Files)
+                    else {
                         return Progress::Done(None);
                     };
                     let need = self.order.need.saturating_sub(self.freed);
@@ -332,7 +333,7 @@ fn search(walk: &mut Walk, oldest: &mut Oldest, pool: Pool, store: &Store) -> bo
             }
             false
         }
-        WalkStep::Other => false,
+        WalkStep::Named(..) | WalkStep::Other => false,
         WalkStep::Done => true,
     }
 }

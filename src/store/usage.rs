@@ -21,7 +21,7 @@ use crate::expiry::StoredFile;
 use crate::now::Now;
 use crate::policy::pool::{Bytes, QuotaClass};
 use crate::store::Store;
-use crate::store::walk::Slice;
+use crate::store::walk::{Slice, WalkMode};
 
 mod count;
 
@@ -48,7 +48,7 @@ pub struct UsageTracker {
     /// Number of owners that remained when idle ones were last dropped.
     stayed: usize,
     /// Owners to be counted because a request waits for them.
-    asked: VecDeque<Vec<u8>>,
+    asked: VecDeque<(Vec<u8>, WalkMode)>,
     counting: Option<Count>,
     /// All published files, once counted.
     total: Option<Sum>,
@@ -72,6 +72,8 @@ struct OwnerEntry {
     touched: Instant,
     /// When it was last counted.
     counted: Instant,
+    /// Whether files were counted, not only the names that tell their sizes.
+    is_measured: bool,
 }
 
 impl UsageTracker {
@@ -81,9 +83,9 @@ impl UsageTracker {
     }
 
     /// Begins to count the total, if it was not wanted before.
-    pub fn want_total(&mut self, root: BorrowedFd<'_>) {
+    pub fn want_total(&mut self, root: BorrowedFd<'_>, mode: WalkMode) {
         if self.total_count.is_none() && self.total_due.is_none() {
-            self.total_count = Some(Box::new(TotalCount::new(root)));
+            self.total_count = Some(Box::new(TotalCount::new(root, mode)));
         }
     }
 
@@ -102,16 +104,16 @@ impl UsageTracker {
     }
 
     /// Counts the total again if it is loaded; the old value is used meanwhile.
-    pub fn recount_total(&mut self, root: BorrowedFd<'_>) {
+    pub fn recount_total(&mut self, root: BorrowedFd<'_>, mode: WalkMode) {
         if self.total.is_some() && self.total_count.is_none() {
-            self.total_count = Some(Box::new(TotalCount::new(root)));
+            self.total_count = Some(Box::new(TotalCount::new(root, mode)));
         }
     }
 
     /// Counts the total again if it failed or is too old.
     pub fn retry_total(&mut self, root: BorrowedFd<'_>, now: Instant) {
         if self.due().is_some_and(|due| due <= now) {
-            self.total_count = Some(Box::new(TotalCount::new(root)));
+            self.total_count = Some(Box::new(TotalCount::new(root, WalkMode::Tidy)));
         }
     }
 
@@ -124,7 +126,7 @@ impl UsageTracker {
             entry.reserved != Bytes::default()
         });
         let asked = std::mem::take(&mut self.asked);
-        let counting = self.counting.take().map(|count| count.owner);
+        let counting = self.counting.take();
         let times = std::mem::take(&mut self.times);
         *self = UsageTracker {
             owners,
@@ -133,7 +135,8 @@ impl UsageTracker {
             times,
             ..UsageTracker::default()
         };
-        self.asked.extend(counting);
+        self.asked
+            .extend(counting.map(|count| (count.owner, count.mode)));
     }
 
     /// Bytes of all files and uploads in progress, once counted.
@@ -161,14 +164,20 @@ impl UsageTracker {
         Some(bytes)
     }
 
+    /// Whether the bytes of an owner are those of the files, so that a refusal can be based on them.
+    pub fn is_measured(&self, owner: &[u8]) -> bool {
+        self.owners
+            .get(owner)
+            .is_some_and(|entry| entry.is_measured)
+    }
+
     /// Counts an owner, cached or not: the owner will be a result of [`UsageTracker::go_on`].
-    pub fn ask(&mut self, owner: &[u8]) {
-        let under_way = self
-            .counting
-            .as_ref()
-            .is_some_and(|count| count.owner == owner);
-        if !under_way && !self.asked.iter().any(|asked| asked == owner) {
-            self.asked.push_back(owner.to_vec());
+    pub fn ask(&mut self, owner: &[u8], mode: WalkMode) {
+        let counting = self.counting.iter().map(|count| (&count.owner, count.mode));
+        let asked = self.asked.iter().map(|(owner, mode)| (owner, *mode));
+        let same = |other: (&Vec<u8>, WalkMode)| other.0 == owner && other.1 == mode;
+        if !counting.chain(asked).any(same) {
+            self.asked.push_back((owner.to_vec(), mode));
         }
     }
 
@@ -247,6 +256,7 @@ impl UsageTracker {
         };
         entry.stored = Some(stored);
         entry.counted = now;
+        entry.is_measured = true;
         if let Some(sum) = &mut self.total {
             sum.subtract(before.files, before.all_bytes());
             sum.add(stored.files, stored.all_bytes());
@@ -258,8 +268,8 @@ impl UsageTracker {
         self.counting.is_some() || !self.asked.is_empty() || self.total_count.is_some()
     }
 
-    /// Continues counting until the slice is used up; returns an owner that was counted, or could not be. Files younger
-    /// than `window` are listed.
+    /// Continues counting until the slice is used up; returns an owner that was counted, or could not be. When files
+    /// are counted, those younger than `window` are listed.
     pub fn go_on(
         &mut self,
         root: BorrowedFd<'_>,
@@ -273,7 +283,7 @@ impl UsageTracker {
             self.counting = self
                 .asked
                 .pop_front()
-                .map(|owner| Count::begin(root, owner, since));
+                .map(|(owner, mode)| Count::begin(root, owner, mode, since));
         }
         if let Some(mut count) = self.counting.take() {
             if !count.go_on(root, slice, &self.times) {
@@ -284,6 +294,7 @@ impl UsageTracker {
                 let entry = self.entry(&count.owner, now.mono);
                 entry.stored = Some(count.sum);
                 entry.counted = now.mono;
+                entry.is_measured = count.mode != WalkMode::Names;
             }
             return Some(Counted {
                 owner: count.owner,
@@ -357,6 +368,7 @@ impl UsageTracker {
             changes: 0,
             touched: now,
             counted: now,
+            is_measured: false,
         });
         entry.touched = now;
         entry
@@ -429,9 +441,9 @@ mod tests {
         let root = std::os::fd::AsFd::as_fd(&opened);
         let start = sys::now();
         let mut usage = UsageTracker::default();
-        usage.want_total(root);
+        usage.want_total(root, WalkMode::Files);
         for owner in [&b"romeo"[..], b"juliet"] {
-            usage.ask(owner);
+            usage.ask(owner, WalkMode::Names);
         }
         count(&mut usage, root, start);
         let of = |usage: &mut UsageTracker, owner: &[u8], now: Now| {
@@ -452,7 +464,7 @@ mod tests {
         assert_eq!(usage.due(), Some(after.mono));
         assert_eq!(of(&mut usage, b"romeo", after), None);
         assert_eq!(of(&mut usage, b"juliet", after), None);
-        usage.ask(b"romeo");
+        usage.ask(b"romeo", WalkMode::Names);
         usage.retry_total(root, after.mono);
         assert_eq!(usage.stored(), Some((2, 20)), "the old value is used");
         // Files added meanwhile are counted.

@@ -139,7 +139,7 @@ class Site:
         words.append(encoded(hmac.new(KEY.encode(), ".".join(words).encode(), hashlib.sha256).digest()))
         digest = encoded(hashlib.sha256(slot.encode()).digest()[:15])
         url = f"{self.up.url}{slot}/b.bin"
-        path = f"{owner_folder(jid)}/{digest}~mn/b.bin"
+        path = f"{owner_folder(jid)}/{digest}~{size:x}~mn/b.bin"
         self.uploads.append(Upload(url, url, path, body, kind, alias=os.fsencode(f".upslot/share/{digest}"),
                                    Authorization="Bearer " + ".".join(words)))
         return self.uploads[-1]

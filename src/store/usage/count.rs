@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 use crate::clock::FileTimes;
 use crate::now::unix;
 use crate::policy::pool::{Bytes, Pool, QuotaClass};
-use crate::store::walk::{Owners, Slice, Walk, WalkStep};
+use crate::store::walk::{Owners, Slice, Walk, WalkMode, WalkStep};
 use crate::sys;
 
 /// Maximum number of times that a count is restarted because files were added or removed meanwhile.
@@ -20,6 +20,7 @@ pub const MOST_RECENT: usize = 4096;
 #[derive(Debug)]
 pub(super) struct TotalCount {
     pub(super) owners: Option<Owners>,
+    mode: WalkMode,
     /// Owners that are included in `sum`.
     pub(super) done: HashSet<Vec<u8>>,
     /// Owners with new files that are not counted yet; the listing may miss their folders.
@@ -31,13 +32,14 @@ pub(super) struct TotalCount {
 }
 
 impl TotalCount {
-    pub(super) fn new(root: BorrowedFd<'_>) -> TotalCount {
+    pub(super) fn new(root: BorrowedFd<'_>, mode: WalkMode) -> TotalCount {
         let (owners, error) = match Owners::new(root) {
             Ok(owners) => (Some(owners), None),
             Err(error) => (None, Some(error)),
         };
         TotalCount {
             owners,
+            mode,
             done: HashSet::new(),
             touched: Vec::new(),
             current: None,
@@ -78,7 +80,7 @@ impl TotalCount {
                 }
             };
             if let Some(owner) = next.filter(|owner| !self.done.contains(owner)) {
-                self.current = Some(Count::begin(root, owner, u64::MAX));
+                self.current = Some(Count::begin(root, owner, self.mode, u64::MAX));
             }
         }
     }
@@ -145,6 +147,7 @@ impl Sum {
 #[derive(Debug)]
 pub(super) struct Count {
     pub(super) owner: Vec<u8>,
+    pub(super) mode: WalkMode,
     pub(super) walk: Option<Walk>,
     pub(super) sum: Counts,
     /// Unix seconds and bytes of files that are younger than `since`.
@@ -166,9 +169,10 @@ pub struct Counted {
 }
 
 impl Count {
-    pub(super) fn begin(root: BorrowedFd<'_>, owner: Vec<u8>, since: u64) -> Count {
+    pub(super) fn begin(root: BorrowedFd<'_>, owner: Vec<u8>, mode: WalkMode, since: u64) -> Count {
         let mut count = Count {
             owner,
+            mode,
             walk: None,
             sum: Counts::default(),
             recent: Vec::new(),
@@ -185,7 +189,7 @@ impl Count {
         self.sum = Counts::default();
         self.recent.clear();
         self.dirty = false;
-        self.walk = match Walk::new(root, &self.owner, false) {
+        self.walk = match Walk::new(root, &self.owner, self.mode) {
             Ok(walk) => Some(walk),
             Err(error) if sys::is_store_error(&error) => {
                 self.error = Some(error);
@@ -228,6 +232,7 @@ impl Count {
                         shorten(&mut self.recent);
                     }
                 }
+                WalkStep::Named(class, size) => self.sum.add(class, size),
                 WalkStep::Other => {}
                 WalkStep::Done if self.dirty && self.recounts < RECOUNTS => {
                     self.recounts += 1;
