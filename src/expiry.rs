@@ -5,7 +5,7 @@
 use std::collections::BinaryHeap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::layout::{Expiry, Tag};
+use crate::layout::{Expiry, StorePath, Tag};
 use crate::purpose::Purpose;
 
 /// The lifetime of files by purpose; zero is unlimited.
@@ -67,12 +67,11 @@ pub fn hard_end(tag: Option<Tag>) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(Duration::from_secs(end))
 }
 
-/// A file that may be removed.
+/// A stored file; the oldest first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Candidate {
+pub struct StoredFile {
     pub modified: SystemTime,
-    /// Relative to `storage_path`.
-    pub path: Vec<u8>,
+    pub path: StorePath,
     /// Bytes.
     pub size: u64,
 }
@@ -86,7 +85,7 @@ pub struct Oldest {
     /// Bytes of all files considered.
     seen: u64,
     most: usize,
-    picked: BinaryHeap<Candidate>,
+    picked: BinaryHeap<StoredFile>,
 }
 
 impl Oldest {
@@ -102,7 +101,7 @@ impl Oldest {
     }
 
     /// Considers one more file.
-    pub fn consider(&mut self, candidate: Candidate) {
+    pub fn consider(&mut self, candidate: StoredFile) {
         self.seen = self.seen.saturating_add(candidate.size);
         if self.sum >= self.need && self.picked.peek().is_some_and(|top| *top <= candidate) {
             return;
@@ -139,7 +138,7 @@ impl Oldest {
 #[derive(Debug)]
 pub struct Victims {
     /// Oldest first.
-    pub victims: Vec<Candidate>,
+    pub victims: Vec<StoredFile>,
     pub coverage: Coverage,
 }
 
@@ -184,6 +183,7 @@ mod tests {
             Some(Tag {
                 purpose: Purpose::Message,
                 end,
+                size: None,
             })
         };
         check(0, None, None);
@@ -208,6 +208,7 @@ mod tests {
             Some(Tag {
                 purpose,
                 end: Expiry::Age(age),
+                size: None,
             })
         };
         for purpose in [Purpose::Message, Purpose::Profile, Purpose::Permanent] {
@@ -223,13 +224,17 @@ mod tests {
         assert_eq!(hard_end(aged(ephemeral(1020), 1)), Some(at(1020)));
     }
 
+    fn path(name: &str) -> StorePath {
+        StorePath::from_segments([&b"owner"[..], name.as_bytes()].into_iter()).unwrap()
+    }
+
     #[track_caller]
     fn picks(need: u64, most: usize, files: &[(u64, u64)], victims: &[u64], coverage: Coverage) {
         let mut oldest = Oldest::new(need, most);
         for (modified, size) in files {
-            oldest.consider(Candidate {
+            oldest.consider(StoredFile {
                 modified: at(*modified),
-                path: modified.to_string().into_bytes(),
+                path: path(&modified.to_string()),
                 size: *size,
             });
         }

@@ -12,7 +12,7 @@ use crate::jid::BareJid;
 use crate::layout;
 use crate::list;
 use crate::now::{Now, date_time};
-use crate::policy::pool::{self, Bytes, Pool};
+use crate::policy::pool::{Bytes, Pool, QuotaClass};
 use crate::policy::rates::{RateCheck, Rates, WindowKind, WindowUsage};
 use crate::policy::rules::{Limits, RuleDecision};
 use crate::policy::{Policy, SpaceCheck, Usage};
@@ -21,7 +21,7 @@ use crate::refusal::Refusal;
 use crate::service::Service;
 use crate::slot::SlotRequest;
 use crate::store::usage::UsageTracker;
-use crate::store::walk::Slice;
+use crate::store::walk::{Slice, WalkMode};
 use crate::sys;
 
 /// Parses the slot request to explain, `JID [SIZE] [TYPE]`; the default size is one byte. SIZE may be two words, as in
@@ -103,7 +103,7 @@ pub fn explain(config: &Config, request: &SlotRequest, now: Now) -> Result<Expla
     let stored = StoredUsage::read(root, config, &service, &owner, now);
     let limits = policy.admit(jid).ok().flatten();
     lines.extend(sizes(config, &service, limits));
-    lines.extend(quotas(config, policy, limits, &stored.usage));
+    lines.extend(quotas(policy, limits, &stored.usage));
     let mut rates = Rates::default();
     if let Some(limits) = limits {
         rates.loaded(owner.as_bytes(), limits, &stored.recent, now.unix());
@@ -204,14 +204,16 @@ impl StoredUsage {
         };
         let root = root.as_fd();
         let mut tracker = UsageTracker::default();
-        tracker.ask(owner.as_bytes());
+        tracker.ask(owner.as_bytes(), WalkMode::Files);
         if wants_total {
-            tracker.want_total(root);
+            tracker.want_total(root, WalkMode::Names);
         }
         let window = service.longest_reach();
         let mut recent = Vec::new();
         while tracker.is_counting() {
-            if let Some(counted) = tracker.go_on(root, &mut Slice::begin(), window, now) {
+            if let Some(counted) =
+                tracker.go_on(root, &mut Slice::begin(sys::monotonic), window, now)
+            {
                 recent = counted.recent;
             }
         }
@@ -258,7 +260,7 @@ fn sizes(config: &Config, service: &Service, limits: Option<&Limits>) -> Vec<Str
         if purpose != Purpose::Message && !service.purposes().contains(&word) {
             continue;
         }
-        let class = pool::class_of(purpose);
+        let class = QuotaClass::from(purpose);
         let size = DisplaySize(service.policy().max_file_size(class, limits));
         let age = match service.max_age(purpose, limits) {
             Duration::ZERO => "never expire".to_owned(),
@@ -278,16 +280,11 @@ fn sizes(config: &Config, service: &Service, limits: Option<&Limits>) -> Vec<Str
     lines
 }
 
-fn quotas(
-    config: &Config,
-    policy: &Policy,
-    limits: Option<&Limits>,
-    stored: &Usage,
-) -> Vec<String> {
-    let shown = |name: &str, used: u64, limit: u64| match limit {
-        0 if used == 0 => format!("{name}: no limit; nothing stored"),
-        0 => format!("{name}: no limit; {} stored", DisplaySize(used)),
-        limit => format!("{name}: {} of {}", DisplaySize(used), DisplaySize(limit)),
+fn quotas(policy: &Policy, limits: Option<&Limits>, stored: &Usage) -> Vec<String> {
+    let shown = |name: &str, used: u64, limit: Option<u64>| match limit {
+        None if used == 0 => format!("{name}: no limit; nothing stored"),
+        None => format!("{name}: no limit; {} stored", DisplaySize(used)),
+        Some(limit) => format!("{name}: {} of {}", DisplaySize(used), DisplaySize(limit)),
     };
     let used = |pool: Pool| stored.owner.map_or(0, |owner| pool.sum(&owner));
     let mut lines = vec![shown(
@@ -296,13 +293,14 @@ fn quotas(
         policy.owner_quota,
     )];
     for purpose in Purpose::ALL {
-        let class = pool::class_of(purpose);
+        let class = QuotaClass::from(purpose);
         if let Some(quota) = policy.class_quotas[class] {
             let name = format!("user_quota_hard of {}", purpose.word());
             lines.push(shown(&name, used(Pool::only(class)), quota));
         }
     }
-    if let Some(total) = limits.and_then(|limits| limits.max_total_size) {
+    let total = limits.and_then(|limits| limits.max_total_size);
+    if total.is_some() {
         lines.push(shown("max_total_size of the rule", used(Pool::ALL), total));
     }
     if policy.evict {
@@ -312,9 +310,9 @@ fn quotas(
         lines.push(shown("global_quota", total, policy.global_quota));
     }
     if let Some(free) = stored.free {
-        lines.push(match config.min_free_space {
-            0 => format!("free disk space: {}", DisplaySize(free)),
-            reserve => {
+        lines.push(match policy.min_free_space {
+            None => format!("free disk space: {}", DisplaySize(free)),
+            Some(reserve) => {
                 let (free, reserve) = (DisplaySize(free), DisplaySize(reserve));
                 format!("free disk space: {free}, of which min_free_space reserves {reserve}")
             }
@@ -343,8 +341,8 @@ fn decide(
     now: Now,
 ) -> Result<(), Refusal> {
     let limits = service.check_request(request)?;
-    let total = limits.and_then(|limits| limits.max_total_size).unwrap_or(0);
-    let class = pool::class_of(request.purpose);
+    let total = limits.and_then(|limits| limits.max_total_size);
+    let class = QuotaClass::from(request.purpose);
     match service.policy().room(request.size, class, total, stored) {
         SpaceCheck::Enough | SpaceCheck::OverQuota { evict: true, .. } => {}
         SpaceCheck::OverQuota { refusal, .. } | SpaceCheck::Refused(refusal) => {

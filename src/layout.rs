@@ -1,7 +1,8 @@
 //! Paths of files below `storage_path`: building, parsing and encoding them.
 //!
 //! ```text
-//! <owner folder>/<random>~<suffix>/<name>
+//! <owner folder>/<random>~<size>~<suffix>/<name>
+//! <owner folder>/<random>~<suffix>/<name>   slots of versions that did not note the size
 //! <owner folder>/<random>/<name>            legacy trees, served and counted in place
 //! <owner folder>/<name>
 //! ```
@@ -9,8 +10,9 @@
 //! The owner folder is base64url(SHA-1(bare JID)) without padding, as in HttpUploadComponent. The suffix is the tag: a
 //! letter for the purpose, followed, if the file's expiry differs from the default of its purpose, by `t` and the
 //! maximum age, `x` and the expiry time, or `n` for no expiry. An age counts from the time at which the file is stored,
-//! so it does not depend on the clock at the time of issue. The sweep therefore needs nothing but the tree. This module
-//! accesses no files; it only validates and builds paths.
+//! so it does not depend on the clock at the time of issue. The sweep therefore needs nothing but the tree. The size is that
+//! of the file in bytes, in hexadecimal digits: a PUT must have exactly the size of its slot, so an owner's use follows
+//! from the names in the owner folder. This module accesses no files; it only validates and builds paths.
 //!
 //! | suffix | meaning |
 //! | --- | --- |
@@ -33,8 +35,8 @@ use crate::purpose::Purpose;
 pub const RANDOM_BYTES: usize = 15;
 
 /// Most bytes that a slot adds to its owner's folder and its file's name: two slashes, the random bytes as text, the
-/// mark.
-const MAX_SLOT_LENGTH: usize = 2 + RANDOM_BYTES.div_ceil(3) * 4 + 1 + 34;
+/// size, the suffix.
+const MAX_SLOT_LENGTH: usize = 2 + RANDOM_BYTES.div_ceil(3) * 4 + 1 + 17 + 34;
 
 /// Maximum length of a folder or file name in bytes, on every Linux file system.
 pub const MAX_NAME: usize = 255;
@@ -61,7 +63,7 @@ pub fn owner_folder(owner: &BareJid) -> String {
 
 /// A validated relative path of a file below `storage_path`: two to eight segments, none of which is empty, hidden,
 /// longer than [`MAX_NAME`], or contains NUL.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StorePath {
     bytes: Vec<u8>,
 }
@@ -92,6 +94,9 @@ impl StorePath {
         path.push('/');
         BASE64URL_NOPAD.encode_append(random, &mut path);
         path.push('~');
+        if let Some(size) = tag.size {
+            path.push_str(&format!("{size:x}~"));
+        }
         push_suffix(tag, &mut path);
         path.push('/');
         path.push_str(name);
@@ -253,12 +258,14 @@ pub enum Expiry {
     Age(u64),
 }
 
-/// The purpose and expiry of a file, encoded in the name of its folder.
+/// The purpose, expiry and size of a file, encoded in the name of its folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tag {
     pub purpose: Purpose,
     /// For ephemeral files, whose purpose holds the expiry time, only `Default` and `Age` are used.
     pub end: Expiry,
+    /// Bytes; `None` if the name does not tell.
+    pub size: Option<u64>,
 }
 
 impl From<Purpose> for Tag {
@@ -266,11 +273,12 @@ impl From<Purpose> for Tag {
         Tag {
             purpose,
             end: Expiry::Default,
+            size: None,
         }
     }
 }
 
-/// Appends the part of a slot's folder name that follows the `~`.
+/// Appends the part of a slot's folder name that follows the last `~`.
 fn push_suffix(tag: Tag, path: &mut String) {
     path.push(match tag.purpose {
         Purpose::Message => 'm',
@@ -298,6 +306,10 @@ pub fn tag_of(folder: &[u8]) -> Option<Tag> {
     if random.last() != Some(&b'~') {
         return None;
     }
+    let (size, suffix) = match suffix.iter().position(|b| *b == b'~') {
+        Some(at) => (Some(lower_hex(&suffix[..at])?), &suffix[at + 1..]),
+        None => (None, suffix),
+    };
     let (letter, rest) = suffix.split_first()?;
     let purpose = match letter {
         b'm' => Purpose::Message,
@@ -313,6 +325,7 @@ pub fn tag_of(folder: &[u8]) -> Option<Tag> {
                     None => Expiry::Default,
                     Some(age) => Expiry::Age(age?),
                 },
+                size,
             });
         }
         _ => return None,
@@ -324,7 +337,7 @@ pub fn tag_of(folder: &[u8]) -> Option<Tag> {
         [b't', hex @ ..] => Expiry::Age(lower_hex(hex)?),
         _ => return None,
     };
-    Some(Tag { purpose, end })
+    Some(Tag { purpose, end, size })
 }
 
 fn lower_hex(text: &[u8]) -> Option<u64> {
@@ -365,6 +378,7 @@ mod tests {
                 ends.map(|end| Tag {
                     purpose: *purpose,
                     end,
+                    size: None,
                 })
             })
             .collect();
@@ -375,8 +389,11 @@ mod tests {
                 expire_before: u64::MAX,
             },
             end: Expiry::Age(u64::MAX),
+            size: None,
         });
-        for tag in marks {
+        let sized =
+            |tag: Tag| [None, Some(0), Some(0xe1), Some(u64::MAX)].map(|size| Tag { size, ..tag });
+        for tag in marks.into_iter().flat_map(sized) {
             let path =
                 StorePath::for_slot(&owner(), tag, &[0xff; RANDOM_BYTES], "a b.jpg").unwrap();
             assert_eq!(path.tag(), Some(tag), "{path:?}");
@@ -411,6 +428,14 @@ mod tests {
             "aaaaaaaaaaaaaaaaaaaa~et1",
             "aaaaaaaaaaaaaaaaaaaa~e1t1t1",
             "aaaaaaaaaaaaaaaaaaaa~e1x1",
+            "aaaaaaaaaaaaaaaaaaaa~~m",
+            "aaaaaaaaaaaaaaaaaaaa~1~",
+            "aaaaaaaaaaaaaaaaaaaa~1",
+            "aaaaaaaaaaaaaaaaaaaa~1~1~m",
+            "aaaaaaaaaaaaaaaaaaaa~1F~m",
+            "aaaaaaaaaaaaaaaaaaaa~+1~m",
+            "aaaaaaaaaaaaaaaaaaaa~m~m",
+            "aaaaaaaaaaaaaaaaaaaa~11111111111111111~m",
             "aaaaaaaaaaaaaaaaaaaa~mnn",
             "aaaaaaaaaaaaaaaaaaaa~en",
         ] {

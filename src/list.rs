@@ -8,17 +8,17 @@ use std::collections::BinaryHeap;
 use std::fmt;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::SystemTime;
 
 use data_encoding::BASE64URL_NOPAD;
 
 use crate::config::Config;
+use crate::expiry::StoredFile;
 use crate::jid::BareJid;
-use crate::layout::{self, StorePath};
+use crate::layout;
 use crate::now::date_time;
 use crate::purpose::Purpose;
 use crate::service::Service;
-use crate::store::walk::{Owners, Walk, WalkStep};
+use crate::store::walk::{Owners, Walk, WalkMode, WalkStep};
 use crate::sys;
 
 /// Maximum number of files that are sorted together.
@@ -92,15 +92,6 @@ pub fn files(number: u64) -> String {
     }
 }
 
-/// A file in the list.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct File {
-    modified: SystemTime,
-    path: Vec<u8>,
-    /// Bytes.
-    size: u64,
-}
-
 /// Formats the lines of files.
 #[derive(Debug)]
 pub struct Lines {
@@ -117,15 +108,20 @@ impl Lines {
     }
 
     /// Time, size, purpose, expiry and URL of a file.
-    pub fn line(&self, path: &StorePath, bytes: u64, modified: SystemTime) -> String {
+    pub fn line(&self, file: &StoredFile) -> String {
+        let StoredFile {
+            modified,
+            path,
+            size: bytes,
+        } = file;
         let tag = path.tag();
         let purpose = tag.map_or(Purpose::Message, |tag| tag.purpose).word();
-        let end = self.service.lifetime().end(tag, modified);
+        let end = self.service.lifetime().end(tag, *modified);
         let end = end.map_or("never".to_owned(), date_time);
         format!(
             "{}  {:>10}  {purpose:<9}  {end:<20}  {}{}",
-            date_time(modified),
-            size(bytes),
+            date_time(*modified),
+            size(*bytes),
             self.get_prefix,
             path.encoded()
         )
@@ -149,35 +145,24 @@ pub fn one(config: &Config, owner: &Owner, out: &mut dyn Write) -> Result<(), St
     let folder = owner.folder();
     let lines = Lines::new(config);
     let (mut number, mut bytes) = (0u64, 0u64);
-    let mut portion: Vec<File> = Vec::new();
-    let mut flush = |portion: &mut Vec<File>| -> Result<(), String> {
+    let mut portion: Vec<StoredFile> = Vec::new();
+    let mut flush = |portion: &mut Vec<StoredFile>| -> Result<(), String> {
         portion.sort_unstable();
         for file in portion.drain(..) {
-            if let Some(path) = StorePath::from_segments(file.path.split(|b| *b == b'/')) {
-                say(out, &lines.line(&path, file.size, file.modified))?;
-            }
+            say(out, &lines.line(&file))?;
         }
         Ok(())
     };
     if let Some(root) = open(config)? {
-        walk(
-            root.as_fd(),
-            folder.as_bytes(),
-            false,
-            |path, size, modified| {
-                number += 1;
-                bytes = bytes.saturating_add(size);
-                portion.push(File {
-                    modified,
-                    path: path.to_vec(),
-                    size,
-                });
-                match portion.len() >= PORTION {
-                    true => flush(&mut portion),
-                    false => Ok(()),
-                }
-            },
-        )?;
+        walk(root.as_fd(), folder.as_bytes(), WalkMode::Files, |file| {
+            number += 1;
+            bytes = bytes.saturating_add(file.size);
+            portion.push(file);
+            match portion.len() >= PORTION {
+                true => flush(&mut portion),
+                false => Ok(()),
+            }
+        })?;
     }
     flush(&mut portion)?;
     let text = match number {
@@ -199,9 +184,9 @@ pub fn all(config: &Config, out: &mut dyn Write) -> Result<(), String> {
         while let Some(folder) = folders.step() {
             let Some(folder) = folder else { continue };
             let (mut number, mut bytes) = (0u64, 0u64);
-            walk(root.as_fd(), &folder, false, |_, size, _| {
+            walk(root.as_fd(), &folder, WalkMode::Files, |file| {
                 number += 1;
-                bytes = bytes.saturating_add(size);
+                bytes = bytes.saturating_add(file.size);
                 Ok(())
             })?;
             if number == 0 {
@@ -254,26 +239,22 @@ pub fn all(config: &Config, out: &mut dyn Write) -> Result<(), String> {
     say(out, &text)
 }
 
-/// Visits the files of one owner; a `tidy` walk removes empty folders. Something that is not a folder has no files.
+/// Visits the files of one owner. Something that is not a folder has no files.
 pub(crate) fn walk(
     root: BorrowedFd<'_>,
     owner: &[u8],
-    tidy: bool,
-    mut visit: impl FnMut(&[u8], u64, SystemTime) -> Result<(), String>,
+    mode: WalkMode,
+    mut visit: impl FnMut(StoredFile) -> Result<(), String>,
 ) -> Result<(), String> {
-    let mut walk = match Walk::new(root, owner, tidy) {
+    let mut walk = match Walk::new(root, owner, mode) {
         Ok(walk) => walk,
         Err(error) if sys::is_no_folder(&error) => return Ok(()),
         Err(error) => return Err(cannot_read(owner, &error)),
     };
     loop {
         match walk.step(root) {
-            WalkStep::File {
-                path,
-                size,
-                modified,
-            } => visit(path, size, modified)?,
-            WalkStep::Other => {}
+            WalkStep::File(file) => visit(file)?,
+            WalkStep::Named(..) | WalkStep::Other => {}
             WalkStep::Done => break,
         }
     }

@@ -22,16 +22,18 @@
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::config::Config;
+use crate::expiry::StoredFile;
 use crate::layout::StorePath;
 use crate::list::{self, Lines, Owner};
 use crate::service::{DownloadRequest, Service};
 use crate::slot::revoked::REMEMBERED;
 use crate::store::Store;
 use crate::store::journal::{Note, What};
-use crate::store::removal::{Batch, TombstonePolicy, Victim};
+use crate::store::removal::{Batch, TombstonePolicy};
+use crate::store::walk::WalkMode;
 use crate::sys;
 
 /// Files whose tombstones are recorded and synced together.
@@ -135,15 +137,13 @@ fn list_wanted(
 ) -> Result<(), String> {
     let lines = Lines::new(config);
     let (mut files, mut bytes) = (0u64, 0u64);
-    let mut show = |victim: Victim| {
+    let mut show = |victim: StoredFile| {
         files += 1;
         bytes = bytes.saturating_add(victim.size);
-        list::say(out, &lines.line(&victim.path, victim.size, victim.modified))
+        list::say(out, &lines.line(&victim))
     };
     match wanted {
-        Wanted::Owner(owner) => list::walk(store.root(), owner, false, |path, size, modified| {
-            victim(path, size, modified).map_or(Ok(()), &mut show)
-        })?,
+        Wanted::Owner(owner) => list::walk(store.root(), owner, WalkMode::Files, &mut show)?,
         Wanted::File(request) => find(store, request)?.map_or(Ok(()), show)?,
     }
     let text = match files {
@@ -157,17 +157,8 @@ fn list_wanted(
     list::say(out, &text)
 }
 
-fn victim(path: &[u8], size: u64, modified: SystemTime) -> Option<Victim> {
-    let path = StorePath::from_segments(path.split(|b| *b == b'/'))?;
-    Some(Victim {
-        path,
-        size,
-        modified,
-    })
-}
-
 /// The file of a URL, under the first of its possible paths that exists.
-fn find(store: &Store, wanted: &DownloadRequest) -> Result<Option<Victim>, String> {
+fn find(store: &Store, wanted: &DownloadRequest) -> Result<Option<StoredFile>, String> {
     let DownloadRequest { path, again, slot } = wanted.clone();
     let by_slot = slot.and_then(|slot| store.alias(&slot));
     for path in path.into_iter().chain(again).chain(by_slot) {
@@ -213,8 +204,8 @@ impl Command {
             let root = self.store.root().try_clone_to_owned();
             let root = root.map_err(|error| format!("cannot open the store: {error}."))?;
             // A killed command may have left empty folders.
-            list::walk(root.as_fd(), owner, true, |path, size, modified| {
-                batch.extend(victim(path, size, modified));
+            list::walk(root.as_fd(), owner, WalkMode::Tidy, |file| {
+                batch.push(file);
                 match batch.len() >= BATCH {
                     true => self.remove_batch(owner, std::mem::take(&mut batch)),
                     false => Ok(()),
@@ -231,7 +222,7 @@ impl Command {
     }
 
     /// Removes some files.
-    fn remove_batch(&mut self, owner: &[u8], victims: Vec<Victim>) -> Result<(), String> {
+    fn remove_batch(&mut self, owner: &[u8], victims: Vec<StoredFile>) -> Result<(), String> {
         if victims.is_empty() {
             return Ok(());
         }
@@ -253,7 +244,7 @@ impl Command {
         batch.close(false);
         let (mut files, mut bytes) = (0u64, 0u64);
         let mut failure = None;
-        while let Some(Victim { path, size, .. }) = batch.next_victim() {
+        while let Some(StoredFile { path, size, .. }) = batch.next_victim() {
             match self.store.unlink(&path) {
                 Ok(false) => {}
                 Ok(true) => {

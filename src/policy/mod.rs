@@ -12,28 +12,28 @@ pub mod rates;
 pub mod rules;
 
 use crate::jid::BareJid;
-use crate::policy::pool::{Bytes, Pool, QUOTA_CLASSES};
+use crate::policy::pool::{Bytes, PerClass, Pool, QuotaClass};
 use crate::policy::rules::{Limits, RuleDecision, Rules};
 use crate::refusal::Refusal;
 
-/// The limits in force; 0 turns a quota off.
+/// The limits in force; `None` is no limit.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// Domains and bare JIDs; `None` admits every JID.
     pub whitelist: Option<Vec<BareJid>>,
     pub rules: Rules,
     /// Maximum size of one file in bytes, by quota class.
-    pub max_file_size: [u64; QUOTA_CLASSES],
+    pub max_file_size: PerClass<u64>,
     /// Quota of one owner in bytes, shared by all classes without a quota of their own.
-    pub owner_quota: u64,
-    /// Quota of one owner in bytes, for classes with a quota of their own.
-    pub class_quotas: [Option<u64>; QUOTA_CLASSES],
+    pub owner_quota: Option<u64>,
+    /// Classes with a quota of their own, which may be none.
+    pub class_quotas: PerClass<Option<Option<u64>>>,
     /// Whether the owner's oldest files are evicted to make room for new ones.
     pub evict: bool,
     /// Quota of all files in bytes.
-    pub global_quota: u64,
+    pub global_quota: Option<u64>,
     /// Bytes that must stay free on the disk.
-    pub min_free_space: u64,
+    pub min_free_space: Option<u64>,
 }
 
 /// Current usage in bytes, as far as it is known.
@@ -83,59 +83,67 @@ impl Policy {
     }
 
     /// Maximum size of a file of this class in bytes.
-    pub fn max_file_size(&self, kind: usize, limits: Option<&Limits>) -> u64 {
-        let global = self.max_file_size[kind];
+    pub fn max_file_size(&self, class: QuotaClass, limits: Option<&Limits>) -> u64 {
+        let global = self.max_file_size[class];
         limits
             .and_then(|limits| limits.max_file_size)
             .map_or(global, |own| own.min(global))
     }
 
     /// Whether [`Policy::room`] needs to know the owner's usage; `total` as there.
-    pub fn needs_owner_usage(&self, total: u64) -> bool {
-        total > 0 || self.owner_quota > 0 || self.class_quotas.iter().any(Option::is_some)
+    pub fn needs_owner_usage(&self, total: Option<u64>) -> bool {
+        total.is_some()
+            || self.owner_quota.is_some()
+            || self.class_quotas.0.iter().any(Option::is_some)
     }
 
-    /// The classes that share a quota with this one, and the quota in bytes; 0 means no quota.
-    pub fn quota(&self, kind: usize) -> (Pool, u64) {
-        match self.class_quotas[kind] {
-            Some(quota) => (Pool::only(kind), quota),
+    /// The classes that share a quota with this one, and the quota in bytes.
+    fn quota(&self, class: QuotaClass) -> (Pool, Option<u64>) {
+        match self.class_quotas[class] {
+            Some(quota) => (Pool::only(class), quota),
             None => (self.general_pool(), self.owner_quota),
         }
     }
 
     /// The classes without a quota of their own.
     pub fn general_pool(&self) -> Pool {
-        Pool(self.class_quotas.map(|own| own.is_none()))
+        Pool(PerClass(self.class_quotas.0.map(|own| own.is_none())))
     }
 
     /// Whether there is space for `size` more bytes of this class. `total` is the rule's limit on all files of the
-    /// owner; 0 means no limit.
-    pub fn room(&self, size: u64, kind: usize, total: u64, stored: &Usage) -> SpaceCheck {
-        let over = |limit: u64, stored: u64| limit > 0 && stored.saturating_add(size) > limit;
-        if let Some(all) = stored.total.filter(|all| over(self.global_quota, *all)) {
-            return SpaceCheck::Refused(Refusal::GlobalQuota {
-                size,
-                stored: all,
-                limit: self.global_quota,
-            });
+    /// owner.
+    pub fn room(
+        &self,
+        size: u64,
+        class: QuotaClass,
+        total: Option<u64>,
+        stored: &Usage,
+    ) -> SpaceCheck {
+        let exceeds = |stored: u64, limit: u64| stored.saturating_add(size) > limit;
+        if let (Some(stored), Some(limit)) = (stored.total, self.global_quota) {
+            if exceeds(stored, limit) {
+                return SpaceCheck::Refused(Refusal::GlobalQuota {
+                    size,
+                    stored,
+                    limit,
+                });
+            }
         }
-        let needed = self.min_free_space.saturating_add(size);
-        if let Some(free) = stored
-            .free
-            .filter(|free| self.min_free_space > 0 && *free < needed)
-        {
-            return SpaceCheck::Refused(Refusal::FreeSpace {
-                size,
-                free,
-                reserve: self.min_free_space,
-            });
+        if let (Some(free), Some(reserve)) = (stored.free, self.min_free_space) {
+            if free < reserve.saturating_add(size) {
+                return SpaceCheck::Refused(Refusal::FreeSpace {
+                    size,
+                    free,
+                    reserve,
+                });
+            }
         }
         let Some(owner) = stored.owner else {
             return SpaceCheck::Enough;
         };
-        for (pool, limit) in [self.quota(kind), (Pool::ALL, total)] {
+        for (pool, limit) in [self.quota(class), (Pool::ALL, total)] {
             let stored = pool.sum(&owner);
-            if over(limit, stored) {
+            if let Some(limit) = limit.filter(|limit| exceeds(stored, *limit)) {
                 return SpaceCheck::OverQuota {
                     refusal: Refusal::OwnerQuota {
                         size,
@@ -165,18 +173,18 @@ mod tests {
         Policy {
             whitelist: None,
             rules: Rules::default(),
-            max_file_size: [100, 100, 100, 5000],
-            class_quotas: [None, None, None, Some(200)],
-            owner_quota: 1000,
+            max_file_size: PerClass([100, 100, 100, 5000]),
+            class_quotas: PerClass([None, None, None, Some(Some(200))]),
+            owner_quota: Some(1000),
             evict: false,
-            global_quota: 5000,
-            min_free_space: 50,
+            global_quota: Some(5000),
+            min_free_space: Some(50),
         }
     }
 
     fn stored(owner: u64, total: u64, free: u64) -> Usage {
         Usage {
-            owner: Some([owner, 0, 0, 100]),
+            owner: Some(PerClass([owner, 0, 0, 100])),
             total: Some(total),
             free: Some(free),
         }
@@ -213,26 +221,42 @@ mod tests {
             max_file_size,
             ..Limits::default()
         };
-        assert_eq!(policy().max_file_size(0, None), 100);
-        assert_eq!(policy().max_file_size(0, Some(&narrow(Some(50)))), 50);
-        assert_eq!(policy().max_file_size(0, Some(&narrow(Some(500)))), 100);
-        assert_eq!(policy().max_file_size(3, Some(&narrow(None))), 5000);
+        assert_eq!(policy().max_file_size(QuotaClass::Message, None), 100);
+        assert_eq!(
+            policy().max_file_size(QuotaClass::Message, Some(&narrow(Some(50)))),
+            50
+        );
+        assert_eq!(
+            policy().max_file_size(QuotaClass::Message, Some(&narrow(Some(500)))),
+            100
+        );
+        assert_eq!(
+            policy().max_file_size(QuotaClass::Permanent, Some(&narrow(None))),
+            5000
+        );
     }
 
     #[test]
     fn a_purpose_with_a_quota_of_its_own_has_a_pool_of_its_own() {
         let plain = policy();
         let full = stored(1000, 0, 1000);
-        let room = |kind, size| matches!(plain.room(size, kind, 0, &full), SpaceCheck::Enough);
+        let room = |class, size| matches!(plain.room(size, class, None, &full), SpaceCheck::Enough);
         assert!(
-            !room(0, 1) && !room(1, 1) && !room(2, 1),
+            !room(QuotaClass::Message, 1)
+                && !room(QuotaClass::Profile, 1)
+                && !room(QuotaClass::Ephemeral, 1),
             "the shared quota is used up"
         );
         assert!(
-            room(3, 100) && !room(3, 101),
+            room(QuotaClass::Permanent, 100) && !room(QuotaClass::Permanent, 101),
             "permanent files have 100 bytes left"
         );
-        let limited = |size, total| matches!(plain.room(size, 3, total, &full), SpaceCheck::Enough);
+        let limited = |size, total| {
+            matches!(
+                plain.room(size, QuotaClass::Permanent, Some(total), &full),
+                SpaceCheck::Enough
+            )
+        };
         assert!(
             limited(100, 1200) && !limited(100, 1199),
             "a rule's total limit covers all classes"
@@ -241,7 +265,7 @@ mod tests {
 
     #[track_caller]
     fn check(policy: &Policy, size: u64, stored: Usage, room: &str) {
-        let found = match policy.room(size, 0, 0, &stored) {
+        let found = match policy.room(size, QuotaClass::Message, None, &stored) {
             SpaceCheck::Enough => "enough".to_owned(),
             SpaceCheck::OverQuota {
                 need, evict: true, ..
@@ -267,22 +291,24 @@ mod tests {
             &plain,
             1,
             Usage {
-                owner: Some([1000, 0, 0, 0]),
+                owner: Some(PerClass([1000, 0, 0, 0])),
                 total: None,
                 free: None,
             },
             "owner",
         );
         let off = Policy {
-            owner_quota: 0,
-            class_quotas: [None; QUOTA_CLASSES],
-            global_quota: 0,
-            min_free_space: 0,
+            owner_quota: None,
+            class_quotas: PerClass([None; 4]),
+            global_quota: None,
+            min_free_space: None,
             ..policy()
         };
         check(&off, u64::MAX, stored(u64::MAX, u64::MAX, 0), "enough");
         assert!(
-            plain.needs_owner_usage(0) && !off.needs_owner_usage(0) && off.needs_owner_usage(1)
+            plain.needs_owner_usage(None)
+                && !off.needs_owner_usage(None)
+                && off.needs_owner_usage(Some(1))
         );
     }
 

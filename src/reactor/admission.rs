@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::policy::pool::QuotaClass;
 use crate::policy::rates::Rates;
 use crate::policy::rules::Limits;
 use crate::reactor::waiting::Waiting;
@@ -27,12 +28,11 @@ pub struct Admission {
 pub struct SpaceRequest<'a> {
     /// The owner folder; `None` if the file is attributed to no owner.
     pub owner: Option<&'a [u8]>,
-    /// The quota class.
-    pub kind: usize,
+    pub class: QuotaClass,
     /// Bytes.
     pub size: u64,
-    /// Limit on the owner's stored bytes from an access rule; 0 means no limit.
-    pub total: u64,
+    /// Limit on the owner's stored bytes from an access rule.
+    pub total: Option<u64>,
 }
 
 /// Whether a file may be stored.

@@ -28,6 +28,7 @@ use crate::store::Store;
 use crate::store::journal::{Note, What};
 use crate::store::removal::TombstonePolicy;
 use crate::store::sweep::Plan;
+use crate::store::walk::WalkMode;
 use crate::syncer::Syncer;
 use crate::sys;
 use crate::transport;
@@ -246,36 +247,35 @@ impl Shared {
     /// Discards all counts, so that owners and the total are counted again.
     pub fn recount(&mut self, now: Now) {
         self.admission.usage.distrust(now.mono);
-        self.admission.usage.recount_total(self.store.root());
+        let usage = &mut self.admission.usage;
+        usage.recount_total(self.store.root(), WalkMode::Tidy);
         self.count_total();
     }
 
     /// Starts to count all stored bytes, if there is a quota on them.
     pub fn count_total(&mut self) {
-        if self.config.global_quota > 0 {
-            self.admission.usage.want_total(self.store.root());
+        if self.service.policy().global_quota.is_some() {
+            self.admission
+                .usage
+                .want_total(self.store.root(), WalkMode::Tidy);
         }
     }
 
     /// The parameters of the sweep.
     pub fn sweep_plan(&self) -> Plan {
+        let trims = !self.config.expire_interval.is_zero() && self.config.user_quota_soft > 0;
         Plan {
             interval: self.config.sweep_interval(),
             lifetime: self.service.lifetime(),
-            soft_quota: match self.config.expire_interval.is_zero() {
-                true => 0,
-                false => self.config.user_quota_soft,
-            },
+            soft_quota: trims.then_some(self.config.user_quota_soft),
             fsync: self.config.fsync,
         }
     }
 
     /// Whether stored bytes are counted at all.
     pub fn counts(&self) -> bool {
+        let policy = self.service.policy();
         // An access rule may limit the stored bytes of an owner.
-        self.service
-            .policy()
-            .needs_owner_usage(u64::from(!self.service.policy().rules.is_empty()))
-            || self.config.global_quota > 0
+        !policy.rules.is_empty() || policy.needs_owner_usage(None) || policy.global_quota.is_some()
     }
 }

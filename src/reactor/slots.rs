@@ -13,6 +13,7 @@ use crate::slot::Slot;
 use crate::store::sweep::Report;
 use crate::store::walk::Slice;
 use crate::syncer::Work;
+use crate::sys;
 use crate::xmpp::element::Element;
 use crate::xmpp::iq::{self, Identity, StanzaAction};
 use crate::xmpp::upload::SlotIq;
@@ -150,7 +151,7 @@ impl Reactor {
             store, admission, ..
         } = shared;
         let Admission { usage, trims, .. } = admission;
-        let mut slice = Slice::begin();
+        let mut slice = Slice::begin(sys::monotonic);
         let counted = usage.go_on(store.root(), &mut slice, window, now);
         let trimmed = trims.go_on(plan.fsync, store, usage, &mut slice, now);
         let swept = self

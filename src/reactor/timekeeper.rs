@@ -60,10 +60,9 @@ impl Timekeeper {
                 if fsync {
                     rustix::fs::fsync(&file)?;
                 }
-                for folder in store.name_clock_record(&name)?.iter().rev() {
-                    if fsync {
-                        rustix::fs::fsync(folder)?;
-                    }
+                let folder = store.name_clock_record(&name)?;
+                if fsync {
+                    rustix::fs::fsync(&folder)?;
                 }
                 Ok(())
             });
@@ -160,8 +159,8 @@ impl Timekeeper {
     /// Gives the record that was written its name.
     fn name_record(&mut self, shared: &mut Shared) {
         match shared.store.name_clock_record(&self.name) {
-            Ok(folders) if shared.config.fsync => {
-                self.submit(Stage::SyncingFolders, Work::Folders(folders), shared);
+            Ok(folder) if shared.config.fsync => {
+                self.submit(Stage::SyncingFolders, Work::Folders(vec![folder]), shared);
             }
             Ok(_) => {}
             Err(error) => record_failed(&error),

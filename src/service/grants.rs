@@ -164,7 +164,7 @@ fn external_grant(
         path: path.clone(),
         size,
         content_type: content_type.filter(|t| mime::is_valid(t)),
-        total: 0,
+        total: None,
         issued: Issued::Unknown,
         scheme: Scheme::External,
     })
@@ -191,6 +191,7 @@ fn file_share_grant(
     let tag = Tag {
         purpose: Purpose::Message,
         end: claims.expires.map_or(Expiry::Never, Expiry::At),
+        size: Some(claims.filesize),
     };
     let file_name = claims
         .filename
@@ -207,7 +208,7 @@ fn file_share_grant(
         content_type: claims
             .filetype
             .filter(|t| mime::is_valid(t) && t != mime::UNKNOWN),
-        total: 0,
+        total: None,
         issued: Issued::At(claims.issued),
         scheme: Scheme::FileShare { slot, name },
     })

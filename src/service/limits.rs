@@ -5,20 +5,24 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::expiry::Lifetime;
 use crate::policy::Policy;
+use crate::policy::pool::PerClass;
 use crate::purpose::Purpose;
 
-/// The limits of all owners.
+/// The limits of all owners. In the configuration, 0 turns a limit off.
 pub(super) fn policy(config: &Config) -> Policy {
+    let on = |limit: u64| Some(limit).filter(|limit| *limit > 0);
     let limits = Purpose::ALL.map(|purpose| config.purposes.limits(purpose).unwrap_or_default());
     Policy {
         whitelist: config.whitelist.clone(),
         rules: config.access.clone(),
-        max_file_size: limits.map(|own| own.max_file_size.unwrap_or(config.max_file_size)),
-        owner_quota: config.user_quota_hard,
-        class_quotas: limits.map(|own| own.user_quota_hard),
+        max_file_size: PerClass(
+            limits.map(|own| own.max_file_size.unwrap_or(config.max_file_size)),
+        ),
+        owner_quota: on(config.user_quota_hard),
+        class_quotas: PerClass(limits.map(|own| own.user_quota_hard.map(on))),
         evict: config.evict_on_quota,
-        global_quota: config.global_quota,
-        min_free_space: config.min_free_space,
+        global_quota: on(config.global_quota),
+        min_free_space: on(config.min_free_space),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::http::mime::{self, Patterns};
 use crate::jid::BareJid;
 use crate::layout::{Expiry, RANDOM_BYTES, StorePath, Tag};
 use crate::now::Now;
-use crate::policy::pool;
+use crate::policy::pool::QuotaClass;
 use crate::policy::rates;
 use crate::policy::rules::{Limits, Rule};
 use crate::purpose::Purpose;
@@ -19,14 +19,14 @@ impl Service {
     /// The maximum file size in bytes that service discovery announces to a JID: the one for messages. A JID that may
     /// not upload gets the general limit; its slot requests are refused with the reason.
     pub fn max_file_size(&self, asker: &BareJid) -> u64 {
-        let general = || self.policy.max_file_size(pool::kind(None), None);
+        let general = || self.policy.max_file_size(QuotaClass::Message, None);
         self.max_size(asker).unwrap_or_else(|_| general())
     }
 
     /// The maximum file size in bytes that a JID may upload, or why it may not upload.
     pub fn max_size(&self, asker: &BareJid) -> Result<u64, Refusal> {
         let limits = self.policy.admit(asker)?;
-        Ok(self.policy.max_file_size(pool::kind(None), limits))
+        Ok(self.policy.max_file_size(QuotaClass::Message, limits))
     }
 
     /// The names of the announced purposes.
@@ -49,10 +49,12 @@ impl Service {
                 "The purpose {word} is not offered here."
             )));
         }
-        let (size, class) = (request.size, pool::class_of(request.purpose));
-        let limit = self.policy.max_file_size(class, limits);
-        if size > limit {
-            return Err(Refusal::TooLarge { size, limit });
+        let limit = self.policy.max_file_size(request.purpose.into(), limits);
+        if request.size > limit {
+            return Err(Refusal::TooLarge {
+                size: request.size,
+                limit,
+            });
         }
         let by_rule = limits
             .and_then(|limits| limits.allowed_file_types.as_deref())
@@ -69,7 +71,7 @@ impl Service {
 
     /// The age at which a new file of this purpose expires; zero is never. `limits` are those of the owner's rule.
     pub fn max_age(&self, purpose: Purpose, limits: Option<&Limits>) -> Duration {
-        match tag(purpose, limits).end {
+        match end(purpose, limits) {
             Expiry::Age(seconds) => Duration::from_secs(seconds),
             Expiry::Never => Duration::ZERO,
             Expiry::Default | Expiry::At(_) => self.lifetime.of(purpose),
@@ -99,7 +101,7 @@ impl Service {
         now: Now,
     ) -> Result<(StorePath, Slot), Refusal> {
         let name = name::clean(&request.name);
-        let tag = tag(request.purpose, limits);
+        let tag = tag(request, limits);
         let path = StorePath::in_owner_folder(owner_folder, tag, random, &name)
             .ok_or_else(|| Refusal::Malformed("The file name cannot be stored.".to_owned()))?;
         // A type that cannot be sent in a header field is ignored.
@@ -110,7 +112,7 @@ impl Service {
         let terms = Terms {
             size: request.size,
             content_type,
-            total: limits.and_then(|limits| limits.max_total_size).unwrap_or(0),
+            total: limits.and_then(|limits| limits.max_total_size),
             until: now
                 .unix()
                 .saturating_add(self.schemes.put_timeout.as_secs())
@@ -125,14 +127,22 @@ impl Service {
 }
 
 /// The tag in the path of a new file.
-fn tag(purpose: Purpose, limits: Option<&Limits>) -> Tag {
+fn tag(request: &SlotRequest, limits: Option<&Limits>) -> Tag {
+    Tag {
+        purpose: request.purpose,
+        end: end(request.purpose, limits),
+        size: Some(request.size),
+    }
+}
+
+/// When a new file expires, as its tag says it.
+fn end(purpose: Purpose, limits: Option<&Limits>) -> Expiry {
     let by_rule = limits.and_then(|limits| limits.expire_maxage);
-    let end = match (purpose, by_rule) {
+    match (purpose, by_rule) {
         (_, None) => Expiry::Default,
         (_, Some(age)) if !age.is_zero() => Expiry::Age(age.as_secs()),
         // The expiry time of the purpose still applies.
         (Purpose::Ephemeral { .. }, _) => Expiry::Default,
         _ => Expiry::Never,
-    };
-    Tag { purpose, end }
+    }
 }

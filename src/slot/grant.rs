@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::layout::{self, StorePath};
-use crate::policy::pool;
+use crate::policy::pool::QuotaClass;
 
 /// A verified permission to store exactly `size` bytes at `path`, once. A PUT handler acts on a grant and nothing
 /// else.
@@ -14,8 +14,8 @@ pub struct Grant {
     pub size: u64,
     /// The type to store and serve; `None` means the type that the PUT declares.
     pub content_type: Option<String>,
-    /// Limit on the total size of the owner's files in bytes, from an access rule; 0 means no limit.
-    pub total: u64,
+    /// Limit on the total size of the owner's files in bytes, from an access rule.
+    pub total: Option<u64>,
     pub issued: Issued,
     pub scheme: Scheme,
 }
@@ -56,9 +56,8 @@ impl Grant {
         }
     }
 
-    /// The quota class of the file.
-    pub fn kind(&self) -> usize {
-        pool::kind(self.path.tag())
+    pub fn quota_class(&self) -> QuotaClass {
+        QuotaClass::of(self.path.tag())
     }
 
     /// Whether the file is attributed to an owner.

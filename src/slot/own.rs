@@ -34,8 +34,8 @@ impl Signer {
             url.push_str("&type=");
             encode_query_value(content_type.as_bytes(), url);
         }
-        if terms.total > 0 {
-            url.push_str(&format!("&total={}", terms.total));
+        if let Some(total) = terms.total {
+            url.push_str(&format!("&total={total}"));
         }
         url.push_str(&format!("&until={}&sig=", terms.until));
         let tag = hmac::sign(&self.key, &message(path, terms));
@@ -54,7 +54,7 @@ impl Signer {
         let terms = Terms {
             size,
             content_type: parameters.content_type.as_deref(),
-            total: parameters.total.unwrap_or(0),
+            total: parameters.total.filter(|total| *total > 0),
             until,
         };
         hmac::verify(&self.key, &message(path, &terms), &signature).map_err(|_| Denial::Forged)?;
@@ -78,8 +78,8 @@ pub struct Terms<'a> {
     /// Bytes.
     pub size: u64,
     pub content_type: Option<&'a str>,
-    /// Limit on the total size of the owner's files in bytes; 0 means no limit.
-    pub total: u64,
+    /// Limit on the total size of the owner's files in bytes.
+    pub total: Option<u64>,
     /// The last second in which a PUT may start (Unix time).
     pub until: u64,
 }
@@ -95,7 +95,7 @@ fn message(path: &StorePath, terms: &Terms<'_>) -> Vec<u8> {
         Some(content_type) => ('+', content_type),
         None => ('-', ""),
     };
-    let (size, until, total) = (terms.size, terms.until, terms.total);
+    let (size, until, total) = (terms.size, terms.until, terms.total.unwrap_or(0));
     let rest = format!("\0{size}\0{until}\0{total}\0{has_type}{content_type}");
     [b"upslot1\0", path.as_bytes(), rest.as_bytes()].concat()
 }
@@ -163,7 +163,7 @@ mod tests {
         let terms = Terms {
             size: 23456,
             content_type,
-            total: 1000,
+            total: Some(1000),
             until: NOW,
         };
         let mut query = String::new();

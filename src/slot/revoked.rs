@@ -121,7 +121,7 @@ mod tests {
             path: StorePath::for_slot(&owner, Purpose::Message.into(), &[7; 15], "a").unwrap(),
             size: 1,
             content_type: None,
-            total: 0,
+            total: None,
             issued,
             scheme: Scheme::Own,
         }

@@ -86,7 +86,7 @@ mod tests {
             path: StorePath::for_slot(&owner, Purpose::Message.into(), &random, "a").unwrap(),
             size: 1,
             content_type: None,
-            total: 0,
+            total: None,
             issued: Issued::ExpiresAt(expires),
             scheme: Scheme::Own,
         }

@@ -104,10 +104,10 @@ impl Store {
     /// there are no more; otherwise there may be more than is read in a turn.
     pub fn new_notes(&mut self) -> io::Result<Vec<Note>> {
         loop {
-            let before = self.journal.offset;
+            let before = self.removals.journal.offset;
             let notes = self.read_notes()?;
             // Skip over lines that are not valid.
-            if !notes.is_empty() || self.journal.offset == before {
+            if !notes.is_empty() || self.removals.journal.offset == before {
                 return Ok(notes);
             }
         }
@@ -120,7 +120,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
-        let reader = &mut self.journal;
+        let reader = &mut self.removals.journal;
         if reader.identity != Some(stat.identity) || stat.size < reader.offset {
             *reader = Reader {
                 identity: Some(stat.identity),
@@ -205,7 +205,7 @@ impl Store {
     /// Whether files of the running upslot may belong to this process's user: it is the same user, or a member of the
     /// group that shares the store.
     fn is_ours(&self, (user, _): (u32, u32)) -> bool {
-        user == sys::user() || (self.shared && sys::user() != 0)
+        user == sys::user() || (self.modes.shared && sys::user() != 0)
     }
 
     /// Opens an internal file for appending, in the internal folder or below it. A missing file is created, and belongs

@@ -62,26 +62,57 @@ pub struct Store {
     root: OwnedFd,
     internal: OwnedFd,
     naming: Naming,
-    file_mode: u32,
-    dir_mode: u32,
-    /// Whether processes of other users must be able to use the store; see [`sys::is_shared_by_group`].
-    shared: bool,
     /// Number of the next temporary name.
     serial: u64,
+    modes: Modes,
+    disk: Disk,
+    tombstones: Tombstones,
+    removals: Removals,
+    file_clock: FileClock,
+    root_seen: Option<Instant>,
+    repeat_limiter: RepeatLimiter,
+}
+
+/// The modes of new files and folders.
+#[derive(Debug)]
+struct Modes {
+    file: u32,
+    folder: u32,
+    /// Whether processes of other users must be able to use the store; see [`sys::is_shared_by_group`].
+    shared: bool,
+}
+
+/// The space on the disk.
+#[derive(Debug, Default)]
+struct Disk {
     /// Bytes that uploads in progress will still write.
     unwritten: u64,
-    tombstone_policy: TombstonePolicy,
+    /// When it was last determined.
+    space: Option<(Instant, Space)>,
+}
+
+/// Which removed paths get a tombstone.
+#[derive(Debug, Default)]
+struct Tombstones {
+    policy: TombstonePolicy,
     /// The time until which one of upslot's own slots may be valid whose path has a tombstone.
-    own_tombstones_until: Option<Instant>,
+    own_until: Option<Instant>,
+}
+
+/// Removals by this process and others.
+#[derive(Debug, Default)]
+struct Removals {
     /// See [`Store::removals`].
-    removals: u64,
+    count: u64,
     journal: journal::Reader,
+}
+
+/// How modification times are interpreted.
+#[derive(Debug, Default)]
+struct FileClock {
     times: FileTimes,
     /// Number of clock jumps, each of which made the times of earlier files wrong.
     jumps: u32,
-    free: Option<(Instant, Space)>,
-    root_seen: Option<Instant>,
-    repeat_limiter: RepeatLimiter,
 }
 
 /// An open file to be served.
@@ -112,13 +143,13 @@ impl Store {
 
     /// Sets the modes of new files and folders.
     pub fn set_modes(&mut self, file_mode: u32, dir_mode: u32) {
-        self.file_mode = file_mode;
-        self.dir_mode = dir_mode;
+        self.modes.file = file_mode;
+        self.modes.folder = dir_mode;
     }
 
     /// The mode of a new file or folder, with access for the group if the store is shared with it.
     pub(super) fn mode(&self, mode: u32) -> u32 {
-        match self.shared {
+        match self.modes.shared {
             true => sys::for_group_too(mode),
             false => mode,
         }
@@ -126,48 +157,48 @@ impl Store {
 
     /// Sets which removed paths get a tombstone.
     pub fn set_tombstone_policy(&mut self, policy: TombstonePolicy, now: Instant) {
-        self.tombstone_policy = policy;
+        self.tombstones.policy = policy;
         // An earlier process may have recorded some.
         let until = self.has_tombstones().then(|| now + policy.slot_life);
         // Slots that were issued before a reload may be valid for longer.
-        self.own_tombstones_until = until.max(self.own_tombstones_until);
+        self.tombstones.own_until = until.max(self.tombstones.own_until);
     }
 
     /// Whether one of upslot's own slots may be valid whose path has a tombstone.
     pub fn may_have_own_tombstones(&self, now: Instant) -> bool {
-        self.own_tombstones_until.is_some_and(|until| now <= until)
+        self.tombstones.own_until.is_some_and(|until| now <= until)
     }
 
     /// How modification times are interpreted.
     pub fn times(&self) -> &FileTimes {
-        &self.times
+        &self.file_clock.times
     }
 
     /// Sets how modification times are interpreted. `jumped` says that the clock has jumped, so that uploads in progress
     /// have wrong times.
     pub fn set_times(&mut self, times: FileTimes, jumped: bool) {
-        self.times = times;
-        self.jumps = self.jumps.wrapping_add(u32::from(jumped));
+        let clock = &mut self.file_clock;
+        clock.times = times;
+        clock.jumps = clock.jumps.wrapping_add(u32::from(jumped));
     }
 
     /// A number that changes when files that are open may have been deleted.
     pub fn removals(&self) -> u64 {
-        self.removals
+        self.removals.count
     }
 
     /// Another process has removed files: open files may be deleted, and upslot's own slots may have tombstones.
     pub fn removed_elsewhere(&mut self, now: Instant) {
-        self.removals += 1;
-        self.own_tombstones_until = self
-            .own_tombstones_until
-            .max(Some(now + self.tombstone_policy.slot_life));
+        self.removals.count += 1;
+        let Tombstones { policy, own_until } = &mut self.tombstones;
+        *own_until = (*own_until).max(Some(now + policy.slot_life));
     }
 
     /// Logs a problem with one file that is likely to occur with many: the first time as a warning.
-    fn warn_limited(&mut self, what: &str, path: &StorePath, error: &io::Error) {
+    fn warn_limited(&mut self, what: &str, path: &StorePath, error: &io::Error, now: Instant) {
         let why = error.to_string();
         let kind = format!("{what}: {why}");
-        let level = match self.repeat_limiter.should_log(&kind, sys::monotonic()) {
+        let level = match self.repeat_limiter.should_log(&kind, now) {
             true => log::Level::Warn,
             false => log::Level::Debug,
         };
@@ -193,10 +224,7 @@ impl Store {
         let temporary = format!("{name}{UNFINISHED}");
         let _ = sys::remove_file(&self.internal, temporary.as_bytes());
         let file = sys::open_new(&self.internal, temporary.as_bytes(), self.mode(0o600))?;
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            rest = &rest[sys::write(&file, rest)?..];
-        }
+        sys::write_all(&file, bytes)?;
         rustix::fs::fsync(&file)?;
         let linked = sys::hard_link(
             &self.internal,
@@ -255,19 +283,20 @@ impl Store {
     /// Free bytes of the disk, minus what uploads in progress will still write; at most a second old.
     pub fn free_space(&mut self, now: Instant) -> Option<u64> {
         let free = self.space(now)?.bytes;
-        Some(free.saturating_sub(self.unwritten))
+        Some(free.saturating_sub(self.disk.unwritten))
     }
 
     /// Free space of the disk; at most a second old.
     pub fn space(&mut self, now: Instant) -> Option<Space> {
         let fresh = self
-            .free
+            .disk
+            .space
             .filter(|(at, _)| now.saturating_duration_since(*at) < LOOK_INTERVAL);
         match fresh {
             Some((_, space)) => Some(space),
             None => {
                 let space = sys::space(&self.root).ok()?;
-                self.free = Some((now, space));
+                self.disk.space = Some((now, space));
                 Some(space)
             }
         }
@@ -286,7 +315,7 @@ impl Store {
     /// Whether the disk has room for a file of this size, including quotas of the file system. Leaves nothing behind.
     pub fn has_room(&mut self, bytes: u64) -> io::Result<bool> {
         let free = sys::space(&self.root)?;
-        if free.bytes.saturating_sub(self.unwritten) < bytes {
+        if free.bytes.saturating_sub(self.disk.unwritten) < bytes {
             return Ok(false);
         }
         let upload = self.begin(0)?;

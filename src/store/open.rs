@@ -8,11 +8,12 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 
-use crate::clock::FileTimes;
 use crate::layout::INTERNAL;
 use crate::log_limiter::RepeatLimiter;
-use crate::store::removal::TombstonePolicy;
-use crate::store::{LOOK_INTERVAL, Naming, Store, UNFINISHED, journal, upload};
+use crate::store::{
+    Disk, FileClock, LOOK_INTERVAL, Modes, Naming, Removals, Store, Tombstones, UNFINISHED,
+    journal, upload,
+};
 use crate::sys;
 
 /// Why the store cannot be used; a message for the operator.
@@ -40,21 +41,19 @@ impl Store {
     fn new(path: &Path, root: OwnedFd, internal: OwnedFd) -> Store {
         Store {
             path: path.to_owned(),
-            shared: sys::is_shared_by_group(&root),
+            modes: Modes {
+                file: 0,
+                folder: 0,
+                shared: sys::is_shared_by_group(&root),
+            },
             root,
             internal,
             naming: Naming::Temporary,
-            file_mode: 0,
-            dir_mode: 0,
             serial: 0,
-            unwritten: 0,
-            tombstone_policy: TombstonePolicy::default(),
-            own_tombstones_until: None,
-            removals: 0,
-            journal: journal::Reader::default(),
-            times: FileTimes::default(),
-            jumps: 0,
-            free: None,
+            disk: Disk::default(),
+            tombstones: Tombstones::default(),
+            removals: Removals::default(),
+            file_clock: FileClock::default(),
             root_seen: None,
             repeat_limiter: RepeatLimiter::default(),
         }
@@ -125,15 +124,14 @@ impl Store {
         if held.identity == found.identity {
             return false;
         }
-        match Store::open(&self.path, self.file_mode, self.dir_mode) {
+        match Store::open(&self.path, self.modes.file, self.modes.folder) {
             Ok(opened) => {
                 log::warn!("storage folder replaced path={}", self.path.display());
                 let before = std::mem::replace(self, opened);
-                self.unwritten = before.unwritten;
-                self.set_tombstone_policy(before.tombstone_policy, now);
-                self.removals = before.removals + 1;
-                self.times = before.times;
-                self.jumps = before.jumps;
+                self.disk.unwritten = before.disk.unwritten;
+                self.set_tombstone_policy(before.tombstones.policy, now);
+                self.removals.count = before.removals.count + 1;
+                self.file_clock = before.file_clock;
                 self.root_seen = Some(now);
                 true
             }

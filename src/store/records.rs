@@ -35,32 +35,27 @@ impl Store {
 
     /// Writes a new record under a temporary name; the file must be synced before [`Store::name_clock_record`].
     pub fn write_clock_record(&self, name: &str, record: &Record) -> io::Result<Arc<OwnedFd>> {
-        sys::create_folder(&self.internal, FOLDER.as_bytes(), self.mode(0o700))?;
+        if sys::create_folder(&self.internal, FOLDER.as_bytes(), self.mode(0o700))? {
+            // Once in the life of a store, so that later only this folder has to be synced.
+            rustix::fs::fsync(&self.internal)?;
+            rustix::fs::fsync(&self.root)?;
+        }
         let folder = self.clock_folder()?;
         let file = sys::open_replacing(
             &folder,
             format!("{name}{UNFINISHED}").as_bytes(),
             self.mode(0o600),
         )?;
-        let text = record.to_text();
-        let mut rest = text.as_bytes();
-        while !rest.is_empty() {
-            rest = &rest[sys::write(&file, rest)?..];
-        }
+        sys::write_all(&file, record.to_text().as_bytes())?;
         Ok(Arc::new(file))
     }
 
-    /// Replaces the previous record by the one written. Returns the folders whose entries have changed, from the outside
-    /// in.
-    pub fn name_clock_record(&self, name: &str) -> io::Result<Vec<OwnedFd>> {
+    /// Replaces the previous record by the one written. Returns the folder whose entries have changed.
+    pub fn name_clock_record(&self, name: &str) -> io::Result<OwnedFd> {
         let folder = self.clock_folder()?;
         let written = format!("{name}{UNFINISHED}");
         sys::rename(&folder, written.as_bytes(), name.as_bytes())?;
-        Ok(vec![
-            self.root.try_clone()?,
-            self.internal.try_clone()?,
-            folder,
-        ])
+        Ok(folder)
     }
 
     /// Removes all other records, whose content this one has taken over.

@@ -18,7 +18,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime};
 
 use crate::clock::FileTimes;
-use crate::expiry;
+use crate::expiry::{self, StoredFile};
 use crate::layout::StorePath;
 use crate::now::Now;
 use crate::store::Store;
@@ -26,15 +26,6 @@ use crate::sys::{self, FileKind};
 
 /// Files whose tombstones are synced together.
 const MAX_BATCH: usize = 64;
-
-/// A file to be removed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Victim {
-    pub path: StorePath,
-    /// Bytes.
-    pub size: u64,
-    pub modified: SystemTime,
-}
 
 /// How far a batch is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,7 +45,7 @@ pub enum Stage {
 #[derive(Debug, Default)]
 pub struct Batch {
     stage: Stage,
-    files: VecDeque<Victim>,
+    files: VecDeque<StoredFile>,
     /// The paths whose tombstones have to be synced.
     tombstones: Vec<StorePath>,
 }
@@ -62,7 +53,7 @@ pub struct Batch {
 impl Batch {
     /// Adds a file, and records its tombstone if it needs one. If recording fails, the file still is part of the batch:
     /// a full disk must not keep files from being removed.
-    pub fn add(&mut self, victim: Victim, store: &mut Store, now: Now) -> io::Result<()> {
+    pub fn add(&mut self, victim: StoredFile, store: &mut Store, now: Now) -> io::Result<()> {
         debug_assert_eq!(self.stage, Stage::Recording);
         let recorded = store.record_tombstone_if_needed(&victim, now);
         if matches!(recorded, Ok(true)) {
@@ -73,10 +64,10 @@ impl Batch {
     }
 
     /// The same; a failure is logged.
-    pub fn add_or_warn(&mut self, victim: Victim, store: &mut Store, now: Now) {
+    pub fn add_or_warn(&mut self, victim: StoredFile, store: &mut Store, now: Now) {
         let path = victim.path.clone();
         if let Err(error) = self.add(victim, store, now) {
-            store.warn_limited("tombstone not recorded", &path, &error);
+            store.warn_limited("tombstone not recorded", &path, &error, now.mono);
         }
     }
 
@@ -121,7 +112,7 @@ impl Batch {
     }
 
     /// The next file to unlink, with [`Store::unlink`]. `None` when there is no more: the batch can be filled again.
-    pub fn next_victim(&mut self) -> Option<Victim> {
+    pub fn next_victim(&mut self) -> Option<StoredFile> {
         if self.stage != Stage::Unlinking {
             return None;
         }
@@ -172,11 +163,11 @@ impl TombstonePolicy {
 
 impl Store {
     /// A stored file; `None` if there is none of that name.
-    pub fn find(&self, path: &StorePath) -> io::Result<Option<Victim>> {
+    pub fn find(&self, path: &StorePath) -> io::Result<Option<StoredFile>> {
         let stat = sys::open_folder_below(self.root(), path.folder())
             .and_then(|folder| sys::stat_at(&folder, path.name()));
         match stat {
-            Ok(stat) if stat.kind == FileKind::File => Ok(Some(Victim {
+            Ok(stat) if stat.kind == FileKind::File => Ok(Some(StoredFile {
                 path: path.clone(),
                 size: stat.size,
                 modified: stat.modified,
@@ -188,14 +179,14 @@ impl Store {
     }
 
     /// Records the tombstone of a file that is to be removed, if it needs one; returns whether it does.
-    fn record_tombstone_if_needed(&mut self, victim: &Victim, now: Now) -> io::Result<bool> {
-        let Victim { path, modified, .. } = victim;
-        let policy = self.tombstone_policy;
-        if !policy.needs_tombstone(path, *modified, &self.times, now.wall) {
+    fn record_tombstone_if_needed(&mut self, victim: &StoredFile, now: Now) -> io::Result<bool> {
+        let StoredFile { path, modified, .. } = victim;
+        let policy = self.tombstones.policy;
+        if !policy.needs_tombstone(path, *modified, self.times(), now.wall) {
             return Ok(false);
         }
         if path.tag().is_some() {
-            self.own_tombstones_until = Some(now.mono + policy.slot_life);
+            self.tombstones.own_until = Some(now.mono + policy.slot_life);
         }
         self.record_tombstone(path).map(|()| true)
     }
@@ -203,7 +194,7 @@ impl Store {
     /// Unlinks a file, and removes the folders that this leaves empty; false if there is none.
     pub fn unlink(&mut self, path: &StorePath) -> io::Result<bool> {
         // Whatever comes of it: what is open may be deleted.
-        self.removals += 1;
+        self.removals.count += 1;
         let unlinked = sys::open_folder_below(self.root(), path.folder()).and_then(|folder| {
             let stat = sys::stat_at(&folder, path.name())?;
             if stat.kind != FileKind::File {

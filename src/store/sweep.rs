@@ -16,15 +16,15 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::clock::{FileTimes, TOLERANCE};
-use crate::expiry::{self, Lifetime};
+use crate::expiry::{self, Lifetime, StoredFile};
 use crate::layout::StorePath;
 use crate::now::Now;
-use crate::policy::pool::{self, Bytes, Pool};
+use crate::policy::pool::{Pool, QuotaClass};
 use crate::store::Store;
-use crate::store::removal::{Batch, Stage, Victim, log_sync_failure};
+use crate::store::removal::{Batch, Stage, log_sync_failure};
 use crate::store::trim::{Order, Trims};
-use crate::store::usage::UsageTracker;
-use crate::store::walk::{Owners, Slice, Walk, WalkStep};
+use crate::store::usage::{Counts, UsageTracker};
+use crate::store::walk::{Owners, Slice, Walk, WalkMode, WalkStep};
 
 /// Maximum time from the start to the first sweep.
 const FIRST: Duration = Duration::from_secs(300);
@@ -44,8 +44,8 @@ pub struct Plan {
     /// Time between two sweeps; zero disables them.
     pub interval: Duration,
     pub lifetime: Lifetime,
-    /// Bytes per owner to which the sweep trims, without profile pictures and permanent files; 0 disables trimming.
-    pub soft_quota: u64,
+    /// Bytes per owner to which the sweep trims, without profile pictures and permanent files.
+    pub soft_quota: Option<u64>,
     /// Whether tombstones are synced before their files are unlinked.
     pub fsync: bool,
 }
@@ -80,29 +80,15 @@ struct Pass {
 struct OwnerPass {
     owner: Vec<u8>,
     walk: Walk,
-    /// Bytes of the files seen that are still there, by class.
-    remaining: Bytes,
-    remaining_files: u64,
+    /// The files seen that are still there.
+    remaining: Counts,
     /// The part of these that is in the batch.
-    pending_removal: Bytes,
+    pending_removal: Counts,
     /// The owner's number of changes, if only the sweep makes any.
     changes: Option<u64>,
 }
 
 impl OwnerPass {
-    fn count(&mut self, class: usize, size: u64) {
-        self.remaining[class] = self.remaining[class].saturating_add(size);
-        self.remaining_files += 1;
-    }
-
-    /// A file of the batch was unlinked.
-    fn unlinked(&mut self, class: usize, size: u64) {
-        self.changes = self.changes.map(|changes| changes + 1);
-        self.remaining[class] = self.remaining[class].saturating_sub(size);
-        self.pending_removal[class] = self.pending_removal[class].saturating_sub(size);
-        self.remaining_files = self.remaining_files.saturating_sub(1);
-    }
-
     /// Sets the modification time of the file that the walk has found, if it is wrong and the clock is right; then tells
     /// whether it was in the future.
     fn set_time(
@@ -256,7 +242,8 @@ impl Sweep {
         }
         // Owners without an entry in this pass have no folder any more, or their folder could not be read.
         usage.distrust(pass.begun);
-        usage.recount_total(store.root());
+        // The pass has removed empty folders, so the names are true.
+        usage.recount_total(store.root(), WalkMode::Names);
         if let Some(path) = &pass.future {
             let files = pass.report.future;
             log::warn!(
@@ -315,7 +302,7 @@ impl Pass {
 
     /// Begins to walk over an owner's files.
     fn enter(&mut self, owner: Vec<u8>, store: &Store, usage: &UsageTracker) {
-        let walk = Walk::new(store.root(), &owner, true);
+        let walk = Walk::new(store.root(), &owner, WalkMode::Tidy);
         if let Err(error) = &walk {
             self.whole &= error.kind() == io::ErrorKind::NotFound;
         }
@@ -323,9 +310,8 @@ impl Pass {
             changes: usage.changes(&owner),
             owner,
             walk,
-            remaining: Bytes::default(),
-            remaining_files: 0,
-            pending_removal: Bytes::default(),
+            remaining: Counts::default(),
+            pending_removal: Counts::default(),
         });
     }
 
@@ -342,32 +328,17 @@ impl Pass {
             return;
         };
         match current.walk.step(store.root()) {
-            WalkStep::Other => {}
-            WalkStep::File {
-                path,
-                size,
-                modified,
-            } => {
+            WalkStep::Named(..) | WalkStep::Other => {}
+            WalkStep::File(file) => {
                 self.report.files += 1;
-                // A file whose path is not valid in a request is not an upload, but it takes space.
-                match StorePath::from_segments(path.split(|b| *b == b'/')) {
-                    None => current.count(pool::kind(None), size),
-                    Some(path) => {
-                        let file = Victim {
-                            path,
-                            size,
-                            modified,
-                        };
-                        self.look_at_file(file, plan, store, now);
-                    }
-                }
+                self.look_at_file(file, plan, store, now);
             }
             WalkStep::Done => self.leave(plan, usage, trims, now),
         }
     }
 
     /// Checks a file of the current owner: it is added to the batch if it has expired.
-    fn look_at_file(&mut self, file: Victim, plan: &Plan, store: &mut Store, now: Now) {
+    fn look_at_file(&mut self, file: StoredFile, plan: &Plan, store: &mut Store, now: Now) {
         let Some(current) = &mut self.current else {
             return;
         };
@@ -393,11 +364,10 @@ impl Pass {
                 expired = is_ahead(file.modified, now) && is_expired(changed, store);
             }
         }
-        let class = pool::kind(file.path.tag());
-        current.count(class, file.size);
+        let class = QuotaClass::of(file.path.tag());
+        current.remaining.add(class, file.size);
         if expired {
-            let pending = &mut current.pending_removal[class];
-            *pending = pending.saturating_add(file.size);
+            current.pending_removal.add(class, file.size);
             self.batch.add_or_warn(file, store, now);
         }
     }
@@ -411,16 +381,15 @@ impl Pass {
         let whole = current.walk.error().is_none();
         self.whole &= whole;
         if let Some(changes) = current.changes.filter(|_| whole) {
-            let (bytes, files) = (current.remaining, current.remaining_files);
-            usage.loaded(&current.owner, changes, bytes, files, now.mono);
+            usage.loaded(&current.owner, changes, current.remaining, now.mono);
         }
-        let evictable = Pool::EVICTABLE
-            .sum(&current.remaining)
-            .saturating_sub(Pool::EVICTABLE.sum(&current.pending_removal));
-        if plan.soft_quota > 0 && evictable > plan.soft_quota {
+        let evictable = |counts: &Counts| Pool::EVICTABLE.sum(&counts.bytes);
+        let stays =
+            evictable(&current.remaining).saturating_sub(evictable(&current.pending_removal));
+        if let Some(quota) = plan.soft_quota.filter(|quota| stays > *quota) {
             trims.push(Order {
                 owner: current.owner,
-                need: evictable - plan.soft_quota,
+                need: stays - quota,
                 pool: Pool::EVICTABLE,
                 remove: true,
             });
@@ -433,13 +402,13 @@ impl Pass {
     /// Unlinks a file of the batch, unless it was replaced or touched, or the configuration changed meanwhile.
     fn unlink(
         &mut self,
-        victim: &Victim,
+        victim: &StoredFile,
         plan: &Plan,
         store: &mut Store,
         usage: &mut UsageTracker,
         now: Now,
     ) {
-        let Victim {
+        let StoredFile {
             path,
             size,
             modified,
@@ -451,19 +420,21 @@ impl Pass {
         if !expired || !unchanged {
             return;
         }
-        match store.unlink(path) {
+        match usage.unlink(victim, store) {
             Ok(true) => {
-                let (owner, class) = (path.owner_folder(), pool::kind(path.tag()));
-                usage.removed(owner, class, *size);
+                let owner = path.owner_folder();
                 if let Some(current) = self.current.as_mut().filter(|c| c.owner == owner) {
-                    current.unlinked(class, *size);
+                    let class = QuotaClass::of(path.tag());
+                    current.changes = current.changes.map(|changes| changes + 1);
+                    current.remaining.subtract(class, *size);
+                    current.pending_removal.subtract(class, *size);
                 }
                 self.report.removed += 1;
                 self.report.bytes += size;
                 log::debug!("file expired path={path:?} bytes={size}");
             }
             Ok(false) => {}
-            Err(error) => store.warn_limited("file not removed", path, &error),
+            Err(error) => store.warn_limited("file not removed", path, &error, now.mono),
         }
     }
 

@@ -9,11 +9,11 @@ use super::sweep::{Plan, Report, Sweep};
 use super::trim::{Order, Trimmed, Trims};
 use super::upload::PublishError;
 use super::usage::UsageTracker;
-use super::walk::Slice;
+use super::walk::{Slice, WalkMode};
 use super::*;
 use crate::expiry::Lifetime;
 use crate::now::Now;
-use crate::policy::pool::Pool;
+use crate::policy::pool::{Pool, QuotaClass};
 
 mod clock;
 mod removal;
@@ -112,8 +112,13 @@ fn count(usage: &mut UsageTracker, store: &Store, owner: &str, now: Now) -> u64 
         if let Some(bytes) = usage.of_owner(owner.as_bytes(), now.mono) {
             return Pool::ALL.sum(&bytes);
         }
-        usage.ask(owner.as_bytes());
-        usage.go_on(store.root(), &mut Slice::begin(), Duration::ZERO, now);
+        usage.ask(owner.as_bytes(), WalkMode::Names);
+        usage.go_on(
+            store.root(),
+            &mut Slice::begin(sys::monotonic),
+            Duration::ZERO,
+            now,
+        );
     }
     panic!("counting does not end");
 }
@@ -122,7 +127,13 @@ fn trim(store: &mut Store, usage: &mut UsageTracker, order: Order) -> Trimmed {
     let mut trims = Trims::default();
     trims.push(order);
     for _ in 0..10_000 {
-        if let Some(trimmed) = trims.go_on(false, store, usage, &mut Slice::begin(), sys::now()) {
+        if let Some(trimmed) = trims.go_on(
+            false,
+            store,
+            usage,
+            &mut Slice::begin(sys::monotonic),
+            sys::now(),
+        ) {
             return trimmed;
         }
     }
@@ -141,7 +152,7 @@ fn sweep(store: &mut Store, usage: &mut UsageTracker, plan: Plan) -> Report {
                 store,
                 usage,
                 &mut trims,
-                &mut Slice::begin(),
+                &mut Slice::begin(sys::monotonic),
                 Now {
                     wall: now.wall,
                     ..due
@@ -150,7 +161,13 @@ fn sweep(store: &mut Store, usage: &mut UsageTracker, plan: Plan) -> Report {
         })
         .expect("the sweep ends");
     while !trims.is_empty() {
-        trims.go_on(false, store, usage, &mut Slice::begin(), sys::now());
+        trims.go_on(
+            false,
+            store,
+            usage,
+            &mut Slice::begin(sys::monotonic),
+            sys::now(),
+        );
     }
     report
 }
@@ -162,7 +179,7 @@ fn plan(max_age: u64, soft_quota: u64) -> Plan {
             message: Duration::from_secs(max_age),
             ..Lifetime::default()
         },
-        soft_quota,
+        soft_quota: Some(soft_quota).filter(|quota| *quota > 0),
         fsync: false,
     }
 }

@@ -16,14 +16,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
-use crate::expiry::{Candidate, Coverage, Oldest, Victims};
-use crate::layout::StorePath;
+use crate::expiry::{Coverage, Oldest, StoredFile, Victims};
 use crate::now::Now;
-use crate::policy::pool::{self, Pool};
+use crate::policy::pool::{Pool, QuotaClass};
 use crate::store::Store;
 use crate::store::removal::{Batch, Stage, log_sync_failure};
 use crate::store::usage::UsageTracker;
-use crate::store::walk::{Slice, Walk, WalkStep};
+use crate::store::walk::{Slice, Walk, WalkMode, WalkStep};
 
 /// Maximum number of files picked by one search.
 const MAX_PICKED: usize = 1024;
@@ -66,7 +65,7 @@ enum TrimStage {
         oldest: Oldest,
     },
     Removing {
-        victims: VecDeque<Candidate>,
+        victims: VecDeque<StoredFile>,
         batch: Batch,
         /// Whether these files suffice.
         enough: bool,
@@ -213,7 +212,8 @@ impl Trim {
         loop {
             match &mut self.stage {
                 TrimStage::Waiting => {
-                    let Ok(walk) = Walk::new(store.root(), &self.order.owner, false) else {
+                    let Ok(walk) = Walk::new(store.root(), &self.order.owner, WalkMode::Files)
+                    else {
                         return Progress::Done(None);
                     };
                     let need = self.order.need.saturating_sub(self.freed);
@@ -290,18 +290,17 @@ impl Trim {
                 if !slice.take() {
                     return Some(Progress::SliceUsed);
                 }
-                let candidate = victims.pop_front()?;
-                let path = StorePath::from_segments(candidate.path.split(|b| *b == b'/'));
-                match path.as_ref().map(|path| store.find(path)) {
-                    Some(Ok(Some(victim))) => batch.add_or_warn(victim, store, now),
+                let picked = victims.pop_front()?;
+                match store.find(&picked.path) {
+                    Ok(Some(victim)) => batch.add_or_warn(victim, store, now),
                     // Already removed, maybe by a process that has not reported it.
-                    Some(Ok(None)) => {
+                    Ok(None) => {
                         usage.removed_elsewhere(owner, 0, 0);
-                        self.freed += candidate.size;
+                        self.freed += picked.size;
                         self.files += 1;
                     }
                     // Another search would pick it again, endlessly.
-                    Some(Err(_)) | None => {
+                    Err(_) => {
                         victims.clear();
                         *enough = true;
                     }
@@ -312,15 +311,9 @@ impl Trim {
                     return Some(Progress::SliceUsed);
                 }
                 let victim = batch.next_victim()?;
-                match store.unlink(&victim.path) {
-                    Ok(true) => {
-                        usage.removed(owner, pool::kind(victim.path.tag()), victim.size);
-                    }
-                    Ok(false) => usage.removed_elsewhere(owner, 0, 0),
-                    Err(error) => {
-                        store.warn_limited("file not removed", &victim.path, &error);
-                        return Some(Progress::Done(None));
-                    }
+                if let Err(error) = usage.unlink(&victim, store) {
+                    store.warn_limited("file not removed", &victim.path, &error, now.mono);
+                    return Some(Progress::Done(None));
                 }
                 self.freed += victim.size;
                 self.files += 1;
@@ -333,27 +326,14 @@ impl Trim {
 /// One step of the search; true at its end.
 fn search(walk: &mut Walk, oldest: &mut Oldest, pool: Pool, store: &Store) -> bool {
     match walk.step(store.root()) {
-        WalkStep::File {
-            path,
-            size,
-            modified,
-        } => {
-            if pool.has(kind_at(path)) {
-                oldest.consider(Candidate {
-                    modified: store.times().rank(modified),
-                    path: path.to_vec(),
-                    size,
-                });
+        WalkStep::File(file) => {
+            if pool.has(QuotaClass::of(file.path.tag())) {
+                let modified = store.times().rank(file.modified);
+                oldest.consider(StoredFile { modified, ..file });
             }
             false
         }
-        WalkStep::Other => false,
+        WalkStep::Named(..) | WalkStep::Other => false,
         WalkStep::Done => true,
     }
-}
-
-/// The quota class of the file at a path.
-pub(super) fn kind_at(path: &[u8]) -> usize {
-    let path = StorePath::from_segments(path.split(|b| *b == b'/'));
-    pool::kind(path.and_then(|path| path.tag()))
 }

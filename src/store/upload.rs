@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustix::io::Errno;
 
@@ -89,7 +90,7 @@ impl Store {
     pub fn begin(&mut self, size: u64) -> io::Result<Upload> {
         let (file, temporary) = match self.naming {
             Naming::Descriptor | Naming::Proc => (
-                sys::open_unnamed(&self.root, self.mode(self.file_mode))?,
+                sys::open_unnamed(&self.root, self.mode(self.modes.file))?,
                 None,
             ),
             Naming::Temporary => {
@@ -97,18 +98,18 @@ impl Store {
                 let name =
                     format!("{TEMPORARY}{}-{}", std::process::id(), self.serial).into_bytes();
                 let folder = self.internal.try_clone()?;
-                let file = sys::open_new(&self.internal, &name, self.mode(self.file_mode))?;
+                let file = sys::open_new(&self.internal, &name, self.mode(self.modes.file))?;
                 (file, Some(Temporary { folder, name }))
             }
         };
-        self.unwritten = self.unwritten.saturating_add(size);
+        self.disk.unwritten = self.disk.unwritten.saturating_add(size);
         Ok(Upload {
             file: Arc::new(file),
             temporary,
             unflushed: Vec::new(),
             unwritten: size,
             charset: None,
-            jumps: self.jumps,
+            jumps: self.file_clock.jumps,
         })
     }
 
@@ -160,7 +161,7 @@ impl Store {
         if let Some(charset) = &upload.charset {
             sys::set_charset(&upload.file, charset.is_utf8())?;
         }
-        upload.jumps = self.jumps;
+        upload.jumps = self.file_clock.jumps;
         Ok(())
     }
 
@@ -170,18 +171,11 @@ impl Store {
     }
 
     fn write(&mut self, upload: &mut Upload, bytes: &[u8]) -> io::Result<()> {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let written = sys::write(&upload.file, rest)?;
-            if written == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            rest = &rest[written..];
-        }
+        sys::write_all(&upload.file, bytes)?;
         let written = upload.unwritten.min(bytes.len() as u64);
         upload.unwritten -= written;
-        self.unwritten = self.unwritten.saturating_sub(written);
-        if let Some((_, space)) = &mut self.free {
+        self.disk.unwritten = self.disk.unwritten.saturating_sub(written);
+        if let Some((_, space)) = &mut self.disk.space {
             space.bytes = space.bytes.saturating_sub(written);
         }
         Ok(())
@@ -189,7 +183,7 @@ impl Store {
 
     /// Ends an upload, published or not; an unpublished one leaves nothing.
     pub fn end(&mut self, upload: Upload) {
-        self.unwritten = self.unwritten.saturating_sub(upload.unwritten);
+        self.disk.unwritten = self.disk.unwritten.saturating_sub(upload.unwritten);
     }
 
     /// Publishes a complete upload.
@@ -201,7 +195,7 @@ impl Store {
         if !upload.unflushed.is_empty() {
             return Err(io::Error::other("the body is not complete").into());
         }
-        if upload.jumps != self.jumps {
+        if upload.jumps != self.file_clock.jumps {
             // Its time comes from a wrong clock, and the sweep may already have passed its folder.
             sys::set_modified(&upload.file, sys::now().wall)?;
         }
@@ -217,16 +211,15 @@ impl Store {
     }
 
     /// Removes a published file that could not be made durable. False if it is still there.
-    pub fn unpublish(&mut self, path: &StorePath) -> bool {
-        self.removals += 1;
-        let removed = sys::open_folder_below(self.root(), path.folder())
-            .and_then(|folder| sys::remove_file(&folder, path.name()));
-        self.remove_empty_folders(path);
-        match removed {
-            Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+    pub fn unpublish(&mut self, path: &StorePath, now: Instant) -> bool {
+        match self.unlink(path) {
+            Ok(true) => true,
+            Ok(false) => {
+                self.remove_empty_folders(path);
+                true
+            }
             Err(error) => {
-                self.warn_limited("file not removed", path, &error);
+                self.warn_limited("file not removed", path, &error, now);
                 false
             }
         }
@@ -287,7 +280,7 @@ impl Store {
             None => None,
         };
         let parent_fd = parent.as_ref().map_or(self.root(), |fd| fd.as_fd());
-        let new = sys::create_folder(parent_fd, name, self.mode(self.dir_mode))?;
+        let new = sys::create_folder(parent_fd, name, self.mode(self.modes.folder))?;
         if new && parent.is_none() {
             changed.push(self.root.try_clone()?);
         }

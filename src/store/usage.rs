@@ -12,18 +12,21 @@
 //! Uploads in progress are reserved, so that concurrent uploads cannot exceed a quota together.
 
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use crate::clock::FileTimes;
+use crate::expiry::StoredFile;
 use crate::now::Now;
-use crate::policy::pool::Bytes;
-use crate::store::walk::Slice;
+use crate::policy::pool::{Bytes, QuotaClass};
+use crate::store::Store;
+use crate::store::walk::{Slice, WalkMode};
 
 mod count;
 
-use count::{Count, Counts, Sum, TotalCount, dirty};
-pub use count::{Counted, MOST_RECENT};
+use count::{Count, Sum, TotalCount, dirty};
+pub use count::{Counted, Counts, MOST_RECENT};
 
 /// Number of cached owners beyond which idle ones are dropped, and counted again when needed. Only more active owners
 /// make the cache larger.
@@ -45,13 +48,14 @@ pub struct UsageTracker {
     /// Number of owners that remained when idle ones were last dropped.
     stayed: usize,
     /// Owners to be counted because a request waits for them.
-    asked: VecDeque<Vec<u8>>,
+    asked: VecDeque<(Vec<u8>, WalkMode)>,
     counting: Option<Count>,
-    total: Total,
-    /// The walk that corrects the total.
-    recount: Option<Box<TotalCount>>,
-    /// When the next such walk begins, unless it is requested earlier.
-    recount_at: Option<Instant>,
+    /// All published files, once counted.
+    total: Option<Sum>,
+    /// The walk that counts them.
+    total_count: Option<Box<TotalCount>>,
+    /// When the next such walk begins, unless it is requested earlier; `None` before the end of the first one.
+    total_due: Option<Instant>,
     reserved: u64,
     /// See [`UsageTracker::set_times`].
     times: FileTimes,
@@ -68,16 +72,8 @@ struct OwnerEntry {
     touched: Instant,
     /// When it was last counted.
     counted: Instant,
-}
-
-#[derive(Debug, Default)]
-enum Total {
-    #[default]
-    Unwanted,
-    Counting(Box<TotalCount>),
-    /// It could not be counted; when to try again.
-    Failed(Instant),
-    Known(Sum),
+    /// Whether files were counted, not only the names that tell their sizes.
+    is_measured: bool,
 }
 
 impl UsageTracker {
@@ -86,20 +82,16 @@ impl UsageTracker {
         self.times = times;
     }
 
-    /// Begins to count the total, unless it is loaded or being counted.
-    pub fn want_total(&mut self, root: BorrowedFd<'_>) {
-        if matches!(self.total, Total::Unwanted) {
-            self.total = Total::Counting(Box::new(TotalCount::new(root)));
+    /// Begins to count the total, if it was not wanted before.
+    pub fn want_total(&mut self, root: BorrowedFd<'_>, mode: WalkMode) {
+        if self.total_count.is_none() && self.total_due.is_none() {
+            self.total_count = Some(Box::new(TotalCount::new(root, mode)));
         }
     }
 
     /// When [`UsageTracker::retry_total`] must be called.
     pub fn due(&self) -> Option<Instant> {
-        match self.total {
-            Total::Failed(until) => Some(until),
-            Total::Known(_) if self.recount.is_none() => self.recount_at,
-            _ => None,
-        }
+        self.total_due.filter(|_| self.total_count.is_none())
     }
 
     /// Invalidates the counts of owners that are older than this.
@@ -112,20 +104,16 @@ impl UsageTracker {
     }
 
     /// Counts the total again if it is loaded; the old value is used meanwhile.
-    pub fn recount_total(&mut self, root: BorrowedFd<'_>) {
-        if matches!(self.total, Total::Known(_)) && self.recount.is_none() {
-            self.recount = Some(Box::new(TotalCount::new(root)));
+    pub fn recount_total(&mut self, root: BorrowedFd<'_>, mode: WalkMode) {
+        if self.total.is_some() && self.total_count.is_none() {
+            self.total_count = Some(Box::new(TotalCount::new(root, mode)));
         }
     }
 
     /// Counts the total again if it failed or is too old.
     pub fn retry_total(&mut self, root: BorrowedFd<'_>, now: Instant) {
         if self.due().is_some_and(|due| due <= now) {
-            if let Total::Failed(_) = self.total {
-                self.total = Total::Unwanted;
-                self.want_total(root);
-            }
-            self.recount_total(root);
+            self.total_count = Some(Box::new(TotalCount::new(root, WalkMode::Tidy)));
         }
     }
 
@@ -138,7 +126,7 @@ impl UsageTracker {
             entry.reserved != Bytes::default()
         });
         let asked = std::mem::take(&mut self.asked);
-        let counting = self.counting.take().map(|count| count.owner);
+        let counting = self.counting.take();
         let times = std::mem::take(&mut self.times);
         *self = UsageTracker {
             owners,
@@ -147,23 +135,19 @@ impl UsageTracker {
             times,
             ..UsageTracker::default()
         };
-        self.asked.extend(counting);
+        self.asked
+            .extend(counting.map(|count| (count.owner, count.mode)));
     }
 
     /// Bytes of all files and uploads in progress, once counted.
     pub fn total(&self) -> Option<u64> {
-        match self.total {
-            Total::Known(sum) => Some(sum.bytes.saturating_add(self.reserved)),
-            Total::Unwanted | Total::Counting(_) | Total::Failed(_) => None,
-        }
+        let stored = self.total?.bytes;
+        Some(stored.saturating_add(self.reserved))
     }
 
     /// Number and bytes of all published files, once counted.
     pub fn stored(&self) -> Option<(u64, u64)> {
-        match self.total {
-            Total::Known(sum) => Some((sum.files, sum.bytes)),
-            Total::Unwanted | Total::Counting(_) | Total::Failed(_) => None,
-        }
+        self.total.map(|sum| (sum.files, sum.bytes))
     }
 
     /// Bytes of an owner's files and uploads in progress, by quota class. `None` if they have to be counted first; see
@@ -173,54 +157,53 @@ impl UsageTracker {
         if now.saturating_duration_since(entry.counted) >= MAX_AGE {
             entry.stored = None;
         }
-        if let Some(Counts { mut bytes, .. }) = entry.stored {
-            for (bytes, reserved) in bytes.iter_mut().zip(entry.reserved) {
-                *bytes = bytes.saturating_add(reserved);
-            }
-            return Some(bytes);
+        let mut bytes = entry.stored?.bytes;
+        for class in QuotaClass::ALL {
+            bytes[class] = bytes[class].saturating_add(entry.reserved[class]);
         }
-        None
+        Some(bytes)
+    }
+
+    /// Whether the bytes of an owner are those of the files, so that a refusal can be based on them.
+    pub fn is_measured(&self, owner: &[u8]) -> bool {
+        self.owners
+            .get(owner)
+            .is_some_and(|entry| entry.is_measured)
     }
 
     /// Counts an owner, cached or not: the owner will be a result of [`UsageTracker::go_on`].
-    pub fn ask(&mut self, owner: &[u8]) {
-        let under_way = self
-            .counting
-            .as_ref()
-            .is_some_and(|count| count.owner == owner);
-        if !under_way && !self.asked.iter().any(|asked| asked == owner) {
-            self.asked.push_back(owner.to_vec());
+    pub fn ask(&mut self, owner: &[u8], mode: WalkMode) {
+        let counting = self.counting.iter().map(|count| (&count.owner, count.mode));
+        let asked = self.asked.iter().map(|(owner, mode)| (owner, *mode));
+        let same = |other: (&Vec<u8>, WalkMode)| other.0 == owner && other.1 == mode;
+        if !counting.chain(asked).any(same) {
+            self.asked.push_back((owner.to_vec(), mode));
         }
     }
 
     /// An upload begins.
-    pub fn reserve(&mut self, owner: &[u8], kind: usize, size: u64, now: Instant) {
-        let reserved = &mut self.entry(owner, now).reserved[kind];
+    pub fn reserve(&mut self, owner: &[u8], class: QuotaClass, size: u64, now: Instant) {
+        let reserved = &mut self.entry(owner, now).reserved[class];
         *reserved = reserved.saturating_add(size);
         self.reserved = self.reserved.saturating_add(size);
     }
 
     /// A reserved upload has ended, published or not.
-    pub fn release(&mut self, owner: &[u8], kind: usize, size: u64) {
+    pub fn release(&mut self, owner: &[u8], class: QuotaClass, size: u64) {
         if let Some(entry) = self.owners.get_mut(owner) {
-            entry.reserved[kind] = entry.reserved[kind].saturating_sub(size);
+            entry.reserved[class] = entry.reserved[class].saturating_sub(size);
         }
         self.reserved = self.reserved.saturating_sub(size);
     }
 
     /// A file was published.
-    pub fn added(&mut self, owner: &[u8], kind: usize, size: u64) {
-        let mut new = Counts {
-            files: 1,
-            ..Counts::default()
-        };
-        new.bytes[kind] = size;
-        self.changed(owner, |stored| stored.add(&new), |sum| sum.add(&new));
-        let counting = match &mut self.total {
-            Total::Counting(total_count) => Some(total_count),
-            _ => None,
-        };
-        for total_count in counting.into_iter().chain(&mut self.recount) {
+    pub fn added(&mut self, owner: &[u8], class: QuotaClass, size: u64) {
+        self.changed(
+            owner,
+            |stored| stored.add(class, size),
+            |sum| sum.add(1, size),
+        );
+        if let Some(total_count) = &mut self.total_count {
             if !total_count.done.contains(owner) {
                 total_count.touched.push(owner.to_vec());
             }
@@ -229,29 +212,31 @@ impl UsageTracker {
 
     /// Another process removed files of an owner; their quota classes are unknown.
     pub fn removed_elsewhere(&mut self, owner: &[u8], files: u64, bytes: u64) {
-        let mut removed = Counts {
-            files,
-            ..Counts::default()
-        };
-        removed.bytes[0] = bytes;
-        self.changed(owner, |_| {}, |sum| sum.subtract(&removed));
+        self.changed(owner, |_| {}, |sum| sum.subtract(files, bytes));
         if let Some(entry) = self.owners.get_mut(owner) {
             entry.stored = None;
         }
     }
 
     /// A file was removed.
-    pub fn removed(&mut self, owner: &[u8], kind: usize, size: u64) {
-        let mut removed = Counts {
-            files: 1,
-            ..Counts::default()
-        };
-        removed.bytes[kind] = size;
+    pub fn removed(&mut self, owner: &[u8], class: QuotaClass, size: u64) {
         self.changed(
             owner,
-            |stored| stored.subtract(&removed),
-            |sum| sum.subtract(&removed),
+            |stored| stored.subtract(class, size),
+            |sum| sum.subtract(1, size),
         );
+    }
+
+    /// Unlinks a file and counts that; false if there is none.
+    pub fn unlink(&mut self, file: &StoredFile, store: &mut Store) -> io::Result<bool> {
+        let owner = file.path.owner_folder();
+        let unlinked = store.unlink(&file.path)?;
+        match unlinked {
+            true => self.removed(owner, QuotaClass::of(file.path.tag()), file.size),
+            // Already removed, maybe by a process that has not reported it.
+            false => self.removed_elsewhere(owner, 0, 0),
+        }
+        Ok(unlinked)
     }
 
     /// The number of changes of an owner that is counted; for [`UsageTracker::loaded`].
@@ -262,8 +247,7 @@ impl UsageTracker {
 
     /// A walk has counted these files: corrects the owner's usage if it only had the number of changes that the walk
     /// knows of.
-    pub fn loaded(&mut self, owner: &[u8], changes: u64, bytes: Bytes, files: u64, now: Instant) {
-        let stored = Counts { bytes, files };
+    pub fn loaded(&mut self, owner: &[u8], changes: u64, stored: Counts, now: Instant) {
         let Some(entry) = self.owners.get_mut(owner) else {
             return;
         };
@@ -272,22 +256,20 @@ impl UsageTracker {
         };
         entry.stored = Some(stored);
         entry.counted = now;
-        if let Total::Known(sum) = &mut self.total {
-            sum.subtract(&before);
-            sum.add(&stored);
+        entry.is_measured = true;
+        if let Some(sum) = &mut self.total {
+            sum.subtract(before.files, before.all_bytes());
+            sum.add(stored.files, stored.all_bytes());
         }
     }
 
     /// Whether counting has work.
     pub fn is_counting(&self) -> bool {
-        self.counting.is_some()
-            || !self.asked.is_empty()
-            || matches!(self.total, Total::Counting(_))
-            || self.recount.is_some()
+        self.counting.is_some() || !self.asked.is_empty() || self.total_count.is_some()
     }
 
-    /// Continues counting until the slice is used up; returns an owner that was counted, or could not be. Files younger
-    /// than `window` are listed.
+    /// Continues counting until the slice is used up; returns an owner that was counted, or could not be. When files
+    /// are counted, those younger than `window` are listed.
     pub fn go_on(
         &mut self,
         root: BorrowedFd<'_>,
@@ -301,7 +283,7 @@ impl UsageTracker {
             self.counting = self
                 .asked
                 .pop_front()
-                .map(|owner| Count::begin(root, owner, since));
+                .map(|(owner, mode)| Count::begin(root, owner, mode, since));
         }
         if let Some(mut count) = self.counting.take() {
             if !count.go_on(root, slice, &self.times) {
@@ -312,6 +294,7 @@ impl UsageTracker {
                 let entry = self.entry(&count.owner, now.mono);
                 entry.stored = Some(count.sum);
                 entry.counted = now.mono;
+                entry.is_measured = count.mode != WalkMode::Names;
             }
             return Some(Counted {
                 owner: count.owner,
@@ -324,36 +307,27 @@ impl UsageTracker {
     }
 
     fn go_on_with_total(&mut self, root: BorrowedFd<'_>, slice: &mut Slice, now: Instant) {
-        let total_count = match (&mut self.total, &mut self.recount) {
-            (Total::Counting(total_count), _) | (_, Some(total_count)) => total_count,
-            _ => return,
+        let Some(mut total_count) = self.total_count.take() else {
+            return;
         };
         if !total_count.go_on(root, slice, &self.times) {
+            self.total_count = Some(total_count);
             return;
         }
-        self.recount_at = Some(now + MAX_AGE);
-        let (sum, owners, error) = (
-            total_count.sum,
-            total_count.done.len(),
-            total_count.error.take(),
-        );
-        let before = match self.total {
-            Total::Known(before) => Some(before),
-            _ => None,
-        };
-        self.recount = None;
-        if let Some(error) = error {
+        self.total_due = Some(now + MAX_AGE);
+        if let Some(error) = total_count.error {
             log::warn!("store not counted why={:?}", error.to_string());
-            if before.is_none() {
-                self.total = Total::Failed(now + TOTAL_PAUSE);
+            if self.total.is_none() {
+                self.total_due = Some(now + TOTAL_PAUSE);
             }
             return;
         }
-        let Sum { files, bytes } = sum;
-        if before != Some(sum) {
+        let before = self.total.replace(total_count.sum);
+        if before != self.total {
+            let Sum { files, bytes } = total_count.sum;
+            let owners = total_count.done.len();
             log::info!("store counted files={files} bytes={bytes} owners={owners}");
         }
-        self.total = Total::Known(sum);
     }
 
     fn changed(
@@ -369,13 +343,11 @@ impl UsageTracker {
             }
         }
         dirty(&mut self.counting, owner);
-        match &mut self.total {
-            Total::Unwanted | Total::Failed(_) => {}
-            Total::Known(sum) => change_sum(sum),
-            Total::Counting(total_count) => total_count.changed(owner, &change_sum),
+        if let Some(sum) = &mut self.total {
+            change_sum(sum);
         }
-        if let Some(recount) = &mut self.recount {
-            recount.changed(owner, &change_sum);
+        if let Some(total_count) = &mut self.total_count {
+            total_count.changed(owner, change_sum);
         }
     }
 
@@ -396,6 +368,7 @@ impl UsageTracker {
             changes: 0,
             touched: now,
             counted: now,
+            is_measured: false,
         });
         entry.touched = now;
         entry
@@ -417,7 +390,7 @@ mod tests {
     fn only_active_owners_are_cached() {
         let start = Instant::now();
         let mut usage = UsageTracker::default();
-        usage.reserve(b"uploading", 0, 1, start);
+        usage.reserve(b"uploading", QuotaClass::Message, 1, start);
         for number in 1..MAX_OWNERS {
             ask(&mut usage, number, start);
         }
@@ -452,7 +425,7 @@ mod tests {
     /// Counts until nothing is left to count.
     fn count(usage: &mut UsageTracker, root: BorrowedFd<'_>, now: Now) {
         while usage.is_counting() {
-            usage.go_on(root, &mut Slice::begin(), Duration::ZERO, now);
+            usage.go_on(root, &mut Slice::begin(sys::monotonic), Duration::ZERO, now);
         }
     }
 
@@ -468,9 +441,9 @@ mod tests {
         let root = std::os::fd::AsFd::as_fd(&opened);
         let start = sys::now();
         let mut usage = UsageTracker::default();
-        usage.want_total(root);
+        usage.want_total(root, WalkMode::Files);
         for owner in [&b"romeo"[..], b"juliet"] {
-            usage.ask(owner);
+            usage.ask(owner, WalkMode::Names);
         }
         count(&mut usage, root, start);
         let of = |usage: &mut UsageTracker, owner: &[u8], now: Now| {
@@ -491,11 +464,11 @@ mod tests {
         assert_eq!(usage.due(), Some(after.mono));
         assert_eq!(of(&mut usage, b"romeo", after), None);
         assert_eq!(of(&mut usage, b"juliet", after), None);
-        usage.ask(b"romeo");
+        usage.ask(b"romeo", WalkMode::Names);
         usage.retry_total(root, after.mono);
         assert_eq!(usage.stored(), Some((2, 20)), "the old value is used");
         // Files added meanwhile are counted.
-        usage.added(b"new", 0, 7);
+        usage.added(b"new", QuotaClass::Message, 7);
         std::fs::create_dir_all(path.join("new/r")).unwrap();
         std::fs::write(path.join("new/r/a"), [0; 7]).unwrap();
         count(&mut usage, root, after);

@@ -4,36 +4,40 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::{Dir, FileType};
+use rustix::fs::{Dir, DirEntry, FileType};
 use rustix::io::Errno;
 
-use crate::layout::MAX_DEPTH;
+use crate::expiry::StoredFile;
+use crate::layout::{MAX_DEPTH, StorePath, tag_of};
+use crate::policy::pool::QuotaClass;
 use crate::sys::{self, FileKind};
 
-/// Limits of walking per turn.
-const SLICE_ENTRIES: u32 = 64;
-const SLICE_TIME: Duration = Duration::from_millis(2);
+/// Limits of walking per turn. A request waits for so long at most; the turns in between cost little.
+const SLICE_ENTRIES: u32 = 256;
+const SLICE_TIME: Duration = Duration::from_millis(1);
 
-/// The remaining allowance of a turn for walking: 64 entries or 2 ms, whichever is used up first.
+/// The remaining allowance of a turn for walking: 256 entries or 1 ms, whichever is used up first.
 #[derive(Debug)]
 pub struct Slice {
     entries: u32,
     until: Instant,
+    clock: fn() -> Instant,
 }
 
 impl Slice {
-    /// A slice that begins now.
-    pub fn begin() -> Slice {
+    /// A slice that begins now, by the monotonic clock.
+    pub fn begin(clock: fn() -> Instant) -> Slice {
         Slice {
             entries: SLICE_ENTRIES,
-            until: sys::monotonic() + SLICE_TIME,
+            until: clock() + SLICE_TIME,
+            clock,
         }
     }
 
     /// Takes one entry; false if the slice is used up.
     pub fn take(&mut self) -> bool {
         // On a cold disk an entry may take milliseconds, so the clock is read for each; that costs far less than a stat.
-        if self.entries == 0 || sys::monotonic() >= self.until {
+        if self.entries == 0 || (self.clock)() >= self.until {
             self.entries = 0;
             return false;
         }
@@ -42,15 +46,24 @@ impl Slice {
     }
 }
 
+/// What a walk looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WalkMode {
+    /// The names in the owner folder, and only files whose size no name tells. A name may be wrong: a crash may have
+    /// left its folder without a file, and another program may have changed the file.
+    Names,
+    /// Every file.
+    Files,
+    /// Every file; empty folders are removed.
+    Tidy,
+}
+
 /// One step of a walk.
 #[derive(Debug)]
-pub enum WalkStep<'a> {
-    /// A file; the path is relative to the root.
-    File {
-        path: &'a [u8],
-        size: u64,
-        modified: SystemTime,
-    },
+pub enum WalkStep {
+    File(StoredFile),
+    /// The name of a folder tells that it holds a file of this class and size; only with [`WalkMode::Names`].
+    Named(QuotaClass, u64),
     /// Another entry, or the end of a folder.
     Other,
     /// The walk is over.
@@ -62,7 +75,7 @@ pub enum WalkStep<'a> {
 pub struct Walk {
     levels: Vec<Level>,
     path: Vec<u8>,
-    tidy: bool,
+    mode: WalkMode,
     error: Option<io::Error>,
 }
 
@@ -76,8 +89,8 @@ struct Level {
 }
 
 impl Walk {
-    /// Begins a walk over an owner folder; if `tidy`, empty folders are removed.
-    pub fn new(root: BorrowedFd<'_>, owner: &[u8], tidy: bool) -> io::Result<Walk> {
+    /// Begins a walk over an owner folder.
+    pub fn new(root: BorrowedFd<'_>, owner: &[u8], mode: WalkMode) -> io::Result<Walk> {
         let folder = sys::open_folder_below(root, owner)?;
         Ok(Walk {
             levels: vec![Level {
@@ -86,7 +99,7 @@ impl Walk {
                 kept: 0,
             }],
             path: owner.to_vec(),
-            tidy,
+            mode,
             error: None,
         })
     }
@@ -97,29 +110,31 @@ impl Walk {
     }
 
     /// The next entry.
-    pub fn step(&mut self, root: BorrowedFd<'_>) -> WalkStep<'_> {
+    pub fn step(&mut self, root: BorrowedFd<'_>) -> WalkStep {
         let Some(level) = self.levels.last_mut() else {
             return WalkStep::Done;
         };
         self.path.truncate(level.length);
+        let is_self_or_parent =
+            |entry: &DirEntry| matches!(entry.file_name().to_bytes(), b"." | b"..");
         // An entry that cannot be read ends its folder: the next walk tries again.
-        let entry = match level.entries.read() {
-            Some(Ok(entry)) => entry,
-            end => {
-                // A folder that was removed meanwhile is empty.
-                if let Some(Err(error)) = end.filter(|end| !matches!(end, Err(Errno::NOENT))) {
-                    // There is at least one entry.
-                    level.kept += 1;
-                    self.error = Some(error.into());
+        let entry = loop {
+            match level.entries.read() {
+                Some(Ok(entry)) if is_self_or_parent(&entry) => {}
+                Some(Ok(entry)) => break entry,
+                end => {
+                    // A folder that was removed meanwhile is empty.
+                    if let Some(Err(error)) = end.filter(|end| !matches!(end, Err(Errno::NOENT))) {
+                        // There is at least one entry.
+                        level.kept += 1;
+                        self.error = Some(error.into());
+                    }
+                    self.leave(root);
+                    return WalkStep::Other;
                 }
-                self.leave(root);
-                return WalkStep::Other;
             }
         };
         let name = entry.file_name().to_bytes();
-        if name == b"." || name == b".." {
-            return WalkStep::Other;
-        }
         level.kept += 1;
         if name.starts_with(b".") {
             return WalkStep::Other;
@@ -132,11 +147,15 @@ impl Walk {
                 Ok(stat) if stat.kind == FileKind::File => {
                     self.path.push(b'/');
                     self.path.extend_from_slice(name);
-                    return WalkStep::File {
-                        path: &self.path,
-                        size: stat.size,
-                        modified: stat.modified,
-                    };
+                    // Every path in an owner folder is valid: hidden and deeper entries are skipped.
+                    let path = StorePath::from_segments(self.path.split(|b| *b == b'/'));
+                    return path.map_or(WalkStep::Other, |path| {
+                        WalkStep::File(StoredFile {
+                            modified: stat.modified,
+                            path,
+                            size: stat.size,
+                        })
+                    });
                 }
                 Ok(stat) => stat.kind,
                 Err(error) => {
@@ -148,28 +167,38 @@ impl Walk {
             },
             other => other.into(),
         };
-        if kind == FileKind::Folder && self.levels.len() + 1 < MAX_DEPTH {
+        if kind != FileKind::Folder {
+            return WalkStep::Other;
+        }
+        if self.mode == WalkMode::Names && self.levels.len() == 1 {
+            let tag = tag_of(name);
+            if let Some(size) = tag.and_then(|tag| tag.size) {
+                return WalkStep::Named(QuotaClass::of(tag), size);
+            }
+        }
+        if self.levels.len() + 1 < MAX_DEPTH {
             self.enter(name.to_vec());
         }
         WalkStep::Other
     }
 
     /// Sets the modification time of the file that the last step found.
-    pub fn set_modified(&mut self, modified: SystemTime) -> io::Result<()> {
-        let Some(level) = self.levels.last_mut() else {
-            return Ok(());
-        };
-        let name = self.path.get(level.length + 1..).unwrap_or_default();
-        sys::set_modified_at(level.entries.fd()?, name, modified)
+    pub fn set_modified(&self, modified: SystemTime) -> io::Result<()> {
+        let (folder, name) = self.last_file()?;
+        sys::set_modified_at(folder, name, modified)
     }
 
     /// When the file that the last step found was last changed, its modification time included.
     pub fn changed(&self) -> io::Result<SystemTime> {
-        let Some(level) = self.levels.last() else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
+        let (folder, name) = self.last_file()?;
+        Ok(sys::stat_at(folder, name)?.changed)
+    }
+
+    /// The folder and the name of the file that the last step found.
+    fn last_file(&self) -> io::Result<(BorrowedFd<'_>, &[u8])> {
+        let level = self.levels.last().ok_or(io::ErrorKind::NotFound)?;
         let name = self.path.get(level.length + 1..).unwrap_or_default();
-        Ok(sys::stat_at(level.entries.fd()?, name)?.changed)
+        Ok((level.entries.fd()?, name))
     }
 
     fn enter(&mut self, name: Vec<u8>) {
@@ -180,7 +209,7 @@ impl Walk {
             .entries
             .fd()
             .map_err(io::Error::from)
-            .and_then(|fd| sys::open_folder_below(fd, &name))
+            .and_then(|fd| sys::open_folder_in(fd, &name))
             .and_then(|folder| Ok(Dir::new(folder)?));
         match opened {
             Ok(entries) => {
@@ -203,7 +232,7 @@ impl Walk {
         let Some(left) = self.levels.pop() else {
             return;
         };
-        if !self.tidy || left.kept > 0 {
+        if self.mode != WalkMode::Tidy || left.kept > 0 {
             return;
         }
         let start = self.levels.last().map_or(0, |level| level.length + 1);

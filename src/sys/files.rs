@@ -246,6 +246,18 @@ pub fn write(file: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     retry(|| rustix::io::write(&file, bytes))
 }
 
+/// Writes everything.
+pub fn write_all(file: impl AsFd, bytes: &[u8]) -> io::Result<()> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match write(&file, rest)? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => rest = &rest[written..],
+        }
+    }
+    Ok(())
+}
+
 /// Reads from an offset of a file; 0 at its end.
 pub fn read_at(file: impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     retry(|| rustix::io::pread(&file, &mut *buffer, offset))

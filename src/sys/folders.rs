@@ -58,6 +58,17 @@ pub fn open_folder_below(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedF
     resolve_below(root, path, OFlags::RDONLY | OFlags::DIRECTORY)
 }
 
+/// Opens a folder by its name in a folder, which costs less than a path.
+pub fn open_folder_in(folder: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(
+        folder,
+        OsStr::from_bytes(name),
+        flags,
+        Mode::empty(),
+    )?)
+}
+
 /// Whether the path exists below the folder, as a file of any type.
 pub fn exists_below(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<bool> {
     match resolve_below(root, path, OFlags::PATH) {

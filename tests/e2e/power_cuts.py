@@ -133,7 +133,7 @@ class Site:
         token = file_share_token(jid, slot, "b.bin", size, KEY, kind)
         digest = base64url(hashlib.sha256(slot.encode()).digest()[:15])
         url = f"{self.up.url}{slot}/b.bin"
-        path = f"{owner_folder(jid)}/{digest}~mn/b.bin"
+        path = f"{owner_folder(jid)}/{digest}~{size:x}~mn/b.bin"
         self.uploads.append(Upload(url, url, path, body, kind, alias=os.fsencode(f".upslot/share/{digest}"),
                                    Authorization=f"Bearer {token}"))
         return self.uploads[-1]

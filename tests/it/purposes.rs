@@ -63,7 +63,7 @@ fn suffix(slot: &Slot) -> &str {
         .split('/')
         .nth(3)
         .unwrap()
-        .split_once('~')
+        .rsplit_once('~')
         .unwrap()
         .1
 }

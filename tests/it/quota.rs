@@ -27,6 +27,33 @@ fn hard_quota() {
     assert!(line.contains("600") && line.contains("1000"), "{line}");
 }
 
+/// The name of a file's folder tells its size, so that an owner's files are counted without opening their folders. What a
+/// crash or another program left refuses no slot.
+#[test]
+fn sizes_in_names_refuse_nothing_that_files_allow() {
+    let plan = Plan::new()
+        .set("user_quota_hard", 1000)
+        .set("max_file_size", 1000)
+        .set("expire_interval", 0);
+    for (random, size, stored) in [
+        ("0123456789abcdefghi1", 900, None),
+        ("0123456789abcdefghi2", 600, Some(50)),
+    ] {
+        let folder = format!("{ROMEO_FOLDER}/{random}~{size:x}~m");
+        std::fs::create_dir_all(plan.store().join(&folder)).unwrap();
+        if let Some(stored) = stored {
+            seed(&plan.store(), &format!("{folder}/a.bin"), &vec![0; stored]);
+        }
+    }
+    let mut site = plan.start();
+    let slot = site.slot(ROMEO, "a.bin", 950, None);
+    assert!(slot.get.contains("~3b6~m/"), "{slot:?}");
+    site.put(&slot, &[b'x'; 950]).is(201);
+    assert_eq!(site.client().get(&slot.get).is(200).body.len(), 950);
+    assert!(site.files().iter().any(|file| slot.get.ends_with(file)));
+    assert_no_room(&mut site, ROMEO, 1);
+}
+
 #[test]
 fn hard_quota_at_the_put() {
     let mut site = Plan::new()

@@ -12,7 +12,6 @@ use std::os::fd::OwnedFd;
 
 use crate::layout::StorePath;
 use crate::now::Now;
-use crate::policy::pool;
 use crate::reactor::client::{Activity, Client};
 use crate::reactor::shared::Shared;
 use crate::store::removal::{Batch, Stage, log_sync_failure};
@@ -73,16 +72,11 @@ impl Client {
         };
         let path = &victim.path;
         let folder = shared.store.folder_of(path);
-        match shared.store.unlink(path) {
+        match shared.admission.usage.unlink(&victim, &mut shared.store) {
             Ok(true) => {}
             Ok(false) => return self.exchange.answer(shared.service.not_found(), now.mono),
             Err(error) => return self.storage_failed("delete", &error, shared, now),
         }
-        let class = pool::kind(path.tag());
-        shared
-            .admission
-            .usage
-            .removed(path.owner_folder(), class, victim.size);
         log::info!(
             "file deleted path={path:?} bytes={} from={}",
             victim.size,

@@ -62,7 +62,7 @@ impl ActiveUpload {
         if self.reserved {
             let grant = &self.grant;
             let usage = &mut shared.admission.usage;
-            usage.release(grant.path.owner_folder(), grant.kind(), grant.size);
+            usage.release(grant.path.owner_folder(), grant.quota_class(), grant.size);
         }
         shared.store.end(self.upload);
     }
@@ -80,7 +80,7 @@ impl Client {
             (UploadStage::SyncingAlias, Ok(())) => self.complete_upload(shared, now),
             (UploadStage::SyncingFolders | UploadStage::SyncingAlias, Err(error)) => {
                 // The file is published, but its name may be lost: the client must get no 201.
-                unpublish(&active.grant, shared);
+                unpublish(&active.grant, shared, now);
                 self.storage_failed("sync", &error, shared, now);
             }
             (_, Err(error)) => self.storage_failed("sync", &error, shared, now),
@@ -158,7 +158,7 @@ impl Client {
         let owner = grant.path.owner_folder();
         let space_request = SpaceRequest {
             owner: grant.has_owner().then_some(owner),
-            kind: grant.kind(),
+            class: grant.quota_class(),
             size: grant.size,
             total: grant.total,
         };
@@ -197,11 +197,11 @@ impl Client {
         if service.needs_charset(&grant.path, content_type.as_deref()) {
             upload.check_charset();
         }
-        let (owner, kind, size) = (grant.path.owner_folder(), grant.kind(), grant.size);
+        let (owner, class, size) = (grant.path.owner_folder(), grant.quota_class(), grant.size);
         let reserved = shared.counts() && grant.has_owner();
         if reserved {
             let usage = &mut shared.admission.usage;
-            usage.reserve(owner, kind, size, now.mono);
+            usage.reserve(owner, class, size, now.mono);
         }
         self.activity = Activity::Put(Box::new(ActiveUpload {
             upload,
@@ -277,7 +277,7 @@ impl Client {
             return;
         };
         let Grant { path, size, .. } = &active.grant;
-        let kind = active.grant.kind();
+        let class = active.grant.quota_class();
         // Another PUT of the slot may have been published meanwhile, and its file deleted.
         match refusal_of(&active.grant, shared, now) {
             Ok(None) => {}
@@ -298,13 +298,13 @@ impl Client {
         };
         let usage = &mut shared.admission.usage;
         if std::mem::take(&mut active.reserved) {
-            usage.release(path.owner_folder(), kind, *size);
+            usage.release(path.owner_folder(), class, *size);
         }
-        usage.added(path.owner_folder(), kind, *size);
+        usage.added(path.owner_folder(), class, *size);
         // A command may have deleted an earlier file of the slot, or revoked it, since the check above.
         if shared.look_for_removals(now) {
             if let Ok(Some(refusal)) = refusal_of(&active.grant, shared, now) {
-                unpublish(&active.grant, shared);
+                unpublish(&active.grant, shared, now);
                 return self.refuse(&refusal, shared, now);
             }
         }
@@ -332,7 +332,7 @@ impl Client {
             }
             Ok(_) => self.complete_upload(shared, now),
             Err(error) => {
-                unpublish(&active.grant, shared);
+                unpublish(&active.grant, shared, now);
                 self.storage_failed("publish", &error, shared, now);
             }
         }
@@ -422,8 +422,8 @@ fn restore_alias(grant: &Grant, shared: &Shared) {
 }
 
 /// Deletes a published file whose upload fails.
-fn unpublish(grant: &Grant, shared: &mut Shared) {
-    if !shared.store.unpublish(&grant.path) {
+fn unpublish(grant: &Grant, shared: &mut Shared, now: Now) {
+    if !shared.store.unpublish(&grant.path, now.mono) {
         return;
     }
     shared.slots.used.unpublish(grant);
@@ -431,5 +431,5 @@ fn unpublish(grant: &Grant, shared: &mut Shared) {
         shared.store.drop_alias(slot);
     }
     let usage = &mut shared.admission.usage;
-    usage.removed(grant.path.owner_folder(), grant.kind(), grant.size);
+    usage.removed(grant.path.owner_folder(), grant.quota_class(), grant.size);
 }

@@ -80,14 +80,16 @@ impl Shared {
 
     /// The contents of `/health`.
     pub fn health(&mut self, now: Now) -> Health {
-        let reserve = self.config.min_free_space;
-        let quota = self.config.global_quota;
+        let policy = self.service.policy();
         let stored = self.admission.usage.total();
         let full = self
             .store
             .free_space(now.mono)
-            .is_some_and(|free| free < reserve)
-            || stored.is_some_and(|total| quota > 0 && total >= quota)
+            .zip(policy.min_free_space)
+            .is_some_and(|(free, reserve)| free < reserve)
+            || stored
+                .zip(policy.global_quota)
+                .is_some_and(|(total, quota)| total >= quota)
             || self.monitor.lacks_room(u64::MAX)
             || self.store.lacks_inodes(now.mono).is_some();
         let store = if self.monitor.is_failing() {

@@ -6,7 +6,7 @@ use crate::layout;
 use crate::now::Now;
 use crate::policy::rates::RateCheck;
 use crate::policy::rules::{Limits, RuleDecision};
-use crate::policy::{SpaceCheck, Usage, pool};
+use crate::policy::{SpaceCheck, Usage};
 use crate::reactor::admission::{SpaceDecision, SpaceRequest};
 use crate::reactor::shared::Shared;
 use crate::reactor::waiting::Attempt;
@@ -14,6 +14,7 @@ use crate::refusal::Refusal;
 use crate::slot::{Slot, SlotRequest};
 use crate::store::trim::Order;
 use crate::store::usage::Counted;
+use crate::store::walk::WalkMode;
 
 /// How many times space is freed for one request before it is refused: other requests may use the space first.
 const MAX_TRIES: u8 = 4;
@@ -37,7 +38,7 @@ impl Shared {
     ) -> SpaceDecision {
         let SpaceRequest {
             owner,
-            kind,
+            class,
             size,
             total,
         } = *request;
@@ -52,13 +53,13 @@ impl Shared {
                 Some(bytes) => stored.owner = Some(bytes),
                 None if attempt.failed => return SpaceDecision::Refused(Refusal::Busy),
                 None => {
-                    usage.ask(owner);
+                    usage.ask(owner, WalkMode::Names);
                     return SpaceDecision::Wait;
                 }
             }
         }
         let (mut refusal, need, pool, evict) =
-            match self.service.policy().room(size, kind, total, &stored) {
+            match self.service.policy().room(size, class, total, &stored) {
                 SpaceCheck::Enough => return SpaceDecision::Granted,
                 SpaceCheck::Refused(refusal) => return SpaceDecision::Refused(refusal),
                 SpaceCheck::OverQuota {
@@ -68,6 +69,13 @@ impl Shared {
                     evict,
                 } => (refusal, need, pool, evict),
             };
+        if let Some(owner) = owner.filter(|owner| !usage.is_measured(owner)) {
+            if attempt.failed {
+                return SpaceDecision::Refused(Refusal::Busy);
+            }
+            usage.ask(owner, WalkMode::Files);
+            return SpaceDecision::Wait;
+        }
         // Search only if eviction or expiry could free space.
         let files_expire = !self.service.lifetime().message.is_zero();
         let tries = match evict {
@@ -105,7 +113,7 @@ impl Shared {
             RateCheck::Allowed => SpaceDecision::Granted,
             RateCheck::Unknown if attempt.failed => SpaceDecision::Refused(Refusal::Busy),
             RateCheck::Unknown => {
-                admission.usage.ask(owner);
+                admission.usage.ask(owner, WalkMode::Files);
                 admission.loading.insert(owner.to_vec(), limits.clone());
                 SpaceDecision::Wait
             }
@@ -131,12 +139,9 @@ impl Shared {
         let owner = layout::owner_folder(&request.owner);
         let space_request = SpaceRequest {
             owner: Some(owner.as_bytes()),
-            kind: pool::class_of(request.purpose),
+            class: request.purpose.into(),
             size: request.size,
-            total: limits
-                .as_ref()
-                .and_then(|limits| limits.max_total_size)
-                .unwrap_or(0),
+            total: limits.as_ref().and_then(|limits| limits.max_total_size),
         };
         let mut decision = self.admit(&space_request, attempt, now);
         if let (SpaceDecision::Granted, Some(limits)) = (&decision, &limits) {

@@ -105,7 +105,7 @@ impl Host {
         }
         let (mut usage, mut trims) = (UsageTracker::default(), Trims::default());
         while self.sweep.due().is_some_and(|due| due <= now.mono) {
-            let mut slice = Slice::begin();
+            let mut slice = Slice::begin(sys::monotonic);
             let report = self.sweep.go_on(
                 &self.plan,
                 &mut self.store,
@@ -325,7 +325,7 @@ fn a_jump_during_a_sweep() {
     host.time += HOUR;
     let now = host.now();
     let (mut usage, mut trims) = (UsageTracker::default(), Trims::default());
-    let mut slice = Slice::begin();
+    let mut slice = Slice::begin(sys::monotonic);
     let report = host.sweep.go_on(
         &host.plan,
         &mut host.store,

@@ -29,7 +29,13 @@ fn proceed(trims: &mut Trims, store: &mut Store) -> Vec<String> {
     let mut done = Vec::new();
     let mut usage = UsageTracker::default();
     for _ in 0..10_000 {
-        match trims.go_on(true, store, &mut usage, &mut Slice::begin(), sys::now()) {
+        match trims.go_on(
+            true,
+            store,
+            &mut usage,
+            &mut Slice::begin(sys::monotonic),
+            sys::now(),
+        ) {
             Some(trimmed) => done.push(String::from_utf8(trimmed.order.owner).unwrap()),
             None if !trims.can_proceed() => return done,
             None => {}
@@ -40,6 +46,33 @@ fn proceed(trims: &mut Trims, store: &mut Store) -> Vec<String> {
 
 fn files(folder: &Folder) -> usize {
     folder.tree().iter().filter(|at| !at.ends_with('/')).count()
+}
+
+/// Sweeps files that are older than 50 seconds; `sync` is called while tombstones are being synced.
+fn sweep_with_syncs(store: &mut Store, usage: &mut UsageTracker, mut sync: impl FnMut()) -> Report {
+    let plan = Plan {
+        fsync: true,
+        ..plan(50, 0)
+    };
+    let start = sys::now();
+    let now = Now {
+        wall: start.wall,
+        ..start.later(plan.interval)
+    };
+    let mut trims = Trims::default();
+    let mut sweep = Sweep::new(&plan, start);
+    let report = (0..10_000).find_map(|_| {
+        let mut slice = Slice::begin(sys::monotonic);
+        let report = sweep.go_on(&plan, store, usage, &mut trims, &mut slice, now);
+        if let Some(folders) = sweep.tombstones(store) {
+            assert_eq!(sweep.due(), None, "the loop sleeps until then");
+            folders.unwrap();
+            sync();
+            sweep.tombstones_synced(Ok(()));
+        }
+        report
+    });
+    report.expect("the sweep ends")
 }
 
 #[test]
@@ -156,36 +189,16 @@ fn expired_files_stay_until_their_tombstones_are_synced() {
         folder.file(&format!("uuid/{at}/f"), 10, 100);
     }
     folder.file("uuid/young/f", 10, 0);
-    let plan = Plan {
-        fsync: true,
-        ..plan(50, 0)
-    };
-    let start = sys::now();
-    let now = Now {
-        wall: start.wall,
-        ..start.later(plan.interval)
-    };
-    let (mut usage, mut trims) = (UsageTracker::default(), Trims::default());
-    count(&mut usage, &store, "uuid", now);
-    let mut sweep = Sweep::new(&plan, start);
+    let mut usage = UsageTracker::default();
+    count(&mut usage, &store, "uuid", sys::now());
     let mut syncs = 0;
-    let report = (0..10_000).find_map(|_| {
-        let before = files(&folder);
-        let mut slice = Slice::begin();
-        let report = sweep.go_on(&plan, &mut store, &mut usage, &mut trims, &mut slice, now);
-        if let Some(folders) = sweep.tombstones(&store) {
-            assert_eq!(files(&folder), before.min(101 - 64 * syncs));
-            assert_eq!(sweep.due(), None, "the loop sleeps until then");
-            folders.unwrap();
-            sweep.tombstones_synced(Ok(()));
-            syncs += 1;
-        }
-        report
+    let report = sweep_with_syncs(&mut store, &mut usage, || {
+        assert_eq!(files(&folder), 101 - 64 * syncs);
+        syncs += 1;
     });
-    let report = report.expect("the sweep ends");
     assert_eq!((report.removed, report.bytes, syncs), (100, 1000, 2));
     assert_eq!(files(&folder), 1);
-    assert_eq!(count(&mut usage, &store, "uuid", now), 10);
+    assert_eq!(count(&mut usage, &store, "uuid", sys::now()), 10);
 }
 
 #[test]
@@ -194,28 +207,10 @@ fn an_expired_file_that_was_touched_stays() {
     let mut store = open(&folder);
     folder.file("uuid/a/f", 10, 100);
     folder.file("uuid/b/f", 10, 100);
-    let plan = Plan {
-        fsync: true,
-        ..plan(50, 0)
-    };
-    let start = sys::now();
-    let now = Now {
-        wall: start.wall,
-        ..start.later(plan.interval)
-    };
-    let (mut usage, mut trims) = (UsageTracker::default(), Trims::default());
-    let mut sweep = Sweep::new(&plan, start);
-    let report = (0..10_000).find_map(|_| {
-        let mut slice = Slice::begin();
-        let report = sweep.go_on(&plan, &mut store, &mut usage, &mut trims, &mut slice, now);
-        if let Some(folders) = sweep.tombstones(&store) {
-            folders.unwrap();
-            folder.file("uuid/b/f", 10, 10);
-            sweep.tombstones_synced(Ok(()));
-        }
-        report
+    let report = sweep_with_syncs(&mut store, &mut UsageTracker::default(), || {
+        folder.file("uuid/b/f", 10, 10);
     });
-    assert_eq!(report.expect("the sweep ends").removed, 1);
+    assert_eq!(report.removed, 1);
     assert_eq!(folder.tree(), ["uuid/", "uuid/b/", "uuid/b/f"]);
 }
 

@@ -64,10 +64,15 @@ fn a_sweep_corrects_usage_after_external_changes() {
     folder.file("o/r/n", 10, 0);
     folder.file("o/s/n", 10, 0);
     let mut usage = UsageTracker::default();
-    usage.want_total(store.root());
+    usage.want_total(store.root(), WalkMode::Tidy);
     assert_eq!(count(&mut usage, &store, "o", now), 20);
     while usage.total().is_none() {
-        usage.go_on(store.root(), &mut Slice::begin(), Duration::ZERO, now);
+        usage.go_on(
+            store.root(),
+            &mut Slice::begin(sys::monotonic),
+            Duration::ZERO,
+            now,
+        );
     }
     fs::remove_file(folder.0.join("o/r/n")).unwrap();
     sweep(&mut store, &mut usage, plan(0, 0));

@@ -57,7 +57,7 @@ fn an_aborted_upload_leaves_nothing() {
         store.end(upload);
         assert_eq!(folder.tree(), Vec::<String>::new());
         assert_eq!(fs::read_dir(folder.0.join(".upslot")).unwrap().count(), 0);
-        assert_eq!(store.unwritten, 0);
+        assert_eq!(store.disk.unwritten, 0);
     }
 }
 
@@ -98,7 +98,7 @@ fn a_failed_publication_leaves_no_folder() {
     ));
     assert_eq!(folder.tree(), ["o/", "o/file", "p/", "p/r/", "p/r/n/"]);
     put(&mut store, "q/r/n", b"x").unwrap();
-    store.unpublish(&path("q/r/n"));
+    store.unpublish(&path("q/r/n"), sys::monotonic());
     assert_eq!(folder.tree(), ["o/", "o/file", "p/", "p/r/", "p/r/n/"]);
 }
 
@@ -166,9 +166,9 @@ fn empty_folders_are_removed_even_if_the_inner_one_is_missing() {
     let folder = Folder::new("no-inner");
     let mut store = folder.open();
     fs::create_dir_all(folder.0.join("o")).unwrap();
-    store.unpublish(&path("o/r/n"));
+    store.unpublish(&path("o/r/n"), sys::monotonic());
     assert!(folder.tree().is_empty(), "{:?}", folder.tree());
     folder.file("p/s/n", 1, 0);
-    store.unpublish(&path("p/r/n"));
+    store.unpublish(&path("p/r/n"), sys::monotonic());
     assert_eq!(folder.tree(), ["p/", "p/s/", "p/s/n"]);
 }

@@ -5,10 +5,9 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use crate::clock::FileTimes;
-use crate::layout::StorePath;
 use crate::now::unix;
-use crate::policy::pool::{self, Bytes, Pool};
-use crate::store::walk::{Owners, Slice, Walk, WalkStep};
+use crate::policy::pool::{Bytes, Pool, QuotaClass};
+use crate::store::walk::{Owners, Slice, Walk, WalkMode, WalkStep};
 use crate::sys;
 
 /// Maximum number of times that a count is restarted because files were added or removed meanwhile.
@@ -21,6 +20,7 @@ pub const MOST_RECENT: usize = 4096;
 #[derive(Debug)]
 pub(super) struct TotalCount {
     pub(super) owners: Option<Owners>,
+    mode: WalkMode,
     /// Owners that are included in `sum`.
     pub(super) done: HashSet<Vec<u8>>,
     /// Owners with new files that are not counted yet; the listing may miss their folders.
@@ -32,13 +32,14 @@ pub(super) struct TotalCount {
 }
 
 impl TotalCount {
-    pub(super) fn new(root: BorrowedFd<'_>) -> TotalCount {
+    pub(super) fn new(root: BorrowedFd<'_>, mode: WalkMode) -> TotalCount {
         let (owners, error) = match Owners::new(root) {
             Ok(owners) => (Some(owners), None),
             Err(error) => (None, Some(error)),
         };
         TotalCount {
             owners,
+            mode,
             done: HashSet::new(),
             touched: Vec::new(),
             current: None,
@@ -59,7 +60,7 @@ impl TotalCount {
                 if !count.go_on(root, slice, times) {
                     return false;
                 }
-                self.sum.add(&count.sum);
+                self.sum.add(count.sum.files, count.sum.all_bytes());
                 self.error = self.error.take().or(count.error.take());
                 self.done.insert(std::mem::take(&mut count.owner));
                 self.current = None;
@@ -79,7 +80,7 @@ impl TotalCount {
                 }
             };
             if let Some(owner) = next.filter(|owner| !self.done.contains(owner)) {
-                self.current = Some(Count::begin(root, owner, u64::MAX));
+                self.current = Some(Count::begin(root, owner, self.mode, u64::MAX));
             }
         }
     }
@@ -102,9 +103,9 @@ pub(super) fn dirty(count: &mut Option<Count>, owner: &[u8]) {
 
 /// The files of one owner.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counts {
-    pub(super) bytes: Bytes,
-    pub(super) files: u64,
+pub struct Counts {
+    pub bytes: Bytes,
+    pub files: u64,
 }
 
 /// All files.
@@ -115,30 +116,30 @@ pub(super) struct Sum {
 }
 
 impl Counts {
-    pub(super) fn add(&mut self, new: &Counts) {
-        self.files = self.files.saturating_add(new.files);
-        for (bytes, new) in self.bytes.iter_mut().zip(new.bytes) {
-            *bytes = bytes.saturating_add(new);
-        }
+    pub fn add(&mut self, class: QuotaClass, size: u64) {
+        self.bytes[class] = self.bytes[class].saturating_add(size);
+        self.files += 1;
     }
 
-    pub(super) fn subtract(&mut self, removed: &Counts) {
-        self.files = self.files.saturating_sub(removed.files);
-        for (bytes, removed) in self.bytes.iter_mut().zip(removed.bytes) {
-            *bytes = bytes.saturating_sub(removed);
-        }
+    pub fn subtract(&mut self, class: QuotaClass, size: u64) {
+        self.bytes[class] = self.bytes[class].saturating_sub(size);
+        self.files = self.files.saturating_sub(1);
+    }
+
+    pub(super) fn all_bytes(&self) -> u64 {
+        Pool::ALL.sum(&self.bytes)
     }
 }
 
 impl Sum {
-    pub(super) fn add(&mut self, counts: &Counts) {
-        self.bytes = self.bytes.saturating_add(Pool::ALL.sum(&counts.bytes));
-        self.files = self.files.saturating_add(counts.files);
+    pub(super) fn add(&mut self, files: u64, bytes: u64) {
+        self.files = self.files.saturating_add(files);
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    pub(super) fn subtract(&mut self, counts: &Counts) {
-        self.bytes = self.bytes.saturating_sub(Pool::ALL.sum(&counts.bytes));
-        self.files = self.files.saturating_sub(counts.files);
+    pub(super) fn subtract(&mut self, files: u64, bytes: u64) {
+        self.files = self.files.saturating_sub(files);
+        self.bytes = self.bytes.saturating_sub(bytes);
     }
 }
 
@@ -146,6 +147,7 @@ impl Sum {
 #[derive(Debug)]
 pub(super) struct Count {
     pub(super) owner: Vec<u8>,
+    pub(super) mode: WalkMode,
     pub(super) walk: Option<Walk>,
     pub(super) sum: Counts,
     /// Unix seconds and bytes of files that are younger than `since`.
@@ -167,9 +169,10 @@ pub struct Counted {
 }
 
 impl Count {
-    pub(super) fn begin(root: BorrowedFd<'_>, owner: Vec<u8>, since: u64) -> Count {
+    pub(super) fn begin(root: BorrowedFd<'_>, owner: Vec<u8>, mode: WalkMode, since: u64) -> Count {
         let mut count = Count {
             owner,
+            mode,
             walk: None,
             sum: Counts::default(),
             recent: Vec::new(),
@@ -186,7 +189,7 @@ impl Count {
         self.sum = Counts::default();
         self.recent.clear();
         self.dirty = false;
-        self.walk = match Walk::new(root, &self.owner, false) {
+        self.walk = match Walk::new(root, &self.owner, self.mode) {
             Ok(walk) => Some(walk),
             Err(error) if sys::is_store_error(&error) => {
                 self.error = Some(error);
@@ -221,22 +224,15 @@ impl Count {
                 return false;
             }
             match walk.step(root) {
-                WalkStep::File {
-                    path,
-                    size,
-                    modified,
-                } => {
-                    let tag = StorePath::from_segments(path.split(|b| *b == b'/'))
-                        .and_then(|path| path.tag());
-                    self.sum.files += 1;
-                    let sum = &mut self.sum.bytes[pool::kind(tag)];
-                    *sum = sum.saturating_add(size);
-                    let modified = unix(times.stored(modified));
-                    if modified >= self.since {
-                        self.recent.push((modified, size));
+                WalkStep::File(file) => {
+                    self.sum.add(QuotaClass::of(file.path.tag()), file.size);
+                    let stored = unix(times.stored(file.modified));
+                    if stored >= self.since {
+                        self.recent.push((stored, file.size));
                         shorten(&mut self.recent);
                     }
                 }
+                WalkStep::Named(class, size) => self.sum.add(class, size),
                 WalkStep::Other => {}
                 WalkStep::Done if self.dirty && self.recounts < RECOUNTS => {
                     self.recounts += 1;

@@ -72,7 +72,8 @@ fn slot_path(kind: u8, number: u16, name: &str) {
         (_, 2) => Expiry::Never,
         _ => Expiry::At(seconds),
     };
-    let tag = Tag { purpose, end };
+    let size = (kind & 64 != 0).then_some(seconds);
+    let tag = Tag { purpose, end, size };
     let owner = BareJid::parse("romeo@montague.tld").unwrap();
     let path = StorePath::for_slot(&owner, tag, &[kind; 15], name);
     let Some(path) = path else {

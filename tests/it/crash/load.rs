@@ -150,9 +150,10 @@ impl Load<'_> {
                     .until
                     .map_or("mn".to_owned(), |until| format!("mx{until:x}"));
                 item.path = format!(
-                    "{}/{}~{suffix}/s.bin",
+                    "{}/{}~{:x}~{suffix}/s.bin",
                     owner_folder(&item.owner),
-                    alias(&slot)
+                    alias(&slot),
+                    item.size
                 );
                 item.put = format!("/files/{slot}/s.bin");
                 item.get.clone_from(&item.put);
