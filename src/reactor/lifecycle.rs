@@ -77,8 +77,12 @@ impl Reactor {
         let syncer = Syncer::new(Arc::clone(&waker));
         let needs = Permissions::new(&config, &config_path, logfile, target.as_ref());
         let sweep = Sweep::new(&plan(&config, &service), now);
-        let acceptor = Acceptor::new(listeners, connection_limits(&config, descriptors));
+        let limits = connection_limits(&config, descriptors);
+        let acceptor = Acceptor::new(listeners, limits);
         let mut shared = Shared::new(config, service, store, syncer, now);
+        shared
+            .open_files
+            .set_capacity(unused_descriptors(limits, descriptors));
         shared.load(now);
         let link = target.map(|target| Link::new(target, LINK, jitter(&mut shared), now));
         let sandbox = match shared.config.sandbox {
@@ -281,7 +285,11 @@ impl Reactor {
             .set_modes(config.file_mode, config.dir_mode);
         self.sweep
             .set_plan(&plan(&config, &self.shared.service), now.mono);
-        let limits = connection_limits(&config, sys::raise_descriptor_limit());
+        let descriptors = sys::raise_descriptor_limit();
+        let limits = connection_limits(&config, descriptors);
+        self.shared
+            .open_files
+            .set_capacity(unused_descriptors(limits, descriptors));
         (self.acceptor.limit, self.acceptor.max_rejected) = limits;
         self.shared.config = config;
         self.shared.set_tombstone_policy();
@@ -357,6 +365,14 @@ fn connection_limits(config: &Config, descriptors: u64) -> (usize, usize) {
         log::warn!("max_connections limited to={granted} descriptors={descriptors}");
     }
     (granted, rejected)
+}
+
+/// The number of descriptors that are left if there are as many connections as allowed, each with a file.
+fn unused_descriptors((limit, rejected): (usize, usize), descriptors: u64) -> usize {
+    let possible = usize::try_from(descriptors.saturating_sub(RESERVED_DESCRIPTORS));
+    possible
+        .unwrap_or(usize::MAX)
+        .saturating_sub(2 * limit + rejected)
 }
 
 fn log_listeners(listeners: &[Listener]) {
