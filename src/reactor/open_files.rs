@@ -17,10 +17,10 @@ use crate::now::Now;
 
 /// Maximum number of cached files, if the limit of descriptors allows for so many. With their heads they take about a
 /// megabyte.
-pub const MAX_FILES: usize = 1024;
+const MAX_FILES: usize = 1024;
 
-/// Number of cached files for which there are always descriptors.
-pub const MIN_FILES: usize = 32;
+/// Capacity if no descriptors are left for the cache. When they run out, the cache is closed.
+const MIN_FILES: usize = 32;
 
 /// Longest path of a cached file in bytes, which bounds the memory of the cache.
 const MAX_PATH: usize = 1024;
@@ -79,7 +79,7 @@ impl Default for OpenFileCache {
 }
 
 impl OpenFileCache {
-    /// Allows for at least [`MIN_FILES`] and at most [`MAX_FILES`] files, if so many descriptors are `unused`.
+    /// Sets the capacity, within bounds, to the number of descriptors that are `unused` even with all connections open.
     pub fn set_capacity(&mut self, unused: usize) {
         self.capacity = unused.clamp(MIN_FILES, MAX_FILES);
     }
