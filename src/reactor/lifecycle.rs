@@ -66,8 +66,12 @@ impl Reactor {
         let service = Service::new(&config, slot_secret.as_bytes());
         let syncer = Syncer::new(Arc::clone(&waker));
         let needs = Permissions::new(&config, &config_path, logfile, target.as_ref());
-        let acceptor = Acceptor::new(listeners, connection_limits(&config, descriptors));
+        let limits = connection_limits(&config, descriptors);
+        let acceptor = Acceptor::new(listeners, limits);
         let mut shared = Shared::new(config, service, store, syncer, now);
+        shared
+            .open_files
+            .set_capacity(unused_descriptors(limits, descriptors));
         shared.load(now);
         let sandbox = match shared.config.sandbox {
             true => Sandbox::enter(needs),
@@ -261,7 +265,11 @@ impl Reactor {
         self.shared
             .store
             .set_modes(config.file_mode, config.dir_mode);
-        let limits = connection_limits(&config, sys::raise_descriptor_limit());
+        let descriptors = sys::raise_descriptor_limit();
+        let limits = connection_limits(&config, descriptors);
+        self.shared
+            .open_files
+            .set_capacity(unused_descriptors(limits, descriptors));
         (self.acceptor.limit, self.acceptor.max_rejected) = limits;
         self.shared.config = config;
         self.sweep.set_plan(&self.shared.sweep_plan(), now.mono);
@@ -318,6 +326,14 @@ fn connection_limits(config: &Config, descriptors: u64) -> (usize, usize) {
         log::warn!("max_connections limited to={granted} descriptors={descriptors}");
     }
     (granted, rejected)
+}
+
+/// The number of descriptors that are left if there are as many connections as allowed, each with a file.
+fn unused_descriptors((limit, rejected): (usize, usize), descriptors: u64) -> usize {
+    let possible = usize::try_from(descriptors.saturating_sub(RESERVED_DESCRIPTORS));
+    possible
+        .unwrap_or(usize::MAX)
+        .saturating_sub(2 * limit + rejected)
 }
 
 fn log_listeners(listeners: &[Listener]) {

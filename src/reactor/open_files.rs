@@ -1,10 +1,13 @@
-//! A cache of open files with their response heads, for files that many clients request at the same time, such as a
-//! picture just sent to a room. Entries last until the end of the present second.
+//! A cache of open files with their response heads, for files that are requested several times within a second, such as
+//! pictures just sent to a room. Entries last until the end of the present second.
 //!
 //! A published file never changes, and the time-dependent fields of a head (`Date`, `Cache-Control`) have a resolution
 //! of one second, so within a second the same request has the same response. A deletion by upslot clears the cache; a
-//! file that another process deletes is served until the second is over. A file that is requested once is not cached.
+//! file that another process deletes is served until the second is over. A file that is requested once in two seconds is
+//! not cached.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,11 +15,20 @@ use std::time::{Duration, Instant};
 use crate::http::response::Answer;
 use crate::now::Now;
 
-/// Maximum number of cached files.
-const MAX_FILES: usize = 32;
+/// Maximum number of cached files, if the limit of descriptors allows for so many. With their heads they take about a
+/// megabyte.
+const MAX_FILES: usize = 1024;
 
-/// Number of places for the paths requested in this second; a power of two.
-const SEEN: usize = 256;
+/// Capacity if no descriptors are left for the cache. When they run out, the cache is closed.
+const MIN_FILES: usize = 32;
+
+/// Longest path of a cached file in bytes, which bounds the memory of the cache.
+const MAX_PATH: usize = 1024;
+
+/// Number of sets, to one of which each path belongs, and number of paths kept in each. Single places would be shared by
+/// every fifth of a thousand files that are requested in turn, so that none of these would be cached.
+const SETS: usize = 1024;
+const SET_SIZE: usize = 4;
 
 /// How long entries are kept if the wall clock stands still.
 const SECOND: Duration = Duration::from_secs(1);
@@ -26,52 +38,64 @@ const SECOND: Duration = Duration::from_secs(1);
 pub struct OpenFileCache {
     /// The Unix second and the number of removals for which the entries are valid.
     stamp: (u64, u64),
-    /// Digests of requested paths; zero in an empty place.
-    seen: Box<[u32; SEEN]>,
-    files: Vec<CachedFile>,
-    /// The oldest entry, which is replaced next if the cache is full.
-    next: usize,
+    /// The paths of each set that were requested last, the latest first.
+    seen: Box<[[Request; SET_SIZE]]>,
+    hasher: RandomState,
+    /// By path, as in the request's target.
+    files: HashMap<Box<[u8]>, CachedFile, RandomState>,
+    /// Maximum number of cached files.
+    capacity: usize,
     /// When to close the files if there is no request before.
     until: Option<Instant>,
 }
 
+/// The last request for a path.
+#[derive(Clone, Copy, Debug, Default)]
+struct Request {
+    /// Of the path.
+    hash: u32,
+    /// Low bits of the Unix second.
+    second: u32,
+}
+
 #[derive(Debug)]
 struct CachedFile {
-    digest: u32,
-    /// As in the request's target.
-    path: Box<[u8]>,
     file: Arc<OwnedFd>,
     answer: Answer,
 }
 
 impl Default for OpenFileCache {
     fn default() -> OpenFileCache {
+        let hasher = RandomState::new();
         OpenFileCache {
             stamp: (0, 0),
-            seen: Box::new([0; SEEN]),
-            files: Vec::new(),
-            next: 0,
+            seen: vec![[Request::default(); SET_SIZE]; SETS].into_boxed_slice(),
+            files: HashMap::with_hasher(hasher.clone()),
+            hasher,
+            capacity: MIN_FILES,
             until: None,
         }
     }
 }
 
 impl OpenFileCache {
+    /// Sets the capacity, within bounds, to the number of descriptors that are `unused` even with all connections open.
+    pub fn set_capacity(&mut self, unused: usize) {
+        self.capacity = unused.clamp(MIN_FILES, MAX_FILES);
+    }
+
     /// The file of a plain GET for this path, and its answer. `removals` as [`crate::store::Store::removals`] has it.
     pub fn get(&mut self, path: &[u8], removals: u64, now: Now) -> Option<(Arc<OwnedFd>, Answer)> {
         if self.files.is_empty() {
             return None;
         }
         self.expire(removals, now);
-        let digest = digest(path);
-        let cached = self
-            .files
-            .iter()
-            .find(|file| file.digest == digest && *file.path == *path)?;
+        let cached = self.files.get(path)?;
         Some((Arc::clone(&cached.file), cached.answer.clone()))
     }
 
-    /// Records a plain GET for this path and its response. Caches it if it is not the first in this second.
+    /// Records a plain GET for this path and its response. Caches it if it is not the first in this second and the
+    /// previous one. If the cache is full, it stays as it is until the second is over.
     pub fn record(
         &mut self,
         path: &[u8],
@@ -81,23 +105,15 @@ impl OpenFileCache {
         now: Now,
     ) {
         self.expire(removals, now);
-        let digest = digest(path);
-        let seen = &mut self.seen[digest as usize % SEEN];
-        if std::mem::replace(seen, digest) != digest {
+        let is_repeated = self.is_repeated(path);
+        if !is_repeated || self.files.len() >= self.capacity || path.len() > MAX_PATH {
             return;
         }
         let cached = CachedFile {
-            digest,
-            path: path.into(),
             file: Arc::clone(file),
             answer: answer.clone(),
         };
-        if self.files.len() < MAX_FILES {
-            self.files.push(cached);
-        } else {
-            self.files[self.next] = cached;
-            self.next = (self.next + 1) % MAX_FILES;
-        }
+        self.files.insert(path.into(), cached);
         self.until.get_or_insert(now.mono + SECOND);
     }
 
@@ -108,9 +124,7 @@ impl OpenFileCache {
 
     /// Closes all files.
     pub fn close(&mut self) {
-        self.seen.fill(0);
-        self.files = Vec::new();
-        self.next = 0;
+        self.files = HashMap::with_hasher(self.hasher.clone());
         self.until = None;
     }
 
@@ -122,14 +136,23 @@ impl OpenFileCache {
             self.stamp = stamp;
         }
     }
-}
 
-/// FNV-1a, never zero. Of two paths with the same digest one may be missed by the cache.
-fn digest(path: &[u8]) -> u32 {
-    let hash = path.iter().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
-    });
-    hash | 1
+    /// Whether the path was requested before in this second or the previous one, so that a file in demand is opened once
+    /// a second. It may be missed, if many other paths were requested since.
+    fn is_repeated(&mut self, path: &[u8]) -> bool {
+        let hash = self.hasher.hash_one(path);
+        let request = Request {
+            hash: (hash >> 32) as u32,
+            second: self.stamp.0 as u32,
+        };
+        let set = &mut self.seen[hash as usize % SETS];
+        let found = set.iter().position(|last| last.hash == request.hash);
+        let place = found.unwrap_or(SET_SIZE - 1);
+        let last = set[place];
+        set[..=place].rotate_right(1);
+        set[0] = request;
+        found.is_some() && request.second.wrapping_sub(last.second) <= 1
+    }
 }
 
 #[cfg(test)]
@@ -221,12 +244,18 @@ mod tests {
             for _ in 0..2 {
                 ask(&mut open_files, 1, 0, now());
             }
+            assert!(ask(&mut open_files, 1, 0, now()));
             let then = now().later(Duration::from_secs(later));
+            assert!(
+                !ask(&mut open_files, 2, removals, then),
+                "{removals} {later}"
+            );
+            assert_eq!(open_files.until(), None, "the file is closed");
             assert!(
                 !ask(&mut open_files, 1, removals, then),
                 "{removals} {later}"
             );
-            assert_eq!(open_files.until(), None, "the file is closed");
+            assert_eq!(ask(&mut open_files, 1, removals, then), later <= 1);
         }
         let mut open_files = OpenFileCache::default();
         for _ in 0..2 {
@@ -242,23 +271,79 @@ mod tests {
         assert!(open_files.files.is_empty());
     }
 
+    /// How many of these paths are cached, when each is requested once. All of them name one file.
+    fn hits(
+        open_files: &mut OpenFileCache,
+        (own, answer): &(Arc<OwnedFd>, Answer),
+        numbers: std::ops::Range<usize>,
+        now: Now,
+    ) -> usize {
+        let mut is_cached = |number: &usize| {
+            let path = format!("/o/r/{number}").into_bytes();
+            let cached = open_files.get(&path, 0, now).is_some();
+            if !cached {
+                open_files.record(&path, own, answer, 0, now);
+            }
+            cached
+        };
+        numbers.filter(|number| is_cached(number)).count()
+    }
+
     #[test]
     fn the_number_of_cached_files_is_bounded() {
+        let (_, own, answer) = file(1);
+        let file = (own, answer);
+        for (unused, capacity) in [(0, MIN_FILES), (100, 100), (100_000, MAX_FILES)] {
+            let mut open_files = OpenFileCache::default();
+            open_files.set_capacity(unused);
+            for number in 0..capacity + 8 {
+                for _ in 0..2 {
+                    assert_eq!(hits(&mut open_files, &file, number..number + 1, now()), 0);
+                }
+            }
+            assert_eq!(open_files.files.len(), capacity, "{unused}");
+            assert_eq!(Arc::strong_count(&file.0), capacity + 1, "{unused}");
+            let last = capacity + 7..capacity + 8;
+            assert_eq!(hits(&mut open_files, &file, last.clone(), now()), 0);
+            assert_eq!(hits(&mut open_files, &file, 0..1, now()), 1);
+            let then = now().later(SECOND);
+            assert_eq!(hits(&mut open_files, &file, last.clone(), then), 0);
+            assert_eq!(
+                hits(&mut open_files, &file, last, then),
+                1,
+                "the next second begins with an empty cache"
+            );
+            assert_eq!(Arc::strong_count(&file.0), 2, "{unused}");
+        }
+    }
+
+    #[test]
+    fn a_thousand_files_in_turn_are_cached() {
+        let (_, own, answer) = file(1);
+        let file = (own, answer);
         let mut open_files = OpenFileCache::default();
-        for _ in 0..3 {
-            for number in 0..1000 {
-                ask(&mut open_files, number, 0, now());
-            }
-        }
-        for number in 0..MAX_FILES + 8 {
+        open_files.set_capacity(MAX_FILES);
+        let mut hits = |now: Now| hits(&mut open_files, &file, 0..1000, now);
+        assert_eq!([hits(now()), hits(now())], [0, 0]);
+        // A few are in sets with many others.
+        assert!(hits(now()) > 900);
+        let then = now().later(SECOND);
+        assert_eq!(hits(then), 0);
+        assert!(hits(then) > 900);
+        let later = now().later(3 * SECOND);
+        assert_eq!([hits(later), hits(later)], [0, 0]);
+    }
+
+    #[test]
+    fn a_long_path_is_not_cached() {
+        let mut open_files = OpenFileCache::default();
+        let (_, own, answer) = file(1);
+        for (length, cached) in [(MAX_PATH, true), (MAX_PATH + 1, false)] {
+            let path = vec![b'a'; length];
             for _ in 0..2 {
-                ask(&mut open_files, 10_000 + number, 0, now());
+                open_files.record(&path, &own, &answer, 0, now());
             }
+            assert_eq!(open_files.get(&path, 0, now()).is_some(), cached);
         }
-        assert_eq!(open_files.files.len(), MAX_FILES);
-        assert!(
-            ask(&mut open_files, 10_000 + MAX_FILES + 7, 0, now()),
-            "the last one is cached"
-        );
     }
 }

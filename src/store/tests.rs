@@ -87,10 +87,14 @@ fn path(text: &str) -> StorePath {
 }
 
 fn put(store: &mut Store, at: &str, bytes: &[u8]) -> Result<(), PublishError> {
+    put_and(store, at, bytes, true)
+}
+
+fn put_and(store: &mut Store, at: &str, bytes: &[u8], sync: bool) -> Result<(), PublishError> {
     let mut upload = store.begin(bytes.len() as u64).unwrap();
     store.append(&mut upload, bytes).unwrap();
     store.complete(&mut upload, Some("image/jpeg")).unwrap();
-    let published = store.publish(&upload, &path(at));
+    let published = store.publish(&upload, &path(at), sync);
     store.end(upload);
     published.map(|_| ())
 }

@@ -53,7 +53,7 @@ impl Drop for Temporary {
     }
 }
 
-/// The folders whose entries publishing has changed; they must be synced before the client gets its 201.
+/// The folders whose entries publishing has changed, open so that they can be synced if that was requested.
 #[derive(Debug)]
 pub struct Published {
     pub folders: Vec<OwnedFd>,
@@ -186,11 +186,12 @@ impl Store {
         self.disk.unwritten = self.disk.unwritten.saturating_sub(upload.unwritten);
     }
 
-    /// Publishes a complete upload.
+    /// Publishes a complete upload. `sync` says that the folders must be synced before the client gets its 201.
     pub fn publish(
         &mut self,
         upload: &Upload,
         path: &StorePath,
+        sync: bool,
     ) -> Result<Published, PublishError> {
         if !upload.unflushed.is_empty() {
             return Err(io::Error::other("the body is not complete").into());
@@ -202,7 +203,7 @@ impl Store {
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.try_publish(upload, path) {
+            match self.try_publish(upload, path, sync) {
                 Err(PublishError::Io(error))
                     if error.kind() == io::ErrorKind::NotFound && tries < TRIES => {}
                 other => return other,
@@ -229,10 +230,11 @@ impl Store {
         &mut self,
         upload: &Upload,
         path: &StorePath,
+        sync: bool,
     ) -> Result<Published, PublishError> {
         let mut folders: Vec<OwnedFd> = Vec::new();
         let outcome = self
-            .create_folder(path.folder(), &mut folders)
+            .create_folder(path.folder(), sync, &mut folders)
             .and_then(|folder| {
                 let name = path.name();
                 match (&upload.temporary, self.naming) {
@@ -268,13 +270,22 @@ impl Store {
     }
 
     /// Opens a folder, and creates it with all missing parents. The parents of new folders are appended to `changed`,
-    /// from the outside in.
-    fn create_folder(&self, path: &[u8], changed: &mut Vec<OwnedFd>) -> io::Result<OwnedFd> {
+    /// from the outside in. Only folders that are opened to `sync` them can be synced.
+    fn create_folder(
+        &self,
+        path: &[u8],
+        sync: bool,
+        changed: &mut Vec<OwnedFd>,
+    ) -> io::Result<OwnedFd> {
+        let open = match sync {
+            true => sys::open_folder_below,
+            false => sys::locate_folder_below,
+        };
         let (outer, name) = split(path);
         // The folder of a new slot never exists yet, its parent nearly always.
-        let parent = match outer.map(|outer| (outer, sys::open_folder_below(self.root(), outer))) {
+        let parent = match outer.map(|outer| (outer, open(self.root(), outer))) {
             Some((outer, Err(error))) if error.kind() == io::ErrorKind::NotFound => {
-                Some(self.create_folder(outer, changed)?)
+                Some(self.create_folder(outer, sync, changed)?)
             }
             Some((_, opened)) => Some(opened?),
             None => None,
@@ -284,7 +295,7 @@ impl Store {
         if new && parent.is_none() {
             changed.push(self.root.try_clone()?);
         }
-        let folder = sys::open_folder_below(parent_fd, name);
+        let folder = open(parent_fd, name);
         changed.extend(parent.filter(|_| new));
         folder
     }

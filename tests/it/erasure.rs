@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::harness::files::{age, seed};
 use crate::harness::http::request;
 use crate::harness::program::run;
 use crate::harness::signing::{Claims, KEY, put_query};
 use crate::harness::site::{JULIET, ROMEO, ROMEO_FOLDER, assert_no_room, owner_folder};
-use crate::harness::{Plan, Site, eventually, unix_now};
+use crate::harness::{PATIENCE, Plan, Site, eventually, unix_now};
 
 /// Runs a command with the site's configuration; its output.
 #[track_caller]
@@ -384,6 +386,59 @@ fn foreign_files_are_left_alone() {
         "{said}"
     );
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
+}
+
+/// Of files that are requested all the time, none is served after `remove` has reported its removal, and one that is
+/// removed or replaced by hand is served as it was for a second at most.
+#[test]
+fn files_in_demand_are_removed_at_once() {
+    let names: Vec<String> = (0..100).map(|n| format!("{n}.bin")).collect();
+    let mut plan = Plan::alone();
+    for owner in [ROMEO, JULIET] {
+        for name in &names {
+            plan = plan.seed(&format!("{}/r/{name}", owner_folder(owner)), b"old");
+        }
+    }
+    let site = plan.start();
+    let targets = |owner: &str| -> Vec<String> {
+        let folder = owner_folder(owner);
+        let target = |name| format!("/files/{folder}/r/{name}");
+        names.iter().map(target).collect()
+    };
+    let (romeo, juliet) = (targets(ROMEO), targets(JULIET));
+    let removed = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut client = site.client();
+            let end = Instant::now() + PATIENCE;
+            while !removed.load(Ordering::Relaxed) && Instant::now() < end {
+                for target in romeo.iter().chain(&juliet) {
+                    client.get(target);
+                }
+            }
+        });
+        let files = format!("/proc/{}/fd", site.program.pid());
+        eventually("the files are open", || {
+            fs::read_dir(&files).is_ok_and(|files| files.count() > 150)
+        });
+        let mut client = site.client();
+        command(&site, &["remove", ROMEO], 0);
+        for target in &romeo {
+            client.get(target).is(404);
+        }
+        let folder = site.store().join(owner_folder(JULIET)).join("r");
+        fs::remove_file(folder.join(&names[0])).unwrap();
+        fs::write(folder.join("new"), "new").unwrap();
+        fs::rename(folder.join("new"), folder.join(&names[1])).unwrap();
+        std::thread::sleep(Duration::from_millis(1100));
+        client.get(&juliet[0]).is(404);
+        assert_eq!(client.get(&juliet[1]).is(200).body, b"new");
+        removed.store(true, Ordering::Relaxed);
+    });
+    let files = format!("/proc/{}/fd", site.program.pid());
+    eventually("the files are closed", || {
+        fs::read_dir(&files).is_ok_and(|files| files.count() < 50)
+    });
 }
 
 /// The next sweep corrects the sums, a reload does so at once, and a used slot stays used.

@@ -284,7 +284,8 @@ impl Client {
             Ok(Some(refusal)) => return self.refuse(&refusal, shared, now),
             Err(error) => return self.storage_failed("look", &error, shared, now),
         }
-        let published = match shared.store.publish(&active.upload, path) {
+        let sync = shared.config.fsync;
+        let published = match shared.store.publish(&active.upload, path, sync) {
             Ok(published) => published,
             Err(PublishError::Taken) => return self.refuse(&PutRefusal::Used, shared, now),
             // Another kind of file may have the name of a folder of the path.

@@ -16,11 +16,11 @@ fn small_pieces_are_coalesced_and_written_completely() {
         let written = sys::stat_open(upload.file()).unwrap().size;
         assert!(written + 2048 > body.len() as u64, "{piece}: {written}");
         if written < body.len() as u64 {
-            let early = store.publish(&upload, &path(&at));
+            let early = store.publish(&upload, &path(&at), true);
             assert!(early.is_err(), "nothing partial gets a name");
         }
         store.complete(&mut upload, None).unwrap();
-        store.publish(&upload, &path(&at)).unwrap();
+        store.publish(&upload, &path(&at), true).unwrap();
         store.end(upload);
         assert!(fs::read(folder.0.join(at)).unwrap() == body, "{piece}");
     }
@@ -34,7 +34,7 @@ fn an_upload_is_invisible_until_it_is_published() {
     store.append(&mut upload, b"hello").unwrap();
     store.complete(&mut upload, Some("image/jpeg")).unwrap();
     assert_eq!(folder.tree(), Vec::<String>::new());
-    store.publish(&upload, &path("o/r/n")).unwrap();
+    store.publish(&upload, &path("o/r/n"), true).unwrap();
     store.end(upload);
     assert_eq!(folder.tree(), ["o/", "o/r/", "o/r/n"]);
     let file = store.download(&path("o/r/n")).unwrap().unwrap();
@@ -119,12 +119,30 @@ fn publishing_returns_the_changed_folders() {
         let mut upload = store.begin(1).unwrap();
         store.append(&mut upload, b"x").unwrap();
         store.complete(&mut upload, None).unwrap();
-        let published = store.publish(&upload, &path(at)).unwrap();
+        let published = store.publish(&upload, &path(at), true).unwrap();
         store.end(upload);
         let told = published.folders.iter();
         let told: Vec<_> = told.map(|f| sys::stat_open(f).unwrap().identity).collect();
         let changed: Vec<_> = changed.iter().map(|at| identity(at)).collect();
         assert_eq!(told, changed, "{at}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_synced_is_published_in_old_and_new_folders() {
+    let folder = Folder::new("not-synced");
+    let mut store = folder.open();
+    for naming in [store.naming, Naming::Proc, Naming::Temporary] {
+        store.naming = naming;
+        let published = ["o/r/n", "o/r/m", "o/s/n", "p/n"]
+            .map(|at| put_and(&mut store, at, b"x", false).is_ok());
+        assert_eq!(published, [true; 4], "{naming:?}");
+        let taken = put_and(&mut store, "o/r/n", b"y", false);
+        assert!(matches!(taken, Err(PublishError::Taken)), "{naming:?}");
+        for at in ["o/r/n", "o/r/m", "o/s/n", "p/n"] {
+            assert!(store.unpublish(&path(at), std::time::Instant::now()), "{at}");
+        }
+        assert!(folder.tree().is_empty(), "{:?}", folder.tree());
     }
 }
 
@@ -140,7 +158,12 @@ fn a_planted_link_is_not_followed_by_a_publication() {
     plant(outside.0.join("r"), "o/r");
     plant(outside.0.join("r/n"), "o/s/n");
     plant(outside.0.join("not there"), "o/t");
-    for naming in [store.naming, Naming::Proc, Naming::Temporary] {
+    for (naming, sync) in [
+        (store.naming, true),
+        (store.naming, false),
+        (Naming::Proc, true),
+        (Naming::Temporary, true),
+    ] {
         store.naming = naming;
         for (at, taken) in [
             ("p/r/n", false),
@@ -151,9 +174,9 @@ fn a_planted_link_is_not_followed_by_a_publication() {
             ("o/t/n", false),
             ("o/s/n", true),
         ] {
-            let put = put(&mut store, at, b"x");
+            let put = put_and(&mut store, at, b"x", sync);
             assert_eq!(matches!(put, Err(PublishError::Taken)), taken, "{at}");
-            assert!(put.is_err(), "{at} {naming:?}");
+            assert!(put.is_err(), "{at} {naming:?} {sync}");
             assert!(store.exists(&path(at)).unwrap(), "{at}");
         }
     }
