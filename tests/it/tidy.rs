@@ -41,6 +41,7 @@ const LAYERS: [&[&str]; 7] = [
     // 2: protocols.
     &[
         "xmpp/mod",
+        "xmpp/syntax",
         "xmpp/element",
         "xmpp/scanner",
         "xmpp/xml",

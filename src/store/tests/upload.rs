@@ -140,7 +140,10 @@ fn a_file_that_is_not_synced_is_published_in_old_and_new_folders() {
         let taken = put_and(&mut store, "o/r/n", b"y", false);
         assert!(matches!(taken, Err(PublishError::Taken)), "{naming:?}");
         for at in ["o/r/n", "o/r/m", "o/s/n", "p/n"] {
-            assert!(store.unpublish(&path(at), std::time::Instant::now()), "{at}");
+            assert!(
+                store.unpublish(&path(at), std::time::Instant::now()),
+                "{at}"
+            );
         }
         assert!(folder.tree().is_empty(), "{:?}", folder.tree());
     }
