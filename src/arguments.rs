@@ -143,7 +143,16 @@ pub fn parse(arguments: Vec<OsString>, commands: &'static [Command]) -> Result<C
             None => return Err(misplaced(&flag, command, commands)),
         }
     }
-    if let [mode, other, ..] = modes[..] {
+    call(command, &modes, given)
+}
+
+/// What the options ask for together.
+fn call(
+    command: Option<&'static Command>,
+    modes: &[&'static str],
+    given: Arguments,
+) -> Result<Call, String> {
+    if let [mode, other, ..] = *modes {
         return Err(match mode == other {
             true => format!("{mode} is given twice"),
             false => format!("{mode} and {other} cannot be combined"),

@@ -257,38 +257,49 @@ impl Clock {
                 }
             }
             None => {
-                let highest = others().map(|(_, record)| record.highest).max();
-                let highest = highest.unwrap_or(EARLIEST);
-                let in_doubt = || others().filter(|(_, record)| !record.is_known);
-                let doubtful = in_doubt().fold(None, |period, (_, record)| {
-                    let until = record.wall.saturating_add(RECORD_INTERVAL + TOLERANCE);
-                    let period = join(period, record.boot, until);
-                    match record.doubtful {
-                        Some((from, until)) => join(period, from, until),
-                        None => period,
-                    }
-                });
-                let doubt = in_doubt().map(|(_, record)| record.doubt).max();
-                let mut clock = Clock {
-                    boot: wall.saturating_sub(uptime),
-                    uptime,
-                    is_known: false,
-                    highest,
-                    doubt: doubt.unwrap_or(0),
-                    is_unset: others().next().is_some() && highest >= EARLIEST,
-                    doubtful,
-                    corrections,
-                };
-                if clock.has_caught_up(wall) {
-                    clock.is_known = true;
-                    clock.doubt = 0;
-                    clock.count_doubtful_from(wall);
-                }
-                clock
+                let others: Vec<&Record> = others().map(|(_, record)| record).collect();
+                Clock::after_boot(&others, corrections, wall, uptime)
             }
         };
         let change = clock.observe(wall, uptime);
         (clock, change)
+    }
+
+    /// Continues from the records of earlier boots only.
+    fn after_boot(
+        records: &[&Record],
+        corrections: Vec<Correction>,
+        wall: i64,
+        uptime: i64,
+    ) -> Clock {
+        let highest = records.iter().map(|record| record.highest).max();
+        let highest = highest.unwrap_or(EARLIEST);
+        let in_doubt = || records.iter().filter(|record| !record.is_known);
+        let doubtful = in_doubt().fold(None, |period, record| {
+            let until = record.wall.saturating_add(RECORD_INTERVAL + TOLERANCE);
+            let period = join(period, record.boot, until);
+            match record.doubtful {
+                Some((from, until)) => join(period, from, until),
+                None => period,
+            }
+        });
+        let doubt = in_doubt().map(|record| record.doubt).max();
+        let mut clock = Clock {
+            boot: wall.saturating_sub(uptime),
+            uptime,
+            is_known: false,
+            highest,
+            doubt: doubt.unwrap_or(0),
+            is_unset: !records.is_empty() && highest >= EARLIEST,
+            doubtful,
+            corrections,
+        };
+        if clock.has_caught_up(wall) {
+            clock.is_known = true;
+            clock.doubt = 0;
+            clock.count_doubtful_from(wall);
+        }
+        clock
     }
 
     /// Observes both clocks.

@@ -208,6 +208,17 @@ pub fn all(config: &Config, out: &mut dyn Write) -> Result<(), String> {
             return Err(cannot_read(b".", &error));
         }
     }
+    let all = (owners, all_files, all_bytes);
+    say_owners(largest, others, all, out)
+}
+
+/// Prints the largest owners, and the numbers of owners, files and bytes of the others and of all.
+fn say_owners(
+    largest: BinaryHeap<Reverse<(u64, u64, Vec<u8>)>>,
+    others: (u64, u64, u64),
+    (owners, all_files, all_bytes): (u64, u64, u64),
+    out: &mut dyn Write,
+) -> Result<(), String> {
     // `Reverse` sorts the largest first.
     for Reverse((bytes, number, folder)) in largest.into_sorted_vec() {
         let line = format!(

@@ -22,21 +22,39 @@ type Statuses = BTreeMap<(&'static str, u16), u64>;
 pub struct Metrics {
     slots_granted: u64,
     slots_refused: Reasons,
-    uploads: u64,
-    upload_bytes: u64,
+    uploads: Transfers,
     uploads_refused: Statuses,
-    downloads: u64,
-    download_bytes: u64,
+    downloads: Transfers,
     requests_refused: Statuses,
     accepted: u64,
     rejected: u64,
     reconnects: u64,
     stanzas_skipped: Reasons,
-    sweeps: u64,
-    sweep_files: u64,
-    sweep_bytes: u64,
-    last_sweep: Option<Duration>,
+    sweeps: Sweeps,
     owners_trimmed: u64,
+}
+
+/// Bodies that were moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Transfers {
+    number: u64,
+    bytes: u64,
+}
+
+impl Transfers {
+    fn add(&mut self, bytes: u64) {
+        self.number += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+}
+
+/// Completed sweeps, and what they removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sweeps {
+    number: u64,
+    files: u64,
+    bytes: u64,
+    last: Option<Duration>,
 }
 
 /// The state of the link to the XMPP server.
@@ -83,8 +101,7 @@ impl Metrics {
 
     /// A file of this size was published.
     pub fn published(&mut self, bytes: u64) {
-        self.uploads += 1;
-        self.upload_bytes = self.upload_bytes.saturating_add(bytes);
+        self.uploads.add(bytes);
     }
 
     /// A PUT was refused, or aborted; in the latter case the status is 0.
@@ -94,8 +111,7 @@ impl Metrics {
 
     /// A download ended, complete or not, after this many bytes of the file.
     pub fn downloaded(&mut self, bytes: u64) {
-        self.downloads += 1;
-        self.download_bytes = self.download_bytes.saturating_add(bytes);
+        self.downloads.add(bytes);
     }
 
     /// A request other than a PUT was refused.
@@ -125,10 +141,11 @@ impl Metrics {
 
     /// A sweep completed; files and bytes that it removed.
     pub fn swept(&mut self, files: u64, bytes: u64, took: Duration) {
-        self.sweeps += 1;
-        self.sweep_files = self.sweep_files.saturating_add(files);
-        self.sweep_bytes = self.sweep_bytes.saturating_add(bytes);
-        self.last_sweep = Some(took);
+        let sweeps = &mut self.sweeps;
+        sweeps.number += 1;
+        sweeps.files = sweeps.files.saturating_add(files);
+        sweeps.bytes = sweeps.bytes.saturating_add(bytes);
+        sweeps.last = Some(took);
     }
 
     /// The oldest files of an owner were removed to meet a quota.
@@ -152,10 +169,10 @@ impl Metrics {
         page.reasons(&self.slots_refused);
 
         page.counter("uploads_total", "PUT requests, by outcome.");
-        page.labelled("outcome", "published", self.uploads);
+        page.labelled("outcome", "published", self.uploads.number);
         page.labelled("outcome", "refused", self.uploads_refused.values().sum());
         page.counter("upload_bytes_total", "Bytes of published files.");
-        page.plain(self.upload_bytes);
+        page.plain(self.uploads.bytes);
         page.counter(
             "upload_refusals_total",
             "Refused PUT requests, by reason and status; status 0 means aborted.",
@@ -163,9 +180,9 @@ impl Metrics {
         page.statuses(&self.uploads_refused);
 
         page.counter("downloads_total", "Downloads, complete or not.");
-        page.plain(self.downloads);
+        page.plain(self.downloads.number);
         page.counter("download_bytes_total", "Bytes of files sent.");
-        page.plain(self.download_bytes);
+        page.plain(self.downloads.bytes);
         page.counter(
             "request_refusals_total",
             "Refused requests other than PUT, by reason and status.",
@@ -186,12 +203,12 @@ impl Metrics {
         page.reasons(&self.stanzas_skipped);
 
         page.counter("sweeps_total", "Completed sweeps.");
-        page.plain(self.sweeps);
+        page.plain(self.sweeps.number);
         page.counter("sweep_removed_files_total", "Files removed by sweeps.");
-        page.plain(self.sweep_files);
+        page.plain(self.sweeps.files);
         page.counter("sweep_removed_bytes_total", "Bytes removed by sweeps.");
-        page.plain(self.sweep_bytes);
-        if let Some(took) = self.last_sweep {
+        page.plain(self.sweeps.bytes);
+        if let Some(took) = self.sweeps.last {
             page.gauge("sweep_last_duration_seconds", "Duration of the last sweep.");
             let (seconds, millis) = (took.as_secs(), took.subsec_millis());
             page.plain(format_args!("{seconds}.{millis:03}"));

@@ -273,19 +273,13 @@ impl Trim {
         else {
             return None;
         };
-        let owner = &self.order.owner;
         match batch.stage() {
             Stage::Recorded | Stage::Syncing => return Some(Progress::WaitingForSync),
-            Stage::Recording if batch.is_full() || victims.is_empty() => {
-                if batch.is_empty() {
-                    if *enough {
-                        return Some(Progress::Done(None));
-                    }
-                    self.stage = TrimStage::Waiting;
-                } else {
-                    batch.close(fsync);
-                }
-            }
+            Stage::Recording if batch.is_full() || victims.is_empty() => match batch.is_empty() {
+                false => batch.close(fsync),
+                true if *enough => return Some(Progress::Done(None)),
+                true => self.stage = TrimStage::Waiting,
+            },
             Stage::Recording => {
                 if !slice.take() {
                     return Some(Progress::SliceUsed);
@@ -295,9 +289,8 @@ impl Trim {
                     Ok(Some(victim)) => batch.add_or_warn(victim, store, now),
                     // Already removed, maybe by a process that has not reported it.
                     Ok(None) => {
-                        usage.removed_elsewhere(owner, 0, 0);
-                        self.freed += picked.size;
-                        self.files += 1;
+                        usage.removed_elsewhere(&self.order.owner, 0, 0);
+                        self.count(picked.size);
                     }
                     // Another search would pick it again, endlessly.
                     Err(_) => {
@@ -315,11 +308,15 @@ impl Trim {
                     store.warn_limited("file not removed", &victim.path, &error, now.mono);
                     return Some(Progress::Done(None));
                 }
-                self.freed += victim.size;
-                self.files += 1;
+                self.count(victim.size);
             }
         }
         None
+    }
+
+    fn count(&mut self, size: u64) {
+        self.freed += size;
+        self.files += 1;
     }
 }
 

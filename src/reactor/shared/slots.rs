@@ -36,12 +36,7 @@ impl Shared {
         attempt: Attempt,
         now: Now,
     ) -> SpaceDecision {
-        let SpaceRequest {
-            owner,
-            class,
-            size,
-            total,
-        } = *request;
+        let SpaceRequest { owner, total, .. } = *request;
         let usage = &mut self.admission.usage;
         let mut stored = Usage {
             owner: None,
@@ -58,8 +53,9 @@ impl Shared {
                 }
             }
         }
+        let policy = self.service.policy();
         let (mut refusal, need, pool, evict) =
-            match self.service.policy().room(size, class, total, &stored) {
+            match policy.room(request.size, request.class, total, &stored) {
                 SpaceCheck::Enough => return SpaceDecision::Granted,
                 SpaceCheck::Refused(refusal) => return SpaceDecision::Refused(refusal),
                 SpaceCheck::OverQuota {
@@ -76,13 +72,7 @@ impl Shared {
             usage.ask(owner, WalkMode::Files);
             return SpaceDecision::Wait;
         }
-        // Search only if eviction or expiry could free space.
-        let files_expire = !self.service.lifetime().message.is_zero();
-        let tries = match evict {
-            true => MAX_TRIES,
-            false => u8::from(files_expire),
-        };
-        let Some(owner) = owner.filter(|_| attempt.tries < tries) else {
+        let Some(owner) = owner.filter(|_| attempt.tries < self.max_tries(evict)) else {
             if let Refusal::OwnerQuota { retry, .. } = &mut refusal {
                 let newest = attempt.newest.filter(|_| !evict);
                 let interval = self.config.sweep_interval();
@@ -97,6 +87,14 @@ impl Shared {
             remove: evict,
         });
         SpaceDecision::Wait
+    }
+
+    /// How many times space is freed for a request: only if eviction or expiry could free any.
+    fn max_tries(&self, evict: bool) -> u8 {
+        match evict {
+            true => MAX_TRIES,
+            false => u8::from(!self.service.lifetime().message.is_zero()),
+        }
     }
 
     /// Whether an owner's rates allow a slot. Starts to count the owner's recent files if necessary.
