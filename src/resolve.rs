@@ -40,10 +40,11 @@ pub fn known_addresses(host: &str, port: u16) -> Option<Vec<SocketAddr>> {
     })
 }
 
-/// A name that a thread is looking up. Dropping it discards the result.
+/// A name that a thread is looking up.
 #[derive(Debug)]
 pub struct Lookup {
     host: String,
+    port: u16,
     answer: Receiver<io::Result<Vec<SocketAddr>>>,
 }
 
@@ -61,7 +62,12 @@ impl Lookup {
                 let _ = waker.wake();
             })?;
         let host = host.to_owned();
-        Ok(Lookup { host, answer })
+        Ok(Lookup { host, port, answer })
+    }
+
+    /// Whether this host is looked up.
+    pub fn is_for(&self, host: &str, port: u16) -> bool {
+        self.host == host && self.port == port
     }
 
     /// The result, if the lookup is complete: at least one address, or an error.

@@ -40,6 +40,9 @@ const BYTES: usize = 64 * 1024;
 pub struct Link {
     target: LinkTarget,
     state: LinkState,
+    /// At most one at a time. It is for an earlier name if the target has changed meanwhile, because a lookup cannot be
+    /// cancelled.
+    lookup: Option<Lookup>,
     backoff: Backoff,
     token: Token,
     /// The reason that was logged last for the link being down. The same reason is not logged again as a warning.
@@ -54,7 +57,7 @@ enum LinkState {
     Resting {
         until: Instant,
     },
-    Resolving(Lookup),
+    Resolving,
     Connecting {
         stream: TcpStream,
         server: SocketAddr,
@@ -100,6 +103,7 @@ impl Link {
         Link {
             target,
             state: LinkState::Resting { until: now.mono },
+            lookup: None,
             backoff: Backoff::new(),
             token,
             logged: None,
@@ -113,7 +117,7 @@ impl Link {
         match &self.state {
             LinkState::Resting { until } | LinkState::Connecting { until, .. } => Some(*until),
             LinkState::Streaming(streaming) => streaming.machine.deadline(),
-            LinkState::Resolving(_) | LinkState::Closed => None,
+            LinkState::Resolving | LinkState::Closed => None,
         }
     }
 
@@ -146,6 +150,7 @@ impl Link {
             let _ = streaming.write(now);
         }
         let mut link = Link::new(target, self.token, now);
+        link.lookup = self.lookup.take();
         if link.target.host == self.target.host && link.target.port == self.target.port {
             link.last_good = std::mem::take(&mut self.last_good);
         }
@@ -173,13 +178,9 @@ impl Link {
         }
         match &mut self.state {
             LinkState::Resting { .. } => {
-                let (host, port) = (&self.target.host, self.target.port);
-                match resolve::known_addresses(host, port) {
+                match resolve::known_addresses(&self.target.host, self.target.port) {
                     Some(addresses) => self.begin_connecting(addresses, registry, now),
-                    None => match Lookup::start(host, port, Arc::clone(waker)) {
-                        Ok(lookup) => self.state = LinkState::Resolving(lookup),
-                        Err(error) => self.rest(&error.to_string(), false, now),
-                    },
+                    None => self.look_up(waker, now),
                 }
             }
             LinkState::Connecting { left, server, .. } => {
@@ -189,22 +190,39 @@ impl Link {
                 self.connect(left, registry, now);
             }
             LinkState::Streaming(streaming) => streaming.machine.deadline_passed(now.mono),
-            LinkState::Resolving(_) | LinkState::Closed => {}
+            LinkState::Resolving | LinkState::Closed => {}
+        }
+    }
+
+    /// Starts to look up the name of the server, or waits for the end of an earlier lookup.
+    fn look_up(&mut self, waker: &Arc<Waker>, now: Now) {
+        self.state = LinkState::Resolving;
+        if self.lookup.is_none() {
+            match Lookup::start(&self.target.host, self.target.port, Arc::clone(waker)) {
+                Ok(lookup) => self.lookup = Some(lookup),
+                Err(error) => self.rest(&error.to_string(), false, now),
+            }
         }
     }
 
     /// Connects, if the name of the server was looked up.
-    pub fn take_lookup(&mut self, registry: &Registry, now: Now) {
-        let LinkState::Resolving(lookup) = &self.state else {
+    pub fn take_lookup(&mut self, registry: &Registry, waker: &Arc<Waker>, now: Now) {
+        let Some(answer) = self.lookup.as_ref().and_then(Lookup::answer) else {
             return;
         };
-        match lookup.answer() {
-            None => return,
-            Some(Ok(addresses)) => self.last_good = addresses,
-            Some(Err(error)) if self.last_good.is_empty() => {
+        let lookup = self.lookup.take();
+        if !matches!(self.state, LinkState::Resolving) {
+            return;
+        }
+        if !lookup.is_some_and(|lookup| lookup.is_for(&self.target.host, self.target.port)) {
+            return self.look_up(waker, now);
+        }
+        match answer {
+            Ok(addresses) => self.last_good = addresses,
+            Err(error) if self.last_good.is_empty() => {
                 return self.rest(&error.to_string(), false, now);
             }
-            Some(Err(_)) => {}
+            Err(_) => {}
         }
         self.begin_connecting(self.last_good.clone(), registry, now);
     }

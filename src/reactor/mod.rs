@@ -485,7 +485,7 @@ impl Reactor {
             }
         }
         if let Some(link) = &mut self.xmpp.link {
-            link.take_lookup(self.poll.registry(), now);
+            link.take_lookup(self.poll.registry(), &self.xmpp.waker, now);
         }
     }
 }

@@ -97,7 +97,7 @@ async def without_unnamed_files(case):
     assert up.logged("store open .*temporary names"), up.logged("store open")
     # A process can have only one tracer.
     await until(lambda: tracer(up) != 0, "the tracer")
-    os.kill(tracer(up), signal.SIGINT)
+    os.kill(tracer(up), signal.SIGTERM)
     await until(lambda: tracer(up) == 0, "the end of the tracer")
     tried = await every_call_fails_once(case, up)
     assert tried >= 20, f"only {tried} errors were tried"
