@@ -36,13 +36,8 @@ impl BareJid {
         {
             return None;
         }
-        let mut bare = String::with_capacity(bare.len());
-        if let Some(local) = local {
-            bare.push_str(&local.to_lowercase());
-            bare.push('@');
-        }
-        bare.push_str(&domain.to_lowercase());
-        Some(BareJid(bare))
+        let bare = bare.strip_suffix('.').unwrap_or(bare);
+        Some(BareJid(bare.to_lowercase()))
     }
 
     /// The whole address.

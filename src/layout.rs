@@ -24,6 +24,7 @@
 //! | `mn`, `pn`, `kn` | message, profile, permanent; never expires by age |
 
 use std::borrow::Cow;
+use std::fmt::Write;
 
 use data_encoding::BASE64URL_NOPAD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
@@ -95,7 +96,7 @@ impl StorePath {
         BASE64URL_NOPAD.encode_append(random, &mut path);
         path.push('~');
         if let Some(size) = tag.size {
-            path.push_str(&format!("{size:x}~"));
+            let _ = write!(path, "{size:x}~");
         }
         push_suffix(tag, &mut path);
         path.push('/');

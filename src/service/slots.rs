@@ -119,8 +119,8 @@ impl Service {
                 .max(revoked_until.saturating_add(1)),
         };
         let encoded = path.encoded();
-        let get = format!("{}{encoded}", self.urls.get_prefix);
-        let mut put = format!("{}{encoded}", self.urls.put_prefix);
+        let get = [self.urls.get_prefix.as_str(), &encoded].concat();
+        let mut put = [self.urls.put_prefix.as_str(), &encoded].concat();
         self.schemes.own.sign(&path, &terms, &mut put);
         Ok((path, Slot { put, get }))
     }

@@ -8,10 +8,7 @@ const MAX_EXTENSION: usize = 32;
 /// Makes a name safe to store: `/`, NUL, control characters and a leading dot become `_`; a name longer than 255 bytes
 /// is cut before its extension, at a character boundary. An empty name stays empty.
 pub fn clean(name: &str) -> String {
-    let mut cleaned: String = name
-        .chars()
-        .map(|c| if c == '/' || c.is_control() { '_' } else { c })
-        .collect();
+    let mut cleaned = name.replace(|c: char| c == '/' || c.is_control(), "_");
     if cleaned.starts_with('.') {
         cleaned.replace_range(..1, "_");
     }

@@ -8,10 +8,12 @@
 //! decimal; 0 for no limit), then `-` for no type or `+` followed by the type. The fields are joined by NUL, which
 //! cannot occur in any of them.
 
+use std::fmt::Write;
+
 use data_encoding::BASE64URL_NOPAD;
 use ring::hmac;
 
-use crate::decimal;
+use crate::decimal::{self, DigitBuffer};
 use crate::layout::{StorePath, decode_segment, encode_query_value, query_parameters};
 use crate::slot::grant::{Denial, Grant, Issued, Scheme, set_once};
 
@@ -29,15 +31,15 @@ impl Signer {
 
     /// Appends the query, including its `?`, that authorises a PUT to `path` under these terms.
     pub fn sign(&self, path: &StorePath, terms: &Terms<'_>, url: &mut String) {
-        url.push_str(&format!("?size={}", terms.size));
+        let _ = write!(url, "?size={}", terms.size);
         if let Some(content_type) = terms.content_type {
             url.push_str("&type=");
             encode_query_value(content_type.as_bytes(), url);
         }
         if let Some(total) = terms.total {
-            url.push_str(&format!("&total={total}"));
+            let _ = write!(url, "&total={total}");
         }
-        url.push_str(&format!("&until={}&sig=", terms.until));
+        let _ = write!(url, "&until={}&sig=", terms.until);
         let tag = hmac::sign(&self.key, &message(path, terms));
         BASE64URL_NOPAD.encode_append(tag.as_ref(), url);
     }
@@ -92,12 +94,17 @@ impl std::fmt::Debug for Signer {
 
 fn message(path: &StorePath, terms: &Terms<'_>) -> Vec<u8> {
     let (has_type, content_type) = match terms.content_type {
-        Some(content_type) => ('+', content_type),
-        None => ('-', ""),
+        Some(content_type) => (b"\0+", content_type),
+        None => (b"\0-", ""),
     };
-    let (size, until, total) = (terms.size, terms.until, terms.total.unwrap_or(0));
-    let rest = format!("\0{size}\0{until}\0{total}\0{has_type}{content_type}");
-    [b"upslot1\0", path.as_bytes(), rest.as_bytes()].concat()
+    let mut message = [b"upslot1\0", path.as_bytes()].concat();
+    for number in [terms.size, terms.until, terms.total.unwrap_or(0)] {
+        message.push(0);
+        message.extend_from_slice(decimal::digits(number, &mut DigitBuffer::default()));
+    }
+    message.extend_from_slice(has_type);
+    message.extend_from_slice(content_type.as_bytes());
+    message
 }
 
 /// The parsed query. A repeated parameter, or one that is not in the canonical form that [`Signer::sign`] writes, makes

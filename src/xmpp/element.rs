@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::syntax::is_xml_char;
+use super::syntax::{is_xml_char, plain_length};
 
 /// Namespace of the prefix `xml`, which needs no declaration (Namespaces in XML 1.0 §3).
 pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
@@ -300,30 +300,29 @@ fn write_attribute(name: &str, value: &str, out: &mut Vec<u8>) {
 /// Writes text so that a parser restores it exactly. Parsers normalise white space in attributes to spaces (XML 1.0
 /// §3.3.3) and CR to LF everywhere (§2.11), so these are written as references.
 fn escape(text: &str, in_attribute: bool, out: &mut Vec<u8>) {
-    let is_special = |c| match c {
-        '&' | '<' | '>' | '\r' => true,
-        '\'' | '"' | '\t' | '\n' => in_attribute,
-        c => !is_xml_char(c),
-    };
     let mut rest = text;
-    while let Some((plain, special)) = rest.find(is_special).map(|at| rest.split_at(at)) {
+    loop {
+        let (plain, special) = rest.split_at(plain_length(rest.as_bytes()));
+        out.extend_from_slice(plain.as_bytes());
         let mut after = special.chars();
-        let reference = match after.next() {
-            Some('&') => "&amp;",
-            Some('<') => "&lt;",
-            Some('>') => "&gt;",
-            Some('\r') => "&#13;",
-            Some('\'') => "&apos;",
-            Some('"') => "&quot;",
-            Some('\t') => "&#9;",
-            Some('\n') => "&#10;",
+        let Some(c) = after.next() else {
+            return;
+        };
+        rest = after.as_str();
+        let written = match c {
+            '&' => "&amp;",
+            '<' => "&lt;",
+            '>' => "&gt;",
+            '\r' => "&#13;",
+            '\'' if in_attribute => "&apos;",
+            '"' if in_attribute => "&quot;",
+            '\t' if in_attribute => "&#9;",
+            '\n' if in_attribute => "&#10;",
+            c if is_xml_char(c) => &special[..c.len_utf8()],
             _ => "\u{FFFD}",
         };
-        out.extend_from_slice(plain.as_bytes());
-        out.extend_from_slice(reference.as_bytes());
-        rest = after.as_str();
+        out.extend_from_slice(written.as_bytes());
     }
-    out.extend_from_slice(rest.as_bytes());
 }
 
 #[cfg(test)]

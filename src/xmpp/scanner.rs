@@ -11,7 +11,8 @@
 //! enough.
 
 use super::syntax::{
-    Reference, Utf8, XmlError, begins_name, continues_name, is_space, malformed, restricted,
+    Reference, Utf8, XmlError, begins_name, continues_name, is_space, malformed, plain_length,
+    restricted,
 };
 
 /// The part of the stream that ends with the last byte scanned.
@@ -169,8 +170,7 @@ impl Scanner {
             | State::StartTag(StartTag::Value { .. })
                 if !self.utf8.is_within_character() =>
             {
-                let is_special = |byte: &u8| !PLAIN[usize::from(*byte)];
-                rest.iter().position(is_special).unwrap_or(rest.len())
+                plain_length(rest)
             }
             _ => 0,
         }
@@ -378,17 +378,6 @@ fn count_brackets(before: u8, byte: u8) -> u8 {
         _ => 0,
     }
 }
-
-/// The bytes that are whole characters without a meaning of their own in text, in CDATA sections, and in values.
-const PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut byte = b' ';
-    while byte <= b'~' {
-        plain[byte as usize] = !matches!(byte, b'<' | b'&' | b']' | b'\'' | b'"');
-        byte += 1;
-    }
-    plain
-};
 
 /// FNV-1a with 64 bits.
 const HASH_START: u64 = 0xCBF2_9CE4_8422_2325;

@@ -41,6 +41,23 @@ pub fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
+/// Length of the prefix of bytes that are whole characters, and have no meaning of their own in text, in CDATA sections
+/// and in values.
+pub fn plain_length(bytes: &[u8]) -> usize {
+    let is_special = |byte: &u8| !PLAIN[usize::from(*byte)];
+    bytes.iter().position(is_special).unwrap_or(bytes.len())
+}
+
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = b' ';
+    while byte <= b'~' {
+        plain[byte as usize] = !matches!(byte, b'<' | b'>' | b'&' | b']' | b'\'' | b'"');
+        byte += 1;
+    }
+    plain
+};
+
 /// Whether a name may begin with this byte. All non-ASCII bytes are accepted: editions of XML differ in which characters
 /// they allow, and where a tag ends does not depend on it.
 pub fn begins_name(byte: u8) -> bool {

@@ -4,6 +4,7 @@
 //! accepted in any namespace, and the reply uses the namespace and syntax of the request. This module only checks that a
 //! request is well-formed; it applies no policy.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::element::{Element, stanza_error};
@@ -173,10 +174,10 @@ fn parse(
     now: u64,
 ) -> Result<SlotRequest, Refusal> {
     let field = |name: &str| match dialect.syntax {
-        Syntax::Attributes => request.attribute(name).map(str::to_owned),
+        Syntax::Attributes => request.attribute(name).map(Cow::Borrowed),
         Syntax::Elements => request
             .child(name, dialect.namespace)
-            .map(|child| trim(&child.text()).to_owned()),
+            .map(|child| Cow::Owned(trim(&child.text()).to_owned())),
     };
     let name = field("filename")
         .filter(|name| !trim(name).is_empty())
@@ -187,7 +188,7 @@ fn parse(
         .filter(|content_type| !content_type.is_empty());
     Ok(SlotRequest {
         owner: owner.clone(),
-        name,
+        name: name.into_owned(),
         size: read_size(&size)?,
         content_type,
         purpose: read_purpose(request, purposes, now)?,

@@ -19,7 +19,7 @@ use quick_xml::events::{BytesRef, BytesStart, Event};
 
 use super::element::{Attribute, COMPONENT, Element, Name, Node, XML};
 use super::scanner::{Boundary, Scanner};
-use super::syntax::{SPACE, malformed};
+use super::syntax::{SPACE, malformed, plain_length};
 
 pub use super::syntax::XmlError;
 
@@ -42,6 +42,12 @@ const MAX_NAME: usize = 64;
 /// Most namespace declarations in scope at one place. Requests need two or three; a linear search through thousands
 /// for each prefix would be slow.
 const MAX_BINDINGS: usize = 64;
+
+/// Up to this many names are compared pairwise.
+const MAX_PAIRWISE: usize = 8;
+
+/// Capacity up to which the buffer of a stanza is kept for the next one, in bytes.
+const KEPT_BUFFER: usize = 8 * 1024;
 
 /// Namespace of namespace declarations; no prefix may be bound to it (Namespaces in XML 1.0 §3).
 const XMLNS: &str = "http://www.w3.org/2000/xmlns/";
@@ -179,10 +185,15 @@ impl Reader {
             let (piece, rest) = input.split_at(taken);
             *input = rest;
             self.keep(piece);
-            let event = match boundary {
-                Some(boundary) => self.take(boundary)?,
-                None => None,
+            let Some(boundary) = boundary else {
+                continue;
             };
+            let mut bytes = mem::take(&mut self.kept);
+            let event = self.take(boundary, &bytes)?;
+            if bytes.capacity() <= KEPT_BUFFER {
+                bytes.clear();
+                self.kept = bytes;
+            }
             if event.is_some() {
                 return Ok(event);
             }
@@ -213,10 +224,10 @@ impl Reader {
         }
     }
 
-    /// Handles the end of a part, which was buffered or skipped.
-    fn take(&mut self, boundary: Boundary) -> Result<Option<XmlEvent>, XmlError> {
-        let (bytes, skipped) = (mem::take(&mut self.kept), self.skipped.take());
-        let text = text_of(&bytes)?;
+    /// Handles the end of a part, of which `bytes` were buffered, unless it was skipped.
+    fn take(&mut self, boundary: Boundary, bytes: &[u8]) -> Result<Option<XmlEvent>, XmlError> {
+        let skipped = self.skipped.take();
+        let text = text_of(bytes)?;
         let outside = self.bindings.len();
         Ok(Some(match boundary {
             Boundary::Declaration => return check_declaration(text).map(|()| None),
@@ -239,7 +250,7 @@ impl Reader {
                         }
                     }
                 };
-                XmlEvent::Skipped(Skipped::new(why, &bytes))
+                XmlEvent::Skipped(Skipped::new(why, bytes))
             }
         }))
     }
@@ -416,7 +427,7 @@ fn push_reference(open: &mut [(Element, usize)], reference: &BytesRef<'_>) -> Re
 /// Parses a start tag and adds its declarations to the bindings.
 fn read_start(tag: &BytesStart<'_>, bindings: &mut Vec<Binding>) -> Result<Element, Unread> {
     let outside = bindings.len();
-    let mut plain = Vec::new();
+    let mut plain = Vec::with_capacity(MAX_PAIRWISE);
     for attribute in tag.attributes().with_checks(false) {
         let attribute = attribute.map_err(|_| BROKEN)?;
         plain.push((text_of(attribute.key.into_inner())?, attribute));
@@ -456,8 +467,10 @@ fn read_start(tag: &BytesStart<'_>, bindings: &mut Vec<Binding>) -> Result<Eleme
         });
     }
     // Once more with resolved namespaces: two prefixes may be bound to the same namespace.
-    let names = element.attributes.iter();
-    let names = names.map(|a| (a.namespace.as_deref(), &*a.name));
+    let names = element.attributes.iter().filter_map(|a| {
+        let namespace = a.namespace.as_deref()?;
+        Some((namespace, &*a.name))
+    });
     match has_double(names) {
         true => Err(Unread::Names("an attribute given twice")),
         false => Ok(element),
@@ -533,8 +546,17 @@ fn text_of(bytes: &[u8]) -> Result<&str, XmlError> {
 
 const MALFORMED_NAME: Unread = Unread::Names("a malformed name");
 
-/// Whether a name occurs twice. Sorting takes care of thousands of names.
-fn has_double<N: Ord>(names: impl Iterator<Item = N>) -> bool {
+/// Whether a name occurs twice. Few names, as in nearly every tag, are compared pairwise; sorting takes care of
+/// thousands.
+fn has_double<N: Ord>(mut names: impl Iterator<Item = N> + Clone) -> bool {
+    if names.clone().nth(MAX_PAIRWISE).is_none() {
+        while let Some(name) = names.next() {
+            if names.clone().any(|other| other == name) {
+                return true;
+            }
+        }
+        return false;
+    }
     let mut names: Vec<N> = names.collect();
     names.sort_unstable();
     names.windows(2).any(|pair| pair[0] == pair[1])
@@ -542,6 +564,10 @@ fn has_double<N: Ord>(names: impl Iterator<Item = N>) -> bool {
 
 /// The value with references resolved and white space normalised to spaces (XML 1.0 §3.3.3).
 fn attribute_value(attribute: &RawAttribute<'_>) -> Result<String, XmlError> {
+    let value = text_of(&attribute.value)?;
+    if plain_length(value.as_bytes()) == value.len() {
+        return Ok(value.to_owned());
+    }
     let value = attribute.normalized_value(XmlVersion::Explicit1_0);
     Ok(value.map_err(|_| BROKEN)?.into_owned())
 }
