@@ -1,10 +1,11 @@
 //! Walks over the tree one entry at a time, so that the caller can pause after each of them.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::{Dir, DirEntry, FileType};
+use rustix::fs::{Dir, FileType, RawDir};
 use rustix::io::Errno;
 
 use crate::expiry::StoredFile;
@@ -15,6 +16,9 @@ use crate::sys::{self, FileKind};
 /// Limits of walking per turn. A request waits for so long at most; the turns in between cost little.
 const SLICE_ENTRIES: u32 = 256;
 const SLICE_TIME: Duration = Duration::from_millis(1);
+
+/// How much of a folder is listed at a time: some hundred names; bytes.
+const LISTING: usize = 32 * 1024;
 
 /// The remaining allowance of a turn for walking: 256 entries or 1 ms, whichever is used up first.
 #[derive(Debug)]
@@ -81,7 +85,7 @@ pub struct Walk {
 
 #[derive(Debug)]
 struct Level {
-    entries: Dir,
+    entries: Entries,
     /// Length of the folder's path.
     length: usize,
     /// Entries that were not removed.
@@ -94,7 +98,7 @@ impl Walk {
         let folder = sys::open_folder_below(root, owner)?;
         Ok(Walk {
             levels: vec![Level {
-                entries: Dir::new(folder)?,
+                entries: Entries::new(folder),
                 length: owner.len(),
                 kept: 0,
             }],
@@ -111,38 +115,30 @@ impl Walk {
 
     /// The next entry.
     pub fn step(&mut self, root: BorrowedFd<'_>) -> WalkStep {
+        let depth = self.levels.len();
         let Some(level) = self.levels.last_mut() else {
             return WalkStep::Done;
         };
         self.path.truncate(level.length);
-        let is_self_or_parent =
-            |entry: &DirEntry| matches!(entry.file_name().to_bytes(), b"." | b"..");
         // An entry that cannot be read ends its folder: the next walk tries again.
-        let entry = loop {
-            match level.entries.read() {
-                Some(Ok(entry)) if is_self_or_parent(&entry) => {}
-                Some(Ok(entry)) => break entry,
-                end => {
-                    // A folder that was removed meanwhile is empty.
-                    if let Some(Err(error)) = end.filter(|end| !matches!(end, Err(Errno::NOENT))) {
-                        // There is at least one entry.
-                        level.kept += 1;
-                        self.error = Some(error.into());
-                    }
-                    self.leave(root);
-                    return WalkStep::Other;
+        let (folder, kind, name) = match level.entries.next() {
+            Ok(Some(entry)) => entry,
+            end => {
+                // A folder that was removed meanwhile is empty.
+                if let Some(error) = end.err().filter(|e| e.kind() != io::ErrorKind::NotFound) {
+                    // There is at least one entry.
+                    level.kept += 1;
+                    self.error = Some(error);
                 }
+                self.leave(root);
+                return WalkStep::Other;
             }
         };
-        let name = entry.file_name().to_bytes();
         level.kept += 1;
         if name.starts_with(b".") {
             return WalkStep::Other;
         }
-        let Ok(folder) = level.entries.fd() else {
-            return WalkStep::Other;
-        };
-        let kind = match entry.file_type() {
+        let kind = match kind {
             FileType::RegularFile | FileType::Unknown => match sys::stat_at(folder, name) {
                 Ok(stat) if stat.kind == FileKind::File => {
                     self.path.push(b'/');
@@ -170,14 +166,15 @@ impl Walk {
         if kind != FileKind::Folder {
             return WalkStep::Other;
         }
-        if self.mode == WalkMode::Names && self.levels.len() == 1 {
+        if self.mode == WalkMode::Names && depth == 1 {
             let tag = tag_of(name);
             if let Some(size) = tag.and_then(|tag| tag.size) {
                 return WalkStep::Named(QuotaClass::of(tag), size);
             }
         }
-        if self.levels.len() + 1 < MAX_DEPTH {
-            self.enter(name.to_vec());
+        if depth + 1 < MAX_DEPTH {
+            let name = name.to_vec();
+            self.enter(&name);
         }
         WalkStep::Other
     }
@@ -198,26 +195,20 @@ impl Walk {
     fn last_file(&self) -> io::Result<(BorrowedFd<'_>, &[u8])> {
         let level = self.levels.last().ok_or(io::ErrorKind::NotFound)?;
         let name = self.path.get(level.length + 1..).unwrap_or_default();
-        Ok((level.entries.fd()?, name))
+        Ok((level.entries.folder.as_fd(), name))
     }
 
-    fn enter(&mut self, name: Vec<u8>) {
+    fn enter(&mut self, name: &[u8]) {
         let Some(level) = self.levels.last() else {
             return;
         };
-        let opened = level
-            .entries
-            .fd()
-            .map_err(io::Error::from)
-            .and_then(|fd| sys::open_folder_in(fd, &name))
-            .and_then(|folder| Ok(Dir::new(folder)?));
-        match opened {
-            Ok(entries) => {
+        match sys::open_folder_in(level.entries.folder.as_fd(), name) {
+            Ok(folder) => {
                 self.path.push(b'/');
-                self.path.extend_from_slice(&name);
+                self.path.extend_from_slice(name);
                 let length = self.path.len();
                 self.levels.push(Level {
-                    entries,
+                    entries: Entries::new(folder),
                     length,
                     kept: 0,
                 });
@@ -238,15 +229,75 @@ impl Walk {
         let start = self.levels.last().map_or(0, |level| level.length + 1);
         let name = &self.path[start..left.length];
         let removed = match self.levels.last() {
-            Some(level) => match level.entries.fd() {
-                Ok(folder) => sys::remove_folder(folder, name),
-                Err(error) => Err(error.into()),
-            },
+            Some(level) => sys::remove_folder(&level.entries.folder, name),
             None => sys::remove_folder(root, name),
         };
         if let (Ok(true), Some(level)) = (removed, self.levels.last_mut()) {
             level.kept -= 1;
         }
+    }
+}
+
+/// The entries of one folder, except itself and its parent.
+#[derive(Debug)]
+struct Entries {
+    folder: OwnedFd,
+    /// The kinds and names that were read last; the first `taken` are used up.
+    read: Vec<(FileType, usize)>,
+    taken: usize,
+    /// The names, one after the other; each ends at its offset in `read`.
+    names: Vec<u8>,
+}
+
+impl Entries {
+    fn new(folder: OwnedFd) -> Entries {
+        Entries {
+            folder,
+            read: Vec::new(),
+            taken: 0,
+            names: Vec::new(),
+        }
+    }
+
+    /// The folder, and kind and name of the next entry in it; `None` at the end.
+    fn next(&mut self) -> io::Result<Option<(BorrowedFd<'_>, FileType, &[u8])>> {
+        if self.taken == self.read.len() {
+            self.read_more()?;
+        }
+        let Some((kind, end)) = self.read.get(self.taken) else {
+            return Ok(None);
+        };
+        let start = match self.taken {
+            0 => 0,
+            taken => self.read[taken - 1].1,
+        };
+        self.taken += 1;
+        Ok(Some((self.folder.as_fd(), *kind, &self.names[start..*end])))
+    }
+
+    /// Replaces the entries by the next ones; none at the end of the folder.
+    fn read_more(&mut self) -> io::Result<()> {
+        self.taken = 0;
+        self.read.clear();
+        self.names.clear();
+        let mut buffer = [MaybeUninit::uninit(); LISTING];
+        let mut listing = RawDir::new(&self.folder, &mut buffer);
+        while let Some(entry) = listing.next() {
+            let entry = match entry {
+                Err(Errno::INTR) => continue,
+                entry => entry?,
+            };
+            let name = entry.file_name().to_bytes();
+            if !matches!(name, b"." | b"..") {
+                self.names.extend_from_slice(name);
+                self.read.push((entry.file_type(), self.names.len()));
+            }
+            // The next entry would take another system call.
+            if listing.is_buffer_empty() && !self.read.is_empty() {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 
