@@ -190,12 +190,12 @@ impl Service {
         &self,
         request: &RequestHead,
         path: &StorePath,
-        file: &StoredFile<'_>,
+        file: &StoredFile,
         now: Now,
     ) -> Answer {
         let content_type = self
             .safe_types
-            .served(effective_type(path, file.content_type));
+            .served(effective_type(path, file.content_type.as_deref()));
         let inline = self.safe_types.show_inline(content_type);
         let labelled = file.utf8.then(|| charset::with_utf8(content_type));
         let content_type = labelled.as_deref().unwrap_or(content_type);
@@ -268,14 +268,14 @@ fn effective_type<'a>(path: &StorePath, content_type: Option<&'a str>) -> &'a st
 }
 
 /// The facts about an open file that its response depends on.
-#[derive(Clone, Copy, Debug)]
-pub struct StoredFile<'a> {
+#[derive(Clone, Debug)]
+pub struct StoredFile {
     /// Bytes.
     pub size: u64,
     pub modified: SystemTime,
     /// When it was stored, corrected for clock jumps since.
     pub stored: SystemTime,
-    pub content_type: Option<&'a str>,
+    pub content_type: Option<String>,
     /// Whether [`Service::shows_charset`] holds and the bytes are UTF-8.
     pub utf8: bool,
 }

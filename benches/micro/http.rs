@@ -20,15 +20,15 @@ pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
     let found = StoredFile {
         size: SIZE,
         modified: fixtures::seconds_ago(3600),
-        content_type: Some(TYPE),
+        content_type: Some(TYPE.to_owned()),
         stored: fixtures::seconds_ago(3600),
         utf8: false,
     };
     let answers_with = |head: &[u8], status: u16| {
         let request = fixtures::parsed(head)?;
-        let service = &service;
+        let (service, found) = (&service, &found);
         Ok::<_, String>(move || {
-            let answer = answer(service, black_box(&request), &found, now);
+            let answer = answer(service, black_box(&request), found, now);
             answer.is_some_and(|answer| black_box(answer).status == status)
         })
     };
@@ -107,7 +107,7 @@ fn heads(bench: &mut Bench, put: &str, get: &str) -> Outcome<()> {
 fn answer(
     service: &Service,
     request: &RequestHead,
-    found: &StoredFile<'_>,
+    found: &StoredFile,
     now: Now,
 ) -> Option<Answer> {
     match service.decide(request, now) {

@@ -159,6 +159,14 @@ impl RequestHead {
         self.fields.iter().filter(has_name).map(value)
     }
 
+    /// Whether this is a GET or HEAD that names its file by the path alone, without a query.
+    pub fn names_file_by_path(&self) -> bool {
+        matches!(self.method(), Method::Get | Method::Head)
+            && self.query().is_none()
+            && self.expect == Expect::None
+            && self.framing != Framing::Chunked
+    }
+
     /// Whether this is a GET without a query, conditions or ranges, so that its response depends on its path alone.
     pub fn is_plain_get(&self) -> bool {
         let matters = |field: &Field| {
@@ -168,10 +176,8 @@ impl RequestHead {
             };
             has_prefix(b"if-") || has_prefix(b"range")
         };
-        self.method() == Method::Get
-            && self.query().is_none()
-            && self.expect == Expect::None
-            && self.framing != Framing::Chunked
+        self.names_file_by_path()
+            && self.method() == Method::Get
             && !self.fields.iter().any(matters)
     }
 

@@ -1,5 +1,5 @@
-//! A cache of open files with their response heads, for files that are requested several times within a second, such as
-//! pictures just sent to a room. Entries last until the end of the present second.
+//! A cache of open files, for files that are requested several times within a second, such as pictures just sent to a
+//! room; and of their responses to plain GETs. Entries last until the end of the present second.
 //!
 //! A published file never changes, and the time-dependent fields of a head (`Date`, `Cache-Control`) have a resolution
 //! of one second, so within a second the same request has the same response. A deletion by upslot clears the cache; a
@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::http::response::Answer;
+use crate::layout::StorePath;
 use crate::now::Now;
+use crate::service::StoredFile;
 
 /// Maximum number of cached files, if the limit of descriptors allows for so many. With their heads they take about a
 /// megabyte.
@@ -58,10 +60,20 @@ struct Request {
     second: u32,
 }
 
+/// An open file, and what its responses depend on.
 #[derive(Debug)]
-struct CachedFile {
-    file: Arc<OwnedFd>,
-    answer: Answer,
+pub struct OpenFile {
+    pub file: Arc<OwnedFd>,
+    pub path: StorePath,
+    pub facts: StoredFile,
+}
+
+/// A file in the cache.
+#[derive(Debug)]
+pub struct CachedFile {
+    pub open: OpenFile,
+    /// The response to a plain GET, once there was one.
+    pub answer: Option<Answer>,
 }
 
 impl Default for OpenFileCache {
@@ -84,35 +96,24 @@ impl OpenFileCache {
         self.capacity = unused.clamp(MIN_FILES, MAX_FILES);
     }
 
-    /// The file of a plain GET for this path, and its answer. `removals` as [`crate::store::Store::removals`] has it.
-    pub fn get(&mut self, path: &[u8], removals: u64, now: Now) -> Option<(Arc<OwnedFd>, Answer)> {
+    /// The file of a request for this path. `removals` as [`crate::store::Store::removals`] has it.
+    pub fn get(&mut self, path: &[u8], removals: u64, now: Now) -> Option<&mut CachedFile> {
         if self.files.is_empty() {
             return None;
         }
         self.expire(removals, now);
-        let cached = self.files.get(path)?;
-        Some((Arc::clone(&cached.file), cached.answer.clone()))
+        self.files.get_mut(path)
     }
 
-    /// Records a plain GET for this path and its response. Caches it if it is not the first in this second and the
-    /// previous one. If the cache is full, it stays as it is until the second is over.
-    pub fn record(
-        &mut self,
-        path: &[u8],
-        file: &Arc<OwnedFd>,
-        answer: &Answer,
-        removals: u64,
-        now: Now,
-    ) {
+    /// Records a request for this path. Caches its file if it is not the first in this second and the previous one. If
+    /// the cache is full, it stays as it is until the second is over.
+    pub fn record(&mut self, path: &[u8], open: OpenFile, removals: u64, now: Now) {
         self.expire(removals, now);
         let is_repeated = self.is_repeated(path);
         if !is_repeated || self.files.len() >= self.capacity || path.len() > MAX_PATH {
             return;
         }
-        let cached = CachedFile {
-            file: Arc::clone(file),
-            answer: answer.clone(),
-        };
+        let cached = CachedFile { open, answer: None };
         self.files.insert(path.into(), cached);
         self.until.get_or_insert(now.mono + SECOND);
     }
@@ -162,8 +163,6 @@ mod tests {
     use std::time::{Instant, SystemTime};
 
     use super::*;
-    use crate::http::head::RequestHead;
-    use crate::http::response::{Common, FileFacts};
 
     fn now() -> Now {
         let whole = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
@@ -173,41 +172,43 @@ mod tests {
         }
     }
 
-    /// An open file that contains its own number, with a response.
-    fn file(number: usize) -> (Vec<u8>, Arc<OwnedFd>, Answer) {
-        let path = format!("/o/r/{number}").into_bytes();
+    /// An open file that contains its own number.
+    fn file(number: usize) -> Arc<OwnedFd> {
         let text = number.to_string();
         let (reader, mut writer) = UnixStream::pair().unwrap();
         std::io::Write::write_all(&mut writer, text.as_bytes()).unwrap();
-        let facts = FileFacts {
-            name: text.as_bytes(),
-            size: text.len() as u64,
-            modified: now().wall,
-            content_type: "text/plain",
-            inline: true,
-            expires_at: None,
-        };
-        let head = [b"GET ", &path[..], b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
-        let request = RequestHead::parse(&head).unwrap();
-        let answer = Common::new(false, Vec::new()).file(&request, &facts, now());
-        (path, Arc::new(OwnedFd::from(reader)), answer)
+        Arc::new(OwnedFd::from(reader))
+    }
+
+    fn open(file: &Arc<OwnedFd>, number: usize) -> OpenFile {
+        OpenFile {
+            file: Arc::clone(file),
+            path: StorePath::from_segments([&b"o"[..], b"r", b"name"].into_iter()).unwrap(),
+            facts: StoredFile {
+                size: number as u64,
+                modified: now().wall,
+                stored: now().wall,
+                content_type: None,
+                utf8: false,
+            },
+        }
     }
 
     fn ask(open_files: &mut OpenFileCache, number: usize, removals: u64, now: Now) -> bool {
-        let (path, own, answer) = file(number);
+        let path = format!("/o/r/{number}").into_bytes();
         match open_files.get(&path, removals, now) {
-            Some((found, repeated)) => {
-                assert_eq!(repeated.head, answer.head);
+            Some(CachedFile { open, answer }) => {
+                assert_eq!(open.facts.size, number as u64);
+                assert!(answer.is_none());
                 let mut text = String::new();
-                let mut found = std::fs::File::from(found.try_clone().unwrap());
-                drop((own, repeated));
+                let mut found = std::fs::File::from(open.file.try_clone().unwrap());
                 let read = found.read_to_string(&mut text);
                 // A socket can be read only once.
                 assert!(read.is_ok() && (text.is_empty() || text == number.to_string()));
                 true
             }
             None => {
-                open_files.record(&path, &own, &answer, removals, now);
+                open_files.record(&path, open(&file(number), number), removals, now);
                 false
             }
         }
@@ -274,7 +275,7 @@ mod tests {
     /// How many of these paths are cached, when each is requested once. All of them name one file.
     fn hits(
         open_files: &mut OpenFileCache,
-        (own, answer): &(Arc<OwnedFd>, Answer),
+        file: &Arc<OwnedFd>,
         numbers: std::ops::Range<usize>,
         now: Now,
     ) -> usize {
@@ -282,7 +283,7 @@ mod tests {
             let path = format!("/o/r/{number}").into_bytes();
             let cached = open_files.get(&path, 0, now).is_some();
             if !cached {
-                open_files.record(&path, own, answer, 0, now);
+                open_files.record(&path, open(file, *number), 0, now);
             }
             cached
         };
@@ -291,8 +292,7 @@ mod tests {
 
     #[test]
     fn the_number_of_cached_files_is_bounded() {
-        let (_, own, answer) = file(1);
-        let file = (own, answer);
+        let file = file(1);
         for (unused, capacity) in [(0, MIN_FILES), (100, 100), (100_000, MAX_FILES)] {
             let mut open_files = OpenFileCache::default();
             open_files.set_capacity(unused);
@@ -302,7 +302,7 @@ mod tests {
                 }
             }
             assert_eq!(open_files.files.len(), capacity, "{unused}");
-            assert_eq!(Arc::strong_count(&file.0), capacity + 1, "{unused}");
+            assert_eq!(Arc::strong_count(&file), capacity + 1, "{unused}");
             let last = capacity + 7..capacity + 8;
             assert_eq!(hits(&mut open_files, &file, last.clone(), now()), 0);
             assert_eq!(hits(&mut open_files, &file, 0..1, now()), 1);
@@ -313,14 +313,13 @@ mod tests {
                 1,
                 "the next second begins with an empty cache"
             );
-            assert_eq!(Arc::strong_count(&file.0), 2, "{unused}");
+            assert_eq!(Arc::strong_count(&file), 2, "{unused}");
         }
     }
 
     #[test]
     fn a_thousand_files_in_turn_are_cached() {
-        let (_, own, answer) = file(1);
-        let file = (own, answer);
+        let file = file(1);
         let mut open_files = OpenFileCache::default();
         open_files.set_capacity(MAX_FILES);
         let mut hits = |now: Now| hits(&mut open_files, &file, 0..1000, now);
@@ -337,11 +336,11 @@ mod tests {
     #[test]
     fn a_long_path_is_not_cached() {
         let mut open_files = OpenFileCache::default();
-        let (_, own, answer) = file(1);
+        let file = file(1);
         for (length, cached) in [(MAX_PATH, true), (MAX_PATH + 1, false)] {
             let path = vec![b'a'; length];
             for _ in 0..2 {
-                open_files.record(&path, &own, &answer, 0, now());
+                open_files.record(&path, open(&file, 1), 0, now());
             }
             assert_eq!(open_files.get(&path, 0, now()).is_some(), cached);
         }

@@ -262,7 +262,7 @@ fn download(
         size: 1000,
         modified: at(0).wall,
         stored: at(0).wall,
-        content_type,
+        content_type: content_type.map(str::to_owned),
         utf8: service.shows_charset(&path, content_type),
     };
     let answer = service.download(&head(line, fields), &path, &found, at(10));

@@ -61,6 +61,37 @@ fn head_matches_get() {
     }
 }
 
+#[test]
+fn repeated_requests_have_the_same_response() {
+    let (site, target) = digits();
+    let mut client = site.client();
+    let etag = client.get(&target).is(200).expect("ETag").to_owned();
+    let requests: [(&str, &[(&str, &str)], u16); 7] = [
+        ("GET", &[], 200),
+        ("HEAD", &[], 200),
+        ("GET", &[("Range", "bytes=2-4")], 206),
+        ("GET", &[("Range", "bytes=0-1,5-6")], 206),
+        ("GET", &[("Range", "bytes=99-")], 416),
+        ("GET", &[("If-None-Match", &etag)], 304),
+        ("GET", &[("If-Match", "\"other\"")], 412),
+    ];
+    let first = requests.map(|(method, fields, _)| client.ask(method, &target, fields, b""));
+    // From the second round on, the file is open if the second is not over.
+    for _ in 0..20 {
+        for ((method, fields, status), first) in requests.iter().zip(&first) {
+            let reply = client.ask(method, &target, fields, b"").is(*status);
+            assert_eq!(reply.body.len(), first.body.len(), "{method} {fields:?}");
+            if first
+                .field("Content-Type")
+                .is_none_or(|kind| !kind.starts_with("multipart/"))
+            {
+                assert_eq!(reply.body, first.body, "{method} {fields:?}");
+                assert_eq!(reply.lasting_fields(), first.lasting_fields());
+            }
+        }
+    }
+}
+
 /// Targets that lead to no file that may be served; `below` is the folder of a slot.
 fn missing_targets(below: &str) -> Vec<String> {
     let long = "x".repeat(300);

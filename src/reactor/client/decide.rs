@@ -58,13 +58,9 @@ impl Client {
             request.method_str().escape_debug(),
             request.path().escape_ascii()
         );
-        let cache = request.is_plain_get();
-        if cache {
-            let removals = shared.store.removals();
-            if let Some((file, answer)) = shared.open_files.get(request.path(), removals, now) {
-                self.begin_download(file, answer, now);
-                return StepResult::Moved;
-            }
+        if let Some((file, answer)) = get::from_cache(request, shared, now) {
+            self.begin_download(file, answer, now);
+            return StepResult::Moved;
         }
         match shared.service.decide(request, now) {
             Decision::Answer(answer) => {
@@ -74,17 +70,15 @@ impl Client {
                 self.exchange.answer(answer, now.mono);
             }
             Decision::Refuse(refusal) => self.refuse(&refusal, shared, now),
-            Decision::Download(download) => {
-                match get::open(download, request, cache, shared, now) {
-                    get::OpenOutcome::File(file, answer) => self.begin_download(file, answer, now),
-                    get::OpenOutcome::Replaced => {}
-                    get::OpenOutcome::NotFound => {
-                        self.log_refused(404);
-                        self.exchange.answer(shared.service.not_found(), now.mono);
-                    }
-                    get::OpenOutcome::Refused(refusal) => self.refuse(&refusal, shared, now),
+            Decision::Download(download) => match get::open(download, request, shared, now) {
+                get::OpenOutcome::File(file, answer) => self.begin_download(file, answer, now),
+                get::OpenOutcome::Replaced => {}
+                get::OpenOutcome::NotFound => {
+                    self.log_refused(404);
+                    self.exchange.answer(shared.service.not_found(), now.mono);
                 }
-            }
+                get::OpenOutcome::Refused(refusal) => self.refuse(&refusal, shared, now),
+            },
             Decision::Delete(path) => self.delete(path, shared, now),
             Decision::Upload(grant) => {
                 let content_type = shared.service.content_type(&grant, request);

@@ -9,6 +9,7 @@ use crate::http::response::Answer;
 use crate::layout::StorePath;
 use crate::now::Now;
 use crate::reactor::client::{Activity, Client, StepResult};
+use crate::reactor::open_files::OpenFile;
 use crate::reactor::shared::Shared;
 use crate::service::{DownloadRequest, PutRefusal, StoredFile};
 use crate::store::Download;
@@ -44,12 +45,35 @@ impl Get {
     }
 }
 
-/// Opens the file that a GET names, and builds the response. `cache`: the request is a plain GET, whose response may be
-/// cached.
+/// The file that a GET or HEAD names, and the response, if the file is in the cache.
+pub(super) fn from_cache(
+    request: &RequestHead,
+    shared: &mut Shared,
+    now: Now,
+) -> Option<(Arc<OwnedFd>, Answer)> {
+    if !request.names_file_by_path() {
+        return None;
+    }
+    let removals = shared.store.removals();
+    let cached = shared.open_files.get(request.path(), removals, now)?;
+    let build = |found: &OpenFile| {
+        let OpenFile { path, facts, .. } = found;
+        shared.service.download(request, path, facts, now)
+    };
+    let answer = match request.is_plain_get() {
+        true => cached
+            .answer
+            .get_or_insert_with(|| build(&cached.open))
+            .clone(),
+        false => build(&cached.open),
+    };
+    Some((Arc::clone(&cached.open.file), answer))
+}
+
+/// Opens the file that a GET or HEAD names, and builds the response.
 pub(super) fn open(
     download: DownloadRequest,
     request: &RequestHead,
-    cache: bool,
     shared: &mut Shared,
     now: Now,
 ) -> OpenOutcome {
@@ -57,21 +81,25 @@ pub(super) fn open(
     match find(download, shared, now) {
         Ok(Some((path, file))) => {
             let content_type = file.content_type.as_deref();
-            let found = StoredFile {
+            let utf8 =
+                shared.service.shows_charset(&path, content_type) && shared.store.is_utf8(&file);
+            let facts = StoredFile {
                 size: file.size,
                 modified: file.modified,
                 stored: shared.store.times().stored(file.modified),
-                content_type,
-                utf8: shared.service.shows_charset(&path, content_type)
-                    && shared.store.is_utf8(&file),
+                content_type: file.content_type,
+                utf8,
             };
-            let answer = shared.service.download(request, &path, &found, now);
+            let answer = shared.service.download(request, &path, &facts, now);
             let file = Arc::new(file.file);
-            if cache {
-                let path = request.path();
-                shared
-                    .open_files
-                    .record(path, &file, &answer, removals, now);
+            if request.names_file_by_path() {
+                let open = OpenFile {
+                    file: Arc::clone(&file),
+                    path,
+                    facts,
+                };
+                let files = &mut shared.open_files;
+                files.record(request.path(), open, removals, now);
             }
             OpenOutcome::File(file, answer)
         }

@@ -10,19 +10,19 @@ fn existing_files_are_counted_on_first_use() {
     folder.file("owner/AbCdEfGhIjKlM/photo.jpg", 100, 0);
     folder.file("owner/AbCdEfGhIjKlN", 20, 0);
     folder.file("owner/.hidden", 1000, 0);
-    for at in 0..300 {
+    for at in 0..1500 {
         folder.file(&format!("owner/folder{at}/f"), 1, 0);
     }
     folder.file("other/r/n", 7, 0);
     let mut usage = UsageTracker::default();
-    assert_eq!(count(&mut usage, &store, "owner", now), 420);
+    assert_eq!(count(&mut usage, &store, "owner", now), 1620);
     assert_eq!(count(&mut usage, &store, "absent", now), 0);
     usage.reserve(b"owner", QuotaClass::Message, 50, now.mono);
     assert_eq!(
         usage
             .of_owner(b"owner", now.mono)
             .map(|b| Pool::ALL.sum(&b)),
-        Some(470)
+        Some(1670)
     );
     put(&mut store, "owner/r/n", &[0; 50]).unwrap();
     usage.release(b"owner", QuotaClass::Message, 50);
@@ -31,14 +31,14 @@ fn existing_files_are_counted_on_first_use() {
         usage
             .of_owner(b"owner", now.mono)
             .map(|b| Pool::ALL.sum(&b)),
-        Some(470)
+        Some(1670)
     );
     usage.removed(b"owner", QuotaClass::Message, 100);
     assert_eq!(
         usage
             .of_owner(b"owner", now.mono)
             .map(|b| Pool::ALL.sum(&b)),
-        Some(370)
+        Some(1570)
     );
 }
 
