@@ -66,7 +66,8 @@ fn repeated_requests_have_the_same_response() {
     let (site, target) = digits();
     let mut client = site.client();
     let etag = client.get(&target).is(200).expect("ETag").to_owned();
-    let requests: [(&str, &[(&str, &str)], u16); 7] = [
+    type Request<'a> = (&'static str, &'a [(&'a str, &'a str)], u16);
+    let requests: [Request<'_>; 7] = [
         ("GET", &[], 200),
         ("HEAD", &[], 200),
         ("GET", &[("Range", "bytes=2-4")], 206),
