@@ -15,13 +15,14 @@ const INSTRUCTION_MARGIN: u64 = 5;
 const STEADY: u64 = 25;
 /// How much the others may grow, in percent: one handshake had 33 to 38 of them.
 const CALL_MARGIN: u64 = 20;
-const COMPILER: &str = "compiler: ";
+const SETTING: &str = "measured with: ";
 
 /// What single requests need.
 #[derive(Debug)]
 pub struct Table {
-    /// The compiler of the program; another one produces other instructions.
-    pub compiler: String,
+    /// The compiler of the program and the CPU: another compiler produces other instructions, and libraries choose
+    /// theirs by the CPU.
+    pub setting: String,
     pub rows: Vec<Row>,
 }
 
@@ -48,8 +49,9 @@ impl Table {
     pub fn new() -> Table {
         let output = Command::new("rustc").arg("-V").output();
         let version = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        let version = version.unwrap_or_default();
         Table {
-            compiler: version.unwrap_or_default().trim().to_owned(),
+            setting: format!("{}; {}", version.trim(), cpu()),
             rows: Vec::new(),
         }
     }
@@ -61,7 +63,7 @@ impl Table {
 
     fn parse(text: &str) -> Option<Table> {
         let mut lines = text.lines().filter(|line| !line.starts_with('#'));
-        let compiler = lines.next()?.strip_prefix(COMPILER)?.to_owned();
+        let setting = lines.next()?.strip_prefix(SETTING)?.to_owned();
         let rows = lines.filter(|line| !line.is_empty()).map(|line| {
             let (name, rest) = line.split_once(' ')?;
             let (instructions, rest) = rest.trim_start().split_once(' ')?;
@@ -77,7 +79,7 @@ impl Table {
             })
         });
         let rows = rows.collect::<Option<Vec<Row>>>()?;
-        Some(Table { compiler, rows })
+        Some(Table { setting, rows })
     }
 
     pub fn save(&self, file: &Path, update: &str) -> Outcome<()> {
@@ -86,8 +88,8 @@ impl Table {
              # system calls, their names. CI fails if they grow: instructions by more than\n\
              # {INSTRUCTION_MARGIN} %, system calls at all, but for those of TLS handshakes, which vary.\n\
              # To change the numbers on purpose: {update}\n\
-             {COMPILER}{}\n\n",
-            self.compiler
+             {SETTING}{}\n\n",
+            self.setting
         );
         for row in &self.rows {
             text.push_str(&row.line());
@@ -99,16 +101,16 @@ impl Table {
     /// Compares measured numbers with earlier ones.
     pub fn compare(&self, earlier: &Table) -> Comparison {
         let mut comparison = Comparison::default();
-        let same_compiler = self.compiler == earlier.compiler;
-        if !same_compiler {
+        let same_setting = self.setting == earlier.setting;
+        if !same_setting {
             comparison.remarks.push(format!(
-                "guard: instructions are not compared: the compiler was {}, now it is {}",
-                earlier.compiler, self.compiler
+                "guard: instructions are not compared: measured with {}, before with {}",
+                self.setting, earlier.setting
             ));
         }
         for row in &self.rows {
             match earlier.rows.iter().find(|earlier| earlier.name == row.name) {
-                Some(earlier) => row.compare(earlier, same_compiler, &mut comparison),
+                Some(earlier) => row.compare(earlier, same_setting, &mut comparison),
                 None => comparison
                     .violations
                     .push(format!("{}: guard.txt does not have it", row.name)),
@@ -166,6 +168,18 @@ impl Row {
             ));
         }
     }
+}
+
+/// The CPU, as far as libraries choose instructions by it.
+fn cpu() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let value = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        Some(line.split_once(':')?.1.trim())
+    };
+    let [model, family, number] =
+        ["model name", "cpu family", "model\t"].map(|name| value(name).unwrap_or("unknown"));
+    format!("{model}, family {family}, model {number}")
 }
 
 /// Whether a number of system calls is larger than an earlier one, beyond chance.
