@@ -85,7 +85,7 @@ impl Table {
     pub fn save(&self, file: &Path, update: &str) -> Outcome<()> {
         let mut text = format!(
             "# What upslot needs for one request: case, user-space instructions (- if they depend on the CPU),\n\
-             # system calls, their names. CI fails if they grow: instructions by more than\n\
+             # system calls without close, their names. CI fails if they grow: instructions by more than\n\
              # {INSTRUCTION_MARGIN} %, system calls at all, but for those of TLS handshakes, which vary.\n\
              # To change the numbers on purpose: {update}\n\
              {SETTING}{}\n\n",
