@@ -1,8 +1,9 @@
 //! Expiry: by age, by soft quota, and to the second for ephemeral files.
 
+use std::fs;
 use std::time::{Duration, Instant};
-use std::{fs, thread};
 
+use crate::harness::downloads::served_until;
 use crate::harness::files::{age, seed};
 use crate::harness::site::{ROMEO_FOLDER, owner_folder};
 use crate::harness::{Client, Plan, Site, unix_now};
@@ -106,27 +107,7 @@ fn an_ephemeral_file_is_never_served_past_its_second() {
     let target = seed_ephemeral(&site, until);
     let lasting = site.upload("a.txt", None, b"hello");
     let mut client = site.client();
-    let deadline = Instant::now() + Duration::from_secs(15);
-    let mut served = 0;
-    loop {
-        let before = unix_now();
-        let reply = client.get(&target);
-        let after = unix_now();
-        match reply.status {
-            200 => {
-                assert!(before < until, "served at {before}, past {until}");
-                served += 1;
-            }
-            404 => {
-                assert!(after >= until, "not served at {after}, before {until}");
-                break;
-            }
-            status => panic!("{status}"),
-        }
-        assert!(Instant::now() < deadline, "still served");
-        thread::sleep(Duration::from_millis(50));
-    }
-    assert!(served > 0);
+    assert!(served_until(&mut client, &target, until) > 0);
     let expired = client.get(&target).is(404);
     let missing = client.get("/files/none").is(404);
     assert_eq!(

@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use data_encoding::BASE64URL_NOPAD;
 use rustix::process::Signal;
 
+use crate::harness::downloads::served_until;
 use crate::harness::files::seed;
 use crate::harness::http::chunked;
 use crate::harness::signing::{Claims, HS256, KEY, jwt};
@@ -254,13 +254,7 @@ fn the_name_in_the_url_is_ignored() {
         let status = share_put(&site, &target, &claims.token(), b"hello").status;
         assert!(matches!(status, 201 | 403), "{name}: {status}");
     }
-    assert!(
-        site.files()
-            .iter()
-            .all(|file| file.starts_with(ROMEO_FOLDER)),
-        "{:?}",
-        site.files()
-    );
+    site.assert_all_files_in(ROMEO_FOLDER);
 }
 
 #[test]
@@ -279,22 +273,7 @@ fn shared_files_expire() {
         site.files()
     );
     let mut client = site.client();
-    let deadline = Instant::now() + Duration::from_secs(15);
-    loop {
-        let before = unix_now();
-        let reply = client.get(&claims.target);
-        let after = unix_now();
-        match reply.status {
-            200 => assert!(before < until, "served at {before}, past {until}"),
-            404 => {
-                assert!(after >= until, "not served at {after}, before {until}");
-                break;
-            }
-            status => panic!("{status}"),
-        }
-        assert!(Instant::now() < deadline, "still served");
-        thread::sleep(Duration::from_millis(50));
-    }
+    served_until(&mut client, &claims.target, until);
     // Not swept yet; the token is valid for some more minutes, but the file has expired.
     assert_eq!(site.files().len(), 1);
     let status = share_put(&site, &claims.target, &token, b"hello").status;

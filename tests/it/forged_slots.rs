@@ -367,11 +367,5 @@ fn tokens_cannot_be_transplanted() {
     // The file is in the uploader's folder, whatever the name of the slot.
     let claims = Claims::new(&owner_folder(JULIET)).with("filename", "x.txt");
     claims.put(&site, b"hello").is(201);
-    assert!(
-        site.files()
-            .iter()
-            .all(|file| file.starts_with(ROMEO_FOLDER)),
-        "{:?}",
-        site.files()
-    );
+    site.assert_all_files_in(ROMEO_FOLDER);
 }

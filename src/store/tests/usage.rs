@@ -154,19 +154,24 @@ fn profile_and_permanent_files_are_never_trimmed() {
 
 const RANDOM: &str = "aaaaaaaaaaaaaaaaaaa";
 
+/// Counts until nothing is left to count.
+fn count_all(usage: &mut UsageTracker, store: &Store) {
+    while usage.is_counting() {
+        usage.go_on(
+            store.root(),
+            &mut Slice::begin(sys::monotonic),
+            Duration::ZERO,
+            sys::now(),
+        );
+    }
+}
+
 /// An owner's files by what the names tell, and by the files themselves.
 fn by_names_and_by_files(store: &Store, owner: &str) -> [u64; 2] {
     [WalkMode::Names, WalkMode::Files].map(|mode| {
         let mut usage = UsageTracker::default();
         usage.ask(owner.as_bytes(), mode);
-        while usage.is_counting() {
-            usage.go_on(
-                store.root(),
-                &mut Slice::begin(sys::monotonic),
-                Duration::ZERO,
-                sys::now(),
-            );
-        }
+        count_all(&mut usage, store);
         assert_eq!(usage.is_measured(owner.as_bytes()), mode == WalkMode::Files);
         let bytes = usage.of_owner(owner.as_bytes(), sys::monotonic());
         Pool::ALL.sum(&bytes.unwrap())
@@ -176,14 +181,7 @@ fn by_names_and_by_files(store: &Store, owner: &str) -> [u64; 2] {
 fn total(store: &Store, mode: WalkMode) -> Option<(u64, u64)> {
     let mut usage = UsageTracker::default();
     usage.want_total(store.root(), mode);
-    while usage.is_counting() {
-        usage.go_on(
-            store.root(),
-            &mut Slice::begin(sys::monotonic),
-            Duration::ZERO,
-            sys::now(),
-        );
-    }
+    count_all(&mut usage, store);
     usage.stored()
 }
 

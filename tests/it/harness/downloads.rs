@@ -1,8 +1,11 @@
 //! Files to download, and checks of the responses.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use crate::harness::files::age;
 use crate::harness::site::ROMEO_FOLDER;
-use crate::harness::{Plan, Reply, Site, pseudo_random};
+use crate::harness::{Client, Plan, Reply, Site, pseudo_random, unix_now};
 
 pub const DIGITS: &[u8] = b"0123456789";
 
@@ -15,6 +18,31 @@ pub fn digits() -> (Site, String) {
     let site = Plan::alone().seed(&path, DIGITS).start();
     age(&site.store().join(&path), DAY);
     (site, format!("/files/{path}"))
+}
+
+/// Requests a file until it is no longer served, which must be from this Unix second on and not earlier. Returns how often
+/// it was served.
+pub fn served_until(client: &mut Client, target: &str, until: u64) -> u32 {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    let mut served = 0;
+    loop {
+        let before = unix_now();
+        let reply = client.get(target);
+        let after = unix_now();
+        match reply.status {
+            200 => {
+                assert!(before < until, "served at {before}, past {until}");
+                served += 1;
+            }
+            404 => {
+                assert!(after >= until, "not served at {after}, before {until}");
+                return served;
+            }
+            status => panic!("{status}"),
+        }
+        assert!(Instant::now() < deadline, "still served");
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Scripts in an uploaded file cannot run, whatever its type.

@@ -339,6 +339,16 @@ impl Site {
         found
     }
 
+    /// Every file belongs to the owner of this folder.
+    #[track_caller]
+    pub fn assert_all_files_in(&self, folder: &str) {
+        let files = self.files();
+        assert!(
+            files.iter().all(|file| file.starts_with(folder)),
+            "{files:?}"
+        );
+    }
+
     /// Files and folders in the store; folders end in a slash.
     pub fn entries(&self) -> Vec<String> {
         walk(&self.store())
