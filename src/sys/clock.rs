@@ -18,7 +18,7 @@ pub fn boot_id() -> Option<String> {
 }
 
 /// The monotonic clock. The loop reads it once per turn; long-running slices read it to stay within their budget.
-#[allow(clippy::disallowed_methods)]
+#[allow(clippy::disallowed_methods, reason = "the clocks are read here alone")]
 pub fn monotonic() -> std::time::Instant {
     std::time::Instant::now()
 }
@@ -27,14 +27,17 @@ pub fn monotonic() -> std::time::Instant {
 pub fn monotonic_micros() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    // The field is signed on some 32-bit targets, but never negative.
-    #[allow(clippy::useless_conversion, clippy::unnecessary_fallible_conversions)]
+    #[allow(
+        clippy::useless_conversion,
+        clippy::unnecessary_fallible_conversions,
+        reason = "the field is signed on some 32-bit targets, but never negative"
+    )]
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
     seconds.saturating_mul(1_000_000) + nanos / 1000
 }
 
 /// Both clocks, read once per turn.
-#[allow(clippy::disallowed_methods)]
+#[allow(clippy::disallowed_methods, reason = "the clocks are read here alone")]
 pub fn now() -> crate::now::Now {
     crate::now::Now {
         mono: monotonic(),

@@ -67,8 +67,11 @@ fn facts(stat: &rustix::fs::Stat) -> FileStat {
         modified: moment(stat.st_mtime, stat.st_mtime_nsec),
         changed: moment(stat.st_ctime, stat.st_ctime_nsec),
         identity: (stat.st_dev, stat.st_ino),
-        // Narrower on some hosts.
-        #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+        #[allow(
+            clippy::useless_conversion,
+            clippy::unnecessary_cast,
+            reason = "narrower on some hosts"
+        )]
         links: stat.st_nlink as u64,
     }
 }
