@@ -57,6 +57,7 @@ impl Reactor {
         let identity = Identity {
             jid: link.jid(),
             purposes: service.purposes(),
+            contact: service.contact(),
         };
         let answer = iq::route(stanza, identity, now.unix(), |asker| {
             service.max_file_size(asker)
@@ -87,6 +88,7 @@ impl Reactor {
         let identity = Identity {
             jid: link.jid(),
             purposes: shared.service.purposes(),
+            contact: shared.service.contact(),
         };
         if let Some(reply) = iq::reject(skipped, identity) {
             link.send(&reply);

@@ -36,6 +36,7 @@ mod http_get;
 mod http_put;
 mod http_ranges;
 mod injection;
+mod landing;
 mod limits;
 mod network;
 mod persistence;
