@@ -159,6 +159,8 @@ impl Reactor {
         let swept = self
             .sweep
             .go_on(&plan, store, usage, trims, &mut slice, now);
+        let metrics = &mut shared.status.metrics;
+        metrics.sweeps_failed(self.sweep.failures());
         let syncer = &mut shared.syncer;
         match trims.tombstones(store) {
             Some(Ok(folders)) => syncer.submit(SyncToken::Trim, Work::Folders(folders)),

@@ -55,6 +55,8 @@ pub struct Plan {
 pub struct Sweep {
     due: Option<Instant>,
     pass: Option<Pass>,
+    /// Sweeps that could not begin, or ended without a look at every file.
+    failures: u64,
 }
 
 /// One sweep in progress.
@@ -149,7 +151,13 @@ impl Sweep {
         Sweep {
             due: (!plan.interval.is_zero()).then(|| now.mono + plan.interval.min(FIRST)),
             pass: None,
+            failures: 0,
         }
+    }
+
+    /// The number of sweeps so far that could not begin, or ended without a look at every file.
+    pub fn failures(&self) -> u64 {
+        self.failures
     }
 
     /// The wall clock has jumped: nothing is done until that has lasted for a while. Returns how long that is, if there
@@ -231,6 +239,7 @@ impl Sweep {
                 }
                 Err(error) => {
                     log::error!("sweep failed why={:?}", error.to_string());
+                    self.failures += 1;
                     self.due = Some(now.mono + plan.interval.min(RETRY));
                     return None;
                 }
@@ -256,6 +265,7 @@ impl Sweep {
         }
         let mut report = pass.report;
         report.whole = pass.whole && pass.unset.is_none();
+        self.failures += u64::from(!pass.whole);
         report.took = now.mono.saturating_duration_since(pass.begun);
         self.pass = None;
         Some(report)

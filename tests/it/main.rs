@@ -54,6 +54,7 @@ mod tls_certificates;
 mod tls_handshakes;
 mod traversal;
 mod volumes;
+mod wide_numbers;
 mod xmpp;
 mod xmpp_endless;
 mod xmpp_floods;
