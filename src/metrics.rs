@@ -230,7 +230,7 @@ impl Metrics {
         page.plain(self.sweeps.bytes);
         page.counter(
             "sweep_failures_total",
-            "Sweeps that could not begin or did not reach every file.",
+            "Sweeps that could not begin, did not reach every file, or could not delete one.",
         );
         page.plain(self.sweeps.failures);
         if let Some(took) = self.sweeps.last {

@@ -55,7 +55,7 @@ pub struct Plan {
 pub struct Sweep {
     due: Option<Instant>,
     pass: Option<Pass>,
-    /// Sweeps that could not begin, or ended without a look at every file.
+    /// Sweeps that could not begin, did not reach every file, or could not delete one.
     failures: u64,
 }
 
@@ -71,6 +71,8 @@ struct Pass {
     report: Report,
     /// Whether everything was read.
     whole: bool,
+    /// Whether an expired file could not be deleted.
+    undeleted: bool,
     /// One of the files with a time in the future.
     future: Option<StorePath>,
     /// One of the files whose time could not be set.
@@ -155,7 +157,7 @@ impl Sweep {
         }
     }
 
-    /// The number of sweeps so far that could not begin, or ended without a look at every file.
+    /// The number of sweeps so far that could not begin, did not reach every file, or could not delete one.
     pub fn failures(&self) -> u64 {
         self.failures
     }
@@ -233,6 +235,7 @@ impl Sweep {
                         batch: Batch::default(),
                         report: Report::default(),
                         whole: true,
+                        undeleted: false,
                         future: None,
                         unset: None,
                     });
@@ -265,7 +268,7 @@ impl Sweep {
         }
         let mut report = pass.report;
         report.whole = pass.whole && pass.unset.is_none();
-        self.failures += u64::from(!pass.whole);
+        self.failures += u64::from(!pass.whole || pass.undeleted);
         report.took = now.mono.saturating_duration_since(pass.begun);
         self.pass = None;
         Some(report)
@@ -444,7 +447,10 @@ impl Pass {
                 log::debug!("file expired path={path:?} bytes={size}");
             }
             Ok(false) => {}
-            Err(error) => store.warn_limited("file not removed", path, &error, now.mono),
+            Err(error) => {
+                self.undeleted = true;
+                store.warn_limited("file not removed", path, &error, now.mono);
+            }
         }
     }
 
