@@ -4,9 +4,11 @@
 //! that the same rules apply to each.
 //!
 //! - [`refusal`] reasons for refusals; [`limits`] limits and lifetimes from the configuration;
+//! - [`announced`] what the service says about itself;
 //! - [`target`] the files that a URL may name; [`grants`] the signature schemes of PUTs; [`slots`] slot requests;
 //! - this file: the decision on a request, and the responses.
 
+mod announced;
 mod grants;
 mod limits;
 mod refusal;
@@ -17,6 +19,7 @@ use std::time::SystemTime;
 
 use crate::config::{Config, Purposes};
 use crate::expiry::{self, Lifetime};
+use crate::http::accept;
 use crate::http::api::Reply;
 use crate::http::charset;
 use crate::http::exchange::Timeouts;
@@ -29,6 +32,7 @@ use crate::now::Now;
 use crate::policy::Policy;
 use crate::slot::grant::Grant;
 
+use announced::Announced;
 use grants::Schemes;
 use limits::{lifetime, policy};
 pub use refusal::PutRefusal;
@@ -40,8 +44,7 @@ use target::Urls;
 pub struct Service {
     policy: Policy,
     purposes: Purposes,
-    /// Names of the purposes announced in service discovery.
-    announced: Vec<&'static str>,
+    announced: Announced,
     schemes: Schemes,
     urls: Urls,
     /// Fields common to responses of the public listener.
@@ -76,7 +79,7 @@ impl Service {
         Service {
             policy: policy(config),
             purposes: config.purposes,
-            announced: config.purposes.announced(),
+            announced: Announced::new(config),
             schemes: Schemes::new(config, secret),
             urls: Urls::new(config),
             common: Common::new(config.allow_web_clients, config.custom_headers.clone()),
@@ -133,11 +136,10 @@ impl Service {
         }
         match (request.method(), resource) {
             (Method::Options, _) => Decision::Answer(self.common.options()),
-            (Method::Get | Method::Head, Resource::Root) => Decision::Answer(
-                self.common
-                    .answer(200)
-                    .text(&"upslot stores and serves files that are shared over XMPP (XEP-0363)."),
-            ),
+            (Method::Get | Method::Head, Resource::Root) => {
+                let page = accept::prefers_html(request).then_some(&self.announced.page);
+                Decision::Answer(self.common.root(page))
+            }
             _ if read_only && !self.serve_downloads => {
                 Decision::Refuse(PutRefusal::DownloadsElsewhere)
             }

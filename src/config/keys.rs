@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use log::LevelFilter;
 
 use crate::config::address::{self, Listen};
+use crate::config::contact;
 use crate::config::error::InvalidValue;
 use crate::config::scalar;
 use crate::config::url::{self, BaseUrl};
@@ -281,6 +282,12 @@ keys! {
             "Metronome's http_file_delete_secret; without it no DELETE is allowed.";
         FILE_SHARE_SECRET: String = "file_share_secret", "secret", Unset, scalar::text,
             "The secret of Prosody's mod_http_file_share.";
+    }
+    "Contact" {
+        CONTACT: String = "contact", "list of mailto:, xmpp: or https: addresses", Unset, contact::address,
+            "How people reach the operator: shown on the page / to browsers, and in service discovery (XEP-0157).";
+        TERMS_URL: String = "terms_url", "URL", Unset, contact::web_page,
+            "The terms of use, to which the page / links.";
     }
     "Sandbox" {
         SANDBOX: bool = "sandbox", "auto or off", Text("auto"), scalar::sandbox,

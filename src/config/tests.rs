@@ -112,6 +112,8 @@ fn a_minimal_configuration_has_the_documented_defaults() {
         body_timeout: secs(60),
         idle_timeout: secs(60),
         shutdown_timeout: secs(30),
+        contact: Vec::new(),
+        terms_url: None,
         fsync: true,
         sandbox: true,
         log_level: LevelFilter::Info,

@@ -101,6 +101,10 @@ pub struct Config {
     pub external_delete_secret: Option<Secret>,
     /// Key of the tokens of mod_http_file_share.
     pub file_share_secret: Option<Secret>,
+    /// URIs at which people reach the operator, `mailto:`, `xmpp:` or `https:`; at most [`crate::config::contact::MAX_ADDRESSES`].
+    pub contact: Vec<String>,
+    /// The URL of the terms of use.
+    pub terms_url: Option<String>,
     /// Whether a 201 is sent only when file and name are on stable storage.
     pub fsync: bool,
     /// Whether the process confines itself, as far as the kernel supports it.

@@ -14,7 +14,7 @@ use crate::now::Now;
 use crate::reactor::component::Link;
 use crate::reactor::listener::{self, Listener};
 use crate::reactor::random;
-use crate::reactor::shared::Shared;
+use crate::reactor::shared::{Shared, Status};
 use crate::reactor::table::Key;
 use crate::reactor::timekeeper::Timekeeper;
 use crate::reactor::{
@@ -79,7 +79,7 @@ impl Reactor {
         };
         log_listeners(&acceptor.listeners);
         log::info!("sandbox {sandbox}");
-        let tls = monitored(setup.tls, now);
+        let tls = monitored(setup.tls, &mut shared.status, now);
         let watched = signals.watch(poll.registry(), SIGNALS);
         watched.map_err(cannot("watch signals"))?;
         log::info!("ready pid={}", std::process::id());
@@ -185,6 +185,7 @@ impl Reactor {
         let setup = match setup::read(&self.context.config_path) {
             Ok(setup) => setup,
             Err(failure) => {
+                self.shared.status.reload_failed = true;
                 for warning in failure.warnings {
                     log::warn!("config warning={warning:?}");
                 }
@@ -216,6 +217,7 @@ impl Reactor {
         (self.context.on_reload)(setup.config.log_level);
         self.shared.open_files.close();
         self.apply(setup, now);
+        self.shared.status.reload_failed = false;
         log::info!("config reloaded");
     }
 
@@ -249,7 +251,7 @@ impl Reactor {
             ..
         } = setup;
         if self.tls.config.is_some() && tls.is_some() {
-            self.tls = monitored(tls, now);
+            self.tls = monitored(tls, &mut self.shared.status, now);
         }
         let target = target.and_then(|target| self.permitted_target(target));
         match (&mut self.xmpp.link, target) {
@@ -300,10 +302,11 @@ fn open_store(config: &Config) -> Result<Store, StartError> {
 }
 
 /// The TLS identity of new connections, with the monitor of its certificate.
-fn monitored(tls: Option<TlsIdentity>, now: Now) -> Tls {
+fn monitored(tls: Option<TlsIdentity>, status: &mut Status, now: Now) -> Tls {
     let Some(TlsIdentity { config, not_after }) = tls else {
         return Tls::default();
     };
+    status.certificate_expiry = not_after;
     if not_after.is_none() {
         log::warn!("certificate does not say when it expires");
     }

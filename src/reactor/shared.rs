@@ -7,7 +7,7 @@ mod health;
 mod slots;
 
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crate::clock::FileTimes;
 use crate::config::Config;
@@ -63,6 +63,10 @@ pub struct Shared {
 pub struct Status {
     pub metrics: Metrics,
     pub link: LinkStatus,
+    /// Whether the last reload failed.
+    pub reload_failed: bool,
+    /// The end of the validity of the TLS certificate.
+    pub certificate_expiry: Option<SystemTime>,
     started: Instant,
     /// The file of the kernel with the memory use of the process.
     memory_counts: Option<OwnedFd>,
@@ -126,6 +130,8 @@ impl Shared {
             status: Status {
                 metrics: Metrics::default(),
                 link: LinkStatus::None,
+                reload_failed: false,
+                certificate_expiry: None,
                 started: now.mono,
                 memory_counts: sys::open_memory_counts(),
             },

@@ -57,6 +57,7 @@ impl Reactor {
         let identity = Identity {
             jid: link.jid(),
             purposes: service.purposes(),
+            contact: service.contact(),
         };
         let answer = iq::route(stanza, identity, now.unix(), |asker| {
             service.max_file_size(asker)
@@ -87,6 +88,7 @@ impl Reactor {
         let identity = Identity {
             jid: link.jid(),
             purposes: shared.service.purposes(),
+            contact: shared.service.contact(),
         };
         if let Some(reply) = iq::reject(skipped, identity) {
             link.send(&reply);
@@ -157,6 +159,8 @@ impl Reactor {
         let swept = self
             .sweep
             .go_on(&plan, store, usage, trims, &mut slice, now);
+        let metrics = &mut shared.status.metrics;
+        metrics.sweeps_failed(self.sweep.failures());
         let syncer = &mut shared.syncer;
         match trims.tombstones(store) {
             Some(Ok(folders)) => syncer.submit(SyncToken::Trim, Work::Folders(folders)),

@@ -31,7 +31,12 @@ impl Service {
 
     /// The names of the announced purposes.
     pub fn purposes(&self) -> &[&'static str] {
-        &self.announced
+        &self.announced.purposes
+    }
+
+    /// The URIs of the operator's contact addresses.
+    pub fn contact(&self) -> &[String] {
+        &self.announced.contact
     }
 
     /// The longest time window of any rate limit.

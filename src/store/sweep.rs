@@ -55,6 +55,8 @@ pub struct Plan {
 pub struct Sweep {
     due: Option<Instant>,
     pass: Option<Pass>,
+    /// Sweeps that could not begin, did not reach every file, or could not delete one.
+    failures: u64,
 }
 
 /// One sweep in progress.
@@ -69,6 +71,8 @@ struct Pass {
     report: Report,
     /// Whether everything was read.
     whole: bool,
+    /// Whether an expired file could not be deleted.
+    undeleted: bool,
     /// One of the files with a time in the future.
     future: Option<StorePath>,
     /// One of the files whose time could not be set.
@@ -149,7 +153,13 @@ impl Sweep {
         Sweep {
             due: (!plan.interval.is_zero()).then(|| now.mono + plan.interval.min(FIRST)),
             pass: None,
+            failures: 0,
         }
+    }
+
+    /// The number of sweeps so far that could not begin, did not reach every file, or could not delete one.
+    pub fn failures(&self) -> u64 {
+        self.failures
     }
 
     /// The wall clock has jumped: nothing is done until that has lasted for a while. Returns how long that is, if there
@@ -225,12 +235,14 @@ impl Sweep {
                         batch: Batch::default(),
                         report: Report::default(),
                         whole: true,
+                        undeleted: false,
                         future: None,
                         unset: None,
                     });
                 }
                 Err(error) => {
                     log::error!("sweep failed why={:?}", error.to_string());
+                    self.failures += 1;
                     self.due = Some(now.mono + plan.interval.min(RETRY));
                     return None;
                 }
@@ -256,6 +268,7 @@ impl Sweep {
         }
         let mut report = pass.report;
         report.whole = pass.whole && pass.unset.is_none();
+        self.failures += u64::from(!pass.whole || pass.undeleted);
         report.took = now.mono.saturating_duration_since(pass.begun);
         self.pass = None;
         Some(report)
@@ -434,7 +447,10 @@ impl Pass {
                 log::debug!("file expired path={path:?} bytes={size}");
             }
             Ok(false) => {}
-            Err(error) => store.warn_limited("file not removed", path, &error, now.mono),
+            Err(error) => {
+                self.undeleted = true;
+                store.warn_limited("file not removed", path, &error, now.mono);
+            }
         }
     }
 

@@ -1,8 +1,8 @@
 //! Routes incoming stanzas (RFC 6120 §8.2.3).
 //!
-//! This module replies to service discovery (XEP-0030, with the data form of XEP-0363 §3 per XEP-0128), software
-//! version (XEP-0092) and ping (XEP-0199). It parses slot requests, which the caller decides. Any other request is
-//! refused with an error; a stanza that is not a request gets no reply. There is no policy here: the announced limit
+//! This module replies to service discovery (XEP-0030, with the data forms of XEP-0363 §3 and XEP-0157 per XEP-0128),
+//! software version (XEP-0092) and ping (XEP-0199). It parses slot requests, which the caller decides. Any other request
+//! is refused with an error; a stanza that is not a request gets no reply. There is no policy here: the announced limit
 //! comes from the caller.
 
 use super::element::{COMPONENT, Element, stanza_error};
@@ -15,6 +15,7 @@ const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
 const PING: &str = "urn:xmpp:ping";
 const VERSION: &str = "jabber:iq:version";
 const DATA_FORM: &str = "jabber:x:data";
+const SERVER_INFO: &str = "http://jabber.org/network/serverinfo";
 /// The namespace of stanzas on client streams, in case a server forwards them without changing it.
 const CLIENT: &str = "jabber:client";
 
@@ -25,6 +26,8 @@ pub struct Identity<'a> {
     pub jid: &'a BareJid,
     /// The words of the supported purposes ([`crate::purpose::Purpose::word`]).
     pub purposes: &'a [&'a str],
+    /// URIs of the operator's contact addresses; none are announced if it is empty.
+    pub contact: &'a [String],
 }
 
 /// What to do with a stanza.
@@ -183,19 +186,34 @@ fn info(identity: Identity<'_>, max_file_size: u64) -> Element {
         .with_children(purposes.map(|word| feature(format!("{PURPOSE}#{word}"))))
         .with_child(limit_form(UPLOAD_0, max_file_size))
         .with_child(limit_form(UPLOAD, max_file_size))
+        .with_children(contact_form(identity.contact))
+}
+
+fn limit_form(form_type: &str, max_file_size: u64) -> Element {
+    let limit = max_file_size.to_string();
+    result_form(form_type).with_child(form_field("max-file-size", [limit.as_str()]))
+}
+
+/// XEP-0157: the same addresses for each role that people look for; `None` without an address.
+fn contact_form(contact: &[String]) -> Option<Element> {
+    let roles = ["abuse-addresses", "admin-addresses", "support-addresses"];
+    let field =
+        |role| form_field(role, contact.iter().map(String::as_str)).with("type", "list-multi");
+    (!contact.is_empty()).then(|| result_form(SERVER_INFO).with_children(roles.map(field)))
 }
 
 /// XEP-0128: a form whose type is in a hidden field.
-fn limit_form(form_type: &str, max_file_size: u64) -> Element {
-    let field = |name: &str, value: &str| {
-        Element::new("field", DATA_FORM)
-            .with("var", name)
-            .with_child(Element::new("value", DATA_FORM).with_text(value))
-    };
+fn result_form(form_type: &str) -> Element {
     Element::new("x", DATA_FORM)
         .with("type", "result")
-        .with_child(field("FORM_TYPE", form_type).with("type", "hidden"))
-        .with_child(field("max-file-size", &max_file_size.to_string()))
+        .with_child(form_field("FORM_TYPE", [form_type]).with("type", "hidden"))
+}
+
+fn form_field<'a>(name: &str, values: impl IntoIterator<Item = &'a str>) -> Element {
+    let value = |text| Element::new("value", DATA_FORM).with_text(text);
+    Element::new("field", DATA_FORM)
+        .with("var", name)
+        .with_children(values.into_iter().map(value))
 }
 
 /// XEP-0092, without the optional operating system.

@@ -20,11 +20,12 @@ fn parse(xml: &str) -> Vec<Element> {
     stanzas
 }
 
-fn ask(stanza: Element) -> StanzaAction {
+fn ask(stanza: Element, contact: &[String]) -> StanzaAction {
     let jid = BareJid::parse("upload.montague.tld").unwrap();
     let identity = Identity {
         jid: &jid,
         purposes: &["message", "profile"],
+        contact,
     };
     route(stanza, identity, NOW, |asker| {
         let length = asker.as_str().len();
@@ -34,9 +35,13 @@ fn ask(stanza: Element) -> StanzaAction {
 
 /// The written reply; `slot` for a slot request, and empty for silence.
 fn answer(xml: &str) -> String {
+    answer_with(xml, &[])
+}
+
+fn answer_with(xml: &str, contact: &[String]) -> String {
     let mut stanzas = parse(xml);
     assert_eq!(stanzas.len(), 1, "{xml}");
-    match ask(stanzas.remove(0)) {
+    match ask(stanzas.remove(0), contact) {
         StanzaAction::Ignore => String::new(),
         StanzaAction::Slot(iq) => match iq.request {
             Ok(_) => "slot".to_owned(),
@@ -135,6 +140,24 @@ fn answers_discovery() {
 }
 
 #[test]
+fn announces_contact_addresses() {
+    let xml = format!("<iq type='get' {ADDRESSES}><query xmlns='{DISCO_INFO}'/></iq>");
+    let contact = ["mailto:a@b.example?subject=x&y", "xmpp:a@b.example"].map(str::to_owned);
+    let values = "<value>mailto:a@b.example?subject=x&amp;y</value><value>xmpp:a@b.example</value>";
+    let fields = ["abuse", "admin", "support"]
+        .map(|role| format!("<field var='{role}-addresses' type='list-multi'>{values}</field>"));
+    let form = format!(
+        "<x xmlns='jabber:x:data' type='result'><field var='FORM_TYPE' type='hidden'>\
+         <value>http://jabber.org/network/serverinfo</value></field>{}</x></query></iq>",
+        fields.concat()
+    );
+    let with = answer_with(&xml, &contact);
+    // Some clients read the first form only.
+    assert_eq!(with, answer(&xml).replace("</query></iq>", &form));
+    assert_ne!(with, answer(&xml));
+}
+
+#[test]
 fn answers_version_and_ping() {
     check_request(
         "get",
@@ -191,7 +214,7 @@ fn reads_requests_for_slots() {
     );
     // The reply goes to the full address; the owner is the bare address.
     let mut stanzas = parse(&format!("<iq type='get' {ADDRESSES}>{slot}</iq>"));
-    let StanzaAction::Slot(iq) = ask(stanzas.remove(0)) else {
+    let StanzaAction::Slot(iq) = ask(stanzas.remove(0), &[]) else {
         panic!("no slot");
     };
     assert_eq!(iq.owner.as_str(), "romeo@montague.tld");
@@ -388,7 +411,7 @@ fn never_panics_and_never_replies_to_itself() {
             continue;
         };
         for stanza in parse(&xml) {
-            let reply = match ask(stanza) {
+            let reply = match ask(stanza, &[]) {
                 StanzaAction::Ignore => continue,
                 StanzaAction::Reply(reply) => reply,
                 StanzaAction::Slot(iq) => match iq.request.clone() {
@@ -404,7 +427,7 @@ fn never_panics_and_never_replies_to_itself() {
             };
             answers += 1;
             assert!(matches!(reply.attribute("type"), Some("result" | "error")));
-            assert!(matches!(ask(reply.clone()), StanzaAction::Ignore));
+            assert!(matches!(ask(reply.clone(), &[]), StanzaAction::Ignore));
             let mut out = Vec::new();
             reply.write(COMPONENT, &mut out);
             assert_eq!(parse(std::str::from_utf8(&out).unwrap()), [reply]);
@@ -424,6 +447,7 @@ fn rejected(xml: &str) -> String {
     let identity = Identity {
         jid: &jid,
         purposes: &[],
+        contact: &[],
     };
     let mut out = Vec::new();
     if let Some(answer) = reject(skipped, identity) {

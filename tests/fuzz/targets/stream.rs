@@ -96,6 +96,7 @@ impl Link {
                     let identity = Identity {
                         jid: &jid,
                         purposes: &[],
+                        contact: &[],
                     };
                     let from = skipped.stanza.attribute("from").map(str::to_owned);
                     if let Some(answer) = iq::reject(skipped, identity) {
@@ -129,6 +130,7 @@ fn answer(stanza: Element) -> Option<Element> {
     let identity = Identity {
         jid: &jid,
         purposes: &["message", "ephemeral"],
+        contact: &[],
     };
     let from = stanza.attribute("from").map(str::to_owned);
     let id = stanza.attribute("id").map(str::to_owned);
