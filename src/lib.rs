@@ -11,7 +11,7 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | 0 values | [`now`] [`decimal`] [`jid`] [`purpose`] [`refusal`] [`metrics`] [`log_limiter`] |
+//! | 0 values | [`now`] [`decimal`] [`units`] [`jid`] [`purpose`] [`refusal`] [`metrics`] [`log_limiter`] |
 //! | 1 decisions | [`layout`] [`policy`] [`slot`] [`clock`] [`expiry`] [`certificate`] |
 //! | 2 protocols | [`xmpp`] [`http`] |
 //! | 3 program | [`config`] [`service`] |
@@ -31,6 +31,7 @@
 pub mod now;
 
 pub mod decimal;
+pub mod units;
 
 pub mod jid;
 

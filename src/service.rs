@@ -5,8 +5,10 @@
 //!
 //! - [`refusal`] reasons for refusals; [`limits`] limits and lifetimes from the configuration;
 //! - [`target`] the files that a URL may name; [`grants`] the signature schemes of PUTs; [`slots`] slot requests;
+//! - [`explain`] the explanation of a decision on a slot request;
 //! - this file: the decision on a request, and the responses.
 
+pub mod explain;
 mod grants;
 mod limits;
 mod refusal;

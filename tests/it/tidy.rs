@@ -13,6 +13,7 @@ const LAYERS: [&[&str]; 7] = [
     &[
         "now",
         "decimal",
+        "units",
         "jid",
         "purpose",
         "refusal",
@@ -102,6 +103,7 @@ const LAYERS: [&[&str]; 7] = [
         "service/target",
         "service/grants",
         "service/slots",
+        "service/explain",
     ],
     // 4: system.
     &[
