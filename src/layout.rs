@@ -241,6 +241,33 @@ fn is_valid(segment: &[u8]) -> bool {
         && !segment.iter().any(|b| *b == b'/' || *b == 0)
 }
 
+/// Identifies a file among those of its owner, in a form that reveals nothing and is shorter than a path. A file is found
+/// by comparing it with each file of the owner folder, so that it can never name one of another owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId([u8; FILE_ID]);
+
+/// Bytes of a file's ID: enough that two files of one owner do not have the same.
+const FILE_ID: usize = 12;
+
+impl FileId {
+    pub fn of(path: &StorePath) -> FileId {
+        let digest = ring::digest::digest(&ring::digest::SHA256, path.as_bytes());
+        let mut id = [0; FILE_ID];
+        id.copy_from_slice(&digest.as_ref()[..FILE_ID]);
+        FileId(id)
+    }
+
+    /// Parses what [`FileId::text`] returns.
+    pub fn parse(text: &str) -> Option<FileId> {
+        let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
+        Some(FileId(bytes.try_into().ok()?))
+    }
+
+    pub fn text(&self) -> String {
+        BASE64URL_NOPAD.encode(&self.0)
+    }
+}
+
 /// Digest that represents an external slot's name in a path. It is as long as the random bytes of upslot's own slots,
 /// so that both have the same form.
 pub fn slot_digest(slot: &[u8]) -> [u8; RANDOM_BYTES] {
