@@ -12,7 +12,7 @@
 //! | layer | modules |
 //! | --- | --- |
 //! | 0 values | [`now`] [`decimal`] [`units`] [`jid`] [`purpose`] [`refusal`] [`metrics`] [`log_limiter`] |
-//! | 1 decisions | [`layout`] [`policy`] [`slot`] [`clock`] [`expiry`] [`certificate`] |
+//! | 1 decisions | [`layout`] [`policy`] [`slot`] [`clock`] [`expiry`] [`listing`] [`certificate`] |
 //! | 2 protocols | [`xmpp`] [`http`] |
 //! | 3 program | [`config`] [`service`] |
 //! | 4 system | [`sys`] [`tls`] [`setup`] [`transport`] [`store`] [`sandbox`] [`syncer`] [`resolve`] [`signals`] [`activation`] [`notify`] |
@@ -49,6 +49,7 @@ pub mod slot;
 
 pub mod clock;
 pub mod expiry;
+pub mod listing;
 
 pub mod certificate;
 
