@@ -11,8 +11,8 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | 0 values | [`now`] [`decimal`] [`jid`] [`purpose`] [`refusal`] [`metrics`] [`log_limiter`] |
-//! | 1 decisions | [`layout`] [`policy`] [`slot`] [`clock`] [`expiry`] [`certificate`] |
+//! | 0 values | [`now`] [`decimal`] [`units`] [`jid`] [`purpose`] [`refusal`] [`metrics`] [`log_limiter`] |
+//! | 1 decisions | [`layout`] [`policy`] [`slot`] [`clock`] [`expiry`] [`listing`] [`certificate`] |
 //! | 2 protocols | [`xmpp`] [`http`] |
 //! | 3 program | [`config`] [`service`] |
 //! | 4 system | [`sys`] [`tls`] [`setup`] [`transport`] [`store`] [`sandbox`] [`syncer`] [`resolve`] [`signals`] [`activation`] [`notify`] |
@@ -31,6 +31,7 @@
 pub mod now;
 
 pub mod decimal;
+pub mod units;
 
 pub mod jid;
 
@@ -48,6 +49,7 @@ pub mod slot;
 
 pub mod clock;
 pub mod expiry;
+pub mod listing;
 
 pub mod certificate;
 

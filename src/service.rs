@@ -6,12 +6,17 @@
 //! - [`refusal`] reasons for refusals; [`limits`] limits and lifetimes from the configuration;
 //! - [`announced`] what the service says about itself;
 //! - [`target`] the files that a URL may name; [`grants`] the signature schemes of PUTs; [`slots`] slot requests;
+//! - [`explain`] the explanation of a decision on a slot request;
+//! - [`commands`] what users and administrators can do over XMPP; [`sessions`] commands that wait for their user;
 //! - this file: the decision on a request, and the responses.
 
 mod announced;
+pub mod commands;
+pub mod explain;
 mod grants;
 mod limits;
 mod refusal;
+pub mod sessions;
 mod slots;
 mod target;
 
@@ -27,6 +32,7 @@ use crate::http::head::{Expect, Method, RequestHead};
 use crate::http::mime::{self, Patterns};
 use crate::http::response::{Answer, Common, FileFacts};
 use crate::http::route::Resource;
+use crate::jid::BareJid;
 use crate::layout::StorePath;
 use crate::now::Now;
 use crate::policy::Policy;
@@ -43,6 +49,8 @@ use target::Urls;
 #[derive(Debug)]
 pub struct Service {
     policy: Policy,
+    /// Users who may execute the commands of administrators.
+    admins: Vec<BareJid>,
     purposes: Purposes,
     announced: Announced,
     schemes: Schemes,
@@ -78,6 +86,7 @@ impl Service {
         let patterns = |words: &[String]| Patterns::parse(words).ok();
         Service {
             policy: policy(config),
+            admins: config.admins.clone(),
             purposes: config.purposes,
             announced: Announced::new(config),
             schemes: Schemes::new(config, secret),

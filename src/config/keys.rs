@@ -217,6 +217,9 @@ keys! {
             "The domains and bare JIDs that may ask for slots; without the key all may, with [] none.",
             empty_value: Some("domains or addresses; remove the key to let all users upload, or write [] for none"),
             empty_list: Warned(ALL_REFUSED);
+        ADMINS: BareJid = "admins", "list of addresses", Text("[]"), address::user_jid,
+            "The bare JIDs of administrators, who see all usage and can delete a user's files by commands over XMPP.",
+            empty_value: Some("addresses; remove the key, or write [], for none");
         MAX_FILE_SIZE: u64 = "max_file_size", BYTES, Text("20971520"), |text| scalar::size(text, 1),
             "Size of the largest file.";
         ALLOWED_FILE_TYPES: String = "allowed_file_types", "list of MIME types", Text("[\"*/*\"]"), scalar::mime_pattern,

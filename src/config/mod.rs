@@ -129,6 +129,7 @@ fn config(r: &mut ConfigReader) -> Config {
         file_mode: mode(r, &keys::FILE_MODE),
         dir_mode: mode(r, &keys::DIR_MODE),
         whitelist: whitelist(r),
+        admins: r.items(&keys::ADMINS).unwrap_or_default(),
         max_file_size: r.value(&keys::MAX_FILE_SIZE).unwrap_or_default(),
         allowed_file_types: r.items(&keys::ALLOWED_FILE_TYPES),
         safe_file_types: r.items(&keys::SAFE_FILE_TYPES),

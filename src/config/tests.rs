@@ -79,6 +79,7 @@ fn a_minimal_configuration_has_the_documented_defaults() {
         file_mode: 0o640,
         dir_mode: 0o750,
         whitelist: BareJid::parse("example.org").map(|jid| vec![jid]),
+        admins: Vec::new(),
         access: Rules::default(),
         purposes: Purposes::default(),
         api: None,

@@ -31,6 +31,8 @@ pub struct Config {
     /// JIDs that may request slots; `None` allows all, an empty list none. A bare JID means itself; a domain means itself
     /// and its users, not those of its subdomains.
     pub whitelist: Option<Vec<BareJid>>,
+    /// Bare JIDs that may execute the commands of administrators.
+    pub admins: Vec<BareJid>,
     /// Bytes; a file of exactly this size is allowed. At least 1.
     pub max_file_size: u64,
     /// Patterns of the MIME types that may be uploaded, `type/subtype`, `type/*` or `*/*` in lower case; `None` is

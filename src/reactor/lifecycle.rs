@@ -12,6 +12,7 @@ use crate::config::{self, Config, SecretKey, keys};
 use crate::notify::Notifier;
 use crate::now::Now;
 use crate::reactor::component::Link;
+use crate::reactor::executions::Executions;
 use crate::reactor::listener::{self, Listener};
 use crate::reactor::random;
 use crate::reactor::shared::{Shared, Status};
@@ -88,7 +89,11 @@ impl Reactor {
             poll,
             acceptor,
             connections: Connections::default(),
-            xmpp: Xmpp::new(target.map(|target| Link::new(target, LINK, now)), waker),
+            xmpp: Xmpp::new(
+                target.map(|target| Link::new(target, LINK, now)),
+                waker,
+                Executions::new(slot_secret.as_bytes()),
+            ),
             signals,
             notifier,
             sweep: Sweep::new(&shared.sweep_plan(), now),

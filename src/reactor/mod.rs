@@ -5,10 +5,11 @@
 //! - [`open_files`] a cache of files that are requested often; [`random`] random bytes for slots;
 //! - [`shared`] the state common to all connections: [`admission`] quotas, rates and [`waiting`] requests,
 //!   [`store_monitor`] the health of the store, [`connection_limits`] the counts of connections;
-//! - [`client`] drives one HTTP connection; [`component`] drives the link to the XMPP server;
+//! - [`client`] drives one HTTP connection; [`component`] drives the link to the XMPP server; [`executions`] the commands
+//!   of users in progress;
 //! - [`sync_token`] identifies sync jobs; [`timekeeper`] the wall clock and its jumps;
 //! - [`lifecycle`] start, reload, shutdown; [`accept`] accepts connections; [`slots`] slot requests over XMPP, and the walks
-//!   through the store;
+//!   through the store; [`commands`] users' commands over XMPP;
 //! - this file: the turn.
 //!
 //! The order of a turn:
@@ -21,7 +22,7 @@
 //!    the budget of one connection; the rest continues in the next turn, after new events were collected;
 //! 5. handle due deadlines, unless the process was suspended;
 //! 6. accept a few connections;
-//! 7. count, trim and sweep the store for one slice;
+//! 7. count, trim and sweep the store for one slice, and search it for commands for another;
 //! 8. submit the sync jobs of this turn;
 //! 9. handle signals, update the status, and notify the service manager.
 //!
@@ -32,6 +33,7 @@ pub mod admission;
 pub mod client;
 pub mod component;
 pub mod connection_limits;
+pub mod executions;
 pub mod listener;
 pub mod open_files;
 pub mod random;
@@ -43,6 +45,7 @@ pub mod timekeeper;
 pub mod waiting;
 
 mod accept;
+mod commands;
 mod lifecycle;
 mod slots;
 
@@ -62,6 +65,7 @@ use crate::notify::Notifier;
 use crate::now::Now;
 use crate::reactor::client::{Client, DriveOutcome};
 use crate::reactor::component::Link;
+use crate::reactor::executions::Executions;
 use crate::reactor::listener::Listener;
 use crate::reactor::shared::Shared;
 use crate::reactor::sync_token::SyncToken;
@@ -185,16 +189,18 @@ struct Xmpp {
     has_work: bool,
     /// Whether the link was ever up.
     was_up: bool,
+    executions: Executions,
     /// For lookups of the server's name.
     waker: Arc<Waker>,
 }
 
 impl Xmpp {
-    fn new(link: Option<Link>, waker: Arc<Waker>) -> Xmpp {
+    fn new(link: Option<Link>, waker: Arc<Waker>, executions: Executions) -> Xmpp {
         Xmpp {
             link,
             has_work: false,
             was_up: false,
+            executions,
             waker,
         }
     }
@@ -250,6 +256,7 @@ impl Reactor {
             }
             self.accept(now);
             self.walk_a_slice(now);
+            self.work_on_commands(now);
             self.shared.syncer.submit_batch();
             if has_signal && self.handle_signals(now) {
                 return Ok(());
@@ -302,7 +309,8 @@ impl Reactor {
             self.shared.admission.usage.is_counting() || self.shared.admission.trims.has_work();
         let queued =
             !self.connections.run_queue.is_empty() || !self.connections.head_queue.is_empty();
-        if queued || self.xmpp.has_work || may_accept || walking {
+        let searching = self.xmpp.executions.jobs.has_work();
+        if queued || self.xmpp.has_work || may_accept || walking || searching {
             return Duration::ZERO;
         }
         let earliest = [
@@ -471,6 +479,7 @@ impl Reactor {
             match token {
                 SyncToken::Sweep => self.sweep.tombstones_synced(result),
                 SyncToken::Trim => self.shared.admission.trims.synced(result),
+                SyncToken::Job(number) => self.xmpp.executions.jobs.synced(number, result),
                 SyncToken::Clock => self.timekeeper.synced(result, &mut self.shared, now),
                 SyncToken::Probe => {
                     let Shared { monitor, store, .. } = &mut self.shared;

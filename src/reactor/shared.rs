@@ -212,6 +212,23 @@ impl Shared {
         }
     }
 
+    /// Revokes the slots of an owner that were issued until now, also for other processes on the same store.
+    pub fn revoke_slots(&mut self, owner: &[u8], now: Now) {
+        let note = Note {
+            at: now.unix(),
+            owner: owner.to_vec(),
+            what: What::Revoked,
+        };
+        if let Err(error) = self.store.note(std::slice::from_ref(&note)) {
+            let owner = owner.escape_ascii();
+            let why = error.to_string();
+            log::error!("revocation not recorded owner={owner} why={why:?}");
+            self.revoke(&note);
+        }
+        // What was recorded takes effect as if another process had recorded it.
+        self.look_for_removals(now);
+    }
+
     fn revoke(&mut self, note: &Note) {
         let life = self.config.put_timeout.as_secs();
         let expires = note.at.saturating_add(life).max(self.slots.last_expiry);

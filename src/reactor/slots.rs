@@ -65,6 +65,8 @@ impl Reactor {
         match answer {
             StanzaAction::Ignore => {}
             StanzaAction::Reply(reply) => self.reply(&reply),
+            StanzaAction::Command(iq) => self.answer_command(iq, now),
+            StanzaAction::Node(iq) => self.answer_node(*iq),
             StanzaAction::Slot(iq) => self.answer_slot_request(iq, Attempt::default(), now),
         }
     }

@@ -8,12 +8,13 @@
 //!   another server named;
 //! - [`records`] the state of the clock that outlives a restart;
 //! - [`removal`] how files are deleted, for any reason;
-//! - [`trim`] deletes an owner's oldest files;
+//! - [`trim`] deletes an owner's oldest files; [`jobs`] searches and deletions that users ask for;
 //! - [`sweep`] deletes expired files.
 //!
 //! The tree is the only state on disk: there is no index and no database. Walks proceed in slices.
 
 pub mod aliases;
+pub mod jobs;
 pub mod journal;
 pub mod open;
 pub mod records;
@@ -332,6 +333,11 @@ impl Store {
     pub fn stranger_at(&self, path: &StorePath) -> Option<FileKind> {
         let stat = sys::stat_at(&self.root, path.owner_folder()).ok()?;
         (stat.kind != FileKind::Folder).then_some(stat.kind)
+    }
+
+    /// Whether there is an owner folder of this name, so that there may be files of the owner.
+    pub fn has_owner(&self, folder: &str) -> bool {
+        sys::stat_at(&self.root, folder.as_bytes()).is_ok_and(|stat| stat.kind == FileKind::Folder)
     }
 
     /// Whether the storage folder no longer exists.

@@ -26,7 +26,7 @@ use crate::store::walk::{Slice, WalkMode};
 mod count;
 
 use count::{Count, Sum, TotalCount, dirty};
-pub use count::{Counted, Counts, MOST_RECENT};
+pub use count::{Counted, Counts};
 
 /// Number of cached owners beyond which idle ones are dropped, and counted again when needed. Only more active owners
 /// make the cache larger.

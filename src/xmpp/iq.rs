@@ -1,20 +1,19 @@
 //! Routes incoming stanzas (RFC 6120 §8.2.3).
 //!
 //! This module replies to service discovery (XEP-0030, with the data forms of XEP-0363 §3 and XEP-0157 per XEP-0128),
-//! software version (XEP-0092) and ping (XEP-0199). It parses slot requests, which the caller decides. Any other request
-//! is refused with an error; a stanza that is not a request gets no reply. There is no policy here: the announced limit
-//! comes from the caller.
+//! software version (XEP-0092) and ping (XEP-0199). It parses slot requests and commands, which the caller decides. Any
+//! other request is refused with an error; a stanza that is not a request gets no reply. There is no policy here: the
+//! announced limit comes from the caller.
 
+use super::adhoc::{COMMANDS, CommandIq, DISCO_INFO, DISCO_ITEMS, NodeIq};
 use super::element::{COMPONENT, Element, stanza_error};
+use super::form::{DATA_FORM, Form};
 use super::upload::{self, PURPOSE, SlotIq, UPLOAD, UPLOAD_0, UPLOAD_CONVERSATIONS};
 use super::xml::Skipped;
 use crate::jid::BareJid;
 
-const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
-const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
 const PING: &str = "urn:xmpp:ping";
 const VERSION: &str = "jabber:iq:version";
-const DATA_FORM: &str = "jabber:x:data";
 const SERVER_INFO: &str = "http://jabber.org/network/serverinfo";
 /// The namespace of stanzas on client streams, in case a server forwards them without changing it.
 const CLIENT: &str = "jabber:client";
@@ -39,6 +38,10 @@ pub enum StanzaAction {
     Reply(Element),
     /// Decide on this slot request, and send the reply that it makes of the decision.
     Slot(Box<SlotIq>),
+    /// Execute this command, and send the reply that it makes of the result.
+    Command(Box<CommandIq>),
+    /// Send the reply that this request makes of the commands that the requester may use.
+    Node(Box<NodeIq>),
 }
 
 /// Routes a stanza. `max_file_size` returns the limit of a requester in bytes; `now` is Unix time in seconds.
@@ -88,7 +91,14 @@ pub fn route(
         let has_node = payload.attribute("node").is_some_and(|n| !n.is_empty());
         let result = match (&*payload.name, &*payload.namespace) {
             ("query", DISCO_INFO | DISCO_ITEMS) if is_get && has_node => {
-                return error(reply, "cancel", "item-not-found", None);
+                return StanzaAction::Node(Box::new(NodeIq::read(payload, reply, requester)));
+            }
+            ("command", COMMANDS) if is_get => {
+                return bad_request(reply, "A command is an iq of type set.");
+            }
+            ("command", COMMANDS) => {
+                let iq = CommandIq::read(payload, reply, requester);
+                return StanzaAction::Command(Box::new(iq));
             }
             ("query", DISCO_INFO) if is_get => {
                 Some(Some(info(identity, max_file_size(&requester))))
@@ -173,6 +183,8 @@ fn info(identity: Identity<'_>, max_file_size: u64) -> Element {
         UPLOAD_CONVERSATIONS,
         PING,
         VERSION,
+        COMMANDS,
+        DATA_FORM,
     ];
     let purposes = identity.purposes.iter();
     Element::new("query", DISCO_INFO)
@@ -189,31 +201,19 @@ fn info(identity: Identity<'_>, max_file_size: u64) -> Element {
         .with_children(contact_form(identity.contact))
 }
 
-fn limit_form(form_type: &str, max_file_size: u64) -> Element {
-    let limit = max_file_size.to_string();
-    result_form(form_type).with_child(form_field("max-file-size", [limit.as_str()]))
-}
-
 /// XEP-0157: the same addresses for each role that people look for; `None` without an address.
 fn contact_form(contact: &[String]) -> Option<Element> {
     let roles = ["abuse-addresses", "admin-addresses", "support-addresses"];
-    let field =
-        |role| form_field(role, contact.iter().map(String::as_str)).with("type", "list-multi");
-    (!contact.is_empty()).then(|| result_form(SERVER_INFO).with_children(roles.map(field)))
+    let fill = |form: Form, role| form.list(role, contact.iter().map(String::as_str));
+    let form = || roles.into_iter().fold(Form::result(SERVER_INFO), fill);
+    (!contact.is_empty()).then(|| form().into_element())
 }
 
 /// XEP-0128: a form whose type is in a hidden field.
-fn result_form(form_type: &str) -> Element {
-    Element::new("x", DATA_FORM)
-        .with("type", "result")
-        .with_child(form_field("FORM_TYPE", [form_type]).with("type", "hidden"))
-}
-
-fn form_field<'a>(name: &str, values: impl IntoIterator<Item = &'a str>) -> Element {
-    let value = |text| Element::new("value", DATA_FORM).with_text(text);
-    Element::new("field", DATA_FORM)
-        .with("var", name)
-        .with_children(values.into_iter().map(value))
+fn limit_form(form_type: &str, max_file_size: u64) -> Element {
+    Form::result(form_type)
+        .value("max-file-size", &max_file_size.to_string())
+        .into_element()
 }
 
 /// XEP-0092, without the optional operating system.

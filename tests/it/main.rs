@@ -12,6 +12,7 @@
 mod harness;
 
 mod access;
+mod ad_hoc;
 mod api;
 mod api_access;
 mod api_metrics;

@@ -1,5 +1,6 @@
 //! Unit tests.
 
+use super::super::adhoc::{Action, CommandError, CommandNode};
 use super::super::xml::{Reader, XmlEvent};
 use super::*;
 
@@ -47,12 +48,16 @@ fn answer_with(xml: &str, contact: &[String]) -> String {
             Ok(_) => "slot".to_owned(),
             Err(refusal) => format!("slot: {refusal}"),
         },
-        StanzaAction::Reply(element) => {
-            let mut out = Vec::new();
-            element.write(COMPONENT, &mut out);
-            String::from_utf8(out).unwrap()
-        }
+        StanzaAction::Command(iq) => format!("command {} {:?}", iq.node, iq.action),
+        StanzaAction::Node(iq) => written(&iq.failed(&CommandError::NotFound)),
+        StanzaAction::Reply(element) => written(&element),
     }
+}
+
+fn written(element: &Element) -> String {
+    let mut out = Vec::new();
+    element.write(COMPONENT, &mut out);
+    String::from_utf8(out).unwrap()
 }
 
 #[track_caller]
@@ -105,6 +110,7 @@ fn answers_discovery() {
              <feature var='urn:xmpp:http:upload:0'/><feature var='urn:xmpp:http:upload'/>\
              <feature var='eu:siacs:conversations:http:upload'/>\
              <feature var='urn:xmpp:ping'/><feature var='jabber:iq:version'/>\
+             <feature var='http://jabber.org/protocol/commands'/><feature var='jabber:x:data'/>\
              <feature var='urn:xmpp:http:upload:purpose:0#message'/>\
              <feature var='urn:xmpp:http:upload:purpose:0#profile'/>{}{}</query>",
         form("urn:xmpp:http:upload:0"),
@@ -373,6 +379,21 @@ fn accepts_stanzas_in_the_client_namespace() {
 }
 
 #[test]
+fn commands_are_iqs_of_type_set() {
+    let command = "<command xmlns='http://jabber.org/protocol/commands' node='n' action='next'/>";
+    check(
+        &format!("<iq type='set' {ADDRESSES}>{command}</iq>"),
+        "command n Ok(Next)",
+    );
+    let refused = answer(&format!("<iq type='get' {ADDRESSES}>{command}</iq>"));
+    assert!(refused.contains("<bad-request "), "{refused}");
+    // There are no users at our domain.
+    let elsewhere = ADDRESSES.replace("to='upload", "to='user@upload");
+    let refused = answer(&format!("<iq type='set' {elsewhere}>{command}</iq>"));
+    assert!(refused.contains("<service-unavailable "), "{refused}");
+}
+
+#[test]
 fn never_panics_and_never_replies_to_itself() {
     let corpus = [
         format!("<iq type='get' {ADDRESSES}><query xmlns='{DISCO_INFO}' node='x'/></iq>"),
@@ -385,7 +406,12 @@ fn never_panics_and_never_replies_to_itself() {
             "<iq type='set' {ADDRESSES}><request xmlns='{UPLOAD}'><filename>a</filename><size>1</size>\
                  </request></iq>"
         ),
+        format!(
+            "<iq type='set' {ADDRESSES}><command xmlns='{COMMANDS}' node='x' sessionid='s' action='next' xml:lang='en'>\
+                 <x xmlns='{DATA_FORM}' type='submit'><field var='a'><value>v</value></field></x></command></iq>"
+        ),
     ];
+    let jid = BareJid::parse("upload.montague.tld").unwrap();
     let mut random = 7_u32;
     let mut next = |below: usize| {
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -414,6 +440,23 @@ fn never_panics_and_never_replies_to_itself() {
             let reply = match ask(stanza, &[]) {
                 StanzaAction::Ignore => continue,
                 StanzaAction::Reply(reply) => reply,
+                StanzaAction::Node(iq) => iq.list(
+                    &jid,
+                    &[CommandNode {
+                        node: "n",
+                        name: "N",
+                    }],
+                ),
+                StanzaAction::Command(mut iq) => match (iq.action.clone(), iq.take_form()) {
+                    (Err(error), _) => iq.failed(&error),
+                    (Ok(Action::Cancel), _) => iq.canceled("s"),
+                    (Ok(_), Some(form)) => {
+                        let value = form.value("a").unwrap_or_else(|| "none".to_owned());
+                        let form = Form::to_fill_in("t").text("a", &value, &value);
+                        iq.executing("s", &[Action::Next], &[], form)
+                    }
+                    (Ok(_), None) => iq.completed("s", &[], None),
+                },
                 StanzaAction::Slot(iq) => match iq.request.clone() {
                     Ok(request) => {
                         assert!(request.size > 0 && !request.name.is_empty());
