@@ -184,6 +184,13 @@ impl Shared {
                         "files removed elsewhere owner={owner} files={files} bytes={bytes} why=command"
                     );
                 }
+                What::Added { files, bytes } => {
+                    let usage = &mut self.admission.usage;
+                    usage.added_elsewhere(&note.owner, files, bytes);
+                    log::info!(
+                        "files added elsewhere owner={owner} files={files} bytes={bytes} why=command"
+                    );
+                }
             }
         }
         true
