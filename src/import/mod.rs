@@ -133,7 +133,8 @@ impl Import {
             prepared.map_err(|error| error.to_string())?;
         }
         let fallback = self.fallback.clone();
-        let mut placer = Placer::new(config, store, source, fallback, self.dry_run);
+        let placer = Placer::new(config, store, source, fallback, self.dry_run);
+        let mut placer = placer.map_err(|error| format!("cannot read storage_path: {error}."))?;
         let read = self.read(&mut placer);
         let finished = placer.finish();
         placer.report.print(self.dry_run, out)?;

@@ -1,8 +1,8 @@
 //! Puts files of another program into the store.
 //!
 //! ```text
-//!   link or copy, publish ──▶ sync ──▶ set old links ──▶ note
-//!   └── each file ──┘        └────── each batch ──────────┘
+//!   link or copy, publish ──▶ note ──▶ sync ──▶ set old links
+//!   └───── each file ─────┘  └────── each batch ───────────┘
 //! ```
 //!
 //! A file's path follows from its record, and its old link is set when the file is on stable storage. So an import that
@@ -27,8 +27,11 @@ use crate::store::journal::{Note, What};
 use crate::store::upload::{PublishError, Upload};
 use crate::sys::{self, FileKind, FileStat};
 
-/// Files that are synced together.
-const BATCH: usize = 256;
+/// Files that are synced together. A sync may wait for what others write to the disk.
+const BATCH: usize = 4096;
+
+/// Files of which a running upslot is notified together.
+const NOTED: u64 = 256;
 
 /// Bytes that are read at a time.
 const PIECE: usize = 128 * 1024;
@@ -67,13 +70,19 @@ pub struct Placer {
     /// The folder of the other program's files.
     source: OwnedFd,
     fallback: Option<Fallback>,
+    /// User and group of the storage folder.
+    owner: (u32, u32),
+    /// The device of the storage folder.
+    device: u64,
     lifetime: Lifetime,
     min_free_space: u64,
     dry_run: bool,
     /// Published files whose old links are not set yet.
-    batch: Vec<(LinkDigest, StorePath)>,
+    batch: BTreeMap<LinkDigest, StorePath>,
     /// Files and bytes of each owner that a running upslot does not know of.
     added: BTreeMap<Vec<u8>, (u64, u64)>,
+    /// Number of files published since the last note.
+    unnoted: u64,
     pub report: Report,
 }
 
@@ -84,18 +93,21 @@ impl Placer {
         source: OwnedFd,
         fallback: Option<Fallback>,
         dry_run: bool,
-    ) -> Placer {
-        Placer {
+    ) -> io::Result<Placer> {
+        Ok(Placer {
+            owner: sys::owner_of(store.root())?,
+            device: sys::stat_open(store.root())?.identity.0,
             store,
             source,
             fallback,
             lifetime: Service::new(config, b"nothing is signed here").lifetime(),
             min_free_space: config.min_free_space,
             dry_run,
-            batch: Vec::new(),
+            batch: BTreeMap::new(),
             added: BTreeMap::new(),
+            unnoted: 0,
             report: Report::default(),
-        }
+        })
     }
 
     /// The folder of the other program's files.
@@ -122,7 +134,7 @@ impl Placer {
     }
 
     fn place_record(&mut self, record: &Record) -> Result<Placed, String> {
-        if self.batch.iter().any(|(link, _)| *link == record.link) {
+        if self.batch.contains_key(&record.link) {
             return Ok(Placed::LeftOut(
                 "there is a second record for the same link",
             ));
@@ -223,7 +235,7 @@ impl Placer {
             .may_link(&file, &stat)
             .map_err(|e| self.cannot("read", &e))?;
         if self.dry_run {
-            self.batch.push((record.link, path));
+            self.batch.insert(record.link, path);
             return Ok(match may_link {
                 true => Placed::Linked(stat.size),
                 false => Placed::Copied(stat.size),
@@ -260,24 +272,27 @@ impl Placer {
             Err(PublishError::Taken) => Placed::Present(stat.size),
             Err(PublishError::Io(error)) => return Err(self.cannot("write into", &error)),
         };
-        let owner = sys::owner_of(self.store.root()).map_err(|e| self.cannot("read", &e))?;
-        let given = self.store.give_folders(&path, owner);
-        given.map_err(|error| self.cannot("change the owner of folders in", &error))?;
+        if self.owner.0 != sys::user() {
+            let given = self.store.give_folders(&path, self.owner);
+            given.map_err(|error| self.cannot("change the owner of folders in", &error))?;
+        }
         let added = self.added.entry(path.owner_folder().to_vec()).or_default();
         if !matches!(placed, Placed::Present(_)) {
             added.0 += 1;
             added.1 = added.1.saturating_add(stat.size);
         }
-        self.batch.push((record.link, path));
+        self.unnoted += 1;
+        if self.unnoted >= NOTED {
+            self.note();
+        }
+        self.batch.insert(record.link, path);
         Ok(placed)
     }
 
     /// Whether a hard link is safe: the file is on the same file system, the user of the store can read it, and no other
     /// user can change it later.
     fn may_link(&self, file: &OwnedFd, stat: &FileStat) -> io::Result<bool> {
-        let (user, _) = sys::owner_of(self.store.root())?;
-        let device = sys::stat_open(self.store.root())?.identity.0;
-        Ok(device == stat.identity.0 && sys::is_writable_only_by(file, user)?)
+        Ok(self.device == stat.identity.0 && sys::is_writable_only_by(file, self.owner.0)?)
     }
 
     /// Stores type and time with a file that is to be linked; false if that fails.
@@ -356,51 +371,56 @@ impl Placer {
         self.store
             .complete(upload, record.content_type.as_deref())?;
         sys::set_modified(upload.file(), stored)?;
-        let owner = sys::owner_of(self.store.root())?;
-        if owner.0 != sys::user() {
-            sys::set_owner(upload.file(), owner)?;
+        if self.owner.0 != sys::user() {
+            sys::set_owner(upload.file(), self.owner)?;
         }
         Ok(None)
     }
 
-    /// Makes the batch durable, sets its old links, and notifies a running upslot.
-    pub fn flush(&mut self) -> Result<(), String> {
-        let batch = std::mem::take(&mut self.batch);
-        let added = std::mem::take(&mut self.added);
-        if self.dry_run || batch.is_empty() {
-            return Ok(());
-        }
-        let synced = sys::sync_file_system(self.store.root());
-        synced.map_err(|error| self.cannot("sync", &error))?;
+    /// Notifies a running upslot of the files published.
+    fn note(&mut self) {
         let note = |(owner, (files, bytes))| Note {
             at: sys::now().unix(),
             owner,
             what: What::Added { files, bytes },
         };
+        let added = std::mem::take(&mut self.added);
         let notes: Vec<Note> = added.into_iter().map(note).collect();
+        self.unnoted = 0;
         // Without a note, a running upslot counts again within the hour.
         if let Err(error) = self.store.note(&notes) {
             log::warn!("note not written why={:?}", error.to_string());
         }
-        for (link, path) in batch {
-            let set = self.store.set_old_link(&link, &path);
-            set.map_err(|error| self.cannot("write into", &error))?;
+    }
+
+    /// Makes the batch durable, and sets its old links.
+    fn flush(&mut self) -> Result<(), String> {
+        let batch = std::mem::take(&mut self.batch);
+        if self.dry_run || batch.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.note();
+        self.sync()?;
+        let set = self.store.set_old_links(&batch);
+        set.map_err(|error| self.cannot("write into", &error))
+    }
+
+    fn sync(&self) -> Result<(), String> {
+        let synced = sys::sync_file_system(self.store.root());
+        synced.map_err(|error| self.cannot("sync", &error))
     }
 
     /// Makes the old links durable as well.
     pub fn finish(&mut self) -> Result<(), String> {
         self.flush()?;
-        if self.dry_run {
-            return Ok(());
+        match self.dry_run {
+            true => Ok(()),
+            false => self.sync(),
         }
-        let synced = sys::sync_file_system(self.store.root());
-        synced.map_err(|error| self.cannot("sync", &error))
     }
 
     fn cannot(&self, what: &str, error: &io::Error) -> String {
-        let user = sys::owner_of(self.store.root()).map_or(0, |owner| owner.0);
+        let user = self.owner.0;
         let advice = match error.kind() {
             io::ErrorKind::PermissionDenied => {
                 format!("; run the command as user {user}, or as the superuser")

@@ -187,7 +187,7 @@ impl Shared {
                 What::Added { files, bytes } => {
                     let usage = &mut self.admission.usage;
                     usage.added_elsewhere(&note.owner, files, bytes);
-                    log::info!(
+                    log::debug!(
                         "files added elsewhere owner={owner} files={files} bytes={bytes} why=command"
                     );
                 }

@@ -91,13 +91,19 @@ impl Store {
         layout::link_digests(requested).find_map(|link| target(&folder, &name(&link)))
     }
 
-    /// Records where the file of an old link is; an existing record stays.
-    pub fn set_old_link(&self, link: &LinkDigest, path: &StorePath) -> io::Result<()> {
+    /// Records where the files of old links are; existing records stay.
+    pub fn set_old_links<'a>(
+        &self,
+        links: impl IntoIterator<Item = (&'a LinkDigest, &'a StorePath)>,
+    ) -> io::Result<()> {
         let folder = self.make_own_folder(Kind::OldLink.folder())?;
-        match sys::create_symlink(folder, name(link).as_bytes(), path.as_bytes()) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            other => other,
+        for (link, path) in links {
+            match sys::create_symlink(&folder, name(link).as_bytes(), path.as_bytes()) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
         }
+        Ok(())
     }
 
     /// Erases the path from the alias of a removed file, which would reveal owner and name; the slot still counts as

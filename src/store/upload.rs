@@ -285,8 +285,7 @@ impl Store {
     pub fn give_folders(&self, path: &StorePath, owner: (u32, u32)) -> io::Result<()> {
         for folder in [path.owner_folder(), path.folder()] {
             let folder = sys::open_folder_below(self.root(), folder)?;
-            let (user, _) = sys::owner_of(&folder)?;
-            if user == sys::user() && user != owner.0 {
+            if sys::owner_of(&folder)?.0 == sys::user() {
                 sys::set_owner(&folder, owner)?;
             }
         }

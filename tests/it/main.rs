@@ -35,6 +35,7 @@ mod hostile;
 mod http_get;
 mod http_put;
 mod http_ranges;
+mod import;
 mod injection;
 mod limits;
 mod network;

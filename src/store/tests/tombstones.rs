@@ -143,8 +143,8 @@ fn an_old_link_is_kept_longer_than_its_file_but_tells_nothing() {
     let link = slot_digest(b"a/b");
     assert_eq!(store.old_link_of(b"x/a/b"), None);
     put(&mut store, "owner/r/n", b"x").unwrap();
-    store.set_old_link(&link, &path("owner/r/n")).unwrap();
-    store.set_old_link(&link, &path("owner/r/m")).unwrap();
+    store.set_old_links([(&link, &path("owner/r/n"))]).unwrap();
+    store.set_old_links([(&link, &path("owner/r/m"))]).unwrap();
     for requested in ["a/b", "x/a/b", "x/y/a/b"] {
         let found = store.old_link_of(requested.as_bytes());
         assert_eq!(found, Some(path("owner/r/n")), "{requested}");
