@@ -33,9 +33,9 @@ pub fn by_extension(name: impl AsRef<[u8]>) -> &'static str {
 /// An extension that implies this type, the subtype itself if possible.
 pub fn extension(content_type: &str) -> Option<&'static str> {
     let essence = essence(content_type);
-    let same = BY_EXTENSION.iter().filter(|(_, known)| **known == *essence);
+    let same = || BY_EXTENSION.iter().filter(|(_, known)| **known == *essence);
     let by_name = |(extension, _): &&(&str, &str)| essence.ends_with(&format!("/{extension}"));
-    let found = same.clone().find(by_name).or(same.last());
+    let found = same().find(by_name).or_else(|| same().next_back());
     found.map(|(extension, _)| *extension)
 }
 
