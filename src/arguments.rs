@@ -34,7 +34,7 @@ pub struct Command {
     pub summary: &'static str,
     /// More lines for `help COMMAND`, each with its line end; may be empty.
     pub details: &'static str,
-    /// Its flags, without their dashes.
+    /// Its flags, without their dashes; one that ends in `=` takes a value.
     pub flags: &'static [&'static str],
     pub run: fn(Arguments) -> Result<ExitCode, Failure>,
 }
@@ -59,6 +59,8 @@ pub struct Arguments {
     pub words: Vec<String>,
     /// The flags that are set.
     flags: Vec<&'static str>,
+    /// The values of flags that take one.
+    values: Vec<(&'static str, String)>,
 }
 
 impl Arguments {
@@ -68,6 +70,12 @@ impl Arguments {
             Some(path) => path.clone(),
             None => first_existing(&CONFIG_FILES.map(Path::new)),
         }
+    }
+
+    /// The value of the command's flag of this name, which ends in `=`.
+    pub fn value(&self, flag: &str) -> Option<&str> {
+        let found = self.values.iter().rev().find(|(name, _)| *name == flag);
+        found.map(|(_, value)| value.as_str())
     }
 
     /// Whether the command's flag of this name is set.
@@ -103,7 +111,7 @@ pub fn parse(arguments: Vec<OsString>, commands: &'static [Command]) -> Result<C
     let mut command: Option<&'static Command> = None;
     // Options that replace the service; at most one.
     let mut modes: Vec<&'static str> = Vec::new();
-    let mut flags: Vec<String> = Vec::new();
+    let mut flags: Vec<(String, Option<String>)> = Vec::new();
     let mut parser = lexopt::Parser::from_args(arguments);
     let text = |error: lexopt::Error| error.to_string();
     while let Some(argument) = parser.next().map_err(text)? {
@@ -119,7 +127,17 @@ pub fn parse(arguments: Vec<OsString>, commands: &'static [Command]) -> Result<C
             Short('V') | Long("version") => return Ok(Call::Version),
             Short('h') | Long("help") => return Ok(Call::Help(command)),
             Long(flag) if commands.iter().any(|known| known.flags.contains(&flag)) => {
-                flags.push(flag.to_owned());
+                flags.push((flag.to_owned(), None));
+            }
+            Long(flag)
+                if commands
+                    .iter()
+                    .any(|known| known.flags.contains(&&*format!("{flag}="))) =>
+            {
+                let flag = format!("{flag}=");
+                let value = parser.value().map_err(text)?.into_string();
+                let value = value.map_err(|value| format!("{value:?} is not UTF-8"))?;
+                flags.push((flag, Some(value)));
             }
             Long(option) => return Err(unknown("option", "--", option, commands)),
             Short(option) => return Err(format!("unknown option -{option}")),
@@ -137,10 +155,12 @@ pub fn parse(arguments: Vec<OsString>, commands: &'static [Command]) -> Result<C
             }
         }
     }
-    for flag in flags {
-        match command.and_then(|command| command.flags.iter().find(|known| **known == flag)) {
-            Some(known) => given.flags.push(known),
-            None => return Err(misplaced(&flag, command, commands)),
+    for (flag, value) in flags {
+        let known = command.and_then(|command| command.flags.iter().find(|known| **known == flag));
+        match (known, value) {
+            (Some(known), None) => given.flags.push(known),
+            (Some(known), Some(value)) => given.values.push((known, value)),
+            (None, _) => return Err(misplaced(&flag, command, commands)),
         }
     }
     call(command, &modes, given)
@@ -178,7 +198,8 @@ pub fn unknown_command(name: &str, commands: &[Command]) -> String {
 fn unknown(what: &str, dashes: &str, name: &str, commands: &[Command]) -> String {
     let unknown = format!("unknown {what} {dashes}{}", name.escape_debug());
     let names: Vec<&'static str> = commands.iter().map(|command| command.name).collect();
-    let flags: Vec<&'static str> = commands.iter().flat_map(|c| c.flags).copied().collect();
+    let flags = commands.iter().flat_map(|c| c.flags);
+    let flags: Vec<&'static str> = flags.map(|flag| flag.trim_end_matches('=')).collect();
     let options: Vec<&'static str> = OPTIONS.iter().copied().chain(flags).collect();
     let whole = |names: &[&'static str]| names.iter().find(|known| **known == name).copied();
     let begins = |names: &[&'static str]| {
@@ -219,6 +240,7 @@ fn misplaced(flag: &str, command: Option<&Command>, commands: &[Command]) -> Str
         .map(|known| known.name)
         .collect();
     let takers = takers.join(" and ");
+    let flag = flag.trim_end_matches('=');
     match command {
         Some(command) => format!("--{flag} is an option of {takers}, not of {}", command.name),
         None => format!("--{flag} is an option of {takers}"),

@@ -268,13 +268,31 @@ impl FileId {
     }
 }
 
+/// Digest of a name that another server gave: of a slot, or of the path in an old link.
+pub type LinkDigest = [u8; RANDOM_BYTES];
+
 /// Digest that represents an external slot's name in a path. It is as long as the random bytes of upslot's own slots,
 /// so that both have the same form.
-pub fn slot_digest(slot: &[u8]) -> [u8; RANDOM_BYTES] {
+pub fn slot_digest(slot: &[u8]) -> LinkDigest {
     let digest = ring::digest::digest(&ring::digest::SHA256, slot);
     let mut short = [0; RANDOM_BYTES];
     short.copy_from_slice(&digest.as_ref()[..RANDOM_BYTES]);
     short
+}
+
+/// The digests under which the file of an old link may have been imported: of the requested path without its first
+/// segments, because a prefix may stand before what the other program knew, and of the last segment but one, which is the
+/// slot of Prosody's mod_http_file_share.
+pub fn link_digests(path: &[u8]) -> impl Iterator<Item = LinkDigest> {
+    let starts = (0..path.len())
+        .rev()
+        .filter(|at| *at == 0 || path[at - 1] == b'/');
+    let mut segments = path.rsplit(|b| *b == b'/').skip(1);
+    let slot = segments.next().map(slot_digest);
+    starts
+        .take(MAX_DEPTH)
+        .map(|at| slot_digest(&path[at..]))
+        .chain(slot)
 }
 
 /// Decodes one segment of a URL's path, once. `None` if a `%` is not followed by two hex digits.

@@ -17,7 +17,7 @@
 //! | 3 program | [`config`] [`service`] |
 //! | 4 system | [`sys`] [`tls`] [`setup`] [`transport`] [`store`] [`sandbox`] [`syncer`] [`resolve`] [`signals`] [`activation`] [`notify`] |
 //! | 5 loop | [`reactor`] |
-//! | top | [`list`] [`explain`] [`remove`] [`demo`] [`health`] |
+//! | top | [`list`] [`explain`] [`remove`] [`import`] [`demo`] [`health`] |
 //!
 //! # Where to start
 //!
@@ -85,4 +85,5 @@ pub mod health;
 pub mod list;
 
 pub mod explain;
+pub mod import;
 pub mod remove;

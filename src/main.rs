@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use upslot::config::keys;
 use upslot::demo::Demo;
 use upslot::explain;
+use upslot::import::Import;
 use upslot::list::{self, Owner};
 use upslot::reactor::Reactor;
 use upslot::remove::{self, Target};
@@ -29,7 +30,7 @@ const USAGE: u8 = 2;
 const CONFIG_TOPIC: &str = "config";
 
 /// Every command.
-static COMMANDS: [Command; 5] = [
+static COMMANDS: [Command; 6] = [
     Command {
         name: "explain",
         usage: "JID [SIZE] [TYPE]",
@@ -66,6 +67,23 @@ be deleted, and 0 if there was nothing to delete.
 ",
         flags: &["dry-run"],
         run: remove_files,
+    },
+    Command {
+        name: "import",
+        usage: "FROM PATH [--dry-run]",
+        summary: "take over the files of another program",
+        details: "\
+Takes over the files below PATH that another program has stored, with their owners,
+types and times as far as it knows them, and keeps their links working. FROM is one of
+prosody-file-share, prosody-http-upload, metronome, ejabberd, hmac-file-server,
+prosody-filer, share.php, django. It can be interrupted and repeated, also while upslot
+is running, and removes nothing below PATH.
+--owner JID takes files whose owner is not known as those of JID; --owner @DOMAIN
+completes local parts. --index FILE names the list of uploads. --dry-run only shows what
+would be imported. The exit code is 1 if the import could not be completed.
+",
+        flags: &["dry-run", "owner=", "index="],
+        run: import_files,
     },
     Command {
         name: "health",
@@ -200,6 +218,17 @@ fn remove_files(given: Arguments) -> Result<ExitCode, Failure> {
     let removed = logger::start(setup.config.log_level, given.logfile.clone())
         .and_then(|()| remove::remove(&setup.config, &target, given.has("dry-run"), &mut out));
     end_output(removed, &mut out)
+}
+
+fn import_files(given: Arguments) -> Result<ExitCode, Failure> {
+    let (owner, index) = (given.value("owner="), given.value("index="));
+    let import = Import::parse(&given.words, owner, index, given.has("dry-run"));
+    let import = import.map_err(Failure::Arguments)?;
+    let setup = read_setup(&given)?;
+    let mut out = BufWriter::new(std::io::stdout());
+    let imported = logger::start(setup.config.log_level, given.logfile.clone())
+        .and_then(|()| import.run(&setup.config, &mut out));
+    end_output(imported, &mut out)
 }
 
 /// Ends the output of a command, before its errors are reported.

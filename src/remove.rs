@@ -161,7 +161,11 @@ fn list_wanted(
 fn find(store: &Store, wanted: &DownloadRequest) -> Result<Option<StoredFile>, String> {
     let DownloadRequest { path, again, slot } = wanted.clone();
     let by_slot = slot.and_then(|slot| store.alias(&slot));
-    for path in path.into_iter().chain(again).chain(by_slot) {
+    let by_old_link = path
+        .as_ref()
+        .and_then(|path| store.old_link_of(path.as_bytes()));
+    let aliases = by_slot.into_iter().chain(by_old_link);
+    for path in path.into_iter().chain(again).chain(aliases) {
         let found = store
             .find(&path)
             .map_err(|error| format!("cannot read {path:?}: {error}."))?;

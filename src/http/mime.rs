@@ -30,6 +30,15 @@ pub fn by_extension(name: impl AsRef<[u8]>) -> &'static str {
     found.map_or(UNKNOWN, |at| BY_EXTENSION[at].1)
 }
 
+/// An extension that implies this type, the subtype itself if possible.
+pub fn extension(content_type: &str) -> Option<&'static str> {
+    let essence = essence(content_type);
+    let same = || BY_EXTENSION.iter().filter(|(_, known)| **known == *essence);
+    let by_name = |(extension, _): &&(&str, &str)| essence.ends_with(&format!("/{extension}"));
+    let found = same().find(by_name).or_else(|| same().next_back());
+    found.map(|(extension, _)| *extension)
+}
+
 /// A type without its parameters, trimmed, in lower case. The result for a malformed type equals no valid type; for an
 /// empty type it is empty.
 pub fn essence(value: impl AsRef<[u8]>) -> String {

@@ -190,6 +190,13 @@ impl Shared {
                         "files removed elsewhere owner={owner} files={files} bytes={bytes} why=command"
                     );
                 }
+                What::Added { files, bytes } => {
+                    let usage = &mut self.admission.usage;
+                    usage.added_elsewhere(&note.owner, files, bytes);
+                    log::debug!(
+                        "files added elsewhere owner={owner} files={files} bytes={bytes} why=command"
+                    );
+                }
             }
         }
         true

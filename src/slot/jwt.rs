@@ -205,10 +205,10 @@ fn is_plain(content_type: &str) -> bool {
 }
 
 /// The members of a JSON object (RFC 8259). A duplicate name makes the object invalid (RFC 7519 §4).
-struct Members<'a>(BTreeMap<Cow<'a, str>, Value<&'a str, Cow<'a, str>>>);
+pub(crate) struct Members<'a>(BTreeMap<Cow<'a, str>, Value<&'a str, Cow<'a, str>>>);
 
 impl<'a> Members<'a> {
-    fn parse(json: &'a [u8]) -> Result<Members<'a>, JwtDenial> {
+    pub(crate) fn parse(json: &'a [u8]) -> Result<Members<'a>, JwtDenial> {
         let value = SliceLexer::new(json).exactly_one(Lex::ws_peek, |next, lexer| {
             parse_bounded(MAX_DEPTH, next, lexer)
         });
@@ -225,7 +225,7 @@ impl<'a> Members<'a> {
     }
 
     /// Removes a string; `null` counts as absent.
-    fn text(&mut self, name: &str) -> Result<Option<String>, JwtDenial> {
+    pub(crate) fn text(&mut self, name: &str) -> Result<Option<String>, JwtDenial> {
         match self.0.remove(name) {
             Some(Value::String(text)) => Ok(Some(text.into_owned())),
             None | Some(Value::Null) => Ok(None),
@@ -235,7 +235,7 @@ impl<'a> Members<'a> {
 
     /// Removes a non-negative integer; `null` counts as absent. A suffix `.0` is accepted, because Lua 5.4 writes it
     /// after an integral number that results from floating-point arithmetic.
-    fn integer(&mut self, name: &str) -> Result<Option<u64>, JwtDenial> {
+    pub(crate) fn integer(&mut self, name: &str) -> Result<Option<u64>, JwtDenial> {
         match self.0.remove(name) {
             Some(Value::Number((digits, _))) => digits
                 .strip_suffix(".0")

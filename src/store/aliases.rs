@@ -1,8 +1,11 @@
-//! Slots that another server named: from a slot's name to the path of its file.
+//! Aliases: names that other servers gave to files, and the paths of these files.
 //!
-//! Prosody's external file share gives a GET URL that holds only the slot and a cosmetic file name; the file itself
-//! is in its uploader's folder, so that it is counted and expires like any other. The alias is a symbolic link in the
-//! internal folder whose target is the path; it is only read, never followed.
+//! - A *slot* of Prosody's external file share: a GET URL holds only the slot and a cosmetic file name.
+//! - An *old link*: the path that an imported file had at the program from which it was imported, see [`crate::import`].
+//!
+//! The file itself is in its owner's folder, so that it is counted and expires like any other. The alias is a symbolic
+//! link in the internal folder whose target is the path; it is only read, never followed. Its name is a digest of the
+//! foreign name, which is also the random part of the file's path.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,33 +13,61 @@ use std::time::{Duration, SystemTime};
 
 use data_encoding::BASE64URL_NOPAD;
 
-use crate::layout::{StorePath, slot_digest};
+use crate::layout::{self, LinkDigest, StorePath, slot_digest};
 use crate::store::{Store, UNFINISHED};
 use crate::sys;
 
-/// How long an alias is kept after its slot was used; a token is valid for some minutes.
-const KEPT: Duration = Duration::from_secs(86_400);
+/// The target of the alias of a removed file.
+const REMOVED: &[u8] = b"removed/removed";
 
-/// The folder in the internal folder.
-const FOLDER: &[u8] = b"share";
+/// The kind of a foreign name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Slot,
+    OldLink,
+}
+
+impl Kind {
+    const ALL: [Kind; 2] = [Kind::Slot, Kind::OldLink];
+
+    /// The folder in the internal folder.
+    fn folder(self) -> &'static [u8] {
+        match self {
+            Kind::Slot => b"share",
+            Kind::OldLink => b"imported",
+        }
+    }
+
+    /// How long an alias is kept although its file is deleted: a token is valid for some minutes, and a repeated import
+    /// must not bring a deleted file back.
+    fn kept(self) -> Duration {
+        match self {
+            Kind::Slot => Duration::from_secs(86_400),
+            Kind::OldLink => Duration::from_secs(90 * 86_400),
+        }
+    }
+}
+
+/// A walk over all aliases, for [`Store::drop_dead_alias`].
+#[derive(Debug)]
+pub(super) struct AliasWalk(Vec<(Kind, rustix::fs::Dir)>);
 
 impl Store {
     /// The path of the file that was stored for a slot.
     pub fn alias(&self, slot: &[u8]) -> Option<StorePath> {
-        let folder = sys::open_folder_below(self.internal.as_fd(), FOLDER).ok()?;
-        let target = sys::read_symlink(&folder, name(slot).as_bytes()).ok()?;
-        StorePath::from_segments(target.split(|b| *b == b'/'))
+        let folder = self.alias_folder(Kind::Slot)?;
+        target(&folder, &name(&slot_digest(slot)))
     }
 
     /// Records where the file of a slot is, and replaces an earlier record. Returns the folders whose entries have
     /// changed, from the outside in.
     pub fn set_alias(&self, slot: &[u8], path: &StorePath) -> io::Result<Vec<OwnedFd>> {
         let mut changed = Vec::new();
-        if sys::create_folder(&self.internal, FOLDER, self.mode(0o700))? {
+        if sys::create_folder(&self.internal, Kind::Slot.folder(), self.mode(0o700))? {
             changed.push(self.internal.try_clone()?);
         }
-        let folder = sys::open_folder_below(self.internal.as_fd(), FOLDER)?;
-        let name = name(slot);
+        let folder = sys::open_folder_below(self.internal.as_fd(), Kind::Slot.folder())?;
+        let name = name(&slot_digest(slot));
         if let Err(error) = sys::create_symlink(&folder, name.as_bytes(), path.as_bytes()) {
             if error.kind() != io::ErrorKind::AlreadyExists {
                 return Err(error);
@@ -48,8 +79,35 @@ impl Store {
         Ok(changed)
     }
 
+    /// The path of the imported file of an old link.
+    pub fn old_link(&self, link: &LinkDigest) -> Option<StorePath> {
+        target(&self.alias_folder(Kind::OldLink)?, &name(link))
+    }
+
+    /// The path of the imported file that a requested path names, whatever its prefix was.
+    pub fn old_link_of(&self, requested: &[u8]) -> Option<StorePath> {
+        // Without imported files this is all that an unknown path costs.
+        let folder = self.alias_folder(Kind::OldLink)?;
+        layout::link_digests(requested).find_map(|link| target(&folder, &name(&link)))
+    }
+
+    /// Records where the files of old links are; existing records stay.
+    pub fn set_old_links<'a>(
+        &self,
+        links: impl IntoIterator<Item = (&'a LinkDigest, &'a StorePath)>,
+    ) -> io::Result<()> {
+        let folder = self.make_own_folder(Kind::OldLink.folder())?;
+        for (link, path) in links {
+            match sys::create_symlink(&folder, name(link).as_bytes(), path.as_bytes()) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Erases the path from the alias of a removed file, which would reveal owner and name; the slot still counts as
-    /// used.
+    /// used, and the old link as imported.
     pub fn blank_alias(&self, path: &StorePath) {
         let Some(digest) = path
             .segments()
@@ -58,50 +116,88 @@ impl Store {
         else {
             return;
         };
-        let Ok(folder) = sys::open_folder_below(self.internal.as_fd(), FOLDER) else {
-            return;
-        };
-        if sys::read_symlink(&folder, digest).is_ok_and(|target| target == path.as_bytes()) {
-            let temporary = [digest, UNFINISHED.as_bytes()].concat();
-            let _ = sys::remove_file(&folder, &temporary);
-            if sys::create_symlink(&folder, &temporary, b"removed/removed").is_ok() {
-                let _ = sys::rename(&folder, &temporary, digest);
+        for kind in Kind::ALL {
+            let Some(folder) = self.alias_folder(kind) else {
+                continue;
+            };
+            if sys::read_symlink(&folder, digest).is_ok_and(|target| target == path.as_bytes()) {
+                blank(&folder, digest);
             }
         }
     }
 
-    /// The entries for [`Store::drop_dead_alias`].
-    pub(super) fn aliases(&self) -> Option<rustix::fs::Dir> {
-        let folder = sys::open_folder_below(self.internal.as_fd(), FOLDER).ok()?;
-        rustix::fs::Dir::new(folder).ok()
-    }
-
     /// Removes the alias of a slot whose file could not be stored.
     pub fn drop_alias(&self, slot: &[u8]) {
-        if let Ok(folder) = sys::open_folder_below(self.internal.as_fd(), FOLDER) {
-            let _ = sys::remove_file(&folder, name(slot).as_bytes());
+        if let Some(folder) = self.alias_folder(Kind::Slot) {
+            let _ = sys::remove_file(&folder, name(&slot_digest(slot)).as_bytes());
         }
     }
 
-    /// Removes an alias whose file is deleted, once it is so old that no token for its slot can be valid.
-    pub(super) fn drop_dead_alias(&self, name: &[u8], now: SystemTime) {
-        let Ok(folder) = sys::open_folder_below(self.internal.as_fd(), FOLDER) else {
+    /// Begins a walk over all aliases.
+    pub(super) fn aliases(&self) -> AliasWalk {
+        let entries = |kind| Some((kind, rustix::fs::Dir::new(self.alias_folder(kind)?).ok()?));
+        AliasWalk(Kind::ALL.into_iter().filter_map(entries).collect())
+    }
+
+    /// Removes the next alias of the walk if its file is deleted and its time is over; false at the end.
+    pub(super) fn drop_dead_alias(&self, walk: &mut AliasWalk, now: SystemTime) -> bool {
+        let Some((kind, entries)) = walk.0.last_mut() else {
+            return false;
+        };
+        match entries.read() {
+            Some(Ok(entry)) => self.check_alias(*kind, entry.file_name().to_bytes(), now),
+            _ => {
+                walk.0.pop();
+            }
+        }
+        true
+    }
+
+    fn check_alias(&self, kind: Kind, name: &[u8], now: SystemTime) {
+        let Some(folder) = self.alias_folder(kind) else {
             return;
         };
         let old = sys::stat_at(&folder, name).is_ok_and(|stat| {
             stat.modified
-                .checked_add(KEPT)
+                .checked_add(kind.kept())
                 .is_some_and(|until| until < now)
         });
         let Ok(target) = sys::read_symlink(&folder, name) else {
             return;
         };
-        if old && sys::exists_below(self.root(), &target).is_ok_and(|exists| !exists) {
-            let _ = sys::remove_file(&folder, name);
+        if sys::exists_below(self.root(), &target).is_ok_and(|exists| exists) {
+            return;
         }
+        match kind {
+            // The time of an old link counts from the removal of its file.
+            Kind::OldLink if target != REMOVED => blank(&folder, name),
+            _ if old => {
+                let _ = sys::remove_file(&folder, name);
+            }
+            _ => {}
+        }
+    }
+
+    fn alias_folder(&self, kind: Kind) -> Option<OwnedFd> {
+        sys::open_folder_below(self.internal.as_fd(), kind.folder()).ok()
     }
 }
 
-fn name(slot: &[u8]) -> String {
-    BASE64URL_NOPAD.encode(&slot_digest(slot))
+/// Replaces the target of an alias.
+fn blank(folder: &OwnedFd, name: &[u8]) {
+    let temporary = [name, UNFINISHED.as_bytes()].concat();
+    let _ = sys::remove_file(folder, &temporary);
+    if sys::create_symlink(folder, &temporary, REMOVED).is_ok() {
+        let _ = sys::rename(folder, &temporary, name);
+    }
+}
+
+/// The path that an alias names.
+fn target(folder: &OwnedFd, name: &str) -> Option<StorePath> {
+    let target = sys::read_symlink(folder, name.as_bytes()).ok()?;
+    StorePath::from_segments(target.split(|b| *b == b'/'))
+}
+
+fn name(digest: &LinkDigest) -> String {
+    BASE64URL_NOPAD.encode(digest)
 }

@@ -1,4 +1,4 @@
-//! The removal journal: how a process that removes files notifies every upslot that runs on the same store.
+//! The journal: how a process that removes or imports files notifies every upslot that runs on the same store.
 //!
 //! `upslot remove` deletes files itself, whether upslot is running or not, and appends to `.upslot/removals` before and
 //! after it does. A running upslot checks the size of that file in every turn, before it handles requests, and once more
@@ -50,6 +50,8 @@ pub enum What {
     Begun,
     /// Files of the owner were removed.
     Removed { files: u64, bytes: u64 },
+    /// Files of the owner were imported.
+    Added { files: u64, bytes: u64 },
 }
 
 /// One line.
@@ -78,6 +80,7 @@ impl Note {
             What::Revoked => ("revoked", 0, 0),
             What::Begun => ("begun", 0, 0),
             What::Removed { files, bytes } => ("removed", files, bytes),
+            What::Added { files, bytes } => ("added", files, bytes),
         };
         let owner = encode_segment(&self.owner);
         format!("{} {word} {owner} {files} {bytes}\n", self.at)
@@ -93,6 +96,7 @@ impl Note {
             "revoked" => What::Revoked,
             "begun" => What::Begun,
             "removed" => What::Removed { files, bytes },
+            "added" => What::Added { files, bytes },
             _ => return None,
         };
         (words.next().is_none() && !owner.is_empty()).then_some(Note { at, owner, what })
@@ -282,6 +286,7 @@ mod tests {
         for (owner, what) in [
             (&b"Q_7dsld2o0PGmDXH553Cx_WVmKY"[..], What::Revoked),
             (b"a b\n\xff%", What::Begun),
+            (b"y", What::Added { files: 1, bytes: 2 }),
             (
                 b"x",
                 What::Removed {

@@ -108,6 +108,15 @@ impl Store {
         Ok(Some(Store::new(path, root, internal)))
     }
 
+    /// Prepares a store opened with [`Store::open_beside`] for new files.
+    pub fn prepare_uploads(&mut self, file_mode: u32, dir_mode: u32) -> Result<(), StoreError> {
+        self.set_modes(file_mode, dir_mode);
+        self.naming = self
+            .probe_naming()
+            .map_err(|error| StoreError::new(&self.path, "write into it", &error))?;
+        Ok(())
+    }
+
     /// Checks at most once a second whether the storage folder was removed, renamed or mounted over, and then opens the
     /// one that is now at `storage_path`. True if it was replaced.
     pub fn check_root(&mut self, now: Instant) -> bool {

@@ -21,6 +21,7 @@ use crate::layout::StorePath;
 use crate::now::Now;
 use crate::policy::pool::{Pool, QuotaClass};
 use crate::store::Store;
+use crate::store::aliases::AliasWalk;
 use crate::store::removal::{Batch, Stage, log_sync_failure};
 use crate::store::trim::{Order, Trims};
 use crate::store::usage::{Counts, UsageTracker};
@@ -64,7 +65,7 @@ pub struct Sweep {
 struct Pass {
     begun: Instant,
     owners: Owners,
-    aliases: Option<rustix::fs::Dir>,
+    aliases: AliasWalk,
     current: Option<OwnerPass>,
     /// Expired files.
     batch: Batch,
@@ -293,7 +294,7 @@ impl Pass {
                     self.look_at_entry(plan, store, usage, trims, now);
                 }
                 Stage::Recording => match self.owners.step() {
-                    None if self.drop_an_alias(store, now) => {}
+                    None if store.drop_dead_alias(&mut self.aliases, now.wall) => {}
                     None if !self.batch.is_empty() => self.batch.close(plan.fsync),
                     None => {
                         self.whole &= self.owners.error().is_none();
@@ -452,15 +453,6 @@ impl Pass {
                 store.warn_limited("file not removed", path, &error, now.mono);
             }
         }
-    }
-
-    /// Looks at one more alias; false at the end.
-    fn drop_an_alias(&mut self, store: &Store, now: Now) -> bool {
-        let Some(Some(Ok(entry))) = self.aliases.as_mut().map(rustix::fs::Dir::read) else {
-            return false;
-        };
-        store.drop_dead_alias(entry.file_name().to_bytes(), now.wall);
-        true
     }
 }
 

@@ -113,6 +113,18 @@ impl Store {
         })
     }
 
+    /// An upload of an existing, complete file of the same file system: it gets a second name when it is published.
+    pub fn adopt(&self, file: OwnedFd) -> Upload {
+        Upload {
+            file: Arc::new(file),
+            temporary: None,
+            unflushed: Vec::new(),
+            unwritten: 0,
+            charset: None,
+            jumps: self.file_clock.jumps,
+        }
+    }
+
     /// Probes whether the store works: does all that an upload does except publishing.
     pub fn probe_upload(&mut self, bytes: &[u8]) -> io::Result<Upload> {
         self.probe_naming()?;
@@ -267,6 +279,17 @@ impl Store {
                 })
             }
         }
+    }
+
+    /// Gives the folders of a published file to a user, if they belong to this process's user.
+    pub fn give_folders(&self, path: &StorePath, owner: (u32, u32)) -> io::Result<()> {
+        for folder in [path.owner_folder(), path.folder()] {
+            let folder = sys::open_folder_below(self.root(), folder)?;
+            if sys::owner_of(&folder)?.0 == sys::user() {
+                sys::set_owner(&folder, owner)?;
+            }
+        }
+        Ok(())
     }
 
     /// Opens a folder, and creates it with all missing parents. The parents of new folders are appended to `changed`,

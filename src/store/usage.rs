@@ -203,6 +203,11 @@ impl UsageTracker {
             |stored| stored.add(class, size),
             |sum| sum.add(1, size),
         );
+        self.touch(owner);
+    }
+
+    /// Notes for a walk in progress that an owner may be new.
+    fn touch(&mut self, owner: &[u8]) {
         if let Some(total_count) = &mut self.total_count {
             if !total_count.done.contains(owner) {
                 total_count.touched.push(owner.to_vec());
@@ -216,6 +221,15 @@ impl UsageTracker {
         if let Some(entry) = self.owners.get_mut(owner) {
             entry.stored = None;
         }
+    }
+
+    /// Another process added files of an owner.
+    pub fn added_elsewhere(&mut self, owner: &[u8], files: u64, bytes: u64) {
+        self.changed(owner, |_| {}, |sum| sum.add(files, bytes));
+        if let Some(entry) = self.owners.get_mut(owner) {
+            entry.stored = None;
+        }
+        self.touch(owner);
     }
 
     /// A file was removed.

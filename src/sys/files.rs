@@ -207,6 +207,15 @@ pub fn owner_of(fd: impl AsFd) -> io::Result<(u32, u32)> {
     Ok((stat.st_uid, stat.st_gid))
 }
 
+/// Whether an open file belongs to a user who may read and write it, and no other user may write it.
+pub fn is_writable_only_by(fd: impl AsFd, user: u32) -> io::Result<bool> {
+    const READ_WRITE: u32 = 0o600;
+    const WRITE_BY_OTHERS: u32 = 0o022;
+    let stat = rustix::fs::fstat(fd)?;
+    let mode = Mode::from_raw_mode(stat.st_mode).bits();
+    Ok(stat.st_uid == user && mode & READ_WRITE == READ_WRITE && mode & WRITE_BY_OTHERS == 0)
+}
+
 /// Sets the owning user and group of an open file.
 pub fn set_owner(fd: impl AsFd, (user, group): (u32, u32)) -> io::Result<()> {
     std::os::unix::fs::fchown(fd, Some(user), Some(group))

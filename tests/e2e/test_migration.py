@@ -1,10 +1,12 @@
-"""Migration from HttpUploadComponent: its config.yml and its store work unchanged."""
+"""Migration: config.yml and store of HttpUploadComponent work unchanged; the stores of Prosody and ejabberd are imported."""
 
 import os
 import time
 import urllib.parse
 
-from harness import ACCOUNTS, KIB, check, content, get, owner_folder, put, test, until
+from harness import (ACCOUNTS, KIB, UPLOAD, Ejabberd, Prosody, check, content, free_port, get, owner_folder, put, run, test,
+                     until)
+from integrations import ejabberd_upload
 
 # In the style of its sample: spaces before colons, comments, plain and quoted values.
 CONFIG = """\
@@ -110,3 +112,75 @@ async def logfile_option(case):
     check("GET /", (await get(f"http://127.0.0.1:{up.port}/")).status, 200)
     check("exit code", await up.process.stop(), 0)
     assert "stopped" in log.read_text()
+
+
+async def server_with_uploads(case, port):
+    """An XMPP server that stores uploads itself and serves them on the port; and what to import."""
+    folder = case.folder / "server"
+    folder.mkdir()
+    if case.server_kind == "prosody":
+        extra = f'Component "{UPLOAD}" "http_file_share"\nhttp_host = "127.0.0.1"\n'
+        server = Prosody(folder, case.authority, extra, component=False)
+        old = "storage = "
+        new = (f'http_ports = {{ {port} }}\nhttp_interfaces = {{ "127.0.0.1" }}\nhttps_ports = {{ }}\n'
+               f'http_external_url = "http://127.0.0.1:{port}/"\n{old}')
+        source = ["prosody-file-share", folder / "data" / UPLOAD.replace(".", "%2e")]
+    else:
+        docroot = folder / "uploads"
+        extra = ejabberd_upload(put_url=f"http://127.0.0.1:{port}/upload", docroot=docroot)
+        server = Ejabberd(folder, case.authority, extra, component=False)
+        old = "listen:\n"
+        new = (f'{old}  - {{port: {port}, ip: "127.0.0.1", module: ejabberd_http, '
+               f'request_handlers: {{"/upload": mod_http_upload}}}}\n')
+        source = ["ejabberd", docroot]
+    server.config.write_text(server.config.read_text().replace(old, new, 1))
+    await server.start()
+    case.ends(server)
+    return server, source
+
+
+@test(servers=("prosody", "ejabberd"))
+async def old_links_work_after_an_import(case):
+    """Files that the real servers have stored are served by upslot under their old paths."""
+    port = free_port()
+    server, source = await server_with_uploads(case, port)
+    up = await case.upslot(server)
+    clients = [await case.client(jid, server) for jid in ACCOUNTS[:2]]
+    old = {}
+    for number, (name, type) in enumerate([("très cool.jpg", "image/jpeg"), ("#?%&+.txt", "text/plain"),
+                                           ("no extension", None), ("page.html", "text/html"),
+                                           ("sound", "audio/ogg"), ("large.bin", None)]):
+        data = content(2000 * KIB if name == "large.bin" else 100 + number, seed=number)
+        old[await clients[number % 2].upload(name, data, type)] = data
+    # A slot that is never used.
+    await clients[0].slot("unused.txt", 10)
+    before = {url: await get(url) for url in old}
+    for url, data in old.items():
+        check(f"{url} before", (before[url].status, before[url].body == data), (200, True))
+
+    async def imported(*options):
+        done = await run([os.environ["UPSLOT_BIN"], "-c", up.config, "import", *source, *options])
+        check("exit code", (done.code, done.err), (0, ""))
+        return done.out.decode()
+
+    said = await imported("--dry-run")
+    assert said.startswith("6 files would be imported"), said
+    check("files after a dry run", up.files(), set())
+    said = await imported()
+    assert said.startswith("6 files were imported"), said
+    check("slots never used", said.count("the file is missing"), case.server_kind == "prosody")
+    check("owner folders", {path.split("/")[0] for path in up.files()}, {owner_folder(jid) for jid in ACCOUNTS[:2]})
+    for _ in range(2):
+        for url, data in old.items():
+            moved = url.replace(f":{port}/", f":{up.port}/")
+            reply = await get(moved)
+            check(f"{moved} afterwards", (reply.status, reply.body == data), (200, True))
+            if case.server_kind == "prosody":
+                types = [r.headers["Content-Type"].split(";")[0] for r in (reply, before[url])]
+                check(f"type of {moved}", types[0], types[1])
+        said = await imported()
+        assert said.startswith("0 files were imported") and "6 files imported before" in said, said
+        await up.restart()
+    # The server's own copies are untouched.
+    for url, data in old.items():
+        check(f"{url} at the server", (await get(url)).body == data, True)

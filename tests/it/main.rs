@@ -36,6 +36,7 @@ mod hostile;
 mod http_get;
 mod http_put;
 mod http_ranges;
+mod import;
 mod injection;
 mod landing;
 mod limits;

@@ -81,6 +81,8 @@ const LAYERS: [&[&str]; 7] = [
         // These continue what `exchange` begins.
         "http/exchange/receiving",
         "http/exchange/answering",
+        "import/lua",
+        "import/record",
     ],
     // 3: program.
     &[
@@ -189,6 +191,10 @@ const LAYERS: [&[&str]; 7] = [
         "list",
         "explain",
         "remove",
+        "import/report",
+        "import/place",
+        "import/sources",
+        "import/mod",
         "demo",
         "health",
         "logger",

@@ -123,16 +123,25 @@ fn find(
     now: Now,
 ) -> io::Result<Option<(StorePath, Download)>> {
     let DownloadRequest { path, again, slot } = download;
-    let by_alias = || slot.and_then(|slot| shared.store.alias(&slot));
-    for path in path
-        .into_iter()
-        .chain(again)
-        .chain(std::iter::once_with(by_alias).flatten())
-    {
-        if shared.service.is_expired(&path, now) {
-            continue;
+    // The first candidate, unless it is found.
+    let mut requested = None;
+    let open = |path: &StorePath| match shared.service.is_expired(path, now) {
+        true => Ok(None),
+        false => shared.store.download(path),
+    };
+    for path in path.into_iter().chain(again) {
+        match open(&path)? {
+            Some(file) => return Ok(Some((path, file))),
+            None => requested = requested.or(Some(path)),
         }
-        if let Some(file) = shared.store.download(&path)? {
+    }
+    let by_slot = || slot.and_then(|slot| shared.store.alias(&slot));
+    let by_old_link = || shared.store.old_link_of(requested?.as_bytes());
+    for path in std::iter::once_with(by_slot)
+        .chain(std::iter::once_with(by_old_link))
+        .flatten()
+    {
+        if let Some(file) = open(&path)? {
             return Ok(Some((path, file)));
         }
     }

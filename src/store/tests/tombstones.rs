@@ -1,6 +1,7 @@
 //! Tombstones and aliases.
 
 use super::*;
+use crate::layout::slot_digest;
 
 #[test]
 fn tombstones_persist_and_are_recorded_on_removal() {
@@ -122,9 +123,8 @@ fn an_alias_is_dropped_some_time_after_its_file() {
         "its token may still be good"
     );
     let later = sys::now().wall + Duration::from_secs(90_000);
-    for entry in store.aliases().unwrap().map(Result::unwrap) {
-        store.drop_dead_alias(entry.file_name().to_bytes(), later);
-    }
+    let mut aliases = store.aliases();
+    while store.drop_dead_alias(&mut aliases, later) {}
     assert_eq!(store.alias(b"slot"), None);
     store.set_alias(b"slot", &path("owner/r/n")).unwrap();
     store.drop_alias(b"slot");
@@ -134,4 +134,27 @@ fn an_alias_is_dropped_some_time_after_its_file() {
             .count(),
         0
     );
+}
+
+#[test]
+fn an_old_link_is_kept_longer_than_its_file_but_tells_nothing() {
+    let folder = Folder::new("old-link");
+    let mut store = folder.open();
+    let link = slot_digest(b"a/b");
+    assert_eq!(store.old_link_of(b"x/a/b"), None);
+    put(&mut store, "owner/r/n", b"x").unwrap();
+    store.set_old_links([(&link, &path("owner/r/n"))]).unwrap();
+    store.set_old_links([(&link, &path("owner/r/m"))]).unwrap();
+    for requested in ["a/b", "x/a/b", "x/y/a/b"] {
+        let found = store.old_link_of(requested.as_bytes());
+        assert_eq!(found, Some(path("owner/r/n")), "{requested}");
+    }
+    assert_eq!(store.old_link_of(b"a/b/c"), None);
+    assert!(remove(&mut store, &path("owner/r/n")));
+    sweep(&mut store, &mut UsageTracker::default(), plan(0, 0));
+    assert_eq!(store.old_link(&link), Some(path("removed/removed")));
+    let mut aliases = store.aliases();
+    let later = sys::now().wall + Duration::from_secs(91 * 86_400);
+    while store.drop_dead_alias(&mut aliases, later) {}
+    assert_eq!(store.old_link(&link), None);
 }
