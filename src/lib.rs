@@ -17,7 +17,7 @@
 //! | 3 program | [`config`] [`service`] |
 //! | 4 system | [`sys`] [`tls`] [`setup`] [`transport`] [`store`] [`sandbox`] [`syncer`] [`resolve`] [`signals`] [`activation`] [`notify`] |
 //! | 5 loop | [`reactor`] |
-//! | top | [`list`] [`explain`] [`remove`] [`demo`] [`health`] |
+//! | top | [`list`] [`explain`] [`remove`] [`demo`] [`health`] [`doctor`] |
 //!
 //! # Where to start
 //!
@@ -78,6 +78,7 @@ pub mod signals;
 pub mod reactor;
 
 pub mod demo;
+pub mod doctor;
 pub mod health;
 
 pub mod list;

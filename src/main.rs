@@ -1,6 +1,6 @@
 //! The program: arguments, logging, exit code. Everything else is in the library.
 
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use upslot::reactor::Reactor;
 use upslot::remove::{self, Target};
 use upslot::setup::{self, Setup};
 use upslot::signals::Signals;
-use upslot::{activation, health, sys};
+use upslot::{activation, doctor, health, sys};
 
 mod arguments;
 mod logger;
@@ -29,7 +29,7 @@ const USAGE: u8 = 2;
 const CONFIG_TOPIC: &str = "config";
 
 /// Every command.
-static COMMANDS: [Command; 5] = [
+static COMMANDS: [Command; 6] = [
     Command {
         name: "explain",
         usage: "JID [SIZE] [TYPE]",
@@ -66,6 +66,22 @@ be deleted, and 0 if there was nothing to delete.
 ",
         flags: &["dry-run"],
         run: remove_files,
+    },
+    Command {
+        name: "doctor",
+        usage: "[--full] [--json] [--ca-file FILE]",
+        summary: "check the whole way from a client to the store",
+        details: "\
+Checks DNS, ports, certificates, the reverse proxy, uploads and downloads as a client
+does, the XMPP server, and the storage folder, and prints one line for each check with
+what to change. Test files are removed again. Run it beside a running upslot, as the
+superuser or as upslot's user. The exit code is 1 if a check failed.
+--full also sends a file of max_file_size. --json prints the result as one JSON object.
+--ca-file names root certificates to trust instead of those of the system, as the
+environment variable SSL_CERT_FILE does.
+",
+        flags: &["full", "json", "ca-file="],
+        run: examine,
     },
     Command {
         name: "health",
@@ -224,6 +240,29 @@ fn ask_health(given: Arguments) -> Result<ExitCode, Failure> {
             Ok(ExitCode::from(FAILURE))
         }
     }
+}
+
+fn examine(given: Arguments) -> Result<ExitCode, Failure> {
+    if !given.words.is_empty() {
+        return arguments_error("doctor takes no arguments besides its options");
+    }
+    let setup = read_setup(&given)?;
+    warn(&setup.warnings);
+    let options = doctor::Options {
+        full: given.has("full"),
+        ca_file: given.value("ca-file=").map(PathBuf::from),
+    };
+    let mut out = std::io::stdout();
+    let coloured = out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let report = match given.has("json") {
+        true => doctor::run(&setup, &options, None),
+        false => doctor::run(&setup, &options, Some((&mut out, coloured))),
+    };
+    let report = report.map_err(Failure::Command)?;
+    if given.has("json") {
+        print(&report.json());
+    }
+    Ok(ExitCode::from(if report.is_good() { 0 } else { FAILURE }))
 }
 
 /// Installs the signal handlers, as the first action of the service. Commands keep the default actions.
