@@ -331,7 +331,9 @@ mod tests {
             Call::Help(command) => format!("help {:?}", command.map(|c| c.name)),
             Call::Command(command, given) => {
                 let dry = given.has("dry-run");
-                let limit = given.value("limit=").map_or(String::new(), |v| format!(" {v:?}"));
+                let limit = given
+                    .value("limit=")
+                    .map_or(String::new(), |v| format!(" {v:?}"));
                 format!("{} {:?} {dry}{limit}", command.name, given.words)
             }
         })
@@ -395,7 +397,10 @@ mod tests {
     fn contradictory_arguments_are_errors() {
         bad("-c", "missing argument");
         bad("remove x --limit", "missing argument");
-        bad("explain x --limit 1", "--limit is an option of remove, not of explain");
+        bad(
+            "explain x --limit 1",
+            "--limit is an option of remove, not of explain",
+        );
         bad("remove x --limi 1", "did you mean --limit?");
         bad("--check-config --demo", "cannot be combined");
         bad("--demo --demo", "twice");

@@ -16,6 +16,9 @@ const EARLY: Duration = Duration::from_millis(1500);
 /// How long to wait for `100 Continue`.
 const CONTINUE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long to wait for a refusal after the first byte of the body.
+const AFTER_CONTINUE: Duration = Duration::from_millis(500);
+
 /// The pause in a slow upload, as of a phone that changes networks.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -28,20 +31,36 @@ const PIECE: usize = 64 * 1024;
 /// The least speed of `--full`; bytes per second.
 const LEAST_SPEED: u64 = 64 * 1024;
 
-/// Announces a file of `max_file_size` by `Expect: 100-continue` (RFC 9110 §10.1.1), and sends nothing.
+/// Announces a file of `max_file_size` by `Expect: 100-continue` (RFC 9110 §10.1.1), and sends one byte of it.
 pub fn size(session: &mut Session<'_>) -> Verdict {
     let size = session.config.max_file_size;
     let shown = list::size(size);
     let what = format!("PUT of {shown} (max_file_size)");
     let slot = session.slot("size.bin", size, None)?;
     let length = size.to_string();
-    let fields = [("Content-Length", length.as_str()), ("Expect", "100-continue")];
+    let fields = [
+        ("Content-Length", length.as_str()),
+        ("Expect", "100-continue"),
+    ];
     let mut connection = session.open(Side::Put, &what)?;
-    connection.send(&client::head("PUT", &slot.put, &session.put.origin, &fields));
+    connection.send(&client::head(
+        "PUT",
+        &slot.put,
+        &session.put.origin,
+        &fields,
+    ));
     let mut reader = ResponseReader::new(false);
+    let failed = |why: String| session.no_response(Side::Put, &what, &why);
     let answered = connection
         .receive(&mut reader, CONTINUE_TIMEOUT, ResponseReader::may_continue)
-        .map_err(|why| session.no_response(Side::Put, &what, &why))?;
+        .map_err(failed)?;
+    if answered && !reader.is_complete() {
+        // Apache compares the length with its limit when the body begins.
+        connection.send(b"0");
+        connection
+            .receive(&mut reader, AFTER_CONTINUE, |_| false)
+            .map_err(failed)?;
+    }
     if let Some(response) = reader.take() {
         session.recognise(Side::Put, &response);
         return Err(unexpected(&response, session.asked(Side::Put, &what)));
@@ -62,7 +81,12 @@ pub fn full(session: &mut Session<'_>) -> Verdict {
     let length = size.to_string();
     let fields = [("Content-Length", length.as_str())];
     let mut connection = session.open(Side::Put, &what)?;
-    connection.send(&client::head("PUT", &slot.put, &session.put.origin, &fields));
+    connection.send(&client::head(
+        "PUT",
+        &slot.put,
+        &session.put.origin,
+        &fields,
+    ));
     let begun = sys::monotonic();
     let piece = vec![0; PIECE];
     let mut left = size;
@@ -71,14 +95,29 @@ pub fn full(session: &mut Session<'_>) -> Verdict {
         connection.send(&piece[..n]);
         left -= n as u64;
     }
-    let response = connection.response(false);
-    let response = response.map_err(|why| session.no_response(Side::Put, &what, &why))?;
+    let proxy = session.proxy(Side::Put);
+    let response = connection.response(false).map_err(|why| {
+        let text = format!("{what}: {why}, although small files arrive");
+        Problem::of_proxy("body-limit", text, proxy)
+    })?;
     session.recognise(Side::Put, &response);
     match response.status {
+        // Caddy before version 2.8 reports its limit as 502.
+        500..=504 if !is_from_upslot(&response) => {
+            let status = response.status;
+            let text = format!(
+                "{what}: {} answers {status}, although small files arrive",
+                proxy.name()
+            );
+            Err(Problem::of_proxy("body-limit", text, proxy))
+        }
         201 => {
             let seconds = begun.elapsed().as_secs_f64().max(0.001);
             let speed = (size as f64 / seconds) as u64;
-            Ok(format!("{what}: 201 after {seconds:.1} s, {}/s", list::size(speed)))
+            Ok(format!(
+                "{what}: 201 after {seconds:.1} s, {}/s",
+                list::size(speed)
+            ))
         }
         _ => Err(unexpected(&response, session.asked(Side::Put, &what))),
     }
@@ -104,12 +143,18 @@ pub fn buffering(session: &mut Session<'_>) -> Verdict {
         if proxy == Proxy::Apache {
             return Ok("Apache passes bodies on, but answers only after the whole body; this cannot be seen from outside".to_owned());
         }
-        let text = format!("{} passes uploads on only when they are complete", proxy.name());
+        let text = format!(
+            "{} passes uploads on only when they are complete",
+            proxy.name()
+        );
         return Err(Problem::of_proxy("request-buffering", text, proxy).minor());
     }
     if !is_early(session, Framed::Chunked)? {
         let proxy = session.proxy(Side::Put);
-        let text = format!("{} passes uploads in chunks on only when they are complete, as with HTTP/1.0 to upslot", proxy.name());
+        let text = format!(
+            "{} passes uploads in chunks on only when they are complete, as with HTTP/1.0 to upslot",
+            proxy.name()
+        );
         return Err(Problem::of_proxy("http-1.0-upstream", text, proxy).minor());
     }
     Ok("uploads are passed on while they arrive".to_owned())
@@ -121,10 +166,22 @@ fn is_early(session: &mut Session<'_>, framed: Framed) -> Result<bool, Problem> 
     let slot = session.slot("buffering.txt", HELD_BACK as u64, None)?;
     let length = HELD_BACK.to_string();
     let (field, begin, rest) = match framed {
-        Framed::Length => (("Content-Length", length.as_str()), b"x".to_vec(), vec![b'x'; HELD_BACK - 1]),
+        Framed::Length => (
+            ("Content-Length", length.as_str()),
+            b"x".to_vec(),
+            vec![b'x'; HELD_BACK - 1],
+        ),
         Framed::Chunked => {
-            let rest = format!("{:x}\r\n{}\r\n0\r\n\r\n", HELD_BACK - 1, "x".repeat(HELD_BACK - 1));
-            (("Transfer-Encoding", "chunked"), b"1\r\nx\r\n".to_vec(), rest.into_bytes())
+            let rest = format!(
+                "{:x}\r\n{}\r\n0\r\n\r\n",
+                HELD_BACK - 1,
+                "x".repeat(HELD_BACK - 1)
+            );
+            (
+                ("Transfer-Encoding", "chunked"),
+                b"1\r\nx\r\n".to_vec(),
+                rest.into_bytes(),
+            )
         }
     };
     let mut connection = session.open(Side::Put, what)?;

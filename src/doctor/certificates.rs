@@ -56,16 +56,23 @@ impl Roots {
             bundles.find(|path| path.exists())
         });
         let Some(path) = path else {
-            return Err("this system has no root certificates: install ca-certificates, or use --ca-file".to_owned());
+            return Err(
+                "this system has no root certificates: install ca-certificates, or use --ca-file"
+                    .to_owned(),
+            );
         };
         let shown = path.display();
-        let read = CertificateDer::pem_file_iter(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let read =
+            CertificateDer::pem_file_iter(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
         let certificates = read.map_err(|error| format!("{shown}: {error}"))?;
         let mut store = RootCertStore::empty();
         let (added, _) = store.add_parsable_certificates(certificates);
         match added {
             0 => Err(format!("{shown} has no usable certificate")),
-            _ => Ok(Roots { store: Arc::new(store), path }),
+            _ => Ok(Roots {
+                store: Arc::new(store),
+                path,
+            }),
         }
     }
 
@@ -102,7 +109,10 @@ pub fn check(
     let chain = chain.unwrap_or_default();
     let certificate = match roots {
         Err(why) => Finding::skipped("tls-certificate", why.clone()),
-        Ok(roots) => finding("tls-certificate", verify(roots, chain, &route.origin.host, now)),
+        Ok(roots) => finding(
+            "tls-certificate",
+            verify(roots, chain, &route.origin.host, now),
+        ),
     };
     let version = connection.tls().and_then(|tls| tls.protocol_version());
     let versions = finding("tls-versions", versions(route, version, limits));
@@ -112,10 +122,16 @@ pub fn check(
 fn handshake_failure(route: &Route, error: &io::Error) -> Finding {
     let authority = &route.origin.authority;
     let text = format!("{authority}: no TLS handshake: {}", quoted(describe(error)));
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<Error>());
     let remedy = match inner {
-        Some(Error::InvalidMessage(_)) => "this port does not speak TLS: let the web server do so (nginx: listen 443 ssl)",
-        Some(Error::AlertReceived(_)) => "the web server refuses: it needs TLS 1.2 or 1.3, and a certificate for this name",
+        Some(Error::InvalidMessage(_)) => {
+            "this port does not speak TLS: let the web server do so (nginx: listen 443 ssl)"
+        }
+        Some(Error::AlertReceived(_)) => {
+            "the web server refuses: it needs TLS 1.2 or 1.3, and a certificate for this name"
+        }
         _ => "configure TLS 1.2 and 1.3 and a certificate for this name in the web server",
     };
     Finding::fail("tls-certificate", "tls-handshake", text, remedy)
@@ -124,7 +140,11 @@ fn handshake_failure(route: &Route, error: &io::Error) -> Finding {
 /// Verifies a chain as a client does.
 fn verify(roots: &Roots, chain: &[CertificateDer<'_>], host: &str, now: SystemTime) -> Verdict {
     let Some((own, intermediates)) = chain.split_first() else {
-        return Err(Problem::new("tls-chain", "the server sends no certificate", "configure one"));
+        return Err(Problem::new(
+            "tls-chain",
+            "the server sends no certificate",
+            "configure one",
+        ));
     };
     let provider = Arc::new(ring::default_provider());
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots.store), provider);
@@ -142,7 +162,11 @@ fn verify(roots: &Roots, chain: &[CertificateDer<'_>], host: &str, now: SystemTi
         Err(Error::InvalidCertificate(error)) => Err(invalid(&error, chain, host, roots)),
         Err(error) => {
             let text = format!("the certificate cannot be verified: {error}");
-            Err(Problem::new("tls-chain", text, "use a certificate of a public authority"))
+            Err(Problem::new(
+                "tls-chain",
+                text,
+                "use a certificate of a public authority",
+            ))
         }
     }
 }
@@ -177,11 +201,19 @@ fn invalid(
                 Some(end) => format!("the certificate expired at {}", now::date_time(end)),
                 None => "the certificate has expired".to_owned(),
             };
-            Problem::new("tls-expired", text, "renew the certificate, and reload the web server")
+            Problem::new(
+                "tls-expired",
+                text,
+                "renew the certificate, and reload the web server",
+            )
         }
         E::NotValidYet | E::NotValidYetContext { .. } => {
             let text = "the certificate is not valid yet";
-            Problem::new("tls-not-yet-valid", text, "check the clocks of this machine and of the issuer")
+            Problem::new(
+                "tls-not-yet-valid",
+                text,
+                "check the clocks of this machine and of the issuer",
+            )
         }
         E::NotValidForName => wrong_name(host, &[]),
         E::NotValidForNameContext { presented, .. } => wrong_name(host, presented),
@@ -196,27 +228,46 @@ fn invalid(
 fn wrong_name(host: &str, presented: &[String]) -> Problem {
     let names = match presented {
         [] => String::new(),
-        names => format!(", but for {}", quoted(names.join(" "))),
+        names => {
+            // As in `DnsName("up.example")`.
+            let name = |name: &String| name.split('"').nth(1).unwrap_or(name).to_owned();
+            let names: Vec<String> = names.iter().map(name).collect();
+            format!(", but for {}", quoted(names.join(" ")))
+        }
     };
     let text = format!("the certificate is not for {host}{names}");
-    let remedy = format!("get a certificate for {host}, and let the web server send it for this name");
+    let remedy =
+        format!("get a certificate for {host}, and let the web server send it for this name");
     Problem::new("tls-wrong-name", text, remedy)
 }
 
 fn unknown_issuer(chain: &[CertificateDer<'_>], own: Option<Names<'_>>, roots: &Roots) -> Problem {
     if own.is_some_and(|own| own.is_self_signed()) {
         let text = "the certificate is self-signed, so that clients refuse it";
-        return Problem::new("tls-self-signed", text, "get a certificate of a public authority, such as Let's Encrypt");
+        return Problem::new(
+            "tls-self-signed",
+            text,
+            "get a certificate of a public authority, such as Let's Encrypt",
+        );
     }
     let last = chain.last().and_then(|last| certificate::names(last));
     let issuer = last.map_or(String::new(), |last| quoted(last.issuer_text()));
     let bundle = roots.path.display();
     if last.is_some_and(|last| last.is_self_signed() || roots.have(last.issuer)) {
-        let text = format!("no authority in {bundle} signed the certificate (chain ends with {issuer})");
-        return Problem::new("tls-unknown-issuer", text, "use a certificate of a public authority, or for a private one --ca-file");
+        let text =
+            format!("no authority in {bundle} signed the certificate (chain ends with {issuer})");
+        return Problem::new(
+            "tls-unknown-issuer",
+            text,
+            "use a certificate of a public authority, or for a private one --ca-file",
+        );
     }
     let number = chain.len();
-    let certificates = if number == 1 { "certificate" } else { "certificates" };
+    let certificates = if number == 1 {
+        "certificate"
+    } else {
+        "certificates"
+    };
     let text = format!(
         "the chain is incomplete: the server sends {number} {certificates}, and that of {issuer} is missing"
     );

@@ -47,13 +47,18 @@ enum Attempt {
 pub fn check(setup: &Setup, running: Running, limits: &Limits) -> Finding {
     let Some(target) = &setup.target else {
         let why = match setup.config.component {
-            Some(_) => "component_secret_file cannot be read by this user; systemd provides it to the unit alone",
+            Some(_) => {
+                "component_secret_file cannot be read by this user; systemd provides it to the unit alone"
+            }
             None => "component_jid is not set",
         };
         return Finding::skipped(CHECK, why);
     };
     if running.link == Some(LinkStatus::Up) {
-        return Finding::ok(CHECK, format!("upslot is linked as {}, as /health says", target.jid));
+        return Finding::ok(
+            CHECK,
+            format!("upslot is linked as {}, as /health says", target.jid),
+        );
     }
     finding(CHECK, connect(target, running, limits))
 }
@@ -62,7 +67,11 @@ fn connect(target: &LinkTarget, running: Running, limits: &Limits) -> Verdict {
     let LinkTarget { host, port, .. } = target;
     let addresses = network::lookup(host, *port, limits).map_err(|why| {
         let text = format!("component_host {host}: {why}");
-        Problem::new("component-host", text, "check component_host and the name servers of this machine")
+        Problem::new(
+            "component-host",
+            text,
+            "check component_host and the name servers of this machine",
+        )
     })?;
     let mut failures = Vec::new();
     for address in addresses {
@@ -80,7 +89,9 @@ fn judge(target: &LinkTarget, address: SocketAddr, attempt: &Attempt, running: R
     let jid = &target.jid;
     let ended = match attempt {
         Attempt::Up if running.answers => {
-            return Ok(format!("{address} accepts {jid} and its secret; the running upslot was not linked, or shares the name"));
+            return Ok(format!(
+                "{address} accepts {jid} and its secret; the running upslot was not linked, or shares the name"
+            ));
         }
         Attempt::Up => return Ok(format!("{address} accepts {jid} and its secret")),
         Attempt::Header => {
@@ -89,16 +100,30 @@ fn judge(target: &LinkTarget, address: SocketAddr, attempt: &Attempt, running: R
             ));
         }
         Attempt::Ended(Ended::Conflict) if running.answers => {
-            return Ok(format!("{address} accepts the secret, and the running upslot already has the name {jid} (conflict)"));
+            return Ok(format!(
+                "{address} accepts the secret, and the running upslot already has the name {jid} (conflict)"
+            ));
         }
         Attempt::Ended(ended) => ended,
     };
     let (name, remedy) = match ended {
-        Ended::NotAuthorized => ("component-secret", "write the same secret into component_secret and into the XMPP server's configuration"),
-        Ended::Conflict => ("component-conflict", "stop the other program that uses this name, or choose another component_jid"),
-        Ended::HostUnknown => ("component-unknown", "add the component to the XMPP server's configuration under the name in component_jid"),
+        Ended::NotAuthorized => (
+            "component-secret",
+            "write the same secret into component_secret and into the XMPP server's configuration",
+        ),
+        Ended::Conflict => (
+            "component-conflict",
+            "stop the other program that uses this name, or choose another component_jid",
+        ),
+        Ended::HostUnknown => (
+            "component-unknown",
+            "add the component to the XMPP server's configuration under the name in component_jid",
+        ),
         Ended::SystemShutdown => ("component-port", "wait until the XMPP server has restarted"),
-        _ => ("component-port", "compare component_host and component_port with the XMPP server's configuration"),
+        _ => (
+            "component-port",
+            "compare component_host and component_port with the XMPP server's configuration",
+        ),
     };
     Err(Problem::new(name, format!("{address}: {ended}"), remedy))
 }
@@ -202,7 +227,11 @@ mod tests {
             ("127.0.0.2:5347", 998, false),
         ] {
             let address = address.parse().unwrap();
-            assert_eq!(lists_connection(table, address, user), found, "{address} {user}");
+            assert_eq!(
+                lists_connection(table, address, user),
+                found,
+                "{address} {user}"
+            );
         }
         let six = "0: 0:1 00000000000000000000000001000000:14E3 01 0:0 0:0 0 998 0 1 1";
         assert!(lists_connection(six, "[::1]:5347".parse().unwrap(), 998));

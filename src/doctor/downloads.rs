@@ -98,14 +98,27 @@ fn get_compressible(session: &mut Session<'_>, slot: &TestSlot) -> Result<Respon
 /// asks of it.
 fn expected(session: &Session<'_>, slot: &TestSlot, size: usize, found: &Response) -> Response {
     if !session.config.serve_downloads {
-        let kept = ["content-type", "cache-control", "content-security-policy", "content-disposition"];
+        let kept = [
+            "content-type",
+            "cache-control",
+            "content-security-policy",
+            "content-disposition",
+        ];
         let mut response = expected_cors(session);
-        let fields = found.fields.iter().filter(|(name, _)| kept.contains(&name.as_str()));
+        let fields = found
+            .fields
+            .iter()
+            .filter(|(name, _)| kept.contains(&name.as_str()));
         response.fields.extend(fields.cloned());
-        response.fields.push(("x-content-type-options".to_owned(), "nosniff".to_owned()));
+        response
+            .fields
+            .push(("x-content-type-options".to_owned(), "nosniff".to_owned()));
         return response;
     }
-    let head = format!("GET {} HTTP/1.1\r\nHost: {}\r\n\r\n", slot.get, session.get.origin.authority);
+    let head = format!(
+        "GET {} HTTP/1.1\r\nHost: {}\r\n\r\n",
+        slot.get, session.get.origin.authority
+    );
     let Ok(request) = RequestHead::parse(head.as_bytes()) else {
         return Response::default();
     };
@@ -117,7 +130,9 @@ fn expected(session: &Session<'_>, slot: &TestSlot, size: usize, found: &Respons
         content_type: Some(TEXT.to_owned()),
         utf8: session.service.shows_charset(&slot.path, Some(TEXT)),
     };
-    let answer = session.service.download(&request, &slot.path, &file, session.now);
+    let answer = session
+        .service
+        .download(&request, &slot.path, &file, session.now);
     Response::of_head(&answer.head).unwrap_or_default()
 }
 
@@ -135,12 +150,19 @@ fn expected_cors(session: &Session<'_>) -> Response {
 }
 
 /// Judges the fields of the download.
-fn fields(session: &mut Session<'_>, out: &mut Reporter<'_>, expected: &Response, found: &Response) {
+fn fields(
+    session: &mut Session<'_>,
+    out: &mut Reporter<'_>,
+    expected: &Response,
+    found: &Response,
+) {
     session.run("download-cors", out, |session| {
         judge::cors("the download", expected, found, session.proxy(Side::Get))
     });
     session.run("download-fields", out, |_| judge::security(expected, found));
-    session.run("download-caching", out, |_| judge::validators(expected, found));
+    session.run("download-caching", out, |_| {
+        judge::validators(expected, found)
+    });
 }
 
 /// HEAD, a range, and a conditional request.
@@ -193,6 +215,9 @@ pub fn removed(session: &mut Session<'_>, slot: &TestSlot) -> Verdict {
             let text = format!("{} serves a file that upslot has removed", proxy.name());
             Err(Problem::new("cached", text, proxy::remedy("cached", proxy)).minor())
         }
-        _ => Err(unexpected(&response, session.asked(Side::Get, "GET of a removed file"))),
+        _ => Err(unexpected(
+            &response,
+            session.asked(Side::Get, "GET of a removed file"),
+        )),
     }
 }

@@ -90,6 +90,7 @@ pub fn unexpected(response: &Response, asked: Asked<'_>) -> Problem {
     }
     if is_from_upslot(response) {
         let why = quoted(&response.body);
+        let why = why.trim_end_matches('.');
         let found = format!("{what}: upslot answers {status}: {why}");
         if is_denied(response) {
             return Problem::of_proxy("path-changed", found, proxy);
@@ -108,6 +109,7 @@ pub fn unexpected(response: &Response, asked: Asked<'_>) -> Problem {
             let remedy = "remove the authentication from the proxy: clients do not log in, the links are signed";
             return Problem::new("proxy-authentication", found, remedy);
         }
+        500 => "proxy-error",
         417 => {
             let remedy = "let the proxy pass Expect: 100-continue on, or answer it";
             return Problem::new("expect-refused", found, remedy);
@@ -123,10 +125,18 @@ pub fn unexpected(response: &Response, asked: Asked<'_>) -> Problem {
 fn redirect(response: &Response, what: &str, tls: bool) -> Problem {
     let to = response.field("location").unwrap_or("nowhere");
     let shown = to.split('?').next().unwrap_or_default();
-    let found = format!("{what} is redirected ({}) to {}", response.status, quoted(shown));
+    let found = format!(
+        "{what} is redirected ({}) to {}",
+        response.status,
+        quoted(shown)
+    );
     let remedy = match !tls && to.starts_with("https:") {
-        true => "write put_url and get_url with https:, because clients do not repeat an upload elsewhere",
-        false => "remove the redirect (return 301, rewrite, trailing slash): clients do not repeat an upload elsewhere",
+        true => {
+            "write put_url and get_url with https:, because clients do not repeat an upload elsewhere"
+        }
+        false => {
+            "remove the redirect (return 301, rewrite, trailing slash): clients do not repeat an upload elsewhere"
+        }
     };
     Problem::new("redirect", found, remedy)
 }
@@ -200,7 +210,8 @@ pub fn security(expected: &Response, found: &Response) -> Verdict {
         match difference(name, expected, found) {
             None => {}
             Some(Difference::Missing) => {
-                let text = format!("{name} is missing, so that an upload may run scripts in browsers");
+                let text =
+                    format!("{name} is missing, so that an upload may run scripts in browsers");
                 return Err(problem("security-field-missing", text));
             }
             Some(Difference::Repeated) => {
@@ -234,7 +245,10 @@ pub fn validators(expected: &Response, found: &Response) -> Verdict {
         }
     }
     let directives = |response: &Response| -> Vec<String> {
-        let value = response.values("cache-control").collect::<Vec<_>>().join(",");
+        let value = response
+            .values("cache-control")
+            .collect::<Vec<_>>()
+            .join(",");
         let words = value.split(',').map(str::trim);
         // The remaining lifetime shrinks while the request is under way.
         let words = words.filter(|word| !word.is_empty() && !word.starts_with("max-age="));
@@ -278,7 +292,9 @@ pub fn content(expected: &Response, bytes: &[u8], found: &Response, proxy: Proxy
 /// Judges the announced length, which clients need before they download.
 pub fn length(expected: usize, found: &Response, proxy: Proxy) -> Verdict {
     match found.field("content-length") {
-        Some(length) if length == expected.to_string() => Ok(format!("{length} bytes are announced")),
+        Some(length) if length == expected.to_string() => {
+            Ok(format!("{length} bytes are announced"))
+        }
         Some(length) => {
             let text = format!("Content-Length is {} instead of {expected}", quoted(length));
             Err(Problem::of_proxy("compressed", text, proxy))
@@ -300,7 +316,11 @@ pub fn range(bytes: &[u8], [first, last]: [usize; 2], found: &Response) -> Verdi
         206 if found.body == part && found.field("content-range") == Some(&value) => {
             Ok(format!("206 for {} of {} bytes", part.len(), bytes.len()))
         }
-        206 => Err(Problem::new("range-wrong", "206 has other bytes than requested", remedy)),
+        206 => Err(Problem::new(
+            "range-wrong",
+            "206 has other bytes than requested",
+            remedy,
+        )),
         status => {
             let text = format!("{status} instead of 206, so that downloads cannot be resumed");
             Err(Problem::new("range-ignored", text, remedy))
@@ -328,8 +348,16 @@ pub fn clock(date: Option<SystemTime>, now: SystemTime) -> Verdict {
     };
     let ahead = date.duration_since(now);
     let behind = now.duration_since(date);
-    let skew = ahead.as_ref().ok().max(behind.as_ref().ok()).copied().unwrap_or_default();
-    let text = format!("the clocks of this machine and of the server differ by {} s", skew.as_secs());
+    let skew = ahead
+        .as_ref()
+        .ok()
+        .max(behind.as_ref().ok())
+        .copied()
+        .unwrap_or_default();
+    let text = format!(
+        "the clocks of this machine and of the server differ by {} s",
+        skew.as_secs()
+    );
     let remedy = "synchronise both with NTP: slots and tokens carry times";
     match skew {
         skew if skew > MAX_SKEW => Err(Problem::new("clock-skew", text, remedy)),
@@ -352,9 +380,13 @@ pub fn announced(size: &str, outcome: Announced, proxy: Proxy) -> Verdict {
         Announced::Continue if proxy == Proxy::Caddy => Ok(format!(
             "a file of {size} is admitted, but Caddy applies a limit only to what is sent: see --full"
         )),
-        Announced::Continue => Ok(format!("a file of {size} is admitted; --full also sends one")),
+        Announced::Continue => Ok(format!(
+            "a file of {size} is admitted; --full also sends one"
+        )),
         Announced::Silence => {
-            let text = format!("Expect: 100-continue for a file of {size} is not answered, so that a limit cannot be seen");
+            let text = format!(
+                "Expect: 100-continue for a file of {size} is not answered, so that a limit cannot be seen"
+            );
             let remedy = "run upslot doctor --full, which sends such a file";
             Err(Problem::new("expect-ignored", text, remedy).minor())
         }

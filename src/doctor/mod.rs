@@ -95,7 +95,8 @@ pub fn run(
 ) -> Result<Report, String> {
     let mut limits = Limits {
         deadline: sys::monotonic() + TIMEOUT,
-        interrupted: interrupted().map_err(|error| format!("cannot install signal handlers: {error}."))?,
+        interrupted: interrupted()
+            .map_err(|error| format!("cannot install signal handlers: {error}."))?,
     };
     if options.full {
         limits.deadline += bodies::full_timeout(setup.config.max_file_size);
@@ -138,18 +139,29 @@ fn slots(setup: &Setup, storage: &Storage, out: &mut Reporter<'_>) -> Option<Slo
     });
     match slots {
         Ok(slots) => {
-            out.add(Finding::ok("slot-secret", "the key that signs slots is readable"));
+            out.add(Finding::ok(
+                "slot-secret",
+                "the key that signs slots is readable",
+            ));
             Some(slots)
         }
         Err(why) => {
-            out.add(Finding::skipped("slot-secret", format!("{why}; uploads cannot be checked")));
+            out.add(Finding::skipped(
+                "slot-secret",
+                format!("{why}; uploads cannot be checked"),
+            ));
             None
         }
     }
 }
 
 /// Checks the running upslot and the component port. Returns how to reach the former.
-fn running(setup: &Setup, storage: &Storage, limits: &Limits, out: &mut Reporter<'_>) -> Option<Route> {
+fn running(
+    setup: &Setup,
+    storage: &Storage,
+    limits: &Limits,
+    out: &mut Reporter<'_>,
+) -> Option<Route> {
     let (origin, _) = Origin::split(&setup.config.put_url.prefix)?;
     let (finding, direct) = service::listener(&setup.config, &origin, limits);
     out.add(finding);
@@ -175,10 +187,25 @@ fn session<'a>(
 ) -> Option<Session<'a>> {
     let config = &setup.config;
     let roots = Roots::load(options.ca_file.as_deref());
-    let put = route(&config.put_url.prefix, config.put_url.secure, &roots, limits, out);
-    let get = match (Origin::split(&config.put_url.prefix), Origin::split(&config.get_url.prefix)) {
+    let put = route(
+        &config.put_url.prefix,
+        config.put_url.secure,
+        &roots,
+        limits,
+        out,
+    );
+    let get = match (
+        Origin::split(&config.put_url.prefix),
+        Origin::split(&config.get_url.prefix),
+    ) {
         (Some((put_origin, _)), Some((get_origin, _))) if put_origin == get_origin => put.clone(),
-        _ => route(&config.get_url.prefix, config.get_url.secure, &roots, limits, out),
+        _ => route(
+            &config.get_url.prefix,
+            config.get_url.secure,
+            &roots,
+            limits,
+            out,
+        ),
     };
     let (Some(put), Some(get)) = (put, get) else {
         let checks = ["preflight"].iter().chain(&UPLOADS).chain(&AFTER_UPLOAD);
@@ -241,16 +268,29 @@ fn route(
 /// The finding about a URL without TLS.
 fn plain(origin: &Origin, secure: bool) -> Finding {
     match secure {
-        true => Finding::skipped("tls-certificate", format!("{origin} is plain HTTP, on this machine only")),
+        true => Finding::skipped(
+            "tls-certificate",
+            format!("{origin} is plain HTTP, on this machine only"),
+        ),
         false => {
             let remedy = "write https in put_url and get_url, and let a reverse proxy or http_certfile terminate TLS: clients such as Gajim and Dino refuse http";
-            Finding::fail("tls-certificate", "no-tls", format!("{origin} is plain HTTP"), remedy)
+            Finding::fail(
+                "tls-certificate",
+                "no-tls",
+                format!("{origin} is plain HTTP"),
+                remedy,
+            )
         }
     }
 }
 
 /// Runs the checks over HTTP, and removes the test files.
-fn over_http(mut session: Session<'_>, options: &Options, storage: &Storage, out: &mut Reporter<'_>) {
+fn over_http(
+    mut session: Session<'_>,
+    options: &Options,
+    storage: &Storage,
+    out: &mut Reporter<'_>,
+) {
     let session = &mut session;
     let reached = uploads::preflight(session, out);
     let owner = session.slots.as_ref().map(|slots| slots.owner.clone());
@@ -297,7 +337,10 @@ fn clean_up(
     out: &mut Reporter<'_>,
 ) {
     if !storage.writable {
-        let text = format!("the test files stay ({}); they are not served after an hour", storage::no_access(storage));
+        let text = format!(
+            "the test files stay ({}); they are not served after an hour",
+            storage::no_access(storage)
+        );
         let remedy = format!("upslot remove {owner}, as that user");
         return out.add(Finding::notice("clean-up", "test-files", text, remedy));
     }
@@ -305,7 +348,9 @@ fn clean_up(
         Ok(said) => {
             out.add(Finding::ok("clean-up", said));
             if let Some(slot) = text {
-                session.run("removed-file", out, |session| downloads::removed(session, slot));
+                session.run("removed-file", out, |session| {
+                    downloads::removed(session, slot)
+                });
             }
         }
         Err(why) => out.add(
@@ -318,7 +363,13 @@ fn clean_up(
 fn remove_all(config: &Config, owner: &Owner) -> Result<String, String> {
     let mut said = Vec::new();
     let removed = remove::remove(config, &Target::Owner(owner.clone()), false, &mut said);
-    let line = |text: &str| text.lines().next().unwrap_or_default().trim_end_matches('.').to_owned();
+    let line = |text: &str| {
+        text.lines()
+            .next()
+            .unwrap_or_default()
+            .trim_end_matches('.')
+            .to_owned()
+    };
     removed.map_err(|why| line(&why))?;
     Ok(line(&String::from_utf8_lossy(&said)))
 }

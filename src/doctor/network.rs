@@ -72,7 +72,8 @@ pub fn judge_lookup(origin: &Origin, found: &Result<Vec<SocketAddr>, String>) ->
     let text = format!("{host}: A {}, AAAA {}", list(false), list(true));
     let local = host == "localhost" || host.ends_with(".localhost");
     if !local && addresses.iter().any(|address| address.ip().is_loopback()) {
-        let remedy = "this machine finds itself, perhaps in /etc/hosts; check what other machines find";
+        let remedy =
+            "this machine finds itself, perhaps in /etc/hosts; check what other machines find";
         return Finding::notice("dns", "dns-loopback", text, remedy);
     }
     if addresses.iter().all(SocketAddr::is_ipv6) {
@@ -86,7 +87,8 @@ pub fn judge_lookup(origin: &Origin, found: &Result<Vec<SocketAddr>, String>) ->
 pub fn connect(addresses: &[SocketAddr], limits: &Limits) -> (Vec<Finding>, Vec<SocketAddr>) {
     let (mut findings, mut reached) = (Vec::new(), Vec::new());
     // Without another address, a failure to use IPv6 is a failure.
-    let both = addresses.iter().any(SocketAddr::is_ipv4) && addresses.iter().any(SocketAddr::is_ipv6);
+    let both =
+        addresses.iter().any(SocketAddr::is_ipv4) && addresses.iter().any(SocketAddr::is_ipv6);
     for address in addresses {
         if limits.is_over() {
             break;
@@ -95,7 +97,10 @@ pub fn connect(addresses: &[SocketAddr], limits: &Limits) -> (Vec<Finding>, Vec<
         match TimedSocket::connect(&Endpoint::Tcp(*address), limits) {
             Ok(_) => {
                 let ms = begun.elapsed().as_millis();
-                findings.push(Finding::ok("connect", format!("{address} accepts connections ({ms} ms)")));
+                findings.push(Finding::ok(
+                    "connect",
+                    format!("{address} accepts connections ({ms} ms)"),
+                ));
                 reached.push(*address);
             }
             Err(error) if address.is_ipv6() && both && lacks_ipv6(&error) => {
@@ -134,20 +139,35 @@ mod tests {
     fn lookups_are_judged() {
         for (host, addresses, status, text) in [
             ("192.0.2.1", &["192.0.2.1"][..], Status::Ok, "needs no DNS"),
-            ("a.example", &["192.0.2.1", "2001:db8::1"], Status::Ok, "A 192.0.2.1, AAAA 2001:db8::1"),
+            (
+                "a.example",
+                &["192.0.2.1", "2001:db8::1"],
+                Status::Ok,
+                "A 192.0.2.1, AAAA 2001:db8::1",
+            ),
             ("a.example", &["192.0.2.1"], Status::Ok, "AAAA none"),
             ("a.example", &["2001:db8::1"], Status::Notice, "A none"),
             ("a.example", &["127.0.1.1"], Status::Notice, "127.0.1.1"),
-            ("localhost", &["127.0.0.1", "::1"], Status::Ok, "A 127.0.0.1, AAAA ::1"),
+            (
+                "localhost",
+                &["127.0.0.1", "::1"],
+                Status::Ok,
+                "A 127.0.0.1, AAAA ::1",
+            ),
         ] {
             let (origin, _) = Origin::split(&format!("https://{host}/")).unwrap();
-            let addresses = addresses.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 443));
+            let addresses = addresses
+                .iter()
+                .map(|ip| SocketAddr::new(ip.parse().unwrap(), 443));
             let finding = judge_lookup(&origin, &Ok(addresses.collect()));
             assert_eq!(finding.status, status, "{host}");
             assert!(finding.found.contains(text), "{}", finding.found);
         }
         let (origin, _) = Origin::split("https://a.example/").unwrap();
         let finding = judge_lookup(&origin, &Err("no such name".to_owned()));
-        assert_eq!((finding.status, finding.problem), (Status::Fail, Some("dns")));
+        assert_eq!(
+            (finding.status, finding.problem),
+            (Status::Fail, Some("dns"))
+        );
     }
 }

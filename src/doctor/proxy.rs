@@ -18,7 +18,10 @@ pub enum Proxy {
 impl Proxy {
     /// The proxy that sent or passed on a response.
     pub fn of(response: &Response) -> Proxy {
-        let server = response.field("server").unwrap_or_default().to_ascii_lowercase();
+        let server = response
+            .field("server")
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         let known = [
             ("nginx", Proxy::Nginx),
             ("openresty", Proxy::Nginx),
@@ -72,7 +75,7 @@ struct Remedy {
 const BODY_LIMIT: Remedy = Remedy {
     problem: "body-limit",
     nginx: "client_max_body_size 0; in the server block (upslot enforces the limits itself)",
-    apache: "LimitRequestBody 0 in the virtual host",
+    apache: "remove the limit: LimitRequestBody 0, and no SecRequestBodyLimit of mod_security or RewriteRule about Content-Length",
     caddy: "remove max_size of request_body, or raise it",
     haproxy: "remove the rule that compares req.body_size or the Content-Length",
     other: "raise the body limit of the proxy (nginx: client_max_body_size 0; Apache: LimitRequestBody 0; Caddy: request_body max_size), or lower max_file_size",
@@ -85,6 +88,15 @@ const BAD_GATEWAY: Remedy = Remedy {
     caddy: "reverse_proxy must name the address and port of upslot",
     haproxy: "the server line must name the address and port of upslot",
     other: "the proxy must name the address and port of upslot (http_address, http_port), and upslot must be running",
+};
+
+const ERROR: Remedy = Remedy {
+    problem: "proxy-error",
+    nginx: "see the error log of nginx: client_body_temp_path may be full or not writable; proxy_request_buffering off avoids it",
+    apache: "see the error log of Apache",
+    caddy: "see the log of Caddy",
+    haproxy: "see the log of HAProxy",
+    other: "see the error log of the reverse proxy",
 };
 
 const BUFFERING: Remedy = Remedy {
@@ -195,9 +207,10 @@ const CACHED: Remedy = Remedy {
     other: "turn caching off for this host, or let it end when upslot deletes a file",
 };
 
-const ALL: [&Remedy; 14] = [
+const ALL: [&Remedy; 15] = [
     &BODY_LIMIT,
     &BAD_GATEWAY,
+    &ERROR,
     &BUFFERING,
     &BUFFERING_CHUNKED,
     &PATH_CHANGED,
@@ -262,7 +275,10 @@ mod tests {
     #[test]
     fn pages_of_proxies_are_not_from_upslot() {
         let plain = [("content-type", "text/plain; charset=utf-8")];
-        assert!(is_from_upslot(&response(&plain, "There is no such file.\n")));
+        assert!(is_from_upslot(&response(
+            &plain,
+            "There is no such file.\n"
+        )));
         for (fields, body) in [
             (&plain[..], "404 page not found\n"),
             (&plain[..], "<b>No.\n"),
@@ -287,7 +303,11 @@ mod tests {
         for entry in ALL {
             for proxy in proxies {
                 let text = remedy(entry.problem, proxy);
-                assert!(!text.is_empty() && !text.contains('\n'), "{}", entry.problem);
+                assert!(
+                    !text.is_empty() && !text.contains('\n'),
+                    "{}",
+                    entry.problem
+                );
             }
         }
         assert_eq!(remedy("something else", Proxy::Nginx), "");

@@ -134,17 +134,17 @@ impl Report {
 
     /// The last line of the text.
     pub fn summary(&self) -> String {
-        let [ok, notice, fail, skipped] = [
-            Status::Ok,
-            Status::Notice,
-            Status::Fail,
-            Status::Skipped,
-        ]
-        .map(|status| self.count(status));
+        let [ok, notice, fail, skipped] =
+            [Status::Ok, Status::Notice, Status::Fail, Status::Skipped]
+                .map(|status| self.count(status));
         let verdict = match fail {
             0 => "No check failed",
             1 => "1 check failed",
-            _ => return format!("{fail} checks failed: {ok} ok, {notice} notice, {skipped} skipped."),
+            _ => {
+                return format!(
+                    "{fail} checks failed: {ok} ok, {notice} notice, {skipped} skipped."
+                );
+            }
         };
         format!("{verdict}: {ok} ok, {notice} notice, {skipped} skipped.")
     }
@@ -249,7 +249,10 @@ mod tests {
         report.findings.push(Finding::notice("b", "p", "", ""));
         report.findings.push(Finding::skipped("c", ""));
         assert!(report.is_good());
-        assert_eq!(report.summary(), "No check failed: 1 ok, 1 notice, 1 skipped.");
+        assert_eq!(
+            report.summary(),
+            "No check failed: 1 ok, 1 notice, 1 skipped."
+        );
         report.findings.push(failed());
         assert!(!report.is_good());
         assert!(report.summary().starts_with("1 check failed: "));

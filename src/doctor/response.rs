@@ -140,9 +140,15 @@ impl ResponseReader {
                 self.complete = true;
                 Ok(())
             }
-            Some(_) => Err(ResponseError("the connection was closed in the middle of the response")),
-            None if self.has_begun() => Err(ResponseError("the connection was closed before the final response")),
-            None => Err(ResponseError("the connection was closed without a response")),
+            Some(_) => Err(ResponseError(
+                "the connection was closed in the middle of the response",
+            )),
+            None if self.has_begun() => Err(ResponseError(
+                "the connection was closed before the final response",
+            )),
+            None => Err(ResponseError(
+                "the connection was closed without a response",
+            )),
         }
     }
 
@@ -264,7 +270,10 @@ impl Origin {
         };
         let origin = Origin {
             tls,
-            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+            host: host
+                .trim_start_matches('[')
+                .trim_end_matches(']')
+                .to_owned(),
             port,
             authority: authority.to_owned(),
         };
@@ -285,7 +294,11 @@ mod tests {
 
     /// Reads a response in pieces of each of some sizes, with the end of the connection if `closed`.
     #[track_caller]
-    fn read(bytes: &[u8], head_only: bool, closed: bool) -> Result<Option<Response>, ResponseError> {
+    fn read(
+        bytes: &[u8],
+        head_only: bool,
+        closed: bool,
+    ) -> Result<Option<Response>, ResponseError> {
         let read_in = |size: usize| {
             let mut reader = ResponseReader::new(head_only);
             for piece in bytes.chunks(size) {
@@ -311,8 +324,12 @@ mod tests {
 
     #[test]
     fn bodies_end_in_three_ways() {
-        assert_eq!(body("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabc", false), "ab");
-        let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n";
+        assert_eq!(
+            body("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabc", false),
+            "ab"
+        );
+        let chunked =
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n";
         assert_eq!(body(chunked, false), "abc");
         assert_eq!(body("HTTP/1.0 404 No\r\nA: b\r\n\r\nabc", true), "abc");
         let open = read(b"HTTP/1.0 404 No\r\n\r\nabc", false, false);
@@ -325,7 +342,10 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", true),
             ("HTTP/1.1 204 OK\r\n\r\n", false),
             ("HTTP/1.1 304 OK\r\nContent-Length: 9\r\n\r\n", false),
-            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 OK\r\n\r\n", false),
+            (
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 OK\r\n\r\n",
+                false,
+            ),
         ] {
             let response = read(text.as_bytes(), head_only, false).unwrap().unwrap();
             assert!(response.body.is_empty() && response.delimited, "{text}");
@@ -340,15 +360,24 @@ mod tests {
         assert!(reader.has_begun() && !reader.may_continue());
         reader.received(b"\r\nHTTP/1.1 201 Cre").unwrap();
         assert!(reader.may_continue() && !reader.is_complete());
-        reader.received(b"ated\r\nContent-Length: 0\r\n\r\n").unwrap();
+        reader
+            .received(b"ated\r\nContent-Length: 0\r\n\r\n")
+            .unwrap();
         assert_eq!(reader.take().unwrap().status, 201);
     }
 
     #[test]
     fn fields_are_kept_as_they_are() {
-        let response = read(b"HTTP/1.0 200 OK\r\nA:  b c \r\na: \xff\r\n\r\n", true, false);
+        let response = read(
+            b"HTTP/1.0 200 OK\r\nA:  b c \r\na: \xff\r\n\r\n",
+            true,
+            false,
+        );
         let response = response.unwrap().unwrap();
-        assert_eq!(response.values("a").collect::<Vec<_>>(), ["b c", "\u{fffd}"]);
+        assert_eq!(
+            response.values("a").collect::<Vec<_>>(),
+            ["b c", "\u{fffd}"]
+        );
         assert_eq!(response.field("A"), None);
         assert_eq!(response.minor, 0);
     }
@@ -371,7 +400,12 @@ mod tests {
         ] {
             assert!(read(text.as_bytes(), false, false).is_err(), "{text}");
         }
-        for text in ["", "HTTP/1.1 2", "HTTP/1.1 100 C\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na"] {
+        for text in [
+            "",
+            "HTTP/1.1 2",
+            "HTTP/1.1 100 C\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na",
+        ] {
             assert!(read(text.as_bytes(), false, true).is_err(), "{text}");
         }
         let interim = "HTTP/1.1 102 P\r\n\r\n".repeat(MAX_INTERIM + 1);
@@ -382,7 +416,9 @@ mod tests {
     fn memory_is_bounded() {
         let mut reader = ResponseReader::new(false);
         let endless = |reader: &mut ResponseReader, piece: &[u8]| {
-            (0..10_000).find_map(|_| reader.received(piece).err()).is_some()
+            (0..10_000)
+                .find_map(|_| reader.received(piece).err())
+                .is_some()
         };
         reader.received(b"HTTP/1.1 200 OK\r\nA: ").unwrap();
         assert!(endless(&mut reader, &[b'x'; 1000]));
@@ -390,20 +426,39 @@ mod tests {
         reader.received(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
         assert!(endless(&mut reader, &[b'x'; 1000]));
         let mut reader = ResponseReader::new(false);
-        reader.received(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n").unwrap();
+        reader
+            .received(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n")
+            .unwrap();
         assert!(endless(&mut reader, &[b'x'; 1000]));
     }
 
     #[test]
     fn origins() {
         for (url, expected, target) in [
-            ("https://up.example/", (true, "up.example", 443, "up.example"), "/"),
-            ("http://up.example:8080/a/?b", (false, "up.example", 8080, "up.example:8080"), "/a/?b"),
-            ("https://[2001:db8::1]/", (true, "2001:db8::1", 443, "[2001:db8::1]"), "/"),
+            (
+                "https://up.example/",
+                (true, "up.example", 443, "up.example"),
+                "/",
+            ),
+            (
+                "http://up.example:8080/a/?b",
+                (false, "up.example", 8080, "up.example:8080"),
+                "/a/?b",
+            ),
+            (
+                "https://[2001:db8::1]/",
+                (true, "2001:db8::1", 443, "[2001:db8::1]"),
+                "/",
+            ),
             ("https://[::1]:99/x", (true, "::1", 99, "[::1]:99"), "/x"),
         ] {
             let (origin, rest) = Origin::split(url).unwrap();
-            let Origin { tls, host, port, authority } = &origin;
+            let Origin {
+                tls,
+                host,
+                port,
+                authority,
+            } = &origin;
             assert_eq!((*tls, host.as_str(), *port, authority.as_str()), expected);
             assert_eq!(rest, target);
             assert!(url.starts_with(&origin.to_string()));

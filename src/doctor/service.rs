@@ -13,7 +13,9 @@ use crate::metrics::LinkStatus;
 /// Requests the public page of upslot's own listener. Returns how to reach it.
 pub fn listener(config: &Config, origin: &Origin, limits: &Limits) -> (Finding, Option<Route>) {
     let tls = config.tls.is_some();
-    let tls = tls.then(|| certificates::config(rustls::ALL_VERSIONS).ok()).flatten();
+    let tls = tls
+        .then(|| certificates::config(rustls::ALL_VERSIONS).ok())
+        .flatten();
     let mut failures = Vec::new();
     for endpoint in endpoints(&config.listen) {
         let route = Route {
@@ -27,12 +29,18 @@ pub fn listener(config: &Config, origin: &Origin, limits: &Limits) -> (Finding, 
                 let finding = Finding::ok("listener", format!("upslot answers at {shown}"));
                 return (finding, Some(route));
             }
-            Ok(response) => failures.push(format!("{shown}: another program answers {}", response.status)),
+            Ok(response) => failures.push(format!(
+                "{shown}: another program answers {}",
+                response.status
+            )),
             Err(why) => failures.push(format!("{shown}: {why}")),
         }
     }
     let finding = match failures.is_empty() {
-        true => Finding::skipped("listener", "the port of http_address is chosen by the system"),
+        true => Finding::skipped(
+            "listener",
+            "the port of http_address is chosen by the system",
+        ),
         false => {
             let remedy = "start upslot (systemctl start upslot) and see its log; other checks go on, because it may run elsewhere";
             Finding::fail("listener", "not-running", failures.join("; "), remedy)
@@ -43,7 +51,12 @@ pub fn listener(config: &Config, origin: &Origin, limits: &Limits) -> (Finding, 
 
 /// Whether a response is upslot's public page, or its refusal where another server serves downloads.
 fn is_page(response: &Response) -> bool {
-    let has = |part: &[u8]| response.body.windows(part.len()).any(|window| window == part);
+    let has = |part: &[u8]| {
+        response
+            .body
+            .windows(part.len())
+            .any(|window| window == part)
+    };
     matches!(response.status, 200 | 403) && (has(b"upslot") || has(b"another server"))
 }
 
@@ -54,7 +67,10 @@ pub fn api(config: &Config, limits: &Limits) -> (Finding, Option<LinkStatus>) {
     };
     let token = api.token.as_ref();
     let token = token.map(|token| format!("Bearer {}", token.expose()));
-    let fields: Vec<(&str, &str)> = token.iter().map(|t| ("Authorization", t.as_str())).collect();
+    let fields: Vec<(&str, &str)> = token
+        .iter()
+        .map(|t| ("Authorization", t.as_str()))
+        .collect();
     let mut failures = Vec::new();
     for endpoint in endpoints(&api.listen) {
         let shown = show(&endpoint);
@@ -72,7 +88,10 @@ pub fn api(config: &Config, limits: &Limits) -> (Finding, Option<LinkStatus>) {
         }
     }
     let remedy = "start upslot, and check address and port of api";
-    (Finding::fail("api", "api", failures.join("; "), remedy), None)
+    (
+        Finding::fail("api", "api", failures.join("; "), remedy),
+        None,
+    )
 }
 
 /// Judges the answer to `/health`.
@@ -88,16 +107,30 @@ fn judge_health(shown: &str, response: &Response) -> (Finding, Option<LinkStatus
     let text = format!("{shown}/health: {}", quoted(&response.body));
     let finding = match response.status {
         200 if link.is_some() => Finding::ok("api", text),
-        503 if link == Some(LinkStatus::Down) => {
-            Finding::fail("api", "link-down", text, "see the line component below, and \"link down\" in the log of upslot")
-        }
-        503 if link.is_some() => {
-            Finding::fail("api", "store-failing", text, "see the lines about storage, and \"store failed\" in the log of upslot")
-        }
-        403 => Finding::skipped("api", format!("{shown}: api.allow does not include this machine")),
+        503 if link == Some(LinkStatus::Down) => Finding::fail(
+            "api",
+            "link-down",
+            text,
+            "see the line component below, and \"link down\" in the log of upslot",
+        ),
+        503 if link.is_some() => Finding::fail(
+            "api",
+            "store-failing",
+            text,
+            "see the lines about storage, and \"store failed\" in the log of upslot",
+        ),
+        403 => Finding::skipped(
+            "api",
+            format!("{shown}: api.allow does not include this machine"),
+        ),
         status => {
             let text = format!("{shown}/health: {status}");
-            Finding::fail("api", "api", text, "check port and token of api: another program or configuration answers")
+            Finding::fail(
+                "api",
+                "api",
+                text,
+                "check port and token of api: another program or configuration answers",
+            )
         }
     };
     (finding, link)
@@ -131,10 +164,30 @@ mod tests {
     #[test]
     fn health_is_judged() {
         for (status, body, expected, link) in [
-            (200, "link up\nstore good\n", (Status::Ok, None), Some(LinkStatus::Up)),
-            (200, "link none\nstore good\n", (Status::Ok, None), Some(LinkStatus::None)),
-            (503, "link down\nstore good\n", (Status::Fail, Some("link-down")), Some(LinkStatus::Down)),
-            (503, "link up\nstore full\n", (Status::Fail, Some("store-failing")), Some(LinkStatus::Up)),
+            (
+                200,
+                "link up\nstore good\n",
+                (Status::Ok, None),
+                Some(LinkStatus::Up),
+            ),
+            (
+                200,
+                "link none\nstore good\n",
+                (Status::Ok, None),
+                Some(LinkStatus::None),
+            ),
+            (
+                503,
+                "link down\nstore good\n",
+                (Status::Fail, Some("link-down")),
+                Some(LinkStatus::Down),
+            ),
+            (
+                503,
+                "link up\nstore full\n",
+                (Status::Fail, Some("store-failing")),
+                Some(LinkStatus::Up),
+            ),
             (403, "no\n", (Status::Skipped, None), None),
             (401, "no\n", (Status::Fail, Some("api")), None),
             (200, "hello\n", (Status::Fail, Some("api")), None),
@@ -145,7 +198,11 @@ mod tests {
                 ..Response::default()
             };
             let (finding, found) = judge_health("127.0.0.1:1", &response);
-            assert_eq!((finding.status, finding.problem), expected, "{status} {body}");
+            assert_eq!(
+                (finding.status, finding.problem),
+                expected,
+                "{status} {body}"
+            );
             assert_eq!(found, link);
         }
     }

@@ -140,7 +140,11 @@ impl<'a> Session<'a> {
     pub fn no_response(&self, side: Side, what: &str, why: &str) -> Problem {
         let origin = &self.route(side).origin;
         let text = format!("{what}: {origin}: {why}");
-        Problem::new("no-response", text, "check the log of the reverse proxy and that of upslot")
+        Problem::new(
+            "no-response",
+            text,
+            "check the log of the reverse proxy and that of upslot",
+        )
     }
 
     /// Opens a connection to a URL's server.
@@ -150,15 +154,34 @@ impl<'a> Session<'a> {
     }
 
     /// A slot for a test file.
-    pub fn slot(&self, name: &str, size: u64, content_type: Option<&str>) -> Result<TestSlot, Problem> {
-        let failed = || Problem::new("no-slot", "no slot can be signed", "check the system's random numbers");
+    pub fn slot(
+        &self,
+        name: &str,
+        size: u64,
+        content_type: Option<&str>,
+    ) -> Result<TestSlot, Problem> {
+        let failed = || {
+            Problem::new(
+                "no-slot",
+                "no slot can be signed",
+                "check the system's random numbers",
+            )
+        };
         let slots = self.slots.as_ref().ok_or_else(failed)?;
         let random = random::bytes().ok_or_else(failed)?;
-        slots.issue(name, size, content_type, &random).ok_or_else(failed)
+        slots
+            .issue(name, size, content_type, &random)
+            .ok_or_else(failed)
     }
 
     /// Stores a test file; the response is 201.
-    pub fn store(&mut self, what: &str, slot: &TestSlot, bytes: &[u8], content_type: &str) -> Result<Response, Problem> {
+    pub fn store(
+        &mut self,
+        what: &str,
+        slot: &TestSlot,
+        bytes: &[u8],
+        content_type: &str,
+    ) -> Result<Response, Problem> {
         let length = bytes.len().to_string();
         let fields = [("Content-Type", content_type), ("Content-Length", &length)];
         let request = Request {
@@ -173,7 +196,10 @@ impl<'a> Session<'a> {
 
     /// The response that upslot itself gives to a request without a body, if that needs no store.
     pub fn expected(&self, method: &str, target: &str) -> Response {
-        let head = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n\r\n", self.put.origin.authority);
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\nHost: {}\r\n\r\n",
+            self.put.origin.authority
+        );
         let request = RequestHead::parse(head.as_bytes()).ok();
         let answer = request.and_then(|request| match self.service.decide(&request, self.now) {
             Decision::Answer(answer) => Response::of_head(&answer.head),
@@ -183,7 +209,12 @@ impl<'a> Session<'a> {
     }
 
     /// Whether the checks that follow are skipped; adds a finding for each of them then.
-    pub fn skips(&self, checks: &[&'static str], why: Option<&str>, out: &mut Reporter<'_>) -> bool {
+    pub fn skips(
+        &self,
+        checks: &[&'static str],
+        why: Option<&str>,
+        out: &mut Reporter<'_>,
+    ) -> bool {
         let why = match why {
             _ if self.limits.is_interrupted() => "interrupted",
             _ if self.limits.is_over() => "the time is up",

@@ -49,7 +49,9 @@ impl Slots {
             put_path: config.put_url.path.clone(),
             get_path: config.get_url.path.clone(),
             get_prefix: config.get_url.prefix.clone(),
-            until: now.unix().saturating_add(config.put_timeout.as_secs().max(60)),
+            until: now
+                .unix()
+                .saturating_add(config.put_timeout.as_secs().max(60)),
             expires: now.unix().saturating_add(LIFE),
         })
     }
@@ -118,11 +120,14 @@ mod tests {
         };
         let slots = Slots::new(&config, SECRET, &[7; 8], now).unwrap();
         let service = Service::new(&config, SECRET);
-        let slot = slots.issue("ä 100% #1?.txt", 5, Some("text/plain"), &[1; RANDOM_BYTES]).unwrap();
+        let slot = slots
+            .issue("ä 100% #1?.txt", 5, Some("text/plain"), &[1; RANDOM_BYTES])
+            .unwrap();
         assert!(slot.put.starts_with("/p%20t/") && slot.get.starts_with("/get/"));
         assert_eq!(slot.url, format!("http://a.example{}", slot.get));
         let decide = |target: &str| {
-            let head = format!("PUT {target} HTTP/1.1\r\nHost: b.example\r\nContent-Length: 5\r\n\r\n");
+            let head =
+                format!("PUT {target} HTTP/1.1\r\nHost: b.example\r\nContent-Length: 5\r\n\r\n");
             service.decide(&RequestHead::parse(head.as_bytes()).unwrap(), now)
         };
         let Decision::Upload(grant) = decide(&slot.put) else {

@@ -40,7 +40,10 @@ pub fn check(config: &Config) -> (Vec<Finding>, Storage) {
                 _ => "run upslot doctor as the superuser or as the user of upslot",
             };
             let text = format!("storage_path {shown}: {error}");
-            return (vec![Finding::fail("storage", "storage-missing", text, remedy)], storage);
+            return (
+                vec![Finding::fail("storage", "storage-missing", text, remedy)],
+                storage,
+            );
         }
     };
     storage.user = sys::owner_of(&root).ok().map(|owner| owner.0);
@@ -60,8 +63,13 @@ pub fn check(config: &Config) -> (Vec<Finding>, Storage) {
 
 /// Why something in the folder cannot be accessed.
 pub fn no_access(storage: &Storage) -> String {
-    let owner = storage.user.map_or(String::new(), |user| format!(" or as user {user}"));
-    format!("user {} may not write to storage_path; run upslot doctor as the superuser{owner}", sys::user())
+    let owner = storage
+        .user
+        .map_or(String::new(), |user| format!(" or as user {user}"));
+    format!(
+        "user {} may not write to storage_path; run upslot doctor as the superuser{owner}",
+        sys::user()
+    )
 }
 
 /// Whether all of upslot's own files belong to one user.
@@ -69,9 +77,10 @@ fn rights(path: &Path, root: impl AsFd, storage: &Storage) -> Verdict {
     let shown = path.display();
     let owner = storage.user.unwrap_or_default();
     let internal = sys::open_folder_below(root.as_fd(), INTERNAL.as_bytes());
-    let secret = internal.as_ref().ok().and_then(|internal| {
-        sys::open_below(internal.as_fd(), Store::SLOT_SECRET.as_bytes()).ok()
-    });
+    let secret = internal
+        .as_ref()
+        .ok()
+        .and_then(|internal| sys::open_below(internal.as_fd(), Store::SLOT_SECRET.as_bytes()).ok());
     let owner_of = |fd: Option<&std::os::fd::OwnedFd>| fd.and_then(|fd| sys::owner_of(fd).ok());
     let found = [
         (".upslot", owner_of(internal.as_ref().ok())),
@@ -79,7 +88,9 @@ fn rights(path: &Path, root: impl AsFd, storage: &Storage) -> Verdict {
     ];
     for (name, other) in found {
         // In a store for changing users of one group, owners differ.
-        if let Some((other, _)) = other.filter(|other| other.0 != owner && !sys::is_shared_by_group(root.as_fd())) {
+        if let Some((other, _)) =
+            other.filter(|other| other.0 != owner && !sys::is_shared_by_group(root.as_fd()))
+        {
             let text = format!("{shown} belongs to user {owner}, but {name} in it to user {other}");
             let remedy = format!("chown -R {owner} {shown}");
             return Err(Problem::new("storage-owner", text, remedy));
@@ -87,20 +98,32 @@ fn rights(path: &Path, root: impl AsFd, storage: &Storage) -> Verdict {
     }
     let user = sys::user();
     match storage.writable || user == 0 {
-        true => Ok(format!("{shown} belongs to user {owner} and is writable for user {user}")),
-        false => Ok(format!("{shown} belongs to user {owner}; user {user} cannot write to it")),
+        true => Ok(format!(
+            "{shown} belongs to user {owner} and is writable for user {user}"
+        )),
+        false => Ok(format!(
+            "{shown} belongs to user {owner}; user {user} cannot write to it"
+        )),
     }
 }
 
 fn space(config: &Config, root: impl AsFd) -> Verdict {
     let space = sys::space(root).map_err(|error| {
-        Problem::new("storage-space", format!("free space is unknown: {error}"), "check the file system")
+        Problem::new(
+            "storage-space",
+            format!("free space is unknown: {error}"),
+            "check the file system",
+        )
     })?;
     let needed = config.min_free_space.saturating_add(config.max_file_size);
     let free = list::size(space.bytes);
     if let Some(inodes) = space.inodes.filter(|inodes| *inodes < space.least_inodes) {
         let text = format!("{inodes} inodes are free");
-        return Err(Problem::new("storage-inodes", text, "remove small files, or create the file system with more inodes"));
+        return Err(Problem::new(
+            "storage-inodes",
+            text,
+            "remove small files, or create the file system with more inodes",
+        ));
     }
     match space.bytes < needed {
         true => {
@@ -108,7 +131,11 @@ fn space(config: &Config, root: impl AsFd) -> Verdict {
                 "{free} are free, and a file of max_file_size needs {} with min_free_space",
                 list::size(needed)
             );
-            Err(Problem::new("storage-space", text, "free space on the disk of storage_path"))
+            Err(Problem::new(
+                "storage-space",
+                text,
+                "free space on the disk of storage_path",
+            ))
         }
         false => Ok(format!("{free} are free")),
     }
@@ -121,7 +148,8 @@ fn features(store: &mut Store) -> Verdict {
         Problem::new("storage-write", format!("{what}: {error}"), remedy)
     };
     let naming = store.probe_naming();
-    let naming = naming.map_err(|error| failed("a test file cannot be created and named", error))?;
+    let naming =
+        naming.map_err(|error| failed("a test file cannot be created and named", error))?;
     let attributes = open::has_attributes(store);
     let attributes = attributes.map_err(|error| failed("a test file cannot be created", error))?;
     let text = naming.text();
@@ -146,7 +174,10 @@ pub fn slot_secret(setup: &Setup, storage: &Storage) -> Result<SecretKey, String
         return Ok(secret.clone());
     }
     if setup.config.slot_secret_file.is_some() {
-        return Err("slot_secret_file cannot be read by this user; systemd provides it to the unit alone".to_owned());
+        return Err(
+            "slot_secret_file cannot be read by this user; systemd provides it to the unit alone"
+                .to_owned(),
+        );
     }
     let stored = match &storage.store {
         Some(store) => store.slot_secret(),
@@ -154,7 +185,12 @@ pub fn slot_secret(setup: &Setup, storage: &Storage) -> Result<SecretKey, String
     };
     match stored {
         Ok(Some(secret)) => Ok(SecretKey::new(secret)),
-        Ok(None) => Err("there is no .upslot/slot_secret yet; upslot creates it at its first start".to_owned()),
-        Err(error) => Err(format!("cannot read .upslot/slot_secret: {error}; {}", no_access(storage))),
+        Ok(None) => Err(
+            "there is no .upslot/slot_secret yet; upslot creates it at its first start".to_owned(),
+        ),
+        Err(error) => Err(format!(
+            "cannot read .upslot/slot_secret: {error}; {}",
+            no_access(storage)
+        )),
     }
 }

@@ -44,7 +44,10 @@ pub fn preflight(session: &mut Session<'_>, out: &mut Reporter<'_>) -> bool {
             body: b"",
         };
         let response = session.ask(Side::Put, request)?;
-        let (asked, proxy) = (session.asked(Side::Put, "OPTIONS"), session.proxy(Side::Put));
+        let (asked, proxy) = (
+            session.asked(Side::Put, "OPTIONS"),
+            session.proxy(Side::Put),
+        );
         reached = response.status == 204 && response.field("allow") == Some(METHODS);
         match response.status {
             200 | 204 => judge::cors("the answer to OPTIONS", &expected, &response, proxy),
@@ -84,9 +87,9 @@ pub fn upload(session: &mut Session<'_>, out: &mut Reporter<'_>) -> bool {
             other => {
                 let text = format!("Location is changed to {}", quoted(other.unwrap_or("nothing")));
                 let remedy = match proxy {
-                    Proxy::Nginx => "proxy_redirect off;",
-                    Proxy::Apache => "remove ProxyPassReverse",
-                    _ => "let the proxy pass Location on unchanged",
+                    Proxy::Nginx => "proxy_redirect off; or reload upslot, if get_url has changed",
+                    Proxy::Apache => "remove ProxyPassReverse, or reload upslot, if get_url has changed",
+                    _ => "let the proxy pass Location on unchanged, or reload upslot, if get_url has changed",
                 };
                 return Err(Problem::new("location-changed", text, remedy).minor());
             }
@@ -124,16 +127,22 @@ fn explain(session: &mut Session<'_>, problem: Problem) -> Problem {
                 return problem;
             };
             let fields = [("Content-Length", "1")];
-            let response = client::request(&direct, &session.limits, "PUT", &slot.put, &fields, b"1");
+            let response =
+                client::request(&direct, &session.limits, "PUT", &slot.put, &fields, b"1");
             match response {
                 Ok(response) if response.status == 201 => Problem {
-                    found: format!("{}; at {shown}, without the proxy, an upload works, so the proxy changes the path", problem.found),
+                    found: format!(
+                        "{}; at {shown}, without the proxy, an upload works, so the proxy changes the path",
+                        problem.found
+                    ),
                     ..problem
                 },
                 Ok(response) if is_denied(&response) => Problem::new(
                     "secret-differs",
-                    format!("upslot at {shown} does not accept slots that are signed with the configured key"),
-                    "restart upslot if slot_secret has changed, and check that this configuration and storage_path are those of the running upslot",
+                    format!(
+                        "upslot at {shown} does not accept slots that are signed with the configured key"
+                    ),
+                    "restart upslot if slot_secret or put_url has changed, and check that this configuration and storage_path are those of the running upslot",
                 ),
                 _ => problem,
             }
@@ -148,7 +157,11 @@ fn explain(session: &mut Session<'_>, problem: Problem) -> Problem {
 
 /// Stores and reads a file whose name proxies like to change.
 pub fn names(session: &mut Session<'_>) -> Verdict {
-    let failed = match round_trip(session, "PUT of a name with blanks, %, #, ? and umlauts", HARD_NAME) {
+    let failed = match round_trip(
+        session,
+        "PUT of a name with blanks, %, #, ? and umlauts",
+        HARD_NAME,
+    ) {
         Ok(()) => return Ok("blanks, %, #, ? and umlauts in names arrive unchanged".to_owned()),
         Err(problem) => problem,
     };
@@ -166,7 +179,11 @@ pub fn names(session: &mut Session<'_>) -> Verdict {
         true => String::new(),
         false => format!("; names with {} fail", changed.join(", ")),
     };
-    Err(Problem::of_proxy("name-decoded", format!("{}{which}", failed.found), proxy))
+    Err(Problem::of_proxy(
+        "name-decoded",
+        format!("{}{which}", failed.found),
+        proxy,
+    ))
 }
 
 fn round_trip(session: &mut Session<'_>, what: &str, name: &str) -> Result<(), Problem> {
@@ -176,7 +193,11 @@ fn round_trip(session: &mut Session<'_>, what: &str, name: &str) -> Result<(), P
     let response = session.ask_for(Side::Get, 200, get(&what, &slot.get))?;
     match response.body == b"names" {
         true => Ok(()),
-        false => Err(Problem::new("content-changed", "another file came back", "")),
+        false => Err(Problem::new(
+            "content-changed",
+            "another file came back",
+            "",
+        )),
     }
 }
 
@@ -240,7 +261,10 @@ pub fn authorization(session: &mut Session<'_>, out: &mut Reporter<'_>) {
         let response = session.ask(Side::Put, request)?;
         let proxy = session.proxy(Side::Put);
         if !is_from_upslot(&response) {
-            return Err(unexpected(&response, session.asked(Side::Put, request.what)));
+            return Err(unexpected(
+                &response,
+                session.asked(Side::Put, request.what),
+            ));
         }
         match response.body.starts_with(b"The upload needs the token") {
             true => Err(Problem::new(

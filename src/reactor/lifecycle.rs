@@ -25,8 +25,8 @@ use crate::sandbox::{Permissions, Sandbox};
 use crate::service::Service;
 use crate::setup::{self, LinkTarget, Setup};
 use crate::signals::Signals;
-use crate::store::{SLOT_SECRET_LENGTH, Store};
 use crate::store::sweep::Sweep;
+use crate::store::{SLOT_SECRET_LENGTH, Store};
 use crate::syncer::Syncer;
 use crate::sys;
 use crate::tls::TlsIdentity;
@@ -372,7 +372,10 @@ fn own_secret(store: &Store) -> Result<SecretKey, StartError> {
             ),
             _ => String::new(),
         };
-        format!("slot_secret: cannot {operation} .upslot/{}: {error}.{remedy}", Store::SLOT_SECRET)
+        format!(
+            "slot_secret: cannot {operation} .upslot/{}: {error}.{remedy}",
+            Store::SLOT_SECRET
+        )
     };
     if let Some(secret) = store.slot_secret().map_err(|e| failure("read", e))? {
         return Ok(SecretKey::new(secret));
