@@ -37,7 +37,7 @@ use std::time::Duration;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use crate::config::Config;
+use crate::config::{BaseUrl, Config};
 use crate::doctor::certificates::Roots;
 use crate::doctor::client::{Endpoint, Limits, Route};
 use crate::doctor::component::Running;
@@ -48,6 +48,7 @@ use crate::doctor::response::Origin;
 use crate::doctor::session::{Reporter, Session};
 use crate::doctor::slots::{Slots, TestSlot};
 use crate::doctor::storage::Storage;
+use crate::doctor::uploads::Reached;
 use crate::list::Owner;
 use crate::reactor::random;
 use crate::remove::{self, Target};
@@ -187,25 +188,14 @@ fn session<'a>(
 ) -> Option<Session<'a>> {
     let config = &setup.config;
     let roots = Roots::load(options.ca_file.as_deref());
-    let put = route(
-        &config.put_url.prefix,
-        config.put_url.secure,
-        &roots,
-        limits,
-        out,
-    );
-    let get = match (
-        Origin::split(&config.put_url.prefix),
-        Origin::split(&config.get_url.prefix),
-    ) {
-        (Some((put_origin, _)), Some((get_origin, _))) if put_origin == get_origin => put.clone(),
-        _ => route(
-            &config.get_url.prefix,
-            config.get_url.secure,
-            &roots,
-            limits,
-            out,
-        ),
+    let mut puts = routes(&config.put_url, &roots, limits, out).into_iter();
+    let put = puts.next();
+    let origin = |url: &BaseUrl| Origin::split(&url.prefix).map(|(origin, _)| origin);
+    let get = match origin(&config.put_url) == origin(&config.get_url) {
+        true => put.clone(),
+        false => routes(&config.get_url, &roots, limits, out)
+            .into_iter()
+            .next(),
     };
     let (Some(put), Some(get)) = (put, get) else {
         let checks = ["preflight"].iter().chain(&UPLOADS).chain(&AFTER_UPLOAD);
@@ -219,6 +209,7 @@ fn session<'a>(
         slots,
         put,
         get,
+        others: puts.collect(),
         direct,
         limits: limits.clone(),
         now: sys::now(),
@@ -226,15 +217,16 @@ fn session<'a>(
     })
 }
 
-/// Checks the way to one URL's server, and returns it.
-fn route(
-    url: &str,
-    secure: bool,
+/// Checks the way to every address of one URL's server; those to which requests are possible.
+fn routes(
+    url: &BaseUrl,
     roots: &Result<Roots, String>,
     limits: &Limits,
     out: &mut Reporter<'_>,
-) -> Option<Route> {
-    let (origin, _) = Origin::split(url)?;
+) -> Vec<Route> {
+    let Some((origin, _)) = Origin::split(&url.prefix) else {
+        return Vec::new();
+    };
     let found = network::lookup(&origin.host, origin.port, limits);
     out.add(network::judge_lookup(&origin, &found));
     let (findings, reached) = network::connect(&found.unwrap_or_default(), limits);
@@ -244,25 +236,23 @@ fn route(
         false => None,
     };
     if !origin.tls {
-        out.add(plain(&origin, secure));
+        out.add(plain(&origin, url.secure));
     }
-    let mut usable = None;
-    for address in reached {
-        let route = Route {
-            endpoint: Endpoint::Tcp(address),
-            origin: origin.clone(),
-            tls: tls.clone(),
-        };
-        if origin.tls {
-            let (findings, speaks) = certificates::check(&route, roots, limits, sys::now().wall);
-            out.add_all(findings);
-            if !speaks {
-                continue;
+    let routes = reached.into_iter().map(|address| Route {
+        endpoint: Endpoint::Tcp(address),
+        origin: origin.clone(),
+        tls: tls.clone(),
+    });
+    routes
+        .filter(|route| {
+            if route.tls.is_none() {
+                return true;
             }
-        }
-        usable = usable.or(Some(route));
-    }
-    usable
+            let (findings, speaks) = certificates::check(route, roots, limits, sys::now().wall);
+            out.add_all(findings);
+            speaks
+        })
+        .collect()
 }
 
 /// The finding about a URL without TLS.
@@ -293,17 +283,20 @@ fn over_http(
 ) {
     let session = &mut session;
     let reached = uploads::preflight(session, out);
+    uploads::other_addresses(session, out);
     let owner = session.slots.as_ref().map(|slots| slots.owner.clone());
     let Some(owner) = owner else {
         let checks = UPLOADS.iter().chain(&AFTER_UPLOAD).copied();
         let why = "the key that signs slots cannot be read (see slot-secret)";
         return out.add_all(checks.map(|check| Finding::skipped(check, why)));
     };
-    let works = uploads::upload(session, out);
-    let why = match (works, reached) {
-        (true, _) => None,
-        (false, true) => Some("uploads do not work (see upload)"),
-        (false, false) => Some("upslot cannot be reached (see preflight and upload)"),
+    let silent = (reached == Reached::Nothing).then_some("there is no answer (see preflight)");
+    let works = !session.skips(&UPLOADS, silent, out) && uploads::upload(session, out);
+    let why = match reached {
+        _ if works => None,
+        Reached::Upslot => Some("uploads do not work (see upload)"),
+        Reached::Other => Some("upslot cannot be reached (see preflight and upload)"),
+        Reached::Nothing => silent,
     };
     let mut text = None;
     if !session.skips(&AFTER_UPLOAD, why, out) {
@@ -317,11 +310,8 @@ fn over_http(
         session.run("upload-slow", out, bodies::slow);
     }
     // These need no file.
-    let buffering = match reached || works {
-        true => None,
-        false => why,
-    };
-    if !session.skips(&["request-buffering", "authorization"], buffering, out) {
+    let unreached = why.filter(|_| reached != Reached::Upslot);
+    if !session.skips(&["request-buffering", "authorization"], unreached, out) {
         session.run("request-buffering", out, bodies::buffering);
         uploads::authorization(session, out);
     }

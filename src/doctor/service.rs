@@ -23,7 +23,7 @@ pub fn listener(config: &Config, origin: &Origin, limits: &Limits) -> (Finding, 
             origin: origin.clone(),
             tls: tls.clone(),
         };
-        let shown = show(&route.endpoint);
+        let shown = route.endpoint.to_string();
         match client::request(&route, limits, "GET", "/", &[], b"") {
             Ok(response) if is_page(&response) => {
                 let finding = Finding::ok("listener", format!("upslot answers at {shown}"));
@@ -73,7 +73,7 @@ pub fn api(config: &Config, limits: &Limits) -> (Finding, Option<LinkStatus>) {
         .collect();
     let mut failures = Vec::new();
     for endpoint in endpoints(&api.listen) {
-        let shown = show(&endpoint);
+        let shown = endpoint.to_string();
         let Some((origin, _)) = Origin::split("http://localhost/") else {
             break;
         };
@@ -147,13 +147,6 @@ fn endpoints(listeners: &[Listen]) -> Vec<Endpoint> {
         }
     });
     addresses.collect()
-}
-
-pub fn show(endpoint: &Endpoint) -> String {
-    match endpoint {
-        Endpoint::Tcp(address) => address.to_string(),
-        Endpoint::Unix(path) => format!("unix:{}", path.display()),
-    }
 }
 
 #[cfg(test)]

@@ -60,6 +60,8 @@ pub struct Session<'a> {
     pub slots: Option<Slots>,
     pub put: Route,
     pub get: Route,
+    /// Further addresses of the host of `put_url`.
+    pub others: Vec<Route>,
     /// upslot's own listener, without a proxy.
     pub direct: Option<Route>,
     pub limits: Limits,

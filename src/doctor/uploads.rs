@@ -24,37 +24,75 @@ const SUSPECTS: [(&str, &str); 5] = [
     ("umlauts", "äöü.txt"),
 ];
 
-/// The preflight request of a browser (Fetch standard), which is also the simplest request that upslot answers itself.
-/// Returns whether upslot can be reached.
-pub fn preflight(session: &mut Session<'_>, out: &mut Reporter<'_>) -> bool {
-    let mut reached = false;
+/// Who answers requests to `put_url`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reached {
+    Upslot,
+    /// A proxy, or another program.
+    Other,
+    Nothing,
+}
+
+/// The fields of a browser's preflight request (Fetch standard).
+const PREFLIGHT: [(&str, &str); 3] = [
+    ("Origin", "https://web.example"),
+    ("Access-Control-Request-Method", "PUT"),
+    ("Access-Control-Request-Headers", "content-type"),
+];
+
+/// The preflight request, which is also the simplest one that upslot answers itself.
+pub fn preflight(session: &mut Session<'_>, out: &mut Reporter<'_>) -> Reached {
+    let mut reached = Reached::Nothing;
     session.run("preflight", out, |session| {
         let target = session.config.put_url.path.clone();
         let expected = session.expected("OPTIONS", &target);
-        let fields = [
-            ("Origin", "https://web.example"),
-            ("Access-Control-Request-Method", "PUT"),
-            ("Access-Control-Request-Headers", "content-type"),
-        ];
         let request = Request {
             what: "OPTIONS",
             method: "OPTIONS",
             target: &target,
-            fields: &fields,
+            fields: &PREFLIGHT,
             body: b"",
         };
         let response = session.ask(Side::Put, request)?;
+        reached = match is_answer_to_options(&response) {
+            true => Reached::Upslot,
+            false => Reached::Other,
+        };
         let (asked, proxy) = (
             session.asked(Side::Put, "OPTIONS"),
             session.proxy(Side::Put),
         );
-        reached = response.status == 204 && response.field("allow") == Some(METHODS);
         match response.status {
             200 | 204 => judge::cors("the answer to OPTIONS", &expected, &response, proxy),
             _ => Err(unexpected(&response, asked)),
         }
     });
     reached
+}
+
+fn is_answer_to_options(response: &Response) -> bool {
+    response.status == 204 && response.field("allow") == Some(METHODS)
+}
+
+/// Whether the other addresses of the host lead to upslot, too.
+pub fn other_addresses(session: &mut Session<'_>, out: &mut Reporter<'_>) {
+    for route in std::mem::take(&mut session.others) {
+        session.run("other-address", out, |session| {
+            let shown = route.endpoint.to_string();
+            let target = &session.config.put_url.path;
+            let response = client::request(&route, &session.limits, "OPTIONS", target, &[], b"");
+            let found = match response {
+                Ok(response) if is_answer_to_options(&response) => {
+                    return Ok(format!("{shown} leads to upslot, too"));
+                }
+                Ok(response) => format!("{shown} answers {} to OPTIONS", response.status),
+                Err(why) => format!("{shown}: {why}"),
+            };
+            let text = format!("{found}, unlike {}", session.put.endpoint);
+            let remedy = "let every address of the name lead to the same site (nginx: listen on IPv4 and IPv6), or remove the DNS record";
+            Err(Problem::new("address-differs", text, remedy))
+        });
+    }
 }
 
 /// Stores a file of one byte. Returns whether uploads work.
@@ -96,12 +134,10 @@ pub fn upload(session: &mut Session<'_>, out: &mut Reporter<'_>) -> bool {
         }
         judge::cors("the answer to PUT", &cors_of(session), &response, proxy)
     });
-    session.run("clock", out, |session| {
+    session.run("clock", out, |_| {
         let date = response.field("date");
         let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
-        judge::clock(date, sys::now().wall).inspect(|_| {
-            let _ = session;
-        })
+        judge::clock(date, sys::now().wall)
     });
     true
 }
@@ -117,10 +153,7 @@ fn explain(session: &mut Session<'_>, problem: Problem) -> Problem {
     let Some(direct) = session.direct.clone() else {
         return problem;
     };
-    let shown = match &direct.endpoint {
-        client::Endpoint::Tcp(address) => address.to_string(),
-        client::Endpoint::Unix(path) => format!("unix:{}", path.display()),
-    };
+    let shown = direct.endpoint.to_string();
     match problem.name {
         "path-changed" => {
             let Ok(slot) = session.slot("upslot-doctor.txt", 1, None) else {
