@@ -1,7 +1,8 @@
 //! Expiry of the TLS certificate, and when to warn about it: daily, starting 14 days ahead.
 //!
 //! This module knows neither the certificate's source nor a clock, and of the certificate it reads only the end of the
-//! validity period and the names (RFC 5280 §4.1). It does not verify the certificate: upslot serves whatever the operator configured.
+//! validity period and the names (RFC 5280 §4.1). It does not verify the certificate: upslot serves whatever the operator
+//! configured.
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -78,7 +79,7 @@ impl Names<'_> {
 }
 
 /// The value of the first attribute of this type in an encoded name.
-fn name_part<'a>(name: &'a [u8], kind: [u8; 5]) -> Option<&'a [u8]> {
+fn name_part(name: &[u8], kind: [u8; 5]) -> Option<&[u8]> {
     let at = name.windows(kind.len()).position(|window| window == kind)?;
     let (_, value) = Der(&name[at + kind.len()..]).any()?;
     Some(value.0)

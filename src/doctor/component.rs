@@ -128,7 +128,7 @@ fn judge(target: &LinkTarget, address: SocketAddr, attempt: &Attempt, running: R
     Err(Problem::new(name, format!("{address}: {ended}"), remedy))
 }
 
-/// Opens a stream, sends the secret unless somebody is `linked`, and closes the stream.
+/// Opens a stream, sends the secret unless upslot is already `linked`, and closes the stream.
 fn attempt(
     target: &LinkTarget,
     address: SocketAddr,

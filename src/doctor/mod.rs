@@ -113,6 +113,18 @@ pub fn run(
     if let Some(session) = session(setup, options, &limits, slots, direct, &mut out) {
         over_http(session, options, &storage, &mut out);
     }
+    if limits.is_over() {
+        let (problem, text) = match limits.is_interrupted() {
+            true => ("interrupted", "the checks were interrupted"),
+            false => ("time-limit", "the checks took too long"),
+        };
+        out.add(Finding::fail(
+            "complete",
+            problem,
+            text,
+            "run upslot doctor again",
+        ));
+    }
     if let Some((lines, _)) = &mut out.lines {
         // A closed output is not an error.
         let _ = writeln!(lines, "{}", out.report.summary());

@@ -135,7 +135,7 @@ mod tests {
         };
         assert_eq!((&grant.path, grant.size), (&slot.path, 5));
         assert!(matches!(decide(&slot.forged()), Decision::Refuse(_)));
-        // Nothing is served for ever.
+        // It is not served any longer than that.
         assert!(!service.is_expired(&slot.path, now));
         assert!(service.is_expired(&slot.path, now.later(Duration::from_secs(LIFE + 1))));
     }

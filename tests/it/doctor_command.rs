@@ -261,6 +261,7 @@ fn an_interrupted_run_removes_its_files() {
     assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
     assert!(begun.elapsed() < Duration::from_secs(4), "{said}");
     assert!(line(&said, "upload-slow").contains("interrupted"), "{said}");
+    assert!(line(&said, "complete").contains("[interrupted]"), "{said}");
     assert!(line(&said, "clean-up").starts_with("ok "), "{said}");
     assert_eq!(site.files(), [""; 0]);
 }
