@@ -5,18 +5,19 @@ own. The doctor runs once per site, with a configuration that differs from upslo
 """
 
 import asyncio
+import glob
 import json
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
-from harness import ENVIRONMENT, MIB, PATIENCE, Process, Upslot, check, free_port, port_open, run, test, until
+from harness import ENVIRONMENT, MIB, NOBODY, PATIENCE, Process, check, free_port, port_open, run, test, until
 
 SITES = Path(__file__).resolve().parents[2] / "contrib" / "web"
 
 # Doctors that run at the same time; they mostly wait.
-AT_ONCE = 8
+AT_ONCE = 16
 
 FILE_SHARE_SECRET = "a secret of mod_http_file_share"
 
@@ -321,3 +322,56 @@ async def proxies(case):
     # Nothing is left behind.
     for each in (up, below):
         await until(lambda: not each.files(), "an empty store")
+
+
+@test(servers=("prosody", "ejabberd"))
+async def xmpp_servers(case):
+    """The component port and the secret, with a running upslot and without; its link stays up."""
+    server = await case.server()
+    up = await case.upslot(server)
+    closed = f"http://127.0.0.1:{free_port()}/"
+    since = up.mark()
+
+    async def component(name, **settings):
+        _, report = await examine(doctor_config(up, case.folder, name, closed, **settings))
+        [found] = [f for f in report["checks"] if f["check"] == "component"]
+        return found["status"], found["problem"], found["found"]
+
+    status, _, text = await component("running")
+    check("running", (status, "the secret was not sent" in text), ("ok", True))
+    # For this configuration, the running upslot is another program.
+    status, problem, _ = await component("other", http_port=free_port())
+    # Prosody refuses a second connection; ejabberd accepts any number.
+    conflict = {"prosody": ("fail", "component-conflict"), "ejabberd": ("ok", None)}
+    check("other", (status, problem), conflict[server.kind])
+    check("link", up.logged("link down", since), [])
+    await up.process.stop()
+    status, problem, text = await component("stopped")
+    check("stopped", (status, problem), ("ok", None))
+    check("secret", (await component("secret", component_secret="not this one"))[:2], ("fail", "component-secret"))
+    problem = (await component("name", component_jid="other.example"))[1]
+    assert problem in ("component-unknown", "component-secret"), problem
+
+
+@test(servers=(None,))
+async def rights_and_clocks(case):
+    """What the doctor of another user, or on a machine with a wrong clock, says; and where nginx serves downloads."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/"
+    up = await case.upslot(linked=False, http_port=port, put_url=url, get_url=url, api={"port": free_port()})
+    config = doctor_config(up, case.folder, "same", url)
+    code, report = await examine(config)
+    check("same user", (code, problems(report)), (0, set()))
+    library, = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
+    ahead = ["env", f"LD_PRELOAD={library}", "FAKETIME=+90s", "FAKETIME_DONT_FAKE_MONOTONIC=1", "DONT_FAKE_MONOTONIC=1"]
+    code, report = await examine(config, before=ahead)
+    check("clock", (code, problems(report)), (1, {"clock-skew"}))
+    if os.geteuid() == 0:
+        # The configuration is readable, the store is not.
+        for folder in (case.folder, case.folder.parent):
+            folder.chmod(0o755)
+        code, report = await examine(config, before=["setpriv", "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"])
+        skipped = {f["check"] for f in report["checks"] if f["status"] == "skipped"}
+        check("nobody", (code, problems(report)), (0, set()))
+        assert {"slot-secret", "upload", "download", "storage-features"} <= skipped, shown(report)
+    check("left behind", up.files(), set())
