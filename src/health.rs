@@ -29,7 +29,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_RESPONSE: u64 = 16 * 1024;
 
 /// A word in the public page `/` that other programs' pages do not contain.
-const PAGE_MARK: &str = "upslot";
+pub(crate) const PAGE_MARK: &str = "upslot";
 
 /// Checks the upslot that runs with this configuration. One line, healthy or not; more if the configuration is invalid.
 pub fn ask(config_path: &Path) -> Result<String, String> {

@@ -107,6 +107,11 @@ pub fn connect(addresses: &[SocketAddr], limits: &Limits) -> (Vec<Finding>, Vec<
                 let text = format!("{address}: this machine has no IPv6");
                 findings.push(Finding::skipped("connect", text));
             }
+            // Of localhost, either will do.
+            Err(error) if address.ip().is_loopback() && both => {
+                let text = format!("{address}: {}", describe(&error));
+                findings.push(Finding::skipped("connect", text));
+            }
             Err(error) => {
                 let remedy = match address {
                     SocketAddr::V6(_) if both => {

@@ -49,15 +49,14 @@ pub fn listener(config: &Config, origin: &Origin, limits: &Limits) -> (Finding, 
     (finding, None)
 }
 
-/// Whether a response is upslot's public page, or its refusal where another server serves downloads.
+/// Whether a response is upslot's public page.
 fn is_page(response: &Response) -> bool {
-    let has = |part: &[u8]| {
-        response
-            .body
-            .windows(part.len())
-            .any(|window| window == part)
-    };
-    matches!(response.status, 200 | 403) && (has(b"upslot") || has(b"another server"))
+    let mark = health::PAGE_MARK.as_bytes();
+    let has_mark = response
+        .body
+        .windows(mark.len())
+        .any(|window| window == mark);
+    response.status == 200 && has_mark
 }
 
 /// Requests `/health`; also returns what it says about the link.

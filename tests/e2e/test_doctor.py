@@ -9,12 +9,11 @@ import glob
 import json
 import os
 import shutil
+import socket
 import subprocess
-from pathlib import Path
 
 from harness import ENVIRONMENT, MIB, NOBODY, PATIENCE, Process, check, free_port, port_open, run, test, until
-
-SITES = Path(__file__).resolve().parents[2] / "contrib" / "web"
+from test_proxy import SITES, Nginx
 
 # Doctors that run at the same time; they mostly wait.
 AT_ONCE = 16
@@ -72,6 +71,15 @@ class Certificates:
         return own
 
 
+def has_ipv6():
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            return False
+    return True
+
+
 def key_of(certificate):
     return certificate.with_suffix(".key")
 
@@ -86,10 +94,10 @@ class Proxies:
         self.certificates = Certificates(case.folder / "certificates")
         self.sites, self.servers = [], []
 
-    def site(self, name, expected, scheme="https", path="", options=()):
+    def site(self, name, expected, scheme="https", host="127.0.0.1", path="", options=()):
         """Reserves a port for a site, and notes the problems that the doctor has to name."""
         port = self.up.url_port if name == RIGHT else free_port()
-        self.sites.append((name, f"{scheme}://127.0.0.1:{port}/{path}", set(expected.split()), list(options)))
+        self.sites.append((name, f"{scheme}://{host}:{port}/{path}", set(expected.split()), list(options)))
         return port
 
     async def start(self, name, argv, ports, **options):
@@ -158,6 +166,11 @@ class Proxies:
         site("self-signed", "tls-self-signed", certificate=certificates.self_signed)
         site("incomplete chain", "tls-intermediate-missing", certificate=certificates.incomplete)
         self.nginx_site("no TLS at an https URL", "tls-handshake", tls=False, scheme="https")
+        if has_ipv6():
+            port = site("another IPv6 address", "address-differs", host="localhost")
+            good = certificates.good
+            self.servers.append(f"server {{\nlisten [::1]:{port} ssl;\nssl_certificate {good};\n"
+                                f"ssl_certificate_key {key_of(good)};\nssl_protocols TLSv1.2 TLSv1.3;\n}}")
         (folder / "users").write_text("")
         paths = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi",
                                                                               "scgi"))
@@ -322,6 +335,23 @@ async def proxies(case):
     # Nothing is left behind.
     for each in (up, below):
         await until(lambda: not each.files(), "an empty store")
+
+
+@test(servers=(None,))
+async def complete_sites(case):
+    """The sites of contrib/web, one of which serves downloads itself."""
+    for name, serves in (("nginx.conf", True), ("nginx-serves-files.conf", False)):
+        case.folder = case.folder / name
+        case.folder.mkdir()
+        nginx = Nginx(case, (SITES / name).read_text())
+        up = await case.upslot(linked=False, get_url=nginx.url, put_url=nginx.url, serve_downloads=serves,
+                               trusted_proxies=["127.0.0.1"])
+        more = {} if serves else {"root /var/lib/upslot;": f"root {up.store};"}
+        await nginx.start(case, up.port, **more)
+        code, report = await examine(up.config, "--ca-file", case.authority.pem)
+        # Debian sets the protocol versions outside of the site; the certificate of these tests expires soon.
+        check(name, (code, problems(report) - {"tls-no-1.3", "tls-expires-soon"}), (0, set()))
+        check("left behind", up.files(), set())
 
 
 @test(servers=("prosody", "ejabberd"))
