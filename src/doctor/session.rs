@@ -13,6 +13,7 @@ use crate::http::head::RequestHead;
 use crate::now::Now;
 use crate::reactor::random;
 use crate::service::{Decision, Service};
+use crate::sys;
 
 /// Collects findings, and shows each as soon as it is there.
 pub struct Reporter<'a> {
@@ -172,7 +173,7 @@ impl<'a> Session<'a> {
         let slots = self.slots.as_ref().ok_or_else(failed)?;
         let random = random::bytes().ok_or_else(failed)?;
         slots
-            .issue(name, size, content_type, &random)
+            .issue(name, size, content_type, &random, sys::now())
             .ok_or_else(failed)
     }
 

@@ -3,6 +3,8 @@
 //! They belong to an owner of their own, so that all of them can be removed at once and no user's quota is touched. Their
 //! paths carry an expiry time: if the removal fails or the doctor is killed, the files are not served for long.
 
+use std::time::Duration;
+
 use crate::config::Config;
 use crate::jid::BareJid;
 use crate::layout::{self, Expiry, RANDOM_BYTES, StorePath, Tag};
@@ -33,8 +35,9 @@ pub struct Slots {
     put_path: String,
     get_path: String,
     get_prefix: String,
-    /// The last second in which a PUT may start, and after which the files are not served.
-    until: u64,
+    /// How long a slot is valid; as for those of the service, so that the removal revokes it.
+    put_timeout: Duration,
+    /// The Unix second after which the files are not served.
     expires: u64,
 }
 
@@ -49,9 +52,7 @@ impl Slots {
             put_path: config.put_url.path.clone(),
             get_path: config.get_url.path.clone(),
             get_prefix: config.get_url.prefix.clone(),
-            until: now
-                .unix()
-                .saturating_add(config.put_timeout.as_secs().max(60)),
+            put_timeout: config.put_timeout,
             expires: now.unix().saturating_add(LIFE),
         })
     }
@@ -63,6 +64,7 @@ impl Slots {
         size: u64,
         content_type: Option<&str>,
         random: &[u8; RANDOM_BYTES],
+        now: Now,
     ) -> Option<TestSlot> {
         let tag = Tag {
             purpose: Purpose::Message,
@@ -75,7 +77,7 @@ impl Slots {
             size,
             content_type,
             total: None,
-            until: self.until,
+            until: now.unix().saturating_add(self.put_timeout.as_secs()),
         };
         let encoded = path.encoded();
         let mut put = [self.put_path.as_str(), &encoded].concat();
@@ -100,13 +102,12 @@ impl TestSlot {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Instant, UNIX_EPOCH};
+    use std::time::{Duration, Instant, UNIX_EPOCH};
 
     use super::*;
     use crate::config;
     use crate::http::head::RequestHead;
     use crate::service::{Decision, Service};
-    use std::time::Duration;
 
     const SECRET: &[u8] = b"a key of some length";
 
@@ -121,7 +122,13 @@ mod tests {
         let slots = Slots::new(&config, SECRET, &[7; 8], now).unwrap();
         let service = Service::new(&config, SECRET);
         let slot = slots
-            .issue("ä 100% #1?.txt", 5, Some("text/plain"), &[1; RANDOM_BYTES])
+            .issue(
+                "ä 100% #1?.txt",
+                5,
+                Some("text/plain"),
+                &[1; RANDOM_BYTES],
+                now,
+            )
             .unwrap();
         assert!(slot.put.starts_with("/p%20t/") && slot.get.starts_with("/get/"));
         assert_eq!(slot.url, format!("http://a.example{}", slot.get));

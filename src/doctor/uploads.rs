@@ -40,9 +40,10 @@ const PREFLIGHT: [(&str, &str); 3] = [
     ("Access-Control-Request-Headers", "content-type"),
 ];
 
-/// The preflight request, which is also the simplest one that upslot answers itself.
+/// The preflight request, which is also the simplest one that upslot answers itself; and the clock, which slots depend on.
 pub fn preflight(session: &mut Session<'_>, out: &mut Reporter<'_>) -> Reached {
     let mut reached = Reached::Nothing;
+    let mut date = None;
     session.run("preflight", out, |session| {
         let target = session.config.put_url.path.clone();
         let expected = session.expected("OPTIONS", &target);
@@ -54,6 +55,8 @@ pub fn preflight(session: &mut Session<'_>, out: &mut Reporter<'_>) -> Reached {
             body: b"",
         };
         let response = session.ask(Side::Put, request)?;
+        let field = response.field("date");
+        date = field.and_then(|date| httpdate::parse_http_date(date).ok());
         reached = match is_answer_to_options(&response) {
             true => Reached::Upslot,
             false => Reached::Other,
@@ -67,6 +70,10 @@ pub fn preflight(session: &mut Session<'_>, out: &mut Reporter<'_>) -> Reached {
             _ => Err(unexpected(&response, asked)),
         }
     });
+    match date {
+        None => out.add(Finding::skipped("clock", "there is no answer with a Date")),
+        Some(date) => session.run("clock", out, |_| judge::clock(date, sys::now().wall)),
+    }
     reached
 }
 
@@ -133,11 +140,6 @@ pub fn upload(session: &mut Session<'_>, out: &mut Reporter<'_>) -> bool {
             }
         }
         judge::cors("the answer to PUT", &cors_of(session), &response, proxy)
-    });
-    session.run("clock", out, |_| {
-        let date = response.field("date");
-        let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
-        judge::clock(date, sys::now().wall)
     });
     true
 }
