@@ -17,7 +17,7 @@
 //! | 3 program | [`config`] [`service`] |
 //! | 4 system | [`sys`] [`tls`] [`setup`] [`transport`] [`store`] [`sandbox`] [`syncer`] [`resolve`] [`signals`] [`activation`] [`notify`] |
 //! | 5 loop | [`reactor`] |
-//! | top | [`list`] [`explain`] [`remove`] [`import`] [`demo`] [`health`] |
+//! | top | [`list`] [`explain`] [`remove`] [`import`] [`demo`] [`health`] [`doctor`] |
 //!
 //! # Where to start
 //!
@@ -80,6 +80,7 @@ pub mod signals;
 pub mod reactor;
 
 pub mod demo;
+pub mod doctor;
 pub mod health;
 
 pub mod list;

@@ -26,8 +26,8 @@ use crate::sandbox::{Permissions, Sandbox};
 use crate::service::Service;
 use crate::setup::{self, LinkTarget, Setup};
 use crate::signals::Signals;
-use crate::store::Store;
 use crate::store::sweep::Sweep;
+use crate::store::{SLOT_SECRET_LENGTH, Store};
 use crate::syncer::Syncer;
 use crate::sys;
 use crate::tls::TlsIdentity;
@@ -37,10 +37,6 @@ const MAX_CONNECTIONS: usize = 1024;
 
 /// Descriptors reserved for other uses than connections: listeners, the link, the store, walks, the log.
 const RESERVED_DESCRIPTORS: u64 = 40;
-
-/// The name of the generated slot secret in the store's internal folder, and its length in bytes.
-const SECRET_FILE: &str = "slot_secret";
-const SECRET_LENGTH: usize = 32;
 
 impl Reactor {
     /// Opens the store and the listeners, except those that the service manager passed, and then enters the sandbox.
@@ -384,20 +380,18 @@ fn own_secret(store: &Store) -> Result<SecretKey, StartError> {
             ),
             _ => String::new(),
         };
-        format!("slot_secret: cannot {operation} .upslot/{SECRET_FILE}: {error}.{remedy}")
+        format!(
+            "slot_secret: cannot {operation} .upslot/{}: {error}.{remedy}",
+            Store::SLOT_SECRET
+        )
     };
-    if let Some(secret) = store
-        .read_internal(SECRET_FILE)
-        .map_err(|e| failure("read", e))?
-    {
-        if secret.len() >= SECRET_LENGTH {
-            return Ok(SecretKey::new(secret));
-        }
+    if let Some(secret) = store.slot_secret().map_err(|e| failure("read", e))? {
+        return Ok(SecretKey::new(secret));
     }
-    let secret: [u8; SECRET_LENGTH] = random::bytes()
+    let secret: [u8; SLOT_SECRET_LENGTH] = random::bytes()
         .ok_or_else(|| "slot_secret: the system gives no random bytes.".to_owned())?;
     store
-        .write_internal(SECRET_FILE, &secret)
+        .write_internal(Store::SLOT_SECRET, &secret)
         .map_err(|e| failure("write", e))?;
     Ok(SecretKey::new(secret.to_vec()))
 }

@@ -42,18 +42,32 @@ use removal::TombstonePolicy;
 /// How often free space and the root's identity are checked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Length in bytes of the key that signs slots.
+pub const SLOT_SECRET_LENGTH: usize = 32;
+
 /// The suffix of internal files that are not complete yet.
 const UNFINISHED: &str = ".new";
 
 /// How an upload gets its name; determined once, at start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Naming {
+pub enum Naming {
     /// An unnamed file, linked by its descriptor.
     Descriptor,
     /// An unnamed file, linked through `/proc`.
     Proc,
     /// A file with a temporary name in the internal folder, for file systems without unnamed files.
     Temporary,
+}
+
+impl Naming {
+    /// For the log.
+    pub fn text(self) -> &'static str {
+        match self {
+            Naming::Descriptor => "unnamed files",
+            Naming::Proc => "unnamed files through /proc",
+            Naming::Temporary => "temporary names",
+        }
+    }
 }
 
 /// The open store.
@@ -128,6 +142,9 @@ pub struct Download {
 }
 
 impl Store {
+    /// The name of the generated key that signs slots, in the internal folder.
+    pub const SLOT_SECRET: &str = "slot_secret";
+
     /// The root, for walks.
     pub fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
@@ -135,11 +152,7 @@ impl Store {
 
     /// How uploads get their names, for the log.
     pub fn naming(&self) -> &'static str {
-        match self.naming {
-            Naming::Descriptor => "unnamed files",
-            Naming::Proc => "unnamed files through /proc",
-            Naming::Temporary => "temporary names",
-        }
+        self.naming.text()
     }
 
     /// Sets the modes of new files and folders.
@@ -238,6 +251,12 @@ impl Store {
         rustix::fs::fsync(&self.internal)?;
         rustix::fs::fsync(&self.root)?;
         Ok(())
+    }
+
+    /// The generated key that signs slots; `None` if there is none, or not all of it.
+    pub fn slot_secret(&self) -> io::Result<Option<Vec<u8>>> {
+        let secret = self.read_internal(Store::SLOT_SECRET)?;
+        Ok(secret.filter(|secret| secret.len() >= SLOT_SECRET_LENGTH))
     }
 
     /// Opens a file to be served; `None` if there is none of that name.

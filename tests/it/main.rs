@@ -24,6 +24,7 @@ mod config;
 mod content_types;
 mod cors;
 mod crash;
+mod doctor_command;
 mod erasure;
 mod expect_continue;
 mod expiry;

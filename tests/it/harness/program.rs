@@ -19,7 +19,7 @@ fn binary() -> OsString {
 }
 
 /// What runs the program: itself, or the emulator that `UPSLOT_EMULATOR` names.
-fn command_line() -> Vec<OsString> {
+pub fn command_line() -> Vec<OsString> {
     let emulator = std::env::var_os("UPSLOT_EMULATOR");
     emulator.into_iter().chain([binary()]).collect()
 }
