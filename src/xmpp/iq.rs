@@ -56,7 +56,7 @@ pub fn route(
 ) -> StanzaAction {
     let Some(Addressed {
         requester,
-        recipient,
+        is_for_component,
         is_get,
         has_id,
         reply,
@@ -82,7 +82,7 @@ pub fn route(
     };
 
     // Users and resources at our domain do not exist; each gets the same error.
-    if recipient == *identity.jid {
+    if is_for_component {
         if let Some(namespace) = upload::namespace(&payload) {
             let purposes = identity.purposes;
             let iq = SlotIq::read(payload, namespace, reply, requester, is_get, purposes, now);
@@ -130,8 +130,8 @@ pub fn reject(mut skipped: Skipped, identity: Identity<'_>) -> Option<Element> {
 struct Addressed {
     /// The sender.
     requester: BareJid,
-    /// The address at our domain that the iq was sent to.
-    recipient: BareJid,
+    /// Whether it was sent to the component itself, not to a user at our domain.
+    is_for_component: bool,
     /// Whether the type is `get` or `set`; `None` when it is neither.
     is_get: Option<bool>,
     has_id: bool,
@@ -155,8 +155,11 @@ fn address(stanza: &mut Element, identity: Identity<'_>) -> Option<Addressed> {
     let requester = BareJid::parse(&from).filter(|requester| requester.domain() != domain)?;
     let to = stanza.take("to");
     let to = to.unwrap_or_else(|| domain.to_owned());
-    // A server closes the stream of a component that sends from an address outside its domain.
-    let recipient = BareJid::parse(&to).filter(|recipient| recipient.domain() == domain)?;
+    let is_for_component = to == domain || {
+        // A server closes the stream of a component that sends from an address outside its domain.
+        let recipient = BareJid::parse(&to).filter(|recipient| recipient.domain() == domain)?;
+        recipient == *identity.jid
+    };
     let id = stanza.take("id");
     let has_id = id.as_ref().is_some_and(|id| !id.is_empty());
     let reply = Element::new("iq", COMPONENT)
@@ -165,7 +168,7 @@ fn address(stanza: &mut Element, identity: Identity<'_>) -> Option<Addressed> {
         .with("to", from);
     Some(Addressed {
         requester,
-        recipient,
+        is_for_component,
         is_get,
         has_id,
         reply,
