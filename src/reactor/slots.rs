@@ -158,15 +158,11 @@ impl Reactor {
             .sweep
             .go_on(&plan, store, usage, trims, &mut slice, now);
         let syncer = &mut shared.syncer;
-        match trims.tombstones(store) {
-            Some(Ok(folders)) => syncer.submit(SyncToken::Trim, Work::Folders(folders)),
-            Some(Err(error)) => trims.synced(Err(error)),
-            None => {}
+        if let Some(folders) = trims.tombstones(store) {
+            syncer.submit(SyncToken::Trim, Work::Folders(folders));
         }
-        match self.sweep.tombstones(store) {
-            Some(Ok(folders)) => syncer.submit(SyncToken::Sweep, Work::Folders(folders)),
-            Some(Err(error)) => self.sweep.tombstones_synced(Err(error)),
-            None => {}
+        if let Some(folders) = self.sweep.tombstones(store) {
+            syncer.submit(SyncToken::Sweep, Work::Folders(folders));
         }
         if let Some(report) = swept {
             self.note_sweep(&report);

@@ -21,7 +21,7 @@ use crate::layout::StorePath;
 use crate::now::Now;
 use crate::policy::pool::{Pool, QuotaClass};
 use crate::store::Store;
-use crate::store::removal::{Batch, Stage, log_sync_failure};
+use crate::store::removal::{Batch, Stage, begin_sync, end_sync};
 use crate::store::trim::{Order, Trims};
 use crate::store::usage::{Counts, UsageTracker};
 use crate::store::walk::{Owners, Slice, Walk, WalkMode, WalkStep};
@@ -185,18 +185,18 @@ impl Sweep {
     }
 
     /// The tombstones to be synced, if any; the caller then reports the result to [`Sweep::tombstones_synced`].
-    pub fn tombstones(&mut self, store: &Store) -> Option<io::Result<Vec<OwnedFd>>> {
-        let pass = self.pass.as_mut()?;
-        (pass.batch.stage() == Stage::Recorded)
-            .then(|| store.tombstone_folders(&pass.batch.begin_sync()))
+    pub fn tombstones(&mut self, store: &Store) -> Option<Vec<OwnedFd>> {
+        begin_sync(self.batches(), store)
     }
 
     /// The tombstones are on stable storage, or could not be synced.
     pub fn tombstones_synced(&mut self, result: io::Result<()>) {
-        log_sync_failure(&result);
-        if let Some(pass) = &mut self.pass {
-            pass.batch.synced();
-        }
+        end_sync(self.batches(), result);
+    }
+
+    fn batches(&mut self) -> Vec<&mut Batch> {
+        let pass = self.pass.as_mut();
+        pass.map(|pass| &mut pass.batch).into_iter().collect()
     }
 
     /// Goes on, if it is time, until the slice is used up; reports a pass that ended.

@@ -94,7 +94,7 @@ fn put_and(store: &mut Store, at: &str, bytes: &[u8], sync: bool) -> Result<(), 
     let mut upload = store.begin(bytes.len() as u64).unwrap();
     store.append(&mut upload, bytes).unwrap();
     store.complete(&mut upload, Some("image/jpeg")).unwrap();
-    let published = store.publish(&upload, &path(at), sync);
+    let published = store.publish(&upload, &path(at), sync, sys::now().wall);
     store.end(upload);
     published.map(|_| ())
 }

@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use rustix::io::Errno;
 
@@ -192,13 +192,14 @@ impl Store {
         upload: &Upload,
         path: &StorePath,
         sync: bool,
+        now: SystemTime,
     ) -> Result<Published, PublishError> {
         if !upload.unflushed.is_empty() {
             return Err(io::Error::other("the body is not complete").into());
         }
         if upload.jumps != self.file_clock.jumps {
             // Its time comes from a wrong clock, and the sweep may already have passed its folder.
-            sys::set_modified(&upload.file, sys::now().wall)?;
+            sys::set_modified(&upload.file, now)?;
         }
         let mut tries = 0;
         loop {

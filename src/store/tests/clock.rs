@@ -351,7 +351,9 @@ fn an_upload_across_a_jump() {
     sys::set_modified(upload.file(), at(100)).unwrap();
     let before = host.store.begin(1).unwrap();
     host.set(YEAR);
-    host.store.publish(&upload, &path("o/r/n"), true).unwrap();
+    host.store
+        .publish(&upload, &path("o/r/n"), true, sys::now().wall)
+        .unwrap();
     let age = |at: &str| {
         let modified = sys::stat(&host.folder.0.join(at)).unwrap().modified;
         sys::now().wall.duration_since(modified).unwrap_or_default()
