@@ -3,7 +3,8 @@
 //! It starts the `upslot` program with a temporary store and a scripted XMPP server, drives it over loopback from this
 //! process, and prints one line per number. If nginx and lighttpd are installed, the same code downloads from them and
 //! uploads to them in the same rounds: the ratio to nginx is the number that can be compared between machines. The
-//! bench does not depend on upslot's internals, only on the program, its configuration, XEP-0114, XEP-0363 and HTTP.
+//! bench depends on the program, its configuration, XEP-0114, XEP-0363 and HTTP, and on nothing inside upslot except the
+//! paths of stored files.
 //!
 //! The modules in import order, which is also a reading order; a file imports only from those before it:
 //!
@@ -24,7 +25,7 @@
 //! - [`servers`] upslot and the servers that it is compared with;
 //! - [`machine`] the machine that the bench runs on;
 //! - [`bench`] the context of all cases and scenarios;
-//! - [`file_tree`] the files that all servers of a GET serve;
+//! - [`file_tree`] files that are created without a server;
 //! - [`guard`] system calls and instructions of single requests, compared with earlier numbers;
 //! - [`stats`] percentiles, medians and ratios;
 //! - [`rounds`] measures a case;
