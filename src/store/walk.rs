@@ -13,13 +13,13 @@ use crate::layout::{MAX_DEPTH, StorePath, Tag, tag_of};
 use crate::sys::{self, FileKind, FileStat};
 
 /// Limits of walking per turn. A request waits for so long at most; the turns in between cost little.
-const SLICE_ENTRIES: u32 = 256;
+const SLICE_ENTRIES: u32 = 1024;
 const SLICE_TIME: Duration = Duration::from_millis(1);
 
 /// How much of a folder is listed at a time: some hundred names; bytes.
 const LISTING: usize = 32 * 1024;
 
-/// The remaining allowance of a turn for walking: 256 entries or 1 ms, whichever is used up first.
+/// The remaining allowance of a turn for walking: 1,024 entries or 1 ms, whichever is used up first.
 #[derive(Debug)]
 pub struct Slice {
     entries: u32,
