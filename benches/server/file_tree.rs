@@ -4,6 +4,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -31,14 +32,14 @@ pub struct FileTree {
 /// The folders of a run.
 #[derive(Debug)]
 pub struct FileTrees {
-    /// As close to the root of the file system as TMPDIR permits.
+    /// As close to the root of the file system as TMPDIR permits, unless the user names it.
     pub shallow: FileTree,
     /// At depth [`DEEP`], unless TMPDIR is deeper.
     pub deep: FileTree,
 }
 
 impl FileTrees {
-    /// `shallow` and `deep` are folders for this run only.
+    /// `deep` is a folder for this run only.
     pub fn new(shallow: PathBuf, deep: PathBuf) -> FileTrees {
         let mut deep = deep;
         while depth(&deep) < DEEP {
@@ -160,9 +161,14 @@ pub fn create_file(
     let path = owner.and_then(|owner| StorePath::for_slot(&owner, tag, &random, FILE_NAME));
     let path = path.ok_or("upslot has no path for a file")?;
     let file = storage.join(OsStr::from_bytes(path.as_bytes()));
-    fs::create_dir_all(file.parent().unwrap_or(storage))
-        .and_then(|()| bench.pattern.write_file(&file, size))
-        .map_err(|e| format!("{}: {e}", file.display()))?;
+    let created = fs::create_dir_all(file.parent().unwrap_or(storage))
+        .and_then(|()| bench.pattern.write_file(&file, size));
+    let result = match created {
+        // From an earlier run.
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => bench.pattern.check_file(&file, size),
+        other => other,
+    };
+    result.map_err(|e| format!("{}: {e}", file.display()))?;
     Ok(path)
 }
 
