@@ -8,10 +8,10 @@
 //! it. Times that a wrong clock has set are corrected, see [`crate::clock`]; while the clock is in doubt, no file is
 //! deleted because of its age.
 //!
-//! upslot creates the folder of a file when the file is complete, so the file is not much younger than its folder. A
-//! folder that is younger than the maximum age is therefore not opened, which is by far the most expensive part of a
-//! sweep. Because other programs may have set back a file's time, or deleted the file, some of these folders are opened
-//! all the same: in each sweep other ones, and all of them in a store that is not large.
+//! upslot creates the folder of a file when the file is complete, so that both have the same age. A folder that is
+//! younger than the maximum age is therefore not opened, which is by far the most expensive part of a sweep. Because
+//! other programs may have set back a file's time, or deleted the file, some of these folders are opened all the same: in
+//! each sweep other ones, and all of them in a store that is not large.
 //!
 //! Expired files are collected in batches for the pipeline of [`crate::store::removal`]; the walk pauses while the
 //! tombstones of a batch are synced.
@@ -20,29 +20,25 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::clock::{FileTimes, TOLERANCE};
-use crate::expiry::{self, Lifetime, StoredFile};
-use crate::layout::{StorePath, Tag};
+use crate::expiry::{Lifetime, StoredFile};
+use crate::layout::StorePath;
 use crate::now::Now;
 use crate::policy::pool::{Pool, QuotaClass};
 use crate::store::Store;
 use crate::store::removal::{Batch, Stage, begin_sync, end_sync};
 use crate::store::trim::{Order, Trims};
 use crate::store::usage::{Counts, UsageTracker};
-use crate::store::walk::{Owners, Slice, Walk, WalkMode, WalkStep};
+use crate::store::walk::{Owners, Slice, WalkMode, WalkStep};
+
+pub(super) mod owner;
+
+use owner::{OwnerPass, SpotChecks, is_ahead, is_expired};
 
 /// Maximum time from the start to the first sweep.
 const FIRST: Duration = Duration::from_secs(300);
 
 /// Maximum pause of the sweep after a clock jump; the operator may set the clock back.
 const SETTLING: Duration = Duration::from_secs(3600);
-
-/// Smaller differences are not in the future: another host or a file server may have set the time.
-const AHEAD: Duration = Duration::from_secs(TOLERANCE as u64);
-
-/// Number of folders per sweep that are opened although their file cannot have expired yet. They take a tenth of the
-/// time that a sweep of 100,000 files takes otherwise.
-pub(super) const SPOT_CHECKS: u64 = 4096;
 
 /// Time until a sweep that could not begin is tried again.
 const RETRY: Duration = Duration::from_secs(60);
@@ -87,114 +83,6 @@ struct Pass {
     spot_checks: SpotChecks,
     /// Whether all files were looked at.
     is_measured: bool,
-}
-
-/// Which of the folders that need not be opened are opened all the same.
-#[derive(Debug)]
-struct SpotChecks {
-    /// The number of the first one in this pass.
-    start: u64,
-    /// The number of folders so far.
-    seen: u64,
-}
-
-impl SpotChecks {
-    /// Counts a folder; true if it is to be opened.
-    fn include_next(&mut self) -> bool {
-        let number = self.seen;
-        self.seen += 1;
-        (self.start..self.end()).contains(&number)
-    }
-
-    fn end(&self) -> u64 {
-        self.start + SPOT_CHECKS
-    }
-
-    /// Where those of the next pass begin.
-    fn next_start(&self) -> u64 {
-        match self.end() < self.seen {
-            true => self.end(),
-            false => 0,
-        }
-    }
-}
-
-/// The owner whose files are being walked.
-#[derive(Debug)]
-struct OwnerPass {
-    owner: Vec<u8>,
-    walk: Walk,
-    /// The files seen that are still there.
-    remaining: Counts,
-    /// The part of these that is in the batch.
-    pending_removal: Counts,
-    /// The owner's number of changes, if only the sweep makes any.
-    changes: Option<u64>,
-    /// Whether all files were looked at, not only the names of their folders.
-    is_measured: bool,
-}
-
-impl OwnerPass {
-    fn begin(
-        owner: Vec<u8>,
-        mode: WalkMode,
-        store: &Store,
-        usage: &UsageTracker,
-    ) -> io::Result<OwnerPass> {
-        Ok(OwnerPass {
-            walk: Walk::new(store.root(), &owner, mode)?,
-            changes: usage.changes(&owner),
-            owner,
-            remaining: Counts::default(),
-            pending_removal: Counts::default(),
-            is_measured: true,
-        })
-    }
-
-    /// Whether the file in the folder that the walk has found cannot have expired yet, judging by the folder's time.
-    fn cannot_expire(&self, tag: Tag, plan: &Plan, store: &Store, now: Now) -> bool {
-        let Ok(folder) = self.walk.stat() else {
-            return false;
-        };
-        let end = plan.lifetime.end(Some(tag), folder.modified);
-        store.times().are_exact()
-            && !is_ahead(folder.modified, now)
-            && end.is_none_or(|end| end > now.wall)
-    }
-
-    /// Sets the modification time of the file that the walk has found, if it is wrong and the clock is right; then tells
-    /// whether it was in the future.
-    fn set_time(
-        &mut self,
-        store: &Store,
-        modified: SystemTime,
-        now: Now,
-        set: impl FnOnce(bool),
-    ) -> io::Result<()> {
-        let times = store.times();
-        let stored = times.stored(modified);
-        let counted = if is_ahead(stored, now) {
-            now.wall
-        } else {
-            stored
-        };
-        if counted == modified || !times.is_known() {
-            return Ok(());
-        }
-        match self.walk.set_modified(counted) {
-            Ok(()) => set(is_ahead(modified, now)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
-}
-
-/// Whether a modification time is in the future.
-fn is_ahead(modified: SystemTime, now: Now) -> bool {
-    modified
-        .duration_since(now.wall)
-        .is_ok_and(|by| by >= AHEAD)
 }
 
 /// What one sweep did.
@@ -406,7 +294,8 @@ impl Pass {
         match current.walk.step(store.root()) {
             WalkStep::Other => {}
             WalkStep::Named(tag, size) => {
-                if !self.spot_checks.include_next() && current.cannot_expire(tag, plan, store, now)
+                if !self.spot_checks.include_next()
+                    && current.cannot_expire(tag, plan.lifetime, store, now)
                 {
                     self.report.files += 1;
                     current.remaining.add(QuotaClass::of(Some(tag)), size);
@@ -555,45 +444,5 @@ impl Pass {
         };
         store.drop_dead_alias(entry.file_name().to_bytes(), now.wall);
         true
-    }
-}
-
-/// Whether a file has expired. While the clock is in doubt, only a file whose path tells its end may expire: the clock
-/// is likely to be behind, not ahead.
-fn is_expired(
-    lifetime: Lifetime,
-    times: &FileTimes,
-    path: &StorePath,
-    modified: SystemTime,
-    now: Now,
-) -> bool {
-    let end = match times.is_known() {
-        true => lifetime.end(path.tag(), times.stored(modified).min(now.wall)),
-        false => expiry::hard_end(path.tag()),
-    };
-    end.is_some_and(|end| end <= now.wall)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spot_checks_reach_all_folders_in_turn() {
-        let folders = 2 * SPOT_CHECKS + 10;
-        let mut checked = 0;
-        let mut start = 0;
-        for expected in [SPOT_CHECKS, SPOT_CHECKS, 10, SPOT_CHECKS] {
-            let mut pass = SpotChecks { start, seen: 0 };
-            let included = (0..folders).filter(|_| pass.include_next());
-            let included: Vec<u64> = included.collect();
-            assert_eq!(included.first(), Some(&(checked % folders)));
-            assert_eq!(included.len() as u64, expected);
-            checked += expected;
-            start = pass.next_start();
-        }
-        let mut pass = SpotChecks { start: 0, seen: 0 };
-        assert!((0..SPOT_CHECKS).all(|_| pass.include_next()));
-        assert_eq!(pass.next_start(), 0);
     }
 }

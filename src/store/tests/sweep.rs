@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::clock::Clock;
-use crate::store::sweep::SPOT_CHECKS;
+use crate::store::sweep::owner::SPOT_CHECKS;
 
 #[test]
 fn a_sweep_removes_expired_files_and_trims_to_the_soft_quota() {
