@@ -247,7 +247,7 @@ impl Placer {
                     .store
                     .adopt(file.try_clone().map_err(|e| self.cannot("read", &e))?);
                 self.store
-                    .publish(&upload, &path, false)
+                    .publish(&upload, &path, false, sys::now().wall)
                     .map(|_| Placed::Linked(stat.size))
             }
             false => Err(PublishError::Io(io::ErrorKind::CrossesDevices.into())),
@@ -257,7 +257,7 @@ impl Placer {
             Err(PublishError::Io(error)) if !sys::is_store_error(&error) => {
                 match self.copy(record, &file, &stat, stored)? {
                     Ok(upload) => {
-                        let published = self.store.publish(&upload, &path, false);
+                        let published = self.store.publish(&upload, &path, false, sys::now().wall);
                         self.store.end(upload);
                         published.map(|_| Placed::Copied(stat.size))
                     }
@@ -272,6 +272,20 @@ impl Placer {
             Err(PublishError::Taken) => Placed::Present(stat.size),
             Err(PublishError::Io(error)) => return Err(self.cannot("write into", &error)),
         };
+        self.finish(record, placed, stat.size, stored, path)
+    }
+
+    /// Completes the folders of a file that was published, now or by an import that was killed, and notes it.
+    fn finish(
+        &mut self,
+        record: &Record,
+        placed: Placed,
+        size: u64,
+        stored: SystemTime,
+        path: StorePath,
+    ) -> Result<Placed, String> {
+        let timed = self.store.set_folder_time(&path, stored);
+        timed.map_err(|error| self.cannot("set the times of folders in", &error))?;
         if self.owner.0 != sys::user() {
             let given = self.store.give_folders(&path, self.owner);
             given.map_err(|error| self.cannot("change the owner of folders in", &error))?;
@@ -279,7 +293,7 @@ impl Placer {
         let added = self.added.entry(path.owner_folder().to_vec()).or_default();
         if !matches!(placed, Placed::Present(_)) {
             added.0 += 1;
-            added.1 = added.1.saturating_add(stat.size);
+            added.1 = added.1.saturating_add(size);
         }
         self.unnoted += 1;
         if self.unnoted >= NOTED {

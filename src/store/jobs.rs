@@ -407,7 +407,7 @@ impl<T> Job<T> {
                     let class = QuotaClass::of(file.path.tag());
                     counts.add(class, file.size);
                 }
-                WalkStep::Named(class, size) => counts.add(class, size),
+                WalkStep::Named(tag, size) => counts.add(QuotaClass::of(Some(tag)), size),
                 WalkStep::Other => {}
                 WalkStep::Done => {
                     self.error = self.error.take().or(walk.error());

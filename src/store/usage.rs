@@ -260,8 +260,15 @@ impl UsageTracker {
     }
 
     /// A walk has counted these files: corrects the owner's usage if it only had the number of changes that the walk
-    /// knows of.
-    pub fn loaded(&mut self, owner: &[u8], changes: u64, stored: Counts, now: Instant) {
+    /// knows of. `is_measured` says that it has looked at all of them, not only at names.
+    pub fn loaded(
+        &mut self,
+        owner: &[u8],
+        changes: u64,
+        stored: Counts,
+        is_measured: bool,
+        now: Instant,
+    ) {
         let Some(entry) = self.owners.get_mut(owner) else {
             return;
         };
@@ -270,7 +277,7 @@ impl UsageTracker {
         };
         entry.stored = Some(stored);
         entry.counted = now;
-        entry.is_measured = true;
+        entry.is_measured = is_measured;
         if let Some(sum) = &mut self.total {
             sum.subtract(before.files, before.all_bytes());
             sum.add(stored.files, stored.all_bytes());

@@ -230,7 +230,7 @@ impl Count {
                         shorten(&mut self.recent);
                     }
                 }
-                WalkStep::Named(class, size) => self.sum.add(class, size),
+                WalkStep::Named(tag, size) => self.sum.add(QuotaClass::of(Some(tag)), size),
                 WalkStep::Other => {}
                 WalkStep::Done if self.dirty && self.recounts < RECOUNTS => {
                     self.recounts += 1;
