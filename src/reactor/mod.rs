@@ -89,8 +89,8 @@ const OVERSLEPT: Duration = Duration::from_millis(500);
 const RECHECK: Duration = Duration::from_millis(50);
 
 /// The resolution of the times at which deadlines are checked. Every connection has two of them, so they are counted in
-/// 32 bits, which last for eight years.
-const TICK: Duration = Duration::from_millis(60);
+/// 32 bits, which last for eight years. A power of two, so that no division is needed.
+const TICK: Duration = Duration::from_millis(64);
 
 /// Maximum number of connections beyond the limit, which are accepted only to be answered with 503.
 const MAX_REJECTED: usize = 64;
