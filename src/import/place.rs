@@ -272,11 +272,11 @@ impl Placer {
             Err(PublishError::Taken) => Placed::Present(stat.size),
             Err(PublishError::Io(error)) => return Err(self.cannot("write into", &error)),
         };
-        self.finish(record, placed, stat.size, stored, path)
+        self.note_placed(record, placed, stat.size, stored, path)
     }
 
     /// Completes the folders of a file that was published, now or by an import that was killed, and notes it.
-    fn finish(
+    fn note_placed(
         &mut self,
         record: &Record,
         placed: Placed,

@@ -63,12 +63,10 @@ impl Reactor {
         let service = Service::new(&config, slot_secret.as_bytes());
         let syncer = Syncer::new(Arc::clone(&waker));
         let needs = Permissions::new(&config, &config_path, logfile, target.as_ref());
-        let limits = connection_limits(&config, descriptors);
+        let (limits, unused) = divide_descriptors(&config, descriptors);
         let acceptor = Acceptor::new(listeners, limits);
         let mut shared = Shared::new(config, service, store, syncer, now);
-        shared
-            .open_files
-            .set_capacity(unused_descriptors(limits, descriptors));
+        shared.open_files.set_capacity(unused);
         shared.load(now);
         let sandbox = match shared.config.sandbox {
             true => Sandbox::enter(needs),
@@ -84,7 +82,7 @@ impl Reactor {
         Ok(Reactor {
             poll,
             acceptor,
-            connections: Connections::default(),
+            connections: Connections::new(now.mono),
             xmpp: Xmpp::new(
                 target.map(|target| Link::new(target, LINK, now)),
                 waker,
@@ -269,10 +267,8 @@ impl Reactor {
             .store
             .set_modes(config.file_mode, config.dir_mode);
         let descriptors = sys::raise_descriptor_limit();
-        let limits = connection_limits(&config, descriptors);
-        self.shared
-            .open_files
-            .set_capacity(unused_descriptors(limits, descriptors));
+        let (limits, unused) = divide_descriptors(&config, descriptors);
+        self.shared.open_files.set_capacity(unused);
         (self.acceptor.limit, self.acceptor.max_rejected) = limits;
         self.shared.config = config;
         self.sweep.set_plan(&self.shared.sweep_plan(), now.mono);
@@ -317,27 +313,21 @@ fn monitored(tls: Option<TlsIdentity>, status: &mut Status, now: Now) -> Tls {
     }
 }
 
-/// The maximum number of connections, each of which may need a second descriptor for a file; and the maximum number of
-/// connections beyond it that are accepted only to be answered with 503, and must not use the descriptors of the others.
-fn connection_limits(config: &Config, descriptors: u64) -> (usize, usize) {
+/// Divides the descriptors: the maximum number of connections, each of which may need a second descriptor for a file; the
+/// maximum number of connections beyond it that are accepted only to be answered with 503, and must not use the
+/// descriptors of the others; and the number of descriptors that are left even then.
+fn divide_descriptors(config: &Config, descriptors: u64) -> ((usize, usize), usize) {
     let possible =
         usize::try_from(descriptors.saturating_sub(RESERVED_DESCRIPTORS)).unwrap_or(usize::MAX);
     let rejected = MAX_REJECTED.min(possible / 4).max(1);
-    let possible = possible.saturating_sub(rejected) / 2;
+    let most = possible.saturating_sub(rejected) / 2;
     let wanted = config.max_connections.unwrap_or(MAX_CONNECTIONS);
-    let granted = wanted.min(possible.max(1));
+    let granted = wanted.min(most.max(1));
     if granted < wanted {
         log::warn!("max_connections limited to={granted} descriptors={descriptors}");
     }
-    (granted, rejected)
-}
-
-/// The number of descriptors that are left if there are as many connections as allowed, each with a file.
-fn unused_descriptors((limit, rejected): (usize, usize), descriptors: u64) -> usize {
-    let possible = usize::try_from(descriptors.saturating_sub(RESERVED_DESCRIPTORS));
-    possible
-        .unwrap_or(usize::MAX)
-        .saturating_sub(2 * limit + rejected)
+    let unused = possible.saturating_sub(2 * granted + rejected);
+    ((granted, rejected), unused)
 }
 
 fn log_listeners(listeners: &[Listener]) {

@@ -92,6 +92,10 @@ const OVERSLEPT: Duration = Duration::from_millis(500);
 /// When to check a deadline again that passed while its connection was on the run queue.
 const RECHECK: Duration = Duration::from_millis(50);
 
+/// The resolution of the times at which deadlines are checked. Every connection has two of them, so they are counted in
+/// 32 bits, which last for eight years. A power of two, so that no division is needed.
+const TICK: Duration = Duration::from_millis(64);
+
 /// Maximum number of connections beyond the limit, which are accepted only to be answered with 503.
 const MAX_REJECTED: usize = 64;
 
@@ -140,21 +144,47 @@ impl Acceptor {
 }
 
 /// The open connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Connections {
+    /// The start of the first tick.
+    start: Instant,
     table: Table<Client>,
     /// Connections that wait for a request head. Their work is short, so they come before bodies.
     head_queue: VecDeque<Key>,
     /// All other connections that have work.
     run_queue: VecDeque<Key>,
-    /// When to check the deadline of each connection. If a deadline moves later, its entry stays, and is replaced when it
-    /// is due. A request on a persistent connection therefore changes nothing here.
-    deadlines: BTreeSet<(Instant, Key)>,
+    /// When to check the deadline of each connection, in ticks. If a deadline moves later, its entry stays, and is
+    /// replaced when it is due. A request on a persistent connection therefore changes nothing here.
+    deadlines: BTreeSet<(u32, Key)>,
 }
 
 impl Connections {
+    fn new(start: Instant) -> Connections {
+        Connections {
+            start,
+            table: Table::default(),
+            head_queue: VecDeque::new(),
+            run_queue: VecDeque::new(),
+            deadlines: BTreeSet::new(),
+        }
+    }
+
+    /// The number of whole ticks until this time.
+    fn ticks(&self, at: Instant) -> u32 {
+        let ticks = at.saturating_duration_since(self.start).as_millis() / TICK.as_millis();
+        u32::try_from(ticks).unwrap_or(u32::MAX)
+    }
+
+    /// When the first deadline must be checked.
+    fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines
+            .first()
+            .map(|(at, _)| self.start + TICK * *at)
+    }
+
     /// Checks the deadline of a connection at this time at the latest.
     fn arm(&mut self, key: Key, at: Instant) {
+        let at = self.ticks(at).saturating_add(1);
         let Some(client) = self.table.get_mut(key) else {
             return;
         };
@@ -170,10 +200,10 @@ impl Connections {
 
     /// Takes the next connection whose deadline must be checked now.
     fn take_due(&mut self, now: Instant) -> Option<Key> {
-        let (at, key) = *self.deadlines.first()?;
-        if at > now {
-            return None;
-        }
+        let (_, key) = *self
+            .deadlines
+            .first()
+            .filter(|(at, _)| *at <= self.ticks(now))?;
         self.deadlines.pop_first();
         if let Some(client) = self.table.get_mut(key) {
             client.armed = None;
@@ -314,7 +344,7 @@ impl Reactor {
             return Duration::ZERO;
         }
         let earliest = [
-            self.connections.deadlines.first().map(|(at, _)| *at),
+            self.connections.next_deadline(),
             self.xmpp.link.as_ref().and_then(Link::deadline),
             self.sweep.due(),
             self.acceptor.paused_until,
