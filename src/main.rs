@@ -16,6 +16,8 @@ use upslot::{activation, health, sys};
 
 mod arguments;
 mod logger;
+#[cfg(test)]
+mod tests;
 
 use arguments::{Arguments, Call, Command, Failure};
 
