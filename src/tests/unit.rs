@@ -8,7 +8,7 @@ const SOURCE: &str = "contrib/service/upslot.service";
 /// What the package's unit has instead of parts of the general one.
 const CHANGES: [(&str, &str); 4] = [
     (
-        "# systemd unit for upslot. Copy it to /etc/systemd/system/upslot.service; README.md, \"As a service\", has the steps.\n",
+        "# systemd unit for upslot. Copy it to /etc/systemd/system/upslot.service; contrib/docs/installation.md has the steps.\n",
         "# systemd unit for upslot, of the Debian package. To change it: systemctl edit upslot\n",
     ),
     (

@@ -38,6 +38,7 @@ mod http_ranges;
 mod injection;
 mod limits;
 mod network;
+mod package;
 mod persistence;
 mod planted_links;
 mod purposes;

@@ -119,15 +119,24 @@ def check_completions(machine):
         COMP_WORDS=(upslot list --a) COMP_CWORD=2; _upslot; echo "${COMPREPLY[@]}"
     """).stdout
     assert found == "complete -F _upslot upslot\n--all\n", found
-    found = machine.run("zsh", "-fc", """
+    found = machine.run("zsh", "-fc", r"""
         zmodload zsh/zpty
-        zpty shell zsh -f -i
-        zpty -w shell 'autoload -Uz compinit; compinit -u -D; PROMPT=; print rea\\dy'
-        zpty -r -m shell first '*ready*'
-        zpty -w -n shell $'upslot expl\\t'
-        zpty -r -m shell second '*explain*' && print found
-        zpty -w -n shell $'\\cUupslot help conf\\t'
-        zpty -r -m shell second '*help config*' && print found
+        zpty -b shell zsh -f -i
+        expect() {
+            local out= part
+            repeat 100; do
+                zpty -rt shell part 2> /dev/null && out+=$part
+                [[ $out != *$1* ]] || { print found; return }
+                sleep 0.1
+            done
+            print -r "no $1: ${(q)out}"
+        }
+        zpty -w shell 'autoload -Uz compinit; compinit -u -D; PROMPT='
+        zpty -w -n shell $'upslot expl\t'
+        expect explain
+        zpty -w -n shell $'\Cuupslot help conf\t'
+        expect 'help config'
+        zpty -d shell
     """).stdout
     assert found == "found\nfound\n", found
     found = machine.run("fish", "-c", "complete -C 'upslot ex'; complete -C 'upslot list --a'").stdout
