@@ -21,7 +21,7 @@ def test_a_build_in_another_folder_has_the_same_bytes():
     shutil.copytree(TOP, copy, ignore=shutil.ignore_patterns("target", ".git", "__pycache__", "*.pyc"))
     try:
         variables = dict(os.environ, CARGO_TARGET_DIR=str(copy / "target"),
-                         PATH=f"{target}/cargo-deb/bin:{os.environ['PATH']}")
+                         PATH=f"{TOP}/target/cargo-deb/bin:{os.environ['PATH']}")
         again = subprocess.run([copy / "contrib/debian/build"], env=variables, stdout=subprocess.PIPE, text=True, check=True)
         again = Path(again.stdout.strip())
         assert again.is_relative_to(copy) and again.read_bytes() == Path(PACKAGE).read_bytes()

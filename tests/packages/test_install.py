@@ -15,8 +15,10 @@ SUITES = ("bookworm", "trixie")
 APT = ("apt-get", "-y", "-q", "-o", "APT::Sandbox::User=root")
 
 
-def newer(version, comment):
+def newer(suffix, comment):
     """The same package as a newer version with another configuration."""
+    version = subprocess.run(["dpkg-deb", "-f", PACKAGE, "Version"], check=True, stdout=subprocess.PIPE, text=True)
+    version = version.stdout.strip() + suffix
     folder = WORK / f"newer-{version}"
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run(["dpkg-deb", "-R", PACKAGE, folder], check=True)
@@ -56,8 +58,8 @@ def test_without_a_running_systemd(suite):
 def test_life_of_an_installation(suite):
     with unpacked(archive(suite)) as root:
         shutil.copy(PACKAGE, root / "srv/1.deb")
-        shutil.copy(newer("0.1.0-2", "two"), root / "srv/2.deb")
-        shutil.copy(newer("0.1.0-3", "three"), root / "srv/3.deb")
+        shutil.copy(newer("+2", "two"), root / "srv/2.deb")
+        shutil.copy(newer("+3", "three"), root / "srv/3.deb")
         machine = Machine(root)
         machine.boot()
         try:
@@ -174,13 +176,17 @@ def check_service(machine):
     files = machine.shell("find /var/lib/upslot -type f -name a.txt -printf '%M %u:%g\\n'")
     assert files == "-rw-r----- upslot:upslot"
     machine.run("systemctl", "reload", "upslot")
-    until_log(machine, "reload")
-    assert "healthy" in machine.run("upslot", "health", check=False).stdout or machine.show("ActiveState") == "active"
+    until(lambda: reloads(machine) == 1, "reload")
+    # A log file is rotated, and the service reopens it.
+    machine.shell("install -d -o upslot -g upslot /var/log/upslot; echo line > /var/log/upslot/upslot.log; "
+                  "chown upslot:upslot /var/log/upslot/upslot.log; logrotate -f /etc/logrotate.d/upslot")
+    assert machine.run("cat", "/var/log/upslot/upslot.log.1").stdout == "line\n"
+    until(lambda: reloads(machine) == 2, "reload by logrotate")
     return links
 
 
-def until_log(machine, words):
-    until(lambda: words in machine.run("journalctl", "-u", "upslot", "--no-pager").stdout, f"{words!r} in the log")
+def reloads(machine):
+    return machine.run("journalctl", "-u", "upslot", "--no-pager").stdout.count("config reloaded")
 
 
 def check_upgrade(machine, link):
