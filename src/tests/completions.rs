@@ -1,17 +1,74 @@
 //! Completions for bash, zsh and fish, from the commands and options. The arguments of a command are completed from its
-//! usage: lower-case words as they are, `COMMAND` by the commands, `FILE` and `PATH` by files.
+//! usage: lower-case words as they are, `COMMAND` by the commands, `FILE` and `PATH` by files; and from its details, if
+//! they say "FROM is one of".
 
-use std::process::Command as Process;
+use std::process::{Command as Process, ExitCode};
 
 use crate::COMMANDS;
 use crate::arguments::{Command, CommonOption, OPTIONS};
 
 const HEAD: &str = "# Generated from the sources of upslot.\n";
 
-/// The words of a usage, without brackets and bars.
+/// A flag of a command.
+#[derive(Debug, PartialEq, Eq)]
+struct Flag {
+    /// With its dashes.
+    name: String,
+    /// Its value, as the help shows it.
+    value: Option<&'static str>,
+}
+
+fn flags(command: &Command) -> Vec<Flag> {
+    let flags = command
+        .flags
+        .iter()
+        .map(|flag| match flag.strip_suffix('=') {
+            None => Flag {
+                name: format!("--{flag}"),
+                value: None,
+            },
+            Some(name) => {
+                let name = format!("--{name}");
+                let value = value_of(command, &name).unwrap_or("VALUE");
+                Flag {
+                    name,
+                    value: Some(value),
+                }
+            }
+        });
+    flags.collect()
+}
+
+/// The upper-case word after a flag in the usage or the details.
+fn value_of(command: &Command, flag: &str) -> Option<&'static str> {
+    let texts = [command.usage, command.details];
+    let words = texts
+        .iter()
+        .flat_map(|text| text.split([' ', '\n', '[', ']']));
+    let words: Vec<&'static str> = words.filter(|word| !word.is_empty()).collect();
+    let is_value = |word: &str| word.chars().all(|c| c.is_ascii_uppercase());
+    let mut pairs = words.windows(2);
+    pairs.find_map(|pair| (pair[0] == flag && is_value(pair[1])).then_some(pair[1]))
+}
+
+/// The words of a usage, without brackets, bars, flags and their values.
 fn placeholders(command: &Command) -> Vec<&'static str> {
+    let with_value: Vec<Flag> = flags(command)
+        .into_iter()
+        .filter(|flag| flag.value.is_some())
+        .collect();
     let words = command.usage.split(['[', ']', '|', ' ']);
-    words.filter(|word| !word.is_empty()).collect()
+    let words: Vec<&'static str> = words.filter(|word| !word.is_empty()).collect();
+    let mut found = Vec::new();
+    let mut before = "";
+    for word in words {
+        let is_value = with_value.iter().any(|flag| flag.name == before);
+        if !word.starts_with('-') && !is_value {
+            found.push(word);
+        }
+        before = word;
+    }
+    found
 }
 
 /// The words that a command accepts as arguments, other than flags.
@@ -22,15 +79,20 @@ fn words(command: &Command) -> Vec<&'static str> {
             words.extend(COMMANDS.iter().map(|command| command.name));
         } else if word.starts_with(|c: char| c.is_ascii_lowercase()) {
             words.push(word);
+        } else if let Some((_, list)) = command.details.split_once(&format!("{word} is one of")) {
+            let end = list.find(". ").or(list.find(".\n")).unwrap_or(list.len());
+            words.extend(list[..end].split(',').map(str::trim));
         }
     }
     words
 }
 
 fn takes_files(command: &Command) -> bool {
-    let placeholders = placeholders(command);
-    let is_file = |word: &&str| matches!(*word, "FILE" | "PATH" | "FOLDER");
-    placeholders.iter().any(is_file)
+    placeholders(command).iter().any(|word| is_file(word))
+}
+
+fn is_file(placeholder: &str) -> bool {
+    matches!(placeholder, "FILE" | "PATH" | "FOLDER")
 }
 
 fn names() -> Vec<&'static str> {
@@ -44,24 +106,36 @@ fn spellings(option: &CommonOption) -> Vec<String> {
     short.into_iter().chain(long).collect()
 }
 
-fn flags(command: &Command) -> Vec<String> {
-    let flags = command.flags.iter();
-    flags.map(|flag| format!("--{flag}")).collect()
-}
-
-/// The spellings of the options that take a file.
-fn file_options() -> Vec<String> {
-    let with_file = OPTIONS.iter().filter(|option| option.value == "FILE");
-    with_file.flat_map(spellings).collect()
+/// The spellings of all options and flags that take a value: files, and others.
+fn with_values() -> (Vec<String>, Vec<String>) {
+    let options = OPTIONS.iter().filter(|option| !option.value.is_empty());
+    let options = options.flat_map(|option| {
+        let spellings = spellings(option).into_iter();
+        spellings.map(|spelling| (spelling, option.value))
+    });
+    let flags = COMMANDS.iter().flat_map(flags);
+    let flags = flags.filter_map(|flag| Some((flag.name, flag.value?)));
+    let (files, others): (Vec<_>, Vec<_>) =
+        options.chain(flags).partition(|(_, value)| is_file(value));
+    let names = |pairs: Vec<(String, &str)>| pairs.into_iter().map(|(name, _)| name).collect();
+    (names(files), names(others))
 }
 
 pub fn bash() -> String {
     let options: Vec<String> = OPTIONS.iter().flat_map(spellings).collect();
-    let (options, files) = (options.join(" "), file_options().join(" | "));
+    let options = options.join(" ");
+    let (files, others) = with_values();
+    let values = [files.as_slice(), &others].concat().join(" | ");
+    let files = files.join(" | ");
+    let others = match others.is_empty() {
+        true => String::new(),
+        false => format!("        {}) return ;;\n", others.join(" | ")),
+    };
     let commands = names().join(" ");
     let mut cases = String::new();
     for command in &COMMANDS {
-        let mut candidates = flags(command);
+        let flags = flags(command).into_iter();
+        let mut candidates: Vec<String> = flags.map(|flag| flag.name).collect();
         candidates.extend(words(command).into_iter().map(str::to_owned));
         let (name, candidates) = (command.name, candidates.join(" "));
         let files = if takes_files(command) {
@@ -82,14 +156,14 @@ _upslot() {{
     COMPREPLY=()
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${{COMP_WORDS[i]}} in
-            {files}) ((++i)); [ "${{COMP_WORDS[i]}}" != = ] || ((++i)) ;;
+            {values}) ((++i)); [ "${{COMP_WORDS[i]}}" != = ] || ((++i)) ;;
             -*) ;;
             *) command=${{COMP_WORDS[i]}}; break ;;
         esac
     done
     case $previous in
         {files} | =) files=only ;;
-    esac
+{others}    esac
     case $command in
         '') words="{commands}" ;;
 {cases}    esac
@@ -143,7 +217,11 @@ pub fn zsh() -> String {
         commands.push_str(&format!("        '{name}:{summary}'\n"));
         let mut arguments: Vec<String> = flags(command)
             .iter()
-            .map(|flag| format!("'{flag}'"))
+            .map(|flag| match flag.value {
+                None => format!("'{}'", flag.name),
+                Some(value) if is_file(value) => format!("'{}=:{value}:_files'", flag.name),
+                Some(value) => format!("'{}=:{value}: '", flag.name),
+            })
             .collect();
         let words = words(command).join(" ");
         if !words.is_empty() {
@@ -210,8 +288,14 @@ pub fn fish() -> String {
             "complete -c upslot -n __fish_use_subcommand -a {name} -d '{summary}'\n"
         ));
         let condition = format!("complete -c upslot -n '__fish_seen_subcommand_from {name}'");
-        for flag in command.flags {
-            text.push_str(&format!("{condition} -l {flag}\n"));
+        for flag in flags(command) {
+            let name = flag.name.trim_start_matches('-');
+            let value = match flag.value {
+                None => "",
+                Some(value) if is_file(value) => " -r -F",
+                Some(_) => " -x",
+            };
+            text.push_str(&format!("{condition} -l {name}{value}\n"));
         }
         let words = words(command).join(" ");
         if !words.is_empty() {
@@ -278,7 +362,34 @@ fn bash_completes() {
     assert_eq!(completed(&["upslot", "help", ""]), sorted(topics));
     for command in &COMMANDS {
         for flag in flags(command) {
-            assert_eq!(completed(&["upslot", command.name, &flag]), [flag]);
+            let name = flag.name;
+            assert!(completed(&["upslot", command.name, &name]).contains(&name));
+            if flag.value.is_some() {
+                let words = ["upslot", &name, "x", command.name, "--"];
+                assert!(completed(&words).contains(&name), "{words:?}");
+            }
         }
     }
+}
+
+#[test]
+fn arguments_follow_from_the_usage_and_the_details() {
+    let command = Command {
+        name: "copy",
+        usage: "FROM PATH [--list FILE] [--all]",
+        summary: "",
+        details: "Copies. FROM is one of one, two.org,\nthree. --list FILE names a\nlist. --owner JID is new.\n",
+        flags: &["all", "list=", "owner=", "other="],
+        run: |_| Ok(ExitCode::SUCCESS),
+    };
+    assert_eq!(placeholders(&command), ["FROM", "PATH"]);
+    assert_eq!(words(&command), ["one", "two.org", "three"]);
+    assert!(takes_files(&command));
+    let values: Vec<Option<&str>> = flags(&command).iter().map(|flag| flag.value).collect();
+    assert_eq!(values, [None, Some("FILE"), Some("JID"), Some("VALUE")]);
+    let without_files = Command {
+        usage: "[--list FILE]",
+        ..command
+    };
+    assert!(!takes_files(&without_files));
 }
