@@ -11,14 +11,66 @@ use upslot::config::nearest;
 /// Paths of the configuration if none is named, in this order.
 const CONFIG_FILES: [&str; 2] = ["config.yml", "/etc/upslot/config.yml"];
 
-/// All options that are not flags of a command, without their dashes.
-const OPTIONS: [&str; 6] = [
-    "config",
-    "logfile",
-    "check-config",
-    "demo",
-    "version",
-    "help",
+/// The purpose of the program, in one line.
+pub const ABOUT: &str =
+    "upslot stores and serves files that are shared over XMPP (HTTP File Upload, XEP-0363).";
+
+/// The signals that the service handles.
+pub const SIGNALS: &str = "\
+SIGTERM and SIGINT shut down gracefully, a second one at once; SIGHUP
+reloads the configuration and the certificate and reopens the log file.
+";
+
+/// One option that is not a flag of a command.
+#[derive(Debug)]
+pub struct CommonOption {
+    pub short: Option<char>,
+    /// The long name, without its dashes.
+    pub name: &'static str,
+    /// Its value, as the help shows it; empty if there is none.
+    pub value: &'static str,
+    /// One line of the help.
+    pub summary: &'static str,
+}
+
+/// All options that are not flags of a command.
+pub const OPTIONS: [CommonOption; 6] = [
+    CommonOption {
+        short: Some('c'),
+        name: "config",
+        value: "FILE",
+        summary: "configuration (default: config.yml here, then /etc/upslot/config.yml)",
+    },
+    CommonOption {
+        short: Some('l'),
+        name: "logfile",
+        value: "FILE",
+        summary: "log file (default: standard error)",
+    },
+    CommonOption {
+        short: None,
+        name: "check-config",
+        value: "",
+        summary: "read the configuration, report every error, exit",
+    },
+    CommonOption {
+        short: None,
+        name: "demo",
+        value: "",
+        summary: "run on loopback without XMPP, and print commands to try",
+    },
+    CommonOption {
+        short: Some('V'),
+        name: "version",
+        value: "",
+        summary: "print the version",
+    },
+    CommonOption {
+        short: Some('h'),
+        name: "help",
+        value: "",
+        summary: "print this help",
+    },
 ];
 
 const CHECK: &str = "--check-config";
@@ -200,7 +252,8 @@ fn unknown(what: &str, dashes: &str, name: &str, commands: &[Command]) -> String
     let names: Vec<&'static str> = commands.iter().map(|command| command.name).collect();
     let flags = commands.iter().flat_map(|command| command.flags);
     let flags = flags.map(|flag| plain(flag));
-    let options: Vec<&'static str> = OPTIONS.iter().copied().chain(flags).collect();
+    let options = OPTIONS.iter().map(|option| option.name);
+    let options: Vec<&'static str> = options.chain(flags).collect();
     let whole = |names: &[&'static str]| names.iter().find(|known| **known == name).copied();
     let begins = |names: &[&'static str]| {
         let mut found = names.iter().filter(|known| known.starts_with(name));
@@ -253,28 +306,30 @@ pub fn help(commands: &[Command]) -> String {
         let call = call_of(command);
         format!("  {call:<29} {}\n", command.summary)
     };
-    let lines: String = commands.iter().map(line).collect();
+    let commands: String = commands.iter().map(line).collect();
+    let options: String = OPTIONS.iter().map(option_line).collect();
     format!(
         "\
-upslot stores and serves files that are shared over XMPP (HTTP File Upload, XEP-0363).
+{ABOUT}
 
 Usage: upslot [-c FILE] [-l FILE]
        upslot [-c FILE] COMMAND ...
 
 Commands:
-{lines}
+{commands}
 Options:
-  -c, --config FILE    configuration (default: config.yml here, then /etc/upslot/config.yml)
-  -l, --logfile FILE   log file (default: standard error)
-      --check-config   read the configuration, report every error, exit
-      --demo           run on loopback without XMPP, and print commands to try
-  -V, --version        print the version
-  -h, --help           print this help
-
-Signals: SIGTERM and SIGINT shut down gracefully, a second one at once; SIGHUP
-reloads the configuration and the certificate and reopens the log file.
-"
+{options}
+Signals: {SIGNALS}"
     )
+}
+
+fn option_line(option: &CommonOption) -> String {
+    let short = match option.short {
+        Some(short) => format!("-{short},"),
+        None => String::new(),
+    };
+    let long = format!("--{} {}", option.name, option.value);
+    format!("  {short:<3} {long:<16} {}\n", option.summary)
 }
 
 /// The help of one command.
@@ -287,7 +342,8 @@ pub fn help_of(command: &Command) -> String {
     format!("Usage: upslot [-c FILE] {call}\n\n{summary}\n{gap}{details}")
 }
 
-fn call_of(command: &Command) -> String {
+/// A command with its arguments.
+pub fn call_of(command: &Command) -> String {
     format!("{} {}", command.name, command.usage)
         .trim_end()
         .to_owned()
@@ -424,7 +480,7 @@ mod tests {
             "Usage: upslot [-c FILE] remove JID\n\ndelete\n\nAt once.\n"
         );
         for option in OPTIONS {
-            assert!(text.contains(&format!("--{option}")), "{option}");
+            assert!(text.contains(&format!("--{}", option.name)), "{option:?}");
         }
     }
 

@@ -17,6 +17,8 @@ use upslot::{activation, doctor, health, sys};
 
 mod arguments;
 mod logger;
+#[cfg(test)]
+mod tests;
 
 use arguments::{Arguments, Call, Command, Failure};
 

@@ -42,6 +42,7 @@ mod injection;
 mod landing;
 mod limits;
 mod network;
+mod package;
 mod persistence;
 mod planted_links;
 mod purposes;
