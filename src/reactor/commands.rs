@@ -14,10 +14,11 @@ use crate::listing::Listing;
 use crate::now::Now;
 use crate::policy::Usage;
 use crate::policy::rates::{Rates, WindowUsage};
+use crate::reactor::component::Link;
 use crate::reactor::executions::{Executions, Request};
 use crate::reactor::shared::Shared;
 use crate::reactor::sync_token::SyncToken;
-use crate::reactor::{Reactor, random};
+use crate::reactor::{Reactor, Xmpp, random};
 use crate::service::commands::{self, MAX_OWNERS, Next, Outcome, Search, Step, Task};
 use crate::service::explain::{self, StoredUsage};
 use crate::service::sessions::Number;
@@ -121,8 +122,17 @@ impl Reactor {
         self.reply(&reply);
     }
 
+    /// Whether there is work on jobs now. While the server does not read, there is none: replies are large.
+    pub(super) fn is_searching(&self) -> bool {
+        let Xmpp {
+            link, executions, ..
+        } = &self.xmpp;
+        executions.jobs.has_work() && !link.as_ref().is_some_and(Link::is_congested)
+    }
+
     /// Works on jobs for one slice, and answers the requests whose jobs are done.
     pub(super) fn work_on_commands(&mut self, now: Now) {
+        let is_searching = self.is_searching();
         let Shared {
             config,
             store,
@@ -132,7 +142,7 @@ impl Reactor {
         } = &mut self.shared;
         let jobs = &mut self.xmpp.executions.jobs;
         let mut done = Vec::new();
-        if jobs.has_work() {
+        if is_searching {
             let mut slice = Slice::begin(sys::monotonic);
             let usage = &mut admission.usage;
             while let Some(finished) = jobs.go_on(config.fsync, store, usage, &mut slice, now) {

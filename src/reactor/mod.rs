@@ -339,8 +339,7 @@ impl Reactor {
             self.shared.admission.usage.is_counting() || self.shared.admission.trims.has_work();
         let queued =
             !self.connections.run_queue.is_empty() || !self.connections.head_queue.is_empty();
-        let searching = self.xmpp.executions.jobs.has_work();
-        if queued || self.xmpp.has_work || may_accept || walking || searching {
+        if queued || self.xmpp.has_work || may_accept || walking || self.is_searching() {
             return Duration::ZERO;
         }
         let earliest = [

@@ -1,14 +1,14 @@
 //! Commands over XMPP (XEP-0050): users see and delete their uploads, administrators those of all users.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use crate::harness::files::{age, seed};
 use crate::harness::server::{COMPONENT, Link, error_of};
 use crate::harness::site::{JULIET, ROMEO, ROMEO_FOLDER, assert_alive, owner_folder};
 use crate::harness::xml::{self, Element};
-use crate::harness::{Plan, Site};
+use crate::harness::{Plan, Site, eventually};
 
 const COMMANDS: &str = "http://jabber.org/protocol/commands";
 const DATA: &str = "jabber:x:data";
@@ -842,4 +842,55 @@ fn a_large_folder_does_not_delay_others() {
         "{done:?}"
     );
     assert!(!folder.exists());
+}
+
+/// Replies of up to 70 KB each are made only as fast as the server reads them.
+#[test]
+fn replies_wait_for_a_server_that_does_not_read() {
+    let mut site = Plan::new().start();
+    let (owners, name) = (32, "&".repeat(250));
+    for owner in 0..owners {
+        let folder = owner_folder(&format!("{owner}@montague.tld"));
+        for number in 0..50 {
+            seed(&site.store(), &format!("{folder}/r{number}/{name}"), b"1");
+        }
+    }
+    assert_alive(&mut site);
+    let before = site.program.memory("VmHWM");
+    let stanzas: String = (0..4 * owners)
+        .map(|number| {
+            let from = format!("{}@montague.tld/r", number % owners);
+            let payload = command("node='uploads'", "");
+            format!("<iq type='set' id='{number}' from='{from}' to='{COMPONENT}'>{payload}</iq>")
+        })
+        .collect();
+    site.link().send(&stanzas);
+    // All replies are made, or as many as the server has room for.
+    let idle = |site: &Site| {
+        let ticks = || site.program.cpu_ticks();
+        let before = ticks();
+        std::thread::sleep(Duration::from_millis(300));
+        ticks() == before
+    };
+    eventually("the program is idle", || idle(&site));
+    let grown = site.program.memory("VmHWM") - before;
+    assert!(grown < 3 * 1024, "{grown} KiB more");
+    // All of them arrive. They are not parsed, which would take most of the test's time.
+    let (mut stream, mut replies) = (site.link().writer(), Vec::new());
+    let (end, mut found, mut counted) = (b"</iq>", 0, 0);
+    while found < 4 * owners {
+        let start = replies.len();
+        replies.resize(start + (1 << 20), 0);
+        let read = stream.read(&mut replies[start..]).unwrap();
+        assert_ne!(read, 0, "the link ended");
+        replies.truncate(start + read);
+        while let Some(at) = replies[counted..].iter().position(|b| *b == b'/') {
+            if replies.len() < counted + at - 1 + end.len() {
+                break;
+            }
+            found += usize::from(replies[counted + at - 1..].starts_with(end));
+            counted += at + 1;
+        }
+    }
+    assert!(replies.len() > 6 << 20, "{}", replies.len());
 }
