@@ -109,14 +109,23 @@ pub fn check(
     let chain = chain.unwrap_or_default();
     let certificate = match roots {
         Err(why) => Finding::skipped("tls-certificate", why.clone()),
-        Ok(roots) => finding(
-            "tls-certificate",
-            verify(roots, chain, &route.origin.host, now),
-        ),
+        Ok(roots) => {
+            let verdict = verify(roots, chain, &route.origin.host, now);
+            finding("tls-certificate", at(route, verdict))
+        }
     };
     let version = connection.tls().and_then(|tls| tls.protocol_version());
-    let versions = finding("tls-versions", versions(route, version, limits));
-    (vec![certificate, versions], true)
+    let versions = at(route, versions(route, version, limits));
+    (vec![certificate, finding("tls-versions", versions)], true)
+}
+
+/// A verdict with the address that it is about.
+fn at(route: &Route, verdict: Verdict) -> Verdict {
+    let prefix = |text: String| format!("{}: {text}", route.endpoint);
+    verdict.map(prefix).map_err(|problem| Problem {
+        found: prefix(problem.found),
+        ..problem
+    })
 }
 
 fn handshake_failure(route: &Route, error: &io::Error) -> Finding {

@@ -7,8 +7,9 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
@@ -106,7 +107,7 @@ impl TimedSocket {
                 Socket::Tcp(socket)
             }
             Endpoint::Unix(path) => {
-                let socket = UnixStream::connect(path)?;
+                let socket = connect_unix(path.clone(), timeout)?;
                 socket.set_read_timeout(Some(SLICE))?;
                 socket.set_write_timeout(Some(SLICE))?;
                 Socket::Unix(socket)
@@ -148,6 +149,16 @@ impl TimedSocket {
             }
         }
     }
+}
+
+/// Connects on a thread, because a full backlog blocks without a timeout. The thread ends with the process.
+fn connect_unix(path: PathBuf, timeout: Duration) -> io::Result<UnixStream> {
+    let (sender, receiver) = mpsc::channel();
+    thread::Builder::new().spawn(move || {
+        let _ = sender.send(UnixStream::connect(path));
+    })?;
+    let connected = receiver.recv_timeout(timeout);
+    connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 impl Read for TimedSocket {

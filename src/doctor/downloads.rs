@@ -110,9 +110,13 @@ fn expected(session: &Session<'_>, slot: &TestSlot, size: usize, found: &Respons
             .iter()
             .filter(|(name, _)| kept.contains(&name.as_str()));
         response.fields.extend(fields.cloned());
-        response
-            .fields
-            .push(("x-content-type-options".to_owned(), "nosniff".to_owned()));
+        let mut require = |name: &str, value: &str| {
+            if response.field(name).is_none() {
+                response.fields.push((name.to_owned(), value.to_owned()));
+            }
+        };
+        require("x-content-type-options", "nosniff");
+        require("content-security-policy", "default-src 'none'");
         return response;
     }
     let head = format!(

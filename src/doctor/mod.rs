@@ -64,8 +64,7 @@ const TIMEOUT: Duration = Duration::from_secs(180);
 /// Exit code after a second SIGINT or SIGTERM, which ends the command at once.
 const FAILURE: i32 = 1;
 
-/// The checks that need a slot.
-const UPLOADS: [&str; 2] = ["upload", "upload-response"];
+/// The checks that need a slot, besides those of one upload.
 const AFTER_UPLOAD: [&str; 12] = [
     "not-found",
     "download",
@@ -80,6 +79,9 @@ const AFTER_UPLOAD: [&str; 12] = [
     "upload-size",
     "upload-slow",
 ];
+
+/// Those of them that need no file.
+const WITHOUT_FILE: [&str; 2] = ["request-buffering", "authorization"];
 
 /// What the command line asks for.
 #[derive(Clone, Debug, Default)]
@@ -213,7 +215,8 @@ fn session<'a>(
     };
     let (Some(put), Some(get)) = (put, get) else {
         let checks = ["preflight", "clock"];
-        let checks = checks.iter().chain(&UPLOADS).chain(&AFTER_UPLOAD);
+        let checks = checks.iter().chain(&uploads::CHECKS).chain(&AFTER_UPLOAD);
+        let checks = checks.chain(&WITHOUT_FILE);
         let why = "put_url or get_url cannot be reached";
         out.add_all(checks.map(|check| Finding::skipped(check, why)));
         return None;
@@ -301,12 +304,15 @@ fn over_http(
     uploads::other_addresses(session, out);
     let owner = session.slots.as_ref().map(|slots| slots.owner.clone());
     let Some(owner) = owner else {
-        let checks = UPLOADS.iter().chain(&AFTER_UPLOAD).copied();
+        let checks = uploads::CHECKS
+            .iter()
+            .chain(&AFTER_UPLOAD)
+            .chain(&WITHOUT_FILE);
         let why = "the key that signs slots cannot be read (see slot-secret)";
         return out.add_all(checks.map(|check| Finding::skipped(check, why)));
     };
     let silent = (reached == Reached::Nothing).then_some("there is no answer (see preflight)");
-    let works = !session.skips(&UPLOADS, silent, out) && uploads::upload(session, out);
+    let works = !session.skips(&uploads::CHECKS, silent, out) && uploads::upload(session, out);
     let why = match reached {
         _ if works => None,
         Reached::Upslot => Some("uploads do not work (see upload)"),
@@ -324,9 +330,8 @@ fn over_http(
         }
         session.run("upload-slow", out, bodies::slow);
     }
-    // These need no file.
     let unreached = why.filter(|_| reached != Reached::Upslot);
-    if !session.skips(&["request-buffering", "authorization"], unreached, out) {
+    if !session.skips(&WITHOUT_FILE, unreached, out) {
         session.run("request-buffering", out, bodies::buffering);
         uploads::authorization(session, out);
     }

@@ -27,8 +27,6 @@ pub struct Response {
     /// Names in lower case, values without surrounding white space.
     pub fields: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// Whether the end of the body was known before the end of the connection.
-    pub delimited: bool,
 }
 
 impl Response {
@@ -191,7 +189,6 @@ impl ResponseReader {
             response.body.extend_from_slice(bytes);
             return check_length(&response.body);
         };
-        response.delimited = true;
         loop {
             match body.step(bytes) {
                 Ok(BodyStep::Data(n)) => {
@@ -348,7 +345,7 @@ mod tests {
             ),
         ] {
             let response = read(text.as_bytes(), head_only, false).unwrap().unwrap();
-            assert!(response.body.is_empty() && response.delimited, "{text}");
+            assert!(response.body.is_empty(), "{text}");
         }
     }
 

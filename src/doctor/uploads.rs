@@ -9,6 +9,9 @@ use crate::doctor::session::{Reporter, Request, Session, Side};
 use crate::http::cors::METHODS;
 use crate::sys;
 
+/// The checks of one upload.
+pub const CHECKS: [&str; 3] = ["upload", "http-version", "upload-response"];
+
 /// The type of the test files.
 pub const TEXT: &str = "text/plain";
 
@@ -119,14 +122,19 @@ pub fn upload(session: &mut Session<'_>, out: &mut Reporter<'_>) -> bool {
         }
     });
     let Some((slot, response)) = stored else {
+        let why = "uploads do not work (see upload)";
+        out.add_all(CHECKS[1..].iter().map(|check| Finding::skipped(check, why)));
         return false;
     };
+    session.run("http-version", out, |_| match response.minor {
+        0 => {
+            let remedy = "let the web server speak HTTP/1.1 to clients, so that connections are reused and chunked uploads work";
+            Err(Problem::new("http-1.0", "the responses are HTTP/1.0", remedy).minor())
+        }
+        _ => Ok("the responses are HTTP/1.1".to_owned()),
+    });
     session.run("upload-response", out, |session| {
         let proxy = session.proxy(Side::Put);
-        if response.minor == 0 {
-            let remedy = "let the web server speak HTTP/1.1 to clients: connections are reused, and chunked uploads work";
-            return Err(Problem::new("http-1.0", "the response is HTTP/1.0", remedy).minor());
-        }
         match response.field("location") {
             Some(location) if location == slot.url => {}
             other => {

@@ -7,7 +7,6 @@ fn response(status: u16, fields: &[(&str, &str)], body: &str) -> Response {
         status,
         fields: fields.iter().map(field).collect(),
         body: body.into(),
-        delimited: true,
     }
 }
 
