@@ -151,6 +151,7 @@ const LAYERS: [&[&str]; 7] = [
         "store/usage",
         "store/trim",
         "store/jobs",
+        "store/sweep/owner",
         "store/sweep",
         "syncer",
         "resolve",
