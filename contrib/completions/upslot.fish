@@ -12,6 +12,16 @@ complete -c upslot -n __fish_use_subcommand -a list -d 'list the files of an own
 complete -c upslot -n '__fish_seen_subcommand_from list' -l all
 complete -c upslot -n __fish_use_subcommand -a remove -d 'delete all files of an owner, or one file'
 complete -c upslot -n '__fish_seen_subcommand_from remove' -l dry-run
+complete -c upslot -n __fish_use_subcommand -a import -d 'take over the files of another program'
+complete -c upslot -n '__fish_seen_subcommand_from import' -l dry-run
+complete -c upslot -n '__fish_seen_subcommand_from import' -l owner -x
+complete -c upslot -n '__fish_seen_subcommand_from import' -l index -r -F
+complete -c upslot -n '__fish_seen_subcommand_from import' -a 'prosody-file-share prosody-http-upload metronome ejabberd hmac-file-server prosody-filer share.php django'
+complete -c upslot -n '__fish_seen_subcommand_from import' -F
+complete -c upslot -n __fish_use_subcommand -a doctor -d 'check the whole way from a client to the store'
+complete -c upslot -n '__fish_seen_subcommand_from doctor' -l full
+complete -c upslot -n '__fish_seen_subcommand_from doctor' -l json
+complete -c upslot -n '__fish_seen_subcommand_from doctor' -l ca-file -r -F
 complete -c upslot -n __fish_use_subcommand -a health -d 'check the running upslot'
 complete -c upslot -n __fish_use_subcommand -a help -d 'show this help, that of a command, or all configuration keys'
-complete -c upslot -n '__fish_seen_subcommand_from help' -a 'explain list remove health help config'
+complete -c upslot -n '__fish_seen_subcommand_from help' -a 'explain list remove import doctor health help config'

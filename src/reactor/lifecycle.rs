@@ -12,6 +12,7 @@ use crate::config::{self, Config, SecretKey, keys};
 use crate::notify::Notifier;
 use crate::now::Now;
 use crate::reactor::component::Link;
+use crate::reactor::connections::Connections;
 use crate::reactor::executions::Executions;
 use crate::reactor::listener::{self, Listener};
 use crate::reactor::random;
@@ -19,8 +20,8 @@ use crate::reactor::shared::{Shared, Status};
 use crate::reactor::table::Key;
 use crate::reactor::timekeeper::Timekeeper;
 use crate::reactor::{
-    Acceptor, Connections, Context, FIRST_LISTENER, LINK, MAX_REJECTED, Reactor, SIGNALS,
-    StartError, Tls, WAKER, Xmpp,
+    Acceptor, Context, FIRST_LISTENER, LINK, MAX_REJECTED, Reactor, SIGNALS, StartError, Tls,
+    WAKER, Xmpp,
 };
 use crate::sandbox::{Permissions, Sandbox};
 use crate::service::Service;

@@ -5,7 +5,7 @@
 //! - [`open_files`] a cache of files that are requested often; [`random`] random bytes for slots;
 //! - [`shared`] the state common to all connections: [`admission`] quotas, rates and [`waiting`] requests,
 //!   [`store_monitor`] the health of the store, [`connection_limits`] the counts of connections;
-//! - [`client`] drives one HTTP connection; [`component`] drives the link to the XMPP server; [`executions`] the commands
+//! - [`client`] drives one HTTP connection, [`connections`] holds all of them; [`component`] drives the link to the XMPP server; [`executions`] the commands
 //!   of users in progress;
 //! - [`sync_token`] identifies sync jobs; [`timekeeper`] the wall clock and its jumps;
 //! - [`lifecycle`] start, reload, shutdown; [`accept`] accepts connections; [`slots`] slot requests over XMPP, and the walks
@@ -46,10 +46,10 @@ pub mod waiting;
 
 mod accept;
 mod commands;
+mod connections;
 mod lifecycle;
 mod slots;
 
-use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,13 +63,14 @@ use crate::config::SecretKey;
 use crate::metrics;
 use crate::notify::Notifier;
 use crate::now::Now;
-use crate::reactor::client::{Client, DriveOutcome};
+use crate::reactor::client::DriveOutcome;
 use crate::reactor::component::Link;
+use crate::reactor::connections::Connections;
 use crate::reactor::executions::Executions;
 use crate::reactor::listener::Listener;
 use crate::reactor::shared::Shared;
 use crate::reactor::sync_token::SyncToken;
-use crate::reactor::table::{Key, Table};
+use crate::reactor::table::Key;
 use crate::reactor::timekeeper::Timekeeper;
 use crate::sandbox::Sandbox;
 use crate::signals::Signals;
@@ -91,10 +92,6 @@ const OVERSLEPT: Duration = Duration::from_millis(500);
 
 /// When to check a deadline again that passed while its connection was on the run queue.
 const RECHECK: Duration = Duration::from_millis(50);
-
-/// The resolution of the times at which deadlines are checked. Every connection has two of them, so they are counted in
-/// 32 bits, which last for eight years. A power of two, so that no division is needed.
-const TICK: Duration = Duration::from_millis(64);
 
 /// Maximum number of connections beyond the limit, which are accepted only to be answered with 503.
 const MAX_REJECTED: usize = 64;
@@ -140,75 +137,6 @@ impl Acceptor {
             max_rejected: limits.1,
             ..Acceptor::default()
         }
-    }
-}
-
-/// The open connections.
-#[derive(Debug)]
-struct Connections {
-    /// The start of the first tick.
-    start: Instant,
-    table: Table<Client>,
-    /// Connections that wait for a request head. Their work is short, so they come before bodies.
-    head_queue: VecDeque<Key>,
-    /// All other connections that have work.
-    run_queue: VecDeque<Key>,
-    /// When to check the deadline of each connection, in ticks. If a deadline moves later, its entry stays, and is
-    /// replaced when it is due. A request on a persistent connection therefore changes nothing here.
-    deadlines: BTreeSet<(u32, Key)>,
-}
-
-impl Connections {
-    fn new(start: Instant) -> Connections {
-        Connections {
-            start,
-            table: Table::default(),
-            head_queue: VecDeque::new(),
-            run_queue: VecDeque::new(),
-            deadlines: BTreeSet::new(),
-        }
-    }
-
-    /// The number of whole ticks until this time.
-    fn ticks(&self, at: Instant) -> u32 {
-        let ticks = at.saturating_duration_since(self.start).as_millis() / TICK.as_millis();
-        u32::try_from(ticks).unwrap_or(u32::MAX)
-    }
-
-    /// When the first deadline must be checked.
-    fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines
-            .first()
-            .map(|(at, _)| self.start + TICK * *at)
-    }
-
-    /// Checks the deadline of a connection at this time at the latest.
-    fn arm(&mut self, key: Key, at: Instant) {
-        let at = self.ticks(at).saturating_add(1);
-        let Some(client) = self.table.get_mut(key) else {
-            return;
-        };
-        if let Some(armed) = client.armed {
-            if armed <= at {
-                return;
-            }
-            self.deadlines.remove(&(armed, key));
-        }
-        client.armed = Some(at);
-        self.deadlines.insert((at, key));
-    }
-
-    /// Takes the next connection whose deadline must be checked now.
-    fn take_due(&mut self, now: Instant) -> Option<Key> {
-        let (_, key) = *self
-            .deadlines
-            .first()
-            .filter(|(at, _)| *at <= self.ticks(now))?;
-        self.deadlines.pop_first();
-        if let Some(client) = self.table.get_mut(key) {
-            client.armed = None;
-        }
-        Some(key)
     }
 }
 
@@ -438,12 +366,9 @@ impl Reactor {
 
     /// Removes a connection; dropping it closes everything that it holds.
     fn remove(&mut self, key: Key) {
-        let Some(mut client) = self.connections.table.remove(key) else {
+        let Some(mut client) = self.connections.remove(key) else {
             return;
         };
-        if let Some(armed) = client.armed {
-            self.connections.deadlines.remove(&(armed, key));
-        }
         client.dispose(&mut self.shared);
         log::debug!("connection closed {client}");
         // There is a free place again, and perhaps a descriptor.

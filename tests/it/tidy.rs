@@ -183,6 +183,7 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/client/delete",
         "reactor/client/api",
         "reactor/client/decide",
+        "reactor/connections",
         "reactor/component",
         "reactor/executions",
         "reactor/mod",
