@@ -16,8 +16,6 @@ use upslot::{activation, health, sys};
 
 mod arguments;
 mod logger;
-#[cfg(test)]
-mod tests;
 
 use arguments::{Arguments, Call, Command, Failure};
 
@@ -323,3 +321,6 @@ fn print(text: &str) {
 fn report(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
+
+#[cfg(test)]
+mod tests;
