@@ -17,8 +17,6 @@ use upslot::{activation, doctor, health, sys};
 
 mod arguments;
 mod logger;
-#[cfg(test)]
-mod tests;
 
 use arguments::{Arguments, Call, Command, Failure};
 
@@ -398,3 +396,6 @@ fn print(text: &str) {
 fn report(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,6 +41,7 @@ def unpacked(path):
         yield root
     finally:
         shutil.rmtree(root, ignore_errors=True)
+        Path(f"{root}.log").unlink(missing_ok=True)
 
 
 class Machine:
