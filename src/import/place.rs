@@ -7,7 +7,7 @@
 //!
 //! A file's path follows from its record, and its old link is set when the file is on stable storage. So an import that
 //! was killed can be repeated: a file with an old link is not looked at again, and one without is found at its path.
-//! Since the old link outlasts the file for some time, a repeated import does not bring deleted files back.
+//! Since the old link outlasts the file, a repeated import does not bring deleted files back.
 
 use std::collections::BTreeMap;
 use std::io;

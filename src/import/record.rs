@@ -121,6 +121,9 @@ impl Record {
             .ok_or("the upload is unfinished")?;
         let slot = layout::decode_segment(slot).ok_or(PATH)?;
         let path = [SHARE_FOLDER.as_bytes(), b"/", file].concat();
+        if !is_relative(&path) {
+            return Err(PATH);
+        }
         Ok(Record::new(&slot, path, UNNAMED))
     }
 
@@ -293,7 +296,13 @@ mod tests {
             (unlisted.link, unlisted.file),
             (expected.link, expected.file)
         );
-        assert!(Record::of_unlisted(b"a.bin~").is_err());
+        for file in [&b"a.bin~"[..], b"../a.bin", b"a%zz.bin"] {
+            assert!(
+                Record::of_unlisted(file).is_err(),
+                "{}",
+                file.escape_ascii()
+            );
+        }
     }
 
     #[test]

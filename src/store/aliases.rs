@@ -17,6 +17,9 @@ use crate::layout::{self, LinkDigest, StorePath, slot_digest};
 use crate::store::{Store, UNFINISHED};
 use crate::sys;
 
+/// How long the alias of a slot is kept after the slot was used; a token is valid for some minutes.
+const KEPT: Duration = Duration::from_secs(86_400);
+
 /// The target of the alias of a removed file.
 const REMOVED: &[u8] = b"removed/removed";
 
@@ -35,15 +38,6 @@ impl Kind {
         match self {
             Kind::Slot => b"share",
             Kind::OldLink => b"imported",
-        }
-    }
-
-    /// How long an alias is kept although its file is deleted: a token is valid for some minutes, and a repeated import
-    /// must not bring a deleted file back.
-    fn kept(self) -> Duration {
-        match self {
-            Kind::Slot => Duration::from_secs(86_400),
-            Kind::OldLink => Duration::from_secs(90 * 86_400),
         }
     }
 }
@@ -139,7 +133,8 @@ impl Store {
         AliasWalk(Kind::ALL.into_iter().filter_map(entries).collect())
     }
 
-    /// Removes the next alias of the walk if its file is deleted and its time is over; false at the end.
+    /// Looks at the next alias of the walk; false at the end. If its file is deleted, that of an old link is blanked, and
+    /// that of a slot removed once it is so old that no token for the slot can be valid.
     pub(super) fn drop_dead_alias(&self, walk: &mut AliasWalk, now: SystemTime) -> bool {
         let Some((kind, entries)) = walk.0.last_mut() else {
             return false;
@@ -157,11 +152,6 @@ impl Store {
         let Some(folder) = self.alias_folder(kind) else {
             return;
         };
-        let old = sys::stat_at(&folder, name).is_ok_and(|stat| {
-            stat.modified
-                .checked_add(kind.kept())
-                .is_some_and(|until| until < now)
-        });
         let Ok(target) = sys::read_symlink(&folder, name) else {
             return;
         };
@@ -169,12 +159,20 @@ impl Store {
             return;
         }
         match kind {
-            // The time of an old link counts from the removal of its file.
-            Kind::OldLink if target != REMOVED => blank(&folder, name),
-            _ if old => {
-                let _ = sys::remove_file(&folder, name);
+            Kind::Slot => {
+                let old = sys::stat_at(&folder, name).is_ok_and(|stat| {
+                    stat.modified
+                        .checked_add(KEPT)
+                        .is_some_and(|until| until < now)
+                });
+                if old {
+                    let _ = sys::remove_file(&folder, name);
+                }
             }
-            _ => {}
+            // Neither a repeated import nor a signed PUT URL of the other program, which may never expire, must bring the
+            // file back.
+            Kind::OldLink if target != REMOVED => blank(&folder, name),
+            Kind::OldLink => {}
         }
     }
 

@@ -176,6 +176,11 @@ fn head() {
 }
 
 #[test]
+fn import() {
+    run("import", 1000);
+}
+
+#[test]
 fn names() {
     run("names", 3000);
 }

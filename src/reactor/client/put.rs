@@ -12,7 +12,7 @@
 use std::io;
 use std::time::Instant;
 
-use crate::layout::StorePath;
+use crate::layout::{StorePath, slot_digest};
 use crate::now::Now;
 use crate::reactor::admission::{SpaceDecision, SpaceRequest};
 use crate::reactor::client::{Activity, Client, StepResult};
@@ -408,8 +408,11 @@ fn was_used(grant: &Grant, shared: &Shared, now: Now) -> io::Result<bool> {
             shared.store.has_tombstone(&grant.path)
         }
         Scheme::Own => Ok(false),
-        Scheme::External => shared.store.has_tombstone(&grant.path),
-        Scheme::FileShare { slot, .. } => Ok(shared.store.alias(slot).is_some()),
+        // An imported file may be under another path.
+        Scheme::External => Ok(shared.store.old_link_of(grant.path.as_bytes()).is_some()
+            || shared.store.has_tombstone(&grant.path)?),
+        Scheme::FileShare { slot, .. } => Ok(shared.store.alias(slot).is_some()
+            || shared.store.old_link(&slot_digest(slot)).is_some()),
     }
 }
 

@@ -12,6 +12,7 @@ pub mod body;
 pub mod config;
 pub mod exchange;
 pub mod head;
+pub mod import;
 pub mod names;
 pub mod paths;
 pub mod ranges;
@@ -24,12 +25,13 @@ pub mod xml;
 /// A target with its name, which is also the name of its folder of seeds.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     ("api", api::run),
     ("body", body::run),
     ("config", config::run),
     ("exchange", exchange::run),
     ("head", head::run),
+    ("import", import::run),
     ("names", names::run),
     ("paths", paths::run),
     ("ranges", ranges::run),
