@@ -16,6 +16,7 @@ pub mod names;
 pub mod paths;
 pub mod ranges;
 pub mod reference;
+pub mod response;
 pub mod service;
 pub mod signed;
 pub mod stream;
@@ -24,7 +25,7 @@ pub mod xml;
 /// A target with its name, which is also the name of its folder of seeds.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     ("api", api::run),
     ("body", body::run),
     ("config", config::run),
@@ -33,6 +34,7 @@ pub const TARGETS: [Target; 12] = [
     ("names", names::run),
     ("paths", paths::run),
     ("ranges", ranges::run),
+    ("response", response::run),
     ("service", service::run),
     ("signed", signed::run),
     ("stream", stream::run),
