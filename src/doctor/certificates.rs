@@ -227,6 +227,8 @@ fn invalid(
         E::NotValidForName => wrong_name(host, &[]),
         E::NotValidForNameContext { presented, .. } => wrong_name(host, presented),
         E::UnknownIssuer => unknown_issuer(chain, own, roots),
+        // A self-signed certificate is often that of an authority, too, which is another error.
+        _ if own.is_some_and(|own| own.is_self_signed()) => unknown_issuer(chain, own, roots),
         other => {
             let text = format!("the certificate is not valid: {other}");
             Problem::new("tls-chain", text, "use a certificate of a public authority")

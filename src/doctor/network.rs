@@ -15,8 +15,16 @@ use crate::sys;
 /// Time limit of a lookup; the resolver of the C library may take longer.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// Whether only Tor reaches a host (RFC 7686), which therefore is never looked up.
+fn is_onion(host: &str) -> bool {
+    host.trim_end_matches('.').ends_with(".onion")
+}
+
 /// All addresses of a host, or why there are none.
 pub fn lookup(host: &str, port: u16, limits: &Limits) -> Result<Vec<SocketAddr>, String> {
+    if is_onion(host) {
+        return Err("only Tor reaches it".to_owned());
+    }
     if let Some(known) = resolve::known_addresses(host, port) {
         return Ok(known);
     }
@@ -56,6 +64,7 @@ pub fn judge_lookup(origin: &Origin, found: &Result<Vec<SocketAddr>, String>) ->
     }
     let addresses = match found {
         Ok(addresses) => addresses,
+        Err(why) if is_onion(host) => return Finding::skipped("dns", format!("{host}: {why}")),
         Err(why) => {
             let remedy = "create an A record, and an AAAA record if the server has IPv6, and check the name in put_url and get_url";
             return Finding::fail("dns", "dns", format!("{host}: {why}"), remedy);
@@ -168,6 +177,13 @@ mod tests {
             assert_eq!(finding.status, status, "{host}");
             assert!(finding.found.contains(text), "{}", finding.found);
         }
+        let (origin, _) = Origin::split("http://abc.onion/").unwrap();
+        let limits = Limits {
+            deadline: sys::monotonic(),
+            interrupted: Default::default(),
+        };
+        let finding = judge_lookup(&origin, &lookup(&origin.host, 80, &limits));
+        assert_eq!(finding.status, Status::Skipped);
         let (origin, _) = Origin::split("https://a.example/").unwrap();
         let finding = judge_lookup(&origin, &Err("no such name".to_owned()));
         assert_eq!(

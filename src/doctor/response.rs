@@ -67,8 +67,10 @@ impl fmt::Display for ResponseError {
 pub struct ResponseReader {
     /// Whether the request was HEAD, so that no body follows.
     head_only: bool,
-    /// Bytes of a head that is not complete.
+    /// Bytes of a head that is not complete, how many of them were searched for line ends, and where the last line begins.
     head: Vec<u8>,
+    searched: usize,
+    line: usize,
     response: Option<(Response, Option<Body>)>,
     interim: Vec<u16>,
     complete: bool,
@@ -79,6 +81,8 @@ impl ResponseReader {
         ResponseReader {
             head_only,
             head: Vec::new(),
+            searched: 0,
+            line: 0,
             response: None,
             interim: Vec::new(),
             complete: false,
@@ -107,14 +111,9 @@ impl ResponseReader {
         }
         self.head.extend_from_slice(bytes);
         while self.response.is_none() {
-            let Some((response, length)) = parse_head(&self.head)? else {
-                return match self.head.len() > MAX_HEAD {
-                    true => Err(ResponseError("the head of the response is too long")),
-                    false => Ok(()),
-                };
+            let Some(response) = self.next_head()? else {
+                return Ok(());
             };
-            let rest = self.head.split_off(length);
-            self.head = rest;
             if (100..200).contains(&response.status) {
                 self.interim.push(response.status);
                 if self.interim.len() > MAX_INTERIM || response.status == 101 {
@@ -127,6 +126,38 @@ impl ResponseReader {
         }
         let rest = std::mem::take(&mut self.head);
         self.take_body(&rest)
+    }
+
+    /// The next complete head, which is taken out of the buffer. Each byte is searched once, and a head is parsed once.
+    fn next_head(&mut self) -> Result<Option<Response>, ResponseError> {
+        let too_long = Err(ResponseError("the head of the response is too long"));
+        while let Some(at) = self.head[self.searched..].iter().position(|b| *b == b'\n') {
+            let (begin, end) = (self.line, self.searched + at + 1);
+            (self.line, self.searched) = (end, end);
+            if end > MAX_HEAD {
+                return too_long;
+            }
+            let is_blank = matches!(&self.head[begin..end], b"\r\n" | b"\n");
+            if begin == 0 {
+                // Something else than HTTP is noticed at once.
+                match parse_head(&self.head[..end])? {
+                    None if !is_blank => {}
+                    _ => return Err(ResponseError("the head of the response is malformed")),
+                }
+            } else if is_blank {
+                let rest = self.head.split_off(end);
+                let head = std::mem::replace(&mut self.head, rest);
+                (self.line, self.searched) = (0, 0);
+                let response = parse_head(&head)?;
+                let malformed = ResponseError("the head of the response is malformed");
+                return response.map(Some).ok_or(malformed);
+            }
+        }
+        self.searched = self.head.len();
+        match self.head.len() > MAX_HEAD {
+            true => too_long,
+            false => Ok(None),
+        }
     }
 
     /// The connection was closed.
@@ -215,12 +246,12 @@ fn check_length(body: &[u8]) -> Result<(), ResponseError> {
     }
 }
 
-/// A complete head and its length; `None` if more bytes are needed.
-fn parse_head(bytes: &[u8]) -> Result<Option<(Response, usize)>, ResponseError> {
+/// A head; `None` if it is not complete.
+fn parse_head(bytes: &[u8]) -> Result<Option<Response>, ResponseError> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut head = httparse::Response::new(&mut fields);
-    let length = match head.parse(bytes) {
-        Ok(httparse::Status::Complete(length)) => length,
+    match head.parse(bytes) {
+        Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(httparse::Error::Version | httparse::Error::Token) if !bytes.starts_with(b"HTTP/") => {
             return Err(ResponseError("the answer is not HTTP/1.0 or HTTP/1.1"));
@@ -230,13 +261,12 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Response, usize)>, ResponseError> 
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes.trim_ascii()).into_owned();
     let fields = head.headers.iter();
     let fields = fields.map(|field| (field.name.to_ascii_lowercase(), text(field.value)));
-    let response = Response {
+    Ok(Some(Response {
         minor: head.version.unwrap_or(0),
         status: head.code.unwrap_or(0),
         fields: fields.collect(),
         ..Response::default()
-    };
-    Ok(Some((response, length)))
+    }))
 }
 
 /// Scheme, host and port of `put_url` or `get_url`.
@@ -383,7 +413,7 @@ mod tests {
     fn malformed_responses_are_refused() {
         for text in [
             "SSH-2.0-x\r\n\r\n",
-            "<html>",
+            "<html>\n",
             "HTTP/2 200\r\n\r\n",
             "HTTP/1.1 20 OK\r\n\r\n",
             "HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
@@ -394,6 +424,8 @@ mod tests {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
             "HTTP/1.1 101 Switch\r\n\r\n",
+            "\r\nHTTP/1.1 200 OK\r\n\r\n",
+            "\n",
         ] {
             assert!(read(text.as_bytes(), false, false).is_err(), "{text}");
         }

@@ -44,6 +44,11 @@ class Certificates:
         self.wrong_name = self.leaf("wrong", names="DNS:other.example")
         self.incomplete = self.leaf("incomplete", chain=False)
         self.self_signed = self.leaf("self", issuer=None)
+        # With the extensions that openssl adds on its own.
+        self.openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", 60,
+                     "-keyout", "default.key", "-out", "default.pem", "-subj", "/CN=localhost",
+                     "-addext", "subjectAltName=IP:127.0.0.1")
+        self.default = folder / "default.pem"
 
     def openssl(self, *arguments):
         done = subprocess.run(["openssl", *map(str, arguments)], cwd=self.folder, stdin=subprocess.DEVNULL,
@@ -168,6 +173,7 @@ class Proxies:
         site("expired", "tls-expired", certificate=certificates.expired)
         site("wrong name", "tls-wrong-name", certificate=certificates.wrong_name)
         site("self-signed", "tls-self-signed", certificate=certificates.self_signed)
+        site("self-signed by default", "tls-self-signed", certificate=certificates.default)
         site("incomplete chain", "tls-intermediate-missing", certificate=certificates.incomplete)
         self.nginx_site("no TLS at an https URL", "tls-handshake", tls=False, scheme="https")
         if has_ipv6():

@@ -196,6 +196,11 @@ fn ranges() {
 }
 
 #[test]
+fn response() {
+    run("response", 1000);
+}
+
+#[test]
 fn service() {
     run("service", 3000);
 }

@@ -17,6 +17,7 @@ pub mod names;
 pub mod paths;
 pub mod ranges;
 pub mod reference;
+pub mod response;
 pub mod service;
 pub mod signed;
 pub mod stream;
@@ -35,6 +36,7 @@ pub const TARGETS: [Target; 13] = [
     ("names", names::run),
     ("paths", paths::run),
     ("ranges", ranges::run),
+    ("response", response::run),
     ("service", service::run),
     ("signed", signed::run),
     ("stream", stream::run),

@@ -1,0 +1,44 @@
+//! Responses to the doctor: their content does not depend on how they are split, and memory is bounded.
+
+use upslot::doctor::response::{Response, ResponseReader};
+
+use super::{Choices, expand, split};
+
+/// The longest head and body that are kept, with room for one piece.
+const MOST: usize = 2 * 256 * 1024;
+
+/// The statuses of a response and the response, or why there is none.
+fn read(pieces: &[&[u8]], head_only: bool, closed: bool) -> Result<Option<Response>, &'static str> {
+    let mut reader = ResponseReader::new(head_only);
+    for piece in pieces {
+        reader.received(piece).map_err(|error| error.0)?;
+    }
+    if closed {
+        reader.peer_closed().map_err(|error| error.0)?;
+        assert!(reader.is_complete());
+    }
+    let complete = reader.is_complete();
+    assert!(reader.has_begun() || pieces.iter().all(|piece| piece.is_empty()));
+    let response = reader.take();
+    assert_eq!(response.is_some(), complete);
+    Ok(response)
+}
+
+pub fn run(data: &[u8]) {
+    let mut choices = Choices(data);
+    let (seed, flags) = (choices.number(), choices.byte());
+    let (head_only, closed) = (flags & 1 != 0, flags & 2 != 0);
+    let bytes = expand(choices.rest());
+    let whole = read(&[&bytes], head_only, closed);
+    assert_eq!(read(&split(&bytes, seed), head_only, closed), whole);
+    let Ok(Some(response)) = whole else {
+        return;
+    };
+    assert!((200..1000).contains(&response.status) && response.minor <= 1);
+    assert!(response.body.len() <= MOST.min(bytes.len()));
+    assert!(!head_only || response.body.is_empty());
+    for (name, value) in &response.fields {
+        assert!(!name.is_empty() && !name.bytes().any(|b| b.is_ascii_uppercase()));
+        assert!(!value.contains(['\r', '\n']), "{value:?}");
+    }
+}
