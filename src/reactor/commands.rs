@@ -173,8 +173,18 @@ impl Reactor {
             error,
         } = finished;
         let shared = &mut self.shared;
-        if let Some(error) = &error {
-            shared.store_failed("command", error, 0, now);
+        match &error {
+            Some(error) if sys::is_store_error(error) => {
+                shared.store_failed("command", error, 0, now);
+            }
+            // One user's files, such as those that belong to another user of the system.
+            Some(error) => log::error!(
+                "command failed owner={} by={} why={:?}",
+                owner_of(&task, &iq.owner),
+                iq.owner,
+                error.to_string()
+            ),
+            None => {}
         }
         let outcome = match (found, &task) {
             (Found::Deleted { files, bytes }, _) => {

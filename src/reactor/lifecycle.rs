@@ -80,15 +80,12 @@ impl Reactor {
         watched.map_err(cannot("watch signals"))?;
         log::info!("ready pid={}", std::process::id());
         notifier.ready(now.mono);
+        let link = target.map(|target| Link::new(target, LINK, now));
         Ok(Reactor {
             poll,
             acceptor,
             connections: Connections::new(now.mono),
-            xmpp: Xmpp::new(
-                target.map(|target| Link::new(target, LINK, now)),
-                waker,
-                Executions::new(slot_secret.as_bytes()),
-            ),
+            xmpp: Xmpp::new(link, waker, Executions::new(slot_secret.as_bytes())),
             signals,
             notifier,
             sweep: Sweep::new(&shared.sweep_plan(), now),

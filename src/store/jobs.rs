@@ -33,7 +33,8 @@ const MAX_PER_USER: usize = 4;
 /// Maximum number of jobs in progress; each may hold some open folders.
 const MAX_ACTIVE: usize = 4;
 
-/// Maximum number of passes of a deletion until nothing is found: a pass may miss entries while others are removed.
+/// Maximum number of passes of a deletion until nothing is found: a pass may miss entries while others are removed. More
+/// passes could only find files that were stored meanwhile.
 const PASSES: u32 = 16;
 
 /// What a job does.
@@ -340,9 +341,11 @@ impl<T> Job<T> {
             (Stage::Recorded | Stage::Syncing, _) => false,
             (Stage::Unlinking, _) => match deletion.unlink_next(store, usage) {
                 Ok(()) => false,
+                // A file that cannot be deleted does not keep the others.
                 Err(error) => {
-                    self.error = Some(error);
-                    true
+                    let is_failing = sys::is_store_error(&error);
+                    self.error.get_or_insert(error);
+                    is_failing
                 }
             },
             (Stage::Recording, _) if deletion.batch.is_full() => {
@@ -361,7 +364,7 @@ impl<T> Job<T> {
                     }
                     WalkStep::Named(..) | WalkStep::Other => {}
                     WalkStep::Done => {
-                        self.error = walk.error();
+                        self.error = self.error.take().or(walk.error());
                         deletion.walk = None;
                         if !deletion.batch.is_empty() {
                             deletion.batch.close(fsync);
@@ -451,12 +454,9 @@ impl Deletion {
         store: &Store,
     ) -> io::Result<bool> {
         let is_over = self.passes > 0 && self.files == self.before;
-        if is_over || chosen.is_some_and(|chosen| self.files >= chosen.len() as u64) {
+        let has_all = chosen.is_some_and(|chosen| self.files >= chosen.len() as u64);
+        if is_over || has_all || self.passes == PASSES {
             return Ok(false);
-        }
-        if self.passes == PASSES {
-            let why = "files are stored as fast as they are deleted";
-            return Err(io::Error::other(why));
         }
         self.passes += 1;
         self.before = self.files;

@@ -93,10 +93,7 @@ pub fn route(
             ("query", DISCO_INFO | DISCO_ITEMS) if is_get && has_node => {
                 return StanzaAction::Node(Box::new(NodeIq::read(payload, reply, requester)));
             }
-            ("command", COMMANDS) if is_get => {
-                return bad_request(reply, "A command is an iq of type set.");
-            }
-            ("command", COMMANDS) => {
+            ("command", COMMANDS) if !is_get => {
                 let iq = CommandIq::read(payload, reply, requester);
                 return StanzaAction::Command(Box::new(iq));
             }

@@ -4,7 +4,7 @@ import asyncio
 import json
 from pathlib import Path
 
-from harness import ACCOUNTS, PASSWORD, PATIENCE, UPLOAD, check, get, run, test, upload
+from harness import ACCOUNTS, PASSWORD, PATIENCE, UPLOAD, Faults, check, get, refusal_of, run, test, upload
 
 COMMANDS = "http://jabber.org/protocol/commands"
 DATA = "{jabber:x:data}"
@@ -103,6 +103,43 @@ async def slixmpp(case):
     check("notes", answer["command"]["notes"], [("info", "Deleted 2 files, 2.0 KiB.")])
     check("deleted", [(await get(slot.get)).status for slot in slots], [404] * 3)
     check("files", up.files(), set())
+
+
+async def execute(client, node, session=""):
+    """Executes one stage; the whole answer, and its session for the next stage."""
+    attributes = f'node="{node}"' + (f' sessionid="{session}"' if session else "")
+    answer = await client.ask(f'<command xmlns="{COMMANDS}" {attributes}/>', type="set")
+    command = answer.find(f"{{{COMMANDS}}}command")
+    return answer, command.get("sessionid")
+
+
+@test()
+async def failures_of_the_disk(case):
+    """What could not be deleted, or not durably, is not reported as deleted; the other files are deleted."""
+    up = await case.upslot(fsync=True)
+    romeo = await case.client()
+    for rule, deleted, left, logged in (
+            ("unlinkat:error=EPERM:when=1", "Deleted 2 files, 2.0 KiB.", 1, "command failed"),
+            ("syncfs:error=EIO", "Deleted 3 files, 2.9 KiB.", 0, "store failed")):
+        for name in ("a.txt", "b.txt", "c.txt")[:3 - len(up.files())]:
+            await upload(romeo, name, b"x" * 1000)
+        since = up.mark()
+        _, session = await execute(romeo, "delete-all")
+        async with Faults(case, up, rule):
+            answer, _ = await execute(romeo, "delete-all", session)
+        note = answer.find(f".//{{{COMMANDS}}}note")
+        check("type of the note", note.get("type"), "error")
+        assert note.text.startswith(deleted) and "not complete" in note.text, note.text
+        check("files left", len(up.files()), left)
+        await up.line(logged, since)
+        await up.line("uploads deleted .* complete=false", since)
+    await up.line("store recovered", since)
+    await upload(romeo, "d.txt", b"x")
+    async with Faults(case, up, "getdents64:error=EIO"):
+        answer, _ = await execute(romeo, "uploads")
+    check("error", refusal_of(answer).condition, "internal-server-error")
+    answer, _ = await execute(romeo, "uploads")
+    check("type of the answer", answer.get("type"), "result")
 
 
 @test(servers=("prosody", "ejabberd"))

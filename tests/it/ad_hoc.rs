@@ -645,7 +645,7 @@ fn foreign_and_forged_values_are_refused() {
     let mut juliet = user(&mut site, JULIET);
     juliet.refused("delete", &session, "complete", "", "bad-sessionid");
     let reply = site.link().iq("get", ROMEO, &command("node='uploads'", ""));
-    assert_eq!(specific(&reply), "bad-request");
+    assert_eq!(specific(&reply), "service-unavailable");
     // Nothing was deleted; the session still works from another resource of the same user.
     for slot in [&his, &hers] {
         site.get(&slot.get).is(200);

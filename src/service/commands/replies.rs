@@ -9,6 +9,7 @@ use crate::listing::{Listing, Totals};
 use crate::now::date_time;
 use crate::policy::pool::{Pool, QuotaClass};
 use crate::policy::rates::{WindowKind, WindowUsage};
+use crate::policy::rules::Limits;
 use crate::purpose::Purpose;
 use crate::service::Service;
 use crate::service::commands::Task;
@@ -98,86 +99,92 @@ impl Service {
 
     /// The uploads of a user, and the limits.
     fn uploads_form(&self, user: &BareJid, listing: &Listing, windows: &[WindowUsage]) -> Form {
-        let policy = &self.policy;
-        let admitted = policy.admit(user);
-        let limits = admitted.as_ref().ok().copied().flatten();
+        let admitted = self.policy.admit(user);
         let about = match admitted {
             Ok(_) => "What you have uploaded, and how much you may upload.",
             Err(_) => "You may not upload files here; these were stored before.",
         };
+        let limits = admitted.ok().flatten();
+        let form = Form::result("urn:upslot:uploads").headed("My uploads", about);
+        let form = self.with_space(form, listing, limits);
+        let form = self.with_limits(form, limits, windows);
+        self.with_files(form, listing)
+    }
+
+    /// Adds how much space is in use, of which quotas.
+    fn with_space(&self, form: Form, listing: &Listing, limits: Option<&Limits>) -> Form {
+        let policy = &self.policy;
         let used = |pool: Pool, quota: Option<u64>| {
             let used = units::size(pool.sum(&listing.bytes));
-            quota.map_or(used.clone(), |quota| {
-                format!("{used} of {}", units::size(quota))
-            })
+            match quota {
+                Some(quota) => format!("{used} of {}", units::size(quota)),
+                None => used,
+            }
         };
-        let mut form = Form::result("urn:upslot:uploads")
-            .headed("My uploads", about)
+        let general = used(policy.general_pool(), policy.owner_quota);
+        let mut form = form
             .text("files", "Uploads", &units::files(listing.files))
-            .text(
-                "used",
-                "Space in use",
-                &used(policy.general_pool(), policy.owner_quota),
-            );
+            .text("used", "Space in use", &general);
         for purpose in Purpose::ALL {
             let class = QuotaClass::from(purpose);
             if let Some(quota) = policy.class_quotas[class] {
                 let word = purpose.word();
                 let label = format!("Space in use for the purpose {word}");
-                form = form.text(
-                    &format!("used-{word}"),
-                    &label,
-                    &used(Pool::only(class), quota),
-                );
+                let used = used(Pool::only(class), quota);
+                form = form.text(&format!("used-{word}"), &label, &used);
             }
         }
-        if let Some(total) = limits.and_then(|limits| limits.max_total_size) {
-            form = form.text(
-                "used-total",
-                "Space in use altogether",
-                &used(Pool::ALL, Some(total)),
-            );
+        match limits.and_then(|limits| limits.max_total_size) {
+            Some(total) => {
+                let used = used(Pool::ALL, Some(total));
+                form.text("used-total", "Space in use altogether", &used)
+            }
+            None => form,
         }
-        let largest = policy.max_file_size(QuotaClass::Message, limits);
+    }
+
+    /// Adds the limits of new uploads.
+    fn with_limits(&self, form: Form, limits: Option<&Limits>, windows: &[WindowUsage]) -> Form {
+        let largest = self.policy.max_file_size(QuotaClass::Message, limits);
         let age = self.max_age(Purpose::Message, limits);
         let expire = match age.is_zero() {
             true => "never".to_owned(),
             false => format!("after {}", DisplayDuration(age)),
         };
-        form = form
+        let form = form
             .text("max-file-size", "Largest upload", &units::size(largest))
             .text("expire", "New uploads expire", &expire);
-        for (number, window) in (1..).zip(windows) {
+        (1..).zip(windows).fold(form, |form, (number, window)| {
+            let WindowUsage { used, limit, .. } = *window;
             let (what, used, limit) = match window.kind {
-                WindowKind::Bytes => ("Bytes", units::size(window.used), units::size(window.limit)),
-                WindowKind::Uploads => {
-                    ("Uploads", window.used.to_string(), window.limit.to_string())
-                }
+                WindowKind::Bytes => ("Bytes", units::size(used), units::size(limit)),
+                WindowKind::Uploads => ("Uploads", used.to_string(), limit.to_string()),
             };
             let label = format!("{what} within {}", DisplayDuration(window.delta));
-            form = form.text(
-                &format!("window-{number}"),
-                &label,
-                &format!("{used} of {limit}"),
-            );
-        }
+            let value = format!("{used} of {limit}");
+            form.text(&format!("window-{number}"), &label, &value)
+        })
+    }
+
+    /// Adds the oldest files.
+    fn with_files(&self, form: Form, listing: &Listing) -> Form {
         let shown = listing.selected.len() as u64;
-        form = match listing.files.saturating_sub(shown) {
-            _ if shown == 0 => form,
-            0 => form.fixed("All uploads, the oldest first, with their links:"),
+        let all = listing.files;
+        let form = match shown {
+            0 => form,
+            _ if shown == all => form.fixed("All uploads, the oldest first, with their links:"),
             _ => form.fixed(&format!(
-                "The oldest {shown} of {} uploads, with their links:",
-                listing.files
+                "The oldest {shown} of {all} uploads, with their links:"
             )),
         };
-        for (number, file) in (1..).zip(&listing.selected) {
+        let files = (1..).zip(&listing.selected);
+        files.fold(form, |form, (number, file)| {
             let end = self.lifetime.end(file.path.tag(), file.modified);
             let end = end.map_or(String::new(), |end| format!(", expires {}", minute(end)));
             let label = format!("{}{end}", label(number, file));
             let link = format!("{}{}", self.urls.get_prefix, file.path.encoded());
-            form = form.text(&format!("upload-{number}"), &label, &link);
-        }
-        form
+            form.text(&format!("upload-{number}"), &label, &link)
+        })
     }
 
     fn offer_files(&self, listing: &Listing) -> Outcome {
