@@ -26,7 +26,7 @@ pub mod xml;
 /// A target with its name, which is also the name of its folder of seeds.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     ("api", api::run),
     ("body", body::run),
     ("config", config::run),
