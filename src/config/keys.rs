@@ -2,7 +2,8 @@
 //!
 //! Reading a value, its default, the nearest-key hints, the warnings about a missing unit, the keys that need a restart
 //! and `upslot help config` all follow from these tables; a test compares `config.yml.sample` with them. To add a key:
-//! one entry here, one field in [`Config`], one line in [`crate::config::read`], and its text in the sample.
+//! one entry here, one field in [`Config`], one line in [`crate::config::read`], its text in the sample, and the manual
+//! page written again (tests/README.md, "Conventions").
 
 use std::ops::Deref;
 use std::path::PathBuf;
