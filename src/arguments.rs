@@ -11,14 +11,66 @@ use upslot::config::nearest;
 /// Paths of the configuration if none is named, in this order.
 const CONFIG_FILES: [&str; 2] = ["config.yml", "/etc/upslot/config.yml"];
 
-/// All options that are not flags of a command, without their dashes.
-const OPTIONS: [&str; 6] = [
-    "config",
-    "logfile",
-    "check-config",
-    "demo",
-    "version",
-    "help",
+/// The purpose of the program, in one line.
+pub const ABOUT: &str =
+    "upslot stores and serves files that are shared over XMPP (HTTP File Upload, XEP-0363).";
+
+/// The signals that the service handles.
+pub const SIGNALS: &str = "\
+SIGTERM and SIGINT shut down gracefully, a second one at once; SIGHUP
+reloads the configuration and the certificate and reopens the log file.
+";
+
+/// One option that is not a flag of a command.
+#[derive(Debug)]
+pub struct CommonOption {
+    pub short: Option<char>,
+    /// The long name, without its dashes.
+    pub name: &'static str,
+    /// Its value, as the help shows it; empty if there is none.
+    pub value: &'static str,
+    /// One line of the help.
+    pub summary: &'static str,
+}
+
+/// All options that are not flags of a command.
+pub const OPTIONS: [CommonOption; 6] = [
+    CommonOption {
+        short: Some('c'),
+        name: "config",
+        value: "FILE",
+        summary: "configuration (default: config.yml here, then /etc/upslot/config.yml)",
+    },
+    CommonOption {
+        short: Some('l'),
+        name: "logfile",
+        value: "FILE",
+        summary: "log file (default: standard error)",
+    },
+    CommonOption {
+        short: None,
+        name: "check-config",
+        value: "",
+        summary: "read the configuration, report every error, exit",
+    },
+    CommonOption {
+        short: None,
+        name: "demo",
+        value: "",
+        summary: "run on loopback without XMPP, and print commands to try",
+    },
+    CommonOption {
+        short: Some('V'),
+        name: "version",
+        value: "",
+        summary: "print the version",
+    },
+    CommonOption {
+        short: Some('h'),
+        name: "help",
+        value: "",
+        summary: "print this help",
+    },
 ];
 
 const CHECK: &str = "--check-config";
@@ -34,7 +86,7 @@ pub struct Command {
     pub summary: &'static str,
     /// More lines for `help COMMAND`, each with its line end; may be empty.
     pub details: &'static str,
-    /// Its flags, without their dashes; one that ends in `=` takes a value.
+    /// Its flags, without their dashes. One that ends with `=` takes a value.
     pub flags: &'static [&'static str],
     pub run: fn(Arguments) -> Result<ExitCode, Failure>,
 }
@@ -57,10 +109,8 @@ pub struct Arguments {
     pub logfile: Option<PathBuf>,
     /// The words after the command.
     pub words: Vec<String>,
-    /// The flags that are set.
-    flags: Vec<&'static str>,
-    /// The values of flags that take one.
-    values: Vec<(&'static str, String)>,
+    /// The flags that are set, with their values.
+    flags: Vec<(&'static str, OsString)>,
 }
 
 impl Arguments {
@@ -72,15 +122,15 @@ impl Arguments {
         }
     }
 
-    /// The value of the command's flag of this name, which ends in `=`.
-    pub fn value(&self, flag: &str) -> Option<&str> {
-        let found = self.values.iter().rev().find(|(name, _)| *name == flag);
-        found.map(|(_, value)| value.as_str())
-    }
-
     /// Whether the command's flag of this name is set.
     pub fn has(&self, flag: &str) -> bool {
-        self.flags.contains(&flag)
+        self.flags.iter().any(|(set, _)| *set == flag)
+    }
+
+    /// The value of the command's flag of this name, which ends with `=`.
+    pub fn value(&self, flag: &str) -> Option<&OsString> {
+        let mut set = self.flags.iter().filter(|(set, _)| *set == flag);
+        set.next_back().map(|(_, value)| value)
     }
 }
 
@@ -111,7 +161,7 @@ pub fn parse(arguments: Vec<OsString>, commands: &'static [Command]) -> Result<C
     let mut command: Option<&'static Command> = None;
     // Options that replace the service; at most one.
     let mut modes: Vec<&'static str> = Vec::new();
-    let mut flags: Vec<(String, Option<String>)> = Vec::new();
+    let mut flags: Vec<(&'static str, OsString)> = Vec::new();
     let mut parser = lexopt::Parser::from_args(arguments);
     let text = |error: lexopt::Error| error.to_string();
     while let Some(argument) = parser.next().map_err(text)? {
@@ -126,20 +176,13 @@ pub fn parse(arguments: Vec<OsString>, commands: &'static [Command]) -> Result<C
             Long("demo") => modes.push(DEMO),
             Short('V') | Long("version") => return Ok(Call::Version),
             Short('h') | Long("help") => return Ok(Call::Help(command)),
-            Long(flag) if commands.iter().any(|known| known.flags.contains(&flag)) => {
-                flags.push((flag.to_owned(), None));
-            }
-            Long(flag)
-                if commands
-                    .iter()
-                    .any(|known| known.flags.contains(&&*format!("{flag}="))) =>
-            {
-                let flag = format!("{flag}=");
-                let value = parser.value().map_err(text)?.into_string();
-                let value = value.map_err(|value| format!("{value:?} is not UTF-8"))?;
-                flags.push((flag, Some(value)));
-            }
-            Long(option) => return Err(unknown("option", "--", option, commands)),
+            Long(option) => match flag(option, commands) {
+                Some(flag) if flag.ends_with('=') => {
+                    flags.push((flag, parser.value().map_err(text)?));
+                }
+                Some(flag) => flags.push((flag, OsString::new())),
+                None => return Err(unknown("option", "--", option, commands)),
+            },
             Short(option) => return Err(format!("unknown option -{option}")),
             Value(word) => {
                 let word = word
@@ -156,14 +199,23 @@ pub fn parse(arguments: Vec<OsString>, commands: &'static [Command]) -> Result<C
         }
     }
     for (flag, value) in flags {
-        let known = command.and_then(|command| command.flags.iter().find(|known| **known == flag));
-        match (known, value) {
-            (Some(known), None) => given.flags.push(known),
-            (Some(known), Some(value)) => given.values.push((known, value)),
-            (None, _) => return Err(misplaced(&flag, command, commands)),
+        match command.is_some_and(|command| command.flags.contains(&flag)) {
+            true => given.flags.push((flag, value)),
+            false => return Err(misplaced(flag, command, commands)),
         }
     }
     call(command, &modes, given)
+}
+
+/// The flag of any command that is spelt like this.
+fn flag(option: &str, commands: &'static [Command]) -> Option<&'static str> {
+    let mut flags = commands.iter().flat_map(|command| command.flags);
+    flags.find(|flag| plain(flag) == option).copied()
+}
+
+/// The name of a flag without the mark of its value.
+fn plain(flag: &'static str) -> &'static str {
+    flag.trim_end_matches('=')
 }
 
 /// What the options ask for together.
@@ -198,9 +250,10 @@ pub fn unknown_command(name: &str, commands: &[Command]) -> String {
 fn unknown(what: &str, dashes: &str, name: &str, commands: &[Command]) -> String {
     let unknown = format!("unknown {what} {dashes}{}", name.escape_debug());
     let names: Vec<&'static str> = commands.iter().map(|command| command.name).collect();
-    let flags = commands.iter().flat_map(|c| c.flags);
-    let flags: Vec<&'static str> = flags.map(|flag| flag.trim_end_matches('=')).collect();
-    let options: Vec<&'static str> = OPTIONS.iter().copied().chain(flags).collect();
+    let flags = commands.iter().flat_map(|command| command.flags);
+    let flags = flags.map(|flag| plain(flag));
+    let options = OPTIONS.iter().map(|option| option.name);
+    let options: Vec<&'static str> = options.chain(flags).collect();
     let whole = |names: &[&'static str]| names.iter().find(|known| **known == name).copied();
     let begins = |names: &[&'static str]| {
         let mut found = names.iter().filter(|known| known.starts_with(name));
@@ -233,14 +286,14 @@ fn unknown(what: &str, dashes: &str, name: &str, commands: &[Command]) -> String
 }
 
 /// The error about a flag of another command.
-fn misplaced(flag: &str, command: Option<&Command>, commands: &[Command]) -> String {
+fn misplaced(flag: &'static str, command: Option<&Command>, commands: &[Command]) -> String {
     let takers: Vec<&str> = commands
         .iter()
         .filter(|known| known.flags.contains(&flag))
         .map(|known| known.name)
         .collect();
     let takers = takers.join(" and ");
-    let flag = flag.trim_end_matches('=');
+    let flag = plain(flag);
     match command {
         Some(command) => format!("--{flag} is an option of {takers}, not of {}", command.name),
         None => format!("--{flag} is an option of {takers}"),
@@ -253,28 +306,30 @@ pub fn help(commands: &[Command]) -> String {
         let call = call_of(command);
         format!("  {call:<29} {}\n", command.summary)
     };
-    let lines: String = commands.iter().map(line).collect();
+    let commands: String = commands.iter().map(line).collect();
+    let options: String = OPTIONS.iter().map(option_line).collect();
     format!(
         "\
-upslot stores and serves files that are shared over XMPP (HTTP File Upload, XEP-0363).
+{ABOUT}
 
 Usage: upslot [-c FILE] [-l FILE]
        upslot [-c FILE] COMMAND ...
 
 Commands:
-{lines}
+{commands}
 Options:
-  -c, --config FILE    configuration (default: config.yml here, then /etc/upslot/config.yml)
-  -l, --logfile FILE   log file (default: standard error)
-      --check-config   read the configuration, report every error, exit
-      --demo           run on loopback without XMPP, and print commands to try
-  -V, --version        print the version
-  -h, --help           print this help
-
-Signals: SIGTERM and SIGINT shut down gracefully, a second one at once; SIGHUP
-reloads the configuration and the certificate and reopens the log file.
-"
+{options}
+Signals: {SIGNALS}"
     )
+}
+
+fn option_line(option: &CommonOption) -> String {
+    let short = match option.short {
+        Some(short) => format!("-{short},"),
+        None => String::new(),
+    };
+    let long = format!("--{} {}", option.name, option.value);
+    format!("  {short:<3} {long:<16} {}\n", option.summary)
 }
 
 /// The help of one command.
@@ -287,7 +342,8 @@ pub fn help_of(command: &Command) -> String {
     format!("Usage: upslot [-c FILE] {call}\n\n{summary}\n{gap}{details}")
 }
 
-fn call_of(command: &Command) -> String {
+/// A command with its arguments.
+pub fn call_of(command: &Command) -> String {
     format!("{} {}", command.name, command.usage)
         .trim_end()
         .to_owned()
@@ -315,7 +371,7 @@ mod tests {
             usage: "JID",
             summary: "delete",
             details: "At once.\n",
-            flags: &["dry-run"],
+            flags: &["dry-run", "limit="],
             run: nothing,
         },
     ];
@@ -331,7 +387,10 @@ mod tests {
             Call::Help(command) => format!("help {:?}", command.map(|c| c.name)),
             Call::Command(command, given) => {
                 let dry = given.has("dry-run");
-                format!("{} {:?} {dry}", command.name, given.words)
+                let limit = given
+                    .value("limit=")
+                    .map_or(String::new(), |v| format!(" {v:?}"));
+                format!("{} {:?} {dry}{limit}", command.name, given.words)
             }
         })
     }
@@ -356,6 +415,7 @@ mod tests {
         good("-V --nonsense", "version");
         good("-c a remove x --dry-run", "remove [\"x\"] true");
         good("--dry-run remove x y", "remove [\"x\", \"y\"] true");
+        good("remove x --limit 1 --limit=2", "remove [\"x\"] false \"2\"");
         good("explain --help", "help Some(\"explain\")");
         good("--help", "help None");
     }
@@ -392,6 +452,12 @@ mod tests {
     #[test]
     fn contradictory_arguments_are_errors() {
         bad("-c", "missing argument");
+        bad("remove x --limit", "missing argument");
+        bad(
+            "explain x --limit 1",
+            "--limit is an option of remove, not of explain",
+        );
+        bad("remove x --limi 1", "did you mean --limit?");
         bad("--check-config --demo", "cannot be combined");
         bad("--demo --demo", "twice");
         bad("--demo explain x", "--demo and explain cannot be combined");
@@ -414,7 +480,7 @@ mod tests {
             "Usage: upslot [-c FILE] remove JID\n\ndelete\n\nAt once.\n"
         );
         for option in OPTIONS {
-            assert!(text.contains(&format!("--{option}")), "{option}");
+            assert!(text.contains(&format!("--{}", option.name)), "{option:?}");
         }
     }
 

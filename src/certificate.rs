@@ -1,7 +1,8 @@
 //! Expiry of the TLS certificate, and when to warn about it: daily, starting 14 days ahead.
 //!
 //! This module knows neither the certificate's source nor a clock, and of the certificate it reads only the end of the
-//! validity period (RFC 5280 §4.1). It does not verify the certificate: upslot serves whatever the operator configured.
+//! validity period and the names (RFC 5280 §4.1). It does not verify the certificate: upslot serves whatever the operator
+//! configured.
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -25,19 +26,13 @@ const GENERALIZED_TIME: u8 = 0x18;
 const SEQUENCE: u8 = 0x30;
 const VERSION: u8 = 0xa0;
 
+/// The attribute types common name and organisation (X.520), as encoded object identifiers.
+const COMMON_NAME: [u8; 5] = [0x06, 0x03, 0x55, 0x04, 0x03];
+const ORGANISATION: [u8; 5] = [0x06, 0x03, 0x55, 0x04, 0x0a];
+
 /// The end of the validity period of a DER-encoded certificate; `None` if it is not encoded as in RFC 5280.
-///
-/// `Certificate { tbsCertificate { [version], serialNumber, signature, issuer, validity { notBefore, notAfter } … } … }`
 pub fn not_after(certificate: &[u8]) -> Option<SystemTime> {
-    let mut outer = Der(certificate).expect(SEQUENCE)?;
-    let mut inner = outer.expect(SEQUENCE)?;
-    if inner.0.first() == Some(&VERSION) {
-        inner.expect(VERSION)?;
-    }
-    inner.expect(INTEGER)?;
-    inner.expect(SEQUENCE)?;
-    inner.expect(SEQUENCE)?;
-    let mut validity = inner.expect(SEQUENCE)?;
+    let mut validity = Fields::parse(certificate)?.validity;
     validity.any()?;
     match validity.any()? {
         (UTC_TIME, Der([a, b, rest @ ..])) => {
@@ -50,6 +45,68 @@ pub fn not_after(certificate: &[u8]) -> Option<SystemTime> {
             parse_time(two_digits(*a, *b)? * 100 + two_digits(*c, *d)?, rest)
         }
         _ => None,
+    }
+}
+
+/// The issuer and the subject of a certificate, encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names<'a> {
+    pub issuer: &'a [u8],
+    pub subject: &'a [u8],
+}
+
+/// The names of a DER-encoded certificate; `None` if it is not encoded as in RFC 5280.
+pub fn names(certificate: &[u8]) -> Option<Names<'_>> {
+    let Fields {
+        issuer, subject, ..
+    } = Fields::parse(certificate)?;
+    Some(Names {
+        issuer: issuer.0,
+        subject: subject.0,
+    })
+}
+
+impl Names<'_> {
+    pub fn is_self_signed(&self) -> bool {
+        self.issuer == self.subject
+    }
+
+    /// The common name of the issuer, or else its organisation; empty if it has neither.
+    pub fn issuer_text(&self) -> String {
+        let text = name_part(self.issuer, COMMON_NAME).or(name_part(self.issuer, ORGANISATION));
+        String::from_utf8_lossy(text.unwrap_or_default()).into_owned()
+    }
+}
+
+/// The value of the first attribute of this type in an encoded name.
+fn name_part(name: &[u8], kind: [u8; 5]) -> Option<&[u8]> {
+    let at = name.windows(kind.len()).position(|window| window == kind)?;
+    let (_, value) = Der(&name[at + kind.len()..]).any()?;
+    Some(value.0)
+}
+
+/// The fields of a certificate that are read here.
+struct Fields<'a> {
+    issuer: Der<'a>,
+    validity: Der<'a>,
+    subject: Der<'a>,
+}
+
+impl<'a> Fields<'a> {
+    /// `Certificate { tbsCertificate { [version], serialNumber, signature, issuer, validity, subject … } … }`
+    fn parse(certificate: &'a [u8]) -> Option<Fields<'a>> {
+        let mut outer = Der(certificate).expect(SEQUENCE)?;
+        let mut inner = outer.expect(SEQUENCE)?;
+        if inner.0.first() == Some(&VERSION) {
+            inner.expect(VERSION)?;
+        }
+        inner.expect(INTEGER)?;
+        inner.expect(SEQUENCE)?;
+        Some(Fields {
+            issuer: inner.expect(SEQUENCE)?,
+            validity: inner.expect(SEQUENCE)?,
+            subject: inner.expect(SEQUENCE)?,
+        })
     }
 }
 
@@ -298,6 +355,22 @@ mod tests {
         ] {
             assert_eq!(parse_time(year, rest.as_bytes()), None, "{year} {rest}");
         }
+    }
+
+    #[test]
+    fn names_are_read() {
+        let own = certificate(1_767_225_599);
+        let found = names(&own).unwrap();
+        assert!(found.is_self_signed());
+        // The name that rcgen gives if none is set.
+        assert_eq!(found.issuer_text(), "rcgen self signed cert");
+        assert_eq!(names(b""), None);
+        let empty = Names {
+            issuer: b"",
+            subject: b"x",
+        };
+        assert!(!empty.is_self_signed());
+        assert_eq!(empty.issuer_text(), "");
     }
 
     /// The notices at some moments, with `true` for an expired certificate. A moment has the seconds of the monotonic

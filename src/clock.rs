@@ -95,6 +95,11 @@ impl FileTimes {
         self.is_known
     }
 
+    /// Whether each file was stored at its modification time, as far as is known.
+    pub fn are_exact(&self) -> bool {
+        self.is_known && self.corrections.is_empty()
+    }
+
     /// When a file with this modification time was stored; in the future, if the time did not come from this clock.
     pub fn stored(&self, modified: SystemTime) -> SystemTime {
         if self.corrections.is_empty() {

@@ -29,7 +29,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_RESPONSE: u64 = 16 * 1024;
 
 /// A word in the public page `/` that other programs' pages do not contain.
-const PAGE_MARK: &str = "upslot";
+pub(crate) const PAGE_MARK: &str = "upslot";
 
 /// Checks the upslot that runs with this configuration. One line, healthy or not; more if the configuration is invalid.
 pub fn ask(config_path: &Path) -> Result<String, String> {
@@ -190,7 +190,7 @@ fn parse(bytes: &[u8]) -> Option<(u16, String)> {
 }
 
 /// The addresses at which this host reaches a listener: loopback for an unspecified address.
-fn reachable(address: SocketAddr) -> Vec<SocketAddr> {
+pub(crate) fn reachable(address: SocketAddr) -> Vec<SocketAddr> {
     let port = address.port();
     let v4 = SocketAddr::new(IpAddr::from(Ipv4Addr::LOCALHOST), port);
     let v6 = SocketAddr::new(IpAddr::from(Ipv6Addr::LOCALHOST), port);
@@ -216,7 +216,7 @@ fn encrypted(stream: TcpStream) -> io::Result<StreamOwned<ClientConnection, TcpS
 /// Accepts any certificate: the check is whether the service responds, the certificate is issued for its public name, and
 /// nothing secret is sent.
 #[derive(Debug)]
-struct AnyCertificate;
+pub(crate) struct AnyCertificate;
 
 impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(

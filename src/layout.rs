@@ -62,6 +62,45 @@ pub fn owner_folder(owner: &BareJid) -> String {
     BASE64URL_NOPAD.encode(&sha1.digest().bytes())
 }
 
+/// Length of a SHA-1 digest, which an owner folder's name encodes.
+const SHA1: usize = 20;
+
+/// An owner, named by an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    Jid(BareJid),
+    /// The name of the owner folder, as `list --all` prints it.
+    Folder(String),
+}
+
+impl Owner {
+    /// Parses an address, or the name of an owner folder.
+    pub fn parse(word: &str) -> Option<Owner> {
+        let folder = BASE64URL_NOPAD.decode(word.as_bytes());
+        if folder.is_ok_and(|digest| digest.len() == SHA1) {
+            return Some(Owner::Folder(word.to_owned()));
+        }
+        BareJid::parse(word).map(Owner::Jid)
+    }
+
+    /// The name of the owner folder.
+    pub fn folder(&self) -> String {
+        match self {
+            Owner::Jid(jid) => owner_folder(jid),
+            Owner::Folder(folder) => folder.clone(),
+        }
+    }
+}
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Owner::Jid(jid) => jid.fmt(f),
+            Owner::Folder(folder) => write!(f, "owner folder {folder}"),
+        }
+    }
+}
+
 /// A validated relative path of a file below `storage_path`: two to eight segments, none of which is empty, hidden,
 /// longer than [`MAX_NAME`], or contains NUL.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -200,6 +239,33 @@ fn is_valid(segment: &[u8]) -> bool {
         && segment.len() <= MAX_NAME
         && segment[0] != b'.'
         && !segment.iter().any(|b| *b == b'/' || *b == 0)
+}
+
+/// Identifies a file among those of its owner, in a form that reveals nothing and is shorter than a path. A file is found
+/// by comparing it with each file of the owner folder, so that it can never name one of another owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId([u8; FILE_ID]);
+
+/// Bytes of a file's ID: enough that two files of one owner do not have the same.
+const FILE_ID: usize = 12;
+
+impl FileId {
+    pub fn of(path: &StorePath) -> FileId {
+        let digest = ring::digest::digest(&ring::digest::SHA256, path.as_bytes());
+        let mut id = [0; FILE_ID];
+        id.copy_from_slice(&digest.as_ref()[..FILE_ID]);
+        FileId(id)
+    }
+
+    /// Parses what [`FileId::text`] returns.
+    pub fn parse(text: &str) -> Option<FileId> {
+        let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
+        Some(FileId(bytes.try_into().ok()?))
+    }
+
+    pub fn text(&self) -> String {
+        BASE64URL_NOPAD.encode(&self.0)
+    }
 }
 
 /// Digest of a name that another server gave: of a slot, or of the path in an old link.
@@ -377,6 +443,21 @@ mod tests {
     #[test]
     fn the_owner_folder_matches_http_upload_component() {
         assert_eq!(owner_folder(&owner()), "Q_7dsld2o0PGmDXH553Cx_WVmKY");
+    }
+
+    #[test]
+    fn an_owner_is_an_address_or_a_folder() {
+        let jid = |text: &str| Some(Owner::Jid(BareJid::parse(text).unwrap()));
+        assert_eq!(
+            Owner::parse("Romeo@Montague.tld/orchard"),
+            jid("romeo@montague.tld")
+        );
+        assert_eq!(Owner::parse("montague.tld"), jid("montague.tld"));
+        let folder = "Q_7dsld2o0PGmDXH553Cx_WVmKY";
+        assert_eq!(Owner::parse(folder), Some(Owner::Folder(folder.to_owned())));
+        assert_eq!(Owner::parse(folder).unwrap().folder(), folder);
+        assert_eq!(jid("romeo@montague.tld").unwrap().folder(), folder);
+        assert_eq!(Owner::parse("a b"), None);
     }
 
     #[test]

@@ -11,13 +11,13 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | 0 values | [`now`] [`decimal`] [`jid`] [`purpose`] [`refusal`] [`metrics`] [`log_limiter`] |
-//! | 1 decisions | [`layout`] [`policy`] [`slot`] [`clock`] [`expiry`] [`certificate`] |
+//! | 0 values | [`now`] [`decimal`] [`units`] [`jid`] [`purpose`] [`refusal`] [`metrics`] [`log_limiter`] |
+//! | 1 decisions | [`layout`] [`policy`] [`slot`] [`clock`] [`expiry`] [`listing`] [`certificate`] |
 //! | 2 protocols | [`xmpp`] [`http`] |
 //! | 3 program | [`config`] [`service`] |
 //! | 4 system | [`sys`] [`tls`] [`setup`] [`transport`] [`store`] [`sandbox`] [`syncer`] [`resolve`] [`signals`] [`activation`] [`notify`] |
 //! | 5 loop | [`reactor`] |
-//! | top | [`list`] [`explain`] [`remove`] [`import`] [`demo`] [`health`] |
+//! | top | [`list`] [`explain`] [`remove`] [`import`] [`demo`] [`health`] [`doctor`] |
 //!
 //! # Where to start
 //!
@@ -31,6 +31,7 @@
 pub mod now;
 
 pub mod decimal;
+pub mod units;
 
 pub mod jid;
 
@@ -48,6 +49,7 @@ pub mod slot;
 
 pub mod clock;
 pub mod expiry;
+pub mod listing;
 
 pub mod certificate;
 
@@ -78,6 +80,7 @@ pub mod signals;
 pub mod reactor;
 
 pub mod demo;
+pub mod doctor;
 pub mod health;
 
 pub mod list;

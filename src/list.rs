@@ -5,92 +5,24 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::fmt;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use data_encoding::BASE64URL_NOPAD;
-
 use crate::config::Config;
 use crate::expiry::StoredFile;
-use crate::jid::BareJid;
-use crate::layout;
+pub use crate::layout::Owner;
 use crate::now::date_time;
 use crate::purpose::Purpose;
 use crate::service::Service;
 use crate::store::walk::{Owners, Walk, WalkMode, WalkStep};
 use crate::sys;
+pub use crate::units::{files, size};
 
 /// Maximum number of files that are sorted together.
 const PORTION: usize = 16_384;
 
 /// Maximum number of owners listed; the others are summed.
 const MAX_OWNERS: usize = 10_000;
-
-/// Length of a SHA-1 digest, which an owner folder's name encodes.
-const SHA1: usize = 20;
-
-/// The owner of the files to list or remove.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Owner {
-    Jid(BareJid),
-    /// The name of the owner folder, as `list --all` prints it.
-    Folder(String),
-}
-
-impl Owner {
-    /// Parses an address, or the name of an owner folder.
-    pub fn parse(word: &str) -> Option<Owner> {
-        let folder = BASE64URL_NOPAD.decode(word.as_bytes());
-        if folder.is_ok_and(|digest| digest.len() == SHA1) {
-            return Some(Owner::Folder(word.to_owned()));
-        }
-        BareJid::parse(word).map(Owner::Jid)
-    }
-
-    /// The name of the owner folder.
-    pub fn folder(&self) -> String {
-        match self {
-            Owner::Jid(jid) => layout::owner_folder(jid),
-            Owner::Folder(folder) => folder.clone(),
-        }
-    }
-}
-
-impl fmt::Display for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Owner::Jid(jid) => jid.fmt(f),
-            Owner::Folder(folder) => write!(f, "owner folder {folder}"),
-        }
-    }
-}
-
-/// Bytes in units of 1024, with one decimal: `10.0 MiB`.
-pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    // In tenths of the unit, rounded to the nearest.
-    let (mut tenths, mut unit) = (u128::from(bytes) * 10, 0);
-    loop {
-        let rounded = (tenths + 512) / 1024;
-        if rounded < 10_240 || unit + 1 == UNITS.len() {
-            return format!("{}.{} {}", rounded / 10, rounded % 10, UNITS[unit]);
-        }
-        tenths /= 1024;
-        unit += 1;
-    }
-}
-
-/// A number of files in words.
-pub fn files(number: u64) -> String {
-    match number {
-        1 => "1 file".to_owned(),
-        number => format!("{number} files"),
-    }
-}
 
 /// Formats the lines of files.
 #[derive(Debug)]
@@ -286,45 +218,5 @@ pub(crate) fn say(out: &mut dyn Write, line: &str) -> Result<(), String> {
             Err(format!("cannot write the answer: {error}."))
         }
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_short_and_rounded() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (1, "1 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (1535, "1.5 KiB"),
-            (10_239, "10.0 KiB"),
-            (1024 * 1024 - 1, "1.0 MiB"),
-            (10 << 20, "10.0 MiB"),
-            ((10 << 20) + (52 << 10), "10.1 MiB"),
-            (1023 << 20, "1023.0 MiB"),
-            (3 << 30, "3.0 GiB"),
-            (u64::MAX, "16.0 EiB"),
-        ] {
-            assert_eq!(size(bytes), text, "{bytes}");
-        }
-    }
-
-    #[test]
-    fn an_owner_is_an_address_or_a_folder() {
-        let jid = |text: &str| Some(Owner::Jid(BareJid::parse(text).unwrap()));
-        assert_eq!(
-            Owner::parse("Romeo@Montague.tld/orchard"),
-            jid("romeo@montague.tld")
-        );
-        assert_eq!(Owner::parse("montague.tld"), jid("montague.tld"));
-        let folder = "Q_7dsld2o0PGmDXH553Cx_WVmKY";
-        assert_eq!(Owner::parse(folder), Some(Owner::Folder(folder.to_owned())));
-        assert_eq!(Owner::parse(folder).unwrap().folder(), folder);
-        assert_eq!(jid("romeo@montague.tld").unwrap().folder(), folder);
-        assert_eq!(Owner::parse("a b"), None);
     }
 }

@@ -1,6 +1,6 @@
 //! The program: arguments, logging, exit code. Everything else is in the library.
 
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use upslot::reactor::Reactor;
 use upslot::remove::{self, Target};
 use upslot::setup::{self, Setup};
 use upslot::signals::Signals;
-use upslot::{activation, health, sys};
+use upslot::{activation, doctor, health, sys};
 
 mod arguments;
 mod logger;
@@ -30,7 +30,7 @@ const USAGE: u8 = 2;
 const CONFIG_TOPIC: &str = "config";
 
 /// Every command.
-static COMMANDS: [Command; 6] = [
+static COMMANDS: [Command; 7] = [
     Command {
         name: "explain",
         usage: "JID [SIZE] [TYPE]",
@@ -84,6 +84,22 @@ would be imported. The exit code is 1 if the import could not be completed.
 ",
         flags: &["dry-run", "owner=", "index="],
         run: import_files,
+    },
+    Command {
+        name: "doctor",
+        usage: "[--full] [--json] [--ca-file FILE]",
+        summary: "check the whole way from a client to the store",
+        details: "\
+Checks DNS, ports, certificates, the reverse proxy, uploads and downloads as a client
+does, the XMPP server, and the storage folder, and prints one line for each check with
+what to change. Test files are removed again. Run it beside a running upslot, as the
+superuser or as upslot's user. The exit code is 1 if a check failed.
+--full also sends a file of max_file_size. --json prints the result as one JSON object.
+--ca-file names root certificates to trust instead of those of the system, as the
+environment variable SSL_CERT_FILE does.
+",
+        flags: &["full", "json", "ca-file="],
+        run: examine,
     },
     Command {
         name: "health",
@@ -221,7 +237,14 @@ fn remove_files(given: Arguments) -> Result<ExitCode, Failure> {
 }
 
 fn import_files(given: Arguments) -> Result<ExitCode, Failure> {
-    let (owner, index) = (given.value("owner="), given.value("index="));
+    let owner = match given.value("owner=") {
+        Some(owner) => match owner.to_str() {
+            None => return arguments_error(format!("{owner:?} is not an address")),
+            owner => owner,
+        },
+        None => None,
+    };
+    let index = given.value("index=").map(PathBuf::from);
     let import = Import::parse(&given.words, owner, index, given.has("dry-run"));
     let import = import.map_err(Failure::Arguments)?;
     let setup = read_setup(&given)?;
@@ -253,6 +276,29 @@ fn ask_health(given: Arguments) -> Result<ExitCode, Failure> {
             Ok(ExitCode::from(FAILURE))
         }
     }
+}
+
+fn examine(given: Arguments) -> Result<ExitCode, Failure> {
+    if !given.words.is_empty() {
+        return arguments_error("doctor takes no arguments besides its options");
+    }
+    let setup = read_setup(&given)?;
+    warn(&setup.warnings);
+    let options = doctor::Options {
+        full: given.has("full"),
+        ca_file: given.value("ca-file=").map(PathBuf::from),
+    };
+    let mut out = std::io::stdout();
+    let coloured = out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let report = match given.has("json") {
+        true => doctor::run(&setup, &options, None),
+        false => doctor::run(&setup, &options, Some((&mut out, coloured))),
+    };
+    let report = report.map_err(Failure::Command)?;
+    if given.has("json") {
+        print(&report.json());
+    }
+    Ok(ExitCode::from(if report.is_good() { 0 } else { FAILURE }))
 }
 
 /// Installs the signal handlers, as the first action of the service. Commands keep the default actions.
@@ -350,3 +396,6 @@ fn print(text: &str) {
 fn report(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
+
+#[cfg(test)]
+mod tests;

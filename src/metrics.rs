@@ -55,6 +55,7 @@ struct Sweeps {
     files: u64,
     bytes: u64,
     last: Option<Duration>,
+    failures: u64,
 }
 
 /// The state of the link to the XMPP server.
@@ -70,6 +71,13 @@ pub enum LinkStatus {
 /// Values sampled when the page is requested. A value that is unknown (`None`) has no line on the page.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Gauges<'a> {
+    pub store: StoreGauges,
+    /// Unix time in seconds.
+    pub time: u64,
+    /// Whether the last reload failed.
+    pub reload_failed: bool,
+    /// The end of the TLS certificate's validity; Unix time in seconds.
+    pub certificate_expiry: Option<u64>,
     /// The program's version.
     pub version: &'a str,
     pub uptime: Duration,
@@ -77,6 +85,15 @@ pub struct Gauges<'a> {
     pub connections: usize,
     pub connections_limit: usize,
     pub link: LinkStatus,
+    /// Resident memory of the process in bytes.
+    pub resident_bytes: Option<u64>,
+}
+
+/// The store, as for [`Gauges`].
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StoreGauges {
+    /// Whether operations fail for another reason than a lack of space.
+    pub is_failing: bool,
     /// Total size in bytes and number of all stored files.
     pub stored_bytes: Option<u64>,
     pub stored_files: Option<u64>,
@@ -84,8 +101,6 @@ pub struct Gauges<'a> {
     pub free_bytes: Option<u64>,
     /// Free inodes on the file system of the store.
     pub free_inodes: Option<u64>,
-    /// Resident memory of the process in bytes.
-    pub resident_bytes: Option<u64>,
 }
 
 impl Metrics {
@@ -148,6 +163,11 @@ impl Metrics {
         sweeps.last = Some(took);
     }
 
+    /// So many sweeps have failed since the start.
+    pub fn sweeps_failed(&mut self, failures: u64) {
+        self.sweeps.failures = failures;
+    }
+
     /// The oldest files of an owner were removed to meet a quota.
     pub fn trimmed(&mut self) {
         self.owners_trimmed += 1;
@@ -208,6 +228,11 @@ impl Metrics {
         page.plain(self.sweeps.files);
         page.counter("sweep_removed_bytes_total", "Bytes removed by sweeps.");
         page.plain(self.sweeps.bytes);
+        page.counter(
+            "sweep_failures_total",
+            "Sweeps that could not begin, did not reach every file, or could not delete one.",
+        );
+        page.plain(self.sweeps.failures);
         if let Some(took) = self.sweeps.last {
             page.gauge("sweep_last_duration_seconds", "Duration of the last sweep.");
             let (seconds, millis) = (took.as_secs(), took.subsec_millis());
@@ -233,18 +258,40 @@ fn expose_gauges(page: &mut Page, now: &Gauges<'_>) {
         page.gauge("link_up", "Whether the link to the XMPP server is up.");
         page.plain(u8::from(now.link == LinkStatus::Up));
     }
+    let store = now.store;
+    page.gauge(
+        "store_up",
+        "Whether the store works; a lack of space is no failure.",
+    );
+    page.plain(u8::from(!store.is_failing));
+    page.gauge(
+        "config_last_reload_successful",
+        "Whether the last reload was successful; 1 before the first.",
+    );
+    page.plain(u8::from(!now.reload_failed));
+    page.gauge("time_seconds", "The clock of the host, in Unix time.");
+    page.plain(now.time);
     let known = [
-        ("stored_bytes", "Total size of all files.", now.stored_bytes),
-        ("stored_files", "Number of files.", now.stored_files),
+        (
+            "stored_bytes",
+            "Total size of all files.",
+            store.stored_bytes,
+        ),
+        ("stored_files", "Number of files.", store.stored_files),
         (
             "free_bytes",
             "Free space on the file system of the store.",
-            now.free_bytes,
+            store.free_bytes,
         ),
         (
             "free_inodes",
             "Free inodes on the file system of the store; absent if it does not report them.",
-            now.free_inodes,
+            store.free_inodes,
+        ),
+        (
+            "certificate_expiry_timestamp_seconds",
+            "When the TLS certificate expires, in Unix time; absent without TLS.",
+            now.certificate_expiry,
         ),
         (
             "resident_memory_bytes",
@@ -334,10 +381,16 @@ mod tests {
             connections: 3,
             connections_limit: 1024,
             link: LinkStatus::Up,
-            stored_bytes: Some(1 << 40),
-            stored_files: Some(7),
-            free_bytes: Some(0),
-            free_inodes: Some(7),
+            store: StoreGauges {
+                is_failing: false,
+                stored_bytes: Some(1 << 40),
+                stored_files: Some(7),
+                free_bytes: Some(0),
+                free_inodes: Some(7),
+            },
+            time: 1_800_000_000,
+            reload_failed: false,
+            certificate_expiry: Some(1_900_000_000),
             resident_bytes: Some(4096),
         }
     }
@@ -370,6 +423,7 @@ mod tests {
         metrics.stanza_skipped("too_large");
         metrics.swept(5, 500, Duration::from_millis(1500));
         metrics.swept(1, 10, Duration::from_millis(250));
+        metrics.sweeps_failed(3);
         metrics.trimmed();
         metrics
     }
@@ -411,6 +465,11 @@ mod tests {
             "upslot_free_inodes 7",
             "upslot_resident_memory_bytes 4096",
             "upslot_uptime_seconds 61",
+            "upslot_store_up 1",
+            "upslot_config_last_reload_successful 1",
+            "upslot_time_seconds 1800000000",
+            "upslot_certificate_expiry_timestamp_seconds 1900000000",
+            "upslot_sweep_failures_total 3",
             "upslot_build_info{version=\"0.2.0\"} 1",
         ] {
             check(&page, line);
@@ -428,6 +487,7 @@ mod tests {
             "stored_",
             "free_bytes",
             "resident",
+            "certificate",
             "sweep_last",
             "reason=",
         ] {
@@ -437,9 +497,17 @@ mod tests {
         check(&page, "upslot_uploads_total{outcome=\"refused\"} 0");
         let down = Gauges {
             link: LinkStatus::Down,
+            store: StoreGauges {
+                is_failing: true,
+                ..StoreGauges::default()
+            },
+            reload_failed: true,
             ..Gauges::default()
         };
-        check(&Metrics::default().expose(&down), "upslot_link_up 0");
+        let page = Metrics::default().expose(&down);
+        check(&page, "upslot_link_up 0");
+        check(&page, "upslot_store_up 0");
+        check(&page, "upslot_config_last_reload_successful 0");
     }
 
     /// The format requires HELP, TYPE, then all samples of one name together, and a line feed after the last.

@@ -4,12 +4,19 @@
 //! that the same rules apply to each.
 //!
 //! - [`refusal`] reasons for refusals; [`limits`] limits and lifetimes from the configuration;
+//! - [`announced`] what the service says about itself;
 //! - [`target`] the files that a URL may name; [`grants`] the signature schemes of PUTs; [`slots`] slot requests;
+//! - [`explain`] the explanation of a decision on a slot request;
+//! - [`commands`] what users and administrators can do over XMPP; [`sessions`] commands that wait for their user;
 //! - this file: the decision on a request, and the responses.
 
+mod announced;
+pub mod commands;
+pub mod explain;
 mod grants;
 mod limits;
 mod refusal;
+pub mod sessions;
 mod slots;
 mod target;
 
@@ -17,6 +24,7 @@ use std::time::SystemTime;
 
 use crate::config::{Config, Purposes};
 use crate::expiry::{self, Lifetime};
+use crate::http::accept;
 use crate::http::api::Reply;
 use crate::http::charset;
 use crate::http::exchange::Timeouts;
@@ -24,11 +32,13 @@ use crate::http::head::{Expect, Method, RequestHead};
 use crate::http::mime::{self, Patterns};
 use crate::http::response::{Answer, Common, FileFacts};
 use crate::http::route::Resource;
+use crate::jid::BareJid;
 use crate::layout::StorePath;
 use crate::now::Now;
 use crate::policy::Policy;
 use crate::slot::grant::Grant;
 
+use announced::Announced;
 use grants::Schemes;
 use limits::{lifetime, policy};
 pub use refusal::PutRefusal;
@@ -39,9 +49,10 @@ use target::Urls;
 #[derive(Debug)]
 pub struct Service {
     policy: Policy,
+    /// Users who may execute the commands of administrators.
+    admins: Vec<BareJid>,
     purposes: Purposes,
-    /// Names of the purposes announced in service discovery.
-    announced: Vec<&'static str>,
+    announced: Announced,
     schemes: Schemes,
     urls: Urls,
     /// Fields common to responses of the public listener.
@@ -75,8 +86,9 @@ impl Service {
         let patterns = |words: &[String]| Patterns::parse(words).ok();
         Service {
             policy: policy(config),
+            admins: config.admins.clone(),
             purposes: config.purposes,
-            announced: config.purposes.announced(),
+            announced: Announced::new(config),
             schemes: Schemes::new(config, secret),
             urls: Urls::new(config),
             common: Common::new(config.allow_web_clients, config.custom_headers.clone()),
@@ -133,11 +145,10 @@ impl Service {
         }
         match (request.method(), resource) {
             (Method::Options, _) => Decision::Answer(self.common.options()),
-            (Method::Get | Method::Head, Resource::Root) => Decision::Answer(
-                self.common
-                    .answer(200)
-                    .text(&"upslot stores and serves files that are shared over XMPP (XEP-0363)."),
-            ),
+            (Method::Get | Method::Head, Resource::Root) => {
+                let page = accept::prefers_html(request).then_some(&self.announced.page);
+                Decision::Answer(self.common.root(page))
+            }
             _ if read_only && !self.serve_downloads => {
                 Decision::Refuse(PutRefusal::DownloadsElsewhere)
             }

@@ -27,6 +27,8 @@ pub struct Options {
     pub spin: bool,
     /// The servers to measure, if installed.
     pub only: Vec<ServerKind>,
+    /// Where the files that GETs request are kept from run to run.
+    pub files: Option<PathBuf>,
     /// Counts the work of single requests instead.
     pub guard: Option<Guard>,
 }
@@ -124,6 +126,7 @@ pub fn parse(
         program: PathBuf::from(env!("CARGO_BIN_EXE_upslot")),
         spin: false,
         only: ServerKind::ALL.to_vec(),
+        files: None,
         guard: None,
     };
     let words = &mut options.filter.words;
@@ -139,6 +142,7 @@ pub fn parse(
             Long("full") => options.full = true,
             Long("filter") => words.extend(split(&text(parser.value())?)),
             Long("json") => options.json = Some(value(parser.value())?.into()),
+            Long("files") => options.files = Some(value(parser.value())?.into()),
             Long("program") => options.program = value(parser.value())?.into(),
             Long("rounds") => match text(parser.value())?.parse() {
                 Ok(n) if n > 0 => rounds = Some(n),

@@ -160,6 +160,7 @@ impl Link {
         let identity = Identity {
             jid: &self.jid,
             purposes: service.purposes(),
+            contact: &[],
         };
         let answer = iq::route(stanza, identity, self.now.unix(), |requester| {
             service.max_file_size(requester)

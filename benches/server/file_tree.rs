@@ -1,20 +1,24 @@
-//! The files that GETs request: upslot stores them once per run, and then all servers serve the same ones, from the same
-//! pages of the page cache.
+//! Files at the paths that upslot gives them, created without a server, because uploading 100,000 of them takes minutes.
+//! Those that GETs request are created once per run, and then all servers serve the same ones, from the same pages of the
+//! page cache.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::bench::{Bench, TIME_LIMIT};
+use sha1_smol::Sha1;
+use upslot::jid::BareJid;
+use upslot::layout::{RANDOM_BYTES, StorePath, Tag};
+use upslot::purpose::Purpose;
+
+use crate::bench::Bench;
 use crate::cases::{DEEP, Gets};
 use crate::common::outcome::Outcome;
-use crate::common::server_kind::ServerKind;
-use crate::link::Target;
-use crate::load::{Plan, Request};
-use crate::servers::{Server, ServerSetup};
-
-/// How many slots are requested and used at a time while the files are stored.
-const BATCH: usize = 5_000;
-const CONNECTIONS: usize = 8;
+use crate::limit::FILE_NAME;
+use crate::link::{DOMAIN, OWNERS};
 
 /// A folder of files.
 #[derive(Debug)]
@@ -28,14 +32,14 @@ pub struct FileTree {
 /// The folders of a run.
 #[derive(Debug)]
 pub struct FileTrees {
-    /// As close to the root of the file system as TMPDIR permits.
+    /// As close to the root of the file system as TMPDIR permits, unless the user names it.
     pub shallow: FileTree,
     /// At depth [`DEEP`], unless TMPDIR is deeper.
     pub deep: FileTree,
 }
 
 impl FileTrees {
-    /// `shallow` and `deep` are folders for this run only.
+    /// `deep` is a folder for this run only.
     pub fn new(shallow: PathBuf, deep: PathBuf) -> FileTrees {
         let mut deep = deep;
         while depth(&deep) < DEEP {
@@ -76,12 +80,12 @@ impl FileTree {
         depth(&self.folder)
     }
 
-    /// The targets of `count` different files of `size` bytes; stores what is missing.
+    /// The targets of `count` different files of `size` bytes; creates what is missing.
     pub fn targets(&mut self, bench: &Bench<'_>, size: u64, count: usize) -> Outcome<&[String]> {
         let index = self.index_of(size);
-        let missing = count.saturating_sub(self.stored[index].1.len());
-        if missing > 0 {
-            let more = self.store(bench, size, missing)?;
+        let present = self.stored[index].1.len();
+        if present < count {
+            let more = self.create(bench, size, present..count)?;
             self.stored[index].1.extend(more);
         }
         Ok(&self.stored[index].1[..count])
@@ -108,60 +112,69 @@ impl FileTree {
         })
     }
 
-    /// Stores more files.
-    fn store(&self, bench: &Bench<'_>, size: u64, count: usize) -> Outcome<Vec<String>> {
-        let failed = |e: std::io::Error| format!("{}: {e}", self.folder.display());
-        fs::create_dir_all(&self.folder).map_err(failed)?;
-        let setup = ServerSetup {
-            for_put: true,
-            shared_files: Some(&self.folder),
-            ..bench.setup(ServerKind::Upslot, "stored", false, size)?
-        };
-        let mut server = bench.start_with(ServerKind::Upslot, setup)?;
-        let targets = store_files(bench, &mut server, size, count)
-            .map_err(|why| bench.explain_failure(&mut server, why))?;
-        Ok(targets.into_iter().map(|target| target.get).collect())
+    /// Creates more files.
+    fn create(&self, bench: &Bench<'_>, size: u64, numbers: Range<usize>) -> Outcome<Vec<String>> {
+        let paths = create_files(bench, &self.folder, size, OWNERS, numbers)?;
+        let target = |path| target(&self.folder, path);
+        Ok(paths.iter().map(target).collect())
     }
 }
 
-/// Stores files, and syncs them, so that the disk is idle during the measurement.
-pub fn store_files(
-    bench: &Bench<'_>,
-    server: &mut Server,
-    size: u64,
-    count: usize,
-) -> Outcome<Vec<Target>> {
-    let mut stored = Vec::with_capacity(count);
-    while stored.len() < count {
-        let batch = BATCH.min(count - stored.len());
-        stored.extend(store_batch(bench, server, size, batch)?);
-    }
-    let scratch = bench.scratch.path();
-    let failed = |e: std::io::Error| format!("{}: {e}", scratch.display());
-    let folder = File::open(scratch).map_err(failed)?;
-    rustix::fs::syncfs(&folder).map_err(|e| failed(e.into()))?;
-    Ok(stored)
+/// The target of a GET for a file below a storage folder that all servers share.
+pub fn target(folder: &Path, path: &StorePath) -> String {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    format!("/{name}/{}", path.encoded())
 }
 
-fn store_batch(
+/// Creates files as upslot stores them, of `owners` users in turn, and syncs them, so that the disk is idle during the
+/// measurement. Returns their paths below the storage folder.
+pub fn create_files(
     bench: &Bench<'_>,
-    server: &mut Server,
+    storage: &Path,
     size: u64,
-    count: usize,
-) -> Outcome<Vec<Target>> {
-    let targets = server.new_targets(count, size, bench.stop)?;
-    let requests: Vec<Request> = targets
-        .iter()
-        .map(|target| Request::put(&target.put, size))
-        .collect();
-    bench.connect(server, CONNECTIONS.min(count))?.run(Plan {
-        requests: &requests,
-        order: &[],
-        count,
-        first_connection: 0,
-        time_limit: TIME_LIMIT * 60,
-        reconnect: false,
-        compare_bodies: false,
-    })?;
-    Ok(targets)
+    owners: usize,
+    numbers: Range<usize>,
+) -> Outcome<Vec<StorePath>> {
+    let create = |number| create_file(bench, storage, size, owners, number);
+    let paths = numbers.map(create).collect::<Outcome<_>>()?;
+    sync(storage)?;
+    Ok(paths)
+}
+
+/// Creates one of these files.
+pub fn create_file(
+    bench: &Bench<'_>,
+    storage: &Path,
+    size: u64,
+    owners: usize,
+    number: usize,
+) -> Outcome<StorePath> {
+    bench.stop.check()?;
+    let owner = BareJid::parse(&format!("user{}@{DOMAIN}", number % owners));
+    let tag = Tag {
+        size: Some(size),
+        ..Purpose::Message.into()
+    };
+    let digest = Sha1::from(format!("{size} {number}")).digest().bytes();
+    let mut random = [0; RANDOM_BYTES];
+    random.copy_from_slice(&digest[..RANDOM_BYTES]);
+    let path = owner.and_then(|owner| StorePath::for_slot(&owner, tag, &random, FILE_NAME));
+    let path = path.ok_or("upslot has no path for a file")?;
+    let file = storage.join(OsStr::from_bytes(path.as_bytes()));
+    let created = fs::create_dir_all(file.parent().unwrap_or(storage))
+        .and_then(|()| bench.pattern.write_file(&file, size));
+    let result = match created {
+        // From an earlier run.
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => bench.pattern.check_file(&file, size),
+        other => other,
+    };
+    result.map_err(|e| format!("{}: {e}", file.display()))?;
+    Ok(path)
+}
+
+/// Writes everything to the disk that a folder is on.
+pub fn sync(folder: &Path) -> Outcome<()> {
+    let failed = |e: std::io::Error| format!("{}: {e}", folder.display());
+    let opened = File::open(folder).map_err(failed)?;
+    rustix::fs::syncfs(&opened).map_err(|e| failed(e.into()))
 }

@@ -3,7 +3,8 @@
 //! It starts the `upslot` program with a temporary store and a scripted XMPP server, drives it over loopback from this
 //! process, and prints one line per number. If nginx and lighttpd are installed, the same code downloads from them and
 //! uploads to them in the same rounds: the ratio to nginx is the number that can be compared between machines. The
-//! bench does not depend on upslot's internals, only on the program, its configuration, XEP-0114, XEP-0363 and HTTP.
+//! bench depends on the program, its configuration, XEP-0114, XEP-0363 and HTTP, and on nothing inside upslot except the
+//! paths of stored files.
 //!
 //! The modules in import order, which is also a reading order; a file imports only from those before it:
 //!
@@ -24,7 +25,7 @@
 //! - [`servers`] upslot and the servers that it is compared with;
 //! - [`machine`] the machine that the bench runs on;
 //! - [`bench`] the context of all cases and scenarios;
-//! - [`file_tree`] the files that all servers of a GET serve;
+//! - [`file_tree`] files that are created without a server;
 //! - [`guard`] system calls and instructions of single requests, compared with earlier numbers;
 //! - [`stats`] percentiles, medians and ratios;
 //! - [`rounds`] measures a case;
@@ -74,6 +75,7 @@ mod rounds;
 mod scenarios;
 
 use std::env;
+use std::fs;
 use std::process::ExitCode;
 
 use crate::bench::Bench;
@@ -106,6 +108,8 @@ cargo bench [-- OPTIONS] [WORDS]
   --only SERVERS  only these servers (a,b): upslot, nginx, lighttpd, limit, limit-splice
   --spin          the client never sleeps, so that no server pays for waking it
   --program FILE  measures this upslot instead of the one just built
+  --files FOLDER  keeps the files that GETs request in this folder, and uses those that an earlier run has left there:
+                  on some disks, creating and deleting 100,000 of them takes minutes
   --json FILE     also writes the numbers to FILE
   --guard         instead of all this, counts system calls and instructions of single requests, and fails if there are
                   more of them than in benches/server/guard.txt; root and x86-64 only
@@ -154,8 +158,17 @@ fn run(options: &Options) -> Outcome<()> {
     if let Some(guard) = options.guard {
         return run_guard(&bench, guard);
     }
-    let shallow = Scratch::new(&env::temp_dir(), "-files")?;
-    let mut trees = FileTrees::new(shallow.path().to_owned(), scratch.path().to_owned());
+    let temporary;
+    let shallow = match &options.files {
+        Some(folder) => fs::create_dir_all(folder)
+            .and_then(|()| folder.canonicalize())
+            .map_err(|e| format!("{}: {e}", folder.display()))?,
+        None => {
+            temporary = Scratch::new(&env::temp_dir(), "-files")?;
+            temporary.path().to_owned()
+        }
+    };
+    let mut trees = FileTrees::new(shallow, scratch.path().to_owned());
     let depth = |tree: &FileTree| tree.depth().to_string();
     report.fact("depth", &depth(&trees.shallow))?;
     report.fact("depth-deep", &depth(&trees.deep))?;

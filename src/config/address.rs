@@ -149,6 +149,15 @@ pub fn bare_jid(text: &str) -> Result<BareJid, InvalidValue> {
         .ok_or_else(|| expected.into())
 }
 
+/// The address of a user: a bare JID with a local part.
+pub fn user_jid(text: &str) -> Result<BareJid, InvalidValue> {
+    let is_user = text.contains('@') && !text.starts_with('@');
+    let parsed = Some(text).filter(|_| is_user).map(bare_jid);
+    parsed
+        .and_then(Result::ok)
+        .ok_or_else(|| "the address of a user, such as romeo@example.org".into())
+}
+
 /// How to allow all users or none, for messages about an invalid whitelist.
 pub const WHITELIST_HINT: &str = "remove the key to let all users upload, or write [] for none";
 

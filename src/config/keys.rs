@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use log::LevelFilter;
 
 use crate::config::address::{self, Listen};
+use crate::config::contact;
 use crate::config::error::InvalidValue;
 use crate::config::scalar;
 use crate::config::url::{self, BaseUrl};
@@ -216,6 +217,9 @@ keys! {
             "The domains and bare JIDs that may ask for slots; without the key all may, with [] none.",
             empty_value: Some("domains or addresses; remove the key to let all users upload, or write [] for none"),
             empty_list: Warned(ALL_REFUSED);
+        ADMINS: BareJid = "admins", "list of addresses", Text("[]"), address::user_jid,
+            "The bare JIDs of administrators, who see all usage and can delete a user's files by commands over XMPP.",
+            empty_value: Some("addresses; remove the key, or write [], for none");
         MAX_FILE_SIZE: u64 = "max_file_size", BYTES, Text("20971520"), |text| scalar::size(text, 1),
             "Size of the largest file.";
         ALLOWED_FILE_TYPES: String = "allowed_file_types", "list of MIME types", Text("[\"*/*\"]"), scalar::mime_pattern,
@@ -281,6 +285,12 @@ keys! {
             "Metronome's http_file_delete_secret; without it no DELETE is allowed.";
         FILE_SHARE_SECRET: String = "file_share_secret", "secret", Unset, scalar::text,
             "The secret of Prosody's mod_http_file_share.";
+    }
+    "Contact" {
+        CONTACT: String = "contact", "list of mailto:, xmpp: or https: addresses", Unset, contact::address,
+            "How people reach the operator: shown on the page / to browsers, and in service discovery (XEP-0157).";
+        TERMS_URL: String = "terms_url", "URL", Unset, contact::web_page,
+            "The terms of use, to which the page / links.";
     }
     "Sandbox" {
         SANDBOX: bool = "sandbox", "auto or off", Text("auto"), scalar::sandbox,

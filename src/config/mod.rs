@@ -2,7 +2,7 @@
 //!
 //! - [`error`] errors and warnings, and their texts;
 //! - [`raw`] YAML to a tree whose nodes know their lines;
-//! - [`scalar`] numbers, sizes, durations, paths; [`secret`]; [`address`]; [`url`]; [`headers`]; [`stray`];
+//! - [`scalar`] numbers, sizes, durations, paths; [`secret`]; [`address`]; [`url`]; [`contact`]; [`headers`]; [`stray`];
 //! - [`values`] the checked configuration;
 //! - [`keys`] the registry of all keys; [`nearest`] the key that a misspelt one most resembles;
 //! - [`reader`] takes values out of the tree and collects errors; [`secrets`] those that are never repeated;
@@ -15,6 +15,7 @@
 pub mod access;
 pub mod address;
 pub mod api;
+pub mod contact;
 pub mod error;
 pub mod headers;
 pub mod keys;
@@ -128,6 +129,7 @@ fn config(r: &mut ConfigReader) -> Config {
         file_mode: mode(r, &keys::FILE_MODE),
         dir_mode: mode(r, &keys::DIR_MODE),
         whitelist: whitelist(r),
+        admins: r.items(&keys::ADMINS).unwrap_or_default(),
         max_file_size: r.value(&keys::MAX_FILE_SIZE).unwrap_or_default(),
         allowed_file_types: r.items(&keys::ALLOWED_FILE_TYPES),
         safe_file_types: r.items(&keys::SAFE_FILE_TYPES),
@@ -156,6 +158,8 @@ fn config(r: &mut ConfigReader) -> Config {
         body_timeout: r.value(&keys::BODY_TIMEOUT).unwrap_or_default(),
         idle_timeout: r.value(&keys::IDLE_TIMEOUT).unwrap_or_default(),
         shutdown_timeout: r.value(&keys::SHUTDOWN_TIMEOUT).unwrap_or_default(),
+        contact: contacts(r),
+        terms_url: r.get(&keys::TERMS_URL),
         fsync: r.value(&keys::FSYNC).unwrap_or_default(),
         sandbox: r.value(&keys::SANDBOX).unwrap_or_default(),
         log_level: r.value(&keys::LOG_LEVEL).unwrap_or(LevelFilter::Off),
@@ -190,6 +194,16 @@ fn custom_headers(r: &mut ConfigReader, cors: bool) -> Vec<(String, String)> {
         r.error(key, found, format!("at most {}", headers::MAX_HEADERS));
     }
     headers
+}
+
+fn contacts(r: &mut ConfigReader) -> Vec<String> {
+    let key = &keys::CONTACT;
+    let addresses = r.items(key).unwrap_or_default();
+    if addresses.len() > contact::MAX_ADDRESSES {
+        let found = format!("{} addresses", addresses.len());
+        r.error(key, found, format!("at most {}", contact::MAX_ADDRESSES));
+    }
+    addresses
 }
 
 fn mode(r: &mut ConfigReader, key: &ConfigKey<u32>) -> u32 {

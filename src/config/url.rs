@@ -70,16 +70,7 @@ pub fn base_url(text: &str) -> Result<BaseUrl, InvalidValue> {
         return Err("the host name in punycode (xn--...)".into());
     }
     let authority = authority.to_ascii_lowercase();
-    let (host, port) = split_port(&authority);
-    let port_is_valid = port.is_none_or(|port| address::port(port).is_some_and(|port| port > 0));
-    let bracketed = host.starts_with('[');
-    let host_is_valid = match address::ip(host) {
-        Some(ip) => ip.is_ipv6() == bracketed,
-        None => address::is_host_name(host),
-    };
-    if !port_is_valid || !host_is_valid {
-        return Err(invalid());
-    }
+    let host = host(&authority).ok_or_else(invalid)?;
     let (path, decoded) = base_path(path)?;
     let prefix = format!("{scheme}://{authority}{path}");
     if prefix.len() > MAX_URL {
@@ -101,6 +92,18 @@ pub fn path_prefix(text: &str) -> Result<String, InvalidValue> {
         Ok((path, decoded)) if is_plain && path == decoded => Ok(path),
         _ => Err("a path such as / or /upload/, without characters that need encoding".into()),
     }
+}
+
+/// The host of a host with or without a port, if both are valid.
+pub fn host(authority: &str) -> Option<&str> {
+    let (host, port) = split_port(authority);
+    let port_is_valid = port.is_none_or(|port| address::port(port).is_some_and(|port| port > 0));
+    let bracketed = host.starts_with('[');
+    let host_is_valid = match address::ip(host) {
+        Some(ip) => ip.is_ipv6() == bracketed,
+        None => address::is_host_name(host),
+    };
+    (port_is_valid && host_is_valid).then_some(host)
 }
 
 /// Host and port; the colons inside brackets belong to the host.

@@ -31,6 +31,8 @@ pub struct Config {
     /// JIDs that may request slots; `None` allows all, an empty list none. A bare JID means itself; a domain means itself
     /// and its users, not those of its subdomains.
     pub whitelist: Option<Vec<BareJid>>,
+    /// Bare JIDs that may execute the commands of administrators.
+    pub admins: Vec<BareJid>,
     /// Bytes; a file of exactly this size is allowed. At least 1.
     pub max_file_size: u64,
     /// Patterns of the MIME types that may be uploaded, `type/subtype`, `type/*` or `*/*` in lower case; `None` is
@@ -101,6 +103,10 @@ pub struct Config {
     pub external_delete_secret: Option<Secret>,
     /// Key of the tokens of mod_http_file_share.
     pub file_share_secret: Option<Secret>,
+    /// URIs at which people reach the operator, `mailto:`, `xmpp:` or `https:`; at most [`crate::config::contact::MAX_ADDRESSES`].
+    pub contact: Vec<String>,
+    /// The URL of the terms of use.
+    pub terms_url: Option<String>,
     /// Whether a 201 is sent only when file and name are on stable storage.
     pub fsync: bool,
     /// Whether the process confines itself, as far as the kernel supports it.

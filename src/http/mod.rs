@@ -7,11 +7,13 @@
 //! - [`forwarded`] the client's address behind reverse proxies;
 //! - [`mime`], [`disposition`] the types and names of files; [`charset`] whether text is UTF-8;
 //! - [`cors`] access for web clients of other origins;
+//! - [`accept`], [`landing`] the page for people, and which clients get it;
 //! - [`response`] response heads, and the responses that every route shares;
 //! - [`query`], [`api`] the slot API for programs on this host;
 //! - [`route`] from a request target to a path in the store;
 //! - [`exchange`] the state machine of one connection, which combines them.
 
+pub mod accept;
 pub mod api;
 pub mod body;
 pub mod charset;
@@ -21,6 +23,7 @@ pub mod disposition;
 pub mod exchange;
 pub mod forwarded;
 pub mod head;
+pub mod landing;
 pub mod mime;
 pub mod query;
 pub mod range;

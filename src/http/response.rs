@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::http::condition::{self, ConditionResult, Validators};
 use crate::http::head::{Method, RequestHead};
+use crate::http::landing::LandingPage;
 use crate::http::range::{self, Ranges};
 use crate::http::{cors, disposition};
 use crate::now::{LAST_SECOND, Now, unix};
@@ -124,6 +125,18 @@ impl Common {
             }
         }
         builder.empty()
+    }
+
+    /// The response to GET and HEAD of `/`: the page, or one line of text. `Vary` is there in both cases.
+    pub fn root(&self, page: Option<&LandingPage>) -> Answer {
+        let builder = self.answer(200).field("Vary", "Accept");
+        match page {
+            Some(page) => builder
+                .default_field("Content-Security-Policy", &page.policy)
+                .body("text/html; charset=utf-8", page.html.clone()),
+            None => builder
+                .text(&"upslot stores and serves files that are shared over XMPP (XEP-0363)."),
+        }
     }
 
     /// The same response for every URL without a file.

@@ -70,7 +70,7 @@ impl Import {
     pub fn parse(
         words: &[String],
         owner: Option<&str>,
-        index: Option<&str>,
+        index: Option<PathBuf>,
         dry_run: bool,
     ) -> Result<Import, String> {
         let names = PROGRAMS.map(|(name, _)| name).join(", ");
@@ -103,7 +103,7 @@ impl Import {
             program: *program,
             path: path.into(),
             fallback,
-            index: index.map(PathBuf::from),
+            index,
             dry_run,
         })
     }

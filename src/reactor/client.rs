@@ -39,6 +39,11 @@ const STEPS: usize = 16;
 /// milliseconds.
 pub const BYTES: usize = 256 * 1024;
 
+/// A connection whose file was not sent with [`BYTES`] may go on until the turn has taken this long, or [`STEPS`] are
+/// used up. Cached pages that the client accepts at once cost so little that changing connections would cost more. A
+/// piece that has to be read from a slow disk takes longer than this, and remains the only one.
+const FILE_TIME: Duration = Duration::from_micros(500);
+
 /// Most bytes read at once while a request head is awaited.
 const HEAD_READ: usize = 16 * 1024;
 
@@ -94,8 +99,8 @@ pub struct Client {
     why: Option<Box<str>>,
     /// Whether it is on the run queue.
     pub queued: bool,
-    /// Its entry among the deadlines of the loop.
-    pub armed: Option<Instant>,
+    /// Its entry among the deadlines of the loop, in ticks.
+    pub armed: Option<u32>,
 }
 
 /// The state of the present request, beyond that of the exchange.
@@ -219,8 +224,12 @@ impl Client {
                 return self.close(shared, now);
             }
             match self.step(shared, now, budget) {
-                Ok(StepResult::Moved) if *budget == 0 => return DriveOutcome::Again,
-                Ok(StepResult::Moved) => {}
+                Ok(StepResult::Moved) if *budget > 0 => {}
+                Ok(StepResult::Moved) if self.may_send_more(now) => {
+                    shared.connections.moved += BYTES;
+                    *budget = BYTES;
+                }
+                Ok(StepResult::Moved) => return DriveOutcome::Again,
                 Ok(StepResult::Blocked) => return DriveOutcome::Blocked,
                 Err(error) => {
                     if matches!(self.activity, Activity::Get(_)) && sys::is_disk_error(&error) {
@@ -232,6 +241,12 @@ impl Client {
             }
         }
         DriveOutcome::Again
+    }
+
+    /// Whether it may send another [`BYTES`] of its file in this turn.
+    fn may_send_more(&self, now: Now) -> bool {
+        matches!(self.exchange.want(), Want::File { .. })
+            && sys::monotonic().saturating_duration_since(now.mono) < FILE_TIME
     }
 
     /// Handles a deadline.

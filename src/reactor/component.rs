@@ -135,6 +135,11 @@ impl Link {
         matches!(&self.state, LinkState::Streaming(streaming) if streaming.is_up)
     }
 
+    /// Whether so much output is pending that there should not be more.
+    pub fn is_congested(&self) -> bool {
+        matches!(&self.state, LinkState::Streaming(streaming) if streaming.machine.is_congested())
+    }
+
     pub fn is_closed(&self) -> bool {
         matches!(self.state, LinkState::Closed)
     }

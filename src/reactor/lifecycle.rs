@@ -12,21 +12,23 @@ use crate::config::{self, Config, SecretKey, keys};
 use crate::notify::Notifier;
 use crate::now::Now;
 use crate::reactor::component::Link;
+use crate::reactor::connections::Connections;
+use crate::reactor::executions::Executions;
 use crate::reactor::listener::{self, Listener};
 use crate::reactor::random;
-use crate::reactor::shared::Shared;
+use crate::reactor::shared::{Shared, Status};
 use crate::reactor::table::Key;
 use crate::reactor::timekeeper::Timekeeper;
 use crate::reactor::{
-    Acceptor, Connections, Context, FIRST_LISTENER, LINK, MAX_REJECTED, Reactor, SIGNALS,
-    StartError, Tls, WAKER, Xmpp,
+    Acceptor, Context, FIRST_LISTENER, LINK, MAX_REJECTED, Reactor, SIGNALS, StartError, Tls,
+    WAKER, Xmpp,
 };
 use crate::sandbox::{Permissions, Sandbox};
 use crate::service::Service;
 use crate::setup::{self, LinkTarget, Setup};
 use crate::signals::Signals;
-use crate::store::Store;
 use crate::store::sweep::Sweep;
+use crate::store::{SLOT_SECRET_LENGTH, Store};
 use crate::syncer::Syncer;
 use crate::sys;
 use crate::tls::TlsIdentity;
@@ -36,10 +38,6 @@ const MAX_CONNECTIONS: usize = 1024;
 
 /// Descriptors reserved for other uses than connections: listeners, the link, the store, walks, the log.
 const RESERVED_DESCRIPTORS: u64 = 40;
-
-/// The name of the generated slot secret in the store's internal folder, and its length in bytes.
-const SECRET_FILE: &str = "slot_secret";
-const SECRET_LENGTH: usize = 32;
 
 impl Reactor {
     /// Opens the store and the listeners, except those that the service manager passed, and then enters the sandbox.
@@ -66,12 +64,10 @@ impl Reactor {
         let service = Service::new(&config, slot_secret.as_bytes());
         let syncer = Syncer::new(Arc::clone(&waker));
         let needs = Permissions::new(&config, &config_path, logfile, target.as_ref());
-        let limits = connection_limits(&config, descriptors);
+        let (limits, unused) = divide_descriptors(&config, descriptors);
         let acceptor = Acceptor::new(listeners, limits);
         let mut shared = Shared::new(config, service, store, syncer, now);
-        shared
-            .open_files
-            .set_capacity(unused_descriptors(limits, descriptors));
+        shared.open_files.set_capacity(unused);
         shared.load(now);
         let sandbox = match shared.config.sandbox {
             true => Sandbox::enter(needs),
@@ -79,7 +75,7 @@ impl Reactor {
         };
         log_listeners(&acceptor.listeners);
         log::info!("sandbox {sandbox}");
-        let tls = monitored(setup.tls, now);
+        let tls = monitored(setup.tls, &mut shared.status, now);
         let watched = signals.watch(poll.registry(), SIGNALS);
         watched.map_err(cannot("watch signals"))?;
         log::info!("ready pid={}", std::process::id());
@@ -87,8 +83,12 @@ impl Reactor {
         Ok(Reactor {
             poll,
             acceptor,
-            connections: Connections::default(),
-            xmpp: Xmpp::new(target.map(|target| Link::new(target, LINK, now)), waker),
+            connections: Connections::new(now.mono),
+            xmpp: Xmpp::new(
+                target.map(|target| Link::new(target, LINK, now)),
+                waker,
+                Executions::new(slot_secret.as_bytes()),
+            ),
             signals,
             notifier,
             sweep: Sweep::new(&shared.sweep_plan(), now),
@@ -185,6 +185,7 @@ impl Reactor {
         let setup = match setup::read(&self.context.config_path) {
             Ok(setup) => setup,
             Err(failure) => {
+                self.shared.status.reload_failed = true;
                 for warning in failure.warnings {
                     log::warn!("config warning={warning:?}");
                 }
@@ -216,6 +217,7 @@ impl Reactor {
         (self.context.on_reload)(setup.config.log_level);
         self.shared.open_files.close();
         self.apply(setup, now);
+        self.shared.status.reload_failed = false;
         log::info!("config reloaded");
     }
 
@@ -249,7 +251,7 @@ impl Reactor {
             ..
         } = setup;
         if self.tls.config.is_some() && tls.is_some() {
-            self.tls = monitored(tls, now);
+            self.tls = monitored(tls, &mut self.shared.status, now);
         }
         let target = target.and_then(|target| self.permitted_target(target));
         match (&mut self.xmpp.link, target) {
@@ -266,10 +268,8 @@ impl Reactor {
             .store
             .set_modes(config.file_mode, config.dir_mode);
         let descriptors = sys::raise_descriptor_limit();
-        let limits = connection_limits(&config, descriptors);
-        self.shared
-            .open_files
-            .set_capacity(unused_descriptors(limits, descriptors));
+        let (limits, unused) = divide_descriptors(&config, descriptors);
+        self.shared.open_files.set_capacity(unused);
         (self.acceptor.limit, self.acceptor.max_rejected) = limits;
         self.shared.config = config;
         self.sweep.set_plan(&self.shared.sweep_plan(), now.mono);
@@ -300,10 +300,11 @@ fn open_store(config: &Config) -> Result<Store, StartError> {
 }
 
 /// The TLS identity of new connections, with the monitor of its certificate.
-fn monitored(tls: Option<TlsIdentity>, now: Now) -> Tls {
+fn monitored(tls: Option<TlsIdentity>, status: &mut Status, now: Now) -> Tls {
     let Some(TlsIdentity { config, not_after }) = tls else {
         return Tls::default();
     };
+    status.certificate_expiry = not_after;
     if not_after.is_none() {
         log::warn!("certificate does not say when it expires");
     }
@@ -313,27 +314,21 @@ fn monitored(tls: Option<TlsIdentity>, now: Now) -> Tls {
     }
 }
 
-/// The maximum number of connections, each of which may need a second descriptor for a file; and the maximum number of
-/// connections beyond it that are accepted only to be answered with 503, and must not use the descriptors of the others.
-fn connection_limits(config: &Config, descriptors: u64) -> (usize, usize) {
+/// Divides the descriptors: the maximum number of connections, each of which may need a second descriptor for a file; the
+/// maximum number of connections beyond it that are accepted only to be answered with 503, and must not use the
+/// descriptors of the others; and the number of descriptors that are left even then.
+fn divide_descriptors(config: &Config, descriptors: u64) -> ((usize, usize), usize) {
     let possible =
         usize::try_from(descriptors.saturating_sub(RESERVED_DESCRIPTORS)).unwrap_or(usize::MAX);
     let rejected = MAX_REJECTED.min(possible / 4).max(1);
-    let possible = possible.saturating_sub(rejected) / 2;
+    let most = possible.saturating_sub(rejected) / 2;
     let wanted = config.max_connections.unwrap_or(MAX_CONNECTIONS);
-    let granted = wanted.min(possible.max(1));
+    let granted = wanted.min(most.max(1));
     if granted < wanted {
         log::warn!("max_connections limited to={granted} descriptors={descriptors}");
     }
-    (granted, rejected)
-}
-
-/// The number of descriptors that are left if there are as many connections as allowed, each with a file.
-fn unused_descriptors((limit, rejected): (usize, usize), descriptors: u64) -> usize {
-    let possible = usize::try_from(descriptors.saturating_sub(RESERVED_DESCRIPTORS));
-    possible
-        .unwrap_or(usize::MAX)
-        .saturating_sub(2 * limit + rejected)
+    let unused = possible.saturating_sub(2 * granted + rejected);
+    ((granted, rejected), unused)
 }
 
 fn log_listeners(listeners: &[Listener]) {
@@ -376,20 +371,18 @@ fn own_secret(store: &Store) -> Result<SecretKey, StartError> {
             ),
             _ => String::new(),
         };
-        format!("slot_secret: cannot {operation} .upslot/{SECRET_FILE}: {error}.{remedy}")
+        format!(
+            "slot_secret: cannot {operation} .upslot/{}: {error}.{remedy}",
+            Store::SLOT_SECRET
+        )
     };
-    if let Some(secret) = store
-        .read_internal(SECRET_FILE)
-        .map_err(|e| failure("read", e))?
-    {
-        if secret.len() >= SECRET_LENGTH {
-            return Ok(SecretKey::new(secret));
-        }
+    if let Some(secret) = store.slot_secret().map_err(|e| failure("read", e))? {
+        return Ok(SecretKey::new(secret));
     }
-    let secret: [u8; SECRET_LENGTH] = random::bytes()
+    let secret: [u8; SLOT_SECRET_LENGTH] = random::bytes()
         .ok_or_else(|| "slot_secret: the system gives no random bytes.".to_owned())?;
     store
-        .write_internal(SECRET_FILE, &secret)
+        .write_internal(Store::SLOT_SECRET, &secret)
         .map_err(|e| failure("write", e))?;
     Ok(SecretKey::new(secret.to_vec()))
 }

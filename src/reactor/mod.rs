@@ -5,10 +5,11 @@
 //! - [`open_files`] a cache of files that are requested often; [`random`] random bytes for slots;
 //! - [`shared`] the state common to all connections: [`admission`] quotas, rates and [`waiting`] requests,
 //!   [`store_monitor`] the health of the store, [`connection_limits`] the counts of connections;
-//! - [`client`] drives one HTTP connection; [`component`] drives the link to the XMPP server;
+//! - [`client`] drives one HTTP connection, [`connections`] holds all of them; [`component`] drives the link to the XMPP server; [`executions`] the commands
+//!   of users in progress;
 //! - [`sync_token`] identifies sync jobs; [`timekeeper`] the wall clock and its jumps;
 //! - [`lifecycle`] start, reload, shutdown; [`accept`] accepts connections; [`slots`] slot requests over XMPP, and the walks
-//!   through the store;
+//!   through the store; [`commands`] users' commands over XMPP;
 //! - this file: the turn.
 //!
 //! The order of a turn:
@@ -21,7 +22,7 @@
 //!    the budget of one connection; the rest continues in the next turn, after new events were collected;
 //! 5. handle due deadlines, unless the process was suspended;
 //! 6. accept a few connections;
-//! 7. count, trim and sweep the store for one slice;
+//! 7. count, trim and sweep the store for one slice, and search it for commands for another;
 //! 8. submit the sync jobs of this turn;
 //! 9. handle signals, update the status, and notify the service manager.
 //!
@@ -32,6 +33,7 @@ pub mod admission;
 pub mod client;
 pub mod component;
 pub mod connection_limits;
+pub mod executions;
 pub mod listener;
 pub mod open_files;
 pub mod random;
@@ -43,10 +45,11 @@ pub mod timekeeper;
 pub mod waiting;
 
 mod accept;
+mod commands;
+mod connections;
 mod lifecycle;
 mod slots;
 
-use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -60,12 +63,14 @@ use crate::config::SecretKey;
 use crate::metrics;
 use crate::notify::Notifier;
 use crate::now::Now;
-use crate::reactor::client::{Client, DriveOutcome};
+use crate::reactor::client::DriveOutcome;
 use crate::reactor::component::Link;
+use crate::reactor::connections::Connections;
+use crate::reactor::executions::Executions;
 use crate::reactor::listener::Listener;
 use crate::reactor::shared::Shared;
 use crate::reactor::sync_token::SyncToken;
-use crate::reactor::table::{Key, Table};
+use crate::reactor::table::Key;
 use crate::reactor::timekeeper::Timekeeper;
 use crate::sandbox::Sandbox;
 use crate::signals::Signals;
@@ -135,49 +140,6 @@ impl Acceptor {
     }
 }
 
-/// The open connections.
-#[derive(Debug, Default)]
-struct Connections {
-    table: Table<Client>,
-    /// Connections that wait for a request head. Their work is short, so they come before bodies.
-    head_queue: VecDeque<Key>,
-    /// All other connections that have work.
-    run_queue: VecDeque<Key>,
-    /// When to check the deadline of each connection. If a deadline moves later, its entry stays, and is replaced when it
-    /// is due. A request on a persistent connection therefore changes nothing here.
-    deadlines: BTreeSet<(Instant, Key)>,
-}
-
-impl Connections {
-    /// Checks the deadline of a connection at this time at the latest.
-    fn arm(&mut self, key: Key, at: Instant) {
-        let Some(client) = self.table.get_mut(key) else {
-            return;
-        };
-        if let Some(armed) = client.armed {
-            if armed <= at {
-                return;
-            }
-            self.deadlines.remove(&(armed, key));
-        }
-        client.armed = Some(at);
-        self.deadlines.insert((at, key));
-    }
-
-    /// Takes the next connection whose deadline must be checked now.
-    fn take_due(&mut self, now: Instant) -> Option<Key> {
-        let (at, key) = *self.deadlines.first()?;
-        if at > now {
-            return None;
-        }
-        self.deadlines.pop_first();
-        if let Some(client) = self.table.get_mut(key) {
-            client.armed = None;
-        }
-        Some(key)
-    }
-}
-
 /// The link to the XMPP server.
 #[derive(Debug)]
 struct Xmpp {
@@ -185,16 +147,18 @@ struct Xmpp {
     has_work: bool,
     /// Whether the link was ever up.
     was_up: bool,
+    executions: Executions,
     /// For lookups of the server's name.
     waker: Arc<Waker>,
 }
 
 impl Xmpp {
-    fn new(link: Option<Link>, waker: Arc<Waker>) -> Xmpp {
+    fn new(link: Option<Link>, waker: Arc<Waker>, executions: Executions) -> Xmpp {
         Xmpp {
             link,
             has_work: false,
             was_up: false,
+            executions,
             waker,
         }
     }
@@ -250,6 +214,7 @@ impl Reactor {
             }
             self.accept(now);
             self.walk_a_slice(now);
+            self.work_on_commands(now);
             self.shared.syncer.submit_batch();
             if has_signal && self.handle_signals(now) {
                 return Ok(());
@@ -302,11 +267,11 @@ impl Reactor {
             self.shared.admission.usage.is_counting() || self.shared.admission.trims.has_work();
         let queued =
             !self.connections.run_queue.is_empty() || !self.connections.head_queue.is_empty();
-        if queued || self.xmpp.has_work || may_accept || walking {
+        if queued || self.xmpp.has_work || may_accept || walking || self.is_searching() {
             return Duration::ZERO;
         }
         let earliest = [
-            self.connections.deadlines.first().map(|(at, _)| *at),
+            self.connections.next_deadline(),
             self.xmpp.link.as_ref().and_then(Link::deadline),
             self.sweep.due(),
             self.acceptor.paused_until,
@@ -401,12 +366,9 @@ impl Reactor {
 
     /// Removes a connection; dropping it closes everything that it holds.
     fn remove(&mut self, key: Key) {
-        let Some(mut client) = self.connections.table.remove(key) else {
+        let Some(mut client) = self.connections.remove(key) else {
             return;
         };
-        if let Some(armed) = client.armed {
-            self.connections.deadlines.remove(&(armed, key));
-        }
         client.dispose(&mut self.shared);
         log::debug!("connection closed {client}");
         // There is a free place again, and perhaps a descriptor.
@@ -471,6 +433,7 @@ impl Reactor {
             match token {
                 SyncToken::Sweep => self.sweep.tombstones_synced(result),
                 SyncToken::Trim => self.shared.admission.trims.synced(result),
+                SyncToken::Job(number) => self.xmpp.executions.jobs.synced(number, result),
                 SyncToken::Clock => self.timekeeper.synced(result, &mut self.shared, now),
                 SyncToken::Probe => {
                     let Shared { monitor, store, .. } = &mut self.shared;

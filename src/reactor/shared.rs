@@ -7,7 +7,7 @@ mod health;
 mod slots;
 
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crate::clock::FileTimes;
 use crate::config::Config;
@@ -63,6 +63,10 @@ pub struct Shared {
 pub struct Status {
     pub metrics: Metrics,
     pub link: LinkStatus,
+    /// Whether the last reload failed.
+    pub reload_failed: bool,
+    /// The end of the validity of the TLS certificate.
+    pub certificate_expiry: Option<SystemTime>,
     started: Instant,
     /// The file of the kernel with the memory use of the process.
     memory_counts: Option<OwnedFd>,
@@ -126,6 +130,8 @@ impl Shared {
             status: Status {
                 metrics: Metrics::default(),
                 link: LinkStatus::None,
+                reload_failed: false,
+                certificate_expiry: None,
                 started: now.mono,
                 memory_counts: sys::open_memory_counts(),
             },
@@ -211,6 +217,23 @@ impl Shared {
                 self.revoke(note);
             }
         }
+    }
+
+    /// Revokes the slots of an owner that were issued until now, also for other processes on the same store.
+    pub fn revoke_slots(&mut self, owner: &[u8], now: Now) {
+        let note = Note {
+            at: now.unix(),
+            owner: owner.to_vec(),
+            what: What::Revoked,
+        };
+        if let Err(error) = self.store.note(std::slice::from_ref(&note)) {
+            let owner = owner.escape_ascii();
+            let why = error.to_string();
+            log::error!("revocation not recorded owner={owner} why={why:?}");
+            self.revoke(&note);
+        }
+        // What was recorded takes effect as if another process had recorded it.
+        self.look_for_removals(now);
     }
 
     fn revoke(&mut self, note: &Note) {

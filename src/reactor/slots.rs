@@ -11,6 +11,7 @@ use crate::reactor::waiting::{Attempt, Lookup, Waiter};
 use crate::refusal::Refusal;
 use crate::slot::Slot;
 use crate::store::sweep::Report;
+use crate::store::usage::Counted;
 use crate::store::walk::Slice;
 use crate::syncer::Work;
 use crate::sys;
@@ -21,6 +22,10 @@ use crate::xmpp::xml::Skipped;
 
 /// Maximum number of stanzas per turn, so that they cost less than the bytes of other connections.
 const STANZAS: usize = 64;
+
+/// Maximum number of owners that are counted per turn. The requests that wait for them are answered together, so that
+/// each does not cost a turn and a write to the link.
+const OWNERS: usize = 64;
 
 impl Reactor {
     /// Reads from the link, answers stanzas, and writes the answers.
@@ -57,6 +62,7 @@ impl Reactor {
         let identity = Identity {
             jid: link.jid(),
             purposes: service.purposes(),
+            contact: service.contact(),
         };
         let answer = iq::route(stanza, identity, now.unix(), |asker| {
             service.max_file_size(asker)
@@ -64,6 +70,8 @@ impl Reactor {
         match answer {
             StanzaAction::Ignore => {}
             StanzaAction::Reply(reply) => self.reply(&reply),
+            StanzaAction::Command(iq) => self.answer_command(iq, now),
+            StanzaAction::Node(iq) => self.answer_node(*iq),
             StanzaAction::Slot(iq) => self.answer_slot_request(iq, Attempt::default(), now),
         }
     }
@@ -87,6 +95,7 @@ impl Reactor {
         let identity = Identity {
             jid: link.jid(),
             purposes: shared.service.purposes(),
+            contact: shared.service.contact(),
         };
         if let Some(reply) = iq::reject(skipped, identity) {
             link.send(&reply);
@@ -152,21 +161,25 @@ impl Reactor {
         } = shared;
         let Admission { usage, trims, .. } = admission;
         let mut slice = Slice::begin(sys::monotonic);
-        let counted = usage.go_on(store.root(), &mut slice, window, now);
+        let mut counted = Vec::new();
+        while counted.len() < OWNERS && slice.take() {
+            match usage.go_on(store.root(), &mut slice, window, now) {
+                Some(owner) => counted.push(owner),
+                None => break,
+            }
+        }
         let trimmed = trims.go_on(plan.fsync, store, usage, &mut slice, now);
         let swept = self
             .sweep
             .go_on(&plan, store, usage, trims, &mut slice, now);
+        let metrics = &mut shared.status.metrics;
+        metrics.sweeps_failed(self.sweep.failures());
         let syncer = &mut shared.syncer;
-        match trims.tombstones(store) {
-            Some(Ok(folders)) => syncer.submit(SyncToken::Trim, Work::Folders(folders)),
-            Some(Err(error)) => trims.synced(Err(error)),
-            None => {}
+        if let Some(folders) = trims.tombstones(store) {
+            syncer.submit(SyncToken::Trim, Work::Folders(folders));
         }
-        match self.sweep.tombstones(store) {
-            Some(Ok(folders)) => syncer.submit(SyncToken::Sweep, Work::Folders(folders)),
-            Some(Err(error)) => self.sweep.tombstones_synced(Err(error)),
-            None => {}
+        if let Some(folders) = self.sweep.tombstones(store) {
+            syncer.submit(SyncToken::Sweep, Work::Folders(folders));
         }
         if let Some(report) = swept {
             self.note_sweep(&report);
@@ -174,13 +187,8 @@ impl Reactor {
                 self.timekeeper.times_corrected(&mut self.shared);
             }
         }
-        if let Some(counted) = counted {
-            self.shared.counted(&counted, now);
-            let lookup = match counted.error {
-                None => Lookup::Counted,
-                Some(_) => Lookup::Failed,
-            };
-            self.wake(&counted.owner, lookup, now);
+        for counted in &counted {
+            self.answer_counted(counted, now);
         }
         if let Some(trimmed) = trimmed {
             if trimmed.files > 0 {
@@ -194,6 +202,16 @@ impl Reactor {
             }
             self.wake(&trimmed.order.owner, Lookup::Searched(trimmed.newest), now);
         }
+    }
+
+    /// Repeats the requests that waited until an owner was counted.
+    fn answer_counted(&mut self, counted: &Counted, now: Now) {
+        self.shared.counted(counted, now);
+        let lookup = match counted.error {
+            None => Lookup::Counted,
+            Some(_) => Lookup::Failed,
+        };
+        self.wake(&counted.owner, lookup, now);
     }
 
     /// Counts and logs a sweep.

@@ -11,6 +11,8 @@ pub enum SyncToken {
     Sweep,
     /// The tombstones of trimmed or evicted files.
     Trim,
+    /// The deletion with this number that a user asked for.
+    Job(u64),
     /// The probe of a store that failed.
     Probe,
     /// The record of the clock.

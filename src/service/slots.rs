@@ -15,6 +15,9 @@ use crate::service::Service;
 use crate::slot::own::Terms;
 use crate::slot::{Slot, SlotRequest, name};
 
+/// Maximum length in bytes of the query of nearly any PUT URL.
+const USUAL_QUERY: usize = 160;
+
 impl Service {
     /// The maximum file size in bytes that service discovery announces to a JID: the one for messages. A JID that may
     /// not upload gets the general limit; its slot requests are refused with the reason.
@@ -31,7 +34,12 @@ impl Service {
 
     /// The names of the announced purposes.
     pub fn purposes(&self) -> &[&'static str] {
-        &self.announced
+        &self.announced.purposes
+    }
+
+    /// The URIs of the operator's contact addresses.
+    pub fn contact(&self) -> &[String] {
+        &self.announced.contact
     }
 
     /// The longest time window of any rate limit.
@@ -118,9 +126,13 @@ impl Service {
                 .saturating_add(self.schemes.put_timeout.as_secs())
                 .max(revoked_until.saturating_add(1)),
         };
-        let encoded = path.encoded();
-        let get = [self.urls.get_prefix.as_str(), &encoded].concat();
-        let mut put = [self.urls.put_prefix.as_str(), &encoded].concat();
+        let (put_prefix, get_prefix) = (&self.urls.put_prefix, &self.urls.get_prefix);
+        let mut get = String::with_capacity(get_prefix.len() + 2 * path.as_bytes().len());
+        get.push_str(get_prefix);
+        path.encode_into(&mut get);
+        let mut put = String::with_capacity(put_prefix.len() + get.len() + USUAL_QUERY);
+        put.push_str(put_prefix);
+        put.push_str(&get[get_prefix.len()..]);
         self.schemes.own.sign(&path, &terms, &mut put);
         Ok((path, Slot { put, get }))
     }

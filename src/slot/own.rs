@@ -8,8 +8,6 @@
 //! decimal; 0 for no limit), then `-` for no type or `+` followed by the type. The fields are joined by NUL, which
 //! cannot occur in any of them.
 
-use std::fmt::Write;
-
 use data_encoding::BASE64URL_NOPAD;
 use ring::hmac;
 
@@ -31,15 +29,16 @@ impl Signer {
 
     /// Appends the query, including its `?`, that authorises a PUT to `path` under these terms.
     pub fn sign(&self, path: &StorePath, terms: &Terms<'_>, url: &mut String) {
-        let _ = write!(url, "?size={}", terms.size);
+        push_number("?size=", terms.size, url);
         if let Some(content_type) = terms.content_type {
             url.push_str("&type=");
             encode_query_value(content_type.as_bytes(), url);
         }
         if let Some(total) = terms.total {
-            let _ = write!(url, "&total={total}");
+            push_number("&total=", total, url);
         }
-        let _ = write!(url, "&until={}&sig=", terms.until);
+        push_number("&until=", terms.until, url);
+        url.push_str("&sig=");
         let tag = hmac::sign(&self.key, &message(path, terms));
         BASE64URL_NOPAD.encode_append(tag.as_ref(), url);
     }
@@ -92,12 +91,25 @@ impl std::fmt::Debug for Signer {
     }
 }
 
+/// Most bytes of a signed message that are neither path nor type.
+const MAX_FIXED: usize = 8 + 3 * (1 + size_of::<DigitBuffer>()) + 2;
+
+/// Appends a parameter of the query.
+fn push_number(name: &str, number: u64, url: &mut String) {
+    url.push_str(name);
+    let mut buffer = DigitBuffer::default();
+    let digits = decimal::digits(number, &mut buffer).iter();
+    url.extend(digits.map(|digit| char::from(*digit)));
+}
+
 fn message(path: &StorePath, terms: &Terms<'_>) -> Vec<u8> {
     let (has_type, content_type) = match terms.content_type {
         Some(content_type) => (b"\0+", content_type),
         None => (b"\0-", ""),
     };
-    let mut message = [b"upslot1\0", path.as_bytes()].concat();
+    let mut message = Vec::with_capacity(path.as_bytes().len() + content_type.len() + MAX_FIXED);
+    message.extend_from_slice(b"upslot1\0");
+    message.extend_from_slice(path.as_bytes());
     for number in [terms.size, terms.until, terms.total.unwrap_or(0)] {
         message.push(0);
         message.extend_from_slice(decimal::digits(number, &mut DigitBuffer::default()));

@@ -8,12 +8,13 @@
 //!   another server named;
 //! - [`records`] the state of the clock that outlives a restart;
 //! - [`removal`] how files are deleted, for any reason;
-//! - [`trim`] deletes an owner's oldest files;
+//! - [`trim`] deletes an owner's oldest files; [`jobs`] searches and deletions that users ask for;
 //! - [`sweep`] deletes expired files.
 //!
 //! The tree is the only state on disk: there is no index and no database. Walks proceed in slices.
 
 pub mod aliases;
+pub mod jobs;
 pub mod journal;
 pub mod open;
 pub mod records;
@@ -41,18 +42,32 @@ use removal::TombstonePolicy;
 /// How often free space and the root's identity are checked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Length in bytes of the key that signs slots.
+pub const SLOT_SECRET_LENGTH: usize = 32;
+
 /// The suffix of internal files that are not complete yet.
 const UNFINISHED: &str = ".new";
 
 /// How an upload gets its name; determined once, at start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Naming {
+pub enum Naming {
     /// An unnamed file, linked by its descriptor.
     Descriptor,
     /// An unnamed file, linked through `/proc`.
     Proc,
     /// A file with a temporary name in the internal folder, for file systems without unnamed files.
     Temporary,
+}
+
+impl Naming {
+    /// For the log.
+    pub fn text(self) -> &'static str {
+        match self {
+            Naming::Descriptor => "unnamed files",
+            Naming::Proc => "unnamed files through /proc",
+            Naming::Temporary => "temporary names",
+        }
+    }
 }
 
 /// The open store.
@@ -127,6 +142,9 @@ pub struct Download {
 }
 
 impl Store {
+    /// The name of the generated key that signs slots, in the internal folder.
+    pub const SLOT_SECRET: &str = "slot_secret";
+
     /// The root, for walks.
     pub fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
@@ -134,11 +152,7 @@ impl Store {
 
     /// How uploads get their names, for the log.
     pub fn naming(&self) -> &'static str {
-        match self.naming {
-            Naming::Descriptor => "unnamed files",
-            Naming::Proc => "unnamed files through /proc",
-            Naming::Temporary => "temporary names",
-        }
+        self.naming.text()
     }
 
     /// Sets the modes of new files and folders.
@@ -239,6 +253,12 @@ impl Store {
         Ok(())
     }
 
+    /// The generated key that signs slots; `None` if there is none, or not all of it.
+    pub fn slot_secret(&self) -> io::Result<Option<Vec<u8>>> {
+        let secret = self.read_internal(Store::SLOT_SECRET)?;
+        Ok(secret.filter(|secret| secret.len() >= SLOT_SECRET_LENGTH))
+    }
+
     /// Opens a file to be served; `None` if there is none of that name.
     pub fn download(&self, path: &StorePath) -> io::Result<Option<Download>> {
         let file = match sys::open_below(self.root(), path.as_bytes()) {
@@ -332,6 +352,11 @@ impl Store {
     pub fn stranger_at(&self, path: &StorePath) -> Option<FileKind> {
         let stat = sys::stat_at(&self.root, path.owner_folder()).ok()?;
         (stat.kind != FileKind::Folder).then_some(stat.kind)
+    }
+
+    /// Whether there is an owner folder of this name, so that there may be files of the owner.
+    pub fn has_owner(&self, folder: &str) -> bool {
+        sys::stat_at(&self.root, folder.as_bytes()).is_ok_and(|stat| stat.kind == FileKind::Folder)
     }
 
     /// Whether the storage folder no longer exists.

@@ -170,7 +170,7 @@ impl Store {
     }
 
     /// Determines how files can be named on this file system, by creating, naming and removing one.
-    pub(super) fn probe_naming(&self) -> io::Result<Naming> {
+    pub fn probe_naming(&self) -> io::Result<Naming> {
         let name = format!("{}try-{}", upload::TEMPORARY, std::process::id());
         let name = name.as_bytes();
         let linked = |file: &OwnedFd, link: fn(&OwnedFd, &OwnedFd, &[u8]) -> io::Result<()>| {
@@ -199,6 +199,14 @@ impl Store {
         sys::remove_file(&self.internal, &second)?;
         Ok(Naming::Temporary)
     }
+}
+
+/// Whether files can have extended attributes of users, which keep their types. Leaves nothing behind.
+pub fn has_attributes(store: &mut Store) -> io::Result<bool> {
+    let upload = store.begin(0)?;
+    let set = sys::set_mime_type(upload.file(), "text/plain");
+    store.end(upload);
+    set
 }
 
 /// Creates the storage folder and missing folders above it durably: a folder lost in a power cut would take its files

@@ -125,6 +125,31 @@ impl Batch {
     }
 }
 
+/// Begins to sync the tombstones of all batches that are ready for it, unless an earlier sync is in progress. The caller
+/// syncs the returned folders, and passes the result to [`end_sync`].
+pub fn begin_sync(mut batches: Vec<&mut Batch>, store: &Store) -> Option<Vec<OwnedFd>> {
+    if batches.iter().any(|batch| batch.stage == Stage::Syncing) {
+        return None;
+    }
+    batches.retain(|batch| batch.stage == Stage::Recorded);
+    let paths: Vec<StorePath> = batches.iter_mut().flat_map(|b| b.begin_sync()).collect();
+    if paths.is_empty() {
+        return None;
+    }
+    store
+        .tombstone_folders(&paths)
+        .map_err(|error| end_sync(batches, Err(error)))
+        .ok()
+}
+
+/// The tombstones are on stable storage, or could not be synced, which is logged.
+pub fn end_sync(batches: Vec<&mut Batch>, result: io::Result<()>) {
+    log_sync_failure(&result);
+    for batch in batches {
+        batch.synced();
+    }
+}
+
 /// Logs that tombstones could not be synced.
 pub fn log_sync_failure(result: &io::Result<()>) {
     if let Err(error) = result {

@@ -8,6 +8,11 @@
 //! it. Times that a wrong clock has set are corrected, see [`crate::clock`]; while the clock is in doubt, no file is
 //! deleted because of its age.
 //!
+//! upslot creates the folder of a file when the file is complete, so that both have the same age. A folder that is
+//! younger than the maximum age is therefore not opened, which is by far the most expensive part of a sweep. Because
+//! other programs may have set back a file's time, or deleted the file, some of these folders are opened all the same: in
+//! each sweep other ones, and all of them in a store that is not large.
+//!
 //! Expired files are collected in batches for the pipeline of [`crate::store::removal`]; the walk pauses while the
 //! tombstones of a batch are synced.
 
@@ -15,26 +20,26 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::clock::{FileTimes, TOLERANCE};
-use crate::expiry::{self, Lifetime, StoredFile};
+use crate::expiry::{Lifetime, StoredFile};
 use crate::layout::StorePath;
 use crate::now::Now;
 use crate::policy::pool::{Pool, QuotaClass};
 use crate::store::Store;
 use crate::store::aliases::AliasWalk;
-use crate::store::removal::{Batch, Stage, log_sync_failure};
+use crate::store::removal::{Batch, Stage, begin_sync, end_sync};
 use crate::store::trim::{Order, Trims};
 use crate::store::usage::{Counts, UsageTracker};
-use crate::store::walk::{Owners, Slice, Walk, WalkMode, WalkStep};
+use crate::store::walk::{Owners, Slice, WalkMode, WalkStep};
+
+pub(super) mod owner;
+
+use owner::{OwnerPass, SpotChecks, is_ahead, is_expired};
 
 /// Maximum time from the start to the first sweep.
 const FIRST: Duration = Duration::from_secs(300);
 
 /// Maximum pause of the sweep after a clock jump; the operator may set the clock back.
 const SETTLING: Duration = Duration::from_secs(3600);
-
-/// Smaller differences are not in the future: another host or a file server may have set the time.
-const AHEAD: Duration = Duration::from_secs(TOLERANCE as u64);
 
 /// Time until a sweep that could not begin is tried again.
 const RETRY: Duration = Duration::from_secs(60);
@@ -56,6 +61,10 @@ pub struct Plan {
 pub struct Sweep {
     due: Option<Instant>,
     pass: Option<Pass>,
+    /// Sweeps that could not begin, did not reach every file, or could not delete one.
+    failures: u64,
+    /// Where the spot checks of the next pass begin.
+    pub(super) spot_checks: u64,
 }
 
 /// One sweep in progress.
@@ -70,59 +79,15 @@ struct Pass {
     report: Report,
     /// Whether everything was read.
     whole: bool,
+    /// Whether an expired file could not be deleted.
+    undeleted: bool,
     /// One of the files with a time in the future.
     future: Option<StorePath>,
     /// One of the files whose time could not be set.
     unset: Option<StorePath>,
-}
-
-/// The owner whose files are being walked.
-#[derive(Debug)]
-struct OwnerPass {
-    owner: Vec<u8>,
-    walk: Walk,
-    /// The files seen that are still there.
-    remaining: Counts,
-    /// The part of these that is in the batch.
-    pending_removal: Counts,
-    /// The owner's number of changes, if only the sweep makes any.
-    changes: Option<u64>,
-}
-
-impl OwnerPass {
-    /// Sets the modification time of the file that the walk has found, if it is wrong and the clock is right; then tells
-    /// whether it was in the future.
-    fn set_time(
-        &mut self,
-        store: &Store,
-        modified: SystemTime,
-        now: Now,
-        set: impl FnOnce(bool),
-    ) -> io::Result<()> {
-        let times = store.times();
-        let stored = times.stored(modified);
-        let counted = if is_ahead(stored, now) {
-            now.wall
-        } else {
-            stored
-        };
-        if counted == modified || !times.is_known() {
-            return Ok(());
-        }
-        match self.walk.set_modified(counted) {
-            Ok(()) => set(is_ahead(modified, now)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
-}
-
-/// Whether a modification time is in the future.
-fn is_ahead(modified: SystemTime, now: Now) -> bool {
-    modified
-        .duration_since(now.wall)
-        .is_ok_and(|by| by >= AHEAD)
+    spot_checks: SpotChecks,
+    /// Whether all files were looked at.
+    is_measured: bool,
 }
 
 /// What one sweep did.
@@ -150,7 +115,14 @@ impl Sweep {
         Sweep {
             due: (!plan.interval.is_zero()).then(|| now.mono + plan.interval.min(FIRST)),
             pass: None,
+            failures: 0,
+            spot_checks: 0,
         }
+    }
+
+    /// The number of sweeps so far that could not begin, did not reach every file, or could not delete one.
+    pub fn failures(&self) -> u64 {
+        self.failures
     }
 
     /// The wall clock has jumped: nothing is done until that has lasted for a while. Returns how long that is, if there
@@ -186,18 +158,18 @@ impl Sweep {
     }
 
     /// The tombstones to be synced, if any; the caller then reports the result to [`Sweep::tombstones_synced`].
-    pub fn tombstones(&mut self, store: &Store) -> Option<io::Result<Vec<OwnedFd>>> {
-        let pass = self.pass.as_mut()?;
-        (pass.batch.stage() == Stage::Recorded)
-            .then(|| store.tombstone_folders(&pass.batch.begin_sync()))
+    pub fn tombstones(&mut self, store: &Store) -> Option<Vec<OwnedFd>> {
+        begin_sync(self.batches(), store)
     }
 
     /// The tombstones are on stable storage, or could not be synced.
     pub fn tombstones_synced(&mut self, result: io::Result<()>) {
-        log_sync_failure(&result);
-        if let Some(pass) = &mut self.pass {
-            pass.batch.synced();
-        }
+        end_sync(self.batches(), result);
+    }
+
+    fn batches(&mut self) -> Vec<&mut Batch> {
+        let pass = self.pass.as_mut();
+        pass.map(|pass| &mut pass.batch).into_iter().collect()
     }
 
     /// Goes on, if it is time, until the slice is used up; reports a pass that ended.
@@ -226,12 +198,19 @@ impl Sweep {
                         batch: Batch::default(),
                         report: Report::default(),
                         whole: true,
+                        undeleted: false,
                         future: None,
                         unset: None,
+                        spot_checks: SpotChecks {
+                            start: self.spot_checks,
+                            seen: 0,
+                        },
+                        is_measured: true,
                     });
                 }
                 Err(error) => {
                     log::error!("sweep failed why={:?}", error.to_string());
+                    self.failures += 1;
                     self.due = Some(now.mono + plan.interval.min(RETRY));
                     return None;
                 }
@@ -243,8 +222,11 @@ impl Sweep {
         }
         // Owners without an entry in this pass have no folder any more, or their folder could not be read.
         usage.distrust(pass.begun);
-        // The pass has removed empty folders, so the names are true.
-        usage.recount_total(store.root(), WalkMode::Names);
+        if pass.is_measured {
+            // The pass has removed empty folders, so the names are true.
+            usage.recount_total(store.root(), WalkMode::Names);
+        }
+        self.spot_checks = pass.spot_checks.next_start();
         if let Some(path) = &pass.future {
             let files = pass.report.future;
             log::warn!(
@@ -257,6 +239,7 @@ impl Sweep {
         }
         let mut report = pass.report;
         report.whole = pass.whole && pass.unset.is_none();
+        self.failures += u64::from(!pass.whole || pass.undeleted);
         report.took = now.mono.saturating_duration_since(pass.begun);
         self.pass = None;
         Some(report)
@@ -288,7 +271,7 @@ impl Pass {
                         return true;
                     }
                     Some(None) => {}
-                    Some(Some(owner)) => self.enter(owner, store, usage),
+                    Some(Some(owner)) => self.enter(owner, WalkMode::Selective, store, usage),
                 },
                 Stage::Recorded | Stage::Syncing => return false,
                 Stage::Unlinking => {
@@ -302,18 +285,12 @@ impl Pass {
     }
 
     /// Begins to walk over an owner's files.
-    fn enter(&mut self, owner: Vec<u8>, store: &Store, usage: &UsageTracker) {
-        let walk = Walk::new(store.root(), &owner, WalkMode::Tidy);
-        if let Err(error) = &walk {
+    fn enter(&mut self, owner: Vec<u8>, mode: WalkMode, store: &Store, usage: &UsageTracker) {
+        let pass = OwnerPass::begin(owner, mode, store, usage);
+        if let Err(error) = &pass {
             self.whole &= error.kind() == io::ErrorKind::NotFound;
         }
-        self.current = walk.ok().map(|walk| OwnerPass {
-            changes: usage.changes(&owner),
-            owner,
-            walk,
-            remaining: Counts::default(),
-            pending_removal: Counts::default(),
-        });
+        self.current = pass.ok();
     }
 
     /// One step of the walk over the current owner's files.
@@ -329,12 +306,23 @@ impl Pass {
             return;
         };
         match current.walk.step(store.root()) {
-            WalkStep::Named(..) | WalkStep::Other => {}
+            WalkStep::Other => {}
+            WalkStep::Named(tag, size) => {
+                if !self.spot_checks.include_next()
+                    && current.cannot_expire(tag, plan.lifetime, store, now)
+                {
+                    self.report.files += 1;
+                    current.remaining.add(QuotaClass::of(Some(tag)), size);
+                    current.is_measured = false;
+                } else {
+                    current.walk.enter();
+                }
+            }
             WalkStep::File(file) => {
                 self.report.files += 1;
                 self.look_at_file(file, plan, store, now);
             }
-            WalkStep::Done => self.leave(plan, usage, trims, now),
+            WalkStep::Done => self.leave(plan, store, usage, trims, now),
         }
     }
 
@@ -361,7 +349,7 @@ impl Pass {
                 self.report.unset += 1;
                 self.unset.get_or_insert_with(|| path.clone());
                 // Its age counts from its last change instead, so that it expires at all.
-                let changed = current.walk.changed().unwrap_or(now.wall);
+                let changed = current.walk.stat().map_or(now.wall, |stat| stat.changed);
                 expired = is_ahead(file.modified, now) && is_expired(changed, store);
             }
         }
@@ -374,20 +362,44 @@ impl Pass {
     }
 
     /// All files of the current owner were seen.
-    fn leave(&mut self, plan: &Plan, usage: &mut UsageTracker, trims: &mut Trims, now: Now) {
+    fn leave(
+        &mut self,
+        plan: &Plan,
+        store: &Store,
+        usage: &mut UsageTracker,
+        trims: &mut Trims,
+        now: Now,
+    ) {
         let Some(mut current) = self.current.take() else {
             return;
         };
-        // Files that could not be read may still be there.
-        let whole = current.walk.error().is_none();
-        self.whole &= whole;
-        if let Some(changes) = current.changes.filter(|_| whole) {
-            usage.loaded(&current.owner, changes, current.remaining, now.mono);
-        }
         let evictable = |counts: &Counts| Pool::EVICTABLE.sum(&counts.bytes);
         let stays =
             evictable(&current.remaining).saturating_sub(evictable(&current.pending_removal));
-        if let Some(quota) = plan.soft_quota.filter(|quota| stays > *quota) {
+        let over = plan.soft_quota.filter(|quota| stays > *quota);
+        if over.is_some() && !current.is_measured {
+            // A name may be wrong, and no file may be removed because of that. The files in the batch are removed before
+            // the walk finds them again.
+            if !self.batch.is_empty() {
+                self.batch.close(plan.fsync);
+            }
+            self.report.files -= current.remaining.files - current.pending_removal.files;
+            return self.enter(current.owner, WalkMode::Tidy, store, usage);
+        }
+        // Files that could not be read may still be there.
+        let whole = current.walk.error().is_none();
+        self.whole &= whole;
+        self.is_measured &= current.is_measured;
+        if let Some(changes) = current.changes.filter(|_| whole) {
+            let OwnerPass {
+                owner,
+                remaining,
+                is_measured,
+                ..
+            } = &current;
+            usage.loaded(owner, changes, *remaining, *is_measured, now.mono);
+        }
+        if let Some(quota) = over {
             trims.push(Order {
                 owner: current.owner,
                 need: stays - quota,
@@ -435,23 +447,10 @@ impl Pass {
                 log::debug!("file expired path={path:?} bytes={size}");
             }
             Ok(false) => {}
-            Err(error) => store.warn_limited("file not removed", path, &error, now.mono),
+            Err(error) => {
+                self.undeleted = true;
+                store.warn_limited("file not removed", path, &error, now.mono);
+            }
         }
     }
-}
-
-/// Whether a file has expired. While the clock is in doubt, only a file whose path tells its end may expire: the clock
-/// is likely to be behind, not ahead.
-fn is_expired(
-    lifetime: Lifetime,
-    times: &FileTimes,
-    path: &StorePath,
-    modified: SystemTime,
-    now: Now,
-) -> bool {
-    let end = match times.is_known() {
-        true => lifetime.end(path.tag(), times.stored(modified).min(now.wall)),
-        false => expiry::hard_end(path.tag()),
-    };
-    end.is_some_and(|end| end <= now.wall)
 }

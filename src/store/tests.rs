@@ -53,6 +53,14 @@ impl Folder {
             .unwrap();
     }
 
+    /// Creates a file and makes its folder `age` seconds old.
+    fn file_in_folder(&self, path: &str, size: usize, age: u64, folder_age: u64) {
+        self.file(path, size, age);
+        let folder = File::open(self.0.join(path).parent().unwrap()).unwrap();
+        let modified = sys::now().wall - Duration::from_secs(folder_age);
+        sys::set_modified(folder, modified).unwrap();
+    }
+
     /// All visible entries, sorted.
     fn tree(&self) -> Vec<String> {
         fn list(root: &Path, folder: &Path, found: &mut Vec<String>) {
@@ -94,7 +102,7 @@ fn put_and(store: &mut Store, at: &str, bytes: &[u8], sync: bool) -> Result<(), 
     let mut upload = store.begin(bytes.len() as u64).unwrap();
     store.append(&mut upload, bytes).unwrap();
     store.complete(&mut upload, Some("image/jpeg")).unwrap();
-    let published = store.publish(&upload, &path(at), sync);
+    let published = store.publish(&upload, &path(at), sync, sys::now().wall);
     store.end(upload);
     published.map(|_| ())
 }
@@ -145,23 +153,20 @@ fn trim(store: &mut Store, usage: &mut UsageTracker, order: Order) -> Trimmed {
 }
 
 fn sweep(store: &mut Store, usage: &mut UsageTracker, plan: Plan) -> Report {
-    let now = sys::now();
-    let mut sweep = Sweep::new(&plan, now);
+    pass(&mut Sweep::new(&plan, sys::now()), store, usage, plan)
+}
+
+/// The next pass of a sweep, and the trimming that it orders.
+fn pass(sweep: &mut Sweep, store: &mut Store, usage: &mut UsageTracker, plan: Plan) -> Report {
+    let now = Now {
+        mono: sweep.due().unwrap(),
+        ..sys::now()
+    };
     let mut trims = Trims::default();
-    let due = now.later(plan.interval.min(Duration::from_secs(300)));
     let report = (0..10_000)
         .find_map(|_| {
-            sweep.go_on(
-                &plan,
-                store,
-                usage,
-                &mut trims,
-                &mut Slice::begin(sys::monotonic),
-                Now {
-                    wall: now.wall,
-                    ..due
-                },
-            )
+            let mut slice = Slice::begin(sys::monotonic);
+            sweep.go_on(&plan, store, usage, &mut trims, &mut slice, now)
         })
         .expect("the sweep ends");
     while !trims.is_empty() {

@@ -20,7 +20,7 @@ use crate::expiry::{Coverage, Oldest, StoredFile, Victims};
 use crate::now::Now;
 use crate::policy::pool::{Pool, QuotaClass};
 use crate::store::Store;
-use crate::store::removal::{Batch, Stage, log_sync_failure};
+use crate::store::removal::{Batch, Stage, begin_sync, end_sync};
 use crate::store::usage::UsageTracker;
 use crate::store::walk::{Slice, Walk, WalkMode, WalkStep};
 
@@ -34,7 +34,6 @@ const MAX_ACTIVE: usize = 8;
 #[derive(Debug, Default)]
 pub struct Trims {
     queue: VecDeque<Trim>,
-    is_syncing: bool,
 }
 
 #[derive(Debug)]
@@ -103,8 +102,9 @@ impl Trims {
 
     /// Whether there is work other than waiting for a sync.
     pub fn has_work(&self) -> bool {
-        let mut active = self.queue.iter().take(MAX_ACTIVE);
-        self.can_proceed() || (!self.is_syncing && active.any(Trim::waits_for_sync))
+        let mut stages = self.active().filter_map(Trim::batch).map(Batch::stage);
+        let is_syncing = stages.clone().any(|stage| stage == Stage::Syncing);
+        self.can_proceed() || (!is_syncing && stages.any(|stage| stage == Stage::Recorded))
     }
 
     /// Whether an order does not wait for a sync.
@@ -113,31 +113,13 @@ impl Trims {
     }
 
     /// The tombstones to be synced, if any; the caller then reports the result to [`Trims::synced`].
-    pub fn tombstones(&mut self, store: &Store) -> Option<io::Result<Vec<OwnedFd>>> {
-        if self.is_syncing {
-            return None;
-        }
-        let mut paths = Vec::new();
-        for trim in self.queue.iter_mut().take(MAX_ACTIVE) {
-            if let TrimStage::Removing { batch, .. } = &mut trim.stage {
-                if batch.stage() == Stage::Recorded {
-                    paths.extend(batch.begin_sync());
-                }
-            }
-        }
-        self.is_syncing = !paths.is_empty();
-        self.is_syncing.then(|| store.tombstone_folders(&paths))
+    pub fn tombstones(&mut self, store: &Store) -> Option<Vec<OwnedFd>> {
+        begin_sync(self.batches(), store)
     }
 
     /// The tombstones are on stable storage, or could not be synced.
     pub fn synced(&mut self, result: io::Result<()>) {
-        log_sync_failure(&result);
-        self.is_syncing = false;
-        for trim in self.queue.iter_mut().take(MAX_ACTIVE) {
-            if let TrimStage::Removing { batch, .. } = &mut trim.stage {
-                batch.synced();
-            }
-        }
+        end_sync(self.batches(), result);
     }
 
     /// Proceeds until the slice is used up; returns an order that is done. With `fsync`, tombstones are synced before
@@ -173,11 +155,25 @@ impl Trims {
         None
     }
 
+    /// The orders in progress.
+    fn active(&self) -> impl Iterator<Item = &Trim> + Clone {
+        self.queue.iter().take(MAX_ACTIVE)
+    }
+
+    /// The batches of the orders in progress.
+    fn batches(&mut self) -> Vec<&mut Batch> {
+        let active = self.queue.iter_mut().take(MAX_ACTIVE);
+        let batches = active.filter_map(|trim| match &mut trim.stage {
+            TrimStage::Removing { batch, .. } => Some(batch),
+            TrimStage::Waiting | TrimStage::Searching { .. } => None,
+        });
+        batches.collect()
+    }
+
     /// The first order that does not wait for a sync, nor for an earlier order of the same owner.
     fn next(&self) -> Option<usize> {
-        (0..self.queue.len().min(MAX_ACTIVE)).find(|at| {
-            let trim = &self.queue[*at];
-            let mut earlier = self.queue.iter().take(*at);
+        self.active().enumerate().position(|(at, trim)| {
+            let mut earlier = self.queue.iter().take(at);
             !trim.waits_for_sync() && !earlier.any(|other| other.order.owner == trim.order.owner)
         })
     }
@@ -193,11 +189,15 @@ enum Progress {
 
 impl Trim {
     fn waits_for_sync(&self) -> bool {
+        let stage = self.batch().map(Batch::stage);
+        matches!(stage, Some(Stage::Recorded | Stage::Syncing))
+    }
+
+    /// The files being removed.
+    fn batch(&self) -> Option<&Batch> {
         match &self.stage {
-            TrimStage::Removing { batch, .. } => {
-                matches!(batch.stage(), Stage::Recorded | Stage::Syncing)
-            }
-            TrimStage::Waiting | TrimStage::Searching { .. } => false,
+            TrimStage::Removing { batch, .. } => Some(batch),
+            TrimStage::Waiting | TrimStage::Searching { .. } => None,
         }
     }
 

@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use rustix::io::Errno;
 
@@ -204,13 +204,14 @@ impl Store {
         upload: &Upload,
         path: &StorePath,
         sync: bool,
+        now: SystemTime,
     ) -> Result<Published, PublishError> {
         if !upload.unflushed.is_empty() {
             return Err(io::Error::other("the body is not complete").into());
         }
         if upload.jumps != self.file_clock.jumps {
             // Its time comes from a wrong clock, and the sweep may already have passed its folder.
-            sys::set_modified(&upload.file, sys::now().wall)?;
+            sys::set_modified(&upload.file, now)?;
         }
         let mut tries = 0;
         loop {
@@ -290,6 +291,11 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Sets the time of a published file's folder to the file's own, because the sweep judges files by their folders.
+    pub fn set_folder_time(&self, path: &StorePath, stored: SystemTime) -> io::Result<()> {
+        sys::set_modified(sys::open_folder_below(self.root(), path.folder())?, stored)
     }
 
     /// Opens a folder, and creates it with all missing parents. The parents of new folders are appended to `changed`,

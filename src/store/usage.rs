@@ -26,7 +26,7 @@ use crate::store::walk::{Slice, WalkMode};
 mod count;
 
 use count::{Count, Sum, TotalCount, dirty};
-pub use count::{Counted, Counts, MOST_RECENT};
+pub use count::{Counted, Counts};
 
 /// Number of cached owners beyond which idle ones are dropped, and counted again when needed. Only more active owners
 /// make the cache larger.
@@ -260,8 +260,15 @@ impl UsageTracker {
     }
 
     /// A walk has counted these files: corrects the owner's usage if it only had the number of changes that the walk
-    /// knows of.
-    pub fn loaded(&mut self, owner: &[u8], changes: u64, stored: Counts, now: Instant) {
+    /// knows of. `is_measured` says that it has looked at all of them, not only at names.
+    pub fn loaded(
+        &mut self,
+        owner: &[u8],
+        changes: u64,
+        stored: Counts,
+        is_measured: bool,
+        now: Instant,
+    ) {
         let Some(entry) = self.owners.get_mut(owner) else {
             return;
         };
@@ -270,7 +277,7 @@ impl UsageTracker {
         };
         entry.stored = Some(stored);
         entry.counted = now;
-        entry.is_measured = true;
+        entry.is_measured = is_measured;
         if let Some(sum) = &mut self.total {
             sum.subtract(before.files, before.all_bytes());
             sum.add(stored.files, stored.all_bytes());

@@ -9,18 +9,17 @@ use rustix::fs::{Dir, FileType, RawDir};
 use rustix::io::Errno;
 
 use crate::expiry::StoredFile;
-use crate::layout::{MAX_DEPTH, StorePath, tag_of};
-use crate::policy::pool::QuotaClass;
-use crate::sys::{self, FileKind};
+use crate::layout::{MAX_DEPTH, StorePath, Tag, tag_of};
+use crate::sys::{self, FileKind, FileStat};
 
 /// Limits of walking per turn. A request waits for so long at most; the turns in between cost little.
-const SLICE_ENTRIES: u32 = 256;
+const SLICE_ENTRIES: u32 = 1024;
 const SLICE_TIME: Duration = Duration::from_millis(1);
 
 /// How much of a folder is listed at a time: some hundred names; bytes.
 const LISTING: usize = 32 * 1024;
 
-/// The remaining allowance of a turn for walking: 256 entries or 1 ms, whichever is used up first.
+/// The remaining allowance of a turn for walking: 1,024 entries or 1 ms, whichever is used up first.
 #[derive(Debug)]
 pub struct Slice {
     entries: u32,
@@ -60,14 +59,17 @@ pub enum WalkMode {
     Files,
     /// Every file; empty folders are removed.
     Tidy,
+    /// The same, but the caller decides which folders whose name tells a size to open; see [`Walk::enter`].
+    Selective,
 }
 
 /// One step of a walk.
 #[derive(Debug)]
 pub enum WalkStep {
     File(StoredFile),
-    /// The name of a folder tells that it holds a file of this class and size; only with [`WalkMode::Names`].
-    Named(QuotaClass, u64),
+    /// The name of a folder tells that it holds a file of this size; only with [`WalkMode::Names`] and
+    /// [`WalkMode::Selective`].
+    Named(Tag, u64),
     /// Another entry, or the end of a folder.
     Other,
     /// The walk is over.
@@ -115,13 +117,12 @@ impl Walk {
 
     /// The next entry.
     pub fn step(&mut self, root: BorrowedFd<'_>) -> WalkStep {
-        let depth = self.levels.len();
         let Some(level) = self.levels.last_mut() else {
             return WalkStep::Done;
         };
         self.path.truncate(level.length);
         // An entry that cannot be read ends its folder: the next walk tries again.
-        let (folder, kind, name) = match level.entries.next() {
+        let (kind, name) = match level.entries.next() {
             Ok(Some(entry)) => entry,
             end => {
                 // A folder that was removed meanwhile is empty.
@@ -138,92 +139,93 @@ impl Walk {
         if name.starts_with(b".") {
             return WalkStep::Other;
         }
-        let kind = match kind {
-            FileType::RegularFile | FileType::Unknown => match sys::stat_at(folder, name) {
-                Ok(stat) if stat.kind == FileKind::File => {
-                    self.path.push(b'/');
-                    self.path.extend_from_slice(name);
-                    // Every path in an owner folder is valid: hidden and deeper entries are skipped.
-                    let path = StorePath::from_segments(self.path.split(|b| *b == b'/'));
-                    return path.map_or(WalkStep::Other, |path| {
-                        WalkStep::File(StoredFile {
-                            modified: stat.modified,
-                            path,
-                            size: stat.size,
-                        })
-                    });
-                }
-                Ok(stat) => stat.kind,
+        self.path.push(b'/');
+        self.path.extend_from_slice(name);
+        match kind {
+            FileType::Directory => self.folder(),
+            FileType::RegularFile | FileType::Unknown => match self.stat() {
+                Ok(stat) if stat.kind == FileKind::File => self.file(stat),
+                Ok(stat) if stat.kind == FileKind::Folder => self.folder(),
+                Ok(_) => WalkStep::Other,
                 Err(error) => {
                     if sys::is_store_error(&error) {
                         self.error = Some(error);
                     }
-                    FileKind::Other
+                    WalkStep::Other
                 }
             },
-            other => other.into(),
-        };
-        if kind != FileKind::Folder {
-            return WalkStep::Other;
+            _ => WalkStep::Other,
         }
-        if self.mode == WalkMode::Names && depth == 1 {
-            let tag = tag_of(name);
-            if let Some(size) = tag.and_then(|tag| tag.size) {
-                return WalkStep::Named(QuotaClass::of(tag), size);
-            }
-        }
-        if depth + 1 < MAX_DEPTH {
-            let name = name.to_vec();
-            self.enter(&name);
-        }
-        WalkStep::Other
+    }
+
+    /// The metadata of the entry that the last step found.
+    pub fn stat(&self) -> io::Result<FileStat> {
+        let (folder, name) = self.entry()?;
+        sys::stat_at(folder, name)
     }
 
     /// Sets the modification time of the file that the last step found.
     pub fn set_modified(&self, modified: SystemTime) -> io::Result<()> {
-        let (folder, name) = self.last_file()?;
+        let (folder, name) = self.entry()?;
         sys::set_modified_at(folder, name, modified)
     }
 
-    /// When the file that the last step found was last changed, its modification time included.
-    pub fn changed(&self) -> io::Result<SystemTime> {
-        let (folder, name) = self.last_file()?;
-        Ok(sys::stat_at(folder, name)?.changed)
-    }
-
-    /// The folder and the name of the file that the last step found.
-    fn last_file(&self) -> io::Result<(BorrowedFd<'_>, &[u8])> {
-        let level = self.levels.last().ok_or(io::ErrorKind::NotFound)?;
-        let name = self.path.get(level.length + 1..).unwrap_or_default();
-        Ok((level.entries.folder.as_fd(), name))
-    }
-
-    fn enter(&mut self, name: &[u8]) {
-        let Some(level) = self.levels.last() else {
-            return;
-        };
-        match sys::open_folder_in(level.entries.folder.as_fd(), name) {
-            Ok(folder) => {
-                self.path.push(b'/');
-                self.path.extend_from_slice(name);
-                let length = self.path.len();
-                self.levels.push(Level {
-                    entries: Entries::new(folder),
-                    length,
-                    kept: 0,
-                });
-            }
+    /// Continues with the entries of the folder that the last step found.
+    pub fn enter(&mut self) {
+        let entry = self.entry();
+        match entry.and_then(|(folder, name)| sys::open_folder_in(folder, name)) {
+            Ok(folder) => self.levels.push(Level {
+                entries: Entries::new(folder),
+                length: self.path.len(),
+                kept: 0,
+            }),
             Err(error) if sys::is_store_error(&error) => self.error = Some(error),
             // A folder that upslot may not open is skipped.
             Err(_) => {}
         }
     }
 
+    /// The step for a file.
+    fn file(&self, stat: FileStat) -> WalkStep {
+        // Every path in an owner folder is valid: hidden and deeper entries are skipped.
+        let path = StorePath::from_segments(self.path.split(|b| *b == b'/'));
+        path.map_or(WalkStep::Other, |path| {
+            WalkStep::File(StoredFile {
+                modified: stat.modified,
+                path,
+                size: stat.size,
+            })
+        })
+    }
+
+    /// The step for a folder.
+    fn folder(&mut self) -> WalkStep {
+        let depth = self.levels.len();
+        if depth == 1 && matches!(self.mode, WalkMode::Names | WalkMode::Selective) {
+            let tag = self.entry().ok().and_then(|(_, name)| tag_of(name));
+            if let Some((tag, size)) = tag.and_then(|tag| Some((tag, tag.size?))) {
+                return WalkStep::Named(tag, size);
+            }
+        }
+        if depth + 1 < MAX_DEPTH {
+            self.enter();
+        }
+        WalkStep::Other
+    }
+
+    /// The entry that the last step found: its name, and the folder that it is in.
+    fn entry(&self) -> io::Result<(BorrowedFd<'_>, &[u8])> {
+        let level = self.levels.last().ok_or(io::ErrorKind::NotFound)?;
+        let name = self.path.get(level.length + 1..).unwrap_or_default();
+        Ok((level.entries.folder.as_fd(), name))
+    }
+
     fn leave(&mut self, root: BorrowedFd<'_>) {
         let Some(left) = self.levels.pop() else {
             return;
         };
-        if self.mode != WalkMode::Tidy || left.kept > 0 {
+        let tidies = matches!(self.mode, WalkMode::Tidy | WalkMode::Selective);
+        if !tidies || left.kept > 0 {
             return;
         }
         let start = self.levels.last().map_or(0, |level| level.length + 1);
@@ -259,8 +261,8 @@ impl Entries {
         }
     }
 
-    /// The folder, and kind and name of the next entry in it; `None` at the end.
-    fn next(&mut self) -> io::Result<Option<(BorrowedFd<'_>, FileType, &[u8])>> {
+    /// Kind and name of the next entry; `None` at the end.
+    fn next(&mut self) -> io::Result<Option<(FileType, &[u8])>> {
         if self.taken == self.read.len() {
             self.read_more()?;
         }
@@ -272,7 +274,7 @@ impl Entries {
             taken => self.read[taken - 1].1,
         };
         self.taken += 1;
-        Ok(Some((self.folder.as_fd(), *kind, &self.names[start..*end])))
+        Ok(Some((*kind, &self.names[start..*end])))
     }
 
     /// Replaces the entries by the next ones; none at the end of the folder.

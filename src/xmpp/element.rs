@@ -14,23 +14,24 @@ pub const COMPONENT: &str = "jabber:component:accept";
 /// Namespace of stanza error conditions (RFC 6120 §8.3).
 pub const STANZA_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 
-/// Names and namespaces of nearly every stanza; these are not allocated.
-const KNOWN: [&str; 14] = [
+/// Names of nearly every stanza; these are not allocated.
+const NAMES: [&str; 12] = [
+    "id",
+    "to",
+    "from",
+    "type",
     "iq",
+    "size",
+    "request",
+    "filename",
+    "content-type",
+    "query",
     "message",
     "presence",
-    "request",
-    "query",
-    "type",
-    "id",
-    "from",
-    "to",
-    "filename",
-    "size",
-    "content-type",
-    COMPONENT,
-    "urn:xmpp:http:upload:0",
 ];
+
+/// Namespaces of nearly every stanza; these are not allocated.
+const NAMESPACES: [&str; 2] = [COMPONENT, "urn:xmpp:http:upload:0"];
 
 /// A local name or a namespace.
 #[derive(Clone, Debug, Eq)]
@@ -43,12 +44,23 @@ pub enum Name {
 }
 
 impl Name {
-    /// Makes a name of received text.
-    pub fn read(text: &str) -> Name {
-        match KNOWN.iter().find(|known| **known == text) {
+    /// Makes a local name of received text.
+    pub fn local(text: &str) -> Name {
+        Name::common(text.as_bytes()).unwrap_or_else(|| Name::Read(Arc::from(text)))
+    }
+
+    /// Makes a namespace of received text.
+    pub fn namespace(text: &str) -> Name {
+        match NAMESPACES.iter().find(|known| **known == text) {
             Some(known) => Name::Known(known),
             None => Name::Read(Arc::from(text)),
         }
+    }
+
+    /// The local name of these bytes if it is a common one, which needs no check.
+    pub fn common(bytes: &[u8]) -> Option<Name> {
+        let known = NAMES.iter().find(|known| known.as_bytes() == bytes)?;
+        Some(Name::Known(known))
     }
 }
 
@@ -373,7 +385,7 @@ mod tests {
         let mut element = Element::new("a", COMPONENT)
             .with("x", "1")
             .with_language("en");
-        element.set("x", Some(Name::read("urn:o'")), "2".to_owned());
+        element.set("x", Some(Name::namespace("urn:o'")), "2".to_owned());
         check(
             &element,
             "<a x='1' xml:lang='en' xmlns:ns2='urn:o&apos;' ns2:x='2'/>",
@@ -412,7 +424,7 @@ mod tests {
     fn the_weight_counts_every_declaration() {
         let long = "n".repeat(1000);
         let child = || Element {
-            namespace: Name::read(&long),
+            namespace: Name::namespace(&long),
             ..Element::new("c", "")
         };
         let element = Element::new("p", "").with_children((0..10).map(|_| child()));

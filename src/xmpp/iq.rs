@@ -1,20 +1,20 @@
 //! Routes incoming stanzas (RFC 6120 §8.2.3).
 //!
-//! This module replies to service discovery (XEP-0030, with the data form of XEP-0363 §3 per XEP-0128), software
-//! version (XEP-0092) and ping (XEP-0199). It parses slot requests, which the caller decides. Any other request is
-//! refused with an error; a stanza that is not a request gets no reply. There is no policy here: the announced limit
-//! comes from the caller.
+//! This module replies to service discovery (XEP-0030, with the data forms of XEP-0363 §3 and XEP-0157 per XEP-0128),
+//! software version (XEP-0092) and ping (XEP-0199). It parses slot requests and commands, which the caller decides. Any
+//! other request is refused with an error; a stanza that is not a request gets no reply. There is no policy here: the
+//! announced limit comes from the caller.
 
+use super::adhoc::{COMMANDS, CommandIq, DISCO_INFO, DISCO_ITEMS, NodeIq};
 use super::element::{COMPONENT, Element, stanza_error};
+use super::form::{DATA_FORM, Form};
 use super::upload::{self, PURPOSE, SlotIq, UPLOAD, UPLOAD_0, UPLOAD_CONVERSATIONS};
 use super::xml::Skipped;
 use crate::jid::BareJid;
 
-const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
-const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
 const PING: &str = "urn:xmpp:ping";
 const VERSION: &str = "jabber:iq:version";
-const DATA_FORM: &str = "jabber:x:data";
+const SERVER_INFO: &str = "http://jabber.org/network/serverinfo";
 /// The namespace of stanzas on client streams, in case a server forwards them without changing it.
 const CLIENT: &str = "jabber:client";
 
@@ -25,6 +25,8 @@ pub struct Identity<'a> {
     pub jid: &'a BareJid,
     /// The words of the supported purposes ([`crate::purpose::Purpose::word`]).
     pub purposes: &'a [&'a str],
+    /// URIs of the operator's contact addresses; none are announced if it is empty.
+    pub contact: &'a [String],
 }
 
 /// What to do with a stanza.
@@ -36,6 +38,10 @@ pub enum StanzaAction {
     Reply(Element),
     /// Decide on this slot request, and send the reply that it makes of the decision.
     Slot(Box<SlotIq>),
+    /// Execute this command, and send the reply that it makes of the result.
+    Command(Box<CommandIq>),
+    /// Send the reply that this request makes of the commands that the requester may use.
+    Node(Box<NodeIq>),
 }
 
 /// Routes a stanza. `max_file_size` returns the limit of a requester in bytes; `now` is Unix time in seconds.
@@ -50,7 +56,7 @@ pub fn route(
 ) -> StanzaAction {
     let Some(Addressed {
         requester,
-        recipient,
+        is_for_component,
         is_get,
         has_id,
         reply,
@@ -76,7 +82,7 @@ pub fn route(
     };
 
     // Users and resources at our domain do not exist; each gets the same error.
-    if recipient == *identity.jid {
+    if is_for_component {
         if let Some(namespace) = upload::namespace(&payload) {
             let purposes = identity.purposes;
             let iq = SlotIq::read(payload, namespace, reply, requester, is_get, purposes, now);
@@ -85,7 +91,14 @@ pub fn route(
         let has_node = payload.attribute("node").is_some_and(|n| !n.is_empty());
         let result = match (&*payload.name, &*payload.namespace) {
             ("query", DISCO_INFO | DISCO_ITEMS) if is_get && has_node => {
-                return error(reply, "cancel", "item-not-found", None);
+                return StanzaAction::Node(Box::new(NodeIq::read(payload, reply, requester)));
+            }
+            ("command", COMMANDS) if is_get => {
+                return bad_request(reply, "A command is an iq of type set.");
+            }
+            ("command", COMMANDS) => {
+                let iq = CommandIq::read(payload, reply, requester);
+                return StanzaAction::Command(Box::new(iq));
             }
             ("query", DISCO_INFO) if is_get => {
                 Some(Some(info(identity, max_file_size(&requester))))
@@ -117,8 +130,8 @@ pub fn reject(mut skipped: Skipped, identity: Identity<'_>) -> Option<Element> {
 struct Addressed {
     /// The sender.
     requester: BareJid,
-    /// The address at our domain that the iq was sent to.
-    recipient: BareJid,
+    /// Whether it was sent to the component itself, not to a user at our domain.
+    is_for_component: bool,
     /// Whether the type is `get` or `set`; `None` when it is neither.
     is_get: Option<bool>,
     has_id: bool,
@@ -142,8 +155,11 @@ fn address(stanza: &mut Element, identity: Identity<'_>) -> Option<Addressed> {
     let requester = BareJid::parse(&from).filter(|requester| requester.domain() != domain)?;
     let to = stanza.take("to");
     let to = to.unwrap_or_else(|| domain.to_owned());
-    // A server closes the stream of a component that sends from an address outside its domain.
-    let recipient = BareJid::parse(&to).filter(|recipient| recipient.domain() == domain)?;
+    let is_for_component = to == domain || {
+        // A server closes the stream of a component that sends from an address outside its domain.
+        let recipient = BareJid::parse(&to).filter(|recipient| recipient.domain() == domain)?;
+        recipient == *identity.jid
+    };
     let id = stanza.take("id");
     let has_id = id.as_ref().is_some_and(|id| !id.is_empty());
     let reply = Element::new("iq", COMPONENT)
@@ -152,7 +168,7 @@ fn address(stanza: &mut Element, identity: Identity<'_>) -> Option<Addressed> {
         .with("to", from);
     Some(Addressed {
         requester,
-        recipient,
+        is_for_component,
         is_get,
         has_id,
         reply,
@@ -170,6 +186,8 @@ fn info(identity: Identity<'_>, max_file_size: u64) -> Element {
         UPLOAD_CONVERSATIONS,
         PING,
         VERSION,
+        COMMANDS,
+        DATA_FORM,
     ];
     let purposes = identity.purposes.iter();
     Element::new("query", DISCO_INFO)
@@ -183,19 +201,22 @@ fn info(identity: Identity<'_>, max_file_size: u64) -> Element {
         .with_children(purposes.map(|word| feature(format!("{PURPOSE}#{word}"))))
         .with_child(limit_form(UPLOAD_0, max_file_size))
         .with_child(limit_form(UPLOAD, max_file_size))
+        .with_children(contact_form(identity.contact))
+}
+
+/// XEP-0157: the same addresses for each role that people look for; `None` without an address.
+fn contact_form(contact: &[String]) -> Option<Element> {
+    let roles = ["abuse-addresses", "admin-addresses", "support-addresses"];
+    let fill = |form: Form, role| form.list(role, contact.iter().map(String::as_str));
+    let form = || roles.into_iter().fold(Form::result(SERVER_INFO), fill);
+    (!contact.is_empty()).then(|| form().into_element())
 }
 
 /// XEP-0128: a form whose type is in a hidden field.
 fn limit_form(form_type: &str, max_file_size: u64) -> Element {
-    let field = |name: &str, value: &str| {
-        Element::new("field", DATA_FORM)
-            .with("var", name)
-            .with_child(Element::new("value", DATA_FORM).with_text(value))
-    };
-    Element::new("x", DATA_FORM)
-        .with("type", "result")
-        .with_child(field("FORM_TYPE", form_type).with("type", "hidden"))
-        .with_child(field("max-file-size", &max_file_size.to_string()))
+    Form::result(form_type)
+        .value("max-file-size", &max_file_size.to_string())
+        .into_element()
 }
 
 /// XEP-0092, without the optional operating system.

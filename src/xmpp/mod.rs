@@ -1,4 +1,4 @@
-//! XMPP: a XEP-0114 component that issues XEP-0363 slots.
+//! XMPP: a XEP-0114 component that issues XEP-0363 slots and executes XEP-0050 commands.
 //!
 //! In reading order:
 //!
@@ -10,13 +10,17 @@
 //! - [`stream`]: the state machine of the link: stream header, handshake, keepalive ping, closing (XEP-0114);
 //! - [`backoff`]: the delay before the next connection attempt;
 //! - [`upload`]: slot requests, slots and refusals in three namespaces (XEP-0363);
-//! - [`iq`]: routes stanzas: disco, ping, version and slot requests; all other requests are refused.
+//! - [`form`]: data forms (XEP-0004);
+//! - [`adhoc`]: ad-hoc commands and their replies (XEP-0050);
+//! - [`iq`]: routes stanzas: disco, ping, version, slot requests and commands; all other requests are refused.
 //!
 //! These modules use no socket, clock, configuration file or policy. Bytes and times are arguments; results are values.
 
+pub mod adhoc;
 pub mod backoff;
 pub mod element;
 pub mod ended;
+pub mod form;
 pub mod iq;
 pub mod scanner;
 pub mod stream;

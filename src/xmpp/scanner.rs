@@ -42,9 +42,12 @@ pub struct Scanner {
     outside_names: u64,
     /// The hash of the current tag's name so far.
     name: u64,
+    /// The current reference so far.
+    reference: Reference,
     utf8: Utf8,
 }
 
+/// Copied for every byte of a tag, so it is small.
 #[derive(Clone, Copy, Debug, Default)]
 enum State {
     /// Before the first byte; an XML declaration may only begin here.
@@ -66,7 +69,7 @@ enum State {
     Angle,
     /// After `<!` and this many bytes of [`CDATA`].
     Bang {
-        matched: usize,
+        matched: u8,
     },
     /// In a CDATA section, after this many `]` (at most 2).
     Cdata {
@@ -77,7 +80,6 @@ enum State {
     /// After `&`, in text (`quote` is `None`) or in a value.
     Reference {
         quote: Option<u8>,
-        reference: Reference,
     },
 }
 
@@ -149,7 +151,7 @@ impl Scanner {
     pub fn scan(&mut self, input: &[u8]) -> Result<(usize, Option<Boundary>), XmlError> {
         let mut at = 0;
         while at < input.len() {
-            at += self.plain(&input[at..]);
+            at += self.unchanged(&input[at..]);
             let Some(&byte) = input.get(at) else {
                 break;
             };
@@ -162,15 +164,16 @@ impl Scanner {
         Ok((at, None))
     }
 
-    /// Length of a prefix that does not change the state: most of any text or value.
-    fn plain(&self, rest: &[u8]) -> usize {
+    /// Length of a prefix that does not change the state: most of any text or value, and the name of an attribute.
+    fn unchanged(&self, rest: &[u8]) -> usize {
         match self.state {
+            _ if self.utf8.is_within_character() => 0,
             State::Text { brackets: 0 }
             | State::Cdata { brackets: 0 }
-            | State::StartTag(StartTag::Value { .. })
-                if !self.utf8.is_within_character() =>
-            {
-                plain_length(rest)
+            | State::StartTag(StartTag::Value { .. }) => plain_length(rest),
+            State::StartTag(StartTag::Attribute) => {
+                let continues = |byte: &&u8| byte.is_ascii() && continues_name(**byte);
+                rest.iter().take_while(continues).count()
             }
             _ => 0,
         }
@@ -195,10 +198,7 @@ impl Scanner {
             },
             State::Text { brackets } => match byte {
                 b'<' => State::Angle,
-                b'&' => State::Reference {
-                    quote: None,
-                    reference: Reference::default(),
-                },
+                b'&' => self.begin_reference(None),
                 b'>' if brackets == 2 => return malformed("]]> in text"),
                 byte => State::Text {
                     brackets: count_brackets(brackets, byte),
@@ -211,10 +211,10 @@ impl Scanner {
             },
             State::StartTag(tag) => return self.start_tag(tag, byte),
             State::EndTag(tag) => return self.end_tag(tag, byte),
-            State::Reference { quote, reference } => match (reference.next(byte)?, quote) {
-                (Some(reference), _) => State::Reference { quote, reference },
-                (None, None) => State::Text { brackets: 0 },
-                (None, Some(quote)) => State::StartTag(StartTag::Value { quote }),
+            State::Reference { quote } => match (self.reference.next(byte)?, quote) {
+                (false, _) => State::Reference { quote },
+                (true, None) => State::Text { brackets: 0 },
+                (true, Some(quote)) => State::StartTag(StartTag::Value { quote }),
             },
         };
         Ok(None)
@@ -238,17 +238,25 @@ impl Scanner {
         }
     }
 
+    /// The `&` of a reference, in text or in a value with this quote.
+    fn begin_reference(&mut self, quote: Option<u8>) -> State {
+        self.reference = Reference::default();
+        State::Reference { quote }
+    }
+
     /// A byte after `<!`, of which `matched` belong to [`CDATA`].
-    fn begin_cdata(&self, matched: usize, byte: u8) -> Result<State, XmlError> {
-        let matched = matched + 1;
-        if !CDATA[..matched].ends_with(&[byte]) {
+    fn begin_cdata(&self, matched: u8, byte: u8) -> Result<State, XmlError> {
+        let rest = &CDATA[usize::from(matched)..];
+        if rest.first() != Some(&byte) {
             return restricted(match (matched, byte) {
-                (1, b'-') => "a comment",
+                (0, b'-') => "a comment",
                 _ => "a document type declaration",
             });
         }
-        match matched == CDATA.len() {
-            false => Ok(State::Bang { matched }),
+        match rest.len() == 1 {
+            false => Ok(State::Bang {
+                matched: matched + 1,
+            }),
             true if self.depth < 2 => malformed("text outside a stanza"),
             true => Ok(State::Cdata { brackets: 0 }),
         }
@@ -284,10 +292,7 @@ impl Scanner {
             StartTag::Value { quote } => match byte {
                 b'<' => return malformed("a < inside a tag"),
                 b'&' => {
-                    self.state = State::Reference {
-                        quote: Some(quote),
-                        reference: Reference::default(),
-                    };
+                    self.state = self.begin_reference(Some(quote));
                     return Ok(None);
                 }
                 byte if byte == quote => StartTag::AfterValue,

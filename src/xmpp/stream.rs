@@ -214,7 +214,7 @@ impl Stream {
     }
 
     /// Whether so much output is pending that no input is processed.
-    fn is_congested(&self) -> bool {
+    pub fn is_congested(&self) -> bool {
         self.output().len() > MAX_OUTPUT
     }
 

@@ -69,7 +69,7 @@ pub fn continues_name(byte: u8) -> bool {
 }
 
 /// An incomplete reference: the text between `&` and `;`, without redundant zeros.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Reference {
     /// Large enough for the longest valid reference, such as `#x10FFFF`.
     text: [u8; 8],
@@ -77,10 +77,10 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Advances by one byte; `None` when the reference is complete.
-    pub fn next(mut self, byte: u8) -> Result<Option<Reference>, XmlError> {
+    /// Advances by one byte; true when the reference is complete.
+    pub fn next(&mut self, byte: u8) -> Result<bool, XmlError> {
         if byte == b';' {
-            return self.check().map(|()| None);
+            return self.check().map(|()| true);
         }
         if !continues_name(byte) && (byte != b'#' || self.length > 0) {
             return malformed("a malformed reference");
@@ -97,7 +97,7 @@ impl Reference {
         };
         *place = byte;
         self.length += 1;
-        Ok(Some(self))
+        Ok(false)
     }
 
     fn check(&self) -> Result<(), XmlError> {

@@ -10,16 +10,18 @@
 //! the stream, because users can make servers send such stanzas: ejabberd drops the namespace declarations on a stanza's
 //! own tag but keeps the prefixes inside, and both ejabberd and Prosody can expand 100 KB from a user to megabytes.
 
+use std::borrow::Cow;
 use std::{fmt, mem};
 
 use quick_xml::XmlVersion;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::attributes::Attribute as RawAttribute;
 use quick_xml::events::{BytesRef, BytesStart, Event};
+use quick_xml::name::QName;
 
 use super::element::{Attribute, COMPONENT, Element, Name, Node, XML};
 use super::scanner::{Boundary, Scanner};
-use super::syntax::{SPACE, malformed, plain_length};
+use super::syntax::{SPACE, malformed};
 
 pub use super::syntax::XmlError;
 
@@ -280,7 +282,7 @@ impl Skipped {
                 let namespace = attribute_value(&attribute).unwrap_or_default();
                 // None of the supported namespaces is longer.
                 let namespace = Some(namespace).filter(|n| n.len() <= MAX_NAME);
-                stanza.namespace = Name::read(&namespace.unwrap_or_default());
+                stanza.namespace = Name::namespace(&namespace.unwrap_or_default());
             }
             let known = REPEATED.iter().find(|(name, _)| name.as_bytes() == key);
             let Some(&(name, most)) = known else {
@@ -296,7 +298,7 @@ impl Skipped {
             }
         }
         if name.len() <= MAX_NAME {
-            stanza.name = Name::read(name);
+            stanza.name = Name::local(name);
         }
         Skipped { why, stanza }
     }
@@ -427,43 +429,39 @@ fn push_reference(open: &mut [(Element, usize)], reference: &BytesRef<'_>) -> Re
 /// Parses a start tag and adds its declarations to the bindings.
 fn read_start(tag: &BytesStart<'_>, bindings: &mut Vec<Binding>) -> Result<Element, Unread> {
     let outside = bindings.len();
-    let mut plain = Vec::with_capacity(MAX_PAIRWISE);
+    let mut written = Vec::with_capacity(MAX_PAIRWISE);
     for attribute in tag.attributes().with_checks(false) {
-        let attribute = attribute.map_err(|_| BROKEN)?;
-        plain.push((text_of(attribute.key.into_inner())?, attribute));
+        written.push(attribute.map_err(|_| BROKEN)?);
     }
-    if has_double(plain.iter().map(|(name, _)| *name)) {
+    if has_double(written.iter().map(|attribute| attribute.key)) {
         return Err(XmlError::Malformed("an attribute given twice").into());
     }
-    for (name, attribute) in &plain {
-        match name.strip_prefix("xmlns:") {
-            Some("") => return Err(MALFORMED_NAME),
-            Some(prefix) => bind(prefix, attribute_value(attribute)?, bindings)?,
-            None if *name == "xmlns" => bind("", attribute_value(attribute)?, bindings)?,
-            None => {}
+    for attribute in &written {
+        if let Some(prefix) = declared_prefix(attribute) {
+            bind(text_of(prefix)?, &attribute_value(attribute)?, bindings)?;
         }
     }
     let declared = bindings.len() - outside;
 
-    let (prefix, name) = split_name(text_of(tag.name().into_inner())?)?;
+    let (prefix, name) = read_name(tag.name())?;
     let mut element = Element {
-        name: Name::read(name),
+        name,
         namespace: resolve(prefix, bindings)?,
-        attributes: Vec::with_capacity(plain.len() - declared),
+        attributes: Vec::with_capacity(written.len() - declared),
         children: Vec::new(),
     };
-    for (name, attribute) in &plain {
-        if name.starts_with("xmlns:") || *name == "xmlns" {
+    for attribute in &written {
+        if declared_prefix(attribute).is_some() {
             continue;
         }
-        let (prefix, name) = split_name(name)?;
+        let (prefix, name) = read_name(attribute.key)?;
         element.attributes.push(Attribute {
-            name: Name::read(name),
+            name,
             namespace: match prefix {
                 "" => None,
                 prefix => Some(resolve(prefix, bindings)?),
             },
-            value: attribute_value(attribute)?,
+            value: attribute_value(attribute)?.into_owned(),
         });
     }
     // Once more with resolved namespaces: two prefixes may be bound to the same namespace.
@@ -477,8 +475,17 @@ fn read_start(tag: &BytesStart<'_>, bindings: &mut Vec<Binding>) -> Result<Eleme
     }
 }
 
+/// The prefix that this attribute declares, empty for the default namespace; `None` if it is not a declaration.
+fn declared_prefix<'a>(attribute: &RawAttribute<'a>) -> Option<&'a [u8]> {
+    match attribute.key.into_inner().strip_prefix(b"xmlns")? {
+        [] => Some(&[]),
+        [b':', prefix @ ..] if !prefix.is_empty() => Some(prefix),
+        _ => None,
+    }
+}
+
 /// Binds a prefix, or the default namespace when it is empty (Namespaces in XML 1.0 §3).
-fn bind(prefix: &str, namespace: String, bindings: &mut Vec<Binding>) -> Result<(), Unread> {
+fn bind(prefix: &str, namespace: &str, bindings: &mut Vec<Binding>) -> Result<(), Unread> {
     let valid = match prefix {
         "" => namespace != XML && namespace != XMLNS,
         "xml" => namespace == XML,
@@ -495,7 +502,7 @@ fn bind(prefix: &str, namespace: String, bindings: &mut Vec<Binding>) -> Result<
     }
     bindings.push(Binding {
         prefix: prefix.to_owned(),
-        namespace: Name::read(&namespace),
+        namespace: Name::namespace(namespace),
     });
     Ok(())
 }
@@ -544,8 +551,6 @@ fn text_of(bytes: &[u8]) -> Result<&str, XmlError> {
     std::str::from_utf8(bytes).map_err(|_| BROKEN)
 }
 
-const MALFORMED_NAME: Unread = Unread::Names("a malformed name");
-
 /// Whether a name occurs twice. Few names, as in nearly every tag, are compared pairwise; sorting takes care of
 /// thousands.
 fn has_double<N: Ord>(mut names: impl Iterator<Item = N> + Clone) -> bool {
@@ -563,23 +568,24 @@ fn has_double<N: Ord>(mut names: impl Iterator<Item = N> + Clone) -> bool {
 }
 
 /// The value with references resolved and white space normalised to spaces (XML 1.0 §3.3.3).
-fn attribute_value(attribute: &RawAttribute<'_>) -> Result<String, XmlError> {
-    let value = text_of(&attribute.value)?;
-    if plain_length(value.as_bytes()) == value.len() {
-        return Ok(value.to_owned());
-    }
+fn attribute_value<'a>(attribute: &'a RawAttribute<'_>) -> Result<Cow<'a, str>, XmlError> {
     let value = attribute.normalized_value(XmlVersion::Explicit1_0);
-    Ok(value.map_err(|_| BROKEN)?.into_owned())
+    value.map_err(|_| BROKEN)
 }
 
-/// Splits a name into prefix (empty if there is none) and local name.
-fn split_name(written: &str) -> Result<(&str, &str), Unread> {
+/// The prefix of a name (empty if there is none), and its local name.
+fn read_name(written: QName<'_>) -> Result<(&str, Name), Unread> {
+    let written = written.into_inner();
+    if let Some(name) = Name::common(written) {
+        return Ok(("", name));
+    }
+    let written = text_of(written)?;
     let (prefix, name) = written.split_once(':').unwrap_or(("", written));
     let prefixed = name.len() < written.len();
     if !is_name(name) || (prefixed && (!is_name(prefix) || prefix == "xmlns")) {
-        return Err(MALFORMED_NAME);
+        return Err(Unread::Names("a malformed name"));
     }
-    Ok((prefix, name))
+    Ok((prefix, Name::local(name)))
 }
 
 /// Whether the text is a name without a colon (XML 1.0 §2.3).

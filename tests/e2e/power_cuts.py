@@ -72,6 +72,8 @@ class Site:
         self.uploads, self.traces, self.slots = [], [], 0
         # The uploads that a command removes, by its trace.
         self.commands = {}
+        # The uploads that their user deletes by a command over XMPP.
+        self.deleted_by_user = set()
         # Settings that change before the program is started on a tree that a power cut left.
         self.afterwards = {}
 
@@ -228,6 +230,9 @@ class PowerCutModel:
         if call.name == "write" and data.startswith(b"Removed ") and self.by_command:
             self.removed |= self.by_command
             return True
+        if b">Deleted " in data:
+            self.removed |= self.site.deleted_by_user
+            return True
         if data.startswith(b"HTTP/1.1 201 "):
             location = re.search(rb"\r\nLocation: ([^\r]+)\r\n", data)[1].decode()
             self.confirmed.add(self.by_target[url_path(location)])
@@ -306,6 +311,7 @@ async def check_power_cuts(site):
     for path in real:
         assert modelled[path] == real[path], f"the model differs from the disk: {path}"
     check("uploads confirmed", model.confirmed, set(site.uploads))
+    assert site.deleted_by_user <= model.removed, "the command did not report the deletion"
     assert model.cuts > 3 * len(site.uploads), f"only {model.cuts} cuts"
     for number, kept in enumerate(model.sample):
         try:

@@ -139,6 +139,19 @@ async def images_video_and_audio(case):
     check("downloads", page.downloads, {})
 
 
+@test(servers=(None,), deadline=60)
+async def page_for_people(case):
+    """The page at `/`, whose policy allows its style sheet."""
+    window = await browser(case)
+    site = await Site.start(case, contact="mailto:a&b@example.org", terms_url="https://example.org/terms")
+    page = await window.page()
+    await page.visit(site.up.url)
+    host = f"127.0.0.1:{site.up.port}"
+    check("page", await page.run("[document.contentType, document.title, document.links[1].href, document.links[2].href]"),
+          ["text/html", f"{host}: XMPP file upload", "mailto:a&b@example.org", "https://example.org/terms"])
+    check("style", await page.run("getComputedStyle(document.querySelector('dd')).marginBottom"), "8px")
+
+
 @test(servers=(None,), deadline=120)
 async def text_has_its_charset(case):
     """Text that is valid UTF-8 is sent as UTF-8; for other text the browser guesses."""

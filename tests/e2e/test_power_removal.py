@@ -43,6 +43,29 @@ async def uploads_that_a_command_removes(case):
     await check_power_cuts(it)
 
 
+@test(deadline=300)
+async def uploads_that_their_user_deletes(case):
+    """The same for a command over XMPP: what it reports as deleted stays deleted."""
+    it = await site(case, global_quota=1 << 40, slot_secret="a key from the configuration")
+    await it.start()
+    romeo = [await it.own(ROMEO, 3000 + number) for number in range(4)]
+    await it.store_all(romeo + [await it.own(JULIET, 2000)])
+    it.deleted_by_user = set(romeo)
+    for upload in romeo:
+        upload.to_be_removed = True
+    client = await case.client(ROMEO)
+    session = ""
+    for status in ("executing", "completed"):
+        answer = await client.ask(
+            f'<command xmlns="http://jabber.org/protocol/commands" node="delete-all" {session}/>', type="set")
+        command = answer.find("{http://jabber.org/protocol/commands}command")
+        check("status", command.get("status"), status)
+        session = f'sessionid="{command.get("sessionid")}"'
+    await it.store_all(romeo, 409)
+    await it.stop()
+    await check_power_cuts(it)
+
+
 @test(servers=(None,), deadline=300)
 async def uploads_that_expire(case):
     """A signed link stays used after its file has expired, whatever part of the sweep is lost."""

@@ -1,8 +1,15 @@
 //! `/health` and `/metrics` of the local API.
 
 use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
+use rustix::fs::IFlags;
+use rustix::process::Signal;
+
+use crate::harness::files::{age, seed};
 use crate::harness::local_api::{check, with_api};
+use crate::harness::site::ROMEO_FOLDER;
 use crate::harness::{Plan, Site, eventually, request};
 
 const ROMEO: &str = "jid=romeo%40montague.tld";
@@ -163,4 +170,60 @@ fn pipelined_downloads_are_counted() {
         )
     };
     eventually("three downloads", || counted() == (3.0, 15.0));
+}
+
+#[test]
+fn failed_reloads_are_shown() {
+    let mut site = with_api().start();
+    let reloaded = |site: &Site| metrics(site)["upslot_config_last_reload_successful"];
+    assert_eq!(reloaded(&site), 1.0);
+    site.program.allow("config not reloaded");
+    site.rewrite("max_file_size", "a lot");
+    site.program.signal(Signal::HUP);
+    site.program.wait_line(&["config not reloaded"]);
+    assert_eq!(reloaded(&site), 0.0);
+    site.rewrite("max_file_size", 1000);
+    site.program.signal(Signal::HUP);
+    site.program.wait_line(&["config reloaded"]);
+    assert_eq!(reloaded(&site), 1.0);
+}
+
+/// An expired file whose folder allows no changes, or that is immutable, because root may change any folder.
+#[test]
+fn failed_sweeps_are_counted() {
+    let plan = with_api()
+        .set("expire_interval", 1)
+        .set("expire_maxage", 1000);
+    let path = format!("{ROMEO_FOLDER}/Abcdefghijk12/a.txt");
+    let file = seed(&plan.store(), &path, b"hello");
+    age(&file, 2000);
+    let folder = file.parent().unwrap();
+    let protect = |on: bool| -> bool {
+        if !rustix::process::geteuid().is_root() {
+            let mode = if on { 0o555 } else { 0o755 };
+            return fs::set_permissions(folder, fs::Permissions::from_mode(mode)).is_ok();
+        }
+        let opened = fs::File::open(&file).unwrap();
+        let flags = rustix::fs::ioctl_getflags(&opened).unwrap_or(IFlags::empty());
+        let flags = if on {
+            flags | IFlags::IMMUTABLE
+        } else {
+            flags - IFlags::IMMUTABLE
+        };
+        rustix::fs::ioctl_setflags(&opened, flags).is_ok()
+    };
+    if !protect(true) {
+        eprintln!("NOT TESTED: the file system has no immutable files");
+        return;
+    }
+    let mut site = plan.start();
+    site.program.allow("file not removed");
+    site.program.wait_lines(&["sweep done ", "removed=0"], 2);
+    let failures = metrics(&site)["upslot_sweep_failures_total"];
+    assert!(protect(false));
+    assert!(failures >= 2.0, "{failures}");
+    site.program.wait_line(&["sweep done ", "removed=1"]);
+    let settled = metrics(&site)["upslot_sweep_failures_total"];
+    site.program.wait_lines(&["sweep done ", "files=0"], 1);
+    assert_eq!(metrics(&site)["upslot_sweep_failures_total"], settled);
 }

@@ -8,6 +8,11 @@ use crate::harness::{Fields, Plan, request};
 /// From the published vectors; the program warns that it is short.
 const DELETE_SECRET: &str = "delete me";
 
+/// The target of a signed PUT.
+fn put_target(scheme: &str, path: &str, size: usize, kind: &str) -> String {
+    format!("/files/{path}?{}", put_query(scheme, path, size, kind))
+}
+
 /// Makes the target below the prefix and the body from a path and its valid query.
 type Alter<'a> = dyn Fn(&str, &str) -> (String, Vec<u8>) + 'a;
 
@@ -188,18 +193,12 @@ fn type_length_and_expectation_are_checked_with_the_signature() {
         // Only v2 and token sign the type.
         let status = if scheme == "v" { 201 } else { 403 };
         let path = format!("{UUID}/{scheme}/a.bin");
-        let target = format!(
-            "/files/{path}?{}",
-            put_query(scheme, &path, 5, "image/jpeg")
-        );
+        let target = put_target(scheme, &path, 5, "image/jpeg");
         site.put_at(&target, &[("Content-Type", "image/png")], b"hello")
             .is(status);
         // Without a length the signature cannot be checked.
         let path = format!("{UUID}/{scheme}/chunked.jpg");
-        let target = format!(
-            "/files/{path}?{}",
-            put_query(scheme, &path, 5, "image/jpeg")
-        );
+        let target = put_target(scheme, &path, 5, "image/jpeg");
         let fields = [
             ("Transfer-Encoding", "chunked"),
             ("Content-Type", "image/jpeg"),
@@ -211,10 +210,7 @@ fn type_length_and_expectation_are_checked_with_the_signature() {
         site.put_at(&target, &jpeg, b"hello").is(409);
         // A refusal comes without a 100.
         let path = format!("{UUID}/{scheme}/expect.jpg");
-        let target = format!(
-            "/files/{path}?{}",
-            put_query(scheme, &path, 5, "image/jpeg")
-        );
+        let target = put_target(scheme, &path, 5, "image/jpeg");
         let expect = [
             ("Expect", "100-continue"),
             ("Content-Length", "6"),
@@ -319,7 +315,7 @@ fn a_signature_does_not_restore_an_expired_file() {
     let paths = ["v", "v2", "token"].map(|scheme| (scheme, format!("{UUID}-{scheme}/a.jpg")));
     let targets: Vec<String> = paths
         .iter()
-        .map(|(scheme, path)| format!("/files/{path}?{}", put_query(scheme, path, 5, "image/jpeg")))
+        .map(|(scheme, path)| put_target(scheme, path, 5, "image/jpeg"))
         .collect();
     for ((_, path), target) in paths.iter().zip(&targets) {
         site.put_at(target, &jpeg, b"hello").is(201);
@@ -327,16 +323,12 @@ fn a_signature_does_not_restore_an_expired_file() {
     }
     // One folder with two files above the soft quota: the older one is deleted.
     let trimmed = format!("{UUID}/1/a.jpg");
-    let target = format!("/files/{trimmed}?{}", put_query("v", &trimmed, 600, ""));
+    let target = put_target("v", &trimmed, 600, "");
     site.put_at(&target, &jpeg, &[b'x'; 600]).is(201);
     age(&site.store().join(&trimmed), 500);
     let other = format!("{UUID}/2/a.jpg");
-    site.put_at(
-        &format!("/files/{other}?{}", put_query("v", &other, 600, "")),
-        &jpeg,
-        &[b'x'; 600],
-    )
-    .is(201);
+    site.put_at(&put_target("v", &other, 600, ""), &jpeg, &[b'x'; 600])
+        .is(201);
     site.program.wait_line(&["owner trimmed "]);
     site.get(&format!("/files/{trimmed}")).is(404);
     site.put_at(&target, &jpeg, &[b'x'; 600]).is(409);
@@ -358,12 +350,8 @@ fn a_signature_does_not_restore_an_expired_file() {
     assert_eq!(site.files(), [other]);
     // An unused path is free.
     let path = format!("{UUID}-new/a.jpg");
-    site.put_at(
-        &format!("/files/{path}?{}", put_query("v", &path, 5, "")),
-        &jpeg,
-        b"hello",
-    )
-    .is(201);
+    site.put_at(&put_target("v", &path, 5, ""), &jpeg, b"hello")
+        .is(201);
 }
 
 #[test]
@@ -457,11 +445,7 @@ fn existing_files_are_served_and_not_replaced() {
             .expect("Content-Type"),
         "image/jpeg"
     );
-    site.put_at(
-        &format!("/files/{path}?{}", put_query("v", &path, 5, "")),
-        &[],
-        b"hello",
-    )
-    .is(409);
+    site.put_at(&put_target("v", &path, 5, ""), &[], b"hello")
+        .is(409);
     assert_eq!(site.get(&format!("/files/{path}")).is(200).body, b"old");
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use data_encoding::HEXLOWER;
 
 use crate::harness::files::{seed, walk};
-use crate::harness::program::{BINARY, run};
+use crate::harness::program::{command, command_line, run};
 use crate::harness::signing::{Claims, KEY, external_plan, put_query};
 use crate::harness::site::{JULIET, ROMEO, ROMEO_FOLDER, minimal_config, owner_folder};
 use crate::harness::{Plan, unix_now};
@@ -540,7 +540,9 @@ fn ten_thousand_files_take_seconds() {
     // Processor time, because other tests keep the disk busy.
     let timed = "TIMEFORMAT='%U %S'; time \"$@\"";
     let output = Command::new("bash")
-        .args(["-c", timed, "bash", BINARY, "import", "prosody-file-share"])
+        .args(["-c", timed, "bash"])
+        .args(command_line())
+        .args(["import", "prosody-file-share"])
         .arg(&share.folder)
         .current_dir(&dir)
         .output()
@@ -578,7 +580,7 @@ fn an_import_that_is_killed_can_be_repeated() {
     }
     let mut kills = 0;
     for round in 0..20 {
-        let mut child = Command::new(BINARY)
+        let mut child = command()
             .args(["import", "prosody-file-share", text(&share.folder)])
             .current_dir(&dir)
             .stdin(Stdio::null())

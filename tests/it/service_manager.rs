@@ -4,14 +4,13 @@ use std::fs;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 
 use crate::harness::dir::TempDir;
-use crate::harness::program::BINARY;
+use crate::harness::program;
 use crate::harness::site::minimal_config;
 use crate::harness::{PATIENCE, Plan, Program};
 
@@ -40,7 +39,7 @@ impl Manager {
     }
 
     fn start(&self, config: &Path, watchdog: Option<Duration>) -> Program {
-        let mut command = Command::new(BINARY);
+        let mut command = program::command();
         command.arg("-c").arg(config);
         command.env("NOTIFY_SOCKET", &self.variable);
         if let Some(watchdog) = watchdog {
@@ -182,7 +181,7 @@ fn foreign_watchdog_and_absent_manager() {
     let dir = TempDir::new();
     let config = minimal_config(dir.path(), "http_port: 0\n");
     let manager = Manager::at_path(dir.path());
-    let mut command = Command::new(BINARY);
+    let mut command = program::command();
     command.arg("-c").arg(&config);
     command.env("NOTIFY_SOCKET", &manager.variable);
     command
@@ -196,7 +195,7 @@ fn foreign_watchdog_and_absent_manager() {
     }
     drop(program);
     for variable in ["/nowhere/notify", "vsock:2:1", "relative", "@"] {
-        let mut command = Command::new(BINARY);
+        let mut command = program::command();
         command
             .arg("-c")
             .arg(&config)

@@ -10,7 +10,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 
 use crate::harness::dir::TempDir;
-use crate::harness::program::{BINARY, run};
+use crate::harness::program::{self, run};
 use crate::harness::site::{ROMEO, ROMEO_FOLDER, begin};
 use crate::harness::wait::long;
 use crate::harness::{Client, Plan, Program, Site, eventually, pseudo_random, request};
@@ -300,7 +300,7 @@ fn offline_commands_keep_the_default_signal_actions() {
         for (signal, number) in [(Signal::HUP, 1), (Signal::TERM, 15), (Signal::INT, 2)] {
             let (_dir, config, _) = plain_config();
             fifo(&config);
-            let mut command = std::process::Command::new(BINARY);
+            let mut command = program::command();
             command.arg("-c").arg(&config).args(arguments);
             let mut child = command.spawn().unwrap();
             // It waits for a writer, and then for data.

@@ -214,6 +214,41 @@ fn licences_are_allowed() {
     }
 }
 
+/// The copyright file of the Debian package names every crate that is in the program.
+#[test]
+fn the_package_names_the_copyright_of_each_crate() {
+    let edges = "normal,no-proc-macro";
+    let tree = [
+        "tree",
+        "--locked",
+        "--offline",
+        "--prefix",
+        "none",
+        "--format",
+        "{p}",
+        "-e",
+        edges,
+    ];
+    let ran = Command::new(env!("CARGO"))
+        .args(tree)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let tree = String::from_utf8(ran.stdout).unwrap();
+    let crates = tree
+        .lines()
+        .filter_map(|line| line.split_whitespace().next());
+    let crates: BTreeSet<&str> = crates.filter(|name| !OURS.contains(name)).collect();
+    assert!(crates.len() > 20, "{tree}");
+    let copyright = read("contrib/debian/copyright");
+    let named = copyright.split("\nFiles: crates/").skip(1);
+    let named: BTreeSet<&str> = named.filter_map(|rest| rest.split('/').next()).collect();
+    assert_eq!(
+        crates, named,
+        "crates, and what contrib/debian/copyright names"
+    );
+}
+
 /// The checks find errors.
 #[test]
 fn the_checks_find_faults() {

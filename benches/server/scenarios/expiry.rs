@@ -1,8 +1,14 @@
-//! The CPU time of a sweep that visits many files of which one has expired, and the latency of GETs meanwhile.
+//! The CPU time of a sweep that visits many files of which one has expired, and the latency of GETs meanwhile and without
+//! a sweep.
 
+use std::ffi::OsStr;
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, SystemTime};
+
+use upslot::layout::StorePath;
 
 use crate::bench::Bench;
 use crate::cases::SMALL;
@@ -10,8 +16,7 @@ use crate::common::options::ByMode;
 use crate::common::outcome::Outcome;
 use crate::common::report::Report;
 use crate::common::server_kind::ServerKind;
-use crate::file_tree::store_files;
-use crate::link::Target;
+use crate::file_tree::{create_files, target};
 use crate::load::Request;
 use crate::scenarios::paced_clients::{keep_core_awake, paced_gets};
 use crate::servers::{Server, ServerSetup};
@@ -39,54 +44,66 @@ pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcom
     if !bench.options.only.contains(&ServerKind::Upslot) {
         return Ok(());
     }
-    let mut server = start(bench, case, "")?;
-    let result = store(bench, &mut server);
-    let (mut stored, seed) = result.map_err(|why| bench.explain_failure(&mut server, why))?;
-    drop(server);
+    let store = bench.scratch.folder(&format!("{case}/files"))?;
+    let count = FILES.get(bench.options);
+    let mut files = create_files(bench, &store, SIZE, OWNERS, 0..count)?;
+    let requested = create_files(bench, &store, SMALL, 1, 0..1)?;
+    let get = Request::get(&target(&store, &requested[0]), SMALL);
     let (mut cpu, mut p99, mut longest) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut p99_alone, mut longest_alone) = (Vec::new(), Vec::new());
     for _ in 0..bench.options.rounds.min(ROUNDS) {
-        cpu.push(sweep(bench, case, &mut stored, |server| {
+        cpu.push(sweep(bench, case, &store, &mut files, |server| {
             let before = server.process.cpu()?;
             thread::sleep(SWEEP_INTERVAL + MARGIN);
             Ok(server.process.cpu()?.since(before).microseconds() / 1e3)
         })?);
-        let mut latencies = sweep(bench, case, &mut stored, |server| {
-            let get = Request::get(&seed.get, SMALL);
-            keep_core_awake(bench.placement, || {
-                let duration = SWEEP_INTERVAL + MARGIN;
-                let address = server.endpoint.address;
-                paced_gets(address, &get, GET_INTERVAL, duration, bench.stop)
-            })
+        let mut latencies = sweep(bench, case, &store, &mut files, |server| {
+            gets(bench, server, &get)
         })?;
         p99.push(percentile(&mut latencies, 0.99));
         longest.push(percentile(&mut latencies, 1.0));
+        let mut server = start(bench, case, &store, "")?;
+        let latencies = gets(bench, &server, &get);
+        let mut latencies = latencies.map_err(|why| bench.explain_failure(&mut server, why))?;
+        p99_alone.push(percentile(&mut latencies, 0.99));
+        longest_alone.push(percentile(&mut latencies, 1.0));
     }
     let name = |figure: &str| format!("{case}.upslot.{figure}");
     report.headline(name("cpu-per-sweep"), median(&cpu), "ms")?;
     report.number(name("get-latency-p99"), median(&p99), "us")?;
-    report.headline(name("get-latency-longest"), median(&longest), "us")
+    report.number(name("get-latency-p99-alone"), median(&p99_alone), "us")?;
+    report.headline(name("get-latency-longest"), median(&longest), "us")?;
+    report.headline(
+        name("get-latency-longest-alone"),
+        median(&longest_alone),
+        "us",
+    )
 }
 
-fn start(bench: &Bench<'_>, case: &str, config: &str) -> Outcome<Server> {
+/// The latencies of GETs for the time of a sweep.
+fn gets(bench: &Bench<'_>, server: &Server, get: &Request) -> Outcome<Vec<u64>> {
+    keep_core_awake(bench.placement, || {
+        let duration = SWEEP_INTERVAL + MARGIN;
+        let address = server.endpoint.address;
+        paced_gets(address, get, GET_INTERVAL, duration, bench.stop)
+    })
+}
+
+fn start(bench: &Bench<'_>, case: &str, store: &Path, config: &str) -> Outcome<Server> {
     let setup = ServerSetup {
+        shared_files: Some(store),
         extra_config: config.to_owned(),
         ..bench.setup(ServerKind::Upslot, case, false, SMALL)?
     };
     bench.start_with(ServerKind::Upslot, setup)
 }
 
-/// Stores the files, and one for GETs.
-fn store(bench: &Bench<'_>, server: &mut Server) -> Outcome<(Vec<Target>, Target)> {
-    server.link()?.owners = OWNERS;
-    let stored = store_files(bench, server, SIZE, FILES.get(bench.options))?;
-    Ok((stored, bench.seed(server, SMALL)?))
-}
-
-/// Does some work while a new server begins and ends its first sweep, which deletes one of the stored files.
+/// Does some work while a new server begins and ends its first sweep, which deletes one of the files.
 fn sweep<T>(
     bench: &Bench<'_>,
     case: &str,
-    stored: &mut Vec<Target>,
+    store: &Path,
+    files: &mut Vec<StorePath>,
     work: impl FnOnce(&Server) -> Outcome<T>,
 ) -> Outcome<T> {
     let config = format!(
@@ -94,14 +111,15 @@ fn sweep<T>(
         SWEEP_INTERVAL.as_secs(),
         MAX_AGE.as_secs()
     );
-    let mut server = start(bench, case, &config)?;
-    let expired = stored.pop().ok_or("too few files")?;
-    let path = server.file_path(&expired)?;
-    let failed = |e| format!("{}: {e}", path.display());
-    let file = File::options().write(true).open(&path).map_err(failed)?;
-    file.set_modified(SystemTime::now() - 2 * MAX_AGE)
-        .map_err(failed)?;
-    drop(file);
+    let mut server = start(bench, case, store, &config)?;
+    let expired = files.pop().ok_or("too few files")?;
+    let path = store.join(OsStr::from_bytes(expired.as_bytes()));
+    // The folder of a file is not younger than the file.
+    for path in [&path, path.parent().unwrap_or(store)] {
+        File::open(path)
+            .and_then(|file| file.set_modified(SystemTime::now() - 2 * MAX_AGE))
+            .map_err(|e| format!("{}: {e}", path.display()))?;
+    }
     thread::sleep(MARGIN);
     let result = work(&server).map_err(|why| bench.explain_failure(&mut server, why))?;
     if path.exists() {

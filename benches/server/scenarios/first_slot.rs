@@ -1,6 +1,7 @@
 //! The first slot of an owner after a start, when upslot does not know yet how much the owner has stored, for owners
 //! with more and more files.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::bench::Bench;
@@ -8,7 +9,7 @@ use crate::common::options::ByMode;
 use crate::common::outcome::Outcome;
 use crate::common::report::Report;
 use crate::common::server_kind::ServerKind;
-use crate::file_tree::store_files;
+use crate::file_tree::create_files;
 use crate::servers::{Server, ServerSetup};
 use crate::stats::median;
 
@@ -29,14 +30,11 @@ pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcom
         return Ok(());
     }
     for (files, owners) in STORES.get(bench.options) {
-        let folder = format!("{case}/{files}");
-        let mut server = start(bench, &folder, *owners)?;
-        store_files(bench, &mut server, SIZE, files * owners)
-            .map_err(|why| bench.explain_failure(&mut server, why))?;
-        drop(server);
+        let store = bench.scratch.folder(&format!("{case}/{files}"))?;
+        create_files(bench, &store, SIZE, *owners, 0..files * owners)?;
         let (mut cpu, mut longest) = (Vec::new(), Vec::new());
         for _ in 0..bench.options.rounds {
-            let mut server = start(bench, &folder, *owners)?;
+            let mut server = start(bench, case, &store, *owners)?;
             let before = server.process.cpu()?;
             let link = server.link()?;
             let (_, sample) = link.request_slots(*owners, SIZE, TIMEOUT, bench.stop)?;
@@ -57,10 +55,11 @@ pub fn run(bench: &Bench<'_>, case: &'static str, report: &mut Report) -> Outcom
     Ok(())
 }
 
-fn start(bench: &Bench<'_>, folder: &str, owners: usize) -> Outcome<Server> {
+fn start(bench: &Bench<'_>, case: &str, store: &Path, owners: usize) -> Outcome<Server> {
     let setup = ServerSetup {
+        shared_files: Some(store),
         extra_config: QUOTA.to_owned(),
-        ..bench.setup(ServerKind::Upslot, folder, false, SIZE)?
+        ..bench.setup(ServerKind::Upslot, case, false, SIZE)?
     };
     let mut server = bench.start_with(ServerKind::Upslot, setup)?;
     server.link()?.owners = owners;

@@ -1,11 +1,9 @@
 //! Whether anything grows with the number of stored files, which nothing should: CPU time of slots, small PUTs and
 //! small GETs, time from the start to the first response, and memory after it.
 //!
-//! The files are created here, empty, with the layout of upslot's store, because uploading them would take far longer.
-//! Some are in the folders of the owners that upload in the bench, the others in those of a thousand other owners.
+//! The files are empty. Some are in the folders of the owners that upload in the bench, the others in those of a thousand
+//! other owners.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +14,7 @@ use crate::common::options::ByMode;
 use crate::common::outcome::Outcome;
 use crate::common::report::Report;
 use crate::common::server_kind::ServerKind;
-use crate::limit::FILE_NAME;
+use crate::file_tree::{create_file, sync};
 use crate::link::{OWNERS, Target};
 use crate::load::Request;
 use crate::process::Process;
@@ -143,13 +141,15 @@ fn prepare(
     report: &mut Report,
 ) -> Outcome<FilledStore> {
     let folder = format!("{case}/{files}");
-    let (mut server, seed) = bench.start_seeded(ServerKind::Upslot, &folder)?;
-    let uploaders = uploaders(bench, &mut server);
-    let uploaders = uploaders.map_err(|why| bench.explain_failure(&mut server, why))?;
+    let (server, seed) = bench.start_seeded(ServerKind::Upslot, &folder)?;
     let address = server.endpoint.address;
+    let storage = server.file_root.clone();
     drop(server);
     let start = Instant::now();
-    fill(bench, &uploaders, files)?;
+    for number in 0..files {
+        create_file(bench, &storage, 0, OWNERS + OTHER_OWNERS, number)?;
+    }
+    sync(&storage)?;
     if files > 0 {
         let seconds = start.elapsed().as_secs_f64();
         report.number(format!("{case}.made.{files}"), seconds, "s")?;
@@ -185,35 +185,4 @@ fn prepare(
         resident,
         tallies: OPERATIONS.iter().map(|_| Tally::new(0)).collect(),
     })
-}
-
-/// The folders of the owners that upload in the bench.
-fn uploaders(bench: &Bench<'_>, server: &mut Server) -> Outcome<Vec<PathBuf>> {
-    let targets = server.new_targets(OWNERS, SMALL, bench.stop)?;
-    let folder = |target: &Target| {
-        let file = server.file_path(target)?;
-        let folder = file.parent().and_then(Path::parent).map(Path::to_owned);
-        folder.ok_or_else(|| format!("{} is not in an owner's folder", file.display()))
-    };
-    targets.iter().map(folder).collect()
-}
-
-/// Creates files in the folders of all owners, and syncs them, so that the disk is idle during the measurement.
-fn fill(bench: &Bench<'_>, uploaders: &[PathBuf], files: usize) -> Outcome<()> {
-    let failed = |path: &Path, e: std::io::Error| format!("{}: {e}", path.display());
-    let root = uploaders[0].parent().ok_or("there is no store")?;
-    let others = (0..OTHER_OWNERS).map(|owner| root.join(format!("owner{owner:022}")));
-    let owners: Vec<PathBuf> = uploaders.iter().cloned().chain(others).collect();
-    for (index, owner) in owners.iter().enumerate() {
-        let count = files / owners.len() + usize::from(index < files % owners.len());
-        for number in 0..count {
-            let folder = owner.join(format!("{number:020}~m"));
-            fs::create_dir_all(&folder).map_err(|e| failed(&folder, e))?;
-            let file = folder.join(FILE_NAME);
-            File::create(&file).map_err(|e| failed(&file, e))?;
-        }
-        bench.stop.check()?;
-    }
-    let root_file = File::open(root).map_err(|e| failed(root, e))?;
-    rustix::fs::syncfs(&root_file).map_err(|e| failed(root, e.into()))
 }

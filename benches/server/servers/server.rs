@@ -29,7 +29,7 @@ pub struct Server {
     pub endpoint: Endpoint,
     pub process: Process,
     /// The folder of the stored files.
-    file_root: PathBuf,
+    pub file_root: PathBuf,
     /// For requesting slots; upslot only.
     pub link: Option<Link>,
     /// Targets created so far.

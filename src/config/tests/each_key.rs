@@ -225,6 +225,26 @@ fn reads_keys_that_take_lists() {
             "a,b",
         ],
     );
+    check(
+        "admins",
+        |c| Some(c.admins.iter().map(BareJid::to_string).collect()),
+        &[
+            ("'Romeo@Montague.TLD'", strings(&["romeo@montague.tld"])),
+            (
+                "[a@b.example, c@d.example]",
+                strings(&["a@b.example", "c@d.example"]),
+            ),
+            ("[]", strings(&[])),
+        ],
+        &[
+            "",
+            "b.example",
+            "'@b.example'",
+            "a@b.example/home",
+            "[a@b.example, c]",
+            "true",
+        ],
+    );
     let types: [(&str, Field<Option<Vec<String>>>); 2] = [
         ("allowed_file_types", |c| c.allowed_file_types.clone()),
         ("safe_file_types", |c| c.safe_file_types.clone()),

@@ -285,7 +285,7 @@ impl Client {
             Err(error) => return self.storage_failed("look", &error, shared, now),
         }
         let sync = shared.config.fsync;
-        let published = match shared.store.publish(&active.upload, path, sync) {
+        let published = match shared.store.publish(&active.upload, path, sync, now.wall) {
             Ok(published) => published,
             Err(PublishError::Taken) => return self.refuse(&PutRefusal::Used, shared, now),
             // Another kind of file may have the name of a folder of the path.

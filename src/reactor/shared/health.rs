@@ -4,8 +4,8 @@ use std::io;
 
 use crate::http::api::{Health, StoreStatus};
 use crate::layout::StorePath;
-use crate::metrics::Gauges;
-use crate::now::Now;
+use crate::metrics::{Gauges, StoreGauges};
+use crate::now::{Now, unix};
 use crate::reactor::shared::Shared;
 use crate::sys::{self, FileKind};
 
@@ -115,10 +115,16 @@ impl Shared {
             connections: self.connections.open,
             connections_limit: self.connections.limit,
             link: status.link,
-            stored_bytes: stored.map(|(_, bytes)| bytes),
-            stored_files: stored.map(|(files, _)| files),
-            free_bytes: self.store.free_space(now.mono),
-            free_inodes: self.store.space(now.mono).and_then(|space| space.inodes),
+            store: StoreGauges {
+                is_failing: self.monitor.is_failing(),
+                stored_bytes: stored.map(|(_, bytes)| bytes),
+                stored_files: stored.map(|(files, _)| files),
+                free_bytes: self.store.free_space(now.mono),
+                free_inodes: self.store.space(now.mono).and_then(|space| space.inodes),
+            },
+            time: now.unix(),
+            reload_failed: status.reload_failed,
+            certificate_expiry: status.certificate_expiry.map(unix),
             resident_bytes: status.memory_counts.as_ref().and_then(sys::resident_memory),
         };
         status.metrics.expose(&gauges)

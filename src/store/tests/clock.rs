@@ -319,7 +319,7 @@ fn a_clock_that_is_set_back_changes_nothing() {
 #[test]
 fn a_jump_during_a_sweep() {
     let mut host = Host::new("clock-pass", 0);
-    for _ in 0..200 {
+    for _ in 0..500 {
         host.put();
     }
     host.time += HOUR;
@@ -338,7 +338,7 @@ fn a_jump_during_a_sweep() {
     host.set(YEAR);
     host.pass(3 * HOUR);
     host.check(MAX_AGE);
-    assert_eq!(host.folder.tree().len(), 1 + 2 * 200);
+    assert_eq!(host.folder.tree().len(), 1 + 2 * 500);
 }
 
 /// An upload that was completed before the jump and is published after a sweep.
@@ -351,7 +351,9 @@ fn an_upload_across_a_jump() {
     sys::set_modified(upload.file(), at(100)).unwrap();
     let before = host.store.begin(1).unwrap();
     host.set(YEAR);
-    host.store.publish(&upload, &path("o/r/n"), true).unwrap();
+    host.store
+        .publish(&upload, &path("o/r/n"), true, sys::now().wall)
+        .unwrap();
     let age = |at: &str| {
         let modified = sys::stat(&host.folder.0.join(at)).unwrap().modified;
         sys::now().wall.duration_since(modified).unwrap_or_default()

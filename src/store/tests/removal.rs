@@ -66,7 +66,7 @@ fn sweep_with_syncs(store: &mut Store, usage: &mut UsageTracker, mut sync: impl 
         let report = sweep.go_on(&plan, store, usage, &mut trims, &mut slice, now);
         if let Some(folders) = sweep.tombstones(store) {
             assert_eq!(sweep.due(), None, "the loop sleeps until then");
-            folders.unwrap();
+            assert!(!folders.is_empty());
             sync();
             sweep.tombstones_synced(Ok(()));
         }
@@ -121,7 +121,7 @@ fn trimmed_files_stay_until_their_tombstones_are_synced() {
         assert_eq!(proceed(&mut trims, &mut store), Vec::<String>::new());
         assert_eq!(files(&folder), 6);
         assert!(trims.has_work(), "the tombstones have to be synced");
-        let folders = trims.tombstones(&store).unwrap().unwrap();
+        let folders = trims.tombstones(&store).unwrap();
         assert!(folders.len() > 2, "one sync for the shards of all owners");
         assert!(!trims.has_work(), "the loop sleeps until then");
         assert!(trims.tombstones(&store).is_none(), "one sync at a time");
@@ -136,7 +136,7 @@ fn trimmed_files_stay_until_their_tombstones_are_synced() {
         }
         assert_eq!(files(&folder), 3);
         // The second order is next.
-        assert!(trims.tombstones(&store).unwrap().is_ok());
+        assert!(trims.tombstones(&store).is_some());
         trims.synced(Ok(()));
         assert_eq!(proceed(&mut trims, &mut store), ["o"]);
         assert!(trims.is_empty() && !trims.has_work());
@@ -173,7 +173,7 @@ fn only_a_few_trim_orders_are_in_progress() {
         let recorded =
             (0..20).filter(|at| store.has_tombstone(&path(&format!("o{at}/a/f"))).unwrap());
         assert!(recorded.count() <= done.len() + 8);
-        folders.unwrap();
+        assert!(!folders.is_empty());
         trims.synced(Ok(()));
         syncs += 1;
         done.extend(proceed(&mut trims, &mut store));

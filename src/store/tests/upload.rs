@@ -16,11 +16,13 @@ fn small_pieces_are_coalesced_and_written_completely() {
         let written = sys::stat_open(upload.file()).unwrap().size;
         assert!(written + 2048 > body.len() as u64, "{piece}: {written}");
         if written < body.len() as u64 {
-            let early = store.publish(&upload, &path(&at), true);
+            let early = store.publish(&upload, &path(&at), true, sys::now().wall);
             assert!(early.is_err(), "nothing partial gets a name");
         }
         store.complete(&mut upload, None).unwrap();
-        store.publish(&upload, &path(&at), true).unwrap();
+        store
+            .publish(&upload, &path(&at), true, sys::now().wall)
+            .unwrap();
         store.end(upload);
         assert!(fs::read(folder.0.join(at)).unwrap() == body, "{piece}");
     }
@@ -34,7 +36,9 @@ fn an_upload_is_invisible_until_it_is_published() {
     store.append(&mut upload, b"hello").unwrap();
     store.complete(&mut upload, Some("image/jpeg")).unwrap();
     assert_eq!(folder.tree(), Vec::<String>::new());
-    store.publish(&upload, &path("o/r/n"), true).unwrap();
+    store
+        .publish(&upload, &path("o/r/n"), true, sys::now().wall)
+        .unwrap();
     store.end(upload);
     assert_eq!(folder.tree(), ["o/", "o/r/", "o/r/n"]);
     let file = store.download(&path("o/r/n")).unwrap().unwrap();
@@ -119,7 +123,9 @@ fn publishing_returns_the_changed_folders() {
         let mut upload = store.begin(1).unwrap();
         store.append(&mut upload, b"x").unwrap();
         store.complete(&mut upload, None).unwrap();
-        let published = store.publish(&upload, &path(at), true).unwrap();
+        let published = store
+            .publish(&upload, &path(at), true, sys::now().wall)
+            .unwrap();
         store.end(upload);
         let told = published.folders.iter();
         let told: Vec<_> = told.map(|f| sys::stat_open(f).unwrap().identity).collect();

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use crate::clock::FileTimes;
+use crate::listing::shorten;
 use crate::now::unix;
 use crate::policy::pool::{Bytes, Pool, QuotaClass};
 use crate::store::walk::{Owners, Slice, Walk, WalkMode, WalkStep};
@@ -12,9 +13,6 @@ use crate::sys;
 
 /// Maximum number of times that a count is restarted because files were added or removed meanwhile.
 const RECOUNTS: u32 = 8;
-
-/// Maximum number of recent files that are listed per owner.
-pub const MOST_RECENT: usize = 4096;
 
 /// The walk over the whole tree.
 #[derive(Debug)]
@@ -164,7 +162,7 @@ pub struct Counted {
     pub owner: Vec<u8>,
     /// Why counting failed, if so.
     pub error: Option<io::Error>,
-    /// Unix seconds and bytes of recent files, at most the [`MOST_RECENT`] youngest.
+    /// Unix seconds and bytes of recent files, at most the [`crate::listing::MOST_RECENT`] youngest.
     pub recent: Vec<(u64, u64)>,
 }
 
@@ -232,7 +230,7 @@ impl Count {
                         shorten(&mut self.recent);
                     }
                 }
-                WalkStep::Named(class, size) => self.sum.add(class, size),
+                WalkStep::Named(tag, size) => self.sum.add(QuotaClass::of(Some(tag)), size),
                 WalkStep::Other => {}
                 WalkStep::Done if self.dirty && self.recounts < RECOUNTS => {
                     self.recounts += 1;
@@ -244,13 +242,5 @@ impl Count {
                 }
             }
         }
-    }
-}
-
-/// Keeps the youngest files.
-pub(super) fn shorten(recent: &mut Vec<(u64, u64)>) {
-    if recent.len() >= 2 * MOST_RECENT {
-        recent.sort_unstable_by(|a, b| b.cmp(a));
-        recent.truncate(MOST_RECENT);
     }
 }

@@ -1,5 +1,6 @@
 //! Unit tests.
 
+use super::super::adhoc::{Action, CommandError, CommandNode};
 use super::super::xml::{Reader, XmlEvent};
 use super::*;
 
@@ -20,11 +21,12 @@ fn parse(xml: &str) -> Vec<Element> {
     stanzas
 }
 
-fn ask(stanza: Element) -> StanzaAction {
+fn ask(stanza: Element, contact: &[String]) -> StanzaAction {
     let jid = BareJid::parse("upload.montague.tld").unwrap();
     let identity = Identity {
         jid: &jid,
         purposes: &["message", "profile"],
+        contact,
     };
     route(stanza, identity, NOW, |asker| {
         let length = asker.as_str().len();
@@ -34,20 +36,28 @@ fn ask(stanza: Element) -> StanzaAction {
 
 /// The written reply; `slot` for a slot request, and empty for silence.
 fn answer(xml: &str) -> String {
+    answer_with(xml, &[])
+}
+
+fn answer_with(xml: &str, contact: &[String]) -> String {
     let mut stanzas = parse(xml);
     assert_eq!(stanzas.len(), 1, "{xml}");
-    match ask(stanzas.remove(0)) {
+    match ask(stanzas.remove(0), contact) {
         StanzaAction::Ignore => String::new(),
         StanzaAction::Slot(iq) => match iq.request {
             Ok(_) => "slot".to_owned(),
             Err(refusal) => format!("slot: {refusal}"),
         },
-        StanzaAction::Reply(element) => {
-            let mut out = Vec::new();
-            element.write(COMPONENT, &mut out);
-            String::from_utf8(out).unwrap()
-        }
+        StanzaAction::Command(iq) => format!("command {} {:?}", iq.node, iq.action),
+        StanzaAction::Node(iq) => written(&iq.failed(&CommandError::NotFound)),
+        StanzaAction::Reply(element) => written(&element),
     }
+}
+
+fn written(element: &Element) -> String {
+    let mut out = Vec::new();
+    element.write(COMPONENT, &mut out);
+    String::from_utf8(out).unwrap()
 }
 
 #[track_caller]
@@ -100,6 +110,7 @@ fn answers_discovery() {
              <feature var='urn:xmpp:http:upload:0'/><feature var='urn:xmpp:http:upload'/>\
              <feature var='eu:siacs:conversations:http:upload'/>\
              <feature var='urn:xmpp:ping'/><feature var='jabber:iq:version'/>\
+             <feature var='http://jabber.org/protocol/commands'/><feature var='jabber:x:data'/>\
              <feature var='urn:xmpp:http:upload:purpose:0#message'/>\
              <feature var='urn:xmpp:http:upload:purpose:0#profile'/>{}{}</query>",
         form("urn:xmpp:http:upload:0"),
@@ -132,6 +143,24 @@ fn answers_discovery() {
             UNAVAILABLE,
         );
     }
+}
+
+#[test]
+fn announces_contact_addresses() {
+    let xml = format!("<iq type='get' {ADDRESSES}><query xmlns='{DISCO_INFO}'/></iq>");
+    let contact = ["mailto:a@b.example?subject=x&y", "xmpp:a@b.example"].map(str::to_owned);
+    let values = "<value>mailto:a@b.example?subject=x&amp;y</value><value>xmpp:a@b.example</value>";
+    let fields = ["abuse", "admin", "support"]
+        .map(|role| format!("<field var='{role}-addresses' type='list-multi'>{values}</field>"));
+    let form = format!(
+        "<x xmlns='jabber:x:data' type='result'><field var='FORM_TYPE' type='hidden'>\
+         <value>http://jabber.org/network/serverinfo</value></field>{}</x></query></iq>",
+        fields.concat()
+    );
+    let with = answer_with(&xml, &contact);
+    // Some clients read the first form only.
+    assert_eq!(with, answer(&xml).replace("</query></iq>", &form));
+    assert_ne!(with, answer(&xml));
 }
 
 #[test]
@@ -191,7 +220,7 @@ fn reads_requests_for_slots() {
     );
     // The reply goes to the full address; the owner is the bare address.
     let mut stanzas = parse(&format!("<iq type='get' {ADDRESSES}>{slot}</iq>"));
-    let StanzaAction::Slot(iq) = ask(stanzas.remove(0)) else {
+    let StanzaAction::Slot(iq) = ask(stanzas.remove(0), &[]) else {
         panic!("no slot");
     };
     assert_eq!(iq.owner.as_str(), "romeo@montague.tld");
@@ -350,6 +379,21 @@ fn accepts_stanzas_in_the_client_namespace() {
 }
 
 #[test]
+fn commands_are_iqs_of_type_set() {
+    let command = "<command xmlns='http://jabber.org/protocol/commands' node='n' action='next'/>";
+    check(
+        &format!("<iq type='set' {ADDRESSES}>{command}</iq>"),
+        "command n Ok(Next)",
+    );
+    let refused = answer(&format!("<iq type='get' {ADDRESSES}>{command}</iq>"));
+    assert!(refused.contains("<bad-request "), "{refused}");
+    // There are no users at our domain.
+    let elsewhere = ADDRESSES.replace("to='upload", "to='user@upload");
+    let refused = answer(&format!("<iq type='set' {elsewhere}>{command}</iq>"));
+    assert!(refused.contains("<service-unavailable "), "{refused}");
+}
+
+#[test]
 fn never_panics_and_never_replies_to_itself() {
     let corpus = [
         format!("<iq type='get' {ADDRESSES}><query xmlns='{DISCO_INFO}' node='x'/></iq>"),
@@ -362,7 +406,12 @@ fn never_panics_and_never_replies_to_itself() {
             "<iq type='set' {ADDRESSES}><request xmlns='{UPLOAD}'><filename>a</filename><size>1</size>\
                  </request></iq>"
         ),
+        format!(
+            "<iq type='set' {ADDRESSES}><command xmlns='{COMMANDS}' node='x' sessionid='s' action='next' xml:lang='en'>\
+                 <x xmlns='{DATA_FORM}' type='submit'><field var='a'><value>v</value></field></x></command></iq>"
+        ),
     ];
+    let jid = BareJid::parse("upload.montague.tld").unwrap();
     let mut random = 7_u32;
     let mut next = |below: usize| {
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -388,9 +437,26 @@ fn never_panics_and_never_replies_to_itself() {
             continue;
         };
         for stanza in parse(&xml) {
-            let reply = match ask(stanza) {
+            let reply = match ask(stanza, &[]) {
                 StanzaAction::Ignore => continue,
                 StanzaAction::Reply(reply) => reply,
+                StanzaAction::Node(iq) => iq.list(
+                    &jid,
+                    &[CommandNode {
+                        node: "n",
+                        name: "N",
+                    }],
+                ),
+                StanzaAction::Command(mut iq) => match (iq.action.clone(), iq.take_form()) {
+                    (Err(error), _) => iq.failed(&error),
+                    (Ok(Action::Cancel), _) => iq.canceled("s"),
+                    (Ok(_), Some(form)) => {
+                        let value = form.value("a").unwrap_or_else(|| "none".to_owned());
+                        let form = Form::to_fill_in("t").text("a", &value, &value);
+                        iq.executing("s", &[Action::Next], &[], form)
+                    }
+                    (Ok(_), None) => iq.completed("s", &[], None),
+                },
                 StanzaAction::Slot(iq) => match iq.request.clone() {
                     Ok(request) => {
                         assert!(request.size > 0 && !request.name.is_empty());
@@ -404,7 +470,7 @@ fn never_panics_and_never_replies_to_itself() {
             };
             answers += 1;
             assert!(matches!(reply.attribute("type"), Some("result" | "error")));
-            assert!(matches!(ask(reply.clone()), StanzaAction::Ignore));
+            assert!(matches!(ask(reply.clone(), &[]), StanzaAction::Ignore));
             let mut out = Vec::new();
             reply.write(COMPONENT, &mut out);
             assert_eq!(parse(std::str::from_utf8(&out).unwrap()), [reply]);
@@ -424,6 +490,7 @@ fn rejected(xml: &str) -> String {
     let identity = Identity {
         jid: &jid,
         purposes: &[],
+        contact: &[],
     };
     let mut out = Vec::new();
     if let Some(answer) = reject(skipped, identity) {

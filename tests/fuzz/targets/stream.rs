@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use upslot::jid::BareJid;
 use upslot::refusal::Refusal;
 use upslot::slot::Slot;
+use upslot::xmpp::adhoc::{Action, CommandError, CommandNode};
 use upslot::xmpp::element::Element;
+use upslot::xmpp::form::Form;
 use upslot::xmpp::iq::{self, Identity, StanzaAction};
 use upslot::xmpp::stream::{Event, Stream};
 use upslot::xmpp::xml::XmlEvent;
@@ -96,6 +98,7 @@ impl Link {
                     let identity = Identity {
                         jid: &jid,
                         purposes: &[],
+                        contact: &[],
                     };
                     let from = skipped.stanza.attribute("from").map(str::to_owned);
                     if let Some(answer) = iq::reject(skipped, identity) {
@@ -129,6 +132,7 @@ fn answer(stanza: Element) -> Option<Element> {
     let identity = Identity {
         jid: &jid,
         purposes: &["message", "ephemeral"],
+        contact: &[],
     };
     let from = stanza.attribute("from").map(str::to_owned);
     let id = stanza.attribute("id").map(str::to_owned);
@@ -136,6 +140,25 @@ fn answer(stanza: Element) -> Option<Element> {
     let answer = match iq::route(stanza, identity, NOW, |_| 1000) {
         StanzaAction::Ignore => return None,
         StanzaAction::Reply(answer) => answer,
+        StanzaAction::Node(iq) => {
+            let command = CommandNode {
+                node: "n",
+                name: "N",
+            };
+            match iq.node.len() % 2 {
+                0 => iq.list(&jid, &[command]),
+                _ => iq.command(command),
+            }
+        }
+        StanzaAction::Command(mut iq) => match (iq.action.clone(), iq.take_form()) {
+            (Err(error), _) => iq.failed(&error),
+            (Ok(_), Some(form)) => {
+                let values: Vec<String> = form.values("a").map(|value| value + ".").collect();
+                let form = Form::result("t").lines("a", "A", values.iter().map(String::as_str));
+                iq.executing("s", &[Action::Complete], &[], form)
+            }
+            (Ok(_), None) => iq.failed(&CommandError::SessionExpired),
+        },
         StanzaAction::Slot(iq) => match &iq.request {
             Err(refusal) => {
                 let refusal = refusal.clone();

@@ -1,5 +1,6 @@
 //! The child process: started, observed through its log, stopped and checked.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -12,8 +13,24 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::PATIENCE;
 
-/// The program under test.
-pub const BINARY: &str = env!("CARGO_BIN_EXE_upslot");
+/// The program under test: the one that was built with these tests, or the one that `UPSLOT_BIN` names.
+fn binary() -> OsString {
+    std::env::var_os("UPSLOT_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_upslot").into())
+}
+
+/// What runs the program: itself, or the emulator that `UPSLOT_EMULATOR` names.
+pub fn command_line() -> Vec<OsString> {
+    let emulator = std::env::var_os("UPSLOT_EMULATOR");
+    emulator.into_iter().chain([binary()]).collect()
+}
+
+/// A command that starts the program under test, without arguments so far.
+pub fn command() -> Command {
+    let line = command_line();
+    let mut command = Command::new(&line[0]);
+    command.args(&line[1..]);
+    command
+}
 
 /// Lines of standard error so far, and whether more may come.
 #[derive(Debug, Default)]
@@ -40,15 +57,11 @@ impl Program {
     /// Starts `upslot -c config`; `descriptors` is its limit of open files, set by the shell.
     pub fn start(config: &Path, descriptors: Option<u64>, more: &[&str]) -> Program {
         let mut command = match descriptors {
-            None => Command::new(BINARY),
+            None => self::command(),
             Some(limit) => {
                 let mut shell = Command::new("sh");
-                shell.args([
-                    "-c",
-                    &format!("ulimit -n {limit}; exec \"$@\""),
-                    "sh",
-                    BINARY,
-                ]);
+                shell.args(["-c", &format!("ulimit -n {limit}; exec \"$@\""), "sh"]);
+                shell.args(command_line());
                 shell
             }
         };
@@ -357,14 +370,14 @@ impl Drop for Program {
 /// starts meanwhile would inherit the descriptor, and the copy could not be executed (ETXTBSY).
 #[track_caller]
 pub fn copy_program(to: &Path) {
-    let status = Command::new("cp").arg(BINARY).arg(to).status().unwrap();
+    let status = Command::new("cp").arg(binary()).arg(to).status().unwrap();
     assert!(status.success(), "cp: {status}");
 }
 
 /// Runs the program in a folder until it exits; its exit code and its output.
 #[track_caller]
 pub fn run(arguments: &[&str], dir: &Path) -> (Option<i32>, String) {
-    let mut command = Command::new(BINARY);
+    let mut command = command();
     command
         .args(arguments)
         .current_dir(dir)
