@@ -231,9 +231,8 @@ impl Placer {
         stored: SystemTime,
         path: StorePath,
     ) -> Result<Placed, String> {
-        let may_link = self
-            .may_link(&file, &stat)
-            .map_err(|e| self.cannot("read", &e))?;
+        let may_link = self.may_link(&file, &stat);
+        let may_link = may_link.map_err(|error| self.cannot("read", &error))?;
         if self.dry_run {
             self.batch.insert(record.link, path);
             return Ok(match may_link {
@@ -241,66 +240,69 @@ impl Placer {
                 false => Placed::Copied(stat.size),
             });
         }
-        let published = match may_link && self.keep_facts(&file, record, &stat, stored) {
-            true => {
-                let upload = self
-                    .store
-                    .adopt(file.try_clone().map_err(|e| self.cannot("read", &e))?);
-                self.store
-                    .publish(&upload, &path, false, sys::now().wall)
-                    .map(|_| Placed::Linked(stat.size))
-            }
-            false => Err(PublishError::Io(io::ErrorKind::CrossesDevices.into())),
+        let mut placed = None;
+        if may_link && self.keep_facts(&file, record, &stat, stored) {
+            placed = self.link(&file, &stat, &path)?;
+        }
+        let placed = match placed {
+            Some(placed) => placed,
+            None => self.copy(record, &file, &stat, stored, &path)?,
         };
-        let published = match published {
-            // Not all file systems link what has been opened, or so often.
-            Err(PublishError::Io(error)) if !sys::is_store_error(&error) => {
-                match self.copy(record, &file, &stat, stored)? {
-                    Ok(upload) => {
-                        let published = self.store.publish(&upload, &path, false, sys::now().wall);
-                        self.store.end(upload);
-                        published.map(|_| Placed::Copied(stat.size))
-                    }
-                    Err(reason) => return Ok(Placed::LeftOut(reason)),
-                }
-            }
-            other => other,
-        };
-        let placed = match published {
-            Ok(placed) => placed,
-            // An import that was killed has published it.
-            Err(PublishError::Taken) => Placed::Present(stat.size),
-            Err(PublishError::Io(error)) => return Err(self.cannot("write into", &error)),
-        };
-        self.note_placed(record, placed, stat.size, stored, path)
+        if !matches!(placed, Placed::LeftOut(_)) {
+            let is_new = !matches!(placed, Placed::Present(_));
+            self.published(record.link, path, stored, is_new.then_some(stat.size))?;
+        }
+        Ok(placed)
     }
 
-    /// Completes the folders of a file that was published, now or by an import that was killed, and notes it.
-    fn note_placed(
+    /// Gives a file its name in the store; `None` if it cannot be linked.
+    fn link(
         &mut self,
-        record: &Record,
-        placed: Placed,
-        size: u64,
-        stored: SystemTime,
+        file: &OwnedFd,
+        stat: &FileStat,
+        path: &StorePath,
+    ) -> Result<Option<Placed>, String> {
+        let file = file.try_clone();
+        let file = file.map_err(|error| self.cannot("read", &error))?;
+        let upload = self.store.adopt(file);
+        match self.store.publish(&upload, path, false, sys::now().wall) {
+            Ok(_) => Ok(Some(Placed::Linked(stat.size))),
+            // An import that was killed has published it.
+            Err(PublishError::Taken) => Ok(Some(Placed::Present(stat.size))),
+            Err(PublishError::Io(error)) if sys::is_store_error(&error) => {
+                Err(self.cannot("write into", &error))
+            }
+            // Not all file systems link what has been opened, or so often.
+            Err(PublishError::Io(_)) => Ok(None),
+        }
+    }
+
+    /// Completes the folders of a file that was published, now or by an import that was killed, and notes it with its
+    /// bytes, if it was not there before.
+    fn published(
+        &mut self,
+        link: LinkDigest,
         path: StorePath,
-    ) -> Result<Placed, String> {
+        stored: SystemTime,
+        added: Option<u64>,
+    ) -> Result<(), String> {
         let timed = self.store.set_folder_time(&path, stored);
         timed.map_err(|error| self.cannot("set the times of folders in", &error))?;
         if self.owner.0 != sys::user() {
             let given = self.store.give_folders(&path, self.owner);
             given.map_err(|error| self.cannot("change the owner of folders in", &error))?;
         }
-        let added = self.added.entry(path.owner_folder().to_vec()).or_default();
-        if !matches!(placed, Placed::Present(_)) {
-            added.0 += 1;
-            added.1 = added.1.saturating_add(size);
+        let sum = self.added.entry(path.owner_folder().to_vec()).or_default();
+        if let Some(bytes) = added {
+            sum.0 += 1;
+            sum.1 = sum.1.saturating_add(bytes);
         }
         self.unnoted += 1;
         if self.unnoted >= NOTED {
             self.note();
         }
-        self.batch.insert(record.link, path);
-        Ok(placed)
+        self.batch.insert(link, path);
+        Ok(())
     }
 
     /// Whether a hard link is safe: the file is on the same file system, the user of the store can read it, and no other
@@ -325,34 +327,37 @@ impl Placer {
         typed && (stored == stat.modified || sys::set_modified(file, stored).is_ok())
     }
 
-    /// Copies a file into an upload that is complete. The inner error says why the file is left out.
+    /// Copies a file into the store.
     fn copy(
         &mut self,
         record: &Record,
         file: &OwnedFd,
         stat: &FileStat,
         stored: SystemTime,
-    ) -> Result<Result<Upload, Reason>, String> {
+        path: &StorePath,
+    ) -> Result<Placed, String> {
         let needed = stat.size.saturating_add(self.min_free_space);
         let free = self.store.free_space(sys::monotonic());
         if free.is_some_and(|free| free < needed) {
             return Err("the disk has too little free space; see min_free_space.".to_owned());
         }
-        let mut upload = self
-            .store
-            .begin(stat.size)
-            .map_err(|e| self.cannot("write into", &e))?;
-        let copied = self.fill(&mut upload, record, file, stat, stored);
-        match copied {
-            Ok(None) => Ok(Ok(upload)),
-            Ok(Some(reason)) => {
-                self.store.end(upload);
-                Ok(Err(reason))
-            }
-            Err(error) => {
-                self.store.end(upload);
-                Err(self.cannot("write into", &error))
-            }
+        let upload = self.store.begin(stat.size);
+        let mut upload = upload.map_err(|error| self.cannot("write into", &error))?;
+        let filled = self.fill(&mut upload, record, file, stat, stored);
+        let placed = filled
+            .map_err(PublishError::Io)
+            .and_then(|left_out| match left_out {
+                Some(reason) => Ok(Placed::LeftOut(reason)),
+                None => {
+                    let published = self.store.publish(&upload, path, false, sys::now().wall);
+                    published.map(|_| Placed::Copied(stat.size))
+                }
+            });
+        self.store.end(upload);
+        match placed {
+            Ok(placed) => Ok(placed),
+            Err(PublishError::Taken) => Ok(Placed::Present(stat.size)),
+            Err(PublishError::Io(error)) => Err(self.cannot("write into", &error)),
         }
     }
 
