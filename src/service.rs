@@ -60,10 +60,29 @@ pub struct Service {
     /// Fields common to responses of the local API: no CORS fields and no `custom_headers`.
     local: Common,
     lifetime: Lifetime,
-    allowed_types: Option<Patterns>,
-    safe_types: Patterns,
+    types: FileTypes,
     serve_downloads: bool,
     timeouts: Timeouts,
+}
+
+/// The general lists of MIME types; the configuration parser has already checked them.
+#[derive(Debug)]
+struct FileTypes {
+    /// Which may be uploaded; `None` for all.
+    allowed: Option<Patterns>,
+    /// Which are shown inline.
+    safe: Patterns,
+}
+
+impl FileTypes {
+    fn new(config: &Config) -> FileTypes {
+        let patterns = |words: &[String]| Patterns::parse(words).ok();
+        let safe = config.safe_file_types.as_deref().and_then(patterns);
+        FileTypes {
+            allowed: config.allowed_file_types.as_deref().and_then(patterns),
+            safe: safe.unwrap_or_else(Patterns::default_safe),
+        }
+    }
 }
 
 /// What the caller must do with a request.
@@ -83,7 +102,6 @@ pub enum Decision {
 impl Service {
     /// Creates the service; slots are signed with `secret`.
     pub fn new(config: &Config, secret: &[u8]) -> Service {
-        let patterns = |words: &[String]| Patterns::parse(words).ok();
         Service {
             policy: policy(config),
             admins: config.admins.clone(),
@@ -94,13 +112,7 @@ impl Service {
             common: Common::new(config.allow_web_clients, config.custom_headers.clone()),
             local: Common::new(false, Vec::new()),
             lifetime: lifetime(config),
-            // The configuration parser has already checked the patterns.
-            allowed_types: config.allowed_file_types.as_deref().and_then(patterns),
-            safe_types: config
-                .safe_file_types
-                .as_deref()
-                .and_then(patterns)
-                .unwrap_or_else(Patterns::default_safe),
+            types: FileTypes::new(config),
             serve_downloads: config.serve_downloads,
             timeouts: Timeouts::new(
                 config.header_timeout,
@@ -192,8 +204,8 @@ impl Service {
     pub fn shows_charset(&self, path: &StorePath, content_type: Option<&str>) -> bool {
         let content_type = effective_type(path, content_type);
         charset::needs_charset(content_type)
-            && self.safe_types.served(content_type) == content_type
-            && self.safe_types.show_inline(content_type)
+            && self.types.safe.served(content_type) == content_type
+            && self.types.safe.show_inline(content_type)
     }
 
     /// The response to GET and HEAD of an open file.
@@ -205,9 +217,10 @@ impl Service {
         now: Now,
     ) -> Answer {
         let content_type = self
-            .safe_types
+            .types
+            .safe
             .served(effective_type(path, file.content_type.as_deref()));
-        let inline = self.safe_types.show_inline(content_type);
+        let inline = self.types.safe.show_inline(content_type);
         let labelled = file.utf8.then(|| charset::with_utf8(content_type));
         let content_type = labelled.as_deref().unwrap_or(content_type);
         let facts = FileFacts {

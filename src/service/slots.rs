@@ -68,7 +68,7 @@ impl Service {
             .and_then(|limits| limits.allowed_file_types.as_deref())
             .and_then(|words| Patterns::parse(words).ok());
         let content_type = request.content_type.as_deref().unwrap_or(mime::UNKNOWN);
-        let mut lists = [&by_rule, &self.allowed_types].into_iter().flatten();
+        let mut lists = [&by_rule, &self.types.allowed].into_iter().flatten();
         if lists.any(|allowed| !allowed.allow(content_type)) {
             return Err(Refusal::TypeNotAllowed {
                 content_type: content_type.to_owned(),

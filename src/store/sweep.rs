@@ -186,40 +186,51 @@ impl Sweep {
             return None;
         }
         if self.pass.is_none() {
-            let due = self.due.filter(|due| *due <= now.mono)?;
-            self.due = Some(due.max(now.mono) + plan.interval);
-            match Owners::new(store.root()) {
-                Ok(owners) => {
-                    self.pass = Some(Pass {
-                        begun: now.mono,
-                        owners,
-                        aliases: store.aliases(),
-                        current: None,
-                        batch: Batch::default(),
-                        report: Report::default(),
-                        whole: true,
-                        undeleted: false,
-                        future: None,
-                        unset: None,
-                        spot_checks: SpotChecks {
-                            start: self.spot_checks,
-                            seen: 0,
-                        },
-                        is_measured: true,
-                    });
-                }
-                Err(error) => {
-                    log::error!("sweep failed why={:?}", error.to_string());
-                    self.failures += 1;
-                    self.due = Some(now.mono + plan.interval.min(RETRY));
-                    return None;
-                }
-            }
+            self.begin_pass(plan, store, now)?;
         }
         let pass = self.pass.as_mut()?;
-        if !pass.go_on(plan, store, usage, trims, slice, now) {
-            return None;
+        match pass.go_on(plan, store, usage, trims, slice, now) {
+            true => self.end_pass(store, usage, now),
+            false => None,
         }
+    }
+
+    /// Begins a pass; `None` if it cannot begin.
+    fn begin_pass(&mut self, plan: &Plan, store: &Store, now: Now) -> Option<()> {
+        self.due = Some(self.due?.max(now.mono) + plan.interval);
+        match Owners::new(store.root()) {
+            Ok(owners) => {
+                self.pass = Some(Pass {
+                    begun: now.mono,
+                    owners,
+                    aliases: store.aliases(),
+                    current: None,
+                    batch: Batch::default(),
+                    report: Report::default(),
+                    whole: true,
+                    undeleted: false,
+                    future: None,
+                    unset: None,
+                    spot_checks: SpotChecks {
+                        start: self.spot_checks,
+                        seen: 0,
+                    },
+                    is_measured: true,
+                });
+                Some(())
+            }
+            Err(error) => {
+                log::error!("sweep failed why={:?}", error.to_string());
+                self.failures += 1;
+                self.due = Some(now.mono + plan.interval.min(RETRY));
+                None
+            }
+        }
+    }
+
+    /// Takes the pass, which has seen all files, and reports it.
+    fn end_pass(&mut self, store: &Store, usage: &mut UsageTracker, now: Now) -> Option<Report> {
+        let pass = self.pass.take()?;
         // Owners without an entry in this pass have no folder any more, or their folder could not be read.
         usage.distrust(pass.begun);
         if pass.is_measured {
@@ -237,11 +248,10 @@ impl Sweep {
             let files = pass.report.unset;
             log::warn!("times of files cannot be set files={files} path={path:?}");
         }
+        self.failures += u64::from(!pass.whole || pass.undeleted);
         let mut report = pass.report;
         report.whole = pass.whole && pass.unset.is_none();
-        self.failures += u64::from(!pass.whole || pass.undeleted);
         report.took = now.mono.saturating_duration_since(pass.begun);
-        self.pass = None;
         Some(report)
     }
 }

@@ -82,34 +82,29 @@ pub fn route(
     };
 
     // Users and resources at our domain do not exist; each gets the same error.
-    if is_for_component {
-        if let Some(namespace) = upload::namespace(&payload) {
-            let purposes = identity.purposes;
-            let iq = SlotIq::read(payload, namespace, reply, requester, is_get, purposes, now);
-            return StanzaAction::Slot(Box::new(iq));
-        }
-        let has_node = payload.attribute("node").is_some_and(|n| !n.is_empty());
-        let result = match (&*payload.name, &*payload.namespace) {
-            ("query", DISCO_INFO | DISCO_ITEMS) if is_get && has_node => {
-                return StanzaAction::Node(Box::new(NodeIq::read(payload, reply, requester)));
-            }
-            ("command", COMMANDS) if !is_get => {
-                let iq = CommandIq::read(payload, reply, requester);
-                return StanzaAction::Command(Box::new(iq));
-            }
-            ("query", DISCO_INFO) if is_get => {
-                Some(Some(info(identity, max_file_size(&requester))))
-            }
-            ("query", DISCO_ITEMS) if is_get => Some(Some(Element::new("query", DISCO_ITEMS))),
-            ("query", VERSION) if is_get => Some(Some(version())),
-            ("ping", PING) if is_get => Some(None),
-            _ => None,
-        };
-        if let Some(payload) = result {
-            return StanzaAction::Reply(reply.with("type", "result").with_children(payload));
-        }
+    if !is_for_component {
+        return error(reply, "cancel", "service-unavailable", None);
     }
-    error(reply, "cancel", "service-unavailable", None)
+    if let Some(namespace) = upload::namespace(&payload) {
+        let purposes = identity.purposes;
+        let iq = SlotIq::read(payload, namespace, reply, requester, is_get, purposes, now);
+        return StanzaAction::Slot(Box::new(iq));
+    }
+    let has_node = payload.attribute("node").is_some_and(|n| !n.is_empty());
+    let result = match (&*payload.name, &*payload.namespace) {
+        ("query", DISCO_INFO | DISCO_ITEMS) if is_get && has_node => {
+            return StanzaAction::Node(Box::new(NodeIq::read(payload, reply, requester)));
+        }
+        ("command", COMMANDS) if !is_get => {
+            return StanzaAction::Command(Box::new(CommandIq::read(payload, reply, requester)));
+        }
+        ("query", DISCO_INFO) if is_get => Some(info(identity, max_file_size(&requester))),
+        ("query", DISCO_ITEMS) if is_get => Some(Element::new("query", DISCO_ITEMS)),
+        ("query", VERSION) if is_get => Some(version()),
+        ("ping", PING) if is_get => None,
+        _ => return error(reply, "cancel", "service-unavailable", None),
+    };
+    StanzaAction::Reply(reply.with("type", "result").with_children(result))
 }
 
 /// The error reply to a skipped stanza; `None` unless it is a request with enough known of it for a reply.
