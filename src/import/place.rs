@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::config::Config;
 use crate::expiry::Lifetime;
-use crate::import::record::{FileOwner, Reason, Record};
+use crate::import::record::{FileOwner, HIDDEN, Reason, Record};
 use crate::import::report::Report;
 use crate::jid::BareJid;
 use crate::layout::{self, LinkDigest, StorePath, Tag};
@@ -134,6 +134,9 @@ impl Placer {
     }
 
     fn place_record(&mut self, record: &Record) -> Result<Placed, String> {
+        if record.is_hidden {
+            return Ok(Placed::LeftOut(HIDDEN));
+        }
         if self.batch.contains_key(&record.link) {
             return Ok(Placed::LeftOut(
                 "there is a second record for the same link",

@@ -30,6 +30,7 @@ pub type Reason = &'static str;
 const DAMAGED: Reason = "the record is damaged";
 const UNUSED: Reason = "the upload slot was never used";
 const PATH: Reason = "the path is not of the expected form";
+pub const HIDDEN: Reason = "its name begins with a dot";
 
 /// The owner of a file, as far as known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub struct Record {
     pub owner: FileOwner,
     /// Valid as the name of a stored file.
     pub name: String,
+    /// Whether the name in the link begins with a dot, so that upslot does not serve the link.
+    pub is_hidden: bool,
     pub content_type: Option<String>,
     /// When it was stored, in Unix seconds; `None` means its modification time.
     pub stored: Option<u64>,
@@ -60,6 +63,7 @@ pub struct Record {
 
 impl Record {
     fn new(link: &[u8], file: Vec<u8>, name: &str) -> Record {
+        let is_hidden = name.starts_with('.');
         let mut name = name::clean(name);
         if name.is_empty() {
             name.push_str(UNNAMED);
@@ -68,6 +72,7 @@ impl Record {
             link: slot_digest(link),
             owner: FileOwner::Unknown,
             name,
+            is_hidden,
             content_type: None,
             stored: None,
             size: None,
@@ -257,6 +262,7 @@ mod tests {
             link: slot_digest(b"a_B-1"),
             owner: FileOwner::Folder(ROMEO.to_owned()),
             name: "a_b.jpg".to_owned(),
+            is_hidden: false,
             content_type: Some("image/jpeg".to_owned()),
             stored: Some(7),
             size: Some(5),

@@ -11,8 +11,8 @@ use rustix::fs::Dir;
 
 use crate::import::lua::{Item, Items, Table};
 use crate::import::place::Placer;
-use crate::import::record::{Reason, Record, SHARE_FOLDER};
-use crate::layout::{self, LinkDigest, MAX_DEPTH};
+use crate::import::record::{HIDDEN, Reason, Record, SHARE_FOLDER};
+use crate::layout::{self, LinkDigest, MAX_DEPTH, slot_digest};
 use crate::sys::{self, FileKind};
 
 /// Bytes of a list that are read at a time.
@@ -121,6 +121,8 @@ pub fn http_upload(placer: &mut Placer, data: &Path) -> Result<(), String> {
             Ok(record) if !seen.lacks(&record.link) => Ok(()),
             record => placer.place(record, path),
         },
+        // Left out with its record.
+        Err((path, _)) if !seen.lacks(&slot_digest(path)) => Ok(()),
         Err((path, reason)) => placer.place(Err(reason), path),
     })
 }
@@ -265,7 +267,7 @@ fn each_file(
         let parent = entries.fd().map_err(|error| error.to_string())?;
         let kind = sys::stat_at(parent, name).map(|stat| stat.kind);
         match kind {
-            _ if name.starts_with(b".") => visit(Err((&path, "its name begins with a dot")))?,
+            _ if name.starts_with(b".") => visit(Err((&path, HIDDEN)))?,
             Ok(FileKind::File) => visit(Ok(&path))?,
             Ok(FileKind::Folder) if may_enter => match sys::open_folder_in(parent.as_fd(), name) {
                 Ok(folder) => {

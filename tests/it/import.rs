@@ -268,6 +268,7 @@ fn hostile_stores() {
     share.add("twice", ROMEO, "one.txt", "text/plain", b"x");
     share.add("twice", ROMEO, "two.txt", "text/plain", b"x");
     share.add("last", ROMEO, "last.txt", "text/plain", b"last");
+    share.add("dotted", ROMEO, ".x", "text/plain", b"x");
     share.file("unlisted", b"unlisted");
     seed(&folder, "unfinished.bin~", b"unf");
     share.write();
@@ -285,6 +286,7 @@ fn hostile_stores() {
                 "the record is damaged",
                 "the owner is not known; see --owner. Such as \"nobody\", \"unlisted.bin\"",
                 "there is a second record for the same link. Such as \"twice\"",
+                "1 file left out: its name begins with a dot. Such as \"dotted\"",
                 "the upload is unfinished. Such as \"unfinished.bin~\"",
             ],
         );
@@ -473,17 +475,23 @@ fn links_of_other_programs_are_kept() {
 
     let media = dir.join("media");
     seed(&media, "http_upload/H1/a_x.jpg", b"django");
+    seed(&media, "http_upload/H3/.jpg", b"django");
     let table = seed(
         &dir,
         "uploads.json",
         br#"[{"jid":"juliet@capulet.tld","name":"a.jpg","size":6,"type":"image/jpeg","hash":"H1","file":"http_upload/H1/a_x.jpg"},
+{"jid":"juliet@capulet.tld","name":".jpg","size":6,"type":null,"hash":"H3","file":"http_upload/H3/.jpg"},
 {"jid":"juliet@capulet.tld","name":"b.jpg","size":6,"type":null,"hash":"H2","file":""}]
 "#,
     );
     let said = import(&dir, &["django", text(&media), "--index", text(&table)], 0);
     assert_says(
         &said,
-        &["1 file was imported", "the upload slot was never used"],
+        &[
+            "1 file was imported",
+            "the upload slot was never used",
+            "1 file left out: its name begins with a dot. Such as \"http_upload/H3/.jpg\"",
+        ],
     );
     for target in ["/media/http_upload/H1/a.jpg", "/share/H1/a.jpg"] {
         let got = site.get(target).is(200);
@@ -496,10 +504,17 @@ fn links_of_other_programs_are_kept() {
     let data = dir.join("data");
     seed(&data, "http_upload/Xy/a.txt", b"old");
     seed(&data, "http_upload/Zz/unlisted.txt", b"unlisted");
+    seed(&data, "http_upload/Dd/.bashrc", b"old");
     seed(
         &data,
         "montague%2etld/http_upload/romeo.list",
-        format!("item({{ [\"filename\"] = \"a.txt\"; [\"dir\"] = \"Xy\"; [\"size\"] = 3; [\"time\"] = {}; }});\n", unix_now())
+        ["Xy/a.txt", "Dd/.bashrc"]
+            .map(|path| {
+                let (folder, name) = path.split_once('/').unwrap();
+                let now = unix_now();
+                format!("item({{ filename = \"{name}\"; dir = \"{folder}\"; size = 3; time = {now}; }});\n")
+            })
+            .concat()
             .as_bytes(),
     );
     let folder = data.join("http_upload");
@@ -509,6 +524,7 @@ fn links_of_other_programs_are_kept() {
         &[
             "1 file was imported",
             "the owner is not known; see --owner. Such as \"Zz/unlisted.txt\"",
+            "1 file left out: its name begins with a dot. Such as \"Dd/.bashrc\"",
         ],
     );
     assert_eq!(site.get("/share/Xy/a.txt").is(200).body, b"old");
