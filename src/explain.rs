@@ -21,7 +21,7 @@ use crate::sys;
 
 /// Explains the decision on a slot request.
 pub fn explain(config: &Config, request: &SlotRequest, now: Now) -> Result<Explanation, String> {
-    let service = Service::new(config, b"nothing is signed here");
+    let service = Service::unsigned(config);
     let owner = layout::owner_folder(&request.owner);
     let root = list::open(config)?;
     let stored = read(root, config, &service, &owner, now);

@@ -251,10 +251,7 @@ const FILE_ID: usize = 12;
 
 impl FileId {
     pub fn of(path: &StorePath) -> FileId {
-        let digest = ring::digest::digest(&ring::digest::SHA256, path.as_bytes());
-        let mut id = [0; FILE_ID];
-        id.copy_from_slice(&digest.as_ref()[..FILE_ID]);
-        FileId(id)
+        FileId(short_digest(path.as_bytes()))
     }
 
     /// Parses what [`FileId::text`] returns.
@@ -274,9 +271,14 @@ pub type LinkDigest = [u8; RANDOM_BYTES];
 /// Digest that represents an external slot's name in a path. It is as long as the random bytes of upslot's own slots,
 /// so that both have the same form.
 pub fn slot_digest(slot: &[u8]) -> LinkDigest {
-    let digest = ring::digest::digest(&ring::digest::SHA256, slot);
-    let mut short = [0; RANDOM_BYTES];
-    short.copy_from_slice(&digest.as_ref()[..RANDOM_BYTES]);
+    short_digest(slot)
+}
+
+/// The first bytes of a SHA-256 digest.
+fn short_digest<const LENGTH: usize>(bytes: &[u8]) -> [u8; LENGTH] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    let mut short = [0; LENGTH];
+    short.copy_from_slice(&digest.as_ref()[..LENGTH]);
     short
 }
 

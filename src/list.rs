@@ -10,13 +10,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::config::Config;
 use crate::expiry::StoredFile;
-pub use crate::layout::Owner;
+use crate::layout::Owner;
 use crate::now::date_time;
 use crate::purpose::Purpose;
 use crate::service::Service;
 use crate::store::walk::{Owners, Walk, WalkMode, WalkStep};
 use crate::sys;
-pub use crate::units::{files, size};
+use crate::units::{files, size};
 
 /// Maximum number of files that are sorted together.
 const PORTION: usize = 16_384;
@@ -34,7 +34,7 @@ pub struct Lines {
 impl Lines {
     pub fn new(config: &Config) -> Lines {
         Lines {
-            service: Service::new(config, b"nothing is signed here"),
+            service: Service::unsigned(config),
             get_prefix: config.get_url.prefix.clone(),
         }
     }

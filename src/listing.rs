@@ -38,6 +38,13 @@ pub struct Listing {
     since: u64,
 }
 
+impl Default for Listing {
+    /// A listing that selects nothing.
+    fn default() -> Listing {
+        Listing::new(Selection::Ids(Vec::new()), 0)
+    }
+}
+
 impl Listing {
     /// An empty listing; recent files are those stored at `since` or later.
     pub fn new(selection: Selection, since: u64) -> Listing {

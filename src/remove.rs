@@ -26,8 +26,9 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::expiry::StoredFile;
+use crate::layout::Owner;
 use crate::layout::StorePath;
-use crate::list::{self, Lines, Owner};
+use crate::list::{self, Lines};
 use crate::service::{DownloadRequest, Service};
 use crate::slot::revoked::REMEMBERED;
 use crate::store::Store;
@@ -35,6 +36,7 @@ use crate::store::journal::{Note, What};
 use crate::store::removal::{Batch, TombstonePolicy};
 use crate::store::walk::WalkMode;
 use crate::sys;
+use crate::units;
 
 /// Files whose tombstones are recorded and synced together.
 const BATCH: usize = 256;
@@ -78,7 +80,7 @@ impl Wanted {
             Target::Owner(owner) => return Ok(Wanted::Owner(owner.folder().into_bytes())),
             Target::Url(url) => url,
         };
-        let service = Service::new(config, b"not used for signing");
+        let service = Service::unsigned(config);
         service.files_of_url(url).map(Wanted::File).ok_or_else(|| {
             format!(
                 "{url} is not a URL of a file of this service: get_url is {}, put_url is {}.",
@@ -150,8 +152,8 @@ fn list_wanted(
         0 => "Nothing would be removed.".to_owned(),
         _ => format!(
             "{} would be removed, {}.",
-            list::files(files),
-            list::size(bytes)
+            units::files(files),
+            units::size(bytes)
         ),
     };
     list::say(out, &text)
@@ -299,11 +301,11 @@ impl Command {
 
     /// Prints the outcome; fails with all failures.
     fn report(&self, target: &Target, out: &mut dyn Write) -> Result<(), String> {
-        let size = list::size(self.bytes);
+        let size = units::size(self.bytes);
         let text = match target {
             Target::Owner(owner) if self.files == 0 => format!("Nothing is stored of {owner}."),
             Target::Owner(owner) => {
-                format!("Removed {} of {owner}, {size}.", list::files(self.files))
+                format!("Removed {} of {owner}, {size}.", units::files(self.files))
             }
             Target::Url(url) if self.files == 0 => format!("Nothing is stored of {url}."),
             Target::Url(url) => format!("Removed {url}, {size}."),

@@ -100,6 +100,11 @@ pub enum Decision {
 }
 
 impl Service {
+    /// A service whose slots nobody accepts, for commands that only need its decisions.
+    pub fn unsigned(config: &Config) -> Service {
+        Service::new(config, b"nothing is signed here")
+    }
+
     /// Creates the service; slots are signed with `secret`.
     pub fn new(config: &Config, secret: &[u8]) -> Service {
         Service {

@@ -23,10 +23,38 @@ pub fn size(bytes: u64) -> String {
 
 /// A number of files in words.
 pub fn files(number: u64) -> String {
-    match number {
-        1 => "1 file".to_owned(),
-        number => format!("{number} files"),
+    counted(number, "file")
+}
+
+/// A size in the largest unit that divides it.
+pub fn exact_size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 8] = [
+        (1 << 40, "TiB"),
+        (1_000_000_000_000, "TB"),
+        (1 << 30, "GiB"),
+        (1_000_000_000, "GB"),
+        (1 << 20, "MiB"),
+        (1_000_000, "MB"),
+        (1 << 10, "KiB"),
+        (1_000, "kB"),
+    ];
+    match UNITS.iter().find(|(one, _)| bytes % one == 0) {
+        Some((one, name)) => format!("{} {name}", bytes / one),
+        None => counted(bytes, "byte"),
     }
+}
+
+/// A duration in words, in the largest unit that divides it.
+pub fn duration_in_words(duration: Duration) -> String {
+    const UNITS: [(u64, &str); 3] = [(86_400, "day"), (3_600, "hour"), (60, "minute")];
+    let seconds = duration.as_secs();
+    let unit = UNITS.iter().find(|(one, _)| seconds % one == 0);
+    let (one, name) = unit.unwrap_or(&(1, "second"));
+    counted(seconds / one, name)
+}
+
+fn counted(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Bytes for people, with the exact number if the unit rounds.

@@ -43,6 +43,17 @@ pub struct KeyInfo {
     pub empty_list: EmptyList,
 }
 
+impl KeyInfo {
+    /// The default in words.
+    pub fn default_in_words(&self) -> String {
+        match self.default {
+            Required(_) => "required".to_owned(),
+            Unset => "no default".to_owned(),
+            Text(default) => format!("default: {default}"),
+        }
+    }
+}
+
 /// A key with the parser of its values.
 #[derive(Debug)]
 pub struct ConfigKey<T> {
@@ -487,11 +498,7 @@ fn describe(text: &mut String, path: &str, key: &KeyInfo) {
     let KeyInfo {
         name, kind, doc, ..
     } = key;
-    let default = match key.default {
-        DefaultValue::Required(_) => "required".to_owned(),
-        DefaultValue::Unset => "no default".to_owned(),
-        DefaultValue::Text(default) => format!("default: {default}"),
-    };
+    let default = key.default_in_words();
     let restart = match key.reload {
         Reload::Applied => "",
         Reload::Restart(_) => "; needs a restart",

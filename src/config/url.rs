@@ -107,7 +107,7 @@ pub fn host(authority: &str) -> Option<&str> {
 }
 
 /// Host and port; the colons inside brackets belong to the host.
-fn split_port(authority: &str) -> (&str, Option<&str>) {
+pub fn split_port(authority: &str) -> (&str, Option<&str>) {
     let from = authority.rfind(']').map_or(0, |at| at + 1);
     match authority[from..].find(':') {
         None => (authority, None),

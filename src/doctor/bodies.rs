@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::doctor::client::{self, RESPONSE_TIMEOUT, no_answer};
+use crate::doctor::client::{self, Connection, RESPONSE_TIMEOUT, no_answer};
 use crate::doctor::judge::{self, Announced, Problem, Verdict, unexpected};
 use crate::doctor::proxy::{Proxy, is_from_upslot};
 use crate::doctor::response::{Response, ResponseReader};
 use crate::doctor::session::{Session, Side};
-use crate::list;
 use crate::sys;
+use crate::units;
 
 /// How long an early response may take before the proxy counts as buffering.
 const EARLY: Duration = Duration::from_millis(1500);
@@ -31,10 +31,24 @@ const PIECE: usize = 64 * 1024;
 /// The least speed of `--full`; bytes per second.
 const LEAST_SPEED: u64 = 64 * 1024;
 
+/// Opens a connection, and sends a PUT with the first bytes of its body.
+fn begin(
+    session: &Session<'_>,
+    what: &str,
+    target: &str,
+    fields: &[(&str, &str)],
+    first: &[u8],
+) -> Result<Connection, Problem> {
+    let mut connection = session.open(Side::Put, what)?;
+    let head = client::head("PUT", target, &session.put.origin, fields);
+    connection.send(&[&head[..], first].concat());
+    Ok(connection)
+}
+
 /// Announces a file of `max_file_size` by `Expect: 100-continue` (RFC 9110 §10.1.1), and sends one byte of it.
 pub fn size(session: &mut Session<'_>) -> Verdict {
     let size = session.config.max_file_size;
-    let shown = list::size(size);
+    let shown = units::size(size);
     let what = format!("PUT of {shown} (max_file_size)");
     let slot = session.slot("size.bin", size, None)?;
     let length = size.to_string();
@@ -42,13 +56,7 @@ pub fn size(session: &mut Session<'_>) -> Verdict {
         ("Content-Length", length.as_str()),
         ("Expect", "100-continue"),
     ];
-    let mut connection = session.open(Side::Put, &what)?;
-    connection.send(&client::head(
-        "PUT",
-        &slot.put,
-        &session.put.origin,
-        &fields,
-    ));
+    let mut connection = begin(session, &what, &slot.put, &fields, b"")?;
     let mut reader = ResponseReader::new(false);
     let failed = |why: String| session.no_response(Side::Put, &what, &why);
     let answered = connection
@@ -75,18 +83,12 @@ pub fn size(session: &mut Session<'_>) -> Verdict {
 /// Sends a file of `max_file_size`.
 pub fn full(session: &mut Session<'_>) -> Verdict {
     let size = session.config.max_file_size;
-    let shown = list::size(size);
+    let shown = units::size(size);
     let what = format!("PUT of {shown} (max_file_size, sent)");
     let slot = session.slot("full.bin", size, None)?;
     let length = size.to_string();
     let fields = [("Content-Length", length.as_str())];
-    let mut connection = session.open(Side::Put, &what)?;
-    connection.send(&client::head(
-        "PUT",
-        &slot.put,
-        &session.put.origin,
-        &fields,
-    ));
+    let mut connection = begin(session, &what, &slot.put, &fields, b"")?;
     let begun = sys::monotonic();
     let piece = vec![0; PIECE];
     let mut left = size;
@@ -116,7 +118,7 @@ pub fn full(session: &mut Session<'_>) -> Verdict {
             let speed = (size as f64 / seconds) as u64;
             Ok(format!(
                 "{what}: 201 after {seconds:.1} s, {}/s",
-                list::size(speed)
+                units::size(speed)
             ))
         }
         _ => Err(unexpected(&response, session.asked(Side::Put, &what))),
@@ -165,7 +167,7 @@ fn is_early(session: &mut Session<'_>, framed: Framed) -> Result<bool, Problem> 
     let what = "PUT with an invalid signature";
     let slot = session.slot("buffering.txt", HELD_BACK as u64, None)?;
     let length = HELD_BACK.to_string();
-    let (field, begin, rest) = match framed {
+    let (field, first, rest) = match framed {
         Framed::Length => (
             ("Content-Length", length.as_str()),
             b"x".to_vec(),
@@ -184,9 +186,7 @@ fn is_early(session: &mut Session<'_>, framed: Framed) -> Result<bool, Problem> 
             )
         }
     };
-    let mut connection = session.open(Side::Put, what)?;
-    let head = client::head("PUT", &slot.forged(), &session.put.origin, &[field]);
-    connection.send(&[head, begin].concat());
+    let mut connection = begin(session, what, &slot.forged(), &[field], &first)?;
     let mut reader = ResponseReader::new(false);
     let failed = |session: &Session<'_>, why: &str| session.no_response(Side::Put, what, why);
     let early = connection
@@ -213,10 +213,8 @@ fn is_early(session: &mut Session<'_>, framed: Framed) -> Result<bool, Problem> 
 pub fn slow(session: &mut Session<'_>) -> Verdict {
     let what = format!("PUT with a pause of {} s", PAUSE.as_secs());
     let slot = session.slot("slow.txt", 8, None)?;
-    let mut connection = session.open(Side::Put, &what)?;
     let fields = [("Content-Length", "8")];
-    let head = client::head("PUT", &slot.put, &session.put.origin, &fields);
-    connection.send(&[&head[..], b"slow"].concat());
+    let mut connection = begin(session, &what, &slot.put, &fields, b"slow")?;
     let mut reader = ResponseReader::new(false);
     let cut = connection.receive(&mut reader, PAUSE, |_| false);
     let early = !matches!(cut, Ok(false));

@@ -51,7 +51,7 @@ use crate::doctor::session::{Reporter, Session};
 use crate::doctor::slots::{Slots, TestSlot};
 use crate::doctor::storage::Storage;
 use crate::doctor::uploads::Reached;
-use crate::list::Owner;
+use crate::layout::Owner;
 use crate::reactor::random;
 use crate::remove::{self, Target};
 use crate::service::Service;
@@ -223,7 +223,7 @@ fn session<'a>(
     };
     Some(Session {
         config,
-        service: Service::new(config, b"nothing is signed here"),
+        service: Service::unsigned(config),
         slots,
         put,
         get,

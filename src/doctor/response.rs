@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::config::url;
 use crate::decimal;
 use crate::http::body::{Body, BodyStep};
 use crate::http::head::Framing;
@@ -287,13 +288,11 @@ impl Origin {
         let (scheme, rest) = url.split_once("://")?;
         let (authority, target) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let tls = scheme.eq_ignore_ascii_case("https");
-        let end = authority.rfind(']').map_or(0, |at| at + 1);
-        let (host, port) = match authority[end..].find(':') {
-            Some(at) => {
-                let port = decimal::parse(&authority.as_bytes()[end + at + 1..])?;
-                (&authority[..end + at], u16::try_from(port).ok()?)
-            }
-            None => (authority, if tls { 443 } else { 80 }),
+        let (host, port) = url::split_port(authority);
+        let port = match port {
+            Some(port) => u16::try_from(decimal::parse(port.as_bytes())?).ok()?,
+            None if tls => 443,
+            None => 80,
         };
         let origin = Origin {
             tls,

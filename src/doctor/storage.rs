@@ -8,10 +8,10 @@ use crate::config::{Config, SecretKey};
 use crate::doctor::judge::{Problem, Verdict, finding};
 use crate::doctor::report::Finding;
 use crate::layout::INTERNAL;
-use crate::list;
 use crate::setup::Setup;
 use crate::store::{Naming, Store, open};
 use crate::sys;
+use crate::units;
 
 /// The storage folder as this user can access it.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ fn space(config: &Config, root: impl AsFd) -> Verdict {
         )
     })?;
     let needed = config.min_free_space.saturating_add(config.max_file_size);
-    let free = list::size(space.bytes);
+    let free = units::size(space.bytes);
     if let Some(inodes) = space.inodes.filter(|inodes| *inodes < space.least_inodes) {
         let text = format!("{inodes} inodes are free");
         return Err(Problem::new(
@@ -129,7 +129,7 @@ fn space(config: &Config, root: impl AsFd) -> Verdict {
         true => {
             let text = format!(
                 "{free} are free, and a file of max_file_size needs {} with min_free_space",
-                list::size(needed)
+                units::size(needed)
             );
             Err(Problem::new(
                 "storage-space",

@@ -100,7 +100,7 @@ impl Placer {
             store,
             source,
             fallback,
-            lifetime: Service::new(config, b"nothing is signed here").lifetime(),
+            lifetime: Service::unsigned(config).lifetime(),
             min_free_space: config.min_free_space,
             dry_run,
             batch: BTreeMap::new(),

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use crate::import::record::Reason;
-use crate::list::{self, say};
+use crate::list::say;
+use crate::units;
 
 /// Maximum number of examples of a reason.
 const MAX_EXAMPLES: usize = 3;
@@ -63,19 +64,19 @@ impl Report {
         };
         let text = format!(
             "{} {verb}, {}: {} by hard links, {} copied.",
-            list::files(linked.files + copied.files),
-            list::size(linked.bytes.saturating_add(copied.bytes)),
+            units::files(linked.files + copied.files),
+            units::size(linked.bytes.saturating_add(copied.bytes)),
             linked.files,
             copied.files,
         );
         say(out, &text)?;
         if present.files > 0 {
-            let (files, size) = (list::files(present.files), list::size(present.bytes));
+            let (files, size) = (units::files(present.files), units::size(present.bytes));
             say(out, &format!("{files} imported before, {size}."))?;
         }
         for (reason, (files, examples)) in left_out {
             let examples = examples.join(", ");
-            let files = list::files(*files);
+            let files = units::files(*files);
             say(
                 out,
                 &format!("{files} left out: {reason}. Such as {examples}."),

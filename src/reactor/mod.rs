@@ -5,8 +5,8 @@
 //! - [`open_files`] a cache of files that are requested often; [`random`] random bytes for slots;
 //! - [`shared`] the state common to all connections: [`admission`] quotas, rates and [`waiting`] requests,
 //!   [`store_monitor`] the health of the store, [`connection_limits`] the counts of connections;
-//! - [`client`] drives one HTTP connection, [`connections`] holds all of them; [`component`] drives the link to the XMPP server; [`executions`] the commands
-//!   of users in progress;
+//! - [`client`] drives one HTTP connection, [`connections`] holds all of them; [`component`] drives the link to the XMPP
+//!   server; [`executions`] the commands of users in progress;
 //! - [`sync_token`] identifies sync jobs; [`timekeeper`] the wall clock and its jumps;
 //! - [`lifecycle`] start, reload, shutdown; [`accept`] accepts connections; [`slots`] slot requests over XMPP, and the walks
 //!   through the store; [`commands`] users' commands over XMPP;

@@ -7,6 +7,7 @@ use crate::http::landing::{LandingFacts, LandingPage};
 use crate::policy::pool::QuotaClass;
 use crate::purpose::Purpose;
 use crate::service::limits::{lifetime, policy};
+use crate::units::{duration_in_words, exact_size};
 
 /// Built once from a configuration.
 #[derive(Debug)]
@@ -45,7 +46,10 @@ fn limits(config: &Config) -> Vec<(&'static str, String)> {
     // If the XMPP server issues all slots, its own limits apply.
     let issues_slots = config.component.is_some() || config.api.is_some();
     if issues_slots {
-        limits.push(("Largest file", size(policy.max_file_size(class, None))));
+        limits.push((
+            "Largest file",
+            exact_size(policy.max_file_size(class, None)),
+        ));
         let types = config.allowed_file_types.as_deref();
         let types = types.map_or("all".to_owned(), |types| types.join(", "));
         limits.push(("File types", types));
@@ -54,17 +58,17 @@ fn limits(config: &Config) -> Vec<(&'static str, String)> {
         "Files are deleted",
         match lifetime(config).of(Purpose::Message) {
             Duration::ZERO => "not after a fixed time".to_owned(),
-            age => format!("after {}", duration(age)),
+            age => format!("after {}", duration_in_words(age)),
         },
     ));
     if issues_slots {
         let quota = policy.class_quotas[class].unwrap_or(policy.owner_quota);
-        let mut space = quota.map_or("no limit".to_owned(), size);
+        let mut space = quota.map_or("no limit".to_owned(), exact_size);
         if quota.is_some() && policy.evict {
             space.push_str("; the oldest files are deleted to make room");
         }
         if !config.expire_interval.is_zero() && config.user_quota_soft > 0 {
-            let soft = size(config.user_quota_soft);
+            let soft = exact_size(config.user_quota_soft);
             space.push_str(&format!("; the oldest files are deleted above {soft}"));
         }
         limits.push(("Space for the files of one user", space));
@@ -78,37 +82,6 @@ fn has_exceptions(config: &Config) -> bool {
         || config.purposes != Purposes::default()
         || config.external_secret.is_some()
         || config.file_share_secret.is_some()
-}
-
-/// A size in the largest unit that divides it.
-fn size(bytes: u64) -> String {
-    const UNITS: [(u64, &str); 8] = [
-        (1 << 40, "TiB"),
-        (1_000_000_000_000, "TB"),
-        (1 << 30, "GiB"),
-        (1_000_000_000, "GB"),
-        (1 << 20, "MiB"),
-        (1_000_000, "MB"),
-        (1 << 10, "KiB"),
-        (1_000, "kB"),
-    ];
-    match UNITS.iter().find(|(one, _)| bytes % one == 0) {
-        Some((one, name)) => format!("{} {name}", bytes / one),
-        None => counted(bytes, "byte"),
-    }
-}
-
-/// A duration in the largest unit that divides it.
-fn duration(duration: Duration) -> String {
-    const UNITS: [(u64, &str); 3] = [(86_400, "day"), (3_600, "hour"), (60, "minute")];
-    let seconds = duration.as_secs();
-    let unit = UNITS.iter().find(|(one, _)| seconds % one == 0);
-    let (one, name) = unit.unwrap_or(&(1, "second"));
-    counted(seconds / one, name)
-}
-
-fn counted(number: u64, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

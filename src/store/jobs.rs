@@ -271,9 +271,7 @@ impl<T> Job<T> {
                 WalkStep::Done => {
                     listing.finish();
                     self.error = walk.error();
-                    let empty = Listing::new(Selection::Ids(Vec::new()), 0);
-                    let listing = std::mem::replace(&mut **listing, empty);
-                    self.progress = Progress::Done(Found::Files(listing));
+                    self.progress = Progress::Done(Found::Files(std::mem::take(listing)));
                 }
             },
             Progress::Deleting(_) => self.delete(fsync, store, usage, now),
@@ -321,9 +319,7 @@ impl<T> Job<T> {
         self.progress = begun.unwrap_or_else(|error| {
             self.error = Some(error);
             Progress::Done(match &self.work {
-                Work::Search { since, .. } => {
-                    Found::Files(Listing::new(Selection::Ids(Vec::new()), *since))
-                }
+                Work::Search { .. } => Found::Files(Listing::default()),
                 Work::Delete { .. } => Found::Deleted { files: 0, bytes: 0 },
                 Work::Sum { .. } => Found::Owners(Totals::default()),
             })

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use upslot::config::keys::{DefaultValue, KEYS, KeyInfo, Reload};
+use upslot::config::keys::{KEYS, KeyInfo, Reload};
 
 use super::read;
 use crate::COMMANDS;
@@ -194,11 +194,7 @@ impl Page {
     /// A key, and below it the entries of its map.
     fn key(&mut self, path: &str, key: &KeyInfo) {
         let name = format!("{path}{}", key.name);
-        let default = match key.default {
-            DefaultValue::Required(_) => "required".to_owned(),
-            DefaultValue::Unset => "no default".to_owned(),
-            DefaultValue::Text(default) => format!("default: {default}"),
-        };
+        let default = key.default_in_words();
         let restart = match key.reload {
             Reload::Applied => "",
             Reload::Restart(_) => "; a change needs a restart",

@@ -165,25 +165,11 @@ impl Submission {
 
 #[cfg(test)]
 mod tests {
-    use super::super::element::COMPONENT;
-    use super::super::xml::{Reader, XmlEvent};
+    use super::super::tests::parse;
     use super::*;
 
     fn written(form: Form) -> String {
-        let mut out = Vec::new();
-        form.into_element().write(COMPONENT, &mut out);
-        String::from_utf8(out).unwrap()
-    }
-
-    fn parse(xml: &str) -> Element {
-        let stream = format!("<s xmlns='{COMPONENT}'>{xml}");
-        let mut rest = stream.as_bytes();
-        let mut reader = Reader::new();
-        reader.next_event(&mut rest).unwrap();
-        match reader.next_event(&mut rest).unwrap() {
-            Some(XmlEvent::Stanza(element)) => element,
-            other => panic!("{other:?}"),
-        }
+        super::super::tests::written(&form.into_element())
     }
 
     #[test]

@@ -27,3 +27,6 @@ pub mod stream;
 pub mod syntax;
 pub mod upload;
 pub mod xml;
+
+#[cfg(test)]
+mod tests;

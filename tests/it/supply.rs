@@ -173,24 +173,11 @@ fn the_manifest_names_no_other_source() {
     );
 }
 
-#[test]
-fn licences_are_allowed() {
-    let allowed: BTreeSet<String> = list(&read(".cargo/deny.toml"), "licenses", "allow")
-        .into_iter()
-        .collect();
-    let tree = [
-        "tree",
-        "--locked",
-        "--offline",
-        "--prefix",
-        "none",
-        "--format",
-        "{p}|{l}",
-        "-e",
-        "normal,build,dev",
-    ];
+/// The crates that `cargo tree` finds along these edges, a line each in this format.
+fn cargo_tree(format: &str, edges: &str) -> String {
     let ran = Command::new(env!("CARGO"))
-        .args(tree)
+        .args(["tree", "--locked", "--offline", "--prefix", "none"])
+        .args(["--format", format, "-e", edges])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
@@ -199,7 +186,15 @@ fn licences_are_allowed() {
         "{}",
         String::from_utf8_lossy(&ran.stderr)
     );
-    let tree = String::from_utf8(ran.stdout).unwrap();
+    String::from_utf8(ran.stdout).unwrap()
+}
+
+#[test]
+fn licences_are_allowed() {
+    let allowed: BTreeSet<String> = list(&read(".cargo/deny.toml"), "licenses", "allow")
+        .into_iter()
+        .collect();
+    let tree = cargo_tree("{p}|{l}", "normal,build,dev");
     let lines: BTreeSet<&str> = tree
         .lines()
         .map(|line| line.trim_end_matches(" (*)"))
@@ -217,24 +212,7 @@ fn licences_are_allowed() {
 /// The copyright file of the Debian package names every crate that is in the program.
 #[test]
 fn the_package_names_the_copyright_of_each_crate() {
-    let edges = "normal,no-proc-macro";
-    let tree = [
-        "tree",
-        "--locked",
-        "--offline",
-        "--prefix",
-        "none",
-        "--format",
-        "{p}",
-        "-e",
-        edges,
-    ];
-    let ran = Command::new(env!("CARGO"))
-        .args(tree)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .unwrap();
-    let tree = String::from_utf8(ran.stdout).unwrap();
+    let tree = cargo_tree("{p}", "normal,no-proc-macro");
     let crates = tree
         .lines()
         .filter_map(|line| line.split_whitespace().next());

@@ -1,25 +1,8 @@
 //! Unit tests.
 
 use super::super::element::COMPONENT;
-use super::super::xml::{Reader, XmlEvent};
+use super::super::tests::{parse, written};
 use super::*;
-
-fn parse(xml: &str) -> Element {
-    let stream = format!("<s xmlns='{COMPONENT}'>{xml}");
-    let mut rest = stream.as_bytes();
-    let mut reader = Reader::new();
-    reader.next_event(&mut rest).unwrap();
-    match reader.next_event(&mut rest).unwrap() {
-        Some(XmlEvent::Stanza(element)) => element,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn written(element: &Element) -> String {
-    let mut out = Vec::new();
-    element.write(COMPONENT, &mut out);
-    String::from_utf8(out).unwrap()
-}
 
 fn jid(text: &str) -> BareJid {
     BareJid::parse(text).unwrap()

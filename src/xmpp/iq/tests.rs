@@ -1,6 +1,7 @@
 //! Unit tests.
 
 use super::super::adhoc::{Action, CommandError, CommandNode};
+use super::super::tests::written;
 use super::super::xml::{Reader, XmlEvent};
 use super::*;
 
@@ -52,12 +53,6 @@ fn answer_with(xml: &str, contact: &[String]) -> String {
         StanzaAction::Node(iq) => written(&iq.failed(&CommandError::NotFound)),
         StanzaAction::Reply(element) => written(&element),
     }
-}
-
-fn written(element: &Element) -> String {
-    let mut out = Vec::new();
-    element.write(COMPONENT, &mut out);
-    String::from_utf8(out).unwrap()
 }
 
 #[track_caller]

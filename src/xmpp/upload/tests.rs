@@ -3,22 +3,12 @@
 use std::time::Duration;
 
 use super::super::element::COMPONENT;
-use super::super::xml::{Reader, XmlEvent};
+use super::super::tests::{parse, written};
 use super::*;
 
 /// 2026-01-01T00:00:00Z.
 const NOW: u64 = 1_767_225_600;
 const ALL: [&str; 4] = ["message", "profile", "ephemeral", "permanent"];
-
-fn parse(xml: &str) -> Element {
-    let mut reader = Reader::new();
-    let open = b"<s xmlns='jabber:component:accept'>";
-    reader.next_event(&mut &open[..]).unwrap();
-    match reader.next_event(&mut xml.as_bytes()) {
-        Ok(Some(XmlEvent::Stanza(element))) => element,
-        other => panic!("{xml}: {other:?}"),
-    }
-}
 
 fn slot_iq(request: &str, purposes: &[&str]) -> SlotIq {
     let payload = parse(request);
@@ -26,12 +16,6 @@ fn slot_iq(request: &str, purposes: &[&str]) -> SlotIq {
     let answer = Element::new("iq", COMPONENT).with("id", "1");
     let owner = BareJid::parse("romeo@montague.tld").unwrap();
     SlotIq::read(payload, namespace, answer, owner, true, purposes, NOW)
-}
-
-fn written(element: &Element) -> String {
-    let mut out = Vec::new();
-    element.write(COMPONENT, &mut out);
-    String::from_utf8(out).unwrap()
 }
 
 /// Checks the fields of a well-formed request.
