@@ -43,6 +43,17 @@ pub(super) enum Part {
 }
 
 impl Answer {
+    /// A copy whose head has room for what the exchange adds.
+    pub fn copy(&self) -> Answer {
+        let mut head = Vec::with_capacity(self.head.len() + 32);
+        head.extend_from_slice(&self.head);
+        Answer {
+            head,
+            body: self.body.clone(),
+            ..*self
+        }
+    }
+
     /// Closes the connection after this response.
     pub fn closing(mut self) -> Answer {
         self.close = true;

@@ -64,7 +64,7 @@ pub(super) fn from_cache(
         true => cached
             .answer
             .get_or_insert_with(|| build(&cached.open))
-            .clone(),
+            .copy(),
         false => build(&cached.open),
     };
     Some((Arc::clone(&cached.open.file), answer))
