@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use crate::http::exchange::{Ended, Exchange, Want};
 use crate::now::Now;
+use crate::reactor::run_queue::Work;
 use crate::reactor::shared::Shared;
 use crate::reactor::table::Key;
 use crate::reactor::waiting::Lookup;
@@ -35,8 +36,8 @@ use put::{ActiveUpload, WaitingForUsage};
 /// Maximum number of steps of one connection per turn.
 const STEPS: usize = 16;
 
-/// Maximum number of bytes that one connection may transfer per turn. On an SD card this limits a turn to tens of
-/// milliseconds.
+/// Maximum number of bytes that one connection may transfer per turn, and all with [`Work::Bulk`] together. On an SD card
+/// this limits a turn to tens of milliseconds.
 pub const BYTES: usize = 256 * 1024;
 
 /// A connection whose file was not sent with [`BYTES`] may go on until the turn has taken this long, or [`STEPS`] are
@@ -202,12 +203,12 @@ impl Client {
     /// Accepts no further request. True if no request is under way.
     pub fn disable_keep_alive(&mut self) -> bool {
         self.exchange.disable_keep_alive();
-        self.is_awaiting_request()
+        self.exchange.is_awaiting_request()
     }
 
-    /// Whether the connection waits for a complete request head.
-    pub fn is_awaiting_request(&self) -> bool {
-        self.exchange.is_awaiting_request()
+    /// How long the work is for which it is put on the run queue.
+    pub fn work(&self) -> Work {
+        work_of(self.exchange.want())
     }
 
     /// Takes steps until the connection is blocked or over, or its budget is used up.
@@ -219,11 +220,16 @@ impl Client {
     }
 
     fn drive_within(&mut self, budget: &mut usize, shared: &mut Shared, now: Now) -> DriveOutcome {
+        let work = self.work();
         for _ in 0..STEPS {
-            if self.exchange.want() == Want::Close {
+            let want = self.exchange.want();
+            if want == Want::Close {
                 return self.close(shared, now);
             }
-            match self.step(shared, now, budget) {
+            if work == Work::Short && work_of(want) == Work::Bulk {
+                return DriveOutcome::Again;
+            }
+            match self.step(want, shared, now, budget) {
                 Ok(StepResult::Moved) if *budget > 0 => {}
                 Ok(StepResult::Moved) if self.may_send_more(now) => {
                     shared.connections.moved += BYTES;
@@ -357,11 +363,11 @@ impl Client {
     /// Does the one thing that the exchange wants.
     fn step(
         &mut self,
+        want: Want,
         shared: &mut Shared,
         now: Now,
         budget: &mut usize,
     ) -> io::Result<StepResult> {
-        let want = self.exchange.want();
         if !self.flush_tls(want, now)? {
             return Ok(StepResult::Blocked);
         }
@@ -448,6 +454,20 @@ impl Client {
             Moved::Blocked => return Ok(StepResult::Blocked),
         }
         Ok(StepResult::Moved)
+    }
+}
+
+/// Whether the rest of a body is so long that it takes several turns.
+fn work_of(want: Want) -> Work {
+    let is_bulk = match want {
+        Want::Body(rest) => rest > BYTES,
+        Want::File { start, end } => end - start > BYTES as u64,
+        Want::Linger => true,
+        _ => false,
+    };
+    match is_bulk {
+        true => Work::Bulk,
+        false => Work::Short,
     }
 }
 

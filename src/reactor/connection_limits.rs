@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-/// The counts of open connections, and the bytes that they transferred in this turn.
+/// The counts of open connections, and the bytes that one of them transferred.
 #[derive(Debug, Default)]
 pub struct ConnectionLimits {
     pub addresses: AddressCounts,
@@ -11,7 +11,7 @@ pub struct ConnectionLimits {
     pub open: usize,
     /// Maximum number of open connections.
     pub limit: usize,
-    /// Bytes that connections transferred in this turn.
+    /// Bytes that the connection transferred which was driven last.
     pub moved: usize,
 }
 

@@ -1,9 +1,10 @@
-//! The connections, the queues of those that have work, and their deadlines.
+//! The connections, those of them that have work, and their deadlines.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::reactor::client::Client;
+use crate::reactor::run_queue::RunQueue;
 use crate::reactor::table::{Key, Table};
 
 /// The resolution of the times at which deadlines are checked. Every connection has two of them, so they are counted in
@@ -16,10 +17,7 @@ pub(super) struct Connections {
     /// The start of the first tick.
     start: Instant,
     pub(super) table: Table<Client>,
-    /// Connections that wait for a request head. Their work is short, so they come before bodies.
-    pub(super) head_queue: VecDeque<Key>,
-    /// All other connections that have work.
-    pub(super) run_queue: VecDeque<Key>,
+    pub(super) run_queue: RunQueue,
     /// When to check the deadline of each connection, in ticks. If a deadline moves later, its entry stays, and is
     /// replaced when it is due. A request on a persistent connection therefore changes nothing here.
     deadlines: BTreeSet<(u32, Key)>,
@@ -30,8 +28,7 @@ impl Connections {
         Connections {
             start,
             table: Table::default(),
-            head_queue: VecDeque::new(),
-            run_queue: VecDeque::new(),
+            run_queue: RunQueue::default(),
             deadlines: BTreeSet::new(),
         }
     }

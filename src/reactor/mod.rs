@@ -5,7 +5,7 @@
 //! - [`open_files`] a cache of files that are requested often; [`random`] random bytes for slots;
 //! - [`shared`] the state common to all connections: [`admission`] quotas, rates and [`waiting`] requests,
 //!   [`store_monitor`] the health of the store, [`connection_limits`] the counts of connections;
-//! - [`client`] drives one HTTP connection, [`connections`] holds all of them; [`component`] drives the link to the XMPP
+//! - [`client`] drives one HTTP connection, [`connections`] holds all of them, [`run_queue`] orders them; [`component`] drives the link to the XMPP
 //!   server; [`executions`] the commands of users in progress;
 //! - [`sync_token`] identifies sync jobs; [`timekeeper`] the wall clock and its jumps;
 //! - [`lifecycle`] start, reload, shutdown; [`accept`] accepts connections; [`slots`] slot requests over XMPP, and the walks
@@ -18,8 +18,8 @@
 //! 2. read both clocks, and check whether the wall clock has jumped;
 //! 3. turn events into readiness bits and put their connections on the run queue; read which files other processes have
 //!    deleted from the store;
-//! 4. work the run queue: first the connections that wait for a request head, then bodies, until together they have used
-//!    the budget of one connection; the rest continues in the next turn, after new events were collected;
+//! 4. work the run queue: first short work, then large bodies, until together these have used the budget of one
+//!    connection; the rest continues in the next turn, after new events were collected;
 //! 5. handle due deadlines, unless the process was suspended;
 //! 6. accept a few connections;
 //! 7. count, trim and sweep the store for one slice, and search it for commands for another;
@@ -37,6 +37,7 @@ pub mod executions;
 pub mod listener;
 pub mod open_files;
 pub mod random;
+pub mod run_queue;
 pub mod shared;
 pub mod store_monitor;
 pub mod sync_token;
@@ -265,8 +266,7 @@ impl Reactor {
             && self.acceptor.listeners.iter().any(|l| l.readable);
         let walking =
             self.shared.admission.usage.is_counting() || self.shared.admission.trims.has_work();
-        let queued =
-            !self.connections.run_queue.is_empty() || !self.connections.head_queue.is_empty();
+        let queued = !self.connections.run_queue.is_empty();
         if queued || self.xmpp.has_work || may_accept || walking || self.is_searching() {
             return Duration::ZERO;
         }
@@ -313,33 +313,24 @@ impl Reactor {
         self.notifier.beat(now.mono);
     }
 
-    /// Puts a connection on one of the queues, if it is on none.
+    /// Puts a connection on the run queue, if it is not there.
     fn enqueue(&mut self, key: Key) {
         if let Some(client) = self.connections.table.get_mut(key) {
             if !std::mem::replace(&mut client.queued, true) {
-                match client.is_awaiting_request() {
-                    true => self.connections.head_queue.push_back(key),
-                    false => self.connections.run_queue.push_back(key),
-                }
+                let work = client.work();
+                self.connections.run_queue.push(key, work);
             }
         }
     }
 
-    /// Drives the connections on the queues. Those that the budget of the turn does not cover stay there.
+    /// Drives the connections on the run queue. Those that the budget of the turn does not cover stay there.
     fn work_run_queue(&mut self, now: Now) {
-        for _ in 0..self.connections.head_queue.len() {
-            if let Some(key) = self.connections.head_queue.pop_front() {
-                self.drive(key, now);
-            }
-        }
-        self.shared.connections.moved = 0;
-        for _ in 0..self.connections.run_queue.len() {
-            if self.shared.connections.moved >= client::BYTES {
-                return;
-            }
-            if let Some(key) = self.connections.run_queue.pop_front() {
-                self.drive(key, now);
-            }
+        let mut turn = self.connections.run_queue.start_turn(client::BYTES);
+        let mut moved = 0;
+        while let Some(key) = self.connections.run_queue.next(&mut turn, moved) {
+            self.shared.connections.moved = 0;
+            self.drive(key, now);
+            moved = self.shared.connections.moved;
         }
     }
 

@@ -165,6 +165,7 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/listener",
         "reactor/open_files",
         "reactor/random",
+        "reactor/run_queue",
         "reactor/sync_token",
         "reactor/waiting",
         "reactor/admission",
