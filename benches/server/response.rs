@@ -40,6 +40,11 @@ impl ResponseReader {
         &self.head
     }
 
+    /// Whether the head is complete, so that only bytes of the body follow.
+    pub fn has_head(&self) -> bool {
+        self.length.is_some()
+    }
+
     /// Takes bytes received from the server; true when the response is complete. With `pattern`, the body is compared.
     pub fn receive(
         &mut self,

@@ -183,6 +183,7 @@ fn all(requests: &[Request]) -> Plan<'_> {
     Plan {
         requests,
         count: requests.len(),
+        time_limit: Duration::MAX,
         compare_bodies: false,
         ..single(&requests[0])
     }

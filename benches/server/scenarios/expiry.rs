@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::slice;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -85,7 +86,13 @@ fn gets(bench: &Bench<'_>, server: &Server, get: &Request) -> Outcome<Vec<u64>> 
     keep_core_awake(bench.placement, || {
         let duration = SWEEP_INTERVAL + MARGIN;
         let address = server.endpoint.address;
-        paced_gets(address, get, GET_INTERVAL, duration, bench.stop)
+        paced_gets(
+            address,
+            slice::from_ref(get),
+            GET_INTERVAL,
+            duration,
+            bench.stop,
+        )
     })
 }
 

@@ -1,9 +1,10 @@
 //! Measurements that do not consist of rounds of equal requests:
 //!
 //! - [`paced_clients`] clients that send at given times, for some of the scenarios;
+//! - [`background`] large transfers, for [`beside_transfers`];
 //! - [`expiry`] a sweep over many files, and the GETs beside it;
 //! - [`first_slot`] the first slot of owners with many files;
-//! - [`get_beside_put`] latency of small GETs during large PUTs;
+//! - [`beside_transfers`] latency of small GETs and slots beside large GETs and PUTs;
 //! - [`idle`] memory and CPU time of idle connections;
 //! - [`slots_api`] slots through the local API;
 //! - [`slots_open`] slots while many are open;
@@ -12,9 +13,11 @@
 
 mod paced_clients;
 
+mod background;
+
+mod beside_transfers;
 mod expiry;
 mod first_slot;
-mod get_beside_put;
 mod idle;
 mod slots_api;
 mod slots_open;
@@ -63,7 +66,12 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "get-beside-put",
         long: false,
-        run: get_beside_put::run,
+        run: beside_transfers::run_puts,
+    },
+    Scenario {
+        name: "get-beside-get",
+        long: false,
+        run: beside_transfers::run_gets,
     },
     Scenario {
         name: "trickle",

@@ -1,31 +1,25 @@
 //! Clients that send requests at given times, however fast the server is: if a stalled server received fewer requests,
 //! the stall would hardly show among the latencies (coordinated omission).
 
-use std::fs;
 use std::hint;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::outcome::Outcome;
 use crate::load::Request;
-use crate::pattern::Pattern;
 use crate::placement::{Placement, thread_id};
 use crate::response::ResponseReader;
 use crate::stop::StopSignal;
 
-/// By which factor GETs may take longer than planned.
+/// By which factor requests may take longer than planned.
 const SLOWDOWN_LIMIT: u32 = 10;
 /// For a single read or write.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Bytes of a body to write in one call.
-const CHUNK: u64 = 64 * 1024;
 
 /// A connection with blocking reads and writes.
 #[derive(Debug)]
@@ -81,18 +75,34 @@ impl BlockingClient {
     }
 }
 
-/// Sends GETs at a fixed interval on one persistent connection; returns their latencies in nanoseconds.
-///
-/// If the previous response is late, a latency counts from the time when the GET was due, because the delay is the
-/// server's. Otherwise it counts from when the GET was sent, because a late wake-up is the client's.
+/// Sends GETs at a fixed interval on one persistent connection, the first again after the last; returns their latencies
+/// in nanoseconds.
 pub fn paced_gets(
     address: SocketAddr,
-    request: &Request,
+    requests: &[Request],
     interval: Duration,
     duration: Duration,
     stop: &StopSignal,
 ) -> Outcome<Vec<u64>> {
     let mut client = BlockingClient::connect(address)?;
+    let mut requests = requests.iter().cycle();
+    paced(interval, duration, stop, || {
+        let request = requests.next().ok_or("no request")?;
+        client.write(&request.head)?;
+        client.receive(request)
+    })
+}
+
+/// Does something at a fixed interval; returns the latencies in nanoseconds.
+///
+/// If the previous response is late, a latency counts from the time when the request was due, because the delay is the
+/// server's. Otherwise it counts from when the request was sent, because a late wake-up is the client's.
+pub fn paced(
+    interval: Duration,
+    duration: Duration,
+    stop: &StopSignal,
+    mut request: impl FnMut() -> Outcome<()>,
+) -> Outcome<Vec<u64>> {
     let count = (duration.as_micros() / interval.as_micros()) as u32;
     let mut latencies = Vec::with_capacity(count as usize);
     let start = Instant::now();
@@ -104,72 +114,16 @@ pub fn paced_gets(
             counted_from = Instant::now();
         } else if now - start > duration * SLOWDOWN_LIMIT {
             return Err(format!(
-                "only {number} of {count} GETs were answered in {} seconds",
+                "only {number} of {count} requests were answered in {} seconds",
                 (duration * SLOWDOWN_LIMIT).as_secs()
             ));
         }
-        client.write(&request.head)?;
-        client.receive(request)?;
+        request()?;
         let latency = counted_from.elapsed().as_nanos();
         latencies.push(latency.try_into().unwrap_or(u64::MAX));
     }
     stop.check()?;
     Ok(latencies)
-}
-
-/// Uploads during another measurement. Each client takes the next file when it is free, and removes it afterwards to
-/// save space.
-#[derive(Debug)]
-pub struct BackgroundPuts<'a> {
-    pub pattern: &'a Pattern,
-    pub address: SocketAddr,
-    /// Requests, and the paths of their files.
-    pub files: Mutex<Vec<(Request, PathBuf)>>,
-    /// Bytes per second and client; none for full speed.
-    pub rate: Option<u64>,
-    /// Bytes sent so far by all clients.
-    pub sent: AtomicU64,
-    /// Set to stop the clients.
-    pub done: AtomicBool,
-}
-
-impl BackgroundPuts<'_> {
-    /// Stores files until told to stop; aborts the last one.
-    pub fn run(&self) -> Outcome<()> {
-        use_idle_priority();
-        let mut client = BlockingClient::connect(self.address)?;
-        while !self.done.load(Ordering::Relaxed) {
-            let next = self.files.lock().map_err(|_| "a client panicked")?.pop();
-            let (request, path) = next.ok_or("too few files to store")?;
-            if !self.put(&mut client, &request)? {
-                return Ok(());
-            }
-            fs::remove_file(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-        }
-        Ok(())
-    }
-
-    /// Stores one file; false if it was aborted.
-    fn put(&self, client: &mut BlockingClient, request: &Request) -> Outcome<bool> {
-        client.write(&request.head)?;
-        let start = Instant::now();
-        let mut sent = 0;
-        while sent < request.body {
-            if self.done.load(Ordering::Relaxed) {
-                return Ok(false);
-            }
-            if let Some(rate) = self.rate {
-                let due = Duration::from_secs_f64(sent as f64 / rate as f64);
-                thread::sleep(due.saturating_sub(start.elapsed()));
-            }
-            let chunk = self.pattern.bytes_at(sent, CHUNK.min(request.body - sent));
-            client.write(chunk)?;
-            sent += chunk.len() as u64;
-            self.sent.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-        }
-        client.receive(request)?;
-        Ok(true)
-    }
 }
 
 /// Does some work while a thread of idle priority keeps the server's core awake: otherwise the core of a server with
@@ -200,7 +154,7 @@ pub fn keep_core_awake<T>(placement: &Placement, work: impl FnOnce() -> T) -> T 
 }
 
 /// Lets this thread run only when its core is otherwise idle; false if that fails.
-fn use_idle_priority() -> bool {
+pub fn use_idle_priority() -> bool {
     let Some(id) = thread_id() else {
         return false;
     };

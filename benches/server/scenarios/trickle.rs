@@ -1,6 +1,7 @@
 //! Clients that send one byte at a time, most of them in a body and some in a head, as attackers and bad radio links
 //! do: the CPU time per byte, and the effect on other clients.
 
+use std::slice;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -103,7 +104,13 @@ fn round(
     let get = Request::get(&seed.get, SMALL);
     let gets = || {
         keep_core_awake(bench.placement, || {
-            paced_gets(address, &get, GET_INTERVAL, duration, bench.stop)
+            paced_gets(
+                address,
+                slice::from_ref(&get),
+                GET_INTERVAL,
+                duration,
+                bench.stop,
+            )
         })
     };
     let alone = gets();

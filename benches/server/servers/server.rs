@@ -38,6 +38,8 @@ pub struct Server {
     for_put: bool,
     /// Whether a PUT is answered once the file is on stable storage, for which upslot has helper threads.
     pub durable: bool,
+    /// The start of the path of all URLs.
+    prefix: String,
 }
 
 impl Server {
@@ -70,6 +72,7 @@ impl Server {
             targets_created: 0,
             for_put: setup.for_put,
             durable: setup.durable,
+            prefix: setup.prefix(),
         }
     }
 
@@ -147,11 +150,11 @@ impl Server {
         let path = match self.kind {
             ServerKind::Nginx | ServerKind::Lighttpd => path.strip_prefix('/'),
             ServerKind::Upslot | ServerKind::Limit | ServerKind::LimitSplice => {
-                path.strip_prefix(PREFIX)
+                path.strip_prefix(&self.prefix)
             }
         };
         path.map(|path| self.file_root.join(path))
-            .ok_or_else(|| format!("{} does not have the prefix {PREFIX}", target.get))
+            .ok_or_else(|| format!("{} does not have the prefix {}", target.get, self.prefix))
     }
 
     /// The message for an error of the client, with the state and the log of the server.
