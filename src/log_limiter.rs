@@ -40,7 +40,7 @@ struct Rate {
 /// The limiter for lines of one kind.
 #[derive(Debug, Default)]
 pub struct LogLimiter {
-    total: Bucket,
+    total: TokenBucket,
     subjects: Subjects,
     /// Lines suppressed since the last allowed one.
     suppressed: u64,
@@ -92,10 +92,10 @@ impl RepeatLimiter {
 
 /// Buckets by the hash of the subject; subjects with the same hash share a bucket.
 #[derive(Debug, Default)]
-struct Subjects(Vec<(u64, Bucket)>);
+struct Subjects(Vec<(u64, TokenBucket)>);
 
 impl Subjects {
-    fn bucket(&mut self, subject: &str, now: Instant) -> &mut Bucket {
+    fn bucket(&mut self, subject: &str, now: Instant) -> &mut TokenBucket {
         let mut hasher = DefaultHasher::new();
         subject.hash(&mut hasher);
         let hash = hasher.finish();
@@ -108,7 +108,7 @@ impl Subjects {
                     self.0.swap_remove(index);
                 }
             }
-            self.0.push((hash, Bucket { full_at: Some(now) }));
+            self.0.push((hash, TokenBucket { full_at: Some(now) }));
             self.0.len() - 1
         });
         &mut self.0[index].1
@@ -117,17 +117,17 @@ impl Subjects {
 
 /// Holds the lines that may be logged at once; refilled with one line per interval.
 #[derive(Clone, Copy, Debug, Default)]
-struct Bucket {
+struct TokenBucket {
     /// When it holds the whole burst again.
     full_at: Option<Instant>,
 }
 
-impl Bucket {
+impl TokenBucket {
     /// The bucket after one more line; `None` if it is empty.
-    fn after_line(self, rate: Rate, now: Instant) -> Option<Bucket> {
+    fn after_line(self, rate: Rate, now: Instant) -> Option<TokenBucket> {
         let full_at = self.full_at.map_or(now, |at| at.max(now));
         let is_empty = full_at - now > rate.interval * (rate.burst - 1);
-        (!is_empty).then(|| Bucket {
+        (!is_empty).then(|| TokenBucket {
             full_at: Some(full_at + rate.interval),
         })
     }

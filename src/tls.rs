@@ -1,16 +1,18 @@
-//! TLS configuration: loads certificate and key; TLS 1.2 and 1.3, ALPN `http/1.1`, any server name, no early data.
+//! TLS configuration: TLS 1.2 and 1.3, ALPN `http/1.1`, no early data. As a server, it loads certificate and key and
+//! takes any server name; as a client of an object store, it loads the root certificates.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use rustls::client::Resumption;
 use rustls::crypto::ring::{self, cipher_suite};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
-use rustls::{CipherSuite, ServerConfig, SupportedCipherSuite};
+use rustls::{CipherSuite, ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite};
 
 use crate::certificate;
 
@@ -84,7 +86,8 @@ const KEYFILE: &str = "http_keyfile";
 
 /// Loads a PEM certificate chain, the server's own certificate first, and its private key. Fails with what is wrong with either.
 pub fn load(certfile: &Path, keyfile: &Path) -> Result<TlsIdentity, Vec<FileError>> {
-    let (chain, key) = match (read_chain(certfile), read_key(keyfile)) {
+    let chain = read_certificates(CERTFILE, certfile);
+    let (chain, key) = match (chain, read_key(keyfile)) {
         (Ok(chain), Ok(key)) => (chain, key),
         (chain, key) => return Err(chain.err().into_iter().chain(key.err()).collect()),
     };
@@ -105,13 +108,15 @@ pub fn load(certfile: &Path, keyfile: &Path) -> Result<TlsIdentity, Vec<FileErro
     })
 }
 
-fn read_chain(certfile: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
-    let chain: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(certfile).and_then(Iterator::collect);
-    match chain {
-        Ok(chain) if !chain.is_empty() => Ok(chain),
-        Ok(_) => Err(unreadable(CERTFILE, certfile, pem::Error::NoItemsFound)),
-        Err(error) => Err(unreadable(CERTFILE, certfile, error)),
+fn read_certificates(
+    key: &'static str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, FileError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(unreadable(key, path, pem::Error::NoItemsFound)),
+        Err(error) => Err(unreadable(key, path, error)),
     }
 }
 
@@ -121,8 +126,8 @@ fn read_key(keyfile: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
 
 fn unreadable(key: &'static str, path: &Path, error: pem::Error) -> FileError {
     let what = match key {
-        CERTFILE => "a certificate in PEM",
-        _ => "a private key in PEM",
+        KEYFILE => "a private key in PEM",
+        _ => "a certificate in PEM",
     };
     let shown = path.display();
     let why = match error {
@@ -182,4 +187,56 @@ fn server_config(
     config.ticketer = ring::Ticketer::new()?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
+}
+
+/// Bundles of root certificates, by system.
+const BUNDLES: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+];
+
+/// The root certificates of this system: the file that `SSL_CERT_FILE` names, or the system's bundle.
+pub fn system_bundle() -> Option<PathBuf> {
+    let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    named.or_else(|| {
+        let mut bundles = BUNDLES.iter().map(PathBuf::from);
+        bundles.find(|path| path.exists())
+    })
+}
+
+/// Reads root certificates from a PEM file. Certificates in unknown formats are left out; there is at least one other.
+/// `key` names the file in the configuration.
+pub fn read_roots(key: &'static str, path: &Path) -> Result<RootCertStore, FileError> {
+    let mut roots = RootCertStore::empty();
+    match roots.add_parsable_certificates(read_certificates(key, path)?) {
+        (0, _) => Err(FileError {
+            about: key,
+            why: format!(
+                "found no usable certificate in {}, expected root certificates.",
+                path.display()
+            ),
+        }),
+        _ => Ok(roots),
+    }
+}
+
+/// Sessions that a client keeps for resumption. Each stands for a host, and there is only that of the store.
+const KEPT_SESSIONS: usize = 8;
+
+/// The configuration of a client that trusts these roots.
+pub fn client_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let provider = CryptoProvider {
+        cipher_suites: cipher_suites(),
+        ..ring::default_provider()
+    };
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.resumption = Resumption::in_memory_sessions(KEPT_SESSIONS);
+    Ok(Arc::new(config))
 }

@@ -32,7 +32,7 @@ use crate::http::head::{HeadScan, MAX_HEAD, RequestHead};
 
 pub use want::{Ended, RequestError, Timeouts, Want};
 
-use state::{ExchangeState, Input, RequestSummary};
+use state::{ExchangeState, Input, Progress, RequestSummary};
 
 /// The limits of lingering: time without input, total time, and bytes. A client whose request is rejected early must be
 /// able to finish writing and then read the response.
@@ -99,9 +99,7 @@ impl Exchange {
             | ExchangeState::Discarding { deadline, .. } => Some(*deadline),
             ExchangeState::Continuing { progress, .. }
             | ExchangeState::Receiving { progress, .. }
-            | ExchangeState::Answering { progress, .. } => {
-                Some(progress.counted_at + self.timeouts.body())
-            }
+            | ExchangeState::Answering { progress, .. } => progress.deadline(self.timeouts.body()),
             ExchangeState::Lingering {
                 since, last_input, ..
             } => Some((*since + LINGER_TIME).min(*last_input + LINGER_IDLE_TIME)),
@@ -237,6 +235,28 @@ impl Exchange {
             if *dropped > LINGER_BYTES {
                 self.close(Ended::Done);
             }
+        }
+    }
+
+    /// The transfer of a body waits for its other end. Until [`Exchange::resume`] the client has all the time.
+    pub fn pause(&mut self, now: Instant) {
+        if let Some(progress) = self.body_progress() {
+            progress.pause(now);
+        }
+    }
+
+    /// The transfer waits for the client again.
+    pub fn resume(&mut self, now: Instant) {
+        if let Some(progress) = self.body_progress() {
+            progress.resume(now);
+        }
+    }
+
+    fn body_progress(&mut self) -> Option<&mut Progress> {
+        match &mut self.state {
+            ExchangeState::Receiving { progress, .. }
+            | ExchangeState::Answering { progress, .. } => Some(progress),
+            _ => None,
         }
     }
 

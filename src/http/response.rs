@@ -43,6 +43,14 @@ pub(super) enum Part {
 }
 
 impl Answer {
+    /// The first range of the file that the body contains.
+    pub fn first_span(&self) -> Option<&Span<u64>> {
+        self.body.iter().find_map(|part| match part {
+            Part::File(span) => Some(span),
+            Part::Bytes(_) => None,
+        })
+    }
+
     /// A copy whose head has room for what the exchange adds.
     pub fn copy(&self) -> Answer {
         let mut head = Vec::with_capacity(self.head.len() + 32);
@@ -148,6 +156,16 @@ impl Common {
             None => builder
                 .text(&"upslot stores and serves files that are shared over XMPP (XEP-0363)."),
         }
+    }
+
+    /// A redirection to a URL that stays valid for `max_age` seconds more. `is_public` says that the URL is no secret.
+    pub fn redirect(&self, url: &str, max_age: u64, is_public: bool) -> Answer {
+        let scope = if is_public { "public" } else { "private" };
+        self.answer(307)
+            .field("Location", url)
+            .default_field("Cache-Control", &format!("{scope}, max-age={max_age}"))
+            .length(0)
+            .finish([])
     }
 
     /// The same response for every URL without a file.
@@ -262,12 +280,7 @@ impl Builder<'_> {
 
     /// Makes the file cacheable until it expires (RFC 9111 §5.2.2, RFC 8246).
     fn caching(self, expires_at: Option<SystemTime>, now: Now) -> Self {
-        let rest = expires_at.map_or(MAX_AGE, |at| {
-            at.duration_since(now.wall).map_or(0, |d| d.as_secs())
-        });
-        let rest = rest.min(MAX_AGE);
-        let value = format!("max-age={rest}, immutable, no-transform");
-        self.default_field("Cache-Control", &value)
+        self.default_field("Cache-Control", &cache_control(expires_at, now.wall))
     }
 
     /// Finishes a response whose status does not allow a body.
@@ -345,6 +358,15 @@ impl Builder<'_> {
     }
 }
 
+/// The value of `Cache-Control` for a file that expires at this time: it never changes until then.
+pub fn cache_control(expires_at: Option<SystemTime>, now: SystemTime) -> String {
+    let rest = expires_at.map_or(MAX_AGE, |at| {
+        at.duration_since(now).map_or(0, |d| d.as_secs())
+    });
+    let rest = rest.min(MAX_AGE);
+    format!("max-age={rest}, immutable, no-transform")
+}
+
 /// Formats an HTTP date (RFC 9110 §5.6.7). A time before 1970 or after 9999 becomes the nearest valid one.
 fn http_date(time: SystemTime) -> String {
     let seconds = unix(time).min(LAST_SECOND);
@@ -372,6 +394,7 @@ fn status_line_end(status: u16) -> &'static str {
         204 => "204 No Content\r\n",
         206 => "206 Partial Content\r\n",
         304 => "304 Not Modified\r\n",
+        307 => "307 Temporary Redirect\r\n",
         400 => "400 Bad Request\r\n",
         401 => "401 Unauthorized\r\n",
         402 => "402 Payment Required\r\n",

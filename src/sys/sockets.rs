@@ -36,3 +36,18 @@ pub fn has_unread_input(socket: impl AsFd) -> bool {
     let peek = || rustix::net::recv(&socket, &mut [0; 1][..], flags).map(|(n, _)| n);
     retry(peek).is_ok_and(|length| length > 0)
 }
+
+/// Whether an attempt to connect has succeeded; the error if it has failed. A writable socket need not be connected.
+pub fn is_connected(socket: impl AsFd) -> io::Result<bool> {
+    rustix::net::sockopt::socket_error(&socket)??;
+    match rustix::net::getpeername(&socket) {
+        Ok(_) => Ok(true),
+        Err(rustix::io::Errno::NOTCONN) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sends small writes at once.
+pub fn set_nodelay(socket: impl AsFd) -> io::Result<()> {
+    Ok(rustix::net::sockopt::set_tcp_nodelay(socket, true)?)
+}

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range as Span;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::http::body::Body;
 use crate::http::exchange::want::{Ended, RequestError};
@@ -183,9 +183,11 @@ impl PendingResponse {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Progress {
     /// When [`PROGRESS`] bytes had last been moved.
-    pub(super) counted_at: Instant,
+    counted_at: Instant,
     /// Bytes moved since then.
     moved: u64,
+    /// Since when the client is not waited for.
+    paused_at: Option<Instant>,
 }
 
 impl Progress {
@@ -193,6 +195,26 @@ impl Progress {
         Progress {
             counted_at: now,
             moved: 0,
+            paused_at: None,
+        }
+    }
+
+    /// When too little has been moved for this time; never during a pause.
+    pub(super) fn deadline(&self, limit: Duration) -> Option<Instant> {
+        match self.paused_at {
+            None => Some(self.counted_at + limit),
+            Some(_) => None,
+        }
+    }
+
+    pub(super) fn pause(&mut self, now: Instant) {
+        self.paused_at.get_or_insert(now);
+    }
+
+    /// Ends a pause, whose time does not count.
+    pub(super) fn resume(&mut self, now: Instant) {
+        if let Some(paused_at) = self.paused_at.take() {
+            self.counted_at += now.saturating_duration_since(paused_at);
         }
     }
 

@@ -348,6 +348,22 @@ fn only_stalled_readers_are_dropped() {
 }
 
 #[test]
+fn a_pause_is_not_charged_to_the_client() {
+    let put = request("PUT /100000", "Content-Length: 100000\r\n");
+    let mut driver = with_input(&put, usize::MAX);
+    driver.run().wait(40);
+    driver.exchange.pause(driver.now.mono);
+    assert_eq!(driver.exchange.deadline(), None);
+    driver.pass(1000);
+    driver.exchange.pause(driver.now.mono);
+    driver.pass(1000);
+    driver.exchange.resume(driver.now.mono);
+    driver.exchange.resume(driver.now.mono);
+    assert_eq!(driver.wait(19).statuses(), "");
+    assert_eq!(driver.wait(1).statuses(), "408 close");
+}
+
+#[test]
 fn lingering_is_limited() {
     let large = request("PUT /x", "Content-Length: 1000000000\r\n");
     let mut silent = with_input(&large, usize::MAX);

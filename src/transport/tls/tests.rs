@@ -4,7 +4,9 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
+use rustls::{
+    ClientConnection, HandshakeKind, RootCertStore, ServerConnection, SupportedProtocolVersion,
+};
 
 use super::*;
 
@@ -37,17 +39,21 @@ fn configs(
     (Arc::new(server), Arc::new(client))
 }
 
-/// The server side, with the buffers that the reactor would provide.
-struct Side {
+/// One side, with the buffers that the reactor would provide.
+struct Peer {
     tls: Tls,
     wire: Vec<u8>,
     buffer: Vec<u8>,
 }
 
-impl Side {
-    fn new(config: Arc<ServerConfig>) -> Side {
-        Side {
-            tls: Tls::new(config).unwrap(),
+impl Peer {
+    fn new(config: Arc<ServerConfig>) -> Peer {
+        Peer::of(Tls::new(config).unwrap())
+    }
+
+    fn of(tls: Tls) -> Peer {
+        Peer {
+            tls,
             wire: vec![0; wire_size(PLAIN)],
             buffer: vec![0; PLAIN],
         }
@@ -68,8 +74,14 @@ impl Side {
             bytes = &bytes[n..];
             let buffer = &mut self.buffer[..wanted];
             let mut filled = self.tls.received(n, &mut self.wire, buffer)?;
-            assert!(self.tls.partial.len() <= MAX_RECORD, "a partial record");
-            assert!(self.tls.plain.len() <= MAX_RECORD, "unread plaintext");
+            assert!(
+                self.tls.buffers.partial.len() <= MAX_RECORD,
+                "a partial record"
+            );
+            assert!(
+                self.tls.buffers.plain.len() <= MAX_RECORD,
+                "unread plaintext"
+            );
             while filled > 0 {
                 plain.extend_from_slice(&buffer[..filled]);
                 filled = self.tls.take_plain(buffer);
@@ -92,7 +104,7 @@ impl Side {
 
     /// Whether the connection buffers nothing.
     fn has_empty_buffers(&self) -> bool {
-        let tls = &self.tls;
+        let tls = &self.tls.buffers;
         [&tls.partial, &tls.plain, &tls.unsent]
             .iter()
             .all(|kept| kept.capacity() == 0)
@@ -128,9 +140,9 @@ fn established(
     version: &'static SupportedProtocolVersion,
     fragment: Option<usize>,
     piece: usize,
-) -> (Side, ClientConnection) {
+) -> (Peer, ClientConnection) {
     let (server, client) = configs(version, fragment);
-    let mut side = Side::new(server);
+    let mut side = Peer::new(server);
     let name = "localhost".try_into().unwrap();
     let mut client = ClientConnection::new(client, name).unwrap();
     client.set_buffer_limit(None);
@@ -207,7 +219,7 @@ fn full_records_are_received_whole() {
         at += n;
         let filled = side.tls.received(n, &mut side.wire, &mut side.buffer);
         assert_eq!(filled, Ok(PLAIN));
-        assert!(side.tls.plain.is_empty());
+        assert!(side.tls.buffers.plain.is_empty());
     }
 }
 
@@ -310,7 +322,7 @@ fn invalid_input_is_answered_with_an_alert() {
         &random_bytes(1000),
         &[22, 3, 1, 0xff, 0xff],
     ] {
-        let mut side = Side::new(Arc::clone(&server));
+        let mut side = Peer::new(Arc::clone(&server));
         assert!(side.receive(bytes, usize::MAX, 100).is_err());
         let alert = side.must_flush();
         assert_eq!(alert.first(), Some(&21));
@@ -333,7 +345,7 @@ fn invalid_input_is_answered_with_an_alert() {
 #[test]
 fn an_endless_handshake_message_is_rejected() {
     let (server, _) = configs(&TLS13, None);
-    let mut side = Side::new(server);
+    let mut side = Peer::new(server);
     // A ClientHello of 60,000 bytes, one byte in each record.
     let hello = [&[1, 0, 0xea, 0x60][..], &[0; 60_000]].concat();
     for (number, byte) in hello.iter().enumerate() {
@@ -351,7 +363,99 @@ fn an_endless_handshake_message_is_rejected() {
         {
             return;
         }
-        assert!(side.tls.partial.len() <= MAX_RECORD);
+        assert!(side.tls.buffers.partial.len() <= MAX_RECORD);
     }
     panic!("the message was accepted");
+}
+
+/// Moves what the server has to send to a client, in pieces; returns the plaintext.
+fn server_sends(server: &mut ServerConnection, client: &mut Peer, piece: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while server.wants_write() {
+        server.write_tls(&mut bytes).unwrap();
+    }
+    client.receive(&bytes, piece, 100).unwrap()
+}
+
+/// Passes the bytes to the server and returns the plaintext.
+fn server_receives(server: &mut ServerConnection, mut bytes: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    while !bytes.is_empty() {
+        server.read_tls(&mut bytes).unwrap();
+        let state = server.process_new_packets().unwrap();
+        let at = plain.len();
+        plain.resize(at + state.plaintext_bytes_to_read(), 0);
+        server.reader().read_exact(&mut plain[at..]).unwrap();
+    }
+    plain
+}
+
+fn client_of(config: &Arc<ClientConfig>, name: &str) -> Peer {
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let tls = Tls::client(Arc::clone(config), name).unwrap();
+    assert!(tls.is_client() && tls.is_handshaking());
+    Peer::of(tls)
+}
+
+#[test]
+fn the_client_side_sends_and_receives() {
+    for (version, piece) in [(&TLS12, 1), (&TLS12, 9999), (&TLS13, 1), (&TLS13, 9999)] {
+        let (server_config, config) = configs(version, None);
+        // The second connection resumes the session of the first one.
+        for round in 0..2 {
+            let mut server = ServerConnection::new(Arc::clone(&server_config)).unwrap();
+            server.set_buffer_limit(None);
+            let mut client = client_of(&config, "localhost");
+            while client.tls.is_handshaking() {
+                server_receives(&mut server, &client.must_flush());
+                assert_eq!(server_sends(&mut server, &mut client, piece), b"");
+            }
+            // In TLS 1.3 the end of the handshake is sent with the request.
+            let request = client.send(b"request");
+            assert_eq!(server_receives(&mut server, &request), b"request");
+            let resumed = server.handshake_kind() == Some(HandshakeKind::Resumed);
+            assert_eq!(resumed, round == 1, "{version:?}");
+            let body = random_bytes(50_000);
+            server.writer().write_all(&body).unwrap();
+            assert!(server_sends(&mut server, &mut client, piece) == body);
+            assert!(client.has_empty_buffers());
+            server.send_close_notify();
+            server_sends(&mut server, &mut client, piece);
+            assert!(client.tls.is_closed());
+            client.tls.close().unwrap();
+            let end = client.must_flush();
+            assert_eq!(server_receives(&mut server, &end), b"");
+            assert!(server.process_new_packets().unwrap().peer_has_closed());
+        }
+    }
+}
+
+#[test]
+fn the_client_side_verifies_the_server() {
+    for version in [&TLS12, &TLS13] {
+        let (server_config, config) = configs(version, None);
+        let mut server = ServerConnection::new(Arc::clone(&server_config)).unwrap();
+        let mut client = client_of(&config, "127.0.0.1");
+        server_receives(&mut server, &client.must_flush());
+        let mut bytes = Vec::new();
+        server.write_tls(&mut bytes).unwrap();
+        let error = client.receive(&bytes, usize::MAX, 100).unwrap_err();
+        assert!(matches!(error, rustls::Error::InvalidCertificate(_)));
+        // The server is told.
+        let alert = client.must_flush();
+        server.read_tls(&mut &alert[..]).unwrap();
+        assert!(server.process_new_packets().is_err());
+        assert!(client.has_empty_buffers());
+    }
+}
+
+#[test]
+fn alerts_from_the_server_are_errors() {
+    let (_, config) = configs(&TLS13, None);
+    let mut client = client_of(&config, "localhost");
+    let handshake_failure = [21, 3, 3, 0, 2, 2, 40];
+    let error = client.receive(&handshake_failure, 1, 100).unwrap_err();
+    assert!(matches!(error, rustls::Error::AlertReceived(_)));
+    let client = client_of(&config, "localhost");
+    assert!(client.tls.is_plain_text(b"HTTP/1.1 400 Bad Request\r\n"));
 }

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,14 +14,24 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 
-use crate::doctor::response::{Origin, Response, ResponseError, ResponseReader};
+use crate::http::client::{Response, ResponseError, ResponseReader};
+use crate::http::origin::Origin;
+use crate::resolve;
 use crate::sys;
 
 /// Time limits of connecting to an address, of a TLS handshake, and of a response.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time limit of a lookup; the resolver of the C library may take longer.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Exit code after a second SIGINT or SIGTERM, which ends the command at once.
+const FAILURE: i32 = 1;
 
 /// How often a blocked call checks for Ctrl-C and for its deadline.
 const SLICE: Duration = Duration::from_millis(100);
@@ -314,6 +324,58 @@ pub fn no_answer(reader: &ResponseReader) -> String {
         "no"
     };
     format!("{part} answer within {} s", RESPONSE_TIMEOUT.as_secs())
+}
+
+/// The flag that the first SIGINT or SIGTERM sets; the next one ends the command.
+pub fn interrupted() -> io::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first signal sets the flag, and the next one finds it set.
+        flag::register_conditional_shutdown(signal, FAILURE, Arc::clone(&interrupted))?;
+        flag::register(signal, Arc::clone(&interrupted))?;
+    }
+    Ok(interrupted)
+}
+
+/// All addresses of a host, or why there are none.
+pub fn lookup(host: &str, port: u16, limits: &Limits) -> Result<Vec<SocketAddr>, String> {
+    if is_onion(host) {
+        return Err("only Tor reaches it".to_owned());
+    }
+    if let Some(known) = resolve::known_addresses(host, port) {
+        return Ok(known);
+    }
+    let (sender, receiver) = mpsc::channel();
+    let name = host.to_owned();
+    // The thread ends with the process.
+    let resolver = move || {
+        let found = (name.as_str(), port).to_socket_addrs();
+        let _ = sender.send(found.map(Iterator::collect::<Vec<_>>));
+    };
+    thread::Builder::new()
+        .name("resolver".to_owned())
+        .spawn(resolver)
+        .map_err(|error| error.to_string())?;
+    let within = limits
+        .until(LOOKUP_TIMEOUT)
+        .saturating_duration_since(sys::monotonic());
+    match receiver.recv_timeout(within) {
+        Ok(Ok(mut addresses)) => {
+            addresses.sort_unstable();
+            addresses.dedup();
+            match addresses.is_empty() {
+                true => Err("the name has no address".to_owned()),
+                false => Ok(addresses),
+            }
+        }
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", LOOKUP_TIMEOUT.as_secs())),
+    }
+}
+
+/// Whether only Tor reaches a host (RFC 7686), which therefore is never looked up.
+pub fn is_onion(host: &str) -> bool {
+    host.trim_end_matches('.').ends_with(".onion")
 }
 
 /// The head of a request.
