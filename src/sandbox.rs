@@ -2,8 +2,8 @@
 //!
 //! At that point, all permissions that the process will need are known, and everything else is denied. It may still
 //! write below the storage folder, read the configuration and the files named there (for a reload), resolve names, and
-//! connect to the XMPP server. It can no longer bind TCP ports, connect to other ports, start programs, send signals to
-//! other processes, or connect to their abstract Unix sockets.
+//! connect to the XMPP server and the object store. It can no longer bind TCP ports, connect to other ports, start
+//! programs, send signals to other processes, or connect to their abstract Unix sockets.
 //!
 //! Rules apply to folders instead of files, because a renewed certificate, a rotated log and a configuration saved by
 //! an editor are new files under the same name. A rule is bound to the folder that was opened, not to its path. To find
@@ -24,6 +24,7 @@ use landlock::{
 
 use crate::config::{Config, Listen, keys};
 use crate::setup::{self, LinkTarget};
+use crate::tls;
 
 /// The newest Landlock ABI whose restrictions have all been tested with this program.
 const TESTED_ABI: ABI = ABI::V6;
@@ -84,7 +85,7 @@ pub struct Permissions {
 }
 
 impl Permissions {
-    /// The permissions needed under this configuration. The storage folder must exist.
+    /// The permissions needed under this configuration. The storage folder, if there is one, must exist.
     pub fn new(
         config: &Config,
         config_path: &Path,
@@ -113,20 +114,37 @@ impl Permissions {
             }
         }
         if let Some(target) = target {
-            permissions.ports.push(target.port);
-            if is_name(&target.host) {
-                permissions.names = true;
-                permissions.ports.push(DNS_PORT);
-                add(&mut permissions.read, places(Path::new(RESOLV_CONF)));
-                for path in RESOLVER_FOLDERS {
-                    add(
-                        &mut permissions.read,
-                        Path::new(path).canonicalize().into_iter().collect(),
-                    );
+            permissions.add_peer(&target.host, target.port);
+        }
+        if let Some(store) = &config.s3 {
+            let origin = &store.internal_endpoint;
+            match store.path_style {
+                true => permissions.add_peer(&origin.host, origin.port),
+                // The bucket is the first label, so that even localhost must be resolved.
+                false => {
+                    permissions.add_peer(&format!("{}.{}", store.bucket, origin.host), origin.port)
                 }
+            }
+            // A reload may turn to the system's bundle.
+            if let Some(path) = tls::system_bundle().filter(|_| origin.tls) {
+                add(&mut permissions.read, places(&path));
             }
         }
         permissions
+    }
+
+    /// Adds what is needed to connect to a server.
+    fn add_peer(&mut self, host: &str, port: u16) {
+        add(&mut self.ports, vec![port]);
+        if is_name(host) {
+            self.names = true;
+            add(&mut self.ports, vec![DNS_PORT]);
+            add(&mut self.read, places(Path::new(RESOLV_CONF)));
+            for path in RESOLVER_FOLDERS {
+                let folder = Path::new(path).canonicalize();
+                add(&mut self.read, folder.into_iter().collect());
+            }
+        }
     }
 }
 
@@ -231,12 +249,11 @@ impl fmt::Display for Sandbox {
             ports,
             ..
         } = &self.permissions;
-        write!(
-            f,
-            "landlock={abi} store={:?} read={:?}",
-            list(store),
-            list(read)
-        )?;
+        write!(f, "landlock={abi}")?;
+        if !store.is_empty() {
+            write!(f, " store={:?}", list(store))?;
+        }
+        write!(f, " read={:?}", list(read))?;
         if !log.is_empty() {
             write!(f, " log={:?}", list(log))?;
         }
@@ -313,11 +330,11 @@ fn parent_of_store(store: &Path, home: Option<&Path>) -> Option<PathBuf> {
     parent.map(Path::to_owned)
 }
 
-/// Adds paths that are not in the list yet.
-fn add(paths: &mut Vec<PathBuf>, more: Vec<PathBuf>) {
-    for path in more {
-        if !paths.contains(&path) {
-            paths.push(path);
+/// Adds items that are not in the list yet.
+fn add<T: PartialEq>(list: &mut Vec<T>, more: Vec<T>) {
+    for item in more {
+        if !list.contains(&item) {
+            list.push(item);
         }
     }
 }

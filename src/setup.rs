@@ -7,9 +7,14 @@ use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::ClientConfig;
 
 use crate::config::secret::{self, MIN_SLOT_SECRET};
-use crate::config::{self, Component, Config, KeyLines, Reading, SecretKey, SecretSource, keys};
+use crate::config::{
+    self, Component, Config, KeyLines, ObjectStore, Reading, SecretKey, SecretSource, keys,
+};
 use crate::jid::BareJid;
 use crate::sys;
 use crate::tls::{self, FileError};
@@ -23,6 +28,10 @@ const MANAGED: [&str; 2] = ["/run/credentials", "/run/secrets"];
 /// Where systemd puts the credentials of a unit, for this unit alone and while it runs.
 const CREDENTIALS: &str = "/run/credentials";
 
+/// Keys of the section `s3` that name files.
+const STORE_SECRET_FILE: &str = "s3.secret_key_file";
+const STORE_CA_FILE: &str = "s3.ca_file";
+
 /// A usable configuration with the contents of the files that it names.
 pub struct Setup {
     pub config: Config,
@@ -33,6 +42,8 @@ pub struct Setup {
     /// The key that signs slots, when the operator chose one.
     pub slot_secret: Option<SecretKey>,
     pub tls: Option<tls::TlsIdentity>,
+    /// For connections to the object store, if they are encrypted.
+    pub store_tls: Option<Arc<ClientConfig>>,
 }
 
 /// A configuration that cannot be used.
@@ -90,7 +101,7 @@ enum Occasion {
 fn read_for(path: &Path, occasion: Occasion) -> Result<Setup, SetupError> {
     let name = path.display();
     let reading = read_text(path)?;
-    let (config, lines) = (reading.config, reading.lines);
+    let (mut config, lines) = (reading.config, reading.lines);
     let mut warnings: Vec<String> = reading.warnings.iter().map(ToString::to_string).collect();
     let mut errors = Vec::new();
     let component = config.component.as_ref().map(target).transpose();
@@ -100,6 +111,8 @@ fn read_for(path: &Path, occasion: Occasion) -> Result<Setup, SetupError> {
     let files = config.tls.as_ref();
     let loaded = files.map(|files| tls::load(&files.certfile, &files.keyfile));
     let tls = usable(loaded.transpose(), &mut errors);
+    let store = config.s3.as_deref_mut().map(object_store).transpose();
+    let store_tls = usable(store, &mut errors).flatten();
     if occasion == Occasion::Command {
         let mut later = Vec::new();
         for (key, path) in named_files(&config) {
@@ -109,9 +122,11 @@ fn read_for(path: &Path, occasion: Occasion) -> Result<Setup, SetupError> {
             }
         }
         errors.retain(|error| !later.contains(&error.about));
-        warnings.extend(check_storage(&config, &lines));
+        if config.s3.is_none() {
+            warnings.extend(check_storage(&config, &lines));
+        }
     }
-    warnings.extend(check_secret_file(&config, target.as_ref(), &lines));
+    warnings.extend(check_secret_files(&config, target.as_ref(), &lines));
     warnings.extend(check_permissions(path, &config, &lines));
     let warnings = warnings
         .iter()
@@ -124,6 +139,7 @@ fn read_for(path: &Path, occasion: Occasion) -> Result<Setup, SetupError> {
             target,
             slot_secret,
             tls,
+            store_tls,
         });
     }
     let text = |error: &FileError| format!("{name}: {}: {}", lines.named(error.about), error.why);
@@ -167,22 +183,33 @@ fn usable<T>(content: Result<Option<T>, Vec<FileError>>, errors: &mut Vec<FileEr
 }
 
 /// Warns about spaces around a secret in a file; one in the configuration itself has been checked with it.
-fn check_secret_file(
+fn check_secret_files(
     config: &Config,
     target: Option<&LinkTarget>,
     lines: &KeyLines,
-) -> Option<String> {
-    let Some(SecretSource::File(path)) = config.component.as_ref().map(|c| &c.secret) else {
-        return None;
-    };
-    let text = &target?.secret;
-    (text.trim().len() < text.len()).then(|| {
-        format!(
-            "{}: {} begins or ends with a space, which is part of the secret.",
-            lines.named(keys::COMPONENT_SECRET_FILE.name()),
-            path.display()
-        )
-    })
+) -> Vec<String> {
+    let mut secrets: Vec<(&str, &Path, &[u8])> = Vec::new();
+    if let Some(SecretSource::File(path)) = config.component.as_ref().map(|c| &c.secret) {
+        let secret = target.map_or(&[][..], |target| target.secret.as_bytes());
+        secrets.push((keys::COMPONENT_SECRET_FILE.name(), path, secret));
+    }
+    if let Some(store) = &config.s3 {
+        let secret = store.secret_key.as_bytes();
+        let path = store.secret_key_file.as_deref();
+        secrets.extend(path.map(|path| (STORE_SECRET_FILE, path, secret)));
+    }
+    let spaced = secrets
+        .iter()
+        .filter(|(.., text)| text.trim_ascii().len() < text.len());
+    spaced
+        .map(|(key, path, _)| {
+            format!(
+                "{}: {} begins or ends with a space, which is part of the secret.",
+                lines.named(key),
+                path.display()
+            )
+        })
+        .collect()
 }
 
 /// Reports an unreadable configuration, with its whole path and the alternatives.
@@ -251,6 +278,8 @@ pub fn named_files(config: &Config) -> Vec<(&'static str, &Path)> {
     if let Some(tls) = &config.tls {
         files.push((keys::HTTP_CERTFILE.name(), &tls.certfile));
     }
+    let ca_file = config.s3.as_ref().and_then(|store| store.ca_file.as_ref());
+    files.extend(ca_file.map(|path| (STORE_CA_FILE, path.as_path())));
     files
 }
 
@@ -266,6 +295,9 @@ fn secret_files(config: &Config) -> Vec<(&'static str, &Path)> {
     if let Some(tls) = &config.tls {
         files.push((keys::HTTP_KEYFILE.name(), &tls.keyfile));
     }
+    let store = config.s3.as_ref();
+    let key_file = store.and_then(|store| store.secret_key_file.as_ref());
+    files.extend(key_file.map(|path| (STORE_SECRET_FILE, path.as_path())));
     files
 }
 
@@ -274,9 +306,14 @@ fn secret_keys(config: &Config) -> Vec<&'static str> {
     let component = config.component.as_ref().map(|c| &c.secret);
     let token = config.api.as_ref().and_then(|api| api.token.as_ref());
     let inline = matches!(component, Some(SecretSource::Inline(_)));
+    let store = config.s3.as_ref();
     let present = [
         (inline, keys::COMPONENT_SECRET.name()),
         (config.slot_secret.is_some(), keys::SLOT_SECRET.name()),
+        (
+            store.is_some_and(|store| store.secret_key_file.is_none()),
+            "s3: secret_key",
+        ),
         (token.is_some(), "api: token"),
         (
             config.external_secret.is_some(),
@@ -326,22 +363,7 @@ fn check_permissions(path: &Path, config: &Config, lines: &KeyLines) -> Vec<Stri
 fn target(component: &Component) -> Result<LinkTarget, FileError> {
     let secret = match &component.secret {
         SecretSource::Inline(secret) => secret.expose().to_owned(),
-        SecretSource::File(path) => {
-            let key = keys::COMPONENT_SECRET_FILE.name();
-            let bytes = read_secret(key, path)?;
-            let shown = path.display();
-            let flaw = |found: &str| FileError {
-                about: key,
-                why: format!(
-                    "found {found} in {shown}, expected the secret itself in one line of UTF-8."
-                ),
-            };
-            let text = String::from_utf8(bytes).map_err(|_| flaw("bytes that are not UTF-8"))?;
-            if let Some(found) = secret::flaw(&text) {
-                return Err(flaw(found));
-            }
-            text
-        }
+        SecretSource::File(path) => read_secret_text(keys::COMPONENT_SECRET_FILE.name(), path)?,
     };
     let jid = BareJid::parse(&component.jid).ok_or_else(|| FileError {
         about: keys::COMPONENT_JID.name(),
@@ -378,6 +400,60 @@ fn slot_secret(config: &Config) -> Result<Option<SecretKey>, FileError> {
         return Err(FileError { about: key, why });
     }
     Ok(Some(SecretKey::new(secret)))
+}
+
+/// Reads the files of an object store: its secret key, and the roots for encrypted connections, of which it returns the
+/// configuration.
+fn object_store(store: &mut ObjectStore) -> Result<Option<Arc<ClientConfig>>, Vec<FileError>> {
+    let secret = store.secret_key_file.as_deref();
+    let secret = secret.map(|path| read_secret_text(STORE_SECRET_FILE, path));
+    let (secret, tls) = match (secret.transpose(), store_tls(store)) {
+        (Ok(secret), Ok(tls)) => (secret, tls),
+        (secret, tls) => return Err(secret.err().into_iter().chain(tls.err()).collect()),
+    };
+    if let Some(secret) = secret {
+        store.secret_key = SecretKey::new(secret);
+    }
+    Ok(tls)
+}
+
+fn store_tls(store: &ObjectStore) -> Result<Option<Arc<ClientConfig>>, FileError> {
+    if !store.internal_endpoint.tls {
+        return Ok(None);
+    }
+    let about = keys::S3.name();
+    let roots = match &store.ca_file {
+        Some(path) => tls::read_roots(STORE_CA_FILE, path)?,
+        None => {
+            let bundle = tls::system_bundle().ok_or_else(|| FileError {
+                about,
+                why:
+                    "this system has no root certificates: install ca-certificates, or set ca_file."
+                        .to_owned(),
+            })?;
+            tls::read_roots(about, &bundle)?
+        }
+    };
+    let config = tls::client_config(roots).map_err(|error| FileError {
+        about,
+        why: format!("TLS is not possible: {error}."),
+    })?;
+    Ok(Some(config))
+}
+
+/// The text in a secret's file.
+fn read_secret_text(key: &'static str, path: &Path) -> Result<String, FileError> {
+    let bytes = read_secret(key, path)?;
+    let shown = path.display();
+    let flaw = |found: &str| FileError {
+        about: key,
+        why: format!("found {found} in {shown}, expected the secret itself in one line of UTF-8."),
+    };
+    let text = String::from_utf8(bytes).map_err(|_| flaw("bytes that are not UTF-8"))?;
+    match secret::flaw(&text) {
+        Some(found) => Err(flaw(found)),
+        None => Ok(text),
+    }
 }
 
 /// The content of a secret's file, without the line end that editors add.
@@ -420,6 +496,9 @@ fn read_bounded(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(feature = "s3")]
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::service::Service;
 
@@ -447,6 +526,118 @@ mod tests {
         for beginning in ["hush", &begins(b"hush")] {
             assert!(!shown.contains(beginning), "{beginning} is in {shown}");
         }
+    }
+
+    /// A configuration with an object store, in a new folder that also has root certificates and a secret.
+    #[cfg(feature = "s3")]
+    fn with_store(name: &str, entries: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("upslot-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let made = rcgen::generate_simple_self_signed(vec!["s3.example".to_owned()]).unwrap();
+        let write = |name: &str, text: &str| {
+            std::fs::write(folder.join(name), text).unwrap();
+            let private = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(folder.join(name), private).unwrap();
+        };
+        write("ca.pem", &made.cert.pem());
+        write("key.pem", &made.signing_key.serialize_pem());
+        write("secret", "hush-7\n");
+        write("spaced", "hush-8 \n");
+        write("template", "${S3_SECRET}\n");
+        let text = format!(
+            "component_jid: up.example\ncomponent_secret: hush-1\nget_url: https://a/\nput_url: https://a/\n\
+             whitelist: a.example\nslot_secret: hush-2-0123456789\ns3:\n  endpoint: https://s3.example\n  \
+             bucket: uploads\n  access_key: upslot\n{entries}"
+        );
+        write(
+            "config.yml",
+            &text.replace("DIR", &folder.display().to_string()),
+        );
+        folder
+    }
+
+    #[cfg(feature = "s3")]
+    #[test]
+    fn reads_the_files_of_an_object_store() {
+        let files = "  secret_key_file: DIR/secret\n  ca_file: DIR/ca.pem\n";
+        let folder = with_store("store", files);
+        let setup = read(&folder.join("config.yml")).unwrap();
+        assert!(!format!("{setup:?}").contains("hush"));
+        assert_eq!(setup.warnings, [""; 0]);
+        let store = setup.config.s3.as_deref().unwrap();
+        assert_eq!(store.secret_key.as_bytes(), b"hush-7");
+        let tls = setup.store_tls.unwrap();
+        assert_eq!(tls.alpn_protocols, [b"http/1.1".to_vec()]);
+        let named: Vec<&str> = named_files(&setup.config)
+            .iter()
+            .map(|(key, _)| *key)
+            .collect();
+        assert_eq!(named, [STORE_SECRET_FILE, STORE_CA_FILE]);
+
+        let plain = "  secret_key: hush-9-0123456789\n  internal_endpoint: http://127.0.0.1:3900\n";
+        let second = with_store("store-plain", plain);
+        let setup = read(&second.join("config.yml")).unwrap();
+        assert!(setup.store_tls.is_none());
+        let inline = ["component_secret", "slot_secret", "s3: secret_key"];
+        assert_eq!(secret_keys(&setup.config), inline);
+        for folder in [folder, second] {
+            std::fs::remove_dir_all(folder).unwrap();
+        }
+    }
+
+    #[cfg(feature = "s3")]
+    #[test]
+    fn unusable_files_of_an_object_store_are_reported() {
+        for (entries, expected) in [
+            (
+                "  secret_key_file: DIR/none\n  ca_file: DIR/key.pem\n",
+                &[
+                    ("s3.secret_key_file (line 11): ", "No such file"),
+                    ("s3.ca_file (line 12): ", "found a private key alone in"),
+                ][..],
+            ),
+            (
+                "  secret_key_file: DIR/template\n  ca_file: DIR/none\n",
+                &[
+                    ("s3.secret_key_file (line 11): ", "${NAME}"),
+                    ("s3.ca_file (line 12): ", "No such file"),
+                ],
+            ),
+            (
+                "  secret_key: hush-9-0123456789\n  ca_file: DIR/secret\n",
+                &[("s3.ca_file (line 12): ", "no PEM")],
+            ),
+        ] {
+            let folder = with_store("store-errors", entries);
+            let errors = read(&folder.join("config.yml")).unwrap_err().errors;
+            std::fs::remove_dir_all(folder).unwrap();
+            assert_eq!(errors.len(), expected.len(), "{errors:?}");
+            for (error, (position, part)) in errors.iter().zip(expected) {
+                assert!(
+                    error.contains(position) && error.contains(part) && error.ends_with('.'),
+                    "{error}"
+                );
+            }
+        }
+        let spaced = "  secret_key_file: DIR/spaced\n  ca_file: DIR/ca.pem\n";
+        let folder = with_store("store-spaced", spaced);
+        // A file of the configuration that exists only while the unit runs.
+        let later = std::fs::read_to_string(folder.join("config.yml")).unwrap();
+        let warnings = read(&folder.join("config.yml")).unwrap().warnings;
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        let position = "s3.secret_key_file (line 11): ";
+        assert!(warnings[0].contains(position) && warnings[0].contains("ends with a space"));
+        let credential = "/run/credentials/upslot-test.service/secret_key";
+        let spaced = folder.join("spaced").display().to_string();
+        std::fs::write(
+            folder.join("config.yml"),
+            later.replace(&spaced, credential),
+        )
+        .unwrap();
+        let warnings = inspect(&folder.join("config.yml")).unwrap().warnings;
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains(position) && warnings[0].contains("does not exist yet"));
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

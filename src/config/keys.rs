@@ -15,9 +15,11 @@ use log::LevelFilter;
 use crate::config::address::{self, Listen};
 use crate::config::contact;
 use crate::config::error::InvalidValue;
+use crate::config::object_store::{self, GetMode, PutMode};
 use crate::config::scalar;
 use crate::config::url::{self, BaseUrl};
 use crate::config::values::Config;
+use crate::http::origin::Origin;
 use crate::jid::BareJid;
 
 use DefaultValue::{Required, Text, Unset};
@@ -211,7 +213,7 @@ keys! {
     }
     "Storage" {
         STORAGE_PATH: PathBuf = "storage_path", "path", Required("the folder of the stored files"), scalar::storage_path,
-            "The folder of the stored files.",
+            "The folder of the stored files; not used with s3.",
             reload: Restart(|old, new| old.storage_path != new.storage_path);
         FILE_MODE: u32 = "file_mode", "octal permissions", Text("0640"), |text| scalar::mode(text, 0o600),
             "Permissions of new files.";
@@ -223,6 +225,12 @@ keys! {
             "Disk space that uploads leave free; 0 is off.";
         GLOBAL_QUOTA: u64 = "global_quota", BYTES, Text("0"), |text| scalar::size(text, 0),
             "Disk space that all files together may use; 0 is off.";
+    }
+    "Object store" {
+        S3: String = "s3", "map", Unset, scalar::text,
+            "An S3-compatible store that holds the files instead of storage_path.",
+            entries: S3_KEYS,
+            reload: Restart(store_changed);
     }
     "Users and limits" {
         WHITELIST: BareJid = "whitelist", "list of domains and addresses", Unset, address::bare_jid,
@@ -331,6 +339,47 @@ keys! {
             empty_list: Warned("is an empty list, so only Unix sockets are accepted");
         API_TOKEN: String = "token", "secret", Unset, scalar::text,
             "A bearer token of 16 to 1024 characters that every request must carry.";
+    }
+}
+
+keys! {
+    /// The entries of `s3`. Its place is opened once; everything else is applied at SIGHUP.
+    S3_KEYS
+    "s3" {
+        S3_ENDPOINT: Origin = "endpoint", "URL", Required("the URL of the store, such as https://s3.example.org"), object_store::endpoint,
+            "The store as clients reach it; presigned URLs begin with it.",
+            reload: Restart(store_changed);
+        S3_INTERNAL_ENDPOINT: Origin = "internal_endpoint", "URL", Unset, object_store::endpoint,
+            "The store as upslot reaches it, if not as clients do.",
+            reload: Restart(store_changed);
+        S3_BUCKET: String = "bucket", "name", Required("the name of the bucket"), object_store::bucket,
+            "The bucket, which must exist.",
+            reload: Restart(store_changed);
+        S3_REGION: String = "region", "name", Text("us-east-1"), object_store::region,
+            "The region, which is part of every signature.",
+            reload: Restart(store_changed);
+        S3_PREFIX: String = "prefix", "text", Unset, object_store::prefix,
+            "The beginning of all keys, such as uploads/.",
+            reload: Restart(store_changed);
+        S3_PATH_STYLE: bool = "path_style", "true or false", Text("true"), scalar::boolean,
+            "Whether the bucket is part of the path; false: of the host name.",
+            reload: Restart(store_changed);
+        S3_ACCESS_KEY: String = "access_key", "text", Required("the access key of the bucket's user"), object_store::access_key,
+            "The name of the key.";
+        S3_SECRET_KEY: String = "secret_key", "secret", Unset, scalar::text,
+            "The secret that belongs to access_key.";
+        S3_SECRET_KEY_FILE: PathBuf = "secret_key_file", "path", Unset, scalar::path,
+            "A file that holds the secret, instead of secret_key.";
+        S3_CA_FILE: PathBuf = "ca_file", "path", Unset, scalar::path,
+            "PEM file with root certificates for the store, instead of those of the system.";
+        S3_PUT: PutMode = "put", "relay or direct", Text("relay"), object_store::put_mode,
+            "The way of uploads: through upslot, or from the client to a presigned URL.";
+        S3_GET: GetMode = "get", "redirect, relay or public", Text("redirect"), object_store::get_mode,
+            "The way of downloads: from a presigned URL, through upslot, or from public_url.";
+        S3_PUBLIC_URL: BaseUrl = "public_url", "URL", Unset, url::base_url,
+            "The URL prefix of public links to objects, for get: public.";
+        S3_SIGN_CONTENT_TYPE: bool = "sign_content_type", "true or false", Text("true"), scalar::boolean,
+            "Whether the store refuses a PUT of another type than the slot's, with put: direct.";
     }
 }
 
@@ -462,6 +511,13 @@ fn ports_changed(old: &Config, new: &Config) -> bool {
 fn api_changed(old: &Config, new: &Config) -> bool {
     let listen = |config: &Config| config.api.as_ref().map(|api| api.listen.clone());
     listen(old) != listen(new)
+}
+
+fn store_changed(old: &Config, new: &Config) -> bool {
+    match (&old.s3, &new.s3) {
+        (Some(old), Some(new)) => !old.is_same_place(new),
+        (old, new) => old.is_some() != new.is_some(),
+    }
 }
 
 /// The keys in which the new configuration differs from the running one in a way that takes a restart: addresses are

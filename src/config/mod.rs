@@ -6,7 +6,8 @@
 //! - [`values`] the checked configuration;
 //! - [`keys`] the registry of all keys; [`nearest`] the key that a misspelt one most resembles;
 //! - [`reader`] takes values out of the tree and collects errors; [`secrets`] those that are never repeated;
-//! - [`access`] the rules; [`network`] the keys about connections; [`api`] the local API and the purposes;
+//! - [`access`] the rules; [`network`] the keys about connections; [`api`] the local API and the purposes; [`object_store`]
+//!   and [`s3`] the store of objects;
 //! - this file: all other keys, and relations between keys.
 //!
 //! It reads text and nothing else: no file, no environment, no resolver. Files named in it are opened by the caller. A
@@ -21,8 +22,10 @@ pub mod headers;
 pub mod keys;
 pub mod nearest;
 pub mod network;
+pub mod object_store;
 pub mod raw;
 pub mod reader;
+pub mod s3;
 pub mod scalar;
 pub mod secret;
 pub mod secrets;
@@ -38,6 +41,7 @@ use log::LevelFilter;
 pub use crate::config::address::Listen;
 pub use crate::config::error::{ConfigError, ConfigErrors, Warning};
 pub use crate::config::keys::restart_keys;
+pub use crate::config::object_store::{GetMode, ObjectStore, PutMode};
 pub use crate::config::raw::MAX_TEXT;
 pub use crate::config::secret::{Secret, SecretKey};
 pub use crate::config::url::BaseUrl;
@@ -116,7 +120,14 @@ fn config(r: &mut ConfigReader) -> Config {
     );
     let listen = network::listen(r);
     let allow_web_clients = r.value(&keys::ALLOW_WEB_CLIENTS).unwrap_or_default();
-    Config {
+    let has_store = r.given(&keys::S3);
+    let storage_path = match has_store {
+        true => None,
+        false => r.value(&keys::STORAGE_PATH),
+    };
+    let get_url = network::base_url(r, &keys::GET_URL);
+    let mut config = Config {
+        s3: s3::object_store(r, &get_url),
         api: api::api(r, &listen),
         access: access::access(r),
         purposes: api::purposes(r),
@@ -125,7 +136,7 @@ fn config(r: &mut ConfigReader) -> Config {
         file_share_secret: secrets::integration(r, &keys::FILE_SHARE_SECRET),
         listen,
         component: network::component(r),
-        storage_path: r.value(&keys::STORAGE_PATH).unwrap_or_default(),
+        storage_path: storage_path.unwrap_or_default(),
         file_mode: mode(r, &keys::FILE_MODE),
         dir_mode: mode(r, &keys::DIR_MODE),
         whitelist: whitelist(r),
@@ -134,7 +145,7 @@ fn config(r: &mut ConfigReader) -> Config {
         allowed_file_types: r.items(&keys::ALLOWED_FILE_TYPES),
         safe_file_types: r.items(&keys::SAFE_FILE_TYPES),
         tls: network::tls(r),
-        get_url: network::base_url(r, &keys::GET_URL),
+        get_url,
         put_url: network::base_url(r, &keys::PUT_URL),
         allow_web_clients,
         custom_headers: custom_headers(r, allow_web_clients),
@@ -163,7 +174,11 @@ fn config(r: &mut ConfigReader) -> Config {
         fsync: r.value(&keys::FSYNC).unwrap_or_default(),
         sandbox: r.value(&keys::SANDBOX).unwrap_or_default(),
         log_level: r.value(&keys::LOG_LEVEL).unwrap_or(LevelFilter::Off),
+    };
+    if has_store {
+        s3::adapt(r, &mut config);
     }
+    config
 }
 
 fn whitelist(r: &mut ConfigReader) -> Option<Vec<BareJid>> {

@@ -24,6 +24,8 @@ pub struct ConfigReader {
     line: Option<usize>,
     /// The names of unknown keys, with their lines.
     unknown: Vec<(String, usize)>,
+    /// The lines of the keys in the maps that were taken back.
+    inner: Vec<(String, usize)>,
     entries: Vec<MapEntry>,
     errors: Vec<ConfigError>,
     warnings: Vec<Warning>,
@@ -147,8 +149,9 @@ impl ConfigReader {
         Some(reader)
     }
 
-    /// Takes over the errors and warnings of a map.
+    /// Takes over the errors and warnings of a map, and the lines of its keys.
     pub fn close(&mut self, inner: ConfigReader) {
+        self.inner.extend(inner.lines());
         self.errors.extend(inner.errors);
         self.warnings.extend(inner.warnings);
     }
@@ -280,10 +283,11 @@ impl ConfigReader {
         pairs
     }
 
-    /// The lines of all keys.
+    /// The lines of all keys, also of those in maps, as `s3.bucket`.
     pub fn lines(&self) -> Vec<(String, usize)> {
-        let line = |entry: &MapEntry| (entry.key.clone(), entry.line);
-        self.entries.iter().map(line).collect()
+        let line = |entry: &MapEntry| (self.named(&entry.key), entry.line);
+        let own = self.entries.iter().map(line);
+        own.chain(self.inner.iter().cloned()).collect()
     }
 
     /// Reports an error about a key as a whole.

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 mod each_key;
+#[cfg(feature = "s3")]
+mod object_store;
 
 const SAMPLE: &str = include_str!("../../config.yml.sample");
 
@@ -76,6 +78,7 @@ fn a_minimal_configuration_has_the_documented_defaults() {
             port: 5347,
         }),
         storage_path: "/srv/files".into(),
+        s3: None,
         file_mode: 0o640,
         dir_mode: 0o750,
         whitelist: BareJid::parse("example.org").map(|jid| vec![jid]),
@@ -476,6 +479,14 @@ fn names_the_keys_that_need_a_restart() {
     let renewed = ["/c", "/d"]
         .map(|c| good(&with(&[], &format!("http_certfile: {c}\nhttp_keyfile: /k"))).config);
     assert_eq!(restart_keys(&renewed[0], &renewed[1]), [""; 0]);
+}
+
+#[cfg(not(feature = "s3"))]
+#[test]
+fn a_build_without_object_stores_refuses_the_section() {
+    let text = with(&[], "s3: {bucket: uploads}\nslot_secret: 0123456789abcdef");
+    assert_eq!(errors(&text), ["s3@7"]);
+    assert!(good(&with(&[], "s3:")).config.s3.is_none());
 }
 
 /// Xorshift; the same numbers in every run.

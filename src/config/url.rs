@@ -10,6 +10,7 @@ use percent_encoding::{CONTROLS, utf8_percent_encode};
 use crate::config::address;
 use crate::config::error::InvalidValue;
 use crate::config::secret;
+use crate::http::origin::split_port;
 use crate::layout;
 
 /// Longest prefix, in bytes; a file's URL must stay below what clients and proxies take.
@@ -77,7 +78,7 @@ pub fn base_url(text: &str) -> Result<BaseUrl, InvalidValue> {
         return Err(format!("a URL of at most {MAX_URL} bytes").into());
     }
     Ok(BaseUrl {
-        secure: scheme == "https" || is_local(host),
+        secure: is_secure(scheme == "https", host),
         prefix,
         path,
         decoded,
@@ -104,15 +105,6 @@ pub fn host(authority: &str) -> Option<&str> {
         None => address::is_host_name(host),
     };
     (port_is_valid && host_is_valid).then_some(host)
-}
-
-/// Host and port; the colons inside brackets belong to the host.
-pub fn split_port(authority: &str) -> (&str, Option<&str>) {
-    let from = authority.rfind(']').map_or(0, |at| at + 1);
-    match authority[from..].find(':') {
-        None => (authority, None),
-        Some(at) => (&authority[..from + at], Some(&authority[from + at + 1..])),
-    }
 }
 
 /// The path and its decoded form, both with one `/` at each end.
@@ -142,13 +134,23 @@ fn base_path(path: &str) -> Result<(String, String), InvalidValue> {
     Ok((format!("{encoded}/"), format!("{decoded}/")))
 }
 
-/// A host to which plain HTTP is safe: this machine, or an onion service, which is encrypted.
-fn is_local(host: &str) -> bool {
-    let name = host.strip_suffix('.').unwrap_or(host);
+/// Whether requests to this host are encrypted, or need not be: they stay on this machine, or go to an onion service.
+pub fn is_secure(https: bool, host: &str) -> bool {
+    https || is_loopback(host) || without_dot(host).ends_with(".onion")
+}
+
+/// Whether a host is this machine.
+pub fn is_loopback(host: &str) -> bool {
+    let name = without_dot(host);
     match address::ip(host) {
         Some(ip) => ip.to_canonical().is_loopback(),
-        None => name == "localhost" || name.ends_with(".localhost") || name.ends_with(".onion"),
+        None => name == "localhost" || name.ends_with(".localhost"),
     }
+}
+
+/// A name without the dot that may end it.
+pub fn without_dot(host: &str) -> &str {
+    host.strip_suffix('.').unwrap_or(host)
 }
 
 #[cfg(test)]

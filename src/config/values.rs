@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use log::LevelFilter;
 
 use crate::config::address::Listen;
+use crate::config::object_store::ObjectStore;
 use crate::config::secret::Secret;
 use crate::config::url::BaseUrl;
 use crate::jid::BareJid;
@@ -22,8 +23,11 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(3600);
 pub struct Config {
     /// The link to the XMPP server; `None`: HTTP only.
     pub component: Option<Component>,
-    /// Root of the stored files; never the root of the file system. May be relative to the working directory.
+    /// Root of the stored files; never the root of the file system. May be relative to the working directory. Empty with
+    /// `s3`.
     pub storage_path: PathBuf,
+    /// The store that holds the files instead of a folder.
+    pub s3: Option<Box<ObjectStore>>,
     /// Permissions of stored files; at least 0600.
     pub file_mode: u32,
     /// Permissions of folders; at least 0700.
@@ -60,7 +64,7 @@ pub struct Config {
     pub put_timeout: Duration,
     /// Key that signs slots; at least 16 bytes. Never together with `slot_secret_file`.
     pub slot_secret: Option<Secret>,
-    /// File that holds the key; with neither of the two, a key is created at the first start.
+    /// File that holds the key; with neither of the two, a key is created at the first start. With `s3` there is one.
     pub slot_secret_file: Option<PathBuf>,
     /// Time between two sweeps; zero is off.
     pub expire_interval: Duration,

@@ -403,6 +403,52 @@ fn name_resolution_is_allowed_only_for_a_host_name() {
     });
 }
 
+#[cfg(feature = "s3")]
+#[test]
+fn an_object_store_needs_its_port_and_no_folder() {
+    let base = folder("s3");
+    let at = |endpoint: &str, style: &str| {
+        let ca_file = base.join("archive/ca.pem");
+        let text = format!(
+            "get_url: https://a/\nput_url: https://a/\nwhitelist: a.example\nslot_secret: 0123456789abcdef\ns3:\n  \
+             endpoint: https://s3.example\n  internal_endpoint: {endpoint}\n  bucket: uploads\n  access_key: k\n  \
+             secret_key_file: {}\n  ca_file: {}\n  path_style: {style}\n",
+            base.join("secrets/one").display(),
+            ca_file.display()
+        );
+        let config = crate::config::read(&text).unwrap().config;
+        Permissions::new(&config, &base.join("config/config.yml"), None, None)
+    };
+    let own = ["config", "secrets", "archive"].map(|folder| base.join(folder));
+    let plain = at("http://127.0.0.1:3900", "true");
+    assert_eq!((&plain.ports[..], plain.names), (&[3900][..], false));
+    assert_eq!((&plain.store[..], &plain.read[..]), (&[][..], &own[..]));
+    let sandbox = Sandbox {
+        permissions: plain,
+        enforcement: Enforcement::Landlock(6),
+    };
+    let shown = sandbox.to_string();
+    assert!(
+        shown.starts_with("landlock=6 read=")
+            && shown.ends_with("connect=3900 bind=none signal=own"),
+        "{shown}"
+    );
+    let named = at("https://store.example:8443", "true");
+    assert_eq!(
+        (&named.ports[..], named.names),
+        (&[8443, DNS_PORT][..], true)
+    );
+    let own_and_system = own.iter().all(|folder| named.read.contains(folder));
+    assert!(own_and_system && named.read.contains(&PathBuf::from("/etc")));
+    let virtual_host = at("http://localhost:3900", "false");
+    assert_eq!(virtual_host.ports, [3900, DNS_PORT]);
+    let bundle = tls::system_bundle().map_or_else(Vec::new, |path| places(&path));
+    let encrypted = at("https://127.0.0.1", "true");
+    assert!(bundle.iter().all(|place| encrypted.read.contains(place)));
+    assert_eq!(encrypted.read.len(), own.len() + bundle.len());
+    fs::remove_dir_all(base).unwrap();
+}
+
 #[test]
 fn the_root_and_the_home_are_not_opened_for_the_storage_folder() {
     let check = |store: &str, home: Option<&str>, parent: Option<&str>| {
