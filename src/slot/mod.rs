@@ -6,6 +6,7 @@
 //! - [`own`]: upslot's own scheme, slots that are signed and not stored;
 //! - [`external`]: PUTs signed by Prosody's mod_http_upload_external, Metronome, or ejabberd;
 //! - [`jwt`]: PUTs that carry a token of Prosody's mod_http_file_share;
+//! - [`presign`]: URLs that an object store accepts itself (AWS Signature Version 4);
 //! - [`revoked`]: slots revoked by the removal of all files of their owner;
 //! - [`used`]: slots that have been used.
 //!
@@ -16,6 +17,8 @@ pub mod grant;
 pub mod jwt;
 pub mod name;
 pub mod own;
+#[cfg(feature = "s3")]
+pub mod presign;
 pub mod revoked;
 pub mod used;
 

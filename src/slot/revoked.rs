@@ -105,6 +105,15 @@ impl Revoked {
     }
 }
 
+/// Whether the slot of a grant was issued until this Unix second. upslot's own slots are valid for `life` seconds.
+pub fn is_issued_until(grant: &Grant, until: u64, life: u64) -> bool {
+    match grant.issued {
+        Issued::ExpiresAt(at) => at <= until.saturating_add(life),
+        Issued::At(at) => at <= until,
+        Issued::Unknown => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,6 +182,24 @@ mod tests {
             Issued::ExpiresAt(AT + 360),
             true,
         );
+    }
+
+    #[test]
+    fn slots_of_a_recorded_removal() {
+        for (issued, void) in [
+            (Issued::ExpiresAt(AT + 360), true),
+            (Issued::ExpiresAt(AT + 361), false),
+            (Issued::At(AT), true),
+            (Issued::At(AT + 1), false),
+            (Issued::Unknown, false),
+        ] {
+            let grant = grant("romeo@montague.tld", issued);
+            assert_eq!(is_issued_until(&grant, AT, 360), void, "{issued:?}");
+            assert!(
+                !is_issued_until(&grant, 0, 0)
+                    && is_issued_until(&grant, u64::MAX, 1) != (issued == Issued::Unknown)
+            );
+        }
     }
 
     #[test]

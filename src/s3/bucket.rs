@@ -1,0 +1,487 @@
+//! The keys of a bucket, URLs for users, and requests of upslot itself.
+//!
+//! The key of a file is the configured prefix and its path. Internal objects are below `.upslot/`, which is never the
+//! beginning of a file's path:
+//!
+//! | key | body |
+//! | --- | --- |
+//! | `.upslot/aliases/<digest of a slot of another server>` | the path of the file |
+//! | `.upslot/tombstones/<digest of a path>` | none; the path must not be stored again |
+//! | `.upslot/revoked/<owner folder>` | Unix seconds; slots of this owner that were issued until then are void |
+//! | `.upslot/probe` | none; stored after a failure, to see whether the store works again |
+//!
+//! Requests are signed by their query, as presigned URLs are, so that no field but `host` is part of the signature.
+
+use std::ops::Range;
+use std::time::{Duration, SystemTime};
+
+use data_encoding::BASE64URL_NOPAD;
+
+use crate::config::object_store::ObjectStore;
+use crate::decimal::{self, DigitBuffer};
+use crate::http::origin::Origin;
+use crate::layout::{INTERNAL, StorePath, encode_segment, slot_digest};
+use crate::now::Now;
+use crate::slot::presign::{MAX_LIFETIME, Presigner, Unsigned};
+
+/// Longest key in bytes (AWS, "Object key naming guidelines").
+pub const MAX_KEY: usize = 1024;
+
+/// How long a request of upslot itself may wait for its turn, in seconds. AWS tolerates clocks that differ as much.
+pub const REQUEST_LIFETIME: u64 = 900;
+
+/// The body of the alias of a deleted file: the path would reveal owner and name, but the slot still counts as used. All
+/// paths of aliases are longer.
+pub const REMOVED_ALIAS: &[u8] = b"removed/removed";
+
+/// GET URLs are the same within this many seconds, so that clients and caches recognise them, and are valid for twice as
+/// long.
+const URL_PERIOD: u64 = 900;
+
+/// The bucket, as clients and as upslot reach it.
+#[derive(Debug)]
+pub struct Bucket {
+    signer: Presigner,
+    public: Place,
+    internal: Place,
+    /// Begins all keys; empty, or ends with a slash.
+    prefix: String,
+    public_url: Option<String>,
+    sign_content_type: bool,
+}
+
+/// Where a bucket is reached.
+#[derive(Debug)]
+struct Place {
+    scheme: &'static str,
+    /// For `Host`.
+    host: String,
+    /// What precedes the `/` and the key in a path: the bucket, or nothing.
+    base: String,
+}
+
+/// The key of an object, which is valid UTF-8 of at most [`MAX_KEY`] bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey(String);
+
+/// What the store is to send with a presigned download; empty values are left out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shown<'a> {
+    pub content_type: &'a str,
+    pub disposition: &'a str,
+    pub cache_control: &'a str,
+}
+
+/// A signed request; it is valid for [`REQUEST_LIFETIME`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreRequest {
+    pub method: &'static str,
+    /// The whole head.
+    pub head: Vec<u8>,
+    pub body: Vec<u8>,
+    /// Bytes of a streamed body that follows instead of `body`.
+    pub body_length: u64,
+    /// Whether the request may be sent again if the connection breaks.
+    pub idempotent: bool,
+}
+
+impl ObjectKey {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Bucket {
+    pub fn new(store: &ObjectStore) -> Bucket {
+        let place = |origin| Place::new(origin, &store.bucket, store.path_style);
+        Bucket {
+            signer: Presigner::new(
+                &store.access_key,
+                store.secret_key.as_bytes(),
+                &store.region,
+            ),
+            public: place(&store.endpoint),
+            internal: place(&store.internal_endpoint),
+            prefix: store.prefix.clone(),
+            public_url: store.public_url.clone(),
+            sign_content_type: store.sign_content_type,
+        }
+    }
+
+    /// Prepares for signatures of this day; others take longer.
+    pub fn set_date(&mut self, now: Now) {
+        self.signer.set_date(now.unix());
+    }
+
+    /// A URL for the upload of a file of this size, which may begin within `lifetime`. If it has a type, the upload must
+    /// have the same one. `None` if the path is no key.
+    pub fn put_url(
+        &self,
+        path: &StorePath,
+        size: u64,
+        content_type: Option<&str>,
+        lifetime: Duration,
+        now: Now,
+    ) -> Option<String> {
+        let mut buffer = DigitBuffer::default();
+        let size = std::str::from_utf8(decimal::digits(size, &mut buffer)).ok()?;
+        let mut fields = vec![("content-length", size)];
+        // No client could send another one.
+        let content_type = content_type.filter(|value| self.sign_content_type && is_value(value));
+        fields.extend(content_type.map(|value| ("content-type", value)));
+        let target = self.public.path(&self.key(path)?.0);
+        let request = Unsigned {
+            method: "PUT",
+            host: &self.public.host,
+            path: &target,
+            query: &[],
+            fields: &fields,
+            time: now.unix(),
+            lifetime: lifetime.as_secs().clamp(1, MAX_LIFETIME),
+        };
+        Some(self.sign_url(&request))
+    }
+
+    /// A URL for the download of a file by GET or HEAD, which may begin within [`Bucket::url_lifetime`], and not after the
+    /// Unix second `until`. `None` if the path is no key.
+    pub fn get_url(
+        &self,
+        path: &StorePath,
+        method: &str,
+        shown: &Shown<'_>,
+        until: u64,
+        now: Now,
+    ) -> Option<String> {
+        let time = period_start(now);
+        let mut query = vec![
+            ("response-content-type", shown.content_type),
+            ("response-content-disposition", shown.disposition),
+            ("response-cache-control", shown.cache_control),
+        ];
+        query.retain(|(_, value)| !value.is_empty());
+        let target = self.public.path(&self.key(path)?.0);
+        let request = Unsigned {
+            method,
+            host: &self.public.host,
+            path: &target,
+            query: &query,
+            fields: &[],
+            time,
+            lifetime: until.saturating_sub(time).clamp(1, 2 * URL_PERIOD),
+        };
+        Some(self.sign_url(&request))
+    }
+
+    /// How long [`Bucket::get_url`] is valid from now on, in seconds, if nothing limits it.
+    pub fn url_lifetime(now: Now) -> u64 {
+        period_start(now) + 2 * URL_PERIOD - now.unix()
+    }
+
+    /// Until when [`Bucket::get_url`] returns the same URL.
+    pub fn same_url_until(now: Now) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(period_start(now) + URL_PERIOD)
+    }
+
+    /// The URL of a file in a public bucket, if there is one.
+    pub fn public_url(&self, path: &StorePath) -> Option<String> {
+        let mut url = self.public_url.clone()?;
+        push_encoded(&self.key(path)?.0, &mut url);
+        Some(url)
+    }
+
+    fn sign_url(&self, request: &Unsigned<'_>) -> String {
+        let mut url = String::with_capacity(512 + request.path.len());
+        for part in [self.public.scheme, "://", request.host, request.path] {
+            url.push_str(part);
+        }
+        self.signer.sign(request, &mut url);
+        url
+    }
+
+    /// The key of a file; `None` if its path is not UTF-8, or too long.
+    pub fn key(&self, path: &StorePath) -> Option<ObjectKey> {
+        self.key_of(std::str::from_utf8(path.as_bytes()).ok()?)
+    }
+
+    /// The file of a key; `None` for internal objects and those of other programs.
+    pub fn path_of(&self, key: &str) -> Option<StorePath> {
+        let path = key.strip_prefix(&self.prefix)?;
+        StorePath::from_segments(path.as_bytes().split(|b| *b == b'/'))
+    }
+
+    /// What the keys of an owner's files begin with, without the configured prefix; for [`Bucket::list`]. `None` if there
+    /// can be none.
+    pub fn owner_prefix(owner: &[u8]) -> Option<String> {
+        let owner = std::str::from_utf8(owner).ok()?;
+        let is_name = !owner.is_empty() && !owner.starts_with('.') && !owner.contains('/');
+        is_name.then(|| [owner, "/"].concat())
+    }
+
+    /// The key of the alias of a slot that another server gave out.
+    pub fn alias_key(&self, slot: &[u8]) -> Option<ObjectKey> {
+        self.internal_key(Internal::Aliases, &digest(slot))
+    }
+
+    /// The key of the alias that the file at this path may have: the random part of the path is the digest of the slot.
+    pub fn alias_key_of(&self, path: &StorePath) -> Option<ObjectKey> {
+        let folder = path.segments().nth(1)?;
+        let random = folder.split(|b| *b == b'~').next()?;
+        self.internal_key(Internal::Aliases, std::str::from_utf8(random).ok()?)
+    }
+
+    pub fn tombstone_key(&self, path: &StorePath) -> Option<ObjectKey> {
+        self.internal_key(Internal::Tombstones, &digest(path.as_bytes()))
+    }
+
+    /// The key of the note that all earlier slots of an owner are void.
+    pub fn revocation_key(&self, owner: &[u8]) -> Option<ObjectKey> {
+        let owner = std::str::from_utf8(owner).ok()?;
+        self.internal_key(Internal::Revoked, owner)
+    }
+
+    /// The key of an object that is only stored to see whether that is possible.
+    pub fn probe_key(&self) -> Option<ObjectKey> {
+        self.key_of(&[INTERNAL, "/probe"].concat())
+    }
+
+    /// The kind of an internal object, and its name; `None` for all other keys.
+    pub fn internal_of<'a>(&self, key: &'a str) -> Option<(Internal, &'a str)> {
+        let below = key.strip_prefix(&self.prefix)?;
+        let (folder, name) = below
+            .strip_prefix(INTERNAL)?
+            .strip_prefix('/')?
+            .split_once('/')?;
+        let kind = Internal::ALL
+            .into_iter()
+            .find(|kind| kind.folder() == folder)?;
+        Some((kind, name))
+    }
+
+    /// Whether a key is that of an internal object.
+    pub fn is_internal(&self, key: &str) -> bool {
+        let below = key.strip_prefix(&self.prefix);
+        let rest = below.and_then(|below| below.strip_prefix(INTERNAL));
+        rest.is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    /// The key of an object in a list, if it has the configured prefix.
+    pub fn listed_key(&self, key: &str) -> Option<ObjectKey> {
+        self.key_of(key.strip_prefix(&self.prefix)?)
+    }
+
+    fn internal_key(&self, kind: Internal, name: &str) -> Option<ObjectKey> {
+        self.key_of(&[INTERNAL, "/", kind.folder(), "/", name].concat())
+    }
+
+    /// The key of an object whose name without the configured prefix is this.
+    fn key_of(&self, below: &str) -> Option<ObjectKey> {
+        let key = [&self.prefix, below].concat();
+        (key.len() <= MAX_KEY).then_some(ObjectKey(key))
+    }
+
+    pub fn head(&self, key: &ObjectKey, now: Now) -> StoreRequest {
+        self.request("HEAD", &key.0, &[], &[], now)
+    }
+
+    /// Gets an object, or a range of its bytes.
+    pub fn get(&self, key: &ObjectKey, range: Option<Range<u64>>, now: Now) -> StoreRequest {
+        match range {
+            None => self.request("GET", &key.0, &[], &[], now),
+            Some(range) => {
+                let last = range.end.saturating_sub(1);
+                let range = format!("bytes={}-{last}", range.start);
+                self.request("GET", &key.0, &[], &[("Range", &range)], now)
+            }
+        }
+    }
+
+    /// Begins to store an object unless the key exists; its body of `size` bytes follows after `100 Continue`. Stores
+    /// without conditional requests ignore the condition. They send what is `shown` with downloads that ask for nothing
+    /// else.
+    pub fn put(&self, key: &ObjectKey, size: u64, shown: &Shown<'_>, now: Now) -> StoreRequest {
+        let length = size.to_string();
+        let content_type = match is_value(shown.content_type) {
+            true => shown.content_type,
+            false => "application/octet-stream",
+        };
+        let mut fields = vec![
+            ("Content-Length", length.as_str()),
+            ("Content-Type", content_type),
+            ("If-None-Match", "*"),
+        ];
+        if !shown.disposition.is_empty() {
+            fields.push(("Content-Disposition", shown.disposition));
+        }
+        // RFC 9110 §10.1.1: not without content.
+        if size > 0 {
+            fields.push(("Expect", "100-continue"));
+        }
+        StoreRequest {
+            body_length: size,
+            idempotent: false,
+            ..self.request("PUT", &key.0, &[], &fields, now)
+        }
+    }
+
+    /// Stores an object, or replaces it.
+    pub fn put_small(&self, key: &ObjectKey, body: &[u8], now: Now) -> StoreRequest {
+        let length = body.len().to_string();
+        let fields = [
+            ("Content-Length", length.as_str()),
+            ("Content-Type", "application/octet-stream"),
+        ];
+        StoreRequest {
+            body: body.to_vec(),
+            ..self.request("PUT", &key.0, &[], &fields, now)
+        }
+    }
+
+    /// Deletes an object; the answer is the same if there is none.
+    pub fn delete(&self, key: &ObjectKey, now: Now) -> StoreRequest {
+        self.request("DELETE", &key.0, &[], &[], now)
+    }
+
+    /// Lists at most `max_keys` objects (1 to 1000) in the order of their keys: those whose keys begin with the configured
+    /// prefix and `below`.
+    pub fn list(
+        &self,
+        below: &str,
+        continuation: Option<&str>,
+        max_keys: usize,
+        now: Now,
+    ) -> StoreRequest {
+        let prefix = [&self.prefix, below].concat();
+        let max_keys = max_keys.to_string();
+        let mut query = vec![
+            ("list-type", "2"),
+            ("encoding-type", "url"),
+            ("max-keys", max_keys.as_str()),
+            ("prefix", prefix.as_str()),
+        ];
+        query.extend(continuation.map(|token| ("continuation-token", token)));
+        self.request("GET", "", &query, &[], now)
+    }
+
+    /// An idempotent request without a body, for an object, or for the bucket if the key is empty.
+    fn request(
+        &self,
+        method: &'static str,
+        key: &str,
+        query: &[(&str, &str)],
+        fields: &[(&str, &str)],
+        now: Now,
+    ) -> StoreRequest {
+        let path = self.internal.path(key);
+        let mut target = path.clone();
+        let request = Unsigned {
+            method,
+            host: &self.internal.host,
+            path: &path,
+            query,
+            fields: &[],
+            time: now.unix(),
+            lifetime: REQUEST_LIFETIME,
+        };
+        self.signer.sign(&request, &mut target);
+        let mut head = [method, " ", &target, " HTTP/1.1\r\n"].concat();
+        let common = [
+            ("Host", self.internal.host.as_str()),
+            ("User-Agent", "upslot"),
+            ("Accept-Encoding", "identity"),
+            ("Connection", "keep-alive"),
+        ];
+        for (name, value) in common.iter().chain(fields) {
+            head.extend([name, ": ", value, "\r\n"]);
+        }
+        head.push_str("\r\n");
+        StoreRequest {
+            method,
+            head: head.into_bytes(),
+            body: Vec::new(),
+            body_length: 0,
+            idempotent: true,
+        }
+    }
+}
+
+/// Kinds of internal objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Internal {
+    Aliases,
+    Tombstones,
+    Revoked,
+}
+
+impl Internal {
+    pub const ALL: [Internal; 3] = [Internal::Aliases, Internal::Tombstones, Internal::Revoked];
+
+    pub fn folder(self) -> &'static str {
+        match self {
+            Internal::Aliases => "aliases",
+            Internal::Tombstones => "tombstones",
+            Internal::Revoked => "revoked",
+        }
+    }
+
+    /// What the keys of these objects begin with, without the configured prefix; for [`Bucket::list`].
+    pub fn prefix(self) -> String {
+        [INTERNAL, "/", self.folder(), "/"].concat()
+    }
+}
+
+impl Place {
+    fn new(origin: &Origin, bucket: &str, path_style: bool) -> Place {
+        let host = &origin.authority;
+        let mut base = String::new();
+        if path_style {
+            base.push('/');
+            push_encoded(bucket, &mut base);
+        }
+        Place {
+            scheme: if origin.tls { "https" } else { "http" },
+            host: match path_style {
+                true => host.clone(),
+                false => [bucket, ".", host].concat(),
+            },
+            base,
+        }
+    }
+
+    /// The path of an object, or of the bucket if the key is empty.
+    fn path(&self, key: &str) -> String {
+        let mut path = String::with_capacity(self.base.len() + 1 + key.len() + 16);
+        path.push_str(&self.base);
+        if !key.is_empty() || path.is_empty() {
+            path.push('/');
+        }
+        push_encoded(key, &mut path);
+        path
+    }
+}
+
+/// The time of GET URLs.
+fn period_start(now: Now) -> u64 {
+    now.unix() - now.unix() % URL_PERIOD
+}
+
+/// Appends a key, percent-encoded except for its slashes.
+fn push_encoded(key: &str, url: &mut String) {
+    for (at, segment) in key.split('/').enumerate() {
+        if at > 0 {
+            url.push('/');
+        }
+        url.push_str(&encode_segment(segment.as_bytes()));
+    }
+}
+
+/// Whether a text can be the value of a field as it is.
+fn is_value(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| matches!(b, b' '..=b'~'))
+}
+
+fn digest(bytes: &[u8]) -> String {
+    BASE64URL_NOPAD.encode(&slot_digest(bytes))
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

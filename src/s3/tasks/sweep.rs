@@ -1,0 +1,281 @@
+//! The sweep of an object store: deletes expired files, trims owners to the soft quota, and removes internal objects that
+//! are not needed any more.
+//!
+//! One list of all objects is read. Files of one owner follow each other in it, so that one owner's sums are held at a
+//! time. When the last file of an owner over the soft quota was seen, the sweep pauses for the trim of this owner.
+//!
+//! Objects that were stored after the sweep began are left alone. The age of a file counts from the object's time of
+//! modification; a time in the future counts from now.
+
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime};
+
+use crate::expiry::{Lifetime, Order, StoredFile, TombstonePolicy};
+use crate::now::Now;
+use crate::policy::pool::{Bytes, Pool, QuotaClass};
+use crate::s3::bucket::{Bucket, Internal, REMOVED_ALIAS, REQUEST_LIFETIME};
+use crate::s3::error::StoreFailure;
+use crate::s3::listing::StoredObject;
+use crate::s3::tasks::pages::{Pages, file_of};
+use crate::s3::tasks::removals::{Removals, Victim};
+use crate::s3::tasks::trim::TrimTask;
+use crate::s3::tasks::{RequestIds, TaskAnswer, TaskRequest, concerns_all};
+use crate::slot::revoked::REMEMBERED;
+
+/// What is to be deleted.
+#[derive(Clone, Copy, Debug)]
+pub struct SweepPlan {
+    pub lifetime: Lifetime,
+    /// Bytes per owner to which the sweep trims, without profile pictures and permanent files.
+    pub soft_quota: Option<u64>,
+    pub policy: TombstonePolicy,
+}
+
+/// What one sweep found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SweepResult {
+    /// Files that are still there, and their bytes.
+    pub files: u64,
+    pub bytes: u64,
+    /// Files deleted, and their bytes.
+    pub removed: u64,
+    pub removed_bytes: u64,
+    /// Objects that should be deleted, but could not be.
+    pub failed: u64,
+    /// Objects that are no files of upslot.
+    pub foreign: u64,
+    /// Files with a time in the future.
+    pub future: u64,
+    /// Whether all objects were seen.
+    pub whole: bool,
+    /// The first failure.
+    pub error: Option<StoreFailure>,
+}
+
+/// A sweep in progress.
+#[derive(Debug)]
+pub struct SweepTask {
+    plan: SweepPlan,
+    started: SystemTime,
+    ids: RequestIds,
+    pages: Pages,
+    /// The rest of the current page.
+    page: VecDeque<StoredObject>,
+    /// The folder of the current owner, and the bytes of the files that stay.
+    owner: Vec<u8>,
+    stays: Bytes,
+    removals: Removals,
+    trim: Option<Box<TrimTask>>,
+    result: SweepResult,
+}
+
+impl SweepTask {
+    pub fn new(plan: SweepPlan, now: Now) -> SweepTask {
+        SweepTask {
+            plan,
+            started: now.wall,
+            ids: RequestIds::default(),
+            pages: Pages::new(String::new()),
+            page: VecDeque::new(),
+            owner: Vec::new(),
+            stays: Bytes::default(),
+            removals: Removals::new(plan.policy),
+            trim: None,
+            result: SweepResult::default(),
+        }
+    }
+
+    /// The next request, until there is none; more may follow after an answer.
+    pub fn want(&mut self, bucket: &Bucket, now: Now) -> Option<TaskRequest> {
+        if let Some(request) = self.removals.want(&mut self.ids, bucket, now) {
+            return Some(request);
+        }
+        if !self.removals.is_idle() {
+            return None;
+        }
+        match &mut self.trim {
+            // A trim numbers its requests itself; nothing else is outstanding meanwhile.
+            Some(trim) => trim.want(bucket, now),
+            None => self.pages.want(&mut self.ids, bucket, now),
+        }
+    }
+
+    pub fn answered(&mut self, id: u32, answer: TaskAnswer<'_>, bucket: &Bucket, now: Now) {
+        if !self.removals.is_idle() {
+            self.removals.answered(id, &answer, now);
+        } else if let Some(mut trim) = self.trim.take() {
+            trim.answered(id, answer, bucket, now);
+            match trim.is_done() {
+                true => self.end_trim(*trim),
+                false => self.trim = Some(trim),
+            }
+        } else {
+            match self.pages.answered(id, &answer, now) {
+                Some(Ok(page)) if self.has_same_clock(&answer, now) => {
+                    self.result.foreign += page.skipped;
+                    self.page = page.objects.into();
+                    self.result.whole = page.next.is_none();
+                }
+                Some(Err(failure)) => self.stop(failure),
+                Some(Ok(_)) | None => {}
+            }
+        }
+        if self.removals.is_stopped {
+            let error = self.removals.error.clone();
+            error.into_iter().for_each(|error| self.stop(error));
+        }
+        if self.trim.is_none() {
+            self.look_at_page(bucket, now);
+        }
+    }
+
+    /// Whether ages are known; ends the sweep if not, because a clock that is ahead would make files expire.
+    fn has_same_clock(&mut self, answer: &TaskAnswer<'_>, now: Now) -> bool {
+        let checked = answer.as_ref().map_or(Ok(()), |response| {
+            StoreFailure::check_clock(response, now.wall)
+        });
+        match checked {
+            Ok(()) => true,
+            Err(failure) => {
+                self.stop(failure);
+                false
+            }
+        }
+    }
+
+    /// Looks at the rest of the page, until an owner must be trimmed.
+    fn look_at_page(&mut self, bucket: &Bucket, now: Now) {
+        while let Some(object) = self.page.front() {
+            let file = file_of(object, bucket, now.wall);
+            let is_new_owner = file
+                .as_ref()
+                .is_some_and(|file| file.path.owner_folder() != self.owner);
+            if is_new_owner && self.leave_owner(now) {
+                return;
+            }
+            let Some(object) = self.page.pop_front() else {
+                return;
+            };
+            match file {
+                Some(file) => self.look_at_file(file, object.modified, now),
+                None if bucket.is_internal(&object.key) => {
+                    if self.is_spent(&object, bucket, now) {
+                        self.removals.push(Victim::Internal(object.key), now);
+                    }
+                }
+                None => self.result.foreign += 1,
+            }
+        }
+        if self.pages.is_done() {
+            self.leave_owner(now);
+        }
+    }
+
+    fn look_at_file(&mut self, file: StoredFile, modified: SystemTime, now: Now) {
+        if self.owner != file.path.owner_folder() {
+            self.owner = file.path.owner_folder().to_vec();
+        }
+        self.result.files += 1;
+        self.result.bytes = self.result.bytes.saturating_add(file.size);
+        self.result.future += u64::from(is_ahead(modified, now));
+        let tag = file.path.tag();
+        let end = self.plan.lifetime.end(tag, file.modified);
+        if modified < self.started && end.is_some_and(|end| end <= now.wall) {
+            self.removals.push(Victim::File(file), now);
+        } else {
+            let stays = &mut self.stays[QuotaClass::of(tag)];
+            *stays = stays.saturating_add(file.size);
+        }
+    }
+
+    /// All files of the current owner were seen; true if it has to be trimmed first.
+    fn leave_owner(&mut self, now: Now) -> bool {
+        let owner = std::mem::take(&mut self.owner);
+        let stays = Pool::EVICTABLE.sum(&std::mem::take(&mut self.stays));
+        let Some(need) = self
+            .plan
+            .soft_quota
+            .and_then(|quota| stays.checked_sub(quota))
+            .filter(|need| *need > 0)
+        else {
+            return false;
+        };
+        let order = Order {
+            owner,
+            need,
+            pool: Pool::EVICTABLE,
+            remove: true,
+        };
+        let trim = TrimTask::new(order, self.plan.policy, now);
+        if trim.is_done() {
+            return false;
+        }
+        self.trim = Some(Box::new(trim));
+        true
+    }
+
+    fn end_trim(&mut self, trim: TrimTask) {
+        let (trimmed, error) = trim.finish();
+        self.result.removed += trimmed.files;
+        self.result.removed_bytes += trimmed.freed;
+        if let Some(error) = error {
+            if concerns_all(&error) {
+                self.stop(error);
+            } else {
+                self.result.error.get_or_insert(error);
+            }
+        }
+    }
+
+    /// There is no use in going on.
+    fn stop(&mut self, failure: StoreFailure) {
+        self.result.error.get_or_insert(failure);
+        self.result.whole = false;
+        self.pages.end();
+        self.page.clear();
+        self.trim = None;
+        self.stays = Bytes::default();
+    }
+
+    /// Whether nothing can need an internal object any more.
+    fn is_spent(&self, object: &StoredObject, bucket: &Bucket, now: Now) -> bool {
+        let TombstonePolicy { foreign, slot_life } = self.plan.policy;
+        let kept = match bucket.internal_of(&object.key) {
+            // Signatures of other servers never expire.
+            Some((Internal::Tombstones, _)) if !foreign => slot_life,
+            Some((Internal::Revoked, _)) => Duration::from_secs(REMEMBERED),
+            // Other aliases are deleted with their files.
+            Some((Internal::Aliases, _)) if object.size == REMOVED_ALIAS.len() as u64 => {
+                Duration::from_secs(REMEMBERED)
+            }
+            Some((Internal::Tombstones | Internal::Aliases, _)) | None => return false,
+        };
+        // The clock of the store may differ.
+        let kept = kept + Duration::from_secs(2 * REQUEST_LIFETIME);
+        let age = now.wall.duration_since(object.modified);
+        age.is_ok_and(|age| age > kept)
+    }
+
+    /// Whether nothing is wanted or outstanding any more; call it when [`SweepTask::want`] wants nothing.
+    pub fn is_done(&self) -> bool {
+        let is_idle = self.removals.is_idle() && self.trim.is_none();
+        is_idle && self.pages.is_done() && self.page.is_empty()
+    }
+
+    pub fn finish(self) -> SweepResult {
+        let mut result = self.result;
+        result.removed += self.removals.files;
+        result.removed_bytes += self.removals.bytes;
+        result.files = result.files.saturating_sub(result.removed);
+        result.bytes = result.bytes.saturating_sub(result.removed_bytes);
+        result.failed = self.removals.failed;
+        result.error = result.error.or(self.removals.error);
+        result
+    }
+}
+
+/// Whether a time is in the future by more than clocks usually differ.
+fn is_ahead(modified: SystemTime, now: Now) -> bool {
+    let by = modified.duration_since(now.wall);
+    by.is_ok_and(|by| by.as_secs() >= REQUEST_LIFETIME)
+}
