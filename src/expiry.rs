@@ -5,7 +5,9 @@
 use std::collections::BinaryHeap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::clock::FileTimes;
 use crate::layout::{Expiry, StorePath, Tag};
+use crate::policy::pool::Pool;
 use crate::purpose::Purpose;
 
 /// The lifetime of files by purpose; zero is unlimited.
@@ -151,6 +153,59 @@ pub enum Coverage {
     Part,
     /// All files together do not suffice, so none should be removed.
     Never,
+}
+
+/// Which files to remove.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    pub owner: Vec<u8>,
+    /// Bytes to free.
+    pub need: u64,
+    /// The classes of files that may be removed.
+    pub pool: Pool,
+    /// If false, nothing is removed; only [`Trimmed::newest`] is determined.
+    pub remove: bool,
+}
+
+/// The result of an order.
+#[derive(Debug)]
+pub struct Trimmed {
+    pub order: Order,
+    /// Bytes and files removed.
+    pub freed: u64,
+    pub files: u64,
+    /// The modification time of the youngest file that would have to be removed; `None` if all files together do not
+    /// suffice.
+    pub newest: Option<SystemTime>,
+}
+
+/// For which removed paths an upload URL may still be valid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TombstonePolicy {
+    /// Whether signatures of other servers are accepted; they never expire, and are for paths without a tag.
+    pub foreign: bool,
+    /// The lifetime of upslot's own slots.
+    pub slot_life: Duration,
+}
+
+impl TombstonePolicy {
+    /// Whether an upload URL for this path may still be valid after the file is deleted. A slot was issued before its
+    /// file was stored, and the path of a file with a fixed end is refused from then on.
+    pub fn needs_tombstone(
+        &self,
+        path: &StorePath,
+        modified: SystemTime,
+        times: &FileTimes,
+        now: SystemTime,
+    ) -> bool {
+        if path.tag().is_none() {
+            return self.foreign;
+        }
+        let stored = times.stored(modified);
+        let age = now.duration_since(stored).unwrap_or_default();
+        let has_ended = hard_end(path.tag()).is_some_and(|end| end <= now);
+        age <= self.slot_life && !has_ended
+    }
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ pub const MAX_DEPTH: usize = 8;
 pub const INTERNAL: &str = ".upslot";
 
 /// All characters that are encoded in a URL path segment: everything but the unreserved ones of RFC 3986 §2.3.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+pub const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
@@ -160,6 +160,13 @@ impl StorePath {
             bytes.extend_from_slice(segment);
         }
         (depth >= 2).then_some(StorePath { bytes })
+    }
+
+    /// The path of an object of one segment, which another program stored; no folder has such a file.
+    pub fn flat(segment: &[u8]) -> Option<StorePath> {
+        is_valid(segment).then(|| StorePath {
+            bytes: segment.to_vec(),
+        })
     }
 
     /// The segments joined by `/`, without a leading slash.

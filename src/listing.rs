@@ -142,6 +142,32 @@ impl Totals {
     }
 }
 
+/// What a job does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Finds files of an owner folder. Files stored since this Unix second are listed as recent.
+    Search {
+        owner: Vec<u8>,
+        selection: Selection,
+        since: u64,
+    },
+    /// Deletes files of an owner folder: those with these IDs, or all.
+    Delete {
+        owner: Vec<u8>,
+        files: Option<Vec<FileId>>,
+    },
+    /// Sums up all owners, and lists so many of the largest.
+    Sum { largest: usize },
+}
+
+/// The result of a job.
+#[derive(Debug)]
+pub enum Found {
+    Files(Listing),
+    Deleted { files: u64, bytes: u64 },
+    Owners(Totals),
+}
+
 /// Keeps the youngest of the recent files.
 pub fn shorten(recent: &mut Vec<(u64, u64)>) {
     if recent.len() >= 2 * MOST_RECENT {

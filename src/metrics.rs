@@ -34,6 +34,9 @@ pub struct Metrics {
     owners_trimmed: u64,
 }
 
+/// Requests to an object store, by method and class of the status, such as `2xx`; `none` without a response.
+pub type StoreRequests = BTreeMap<(&'static str, &'static str), u64>;
+
 /// Bodies that were moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Transfers {
@@ -72,6 +75,8 @@ pub enum LinkStatus {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Gauges<'a> {
     pub store: StoreGauges,
+    /// The object store, if files are kept in one.
+    pub object_store: Option<ObjectStoreGauges<'a>>,
     /// Unix time in seconds.
     pub time: u64,
     /// Whether the last reload failed.
@@ -101,6 +106,18 @@ pub struct StoreGauges {
     pub free_bytes: Option<u64>,
     /// Free inodes on the file system of the store.
     pub free_inodes: Option<u64>,
+}
+
+/// The connections to an object store, as for [`Gauges`]. All but the open ones are counters since the start.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ObjectStoreGauges<'a> {
+    pub requests: &'a StoreRequests,
+    pub retries: u64,
+    pub opened_connections: u64,
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+    pub open_connections: usize,
+    pub open_requests: usize,
 }
 
 impl Metrics {
@@ -178,6 +195,9 @@ impl Metrics {
         let mut page = Page::default();
         self.expose_counters(&mut page);
         expose_gauges(&mut page, now);
+        if let Some(store) = &now.object_store {
+            expose_object_store(&mut page, store);
+        }
         page.text
     }
 
@@ -314,6 +334,55 @@ fn expose_gauges(page: &mut Page, now: &Gauges<'_>) {
     page.labelled("version", now.version, 1);
 }
 
+fn expose_object_store(page: &mut Page, store: &ObjectStoreGauges<'_>) {
+    page.counter(
+        "object_store_requests_total",
+        "Requests to the object store, by method and class of the status; none means no response.",
+    );
+    for ((method, status), count) in store.requests {
+        let _ = writeln!(
+            page.text,
+            "upslot_{}{{method=\"{method}\",status=\"{status}\"}} {count}",
+            page.name
+        );
+    }
+    for (name, help, value) in [
+        (
+            "object_store_retries_total",
+            "Requests to the object store that were sent again.",
+            store.retries,
+        ),
+        (
+            "object_store_connections_opened_total",
+            "Connections that were opened to the object store.",
+            store.opened_connections,
+        ),
+        (
+            "object_store_sent_bytes_total",
+            "Bytes of requests to the object store.",
+            store.sent_bytes,
+        ),
+        (
+            "object_store_received_bytes_total",
+            "Bytes of responses of the object store.",
+            store.received_bytes,
+        ),
+    ] {
+        page.counter(name, help);
+        page.plain(value);
+    }
+    page.gauge(
+        "object_store_open_connections",
+        "Open connections to the object store.",
+    );
+    page.plain(store.open_connections);
+    page.gauge(
+        "object_store_open_requests",
+        "Requests to the object store that are in progress or wait.",
+    );
+    page.plain(store.open_requests);
+}
+
 /// The page under construction. Writing to a string cannot fail.
 #[derive(Debug, Default)]
 struct Page {
@@ -388,6 +457,7 @@ mod tests {
                 free_bytes: Some(0),
                 free_inodes: Some(7),
             },
+            object_store: None,
             time: 1_800_000_000,
             reload_failed: false,
             certificate_expiry: Some(1_900_000_000),
@@ -426,6 +496,38 @@ mod tests {
         metrics.sweeps_failed(3);
         metrics.trimmed();
         metrics
+    }
+
+    #[test]
+    fn an_object_store_has_metrics_of_its_own() {
+        let requests = StoreRequests::from([(("GET", "2xx"), 5), (("PUT", "none"), 1)]);
+        let page = busy().expose(&Gauges {
+            object_store: Some(ObjectStoreGauges {
+                requests: &requests,
+                retries: 2,
+                opened_connections: 3,
+                sent_bytes: 4000,
+                received_bytes: 5000,
+                open_connections: 1,
+                open_requests: 6,
+            }),
+            ..gauges()
+        });
+        for line in [
+            "# TYPE upslot_object_store_requests_total counter",
+            "upslot_object_store_requests_total{method=\"GET\",status=\"2xx\"} 5",
+            "upslot_object_store_requests_total{method=\"PUT\",status=\"none\"} 1",
+            "upslot_object_store_retries_total 2",
+            "upslot_object_store_connections_opened_total 3",
+            "upslot_object_store_sent_bytes_total 4000",
+            "upslot_object_store_received_bytes_total 5000",
+            "upslot_object_store_open_connections 1",
+            "upslot_object_store_open_requests 6",
+        ] {
+            check(&page, line);
+        }
+        check_format(&page);
+        assert!(!busy().expose(&gauges()).contains("object_store"));
     }
 
     #[test]
@@ -510,10 +612,14 @@ mod tests {
         check(&page, "upslot_config_last_reload_successful 0");
     }
 
-    /// The format requires HELP, TYPE, then all samples of one name together, and a line feed after the last.
     #[test]
     fn the_page_is_well_formed() {
-        let page = busy().expose(&gauges());
+        check_format(&busy().expose(&gauges()));
+    }
+
+    /// The format requires HELP, TYPE, then all samples of one name together, and a line feed after the last.
+    #[track_caller]
+    fn check_format(page: &str) {
         assert!(page.ends_with('\n') && page.is_ascii());
         let mut names = BTreeSet::new();
         let mut samples = BTreeSet::new();

@@ -6,6 +6,7 @@
 //! - [`refusal`] reasons for refusals; [`limits`] limits and lifetimes from the configuration;
 //! - [`announced`] what the service says about itself;
 //! - [`target`] the files that a URL may name; [`grants`] the signature schemes of PUTs; [`slots`] slot requests;
+//! - [`objects`] URLs of an object store;
 //! - [`explain`] the explanation of a decision on a slot request;
 //! - [`commands`] what users and administrators can do over XMPP; [`sessions`] commands that wait for their user;
 //! - this file: the decision on a request, and the responses.
@@ -15,6 +16,8 @@ pub mod commands;
 pub mod explain;
 mod grants;
 mod limits;
+#[cfg(feature = "s3")]
+mod objects;
 mod refusal;
 pub mod sessions;
 mod slots;
@@ -63,6 +66,9 @@ pub struct Service {
     types: FileTypes,
     serve_downloads: bool,
     timeouts: Timeouts,
+    /// The object store, if files are kept in one.
+    #[cfg(feature = "s3")]
+    objects: Option<Box<objects::Objects>>,
 }
 
 /// The general lists of MIME types; the configuration parser has already checked them.
@@ -124,12 +130,23 @@ impl Service {
                 config.body_timeout,
                 config.idle_timeout,
             ),
+            #[cfg(feature = "s3")]
+            objects: config.s3.as_deref().map(objects::Objects::boxed),
         }
     }
 
     /// The timeouts of HTTP connections.
     pub fn timeouts(&self) -> Timeouts {
         self.timeouts
+    }
+
+    /// Whether files are kept in an object store.
+    pub fn keeps_objects(&self) -> bool {
+        #[cfg(feature = "s3")]
+        let keeps = self.objects.is_some();
+        #[cfg(not(feature = "s3"))]
+        let keeps = false;
+        keeps
     }
 
     /// The lifetimes of files.
@@ -151,6 +168,10 @@ impl Service {
     pub fn set_date(&mut self, now: Now) {
         self.common.set_date(now);
         self.local.set_date(now);
+        #[cfg(feature = "s3")]
+        if let Some(objects) = &mut self.objects {
+            objects.bucket.set_date(now);
+        }
     }
 
     /// Decides on a request, as far as possible without the store.
@@ -221,11 +242,7 @@ impl Service {
         file: &StoredFile,
         now: Now,
     ) -> Answer {
-        let content_type = self
-            .types
-            .safe
-            .served(effective_type(path, file.content_type.as_deref()));
-        let inline = self.types.safe.show_inline(content_type);
+        let (content_type, inline) = self.shown_as(path, file.content_type.as_deref());
         let labelled = file.utf8.then(|| charset::with_utf8(content_type));
         let content_type = labelled.as_deref().unwrap_or(content_type);
         let facts = FileFacts {
@@ -237,6 +254,16 @@ impl Service {
             expires_at: self.lifetime.end(path.tag(), file.stored.min(now.wall)),
         };
         self.common.file(request, &facts, now)
+    }
+
+    /// The media type that is served for a file, and whether browsers may display it.
+    fn shown_as<'a>(
+        &'a self,
+        path: &'a StorePath,
+        content_type: Option<&'a str>,
+    ) -> (&'a str, bool) {
+        let served = self.types.safe.served(effective_type(path, content_type));
+        (served, self.types.safe.show_inline(served))
     }
 
     /// The response to a request for a file that does not exist.
@@ -297,7 +324,7 @@ fn effective_type<'a>(path: &StorePath, content_type: Option<&'a str>) -> &'a st
 }
 
 /// The facts about an open file that its response depends on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredFile {
     /// Bytes.
     pub size: u64,

@@ -39,6 +39,10 @@ pub enum PutRefusal {
     Storage {
         full: bool,
     },
+    /// The object store does not answer, or not as it should.
+    ObjectStore,
+    /// The path cannot be the key of an object.
+    Name,
     DownloadsElsewhere,
     Method {
         known: bool,
@@ -80,6 +84,8 @@ impl PutRefusal {
             PutRefusal::NoRoom(refusal) => (refusal.reason(), 507),
             PutRefusal::Storage { full: true } => ("storage", 507),
             PutRefusal::Storage { full: false } => ("storage", 503),
+            PutRefusal::ObjectStore => ("storage", 503),
+            PutRefusal::Name => ("name", 400),
             PutRefusal::DownloadsElsewhere => ("elsewhere", 403),
             PutRefusal::Method { known: true } => ("method", 405),
             PutRefusal::Method { known: false } => ("method", 501),
@@ -131,6 +137,10 @@ impl fmt::Display for PutRefusal {
             PutRefusal::Storage { full: false } => {
                 f.write_str("The service's storage is failing at the moment.")
             }
+            PutRefusal::ObjectStore => {
+                f.write_str("The service's object store is failing; please try again in a moment.")
+            }
+            PutRefusal::Name => f.write_str("The name of the file is not UTF-8, or too long."),
             PutRefusal::DownloadsElsewhere => {
                 f.write_str("Downloads are served by another server.")
             }

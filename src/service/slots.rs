@@ -126,15 +126,29 @@ impl Service {
                 .saturating_add(self.schemes.put_timeout.as_secs())
                 .max(revoked_until.saturating_add(1)),
         };
+        let slot = self.urls_of_slot(&path, &terms, now);
+        Ok((path, slot))
+    }
+
+    fn urls_of_slot(&self, path: &StorePath, terms: &Terms<'_>, now: Now) -> Slot {
         let (put_prefix, get_prefix) = (&self.urls.put_prefix, &self.urls.get_prefix);
         let mut get = String::with_capacity(get_prefix.len() + 2 * path.as_bytes().len());
         get.push_str(get_prefix);
         path.encode_into(&mut get);
-        let mut put = String::with_capacity(put_prefix.len() + get.len() + USUAL_QUERY);
-        put.push_str(put_prefix);
-        put.push_str(&get[get_prefix.len()..]);
-        self.schemes.own.sign(&path, &terms, &mut put);
-        Ok((path, Slot { put, get }))
+        let own_put = || {
+            let mut put = String::with_capacity(put_prefix.len() + get.len() + USUAL_QUERY);
+            put.push_str(put_prefix);
+            put.push_str(&get[get_prefix.len()..]);
+            self.schemes.own.sign(path, terms, &mut put);
+            put
+        };
+        #[cfg(feature = "s3")]
+        let put = self.direct_put(path, terms, now).unwrap_or_else(own_put);
+        #[cfg(not(feature = "s3"))]
+        let (put, _) = (own_put(), now);
+        #[cfg(feature = "s3")]
+        let get = self.public_get(path).unwrap_or(get);
+        Slot { put, get }
     }
 }
 

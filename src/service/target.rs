@@ -14,10 +14,16 @@ const IN_A_TARGET: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS
     .add(b'>')
     .add(b'`');
 
+/// Length of a UUID as text.
+const UUID: usize = 36;
+
+/// Digits of a time in microseconds and the number of a node, in base 36.
+const TIME_AND_NODE: std::ops::RangeInclusive<usize> = 11..=16;
+
 /// The candidates for the file that a GET names, in the order in which they are tried.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DownloadRequest {
-    /// The path as sent.
+    /// The path as sent. Of one segment only for objects of other programs.
     pub path: Option<StorePath>,
     /// The path decoded once more: ejabberd 23.01 percent-encodes the URLs of the slot API a second time.
     pub again: Option<StorePath>,
@@ -75,7 +81,8 @@ impl Service {
     pub(super) fn download_request(&self, request: &RequestHead, resource: Resource) -> Decision {
         let path = match resource {
             Resource::File(path) => Some(path),
-            Resource::Root | Resource::NotFound => None,
+            Resource::NotFound => self.flat_path(request),
+            Resource::Root => None,
         };
         let again = self.encoded_again(request).map(|(path, _)| path);
         let download_request = DownloadRequest {
@@ -87,6 +94,21 @@ impl Service {
             return Decision::Answer(self.common.not_found());
         }
         Decision::Download(download_request)
+    }
+
+    /// The path of an object that Prosody's mod_http_upload_s3 or ejabberd's mod_s3_upload stored: one segment, which begins
+    /// with a UUID, or with a time and the number of a node. Other names of one segment are none of ours, even if they are in
+    /// the same bucket.
+    fn flat_path(&self, request: &RequestHead) -> Option<StorePath> {
+        if !self.keeps_objects() {
+            return None;
+        }
+        let segments = self.urls.prefixes.segments(request.path())?;
+        let [segment] = &segments[..] else {
+            return None;
+        };
+        (begins_with_uuid(segment) || begins_with_time(segment))
+            .then(|| StorePath::flat(segment))?
     }
 
     /// The path and the query if the whole URL, including its `?`, was percent-encoded a second time on its way to the
@@ -120,6 +142,31 @@ impl Service {
         };
         (!slot.is_empty() && !name.is_empty()).then(|| (slot.to_vec(), name.to_vec()))
     }
+}
+
+/// Whether a name is a UUID, which may be followed by a hyphen and another name.
+fn begins_with_uuid(segment: &[u8]) -> bool {
+    let Some((uuid, name)) = segment.split_at_checked(UUID) else {
+        return false;
+    };
+    let is_uuid = uuid.iter().enumerate().all(|(at, b)| match at {
+        8 | 13 | 18 | 23 => *b == b'-',
+        _ => b.is_ascii_hexdigit(),
+    });
+    is_uuid && (name.is_empty() || name.starts_with(b"-") && name.len() > 1)
+}
+
+/// Whether a name begins with microseconds and a number of up to 27 bits, both in base 36 and upper case, and a hyphen.
+fn begins_with_time(segment: &[u8]) -> bool {
+    let hyphen = segment.iter().position(|b| *b == b'-');
+    hyphen.is_some_and(|at| {
+        let number = &segment[..at];
+        TIME_AND_NODE.contains(&at)
+            && number
+                .iter()
+                .all(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
+            && at + 1 < segment.len()
+    })
 }
 
 /// The authority of a URL, in lower case and without the default port, and the rest of the URL. `aesgcm` is the scheme

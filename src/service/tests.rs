@@ -667,3 +667,52 @@ access:
         Err(Refusal::Malformed(_))
     ));
 }
+
+#[cfg(feature = "s3")]
+#[test]
+fn redirections_stay_the_same_for_a_while_and_end_with_their_file() {
+    let service = service(
+        "expire_maxage: 86400\nexpire_interval: 60\nslot_secret: 00112233445566778899aabbccddeeff\n\
+         s3: {endpoint: 'https://s3.example', bucket: uploads, access_key: a, secret_key: 0123456789abcdef}\n",
+    );
+    let stored = |path: &str, now: Now| {
+        let path = StorePath::from_segments(path.as_bytes().split(|b| *b == b'/')).unwrap();
+        let file = StoredFile {
+            size: 1,
+            modified: at(0).wall,
+            stored: at(0).wall,
+            content_type: None,
+            utf8: false,
+        };
+        let answer = service.redirect(&head("GET /a/b", ""), &path, &file, now);
+        String::from_utf8(answer.head).unwrap()
+    };
+    let line = |head: &str, name: &str| {
+        let found = head.lines().find(|line| line.starts_with(name));
+        found
+            .unwrap_or_else(|| panic!("no {name}: {head}"))
+            .to_owned()
+    };
+    let start = 900 - at(0).unix() % 900;
+    let urls = [start, start + 1, start + 899, start + 900]
+        .map(|seconds| line(&stored("o/r/a.png", at(seconds)), "Location: "));
+    assert_eq!(urls[0], urls[1]);
+    assert_eq!(urls[0], urls[2]);
+    assert_ne!(urls[0], urls[3]);
+    assert!(
+        urls[0].contains("&response-cache-control=max-age%3D"),
+        "{urls:?}"
+    );
+    // 100 seconds before the end of an ephemeral file.
+    let end = at(start + 1000).unix();
+    let path = format!("o/{}~e{end:x}/a.png", "A".repeat(20));
+    let head = stored(&path, at(start + 900));
+    assert_eq!(
+        line(&head, "Cache-Control: "),
+        "Cache-Control: private, max-age=100"
+    );
+    assert!(
+        line(&head, "Location: ").contains("&X-Amz-Expires=100&"),
+        "{head}"
+    );
+}

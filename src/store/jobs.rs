@@ -14,8 +14,10 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 
+pub use crate::listing::{Found, Work};
+
 use crate::layout::FileId;
-use crate::listing::{Listing, Selection, Totals};
+use crate::listing::{Listing, Totals};
 use crate::now::Now;
 use crate::policy::pool::{Pool, QuotaClass};
 use crate::store::Store;
@@ -36,32 +38,6 @@ const MAX_ACTIVE: usize = 4;
 /// Maximum number of passes of a deletion until nothing is found: a pass may miss entries while others are removed. More
 /// passes could only find files that were stored meanwhile.
 const PASSES: u32 = 16;
-
-/// What a job does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Work {
-    /// Finds files of an owner folder. Files stored since this Unix second are listed as recent.
-    Search {
-        owner: Vec<u8>,
-        selection: Selection,
-        since: u64,
-    },
-    /// Deletes files of an owner folder: those with these IDs, or all.
-    Delete {
-        owner: Vec<u8>,
-        files: Option<Vec<FileId>>,
-    },
-    /// Sums up all owners, and lists so many of the largest.
-    Sum { largest: usize },
-}
-
-/// The result of a job.
-#[derive(Debug)]
-pub enum Found {
-    Files(Listing),
-    Deleted { files: u64, bytes: u64 },
-    Owners(Totals),
-}
 
 /// A completed job.
 #[derive(Debug)]
@@ -163,6 +139,15 @@ impl<T> Jobs<T> {
     /// Whether there is work other than waiting for a sync.
     pub fn has_work(&self) -> bool {
         self.next().is_some()
+    }
+
+    /// Takes a job that the caller does: the first one of a user for whom `may_begin` holds. Returns the user's folder, the
+    /// request and the work.
+    pub fn take(&mut self, may_begin: impl Fn(&str) -> bool) -> Option<(String, T, Work)> {
+        let mut queue = self.queue.iter();
+        let at = queue.position(|job| may_begin(&job.user))?;
+        let job = self.queue.remove(at)?;
+        Some((job.user, job.request, job.work))
     }
 
     fn next(&self) -> Option<usize> {

@@ -15,10 +15,10 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::{Duration, SystemTime};
 
-use crate::clock::FileTimes;
-use crate::expiry::{self, StoredFile};
+pub use crate::expiry::TombstonePolicy;
+
+use crate::expiry::StoredFile;
 use crate::layout::StorePath;
 use crate::now::Now;
 use crate::store::Store;
@@ -154,35 +154,6 @@ pub fn end_sync(batches: Vec<&mut Batch>, result: io::Result<()>) {
 pub fn log_sync_failure(result: &io::Result<()>) {
     if let Err(error) = result {
         log::error!("tombstone sync failed why={:?}", error.to_string());
-    }
-}
-
-/// For which removed paths an upload URL may still be valid.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TombstonePolicy {
-    /// Whether signatures of other servers are accepted; they never expire, and are for paths without a tag.
-    pub foreign: bool,
-    /// The lifetime of upslot's own slots.
-    pub slot_life: Duration,
-}
-
-impl TombstonePolicy {
-    /// Whether an upload URL for this path may still be valid after the file is deleted. A slot was issued before its
-    /// file was stored, and the path of a file with a fixed end is refused from then on.
-    pub fn needs_tombstone(
-        &self,
-        path: &StorePath,
-        modified: SystemTime,
-        times: &FileTimes,
-        now: SystemTime,
-    ) -> bool {
-        if path.tag().is_none() {
-            return self.foreign;
-        }
-        let stored = times.stored(modified);
-        let age = now.duration_since(stored).unwrap_or_default();
-        let has_ended = expiry::hard_end(path.tag()).is_some_and(|end| end <= now);
-        age <= self.slot_life && !has_ended
     }
 }
 

@@ -16,6 +16,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
+pub use crate::expiry::{Order, Trimmed};
+
 use crate::expiry::{Coverage, Oldest, StoredFile, Victims};
 use crate::now::Now;
 use crate::policy::pool::{Pool, QuotaClass};
@@ -44,18 +46,6 @@ struct Trim {
     files: u64,
 }
 
-/// Which files to remove.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Order {
-    pub owner: Vec<u8>,
-    /// Bytes to free.
-    pub need: u64,
-    /// The classes of files that may be removed.
-    pub pool: Pool,
-    /// If false, nothing is removed; only [`Trimmed::newest`] is determined.
-    pub remove: bool,
-}
-
 #[derive(Debug)]
 enum TrimStage {
     Waiting,
@@ -69,18 +59,6 @@ enum TrimStage {
         /// Whether these files suffice.
         enough: bool,
     },
-}
-
-/// The result of an order.
-#[derive(Debug)]
-pub struct Trimmed {
-    pub order: Order,
-    /// Bytes and files removed.
-    pub freed: u64,
-    pub files: u64,
-    /// The modification time of the youngest file that would have to be removed; `None` if all files together do not
-    /// suffice.
-    pub newest: Option<SystemTime>,
 }
 
 impl Trims {
@@ -153,6 +131,13 @@ impl Trims {
             }
         }
         None
+    }
+
+    /// Takes an order that the caller carries out: the first one of an owner for whom `may_begin` holds.
+    pub fn take(&mut self, may_begin: impl Fn(&[u8]) -> bool) -> Option<Order> {
+        let mut queue = self.queue.iter();
+        let at = queue.position(|trim| may_begin(&trim.order.owner))?;
+        self.queue.remove(at).map(|trim| trim.order)
     }
 
     /// The orders in progress.

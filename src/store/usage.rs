@@ -59,6 +59,9 @@ pub struct UsageTracker {
     reserved: u64,
     /// See [`UsageTracker::set_times`].
     times: FileTimes,
+    /// See [`UsageTracker::set_max_age`]; [`MAX_AGE`] by default.
+    max_age: Option<Duration>,
+    refusal_age: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -153,8 +156,9 @@ impl UsageTracker {
     /// Bytes of an owner's files and uploads in progress, by quota class. `None` if they have to be counted first; see
     /// [`UsageTracker::ask`].
     pub fn of_owner(&mut self, owner: &[u8], now: Instant) -> Option<Bytes> {
+        let max_age = self.max_age.unwrap_or(MAX_AGE);
         let entry = self.entry(owner, now);
-        if now.saturating_duration_since(entry.counted) >= MAX_AGE {
+        if now.saturating_duration_since(entry.counted) >= max_age {
             entry.stored = None;
         }
         let mut bytes = entry.stored?.bytes;
@@ -165,10 +169,42 @@ impl UsageTracker {
     }
 
     /// Whether the bytes of an owner are those of the files, so that a refusal can be based on them.
-    pub fn is_measured(&self, owner: &[u8]) -> bool {
-        self.owners
-            .get(owner)
-            .is_some_and(|entry| entry.is_measured)
+    pub fn is_measured(&self, owner: &[u8], now: Instant) -> bool {
+        let is_fresh = |entry: &OwnerEntry| {
+            let age = now.saturating_duration_since(entry.counted);
+            self.refusal_age.is_none_or(|max_age| age < max_age)
+        };
+        let entry = self.owners.get(owner);
+        entry.is_some_and(|entry| entry.is_measured && is_fresh(entry))
+    }
+
+    /// Sets how long a count is used that no sweep has confirmed, and how old one may be on which a refusal is based.
+    pub fn set_max_age(&mut self, max_age: Duration, refusal_age: Option<Duration>) {
+        self.max_age = Some(max_age);
+        self.refusal_age = refusal_age;
+    }
+
+    /// Takes an owner to be counted by the caller, who reports the result to [`UsageTracker::set_counted`], or gives up.
+    pub fn take_asked(&mut self) -> Option<Vec<u8>> {
+        self.asked.pop_front().map(|(owner, _)| owner)
+    }
+
+    /// The number of changes of an owner so far.
+    pub fn change_count(&self, owner: &[u8]) -> u64 {
+        self.owners.get(owner).map_or(0, |entry| entry.changes)
+    }
+
+    /// The caller has counted an owner.
+    pub fn set_counted(&mut self, owner: &[u8], stored: Counts, now: Instant) {
+        let entry = self.entry(owner, now);
+        entry.stored = Some(stored);
+        entry.counted = now;
+        entry.is_measured = true;
+    }
+
+    /// The caller has counted all files.
+    pub fn set_total(&mut self, files: u64, bytes: u64) {
+        self.total = Some(Sum { bytes, files });
     }
 
     /// Counts an owner, cached or not: the owner will be a result of [`UsageTracker::go_on`].

@@ -153,14 +153,14 @@ fn young_folders_with_a_size_in_their_name_are_only_spot_checked() {
         10 + 12 + 13 + 14,
         "as the names tell"
     );
-    assert!(!usage.is_measured(b"o"));
+    assert!(!usage.is_measured(b"o", now.mono));
     // In the next pass it is their turn.
     let report = pass(&mut sweep, &mut store, &mut usage, plan);
     assert_eq!((report.files, report.removed), (3, 1));
     assert!(!folder.0.join(file("a~m")).exists() && !folder.0.join(file("e~m")).exists());
     let bytes = usage.of_owner(b"o", now.mono).unwrap();
     assert_eq!(Pool::ALL.sum(&bytes), 12 + 13);
-    assert!(usage.is_measured(b"o"));
+    assert!(usage.is_measured(b"o", now.mono));
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn times_of_folders_count_only_while_the_clock_is_right() {
         count(&mut usage, &store, "o", now);
         let mut sweep = without_spot_checks(&plan);
         let report = pass(&mut sweep, &mut store, &mut usage, plan);
-        assert!(usage.is_measured(b"o"), "the folder was opened");
+        assert!(usage.is_measured(b"o", now.mono), "the folder was opened");
         assert_eq!(report.removed, u64::from(expired));
     }
 }

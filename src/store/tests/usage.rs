@@ -172,7 +172,10 @@ fn by_names_and_by_files(store: &Store, owner: &str) -> [u64; 2] {
         let mut usage = UsageTracker::default();
         usage.ask(owner.as_bytes(), mode);
         count_all(&mut usage, store);
-        assert_eq!(usage.is_measured(owner.as_bytes()), mode == WalkMode::Files);
+        assert_eq!(
+            usage.is_measured(owner.as_bytes(), sys::monotonic()),
+            mode == WalkMode::Files
+        );
         let bytes = usage.of_owner(owner.as_bytes(), sys::monotonic());
         Pool::ALL.sum(&bytes.unwrap())
     })
@@ -233,7 +236,7 @@ fn a_folder_without_its_file_counts_until_the_next_sweep_at_most() {
     assert_eq!(count(&mut usage, &store, "o", sys::now()), 1010);
     sweep(&mut store, &mut usage, plan(1000, 0));
     assert_eq!(count(&mut usage, &store, "o", sys::now()), 10);
-    assert!(usage.is_measured(b"o"));
+    assert!(usage.is_measured(b"o", sys::monotonic()));
     assert_eq!(by_names_and_by_files(&store, "o"), [10, 10]);
     // The first count of the total after a start removes it where no sweep runs.
     fs::create_dir_all(folder.0.join(format!("o/{RANDOM}3~3e8~m"))).unwrap();
