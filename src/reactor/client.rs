@@ -1,17 +1,28 @@
 //! The driver of one HTTP connection. It moves bytes between the transport, the exchange and the store, as the exchange
 //! wants.
 //!
+//! - [`activity`] the state of the present request;
 //! - [`decide`] acts on a request head, and refuses requests; [`address`] the client's address, behind a proxy or not;
 //! - [`get`] sends a file; [`put`] stores a body; [`delete`] deletes a file; [`api`] answers the local API;
+//! - `object_get`, `object_relay`, `object_put` and `object_delete` do the same with an object store;
 //! - this file: the budget, the deadlines, and the steps.
 //!
 //! A request that needs more than a response from memory has its state in [`Activity`].
 
+mod activity;
 mod address;
 mod api;
 mod decide;
 mod delete;
 mod get;
+#[cfg(feature = "s3")]
+mod object_delete;
+#[cfg(feature = "s3")]
+mod object_get;
+#[cfg(feature = "s3")]
+mod object_put;
+#[cfg(feature = "s3")]
+mod object_relay;
 mod put;
 
 use std::fmt;
@@ -23,15 +34,12 @@ use crate::now::Now;
 use crate::reactor::run_queue::Work;
 use crate::reactor::shared::Shared;
 use crate::reactor::table::Key;
-use crate::reactor::waiting::Lookup;
 use crate::sys;
 use crate::transport::{Moved, Transport};
 
+use activity::Activity;
 pub use address::ClientAddress;
-use api::WaitingSlot;
-use delete::Removal;
-use get::Get;
-use put::{ActiveUpload, WaitingForUsage};
+use put::WaitingForUsage;
 
 /// Maximum number of steps of one connection per turn.
 const STEPS: usize = 16;
@@ -104,24 +112,6 @@ pub struct Client {
     pub armed: Option<u32>,
 }
 
-/// The state of the present request, beyond that of the exchange.
-#[derive(Debug, Default)]
-enum Activity {
-    /// No request, or one that needs no further state.
-    #[default]
-    None,
-    /// A file is being sent.
-    Get(Get),
-    /// A PUT with a verified grant waits for the owner's usage.
-    WaitingForUsage(Box<WaitingForUsage>),
-    /// A body is being received, synced or published.
-    Put(Box<ActiveUpload>),
-    /// A file is being deleted.
-    Delete(Box<Removal>),
-    /// A request to the slot API waits for the owner's usage.
-    WaitingForSlot(Box<WaitingSlot>),
-}
-
 /// The deadlines of the transport; those of HTTP are in the exchange.
 #[derive(Clone, Copy, Debug)]
 enum TransportPhase {
@@ -175,10 +165,12 @@ impl Client {
 
     /// When [`Client::due`] must be called.
     pub fn deadline(&self) -> Option<Instant> {
-        [self.exchange.deadline(), self.phase.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let deadlines = [
+            self.exchange.deadline(),
+            self.phase.deadline(),
+            self.activity.deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Since when the connection has been waiting for a whole request head; `None` if it must not be closed to make room.
@@ -277,45 +269,18 @@ impl Client {
                 other => return other,
             }
         }
+        #[cfg(feature = "s3")]
+        if self.exchange.is_answering() && is_due(self.exchange.deadline()) {
+            self.relay_timed_out(shared, now);
+        }
         self.exchange.deadline_passed(now.mono);
         self.drive(shared, now)
     }
 
-    /// The operation on the store that a request waited for is done.
-    pub fn wake(&mut self, lookup: Lookup, shared: &mut Shared, now: Now) {
-        match std::mem::take(&mut self.activity) {
-            Activity::WaitingForUsage(mut waiting) => {
-                waiting.attempt = waiting.attempt.after(lookup);
-                self.begin_upload(*waiting, shared, now);
-            }
-            Activity::WaitingForSlot(mut waiting) => {
-                waiting.attempt = waiting.attempt.after(lookup);
-                self.answer_slot_request(*waiting, shared, now);
-            }
-            other => self.activity = other,
-        }
-    }
-
-    /// The result of a sync job that an upload or a deletion waits for.
-    pub fn synced(&mut self, result: io::Result<()>, shared: &mut Shared, now: Now) {
-        match std::mem::take(&mut self.activity) {
-            Activity::Delete(removal) => self.removal_synced(*removal, result, shared, now),
-            Activity::Put(upload) => {
-                self.activity = Activity::Put(upload);
-                self.upload_synced(result, shared, now);
-            }
-            other => self.activity = other,
-        }
-    }
-
     /// Releases what it holds of the shared state. Called before the connection is dropped.
     pub fn dispose(&mut self, shared: &mut Shared) {
-        if let Activity::Put(upload) = &self.activity {
-            log::info!(
-                "upload aborted path={:?} from={}",
-                upload.grant.path,
-                self.address
-            );
+        if let Some(path) = self.activity.upload_path() {
+            log::info!("upload aborted path={path:?} from={}", self.address);
             shared.status.metrics.upload_refused("aborted", 0);
         }
         self.end_activity(shared);
@@ -324,18 +289,6 @@ impl Client {
             let _ = self.transport.shut_write();
         }
         self.address.uncount(shared);
-    }
-
-    /// Ends the request under way: closes the file of a download, discards an upload.
-    fn end_activity(&mut self, shared: &mut Shared) {
-        match std::mem::take(&mut self.activity) {
-            Activity::Get(get) => get.end(shared),
-            Activity::Put(upload) => upload.end(shared),
-            Activity::None
-            | Activity::WaitingForUsage(_)
-            | Activity::Delete(_)
-            | Activity::WaitingForSlot(_) => {}
-        }
     }
 
     /// Writes the last TLS records and discards input. Without the latter the kernel would answer unread input with a
@@ -374,6 +327,16 @@ impl Client {
         match want {
             Want::Head(_) | Want::Discard(_) => self.read_input(want, shared, now, budget),
             Want::Decide => Ok(self.decide(shared, now)),
+            #[cfg(feature = "s3")]
+            Want::Body(most) if shared.storage.is_bucket() => {
+                self.relay_body(most, shared, now, budget)
+            }
+            #[cfg(feature = "s3")]
+            Want::Publish if shared.storage.is_bucket() => self.finish_object(shared, now),
+            #[cfg(feature = "s3")]
+            Want::File { start, end } if shared.storage.is_bucket() => {
+                self.relay_object(start, end, shared, now, budget)
+            }
             Want::Body(most) => self.receive_body(most, shared, now, budget),
             Want::Publish => self.finish_upload(shared, now),
             Want::Write => self.write(shared, now, budget),

@@ -32,9 +32,9 @@ use crate::xmpp::adhoc::{COMMANDS, CommandError, CommandIq, NodeIq};
 impl Reactor {
     /// Answers a service discovery request to a node.
     pub(super) fn answer_node(&mut self, iq: NodeIq) {
-        let (service, store) = (&self.shared.service, &self.shared.store);
+        let (service, storage) = (&self.shared.service, &self.shared.storage);
         let folder = layout::owner_folder(&iq.owner);
-        let has_files = || store.has_owner(&folder);
+        let has_files = || storage.has_owner(&folder);
         let Some(link) = &mut self.xmpp.link else {
             return;
         };
@@ -63,9 +63,9 @@ impl Reactor {
     }
 
     fn begin_command(&self, iq: &mut CommandIq, now: Now) -> Result<Step, CommandError> {
-        let (service, store) = (&self.shared.service, &self.shared.store);
+        let (service, storage) = (&self.shared.service, &self.shared.storage);
         let folder = layout::owner_folder(&iq.owner);
-        let command = service.command(&iq.node, &iq.owner, || store.has_owner(&folder))?;
+        let command = service.command(&iq.node, &iq.owner, || storage.has_owner(&folder))?;
         let new = random::bytes().ok_or(CommandError::Busy)?;
         let Executions { sessions, jobs } = &self.xmpp.executions;
         let step = service.step(command, iq, sessions, new, now.mono)?;
@@ -127,7 +127,9 @@ impl Reactor {
         let Xmpp {
             link, executions, ..
         } = &self.xmpp;
-        executions.jobs.has_work() && !link.as_ref().is_some_and(Link::is_congested)
+        self.shared.storage.folder().is_some()
+            && executions.jobs.has_work()
+            && !link.as_ref().is_some_and(Link::is_congested)
     }
 
     /// Works on jobs for one slice, and answers the requests whose jobs are done.
@@ -135,11 +137,14 @@ impl Reactor {
         let is_searching = self.is_searching();
         let Shared {
             config,
-            store,
+            storage,
             admission,
             syncer,
             ..
         } = &mut self.shared;
+        let Some(store) = storage.folder_mut() else {
+            return;
+        };
         let jobs = &mut self.xmpp.executions.jobs;
         let mut done = Vec::new();
         if is_searching {
@@ -166,7 +171,7 @@ impl Reactor {
         }
     }
 
-    fn finish_command(&mut self, finished: Finished<Request>, now: Now) {
+    pub(super) fn finish_command(&mut self, finished: Finished<Request>, now: Now) {
         let Finished {
             request: Request { iq, number, task },
             found,
@@ -207,7 +212,7 @@ impl Reactor {
                 shared.service.found(task, &iq.owner, &listing, &windows)
             }
             (Found::Owners(totals), _) => {
-                commands::usage(&totals, shared.store.free_space(now.mono))
+                commands::usage(&totals, shared.storage.free_space(now.mono))
             }
         };
         let reply = self.xmpp.executions.conclude(*iq, number, outcome, now);
@@ -248,7 +253,7 @@ impl Shared {
             usage: Usage {
                 owner: Some(listing.bytes),
                 total: self.admission.usage.stored().map(|(_, bytes)| bytes),
-                free: self.store.free_space(now.mono),
+                free: self.storage.free_space(now.mono),
             },
             recent: listing.recent,
             is_missing: false,

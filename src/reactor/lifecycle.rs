@@ -5,20 +5,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mio::{Poll, Token, Waker};
+use rustls::ClientConfig;
 
 use crate::activation::PassedSocket;
 use crate::certificate::ExpiryMonitor;
 use crate::config::{self, Config, SecretKey, keys};
 use crate::notify::Notifier;
 use crate::now::Now;
+#[cfg(feature = "s3")]
+use crate::reactor::bucket_store::BucketStore;
 use crate::reactor::component::Link;
 use crate::reactor::connections::Connections;
 use crate::reactor::executions::Executions;
 use crate::reactor::listener::{self, Listener};
 use crate::reactor::random;
 use crate::reactor::shared::{Shared, Status};
+use crate::reactor::storage::Storage;
 use crate::reactor::table::Key;
 use crate::reactor::timekeeper::Timekeeper;
+#[cfg(feature = "s3")]
+use crate::reactor::upstream::UpstreamTarget;
 use crate::reactor::{
     Acceptor, Context, FIRST_LISTENER, LINK, MAX_REJECTED, Reactor, SIGNALS, StartError, Tls,
     WAKER, Xmpp,
@@ -53,20 +59,24 @@ impl Reactor {
         let poll = Poll::new().map_err(cannot("poll"))?;
         let descriptors = sys::raise_descriptor_limit();
         let listeners = listen(&config, setup.tls.is_some(), passed, poll.registry())?;
-        let mut store = open_store(&config)?;
-        let slot_secret = setup.slot_secret.map_or_else(|| own_secret(&store), Ok)?;
         let waker = Waker::new(poll.registry(), WAKER).map_err(cannot("make a waker"))?;
         let waker = Arc::new(waker);
+        let now = sys::now();
+        let mut storage = open_storage(&config, setup.store_tls, &waker, now)?;
+        let slot_secret = match (setup.slot_secret, storage.folder()) {
+            (Some(secret), _) => secret,
+            (None, Some(store)) => own_secret(store)?,
+            (None, None) => return Err("slot_secret: required with s3.".to_owned()),
+        };
         // Connected now, because the sandbox may prevent it later.
         let mut notifier = Notifier::from_environment();
-        let now = sys::now();
-        let timekeeper = Timekeeper::start(&mut store, config.fsync, now);
+        let timekeeper = Timekeeper::start(storage.folder_mut(), config.fsync, now);
         let service = Service::new(&config, slot_secret.as_bytes());
         let syncer = Syncer::new(Arc::clone(&waker));
         let needs = Permissions::new(&config, &config_path, logfile, target.as_ref());
         let (limits, unused) = divide_descriptors(&config, descriptors);
         let acceptor = Acceptor::new(listeners, limits);
-        let mut shared = Shared::new(config, service, store, syncer, now);
+        let mut shared = Shared::new(config, service, storage, syncer, now);
         shared.open_files.set_capacity(unused);
         shared.load(now);
         let sandbox = match shared.config.sandbox {
@@ -242,11 +252,16 @@ impl Reactor {
 
     pub(super) fn apply(&mut self, setup: Setup, now: Now) {
         let Setup {
-            config,
+            mut config,
             target,
             tls,
+            store_tls,
             ..
         } = setup;
+        #[cfg(feature = "s3")]
+        self.apply_object_store(&mut config, store_tls, now);
+        #[cfg(not(feature = "s3"))]
+        let _ = (&mut config, store_tls);
         if self.tls.config.is_some() && tls.is_some() {
             self.tls = monitored(tls, &mut self.shared.status, now);
         }
@@ -261,9 +276,8 @@ impl Reactor {
         }
         self.shared.service = Service::new(&config, self.context.slot_secret.as_bytes());
         self.shared.service.set_date(now);
-        self.shared
-            .store
-            .set_modes(config.file_mode, config.dir_mode);
+        let storage = &mut self.shared.storage;
+        storage.set_modes(config.file_mode, config.dir_mode);
         let descriptors = sys::raise_descriptor_limit();
         let (limits, unused) = divide_descriptors(&config, descriptors);
         self.shared.open_files.set_capacity(unused);
@@ -272,14 +286,80 @@ impl Reactor {
         self.sweep.set_plan(&self.shared.sweep_plan(), now.mono);
         self.shared.set_tombstone_policy(now);
         self.shared.recount(now);
+        #[cfg(feature = "s3")]
+        self.shared.plan_tasks(now);
         for (_, client) in self.connections.table.iter_mut() {
             client.set_timeouts(&self.shared);
         }
     }
 }
 
+#[cfg(feature = "s3")]
+impl Reactor {
+    /// Takes over what can change of the object store. The files stay where they are until a restart, so that another
+    /// place is not taken over, and neither is a section that is new or gone.
+    fn apply_object_store(
+        &mut self,
+        config: &mut Config,
+        tls: Option<Arc<ClientConfig>>,
+        now: Now,
+    ) {
+        let old = &self.shared.config;
+        let is_same = match (&old.s3, &config.s3) {
+            (Some(old), Some(new)) => old.is_same_place(new),
+            (None, None) => return,
+            _ => false,
+        };
+        if !is_same {
+            config.s3.clone_from(&old.s3);
+            config.storage_path.clone_from(&old.storage_path);
+            config.min_free_space = old.min_free_space;
+            config.fsync = old.fsync;
+            return;
+        }
+        let Some(bucket) = self.shared.storage.bucket_mut() else {
+            return;
+        };
+        match upstream_target(config, tls) {
+            Ok(Some(target)) => bucket.upstream.set_target(target, now),
+            Ok(None) => {}
+            Err(why) => log::error!("object store not changed why={why:?}"),
+        }
+    }
+}
+
 fn cannot(what: &str) -> impl Fn(io::Error) -> StartError {
     move |error| format!("cannot {what}: {error}.")
+}
+
+/// Opens the folder of the stored files, or prepares the connections to an object store.
+fn open_storage(
+    config: &Config,
+    tls: Option<Arc<ClientConfig>>,
+    waker: &Arc<Waker>,
+    now: Now,
+) -> Result<Storage, StartError> {
+    #[cfg(feature = "s3")]
+    if let Some(target) = upstream_target(config, tls.clone())? {
+        let bucket = BucketStore::new(target, Arc::clone(waker), now);
+        return Ok(Storage::Bucket(Box::new(bucket)));
+    }
+    let _ = (tls, waker, now);
+    Ok(Storage::Folder(Box::new(open_store(config)?)))
+}
+
+/// The object store of the configuration, if it has one.
+#[cfg(feature = "s3")]
+fn upstream_target(
+    config: &Config,
+    tls: Option<Arc<ClientConfig>>,
+) -> Result<Option<UpstreamTarget>, StartError> {
+    let Some(store) = &config.s3 else {
+        return Ok(None);
+    };
+    let origin = store.internal_origin();
+    log::info!("object store endpoint={origin} bucket={}", store.bucket);
+    UpstreamTarget::new(&origin, tls, config.body_timeout).map(Some)
 }
 
 /// Opens the store.

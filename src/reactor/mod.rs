@@ -3,10 +3,12 @@
 //! - [`table`] the connections, by key;
 //! - [`listener`] the listening sockets;
 //! - [`open_files`] a cache of files that are requested often; [`random`] random bytes for slots;
-//! - [`shared`] the state common to all connections: [`admission`] quotas, rates and [`waiting`] requests,
-//!   [`store_monitor`] the health of the store, [`connection_limits`] the counts of connections;
-//! - [`client`] drives one HTTP connection, [`connections`] holds all of them, [`run_queue`] orders them; [`component`] drives the link to the XMPP
-//!   server; [`executions`] the commands of users in progress;
+//! - [`storage`] where files are kept; [`shared`] the state common to all connections: [`admission`] quotas, rates and
+//!   [`waiting`] requests, [`store_monitor`] the health of the store, [`connection_limits`] the counts of connections;
+//! - `upstream` drives the connections to an object store, `bucket_store` is its state with `path_claims`, `revocations`
+//!   and `bucket_tasks`, its searches and deletions; `bucket` does the turn's work on it;
+//! - [`client`] drives one HTTP connection, [`connections`] holds all of them, [`run_queue`] orders them; [`component`]
+//!   drives the link to the XMPP server; [`executions`] the commands of users in progress;
 //! - [`sync_token`] identifies sync jobs; [`timekeeper`] the wall clock and its jumps;
 //! - [`lifecycle`] start, reload, shutdown; [`accept`] accepts connections; [`slots`] slot requests over XMPP, and the walks
 //!   through the store; [`commands`] users' commands over XMPP;
@@ -30,22 +32,37 @@
 //! loop removes it.
 
 pub mod admission;
+#[cfg(feature = "s3")]
+pub mod bucket_store;
+#[cfg(feature = "s3")]
+pub mod bucket_tasks;
 pub mod client;
 pub mod component;
 pub mod connection_limits;
 pub mod executions;
 pub mod listener;
+#[cfg(feature = "s3")]
+pub mod object_facts;
 pub mod open_files;
+#[cfg(feature = "s3")]
+pub mod path_claims;
 pub mod random;
+#[cfg(feature = "s3")]
+pub mod revocations;
 pub mod run_queue;
 pub mod shared;
+pub mod storage;
 pub mod store_monitor;
 pub mod sync_token;
 pub mod table;
 pub mod timekeeper;
+#[cfg(feature = "s3")]
+pub mod upstream;
 pub mod waiting;
 
 mod accept;
+#[cfg(feature = "s3")]
+mod bucket;
 mod commands;
 mod connections;
 mod lifecycle;
@@ -207,6 +224,8 @@ impl Reactor {
                 .watch(&mut self.shared, &mut self.sweep, now);
             let has_signal = self.note_events(&events);
             self.take_results(now);
+            #[cfg(feature = "s3")]
+            self.drive_upstream(now);
             self.shared.look_for_removals(now);
             self.work_run_queue(now);
             self.drive_link(now);
@@ -216,6 +235,8 @@ impl Reactor {
             self.accept(now);
             self.walk_a_slice(now);
             self.work_on_commands(now);
+            #[cfg(feature = "s3")]
+            self.work_on_tasks(now);
             self.shared.syncer.submit_batch();
             if has_signal && self.handle_signals(now) {
                 return Ok(());
@@ -241,6 +262,12 @@ impl Reactor {
                 // The results are taken in every turn.
                 WAKER => {}
                 SIGNALS => has_signal = true,
+                #[cfg(feature = "s3")]
+                token if upstream::is_upstream(token) => {
+                    if let Some(bucket) = self.shared.storage.bucket_mut() {
+                        bucket.upstream.set_ready(token, event);
+                    }
+                }
                 Token(token) => match Key::from_token(token) {
                     Some(key) => {
                         if let Some(client) = self.connections.table.get_mut(key) {
@@ -264,10 +291,12 @@ impl Reactor {
     fn sleep(&self, now: Now) -> Duration {
         let may_accept = self.acceptor.paused_until.is_none()
             && self.acceptor.listeners.iter().any(|l| l.readable);
-        let walking =
-            self.shared.admission.usage.is_counting() || self.shared.admission.trims.has_work();
+        let admission = &self.shared.admission;
+        let walking = self.shared.storage.folder().is_some()
+            && (admission.usage.is_counting() || admission.trims.has_work());
         let queued = !self.connections.run_queue.is_empty();
-        if queued || self.xmpp.has_work || may_accept || walking || self.is_searching() {
+        let storing = self.shared.storage.has_work();
+        if queued || storing || self.xmpp.has_work || may_accept || walking || self.is_searching() {
             return Duration::ZERO;
         }
         let earliest = [
@@ -279,6 +308,7 @@ impl Reactor {
             self.shared.open_files.until(),
             self.tls.certificate.as_ref().map(ExpiryMonitor::deadline),
             self.shared.monitor.due(),
+            self.shared.storage.deadline(),
             self.shared.admission.usage.due(),
             self.notifier.due(),
         ]
@@ -427,8 +457,12 @@ impl Reactor {
                 SyncToken::Job(number) => self.xmpp.executions.jobs.synced(number, result),
                 SyncToken::Clock => self.timekeeper.synced(result, &mut self.shared, now),
                 SyncToken::Probe => {
-                    let Shared { monitor, store, .. } = &mut self.shared;
-                    monitor.probed(result, store, now.mono);
+                    let Shared {
+                        monitor, storage, ..
+                    } = &mut self.shared;
+                    if let Some(store) = storage.folder_mut() {
+                        monitor.probed(result, store, now.mono);
+                    }
                 }
                 SyncToken::Connection(key) => {
                     if let Some(client) = self.connections.table.get_mut(key) {

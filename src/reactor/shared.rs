@@ -4,10 +4,12 @@
 //! configuration, the clock, or the contents of the store change.
 
 mod health;
+#[cfg(feature = "s3")]
+mod object_store;
 mod slots;
 
 use std::os::fd::OwnedFd;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::clock::FileTimes;
 use crate::config::Config;
@@ -18,6 +20,7 @@ use crate::reactor::admission::Admission;
 use crate::reactor::connection_limits::ConnectionLimits;
 use crate::reactor::open_files::OpenFileCache;
 use crate::reactor::random::RandomPool;
+use crate::reactor::storage::Storage;
 use crate::reactor::store_monitor::StoreMonitor;
 use crate::reactor::sync_token::SyncToken;
 pub use crate::reactor::waiting::Attempt;
@@ -41,12 +44,20 @@ const SCRATCH: usize = transport::MAX_WRITE;
 /// no memory.
 const BODY: usize = 256 * 1024;
 
+/// How long the count of an owner's files in an object store is used.
+#[cfg(feature = "s3")]
+const COUNT_AGE: Duration = Duration::from_secs(300);
+
+/// How old a count may be on which a refusal is based. Commands and other nodes may have deleted files.
+#[cfg(feature = "s3")]
+const REFUSAL_AGE: Duration = Duration::from_secs(5);
+
 /// The shared state.
 #[derive(Debug)]
 pub struct Shared {
     pub config: Config,
     pub service: Service,
-    pub store: Store,
+    pub storage: Storage,
     pub open_files: OpenFileCache,
     pub syncer: Syncer<SyncToken>,
     pub status: Status,
@@ -117,14 +128,14 @@ impl Shared {
     pub fn new(
         config: Config,
         service: Service,
-        store: Store,
+        storage: Storage,
         syncer: Syncer<SyncToken>,
         now: Now,
     ) -> Shared {
         Shared {
             config,
             service,
-            store,
+            storage,
             open_files: OpenFileCache::default(),
             syncer,
             status: Status {
@@ -146,15 +157,40 @@ impl Shared {
 
     /// Takes over the state of the store at the start.
     pub fn load(&mut self, now: Now) {
-        self.admission.usage.set_times(self.store.times().clone());
+        if let Some(store) = self.storage.folder() {
+            self.admission.usage.set_times(store.times().clone());
+        }
         self.set_tombstone_policy(now);
         self.recall_removals(now);
         self.count_total();
+        #[cfg(feature = "s3")]
+        self.plan_tasks(now);
+    }
+
+    /// Plans the sweep of an object store, and how often its files are counted. Counts are used for a short time only,
+    /// because other nodes change the store, too.
+    #[cfg(feature = "s3")]
+    pub fn plan_tasks(&mut self, now: Now) {
+        let interval = self.config.sweep_interval();
+        let has_quota = self.service.policy().global_quota.is_some();
+        if let Some(bucket) = self.storage.bucket_mut() {
+            // The uploads of direct slots may still come, so that a new count would forget them.
+            let refusal_age = (!self.service.is_direct()).then_some(REFUSAL_AGE);
+            let usage = &mut self.admission.usage;
+            usage.set_max_age(COUNT_AGE, refusal_age);
+            bucket.tasks.plan_sweep(interval, now.mono);
+            bucket.tasks.plan_total(has_quota, now.mono);
+            // At the start, the operator learns whether the store works; after a reload, whether it works now.
+            self.monitor.probe_soon(now.mono);
+        }
     }
 
     /// Reads which files other processes have deleted; true if there are any.
     pub fn look_for_removals(&mut self, now: Now) -> bool {
-        let notes = match self.store.new_notes() {
+        let Some(store) = self.storage.folder_mut() else {
+            return false;
+        };
+        let notes = match store.new_notes() {
             Ok(notes) => notes,
             Err(error) => {
                 let why = error.to_string();
@@ -172,7 +208,7 @@ impl Shared {
         if notes.is_empty() {
             return false;
         }
-        self.store.removed_elsewhere(now.mono);
+        store.removed_elsewhere(now.mono);
         for note in &notes {
             let owner = note.owner.escape_ascii();
             match note.what {
@@ -205,8 +241,10 @@ impl Shared {
     /// Reads which slots were revoked before the process was started or `storage_path` was replaced. Files that were
     /// deleted do not matter, because nothing is counted yet.
     pub fn recall_removals(&mut self, now: Now) {
-        self.store.trim_journal(now.wall);
-        while let Ok(notes) = self.store.new_notes() {
+        if let Some(store) = self.storage.folder_mut() {
+            store.trim_journal(now.wall);
+        }
+        while let Some(Ok(notes)) = self.storage.folder_mut().map(Store::new_notes) {
             if notes.is_empty() {
                 return;
             }
@@ -226,7 +264,13 @@ impl Shared {
             owner: owner.to_vec(),
             what: What::Revoked,
         };
-        if let Err(error) = self.store.note(std::slice::from_ref(&note)) {
+        let Some(store) = self.storage.folder_mut() else {
+            self.revoke(&note);
+            #[cfg(feature = "s3")]
+            self.add_revocation(owner, now);
+            return;
+        };
+        if let Err(error) = store.note(std::slice::from_ref(&note)) {
             let owner = owner.escape_ascii();
             let why = error.to_string();
             log::error!("revocation not recorded owner={owner} why={why:?}");
@@ -245,7 +289,7 @@ impl Shared {
     /// Changes how modification times are read. `jumped` is as for [`Store::set_times`].
     pub fn set_times(&mut self, times: FileTimes, jumped: bool) {
         self.admission.usage.set_times(times.clone());
-        self.store.set_times(times, jumped);
+        self.storage.set_times(times, jumped);
         // Cached responses contain how long clients may cache the file.
         if jumped {
             self.open_files.close();
@@ -254,7 +298,7 @@ impl Shared {
 
     /// Checks whether another folder was mounted or moved to `storage_path`, and then counts its files. True if so.
     pub fn check_root(&mut self, now: Now) -> bool {
-        let replaced = self.store.check_root(now.mono);
+        let replaced = self.storage.check_root(now.mono);
         if replaced {
             self.admission.usage.forget();
             self.admission.rates.forget();
@@ -267,27 +311,36 @@ impl Shared {
 
     /// Sets for which deleted paths the store records tombstones: those for which an upload URL may still be valid.
     pub fn set_tombstone_policy(&mut self, now: Now) {
-        let policy = TombstonePolicy {
+        let policy = self.tombstone_policy();
+        self.storage.set_tombstone_policy(policy, now.mono);
+    }
+
+    /// For which deleted paths an upload URL may still be valid.
+    pub fn tombstone_policy(&self) -> TombstonePolicy {
+        TombstonePolicy {
             foreign: self.service.takes_external(),
             slot_life: self.config.put_timeout,
-        };
-        self.store.set_tombstone_policy(policy, now.mono);
+        }
     }
 
     /// Discards all counts, so that owners and the total are counted again.
     pub fn recount(&mut self, now: Now) {
         self.admission.usage.distrust(now.mono);
         let usage = &mut self.admission.usage;
-        usage.recount_total(self.store.root(), WalkMode::Tidy);
+        if let Some(store) = self.storage.folder() {
+            usage.recount_total(store.root(), WalkMode::Tidy);
+        }
         self.count_total();
     }
 
     /// Starts to count all stored bytes, if there is a quota on them.
     pub fn count_total(&mut self) {
+        let Some(store) = self.storage.folder() else {
+            return;
+        };
         if self.service.policy().global_quota.is_some() {
-            self.admission
-                .usage
-                .want_total(self.store.root(), WalkMode::Tidy);
+            let usage = &mut self.admission.usage;
+            usage.want_total(store.root(), WalkMode::Tidy);
         }
     }
 
@@ -295,7 +348,11 @@ impl Shared {
     pub fn sweep_plan(&self) -> Plan {
         let trims = !self.config.expire_interval.is_zero() && self.config.user_quota_soft > 0;
         Plan {
-            interval: self.config.sweep_interval(),
+            // The sweep of an object store is a task of its own.
+            interval: match self.storage.is_bucket() {
+                true => Duration::ZERO,
+                false => self.config.sweep_interval(),
+            },
             lifetime: self.service.lifetime(),
             soft_quota: trims.then_some(self.config.user_quota_soft),
             fsync: self.config.fsync,

@@ -1,5 +1,6 @@
 //! The stanzas of the link, slot requests in particular, and the walks through the store for which requests wait.
 
+use crate::expiry::Trimmed;
 use crate::layout;
 use crate::now::Now;
 use crate::reactor::Reactor;
@@ -146,10 +147,11 @@ impl Reactor {
     /// Walks the store for one slice: first for waiting requests, then for the sweep.
     pub(super) fn walk_a_slice(&mut self, now: Now) {
         let shared = &mut self.shared;
-        shared
-            .admission
-            .usage
-            .retry_total(shared.store.root(), now.mono);
+        let Some(store) = shared.storage.folder() else {
+            return;
+        };
+        let usage = &mut shared.admission.usage;
+        usage.retry_total(store.root(), now.mono);
         let has_work = shared.admission.usage.is_counting() || shared.admission.trims.has_work();
         if !has_work && self.sweep.due().is_none_or(|due| due > now.mono) {
             return;
@@ -157,8 +159,11 @@ impl Reactor {
         let window = shared.service.longest_reach();
         let plan = shared.sweep_plan();
         let Shared {
-            store, admission, ..
+            storage, admission, ..
         } = shared;
+        let Some(store) = storage.folder_mut() else {
+            return;
+        };
         let Admission { usage, trims, .. } = admission;
         let mut slice = Slice::begin(sys::monotonic);
         let mut counted = Vec::new();
@@ -191,21 +196,27 @@ impl Reactor {
             self.answer_counted(counted, now);
         }
         if let Some(trimmed) = trimmed {
-            if trimmed.files > 0 {
-                self.shared.status.metrics.trimmed();
-                log::info!(
-                    "owner trimmed owner={} files={} bytes={}",
-                    trimmed.order.owner.escape_ascii(),
-                    trimmed.files,
-                    trimmed.freed
-                );
-            }
+            self.note_trimmed(&trimmed);
             self.wake(&trimmed.order.owner, Lookup::Searched(trimmed.newest), now);
         }
     }
 
+    /// Counts and logs that an owner's oldest files were deleted.
+    pub(super) fn note_trimmed(&mut self, trimmed: &Trimmed) {
+        if trimmed.files == 0 {
+            return;
+        }
+        self.shared.status.metrics.trimmed();
+        log::info!(
+            "owner trimmed owner={} files={} bytes={}",
+            trimmed.order.owner.escape_ascii(),
+            trimmed.files,
+            trimmed.freed
+        );
+    }
+
     /// Repeats the requests that waited until an owner was counted.
-    fn answer_counted(&mut self, counted: &Counted, now: Now) {
+    pub(super) fn answer_counted(&mut self, counted: &Counted, now: Now) {
         self.shared.counted(counted, now);
         let lookup = match counted.error {
             None => Lookup::Counted,

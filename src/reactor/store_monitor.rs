@@ -18,8 +18,11 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// The delay of the first probe after a lack of space, which finds out which sizes still fit.
 const FIRST_PROBE: Duration = Duration::from_secs(1);
 
+/// Most different failures that are logged until the store works again. Object stores choose their own words.
+const MAX_LOGGED: usize = 16;
+
 /// The data that a probe writes. More than a file system stores inline in an inode.
-const PROBE: [u8; 8192] = [0; 8192];
+pub const PROBE: [u8; 8192] = [0; 8192];
 
 /// The state of the store, as far as recent operations show it.
 #[derive(Debug, Default)]
@@ -28,7 +31,7 @@ pub struct StoreMonitor {
     failing: bool,
     /// Files of this size and larger do not fit.
     short_of: Option<u64>,
-    /// The failures logged since the store last worked; they have few different texts.
+    /// The failures logged since the store last worked.
     logged: Vec<String>,
     /// Limits the log of an almost full disk, which accepts one file and refuses the next.
     repeat_limiter: RepeatLimiter,
@@ -38,6 +41,8 @@ pub struct StoreMonitor {
     probed_at: Option<Instant>,
     /// The file of the probe under way.
     probe: Option<Upload>,
+    /// Whether an object store has not answered the last probe.
+    is_asking: bool,
 }
 
 impl StoreMonitor {
@@ -53,10 +58,11 @@ impl StoreMonitor {
                 next = next.max(self.probed_at.map_or(next, |at| at + FIRST_PROBE));
             }
         }
-        if self.probe.is_none() {
+        if self.probe.is_none() && !self.is_asking {
             self.probe_at = Some(self.probe_at.map_or(next, |at| at.min(next)));
         }
-        if self.logged.contains(&why) || !self.repeat_limiter.should_log(&why, now) {
+        let is_known = self.logged.contains(&why) || self.logged.len() >= MAX_LOGGED;
+        if is_known || !self.repeat_limiter.should_log(&why, now) {
             log::debug!("store failed why={why:?}");
         } else {
             log::error!("store failed why={why:?}");
@@ -112,6 +118,31 @@ impl StoreMonitor {
         }
     }
 
+    /// Probes an object store as soon as possible: at the start, and when it can be reached again.
+    pub fn probe_soon(&mut self, now: Instant) {
+        if !self.is_asking {
+            self.probe_at = Some(now);
+        }
+    }
+
+    /// An object store was asked for something. The answer is passed to [`StoreMonitor::worked`] or
+    /// [`StoreMonitor::failed`] after [`StoreMonitor::answered`].
+    #[cfg(feature = "s3")]
+    pub fn asked(&mut self, now: Instant) {
+        self.probe_at = None;
+        self.probed_at = Some(now);
+        self.is_asking = true;
+    }
+
+    /// An object store has answered a probe. Whether it has room for an upload shows only the next one.
+    #[cfg(feature = "s3")]
+    pub fn answered(&mut self, now: Instant) {
+        self.is_asking = false;
+        if self.has_failed() {
+            self.probe_at = Some(now + PROBE_INTERVAL);
+        }
+    }
+
     /// Evaluates the result of a probe.
     pub fn probed(&mut self, result: io::Result<()>, store: &mut Store, now: Instant) {
         if let Some(upload) = self.probe.take() {
@@ -134,5 +165,45 @@ impl StoreMonitor {
         if self.has_failed() {
             self.probe_at = Some(now + PROBE_INTERVAL);
         }
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "s3")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_store_is_probed_until_it_works() {
+        let now = Instant::now();
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let mut monitor = StoreMonitor::default();
+        monitor.probe_soon(now);
+        assert_eq!(monitor.due(), Some(now));
+        monitor.asked(now);
+        // Other requests fail meanwhile.
+        monitor.failed("x".to_owned(), None, at(1));
+        assert_eq!(monitor.due(), None);
+        monitor.answered(at(2));
+        assert_eq!(monitor.due(), Some(at(7)));
+        monitor.asked(at(7));
+        monitor.answered(at(8));
+        assert!(monitor.is_failing());
+        assert_eq!(monitor.due(), Some(at(13)));
+        // It can be reached again.
+        monitor.probe_soon(at(9));
+        monitor.asked(at(9));
+        monitor.answered(at(9));
+        monitor.worked(u64::MAX);
+        assert_eq!((monitor.is_failing(), monitor.due()), (false, None));
+    }
+
+    #[test]
+    fn few_words_of_an_object_store_are_kept() {
+        let mut monitor = StoreMonitor::default();
+        for number in 0..1000 {
+            monitor.failed(number.to_string(), None, Instant::now());
+        }
+        assert_eq!(monitor.logged.len(), MAX_LOGGED);
     }
 }

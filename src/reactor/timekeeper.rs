@@ -23,6 +23,10 @@ use crate::sys;
 /// The name of the record on hosts without a boot ID.
 const UNKNOWN_BOOT: &str = "unknown";
 
+/// Pause of the sweep of an object store after the clock has jumped.
+#[cfg(feature = "s3")]
+const SETTLING: Duration = Duration::from_secs(3600);
+
 /// The clock, and the state of its record.
 #[derive(Debug)]
 pub struct Timekeeper {
@@ -46,29 +50,20 @@ enum Stage {
 }
 
 impl Timekeeper {
-    /// Reads the records of the store and replaces them by a single one.
-    pub fn start(store: &mut Store, fsync: bool, now: Now) -> Timekeeper {
+    /// Reads the records of the store and replaces them by a single one. Without a folder there are none.
+    pub fn start(store: Option<&mut Store>, fsync: bool, now: Now) -> Timekeeper {
         let boot_id = sys::boot_id();
         let (wall, uptime) = clocks(now);
-        let records = store.clock_records();
+        let records = store.as_deref().map(Store::clock_records);
+        let records = records.unwrap_or_default();
         let (clock, change) = Clock::start(&records, boot_id.as_deref(), wall, uptime);
         let name = boot_id.unwrap_or(UNKNOWN_BOOT.to_owned());
-        store.set_times(clock.file_times(), false);
-        let written = store
-            .write_clock_record(&name, &clock.record())
-            .and_then(|file| {
-                if fsync {
-                    rustix::fs::fsync(&file)?;
-                }
-                let folder = store.name_clock_record(&name)?;
-                if fsync {
-                    rustix::fs::fsync(&folder)?;
-                }
-                Ok(())
-            });
-        match written {
-            Ok(()) => store.drop_other_clock_records(&name),
-            Err(error) => record_failed(&error),
+        if let Some(store) = store {
+            store.set_times(clock.file_times(), false);
+            match keep_first_record(store, &name, &clock, fsync) {
+                Ok(()) => store.drop_other_clock_records(&name),
+                Err(error) => record_failed(&error),
+            }
         }
         if !clock.is_known() {
             log::warn!("clock is not set: no file expires by age until it is, or for a day");
@@ -100,6 +95,10 @@ impl Timekeeper {
                 }
                 Change::Believed => None,
             };
+            #[cfg(feature = "s3")]
+            if let Some(bucket) = shared.storage.bucket_mut() {
+                bucket.tasks.delay_sweep(SETTLING, now.mono);
+            }
             log_change(change, pause);
         }
         if change.is_some() || self.due <= uptime {
@@ -119,7 +118,10 @@ impl Timekeeper {
             self.is_changed = true;
             return;
         }
-        match shared.store.root().try_clone_to_owned() {
+        let Some(store) = shared.storage.folder() else {
+            return;
+        };
+        match store.root().try_clone_to_owned() {
             Ok(root) => self.submit(Stage::SyncingTree, Work::FileSystem(root), shared),
             Err(error) => record_failed(&error),
         }
@@ -147,7 +149,10 @@ impl Timekeeper {
         self.is_changed = false;
         self.due = clocks(now).1.saturating_add(RECORD_INTERVAL);
         let record = self.clock.record();
-        match shared.store.write_clock_record(&self.name, &record) {
+        let Some(store) = shared.storage.folder_mut() else {
+            return;
+        };
+        match store.write_clock_record(&self.name, &record) {
             Ok(file) if shared.config.fsync => {
                 self.submit(Stage::SyncingFile, Work::File(file), shared);
             }
@@ -158,7 +163,10 @@ impl Timekeeper {
 
     /// Gives the record that was written its name.
     fn name_record(&mut self, shared: &mut Shared) {
-        match shared.store.name_clock_record(&self.name) {
+        let Some(store) = shared.storage.folder_mut() else {
+            return;
+        };
+        match store.name_clock_record(&self.name) {
             Ok(folder) if shared.config.fsync => {
                 self.submit(Stage::SyncingFolders, Work::Folders(vec![folder]), shared);
             }
@@ -171,6 +179,19 @@ impl Timekeeper {
         self.stage = stage;
         shared.syncer.submit(SyncToken::Clock, work);
     }
+}
+
+/// Writes the record of this start.
+fn keep_first_record(store: &mut Store, name: &str, clock: &Clock, fsync: bool) -> io::Result<()> {
+    let file = store.write_clock_record(name, &clock.record())?;
+    if fsync {
+        rustix::fs::fsync(&file)?;
+    }
+    let folder = store.name_clock_record(name)?;
+    if fsync {
+        rustix::fs::fsync(&folder)?;
+    }
+    Ok(())
 }
 
 /// Logs a change of the clock; `pause` is how long the sweep waits for the clock to stay.

@@ -2,9 +2,9 @@
 
 use crate::http::exchange::RequestError;
 use crate::now::Now;
-use crate::reactor::client::{
-    Acceptance, Activity, Client, Endpoint, StepResult, TransportPhase, get,
-};
+#[cfg(feature = "s3")]
+use crate::reactor::client::Activity;
+use crate::reactor::client::{Acceptance, Client, Endpoint, StepResult, TransportPhase, get};
 use crate::reactor::shared::Shared;
 use crate::reactor::waiting::Attempt;
 use crate::service::{Decision, PutRefusal};
@@ -13,9 +13,17 @@ impl Client {
     /// Acts on the request head.
     pub(super) fn decide(&mut self, shared: &mut Shared, now: Now) -> StepResult {
         // The request is decided on; it waits for the store.
-        if let Activity::Delete(_) | Activity::WaitingForUsage(_) | Activity::WaitingForSlot(_) =
-            self.activity
-        {
+        #[cfg(feature = "s3")]
+        match &self.activity {
+            Activity::ObjectGet(get) if get.is_opening() => {
+                return self.continue_opening(shared, now);
+            }
+            Activity::ObjectPut(put) if !put.is_accepted() => {
+                return self.open_object(shared, now);
+            }
+            _ => {}
+        }
+        if self.activity.awaits_store() {
             return StepResult::Blocked;
         }
         if let TransportPhase::Handshake(_) = self.phase {
@@ -63,6 +71,14 @@ impl Client {
             return StepResult::Moved;
         }
         match shared.service.decide(request, now) {
+            #[cfg(feature = "s3")]
+            Decision::Download(download) if shared.storage.is_bucket() => {
+                self.get_object(download, shared, now);
+            }
+            #[cfg(feature = "s3")]
+            Decision::Delete(path) if shared.storage.is_bucket() => {
+                self.delete_object(path, shared, now);
+            }
             Decision::Answer(answer) => {
                 if answer.status >= 400 {
                     self.log_refused(answer.status);
@@ -93,13 +109,13 @@ impl Client {
         StepResult::Moved
     }
 
-    fn log_refused(&self, status: u16) {
+    pub(super) fn log_refused(&self, status: u16) {
         log::debug!("request refused status={status} from={}", self.address);
     }
 
     /// Answers with a refusal, counts and logs it. Discards the upload under way, if there is one.
     pub(super) fn refuse(&mut self, refusal: &PutRefusal, shared: &mut Shared, now: Now) {
-        let was_uploading = matches!(self.activity, Activity::Put(_));
+        let was_uploading = self.activity.upload_path().is_some();
         self.end_activity(shared);
         let is_put = was_uploading
             || matches!(self.exchange.request(), Some(Ok(request)) if request.method_str() == "PUT");

@@ -26,18 +26,22 @@ pub(super) enum Removal {
 
 impl Client {
     pub(super) fn delete(&mut self, path: StorePath, shared: &mut Shared, now: Now) {
-        let victim = match shared.store.find(&path) {
+        let store = match shared.storage.require_folder_mut() {
+            Ok(store) => store,
+            Err(error) => return self.storage_failed("delete", &error, shared, now),
+        };
+        let victim = match store.find(&path) {
             Ok(Some(victim)) => victim,
             Ok(None) => return self.exchange.answer(shared.service.not_found(), now.mono),
             Err(error) => return self.storage_failed("delete", &error, shared, now),
         };
         let mut batch = Batch::default();
-        batch.add_or_warn(victim, &mut shared.store, now);
+        batch.add_or_warn(victim, store, now);
         batch.close(shared.config.fsync);
         if batch.stage() == Stage::Unlinking {
             return self.unlink(batch, shared, now);
         }
-        let folders = shared.store.tombstone_folders(&batch.begin_sync());
+        let folders = store.tombstone_folders(&batch.begin_sync());
         let removal = Removal::RecordingTombstone(batch);
         match folders {
             Ok(folders) => self.wait_for(removal, folders, shared),
@@ -71,8 +75,11 @@ impl Client {
             return;
         };
         let path = &victim.path;
-        let folder = shared.store.folder_of(path);
-        match shared.admission.usage.unlink(&victim, &mut shared.store) {
+        let Some(store) = shared.storage.folder_mut() else {
+            return;
+        };
+        let folder = store.folder_of(path);
+        match shared.admission.usage.unlink(&victim, store) {
             Ok(true) => {}
             Ok(false) => return self.exchange.answer(shared.service.not_found(), now.mono),
             Err(error) => return self.storage_failed("delete", &error, shared, now),

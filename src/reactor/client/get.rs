@@ -54,7 +54,7 @@ pub(super) fn from_cache(
     if !request.names_file_by_path() {
         return None;
     }
-    let removals = shared.store.removals();
+    let removals = shared.storage.removals();
     let cached = shared.open_files.get(request.path(), removals, now)?;
     let build = |found: &OpenFile| {
         let OpenFile { path, facts, .. } = found;
@@ -77,16 +77,18 @@ pub(super) fn open(
     shared: &mut Shared,
     now: Now,
 ) -> OpenOutcome {
-    let removals = shared.store.removals();
+    let removals = shared.storage.removals();
     match find(download, shared, now) {
         Ok(Some((path, file))) => {
+            let store = shared.storage.folder();
             let content_type = file.content_type.as_deref();
-            let utf8 =
-                shared.service.shows_charset(&path, content_type) && shared.store.is_utf8(&file);
+            let utf8 = shared.service.shows_charset(&path, content_type)
+                && store.is_some_and(|store| store.is_utf8(&file));
+            let modified = file.modified;
             let facts = StoredFile {
                 size: file.size,
-                modified: file.modified,
-                stored: shared.store.times().stored(file.modified),
+                modified,
+                stored: store.map_or(modified, |store| store.times().stored(modified)),
                 content_type: file.content_type,
                 utf8,
             };
@@ -122,12 +124,13 @@ fn find(
     shared: &mut Shared,
     now: Now,
 ) -> io::Result<Option<(StorePath, Download)>> {
+    let store = shared.storage.require_folder()?;
     let DownloadRequest { path, again, slot } = download;
     // The first candidate, unless it is found.
     let mut requested = None;
     let open = |path: &StorePath| match shared.service.is_expired(path, now) {
         true => Ok(None),
-        false => shared.store.download(path),
+        false => store.download(path),
     };
     for path in path.into_iter().chain(again) {
         match open(&path)? {
@@ -135,8 +138,8 @@ fn find(
             None => requested = requested.or(Some(path)),
         }
     }
-    let by_slot = || slot.and_then(|slot| shared.store.alias(&slot));
-    let by_old_link = || shared.store.old_link_of(requested?.as_bytes());
+    let by_slot = || slot.and_then(|slot| store.alias(&slot));
+    let by_old_link = || store.old_link_of(requested?.as_bytes());
     for path in std::iter::once_with(by_slot)
         .chain(std::iter::once_with(by_old_link))
         .flatten()

@@ -22,6 +22,7 @@ use crate::reactor::waiting::{Attempt, Waiter};
 use crate::refusal::Refusal;
 use crate::service::PutRefusal;
 use crate::slot::grant::{Denial, Grant, Scheme};
+use crate::store::Store;
 use crate::store::upload::{PublishError, Upload};
 use crate::syncer::Work;
 use crate::sys;
@@ -64,7 +65,9 @@ impl ActiveUpload {
             let usage = &mut shared.admission.usage;
             usage.release(grant.path.owner_folder(), grant.quota_class(), grant.size);
         }
-        shared.store.end(self.upload);
+        if let Some(store) = shared.storage.folder_mut() {
+            store.end(self.upload);
+        }
     }
 }
 
@@ -99,7 +102,10 @@ impl Client {
         let Activity::Put(active) = &mut self.activity else {
             return Err(io::Error::other("a body without an upload"));
         };
-        let Shared { store, buffers, .. } = shared;
+        let Shared {
+            storage, buffers, ..
+        } = shared;
+        let store = storage.require_folder_mut()?;
         let Buffers { body, wire, .. } = buffers;
         let upload = &mut active.upload;
         let buffered = self
@@ -138,6 +144,10 @@ impl Client {
         shared: &mut Shared,
         now: Now,
     ) -> StepResult {
+        #[cfg(feature = "s3")]
+        if shared.storage.is_bucket() {
+            return self.begin_object(request, shared, now);
+        }
         let grant = &request.grant;
         shared.check_root(now);
         if shared.slots.revoked.is_revoked(grant) {
@@ -155,6 +165,25 @@ impl Client {
                 return StepResult::Moved;
             }
         }
+        match self.admit_upload(&request, shared, now) {
+            Ok(true) => self.accept_body(request.grant, request.content_type, shared, now),
+            Ok(false) => {
+                self.activity = Activity::WaitingForUsage(Box::new(request));
+                return StepResult::Blocked;
+            }
+            Err(refusal) => self.refuse(&refusal, shared, now),
+        }
+        StepResult::Moved
+    }
+
+    /// Whether the quotas allow an upload; false if it must wait for the owner's usage.
+    pub(super) fn admit_upload(
+        &self,
+        request: &WaitingForUsage,
+        shared: &mut Shared,
+        now: Now,
+    ) -> Result<bool, PutRefusal> {
+        let grant = &request.grant;
         let owner = grant.path.owner_folder();
         let space_request = SpaceRequest {
             owner: grant.has_owner().then_some(owner),
@@ -163,22 +192,17 @@ impl Client {
             total: grant.total,
         };
         let refusal = match shared.admit(&space_request, request.attempt, now) {
-            SpaceDecision::Granted => {
-                self.accept_body(request.grant, request.content_type, shared, now);
-                return StepResult::Moved;
-            }
+            SpaceDecision::Granted => return Ok(true),
             SpaceDecision::Wait => {
                 let waiter = Waiter::Connection(self.key);
-                if shared.admission.waiting.push(owner, waiter).is_ok() {
-                    self.activity = Activity::WaitingForUsage(Box::new(request));
-                    return StepResult::Blocked;
+                match shared.admission.waiting.push(owner, waiter) {
+                    Ok(()) => return Ok(false),
+                    Err(_) => Refusal::Busy,
                 }
-                Refusal::Busy
             }
             SpaceDecision::Refused(refusal) => refusal,
         };
-        self.refuse(&PutRefusal::NoRoom(refusal), shared, now);
-        StepResult::Moved
+        Err(PutRefusal::NoRoom(refusal))
     }
 
     /// Creates the file and reserves its size.
@@ -189,7 +213,8 @@ impl Client {
         shared: &mut Shared,
         now: Now,
     ) {
-        let mut upload = match shared.store.begin(grant.size) {
+        let store = shared.storage.require_folder_mut();
+        let mut upload = match store.and_then(|store| store.begin(grant.size)) {
             Ok(upload) => upload,
             Err(error) => return self.storage_failed("open", &error, shared, now),
         };
@@ -219,8 +244,9 @@ impl Client {
         if self.checks_when_publishing(grant, shared) {
             return Ok(false);
         }
-        if shared.store.exists(&grant.path)? {
-            restore_alias(grant, shared);
+        let store = shared.storage.require_folder()?;
+        if store.exists(&grant.path)? {
+            restore_alias(grant, store);
             return Ok(true);
         }
         was_used(grant, shared, now)
@@ -228,7 +254,8 @@ impl Client {
 
     /// Refuses a PUT to a path that exists: as a file, or because another kind of file has the name of the owner folder.
     fn refuse_used(&mut self, path: &StorePath, shared: &mut Shared, now: Now) {
-        match shared.store.stranger_at(path) {
+        let store = shared.storage.folder();
+        match store.and_then(|store| store.stranger_at(path)) {
             None => self.refuse(&PutRefusal::Used, shared, now),
             Some(kind) => {
                 shared.obstructed(path, kind, now);
@@ -259,7 +286,8 @@ impl Client {
             return Ok(StepResult::Blocked);
         }
         let content_type = active.content_type.as_deref();
-        if let Err(error) = shared.store.complete(&mut active.upload, content_type) {
+        let store = shared.storage.require_folder_mut()?;
+        if let Err(error) = store.complete(&mut active.upload, content_type) {
             self.storage_failed("write", &error, shared, now);
         } else if shared.config.fsync {
             active.stage = UploadStage::SyncingFile;
@@ -285,11 +313,14 @@ impl Client {
             Err(error) => return self.storage_failed("look", &error, shared, now),
         }
         let sync = shared.config.fsync;
-        let published = match shared.store.publish(&active.upload, path, sync, now.wall) {
+        let Some(store) = shared.storage.folder_mut() else {
+            return;
+        };
+        let published = match store.publish(&active.upload, path, sync, now.wall) {
             Ok(published) => published,
             Err(PublishError::Taken) => return self.refuse(&PutRefusal::Used, shared, now),
             // Another kind of file may have the name of a folder of the path.
-            Err(PublishError::Io(_)) if matches!(shared.store.exists(path), Ok(true)) => {
+            Err(PublishError::Io(_)) if matches!(store.exists(path), Ok(true)) => {
                 let path = path.clone();
                 return self.refuse_used(&path, shared, now);
             }
@@ -326,7 +357,8 @@ impl Client {
         let Scheme::FileShare { slot, .. } = &active.grant.scheme else {
             return self.complete_upload(shared, now);
         };
-        match shared.store.set_alias(slot, &active.grant.path) {
+        let store = shared.storage.require_folder();
+        match store.and_then(|store| store.set_alias(slot, &active.grant.path)) {
             Ok(changed) if shared.config.fsync => {
                 active.stage = UploadStage::SyncingAlias;
                 self.submit(Work::Folders(changed), shared);
@@ -402,38 +434,41 @@ fn refusal_of(grant: &Grant, shared: &Shared, now: Now) -> io::Result<Option<Put
 
 /// Whether a slot was used, even if its file is deleted.
 fn was_used(grant: &Grant, shared: &Shared, now: Now) -> io::Result<bool> {
+    let store = shared.storage.require_folder()?;
     match &grant.scheme {
         Scheme::Own if shared.slots.used.contains(grant) => Ok(true),
-        Scheme::Own if shared.store.may_have_own_tombstones(now.mono) => {
-            shared.store.has_tombstone(&grant.path)
-        }
+        Scheme::Own if store.may_have_own_tombstones(now.mono) => store.has_tombstone(&grant.path),
         Scheme::Own => Ok(false),
         // An imported file may be under another path.
-        Scheme::External => Ok(shared.store.old_link_of(grant.path.as_bytes()).is_some()
-            || shared.store.has_tombstone(&grant.path)?),
-        Scheme::FileShare { slot, .. } => Ok(shared.store.alias(slot).is_some()
-            || shared.store.old_link(&slot_digest(slot)).is_some()),
+        Scheme::External => Ok(store.old_link_of(grant.path.as_bytes()).is_some()
+            || store.has_tombstone(&grant.path)?),
+        Scheme::FileShare { slot, .. } => {
+            Ok(store.alias(slot).is_some() || store.old_link(&slot_digest(slot)).is_some())
+        }
     }
 }
 
 /// Creates the alias of a file whose upload was interrupted before its alias was created.
-fn restore_alias(grant: &Grant, shared: &Shared) {
+fn restore_alias(grant: &Grant, store: &Store) {
     if let Scheme::FileShare { slot, .. } = &grant.scheme {
-        if shared.store.alias(slot).is_none() {
-            let _ = shared.store.set_alias(slot, &grant.path);
+        if store.alias(slot).is_none() {
+            let _ = store.set_alias(slot, &grant.path);
         }
     }
 }
 
 /// Deletes a published file whose upload fails.
 fn unpublish(grant: &Grant, shared: &mut Shared, now: Now) {
-    if !shared.store.unpublish(&grant.path, now.mono) {
+    let Some(store) = shared.storage.folder_mut() else {
+        return;
+    };
+    if !store.unpublish(&grant.path, now.mono) {
         return;
     }
-    shared.slots.used.unpublish(grant);
     if let Scheme::FileShare { slot, .. } = &grant.scheme {
-        shared.store.drop_alias(slot);
+        store.drop_alias(slot);
     }
+    shared.slots.used.unpublish(grant);
     let usage = &mut shared.admission.usage;
     usage.removed(grant.path.owner_folder(), grant.quota_class(), grant.size);
 }

@@ -41,7 +41,7 @@ impl Shared {
         let mut stored = Usage {
             owner: None,
             total: usage.total(),
-            free: self.store.free_space(now.mono),
+            free: self.storage.free_space(now.mono),
         };
         if let Some(owner) = owner.filter(|_| self.service.policy().needs_owner_usage(total)) {
             match usage.of_owner(owner, now.mono) {
@@ -65,7 +65,7 @@ impl Shared {
                     evict,
                 } => (refusal, need, pool, evict),
             };
-        if let Some(owner) = owner.filter(|owner| !usage.is_measured(owner)) {
+        if let Some(owner) = owner.filter(|owner| !usage.is_measured(owner, now.mono)) {
             if attempt.failed {
                 return SpaceDecision::Refused(Refusal::Busy);
             }
@@ -130,7 +130,7 @@ impl Shared {
         if self.lacks_room(request.size, now) {
             return Err(Refusal::FreeSpace {
                 size: request.size,
-                free: self.store.free_space(now.mono).unwrap_or(0),
+                free: self.storage.free_space(now.mono).unwrap_or(0),
                 reserve: self.config.min_free_space,
             });
         }
@@ -176,6 +176,12 @@ impl Shared {
         if let Some(limits) = limits {
             let rates = &mut self.admission.rates;
             rates.issued(owner, limits, request.size, now.unix());
+        }
+        #[cfg(feature = "s3")]
+        if self.service.is_direct() {
+            // The upload is not seen; the next count of the owner's files corrects this.
+            let class = request.purpose.into();
+            self.admission.usage.added(owner, class, request.size);
         }
         self.status.metrics.slot_granted();
         // "upload published" has the same path, but only the owner folder.

@@ -1,0 +1,371 @@
+//! The turn's work on the object store: drives the connections to it, passes on its answers, begins tasks, and takes
+//! their results.
+
+use std::io;
+
+use crate::expiry::{Order, Trimmed};
+use crate::listing::{Found, Listing, Selection, Work};
+use crate::now::Now;
+use crate::reactor::Reactor;
+use crate::reactor::bucket_store::BucketStore;
+use crate::reactor::bucket_tasks::{BucketTask, BucketTasks, TaskMachine, TaskPurpose};
+use crate::reactor::executions::Request;
+use crate::reactor::shared::Shared;
+use crate::reactor::storage::Storage;
+use crate::reactor::upstream::{Upstream, UpstreamToken};
+use crate::reactor::waiting::Lookup;
+use crate::s3::error::StoreFailure;
+use crate::s3::tasks::sweep::{SweepPlan, SweepResult, SweepTask};
+use crate::s3::tasks::trim::TrimTask;
+use crate::s3::tasks::work::{WorkResult, WorkTask};
+use crate::store::jobs::Finished;
+use crate::store::usage::{Counted, Counts};
+
+/// Maximum number of times that a count is repeated because files were added or removed meanwhile.
+const RECOUNTS: u32 = 8;
+
+impl Reactor {
+    /// Drives the connections to the object store, and passes on what was answered.
+    pub(super) fn drive_upstream(&mut self, now: Now) {
+        let Some(bucket) = self.shared.storage.bucket_mut() else {
+            return;
+        };
+        bucket.upstream.drive(self.poll.registry(), now);
+        while let Some(change) = self.upstream().and_then(Upstream::take_state_change) {
+            self.shared.store_changed(change, now);
+        }
+        while let Some((token, result)) = self.upstream().and_then(Upstream::take_finished) {
+            match token {
+                UpstreamToken::Client(key, part) => {
+                    if let Some(client) = self.connections.table.get_mut(key) {
+                        client.store_answered(part, result, &mut self.shared, now);
+                        self.enqueue(key);
+                    }
+                }
+                UpstreamToken::Task(id) => {
+                    let Shared {
+                        service, storage, ..
+                    } = &mut self.shared;
+                    if let (Some(bucket), Some(store)) = (service.bucket(), storage.bucket_mut()) {
+                        store.tasks.answered(id, result, bucket, now);
+                    }
+                }
+                UpstreamToken::Revocation(number) => {
+                    self.shared.revocation_recorded(number, result, now);
+                }
+                UpstreamToken::Probe => self.shared.store_probed(result, now),
+            }
+        }
+        while let Some(key) = self.upstream().and_then(Upstream::take_awakened) {
+            self.enqueue(key);
+        }
+        self.shared.record_revocations(now);
+    }
+
+    fn upstream(&mut self) -> Option<&mut Upstream> {
+        let bucket = self.shared.storage.bucket_mut()?;
+        Some(&mut bucket.upstream)
+    }
+
+    /// Takes the results of tasks, begins those for which something waits, and sends their requests.
+    pub(super) fn work_on_tasks(&mut self, now: Now) {
+        while let Some(task) = self.tasks().and_then(BucketTasks::take_done) {
+            self.finish_task(task, now);
+        }
+        if self.tasks().is_none() {
+            return;
+        }
+        self.begin_counts(now);
+        self.begin_trims(now);
+        self.begin_jobs(now);
+        self.begin_sweep(now);
+        let Shared {
+            service, storage, ..
+        } = &mut self.shared;
+        if let (Some(bucket), Some(store)) = (service.bucket(), storage.bucket_mut()) {
+            let BucketStore {
+                upstream, tasks, ..
+            } = store;
+            tasks.submit(bucket, upstream, now);
+        }
+    }
+
+    fn tasks(&mut self) -> Option<&mut BucketTasks> {
+        let bucket = self.shared.storage.bucket_mut()?;
+        Some(&mut bucket.tasks)
+    }
+
+    /// Begins to count owners for whose usage requests wait.
+    fn begin_counts(&mut self, now: Now) {
+        while self.tasks().is_some_and(|tasks| tasks.has_room_for_count()) {
+            let Some(owner) = self.shared.admission.usage.take_asked() else {
+                return;
+            };
+            if self.tasks().is_some_and(|tasks| !tasks.is_counting(&owner)) {
+                self.begin_count(owner, 0, now);
+            }
+        }
+    }
+
+    fn begin_count(&mut self, owner: Vec<u8>, repetitions: u32, now: Now) {
+        let window = self.shared.service.longest_reach();
+        let since = match window.is_zero() {
+            true => u64::MAX,
+            false => now.unix().saturating_sub(window.as_secs()),
+        };
+        let work = Work::Search {
+            owner: owner.clone(),
+            selection: Selection::Ids(Vec::new()),
+            since,
+        };
+        let purpose = TaskPurpose::Count {
+            changes: self.shared.admission.usage.change_count(&owner),
+            owner,
+            repetitions,
+        };
+        self.begin_work(purpose, work, now);
+    }
+
+    fn begin_work(&mut self, purpose: TaskPurpose, work: Work, now: Now) {
+        let policy = self.shared.tombstone_policy();
+        if let Some(tasks) = self.tasks() {
+            tasks.push(
+                purpose,
+                TaskMachine::Work(Box::new(WorkTask::new(work, policy))),
+                now,
+            );
+        }
+    }
+
+    /// Begins to free space for owners.
+    fn begin_trims(&mut self, now: Now) {
+        let policy = self.shared.tombstone_policy();
+        let Shared {
+            storage, admission, ..
+        } = &mut self.shared;
+        let Some(BucketStore { tasks, .. }) = storage.bucket_mut() else {
+            return;
+        };
+        while tasks.has_room_for_trim() {
+            // Of several orders for an owner, those that are taken later find what the first has freed.
+            let Some(order) = admission.trims.take(|owner| !tasks.is_trimming(owner)) else {
+                return;
+            };
+            let task = TrimTask::new(order.clone(), policy, now);
+            tasks.push(
+                TaskPurpose::Trim(order),
+                TaskMachine::Trim(Box::new(task)),
+                now,
+            );
+        }
+    }
+
+    /// Begins the searches and deletions of users' commands.
+    fn begin_jobs(&mut self, now: Now) {
+        while let Storage::Bucket(bucket) = &self.shared.storage {
+            let tasks = &bucket.tasks;
+            if !tasks.has_room_for_job() {
+                return;
+            }
+            let jobs = &mut self.xmpp.executions.jobs;
+            let Some((user, request, work)) = jobs.take(|user| !tasks.has_job_of(user)) else {
+                return;
+            };
+            self.begin_work(TaskPurpose::Job(user, Box::new(request)), work, now);
+        }
+    }
+
+    /// Begins a sweep, or a count of all files, if it is due.
+    fn begin_sweep(&mut self, now: Now) {
+        let plan = self.shared.sweep_plan();
+        let interval = self.shared.config.sweep_interval();
+        let policy = self.shared.tombstone_policy();
+        let Some(tasks) = self.tasks() else {
+            return;
+        };
+        if tasks.take_sweep(interval, now.mono) {
+            let plan = SweepPlan {
+                lifetime: plan.lifetime,
+                soft_quota: plan.soft_quota,
+                policy,
+            };
+            let task = Box::new(SweepTask::new(plan, now));
+            tasks.push(TaskPurpose::Sweep, TaskMachine::Sweep(task), now);
+        }
+        if tasks.take_total(now.mono) {
+            self.begin_work(TaskPurpose::Total, Work::Sum { largest: 0 }, now);
+        }
+    }
+
+    fn finish_task(&mut self, task: BucketTask, now: Now) {
+        let begun = task.begun;
+        match (task.purpose, task.machine) {
+            (TaskPurpose::Trim(order), TaskMachine::Trim(task)) => {
+                let (trimmed, failure) = task.finish();
+                self.finish_trim(&order, &trimmed, failure, now);
+            }
+            (TaskPurpose::Sweep, TaskMachine::Sweep(task)) => {
+                self.finish_sweep(&task.finish(), begun, now);
+            }
+            (
+                TaskPurpose::Count {
+                    owner,
+                    changes,
+                    repetitions,
+                },
+                TaskMachine::Work(task),
+            ) => match (task.finish(), repetitions) {
+                (result, ..RECOUNTS)
+                    if result.error.is_none()
+                        && self.shared.admission.usage.change_count(&owner) != changes =>
+                {
+                    self.begin_count(owner, repetitions + 1, now);
+                }
+                (result, _) => self.finish_count(owner, result, now),
+            },
+            (TaskPurpose::Job(_, request), TaskMachine::Work(task)) => {
+                self.finish_job(*request, task.finish(), now);
+            }
+            (TaskPurpose::Total, TaskMachine::Work(task)) => {
+                self.finish_total(task.finish(), now);
+            }
+            // No other combination is begun.
+            _ => {}
+        }
+    }
+
+    fn finish_count(&mut self, owner: Vec<u8>, result: WorkResult, now: Now) {
+        let listing = match result.found {
+            Found::Files(listing) => listing,
+            _ => Listing::default(),
+        };
+        if result.error.is_none() {
+            let counts = Counts {
+                bytes: listing.bytes,
+                files: listing.files,
+            };
+            let usage = &mut self.shared.admission.usage;
+            usage.set_counted(&owner, counts, now.mono);
+        }
+        let counted = Counted {
+            owner,
+            error: result.error.map(io_error),
+            recent: listing.recent,
+        };
+        self.answer_counted(&counted, now);
+    }
+
+    fn finish_trim(
+        &mut self,
+        order: &Order,
+        trimmed: &Trimmed,
+        failure: Option<StoreFailure>,
+        now: Now,
+    ) {
+        self.note_removed(&order.owner, trimmed.files, trimmed.freed);
+        self.note_trimmed(trimmed);
+        let lookup = match failure {
+            None => Lookup::Searched(trimmed.newest),
+            Some(failure) => {
+                self.shared.object_store_failed(&failure, now);
+                Lookup::Failed
+            }
+        };
+        self.wake(&order.owner, lookup, now);
+    }
+
+    fn finish_job(&mut self, request: Request, result: WorkResult, now: Now) {
+        if let Found::Deleted { files, bytes } = result.found {
+            let owner = request.task.folder(&request.iq.owner);
+            self.note_removed(owner.as_bytes(), files, bytes);
+        }
+        let finished = Finished {
+            request,
+            found: result.found,
+            error: result.error.map(io_error),
+        };
+        self.finish_command(finished, now);
+    }
+
+    fn finish_sweep(&mut self, result: &SweepResult, begun: Now, now: Now) {
+        let took = now.mono.saturating_duration_since(begun.mono);
+        let shared = &mut self.shared;
+        let usage = &mut shared.admission.usage;
+        usage.distrust(begun.mono);
+        if result.whole {
+            usage.set_total(result.files, result.bytes);
+        }
+        let metrics = &mut shared.status.metrics;
+        metrics.swept(result.removed, result.removed_bytes, took);
+        log::info!(
+            "sweep done files={} removed={} bytes={} ms={} foreign={}",
+            result.files,
+            result.removed,
+            result.removed_bytes,
+            took.as_millis(),
+            result.foreign
+        );
+        if let Some(failure) = &result.error {
+            log::warn!(
+                "sweep not complete failed={} why={:?}",
+                result.failed,
+                failure.to_string()
+            );
+        }
+        if result.removed > 0 {
+            self.forget_objects();
+        }
+        let (whole, failed) = (result.whole, result.error.is_some());
+        let Some(tasks) = self.tasks() else {
+            return;
+        };
+        if whole {
+            tasks.counted_total(false, now.mono);
+        }
+        if failed {
+            let failures = tasks.sweep_failed(now.mono);
+            self.shared.status.metrics.sweeps_failed(failures);
+        }
+    }
+
+    fn finish_total(&mut self, result: WorkResult, now: Now) {
+        let failed = result.error.is_some();
+        if let (Found::Owners(totals), false) = (&result.found, failed) {
+            let usage = &mut self.shared.admission.usage;
+            usage.set_total(totals.files, totals.bytes);
+            log::info!(
+                "store counted files={} bytes={} owners={}",
+                totals.files,
+                totals.bytes,
+                totals.owners
+            );
+        }
+        if let Some(failure) = &result.error {
+            log::warn!("store not counted why={:?}", failure.to_string());
+        }
+        if let Some(tasks) = self.tasks() {
+            tasks.counted_total(failed, now.mono);
+        }
+    }
+
+    /// Files of an owner were deleted.
+    fn note_removed(&mut self, owner: &[u8], files: u64, bytes: u64) {
+        if files > 0 {
+            let usage = &mut self.shared.admission.usage;
+            usage.removed_elsewhere(owner, files, bytes);
+            self.forget_objects();
+        }
+    }
+
+    /// Any object may have been deleted.
+    fn forget_objects(&mut self) {
+        if let Some(bucket) = self.shared.storage.bucket_mut() {
+            bucket.facts.clear();
+        }
+    }
+}
+
+/// A failure as an error of the store.
+fn io_error(failure: StoreFailure) -> io::Error {
+    io::Error::other(failure)
+}

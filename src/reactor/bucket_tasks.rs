@@ -1,0 +1,310 @@
+//! The searches and deletions in an object store that take many requests: counts of owners, trims, users' commands, the
+//! sweep, and the total.
+//!
+//! Tasks proceed side by side, a bounded number of each kind. This file knows which tasks there are and which request
+//! belongs to which; [`crate::s3::tasks`] does the work, and [`crate::reactor::bucket`] takes the results.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::expiry::Order;
+use crate::http::client::Response;
+use crate::now::Now;
+use crate::reactor::executions::Request;
+use crate::reactor::upstream::{RequestClass, Upstream, UpstreamToken};
+use crate::s3::bucket::Bucket;
+use crate::s3::error::StoreFailure;
+use crate::s3::tasks::TaskRequest;
+use crate::s3::tasks::sweep::SweepTask;
+use crate::s3::tasks::trim::TrimTask;
+use crate::s3::tasks::work::WorkTask;
+
+/// Maximum number of tasks of each kind at a time.
+const MAX_COUNTS: usize = 8;
+const MAX_TRIMS: usize = 4;
+const MAX_JOBS: usize = 4;
+
+/// The first sweep, and the pause after one that failed.
+const FIRST_SWEEP: Duration = Duration::from_secs(300);
+const RETRY: Duration = Duration::from_secs(60);
+
+/// How often all bytes are counted, if no sweep does that.
+const TOTAL_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// What a task is for.
+#[derive(Debug)]
+pub enum TaskPurpose {
+    /// Counts an owner's files. `changes` is the number of changes before.
+    Count {
+        owner: Vec<u8>,
+        changes: u64,
+        repetitions: u32,
+    },
+    Trim(Order),
+    /// The user's folder, and the request.
+    Job(String, Box<Request>),
+    Sweep,
+    /// Counts all files.
+    Total,
+}
+
+/// The machine that does the work.
+#[derive(Debug)]
+pub enum TaskMachine {
+    Work(Box<WorkTask>),
+    Trim(Box<TrimTask>),
+    Sweep(Box<SweepTask>),
+}
+
+/// A task in progress.
+#[derive(Debug)]
+pub struct BucketTask {
+    pub purpose: TaskPurpose,
+    pub machine: TaskMachine,
+    pub begun: Now,
+}
+
+/// All tasks in progress, and when the next ones begin.
+#[derive(Debug, Default)]
+pub struct BucketTasks {
+    tasks: BTreeMap<u32, BucketTask>,
+    /// The task and its number of each request that is not answered.
+    requests: BTreeMap<u32, (u32, u32)>,
+    next: u32,
+    sweep_due: Option<Instant>,
+    total_due: Option<Instant>,
+    /// Sweeps that failed.
+    failures: u64,
+}
+
+impl BucketTask {
+    fn want(&mut self, bucket: &Bucket, now: Now) -> Option<TaskRequest> {
+        match &mut self.machine {
+            TaskMachine::Work(task) => task.want(bucket, now),
+            TaskMachine::Trim(task) => task.want(bucket, now),
+            TaskMachine::Sweep(task) => task.want(bucket, now),
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        match &self.machine {
+            TaskMachine::Work(task) => task.is_done(),
+            TaskMachine::Trim(task) => task.is_done(),
+            TaskMachine::Sweep(task) => task.is_done(),
+        }
+    }
+
+    fn class(&self) -> RequestClass {
+        match self.purpose {
+            TaskPurpose::Sweep | TaskPurpose::Total => RequestClass::Background,
+            TaskPurpose::Count { .. } | TaskPurpose::Trim(_) | TaskPurpose::Job(..) => {
+                RequestClass::User
+            }
+        }
+    }
+}
+
+impl BucketTasks {
+    /// Begins a task.
+    pub fn push(&mut self, purpose: TaskPurpose, machine: TaskMachine, now: Now) {
+        let number = self.number();
+        let task = BucketTask {
+            purpose,
+            machine,
+            begun: now,
+        };
+        self.tasks.insert(number, task);
+    }
+
+    /// A number that no task or request has.
+    fn number(&mut self) -> u32 {
+        loop {
+            self.next = self.next.wrapping_add(1);
+            let number = self.next;
+            if !self.tasks.contains_key(&number) && !self.requests.contains_key(&number) {
+                return number;
+            }
+        }
+    }
+
+    fn count(&self, of: impl Fn(&TaskPurpose) -> bool) -> usize {
+        let tasks = self.tasks.values();
+        tasks.filter(|task| of(&task.purpose)).count()
+    }
+
+    /// Whether another owner may be counted.
+    pub fn has_room_for_count(&self) -> bool {
+        self.count(|purpose| matches!(purpose, TaskPurpose::Count { .. })) < MAX_COUNTS
+    }
+
+    /// Whether an owner is being counted.
+    pub fn is_counting(&self, counted: &[u8]) -> bool {
+        self.count(
+            |purpose| matches!(purpose, TaskPurpose::Count { owner, .. } if owner == counted),
+        ) > 0
+    }
+
+    /// Whether another order may be carried out.
+    pub fn has_room_for_trim(&self) -> bool {
+        self.count(|purpose| matches!(purpose, TaskPurpose::Trim(_))) < MAX_TRIMS
+    }
+
+    /// Whether an owner is being trimmed.
+    pub fn is_trimming(&self, owner: &[u8]) -> bool {
+        self.count(|purpose| matches!(purpose, TaskPurpose::Trim(order) if order.owner == owner))
+            > 0
+    }
+
+    /// Whether another job may begin.
+    pub fn has_room_for_job(&self) -> bool {
+        self.count(|purpose| matches!(purpose, TaskPurpose::Job(..))) < MAX_JOBS
+    }
+
+    /// Whether a job of this user is in progress; each user has one at a time.
+    pub fn has_job_of(&self, folder: &str) -> bool {
+        self.count(|purpose| matches!(purpose, TaskPurpose::Job(user, _) if user == folder)) > 0
+    }
+
+    /// Sets when the sweep is due; `interval` is the time between two sweeps, zero if there are none.
+    pub fn plan_sweep(&mut self, interval: Duration, now: Instant) {
+        self.sweep_due = match self.sweep_due {
+            _ if interval.is_zero() => None,
+            None => Some(now + interval.min(FIRST_SWEEP)),
+            Some(due) => Some(due.min(now + interval)),
+        };
+    }
+
+    /// Delays the sweep, because the clock is wrong or has jumped.
+    pub fn delay_sweep(&mut self, pause: Duration, now: Instant) {
+        self.sweep_due = self.sweep_due.map(|due| due.max(now + pause));
+        self.tasks
+            .retain(|_, task| !matches!(task.purpose, TaskPurpose::Sweep));
+    }
+
+    /// Whether the sweep begins now; the next one follows after `interval`.
+    pub fn take_sweep(&mut self, interval: Duration, now: Instant) -> bool {
+        let is_due = self.sweep_due.is_some_and(|due| due <= now);
+        if !is_due || self.count(|purpose| matches!(purpose, TaskPurpose::Sweep)) > 0 {
+            return false;
+        }
+        self.sweep_due = Some(now + interval);
+        true
+    }
+
+    /// A sweep failed: tries again soon. Returns the number of sweeps that have failed.
+    pub fn sweep_failed(&mut self, now: Instant) -> u64 {
+        self.sweep_due = self.sweep_due.map(|due| due.min(now + RETRY));
+        self.failures += 1;
+        self.failures
+    }
+
+    /// Sets whether all files are counted from time to time.
+    pub fn plan_total(&mut self, is_wanted: bool, now: Instant) {
+        self.total_due = match self.total_due {
+            _ if !is_wanted => None,
+            None => Some(now),
+            due => due,
+        };
+    }
+
+    /// Whether all files are to be counted now.
+    pub fn take_total(&mut self, now: Instant) -> bool {
+        let is_due = self.total_due.is_some_and(|due| due <= now);
+        if is_due {
+            self.total_due = Some(now + TOTAL_INTERVAL);
+        }
+        is_due
+    }
+
+    /// All files were counted, or could not be.
+    pub fn counted_total(&mut self, failed: bool, now: Instant) {
+        let pause = if failed { RETRY } else { TOTAL_INTERVAL };
+        self.total_due = self.total_due.map(|_| now + pause);
+    }
+
+    /// When a sweep or a count of all files begins. A sweep that is due while one is in progress begins with its end.
+    pub fn deadline(&self) -> Option<Instant> {
+        let is_sweeping = self.count(|purpose| matches!(purpose, TaskPurpose::Sweep)) > 0;
+        let sweep = self.sweep_due.filter(|_| !is_sweeping);
+        sweep.into_iter().chain(self.total_due).min()
+    }
+
+    /// Sends what the tasks want.
+    pub fn submit(&mut self, bucket: &Bucket, upstream: &mut Upstream, now: Now) {
+        let numbers: Vec<u32> = self.tasks.keys().copied().collect();
+        for number in numbers {
+            while let Some((class, wanted)) = self.next_request(number, bucket, now) {
+                let id = self.number();
+                self.requests.insert(id, (number, wanted.id));
+                upstream.submit(wanted.request, class, UpstreamToken::Task(id), now);
+            }
+        }
+    }
+
+    fn next_request(
+        &mut self,
+        number: u32,
+        bucket: &Bucket,
+        now: Now,
+    ) -> Option<(RequestClass, TaskRequest)> {
+        let task = self.tasks.get_mut(&number)?;
+        Some((task.class(), task.want(bucket, now)?))
+    }
+
+    /// The store has answered a request, or will not.
+    pub fn answered(
+        &mut self,
+        id: u32,
+        result: Result<Response, StoreFailure>,
+        bucket: &Bucket,
+        now: Now,
+    ) {
+        let Some((number, id)) = self.requests.remove(&id) else {
+            return;
+        };
+        let Some(task) = self.tasks.get_mut(&number) else {
+            return;
+        };
+        let answer = result.as_ref().map_err(StoreFailure::clone);
+        match &mut task.machine {
+            TaskMachine::Work(task) => task.answered(id, answer, bucket, now),
+            TaskMachine::Trim(task) => task.answered(id, answer, bucket, now),
+            TaskMachine::Sweep(task) => task.answered(id, answer, bucket, now),
+        }
+    }
+
+    /// The next task that is done.
+    pub fn take_done(&mut self) -> Option<BucketTask> {
+        let done = self.tasks.iter().find(|(_, task)| task.is_done());
+        let number = *done?.0;
+        self.tasks.remove(&number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expiry::{Lifetime, TombstonePolicy};
+    use crate::s3::tasks::sweep::SweepPlan;
+
+    #[test]
+    fn nothing_is_due_during_a_sweep() {
+        let begun = crate::sys::now();
+        let interval = Duration::from_secs(2);
+        let mut tasks = BucketTasks::default();
+        tasks.plan_sweep(interval, begun.mono);
+        let first = begun.mono + interval;
+        assert_eq!(tasks.deadline(), Some(first));
+        assert!(tasks.take_sweep(interval, first));
+        assert_eq!(tasks.deadline(), Some(first + interval));
+        let plan = SweepPlan {
+            lifetime: Lifetime::default(),
+            soft_quota: None,
+            policy: TombstonePolicy::default(),
+        };
+        let machine = TaskMachine::Sweep(Box::new(SweepTask::new(plan, begun)));
+        tasks.push(TaskPurpose::Sweep, machine, begun);
+        assert!(!tasks.take_sweep(interval, first + interval));
+        assert_eq!(tasks.deadline(), None);
+    }
+}

@@ -1,0 +1,82 @@
+//! What all connections have to do with an object store: failed uploads, and revocations of slots.
+
+use std::time::Duration;
+
+use crate::http::client::Response;
+use crate::now::Now;
+use crate::reactor::shared::Shared;
+use crate::reactor::upstream::{RequestClass, UpstreamToken};
+use crate::s3::error::{FailureKind, StoreFailure};
+use crate::service::PutRefusal;
+
+impl Shared {
+    /// The object store has not taken an upload of this size, or something that belongs to it. Returns how the client is
+    /// refused.
+    pub fn upload_failed(&mut self, failure: &StoreFailure, size: u64, now: Now) -> PutRefusal {
+        match failure.kind {
+            FailureKind::Exists => PutRefusal::Used,
+            FailureKind::Full => {
+                let why = format!("{failure}: {}", failure.remedy());
+                self.monitor.failed(why, Some(size), now.mono);
+                PutRefusal::Storage { full: true }
+            }
+            _ => {
+                self.object_store_failed(failure, now);
+                PutRefusal::ObjectStore
+            }
+        }
+    }
+
+    /// Lets other nodes know which slots are revoked.
+    pub(super) fn add_revocation(&mut self, owner: &[u8], now: Now) {
+        let life = self.config.put_timeout.as_secs();
+        let expires = self.slots.revoked.until(owner);
+        let left = Duration::from_secs(expires.saturating_sub(now.unix()));
+        if let Some(bucket) = self.storage.bucket_mut() {
+            // The nodes know the time of issue from that of the expiry.
+            let until = expires.saturating_sub(life).max(now.unix());
+            let revocations = &mut bucket.revocations;
+            revocations.add(owner, until, now.mono + left, now.mono);
+        }
+    }
+
+    /// Sends the revocations that are due.
+    pub fn record_revocations(&mut self, now: Now) {
+        let (Some(bucket), Some(s3)) = (self.storage.bucket_mut(), self.service.bucket()) else {
+            return;
+        };
+        while let Some((number, owner, until)) = bucket.revocations.take_due(now.mono) {
+            let Some(key) = s3.revocation_key(owner) else {
+                bucket.revocations.recorded(number, true, now.mono);
+                continue;
+            };
+            let request = s3.put_small(&key, until.to_string().as_bytes(), now);
+            let token = UpstreamToken::Revocation(number);
+            let upstream = &mut bucket.upstream;
+            upstream.submit(request, RequestClass::User, token, now);
+        }
+    }
+
+    pub fn revocation_recorded(
+        &mut self,
+        number: u32,
+        result: Result<Response, StoreFailure>,
+        now: Now,
+    ) {
+        let checked = result.and_then(|response| StoreFailure::check(&response, now.wall));
+        let failure = checked.err();
+        if let Some(failure) = &failure {
+            self.object_store_failed(failure, now);
+        }
+        let Some(bucket) = self.storage.bucket_mut() else {
+            return;
+        };
+        let recorded = failure.is_none();
+        if let Some(owner) = bucket.revocations.recorded(number, recorded, now.mono) {
+            log::error!(
+                "revocation not recorded owner={} why=\"its slots have expired meanwhile\"",
+                owner.escape_ascii()
+            );
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! Requests of all kinds, in the order in which they get a connection.
+//!
+//! ```text
+//!             ┌──────────── may be repeated ────────────┐
+//!             v                                         │
+//!   Waiting ─ a connection ─▶ Placed ── failed, or 5xx ─┴─▶ Failed (streams), or finished
+//!      ▲                        │            │
+//!      └── Resting (back-off) ◀─┼────────────┘
+//!                               └── whole response ──▶ finished
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::reactor::table::Key;
+use crate::reactor::upstream::exchange::StoreExchange;
+use crate::s3::bucket::StoreRequest;
+use crate::s3::error::StoreFailure;
+
+/// Delays before the first and the second repetition.
+const DELAYS: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
+
+/// How long requests take altogether, with their repetitions.
+const USER_TIME: Duration = Duration::from_secs(10);
+const BACKGROUND_TIME: Duration = Duration::from_secs(60);
+
+/// Most requests in progress, and most that wait.
+const MAX_USER: usize = 16;
+const MAX_BACKGROUND: usize = 4;
+const MAX_QUEUED: usize = 1024;
+
+/// The lane of streams, which comes before those of small requests.
+const STREAMS: usize = 0;
+
+/// Identifies a request. Streams are told theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(u32);
+
+/// Who waits for a small request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestClass {
+    User,
+    /// Sweeps and other work that nobody waits for.
+    Background,
+}
+
+/// Who a finished request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamToken {
+    /// A client connection, and which of its requests.
+    Client(Key, u8),
+    Task(u32),
+    /// A revocation of slots, by its number.
+    Revocation(u32),
+    Probe,
+}
+
+/// A request.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) caller: Caller,
+    pub(super) exchange: StoreExchange,
+    pub(super) state: CallState,
+    /// Repetitions after a delay.
+    repetitions: usize,
+    /// Whether a kept connection turned out to be closed, so that a new one is needed.
+    pub(super) needs_new_connection: bool,
+    /// When its deadline is checked.
+    pub(super) armed: Option<Instant>,
+}
+
+/// What is done with the response.
+#[derive(Debug)]
+pub(super) enum Caller {
+    /// It is collected.
+    Small {
+        token: UpstreamToken,
+        class: RequestClass,
+        /// The end of all attempts.
+        until: Instant,
+        body: Vec<u8>,
+    },
+    /// A client connection reads it, and may send a body.
+    Stream {
+        key: Key,
+        /// When it must have a connection.
+        placed_until: Instant,
+        /// Whether the client is on the list of those to be driven.
+        is_awakened: bool,
+    },
+}
+
+#[derive(Debug)]
+pub(super) enum CallState {
+    Waiting,
+    Resting {
+        until: Instant,
+    },
+    /// On a connection, identified by its token.
+    Placed(usize),
+    /// For streams, until their end.
+    Failed(StoreFailure),
+}
+
+impl Call {
+    pub(super) fn small(
+        request: StoreRequest,
+        class: RequestClass,
+        token: UpstreamToken,
+        now: Instant,
+    ) -> Call {
+        let time = match class {
+            RequestClass::User => USER_TIME,
+            RequestClass::Background => BACKGROUND_TIME,
+        };
+        Call::new(
+            request,
+            Caller::Small {
+                token,
+                class,
+                until: now + time,
+                body: Vec::new(),
+            },
+        )
+    }
+
+    pub(super) fn stream(request: StoreRequest, key: Key, now: Instant) -> Call {
+        Call::new(
+            request,
+            Caller::Stream {
+                key,
+                placed_until: now + USER_TIME,
+                is_awakened: false,
+            },
+        )
+    }
+
+    fn new(request: StoreRequest, caller: Caller) -> Call {
+        Call {
+            caller,
+            exchange: StoreExchange::new(request),
+            state: CallState::Waiting,
+            repetitions: 0,
+            needs_new_connection: false,
+            armed: None,
+        }
+    }
+
+    fn lane(&self) -> usize {
+        match self.caller {
+            Caller::Stream { .. } => STREAMS,
+            Caller::Small {
+                class: RequestClass::User,
+                ..
+            } => 1,
+            Caller::Small { .. } => 2,
+        }
+    }
+
+    /// The end of all attempts, or of the wait for a connection.
+    pub(super) fn until(&self) -> Option<Instant> {
+        match self.caller {
+            Caller::Small { until, .. } => Some(until),
+            Caller::Stream { placed_until, .. } => {
+                matches!(self.state, CallState::Waiting).then_some(placed_until)
+            }
+        }
+    }
+
+    pub(super) fn deadline(&mut self, now: Instant) -> Option<Instant> {
+        let next = match self.state {
+            CallState::Resting { until } => Some(until),
+            CallState::Placed(_) => self.exchange.deadline(now),
+            CallState::Waiting => None,
+            CallState::Failed(_) => return None,
+        };
+        next.into_iter().chain(self.until()).min()
+    }
+
+    /// Prepares the repetition of a request whose kept connection was closed by the store before it answered. Whatever the
+    /// request is, the store has not acted on it if its body was not sent.
+    pub(super) fn moves_to_new_connection(&mut self) -> bool {
+        let request = &self.exchange.request;
+        let may = self.exchange.is_untouched() && (request.idempotent || request.body_length > 0);
+        if !may || self.needs_new_connection {
+            return false;
+        }
+        self.needs_new_connection = true;
+        self.exchange.restart();
+        self.state = CallState::Waiting;
+        true
+    }
+
+    /// Prepares a repetition after a delay, if the request may be repeated and there is time left. `random` is uniformly
+    /// distributed.
+    pub(super) fn rests(&mut self, now: Instant, random: u32) -> bool {
+        let Caller::Small { until, body, .. } = &mut self.caller else {
+            return false;
+        };
+        let Some(delay) = delay(self.repetitions, random) else {
+            return false;
+        };
+        let rest_until = now + delay;
+        if !self.exchange.request.idempotent || rest_until >= *until {
+            return false;
+        }
+        *body = Vec::new();
+        self.repetitions += 1;
+        self.exchange.restart();
+        self.state = CallState::Resting { until: rest_until };
+        true
+    }
+}
+
+/// The delay before the next repetition, after so many; `None` if there is none. `random` is uniformly distributed.
+pub(super) fn delay(repetitions: usize, random: u32) -> Option<Duration> {
+    // From half of it to one and a half.
+    let factor = 0.5 + f64::from(random) / f64::from(u32::MAX);
+    Some(DELAYS.get(repetitions)?.mul_f64(factor))
+}
+
+/// All requests, and the order in which they get a connection.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    map: BTreeMap<CallId, Box<Call>>,
+    next: u32,
+    /// Streams, and the two classes of small requests: those that wait, and the number of those in progress.
+    lanes: [Lane; 3],
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    waiting: VecDeque<CallId>,
+    placed: usize,
+}
+
+impl Calls {
+    pub(super) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    pub(super) fn get(&mut self, id: CallId) -> Option<&mut Call> {
+        self.map.get_mut(&id).map(Box::as_mut)
+    }
+
+    /// Whether no more requests of this kind may wait. Streams always may, because there are no more than client
+    /// connections.
+    pub(super) fn is_full(&self, call: &Call) -> bool {
+        let lane = call.lane();
+        lane != STREAMS && self.lanes[lane].waiting.len() >= MAX_QUEUED
+    }
+
+    /// Adds a request to the end of its queue.
+    pub(super) fn add(&mut self, call: Call) -> CallId {
+        let mut id = CallId(self.next);
+        while self.map.contains_key(&id) {
+            id = CallId(id.0.wrapping_add(1));
+        }
+        self.next = id.0.wrapping_add(1);
+        self.lanes[call.lane()].waiting.push_back(id);
+        self.map.insert(id, Box::new(call));
+        id
+    }
+
+    pub(super) fn remove(&mut self, id: CallId) -> Option<Call> {
+        self.displace(id);
+        self.map.remove(&id).map(|call| *call)
+    }
+
+    /// The next request that may have a connection. It is taken off its queue.
+    pub(super) fn next_waiting(&mut self) -> Option<CallId> {
+        let limits = [usize::MAX, MAX_USER, MAX_BACKGROUND];
+        for (lane, limit) in self.lanes.iter_mut().zip(limits) {
+            while lane.placed < limit {
+                let Some(id) = lane.waiting.pop_front() else {
+                    break;
+                };
+                let state = self.map.get(&id).map(|call| &call.state);
+                if matches!(state, Some(CallState::Waiting)) {
+                    return Some(id);
+                }
+            }
+        }
+        None
+    }
+
+    /// Puts a request at the front of its queue.
+    pub(super) fn wait(&mut self, id: CallId) {
+        if let Some(call) = self.map.get_mut(&id) {
+            call.state = CallState::Waiting;
+            self.lanes[call.lane()].waiting.push_front(id);
+        }
+    }
+
+    /// All requests that wait for a connection, which are taken off their queues.
+    pub(super) fn take_waiting(&mut self) -> Vec<CallId> {
+        let lanes = self.lanes.iter_mut();
+        let ids: Vec<CallId> = lanes.flat_map(|lane| lane.waiting.drain(..)).collect();
+        let is_waiting = |id: &CallId| {
+            let call = self.map.get(id);
+            call.is_some_and(|call| matches!(call.state, CallState::Waiting))
+        };
+        ids.into_iter().filter(is_waiting).collect()
+    }
+
+    /// A request got a connection.
+    pub(super) fn place(&mut self, id: CallId, connection: usize) {
+        if let Some(call) = self.map.get_mut(&id) {
+            call.state = CallState::Placed(connection);
+            self.lanes[call.lane()].placed += 1;
+        }
+    }
+
+    /// A request gave its connection up, if it had one; its state is to be set.
+    pub(super) fn displace(&mut self, id: CallId) -> Option<usize> {
+        let call = self.map.get_mut(&id)?;
+        let CallState::Placed(connection) = call.state else {
+            return None;
+        };
+        call.state = CallState::Waiting;
+        self.lanes[call.lane()].placed -= 1;
+        Some(connection)
+    }
+}
