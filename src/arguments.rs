@@ -34,7 +34,7 @@ pub struct CommonOption {
 }
 
 /// All options that are not flags of a command.
-pub const OPTIONS: [CommonOption; 6] = [
+pub const OPTIONS: [CommonOption; 7] = [
     CommonOption {
         short: Some('c'),
         name: "config",
@@ -52,6 +52,12 @@ pub const OPTIONS: [CommonOption; 6] = [
         name: "check-config",
         value: "",
         summary: "read the configuration, report every error, exit",
+    },
+    CommonOption {
+        short: None,
+        name: "online",
+        value: "",
+        summary: "also check the object store with a test object, after --check-config",
     },
     CommonOption {
         short: None,
@@ -75,6 +81,7 @@ pub const OPTIONS: [CommonOption; 6] = [
 
 const CHECK: &str = "--check-config";
 const DEMO: &str = "--demo";
+const ONLINE: &str = "--online";
 
 /// One command, such as `explain`.
 #[derive(Debug)]
@@ -107,6 +114,8 @@ pub enum Failure {
 pub struct Arguments {
     config: Option<PathBuf>,
     pub logfile: Option<PathBuf>,
+    /// Whether [`Call::Check`] includes the object store.
+    pub online: bool,
     /// The words after the command.
     pub words: Vec<String>,
     /// The flags that are set, with their values.
@@ -173,6 +182,7 @@ pub fn parse(arguments: Vec<OsString>, commands: &'static [Command]) -> Result<C
                 given.logfile = Some(parser.value().map_err(text)?.into())
             }
             Long("check-config") => modes.push(CHECK),
+            Long("online") => given.online = true,
             Long("demo") => modes.push(DEMO),
             Short('V') | Long("version") => return Ok(Call::Version),
             Short('h') | Long("help") => return Ok(Call::Help(command)),
@@ -229,6 +239,9 @@ fn call(
             true => format!("{mode} is given twice"),
             false => format!("{mode} and {other} cannot be combined"),
         });
+    }
+    if given.online && modes.first() != Some(&CHECK) {
+        return Err(format!("{ONLINE} needs {CHECK}"));
     }
     match (command, modes.first()) {
         (Some(command), None) => Ok(Call::Command(command, given)),

@@ -56,6 +56,7 @@ impl Demo {
             target: None,
             slot_secret: None,
             tls: None,
+            store_tls: None,
         })
     }
 

@@ -14,10 +14,10 @@
 //! | 0 values | [`now`] [`decimal`] [`units`] [`jid`] [`purpose`] [`refusal`] [`metrics`] [`log_limiter`] |
 //! | 1 decisions | [`layout`] [`policy`] [`slot`] [`clock`] [`expiry`] [`listing`] [`certificate`] |
 //! | 2 protocols | [`xmpp`] [`http`] |
-//! | 3 program | [`config`] [`service`] |
+//! | 3 program | [`config`] [`s3`] [`service`] |
 //! | 4 system | [`sys`] [`tls`] [`setup`] [`transport`] [`store`] [`sandbox`] [`syncer`] [`resolve`] [`signals`] [`activation`] [`notify`] |
 //! | 5 loop | [`reactor`] |
-//! | top | [`list`] [`explain`] [`remove`] [`import`] [`demo`] [`health`] [`doctor`] |
+//! | top | [`client`] [`list`] `objects` [`explain`] [`remove`] [`import`] [`demo`] [`health`] [`doctor`] |
 //!
 //! # Where to start
 //!
@@ -58,6 +58,8 @@ pub mod xmpp;
 pub mod http;
 
 pub mod config;
+#[cfg(feature = "s3")]
+pub mod s3;
 pub mod service;
 
 pub mod sys;
@@ -79,9 +81,14 @@ pub mod signals;
 
 pub mod reactor;
 
+pub mod client;
+
 pub mod demo;
 pub mod doctor;
 pub mod health;
+
+#[cfg(feature = "s3")]
+pub mod objects;
 
 pub mod list;
 

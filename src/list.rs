@@ -72,44 +72,105 @@ pub(crate) fn open(config: &Config) -> Result<Option<OwnedFd>, String> {
     }
 }
 
-/// Lists the files of one owner, the oldest first.
-pub fn one(config: &Config, owner: &Owner, out: &mut dyn Write) -> Result<(), String> {
-    let folder = owner.folder();
-    let lines = Lines::new(config);
-    let (mut number, mut bytes) = (0u64, 0u64);
-    let mut portion: Vec<StoredFile> = Vec::new();
-    let mut flush = |portion: &mut Vec<StoredFile>| -> Result<(), String> {
-        portion.sort_unstable();
-        for file in portion.drain(..) {
-            say(out, &lines.line(&file))?;
+/// Files of one owner that are being listed, the oldest of each portion first.
+#[derive(Debug)]
+pub struct Listed {
+    lines: Lines,
+    portion: Vec<StoredFile>,
+    number: u64,
+    bytes: u64,
+}
+
+impl Listed {
+    pub fn new(config: &Config) -> Listed {
+        Listed {
+            lines: Lines::new(config),
+            portion: Vec::new(),
+            number: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Adds a file, and prints a portion that is complete.
+    pub fn add(&mut self, file: StoredFile, out: &mut dyn Write) -> Result<(), String> {
+        self.number += 1;
+        self.bytes = self.bytes.saturating_add(file.size);
+        self.portion.push(file);
+        match self.portion.len() >= PORTION {
+            true => self.flush(out),
+            false => Ok(()),
+        }
+    }
+
+    fn flush(&mut self, out: &mut dyn Write) -> Result<(), String> {
+        self.portion.sort_unstable();
+        for file in self.portion.drain(..) {
+            say(out, &self.lines.line(&file))?;
         }
         Ok(())
-    };
+    }
+
+    /// Prints the rest, and the sum.
+    pub fn finish(mut self, owner: &Owner, out: &mut dyn Write) -> Result<(), String> {
+        self.flush(out)?;
+        let text = match self.number {
+            0 => format!("Nothing is stored of {owner}."),
+            number => format!("{} of {owner}, {}.", files(number), size(self.bytes)),
+        };
+        say(out, &text)
+    }
+}
+
+/// Lists the files of one owner, the oldest first.
+pub fn one(config: &Config, owner: &Owner, out: &mut dyn Write) -> Result<(), String> {
+    let mut listed = Listed::new(config);
     if let Some(root) = open(config)? {
+        let folder = owner.folder();
         walk(root.as_fd(), folder.as_bytes(), WalkMode::Files, |file| {
-            number += 1;
-            bytes = bytes.saturating_add(file.size);
-            portion.push(file);
-            match portion.len() >= PORTION {
-                true => flush(&mut portion),
-                false => Ok(()),
-            }
+            listed.add(file, out)
         })?;
     }
-    flush(&mut portion)?;
-    let text = match number {
-        0 => format!("Nothing is stored of {owner}."),
-        _ => format!("{} of {owner}, {}.", files(number), size(bytes)),
-    };
-    say(out, &text)
+    listed.finish(owner, out)
+}
+
+/// The usage of all owners: the largest of them, and sums.
+#[derive(Debug, Default)]
+pub struct OwnerTotals {
+    /// The smallest of the listed owners is on top.
+    largest: BinaryHeap<Reverse<(u64, u64, Vec<u8>)>>,
+    /// Numbers of owners, files and bytes: of those that are not listed, and of all.
+    others: (u64, u64, u64),
+    all: (u64, u64, u64),
+}
+
+impl OwnerTotals {
+    /// Adds an owner, unless nothing is stored.
+    pub fn add(&mut self, folder: Vec<u8>, number: u64, bytes: u64) {
+        if number == 0 {
+            return;
+        }
+        self.all.0 += 1;
+        self.all.1 += number;
+        self.all.2 = self.all.2.saturating_add(bytes);
+        self.largest.push(Reverse((bytes, number, folder)));
+        if self.largest.len() > MAX_OWNERS {
+            if let Some(Reverse((bytes, number, _))) = self.largest.pop() {
+                self.others.0 += 1;
+                self.others.1 += number;
+                self.others.2 = self.others.2.saturating_add(bytes);
+            }
+        }
+    }
+
+    /// Prints the owners, the largest first.
+    pub fn say(self, out: &mut dyn Write) -> Result<(), String> {
+        say_owners(self.largest, self.others, self.all, out)
+    }
 }
 
 /// Lists all owners, the largest first.
 pub fn all(config: &Config, out: &mut dyn Write) -> Result<(), String> {
-    // The smallest of the listed owners is on top.
-    let mut largest: BinaryHeap<Reverse<(u64, u64, Vec<u8>)>> = BinaryHeap::new();
-    let (mut owners, mut others) = (0u64, (0u64, 0u64, 0u64));
-    let (mut all_files, mut all_bytes) = (0u64, 0u64);
+    let mut totals = OwnerTotals::default();
     if let Some(root) = open(config)? {
         let failed = |error: io::Error| cannot_read(b".", &error);
         let mut folders = Owners::new(root.as_fd()).map_err(failed)?;
@@ -121,27 +182,13 @@ pub fn all(config: &Config, out: &mut dyn Write) -> Result<(), String> {
                 bytes = bytes.saturating_add(file.size);
                 Ok(())
             })?;
-            if number == 0 {
-                continue;
-            }
-            owners += 1;
-            all_files += number;
-            all_bytes = all_bytes.saturating_add(bytes);
-            largest.push(Reverse((bytes, number, folder)));
-            if largest.len() > MAX_OWNERS {
-                if let Some(Reverse((bytes, number, _))) = largest.pop() {
-                    others.0 += 1;
-                    others.1 += number;
-                    others.2 = others.2.saturating_add(bytes);
-                }
-            }
+            totals.add(folder, number, bytes);
         }
         if let Some(error) = folders.error() {
             return Err(cannot_read(b".", &error));
         }
     }
-    let all = (owners, all_files, all_bytes);
-    say_owners(largest, others, all, out)
+    totals.say(out)
 }
 
 /// Prints the largest owners, and the numbers of owners, files and bytes of the others and of all.

@@ -6,14 +6,21 @@ use std::process::ExitCode;
 
 use upslot::config::keys;
 use upslot::demo::Demo;
-use upslot::explain;
+use upslot::explain::{self, Explanation};
 use upslot::import::Import;
 use upslot::layout::Owner;
 use upslot::list;
+#[cfg(feature = "s3")]
+use upslot::objects::client::BucketClient;
+#[cfg(feature = "s3")]
+use upslot::objects::commands;
 use upslot::reactor::Reactor;
+#[cfg(feature = "s3")]
+use upslot::remove::Wanted;
 use upslot::remove::{self, Target};
 use upslot::setup::{self, Setup};
 use upslot::signals::Signals;
+use upslot::slot::SlotRequest;
 use upslot::{activation, doctor, health, sys};
 
 mod arguments;
@@ -191,18 +198,32 @@ fn read_setup(given: &Arguments) -> Result<Setup, Failure> {
     })
 }
 
+/// The client of the object store, if files are kept in one.
+#[cfg(feature = "s3")]
+fn object_store(setup: &Setup) -> Result<Option<BucketClient>, Failure> {
+    BucketClient::of(setup).map_err(Failure::Command)
+}
+
 fn explain_slot(given: Arguments) -> Result<ExitCode, Failure> {
     let request = explain::parse(&given.words).map_err(Failure::Arguments)?;
     let setup = read_setup(&given)?;
     warn(&setup.warnings);
-    let explanation =
-        explain::explain(&setup.config, &request, sys::now()).map_err(Failure::Command)?;
+    let explanation = explanation(&setup, &request).map_err(Failure::Command)?;
     print(&explanation.text);
     Ok(ExitCode::from(if explanation.granted {
         0
     } else {
         FAILURE
     }))
+}
+
+fn explanation(setup: &Setup, request: &SlotRequest) -> Result<Explanation, String> {
+    let now = sys::now();
+    #[cfg(feature = "s3")]
+    if let Some(mut client) = BucketClient::of(setup)? {
+        return commands::explain(&mut client, &setup.config, request, now);
+    }
+    explain::explain(&setup.config, request, now)
 }
 
 fn list_files(given: Arguments) -> Result<ExitCode, Failure> {
@@ -216,6 +237,14 @@ fn list_files(given: Arguments) -> Result<ExitCode, Failure> {
     };
     let setup = read_setup(&given)?;
     let mut out = BufWriter::new(std::io::stdout());
+    #[cfg(feature = "s3")]
+    if let Some(mut client) = object_store(&setup)? {
+        let listed = match &owner {
+            Some(owner) => commands::list_one(&mut client, &setup.config, owner, &mut out),
+            None => commands::list_all(&mut client, &mut out),
+        };
+        return end_output(listed, &mut out);
+    }
     let listed = match &owner {
         Some(owner) => list::one(&setup.config, owner, &mut out),
         None => list::all(&setup.config, &mut out),
@@ -233,8 +262,25 @@ fn remove_files(given: Arguments) -> Result<ExitCode, Failure> {
     let setup = read_setup(&given)?;
     let mut out = BufWriter::new(std::io::stdout());
     let removed = logger::start(setup.config.log_level, given.logfile.clone())
-        .and_then(|()| remove::remove(&setup.config, &target, given.has("dry-run"), &mut out));
+        .and_then(|()| remove_target(&setup, &target, given.has("dry-run"), &mut out));
     end_output(removed, &mut out)
+}
+
+fn remove_target(
+    setup: &Setup,
+    target: &Target,
+    dry_run: bool,
+    out: &mut dyn Write,
+) -> Result<(), String> {
+    #[cfg(feature = "s3")]
+    if setup.config.s3.is_some() {
+        // A foreign URL is an error whether the store can be reached or not.
+        let wanted = Wanted::new(&setup.config, target)?;
+        if let Some(mut client) = BucketClient::of(setup)? {
+            return commands::remove(&mut client, &setup.config, (target, &wanted), dry_run, out);
+        }
+    }
+    remove::remove(&setup.config, target, dry_run, out)
 }
 
 fn import_files(given: Arguments) -> Result<ExitCode, Failure> {
@@ -249,6 +295,11 @@ fn import_files(given: Arguments) -> Result<ExitCode, Failure> {
     let import = Import::parse(&given.words, owner, index, given.has("dry-run"));
     let import = import.map_err(Failure::Arguments)?;
     let setup = read_setup(&given)?;
+    if setup.config.s3.is_some() {
+        let why = "import: files are taken over into a folder only. Copy the objects of another program within the store, \
+                   or keep them where they are; see contrib/docs/object-store.md.";
+        return Err(Failure::Command(why.to_owned()));
+    }
     let mut out = BufWriter::new(std::io::stdout());
     let imported = logger::start(setup.config.log_level, given.logfile.clone())
         .and_then(|()| import.run(&setup.config, &mut out));
@@ -340,6 +391,25 @@ fn check(given: &Arguments) -> Result<ExitCode, Failure> {
     let setup = read_setup(given)?;
     warn(&setup.warnings);
     print(&format!("{}: no errors.\n", given.config().display()));
+    if given.online {
+        return check_online(&setup);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Checks the object store.
+fn check_online(setup: &Setup) -> Result<ExitCode, Failure> {
+    #[cfg(feature = "s3")]
+    if setup.config.s3.is_some() {
+        let report = doctor::object_store::report(setup).map_err(Failure::Command)?;
+        for finding in &report.findings {
+            print(&format!("{}\n", finding.line(false)));
+        }
+        print(&format!("{}\n", report.summary()));
+        return Ok(ExitCode::from(if report.is_good() { 0 } else { FAILURE }));
+    }
+    let _ = setup;
+    print("s3 is not set: there is nothing to check online.\n");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -66,7 +66,8 @@ impl Target {
 }
 
 /// Where the files to be removed are.
-enum Wanted {
+#[derive(Debug)]
+pub enum Wanted {
     /// In this owner folder.
     Owner(Vec<u8>),
     /// Under the first of these paths that exists.
@@ -75,7 +76,7 @@ enum Wanted {
 
 impl Wanted {
     /// Fails if a URL is not one of this service.
-    fn new(config: &Config, target: &Target) -> Result<Wanted, String> {
+    pub fn new(config: &Config, target: &Target) -> Result<Wanted, String> {
         let url = match target {
             Target::Owner(owner) => return Ok(Wanted::Owner(owner.folder().into_bytes())),
             Target::Url(url) => url,
@@ -148,6 +149,11 @@ fn list_wanted(
         Wanted::Owner(owner) => list::walk(store.root(), owner, WalkMode::Files, &mut show)?,
         Wanted::File(request) => find(store, request)?.map_or(Ok(()), show)?,
     }
+    say_dry_run(files, bytes, out)
+}
+
+/// Prints how much would be removed.
+pub(crate) fn say_dry_run(files: u64, bytes: u64, out: &mut dyn Write) -> Result<(), String> {
     let text = match files {
         0 => "Nothing would be removed.".to_owned(),
         _ => format!(

@@ -31,7 +31,7 @@ _upslot() {
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
     fi
     [ "$files" != only ] || return 0
-    [[ $current != -* ]] || words+=" -c --config -l --logfile --check-config --demo -V --version -h --help"
+    [[ $current != -* ]] || words+=" -c --config -l --logfile --check-config --online --demo -V --version -h --help"
     mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -W "$words" -- "$current")
 }
 

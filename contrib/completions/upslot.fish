@@ -4,6 +4,7 @@ complete -c upslot -f
 complete -c upslot -s c -l config -r -F -d 'configuration (default: config.yml here, then /etc/upslot/config.yml)'
 complete -c upslot -s l -l logfile -r -F -d 'log file (default: standard error)'
 complete -c upslot -l check-config -d 'read the configuration, report every error, exit'
+complete -c upslot -l online -d 'also check the object store with a test object, after --check-config'
 complete -c upslot -l demo -d 'run on loopback without XMPP, and print commands to try'
 complete -c upslot -s V -l version -d 'print the version'
 complete -c upslot -s h -l help -d 'print this help'

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::doctor::client::{self, Connection, RESPONSE_TIMEOUT, no_answer};
+use crate::client::{self, Connection, RESPONSE_TIMEOUT, no_answer};
 use crate::doctor::judge::{self, Announced, Problem, Verdict, unexpected};
 use crate::doctor::proxy::{Proxy, is_from_upslot};
-use crate::doctor::response::{Response, ResponseReader};
 use crate::doctor::session::{Session, Side};
+use crate::http::client::{Response, ResponseReader};
 use crate::sys;
 use crate::units;
 

@@ -11,27 +11,18 @@ use std::time::{Duration, SystemTime};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, Error, ProtocolVersion, RootCertStore, SupportedProtocolVersion,
 };
 
 use crate::certificate::{self, Names};
-use crate::doctor::client::{Connection, Limits, Route, describe};
+use crate::client::{Connection, Limits, Route, describe};
 use crate::doctor::judge::{Problem, Verdict, finding};
 use crate::doctor::report::{Finding, quoted};
 use crate::health::AnyCertificate;
 use crate::now;
-
-/// Bundles of root certificates, by system.
-const BUNDLES: [&str; 5] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-];
+use crate::tls;
 
 /// A certificate that expires sooner than this is a notice.
 const WARNING_DAYS: u64 = 14;
@@ -49,31 +40,18 @@ pub struct Roots {
 impl Roots {
     /// Reads the bundle that `--ca-file` or `SSL_CERT_FILE` names, or that of the system.
     pub fn load(given: Option<&Path>) -> Result<Roots, String> {
-        let named = given.map(Path::to_owned);
-        let named = named.or_else(|| std::env::var_os("SSL_CERT_FILE").map(PathBuf::from));
-        let path = named.or_else(|| {
-            let mut bundles = BUNDLES.iter().map(PathBuf::from);
-            bundles.find(|path| path.exists())
-        });
-        let Some(path) = path else {
+        let Some(path) = given.map(Path::to_owned).or_else(tls::system_bundle) else {
             return Err(
                 "this system has no root certificates: install ca-certificates, or use --ca-file"
                     .to_owned(),
             );
         };
-        let shown = path.display();
-        let read =
-            CertificateDer::pem_file_iter(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        let certificates = read.map_err(|error| format!("{shown}: {error}"))?;
-        let mut store = RootCertStore::empty();
-        let (added, _) = store.add_parsable_certificates(certificates);
-        match added {
-            0 => Err(format!("{shown} has no usable certificate")),
-            _ => Ok(Roots {
-                store: Arc::new(store),
-                path,
-            }),
-        }
+        let store = tls::read_roots("--ca-file", &path);
+        let store = store.map_err(|error| error.why.trim_end_matches('.').to_owned())?;
+        Ok(Roots {
+            store: Arc::new(store),
+            path,
+        })
     }
 
     /// Whether a root has this subject.

@@ -8,9 +8,8 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::doctor::client::{Endpoint, Limits, TimedSocket, describe};
+use crate::client::{self, Endpoint, Limits, TimedSocket, describe};
 use crate::doctor::judge::{Problem, Verdict, finding};
-use crate::doctor::network;
 use crate::doctor::report::Finding;
 use crate::metrics::LinkStatus;
 use crate::setup::{LinkTarget, Setup};
@@ -65,7 +64,7 @@ pub fn check(setup: &Setup, running: Running, limits: &Limits) -> Finding {
 
 fn connect(target: &LinkTarget, running: Running, limits: &Limits) -> Verdict {
     let LinkTarget { host, port, .. } = target;
-    let addresses = network::lookup(host, *port, limits).map_err(|why| {
+    let addresses = client::lookup(host, *port, limits).map_err(|why| {
         let text = format!("component_host {host}: {why}");
         Problem::new(
             "component-host",

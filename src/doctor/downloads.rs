@@ -5,10 +5,10 @@ use std::time::SystemTime;
 use crate::doctor::judge::{self, Problem, Verdict, unexpected};
 use crate::doctor::proxy;
 use crate::doctor::report::Finding;
-use crate::doctor::response::Response;
 use crate::doctor::session::{Reporter, Request, Session, Side};
 use crate::doctor::slots::TestSlot;
 use crate::doctor::uploads::{TEXT, cors_of, get};
+use crate::http::client::Response;
 use crate::http::head::RequestHead;
 use crate::service::StoredFile;
 
@@ -35,7 +35,15 @@ fn text() -> Vec<u8> {
 /// Whether a request for a file that does not exist gets upslot's 404, with CORS fields.
 pub fn not_found(session: &mut Session<'_>, slot: &TestSlot) -> Verdict {
     let what = "GET of a missing file";
-    let response = session.ask(Side::Get, get(what, &slot.get))?;
+    let request = get(what, &slot.get);
+    let response = session.ask(Side::Get, request)?;
+    if session.is_bypassed_by_downloads() {
+        let response = session.follow(request, response)?;
+        return match response.status {
+            403 | 404 => Ok(format!("the store answers {}", response.status)),
+            _ => Err(unexpected(&response, session.asked(Side::Get, what))),
+        };
+    }
     let proxy = session.proxy(Side::Get);
     match response.status {
         404 => judge::cors("404", &expected_cors(session), &response, proxy),
@@ -50,6 +58,9 @@ pub fn not_found(session: &mut Session<'_>, slot: &TestSlot) -> Verdict {
 
 /// Stores a text, and reads it in all ways that clients do. Returns the slot of the text.
 pub fn check(session: &mut Session<'_>, out: &mut Reporter<'_>) -> Option<TestSlot> {
+    if session.is_bypassed_by_downloads() {
+        return from_store(session, out);
+    }
     let bytes = text();
     let slot = match session.slot("text.txt", bytes.len() as u64, Some(TEXT)) {
         Ok(slot) => slot,
@@ -78,6 +89,48 @@ pub fn check(session: &mut Session<'_>, out: &mut Reporter<'_>) -> Option<TestSl
     let (expected, response) = found.unwrap_or_default();
     fields(session, out, &expected, &response);
     variants(session, out, &slot, &bytes, &response);
+    Some(slot)
+}
+
+/// The same if upslot redirects downloads to an object store, which answers the variants itself.
+fn from_store(session: &mut Session<'_>, out: &mut Reporter<'_>) -> Option<TestSlot> {
+    let bytes = text();
+    let slot = match session.slot("text.txt", bytes.len() as u64, Some(TEXT)) {
+        Ok(slot) => slot,
+        Err(problem) => {
+            out.add(problem.finding("download"));
+            return None;
+        }
+    };
+    session.run("not-found", out, |session| not_found(session, &slot));
+    let mut redirect = None;
+    session.run("download", out, |session| {
+        let what = "GET of a text";
+        session.store("PUT of a text", &slot, &bytes, TEXT)?;
+        let request = get(what, &slot.get);
+        let answer = session.ask(Side::Get, request)?;
+        if session.redirected(&answer).is_none() {
+            return Err(unexpected(&answer, session.asked(Side::Get, what)));
+        }
+        let response = session.follow(request, answer.clone())?;
+        redirect = Some(answer);
+        match response.status == 200 && response.body == bytes {
+            true => Ok("upslot redirects to the store, which sends the file".to_owned()),
+            false => {
+                let text = format!("{what}: the store answers {}", response.status);
+                Err(Problem::new("store-answer", text, "see store-url-get"))
+            }
+        }
+    });
+    match redirect {
+        Some(answer) => session.run("download-cors", out, |session| {
+            let proxy = session.proxy(Side::Get);
+            judge::cors("the redirect", &cors_of(session), &answer, proxy)
+        }),
+        None => out.add(Finding::skipped("download-cors", "no download")),
+    }
+    let why = "the store answers it (see store-url-get)";
+    out.add_all(CHECKS[2..].iter().map(|check| Finding::skipped(check, why)));
     Some(slot)
 }
 
@@ -132,7 +185,8 @@ fn expected(session: &Session<'_>, slot: &TestSlot, size: usize, found: &Respons
         modified: wall,
         stored: wall,
         content_type: Some(TEXT.to_owned()),
-        utf8: session.service.shows_charset(&slot.path, Some(TEXT)),
+        // With an object store, the bytes are not known.
+        utf8: session.config.s3.is_none() && session.service.shows_charset(&slot.path, Some(TEXT)),
     };
     let answer = session
         .service
@@ -211,7 +265,9 @@ fn variants(
 
 /// Whether a file that was removed is still served.
 pub fn removed(session: &mut Session<'_>, slot: &TestSlot) -> Verdict {
-    let response = session.ask(Side::Get, get("GET of a removed file", &slot.get))?;
+    let request = get("GET of a removed file", &slot.get);
+    let response = session.ask(Side::Get, request)?;
+    let response = session.follow(request, response)?;
     let proxy = session.proxy(Side::Get);
     match response.status {
         404 => Ok("a removed file is not served any more".to_owned()),

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::doctor::proxy::{self, Proxy, is_from_upslot};
 use crate::doctor::report::{Finding, quoted};
-use crate::doctor::response::Response;
+use crate::http::client::Response;
 
 /// A clock that differs by more than this fails, because slots and tokens become invalid; by more than the other, it is
 /// a notice.

@@ -2,56 +2,54 @@
 //! change.
 //!
 //! - [`report`] findings as text and JSON;
-//! - [`response`] a strict parser of responses; [`proxy`] and [`judge`] what is wrong with one, and what to change;
+//! - [`proxy`] and [`judge`] what is wrong with a response, and what to change;
 //! - [`slots`] slots for test files;
-//! - [`client`] requests with deadlines; [`network`] names and addresses; [`certificates`] TLS;
+//! - [`network`] names and addresses; [`certificates`] TLS;
 //! - [`session`] requests of the checks; [`uploads`], [`bodies`], [`downloads`] the checks over HTTP;
-//! - [`service`] the running upslot; [`component`] the XMPP server; [`storage`] the storage folder;
+//! - [`service`] the running upslot; [`component`] the XMPP server; [`storage`] the storage folder, or
+//!   `object_store` the store instead of it;
 //! - this file: the order of the checks, and the removal of the test files.
 //!
-//! `report`, `response`, `proxy`, `judge` and `slots` are pure and belong to layer 3.
+//! `report`, `proxy`, `judge` and `slots` are pure and belong to layer 3.
 //!
 //! It is a command and not part of the loop: it blocks, but every step has a deadline. All test files belong to one owner
 //! and are removed at the end, also after a failure or Ctrl-C.
 
 pub mod bodies;
 pub mod certificates;
-pub mod client;
 pub mod component;
 pub mod downloads;
 pub mod judge;
 pub mod network;
+#[cfg(feature = "s3")]
+pub mod object_store;
 pub mod proxy;
 pub mod report;
-pub mod response;
 pub mod service;
 pub mod session;
 pub mod slots;
 pub mod storage;
 pub mod uploads;
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
-
-use crate::config::{BaseUrl, Config};
+use crate::client::{self, Endpoint, Limits, Route};
+use crate::config::BaseUrl;
 use crate::doctor::certificates::Roots;
-use crate::doctor::client::{Endpoint, Limits, Route};
 use crate::doctor::component::Running;
 use crate::doctor::judge::Problem;
 use crate::doctor::proxy::Proxy;
 use crate::doctor::report::{Finding, Report};
-use crate::doctor::response::Origin;
 use crate::doctor::session::{Reporter, Session};
 use crate::doctor::slots::{Slots, TestSlot};
 use crate::doctor::storage::Storage;
 use crate::doctor::uploads::Reached;
+use crate::http::origin::Origin;
 use crate::layout::Owner;
+#[cfg(feature = "s3")]
+use crate::objects;
 use crate::reactor::random;
 use crate::remove::{self, Target};
 use crate::service::Service;
@@ -60,9 +58,6 @@ use crate::sys;
 
 /// Time limit of the whole command without `--full`.
 const TIMEOUT: Duration = Duration::from_secs(180);
-
-/// Exit code after a second SIGINT or SIGTERM, which ends the command at once.
-const FAILURE: i32 = 1;
 
 /// The checks that need a slot, besides those of one upload.
 const AFTER_UPLOAD: [&str; 12] = [
@@ -100,7 +95,7 @@ pub fn run(
 ) -> Result<Report, String> {
     let mut limits = Limits {
         deadline: sys::monotonic() + TIMEOUT,
-        interrupted: interrupted()
+        interrupted: client::interrupted()
             .map_err(|error| format!("cannot install signal handlers: {error}."))?,
     };
     if options.full {
@@ -110,12 +105,11 @@ pub fn run(
         report: Report::default(),
         lines,
     };
-    let (findings, storage) = storage::check(&setup.config);
-    out.add_all(findings);
+    let storage = files(setup, &limits, &mut out);
     let slots = slots(setup, &storage, &mut out);
     let direct = running(setup, &storage, &limits, &mut out);
     if let Some(session) = session(setup, options, &limits, slots, direct, &mut out) {
-        over_http(session, options, &storage, &mut out);
+        over_http(session, setup, options, &storage, &mut out);
     }
     if limits.is_over() {
         let (problem, text) = match limits.is_interrupted() {
@@ -136,15 +130,21 @@ pub fn run(
     Ok(out.report)
 }
 
-/// The flag that the first SIGINT or SIGTERM sets; the next one ends the command.
-fn interrupted() -> io::Result<Arc<AtomicBool>> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // In this order: the first signal sets the flag, and the next one finds it set.
-        flag::register_conditional_shutdown(signal, FAILURE, Arc::clone(&interrupted))?;
-        flag::register(signal, Arc::clone(&interrupted))?;
+/// Checks where files are kept: the object store, or the storage folder.
+fn files(setup: &Setup, limits: &Limits, out: &mut Reporter<'_>) -> Storage {
+    #[cfg(feature = "s3")]
+    if setup.config.s3.is_some() {
+        out.add_all(object_store::check(setup, limits));
+        return Storage {
+            store: None,
+            writable: true,
+            user: None,
+        };
     }
-    Ok(interrupted)
+    let _ = limits;
+    let (findings, storage) = storage::check(&setup.config);
+    out.add_all(findings);
+    storage
 }
 
 /// The slots for test files, if the key that signs them can be read.
@@ -245,7 +245,7 @@ fn routes(
     let Some((origin, _)) = Origin::split(&url.prefix) else {
         return Vec::new();
     };
-    let found = network::lookup(&origin.host, origin.port, limits);
+    let found = client::lookup(&origin.host, origin.port, limits);
     out.add(network::judge_lookup(&origin, &found));
     let (findings, reached) = network::connect(&found.unwrap_or_default(), limits);
     out.add_all(findings);
@@ -295,6 +295,7 @@ fn plain(origin: &Origin, secure: bool) -> Finding {
 /// Runs the checks over HTTP, and removes the test files.
 fn over_http(
     mut session: Session<'_>,
+    setup: &Setup,
     options: &Options,
     storage: &Storage,
     out: &mut Reporter<'_>,
@@ -311,6 +312,14 @@ fn over_http(
         let why = "the key that signs slots cannot be read (see slot-secret)";
         return out.add_all(checks.map(|check| Finding::skipped(check, why)));
     };
+    if session.is_bypassed_by_uploads() {
+        let checks = uploads::CHECKS
+            .iter()
+            .chain(&AFTER_UPLOAD)
+            .chain(&WITHOUT_FILE);
+        let why = "clients send files to the store itself (s3.put: direct; see store-url-put)";
+        return out.add_all(checks.map(|check| Finding::skipped(check, why)));
+    }
     let silent = (reached == Reached::Nothing).then_some("there is no answer (see preflight)");
     let works = !session.skips(&uploads::CHECKS, silent, out) && uploads::upload(session, out);
     let why = match reached {
@@ -335,13 +344,19 @@ fn over_http(
         session.run("request-buffering", out, bodies::buffering);
         uploads::authorization(session, out);
     }
-    clean_up(session, storage, &Owner::Jid(owner), text.as_ref(), out);
+    clean_up(
+        session,
+        (setup, storage),
+        &Owner::Jid(owner),
+        text.as_ref(),
+        out,
+    );
 }
 
 /// Removes the test files, and checks that the proxy does not serve them from a cache.
 fn clean_up(
     session: &mut Session<'_>,
-    storage: &Storage,
+    (setup, storage): (&Setup, &Storage),
     owner: &Owner,
     text: Option<&TestSlot>,
     out: &mut Reporter<'_>,
@@ -354,7 +369,7 @@ fn clean_up(
         let remedy = format!("upslot remove {owner}, as that user");
         return out.add(Finding::notice("clean-up", "test-files", text, remedy));
     }
-    match remove_all(session.config, owner) {
+    match remove_all(setup, owner) {
         Ok(said) => {
             out.add(Finding::ok("clean-up", said));
             if let Some(slot) = text {
@@ -370,9 +385,9 @@ fn clean_up(
 }
 
 /// Removes all files of an owner; one line without a full stop about it.
-fn remove_all(config: &Config, owner: &Owner) -> Result<String, String> {
+fn remove_all(setup: &Setup, owner: &Owner) -> Result<String, String> {
     let mut said = Vec::new();
-    let removed = remove::remove(config, &Target::Owner(owner.clone()), false, &mut said);
+    let removed = remove_target(setup, &Target::Owner(owner.clone()), &mut said);
     let line = |text: &str| {
         text.lines()
             .next()
@@ -382,4 +397,17 @@ fn remove_all(config: &Config, owner: &Owner) -> Result<String, String> {
     };
     removed.map_err(|why| line(&why))?;
     Ok(line(&String::from_utf8_lossy(&said)))
+}
+
+fn remove_target(setup: &Setup, target: &Target, said: &mut Vec<u8>) -> Result<(), String> {
+    #[cfg(feature = "s3")]
+    if setup.config.s3.is_some() {
+        let wanted = remove::Wanted::new(&setup.config, target)?;
+        // Without the limits of the command: also after Ctrl-C.
+        if let Some(mut client) = objects::client::BucketClient::of(setup)? {
+            let what = (target, &wanted);
+            return objects::commands::remove(&mut client, &setup.config, what, false, said);
+        }
+    }
+    remove::remove(&setup.config, target, false, said)
 }

@@ -1,60 +1,12 @@
 //! Names and addresses: whether clients find the hosts of `put_url` and `get_url`, and reach every address.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr};
 
-use crate::doctor::client::{Endpoint, Limits, TimedSocket, describe};
+use crate::client::{Endpoint, Limits, TimedSocket, describe, is_onion};
 use crate::doctor::report::Finding;
-use crate::doctor::response::Origin;
-use crate::resolve;
+use crate::http::origin::Origin;
 use crate::sys;
-
-/// Time limit of a lookup; the resolver of the C library may take longer.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(8);
-
-/// Whether only Tor reaches a host (RFC 7686), which therefore is never looked up.
-fn is_onion(host: &str) -> bool {
-    host.trim_end_matches('.').ends_with(".onion")
-}
-
-/// All addresses of a host, or why there are none.
-pub fn lookup(host: &str, port: u16, limits: &Limits) -> Result<Vec<SocketAddr>, String> {
-    if is_onion(host) {
-        return Err("only Tor reaches it".to_owned());
-    }
-    if let Some(known) = resolve::known_addresses(host, port) {
-        return Ok(known);
-    }
-    let (sender, receiver) = mpsc::channel();
-    let name = host.to_owned();
-    // The thread ends with the process.
-    let resolver = move || {
-        let found = (name.as_str(), port).to_socket_addrs();
-        let _ = sender.send(found.map(Iterator::collect::<Vec<_>>));
-    };
-    thread::Builder::new()
-        .name("resolver".to_owned())
-        .spawn(resolver)
-        .map_err(|error| error.to_string())?;
-    let within = limits
-        .until(LOOKUP_TIMEOUT)
-        .saturating_duration_since(sys::monotonic());
-    match receiver.recv_timeout(within) {
-        Ok(Ok(mut addresses)) => {
-            addresses.sort_unstable();
-            addresses.dedup();
-            match addresses.is_empty() {
-                true => Err("the name has no address".to_owned()),
-                false => Ok(addresses),
-            }
-        }
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {} s", LOOKUP_TIMEOUT.as_secs())),
-    }
-}
 
 /// Judges the addresses of a host.
 pub fn judge_lookup(origin: &Origin, found: &Result<Vec<SocketAddr>, String>) -> Finding {
@@ -182,7 +134,7 @@ mod tests {
             deadline: sys::monotonic(),
             interrupted: Default::default(),
         };
-        let finding = judge_lookup(&origin, &lookup(&origin.host, 80, &limits));
+        let finding = judge_lookup(&origin, &crate::client::lookup(&origin.host, 80, &limits));
         assert_eq!(finding.status, Status::Skipped);
         let (origin, _) = Origin::split("https://a.example/").unwrap();
         let finding = judge_lookup(&origin, &Err("no such name".to_owned()));

@@ -1,6 +1,6 @@
 //! Which proxy answers, and what to change in its configuration.
 
-use crate::doctor::response::Response;
+use crate::http::client::Response;
 
 /// The kind of a reverse proxy, as far as its responses tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
+use crate::client::{self, Endpoint, Limits, Route};
 use crate::config::{Config, Listen};
 use crate::doctor::certificates;
-use crate::doctor::client::{self, Endpoint, Limits, Route};
 use crate::doctor::report::{Finding, quoted};
-use crate::doctor::response::{Origin, Response};
 use crate::health;
+use crate::http::client::Response;
+use crate::http::origin::Origin;
 use crate::metrics::LinkStatus;
 
 /// Requests the public page of upslot's own listener. Returns how to reach it.

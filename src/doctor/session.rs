@@ -2,14 +2,17 @@
 
 use std::io::Write;
 
+use crate::client::{self, Connection, Endpoint, Limits, Route};
 use crate::config::Config;
-use crate::doctor::client::{self, Connection, Limits, Route};
+use crate::config::object_store::{GetMode, PutMode};
+use crate::doctor::certificates;
 use crate::doctor::judge::{Asked, Problem, Verdict, finding, unexpected};
 use crate::doctor::proxy::Proxy;
 use crate::doctor::report::{Finding, Report};
-use crate::doctor::response::Response;
 use crate::doctor::slots::{Slots, TestSlot};
+use crate::http::client::Response;
 use crate::http::head::RequestHead;
+use crate::http::origin::Origin;
 use crate::now::Now;
 use crate::reactor::random;
 use crate::service::{Decision, Service};
@@ -126,6 +129,59 @@ impl<'a> Session<'a> {
         Ok(response)
     }
 
+    /// Whether clients send files to an object store itself.
+    pub fn is_bypassed_by_uploads(&self) -> bool {
+        let store = self.config.s3.as_ref();
+        store.is_some_and(|store| store.put == PutMode::Direct)
+    }
+
+    /// Whether clients get files from an object store itself.
+    pub fn is_bypassed_by_downloads(&self) -> bool {
+        let store = self.config.s3.as_ref();
+        store.is_some_and(|store| store.get != GetMode::Relay)
+    }
+
+    /// Downloads from the object store that upslot redirects to; other responses stay as they are.
+    pub fn follow(&self, request: Request<'_>, response: Response) -> Result<Response, Problem> {
+        let Some(target) = self.redirected(&response) else {
+            return Ok(response);
+        };
+        let failed = |why: String| {
+            let text = format!("{}: redirected to the store: {why}", request.what);
+            let remedy = "check that s3.endpoint can be reached, and see store-url-get";
+            Problem::new("store-unreachable", text, remedy)
+        };
+        let (origin, target) =
+            Origin::split(target).ok_or_else(|| failed("the URL is not valid".to_owned()))?;
+        let found = client::lookup(&origin.host, origin.port, &self.limits).map_err(failed)?;
+        let address = found.first().copied();
+        let address = address.ok_or_else(|| failed("the name has no address".to_owned()))?;
+        let tls = match origin.tls {
+            true => certificates::config(rustls::ALL_VERSIONS).ok(),
+            false => None,
+        };
+        let route = Route {
+            endpoint: Endpoint::Tcp(address),
+            origin,
+            tls,
+        };
+        let Request { method, fields, .. } = request;
+        client::request(&route, &self.limits, method, target, fields, b"").map_err(failed)
+    }
+
+    /// The URL of a redirect to the object store.
+    pub fn redirected<'b>(&self, response: &'b Response) -> Option<&'b str> {
+        let store = self.config.s3.as_ref()?;
+        let to = response.field("location")?;
+        let (origin, _) = Origin::split(to)?;
+        let host = match store.path_style {
+            true => store.endpoint.host.clone(),
+            false => format!("{}.{}", store.bucket, store.endpoint.host),
+        };
+        let is_store = origin.host == host && origin.port == store.endpoint.port;
+        (response.status == 307 && is_store).then_some(to)
+    }
+
     /// The same, and any other status is a problem.
     pub fn ask_for(
         &mut self,
@@ -133,7 +189,10 @@ impl<'a> Session<'a> {
         status: u16,
         request: Request<'_>,
     ) -> Result<Response, Problem> {
-        let response = self.ask(side, request)?;
+        let mut response = self.ask(side, request)?;
+        if side == Side::Get {
+            response = self.follow(request, response)?;
+        }
         match response.status == status {
             true => Ok(response),
             false => Err(unexpected(&response, self.asked(side, request.what))),

@@ -1,11 +1,11 @@
 //! Checks of uploads: preflight, PUT, names, chunks, the path through the proxy.
 
-use crate::doctor::client;
+use crate::client;
 use crate::doctor::judge::{self, Problem, Verdict, is_denied, unexpected};
 use crate::doctor::proxy::{self, Proxy, is_from_upslot};
 use crate::doctor::report::{Finding, quoted};
-use crate::doctor::response::Response;
 use crate::doctor::session::{Reporter, Request, Session, Side};
+use crate::http::client::Response;
 use crate::http::cors::METHODS;
 use crate::sys;
 
