@@ -211,6 +211,11 @@ fn signed() {
 }
 
 #[test]
+fn store() {
+    run("store", 3000);
+}
+
+#[test]
 fn stream() {
     run("stream", 1000);
 }

@@ -171,6 +171,42 @@ fn an_incomplete_component_is_an_error() {
     }
 }
 
+#[cfg(feature = "s3")]
+#[test]
+fn an_object_store_needs_no_storage_folder() {
+    let rest = "get_url: https://a/\nput_url: https://a/\nwhitelist: a.example\n";
+    let store = "s3:\n  endpoint: https://s3.example\n  bucket: uploads\n  access_key: k\n  secret_key: hunter2\n  \
+                 ca_file: DIR/ca.pem\n";
+    let made = rcgen::generate_simple_self_signed(vec!["s3.example".to_owned()]).unwrap();
+    let check = |text: &str| {
+        output_of(text, &["--check-config"], |dir| {
+            fs::write(dir.join("ca.pem"), made.cert.pem()).unwrap();
+        })
+    };
+    let (code, output) = check(&format!("{rest}slot_secret: 0123456789abcdef\n{store}"));
+    assert_eq!(code, Some(0), "{output}");
+    line(&output, &["no errors"]);
+    let text = format!("{rest}{store}  regoin: x\n").replace("ca.pem", "none.pem");
+    let (code, output) = check(&text);
+    assert_eq!(code, Some(1), "{output}");
+    line(&output, &["error: ", "slot_secret: found nothing, "]);
+    line(
+        &output,
+        &["error: ", "s3.regoin (line 10): found an unknown key"],
+    );
+    let (code, output) = check(&text.replace("regoin", "region").replace(
+        "s3:",
+        "slot_secret: 0123456789abcdef\nstorage_path: DIR/store\ns3:",
+    ));
+    assert_eq!(code, Some(1), "{output}");
+    line(&output, &["error: ", "s3.ca_file (line 11): cannot read "]);
+    line(
+        &output,
+        &["warning: ", "storage_path (line 5): is not used"],
+    );
+    assert!(!output.contains("hunter2"), "{output}");
+}
+
 #[test]
 fn checking_opens_no_port() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -29,6 +29,7 @@ mod erasure;
 mod expect_continue;
 mod expiry;
 mod external_secret;
+mod fake_store;
 mod file_share;
 mod forged_slots;
 mod framing;
@@ -42,6 +43,16 @@ mod injection;
 mod landing;
 mod limits;
 mod network;
+#[cfg(feature = "s3")]
+mod object_store_commands;
+#[cfg(feature = "s3")]
+mod object_store_doctor;
+#[cfg(feature = "s3")]
+mod object_store_get;
+#[cfg(feature = "s3")]
+mod object_store_put;
+#[cfg(feature = "s3")]
+mod object_store_tasks;
 mod package;
 mod persistence;
 mod planted_links;

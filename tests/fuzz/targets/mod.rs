@@ -20,13 +20,14 @@ pub mod reference;
 pub mod response;
 pub mod service;
 pub mod signed;
+pub mod store;
 pub mod stream;
 pub mod xml;
 
 /// A target with its name, which is also the name of its folder of seeds.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     ("api", api::run),
     ("body", body::run),
     ("config", config::run),
@@ -39,6 +40,7 @@ pub const TARGETS: [Target; 14] = [
     ("response", response::run),
     ("service", service::run),
     ("signed", signed::run),
+    ("store", store::run),
     ("stream", stream::run),
     ("xml", xml::run),
 ];

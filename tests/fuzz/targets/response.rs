@@ -1,11 +1,11 @@
 //! Responses to the doctor: their content does not depend on how they are split, and memory is bounded.
 
-use upslot::doctor::response::{Response, ResponseReader};
+use upslot::http::client::{Response, ResponseReader};
 
 use super::{Choices, expand, split};
 
-/// The longest head and body that are kept, with room for one piece.
-const MOST: usize = 2 * 256 * 1024;
+/// The longest body that is kept.
+const MOST: usize = 1024 * 1024;
 
 /// The statuses of a response and the response, or why there is none.
 fn read(pieces: &[&[u8]], head_only: bool, closed: bool) -> Result<Option<Response>, &'static str> {

@@ -8,6 +8,7 @@
 //! - [`server`] the XMPP server's side of XEP-0114;
 //! - [`http`] a client on a raw socket, and [`reply`], a strict parser of responses;
 //! - [`tls`] certificates and TLS clients;
+//! - [`s3`] an object store that misbehaves on demand;
 //! - [`site`] a running program with its configuration and link;
 //! - [`signing`] signed links and tokens;
 //! - [`raw`], [`downloads`], [`local_api`] requests and checks that several modules share.
@@ -20,6 +21,7 @@ pub mod local_api;
 pub mod program;
 pub mod raw;
 pub mod reply;
+pub mod s3;
 pub mod server;
 pub mod signing;
 pub mod site;

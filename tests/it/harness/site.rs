@@ -168,10 +168,16 @@ impl Plan {
         self
     }
 
-    #[track_caller]
-    pub fn start(self) -> Site {
+    /// Writes the configuration, for commands without a running program.
+    pub fn write(&self) -> PathBuf {
         let config = self.dir.path().join("config.yml");
         write_config(&config, &self.keys);
+        config
+    }
+
+    #[track_caller]
+    pub fn start(self) -> Site {
+        let config = self.write();
         let mut program = Program::start(&config, self.descriptors, &[]);
         program.hide(SECRET);
         if self.server.is_none() {

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustls::pki_types::CertificateDer;
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 use crate::harness::http::HOST;
 use crate::harness::site::ROMEO_FOLDER;
@@ -60,4 +61,18 @@ pub fn digits() -> (Site, Arc<ClientConfig>, String) {
         Arc::new(trusting(&[&certificate], BOTH)),
         format!("/files/{path}"),
     )
+}
+
+/// The configuration of a server with the certificate that [`certify`] wrote.
+pub fn server(dir: &Path) -> Arc<ServerConfig> {
+    let chain = CertificateDer::pem_file_iter(dir.join("cert.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(dir.join("key.pem")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(BOTH)
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain.map(Result::unwrap).collect(), key)
+        .unwrap();
+    Arc::new(config)
 }
