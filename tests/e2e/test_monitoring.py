@@ -100,7 +100,12 @@ async def every_metric_exists(case):
     await until(is_swept, "a sweep")
     page = (await get(api_url(up, "metrics"))).body.decode()
     await promtool("check", "metrics", text=page)
-    existing = set(re.findall(r"^# TYPE (\w+) ", page, re.MULTILINE))
+    # An object store that does not answer is enough.
+    keys = {"endpoint": f"http://127.0.0.1:{free_port()}", "bucket": "uploads", "access_key": "upslot", "secret_key": "0" * 40}
+    of_objects = await case.upslot(linked=False, api={"port": free_port()}, s3=keys, slot_secret="0" * 64)
+    page_of_objects = (await get(api_url(of_objects, "metrics"))).body.decode()
+    await promtool("check", "metrics", text=page_of_objects)
+    existing = set(re.findall(r"^# TYPE (\w+) ", page + page_of_objects, re.MULTILINE))
     described = RULES.read_text() + "\n".join(expressions())
     used = set(re.findall(r"\bupslot_\w+", described))
     assert len(used) > 25, used

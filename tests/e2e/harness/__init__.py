@@ -17,19 +17,25 @@ http        HTTP requests by Python, by curl, byte by byte
 local_api   slots, health and metrics from the local API
 signing     upload links as other servers sign them
 clients     XMPP clients
+s3          an S3 client
+object_stores, ceph
+            SeaweedFS, Garage and Ceph
 cases       one test while it runs
 """
 
 from .base import (ACCOUNTS, DOMAIN, KIB, LONG, MIB, NAMESPACES, OTHER_DOMAIN, PASSWORD, PATIENCE, SECRET, STANZAS,
                    UPLOAD, check, content, owner_folder, short, test, until)
 from .cases import Case
+from .ceph import Ceph
 from .clients import Client, Refusal, Slot, refusal_of, slot_request, upload
 from .http import RawConnection, Reply, curl, get, http_request, put
 from .isolation import (NOBODY, UNPRIVILEGED, fill, nsenter, open_folder, unshare, with_mounted_store,
                         with_small_store)
 from .local_api import api_url, health, metric, quiet_upslot, request_slot, slot_from_api, until_slots_are
+from .object_stores import Garage, ObjectStore, SeaweedFS
 from .processes import Process, Ran, free_port, port_open, run
 from .program import ENVIRONMENT, Upslot
+from .s3 import Access, Bucket, error_code, presign
 from .servers import Authority, Ejabberd, Group, Prosody
 from .signing import base64url, delete_url, external_url, file_share_token, own_slot_target
 from .tracing import Call, Faults, Strace, traced

@@ -16,6 +16,7 @@ class Case:
         self.group, self.folder, self.server_kind = group, folder, server_kind
         self.authority = group.authority
         self.started, self._closing, self._count = [], contextlib.AsyncExitStack(), 0
+        self._stores = []
 
     async def server(self):
         return await self.group.server(self.server_kind) if self.server_kind else None
@@ -25,6 +26,14 @@ class Case:
         server = await self.group.new_server(self.server_kind, extra, component)
         self.ends(server)
         return server
+
+    async def object_store(self, kind):
+        """One of the object stores that all tests share: `ceph`, `seaweedfs` or `garage`."""
+        try:
+            store = await self.group.object_store(kind)
+        finally:
+            self._stores += filter(None, [self.group.object_stores.get(kind)])
+        return store
 
     def ends(self, started):
         """Stops `started.process` at the end of the test, and shows its output if the test fails."""
@@ -68,4 +77,5 @@ class Case:
     def logs(self):
         """The processes whose output is shown when the test fails."""
         shared = [server for server in self.group.servers.values() if server.kind == self.server_kind]
-        return [started.process for started in self.started + shared if hasattr(started, "process")]
+        own = [started.process for started in self.started + shared if hasattr(started, "process")]
+        return own + [process for store in self._stores for process in store.processes()]

@@ -115,13 +115,13 @@ async def run(argv, timeout=60, **options):
     return Ran(child.returncode, out, err.decode("utf-8", "replace"))
 
 
-async def port_open(port, process, timeout=PATIENCE):
+async def port_open(port, process, timeout=PATIENCE, host="127.0.0.1"):
     """Waits until the process accepts connections on the port."""
 
     def accepts():
         assert process.running, f"{process.name} ended before it listened on port {port}"
         with socket.socket() as probe:
             probe.settimeout(1)
-            return probe.connect_ex(("127.0.0.1", port)) == 0
+            return probe.connect_ex((host, port)) == 0
 
     await until(accepts, f"{process.name} listening on port {port}", timeout)

@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 
 from .base import ACCOUNTS, DOMAIN, OTHER_DOMAIN, PASSWORD, PATIENCE, SECRET, UPLOAD
+from .ceph import Ceph
+from .object_stores import Garage, SeaweedFS
 from .processes import Process, free_port, port_open
 
 
@@ -153,13 +155,15 @@ modules:
 
 
 SERVERS = {"prosody": Prosody, "ejabberd": Ejabberd}
+OBJECT_STORES = {store.name: store for store in (Ceph, SeaweedFS, Garage)}
 
 
 class Group:
-    """The certification authority and the XMPP servers that all tests share. A server starts when a test first uses it."""
+    """The certification authority, and the XMPP servers and object stores that all tests share. One of these starts when a
+    test first uses it."""
 
     def __init__(self, folder, authority):
-        self.folder, self.authority, self.servers = folder, authority, {}
+        self.folder, self.authority, self.servers, self.object_stores = folder, authority, {}, {}
 
     async def server(self, kind):
         if kind not in self.servers:
@@ -169,11 +173,26 @@ class Group:
         return self.servers[kind]
 
     async def new_server(self, kind, extra="", component=True):
-        folder = self.folder / f"{kind}-{len(list(self.folder.iterdir()))}"
-        folder.mkdir()
-        server = SERVERS[kind](folder, self.authority, extra, component)
+        server = SERVERS[kind](self._new_folder(kind), self.authority, extra, component)
         await server.start()
         return server
 
+    async def object_store(self, kind):
+        store = self.object_stores.get(kind)
+        if store and not all(process.running for process in store.processes()):
+            # A test failed between stopping a part of it and starting that again.
+            await self.object_stores.pop(kind).stop()
+            store = None
+        if not store:
+            store = self.object_stores[kind] = OBJECT_STORES[kind](self._new_folder(kind))
+            await store.start()
+        return store
+
+    def _new_folder(self, kind):
+        folder = self.folder / f"{kind}-{len(list(self.folder.iterdir()))}"
+        folder.mkdir()
+        return folder
+
     async def close(self):
-        await asyncio.gather(*(server.process.stop(timeout=10) for server in self.servers.values()))
+        await asyncio.gather(*(server.process.stop(timeout=10) for server in self.servers.values()),
+                             *(store.stop() for store in self.object_stores.values()))
