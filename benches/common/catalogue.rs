@@ -67,6 +67,13 @@ pub const SERVER: &[Entry] = &[
     entry("trickle", "500 clients that send one byte at a time, alone and during small GETs; not lighttpd"),
     entry("store-size", "slots, small PUTs and GETs, start-up time and memory with 0, 10,000 and 100,000 stored files (quick: 0 and 1,000); upslot only"),
     entry("store-million", "store-size with 0 and 1,000,000 files; takes minutes, so it runs only with --full or if selected"),
+    entry("s3-slots", "slots for direct uploads to an object store; upslot only"),
+    entry("s3-put-10k", "PUT of 10 KiB through to an object store on 8 persistent connections, beside nginx as its reverse proxy"),
+    entry("s3-put-large", "s3-put-10k with 256 MiB (quick: 16 MiB) on 1 connection"),
+    entry("s3-get-10k", "GET of 64 files of 10 KiB from an object store on 8 persistent connections, beside nginx as its reverse proxy"),
+    entry("s3-get-large", "s3-get-10k with a file of 256 MiB (quick: 16 MiB) on 1 connection"),
+    entry("s3-memory", "memory of 200 (quick: 50) downloads that no client reads, and as many uploads that the store does not read"),
+    entry("s3-sweep", "100,000 objects (quick: 2,000) of which half have expired: slots during the sweep; upslot only"),
 ];
 
 /// The operations that the micro bench times, in the order in which they run.
@@ -87,6 +94,7 @@ pub const MICRO: &[Entry] = &[
     entry("limit-hmac", "lower bound of put-own: the HMAC alone, over as many bytes as the path of a slot's URL"),
     entry("slot", "from the bytes of a slot request to the bytes of the slot"),
     entry("slot-64", "slot for 64 requests received at once; per request"),
+    entry("presign-put", "a presigned URL for the PUT of a slot's file to an object store"),
     entry("policy-0", "check a slot request without access rules"),
     entry("policy-10", "policy-0 with 10 access rules, the last of which matches"),
     entry("policy-100", "policy-0 with 100 access rules, the last of which matches"),

@@ -5,11 +5,18 @@ use std::fs;
 use std::hint::black_box;
 use std::process;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mio::{Poll, Token, Waker};
+use upslot::config::SecretKey;
+use upslot::config::object_store::{GetMode, ObjectStore, PutMode};
+use upslot::http::origin::Origin;
 use upslot::jid::BareJid;
+use upslot::layout::StorePath;
 use upslot::now::Now;
 use upslot::reactor::shared::{Attempt, Shared};
+use upslot::reactor::storage::Storage;
+use upslot::s3::bucket::Bucket;
 use upslot::store::Store;
 use upslot::syncer::Syncer;
 use upslot::xmpp::element::Element;
@@ -45,6 +52,7 @@ pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
     bench.case("slot-64", BATCH, || {
         link.request_slots(black_box(batch.as_bytes()), BATCH)
     })?;
+    bench.case("presign-put", 1, presigned()?)?;
     for (rules, name) in RULES {
         let service = fixtures::service(&access(rules))?;
         let request = fixtures::slot_request(OWNER)?;
@@ -54,6 +62,37 @@ pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
     }
     bench.case("xml-slot-request", 1, read(one.clone())?)?;
     bench.case("xml-message", 1, read(MESSAGE.to_owned())?)
+}
+
+/// Signs the PUT URL of a slot.
+fn presigned() -> Outcome<impl FnMut() -> bool> {
+    let (origin, _) = Origin::split("https://s3.example.org/").ok_or("not an origin")?;
+    let mut bucket = Bucket::new(&ObjectStore {
+        endpoint: origin.clone(),
+        internal_endpoint: origin,
+        bucket: "uploads".to_owned(),
+        region: "us-east-1".to_owned(),
+        prefix: String::new(),
+        path_style: true,
+        access_key: "AKIAIOSFODNN7EXAMPLE".to_owned(),
+        secret_key: SecretKey::new(*b"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
+        secret_key_file: None,
+        ca_file: None,
+        put: PutMode::Direct,
+        get: GetMode::Redirect,
+        public_url: None,
+        sign_content_type: true,
+    });
+    let now = fixtures::now();
+    bucket.set_date(now);
+    let request = fixtures::slot_request(OWNER)?;
+    let path = StorePath::for_slot(&request.owner, request.purpose.into(), &[7; 15], NAME);
+    let path = path.ok_or("not a path")?;
+    let lifetime = Duration::from_secs(360);
+    Ok(move || {
+        let url = bucket.put_url(black_box(&path), SIZE, Some(TYPE), lifetime, now);
+        black_box(url).is_some()
+    })
 }
 
 /// A slot request from slixmpp, as forwarded by the XMPP server.
@@ -122,12 +161,12 @@ impl Link {
         let mut shared = Shared::new(
             fixtures::config("")?,
             fixtures::service("")?,
-            store()?,
+            Storage::Folder(Box::new(store()?)),
             Syncer::new(Arc::new(waker)),
             now,
         );
         // Cached: upslot asks for it once a second, not for every slot.
-        shared.store.free_space(now.mono);
+        shared.storage.free_space(now.mono);
         Ok(Link {
             stream,
             jid: BareJid::parse(JID).ok_or("the component's name is not a valid JID")?,

@@ -16,7 +16,9 @@ use crate::pattern::Pattern;
 use crate::placement::Placement;
 use crate::response::{ExpectedResponse, field};
 use crate::scratch::Scratch;
-use crate::servers::{CONNECTIONS, InstalledServers, Server, ServerSetup};
+use crate::servers::{
+    CONNECTIONS, InstalledServers, Server, ServerSetup, StoreProcess, StoredObjects,
+};
 use crate::stop::StopSignal;
 
 /// After this time, no more requests are started in a turn, however slow the machine is.
@@ -86,6 +88,34 @@ impl Bench<'_> {
         Ok(server)
     }
 
+    /// Starts an object store with that many objects, and a server before it; `config` is the end of upslot's section
+    /// `s3`, and what follows.
+    pub fn start_before_store(
+        &self,
+        kind: ServerKind,
+        case: &str,
+        objects: StoredObjects,
+        config: &str,
+    ) -> Outcome<(StoreProcess, Server)> {
+        let setup = self.setup(kind, case, false, SMALL)?;
+        let folder = self
+            .scratch
+            .folder(&format!("{case}/{}/store", kind.name()))?;
+        let store = StoreProcess::start(
+            &ServerSetup {
+                folder,
+                ..setup.clone()
+            },
+            objects,
+        )?;
+        let setup = ServerSetup {
+            object_store: Some(store.address),
+            extra_config: config.to_owned(),
+            ..setup
+        };
+        Ok((store, self.start_with(kind, setup)?))
+    }
+
     /// The setup for GETs of `size` bytes, in the folder `case/kind`.
     pub fn setup(
         &self,
@@ -104,6 +134,7 @@ impl Bench<'_> {
             connections: CONNECTIONS,
             shared_files: None,
             kind: GetKind::Whole,
+            object_store: None,
             extra_config: String::new(),
             stop: self.stop,
         })

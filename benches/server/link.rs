@@ -353,7 +353,7 @@ fn parse_slot(stanza: &str) -> Outcome<(usize, Target)> {
     let url = |name: &str| {
         let tag = stanza.split_once(name)?.1.split('>').next()?;
         let url = attribute(tag, "url")?;
-        let path = url.strip_prefix("http://localhost/")?;
+        let path = url.strip_prefix("http://")?.split_once('/')?.1;
         Some(format!("/{path}"))
     };
     match (attribute(head, "type").as_deref(), url("<put"), url("<get")) {

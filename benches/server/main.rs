@@ -22,6 +22,7 @@
 //! - [`order`] the order in which files are requested;
 //! - [`cases`] the operations that are measured in rounds;
 //! - [`limit`] this program as a server that does nothing but move bytes;
+//! - [`object_store`] this program as an object store;
 //! - [`servers`] upslot and the servers that it is compared with;
 //! - [`machine`] the machine that the bench runs on;
 //! - [`bench`] the context of all cases and scenarios;
@@ -58,6 +59,8 @@ mod order;
 mod cases;
 
 mod limit;
+
+mod object_store;
 
 mod servers;
 
@@ -125,13 +128,13 @@ Cases:
 
 fn main() -> ExitCode {
     let mut arguments = env::args_os().skip(1);
-    if arguments
-        .next()
-        .is_some_and(|first| first == limit::ARGUMENT)
-    {
-        return PROGRAM.exit(limit::run(arguments));
+    match arguments.next() {
+        Some(first) if first == limit::ARGUMENT => PROGRAM.exit(limit::run(arguments)),
+        Some(first) if first == object_store::ARGUMENT => {
+            PROGRAM.exit(object_store::run(arguments))
+        }
+        _ => PROGRAM.start(run),
     }
-    PROGRAM.start(run)
 }
 
 fn run(options: &Options) -> Outcome<()> {

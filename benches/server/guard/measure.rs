@@ -13,7 +13,7 @@ use crate::guard::stepper::{Counts, Step, Stepper};
 use crate::guard::system_calls::name;
 use crate::guard::table::{Row, Table};
 use crate::load::{Plan, Request};
-use crate::servers::Server;
+use crate::servers::{DIRECT, RELAY, Server, StoredObjects};
 
 /// Different files of the store.
 const FILES: usize = 64;
@@ -52,6 +52,9 @@ const TLS: &[(&str, Kind)] = &[
     ("put-tls", Kind::Put),
 ];
 
+/// Before an object store, to and from which files pass through.
+const RELAYED: &[(&str, Kind)] = &[("s3-get", Kind::Get), ("s3-put", Kind::Put)];
+
 /// Measures all requests.
 pub fn measure(bench: &Bench<'_>) -> Outcome<Table> {
     let mut table = Table::new();
@@ -65,6 +68,24 @@ pub fn measure(bench: &Bench<'_>) -> Outcome<Table> {
         let rows = rows.map_err(|why| bench.explain_failure(&mut server, why))?;
         table.rows.extend(rows);
     }
+    let start = |case, config| {
+        let objects = StoredObjects::Count(0);
+        bench.start_before_store(ServerKind::Upslot, case, objects, config)
+    };
+    let (_store, mut server) = start("guard-s3", RELAY)?;
+    let rows = measure_all(bench, &mut server, RELAYED, Step::Instruction);
+    let rows = rows.map_err(|why| bench.explain_failure(&mut server, why))?;
+    table.rows.extend(rows);
+    let (_store, mut server) = start("guard-s3-direct", DIRECT)?;
+    let unused = Request::get("/", 0);
+    let sample = |_| {
+        let requests = (&unused, &unused);
+        sample(bench, &mut server, requests, Kind::Slot, Step::Instruction)
+    };
+    let samples: Vec<Counts> = (0..SAMPLES).map(sample).collect::<Outcome<_>>()?;
+    let row = row("s3-slot-direct", &samples, Step::Instruction);
+    print(&format!("{}\n", row.line()))?;
+    table.rows.push(row);
     Ok(table)
 }
 

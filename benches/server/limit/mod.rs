@@ -11,9 +11,9 @@
 //! - [`tls`] the same over TLS.
 
 mod config;
-mod event_loop;
+pub mod event_loop;
 
-mod http;
+pub mod http;
 
 mod memory;
 mod open;

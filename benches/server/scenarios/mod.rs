@@ -6,6 +6,7 @@
 //! - [`first_slot`] the first slot of owners with many files;
 //! - [`beside_transfers`] latency of small GETs and slots beside large GETs and PUTs;
 //! - [`idle`] memory and CPU time of idle connections;
+//! - [`object_store`] uploads, downloads, slots and sweeps before an object store;
 //! - [`slots_api`] slots through the local API;
 //! - [`slots_open`] slots while many are open;
 //! - [`store_size`] the influence of the number of stored files;
@@ -19,6 +20,7 @@ mod beside_transfers;
 mod expiry;
 mod first_slot;
 mod idle;
+mod object_store;
 mod slots_api;
 mod slots_open;
 mod store_size;
@@ -87,5 +89,40 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "store-million",
         long: true,
         run: store_size::run_million,
+    },
+    Scenario {
+        name: "s3-slots",
+        long: false,
+        run: object_store::run_slots,
+    },
+    Scenario {
+        name: "s3-put-10k",
+        long: false,
+        run: object_store::run_put_small,
+    },
+    Scenario {
+        name: "s3-put-large",
+        long: false,
+        run: object_store::run_put_large,
+    },
+    Scenario {
+        name: "s3-get-10k",
+        long: false,
+        run: object_store::run_get_small,
+    },
+    Scenario {
+        name: "s3-get-large",
+        long: false,
+        run: object_store::run_get_large,
+    },
+    Scenario {
+        name: "s3-memory",
+        long: false,
+        run: object_store::run_memory,
+    },
+    Scenario {
+        name: "s3-sweep",
+        long: false,
+        run: object_store::run_sweep,
     },
 ];

@@ -155,11 +155,13 @@ pub fn keep_core_awake<T>(placement: &Placement, work: impl FnOnce() -> T) -> T 
 
 /// Lets this thread run only when its core is otherwise idle; false if that fails.
 pub fn use_idle_priority() -> bool {
-    let Some(id) = thread_id() else {
-        return false;
-    };
+    thread_id().is_some_and(|id| give_idle_priority(&id))
+}
+
+/// Lets a thread or a process of one thread run only when its core is otherwise idle; false if that fails.
+pub fn give_idle_priority(id: &str) -> bool {
     let status = Command::new("chrt")
-        .args(["--idle", "--pid", "0", &id])
+        .args(["--idle", "--pid", "0", id])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -8,6 +8,7 @@
 //! - [`nginx`] the reference: ratios are relative to it;
 //! - [`lighttpd`] another server for comparison;
 //! - [`limit`] a bare loop as the lower bound;
+//! - [`store`] the object store of some of them;
 //! - [`installed`] which of them are installed, and their start.
 
 mod launch;
@@ -22,9 +23,13 @@ mod nginx;
 mod lighttpd;
 mod limit;
 
+mod store;
+
 mod installed;
 
 pub use crate::servers::installed::InstalledServers;
 pub use crate::servers::launch::free_address;
 pub use crate::servers::server::Server;
 pub use crate::servers::setup::{CONNECTIONS, ServerSetup};
+pub use crate::servers::store::{StoreProcess, StoredObjects};
+pub use crate::servers::upslot::{DIRECT, RELAY};

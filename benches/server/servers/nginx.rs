@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::common::outcome::Outcome;
 use crate::common::server_kind::ServerKind;
+use crate::object_store::BUCKET;
 use crate::servers::launch::{
     create_folder, find_program, free_address, program_version, quoted, write_file,
 };
@@ -15,6 +16,9 @@ use crate::servers::setup::ServerSetup;
 /// For the report.
 pub const SETTINGS: &str = "one process, sendfile, tcp_nopush, DAV PUT, client_body_buffer_size by default (16k), \
      ssl_session_cache and ssl_session_tickets by default (none, on), no access log";
+
+/// `on` is the default.
+const PROXY_BUFFERING: &str = "on";
 
 #[derive(Clone, Debug)]
 pub struct Nginx {
@@ -72,12 +76,13 @@ impl Nginx {
              \x20   keepalive_timeout 60s;\n\
              \x20   keepalive_requests 1000000000;\n\
              \x20   client_max_body_size 0;\n\
+             {upstream}\
              \x20   server {{\n\
              \x20       listen {address}{ssl};\n\
              {tls}\
              \x20       root {root};\n\
              \x20       location / {{\n\
-             {put}\
+             {action}\
              \x20       }}\n\
              \x20   }}\n\
              }}\n",
@@ -97,10 +102,16 @@ impl Nginx {
                 None => String::new(),
             },
             root = quoted(&root)?,
-            put = if self.missing(true, false).is_none() {
-                "            dav_methods PUT;\n            create_full_put_path on;\n"
-            } else {
-                ""
+            upstream = setup.object_store.map_or_else(String::new, |store| format!(
+                "    upstream store {{\n        server {store};\n        keepalive 64;\n    }}\n"
+            )),
+            action = match setup.object_store {
+                Some(_) => proxy_to_store(),
+                None if self.missing(true, false).is_none() => {
+                    "            dav_methods PUT;\n            create_full_put_path on;\n"
+                        .to_owned()
+                }
+                None => String::new(),
             },
         );
         let file = setup.folder.join("nginx.conf");
@@ -126,4 +137,16 @@ impl Nginx {
         }
         Ok(paths)
     }
+}
+
+/// Passes requests on to the object store, on kept connections and without files in between.
+fn proxy_to_store() -> String {
+    format!(
+        "            proxy_pass http://store/{BUCKET}/;\n\
+         \x20           proxy_http_version 1.1;\n\
+         \x20           proxy_set_header Connection \"\";\n\
+         \x20           proxy_request_buffering off;\n\
+         \x20           proxy_buffering {PROXY_BUFFERING};\n\
+         \x20           proxy_max_temp_file_size 0;\n"
+    )
 }

@@ -38,6 +38,8 @@ pub struct ServerSetup<'a> {
     pub shared_files: Option<&'a Path>,
     /// How a limit server responds to GETs of shared files.
     pub kind: GetKind,
+    /// The object store that is used instead of files.
+    pub object_store: Option<SocketAddr>,
     /// More lines for upslot's configuration.
     pub extra_config: String,
     pub stop: &'a StopSignal,

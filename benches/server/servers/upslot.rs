@@ -1,15 +1,22 @@
 //! upslot, configured as its operators do, with the scripted XMPP server at the other end of its link.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
 use crate::common::outcome::Outcome;
 use crate::common::server_kind::ServerKind;
 use crate::link::{COMPONENT, DOMAIN, LinkListener, SECRET};
+use crate::object_store::BUCKET;
 use crate::process::Process;
 use crate::servers::launch::{await_listening, create_folder, free_address, quoted, write_file};
 use crate::servers::server::Server;
 use crate::servers::setup::ServerSetup;
+
+/// The end of the section `s3`: files pass through upslot.
+pub const RELAY: &str = "  put: relay\n  get: relay\n";
+/// Uploads go to the store itself.
+pub const DIRECT: &str = "  put: direct\n";
 
 /// Starts upslot, and waits until its link is up and it accepts connections.
 pub fn start(program: &Path, setup: &ServerSetup<'_>) -> Outcome<Server> {
@@ -24,7 +31,6 @@ pub fn start(program: &Path, setup: &ServerSetup<'_>) -> Outcome<Server> {
          component_secret: \"{SECRET}\"\n\
          component_host: 127.0.0.1\n\
          component_port: {}\n\
-         storage_path: {}\n\
          whitelist: [{DOMAIN}]\n\
          max_file_size: 1073741824\n\
          max_connections: {}\n\
@@ -32,15 +38,20 @@ pub fn start(program: &Path, setup: &ServerSetup<'_>) -> Outcome<Server> {
          http_port: {}\n\
          get_url: http://localhost{prefix}\n\
          put_url: http://localhost{prefix}\n\
-         fsync: {}\n\
          log_level: warn\n",
         listener.address.port(),
-        quoted(&root)?,
         setup.connections,
         address.port(),
-        setup.durable,
         prefix = setup.prefix(),
     );
+    match setup.object_store {
+        Some(store) => config.push_str(&store_section(store)),
+        None => config.push_str(&format!(
+            "storage_path: {}\nfsync: {}\n",
+            quoted(&root)?,
+            setup.durable
+        )),
+    }
     config.push_str(&setup.extra_config);
     if let Some(certificate) = setup.tls {
         config.push_str(&format!(
@@ -59,4 +70,16 @@ pub fn start(program: &Path, setup: &ServerSetup<'_>) -> Outcome<Server> {
     let mut server = Server::new(ServerKind::Upslot, process, address, root, setup);
     server.link = Some(link);
     Ok(server)
+}
+
+/// An object store instead of a folder. Lines that follow, with two spaces at their start, belong to it.
+fn store_section(store: SocketAddr) -> String {
+    format!(
+        "slot_secret: \"{SECRET}\"\n\
+         s3:\n\
+         \x20 endpoint: http://{store}\n\
+         \x20 bucket: {BUCKET}\n\
+         \x20 access_key: bench\n\
+         \x20 secret_key: \"{SECRET}\"\n"
+    )
 }
