@@ -119,7 +119,7 @@ fn links_owners_types_and_times_of_a_file_share_are_kept() {
         &["2 files would be imported, 703 B: 2 by hard links, 0 copied."],
     );
     assert!(site.files().is_empty() && old_links(&site.store()) == 0);
-    let before = unix_now() - 1000;
+    let added = unix_now() - 1000;
     let said = share.import(&dir, &[], 0);
     assert_says(
         &said,
@@ -143,7 +143,7 @@ fn links_owners_types_and_times_of_a_file_share_are_kept() {
     );
     let time = stored.metadata().unwrap().modified().unwrap();
     let time = time.duration_since(UNIX_EPOCH).unwrap().as_secs();
-    assert!((before..before + 60).contains(&time), "{time}");
+    assert!((added - 60..=added).contains(&time), "{time}");
     for target in [
         "/file_share/aB_c-1/tr%C3%A8s%20cool.jpg",
         "/files/file_share/aB_c-1/tr%C3%A8s%20cool.jpg",
