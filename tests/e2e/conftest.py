@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import signal
+import threading
 import tempfile
 from pathlib import Path
 
@@ -95,9 +96,11 @@ def pytest_configure(config):
 
 
 def pytest_sessionstart(session):
-    # As with Ctrl-C, all processes are stopped in order.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+    # As with Ctrl-C, all processes are stopped in order. A process of xdist may run its tests on another thread, where
+    # Python has no handlers of signals; the first process then ends it.
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     if not session.config.option.collectonly:
         session.config.stash[SESSION] = Session()
 
