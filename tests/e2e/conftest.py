@@ -9,8 +9,8 @@ import contextlib
 import logging
 import os
 import signal
-import threading
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest

@@ -51,7 +51,10 @@ const TRANSFERS: ByMode<usize> = ByMode {
     quick: 50,
 };
 /// The time in which buffers fill.
-const FILL_TIME: Duration = Duration::from_millis(1_500);
+const FILL_TIME: ByMode<Duration> = ByMode {
+    normal: Duration::from_millis(1_500),
+    quick: Duration::from_millis(200),
+};
 /// Objects before the sweep.
 const OBJECTS: ByMode<usize> = ByMode {
     normal: 100_000,
@@ -275,27 +278,29 @@ struct Stalled {
 fn memory(bench: &Bench<'_>, server: &mut Server, is_put: bool) -> Outcome<Stalled> {
     let size = FileSize::Large.bytes(bench.options);
     let count = TRANSFERS.get(bench.options);
-    let targets = match is_put {
-        true => server.new_targets(count, size, bench.stop)?,
-        false => vec![store_files(bench, server, 1, size)?.remove(0); count],
+    let fill_time = FILL_TIME.get(bench.options);
+    let targets = if is_put {
+        server.new_targets(count, size, bench.stop)?
+    } else {
+        vec![store_files(bench, server, 1, size)?.remove(0); count]
     };
-    let request = |server: &Server, target: &Target| match is_put {
-        true => put(server, target, size),
-        false => Request::get(&target.get, size),
-    };
-    thread::sleep(FILL_TIME);
+    thread::sleep(fill_time);
     let before = server.process.anonymous_memory()?;
     let mut clients = Vec::with_capacity(count);
     for target in &targets {
         let failed = |e| format!("a slow client: {e}");
         let mut client = TcpStream::connect(server.endpoint.address).map_err(failed)?;
-        let request = request(server, target);
+        let request = if is_put {
+            put(server, target, size)
+        } else {
+            Request::get(&target.get, size)
+        };
         client.write_all(&request.head).map_err(failed)?;
         client.set_nonblocking(true).map_err(failed)?;
         clients.push((client, request.body));
     }
     let start = Instant::now();
-    while start.elapsed() < FILL_TIME * 2 {
+    while start.elapsed() < fill_time * 2 {
         for (client, rest) in &mut clients {
             // Nothing more fits, or the server does not accept it yet.
             if let Ok(n) = client.write(bench.pattern.bytes_at(0, *rest)) {
@@ -306,11 +311,11 @@ fn memory(bench: &Bench<'_>, server: &mut Server, is_put: bool) -> Outcome<Stall
     }
     let grown = server.process.anonymous_memory()?.saturating_sub(before);
     let cpu = server.process.cpu()?;
-    thread::sleep(FILL_TIME);
+    thread::sleep(fill_time);
     let cpu = server.process.cpu()?.since(cpu);
     Ok(Stalled {
         memory: grown as f64 / count as f64,
-        cpu: cpu.microseconds() / FILL_TIME.as_secs_f64(),
+        cpu: cpu.microseconds() / fill_time.as_secs_f64(),
     })
 }
 
