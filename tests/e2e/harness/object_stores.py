@@ -78,8 +78,8 @@ class SeaweedFS(ObjectStore):
         process = await self.daemon("seaweedfs", [
             program, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={self.folder}", "-filer", "-s3", *ports,
             f"-filer.localSocket={self.folder}/filer.sock", f"-s3.port={self.port}", f"-s3.port.grpc={free_port()}",
-            f"-s3.config={identities}", "-s3.port.iceberg=0", "-master.telemetry=false", "-master.volumeSizeLimitMB=64",
-            "-volume.max=0", "-volume.minFreeSpace=1",
+            f"-s3.config={identities}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false",
+            "-master.volumeSizeLimitMB=64", "-volume.max=0", "-volume.minFreeSpace=1",
         ])
         await port_open(self.port, process, timeout=2 * PATIENCE)
 
