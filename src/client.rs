@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::{CertificateError, ClientConfig, ClientConnection, StreamOwned};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -316,6 +316,29 @@ impl Connection {
     }
 }
 
+/// Connects to the first address of a host that accepts a connection.
+pub fn reach(
+    origin: &Origin,
+    tls: Option<Arc<ClientConfig>>,
+    limits: &Limits,
+) -> Result<(Route, Connection), String> {
+    let Origin { host, port, .. } = origin;
+    let addresses = lookup(host, *port, limits).map_err(|why| format!("{host}: {why}"))?;
+    let mut failures = Vec::new();
+    for address in addresses {
+        let route = Route {
+            endpoint: Endpoint::Tcp(address),
+            origin: origin.clone(),
+            tls: tls.clone(),
+        };
+        match Connection::open(&route, limits) {
+            Ok(connection) => return Ok((route, connection)),
+            Err(error) => failures.push(format!("{address}: {}", describe(&error))),
+        }
+    }
+    Err(failures.join("; "))
+}
+
 /// The message for a response that did not come in time.
 pub fn no_answer(reader: &ResponseReader) -> String {
     let part = if reader.has_begun() {
@@ -413,9 +436,20 @@ pub fn request(
 
 /// An error of connecting, in words.
 pub fn describe(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "no answer in time".to_owned(),
-        io::ErrorKind::UnexpectedEof => "the connection was closed".to_owned(),
-        _ => error.to_string(),
-    }
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    let text = match (inner, error.kind()) {
+        (
+            Some(rustls::Error::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::BadSignature,
+            )),
+            _,
+        ) => {
+            "the certificate is not from a known authority: name the root certificate in `ca_file`"
+        }
+        (Some(rustls::Error::InvalidMessage(_)), _) => "the server does not speak TLS at this port",
+        (_, io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => "no answer in time",
+        (_, io::ErrorKind::UnexpectedEof) => "the connection was closed",
+        _ => return error.to_string(),
+    };
+    text.to_owned()
 }

@@ -82,6 +82,13 @@ impl Wanted {
             Target::Url(url) => url,
         };
         let service = Service::unsigned(config);
+        #[cfg(feature = "s3")]
+        if let Some(path) = service.bucket().and_then(|bucket| bucket.path_of_url(url)) {
+            return Ok(Wanted::File(DownloadRequest {
+                path: Some(path),
+                ..DownloadRequest::default()
+            }));
+        }
         service.files_of_url(url).map(Wanted::File).ok_or_else(|| {
             format!(
                 "{url} is not a URL of a file of this service: get_url is {}, put_url is {}.",

@@ -35,17 +35,10 @@ fn text() -> Vec<u8> {
 /// Whether a request for a file that does not exist gets upslot's 404, with CORS fields.
 pub fn not_found(session: &mut Session<'_>, slot: &TestSlot) -> Verdict {
     let what = "GET of a missing file";
-    let request = get(what, &slot.get);
-    let response = session.ask(Side::Get, request)?;
-    if session.is_bypassed_by_downloads() {
-        let response = session.follow(request, response)?;
-        return match response.status {
-            403 | 404 => Ok(format!("the store answers {}", response.status)),
-            _ => Err(unexpected(&response, session.asked(Side::Get, what))),
-        };
-    }
+    let response = session.ask(Side::Get, get(what, &slot.get))?;
     let proxy = session.proxy(Side::Get);
     match response.status {
+        404 if session.redirects() => judge::cors("404", &cors_of(session), &response, proxy),
         404 => judge::cors("404", &expected_cors(session), &response, proxy),
         200 => {
             let text = format!("{what}: 200, although it is not stored yet");
@@ -58,9 +51,6 @@ pub fn not_found(session: &mut Session<'_>, slot: &TestSlot) -> Verdict {
 
 /// Stores a text, and reads it in all ways that clients do. Returns the slot of the text.
 pub fn check(session: &mut Session<'_>, out: &mut Reporter<'_>) -> Option<TestSlot> {
-    if session.is_bypassed_by_downloads() {
-        return from_store(session, out);
-    }
     let bytes = text();
     let slot = match session.slot("text.txt", bytes.len() as u64, Some(TEXT)) {
         Ok(slot) => slot,
@@ -87,50 +77,8 @@ pub fn check(session: &mut Session<'_>, out: &mut Reporter<'_>) -> Option<TestSl
         return None;
     }
     let (expected, response) = found.unwrap_or_default();
-    fields(session, out, &expected, &response);
+    fields(session, out, &slot, &expected, &response);
     variants(session, out, &slot, &bytes, &response);
-    Some(slot)
-}
-
-/// The same if upslot redirects downloads to an object store, which answers the variants itself.
-fn from_store(session: &mut Session<'_>, out: &mut Reporter<'_>) -> Option<TestSlot> {
-    let bytes = text();
-    let slot = match session.slot("text.txt", bytes.len() as u64, Some(TEXT)) {
-        Ok(slot) => slot,
-        Err(problem) => {
-            out.add(problem.finding("download"));
-            return None;
-        }
-    };
-    session.run("not-found", out, |session| not_found(session, &slot));
-    let mut redirect = None;
-    session.run("download", out, |session| {
-        let what = "GET of a text";
-        session.store("PUT of a text", &slot, &bytes, TEXT)?;
-        let request = get(what, &slot.get);
-        let answer = session.ask(Side::Get, request)?;
-        if session.redirected(&answer).is_none() {
-            return Err(unexpected(&answer, session.asked(Side::Get, what)));
-        }
-        let response = session.follow(request, answer.clone())?;
-        redirect = Some(answer);
-        match response.status == 200 && response.body == bytes {
-            true => Ok("upslot redirects to the store, which sends the file".to_owned()),
-            false => {
-                let text = format!("{what}: the store answers {}", response.status);
-                Err(Problem::new("store-answer", text, "see store-url-get"))
-            }
-        }
-    });
-    match redirect {
-        Some(answer) => session.run("download-cors", out, |session| {
-            let proxy = session.proxy(Side::Get);
-            judge::cors("the redirect", &cors_of(session), &answer, proxy)
-        }),
-        None => out.add(Finding::skipped("download-cors", "no download")),
-    }
-    let why = "the store answers it (see store-url-get)";
-    out.add_all(CHECKS[2..].iter().map(|check| Finding::skipped(check, why)));
     Some(slot)
 }
 
@@ -150,7 +98,7 @@ fn get_compressible(session: &mut Session<'_>, slot: &TestSlot) -> Result<Respon
 /// The response that upslot itself gives. Where another web server serves the files, only what upslot's documentation
 /// asks of it.
 fn expected(session: &Session<'_>, slot: &TestSlot, size: usize, found: &Response) -> Response {
-    if !session.config.serve_downloads {
+    if !session.config.serve_downloads || session.redirects() {
         let kept = [
             "content-type",
             "cache-control",
@@ -168,8 +116,11 @@ fn expected(session: &Session<'_>, slot: &TestSlot, size: usize, found: &Respons
                 response.fields.push((name.to_owned(), value.to_owned()));
             }
         };
-        require("x-content-type-options", "nosniff");
-        require("content-security-policy", "default-src 'none'");
+        // An object store has its own fields, which the checks of the store judge.
+        if !session.redirects() {
+            require("x-content-type-options", "nosniff");
+            require("content-security-policy", "default-src 'none'");
+        }
         return response;
     }
     let head = format!(
@@ -185,7 +136,7 @@ fn expected(session: &Session<'_>, slot: &TestSlot, size: usize, found: &Respons
         modified: wall,
         stored: wall,
         content_type: Some(TEXT.to_owned()),
-        // With an object store, the bytes are not known.
+        // Nobody has read what is in an object store.
         utf8: session.config.s3.is_none() && session.service.shows_charset(&slot.path, Some(TEXT)),
     };
     let answer = session
@@ -194,12 +145,15 @@ fn expected(session: &Session<'_>, slot: &TestSlot, size: usize, found: &Respons
     Response::of_head(&answer.head).unwrap_or_default()
 }
 
-/// The CORS fields that downloads need.
+/// The CORS fields that downloads need. Those of an object store are checked with the store.
 fn expected_cors(session: &Session<'_>) -> Response {
+    let mut response = Response::default();
+    if session.redirects() {
+        return response;
+    }
     if session.config.serve_downloads {
         return cors_of(session);
     }
-    let mut response = Response::default();
     if session.config.allow_web_clients {
         let field = ("access-control-allow-origin".to_owned(), "*".to_owned());
         response.fields.push(field);
@@ -211,6 +165,33 @@ fn expected_cors(session: &Session<'_>) -> Response {
 fn fields(
     session: &mut Session<'_>,
     out: &mut Reporter<'_>,
+    slot: &TestSlot,
+    expected: &Response,
+    found: &Response,
+) {
+    if session.redirects() {
+        session.run("download-cors", out, |session| redirect(session, slot));
+        let why = "the object store sends its own fields (see store-url-get)";
+        out.add(Finding::skipped("download-fields", why));
+    } else {
+        upslot_fields(session, out, expected, found);
+    }
+    session.run("download-caching", out, |_| {
+        judge::validators(expected, found)
+    });
+}
+
+/// Whether web clients may follow upslot to the object store.
+fn redirect(session: &mut Session<'_>, slot: &TestSlot) -> Verdict {
+    let answer = session.ask_upslot(Side::Get, get("GET of a text", &slot.get))?;
+    let proxy = session.proxy(Side::Get);
+    judge::cors("the redirect", &cors_of(session), &answer, proxy)
+}
+
+/// Judges the fields that upslot adds.
+fn upslot_fields(
+    session: &mut Session<'_>,
+    out: &mut Reporter<'_>,
     expected: &Response,
     found: &Response,
 ) {
@@ -218,9 +199,6 @@ fn fields(
         judge::cors("the download", expected, found, session.proxy(Side::Get))
     });
     session.run("download-fields", out, |_| judge::security(expected, found));
-    session.run("download-caching", out, |_| {
-        judge::validators(expected, found)
-    });
 }
 
 /// HEAD, a range, and a conditional request.
@@ -265,9 +243,7 @@ fn variants(
 
 /// Whether a file that was removed is still served.
 pub fn removed(session: &mut Session<'_>, slot: &TestSlot) -> Verdict {
-    let request = get("GET of a removed file", &slot.get);
-    let response = session.ask(Side::Get, request)?;
-    let response = session.follow(request, response)?;
+    let response = session.ask(Side::Get, get("GET of a removed file", &slot.get))?;
     let proxy = session.proxy(Side::Get);
     match response.status {
         404 => Ok("a removed file is not served any more".to_owned()),

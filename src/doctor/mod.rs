@@ -42,19 +42,21 @@ use crate::doctor::component::Running;
 use crate::doctor::judge::Problem;
 use crate::doctor::proxy::Proxy;
 use crate::doctor::report::{Finding, Report};
-use crate::doctor::session::{Reporter, Session};
+use crate::doctor::session::{Reporter, Session, incomplete};
 use crate::doctor::slots::{Slots, TestSlot};
 use crate::doctor::storage::Storage;
 use crate::doctor::uploads::Reached;
 use crate::http::origin::Origin;
 use crate::layout::Owner;
 #[cfg(feature = "s3")]
-use crate::objects;
+use crate::objects::client::BucketClient;
 use crate::reactor::random;
 use crate::remove::{self, Target};
 use crate::service::Service;
 use crate::setup::Setup;
 use crate::sys;
+#[cfg(feature = "s3")]
+use crate::units;
 
 /// Time limit of the whole command without `--full`.
 const TIMEOUT: Duration = Duration::from_secs(180);
@@ -75,7 +77,10 @@ const AFTER_UPLOAD: [&str; 12] = [
     "upload-slow",
 ];
 
-/// Those of them that need no file.
+/// Those of them that concern the bodies of uploads through upslot.
+const OF_BODIES: [&str; 3] = ["upload-chunked", "upload-size", "upload-slow"];
+
+/// Checks of uploads through upslot that need no file.
 const WITHOUT_FILE: [&str; 2] = ["request-buffering", "authorization"];
 
 /// What the command line asks for.
@@ -111,18 +116,7 @@ pub fn run(
     if let Some(session) = session(setup, options, &limits, slots, direct, &mut out) {
         over_http(session, setup, options, &storage, &mut out);
     }
-    if limits.is_over() {
-        let (problem, text) = match limits.is_interrupted() {
-            true => ("interrupted", "the checks were interrupted"),
-            false => ("time-limit", "the checks took too long"),
-        };
-        out.add(Finding::fail(
-            "complete",
-            problem,
-            text,
-            "run upslot doctor again",
-        ));
-    }
+    out.add_all(incomplete(&limits));
     if let Some((lines, _)) = &mut out.lines {
         // A closed output is not an error.
         let _ = writeln!(lines, "{}", out.report.summary());
@@ -312,14 +306,6 @@ fn over_http(
         let why = "the key that signs slots cannot be read (see slot-secret)";
         return out.add_all(checks.map(|check| Finding::skipped(check, why)));
     };
-    if session.is_bypassed_by_uploads() {
-        let checks = uploads::CHECKS
-            .iter()
-            .chain(&AFTER_UPLOAD)
-            .chain(&WITHOUT_FILE);
-        let why = "clients send files to the store itself (s3.put: direct; see store-url-put)";
-        return out.add_all(checks.map(|check| Finding::skipped(check, why)));
-    }
     let silent = (reached == Reached::Nothing).then_some("there is no answer (see preflight)");
     let works = !session.skips(&uploads::CHECKS, silent, out) && uploads::upload(session, out);
     let why = match reached {
@@ -332,14 +318,18 @@ fn over_http(
     if !session.skips(&AFTER_UPLOAD, why, out) {
         text = downloads::check(session, out);
         session.run("names", out, uploads::names);
-        session.run("upload-chunked", out, uploads::chunked);
-        session.run("upload-size", out, bodies::size);
-        if options.full {
-            session.run("upload-full", out, bodies::full);
+        let bypass = session.bypasses().then_some(uploads::BYPASS);
+        if !session.skips(&OF_BODIES, bypass, out) {
+            session.run("upload-chunked", out, uploads::chunked);
+            session.run("upload-size", out, bodies::size);
+            if options.full {
+                session.run("upload-full", out, bodies::full);
+            }
+            session.run("upload-slow", out, bodies::slow);
         }
-        session.run("upload-slow", out, bodies::slow);
     }
-    let unreached = why.filter(|_| reached != Reached::Upslot);
+    let bypass = session.bypasses().then_some(uploads::BYPASS);
+    let unreached = why.filter(|_| reached != Reached::Upslot).or(bypass);
     if !session.skips(&WITHOUT_FILE, unreached, out) {
         session.run("request-buffering", out, bodies::buffering);
         uploads::authorization(session, out);
@@ -386,8 +376,6 @@ fn clean_up(
 
 /// Removes all files of an owner; one line without a full stop about it.
 fn remove_all(setup: &Setup, owner: &Owner) -> Result<String, String> {
-    let mut said = Vec::new();
-    let removed = remove_target(setup, &Target::Owner(owner.clone()), &mut said);
     let line = |text: &str| {
         text.lines()
             .next()
@@ -395,19 +383,18 @@ fn remove_all(setup: &Setup, owner: &Owner) -> Result<String, String> {
             .trim_end_matches('.')
             .to_owned()
     };
+    // Without the limits of the command: also after Ctrl-C.
+    #[cfg(feature = "s3")]
+    if let Some(mut client) = BucketClient::of(setup)? {
+        let discarded = client.discard(&owner.folder()).map_err(|why| line(&why))?;
+        return Ok(format!(
+            "the {} of the checks are removed",
+            units::files(discarded)
+        ));
+    }
+    let mut said = Vec::new();
+    let target = Target::Owner(owner.clone());
+    let removed = remove::remove(&setup.config, &target, false, &mut said);
     removed.map_err(|why| line(&why))?;
     Ok(line(&String::from_utf8_lossy(&said)))
-}
-
-fn remove_target(setup: &Setup, target: &Target, said: &mut Vec<u8>) -> Result<(), String> {
-    #[cfg(feature = "s3")]
-    if setup.config.s3.is_some() {
-        let wanted = remove::Wanted::new(&setup.config, target)?;
-        // Without the limits of the command: also after Ctrl-C.
-        if let Some(mut client) = objects::client::BucketClient::of(setup)? {
-            let what = (target, &wanted);
-            return objects::commands::remove(&mut client, &setup.config, what, false, said);
-        }
-    }
-    remove::remove(&setup.config, target, false, said)
 }

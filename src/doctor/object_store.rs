@@ -12,6 +12,7 @@ use crate::client::{self, Endpoint, Limits, Route};
 use crate::config::object_store::{GetMode, PutMode};
 use crate::config::{Config, ObjectStore};
 use crate::doctor::report::{Finding, Report, quoted};
+use crate::doctor::session::incomplete;
 use crate::doctor::slots::Slots;
 use crate::http::client::Response;
 use crate::http::origin::Origin;
@@ -25,13 +26,14 @@ use crate::sys;
 use crate::tls;
 
 /// The checks after the first one, which is `store-list`.
-const LATER: [&str; 11] = [
+const LATER: [&str; 12] = [
     "store-clock",
     "store-put",
     "store-head",
     "store-range",
     "store-conditional",
     "store-url-put",
+    "store-url-type",
     "store-url-get",
     "store-anonymous",
     "store-cors",
@@ -51,7 +53,13 @@ const WITH_OBJECT: [&str; 6] = [
 
 const NAME: &str = "upslot-check.txt";
 const BODY: &[u8] = b"A test object of upslot. It may be deleted.\n";
-const DISPOSITION: &str = "attachment; filename=\"upslot-check.txt\"";
+
+/// What a presigned download is to be sent as: nothing that a store would choose by itself.
+const SHOWN: Shown<'static> = Shown {
+    content_type: "application/x-upslot-check",
+    disposition: "attachment; filename=\"upslot-check.txt\"",
+    cache_control: "private, max-age=77",
+};
 
 /// Time limit of `--check-config --online`.
 const TIMEOUT: Duration = Duration::from_secs(180);
@@ -90,9 +98,9 @@ pub fn report(setup: &Setup) -> Result<Report, String> {
         interrupted: client::interrupted()
             .map_err(|error| format!("cannot install signal handlers: {error}."))?,
     };
-    Ok(Report {
-        findings: check(setup, &limits),
-    })
+    let mut findings = check(setup, &limits);
+    findings.extend(incomplete(&limits));
+    Ok(Report { findings })
 }
 
 /// Checks the store of the configuration; no findings if it has none.
@@ -175,6 +183,7 @@ impl Check<'_> {
                 self.range();
                 self.conditional();
                 self.presigned_put();
+                self.presigned_type();
                 self.presigned_get();
                 self.anonymous();
                 self.cors();
@@ -185,6 +194,7 @@ impl Check<'_> {
                     self.skip(check, "there is no test object (see store-put)");
                 }
                 self.presigned_put();
+                self.presigned_type();
                 self.cors();
             }
         }
@@ -345,31 +355,65 @@ impl Check<'_> {
         self.findings.push(finding);
     }
 
+    /// With `put: direct`, a presigned PUT of another type than signed is refused.
+    fn presigned_type(&mut self) {
+        let check = "store-url-type";
+        if self.store.put != PutMode::Direct || !self.store.sign_content_type {
+            return self.skip(check, "the type of uploads is not signed");
+        }
+        let size = BODY.len() as u64;
+        let url = self
+            .client
+            .bucket
+            .put_url(&self.path, size, Some("text/plain"), LIFETIME, sys::now())
+            .unwrap_or_default();
+        let length = size.to_string();
+        let put = |content_type| {
+            let fields = [("Content-Type", content_type), ("Content-Length", &*length)];
+            self.as_client("PUT", &url, &fields, BODY)
+        };
+        let finding = match put("text/html") {
+            Err(why) => self.unanswered(check, true, &why),
+            Ok(response) if response.status < 300 => {
+                let text = "the store takes another type than a presigned URL is for";
+                let remedy = "let no proxy before the store change Content-Type; downloads are safe with get: redirect and get: relay";
+                Finding::notice(check, "store-type", text, remedy)
+            }
+            Ok(_) => match put("text/plain") {
+                Err(why) => self.unanswered(check, true, &why),
+                Ok(response) => match StoreFailure::check(&response, sys::now().wall) {
+                    Ok(()) => Finding::ok(check, "another type than signed is refused"),
+                    Err(failure) => failed(check, "write", &failure),
+                },
+            },
+        };
+        self.findings.push(finding);
+    }
+
     /// A presigned GET returns the object with the fields that the URL asks for.
     fn presigned_get(&mut self) {
         let check = "store-url-get";
         let now = sys::now();
-        let shown = Shown {
-            disposition: DISPOSITION,
-            ..Shown::default()
-        };
         let until = now.unix() + LIFETIME.as_secs();
         let url = self
             .client
             .bucket
-            .get_url(&self.path, "GET", &shown, until, now)
+            .get_url(&self.path, "GET", &SHOWN, until, now)
             .unwrap_or_default();
         let finding = match self.as_client("GET", &url, &[], b"") {
             Err(why) => self.unanswered(check, self.store.get == GetMode::Redirect, &why),
             Ok(response) => match StoreFailure::check(&response, now.wall) {
                 Err(failure) => failed(check, "read", &failure),
                 Ok(()) if response.body != BODY => wrong(check, "another object came back"),
-                Ok(()) if response.field("content-disposition") != Some(DISPOSITION) => {
-                    let text = "the store ignores response-content-disposition";
-                    let remedy = "use get: relay: browsers would show files instead of saving them";
-                    Finding::notice(check, "store-disposition", text, remedy)
-                }
-                Ok(()) => Finding::ok(check, "a presigned download works"),
+                Ok(()) => match ignored(&response) {
+                    None => Finding::ok(check, "a presigned download works"),
+                    Some(name) => {
+                        let text = format!("the store ignores response-{name}");
+                        let remedy =
+                            "use get: relay: browsers would show files instead of saving them";
+                        Finding::notice(check, "store-disposition", text, remedy)
+                    }
+                },
             },
         };
         self.findings.push(finding);
@@ -539,6 +583,18 @@ impl Public {
             roots: Some(config),
         })
     }
+}
+
+/// The field of a download that is not as its URL asks for.
+fn ignored(response: &Response) -> Option<&'static str> {
+    let fields = [
+        ("content-type", SHOWN.content_type),
+        ("content-disposition", SHOWN.disposition),
+        ("cache-control", SHOWN.cache_control),
+    ];
+    let mut fields = fields.into_iter();
+    let differs = fields.find(|(name, value)| response.field(name) != Some(value));
+    differs.map(|(name, _)| name)
 }
 
 /// The clock of the store.

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::client::{self, Connection, Endpoint, Limits, Route};
+use crate::client::{self, Connection, Limits, Route};
 use crate::config::Config;
 use crate::config::object_store::{GetMode, PutMode};
 use crate::doctor::certificates;
@@ -46,6 +46,17 @@ impl std::fmt::Debug for Reporter<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.report.fmt(f)
     }
+}
+
+/// The finding that not all checks were made, if so.
+pub fn incomplete(limits: &Limits) -> Option<Finding> {
+    let (problem, text) = match () {
+        () if limits.is_interrupted() => ("interrupted", "the checks were interrupted"),
+        () if limits.is_over() => ("time-limit", "the checks took too long"),
+        () => return None,
+    };
+    let remedy = "run the checks again";
+    Some(Finding::fail("complete", problem, text, remedy))
 }
 
 /// Which URL a request goes to.
@@ -114,7 +125,7 @@ impl<'a> Session<'a> {
     }
 
     /// Makes a request; a missing response is a problem.
-    pub fn ask(&mut self, side: Side, request: Request<'_>) -> Result<Response, Problem> {
+    pub fn ask_upslot(&mut self, side: Side, request: Request<'_>) -> Result<Response, Problem> {
         let Request {
             what,
             method,
@@ -129,57 +140,74 @@ impl<'a> Session<'a> {
         Ok(response)
     }
 
-    /// Whether clients send files to an object store itself.
-    pub fn is_bypassed_by_uploads(&self) -> bool {
-        let store = self.config.s3.as_ref();
-        store.is_some_and(|store| store.put == PutMode::Direct)
+    /// The same; a redirect to the object store is followed, as by clients.
+    pub fn ask(&mut self, side: Side, request: Request<'_>) -> Result<Response, Problem> {
+        let response = self.ask_upslot(side, request)?;
+        let location = response.field("location");
+        match location.filter(|_| side == Side::Get && self.redirects() && response.status == 307) {
+            Some(location) => self.ask_store(location, request),
+            None => Ok(response),
+        }
     }
 
-    /// Whether clients get files from an object store itself.
-    pub fn is_bypassed_by_downloads(&self) -> bool {
-        let store = self.config.s3.as_ref();
-        store.is_some_and(|store| store.get != GetMode::Relay)
-    }
-
-    /// Downloads from the object store that upslot redirects to; other responses stay as they are.
-    pub fn follow(&self, request: Request<'_>, response: Response) -> Result<Response, Problem> {
-        let Some(target) = self.redirected(&response) else {
-            return Ok(response);
-        };
+    /// Makes a request at a URL of the object store, as a client that follows a redirect.
+    fn ask_store(&mut self, url: &str, request: Request<'_>) -> Result<Response, Problem> {
+        let Request {
+            what,
+            method,
+            fields,
+            body,
+            ..
+        } = request;
         let failed = |why: String| {
-            let text = format!("{}: redirected to the store: {why}", request.what);
-            let remedy = "check that s3.endpoint can be reached, and see store-url-get";
-            Problem::new("store-unreachable", text, remedy)
+            let text = format!("{what}: {why}");
+            Problem::new(
+                "store-unreachable",
+                text,
+                "see the lines about the store above",
+            )
         };
-        let (origin, target) =
-            Origin::split(target).ok_or_else(|| failed("the URL is not valid".to_owned()))?;
-        let found = client::lookup(&origin.host, origin.port, &self.limits).map_err(failed)?;
-        let address = found.first().copied();
-        let address = address.ok_or_else(|| failed("the name has no address".to_owned()))?;
+        let (origin, target) = Origin::split(url)
+            .ok_or_else(|| failed("the URL of the store is malformed".to_owned()))?;
         let tls = match origin.tls {
             true => certificates::config(rustls::ALL_VERSIONS).ok(),
             false => None,
         };
-        let route = Route {
-            endpoint: Endpoint::Tcp(address),
-            origin,
-            tls,
-        };
-        let Request { method, fields, .. } = request;
-        client::request(&route, &self.limits, method, target, fields, b"").map_err(failed)
+        let mut head = client::head(method, target, &origin, fields);
+        head.extend_from_slice(body);
+        let reached = client::reach(&origin, tls, &self.limits);
+        reached
+            .and_then(|(_, mut connection)| {
+                connection.send(&head);
+                connection.response(method == "HEAD")
+            })
+            .map_err(|why| failed(format!("{origin}: {why}")))
     }
 
-    /// The URL of a redirect to the object store.
-    pub fn redirected<'b>(&self, response: &'b Response) -> Option<&'b str> {
-        let store = self.config.s3.as_ref()?;
-        let to = response.field("location")?;
-        let (origin, _) = Origin::split(to)?;
-        let host = match store.path_style {
-            true => store.endpoint.host.clone(),
-            false => format!("{}.{}", store.bucket, store.endpoint.host),
-        };
-        let is_store = origin.host == host && origin.port == store.endpoint.port;
-        (response.status == 307 && is_store).then_some(to)
+    /// Whether clients download from the object store, to which upslot redirects them.
+    pub fn redirects(&self) -> bool {
+        let store = self.config.s3.as_deref();
+        store.is_some_and(|store| store.get != GetMode::Relay)
+    }
+
+    /// Whether clients upload to the object store only.
+    pub fn bypasses(&self) -> bool {
+        let store = self.config.s3.as_deref();
+        let is_direct = store.is_some_and(|store| store.put == PutMode::Direct);
+        // Uploads that the XMPP server has signed come to upslot in any case.
+        let config = self.config;
+        is_direct && config.external_secret.is_none() && config.file_share_secret.is_none()
+    }
+
+    /// The URL of an upload to the object store.
+    fn direct_url(&self, slot: &TestSlot, size: u64, content_type: &str) -> Option<String> {
+        #[cfg(feature = "s3")]
+        if let Some(bucket) = self.service.bucket().filter(|_| self.bypasses()) {
+            let lifetime = self.config.put_timeout;
+            return bucket.put_url(&slot.path, size, Some(content_type), lifetime, sys::now());
+        }
+        let _ = (slot, size, content_type);
+        None
     }
 
     /// The same, and any other status is a problem.
@@ -189,10 +217,7 @@ impl<'a> Session<'a> {
         status: u16,
         request: Request<'_>,
     ) -> Result<Response, Problem> {
-        let mut response = self.ask(side, request)?;
-        if side == Side::Get {
-            response = self.follow(request, response)?;
-        }
+        let response = self.ask(side, request)?;
         match response.status == status {
             true => Ok(response),
             false => Err(unexpected(&response, self.asked(side, request.what))),
@@ -236,7 +261,7 @@ impl<'a> Session<'a> {
             .ok_or_else(failed)
     }
 
-    /// Stores a test file; the response is 201.
+    /// Stores a test file; the response is 201, or 200 from an object store.
     pub fn store(
         &mut self,
         what: &str,
@@ -246,6 +271,7 @@ impl<'a> Session<'a> {
     ) -> Result<Response, Problem> {
         let length = bytes.len().to_string();
         let fields = [("Content-Type", content_type), ("Content-Length", &length)];
+        let direct = self.direct_url(slot, bytes.len() as u64, content_type);
         let request = Request {
             what,
             method: "PUT",
@@ -253,7 +279,18 @@ impl<'a> Session<'a> {
             fields: &fields,
             body: bytes,
         };
-        self.ask_for(Side::Put, 201, request)
+        let Some(url) = direct else {
+            return self.ask_for(Side::Put, 201, request);
+        };
+        let response = self.ask_store(&url, request)?;
+        match response.status {
+            200..300 => Ok(response),
+            status => {
+                let text = format!("{what}: the object store answers {status}");
+                let remedy = "see the lines about the store above";
+                Err(Problem::new("store-refused", text, remedy))
+            }
+        }
     }
 
     /// The response that upslot itself gives to a request without a body, if that needs no store.

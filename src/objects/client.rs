@@ -10,7 +10,7 @@ use crate::config::{Config, ObjectStore};
 use crate::expiry::StoredFile;
 use crate::http::client::{Response, ResponseReader};
 use crate::s3::bucket::{Bucket, StoreRequest};
-use crate::s3::error::StoreFailure;
+use crate::s3::error::{FailureKind, StoreFailure};
 use crate::s3::tasks::pages::{Pages, file_of};
 use crate::s3::tasks::removals::{Removals, Victim};
 use crate::s3::tasks::work::{WorkResult, WorkTask};
@@ -111,8 +111,9 @@ impl BucketClient {
     /// The answer, whatever its status. A kept connection that was closed meanwhile is replaced.
     pub fn ask_once(&mut self, request: &StoreRequest) -> Result<Response, StoreFailure> {
         if let Some(connection) = self.connection.take() {
-            if let Ok(response) = self.exchange(connection, request) {
-                return Ok(response);
+            match self.exchange(connection, request) {
+                Err(_) if !self.limits.is_over() => {}
+                result => return result,
             }
         }
         let connection = self.connect()?;
@@ -176,6 +177,29 @@ impl BucketClient {
             }
         }
         Ok(())
+    }
+
+    /// Deletes the few files of an owner whose upload URLs nobody has, so that nothing must keep them deleted. Returns how
+    /// many there were.
+    pub fn discard(&mut self, owner: &str) -> Result<u64, String> {
+        let mut paths = Vec::new();
+        self.each_file(Pages::of_owner(owner.as_bytes()), |file| {
+            paths.push(file.path);
+            Ok(())
+        })?;
+        for path in &paths {
+            let Some(key) = self.bucket.key(path) else {
+                continue;
+            };
+            let request = self.bucket.delete(&key, sys::now());
+            match self.ask(&request) {
+                Err(failure) if failure.kind != FailureKind::NotFound => {
+                    return Err(explained("delete a file", &failure));
+                }
+                _ => {}
+            }
+        }
+        Ok(paths.len() as u64)
     }
 
     /// Does the work of a task to its end.

@@ -16,6 +16,7 @@ use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
 use data_encoding::BASE64URL_NOPAD;
+use percent_encoding::percent_decode_str;
 
 use crate::config::object_store::ObjectStore;
 use crate::decimal::{self, DigitBuffer};
@@ -187,6 +188,17 @@ impl Bucket {
         let mut url = self.public_url.clone()?;
         push_encoded(&self.key(path)?.0, &mut url);
         Some(url)
+    }
+
+    /// The file of a URL that leads to the store itself: a presigned or a public one. The query is ignored.
+    pub fn path_of_url(&self, url: &str) -> Option<StorePath> {
+        let url = url.split(['?', '#']).next().unwrap_or_default();
+        let Place { scheme, host, base } = &self.public;
+        let place = [scheme, "://", host, base, "/"].concat();
+        let prefixes = [Some(&place), self.public_url.as_ref()];
+        let mut keys = prefixes.into_iter().flatten();
+        let key = keys.find_map(|prefix| url.strip_prefix(prefix.as_str()))?;
+        self.path_of(&percent_decode_str(key).decode_utf8().ok()?)
     }
 
     fn sign_url(&self, request: &Unsigned<'_>) -> String {

@@ -127,6 +127,15 @@ fn the_file_of_a_url_is_removed() {
     site.put(&slot, b"ab").is(409);
     let output = ask(&site, &["remove", &url], 0);
     assert!(output.contains("Nothing is stored of"), "{output}");
+    // Those of the store itself, too.
+    for number in [1, 2] {
+        let key = key(ROMEO, number, "f.bin");
+        store.seed(&format!("chat/{key}"), b"ab", 100);
+        let url = format!("http://{}/uploads/chat/{key}?X-Amz-Date=1", store.address());
+        let output = ask(&site, &["remove", &url], 0);
+        assert!(output.contains(&format!("Removed {url}")), "{output}");
+        assert!(store.object(&format!("chat/{key}")).is_none());
+    }
     let output = ask(&site, &["remove", "https://elsewhere.example/a/b"], 1);
     assert!(
         output.contains("is not a URL of a file of this service"),

@@ -3,12 +3,13 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::program::run;
-use crate::harness::s3::S3;
-use crate::harness::s3::fault::Fault;
-use crate::harness::{Plan, Site};
+use crate::harness::dir::TempDir;
+use crate::harness::program::{self, run};
+use crate::harness::s3::fault::{Fault, Gate, Stage};
+use crate::harness::s3::{Options, S3};
+use crate::harness::{Plan, Site, tls};
 
 /// An answer to a preflight request.
 const PREFLIGHT: &[u8] =
@@ -62,12 +63,15 @@ fn is_good(said: &str) {
 fn a_good_store_is_good_in_all_modes() {
     let store = S3::new();
     store.fail("OPTIONS", "", 100, Fault::Raw(PREFLIGHT));
-    for more in ["", ", put: direct"] {
+    for (more, count) in [("", "12 ok"), (", put: direct", "13 ok")] {
         let plan = configured(&store, more);
         let (code, said) = check(plan.dir());
         assert_eq!(code, Some(0), "{said}");
         is_good(&said);
-        assert!(said.contains("No check failed: 12 ok"), "{said}");
+        assert!(
+            said.contains(&format!("No check failed: {count}")),
+            "{said}"
+        );
         assert_eq!(store.keys(), [""; 0]);
     }
     // An object was stored, below the prefix.
@@ -107,6 +111,72 @@ fn weaknesses_of_a_store_are_notices() {
     assert_eq!(code, Some(0), "{said}");
     assert!(line(&said, "store-cors").starts_with("skipped "), "{said}");
     assert_eq!(store.keys(), [""; 0]);
+}
+
+#[test]
+fn a_store_that_takes_what_was_not_signed_is_noticed() {
+    let store = S3::new();
+    store.change(|engine| engine.lax = true);
+    let plan = configured(&store, ", put: direct");
+    let (code, said) = check(plan.dir());
+    assert_eq!(code, Some(1), "{said}");
+    let size = line(&said, "store-url-put");
+    assert!(
+        size.starts_with("fail ") && size.contains("one byte more"),
+        "{said}"
+    );
+    let kind = line(&said, "store-url-type");
+    assert!(
+        kind.starts_with("notice ") && kind.contains("[store-type]"),
+        "{said}"
+    );
+    store.change(|engine| {
+        engine.lax = false;
+        engine.public = true;
+    });
+    let (_, said) = check(plan.dir());
+    let anonymous = line(&said, "store-anonymous");
+    assert!(anonymous.contains("[store-public]"), "{said}");
+    assert_eq!(store.keys(), [""; 0]);
+}
+
+#[test]
+fn an_unknown_authority_is_named() {
+    let (own, other) = (TempDir::new(), TempDir::new());
+    tls::certify(own.path());
+    tls::certify(other.path());
+    let store = S3::with(Options {
+        tls: Some(tls::server(own.path())),
+        ..Options::default()
+    });
+    for (authority, good) in [(&other, false), (&own, true)] {
+        let file = authority.path().join("cert.pem");
+        let plan = configured(&store, &format!(", ca_file: '{}'", file.display()));
+        let (_, said) = check(plan.dir());
+        let list = line(&said, "store-list");
+        let named = list.contains("name the root certificate in `ca_file`");
+        assert_eq!((list.starts_with("ok "), named), (good, !good), "{said}");
+    }
+}
+
+/// The test object is deleted after Ctrl-C, too.
+#[test]
+fn nothing_stays_after_an_interruption() {
+    let store = S3::new();
+    let plan = configured(&store, "");
+    let gate = Gate::new();
+    store.fail("HEAD", "", 1, Fault::Hold(Stage::Head, gate.clone()));
+    let mut child = program::command()
+        .args(["--check-config", "--online"])
+        .current_dir(plan.dir())
+        .spawn()
+        .unwrap();
+    gate.wait_arrived(1);
+    assert_eq!(store.keys().len(), 1);
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert_eq!(store.keys(), [""; 0]);
+    gate.open();
 }
 
 #[test]
@@ -221,30 +291,31 @@ fn the_whole_way_is_checked_and_nothing_stays() {
         "clean-up",
     ];
     let downloads = ["not-found", "download", "download-cors", "removed-file"];
-    let relayed = [
-        "download-fields",
-        "download-caching",
-        "head",
-        "range",
-        "not-modified",
-    ];
+    let variants = ["download-caching", "head", "range", "not-modified"];
+    let all = [&uploads[..], &downloads, &variants].concat();
+    // What concerns uploads through upslot.
+    let of_upslot = ["upload-response", "upload-size", "request-buffering"];
+    let direct: Vec<&str> = all
+        .iter()
+        .copied()
+        .filter(|check| !of_upslot.contains(check))
+        .collect();
+    let fields = ["download-fields"];
+    let public = format!(
+        "put: direct, get: public, public_url: 'http://localhost:{}/uploads/'",
+        store.address().port()
+    );
     for (more, good, skipped) in [
-        (
-            "get: redirect",
-            [&uploads[..], &downloads].concat(),
-            &relayed[..],
-        ),
-        (
-            "get: relay",
-            [&uploads[..], &downloads, &relayed].concat(),
-            &[],
-        ),
+        ("get: redirect", all.clone(), &fields[..]),
+        ("get: relay", [&all[..], &fields].concat(), &[]),
         (
             "put: direct",
-            vec!["preflight"],
-            &[&uploads[..4], &relayed].concat(),
+            direct.clone(),
+            &[&of_upslot[..], &fields].concat(),
         ),
+        (&*public, direct, &of_upslot),
     ] {
+        store.change(|engine| engine.public = more.contains("public"));
         let (mut site, config) = site(&store, more);
         let (code, said) = run(&["-c", config.to_str().unwrap(), "doctor"], Path::new("/"));
         assert_eq!(code, Some(0), "{more}: {said}");
@@ -258,9 +329,8 @@ fn the_whole_way_is_checked_and_nothing_stays() {
         for check in skipped {
             assert!(line(&said, check).starts_with("skipped "), "{more}: {said}");
         }
-        let keys = store.keys();
-        let files = keys.iter().filter(|key| !key.starts_with(".upslot/"));
-        assert_eq!(files.count(), 0, "{more}: {keys:?}");
+        // Nothing that keeps deleted files deleted either.
+        assert_eq!(store.keys(), [""; 0], "{more}");
         site.program.signal(Signal::TERM);
     }
 }

@@ -148,12 +148,16 @@ impl Answer {
             Some(Asked::Other) | None => None,
         };
         let modified = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(object.modified));
+        let etag = format!("\"{:x}-{:x}\"", object.modified, object.size);
+        if head.field("if-none-match") == Some(&etag) {
+            return Ok(Answer {
+                fields: vec![("ETag", etag)],
+                ..Answer::empty(304)
+            });
+        }
         let mut fields = vec![
             ("Last-Modified", modified),
-            (
-                "ETag",
-                format!("\"{:x}-{:x}\"", object.modified, object.size),
-            ),
+            ("ETag", etag),
             ("Accept-Ranges", "bytes".to_owned()),
         ];
         let shown = |name: &str| {

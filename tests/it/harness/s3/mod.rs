@@ -70,6 +70,10 @@ pub struct Engine {
     pub clock: i64,
     /// Whether it closes each connection after its first response, and says so.
     pub closes: bool,
+    /// Whether everyone can read objects without a signature.
+    pub public: bool,
+    /// Whether it takes every upload, whatever was signed.
+    pub lax: bool,
 }
 
 /// A request, as it is logged when its head has been read.
@@ -205,6 +209,8 @@ impl S3 {
                 capacity: u64::MAX,
                 clock: 0,
                 closes: false,
+                public: false,
+                lax: false,
             },
             objects: BTreeMap::new(),
             requests: Vec::new(),
