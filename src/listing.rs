@@ -160,6 +160,17 @@ pub enum Work {
     Sum { largest: usize },
 }
 
+impl Work {
+    /// Counts an owner's files, and lists those stored since this Unix second.
+    pub fn count(owner: Vec<u8>, since: u64) -> Work {
+        Work::Search {
+            owner,
+            selection: Selection::Ids(Vec::new()),
+            since,
+        }
+    }
+}
+
 /// The result of a job.
 #[derive(Debug)]
 pub enum Found {

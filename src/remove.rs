@@ -114,13 +114,7 @@ pub fn remove(
     if dry_run {
         return list_wanted(config, &wanted, &store, out);
     }
-    // At least a day, because put_timeout may have been longer when a slot was issued.
-    let slot_life = config.put_timeout.max(Duration::from_secs(REMEMBERED));
-    let policy = TombstonePolicy {
-        foreign: true,
-        slot_life,
-    };
-    store.set_tombstone_policy(policy, sys::monotonic());
+    store.set_tombstone_policy(tombstone_policy(config), sys::monotonic());
     store.trim_journal(sys::now().wall);
     let mut command = Command {
         store,
@@ -136,6 +130,15 @@ pub fn remove(
     }
     command.finish();
     command.report(target, out)
+}
+
+/// For which removed paths an upload URL may still be valid, whatever the configuration was when it was issued.
+pub(crate) fn tombstone_policy(config: &Config) -> TombstonePolicy {
+    TombstonePolicy {
+        foreign: true,
+        // At least a day, because put_timeout may have been longer.
+        slot_life: config.put_timeout.max(Duration::from_secs(REMEMBERED)),
+    }
 }
 
 /// Lists the files that would be removed.

@@ -106,7 +106,7 @@ pub enum Decision {
 }
 
 impl Service {
-    /// A service whose slots nobody accepts, for commands that only need its decisions.
+    /// A service whose slots are not accepted anywhere, for commands that only need its decisions.
     pub fn unsigned(config: &Config) -> Service {
         Service::new(config, b"nothing is signed here")
     }

@@ -136,7 +136,7 @@ fn expected(session: &Session<'_>, slot: &TestSlot, size: usize, found: &Respons
         modified: wall,
         stored: wall,
         content_type: Some(TEXT.to_owned()),
-        // Nobody has read what is in an object store.
+        // The bytes of an object are not examined for their charset.
         utf8: session.config.s3.is_none() && session.service.shows_charset(&slot.path, Some(TEXT)),
     };
     let answer = session

@@ -179,8 +179,8 @@ impl BucketClient {
         Ok(())
     }
 
-    /// Deletes the few files of an owner whose upload URLs nobody has, so that nothing must keep them deleted. Returns how
-    /// many there were.
+    /// Deletes the few files of an owner without tombstones, because their upload URLs were not given out. Returns how many
+    /// there were.
     pub fn discard(&mut self, owner: &str) -> Result<u64, String> {
         let mut paths = Vec::new();
         self.each_file(Pages::of_owner(owner.as_bytes()), |file| {

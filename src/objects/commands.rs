@@ -1,17 +1,17 @@
 //! `list`, `remove` and `explain` with an object store.
 
 use std::io::Write;
-use std::time::Duration;
 
 use crate::config::Config;
-use crate::expiry::{StoredFile, TombstonePolicy};
+use crate::expiry::StoredFile;
 use crate::layout::{self, Owner, StorePath};
 use crate::list::{Lines, Listed, OwnerTotals, say};
-use crate::listing::{Found, Listing, Selection, Work};
+use crate::listing::{Found, Listing, Work};
 use crate::now::Now;
 use crate::objects::client::{BucketClient, explained};
 use crate::policy::Usage;
-use crate::remove::{Target, Wanted, say_dry_run};
+use crate::reactor::object_facts::ObjectHead;
+use crate::remove::{Target, Wanted, say_dry_run, tombstone_policy};
 use crate::s3::error::{FailureKind, StoreFailure};
 use crate::s3::tasks::pages::Pages;
 use crate::s3::tasks::removals::Removals;
@@ -19,7 +19,6 @@ use crate::s3::tasks::work::WorkTask;
 use crate::service::explain::{Explanation, StoredUsage, describe};
 use crate::service::{DownloadRequest, Service};
 use crate::slot::SlotRequest;
-use crate::slot::revoked::REMEMBERED;
 use crate::sys;
 use crate::units;
 
@@ -111,7 +110,7 @@ fn remove_owner(
         owner: folder,
         files: None,
     };
-    let result = client.work(WorkTask::new(work, policy(config)));
+    let result = client.work(WorkTask::new(work, tombstone_policy(config)));
     let (files, bytes) = match result.found {
         Found::Deleted { files, bytes } => (files, bytes),
         _ => (0, 0),
@@ -153,7 +152,7 @@ fn remove_file(
         return say_dry_run(1, size, out);
     }
     let owner = file.path.owner_folder().escape_ascii().to_string();
-    let removals = client.delete(file, Removals::new(policy(config)));
+    let removals = client.delete(file, Removals::new(tombstone_policy(config)));
     log_removed(&owner, removals.files, removals.bytes);
     if removals.files > 0 {
         say(out, &format!("Removed {url}, {}.", units::size(size)))?;
@@ -172,17 +171,9 @@ fn stored_usage(
     owner_folder: &str,
     now: Now,
 ) -> Result<StoredUsage, String> {
-    let window = service.longest_reach();
-    let search = Work::Search {
-        owner: owner_folder.as_bytes().to_vec(),
-        selection: Selection::Ids(Vec::new()),
-        since: match window.is_zero() {
-            true => u64::MAX,
-            false => now.unix().saturating_sub(window.as_secs()),
-        },
-    };
+    let search = Work::count(owner_folder.as_bytes().to_vec(), service.recent_since(now));
     let failed = |failure: StoreFailure| explained("count the files", &failure);
-    let counted = client.work(WorkTask::new(search, policy(config)));
+    let counted = client.work(WorkTask::new(search, tombstone_policy(config)));
     if let Some(failure) = counted.error {
         return Err(failed(failure));
     }
@@ -193,7 +184,7 @@ fn stored_usage(
     let mut total = None;
     if config.global_quota > 0 {
         let sum = Work::Sum { largest: 0 };
-        let summed = client.work(WorkTask::new(sum, policy(config)));
+        let summed = client.work(WorkTask::new(sum, tombstone_policy(config)));
         if let Some(failure) = summed.error {
             return Err(failed(failure));
         }
@@ -245,17 +236,13 @@ fn look_up(client: &mut BucketClient, path: StorePath) -> Result<Option<StoredFi
     let Some(response) = unless_missing(client.ask(&request))? else {
         return Ok(None);
     };
-    let size = response.field("content-length");
-    let size = size.and_then(|size| crate::decimal::parse(size.as_bytes()));
-    let modified = response.field("last-modified");
-    let modified = modified.and_then(|time| httpdate::parse_http_date(time).ok());
-    match (size, modified) {
-        (Some(size), Some(modified)) => Ok(Some(StoredFile {
-            modified,
+    match ObjectHead::of(&response) {
+        Some(head) => Ok(Some(StoredFile {
+            modified: head.facts.modified,
             path,
-            size,
+            size: head.facts.size,
         })),
-        _ => {
+        None => {
             let why = "no length or no time";
             Err(StoreFailure::malformed(response.status, why))
         }
@@ -279,14 +266,6 @@ fn revoke(client: &mut BucketClient, owner: &[u8]) -> Result<(), StoreFailure> {
     let until = now.unix().to_string();
     let request = client.bucket.put_small(&key, until.as_bytes(), now);
     client.ask(&request).map(|_| ())
-}
-
-/// At least a day, because put_timeout may have been longer when a slot was issued.
-fn policy(config: &Config) -> TombstonePolicy {
-    TombstonePolicy {
-        foreign: true,
-        slot_life: config.put_timeout.max(Duration::from_secs(REMEMBERED)),
-    }
 }
 
 fn log_removed(owner: &str, files: u64, bytes: u64) {

@@ -4,7 +4,7 @@
 use std::io;
 
 use crate::expiry::{Order, Trimmed};
-use crate::listing::{Found, Listing, Selection, Work};
+use crate::listing::{Found, Listing, Work};
 use crate::now::Now;
 use crate::reactor::Reactor;
 use crate::reactor::bucket_store::BucketStore;
@@ -108,16 +108,7 @@ impl Reactor {
     }
 
     fn begin_count(&mut self, owner: Vec<u8>, repetitions: u32, now: Now) {
-        let window = self.shared.service.longest_reach();
-        let since = match window.is_zero() {
-            true => u64::MAX,
-            false => now.unix().saturating_sub(window.as_secs()),
-        };
-        let work = Work::Search {
-            owner: owner.clone(),
-            selection: Selection::Ids(Vec::new()),
-            since,
-        };
+        let work = Work::count(owner.clone(), self.shared.service.recent_since(now));
         let purpose = TaskPurpose::Count {
             changes: self.shared.admission.usage.change_count(&owner),
             owner,

@@ -18,15 +18,12 @@ use crate::s3::tasks::TaskRequest;
 use crate::s3::tasks::sweep::SweepTask;
 use crate::s3::tasks::trim::TrimTask;
 use crate::s3::tasks::work::WorkTask;
+use crate::store::sweep::{FIRST, RETRY};
 
 /// Maximum number of tasks of each kind at a time.
 const MAX_COUNTS: usize = 8;
 const MAX_TRIMS: usize = 4;
 const MAX_JOBS: usize = 4;
-
-/// The first sweep, and the pause after one that failed.
-const FIRST_SWEEP: Duration = Duration::from_secs(300);
-const RETRY: Duration = Duration::from_secs(60);
 
 /// How often all bytes are counted, if no sweep does that.
 const TOTAL_INTERVAL: Duration = Duration::from_secs(3600);
@@ -169,7 +166,7 @@ impl BucketTasks {
     pub fn plan_sweep(&mut self, interval: Duration, now: Instant) {
         self.sweep_due = match self.sweep_due {
             _ if interval.is_zero() => None,
-            None => Some(now + interval.min(FIRST_SWEEP)),
+            None => Some(now + interval.min(FIRST)),
             Some(due) => Some(due.min(now + interval)),
         };
     }

@@ -96,15 +96,11 @@ impl Reactor {
                 if matches!(task, Task::DeleteOwner(_)) {
                     self.shared.revoke_slots(&folder, now);
                 }
-                let reach = self.shared.service.longest_reach();
                 let work = match task.search() {
                     Search::Files(selection) => Work::Search {
                         owner: folder,
                         selection,
-                        since: match reach.is_zero() {
-                            true => u64::MAX,
-                            false => now.unix().saturating_sub(reach.as_secs()),
-                        },
+                        since: self.shared.service.recent_since(now),
                     },
                     Search::Delete(files) => Work::Delete {
                         owner: folder,

@@ -16,16 +16,14 @@ use crate::now::Now;
 use crate::reactor::shared::Shared;
 use crate::reactor::sync_token::SyncToken;
 use crate::store::Store;
+#[cfg(feature = "s3")]
+use crate::store::sweep;
 use crate::store::sweep::Sweep;
 use crate::syncer::Work;
 use crate::sys;
 
 /// The name of the record on hosts without a boot ID.
 const UNKNOWN_BOOT: &str = "unknown";
-
-/// Pause of the sweep of an object store after the clock has jumped.
-#[cfg(feature = "s3")]
-const SETTLING: Duration = Duration::from_secs(3600);
 
 /// The clock, and the state of its record.
 #[derive(Debug)]
@@ -97,7 +95,7 @@ impl Timekeeper {
             };
             #[cfg(feature = "s3")]
             if let Some(bucket) = shared.storage.bucket_mut() {
-                bucket.tasks.delay_sweep(SETTLING, now.mono);
+                bucket.tasks.delay_sweep(sweep::SETTLING, now.mono);
             }
             log_change(change, pause);
         }

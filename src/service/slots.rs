@@ -48,6 +48,14 @@ impl Service {
         Duration::from_secs(limits.map(rates::reach).max().unwrap_or(0))
     }
 
+    /// The Unix second since which files count for a rate limit; the end of time if there is none.
+    pub fn recent_since(&self, now: Now) -> u64 {
+        match self.longest_reach() {
+            Duration::ZERO => u64::MAX,
+            reach => now.unix().saturating_sub(reach.as_secs()),
+        }
+    }
+
     /// Checks a slot request as far as possible without the store; returns the limits of the matching access rule.
     pub fn check_request(&self, request: &SlotRequest) -> Result<Option<&Limits>, Refusal> {
         let limits = self.policy.admit(&request.owner)?;

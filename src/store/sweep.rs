@@ -36,13 +36,13 @@ pub(super) mod owner;
 use owner::{OwnerPass, SpotChecks, is_ahead, is_expired};
 
 /// Maximum time from the start to the first sweep.
-const FIRST: Duration = Duration::from_secs(300);
+pub const FIRST: Duration = Duration::from_secs(300);
 
 /// Maximum pause of the sweep after a clock jump; the operator may set the clock back.
-const SETTLING: Duration = Duration::from_secs(3600);
+pub const SETTLING: Duration = Duration::from_secs(3600);
 
-/// Time until a sweep that could not begin is tried again.
-const RETRY: Duration = Duration::from_secs(60);
+/// Time until a sweep that could not begin, or failed in an object store, is tried again.
+pub const RETRY: Duration = Duration::from_secs(60);
 
 /// The settings of the sweep, from the configuration.
 #[derive(Clone, Copy, Debug)]

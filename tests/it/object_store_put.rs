@@ -329,7 +329,7 @@ fn a_store_that_fails() {
 }
 
 #[test]
-fn a_slow_store_delays_nobody_else() {
+fn a_slow_store_delays_no_one_else() {
     let store = S3::with(Options {
         small_buffers: true,
         ..Options::default()

@@ -40,7 +40,7 @@ pub struct CallId(u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestClass {
     User,
-    /// Sweeps and other work that nobody waits for.
+    /// Sweeps and other work for which no client waits.
     Background,
 }
 
