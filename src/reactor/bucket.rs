@@ -67,18 +67,23 @@ impl Reactor {
         Some(&mut bucket.upstream)
     }
 
-    /// Takes the results of tasks, begins those for which something waits, and sends their requests.
+    /// Begins the tasks for which something waits, sends the requests of all, and takes the results of those that want
+    /// nothing more. A result may be what another task waits for.
     pub(super) fn work_on_tasks(&mut self, now: Now) {
-        while let Some(task) = self.tasks().and_then(BucketTasks::take_done) {
+        while self.shared.storage.is_bucket() {
+            self.begin_counts(now);
+            self.begin_trims(now);
+            self.begin_jobs(now);
+            self.begin_sweep(now);
+            self.send_requests(now);
+            let Some(task) = self.tasks().and_then(BucketTasks::take_done) else {
+                return;
+            };
             self.finish_task(task, now);
         }
-        if self.tasks().is_none() {
-            return;
-        }
-        self.begin_counts(now);
-        self.begin_trims(now);
-        self.begin_jobs(now);
-        self.begin_sweep(now);
+    }
+
+    fn send_requests(&mut self, now: Now) {
         let Shared {
             service, storage, ..
         } = &mut self.shared;

@@ -270,7 +270,7 @@ impl BucketTasks {
         }
     }
 
-    /// The next task that is done.
+    /// The next task that is done. To be called after [`BucketTasks::submit`], because a task that wants more is not.
     pub fn take_done(&mut self) -> Option<BucketTask> {
         let done = self.tasks.iter().find(|(_, task)| task.is_done());
         let number = *done?.0;

@@ -5,6 +5,8 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use crate::harness::files::{age, seed};
+#[cfg(feature = "s3")]
+use crate::harness::s3::S3;
 use crate::harness::server::{COMPONENT, Link, error_of};
 use crate::harness::site::{JULIET, ROMEO, ROMEO_FOLDER, assert_alive, owner_folder};
 use crate::harness::xml::{self, Element};
@@ -893,4 +895,27 @@ fn replies_wait_for_a_server_that_does_not_read() {
         }
     }
     assert!(replies.len() > 6 << 20, "{}", replies.len());
+}
+
+#[cfg(feature = "s3")]
+#[test]
+fn uploads_in_an_object_store_are_deleted_until_none_is_left() {
+    let store = S3::new();
+    let mut site = store
+        .keep(Plan::new().without("storage_path"), "")
+        .set("slot_secret", "00112233445566778899aabbccddeeff")
+        .start();
+    site.program.allow("config warning");
+    let key = |number: u32| format!("{ROMEO_FOLDER}/{number:020}~a~m/f.bin");
+    for number in 0..3 {
+        store.seed(&key(number), b"ten bytes.", 1000);
+    }
+    let mut romeo = user(&mut site, ROMEO);
+    let confirm = romeo.run("delete-all");
+    let lists = store.requests("LIST").len();
+    let done = romeo.act("delete-all", &confirm.session, "complete", "");
+    assert_eq!(done.note(), ("info", "Deleted 3 files, 30 B."));
+    // The second pass finds nothing: no upload was stored meanwhile.
+    assert_eq!(store.requests("LIST").len(), lists + 2);
+    assert!((0..3).all(|number| store.object(&key(number)).is_none()));
 }
