@@ -49,14 +49,24 @@ const DURATION: ByMode<Duration> = ByMode {
 const SETTLE: Duration = Duration::from_millis(200);
 const ROUNDS: u32 = 3;
 
+/// Numbers of PUTs at the same time. Beside many, nginx takes seconds for each small request, too long for a quick run.
+const FEW: ByMode<usize> = ByMode {
+    normal: 4,
+    quick: 4,
+};
+const MANY: ByMode<usize> = ByMode {
+    normal: 100,
+    quick: 4,
+};
+
 /// The load during the small requests, and its name.
 type Backgrounds = &'static [(&'static str, Background)];
 
 const PUT_BACKGROUNDS: Backgrounds = &[
     ("quiet", Background::None),
-    ("put-full-speed", Background::Puts(4, None)),
-    ("put-50m", Background::Puts(4, Some(RATE))),
-    ("put-100-full-speed", Background::Puts(100, None)),
+    ("put-full-speed", Background::Puts(FEW, None)),
+    ("put-50m", Background::Puts(FEW, Some(RATE))),
+    ("put-100-full-speed", Background::Puts(MANY, None)),
 ];
 
 const GET_BACKGROUNDS: Backgrounds = &[
@@ -69,7 +79,7 @@ const GET_BACKGROUNDS: Backgrounds = &[
 enum Background {
     None,
     /// This many PUTs, at a rate in bytes per second, or at full speed.
-    Puts(usize, Option<u64>),
+    Puts(ByMode<usize>, Option<u64>),
     /// This many GETs at full speed.
     Gets(usize),
 }
@@ -195,6 +205,7 @@ fn round(
     match background {
         Background::None => small_requests(bench, server, requests, figures),
         Background::Puts(clients, rate) => {
+            let clients = clients.get(bench.options);
             let puts = BackgroundPuts {
                 pattern: &bench.pattern,
                 address,

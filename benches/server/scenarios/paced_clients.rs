@@ -16,9 +16,9 @@ use crate::placement::{Placement, thread_id};
 use crate::response::ResponseReader;
 use crate::stop::StopSignal;
 
-/// By which factor requests may take longer than planned.
+/// By which factor requests may take longer than planned, if that is more than `TIMEOUT`.
 const SLOWDOWN_LIMIT: u32 = 10;
-/// For a single read or write.
+/// For a single read or write, and the least for all requests together.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A connection with blocking reads and writes.
@@ -105,6 +105,7 @@ pub fn paced(
 ) -> Outcome<Vec<u64>> {
     let count = (duration.as_micros() / interval.as_micros()) as u32;
     let mut latencies = Vec::with_capacity(count as usize);
+    let limit = TIMEOUT.max(duration * SLOWDOWN_LIMIT);
     let start = Instant::now();
     for number in 0..count {
         let mut counted_from = start + interval * number;
@@ -112,10 +113,10 @@ pub fn paced(
         if now < counted_from {
             thread::sleep(counted_from - now);
             counted_from = Instant::now();
-        } else if now - start > duration * SLOWDOWN_LIMIT {
+        } else if now - start > limit {
             return Err(format!(
                 "only {number} of {count} requests were answered in {} seconds",
-                (duration * SLOWDOWN_LIMIT).as_secs()
+                limit.as_secs()
             ));
         }
         request()?;
