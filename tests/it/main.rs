@@ -50,6 +50,8 @@ mod object_store_doctor;
 #[cfg(feature = "s3")]
 mod object_store_get;
 #[cfg(feature = "s3")]
+mod object_store_hostile;
+#[cfg(feature = "s3")]
 mod object_store_put;
 #[cfg(feature = "s3")]
 mod object_store_tasks;

@@ -41,7 +41,7 @@ impl Client {
             }
             put.claimed = true;
         }
-        if let Some(step) = self.flush_relay(shared, now) {
+        if let Some(step) = self.flush_relay(true, shared, now) {
             return step;
         }
         if let Activity::ObjectPut(put) = &mut self.activity {

@@ -56,8 +56,12 @@ impl Relay {
         self.buffer.extend_from_slice(data);
     }
 
-    /// Sends what is buffered; `Bytes` when there is nothing left.
-    pub(super) fn flush(&mut self, upstream: &mut Upstream) -> Result<Moved, StoreFailure> {
+    /// Sends what is buffered; `Bytes` when there is nothing left. The last bytes wait until the body `is_whole`: a last
+    /// chunk can still be missing, or another one make it too long.
+    fn flush(&mut self, is_whole: bool, upstream: &mut Upstream) -> Result<Moved, StoreFailure> {
+        if self.missing == 0 && !is_whole {
+            return Ok(Moved::Bytes(0));
+        }
         while self.start < self.buffer.len() {
             match upstream.send_body(self.stream, &self.buffer[self.start..])? {
                 Moved::Bytes(n) => self.start += n,
@@ -140,7 +144,7 @@ impl Client {
         now: Now,
         budget: &mut usize,
     ) -> io::Result<StepResult> {
-        if let Some(step) = self.flush_relay(shared, now) {
+        if let Some(step) = self.flush_relay(false, shared, now) {
             return Ok(step);
         }
         let Activity::ObjectPut(put) = &mut self.activity else {
@@ -182,8 +186,13 @@ impl Client {
         Ok(StepResult::Moved)
     }
 
-    /// Sends what is buffered. `None` if nothing is left, and the store wants more or has everything.
-    pub(super) fn flush_relay(&mut self, shared: &mut Shared, now: Now) -> Option<StepResult> {
+    /// Sends what is buffered. `None` if nothing is left that may be sent, and the store wants more or has everything.
+    pub(super) fn flush_relay(
+        &mut self,
+        is_whole: bool,
+        shared: &mut Shared,
+        now: Now,
+    ) -> Option<StepResult> {
         let Activity::ObjectPut(put) = &mut self.activity else {
             return Some(StepResult::Blocked);
         };
@@ -193,7 +202,7 @@ impl Client {
         let upstream = &mut shared.storage.bucket_mut()?.upstream;
         let stream = relay.stream;
         let moved = match upstream.head(stream) {
-            None => relay.flush(upstream),
+            None => relay.flush(is_whole, upstream),
             Some(Ok(_)) => Ok(Moved::End),
             Some(Err(failure)) => Err(failure),
         };

@@ -1,0 +1,56 @@
+//! Clients and object stores that misbehave: nothing is lost, nothing is stored that was not confirmed, and nobody else
+//! waits.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::http::chunked;
+use crate::harness::s3::S3;
+use crate::harness::site::ROMEO;
+use crate::harness::{Client, Site, Slot, eventually, request};
+
+fn start(store: &S3) -> Site {
+    store.plan("").set("api", "{port: 0}").start()
+}
+
+fn slot(site: &Site, name: &str, size: usize) -> Slot {
+    site.api_slot(&format!("jid={ROMEO}&name={name}&size={size}"))
+}
+
+/// The last chunk says that the body is whole; what came before it may be one of a body that is too long.
+#[test]
+fn nothing_is_stored_before_the_last_chunk() {
+    let store = S3::new();
+    let site = start(&store);
+    for size in [5, 10_000, 300_000] {
+        let body = vec![b'x'; size];
+        let slot = slot(&site, "a.bin", size);
+        let mut client = begin_chunked(&site, &slot);
+        let mut sent = chunked(&body, 70_000);
+        sent.truncate(sent.len() - 5);
+        client.send(&sent);
+        // The program reads all of it, and waits.
+        thread::sleep(Duration::from_millis(300));
+        assert!(
+            store
+                .requests("PUT")
+                .iter()
+                .all(|put| put.received < size as u64)
+        );
+        client.send(b"1\r\nx\r\n0\r\n\r\n");
+        client.reply().is(413);
+        eventually("all requests to end", || {
+            store.requests("PUT").iter().all(|request| request.ended)
+        });
+        assert_eq!(store.keys(), [""; 0]);
+    }
+}
+
+/// A PUT in chunks whose body was asked for.
+fn begin_chunked(site: &Site, slot: &Slot) -> Client {
+    let mut client = site.client();
+    let fields = [("Transfer-Encoding", "chunked"), ("Expect", "100-continue")];
+    client.send(&request("PUT", &slot.put, &fields, b""));
+    client.reply().is(100);
+    client
+}
