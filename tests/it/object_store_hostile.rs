@@ -6,11 +6,16 @@ use std::time::Duration;
 
 use crate::harness::http::chunked;
 use crate::harness::s3::S3;
+use crate::harness::s3::fault::Fault;
+use crate::harness::signing::{KEY, UUID, put_query};
 use crate::harness::site::ROMEO;
 use crate::harness::{Client, Site, Slot, eventually, request};
 
 fn start(store: &S3) -> Site {
-    store.plan("").set("api", "{port: 0}").start()
+    let plan = store.plan("").set("api", "{port: 0}");
+    let mut site = plan.set("external_secret", format!("'{KEY}'")).start();
+    site.program.allow("secret");
+    site
 }
 
 fn slot(site: &Site, name: &str, size: usize) -> Slot {
@@ -53,4 +58,39 @@ fn begin_chunked(site: &Site, slot: &Slot) -> Client {
     client.send(&request("PUT", &slot.put, &fields, b""));
     client.reply().is(100);
     client
+}
+
+/// Whatever the store says after the whole body, the answer to the client agrees with what is stored.
+#[test]
+fn an_object_that_is_stored_is_confirmed() {
+    let store = S3::new();
+    let site = start(&store);
+    let answers: [&[u8]; 4] = [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n",
+        b"nonsense\r\n\r\n",
+    ];
+    for answer in answers {
+        let slot = slot(&site, "a.bin", 5);
+        store.fail("PUT", "a.bin", 1, Fault::LateRaw(answer));
+        site.put(&slot, b"hello").is(201);
+        site.get(&slot.get);
+        site.put(&slot, b"hello").is(409);
+    }
+    assert_eq!(store.keys().len(), answers.len());
+}
+
+#[test]
+fn files_without_content_are_stored() {
+    let store = S3::new();
+    let site = start(&store);
+    for number in 0..10 {
+        let path = format!("{UUID}/{number}.bin");
+        let query = put_query("v", &path, 0, "");
+        let target = format!("/files/{path}?{query}");
+        site.put_at(&target, &[], b"").is(201);
+        store.close_idle(store.connections().open);
+    }
+    assert_eq!(store.keys().len(), 10);
 }

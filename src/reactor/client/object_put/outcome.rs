@@ -109,7 +109,8 @@ impl Client {
             put.repetitions += 1;
             put.stage = ObjectPutStage::Resting(now.mono + delay);
             self.activity = Activity::ObjectPut(put);
-        } else if put.is_sent && failure.is_retryable() {
+        } else if put.is_sent && (failure.is_retryable() || failure.kind == FailureKind::Malformed)
+        {
             let key = put.key.clone();
             put.stage = ObjectPutStage::Confirming(failure);
             self.activity = Activity::ObjectPut(put);

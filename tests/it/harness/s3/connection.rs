@@ -153,6 +153,10 @@ impl Connection<'_> {
             _ => self.execute(head, operation, key, body),
         };
         wait_at(Stage::Response, fault);
+        if let Some(Fault::LateRaw(bytes)) = fault {
+            self.write(bytes)?;
+            return self.linger();
+        }
         let answer = answer.unwrap_or_else(|refusal| Answer::refusal(&refusal, &head.path));
         self.send(head, answer, fault)
     }

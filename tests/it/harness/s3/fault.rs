@@ -17,6 +17,8 @@ pub enum Fault {
     Text(&'static str),
     /// These bytes instead of a response; then the connection is closed.
     Raw(&'static [u8]),
+    /// The request is executed, and these bytes are sent instead of a response; then the connection is closed.
+    LateRaw(&'static [u8]),
     /// The connection is reset after so many bytes of the request's body.
     CutRequest(u64),
     /// The request is executed, and the connection is closed after so many bytes of the response.
