@@ -24,13 +24,19 @@ const DELAYS: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1
 const USER_TIME: Duration = Duration::from_secs(10);
 const BACKGROUND_TIME: Duration = Duration::from_secs(60);
 
+/// A user's request that has taken this long is slow. It no longer counts as one in progress, so that some objects that the
+/// store cannot find do not delay all others. There is a limit on slow requests, too.
+const SLOW_AFTER: Duration = Duration::from_secs(1);
+const MAX_SLOW: usize = 64;
+
 /// Most requests in progress, and most that wait.
 const MAX_USER: usize = 16;
 const MAX_BACKGROUND: usize = 4;
 const MAX_QUEUED: usize = 1024;
 
-/// The lane of streams, which comes before those of small requests.
+/// The lanes of streams and of users' small requests, which come before that of other small requests.
 const STREAMS: usize = 0;
+const USERS: usize = 1;
 
 /// Identifies a request. Streams are told theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,6 +71,9 @@ pub(super) struct Call {
     repetitions: usize,
     /// Whether a kept connection turned out to be closed, so that a new one is needed.
     pub(super) needs_new_connection: bool,
+    /// When it becomes slow, if it can.
+    slow_at: Option<Instant>,
+    is_slow: bool,
     /// When its deadline is checked.
     pub(super) armed: Option<Instant>,
 }
@@ -142,6 +151,8 @@ impl Call {
             state: CallState::Waiting,
             repetitions: 0,
             needs_new_connection: false,
+            slow_at: None,
+            is_slow: false,
             armed: None,
         }
     }
@@ -152,8 +163,8 @@ impl Call {
             Caller::Small {
                 class: RequestClass::User,
                 ..
-            } => 1,
-            Caller::Small { .. } => 2,
+            } => USERS,
+            Caller::Small { .. } => USERS + 1,
         }
     }
 
@@ -174,7 +185,8 @@ impl Call {
             CallState::Waiting => None,
             CallState::Failed(_) => return None,
         };
-        next.into_iter().chain(self.until()).min()
+        let others = [self.until(), self.slow_at];
+        next.into_iter().chain(others.into_iter().flatten()).min()
     }
 
     /// Prepares the repetition of a request whose kept connection was closed by the store before it answered. Whatever the
@@ -231,7 +243,9 @@ pub(super) struct Calls {
 #[derive(Debug, Default)]
 struct Lane {
     waiting: VecDeque<CallId>,
+    /// In progress, and not slow.
     placed: usize,
+    slow: usize,
 }
 
 impl Calls {
@@ -271,7 +285,7 @@ impl Calls {
     pub(super) fn next_waiting(&mut self) -> Option<CallId> {
         let limits = [usize::MAX, MAX_USER, MAX_BACKGROUND];
         for (lane, limit) in self.lanes.iter_mut().zip(limits) {
-            while lane.placed < limit {
+            while lane.placed < limit && lane.slow < MAX_SLOW {
                 let Some(id) = lane.waiting.pop_front() else {
                     break;
                 };
@@ -304,11 +318,26 @@ impl Calls {
     }
 
     /// A request got a connection.
-    pub(super) fn place(&mut self, id: CallId, connection: usize) {
+    pub(super) fn place(&mut self, id: CallId, connection: usize, now: Instant) {
         if let Some(call) = self.map.get_mut(&id) {
             call.state = CallState::Placed(connection);
-            self.lanes[call.lane()].placed += 1;
+            let lane = call.lane();
+            call.slow_at = (lane == USERS).then_some(now + SLOW_AFTER);
+            self.lanes[lane].placed += 1;
         }
+    }
+
+    /// Whether a request becomes slow now.
+    pub(super) fn becomes_slow(&mut self, id: CallId, now: Instant) -> bool {
+        let call = self.map.get_mut(&id);
+        let Some(call) = call.filter(|call| call.slow_at.is_some_and(|at| at <= now)) else {
+            return false;
+        };
+        (call.slow_at, call.is_slow) = (None, true);
+        let lane = &mut self.lanes[call.lane()];
+        lane.placed -= 1;
+        lane.slow += 1;
+        true
     }
 
     /// A request gave its connection up, if it had one; its state is to be set.
@@ -318,7 +347,13 @@ impl Calls {
             return None;
         };
         call.state = CallState::Waiting;
-        self.lanes[call.lane()].placed -= 1;
+        call.slow_at = None;
+        let is_slow = std::mem::take(&mut call.is_slow);
+        let lane = &mut self.lanes[call.lane()];
+        match is_slow {
+            true => lane.slow -= 1,
+            false => lane.placed -= 1,
+        }
         Some(connection)
     }
 }

@@ -303,7 +303,7 @@ impl Upstream {
                     }
                 },
             };
-            self.calls.place(id, token);
+            self.calls.place(id, token, now.mono);
             if let Some(connection) = self.pool.get(token) {
                 connection.call = Some(id);
                 if connection.is_open() {

@@ -64,6 +64,13 @@ impl Upstream {
         if call.until().is_some_and(|until| until <= now.mono) {
             return self.out_of_time(id);
         }
+        if self.calls.becomes_slow(id, now.mono) {
+            self.must_assign = true;
+            return self.arm_call(id, now.mono);
+        }
+        let Some(call) = self.calls.get(id) else {
+            return;
+        };
         match call.state {
             CallState::Resting { .. } => {
                 self.calls.wait(id);

@@ -340,3 +340,30 @@ fn a_clock_that_differs_is_told() {
     assert!(store_is_ahead && by > Duration::from_secs(3500));
     server.join().unwrap();
 }
+
+#[test]
+fn slow_requests_do_not_delay_others() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut harness = Harness::to(port);
+    // The store is silent about them.
+    for _ in 0..40 {
+        harness.submit(get("/stuck"));
+    }
+    harness.submit(get("/other"));
+    let server = thread::spawn(move || {
+        let mut stuck = Vec::new();
+        loop {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            match read_head(&mut stream).starts_with("GET /stuck ") {
+                true => stuck.push(stream),
+                false => return say(&mut stream, response(200, "other")),
+            }
+        }
+    });
+    let (seconds, result) = harness.later(Upstream::take_finished);
+    assert_eq!(result.1.unwrap().body, b"other");
+    assert!((2..=3).contains(&seconds), "{seconds}");
+    server.join().unwrap();
+}
