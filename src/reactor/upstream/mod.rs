@@ -155,23 +155,27 @@ impl Upstream {
         }
     }
 
-    /// Changes the target. Requests in progress are completed with the earlier one; those that wait fail, because they are
-    /// signed for it.
+    /// Changes the target. Requests in progress are completed with the earlier one. Those that wait fail if they are signed
+    /// for another place.
     pub fn set_target(&mut self, target: UpstreamTarget, now: Now) {
-        let waker = self.addresses.waker();
-        self.addresses = Addresses::new(&target.host, target.port, waker, now.mono);
+        let place = |target: &UpstreamTarget| (target.host.clone(), target.port);
+        let is_same_place = place(&target) == place(&self.target);
         self.outage = None;
-        let why = "the configuration of the store was changed";
-        let failure = StoreFailure::unreachable(why);
         for token in self.pool.begin_generation() {
             let id = self.pool.get(token).and_then(|connection| connection.call);
             self.close(token);
             if let Some(id) = id {
                 self.calls.displace(id);
-                self.finish_with(id, failure.clone());
+                self.calls.wait(id);
             }
         }
-        self.fail_waiting(&failure);
+        if !is_same_place {
+            let waker = self.addresses.waker();
+            self.addresses = Addresses::new(&target.host, target.port, waker, now.mono);
+            let why = "the configuration of the store was changed";
+            self.fail_waiting(&StoreFailure::unreachable(why));
+        }
+        self.must_assign = true;
         // Connections to the earlier target may go on, over TLS.
         if target.tls.is_some() {
             self.buffers.fit_tls();

@@ -342,6 +342,41 @@ fn a_clock_that_differs_is_told() {
 }
 
 #[test]
+fn a_new_configuration_of_the_same_place_costs_no_request() {
+    let answer = |text: &'static str| {
+        script(move |mut stream| {
+            read_head(&mut stream);
+            say(&mut stream, response(200, text));
+            wait_for_end(&mut stream);
+        })
+    };
+    let (port, server) = serve(vec![
+        answer("first"),
+        // It is closed while it is being opened.
+        script(|mut stream| wait_for_end(&mut stream)),
+        answer("second"),
+    ]);
+    let mut harness = Harness::to(port);
+    let same = target(&format!("http://127.0.0.1:{port}/"), None);
+    // It waits for a connection.
+    harness.submit(get("/"));
+    harness.upstream.set_target(same.clone(), harness.clock);
+    assert_eq!(harness.result().unwrap().body, b"first");
+    // The kept connection is closed, too.
+    harness.upstream.set_target(same.clone(), harness.clock);
+    let stream = harness.begin(get("/"));
+    harness
+        .upstream
+        .drive(harness.poll.registry(), harness.clock);
+    harness.upstream.set_target(same, harness.clock);
+    assert_eq!(harness.head(stream).unwrap().status, 200);
+    assert_eq!(harness.read(stream, 100).unwrap(), b"second");
+    harness.upstream.end_stream(stream);
+    drop(harness);
+    server.join().unwrap();
+}
+
+#[test]
 fn slow_requests_do_not_delay_others() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
