@@ -96,6 +96,12 @@ impl Pool {
         self.idle.pop_back()
     }
 
+    /// Whether more connections have no request than may be idle.
+    pub(super) fn has_surplus(&self) -> bool {
+        let unused = self.map.values().filter(|c| c.call.is_none());
+        unused.count() > MAX_IDLE
+    }
+
     /// Whether a connection is being opened or used, without a request that waits for it.
     pub(super) fn is_probing(&self) -> bool {
         let mut connections = self.map.values();

@@ -124,7 +124,12 @@ impl Upstream {
             return;
         };
         connection.call = None;
-        match !connection.is_open() || call.exchange.leaves_connection_usable() {
+        let is_usable = match connection.is_open() {
+            true => call.exchange.leaves_connection_usable(),
+            // Clients that come and go must not leave behind any number of connections that are being opened.
+            false => !self.pool.has_surplus(),
+        };
+        match is_usable {
             // The next turn puts it into the pool.
             true => self.pool.enqueue(token),
             false => self.close(token),

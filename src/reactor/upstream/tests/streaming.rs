@@ -321,3 +321,19 @@ fn streams_take_little_memory() {
     harness.upstream.end_stream(id);
     server.join().unwrap();
 }
+
+#[test]
+fn streams_that_come_and_go_leave_few_connections() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut harness = Harness::to(listener.local_addr().unwrap().port());
+    for _ in 0..200 {
+        let id = harness.begin(put(1));
+        // No event has said yet that it is connected.
+        harness
+            .upstream
+            .drive(harness.poll.registry(), harness.clock);
+        harness.upstream.end_stream(id);
+    }
+    let open = harness.upstream.open_connections();
+    assert!((1..=17).contains(&open), "{open}");
+}
