@@ -145,7 +145,7 @@ impl StoreFailure {
             }
         } else if message.is_empty() && (300..400).contains(&status) {
             let location = field("location").unwrap_or("nowhere");
-            message = format!("redirected to {}", bounded(location, MAX_MESSAGE));
+            message = format!("redirected to {}", bounded(unsigned(location), MAX_MESSAGE));
         }
         StoreFailure {
             kind,
@@ -315,7 +315,7 @@ fn kind_of(status: u16, code: &str, message: &str, region: &str) -> FailureKind 
         413 | 507 => FailureKind::Full,
         429 => FailureKind::SlowDown,
         301 | 307 | 308 | 400 if !region.is_empty() && code.is_empty() => wrong_region(),
-        500 | 502..=504 => FailureKind::Unavailable,
+        408 | 500 | 502..=504 => FailureKind::Unavailable,
         _ => FailureKind::Malformed,
     }
 }
@@ -332,6 +332,12 @@ fn skew(date: &str, now: SystemTime) -> Option<(Duration, &'static str)> {
 fn skew_text(differ: Duration, direction: &str) -> String {
     let seconds = differ.as_secs();
     format!("the clock of this host is {seconds} s {direction} the store's")
+}
+
+/// A URL up to the signature of the request that led to it, which is a secret.
+fn unsigned(url: &str) -> &str {
+    let signed = url.to_ascii_lowercase().find("x-amz-");
+    &url[..signed.unwrap_or(url.len())]
 }
 
 /// The first `most` bytes of a text, to the end of a character.

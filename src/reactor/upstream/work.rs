@@ -139,7 +139,7 @@ impl Upstream {
         };
         let is_usable = call.exchange.leaves_connection_usable();
         let response = call.exchange.take_response();
-        let is_passing = |status| matches!(status, 429 | 500 | 502 | 503 | 504);
+        let is_passing = |status| matches!(status, 408 | 429 | 500 | 502 | 503 | 504);
         let fails = response.as_ref().is_some_and(|r| is_passing(r.status));
         if fails && call.rests(now.mono, jitter()) {
             self.report.counts.retries += 1;

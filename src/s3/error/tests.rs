@@ -294,3 +294,20 @@ fn every_kind_has_a_remedy() {
         assert_eq!(failure.is_retryable(), retryable, "{failure}");
     }
 }
+
+#[test]
+fn a_redirection_does_not_reveal_a_signature() {
+    let location = "https://s3.example/b/k?X-Amz-Date=1&X-Amz-Signature=5ec2e7";
+    let failure = of(301, &[("location", location)], "");
+    assert_eq!(failure.message, "redirected to https://s3.example/b/k?");
+    assert!(!format!("{failure} {failure:?}").contains("5ec2e7"));
+}
+
+#[test]
+fn the_timeout_of_a_proxy_passes() {
+    check(
+        408,
+        "<html>Request Timeout</html>",
+        FailureKind::Unavailable,
+    );
+}
