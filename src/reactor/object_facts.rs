@@ -11,6 +11,7 @@ use crate::decimal;
 use crate::http::client::Response;
 use crate::http::mime;
 use crate::layout::StorePath;
+use crate::s3::bucket::MAX_SIZE;
 use crate::service::StoredFile;
 
 /// Most objects in one generation of the cache. Two full ones take about a quarter of a megabyte.
@@ -41,7 +42,7 @@ impl ObjectHead {
             206 => content_range(head.field("content-range")?)?,
             _ => return None,
         };
-        if span.end - span.start != length {
+        if span.end - span.start != length || size > MAX_SIZE {
             return None;
         }
         let modified = httpdate::parse_http_date(head.field("last-modified")?).ok()?;
@@ -229,6 +230,8 @@ mod tests {
             (200, &[MODIFIED, ("content-length", "+3")]),
             (200, &[("last-modified", "now"), ("content-length", "3")]),
             (206, &[MODIFIED, ("content-length", "3")]),
+            // 8 EiB and more.
+            (200, &[MODIFIED, ("content-length", "9223372036854775808")]),
             (204, &[MODIFIED, ("content-length", "3")]),
         ] {
             assert_eq!(head(status, fields), None, "{status} {fields:?}");

@@ -28,6 +28,10 @@ use crate::slot::presign::{MAX_LIFETIME, Presigner, Unsigned};
 /// Longest key in bytes (AWS, "Object key naming guidelines").
 pub const MAX_KEY: usize = 1024;
 
+/// The largest object in bytes. No store has any that is as large, so that one which says so is wrong; sums of the sizes of
+/// some thousand objects fit 64 bits.
+pub const MAX_SIZE: u64 = 1 << 50;
+
 /// How long a request of upslot itself may wait for its turn, in seconds. AWS tolerates clocks that differ as much.
 pub const REQUEST_LIFETIME: u64 = 900;
 

@@ -6,7 +6,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::decimal;
 use crate::now::unix_from_civil;
-use crate::s3::bucket::MAX_KEY;
+use crate::s3::bucket::{MAX_KEY, MAX_SIZE};
 use crate::s3::xml::{EndedElement, InvalidXml, visit_elements};
 
 /// Most objects of a page.
@@ -76,6 +76,7 @@ impl Parser {
             (3, "Key") => self.key = Some(text.to_owned()),
             (3, "Size") => {
                 let size = decimal::parse(text.trim().as_bytes());
+                let size = size.filter(|size| *size <= MAX_SIZE);
                 self.size = Some(size.ok_or(InvalidXml("the list has an invalid size"))?);
             }
             (3, "LastModified") => {

@@ -111,6 +111,7 @@ fn garbage_is_an_error() {
         page(&contents("a&unknown;", "1", TIME), ""),
         page(&contents("a", "-1", TIME), ""),
         page(&contents("a", "18446744073709551616", TIME), ""),
+        page(&contents("a", "18446744073709551615", TIME), ""),
         page(&contents("a", "1", "today"), ""),
         page("<Contents><Key>a</Key><Size>1</Size></Contents>", ""),
         // The parts of one object are not those of another.
