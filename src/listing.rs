@@ -62,7 +62,13 @@ impl Listing {
     fn wants(&self, file: &StoredFile) -> bool {
         match &self.selection {
             Selection::Oldest(most) | Selection::Newest(most) => *most > 0,
-            Selection::Ids(ids) => !ids.is_empty() && ids.contains(&FileId::of(&file.path)),
+            // An object store may list a file any number of times.
+            Selection::Ids(ids) => {
+                let is_same = |selected: &StoredFile| selected.path == file.path;
+                !ids.is_empty()
+                    && ids.contains(&FileId::of(&file.path))
+                    && !self.selected.iter().any(is_same)
+            }
         }
     }
 
@@ -267,5 +273,16 @@ mod tests {
         ] {
             assert_eq!(FileId::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_listed_again_takes_no_memory() {
+        let ids = [1, 2].map(|number| FileId::of(&file(number).path));
+        let mut listing = Listing::new(Selection::Ids(ids.to_vec()), 0);
+        for _ in 0..100 {
+            listing.add(file(1), UNIX_EPOCH);
+        }
+        listing.add(file(2), UNIX_EPOCH);
+        assert_eq!(listing.selected.len(), 2);
     }
 }
