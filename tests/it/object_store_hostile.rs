@@ -5,10 +5,11 @@ use std::thread;
 use std::time::Duration;
 
 use crate::harness::http::chunked;
+use crate::harness::program::run;
 use crate::harness::s3::S3;
 use crate::harness::s3::fault::Fault;
 use crate::harness::signing::{KEY, UUID, put_query};
-use crate::harness::site::ROMEO;
+use crate::harness::site::{ROMEO, begin};
 use crate::harness::{Client, Site, Slot, eventually, request};
 
 fn start(store: &S3) -> Site {
@@ -90,7 +91,33 @@ fn files_without_content_are_stored() {
         let query = put_query("v", &path, 0, "");
         let target = format!("/files/{path}?{query}");
         site.put_at(&target, &[], b"").is(201);
-        store.close_idle(store.connections().open);
     }
     assert_eq!(store.keys().len(), 10);
+}
+
+/// The holder of a slot uploads to two nodes. The file of one is removed before the other has all of it.
+#[test]
+fn a_file_that_was_removed_does_not_come_back() {
+    let store = S3::new();
+    let site = start(&store);
+    let path = format!("{UUID}/a.bin");
+    let own = slot(&site, "a.bin", 5);
+    let external = Slot {
+        put: format!("/files/{path}?{}", put_query("v", &path, 5, "")),
+        get: format!("/files/{path}"),
+    };
+    for slot in [own, external] {
+        let key = slot.stored_at().into_os_string().into_string().unwrap();
+        let mut client = begin(&site, &slot, 5);
+        client.send(b"hel");
+        store.seed(&key, b"hello", 1);
+        let url = format!("https://upload.localhost{}", slot.get);
+        let (code, output) = run(&["remove", &url], site.dir.path());
+        assert_eq!(code, Some(0), "{output}");
+        // Quicker uploads are not checked again.
+        thread::sleep(Duration::from_millis(1100));
+        client.send(b"lo");
+        client.reply().is(409);
+        assert!(store.object(&key).is_none());
+    }
 }

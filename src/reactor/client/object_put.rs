@@ -11,7 +11,7 @@
 //!                                       │  └─ connection lost, or 5xx ──▶ Confirming ──▶ refused
 //!                                       ▼ 200                                 │ same size
 //!                                   Rechecking (slow uploads) ◀───────────────┘
-//!                                       ▼              └─ revoked ──▶ Withdrawing ──▶ refused
+//!                                       ▼              └─ revoked, removed ──▶ Withdrawing ──▶ refused
 //!                                   CreatingAlias (slots of mod_http_file_share) ──▶ 201
 //! ```
 //!
@@ -86,7 +86,7 @@ enum ObjectPutStage {
     },
     /// The store has the whole body, and may have stored it.
     Confirming(StoreFailure),
-    /// Whether the slot was revoked during the upload.
+    /// Whether the slot was revoked, or the file removed, during the upload.
     Rechecking,
     CreatingAlias,
     /// The object is deleted, for this reason.
@@ -213,7 +213,7 @@ impl Client {
                 self.refuse_object(put, &PutRefusal::Used, shared, now);
             }
             ObjectPutStage::Confirming(_) => self.object_confirmed(put, result, shared, now),
-            ObjectPutStage::Rechecking => self.object_rechecked(put, result, shared, now),
+            ObjectPutStage::Rechecking => self.object_rechecked(put, part, result, shared, now),
             ObjectPutStage::CreatingAlias => self.alias_created(put, result, shared, now),
             ObjectPutStage::Withdrawing(_) => self.object_withdrawn(put, result, shared, now),
             ObjectPutStage::WaitingForUsage

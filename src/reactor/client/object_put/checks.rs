@@ -6,7 +6,7 @@ use crate::now::Now;
 use crate::reactor::client::object_put::{ObjectPut, ObjectPutStage, ask_store, found};
 use crate::reactor::client::{Activity, Client};
 use crate::reactor::shared::Shared;
-use crate::s3::bucket::{ObjectKey, StoreRequest};
+use crate::s3::bucket::{Bucket, ObjectKey, StoreRequest};
 use crate::s3::error::StoreFailure;
 use crate::service::PutRefusal;
 use crate::slot::grant::{Denial, Grant, Issued, Scheme};
@@ -14,7 +14,7 @@ use crate::slot::revoked;
 
 // The small requests of an upload.
 pub(super) const OBJECT: u8 = 0;
-const TOMBSTONE: u8 = 1;
+pub(super) const TOMBSTONE: u8 = 1;
 pub(super) const REVOCATION: u8 = 2;
 pub(super) const ALIAS: u8 = 3;
 
@@ -45,19 +45,10 @@ impl Client {
         let Some(bucket) = shared.service.bucket() else {
             return self.refuse_object(put, &PutRefusal::ObjectStore, shared, now);
         };
-        let mut parts = vec![(OBJECT, Some(put.key.clone()))];
-        // Files of mod_http_file_share have an alias instead.
-        if !matches!(grant.scheme, Scheme::FileShare { .. }) {
-            parts.push((TOMBSTONE, bucket.tombstone_key(&grant.path)));
-        }
-        if grant.issued != Issued::Unknown {
-            parts.push((REVOCATION, bucket.revocation_key(grant.path.owner_folder())));
-        }
-        parts.push((ALIAS, alias_key(grant, shared)));
-        let requests: Vec<(u8, ObjectKey)> = parts
-            .into_iter()
-            .filter_map(|(part, key)| Some((part, key?)))
-            .collect();
+        let mut requests = vec![(OBJECT, put.key.clone())];
+        requests.extend(
+            (TOMBSTONE..=ALIAS).filter_map(|part| Some((part, check_key(part, grant, bucket)?))),
+        );
         put.stage = ObjectPutStage::Checking(Checks {
             pending: requests.len(),
             ..Checks::default()
@@ -168,11 +159,22 @@ pub(super) fn is_revoked(
     Ok(revoked::is_issued_until(grant, until, life))
 }
 
+/// The key of the object that a check looks for, if the slot needs this check.
+pub(super) fn check_key(part: u8, grant: &Grant, bucket: &Bucket) -> Option<ObjectKey> {
+    match (part, &grant.scheme) {
+        (ALIAS, Scheme::FileShare { slot, .. }) => bucket.alias_key(slot),
+        // Files of mod_http_file_share have an alias instead.
+        (TOMBSTONE, Scheme::FileShare { .. }) => None,
+        (TOMBSTONE, _) => bucket.tombstone_key(&grant.path),
+        (REVOCATION, _) if grant.issued != Issued::Unknown => {
+            bucket.revocation_key(grant.path.owner_folder())
+        }
+        _ => None,
+    }
+}
+
 fn alias_key(grant: &Grant, shared: &Shared) -> Option<ObjectKey> {
-    let Scheme::FileShare { slot, .. } = &grant.scheme else {
-        return None;
-    };
-    shared.service.bucket()?.alias_key(slot)
+    check_key(ALIAS, grant, shared.service.bucket()?)
 }
 
 /// Begins to create the alias of a file; false if its scheme has none.

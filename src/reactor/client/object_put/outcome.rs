@@ -4,16 +4,20 @@ use std::time::Duration;
 
 use crate::http::client::Response;
 use crate::now::Now;
-use crate::reactor::client::object_put::checks::{OBJECT, REVOCATION, create_alias, is_revoked};
+use crate::reactor::client::object_put::checks::{
+    ALIAS, OBJECT, REVOCATION, TOMBSTONE, check_key, create_alias, is_revoked,
+};
 use crate::reactor::client::object_put::{ObjectPut, ObjectPutStage, ask_store, found};
 use crate::reactor::client::{Activity, Client, StepResult};
 use crate::reactor::shared::Shared;
 use crate::reactor::upstream;
+use crate::s3::bucket::REMOVED_ALIAS;
 use crate::s3::error::{FailureKind, StoreFailure};
 use crate::service::PutRefusal;
-use crate::slot::grant::{Denial, Issued};
+use crate::slot::grant::Denial;
 
-/// After an upload of this time its slot is checked again, because another node may have revoked it meanwhile.
+/// After an upload of this time its slot is checked again, because another node may have revoked it meanwhile, or have stored
+/// the file and removed it.
 const RECHECK_AFTER: Duration = Duration::from_secs(1);
 
 impl Client {
@@ -152,39 +156,58 @@ impl Client {
             return self.withdraw_object(put, refusal, shared, now);
         }
         let took = now.mono.saturating_duration_since(put.begun);
-        if took < RECHECK_AFTER || grant.issued == Issued::Unknown {
-            return self.conclude_object(put, shared, now);
+        match took < RECHECK_AFTER {
+            true => self.conclude_object(put, shared, now),
+            false => self.recheck_object(put, TOMBSTONE, shared, now),
         }
-        let owner = grant.path.owner_folder();
-        let key = shared
-            .service
-            .bucket()
-            .and_then(|bucket| bucket.revocation_key(owner));
-        let Some(key) = key else {
+    }
+
+    /// Begins this check of the slot, or the next one that it needs.
+    fn recheck_object(
+        &mut self,
+        mut put: Box<ObjectPut>,
+        first: u8,
+        shared: &mut Shared,
+        now: Now,
+    ) {
+        let grant = &put.request.grant;
+        let needed = shared.service.bucket().and_then(|bucket| {
+            let mut parts = first..=ALIAS;
+            parts.find_map(|part| Some((part, check_key(part, grant, bucket)?)))
+        });
+        let Some((part, key)) = needed else {
             return self.conclude_object(put, shared, now);
         };
         put.stage = ObjectPutStage::Rechecking;
         self.activity = Activity::ObjectPut(put);
-        ask_store(self.key, REVOCATION, shared, now, |bucket| {
+        ask_store(self.key, part, shared, now, |bucket| {
             bucket.get(&key, None, now)
         });
     }
 
-    /// Whether the slot was revoked during the upload.
+    /// Whether the slot was revoked, or the file removed, during the upload.
     pub(super) fn object_rechecked(
         &mut self,
         put: Box<ObjectPut>,
+        part: u8,
         result: Result<Response, StoreFailure>,
         shared: &mut Shared,
         now: Now,
     ) {
         let grant = &put.request.grant;
-        match found(result, now).and_then(|found| is_revoked(grant, found, shared)) {
-            Ok(false) => self.conclude_object(put, shared, now),
-            Ok(true) => {
-                let refusal = PutRefusal::Denied(Denial::Expired);
-                self.withdraw_object(put, refusal, shared, now);
-            }
+        let refusal = found(result, now).and_then(|found| match (part, found) {
+            (REVOCATION, found) => Ok(
+                is_revoked(grant, found, shared)?.then_some(PutRefusal::Denied(Denial::Expired))
+            ),
+            (TOMBSTONE, found) => Ok(found.map(|_| PutRefusal::Used)),
+            // Of a file that exists, it is that of another upload with this slot, or of this one.
+            (_, found) => Ok(found
+                .filter(|alias| alias.body == REMOVED_ALIAS)
+                .map(|_| PutRefusal::Used)),
+        });
+        match refusal {
+            Ok(None) => self.recheck_object(put, part + 1, shared, now),
+            Ok(Some(refusal)) => self.withdraw_object(put, refusal, shared, now),
             Err(failure) => {
                 let refusal = shared.upload_failed(&failure, 0, now);
                 self.withdraw_object(put, refusal, shared, now);
