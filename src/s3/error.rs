@@ -105,6 +105,14 @@ impl StoreFailure {
         }
     }
 
+    /// By how much the clock of the store is behind, as far as it says so.
+    pub fn clock_lag(response: &Response, now: SystemTime) -> Duration {
+        let date = response.field("date");
+        let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
+        let lag = date.and_then(|date| now.duration_since(date).ok());
+        lag.unwrap_or_default()
+    }
+
     /// The meaning of an answer that is no success. Names of fields are in lower case.
     pub fn of(
         status: u16,

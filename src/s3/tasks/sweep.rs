@@ -5,7 +5,8 @@
 //! time. When the last file of an owner over the soft quota was seen, the sweep pauses for the trim of this owner.
 //!
 //! Objects that were stored after the sweep began are left alone. The age of a file counts from the object's time of
-//! modification; a time in the future counts from now.
+//! modification; a time in the future counts from now. If the store's clock is behind, ages are those that it would tell, so
+//! that no file is deleted too early.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
@@ -57,6 +58,8 @@ pub struct SweepResult {
 pub struct SweepTask {
     plan: SweepPlan,
     started: SystemTime,
+    /// By how much the store's clock is behind.
+    lag: Duration,
     ids: RequestIds,
     pages: Pages,
     /// The rest of the current page.
@@ -74,6 +77,7 @@ impl SweepTask {
         SweepTask {
             plan,
             started: now.wall,
+            lag: Duration::ZERO,
             ids: RequestIds::default(),
             pages: Pages::new(String::new()),
             page: VecDeque::new(),
@@ -131,11 +135,15 @@ impl SweepTask {
 
     /// Whether ages are known; ends the sweep if not, because a clock that is ahead would make files expire.
     fn has_same_clock(&mut self, answer: &TaskAnswer<'_>, now: Now) -> bool {
-        let checked = answer.as_ref().map_or(Ok(()), |response| {
-            StoreFailure::check_clock(response, now.wall)
+        let checked = answer.as_ref().map_or(Ok(Duration::ZERO), |response| {
+            StoreFailure::check_clock(response, now.wall)?;
+            Ok(StoreFailure::clock_lag(response, now.wall))
         });
         match checked {
-            Ok(()) => true,
+            Ok(lag) => {
+                self.lag = lag;
+                true
+            }
             Err(failure) => {
                 self.stop(failure);
                 false
@@ -180,7 +188,9 @@ impl SweepTask {
         self.result.future += u64::from(is_ahead(modified, now));
         let tag = file.path.tag();
         let end = self.plan.lifetime.end(tag, file.modified);
-        if modified < self.started && end.is_some_and(|end| end <= now.wall) {
+        let is_over =
+            |end: SystemTime| end.checked_add(self.lag).is_some_and(|end| end <= now.wall);
+        if modified < self.started && end.is_some_and(is_over) {
             self.removals.push(Victim::File(file), now);
         } else {
             let stays = &mut self.stays[QuotaClass::of(tag)];

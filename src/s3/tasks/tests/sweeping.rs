@@ -209,3 +209,15 @@ fn nothing_expires_by_a_wrong_clock() {
         assert_eq!(skewed, (!swept).then_some(FailureKind::Skewed));
     }
 }
+
+/// The times of objects are those of its clock.
+#[test]
+fn nothing_expires_early_by_a_clock_that_is_behind() {
+    let mut fake = FakeStore::new();
+    fake.clock = NOW - 600;
+    fake.add_file("owner", 1, "mt3c", 1, 600 + 59);
+    fake.add_file("owner", 2, "mt3c", 1, 600 + 61);
+    let result = sweep(&mut fake, plan());
+    assert_eq!((result.files, result.removed, result.error), (1, 1, None));
+    assert!(fake.has(&path("owner", 1, "mt3c")));
+}
