@@ -135,12 +135,19 @@ impl TimedSocket {
         self.deadline = deadline;
     }
 
-    /// Repeats a call until it succeeds, fails, or takes too long.
+    /// Repeats a call until it succeeds, fails, or takes too long. The deadline is checked before each call, so that a peer
+    /// that always has another byte does not pass it.
     fn repeat(
         &mut self,
         mut call: impl FnMut(&mut Socket) -> io::Result<usize>,
     ) -> io::Result<usize> {
         loop {
+            if self.limits.is_interrupted() {
+                return Err(io::Error::other("interrupted"));
+            }
+            if sys::monotonic() >= self.deadline {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
             match call(&mut self.socket) {
                 Err(error)
                     if matches!(
@@ -150,12 +157,6 @@ impl TimedSocket {
                             | io::ErrorKind::Interrupted
                     ) => {}
                 other => return other,
-            }
-            if self.limits.is_interrupted() {
-                return Err(io::Error::other("interrupted"));
-            }
-            if sys::monotonic() >= self.deadline {
-                return Err(io::ErrorKind::TimedOut.into());
             }
         }
     }
@@ -452,4 +453,38 @@ pub fn describe(error: &io::Error) -> String {
         _ => return error.to_string(),
     };
     text.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drip_does_not_pass_the_deadline() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = Endpoint::Tcp(listener.local_addr().unwrap());
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            while stream.write_all(b"x").is_ok() {
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let begun = Instant::now();
+        let limits = Limits {
+            deadline: begun + Duration::from_secs(60),
+            interrupted: Arc::default(),
+        };
+        let mut socket = TimedSocket::connect(&endpoint, &limits).unwrap();
+        socket.set_deadline(begun + Duration::from_millis(300));
+        let mut byte = [0];
+        let error = loop {
+            match socket.read(&mut byte) {
+                Ok(n) => assert!(n == 1 && begun.elapsed() < Duration::from_secs(10)),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(socket);
+        server.join().unwrap();
+    }
 }
