@@ -267,9 +267,10 @@ impl Bucket {
             .strip_prefix(INTERNAL)?
             .strip_prefix('/')?
             .split_once('/')?;
-        let kind = Internal::ALL
-            .into_iter()
-            .find(|kind| kind.folder() == folder)?;
+        // upslot's own names are digests and owner folders.
+        let is_own = !name.is_empty() && !name.starts_with('.') && !name.contains('/');
+        let mut kinds = Internal::ALL.into_iter();
+        let kind = kinds.find(|kind| is_own && kind.folder() == folder)?;
         Some((kind, name))
     }
 

@@ -181,6 +181,9 @@ fn internal_objects_are_no_files() {
         "x/a/b",
         ".upslot/aliases/a",
         "x/.upslotaliases/a",
+        "x/.upslot/revoked/../../a",
+        "x/.upslot/revoked/..",
+        "x/.upslot/revoked/",
     ] {
         assert_eq!(bucket.internal_of(key), None, "{key}");
     }

@@ -1,6 +1,7 @@
-//! Responses to the doctor: their content does not depend on how they are split, and memory is bounded.
+//! Responses of servers, to the doctor or of an object store: their content does not depend on how they are split, and memory is bounded.
 
 use upslot::http::client::{Response, ResponseReader};
+use upslot::reactor::object_facts::ObjectHead;
 
 use super::{Choices, expand, split};
 
@@ -37,6 +38,9 @@ pub fn run(data: &[u8]) {
     assert!((200..1000).contains(&response.status) && response.minor <= 1);
     assert!(response.body.len() <= MOST.min(bytes.len()));
     assert!(!head_only || response.body.is_empty());
+    if let Some(ObjectHead { facts, span, .. }) = ObjectHead::of(&response) {
+        assert!(span.start <= span.end && span.end <= facts.size);
+    }
     for (name, value) in &response.fields {
         assert!(!name.is_empty() && !name.bytes().any(|b| b.is_ascii_uppercase()));
         assert!(!value.contains(['\r', '\n']), "{value:?}");

@@ -1,12 +1,35 @@
 //! Answers of an object store: pages are bounded, and keys are what a store would have encoded; errors are bounded and can
-//! be logged.
+//! be logged; whatever is listed, tasks ask only for objects below the configured prefix.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use upslot::config;
+use upslot::expiry::{Lifetime, Order, TombstonePolicy};
+use upslot::http::client::Response;
+use upslot::listing::{Selection, Work};
+use upslot::now::Now;
+use upslot::policy::pool::Pool;
+use upslot::s3::bucket::Bucket;
 use upslot::s3::error::{FailureKind, StoreFailure};
 use upslot::s3::listing::{MAX_OBJECTS, ObjectPage};
+use upslot::s3::tasks::TaskRequest;
+use upslot::s3::tasks::sweep::{SweepPlan, SweepTask};
+use upslot::s3::tasks::trim::TrimTask;
+use upslot::s3::tasks::work::WorkTask;
 
 use super::{Choices, NOW, expand};
+
+/// Most requests of a task.
+const MOST: usize = 60;
+
+thread_local! {
+    static BUCKET: Bucket = {
+        let text = "get_url: https://get.example/\nput_url: https://put.example/\nslot_secret: 00112233445566778899\n\
+                    s3: {endpoint: 'https://s3.example', bucket: uploads, prefix: 'my files', access_key: AK, secret_key: 5ec2e7}\n";
+        let config = config::read(text).unwrap().config;
+        Bucket::new(&config.s3.unwrap())
+    };
+}
 
 pub fn run(data: &[u8]) {
     let mut choices = Choices(data);
@@ -15,6 +38,94 @@ pub fn run(data: &[u8]) {
     let bytes = expand(choices.rest());
     check_page(&bytes, &token);
     check_failure(&bytes, status, &token);
+    BUCKET.with(|bucket| check_tasks(bucket, &bytes, status));
+}
+
+/// Answers every list with the same page, and everything else with the status.
+fn check_tasks(bucket: &Bucket, bytes: &[u8], status: u16) {
+    let now = Now {
+        mono: Instant::now(),
+        wall: UNIX_EPOCH + Duration::from_secs(NOW),
+    };
+    let policy = TombstonePolicy {
+        foreign: true,
+        slot_life: Duration::from_secs(300),
+    };
+    let owner = || b"owner".to_vec();
+    let works = [
+        Work::Search {
+            owner: owner(),
+            selection: Selection::Oldest(3),
+            since: 0,
+        },
+        Work::Delete {
+            owner: owner(),
+            files: None,
+        },
+        Work::Sum { largest: 3 },
+    ];
+    for work in works {
+        let mut task = WorkTask::new(work, policy);
+        for _ in 0..MOST {
+            let Some(request) = task.want(bucket, now) else {
+                break;
+            };
+            let response = answer(&request, bytes, status);
+            task.answered(request.id, Ok(&response), bucket, now);
+        }
+        let _ = task.finish();
+    }
+    let order = Order {
+        owner: owner(),
+        need: 1000,
+        pool: Pool::EVICTABLE,
+        remove: true,
+    };
+    let mut task = TrimTask::new(order, policy, now);
+    for _ in 0..MOST {
+        let Some(request) = task.want(bucket, now) else {
+            break;
+        };
+        let response = answer(&request, bytes, status);
+        task.answered(request.id, Ok(&response), bucket, now);
+    }
+    let plan = SweepPlan {
+        lifetime: Lifetime {
+            message: Duration::from_secs(10),
+            ..Lifetime::default()
+        },
+        soft_quota: Some(100),
+        policy,
+    };
+    let mut task = SweepTask::new(plan, now);
+    for _ in 0..MOST {
+        let Some(request) = task.want(bucket, now) else {
+            break;
+        };
+        let response = answer(&request, bytes, status);
+        task.answered(request.id, Ok(&response), bucket, now);
+    }
+    let _ = task.finish();
+}
+
+/// Checks a request, and answers it.
+fn answer(TaskRequest { request, .. }: &TaskRequest, bytes: &[u8], status: u16) -> Response {
+    let head = std::str::from_utf8(&request.head).unwrap();
+    let target = head.split(' ').nth(1).unwrap();
+    let (path, query) = target.split_once('?').unwrap();
+    let is_list = path == "/uploads";
+    assert!(
+        is_list || path.starts_with("/uploads/my%20files/"),
+        "{head}"
+    );
+    assert!(path.split('/').all(|segment| segment != ".."), "{head}");
+    assert!(!is_list || query.contains("prefix=my%20files%2F"), "{head}");
+    assert_eq!(is_list, request.method == "GET", "{head}");
+    Response {
+        status: if is_list { 200 } else { status },
+        body: if is_list { bytes.to_vec() } else { Vec::new() },
+        ..Response::default()
+    }
 }
 
 fn check_page(bytes: &[u8], token: &str) {
