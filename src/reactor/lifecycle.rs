@@ -174,12 +174,18 @@ impl Reactor {
             return false;
         };
         let link_is_closed = self.xmpp.link.as_ref().is_none_or(Link::is_closed);
-        if self.connections.table.is_empty() && link_is_closed {
+        let is_recording = self.shared.storage.is_recording();
+        if self.connections.table.is_empty() && link_is_closed && !is_recording {
             return true;
         }
         if until <= now.mono {
+            let unrecorded = if is_recording {
+                " why=\"revocations not recorded\""
+            } else {
+                ""
+            };
             log::warn!(
-                "shutdown_timeout is over connections={}",
+                "shutdown_timeout is over connections={}{unrecorded}",
                 self.connections.table.len()
             );
             return true;

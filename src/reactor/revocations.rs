@@ -50,6 +50,11 @@ impl Revocations {
         self.pending.insert(self.next, revocation);
     }
 
+    /// Whether some are not recorded yet.
+    pub fn is_recording(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// When [`Revocations::take_due`] returns something.
     pub fn deadline(&self) -> Option<Instant> {
         self.pending

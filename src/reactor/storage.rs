@@ -101,6 +101,15 @@ impl Storage {
         }
     }
 
+    /// Whether something would be lost if the process ended now, although no connection waits for it.
+    pub fn is_recording(&self) -> bool {
+        match self {
+            Storage::Folder(_) => false,
+            #[cfg(feature = "s3")]
+            Storage::Bucket(bucket) => bucket.revocations.is_recording(),
+        }
+    }
+
     /// When the loop must continue with work on an object store.
     pub fn deadline(&self) -> Option<Instant> {
         match self {

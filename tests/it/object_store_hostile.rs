@@ -4,13 +4,15 @@
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::harness::http::chunked;
 use crate::harness::program::run;
 use crate::harness::s3::S3;
 use crate::harness::s3::fault::Fault;
 use crate::harness::signing::{KEY, UUID, put_query};
-use crate::harness::site::{ROMEO, begin};
-use crate::harness::{Client, Site, Slot, eventually, request};
+use crate::harness::site::{ROMEO, begin, owner_folder};
+use crate::harness::{Client, Plan, Site, Slot, eventually, request};
 
 fn start(store: &S3) -> Site {
     let plan = store.plan("").set("api", "{port: 0}");
@@ -120,4 +122,36 @@ fn a_file_that_was_removed_does_not_come_back() {
         client.reply().is(409);
         assert!(store.object(&key).is_none());
     }
+}
+
+/// Other nodes, and this one after its start, know revoked slots from the store alone.
+#[test]
+fn a_revocation_is_recorded_before_the_end() {
+    let store = S3::new();
+    let plan = Plan::new().set("admins", "[admin@montague.tld]");
+    let mut site = store.keep(plan, "").start();
+    site.upload("done.bin", None, b"hello");
+    // It is sent again after a while.
+    let busy = Fault::Error(503, "SlowDown");
+    store.fail("PUT", ".upslot/revoked/", 2, busy);
+    let commands = "http://jabber.org/protocol/commands";
+    let mut command = |attributes: &str, form: &str| {
+        let payload =
+            format!("<command xmlns='{commands}' node='delete-user' {attributes}>{form}</command>");
+        let reply = site.link().iq("set", "admin@montague.tld/a", &payload);
+        let session = reply.expect("command", commands).attribute("sessionid");
+        session.unwrap_or_default().to_owned()
+    };
+    let session = command("action='execute'", "");
+    let form = format!(
+        "<x xmlns='jabber:x:data' type='submit'><field var='user'><value>{ROMEO}</value></field></x>"
+    );
+    command(&format!("sessionid='{session}' action='next'"), &form);
+    command(&format!("sessionid='{session}' action='complete'"), "");
+    site.program.signal(Signal::TERM);
+    assert!(site.link().closed_in_order());
+    site.link().close();
+    assert_eq!(site.program.exit_code(), Some(0));
+    let revoked = format!(".upslot/revoked/{}", owner_folder(ROMEO));
+    assert!(store.object(&revoked).is_some());
 }

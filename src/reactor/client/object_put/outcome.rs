@@ -149,7 +149,7 @@ impl Client {
     }
 
     /// The object is in the store.
-    fn object_stored(&mut self, mut put: Box<ObjectPut>, shared: &mut Shared, now: Now) {
+    fn object_stored(&mut self, put: Box<ObjectPut>, shared: &mut Shared, now: Now) {
         let grant = &put.request.grant;
         if shared.slots.revoked.is_revoked(grant) {
             let refusal = PutRefusal::Denied(Denial::Expired);
