@@ -45,6 +45,10 @@ const MAX_CONNECTIONS: usize = 1024;
 /// Descriptors reserved for other uses than connections: listeners, the link, the store, walks, the log.
 const RESERVED_DESCRIPTORS: u64 = 40;
 
+/// Descriptors reserved for connections to an object store that are no client connection's second one: those of small
+/// requests, and idle ones. Without one, the store would seem to be unreachable for everyone.
+const STORE_DESCRIPTORS: u64 = 100;
+
 impl Reactor {
     /// Opens the store and the listeners, except those that the service manager passed, and then enters the sandbox.
     /// The link is opened in the first turn, which also handles signals that arrived meanwhile.
@@ -401,8 +405,11 @@ fn monitored(tls: Option<TlsIdentity>, status: &mut Status, now: Now) -> Tls {
 /// maximum number of connections beyond it that are accepted only to be answered with 503, and must not use the
 /// descriptors of the others; and the number of descriptors that are left even then.
 fn divide_descriptors(config: &Config, descriptors: u64) -> ((usize, usize), usize) {
-    let possible =
-        usize::try_from(descriptors.saturating_sub(RESERVED_DESCRIPTORS)).unwrap_or(usize::MAX);
+    let reserved = match config.s3 {
+        None => RESERVED_DESCRIPTORS,
+        Some(_) => RESERVED_DESCRIPTORS + STORE_DESCRIPTORS,
+    };
+    let possible = usize::try_from(descriptors.saturating_sub(reserved)).unwrap_or(usize::MAX);
     let rejected = MAX_REJECTED.min(possible / 4).max(1);
     let most = possible.saturating_sub(rejected) / 2;
     let wanted = config.max_connections.unwrap_or(MAX_CONNECTIONS);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::harness::http::chunked;
-use crate::harness::program::run;
+use crate::harness::program::{run, value_of};
 use crate::harness::s3::S3;
 use crate::harness::s3::fault::Fault;
 use crate::harness::signing::{KEY, UUID, put_query};
@@ -154,4 +154,16 @@ fn a_revocation_is_recorded_before_the_end() {
     assert_eq!(site.program.exit_code(), Some(0));
     let revoked = format!(".upslot/revoked/{}", owner_folder(ROMEO));
     assert!(store.object(&revoked).is_some());
+}
+
+/// However many clients there are, small requests find a descriptor for their connection to the store.
+#[test]
+fn clients_leave_descriptors_for_the_store() {
+    let store = S3::new();
+    let plan = store.plan("").descriptors(400).set("api", "{port: 0}");
+    let mut site = plan.start();
+    site.program.allow("max_connections limited");
+    let line = site.program.wait_line(&["max_connections limited"]);
+    let limit: usize = value_of(&line, "to").unwrap().parse().unwrap();
+    assert!(2 * limit + 100 + 40 <= 400, "{line}");
 }
