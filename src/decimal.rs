@@ -20,6 +20,12 @@ pub fn digits(number: u64, buffer: &mut DigitBuffer) -> &[u8] {
     }
 }
 
+/// Appends the decimal digits of `number`.
+pub fn push(number: u64, text: &mut String) {
+    let mut buffer = DigitBuffer::default();
+    text.push_str(std::str::from_utf8(digits(number, &mut buffer)).unwrap_or_default());
+}
+
 /// Parses one or more digits. `None` for anything else, and for a number that does not fit 64 bits.
 pub fn parse(digits: &[u8]) -> Option<u64> {
     fold(digits, |value, digit| {
@@ -77,6 +83,9 @@ mod tests {
         for number in edges.chain([u64::MAX - 1, u64::MAX]) {
             let mut buffer = DigitBuffer::default();
             assert_eq!(digits(number, &mut buffer), number.to_string().as_bytes());
+            let mut text = String::new();
+            push(number, &mut text);
+            assert_eq!(text, number.to_string());
         }
     }
 }

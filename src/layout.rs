@@ -211,12 +211,7 @@ impl StorePath {
 
     /// Appends the path, percent-encoded.
     pub fn encode_into(&self, url: &mut String) {
-        for (at, segment) in self.segments().enumerate() {
-            if at > 0 {
-                url.push('/');
-            }
-            url.extend(percent_encode(segment, SEGMENT));
-        }
+        encode_path(&self.bytes, url);
     }
 
     fn split(&self) -> (&[u8], &[u8]) {
@@ -322,11 +317,16 @@ pub fn encode_segment(segment: &[u8]) -> String {
     percent_encode(segment, SEGMENT).collect()
 }
 
+/// Appends a URL's path, percent-encoded except for its slashes.
+pub fn encode_path(path: &[u8], url: &mut String) {
+    const PATH: &AsciiSet = &SEGMENT.remove(b'/');
+    url.extend(percent_encode(path, PATH));
+}
+
 /// Appends one value of a URL's query, percent-encoded. A slash is left alone: it has no special meaning there
 /// (RFC 3986 §3.4), and some XMPP servers encode every `%` of a URL a second time.
 pub fn encode_query_value(value: &[u8], url: &mut String) {
-    const VALUE: &AsciiSet = &SEGMENT.remove(b'/');
-    url.extend(percent_encode(value, VALUE));
+    encode_path(value, url);
 }
 
 /// Splits a query at each `&` into names and values, without decoding them. The value is `None` if there is no `=`.

@@ -21,7 +21,7 @@ use percent_encoding::percent_decode_str;
 use crate::config::object_store::ObjectStore;
 use crate::decimal::{self, DigitBuffer};
 use crate::http::origin::Origin;
-use crate::layout::{INTERNAL, StorePath, encode_segment, slot_digest};
+use crate::layout::{INTERNAL, StorePath, encode_path, slot_digest};
 use crate::now::Now;
 use crate::slot::presign::{MAX_LIFETIME, Presigner, Unsigned};
 
@@ -130,17 +130,18 @@ impl Bucket {
     ) -> Option<String> {
         let mut buffer = DigitBuffer::default();
         let size = std::str::from_utf8(decimal::digits(size, &mut buffer)).ok()?;
-        let mut fields = vec![("content-length", size)];
-        // No client could send another one.
+        // No client could send another type.
         let content_type = content_type.filter(|value| self.sign_content_type && is_value(value));
-        fields.extend(content_type.map(|value| ("content-type", value)));
-        let target = self.public.path(&self.key(path)?.0);
+        let fields = [
+            ("content-length", size),
+            ("content-type", content_type.unwrap_or_default()),
+        ];
         let request = Unsigned {
             method: "PUT",
             host: &self.public.host,
-            path: &target,
+            path: &self.public.path(&self.key(path)?.0),
             query: &[],
-            fields: &fields,
+            fields: &fields[..1 + usize::from(content_type.is_some())],
             time: now.unix(),
             lifetime: lifetime.as_secs().clamp(1, MAX_LIFETIME),
         };
@@ -164,11 +165,10 @@ impl Bucket {
             ("response-cache-control", shown.cache_control),
         ];
         query.retain(|(_, value)| !value.is_empty());
-        let target = self.public.path(&self.key(path)?.0);
         let request = Unsigned {
             method,
             host: &self.public.host,
-            path: &target,
+            path: &self.public.path(&self.key(path)?.0),
             query: &query,
             fields: &[],
             time,
@@ -190,7 +190,7 @@ impl Bucket {
     /// The URL of a file in a public bucket, if there is one.
     pub fn public_url(&self, path: &StorePath) -> Option<String> {
         let mut url = self.public_url.clone()?;
-        push_encoded(&self.key(path)?.0, &mut url);
+        encode_path(self.key(path)?.0.as_bytes(), &mut url);
         Some(url)
     }
 
@@ -452,7 +452,7 @@ impl Place {
         let mut base = String::new();
         if path_style {
             base.push('/');
-            push_encoded(bucket, &mut base);
+            encode_path(bucket.as_bytes(), &mut base);
         }
         Place {
             scheme: if origin.tls { "https" } else { "http" },
@@ -471,7 +471,7 @@ impl Place {
         if !key.is_empty() || path.is_empty() {
             path.push('/');
         }
-        push_encoded(key, &mut path);
+        encode_path(key.as_bytes(), &mut path);
         path
     }
 }
@@ -479,16 +479,6 @@ impl Place {
 /// The time of GET URLs.
 fn period_start(now: Now) -> u64 {
     now.unix() - now.unix() % URL_PERIOD
-}
-
-/// Appends a key, percent-encoded except for its slashes.
-fn push_encoded(key: &str, url: &mut String) {
-    for (at, segment) in key.split('/').enumerate() {
-        if at > 0 {
-            url.push('/');
-        }
-        url.push_str(&encode_segment(segment.as_bytes()));
-    }
 }
 
 /// Whether a text can be the value of a field as it is.

@@ -97,9 +97,7 @@ const MAX_FIXED: usize = 8 + 3 * (1 + size_of::<DigitBuffer>()) + 2;
 /// Appends a parameter of the query.
 fn push_number(name: &str, number: u64, url: &mut String) {
     url.push_str(name);
-    let mut buffer = DigitBuffer::default();
-    let digits = decimal::digits(number, &mut buffer).iter();
-    url.extend(digits.map(|digit| char::from(*digit)));
+    decimal::push(number, url);
 }
 
 fn message(path: &StorePath, terms: &Terms<'_>) -> Vec<u8> {

@@ -1,26 +1,35 @@
 //! Presigned URLs of an S3-compatible object store: AWS Signature Version 4 in the query.
 //!
 //! A signature covers the method, the path, the query, `host` and the fields that the caller names, but not the body
-//! (`UNSIGNED-PAYLOAD`). The store verifies it when the request begins. Signing takes two SHA-256 HMACs and two digests,
-//! because the key, which is derived from the secret key by four HMACs, is the same for a whole day.
+//! (`UNSIGNED-PAYLOAD`). The store verifies it when the request begins. Signing takes one SHA-256 digest and one HMAC,
+//! because whatever depends on nothing but the day is prepared: the beginning of the query, and the key, which is derived
+//! from the secret key by four HMACs.
 //!
 //! Source: AWS, "Authenticating Requests: Using Query Parameters (AWS Signature Version 4)".
 
-use std::borrow::Cow;
 use std::time::{Duration, UNIX_EPOCH};
 
 use data_encoding::HEXLOWER;
 use percent_encoding::utf8_percent_encode;
 use ring::{digest, hmac};
 
-use crate::decimal::{self, DigitBuffer};
+use crate::decimal;
 use crate::layout::SEGMENT;
-use crate::now::date_time;
+use crate::now::{LAST_SECOND, date_time};
 
 /// The longest lifetime of a signature in seconds: a week.
 pub const MAX_LIFETIME: u64 = 604_800;
 
 const DAY: u64 = 86_400;
+
+/// Length of a time as in `20130524T000000Z`.
+const TIME: usize = 16;
+
+/// Usual length of a canonical request without its path and the values of its query.
+const USUAL_CANONICAL: usize = 640;
+
+/// Length of the signed message without the name of the region, at most.
+const MAX_MESSAGE: usize = 160;
 
 /// Signs requests to one region with one access key.
 pub struct Presigner {
@@ -28,8 +37,17 @@ pub struct Presigner {
     region: String,
     /// From the secret key.
     root: hmac::Key,
-    /// The day of `key`, in days since 1970.
-    day: u64,
+    today: Day,
+}
+
+/// What all signatures of a day have in common.
+struct Day {
+    /// In days since 1970.
+    number: u64,
+    /// As in `20130524/us-east-1/s3/aws4_request`.
+    scope: String,
+    /// The beginning of the canonical query, up to the `T` in the time.
+    query: String,
     key: hmac::Key,
 }
 
@@ -41,7 +59,7 @@ pub struct Unsigned<'a> {
     pub host: &'a str,
     /// Absolute and percent-encoded.
     pub path: &'a str,
-    /// Decoded names and values, in any order.
+    /// Decoded names and values, in any order. The names need no encoding, and follow `X-Amz` in the order of bytes.
     pub query: &'a [(&'a str, &'a str)],
     /// The fields that the request must have with these values. Names are in lower case, in any order; `host` is added.
     pub fields: &'a [(&'a str, &'a str)],
@@ -55,8 +73,7 @@ impl Presigner {
     pub fn new(access_key: &str, secret_key: &[u8], region: &str) -> Presigner {
         let root = hmac_key(&[b"AWS4", secret_key].concat());
         Presigner {
-            key: day_key(&root, &compact_time(0)[..8], region),
-            day: 0,
+            today: Day::new(0, access_key, &root, region),
             root,
             access_key: access_key.to_owned(),
             region: region.to_owned(),
@@ -65,32 +82,39 @@ impl Presigner {
 
     /// Prepares for signatures of this day (Unix seconds); those of other days take longer.
     pub fn set_date(&mut self, unix: u64) {
-        if unix / DAY != self.day {
-            self.key = day_key(&self.root, &compact_time(unix)[..8], &self.region);
-            self.day = unix / DAY;
+        if day_number(unix) != self.today.number {
+            self.today = self.day(unix);
         }
     }
 
     /// Appends the query, including its `?`, that authorises this request.
     pub fn sign(&self, request: &Unsigned<'_>, url: &mut String) {
-        let time = compact_time(request.time);
-        let scope = [&time[..8], "/", &self.region, "/s3/aws4_request"].concat();
+        let other_day;
+        let day = match day_number(request.time) == self.today.number {
+            true => &self.today,
+            false => {
+                other_day = self.day(request.time);
+                &other_day
+            }
+        };
         let mut fields = Vec::with_capacity(1 + request.fields.len());
-        fields.push(("host", request.host));
         fields.extend_from_slice(request.fields);
+        fields.push(("host", request.host));
         fields.sort_unstable();
-        let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
-        let names = names.join(";");
 
-        url.push('?');
-        let query_start = url.len();
-        self.push_query(request, &time, &scope, &names, url);
-
-        let mut canonical = String::with_capacity(url.len() + request.path.len() + 256);
-        for line in [request.method, request.path, &url[query_start..]] {
+        let mut canonical = String::with_capacity(request.path.len() + USUAL_CANONICAL);
+        for line in [request.method, request.path] {
             canonical.push_str(line);
             canonical.push('\n');
         }
+        let query = canonical.len();
+        canonical.push_str(&day.query);
+        push_time_of_day(request.time, &mut canonical);
+        let time = canonical.len() - TIME..canonical.len();
+        push_rest_of_query(request, &fields, &mut canonical);
+        url.push('?');
+        url.push_str(&canonical[query..]);
+        canonical.push('\n');
         for (name, value) in &fields {
             canonical.push_str(name);
             canonical.push(':');
@@ -98,96 +122,90 @@ impl Presigner {
             canonical.push('\n');
         }
         canonical.push('\n');
-        canonical.push_str(&names);
+        push_names(&fields, ";", &mut canonical);
         canonical.push_str("\nUNSIGNED-PAYLOAD");
 
-        let mut message = String::with_capacity(160);
-        for line in ["AWS4-HMAC-SHA256", &time, &scope] {
+        let mut message = String::with_capacity(MAX_MESSAGE + self.region.len());
+        for line in ["AWS4-HMAC-SHA256", &canonical[time], &day.scope] {
             message.push_str(line);
             message.push('\n');
         }
         let hashed = digest::digest(&digest::SHA256, canonical.as_bytes());
         HEXLOWER.encode_append(hashed.as_ref(), &mut message);
-
         url.push_str("&X-Amz-Signature=");
-        let signed = if request.time / DAY == self.day {
-            hmac::sign(&self.key, message.as_bytes())
-        } else {
-            let key = day_key(&self.root, &time[..8], &self.region);
-            hmac::sign(&key, message.as_bytes())
-        };
-        HEXLOWER.encode_append(signed.as_ref(), url);
+        HEXLOWER.encode_append(hmac::sign(&day.key, message.as_bytes()).as_ref(), url);
     }
 
-    /// Appends the parameters that are signed, in canonical form: encoded, and sorted by name.
-    fn push_query(
-        &self,
-        request: &Unsigned<'_>,
-        time: &str,
-        scope: &str,
-        names: &str,
-        url: &mut String,
-    ) {
-        let credential = [&self.access_key, "/", scope].concat();
-        let mut buffer = DigitBuffer::default();
-        let lifetime = decimal::digits(request.lifetime, &mut buffer);
-        let own = [
-            ("X-Amz-Algorithm", "AWS4-HMAC-SHA256"),
-            ("X-Amz-Credential", &credential),
-            ("X-Amz-Date", time),
-            (
-                "X-Amz-Expires",
-                std::str::from_utf8(lifetime).unwrap_or("0"),
-            ),
-            ("X-Amz-SignedHeaders", names),
-        ];
-        let mut parameters: Vec<(Cow<'_, str>, Cow<'_, str>)> = own
-            .iter()
-            .chain(request.query)
-            .map(|(name, value)| (encode(name), encode(value)))
-            .collect();
-        parameters.sort_unstable();
-        for (at, (name, value)) in parameters.iter().enumerate() {
-            if at > 0 {
-                url.push('&');
-            }
-            url.push_str(name);
-            url.push('=');
-            url.push_str(value);
+    fn day(&self, unix: u64) -> Day {
+        Day::new(day_number(unix), &self.access_key, &self.root, &self.region)
+    }
+}
+
+impl Day {
+    fn new(number: u64, access_key: &str, root: &hmac::Key, region: &str) -> Day {
+        let date = date_time(UNIX_EPOCH + Duration::from_secs(number * DAY));
+        let date = date[..10].replace('-', "");
+        let parts = [&date, region, "s3", "aws4_request"];
+        let mut key = root.clone();
+        for part in parts {
+            key = hmac_key(hmac::sign(&key, part.as_bytes()).as_ref());
+        }
+        let scope = parts.join("/");
+        let mut query = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=".to_owned();
+        push_encoded(&[access_key, "/", &scope].concat(), &mut query);
+        query.extend(["&X-Amz-Date=", &date, "T"]);
+        Day {
+            number,
+            scope,
+            query,
+            key,
         }
     }
 }
 
-impl std::fmt::Debug for Presigner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Presigner(..)")
+/// The day of a time, in days since 1970.
+fn day_number(unix: u64) -> u64 {
+    unix.min(LAST_SECOND) / DAY
+}
+
+/// Appends the time of day as in `000000Z`.
+fn push_time_of_day(unix: u64, canonical: &mut String) {
+    let second = unix.min(LAST_SECOND) % DAY;
+    for part in [second / 3600, second / 60 % 60, second % 60] {
+        for digit in [part / 10, part % 10] {
+            canonical.push(char::from(b'0' + digit as u8));
+        }
+    }
+    canonical.push('Z');
+}
+
+/// Appends the parameters that follow the time, in canonical form: encoded, and sorted by name. `fields` are sorted.
+fn push_rest_of_query(request: &Unsigned<'_>, fields: &[(&str, &str)], canonical: &mut String) {
+    canonical.push_str("&X-Amz-Expires=");
+    decimal::push(request.lifetime, canonical);
+    canonical.push_str("&X-Amz-SignedHeaders=");
+    push_names(fields, "%3B", canonical);
+    let mut query = request.query.to_vec();
+    query.sort_unstable();
+    debug_assert!(query.iter().all(|(name, _)| *name > "X-Amz"));
+    for (name, value) in query {
+        canonical.extend(["&", name, "="]);
+        push_encoded(value, canonical);
     }
 }
 
-/// The key for a day and a region.
-fn day_key(root: &hmac::Key, date: &str, region: &str) -> hmac::Key {
-    let mut key = hmac_key(hmac::sign(root, date.as_bytes()).as_ref());
-    for part in [region, "s3", "aws4_request"] {
-        key = hmac_key(hmac::sign(&key, part.as_bytes()).as_ref());
+/// Appends the names of fields.
+fn push_names(fields: &[(&str, &str)], separator: &str, canonical: &mut String) {
+    for (at, (name, _)) in fields.iter().enumerate() {
+        if at > 0 {
+            canonical.push_str(separator);
+        }
+        canonical.push_str(name);
     }
-    key
 }
 
-fn hmac_key(bytes: &[u8]) -> hmac::Key {
-    hmac::Key::new(hmac::HMAC_SHA256, bytes)
-}
-
-/// A time as in `20130524T000000Z`.
-fn compact_time(unix: u64) -> String {
-    // Later than the year 9999 is the same as the last second of it.
-    let time = UNIX_EPOCH.checked_add(Duration::from_secs(unix));
-    let mut text = date_time(time.unwrap_or(UNIX_EPOCH));
-    text.retain(|c| c != '-' && c != ':');
-    text
-}
-
-fn encode(text: &str) -> Cow<'_, str> {
-    utf8_percent_encode(text, SEGMENT).into()
+fn push_encoded(text: &str, canonical: &mut String) {
+    canonical.extend(utf8_percent_encode(text, SEGMENT));
 }
 
 /// Appends the value of a field without white space around it, and with single spaces inside.
@@ -197,6 +215,16 @@ fn push_folded(value: &str, canonical: &mut String) {
             canonical.push(' ');
         }
         canonical.push_str(word);
+    }
+}
+
+fn hmac_key(bytes: &[u8]) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, bytes)
+}
+
+impl std::fmt::Debug for Presigner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Presigner(..)")
     }
 }
 

@@ -201,3 +201,67 @@ fn no_time_is_too_large() {
     );
     assert!(!format!("{:?}", Presigner::new("a", b"secret", "r")).contains("secret"));
 }
+
+/// What is the same for a whole day is encoded as well. The signature is that of an implementation in another language.
+#[test]
+fn the_credential_is_encoded() {
+    let presigner = Presigner::new("romeo+montague/1", SECRET_KEY, "eu west");
+    let request = Unsigned {
+        method: "PUT",
+        host: "s3.example.org",
+        path: "/uploads/a/b/c",
+        query: &[],
+        fields: &[("content-length", "1")],
+        time: 1_795_824_000,
+        lifetime: 360,
+    };
+    let mut url = String::new();
+    presigner.sign(&request, &mut url);
+    assert_eq!(
+        url,
+        "?X-Amz-Algorithm=AWS4-HMAC-SHA256\
+         &X-Amz-Credential=romeo%2Bmontague%2F1%2F20261128%2Feu%20west%2Fs3%2Faws4_request\
+         &X-Amz-Date=20261128T000000Z&X-Amz-Expires=360&X-Amz-SignedHeaders=content-length%3Bhost\
+         &X-Amz-Signature=22c01e1545b5aa5cb2f3a5aa70994f1192e8469ef9ee1e660306a66df51a6f57"
+    );
+}
+
+/// The key of a day never signs for another one, and the last second of a day belongs to it.
+#[test]
+fn a_day_ends_at_midnight() {
+    let midnight = 1_795_824_000;
+    let sign = |presigner: &Presigner, time| {
+        let request = Unsigned {
+            method: "GET",
+            host: "s3.example.org",
+            path: "/uploads/a/b/c",
+            query: &[],
+            fields: &[],
+            time,
+            lifetime: 900,
+        };
+        let mut url = String::new();
+        presigner.sign(&request, &mut url);
+        url
+    };
+    let mut presigner = Presigner::new(ACCESS_KEY, SECRET_KEY, "us-east-1");
+    let mut last = String::new();
+    for time in midnight - 2..midnight + 2 {
+        let before = sign(&presigner, time);
+        presigner.set_date(time);
+        let after = sign(&presigner, time);
+        assert_eq!(before, after);
+        assert_ne!(after, last);
+        let day = if time < midnight {
+            "20261127"
+        } else {
+            "20261128"
+        };
+        assert!(
+            after.contains(&format!("%2F{day}%2Fus-east-1%2F")),
+            "{after}"
+        );
+        assert!(after.contains(&format!("&X-Amz-Date={day}T")), "{after}");
+        last = after;
+    }
+}
