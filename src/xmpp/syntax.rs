@@ -172,3 +172,35 @@ impl Utf8 {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn special_bytes_are_found_at_every_place() {
+        for length in 0..=25 {
+            let plain = vec![b'a'; length];
+            assert_eq!(plain_length(&plain), length);
+            for at in 0..length {
+                for byte in 0..=u8::MAX {
+                    let mut bytes = plain.clone();
+                    bytes[at] = byte;
+                    let is_special = !matches!(byte, b' '..=b'~') || b"<>&]'\"".contains(&byte);
+                    let expected = if is_special { at } else { length };
+                    assert_eq!(plain_length(&bytes), expected, "{byte} at {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_of_letters_digits_and_few_other_characters() {
+        for byte in 0..=u8::MAX {
+            let begins = byte.is_ascii_alphabetic() || !byte.is_ascii() || b"_:".contains(&byte);
+            let continues = begins || byte.is_ascii_digit() || b"-.".contains(&byte);
+            assert_eq!(begins_name(byte), begins, "{byte}");
+            assert_eq!(continues_name(byte), continues, "{byte}");
+        }
+    }
+}
