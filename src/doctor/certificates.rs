@@ -97,6 +97,20 @@ pub fn check(
     (vec![certificate, finding("tls-versions", versions)], true)
 }
 
+/// Verifies the chain of one address as a client does; an error if that is not possible.
+pub fn check_chain(
+    route: &Route,
+    roots: &Result<Roots, String>,
+    limits: &Limits,
+    now: SystemTime,
+) -> Result<Verdict, String> {
+    let roots = roots.as_ref().map_err(String::clone)?;
+    let connection = Connection::open(route, limits).map_err(|error| describe(&error))?;
+    let chain = connection.tls().and_then(|tls| tls.peer_certificates());
+    let chain = chain.unwrap_or_default();
+    Ok(verify(roots, chain, &route.origin.host, now))
+}
+
 /// A verdict with the address that it is about.
 fn at(route: &Route, verdict: Verdict) -> Verdict {
     let prefix = |text: String| format!("{}: {text}", route.endpoint);

@@ -7,10 +7,10 @@
 //! - [`network`] names and addresses; [`certificates`] TLS;
 //! - [`session`] requests of the checks; [`uploads`], [`bodies`], [`downloads`] the checks over HTTP;
 //! - [`service`] the running upslot; [`component`] the XMPP server; [`storage`] the storage folder, or
-//!   `object_store` the store instead of it;
+//!   `object_store` the store instead of it, and `engine` what is special about an engine;
 //! - this file: the order of the checks, and the removal of the test files.
 //!
-//! `report`, `proxy`, `judge` and `slots` are pure and belong to layer 3.
+//! `report`, `proxy`, `judge`, `slots` and `engine` are pure and belong to layer 3.
 //!
 //! It is a command and not part of the loop: it blocks, but every step has a deadline. All test files belong to one owner
 //! and are removed at the end, also after a failure or Ctrl-C.
@@ -19,6 +19,8 @@ pub mod bodies;
 pub mod certificates;
 pub mod component;
 pub mod downloads;
+#[cfg(feature = "s3")]
+pub mod engine;
 pub mod judge;
 pub mod network;
 #[cfg(feature = "s3")]
@@ -110,7 +112,7 @@ pub fn run(
         report: Report::default(),
         lines,
     };
-    let storage = files(setup, &limits, &mut out);
+    let storage = files(setup, options, &limits, &mut out);
     let slots = slots(setup, &storage, &mut out);
     let direct = running(setup, &storage, &limits, &mut out);
     if let Some(session) = session(setup, options, &limits, slots, direct, &mut out) {
@@ -125,17 +127,18 @@ pub fn run(
 }
 
 /// Checks where files are kept: the object store, or the storage folder.
-fn files(setup: &Setup, limits: &Limits, out: &mut Reporter<'_>) -> Storage {
+fn files(setup: &Setup, options: &Options, limits: &Limits, out: &mut Reporter<'_>) -> Storage {
     #[cfg(feature = "s3")]
     if setup.config.s3.is_some() {
-        out.add_all(object_store::check(setup, limits));
+        let roots = Roots::load(options.ca_file.as_deref());
+        out.add_all(object_store::check(setup, &roots, limits));
         return Storage {
             store: None,
             writable: true,
             user: None,
         };
     }
-    let _ = limits;
+    let _ = (options, limits);
     let (findings, storage) = storage::check(&setup.config);
     out.add_all(findings);
     storage

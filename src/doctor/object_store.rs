@@ -1,16 +1,20 @@
 //! Checks the object store with a test object: the rights of the access key, presigned URLs, clock, CORS.
 //!
 //! For `upslot doctor` and `--check-config --online`. The object lies in an owner folder of its own, as those of the doctor's
-//! other test files, and is deleted at the end, whatever fails before.
+//! other test files, and is deleted at the end, whatever fails before. This file is about the access key, `clients` about what
+//! clients do there.
+
+mod clients;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::ClientConfig;
 
-use crate::client::{self, Endpoint, Limits, Route};
-use crate::config::object_store::{GetMode, PutMode};
+use crate::client::{self, Limits};
 use crate::config::{Config, ObjectStore};
+use crate::doctor::certificates::{self, Roots};
+use crate::doctor::engine::Engine;
 use crate::doctor::report::{Finding, Report, quoted};
 use crate::doctor::session::incomplete;
 use crate::doctor::slots::Slots;
@@ -21,17 +25,18 @@ use crate::objects::client::BucketClient;
 use crate::reactor::random;
 use crate::s3::bucket::{ObjectKey, Shown, StoreRequest};
 use crate::s3::error::{FailureKind, StoreFailure};
+use crate::s3::listing::ObjectPage;
 use crate::setup::Setup;
 use crate::sys;
-use crate::tls;
 
 /// The checks after the first one, which is `store-list`.
-const LATER: [&str; 12] = [
+const LATER: [&str; 13] = [
     "store-clock",
     "store-put",
     "store-head",
     "store-range",
     "store-conditional",
+    "store-endpoint",
     "store-url-put",
     "store-url-type",
     "store-url-get",
@@ -41,25 +46,11 @@ const LATER: [&str; 12] = [
     "store-gone",
 ];
 
-/// Those that need the test object.
-const WITH_OBJECT: [&str; 6] = [
-    "store-head",
-    "store-range",
-    "store-conditional",
-    "store-url-get",
-    "store-anonymous",
-    "store-gone",
-];
+/// Those of them that read the test object with the access key.
+const READING: [&str; 3] = ["store-head", "store-range", "store-conditional"];
 
 const NAME: &str = "upslot-check.txt";
 const BODY: &[u8] = b"A test object of upslot. It may be deleted.\n";
-
-/// What a presigned download is to be sent as: nothing that a store would choose by itself.
-const SHOWN: Shown<'static> = Shown {
-    content_type: "application/x-upslot-check",
-    disposition: "attachment; filename=\"upslot-check.txt\"",
-    cache_control: "private, max-age=77",
-};
 
 /// Time limit of `--check-config --online`.
 const TIMEOUT: Duration = Duration::from_secs(180);
@@ -70,25 +61,20 @@ const LIFETIME: Duration = Duration::from_secs(600);
 /// A difference of the clocks that is told; much larger ones make signatures invalid.
 const NOTED_SKEW: Duration = Duration::from_secs(60);
 
-/// The place in the documentation about CORS.
-const CORS: &str = "contrib/docs/object-store.md#cors-for-web-clients";
-
 /// The state of the checks.
 struct Check<'a> {
     config: &'a Config,
     store: &'a ObjectStore,
     client: BucketClient,
-    /// The store as clients reach it, or why that is not possible.
-    public: Result<Public, String>,
+    engine: Engine,
+    /// Accepts any certificate.
+    tls: Option<Arc<ClientConfig>>,
+    /// What clients trust.
+    roots: &'a Result<Roots, String>,
     limits: &'a Limits,
     path: StorePath,
     key: ObjectKey,
     findings: Vec<Finding>,
-}
-
-/// How clients reach the store.
-struct Public {
-    roots: Option<Arc<ClientConfig>>,
 }
 
 /// All findings, within [`TIMEOUT`]; the first SIGINT or SIGTERM ends the checks, and the test object is deleted.
@@ -98,26 +84,20 @@ pub fn report(setup: &Setup) -> Result<Report, String> {
         interrupted: client::interrupted()
             .map_err(|error| format!("cannot install signal handlers: {error}."))?,
     };
-    let mut findings = check(setup, &limits);
+    let mut findings = check(setup, &Roots::load(None), &limits);
     findings.extend(incomplete(&limits));
     Ok(Report { findings })
 }
 
-/// Checks the store of the configuration; no findings if it has none.
-pub fn check(setup: &Setup, limits: &Limits) -> Vec<Finding> {
+/// Checks the store of the configuration; no findings if it has none. Clients trust `roots`.
+pub fn check(setup: &Setup, roots: &Result<Roots, String>, limits: &Limits) -> Vec<Finding> {
     let Some(store) = setup.config.s3.as_deref() else {
         return Vec::new();
     };
     let client = match BucketClient::limited(setup, limits) {
         Ok(Some(client)) => client,
         Ok(None) => return Vec::new(),
-        Err(why) => {
-            return nothing(failed(
-                "store-list",
-                "list",
-                &StoreFailure::unreachable(why),
-            ));
-        }
+        Err(why) => return nothing(unreachable("store-list", &why, store)),
     };
     let object = test_path(&setup.config).and_then(|path| {
         let key = client.bucket.key(&path)?;
@@ -132,7 +112,9 @@ pub fn check(setup: &Setup, limits: &Limits) -> Vec<Finding> {
         config: &setup.config,
         store,
         client,
-        public: Public::new(setup, store),
+        engine: Engine::Other,
+        tls: certificates::config(rustls::ALL_VERSIONS).ok(),
+        roots,
         limits,
         path,
         key,
@@ -160,45 +142,119 @@ fn test_path(config: &Config) -> Option<StorePath> {
 
 impl Check<'_> {
     fn run(&mut self, setup: &Setup) {
-        let listed = self.client.bucket.list("", None, 1, sys::now());
-        match self.client.ask(&listed) {
-            Ok(response) => {
-                self.ok("store-list", "the access key may list the bucket");
-                self.findings.push(clock(&response, sys::now().wall));
-            }
-            Err(failure) => {
-                let finding = failed("store-list", "list", &failure);
-                if !matches!(failure.kind, FailureKind::Denied) {
-                    return self.findings = nothing(finding);
-                }
-                self.findings.push(finding);
-                self.skip("store-clock", "see store-list");
-            }
+        if let Err(finding) = self.list() {
+            return self.findings = nothing(finding);
         }
         let put = self.client.bucket.put_small(&self.key, BODY, sys::now());
-        match self.client.ask(&put) {
+        let stored = self.client.ask(&put);
+        match &stored {
             Ok(_) => {
                 self.ok("store-put", "the access key may write objects");
                 self.head();
                 self.range();
                 self.conditional();
-                self.presigned_put();
-                self.presigned_type();
-                self.presigned_get();
-                self.anonymous();
-                self.cors();
             }
             Err(failure) => {
-                self.findings.push(failed("store-put", "write", &failure));
-                for check in WITH_OBJECT.iter().filter(|check| **check != "store-gone") {
+                self.findings.push(failed("store-put", "write", failure));
+                for check in READING {
                     self.skip(check, "there is no test object (see store-put)");
                 }
-                self.presigned_put();
-                self.presigned_type();
-                self.cors();
             }
         }
+        self.clients(stored.is_ok());
         self.delete(setup);
+    }
+
+    /// Whether the store is one, and its bucket can be listed; an error if nothing else can be checked.
+    fn list(&mut self) -> Result<(), Finding> {
+        let check = "store-list";
+        let request = self.client.bucket.list("", None, 1, sys::now());
+        match self.client.ask(&request) {
+            Ok(response) => {
+                self.engine = Engine::of(&response);
+                if let Err(why) = ObjectPage::parse(&response.body, None) {
+                    return Err(self.no_list(&response, &why.to_string()));
+                }
+                self.ok(check, "the access key may list the bucket");
+                self.findings.push(clock(&response, sys::now().wall));
+                Ok(())
+            }
+            // Stores name the error; other servers do not.
+            Err(failure)
+                if failure.code.is_empty() && failure.status != 0 && is_foreign(&failure.kind) =>
+            {
+                let origin = self.store.internal_origin();
+                let scheme = self.other_scheme(check, self.internal_key(), &origin);
+                Err(scheme.unwrap_or_else(|| wrong(check, &failure.to_string())))
+            }
+            Err(failure) if failure.kind == FailureKind::Denied => {
+                self.findings.push(failed(check, "list", &failure));
+                self.skip("store-clock", "see store-list");
+                Ok(())
+            }
+            Err(failure) if failure.kind == FailureKind::Unreachable => {
+                let origin = self.store.internal_origin();
+                let scheme = self.other_scheme(check, self.internal_key(), &origin);
+                Err(scheme.unwrap_or_else(|| failed(check, "list", &failure)))
+            }
+            Err(failure) => Err(failed(check, "list", &failure)),
+        }
+    }
+
+    /// The finding about a success that is no list of objects.
+    fn no_list(&self, response: &Response, why: &str) -> Finding {
+        let buckets = b"<ListAllMyBucketsResult";
+        let lists_buckets = response
+            .body
+            .windows(buckets.len())
+            .any(|part| part == buckets);
+        if self.store.path_style || !lists_buckets {
+            return wrong("store-list", why);
+        }
+        let host = &self.store.internal_endpoint.host;
+        let remedy = format!(
+            "set {} to {host} in the configuration of the store, or set path_style: true",
+            self.engine.host_setting()
+        );
+        let text = "the store does not read the bucket from the host name (path_style: false)";
+        Finding::fail("store-list", "store-host-name", text, remedy)
+    }
+
+    /// The key that names where upslot connects to.
+    fn internal_key(&self) -> &'static str {
+        match self.store.endpoint == self.store.internal_endpoint {
+            true => "s3.endpoint",
+            false => "s3.internal_endpoint",
+        }
+    }
+
+    /// The configuration for connections to this origin that accept any certificate.
+    fn tls_for(&self, origin: &Origin) -> Option<Arc<ClientConfig>> {
+        self.tls.clone().filter(|_| origin.tls)
+    }
+
+    /// The finding if a port speaks http where https is configured, or the reverse.
+    fn other_scheme(&self, check: &'static str, key: &str, origin: &Origin) -> Option<Finding> {
+        let speaks_tls = || client::reach(origin, self.tls.clone(), self.limits).is_ok();
+        let (is, other) = match (origin.tls, self.plain_status(origin)) {
+            // Servers refuse plain requests at a port with TLS, or close the connection.
+            (false, None | Some(400)) if speaks_tls() => ("https", "http"),
+            (true, Some(_)) if !speaks_tls() => ("http", "https"),
+            _ => return None,
+        };
+        let text = format!("{key} is {other}, but {} speaks {is}", origin.authority);
+        let remedy = format!("write {is}://{} in {key}", origin.authority);
+        Some(Finding::fail(check, "store-scheme", text, remedy))
+    }
+
+    /// The status of an answer to a request without TLS.
+    fn plain_status(&self, origin: &Origin) -> Option<u16> {
+        let (_, mut connection) = client::reach(origin, None, self.limits).ok()?;
+        connection.send(&client::head("HEAD", "/", origin, &[]));
+        connection
+            .response(true)
+            .ok()
+            .map(|response| response.status)
     }
 
     fn ok(&mut self, check: &'static str, found: impl Into<String>) {
@@ -207,11 +263,6 @@ impl Check<'_> {
 
     fn skip(&mut self, check: &'static str, why: impl Into<String>) {
         self.findings.push(Finding::skipped(check, why));
-    }
-
-    /// Whether clients send requests to the store.
-    fn is_used_by_clients(&self) -> bool {
-        self.store.put == PutMode::Direct || self.store.get != GetMode::Relay
     }
 
     fn head(&mut self) {
@@ -277,244 +328,6 @@ impl Check<'_> {
         self.findings.push(finding);
     }
 
-    /// Sends a request as a client does: to the public endpoint, without a signature but that of the URL.
-    fn as_client(
-        &self,
-        method: &str,
-        url: &str,
-        fields: &[(&str, &str)],
-        body: &[u8],
-    ) -> Result<Response, String> {
-        let public = self.public.as_ref().map_err(String::clone)?;
-        let (origin, target) = Origin::split(url).ok_or("the URL is not valid")?;
-        let found = client::lookup(&origin.host, origin.port, self.limits)?;
-        let mut failure = String::new();
-        for address in found {
-            let route = Route {
-                endpoint: Endpoint::Tcp(address),
-                tls: public.roots.clone().filter(|_| origin.tls),
-                origin: origin.clone(),
-            };
-            match client::request(&route, self.limits, method, target, fields, body) {
-                Ok(response) => return Ok(response),
-                Err(why) => failure = format!("{address}: {why}"),
-            }
-        }
-        Err(failure)
-    }
-
-    /// The finding if there is no answer: clients do not need the endpoint in all modes.
-    fn unanswered(&self, check: &'static str, needed: bool, why: &str) -> Finding {
-        let why = format!("s3.endpoint: {why}");
-        match needed {
-            true => failed(check, "reach", &StoreFailure::unreachable(why)),
-            false => Finding::skipped(check, format!("{why}; no client needs it")),
-        }
-    }
-
-    /// A presigned PUT of one byte more than signed is refused, and with `put: direct` the right size is taken.
-    fn presigned_put(&mut self) {
-        let check = "store-url-put";
-        let is_direct = self.store.put == PutMode::Direct;
-        let size = BODY.len() as u64;
-        let url = self
-            .client
-            .bucket
-            .put_url(&self.path, size, None, LIFETIME, sys::now())
-            .unwrap_or_default();
-        let length = (size + 1).to_string();
-        let longer = [BODY, b"+"].concat();
-        let fields = [("Content-Length", length.as_str())];
-        let finding = match self.as_client("PUT", &url, &fields, &longer) {
-            Err(why) => self.unanswered(check, is_direct, &why),
-            Ok(response) if response.status < 300 => {
-                let text = "the store takes one byte more than a presigned URL is for";
-                let remedy = "use put: relay: this store does not check the signed Content-Length";
-                let finding = match is_direct {
-                    true => Finding::fail,
-                    false => Finding::notice,
-                };
-                finding(check, "store-size", text, remedy)
-            }
-            Ok(_) if !is_direct => Finding::ok(check, "one byte more than signed is refused"),
-            Ok(_) => {
-                let length = size.to_string();
-                let fields = [("Content-Length", length.as_str())];
-                match self.as_client("PUT", &url, &fields, BODY) {
-                    Ok(response) => match StoreFailure::check(&response, sys::now().wall) {
-                        Ok(()) => Finding::ok(
-                            check,
-                            "a presigned upload works, and one byte more is refused",
-                        ),
-                        Err(failure) => failed(check, "write", &failure),
-                    },
-                    Err(why) => self.unanswered(check, true, &why),
-                }
-            }
-        };
-        self.findings.push(finding);
-    }
-
-    /// With `put: direct`, a presigned PUT of another type than signed is refused.
-    fn presigned_type(&mut self) {
-        let check = "store-url-type";
-        if self.store.put != PutMode::Direct || !self.store.sign_content_type {
-            return self.skip(check, "the type of uploads is not signed");
-        }
-        let size = BODY.len() as u64;
-        let url = self
-            .client
-            .bucket
-            .put_url(&self.path, size, Some("text/plain"), LIFETIME, sys::now())
-            .unwrap_or_default();
-        let length = size.to_string();
-        let put = |content_type| {
-            let fields = [("Content-Type", content_type), ("Content-Length", &*length)];
-            self.as_client("PUT", &url, &fields, BODY)
-        };
-        let finding = match put("text/html") {
-            Err(why) => self.unanswered(check, true, &why),
-            Ok(response) if response.status < 300 => {
-                let text = "the store takes another type than a presigned URL is for";
-                let remedy = "let no proxy before the store change Content-Type; downloads are safe with get: redirect and get: relay";
-                Finding::notice(check, "store-type", text, remedy)
-            }
-            Ok(_) => match put("text/plain") {
-                Err(why) => self.unanswered(check, true, &why),
-                Ok(response) => match StoreFailure::check(&response, sys::now().wall) {
-                    Ok(()) => Finding::ok(check, "another type than signed is refused"),
-                    Err(failure) => failed(check, "write", &failure),
-                },
-            },
-        };
-        self.findings.push(finding);
-    }
-
-    /// A presigned GET returns the object with the fields that the URL asks for.
-    fn presigned_get(&mut self) {
-        let check = "store-url-get";
-        let now = sys::now();
-        let until = now.unix() + LIFETIME.as_secs();
-        let url = self
-            .client
-            .bucket
-            .get_url(&self.path, "GET", &SHOWN, until, now)
-            .unwrap_or_default();
-        let finding = match self.as_client("GET", &url, &[], b"") {
-            Err(why) => self.unanswered(check, self.store.get == GetMode::Redirect, &why),
-            Ok(response) => match StoreFailure::check(&response, now.wall) {
-                Err(failure) => failed(check, "read", &failure),
-                Ok(()) if response.body != BODY => wrong(check, "another object came back"),
-                Ok(()) => match ignored(&response) {
-                    None => Finding::ok(check, "a presigned download works"),
-                    Some(name) => {
-                        let text = format!("the store ignores response-{name}");
-                        let remedy =
-                            "use get: relay: browsers would show files instead of saving them";
-                        Finding::notice(check, "store-disposition", text, remedy)
-                    }
-                },
-            },
-        };
-        self.findings.push(finding);
-    }
-
-    /// Without a signature nothing is sent, unless the bucket is meant to be public.
-    fn anonymous(&mut self) {
-        let check = "store-anonymous";
-        if let Some(url) = self.client.bucket.public_url(&self.path) {
-            let finding = match self.as_client("GET", &url, &[], b"") {
-                Ok(response) if response.status == 200 && response.body == BODY => {
-                    Finding::ok(check, "public_url leads to the objects")
-                }
-                Ok(response) => {
-                    let text = format!("GET below public_url: status {}", response.status);
-                    let remedy = "let everybody read the objects of the bucket, and let public_url lead to the bucket";
-                    Finding::fail(check, "store-public-url", text, remedy)
-                }
-                Err(why) => {
-                    let remedy = "check public_url: clients must reach it";
-                    Finding::fail(
-                        check,
-                        "store-public-url",
-                        format!("public_url: {why}"),
-                        remedy,
-                    )
-                }
-            };
-            return self.findings.push(finding);
-        }
-        let url = self.unsigned_url();
-        let finding = match self.as_client("GET", &url, &[], b"") {
-            Err(why) => self.unanswered(check, false, &why),
-            Ok(response) if response.status < 300 => {
-                let text = "everybody can read the objects of the bucket without a signature";
-                let remedy = "take public access from the bucket, unless old links of another program need it";
-                Finding::notice(check, "store-public", text, remedy)
-            }
-            Ok(response) => {
-                let text = format!(
-                    "a download without a signature is refused ({})",
-                    response.status
-                );
-                Finding::ok(check, text)
-            }
-        };
-        self.findings.push(finding);
-    }
-
-    /// The URL of the object at the public endpoint.
-    fn unsigned_url(&self) -> String {
-        let now = sys::now();
-        let signed =
-            self.client
-                .bucket
-                .get_url(&self.path, "GET", &Shown::default(), now.unix() + 1, now);
-        let signed = signed.unwrap_or_default();
-        signed.split('?').next().unwrap_or_default().to_owned()
-    }
-
-    /// Web clients need the permission of the store for its own URLs.
-    fn cors(&mut self) {
-        let check = "store-cors";
-        if !self.config.allow_web_clients || !self.is_used_by_clients() {
-            return self.skip(check, "web clients send nothing to the store");
-        }
-        let method = match self.store.put {
-            PutMode::Direct => "PUT",
-            PutMode::Relay => "GET",
-        };
-        let fields = [
-            ("Origin", "https://web.example"),
-            ("Access-Control-Request-Method", method),
-        ];
-        let url = self.client.bucket.public_url(&self.path);
-        let url = match self.store.put {
-            PutMode::Relay => url.unwrap_or_else(|| self.unsigned_url()),
-            PutMode::Direct => self.unsigned_url(),
-        };
-        let finding = match self.as_client("OPTIONS", &url, &fields, b"") {
-            Err(why) => self.unanswered(check, false, &why),
-            Ok(response)
-                if response.status < 300
-                    && response.field("access-control-allow-origin").is_some() =>
-            {
-                Finding::ok(check, format!("web clients may send {method} to the store"))
-            }
-            Ok(response) => {
-                let text = format!(
-                    "the bucket does not let web clients send {method} (OPTIONS: status {})",
-                    response.status
-                );
-                let remedy = format!(
-                    "set CORS rules for the bucket, see {CORS}, or allow_web_clients: false"
-                );
-                Finding::notice(check, "store-no-cors", text, remedy)
-            }
-        };
-        self.findings.push(finding);
-    }
-
     /// Deletes the object, also after Ctrl-C.
     fn delete(&mut self, setup: &Setup) {
         if self.limits.is_over() {
@@ -560,41 +373,12 @@ impl Check<'_> {
     }
 }
 
-impl Public {
-    /// The internal endpoint's roots if it is the same; those of the system otherwise, as clients have them.
-    fn new(setup: &Setup, store: &ObjectStore) -> Result<Public, String> {
-        let urls = [
-            Some(store.endpoint.tls),
-            store
-                .public_url
-                .as_ref()
-                .map(|url| url.starts_with("https:")),
-        ];
-        let is_same = store.endpoint == store.internal_endpoint;
-        if !urls.contains(&Some(true)) || is_same && setup.store_tls.is_some() {
-            return Ok(Public {
-                roots: setup.store_tls.clone(),
-            });
-        }
-        let bundle = tls::system_bundle().ok_or("this system has no root certificates")?;
-        let roots = tls::read_roots("s3", &bundle).map_err(|error| error.why)?;
-        let config = tls::client_config(roots).map_err(|error| error.to_string())?;
-        Ok(Public {
-            roots: Some(config),
-        })
-    }
-}
-
-/// The field of a download that is not as its URL asks for.
-fn ignored(response: &Response) -> Option<&'static str> {
-    let fields = [
-        ("content-type", SHOWN.content_type),
-        ("content-disposition", SHOWN.disposition),
-        ("cache-control", SHOWN.cache_control),
-    ];
-    let mut fields = fields.into_iter();
-    let differs = fields.find(|(name, value)| response.field(name) != Some(value));
-    differs.map(|(name, _)| name)
+/// Whether an answer without the name of an error can be that of something else than a store.
+fn is_foreign(kind: &FailureKind) -> bool {
+    matches!(
+        kind,
+        FailureKind::NotFound | FailureKind::Denied | FailureKind::Malformed
+    )
 }
 
 /// The clock of the store.
@@ -627,6 +411,23 @@ fn wrong(check: &'static str, what: &str) -> Finding {
         format!("unexpected answer: {}", quoted(what)),
         remedy,
     )
+}
+
+/// There is no way to the store.
+fn unreachable(check: &'static str, why: &str, store: &ObjectStore) -> Finding {
+    let failure = StoreFailure::unreachable(why.trim_end_matches('.'));
+    let finding = failed(check, "reach the store", &failure);
+    match store.path_style {
+        true => finding,
+        false => {
+            let remedy = "with path_style: false, the name of the bucket is the first label of the host: let DNS resolve it \
+                          (a wildcard record below the endpoint), or set path_style: true";
+            Finding {
+                remedy: Some(remedy.to_owned()),
+                ..finding
+            }
+        }
+    }
 }
 
 /// A request that failed, which needs this right.

@@ -250,7 +250,9 @@ impl fmt::Display for StoreFailure {
         }
         for text in [&self.code, &self.message] {
             if !text.is_empty() {
-                write!(f, ", {}", text.escape_debug())?;
+                // An apostrophe is harmless.
+                let text = text.escape_debug().to_string().replace("\\'", "'");
+                write!(f, ", {text}")?;
             }
         }
         Ok(())

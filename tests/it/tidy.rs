@@ -137,6 +137,7 @@ const LAYERS: [&[&str]; 7] = [
         "doctor/proxy",
         "doctor/judge",
         "doctor/slots",
+        "doctor/engine",
     ],
     // 4: system.
     &[
@@ -263,6 +264,8 @@ const LAYERS: [&[&str]; 7] = [
         "doctor/component",
         "doctor/storage",
         "doctor/object_store",
+        // This continues what `object_store` begins.
+        "doctor/object_store/clients",
         "doctor/mod",
         "logger",
         "lib",

@@ -16,6 +16,9 @@ from .processes import free_port, port_open, run
 
 OSDS = range(3)
 
+# What upslot needs.
+RIGHTS = {"read": "s3:GetObject", "write": "s3:PutObject", "delete": "s3:DeleteObject", "list": "s3:ListBucket"}
+
 # The gateway would create them one after the other when it first needs them, which takes far longer.
 POOLS = [".rgw.root", *(f"default.rgw.{name}" for name in ("log", "control", "meta", "buckets.index", "buckets.data"))]
 
@@ -57,7 +60,9 @@ osd heartbeat interval = 1
 osd heartbeat grace = 4
 mon osd min down reporters = 1
 [client.gateway]
-rgw frontends = beast endpoint=127.0.0.1:{port}
+rgw frontends = beast endpoint=127.0.0.1:{port} ssl_endpoint=127.0.0.1:{tls_port} ssl_certificate={certificate} \
+ssl_private_key={key}
+rgw dns name = {domain}
 rgw run sync thread = false
 rgw thread pool size = 32
 rgw enable usage log = false
@@ -74,15 +79,20 @@ class Ceph(ObjectStore):
 
     name = "ceph"
 
-    def __init__(self, folder):
-        super().__init__(folder)
-        self.fsid, self.monitor_port = str(uuid.uuid4()), free_port()
+    def __init__(self, folder, authority):
+        super().__init__(folder, authority)
+        self.tls_port = free_port()
+        # That of the monitor, which speaks no HTTP.
+        self.other_port = self.monitor_port = free_port()
+        self.fsid = str(uuid.uuid4())
         self.uuids = {number: str(uuid.uuid4()) for number in OSDS}
         for name in ("run", "rgw", *(f"osd.{number}" for number in OSDS)):
             (folder / name).mkdir()
+        certificate, key = authority.issue("ceph", days=30)
         self.config = folder / "ceph.conf"
         self.config.write_text(CONFIG.format(fsid=self.fsid, monitor_port=self.monitor_port, folder=folder,
-                                             device=1024 * MIB, port=self.port))
+                                             device=1024 * MIB, port=self.port, tls_port=self.tls_port, domain=self.domain,
+                                             certificate=certificate, key=key))
         rights = {
             "mon.": {"mon": "allow *"},
             "client.admin": {"mon": "allow *", "osd": "allow *"},
@@ -109,11 +119,22 @@ class Ceph(ObjectStore):
 
     async def create(self, owned, public):
         await super().create(owned, public)
+        await self.allow(owned, RIGHTS.values(), public)
+
+    async def bucket_without(self, right):
+        """Objects are always readable for the key that stored them."""
+        bucket = await self.bucket()
+        await self.allow(self.owned(bucket), set(RIGHTS.values()) - {RIGHTS[right]})
+        return bucket
+
+    async def allow(self, owned, rights, public=False):
+        """Gives upslot's key these rights to a bucket and no others; everyone may read the objects of a public one."""
         bucket = f"arn:aws:s3:::{owned.name}"
-        objects = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
+        objects, whole = ([right for right in sorted(rights) if (right == "s3:ListBucket") == of_bucket]
+                          for of_bucket in (False, True))
         policy = {"Version": "2012-10-17", "Statement": [
             {"Effect": "Allow", "Principal": {"AWS": ["arn:aws:iam:::user/upslot"]}, "Action": actions, "Resource": where}
-            for actions, where in ((["s3:ListBucket"], bucket), (objects, bucket + "/*"))]}
+            for actions, where in ((whole, bucket), (objects, bucket + "/*")) if actions]}
         if public:
             policy["Statement"].append({"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject",
                                         "Resource": bucket + "/*"})

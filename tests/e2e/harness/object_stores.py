@@ -20,16 +20,23 @@ CORS = """<CORSConfiguration><CORSRule>
 </CORSRule></CORSConfiguration>"""
 
 
+def new_access():
+    """The keys of a user."""
+    return Access("GK" + secrets.token_hex(12), secrets.token_hex(32))
+
+
 class ObjectStore:
     """What the engines have in common. The user `owner` makes the buckets and may do everything with them; `access` is the
     key of upslot, which has no more rights than upslot needs."""
 
     region = "us-east-1"
+    # A name that leads to the store, which reads buckets from names below it.
+    domain = "s3.localhost"
 
-    def __init__(self, folder):
+    def __init__(self, folder, authority):
         self.folder, self.port = folder, free_port()
         self.endpoint = f"http://127.0.0.1:{self.port}"
-        self.owner, self.access = (Access("GK" + secrets.token_hex(12), secrets.token_hex(32)) for _ in range(2))
+        self.owner, self.access = new_access(), new_access()
         self.buckets, self.daemons = 0, {}
 
     async def bucket(self, cors=False, public=False):
@@ -43,6 +50,10 @@ class ObjectStore:
 
     async def create(self, owned, public):
         check("new bucket", (await owned.request("PUT", body=b"")).status, 200)
+
+    def owned(self, bucket):
+        """The same bucket as its owner sees it."""
+        return Bucket(self, bucket.name, self.owner)
 
     async def configure(self, owned, what, text):
         """Sets CORS rules, a policy or rules of expiry."""
@@ -65,18 +76,35 @@ class SeaweedFS(ObjectStore):
     """All of its services in one process."""
 
     name = "seaweedfs"
+    # Reads no bucket from a host name.
+    domain = None
+
+    def __init__(self, folder, authority):
+        super().__init__(folder, authority)
+        # Keys that lack a right. The right to write includes that to delete.
+        self.lacking = {right: new_access() for right in ("read", "write", "list")}
+        self.other_port = free_port()
+
+    async def bucket_without(self, right):
+        bucket = await self.bucket()
+        bucket.access = self.lacking[right]
+        return bucket
 
     async def start(self):
         program = os.environ["SEAWEEDFS"]
         identities = self.folder / "identities.json"
-        rights = [("owner", self.owner, ["Admin"]), ("upslot", self.access, ["Read", "Write", "List"])]
+        needed = ["Read", "Write", "List"]
+        rights = [("owner", self.owner, ["Admin"]), ("upslot", self.access, needed)]
+        for right, keys in self.lacking.items():
+            rights.append((f"without-{right}", keys, [action for action in needed if action.lower() != right]))
         identities.write_text(json.dumps({"identities": [
             {"name": name, "credentials": [{"accessKey": keys.access_key, "secretKey": keys.secret_key}],
              "actions": actions} for name, keys, actions in rights]}))
         ports = [f"-{service}.port{kind}={free_port()}" for service in ("master", "volume", "filer")
-                 for kind in ("", ".grpc")]
+                 for kind in ("", ".grpc") if service + kind != "filer"]
         process = await self.daemon("seaweedfs", [
             program, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={self.folder}", "-filer", "-s3", *ports,
+            f"-filer.port={self.other_port}",
             f"-filer.localSocket={self.folder}/filer.sock", f"-s3.port={self.port}", f"-s3.port.grpc={free_port()}",
             f"-s3.config={identities}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false",
             "-master.volumeSizeLimitMB=64", "-volume.max=0", "-volume.minFreeSpace=1",
@@ -96,13 +124,17 @@ class Garage(ObjectStore):
 
     name, region, nodes = "garage", "garage", 3
 
+    def __init__(self, folder, authority):
+        super().__init__(folder, authority)
+        self.other_port = free_port()
+
     @staticmethod
     def program():
         """The program; None if there is none."""
         return os.environ.get("GARAGE") or shutil.which("garage")
 
     async def start(self):
-        secret, rpc, admin = secrets.token_hex(32), free_port(), free_port()
+        secret, rpc = secrets.token_hex(32), free_port()
         self.configs = []
         for number in range(1, self.nodes + 1):
             folder, host = self.folder / f"node-{number}", f"127.0.0.{number}"
@@ -121,7 +153,7 @@ s3_region = "{self.region}"
 api_bind_addr = "{host}:{self.port}"
 root_domain = ".s3.localhost"
 [admin]
-api_bind_addr = "{host}:{admin}"
+api_bind_addr = "{host}:{self.other_port}"
 """)
             self.configs.append(config)
             await self.start_node(number)
@@ -140,6 +172,12 @@ api_bind_addr = "{host}:{admin}"
         await self._garage("bucket", "create", owned.name)
         await self._garage("bucket", "allow", "--read", "--write", "--owner", owned.name, "--key", "owner")
         await self._garage("bucket", "allow", "--read", "--write", owned.name, "--key", "upslot")
+
+    async def bucket_without(self, right):
+        """`--read` is needed for the list, too, and `--write` to delete."""
+        bucket = await self.bucket()
+        await self._garage("bucket", "deny", f"--{right}", bucket.name, "--key", "upslot")
+        return bucket
 
     async def start_node(self, number):
         process = await self.daemon(f"garage-{number}", [self.program(), "-c", self.configs[number - 1], "server"])

@@ -184,7 +184,7 @@ class Group:
             await self.object_stores.pop(kind).stop()
             store = None
         if not store:
-            store = self.object_stores[kind] = OBJECT_STORES[kind](self._new_folder(kind))
+            store = self.object_stores[kind] = OBJECT_STORES[kind](self._new_folder(kind), self.authority)
             await store.start()
         return store
 
