@@ -6,13 +6,16 @@ import signal
 from pathlib import Path
 
 from buckets import Load, download, with_bucket
-from harness import (ACCOUNTS, DOMAIN, KIB, SECRET, UPLOAD, Garage, Process, check, content, free_port, get, health,
+from harness import (ACCOUNTS, DOMAIN, KIB, MIB, SECRET, UPLOAD, Garage, Process, check, content, free_port, get, health,
                      port_open, put, request_slot, run, slot_from_api, test, until)
 
 CLUSTER = Path(__file__).resolve().parents[2] / "contrib" / "cluster"
 
 # The longest time without a successful upload, in seconds, while an engine notices that one of its nodes is lost.
 UNNOTICED = 25
+
+# The longest time until a request to a store that hangs ends, in seconds.
+HUNG = 40
 
 GATEWAY = "radosgw-client.gateway"
 
@@ -94,6 +97,62 @@ async def gateway_stopped_and_started(case):
     for slot in used, unused:
         check("GET", (await download(slot.get)).body, body)
     assert len(up.logged(r" (WARN|ERROR) ", since)) == 1, up.logged(r" (WARN|ERROR) ", since)
+
+
+@test(servers=("prosody",), deadline=150)
+async def gateway_hangs(case):
+    """A gateway that is stopped accepts connections and answers nothing: what needs it ends within the deadlines, everything
+    else goes on, and all is well when it continues."""
+    store = await case.object_store("ceph")
+    up = await with_bucket(case, await store.bucket(), s3={"get": "relay"}, max_file_size=24 * MIB, body_timeout=5)
+    # More than the buffers of both connections take.
+    body = content(24 * MIB)
+    used, half, unused = [await slot_from_api(up, name, len(body)) for name in ("used.bin", "half.bin", "unused.bin")]
+    check("PUT", (await put(used.put, body)).status, 201)
+    # An upload and a download that are in progress.
+    upload, started = await case.raw(up), await case.raw(up)
+    await upload.send_head("PUT", half.put, Content_Length=len(body))
+    await upload.send(body[:4 * MIB])
+    await started.send_head("GET", used.get)
+    status, _ = await started.head()
+    check("GET", status, 200)
+    since, gateway = up.mark(), store.daemons[GATEWAY]
+    gateway.child.send_signal(signal.SIGSTOP)
+    try:
+        new, early = case.background(put(unused.put, body)), case.background(get(used.get))
+        rest = case.background(upload.send(body[4 * MIB:]))
+        await local_parts_go_on(up)
+        # The part of the upload that the store did not take is refused, and the download breaks off.
+        status, fields = await upload.head()
+        check("PUT in progress", (status, "retry-after" in fields), (503, True))
+        rest.cancel()
+        begun = await asyncio.wait_for(started.reader.read(-1), HUNG)
+        assert len(begun) < len(body), "a whole file from a store that hangs"
+        reply = await asyncio.wait_for(new, HUNG)
+        check("new PUT", (reply.status, reply.headers["Retry-After"] is not None), (503, True))
+        await up.line(r" ERROR store failed", since)
+        check("health", (await health(up))[0], 503)
+        await local_parts_go_on(up)
+    finally:
+        gateway.child.send_signal(signal.SIGCONT)
+    await until(lambda: healthy(up), "a healthy answer")
+    await up.line(r" INFO .*store recovered", since)
+    # It waited all the time, or was refused.
+    assert (await early).status in (200, 503)
+    for slot in half, unused:
+        check("PUT to the same slot", (await put(slot.put, body)).status, 201)
+    for slot in used, half, unused:
+        check("GET", (await download(slot.get)).body == body, True)
+    assert len(up.logged(r" (WARN|ERROR) ", since)) == 1, up.logged(r" (WARN|ERROR) ", since)
+
+
+async def local_parts_go_on(up):
+    """What needs nothing of the store is answered at once."""
+    before = asyncio.get_running_loop().time()
+    check("slot", (await request_slot(up, "more.bin", 10)).status, 200)
+    check("front page", (await get(up.url)).status, 200)
+    check("health", (await health(up))[0] in (200, 503), True)
+    assert asyncio.get_running_loop().time() - before < 3, "requests without the store wait"
 
 
 async def unhealthy(up):
