@@ -1,11 +1,15 @@
 """Uploads to and downloads from object stores, through upslot and past it."""
 
+import asyncio
+import json
 import os
+import re
 import urllib.parse
 
+from browser import UnprotectedServer, browser
 from buckets import check_download, download, files, section, with_bucket
-from harness import (ACCOUNTS, KIB, MIB, Garage, check, content, delete_url, external_url, http_request, owner_folder,
-                     put, run, test, until)
+from harness import (ACCOUNTS, KIB, MIB, PASSWORD, Garage, check, content, delete_url, external_url, http_request,
+                     owner_folder, put, run, slot_from_api, test, until)
 from integrations import KEY, NAMES, OTHER_KEY
 
 
@@ -79,6 +83,86 @@ async def garage(case):
         print("NOT TESTED: there is no program garage; `tests/run garage` builds one")
         return
     await modes(case, "garage", NAMES[:6], (1, 2 * MIB), False)
+
+
+@test(servers=("prosody",))
+async def go_sendxmpp(case):
+    """A client that verifies certificates uploads to upslot and to the store, and the receiver finds the file."""
+    authority = case.authority
+    store = await case.object_store("ceph")
+    bucket, server = await store.bucket(), await case.server()
+    secure = {"endpoint": f"https://127.0.0.1:{store.tls_port}", "ca_file": str(authority.pem)}
+    up = await with_bucket(case, bucket, s3=secure, http_certfile=str(authority.chain), http_keyfile=str(authority.key))
+    benvolio, body, path = await case.client(ACCOUNTS[1]), content(200 * KIB), case.folder / "très cool.txt"
+    path.write_bytes(body)
+    for put_mode, get_mode in ("relay", "redirect"), ("direct", "relay"):
+        up.configure(s3=section(bucket, put=put_mode, get=get_mode, **secure))
+        await up.reload()
+        done = await run(
+            ["go-sendxmpp", "-u", ACCOUNTS[0], "-p", PASSWORD, "-j", f"127.0.0.1:{server.client_port}",
+             "--http-upload", path, ACCOUNTS[1]],
+            env=dict(os.environ, SSL_CERT_FILE=str(authority.pem), HOME=str(case.folder)), cwd=case.folder)
+        assert done.code == 0, f"go-sendxmpp, {put_mode}: {done.out} {done.err}"
+        message = await asyncio.wait_for(benvolio.messages.get(), 30)
+        url = re.search(r"https://\S+", message["body"])[0]
+        assert url.startswith(up.url), url
+        reply = await http_request("GET", url, context=authority.context())
+        check(f"GET, {get_mode}", reply.status, 307 if get_mode == "redirect" else 200)
+        reply = await download(url, context=authority.context())
+        check("content", (reply.status, reply.body == body), (200, True))
+    check("files", len(await files(bucket)), 2)
+
+
+# Uploads and downloads by fetch(), which the page of another origin may use only as far as CORS allows.
+FETCH = """(async () => {
+    const [put, get, size, type] = %s, result = {};
+    const body = new Uint8Array(size).map((_, at) => at %% 251);
+    try {
+        result.put = (await fetch(put, {method: "PUT", headers: {"Content-Type": type}, body})).status;
+        const reply = await fetch(get), bytes = new Uint8Array(await reply.arrayBuffer());
+        result.get = reply.status;
+        result.redirected = reply.redirected;
+        result.same = bytes.length == size && bytes.every((byte, at) => byte == body[at]);
+    } catch (error) {
+        result.error = String(error);
+    }
+    return result;
+})()"""
+
+
+@test(servers=(None,))
+async def web_client(case):
+    """A page of another origin uploads to upslot and to the store, and follows upslot's redirect to the store, as far as the
+    rules of the bucket let it."""
+    store = await case.object_store("ceph")
+    page_server = await UnprotectedServer().start(case)
+    page = await (await browser(case)).page()
+    await page.visit(page_server.add("chat", "<p>A web client.", "text/html"))
+    origin, size = page_server.url.rstrip("/"), 100 * KIB
+    open_, closed, one = await store.bucket(cors=True), await store.bucket(), await store.bucket()
+    rules = "".join(f"<AllowedMethod>{method}</AllowedMethod>" for method in ("GET", "PUT"))
+    rules += f"<AllowedOrigin>{origin}</AllowedOrigin><AllowedHeader>content-type</AllowedHeader>"
+    rules = f"<CORSConfiguration><CORSRule>{rules}</CORSRule></CORSConfiguration>"
+    check("CORS", (await store.configure(store.owned(one), "cors", rules)).status, 200)
+    good, failed = {"get": 200, "same": True}, {"error": "TypeError: Failed to fetch"}
+    direct, redirect = {"put": "direct", "get": "relay"}, {"put": "relay", "get": "redirect"}
+    cases = [
+        (open_, direct, {"put": 200, "redirected": False} | good),
+        (open_, redirect, {"put": 201, "redirected": True} | good),
+        (closed, direct, failed),
+        (closed, redirect, {"put": 201} | failed),
+        # Browsers send `Origin: null` after a redirect to another origin.
+        (one, direct, {"put": 200, "redirected": False} | good),
+        (one, redirect, {"put": 201} | failed),
+    ]
+    for number, (bucket, modes, expected) in enumerate(cases):
+        if number % 2 == 0:
+            up = await with_bucket(case, bucket, start=False)
+        up.configure(s3=section(bucket, **modes))
+        await (up.reload() if number % 2 else up.start())
+        slot = await slot_from_api(up, "photo.jpg", size, content_type="image/jpeg")
+        found = await page.run(FETCH % json.dumps([slot.put, slot.get, size, "image/jpeg"]))
+        check(f"{bucket.name}, {modes}", found, expected)
 
 
 # Keys of other modules: with several segments, and the ones of a single segment that begin with a UUID or a number.
