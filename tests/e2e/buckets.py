@@ -3,7 +3,7 @@
 import asyncio
 import urllib.parse
 
-from harness import DOMAIN, KIB, SECRET, check, content, free_port, http_request, put, slot_from_api
+from harness import DOMAIN, KIB, SECRET, check, content, free_port, http_request, put, slot_from_api, unshare
 from integrations import offered_name
 
 # A download is redirected so often at most.
@@ -21,6 +21,15 @@ async def with_bucket(case, bucket, server=None, start=True, s3=None, **settings
     """An upslot that keeps its files in a bucket, with the local API."""
     settings = {"whitelist": [DOMAIN], "api": {"port": free_port()}, "slot_secret": SECRET} | settings
     return await case.upslot(server, start, storage_path=None, s3=section(bucket, **(s3 or {})), **settings)
+
+
+def virtual_host(bucket, folder):
+    """Settings for a bucket whose name is in the host, and a wrapper in which that host leads to this machine."""
+    domain = bucket.store.domain or "s3.localhost"
+    hosts = folder / f"hosts-{bucket.name}"
+    hosts.write_text(f"127.0.0.1 localhost {domain} {bucket.name}.{domain}\n")
+    wrapper = [*unshare(), "sh", "-ec", 'mount --bind "$1" /etc/hosts; shift; exec "$@"', "sh", hosts]
+    return {"path_style": False, "endpoint": f"http://{domain}:{bucket.store.port}"}, wrapper
 
 
 async def files(bucket, prefix=""):

@@ -7,7 +7,7 @@ import re
 import urllib.parse
 
 from browser import UnprotectedServer, browser
-from buckets import check_download, download, files, section, with_bucket
+from buckets import check_download, download, files, section, virtual_host, with_bucket
 from harness import (ACCOUNTS, KIB, MIB, PASSWORD, Garage, check, content, delete_url, external_url, http_request,
                      owner_folder, put, run, slot_from_api, test, until)
 from integrations import KEY, NAMES, OTHER_KEY
@@ -111,6 +111,36 @@ async def go_sendxmpp(case):
         reply = await download(url, context=authority.context())
         check("content", (reply.status, reply.body == body), (200, True))
     check("files", len(await files(bucket)), 2)
+
+
+@test()
+async def bucket_in_the_host(case):
+    """With `path_style: false`, requests and links of all modes have the bucket in the name of the host."""
+    store = await case.object_store("ceph")
+    bucket = await store.bucket(public=True)
+    settings, wrapper = virtual_host(bucket, case.folder)
+    up = await with_bucket(case, bucket, start=False, s3=settings)
+    up.wrapper = wrapper
+    await up.start()
+    romeo, place = await case.client(), settings["endpoint"].replace("://", f"://{bucket.name}.") + "/"
+    kept = {}
+    for put_mode, get_mode in ("relay", "redirect"), ("direct", "relay"), ("direct", "public"):
+        public = {"public_url": place} if get_mode == "public" else {}
+        up.configure(s3=section(bucket, put=put_mode, get=get_mode, **settings, **public))
+        await up.reload()
+        body = content(30 * KIB, seed=len(kept))
+        slot = await romeo.slot("très cool.bin", len(body))
+        check(put_mode, slot.put.startswith(place), put_mode == "direct")
+        check(get_mode, slot.get.startswith(place), get_mode == "public")
+        check("PUT", (await put(slot.put, body, headers={"Content-Type": "application/octet-stream"})).status,
+              {"relay": 201, "direct": 200}[put_mode])
+        kept[slot.get] = body
+        for url, sent in kept.items():
+            reply = await http_request("GET", url)
+            if reply.status == 307:
+                assert reply.headers["Location"].startswith(place), reply.headers["Location"]
+            await check_download(url, sent)
+    check("files", len(await files(bucket)), len(kept))
 
 
 # Uploads and downloads by fetch(), which the page of another origin may use only as far as CORS allows.

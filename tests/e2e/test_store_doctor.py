@@ -7,8 +7,8 @@ import json
 import os
 import re
 
-from buckets import section, with_bucket
-from harness import (DOMAIN, ENVIRONMENT, SECRET, Bucket, Garage, Process, check, free_port, port_open, run, test, unshare)
+from buckets import section, virtual_host, with_bucket
+from harness import (DOMAIN, ENVIRONMENT, SECRET, Bucket, Garage, Process, check, free_port, port_open, run, test)
 
 # Commands that run at the same time.
 AT_ONCE = 4
@@ -59,12 +59,6 @@ class Checker:
         status, named, line = found.checks[check]
         assert (found.code, status, named) == (1, "fail", problem) and part in line, f"{what}: {found.text}"
         return found
-
-    def hosts(self, bucket):
-        """A wrapper in which the name of the bucket's host leads to this machine."""
-        hosts = self.folder / f"hosts-{bucket.name}"
-        hosts.write_text(f"127.0.0.1 localhost {bucket.name}.s3.localhost\n")
-        return [*unshare(), "sh", "-ec", 'mount --bind "$1" /etc/hosts; shift; exec "$@"', "sh", hosts]
 
 
 def shifted(seconds):
@@ -134,7 +128,7 @@ async def examine(case, kind, rights):
     secret, plain = bucket.access.secret_key, store.endpoint
     site, other_host = await proxy(case, store)
     unknown = {"endpoint": plain.replace("http:", "https:")}
-    named = {"path_style": False, "endpoint": f"http://s3.localhost:{store.port}"}
+    named, in_hosts = virtual_host(bucket, case.folder)
     wrong = [
         ("secret", "store-list", "store-signature", "secret_key", {"secret_key": secret[:-1] + "x"}),
         ("access key", "store-list", "store-access-key", "access_key", {"access_key": "GK" + "0123456789ab" * 2}),
@@ -154,11 +148,11 @@ async def examine(case, kind, rights):
                             Bucket(store, "nothing-here", bucket.access)))
     runs += [checker.good("relayed", bucket), checker.good("direct", bucket, put="direct"), cors(checker, store)]
     runs += [lacks(checker, store, right, name) for right, name in rights.items()]
-    in_hosts = {"before": checker.hosts(bucket), **named}
     if store.domain:
-        runs.append(checker.good("bucket in the host", bucket, put="direct", **in_hosts))
+        runs.append(checker.good("bucket in the host", bucket, put="direct", before=in_hosts, **named))
     else:
-        runs.append(checker.bad("bucket in the host", "store-list", "store-host-name", "-s3.domainName", bucket, **in_hosts))
+        runs.append(checker.bad("bucket in the host", "store-list", "store-host-name", "-s3.domainName", bucket,
+                                before=in_hosts, **named))
     await asyncio.gather(*runs, other_port(checker, store, bucket))
     check("left behind", await bucket.keys(), [])
     return store, bucket, checker

@@ -20,10 +20,12 @@ async def http_request(method, url, body=None, headers=None, context=None, timeo
         parts = urllib.parse.urlsplit(url)
         kind, extra = (http.client.HTTPSConnection, {"context": context}) if parts.scheme == "https" \
             else (http.client.HTTPConnection, {})
-        connection = kind(parts.hostname, parts.port, timeout=timeout, **extra)
+        # The C library may not know that all names below localhost are this machine.
+        host = "127.0.0.1" if parts.hostname.endswith(".localhost") else parts.hostname
+        connection = kind(host, parts.port, timeout=timeout, **extra)
         with contextlib.closing(connection):
             target = parts.path + (f"?{parts.query}" if parts.query else "")
-            connection.request(method, target, body=body, headers=headers or {})
+            connection.request(method, target, body=body, headers={"Host": parts.netloc} | dict(headers or {}))
             answer = connection.getresponse()
             return Reply(answer.status, answer.headers, answer.read())
 
