@@ -215,7 +215,7 @@ async def links_of_other_modules(case):
     """Old links stay valid when their host leads to upslot, and sweeps delete files of upslot only if these have a prefix
     of their own."""
     store = await case.object_store("ceph")
-    bucket = await store.bucket()
+    bucket = await store.bucket(public=True)
     bodies = {key: content(1000 + number, seed=number) for number, key in enumerate(OLD)}
     for key, type in OLD.items():
         stored = await bucket.request("PUT", key, body=bodies[key], headers={"Content-Type": type})
@@ -245,6 +245,11 @@ async def links_of_other_modules(case):
     await until(swept, "an expired file deleted")
     check("GET", (await download(newer)).status, 404)
     check("left alone", OLD.keys() - await files(bucket), set())
+    for key in OLD:
+        name = urllib.parse.quote(key)
+        # As before, and not below the prefix.
+        check(key, (await http_request("GET", f"{store.endpoint}/{bucket.name}/{name}")).body, bodies[key])
+        check(f"upslot: {key}", (await download(up.url + name)).status, 404)
 
 
 @test()

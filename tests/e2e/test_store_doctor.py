@@ -139,6 +139,8 @@ async def examine(case, kind, rights):
         ("nothing", "store-list", "store-unreachable", "port", {"endpoint": f"http://127.0.0.1:{free_port()}"}),
         ("Host", "store-url-put", "store-signature", "`Host`",
          {"endpoint": other_host, "internal_endpoint": plain, "put": "direct"}),
+        ("private bucket", "store-anonymous", "store-public-url", "a policy",
+         {"get": "public", "public_url": f"{plain}/{bucket.name}/"}),
         ("slow clock", "store-list", "store-clock", "Set the clocks", {"before": shifted(-1200)}),
         ("fast clock", "store-clock", "store-clock", "Set the clocks", {"before": shifted(1200)}),
         ("name of the host", "store-list", "store-unreachable", "path_style: true", named),

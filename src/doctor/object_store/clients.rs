@@ -289,7 +289,8 @@ impl Check<'_> {
                 }
                 Ok(response) => {
                     let text = format!("GET below public_url: status {}", response.status);
-                    let remedy = "let everybody read the objects of the bucket, and let public_url lead to the bucket";
+                    let remedy = "let everybody read the objects of the bucket (a policy, see \
+                                  contrib/docs/object-store.md#least-rights), and let public_url lead to the bucket";
                     Finding::fail(check, "store-public-url", text, remedy)
                 }
                 Err(why) => {
