@@ -4,6 +4,7 @@
 //! size is bounded. [`ResponseReader`] collects a body of bounded size as well. Neither uses a socket.
 
 use std::fmt;
+use std::mem::MaybeUninit;
 
 use crate::decimal;
 use crate::http::body::{Body, BodyStep};
@@ -179,9 +180,16 @@ impl ResponseStream {
         Ok(step)
     }
 
-    /// Buffers the input up to the end of the final head; returns the number of bytes that were used. Each byte is
-    /// searched once, and a head is parsed once.
+    /// Takes the input up to the end of the final head; returns the number of bytes that were used. A head that arrives
+    /// whole, as most do, is parsed where it is; others are buffered, and each byte is searched once.
     fn take_head(&mut self, input: &[u8]) -> Result<usize, ResponseError> {
+        if self.buffer.is_empty() && input.starts_with(b"HTTP/") {
+            let head = &input[..input.len().min(MAX_HEAD)];
+            if let Some((response, used)) = parse_head(head)? {
+                self.end_head(response)?;
+                return Ok(used);
+            }
+        }
         let mut used = 0;
         while self.head.is_none() && used < input.len() {
             let rest = &input[used..];
@@ -208,13 +216,18 @@ impl ResponseStream {
             return Ok(());
         }
         let response = match parse_head(&self.buffer)? {
-            Some(response) if !is_first => response,
+            Some((response, _)) if !is_first => response,
             // Something else than HTTP is noticed at the first line.
             None if is_first && !is_blank => return Ok(()),
             _ => return Err(ResponseError("the head of the response is malformed")),
         };
         self.buffer = Vec::new();
         self.line = 0;
+        self.end_head(response)
+    }
+
+    /// A head is complete.
+    fn end_head(&mut self, response: Response) -> Result<(), ResponseError> {
         if response.status < 200 {
             self.interim += 1;
             self.may_continue |= response.status == 100;
@@ -335,12 +348,17 @@ impl ResponseReader {
     }
 }
 
-/// A head; `None` if it is not complete.
-fn parse_head(bytes: &[u8]) -> Result<Option<Response>, ResponseError> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut head = httparse::Response::new(&mut fields);
-    match head.parse(bytes) {
-        Ok(httparse::Status::Complete(_)) => {}
+/// A head and its length; `None` if it is not complete.
+fn parse_head(bytes: &[u8]) -> Result<Option<(Response, usize)>, ResponseError> {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut head = httparse::Response::new(&mut []);
+    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut head,
+        bytes,
+        &mut fields,
+    );
+    let length = match parsed {
+        Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(httparse::Error::Version | httparse::Error::Token) if !bytes.starts_with(b"HTTP/") => {
             return Err(ResponseError("the answer is not HTTP/1.0 or HTTP/1.1"));
@@ -354,12 +372,13 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Response>, ResponseError> {
     if status < 100 {
         return Err(ResponseError("the head of the response is malformed"));
     }
-    Ok(Some(Response {
+    let response = Response {
         minor: head.version.unwrap_or(0),
         status,
         fields: fields.collect(),
         ..Response::default()
-    }))
+    };
+    Ok(Some((response, length)))
 }
 
 #[cfg(test)]
