@@ -62,6 +62,13 @@ impl Reactor {
         self.shared.record_revocations(now);
     }
 
+    /// Sends the requests of clients that were driven in this turn.
+    pub(super) fn follow_up_upstream(&mut self, now: Now) {
+        if let Some(bucket) = self.shared.storage.bucket_mut() {
+            bucket.upstream.follow_up(self.poll.registry(), now);
+        }
+    }
+
     fn upstream(&mut self) -> Option<&mut Upstream> {
         let bucket = self.shared.storage.bucket_mut()?;
         Some(&mut bucket.upstream)

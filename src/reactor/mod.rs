@@ -21,7 +21,8 @@
 //! 3. turn events into readiness bits and put their connections on the run queue; read which files other processes have
 //!    deleted from the store;
 //! 4. work the run queue: first short work, then large bodies, until together these have used the budget of one
-//!    connection; the rest continues in the next turn, after new events were collected;
+//!    connection; the rest continues in the next turn, after new events were collected; send the requests to an object
+//!    store that follow from it;
 //! 5. handle due deadlines, unless the process was suspended;
 //! 6. accept a few connections;
 //! 7. count, trim and sweep the store for one slice, and search it for commands for another;
@@ -228,6 +229,8 @@ impl Reactor {
             self.drive_upstream(now);
             self.shared.look_for_removals(now);
             self.work_run_queue(now);
+            #[cfg(feature = "s3")]
+            self.follow_up_upstream(now);
             self.drive_link(now);
             if !overslept {
                 self.pass_deadlines(now);

@@ -265,7 +265,25 @@ impl Upstream {
                 Err(why) => self.begin_outage(&why, now),
             }
         }
-        for id in std::mem::take(&mut self.touched) {
+        self.work_queue(registry, now);
+        // After the input that arrived in time.
+        self.pass_deadlines(registry, now);
+        if self.outage.is_some_and(|at| at <= now.mono) {
+            self.probe(registry, now);
+        }
+        self.assign(registry, now);
+    }
+
+    /// Sends the requests that were made since [`Upstream::drive`], and does what else follows from what callers did; called
+    /// in the same turn, so that none of this waits for the next one.
+    pub fn follow_up(&mut self, registry: &Registry, now: Now) {
+        self.work_queue(registry, now);
+        self.assign(registry, now);
+    }
+
+    /// Drives the connections that have work, each once.
+    fn work_queue(&mut self, registry: &Registry, now: Now) {
+        while let Some(id) = self.touched.pop() {
             self.arm_call(id, now.mono);
         }
         for _ in 0..self.pool.queue.len() {
@@ -273,18 +291,13 @@ impl Upstream {
                 self.work(token, registry, now);
             }
         }
-        // After the input that arrived in time.
-        self.pass_deadlines(registry, now);
-        if self.outage.is_some_and(|at| at <= now.mono) {
-            self.probe(registry, now);
-        }
-        if std::mem::take(&mut self.must_assign) {
-            self.assign(registry, now);
-        }
     }
 
-    /// Gives connections to the requests that wait.
+    /// Gives connections to the requests that wait, if there may be any.
     fn assign(&mut self, registry: &Registry, now: Now) {
+        if !std::mem::take(&mut self.must_assign) {
+            return;
+        }
         if self.outage.is_some() {
             return self.fail_waiting(&no_connection());
         }

@@ -83,8 +83,10 @@ impl Upstream {
         };
         let has_head = call.exchange.response().head().is_some();
         match &mut call.caller {
+            // There is nothing to do for the client before there is a response, or a body to be sent.
             Caller::Stream { is_awakened, .. } => {
-                if !std::mem::replace(is_awakened, true) {
+                let may_go_on = has_head || call.exchange.request.body_length > 0;
+                if may_go_on && !std::mem::replace(is_awakened, true) {
                     self.awakened.push_back(id);
                 }
             }

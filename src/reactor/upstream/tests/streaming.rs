@@ -159,6 +159,38 @@ fn downloads_are_read_into_the_callers_buffer() {
     }
 }
 
+/// Nothing waits for another turn, and no client is driven before there is something for it.
+#[test]
+fn the_requests_of_a_turn_are_sent_in_it() {
+    let (port, server) = serve(vec![script(|mut stream| {
+        for body in ["first", "second"] {
+            read_head(&mut stream);
+            thread::sleep(Duration::from_millis(20));
+            say(&mut stream, response(200, body));
+        }
+        wait_for_end(&mut stream);
+    })]);
+    let mut harness = Harness::to(port);
+    let id = harness.begin(get("/1"));
+    harness.head(id).unwrap();
+    assert_eq!(harness.awakened, 1);
+    let mut buffer = [0; 100];
+    let whole = harness.upstream.read_body(id, &mut buffer);
+    assert_eq!(whole, Ok(Moved::Bytes(5)));
+    harness.upstream.end_stream(id);
+    let id = harness.begin(get("/2"));
+    harness
+        .upstream
+        .follow_up(harness.poll.registry(), harness.clock);
+    assert!(!harness.upstream.has_work());
+    harness.head(id).unwrap();
+    assert_eq!(harness.awakened, 2);
+    assert_eq!(harness.upstream.counts().connections, 1);
+    harness.upstream.end_stream(id);
+    drop(harness);
+    server.join().unwrap();
+}
+
 #[test]
 fn a_drip_fails_but_a_slow_client_does_not() {
     for drips in [true, false] {
