@@ -163,7 +163,7 @@ impl UpstreamConnection {
     fn shake_hands(&mut self, buffers: &mut IoBuffers) -> io::Result<()> {
         self.transport.flush()?;
         while !self.transport.is_established() {
-            let IoBuffers { wire, scratch } = buffers;
+            let IoBuffers { wire, scratch, .. } = buffers;
             match self.transport.read(scratch, wire) {
                 Ok(Moved::NoBytes) => {}
                 Ok(Moved::Blocked) => return Ok(()),
@@ -188,7 +188,7 @@ impl UpstreamConnection {
     /// Whether the server was silent on a connection without a request. TLS may have sent tickets.
     pub(super) fn is_silent(&mut self, buffers: &mut IoBuffers) -> bool {
         for _ in 0..MAX_READS {
-            let IoBuffers { wire, scratch } = buffers;
+            let IoBuffers { wire, scratch, .. } = buffers;
             match self.transport.read(scratch, wire) {
                 Ok(Moved::Blocked) => return true,
                 Ok(Moved::NoBytes) => {}

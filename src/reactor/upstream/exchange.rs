@@ -10,6 +10,7 @@
 //! response to the caller's buffer.
 
 use std::io;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::http::body::BodyStep;
@@ -30,10 +31,6 @@ const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// Bytes that count as progress, so that a drip does not.
 const PROGRESS: usize = 4096;
 
-/// Bytes read at a time before the head of the response is complete, and so the part of its body that may be buffered. A
-/// small object comes along with its head, so that one read receives both.
-const HEAD_READ: usize = 16 * 1024;
-
 /// A request and its response.
 #[derive(Debug)]
 pub(super) struct StoreExchange {
@@ -46,8 +43,9 @@ pub(super) struct StoreExchange {
     /// Why the request could not be sent to its end; the response may say more.
     write_error: Option<io::Error>,
     response: ResponseStream,
-    /// Bytes that were received with the head of the response, as they came.
+    /// The buffer with bytes that were received with the head of the response, as they came, and their place in it.
     early: Vec<u8>,
+    early_span: Range<usize>,
     progress: StoreProgress,
 }
 
@@ -111,6 +109,7 @@ impl StoreExchange {
             write_error: None,
             response: ResponseStream::new(request.method == "HEAD"),
             early: Vec::new(),
+            early_span: 0..0,
             progress: StoreProgress::default(),
             request,
         }
@@ -140,7 +139,7 @@ impl StoreExchange {
         self.phase == ExchangePhase::Answer
             && self.write_error.is_none()
             && self.response.keeps_alive()
-            && self.early.is_empty()
+            && self.early_span.is_empty()
     }
 
     /// When the present wait ends; sets it if it was not set where it began.
@@ -233,8 +232,8 @@ impl StoreExchange {
         report: &mut Report,
     ) -> Result<bool, StoreFailure> {
         for _ in 0..MAX_READS {
-            let IoBuffers { wire, scratch } = buffers;
-            match transport.read(&mut scratch[..HEAD_READ], wire) {
+            let IoBuffers { wire, scratch, .. } = buffers;
+            match transport.read(scratch, wire) {
                 Ok(Moved::Bytes(n)) => {
                     let mut bytes = &scratch[..n];
                     while self.response.head().is_none() && !bytes.is_empty() {
@@ -245,7 +244,10 @@ impl StoreExchange {
                     }
                     report.counts.bytes_received += (n - bytes.len()) as u64;
                     if self.response.head().is_some() {
-                        self.early = bytes.to_vec();
+                        if !bytes.is_empty() {
+                            self.early_span = n - bytes.len()..n;
+                            self.early = buffers.take_scratch();
+                        }
                         return Ok(false);
                     }
                 }
@@ -357,6 +359,12 @@ impl StoreExchange {
         Ok(Moved::NoBytes)
     }
 
+    /// The buffer of the bytes that came with the head of the response, once they were read.
+    pub(super) fn take_early_buffer(&mut self) -> Option<Vec<u8>> {
+        let is_spent = self.early_span.is_empty() && !self.early.is_empty();
+        is_spent.then(|| std::mem::take(&mut self.early))
+    }
+
     /// Reads bytes as they came.
     fn read_raw(
         &mut self,
@@ -364,13 +372,11 @@ impl StoreExchange {
         transport: &mut Transport,
         wire: &mut [u8],
     ) -> Result<Moved, StoreFailure> {
-        if !self.early.is_empty() {
-            let n = self.early.len().min(buffer.len());
-            buffer[..n].copy_from_slice(&self.early[..n]);
-            self.early.drain(..n);
-            if self.early.is_empty() {
-                self.early = Vec::new();
-            }
+        if !self.early_span.is_empty() {
+            let early = &self.early[self.early_span.clone()];
+            let n = early.len().min(buffer.len());
+            buffer[..n].copy_from_slice(&early[..n]);
+            self.early_span.start += n;
             return Ok(Moved::Bytes(n));
         }
         let read = transport.read(buffer, wire);

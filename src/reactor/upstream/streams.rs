@@ -93,6 +93,9 @@ impl Upstream {
         let limit = self.target.body_timeout;
         let was_waiting = call.exchange.has_begun_waiting();
         let moved = call.exchange.read_body(buffer, transport, wire, limit);
+        if let Some(spent) = call.exchange.take_early_buffer() {
+            self.buffers.give_back(spent);
+        }
         if call.exchange.has_begun_waiting() && !was_waiting {
             self.touched.push(id);
         }

@@ -111,7 +111,7 @@ impl Upstream {
             let Caller::Small { body, .. } = &mut call.caller else {
                 return;
             };
-            let IoBuffers { wire, scratch } = &mut self.buffers;
+            let IoBuffers { wire, scratch, .. } = &mut self.buffers;
             let transport = &mut connection.transport;
             let limit = self.target.body_timeout;
             match call.exchange.read_body(scratch, transport, wire, limit) {
