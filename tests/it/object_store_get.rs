@@ -450,6 +450,35 @@ fn bytes_of_two_objects_are_never_mixed() {
         .is(503);
 }
 
+/// A response may leave in any pieces, which end within its head or within its body.
+#[test]
+fn a_client_that_reads_late_gets_every_byte() {
+    const REQUESTS: usize = 100;
+    let store = S3::new();
+    let sizes = [1, 9_000, 15_000, 40_000, 200_000];
+    let bodies: Vec<Vec<u8>> = (7..)
+        .zip(sizes)
+        .map(|(seed, size)| pseudo_random(seed, size))
+        .collect();
+    for (number, body) in bodies.iter().enumerate() {
+        store.seed(&key(&format!("{number}.png")), body, DAY);
+    }
+    let site = store.plan("get: relay").start();
+    let requests = (0..REQUESTS).map(|number| {
+        let target = target(&key(&format!("{}.png", number % bodies.len())));
+        format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")
+    });
+    let mut client = Client::with_small_buffer(site.http);
+    client.send(requests.collect::<String>().as_bytes());
+    for number in 0..REQUESTS {
+        if number % 20 == 0 {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let reply = client.reply().is(200);
+        assert!(reply.body == bodies[number % bodies.len()], "{number}");
+    }
+}
+
 /// A client that reads slowly holds one piece in memory, and a store that sends slowly delays no one else.
 #[test]
 fn slow_clients_and_stores_delay_no_one() {

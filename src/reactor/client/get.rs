@@ -201,6 +201,12 @@ impl Client {
         now: Now,
         budget: &mut usize,
     ) -> io::Result<StepResult> {
+        #[cfg(feature = "s3")]
+        if let (Activity::ObjectGet(_), Some(span)) =
+            (&self.activity, self.exchange.trailing_file_span())
+        {
+            return self.relay_object(span.start, span.end, shared, now, budget);
+        }
         let output = self.exchange.output();
         let small = match (&self.activity, self.exchange.trailing_file_span()) {
             (Activity::Get(get), Some(span))

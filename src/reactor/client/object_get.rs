@@ -374,7 +374,9 @@ impl Client {
                 shared.service.download(request, &path, &head.facts, now)
             }
         };
-        self.set_object_get(ObjectGet::Relaying(Relay::new(path, stream, head)));
+        self.set_object_get(ObjectGet::Relaying(Relay::new(
+            self.key, path, stream, head,
+        )));
         self.exchange.answer(answer, now.mono);
     }
 

@@ -25,6 +25,8 @@ const SMALL_PIECE: usize = 16 * 1024;
 /// An object that is being sent.
 #[derive(Debug)]
 pub(super) struct Relay {
+    /// Of the client.
+    key: Key,
     path: StorePath,
     /// The object; its span is that of the first range.
     object: ObjectHead,
@@ -61,14 +63,18 @@ enum Broken {
 enum RelayStep {
     Blocked,
     /// So many bytes were sent to the client; the rest of the piece is kept.
-    Sent(usize),
+    Sent {
+        head: usize,
+        body: usize,
+    },
     Broken(Broken),
 }
 
 impl Relay {
     /// An object whose first range the store has begun to send.
-    pub(super) fn new(path: StorePath, stream: StreamId, object: ObjectHead) -> Relay {
+    pub(super) fn new(key: Key, path: StorePath, stream: StreamId, object: ObjectHead) -> Relay {
         Relay {
+            key,
             path,
             source: Some(Source {
                 stream,
@@ -91,6 +97,81 @@ impl Relay {
         }
     }
 
+    /// Sends the head of the response if it is not sent yet, and a part of this range, at most so many bytes.
+    fn step(
+        &mut self,
+        head: &[u8],
+        span: Range<u64>,
+        most: usize,
+        transport: &mut Transport,
+        shared: &mut Shared,
+        now: Now,
+    ) -> io::Result<RelayStep> {
+        let wire = &mut shared.buffers.wire;
+        if !self.remainder.is_empty() && head.is_empty() {
+            return self.send_remainder(transport, wire);
+        }
+        if !self.remainder.is_empty() || head.len() >= SMALL_PIECE {
+            return send_head(head, transport, wire);
+        }
+        if !transport.is_writable() {
+            return Ok(RelayStep::Blocked);
+        }
+        if self.source.is_none() {
+            let range = Some((&span, self.object.facts.size));
+            let stream = shared.begin_get(&self.path, range, self.key, now);
+            self.source = stream.map(|stream| Source {
+                stream,
+                rest: span,
+                is_checked: false,
+            });
+        }
+        let Shared {
+            storage, buffers, ..
+        } = shared;
+        let Some(bucket) = storage.bucket_mut() else {
+            return Ok(RelayStep::Broken(Broken::Changed));
+        };
+        let most = match self.is_slow {
+            true => SMALL_PIECE.min(most),
+            false => most,
+        };
+        // What has arrived of the object leaves together with the head.
+        let end = (head.len() + most).min(buffers.scratch.len());
+        let (before, buffer) = buffers.scratch[..end].split_at_mut(head.len());
+        before.copy_from_slice(head);
+        let n = match self.read(buffer, &mut bucket.upstream) {
+            Ok(Some(n)) => n,
+            Ok(None) if head.is_empty() => return Ok(RelayStep::Blocked),
+            Ok(None) => return send_head(head, transport, &mut buffers.wire),
+            Err(broken) => return Ok(RelayStep::Broken(broken)),
+        };
+        let piece = &buffers.scratch[..head.len() + n];
+        let taken = match transport.write(piece, false, &mut buffers.wire)? {
+            Moved::Bytes(taken) => taken,
+            _ => 0,
+        };
+        self.is_slow = taken < piece.len();
+        self.remainder = piece[taken.max(head.len())..].to_vec();
+        Ok(RelayStep::sent(taken, head))
+    }
+
+    /// Reads bytes of the present range into the buffer; `None` if the store has not sent any.
+    fn read(
+        &mut self,
+        buffer: &mut [u8],
+        upstream: &mut Upstream,
+    ) -> Result<Option<usize>, Broken> {
+        let source = self.source.as_mut().ok_or(Broken::Changed)?;
+        let read = source.read(&self.object, buffer, upstream);
+        // The connection can serve others before the client has taken the last piece.
+        if read.is_err() || source.rest.is_empty() {
+            upstream.end_stream(source.stream);
+            self.source = None;
+        }
+        read
+    }
+
     fn send_remainder(
         &mut self,
         transport: &mut Transport,
@@ -104,64 +185,26 @@ impl Relay {
         if self.taken == self.remainder.len() {
             (self.remainder, self.taken) = (Vec::new(), 0);
         }
-        Ok(RelayStep::Sent(n))
+        Ok(RelayStep::sent(n, &[]))
     }
+}
 
-    /// Sends a part of this range, at most so many bytes.
-    fn step(
-        &mut self,
-        span: Range<u64>,
-        most: usize,
-        key: Key,
-        transport: &mut Transport,
-        shared: &mut Shared,
-        now: Now,
-    ) -> io::Result<RelayStep> {
-        if !self.remainder.is_empty() {
-            return self.send_remainder(transport, &mut shared.buffers.wire);
+/// Sends the head alone; the body follows.
+fn send_head(head: &[u8], transport: &mut Transport, wire: &mut [u8]) -> io::Result<RelayStep> {
+    Ok(match transport.write(head, true, wire)? {
+        Moved::Bytes(n) => RelayStep::sent(n, head),
+        _ => RelayStep::Blocked,
+    })
+}
+
+impl RelayStep {
+    /// Bytes that begin with the head were sent.
+    fn sent(n: usize, head: &[u8]) -> RelayStep {
+        let of_head = n.min(head.len());
+        RelayStep::Sent {
+            head: of_head,
+            body: n - of_head,
         }
-        if !transport.is_writable() {
-            return Ok(RelayStep::Blocked);
-        }
-        if self.source.is_none() {
-            let range = Some((&span, self.object.facts.size));
-            let stream = shared.begin_get(&self.path, range, key, now);
-            self.source = stream.map(|stream| Source {
-                stream,
-                rest: span,
-                is_checked: false,
-            });
-        }
-        let Shared {
-            storage, buffers, ..
-        } = shared;
-        let (Some(source), Some(bucket)) = (&mut self.source, storage.bucket_mut()) else {
-            return Ok(RelayStep::Broken(Broken::Changed));
-        };
-        let upstream = &mut bucket.upstream;
-        let piece = match self.is_slow {
-            true => SMALL_PIECE,
-            false => buffers.scratch.len(),
-        };
-        let buffer = &mut buffers.scratch[..piece.min(most)];
-        let read = source.read(&self.object, buffer, upstream);
-        // The connection can serve others before the client has taken the last piece.
-        if read.is_err() || source.rest.is_empty() {
-            upstream.end_stream(source.stream);
-            self.source = None;
-        }
-        let n = match read {
-            Ok(Some(n)) => n,
-            Ok(None) => return Ok(RelayStep::Blocked),
-            Err(broken) => return Ok(RelayStep::Broken(broken)),
-        };
-        let taken = match transport.write(&buffer[..n], false, &mut buffers.wire)? {
-            Moved::Bytes(taken) => taken,
-            _ => 0,
-        };
-        self.is_slow = taken < n;
-        self.remainder = buffer[taken..n].to_vec();
-        Ok(RelayStep::Sent(taken))
     }
 }
 
@@ -217,7 +260,7 @@ impl Client {
         }
     }
 
-    /// Sends a part of the object.
+    /// Sends a part of the object, after what is left of the head of the response.
     pub(super) fn relay_object(
         &mut self,
         start: u64,
@@ -231,13 +274,18 @@ impl Client {
             _ => None,
         };
         let relay = relay.ok_or_else(|| io::Error::other("a response without its object"))?;
-        let transport = &mut self.transport;
-        match relay.step(start..end, *budget, self.key, transport, shared, now)? {
+        let (output, transport) = (self.exchange.output(), &mut self.transport);
+        match relay.step(output, start..end, *budget, transport, shared, now)? {
             RelayStep::Blocked => return Ok(StepResult::Blocked),
-            RelayStep::Sent(n) => {
-                relay.sent += n as u64;
-                *budget = budget.saturating_sub(n);
-                self.exchange.sent_file(n as u64, now.mono);
+            RelayStep::Sent { head, body } => {
+                relay.sent += body as u64;
+                *budget = budget.saturating_sub(head + body);
+                if head > 0 {
+                    self.exchange.wrote(head, now.mono);
+                }
+                if body > 0 {
+                    self.exchange.sent_file(body as u64, now.mono);
+                }
             }
             RelayStep::Broken(Broken::Failed(_)) if !relay.has_resumed => relay.has_resumed = true,
             RelayStep::Broken(broken) => {
