@@ -172,6 +172,33 @@ fn the_store_is_asked_as_little_as_possible() {
     assert_eq!([307, 404, 307], [0; 3].map(|_| client.reply().status));
 }
 
+/// Nothing that is remembered of an object outlives what it depends on.
+#[test]
+fn repeated_downloads_show_every_change() {
+    let (store, digits) = with_digits();
+    let mut site = store.plan("get: relay").start();
+    let mut client = site.client();
+    let first = client.get(&digits).is(200);
+    for _ in 0..3 {
+        let reply = client.get(&digits).is(200);
+        assert_eq!(reply.body, DIGITS);
+        assert_eq!(reply.expect("ETag"), first.expect("ETag"));
+    }
+    client
+        .ask("GET", &digits, &[("Range", "bytes=1-2")], b"")
+        .is(206);
+    store.seed_typed(&key("digits.png"), b"others", "image/png", unix_now() - 60);
+    for _ in 0..3 {
+        let reply = client.get(&digits).is(200);
+        assert_eq!(reply.body, b"others");
+        assert_ne!(reply.expect("ETag"), first.expect("ETag"));
+    }
+    site.rewrite("custom_headers", "{X-Site: new}");
+    site.program.signal(rustix::process::Signal::HUP);
+    site.program.wait_line(&["config reloaded"]);
+    assert_eq!(client.get(&digits).is(200).expect("X-Site"), "new");
+}
+
 #[test]
 fn redirected_downloads_are_as_safe_as_local_ones() {
     let store = S3::new();

@@ -9,9 +9,9 @@
 //! ```
 //!
 //! A candidate is looked up by HEAD, unless its facts are cached. If the object is relayed, a GET follows for the first
-//! range that the response needs; a plain GET whose facts are not cached needs no HEAD. The client is answered when the
-//! store has begun to send the object that was looked up, so that everything that can go wrong before has its own
-//! response. If it sends another object, because the cached facts are out of date, the lookup begins again.
+//! range that the response needs; a plain GET needs no HEAD. The client is answered when the store has begun to send the
+//! object that was looked up, so that everything that can go wrong before has its own response. If it sends another
+//! object, because the cached facts are out of date, the lookup begins again.
 //!
 //! A connection that waits for the store is not driven until the store has answered. All deadlines are those of the
 //! driver of the store.
@@ -152,28 +152,27 @@ impl Client {
     /// Looks up the next candidate.
     fn look_up(&mut self, mut search: ObjectSearch, shared: &mut Shared, now: Now) {
         while let Some(candidate) = search.rest.pop_front() {
-            let Some(bucket) = shared.service.bucket() else {
-                break;
-            };
-            let key = match &candidate {
-                Candidate::Path(path) if shared.service.is_expired(path, now) => None,
-                Candidate::Path(path) => bucket.key(path),
-                Candidate::Alias(slot) => bucket.alias_key(slot),
+            let bucket = shared.service.bucket();
+            let (key, path) = match candidate {
+                Candidate::Path(path) if shared.service.is_expired(&path, now) => continue,
+                Candidate::Path(path) if self.may_open_at_once(&search, shared) => {
+                    match shared.begin_get(&path, None, self.key, now) {
+                        Some(stream) => return self.await_object(search, path, stream, None),
+                        None => continue,
+                    }
+                }
+                Candidate::Path(path) => (bucket.and_then(|b| b.key(&path)), Some(path)),
+                Candidate::Alias(slot) => (bucket.and_then(|b| b.alias_key(&slot)), None),
             };
             let Some(key) = key else {
                 continue;
             };
-            search.asked = match candidate {
-                Candidate::Path(path) => {
-                    if let Some(facts) = shared.known_facts(&path, now) {
-                        return self.found(search, path, facts, shared, now);
-                    }
-                    if self.may_open_at_once(&search, shared) {
-                        return self.open(search, path, None, shared, now);
-                    }
-                    Some(path)
-                }
-                Candidate::Alias(_) => None,
+            search.asked = match path {
+                Some(path) => match shared.known_facts(&path, now) {
+                    Some(facts) => return self.found(search, path, facts, shared, now),
+                    None => Some(path),
+                },
+                None => None,
             };
             search.part = search.part.wrapping_add(1);
             let Shared {
@@ -272,7 +271,7 @@ impl Client {
                     facts,
                     answer,
                 };
-                self.open(search, path, Some(expected), shared, now);
+                self.open(search, path, expected, shared, now);
             }
             _ => {
                 shared.status.metrics.downloaded(0);
@@ -281,21 +280,29 @@ impl Client {
         }
     }
 
-    /// Asks for an object, or a range of it.
+    /// Asks for the part of an object that the response needs.
     fn open(
         &mut self,
         search: ObjectSearch,
         path: StorePath,
-        expected: Option<Expected>,
+        expected: Expected,
         shared: &mut Shared,
         now: Now,
     ) {
-        let range = expected
-            .as_ref()
-            .map(|expected| (&expected.span, expected.facts.size));
-        let Some(stream) = shared.begin_get(&path, range, self.key, now) else {
-            return self.exchange.answer(shared.service.not_found(), now.mono);
-        };
+        let range = Some((&expected.span, expected.facts.size));
+        match shared.begin_get(&path, range, self.key, now) {
+            Some(stream) => self.await_object(search, path, stream, Some(expected)),
+            None => self.exchange.answer(shared.service.not_found(), now.mono),
+        }
+    }
+
+    fn await_object(
+        &mut self,
+        search: ObjectSearch,
+        path: StorePath,
+        stream: StreamId,
+        expected: Option<Expected>,
+    ) {
         self.set_object_get(ObjectGet::Opening(Opening {
             search,
             path,
@@ -307,22 +314,22 @@ impl Client {
 
     /// Answers if the store has begun to send the object.
     pub(super) fn continue_opening(&mut self, shared: &mut Shared, now: Now) -> StepResult {
-        let mut opening = match std::mem::take(&mut self.activity) {
+        let opened = match &mut self.activity {
+            Activity::ObjectGet(get) => match &mut **get {
+                ObjectGet::Opening(opening) => shared.opened(opening, now),
+                _ => None,
+            },
+            _ => None,
+        };
+        let Some(opened) = opened else {
+            return StepResult::Blocked;
+        };
+        let opening = match std::mem::take(&mut self.activity) {
             Activity::ObjectGet(get) => match *get {
                 ObjectGet::Opening(opening) => opening,
-                other => {
-                    self.set_object_get(other);
-                    return StepResult::Blocked;
-                }
+                _ => return StepResult::Blocked,
             },
-            other => {
-                self.activity = other;
-                return StepResult::Blocked;
-            }
-        };
-        let Some(opened) = shared.opened(&mut opening, now) else {
-            self.set_object_get(ObjectGet::Opening(opening));
-            return StepResult::Blocked;
+            _ => return StepResult::Blocked,
         };
         if let Opened::Object(head) = opened {
             self.begin_relay(opening, head, shared, now);
