@@ -29,6 +29,8 @@ pub const PROBE: [u8; 8192] = [0; 8192];
 pub struct StoreMonitor {
     /// Whether the last operation failed for another reason than a lack of space.
     failing: bool,
+    /// Whether an object store has denied a write. That it can be read proves nothing then.
+    denies_writes: bool,
     /// Files of this size and larger do not fit.
     short_of: Option<u64>,
     /// The failures logged since the store last worked.
@@ -41,8 +43,18 @@ pub struct StoreMonitor {
     probed_at: Option<Instant>,
     /// The file of the probe under way.
     probe: Option<Upload>,
-    /// Whether an object store has not answered the last probe.
-    is_asking: bool,
+    /// The probe that an object store has not answered.
+    asked: Option<StoreProbe>,
+}
+
+/// What an object store is asked for to see whether it works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "s3"), allow(dead_code))]
+pub enum StoreProbe {
+    /// A listing, which tells more about a failure than other reads.
+    List,
+    /// A small object is stored, because the store can be read while uploads fail.
+    Write,
 }
 
 impl StoreMonitor {
@@ -58,7 +70,7 @@ impl StoreMonitor {
                 next = next.max(self.probed_at.map_or(next, |at| at + FIRST_PROBE));
             }
         }
-        if self.probe.is_none() && !self.is_asking {
+        if self.probe.is_none() && self.asked.is_none() {
             self.probe_at = Some(self.probe_at.map_or(next, |at| at.min(next)));
         }
         let is_known = self.logged.contains(&why) || self.logged.len() >= MAX_LOGGED;
@@ -70,13 +82,32 @@ impl StoreMonitor {
         }
     }
 
+    /// Records that an object store has denied a write. Until one succeeds, it is failing.
+    #[cfg(feature = "s3")]
+    pub fn denied(&mut self, why: String, now: Instant) {
+        self.denies_writes = true;
+        self.failed(why, None, now);
+    }
+
     /// Records that a file of this size was stored.
     pub fn worked(&mut self, size: u64) {
         self.failing = false;
+        self.denies_writes = false;
         if self.lacks_room(size) {
             self.short_of = None;
         }
-        if self.short_of.is_some() {
+        self.recover();
+    }
+
+    /// Records that an object store can be read.
+    #[cfg(feature = "s3")]
+    pub fn was_read(&mut self) {
+        self.failing = self.denies_writes;
+        self.recover();
+    }
+
+    fn recover(&mut self) {
+        if self.has_failed() {
             return;
         }
         self.probe_at = None;
@@ -120,27 +151,36 @@ impl StoreMonitor {
 
     /// Probes an object store as soon as possible: at the start, and when it can be reached again.
     pub fn probe_soon(&mut self, now: Instant) {
-        if !self.is_asking {
+        if self.asked.is_none() {
             self.probe_at = Some(now);
         }
     }
 
-    /// An object store was asked for something. The answer is passed to [`StoreMonitor::worked`] or
-    /// [`StoreMonitor::failed`] after [`StoreMonitor::answered`].
+    /// How to probe an object store.
     #[cfg(feature = "s3")]
-    pub fn asked(&mut self, now: Instant) {
-        self.probe_at = None;
-        self.probed_at = Some(now);
-        self.is_asking = true;
+    pub fn object_probe(&self) -> StoreProbe {
+        match self.denies_writes || self.short_of.is_some() {
+            true => StoreProbe::Write,
+            false => StoreProbe::List,
+        }
     }
 
-    /// An object store has answered a probe. Whether it has room for an upload shows only the next one.
+    /// An object store was probed. The answer is passed to [`StoreMonitor::worked`], [`StoreMonitor::was_read`] or
+    /// [`StoreMonitor::failed`] after [`StoreMonitor::answered`].
     #[cfg(feature = "s3")]
-    pub fn answered(&mut self, now: Instant) {
-        self.is_asking = false;
+    pub fn asked(&mut self, probe: StoreProbe, now: Instant) {
+        self.probe_at = None;
+        self.probed_at = Some(now);
+        self.asked = Some(probe);
+    }
+
+    /// An object store has answered a probe, which is returned. Whether it has room for an upload shows only the next one.
+    #[cfg(feature = "s3")]
+    pub fn answered(&mut self, now: Instant) -> Option<StoreProbe> {
         if self.has_failed() {
             self.probe_at = Some(now + PROBE_INTERVAL);
         }
+        self.asked.take()
     }
 
     /// Evaluates the result of a probe.
@@ -180,22 +220,47 @@ mod tests {
         let mut monitor = StoreMonitor::default();
         monitor.probe_soon(now);
         assert_eq!(monitor.due(), Some(now));
-        monitor.asked(now);
+        monitor.asked(StoreProbe::List, now);
         // Other requests fail meanwhile.
         monitor.failed("x".to_owned(), None, at(1));
         assert_eq!(monitor.due(), None);
         monitor.answered(at(2));
         assert_eq!(monitor.due(), Some(at(7)));
-        monitor.asked(at(7));
+        monitor.asked(StoreProbe::List, at(7));
         monitor.answered(at(8));
         assert!(monitor.is_failing());
         assert_eq!(monitor.due(), Some(at(13)));
         // It can be reached again.
         monitor.probe_soon(at(9));
-        monitor.asked(at(9));
-        monitor.answered(at(9));
-        monitor.worked(u64::MAX);
+        monitor.asked(StoreProbe::List, at(9));
+        assert_eq!(monitor.answered(at(9)), Some(StoreProbe::List));
+        monitor.was_read();
         assert_eq!((monitor.is_failing(), monitor.due()), (false, None));
+    }
+
+    #[test]
+    fn only_a_write_clears_a_denied_write() {
+        let now = Instant::now();
+        let mut monitor = StoreMonitor::default();
+        assert_eq!(monitor.object_probe(), StoreProbe::List);
+        monitor.asked(StoreProbe::List, now);
+        monitor.denied("x".to_owned(), now);
+        // The answer to a probe from before.
+        assert_eq!(monitor.answered(now), Some(StoreProbe::List));
+        monitor.was_read();
+        assert!(monitor.is_failing());
+        assert_eq!(monitor.due(), Some(now + PROBE_INTERVAL));
+        assert_eq!(monitor.object_probe(), StoreProbe::Write);
+        monitor.failed("y".to_owned(), None, now);
+        monitor.was_read();
+        assert!(monitor.is_failing());
+        monitor.worked(1);
+        assert_eq!((monitor.is_failing(), monitor.due()), (false, None));
+        assert_eq!(monitor.object_probe(), StoreProbe::List);
+        // That there was no room is not known from a listing either.
+        monitor.failed("full".to_owned(), Some(10), now);
+        monitor.was_read();
+        assert!(monitor.lacks_room(10));
     }
 
     #[test]

@@ -329,6 +329,29 @@ fn a_store_that_fails() {
 }
 
 #[test]
+fn a_store_that_only_denies_writes_is_not_healthy() {
+    let store = S3::new();
+    let mut site = start(plan(&store));
+    site.program.allow("store failed");
+    site.ask_api("/health").is(200);
+    store.fail("PUT", "", 1000, Fault::Error(403, "AccessDenied"));
+    let slot = slot(&site, "a.bin", 10);
+    site.put(&slot, &[b'x'; 10]).is(503);
+    site.ask_api("/health").is(503);
+    // It is probed by a write, which fails as well, although a list would not.
+    let probed = || {
+        let requests = store.requests("PUT");
+        requests.iter().any(|put| put.key == ".upslot/probe")
+    };
+    eventually("a probe", probed);
+    site.ask_api("/health").is(503);
+    store.heal();
+    eventually("health", || site.ask_api("/health").status == 200);
+    site.program.wait_line(&["store recovered"]);
+    site.put(&slot, &[b'x'; 10]).is(201);
+}
+
+#[test]
 fn a_slow_store_delays_no_one_else() {
     let store = S3::with(Options {
         small_buffers: true,

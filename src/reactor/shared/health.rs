@@ -13,7 +13,7 @@ use crate::now::{Now, unix};
 use crate::reactor::shared::Shared;
 use crate::reactor::storage::Storage;
 #[cfg(feature = "s3")]
-use crate::reactor::store_monitor::PROBE;
+use crate::reactor::store_monitor::{PROBE, StoreProbe};
 #[cfg(feature = "s3")]
 use crate::reactor::upstream::{RequestClass, StoreChange, Upstream, UpstreamToken};
 #[cfg(feature = "s3")]
@@ -97,16 +97,15 @@ impl Shared {
         }
         #[cfg(feature = "s3")]
         if let (Some(bucket), Some(store)) = (self.service.bucket(), self.storage.bucket_mut()) {
-            // A full store can be read. Otherwise a listing tells more about a failure than HEAD.
-            let request = match bucket.probe_key() {
-                Some(key) if self.monitor.lacks_room(u64::MAX) => {
-                    bucket.put_small(&key, &PROBE, now)
+            let (probe, request) = match (self.monitor.object_probe(), bucket.probe_key()) {
+                (StoreProbe::Write, Some(key)) => {
+                    (StoreProbe::Write, bucket.put_small(&key, &PROBE, now))
                 }
-                _ => bucket.list(PROBED, None, 1, now),
+                _ => (StoreProbe::List, bucket.list(PROBED, None, 1, now)),
             };
             let (class, token) = (RequestClass::User, UpstreamToken::Probe);
             store.upstream.submit(request, class, token, now);
-            return self.monitor.asked(now.mono);
+            return self.monitor.asked(probe, now.mono);
         }
         self.check_root(now);
         if let Some(store) = self.storage.folder_mut() {
@@ -117,14 +116,16 @@ impl Shared {
     /// An object store has answered a probe, or not.
     #[cfg(feature = "s3")]
     pub fn store_probed(&mut self, result: Result<Response, StoreFailure>, now: Now) {
-        self.monitor.answered(now.mono);
-        match result.and_then(|response| StoreFailure::check(&response, now.wall)) {
-            Ok(()) => self.monitor.worked(u64::MAX),
-            // Nothing fits.
-            Err(failure) if failure.kind == FailureKind::Full => {
+        let probe = self.monitor.answered(now.mono);
+        let checked = result.and_then(|response| StoreFailure::check(&response, now.wall));
+        match (probe, checked) {
+            (Some(StoreProbe::Write), Ok(())) => self.monitor.worked(u64::MAX),
+            (_, Ok(())) => self.monitor.was_read(),
+            // A size of 0: nothing fits.
+            (Some(StoreProbe::Write), Err(failure)) => {
                 self.upload_failed(&failure, 0, now);
             }
-            Err(failure) => self.object_store_failed(&failure, now),
+            (_, Err(failure)) => self.object_store_failed(&failure, now),
         }
     }
 
@@ -156,8 +157,7 @@ impl Shared {
             // The reason is logged, or follows from one that is.
             return log::debug!("store failed why=\"{failure}\"");
         }
-        let why = format!("{failure}: {}", failure.remedy());
-        self.monitor.failed(why, None, now.mono);
+        self.monitor.failed(reason(failure), None, now.mono);
     }
 
     /// The contents of `/health`.
@@ -218,6 +218,12 @@ impl Shared {
         };
         status.metrics.expose(&gauges)
     }
+}
+
+/// A failure and its remedy, for the log.
+#[cfg(feature = "s3")]
+pub(super) fn reason(failure: &StoreFailure) -> String {
+    format!("{failure}: {}", failure.remedy())
 }
 
 #[cfg(feature = "s3")]

@@ -5,20 +5,24 @@ use std::time::Duration;
 use crate::http::client::Response;
 use crate::now::Now;
 use crate::reactor::shared::Shared;
+use crate::reactor::shared::health::reason;
 use crate::reactor::upstream::{RequestClass, UpstreamToken};
 use crate::s3::error::{FailureKind, StoreFailure};
 use crate::service::PutRefusal;
 
 impl Shared {
-    /// The object store has not taken an upload of this size, or something that belongs to it. Returns how the client is
+    /// The object store has not stored an upload of this size, or something that belongs to it. Returns how the client is
     /// refused.
     pub fn upload_failed(&mut self, failure: &StoreFailure, size: u64, now: Now) -> PutRefusal {
         match failure.kind {
             FailureKind::Exists => PutRefusal::Used,
             FailureKind::Full => {
-                let why = format!("{failure}: {}", failure.remedy());
-                self.monitor.failed(why, Some(size), now.mono);
+                self.monitor.failed(reason(failure), Some(size), now.mono);
                 PutRefusal::Storage { full: true }
+            }
+            FailureKind::Denied => {
+                self.monitor.denied(reason(failure), now.mono);
+                PutRefusal::ObjectStore
             }
             _ => {
                 self.object_store_failed(failure, now);

@@ -95,7 +95,8 @@ impl Client {
             let refusal = PutRefusal::Denied(Denial::Expired);
             self.refuse_object(put, &refusal, shared, now);
         } else if let Some(failure) = checks.failure {
-            self.fail_object(put, &failure, shared, now);
+            shared.object_store_failed(&failure, now);
+            self.refuse_object(put, &PutRefusal::ObjectStore, shared, now);
         } else if checks.exists || checks.has_tombstone || checks.has_alias {
             self.refuse_used_object(put, &checks, shared, now);
         } else {

@@ -209,8 +209,8 @@ impl Client {
             Ok(None) => self.recheck_object(put, part + 1, shared, now),
             Ok(Some(refusal)) => self.withdraw_object(put, refusal, shared, now),
             Err(failure) => {
-                let refusal = shared.upload_failed(&failure, 0, now);
-                self.withdraw_object(put, refusal, shared, now);
+                shared.object_store_failed(&failure, now);
+                self.withdraw_object(put, PutRefusal::ObjectStore, shared, now);
             }
         }
     }
