@@ -160,23 +160,27 @@ impl BucketClient {
         mut visit: impl FnMut(StoredFile) -> Result<(), String>,
     ) -> Result<(), String> {
         let mut ids = RequestIds::default();
-        while let Some(TaskRequest { id, request }) = pages.want(&mut ids, &self.bucket, sys::now())
-        {
-            let answer = self.ask(&request);
-            let now = sys::now();
-            let answer = answer.as_ref().map_err(StoreFailure::clone);
-            let page = match pages.answered(id, &answer, now) {
-                Some(Ok(page)) => page,
-                Some(Err(failure)) => return Err(explained("list the bucket", &failure)),
-                None => continue,
-            };
-            for object in &page.objects {
-                if let Some(file) = file_of(object, &self.bucket, now.wall) {
-                    visit(file)?;
+        loop {
+            if pages.has_work() {
+                let part = pages.go_on();
+                let part = part.map_err(|failure| explained("list the bucket", &failure))?;
+                let wall = sys::now().wall;
+                for object in &part.objects {
+                    if let Some(file) = file_of(object, &self.bucket, wall) {
+                        visit(file)?;
+                    }
                 }
+                continue;
             }
+            let wanted = pages.want(&mut ids, &self.bucket, sys::now());
+            let Some(TaskRequest { request, .. }) = wanted else {
+                return Ok(());
+            };
+            let answer = self.ask(&request);
+            pages
+                .answered(answer, sys::now())
+                .map_err(|failure| explained("list the bucket", &failure))?;
         }
-        Ok(())
     }
 
     /// Deletes the few files of an owner without tombstones, because their upload URLs were not given out. Returns how many
@@ -204,12 +208,18 @@ impl BucketClient {
 
     /// Does the work of a task to its end.
     pub fn work(&mut self, mut task: WorkTask) -> WorkResult {
-        while let Some(TaskRequest { id, request }) = task.want(&self.bucket, sys::now()) {
+        loop {
+            if task.has_work() {
+                task.go_on(&self.bucket, sys::now());
+                continue;
+            }
+            let wanted = task.want(&self.bucket, sys::now());
+            let Some(TaskRequest { id, request }) = wanted else {
+                return task.finish();
+            };
             let answer = self.ask(&request);
-            let answer = answer.as_ref().map_err(StoreFailure::clone);
-            task.answered(id, answer, &self.bucket, sys::now());
+            task.answered(id, answer, sys::now());
         }
-        task.finish()
     }
 
     /// Deletes one file.
@@ -220,8 +230,7 @@ impl BucketClient {
             removals.want(&mut ids, &self.bucket, sys::now())
         {
             let answer = self.ask(&request);
-            let answer = answer.as_ref().map_err(StoreFailure::clone);
-            removals.answered(id, &answer, sys::now());
+            removals.answered(id, answer, sys::now());
         }
         removals
     }

@@ -43,11 +43,8 @@ impl Reactor {
                     }
                 }
                 UpstreamToken::Task(id) => {
-                    let Shared {
-                        service, storage, ..
-                    } = &mut self.shared;
-                    if let (Some(bucket), Some(store)) = (service.bucket(), storage.bucket_mut()) {
-                        store.tasks.answered(id, result, bucket, now);
+                    if let Some(tasks) = self.tasks() {
+                        tasks.answered(id, result, now);
                     }
                 }
                 UpstreamToken::Revocation(number) => {
@@ -74,9 +71,15 @@ impl Reactor {
         Some(&mut bucket.upstream)
     }
 
-    /// Begins the tasks for which something waits, sends the requests of all, and takes the results of those that want
-    /// nothing more. A result may be what another task waits for.
+    /// Goes on with a task for a short time, begins the tasks for which something waits, sends the requests of all, and takes
+    /// the results of those that want nothing more. A result may be what another task waits for.
     pub(super) fn work_on_tasks(&mut self, now: Now) {
+        let Shared {
+            service, storage, ..
+        } = &mut self.shared;
+        if let (Some(bucket), Some(store)) = (service.bucket(), storage.bucket_mut()) {
+            store.tasks.go_on(bucket, now);
+        }
         while self.shared.storage.is_bucket() {
             self.begin_counts(now);
             self.begin_trims(now);

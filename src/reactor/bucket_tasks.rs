@@ -68,6 +68,8 @@ pub struct BucketTasks {
     /// The task and its number of each request that is not answered.
     requests: BTreeMap<u32, (u32, u32)>,
     next: u32,
+    /// The task that has worked last without an answer.
+    worked: u32,
     sweep_due: Option<Instant>,
     total_due: Option<Instant>,
     /// Sweeps that failed.
@@ -88,6 +90,22 @@ impl BucketTask {
             TaskMachine::Work(task) => task.is_done(),
             TaskMachine::Trim(task) => task.is_done(),
             TaskMachine::Sweep(task) => task.is_done(),
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        match &self.machine {
+            TaskMachine::Work(task) => task.has_work(),
+            TaskMachine::Trim(task) => task.has_work(),
+            TaskMachine::Sweep(task) => task.has_work(),
+        }
+    }
+
+    fn go_on(&mut self, bucket: &Bucket, now: Now) {
+        match &mut self.machine {
+            TaskMachine::Work(task) => task.go_on(bucket, now),
+            TaskMachine::Trim(task) => task.go_on(bucket, now),
+            TaskMachine::Sweep(task) => task.go_on(bucket, now),
         }
     }
 
@@ -226,6 +244,25 @@ impl BucketTasks {
         sweep.into_iter().chain(self.total_due).min()
     }
 
+    /// Whether a task has something to do without an answer.
+    pub fn has_work(&self) -> bool {
+        self.tasks.values().any(BucketTask::has_work)
+    }
+
+    /// Does a part of the work of one task; they take turns.
+    pub fn go_on(&mut self, bucket: &Bucket, now: Now) {
+        let later = self.tasks.range(self.worked.wrapping_add(1)..);
+        let mut tasks = later.chain(&self.tasks);
+        let next = tasks.find(|(_, task)| task.has_work());
+        let Some(number) = next.map(|(number, _)| *number) else {
+            return;
+        };
+        self.worked = number;
+        if let Some(task) = self.tasks.get_mut(&number) {
+            task.go_on(bucket, now);
+        }
+    }
+
     /// Sends what the tasks want.
     pub fn submit(&mut self, bucket: &Bucket, upstream: &mut Upstream, now: Now) {
         let numbers: Vec<u32> = self.tasks.keys().copied().collect();
@@ -249,24 +286,17 @@ impl BucketTasks {
     }
 
     /// The store has answered a request, or will not.
-    pub fn answered(
-        &mut self,
-        id: u32,
-        result: Result<Response, StoreFailure>,
-        bucket: &Bucket,
-        now: Now,
-    ) {
+    pub fn answered(&mut self, id: u32, result: Result<Response, StoreFailure>, now: Now) {
         let Some((number, id)) = self.requests.remove(&id) else {
             return;
         };
         let Some(task) = self.tasks.get_mut(&number) else {
             return;
         };
-        let answer = result.as_ref().map_err(StoreFailure::clone);
         match &mut task.machine {
-            TaskMachine::Work(task) => task.answered(id, answer, bucket, now),
-            TaskMachine::Trim(task) => task.answered(id, answer, bucket, now),
-            TaskMachine::Sweep(task) => task.answered(id, answer, bucket, now),
+            TaskMachine::Work(task) => task.answered(id, result, now),
+            TaskMachine::Trim(task) => task.answered(id, result, now),
+            TaskMachine::Sweep(task) => task.answered(id, result, now),
         }
     }
 

@@ -25,7 +25,8 @@
 //!    store that follow from it;
 //! 5. handle due deadlines, unless the process was suspended;
 //! 6. accept a few connections;
-//! 7. count, trim and sweep the store for one slice, and search it for commands for another;
+//! 7. count, trim and sweep the store for one slice, and search it for commands for another; in an object store all this is
+//!    the work of tasks, of which one goes on for a few dozen objects;
 //! 8. submit the sync jobs of this turn;
 //! 9. handle signals, update the status, and notify the service manager.
 //!

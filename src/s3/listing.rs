@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use crate::decimal;
 use crate::now::unix_from_civil;
 use crate::s3::bucket::{MAX_KEY, MAX_SIZE};
-use crate::s3::xml::{EndedElement, InvalidXml, visit_elements};
+use crate::s3::xml::{EndedElement, InvalidXml, XmlPosition, visit_some};
 
 /// Most objects of a page.
 pub const MAX_OBJECTS: usize = 1000;
@@ -32,16 +32,65 @@ pub struct ObjectPage {
 }
 
 impl ObjectPage {
-    /// Parses an answer to a request with this continuation token.
+    /// Reads a whole page, of few objects.
     pub fn parse(body: &[u8], continuation: Option<&str>) -> Result<ObjectPage, InvalidXml> {
-        let mut parser = Parser::default();
-        visit_elements(body, |ended| parser.visit(&ended))?;
-        parser.finish(continuation)
+        let mut reader = PageReader::new(body.to_vec())?;
+        while !reader.go_on(MAX_OBJECTS)? {}
+        reader.finish(continuation)
+    }
+}
+
+/// Reads a page in small steps, because a whole one takes longer than other work should wait.
+#[derive(Debug)]
+pub struct PageReader {
+    body: String,
+    position: XmlPosition,
+    is_parsed: bool,
+    /// Number of objects whose keys are decoded.
+    decoded: usize,
+    parser: Parser,
+}
+
+impl PageReader {
+    pub fn new(body: Vec<u8>) -> Result<PageReader, InvalidXml> {
+        let body = String::from_utf8(body).map_err(|_| InvalidXml("the answer is broken XML"))?;
+        Ok(PageReader {
+            body,
+            position: XmlPosition::default(),
+            is_parsed: false,
+            decoded: 0,
+            parser: Parser::default(),
+        })
+    }
+
+    /// Parses or decodes so many objects; true at the end of the page.
+    pub fn go_on(&mut self, most: usize) -> Result<bool, InvalidXml> {
+        let parser = &mut self.parser;
+        if !self.is_parsed {
+            self.is_parsed = visit_some(&self.body, &mut self.position, most, |ended| {
+                parser.visit(&ended)
+            })?;
+            return Ok(false);
+        }
+        // Only the end of a page tells for sure whether its keys are encoded.
+        if parser.is_encoded {
+            let left = parser.objects.iter_mut().skip(self.decoded);
+            for object in left.take(most) {
+                object.key = decode_key(&object.key).unwrap_or_default();
+                self.decoded += 1;
+            }
+        }
+        Ok(!parser.is_encoded || self.decoded == parser.objects.len())
+    }
+
+    /// The page, once the whole of it was read. The request had this continuation token.
+    pub fn finish(self, continuation: Option<&str>) -> Result<ObjectPage, InvalidXml> {
+        self.parser.finish(continuation)
     }
 }
 
 /// What was read so far.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Parser {
     is_list: bool,
     is_encoded: bool,
@@ -51,7 +100,7 @@ struct Parser {
     key: Option<String>,
     size: Option<u64>,
     modified: Option<SystemTime>,
-    /// With keys as they were sent; those that are too long are empty.
+    /// With keys as they were sent, until they are decoded; those that are too long are empty.
     objects: Vec<StoredObject>,
 }
 
@@ -113,13 +162,8 @@ impl Parser {
             return Err(InvalidXml("the answer is no list of objects"));
         }
         let all = self.objects.len();
-        let is_encoded = self.is_encoded;
-        self.objects.retain_mut(|object| {
-            if is_encoded {
-                object.key = decode_key(&object.key).unwrap_or_default();
-            }
-            !object.key.is_empty() && object.key.len() <= MAX_KEY
-        });
+        self.objects
+            .retain(|object| !object.key.is_empty() && object.key.len() <= MAX_KEY);
         let next = self.next.filter(|token| !token.is_empty());
         let next = match (self.is_truncated, next) {
             (Some(true), None) => return Err(InvalidXml("the list ends without its next token")),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use quick_xml::Reader;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesRef, Event};
 
@@ -23,6 +24,7 @@ impl fmt::Display for InvalidXml {
 }
 
 const BROKEN: InvalidXml = InvalidXml("the answer is broken XML");
+const TOO_DEEP: InvalidXml = InvalidXml("the answer has too many levels");
 
 /// An element that ends.
 #[derive(Debug)]
@@ -37,28 +39,78 @@ pub struct EndedElement<'a> {
     pub is_cut: bool,
 }
 
+/// How far a document has been read: not at all, or up to the end of a child of its root.
+#[derive(Debug, Default)]
+pub struct XmlPosition {
+    /// Bytes.
+    at: usize,
+    /// The name of the root, with its prefix, once it has begun.
+    root: Option<String>,
+}
+
+impl XmlPosition {
+    /// Reads a document from here.
+    fn reader<'a>(&mut self, document: &'a str) -> Result<Reader<&'a [u8]>, InvalidXml> {
+        if self.at == 0 && document.starts_with('\u{feff}') {
+            self.at = '\u{feff}'.len_utf8();
+        }
+        let mut reader = Reader::from_str(document.get(self.at..).ok_or(BROKEN)?);
+        reader.config_mut().expand_empty_elements = true;
+        // Another reader has seen where the root begins.
+        reader.config_mut().allow_unmatched_ends = self.root.is_some();
+        Ok(reader)
+    }
+
+    fn begin_root(&mut self, name: &[u8]) -> Result<(), InvalidXml> {
+        let name = std::str::from_utf8(name).map_err(|_| BROKEN)?;
+        match self.root.replace(name.to_owned()) {
+            None => Ok(()),
+            Some(_) => Err(BROKEN),
+        }
+    }
+
+    fn is_root(&self, name: &[u8]) -> bool {
+        let root = self.root.as_ref();
+        root.is_some_and(|root| root.as_bytes() == name)
+    }
+}
+
 /// Visits each element of a document at its end, children before their parents.
 pub fn visit_elements(
     document: &[u8],
-    mut visit: impl FnMut(EndedElement<'_>) -> Result<(), InvalidXml>,
+    visit: impl FnMut(EndedElement<'_>) -> Result<(), InvalidXml>,
 ) -> Result<(), InvalidXml> {
     let document = std::str::from_utf8(document).map_err(|_| BROKEN)?;
-    let mut reader = quick_xml::Reader::from_str(document.trim_start_matches('\u{feff}'));
-    reader.config_mut().expand_empty_elements = true;
-    let (mut depth, mut has_root) = (0, false);
+    visit_some(document, &mut XmlPosition::default(), usize::MAX, visit).map(|_| ())
+}
+
+/// Like [`visit_elements`], but stops after so many children of the root, and goes on from there when it is called again.
+/// Returns whether the whole document was read.
+pub fn visit_some(
+    document: &str,
+    position: &mut XmlPosition,
+    most: usize,
+    mut visit: impl FnMut(EndedElement<'_>) -> Result<(), InvalidXml>,
+) -> Result<bool, InvalidXml> {
+    let mut reader = position.reader(document)?;
+    let mut depth = usize::from(position.root.is_some());
+    let mut children = 0;
     let mut text = ElementText::default();
     loop {
         match reader.read_event().map_err(|_| BROKEN)? {
-            Event::Start(_) if depth == 0 && has_root => return Err(BROKEN),
-            Event::Start(_) if depth == MAX_DEPTH => {
-                return Err(InvalidXml("the answer has too many levels"));
-            }
-            Event::Start(_) => {
-                (depth, has_root) = (depth + 1, true);
+            Event::Start(_) if depth == MAX_DEPTH => return Err(TOO_DEEP),
+            Event::Start(tag) => {
+                if depth == 0 {
+                    position.begin_root(tag.name().0)?;
+                }
+                depth += 1;
                 text.clear();
             }
-            // The parser has compared the names.
             Event::End(tag) => {
+                // The parser has compared the names of all other elements.
+                if depth == 0 || depth == 1 && !position.is_root(tag.name().0) {
+                    return Err(BROKEN);
+                }
                 let name = tag.local_name();
                 visit(EndedElement {
                     depth,
@@ -68,19 +120,27 @@ pub fn visit_elements(
                 })?;
                 depth -= 1;
                 text.clear();
+                children += usize::from(depth == 1);
+                if depth == 1 && children == most {
+                    // It is at most the length of the text.
+                    position.at += reader.buffer_position() as usize;
+                    return Ok(false);
+                }
             }
-            Event::Text(part) => {
-                let part = part.xml10_content().map_err(|_| BROKEN)?;
-                if depth == 0 && !part.trim().is_empty() {
+            Event::Text(part) if depth == 0 => {
+                if !part
+                    .xml10_content()
+                    .is_ok_and(|text| text.trim().is_empty())
+                {
                     return Err(InvalidXml("the answer is no XML"));
                 }
-                text.push(&part);
             }
+            Event::Text(part) => text.push(&part.xml10_content().map_err(|_| BROKEN)?),
             Event::CData(part) => text.push(&part.xml10_content().map_err(|_| BROKEN)?),
             Event::GeneralRef(reference) => text.push_reference(&reference)?,
             Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
             Event::DocType(_) => return Err(InvalidXml("the answer has a document type")),
-            Event::Eof if depth == 0 && has_root => return Ok(()),
+            Event::Eof if depth == 0 && position.root.is_some() => return Ok(true),
             Event::Eof => return Err(InvalidXml("the answer is cut off")),
             Event::Empty(_) => return Err(BROKEN),
         }

@@ -9,7 +9,7 @@
 //!
 //! A task says which request it wants next, as long as it wants one, and takes the answers in any order. It has one list
 //! and at most [`MAX_REMOVALS`] other requests outstanding. It holds one page of objects at a time, so that its memory does
-//! not grow with the number of objects. Its driver retries what may succeed later; for a task, a failure is final:
+//! not grow with the number of objects, and works through it in small steps, so that nothing else waits for long. Its driver retries what may succeed later; for a task, a failure is final:
 //! if it concerns one object, the others still get their turn, and if it concerns the store, the task ends with it.
 
 pub mod pages;
@@ -36,7 +36,7 @@ pub struct TaskRequest {
 }
 
 /// An answer of the store, or why there is none.
-pub type TaskAnswer<'a> = Result<&'a Response, StoreFailure>;
+pub type TaskAnswer = Result<Response, StoreFailure>;
 
 /// Numbers the requests of one task.
 #[derive(Debug, Default)]

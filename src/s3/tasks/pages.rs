@@ -1,16 +1,21 @@
 //! Lists objects page by page.
 
 use std::time::SystemTime;
+use std::vec;
 
 use crate::expiry::StoredFile;
 use crate::now::Now;
 use crate::s3::bucket::Bucket;
 use crate::s3::error::StoreFailure;
-use crate::s3::listing::{ObjectPage, StoredObject};
+use crate::s3::listing::{PageReader, StoredObject};
 use crate::s3::tasks::{RequestIds, TaskAnswer, TaskRequest};
+use crate::s3::xml::InvalidXml;
 
 /// Number of objects that are asked for at once. With the longest keys, encoded, such a page has 1.7 MB.
 const PAGE: usize = 500;
+
+/// Number of objects that are parsed, decoded or handed out at a time: some 50 us of work.
+const PART: usize = 32;
 
 /// All objects whose keys have the same beginning.
 #[derive(Debug)]
@@ -23,11 +28,22 @@ pub struct Pages {
     earlier: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum PagesStage {
     Due,
     Asked(u32),
+    Reading(Box<PageReader>),
+    /// The objects of a page that were not handed out yet, if any; and whether it is the last page.
+    HandingOut(vec::IntoIter<StoredObject>, bool),
     Done,
+}
+
+/// A part of the objects.
+#[derive(Debug, Default)]
+pub struct ObjectsPart {
+    pub objects: Vec<StoredObject>,
+    /// Objects whose keys are not UTF-8, or too long.
+    pub skipped: u64,
 }
 
 impl Pages {
@@ -59,12 +75,12 @@ impl Pages {
     }
 
     pub fn is_done(&self) -> bool {
-        self.stage == PagesStage::Done
+        matches!(self.stage, PagesStage::Done)
     }
 
     /// Asks for the next page, unless one is outstanding.
     pub fn want(&mut self, ids: &mut RequestIds, bucket: &Bucket, now: Now) -> Option<TaskRequest> {
-        if self.stage != PagesStage::Due {
+        if !matches!(self.stage, PagesStage::Due) {
             return None;
         }
         let id = ids.next();
@@ -73,41 +89,81 @@ impl Pages {
         Some(TaskRequest { id, request })
     }
 
-    /// Takes an answer: `None` if it is not for a list, else the page.
-    pub fn answered(
-        &mut self,
-        id: u32,
-        answer: &TaskAnswer<'_>,
-        now: Now,
-    ) -> Option<Result<ObjectPage, StoreFailure>> {
-        if self.stage != PagesStage::Asked(id) {
-            return None;
-        }
-        let page = self.parse(answer, now);
-        self.stage = match &page {
-            Ok(page) if page.next.is_some() => PagesStage::Due,
-            _ => PagesStage::Done,
-        };
-        Some(page)
+    /// Whether an answer with this number is for a list.
+    pub fn is_asked(&self, id: u32) -> bool {
+        matches!(self.stage, PagesStage::Asked(asked) if asked == id)
     }
 
-    fn parse(&mut self, answer: &TaskAnswer<'_>, now: Now) -> Result<ObjectPage, StoreFailure> {
-        let response = answer.as_ref().map_err(Clone::clone)?;
-        StoreFailure::check(response, now.wall)?;
-        let malformed = |why| StoreFailure::malformed(200, why);
-        let page = ObjectPage::parse(&response.body, self.token.as_deref());
-        let page = page.map_err(|error| malformed(error.0))?;
-        self.token.clone_from(&page.next);
+    /// Takes the answer to a list. A failure ends all.
+    pub fn answered(&mut self, answer: TaskAnswer, now: Now) -> Result<(), StoreFailure> {
+        self.stage = PagesStage::Done;
+        let response = answer?;
+        StoreFailure::check(&response, now.wall)?;
+        let reader = PageReader::new(response.body).map_err(invalid)?;
+        self.stage = PagesStage::Reading(Box::new(reader));
+        Ok(())
+    }
+
+    /// Whether there is something to do without an answer.
+    pub fn has_work(&self) -> bool {
+        matches!(
+            self.stage,
+            PagesStage::Reading(_) | PagesStage::HandingOut(..)
+        )
+    }
+
+    /// Does some of this work, and hands out a part of the objects if that was the work. Objects are handed out when the
+    /// whole of their page was read. A failure ends all.
+    pub fn go_on(&mut self) -> Result<ObjectsPart, StoreFailure> {
+        match std::mem::replace(&mut self.stage, PagesStage::Done) {
+            PagesStage::Reading(mut reader) => {
+                if !reader.go_on(PART).map_err(invalid)? {
+                    self.stage = PagesStage::Reading(reader);
+                    return Ok(ObjectsPart::default());
+                }
+                let page = reader.finish(self.token.as_deref()).map_err(invalid)?;
+                self.turn_page(&page.next)?;
+                let objects = page.objects.into_iter();
+                self.stage = PagesStage::HandingOut(objects, page.next.is_none());
+                Ok(ObjectsPart {
+                    objects: Vec::new(),
+                    skipped: page.skipped,
+                })
+            }
+            PagesStage::HandingOut(mut rest, is_last) => {
+                let objects = rest.by_ref().take(PART).collect();
+                self.stage = match rest.len() {
+                    0 if is_last => PagesStage::Done,
+                    0 => PagesStage::Due,
+                    _ => PagesStage::HandingOut(rest, is_last),
+                };
+                let skipped = 0;
+                Ok(ObjectsPart { objects, skipped })
+            }
+            other => {
+                self.stage = other;
+                Ok(ObjectsPart::default())
+            }
+        }
+    }
+
+    /// Keeps the token of the next page.
+    fn turn_page(&mut self, next: &Option<String>) -> Result<(), StoreFailure> {
+        self.token.clone_from(next);
         self.count += 1;
         if self.token.is_some() && self.token == self.earlier {
-            return Err(malformed("the list repeats its pages"));
+            return Err(invalid(InvalidXml("the list repeats its pages")));
         }
         // The longest circle is found when the distance of these pages is as long.
         if self.count.is_power_of_two() {
             self.earlier.clone_from(&self.token);
         }
-        Ok(page)
+        Ok(())
     }
+}
+
+fn invalid(InvalidXml(why): InvalidXml) -> StoreFailure {
+    StoreFailure::malformed(200, why)
 }
 
 /// The file of an object; `None` if it is none of upslot's. A time in the future counts from now.

@@ -86,6 +86,11 @@ impl Removals {
         }
     }
 
+    /// Whether more should be added, so that some requests are always outstanding.
+    pub fn has_room(&self) -> bool {
+        self.queue.len() < MAX_REMOVALS
+    }
+
     /// Adds an object; the caller adds no more than a page at a time.
     pub fn push(&mut self, victim: Victim, now: Now) {
         let (mut step, mut alias) = (RemovalStep::Object, None);
@@ -132,14 +137,13 @@ impl Removals {
     }
 
     /// Takes an answer, unless it is for another request.
-    pub fn answered(&mut self, id: u32, answer: &TaskAnswer<'_>, now: Now) {
+    pub fn answered(&mut self, id: u32, answer: TaskAnswer, now: Now) {
         let mut outstanding = self.outstanding.iter();
         let Some(at) = outstanding.position(|(other, _)| *other == id) else {
             return;
         };
         let (_, mut removal) = self.outstanding.swap_remove(at);
-        let answer = answer.as_ref().map_err(Clone::clone);
-        let answer = answer.and_then(|response| StoreFailure::check(response, now.wall));
+        let answer = answer.and_then(|response| StoreFailure::check(&response, now.wall));
         let is_found = answer.is_ok();
         // Not all stores say that it is deleted if there is nothing.
         let answer = answer.or_else(|failure| match failure.kind {

@@ -62,8 +62,8 @@ pub struct SweepTask {
     lag: Duration,
     ids: RequestIds,
     pages: Pages,
-    /// The rest of the current page.
-    page: VecDeque<StoredObject>,
+    /// The rest of the current part of a page.
+    part: VecDeque<StoredObject>,
     /// The folder of the current owner, and the bytes of the files that stay.
     owner: Vec<u8>,
     stays: Bytes,
@@ -80,7 +80,7 @@ impl SweepTask {
             lag: Duration::ZERO,
             ids: RequestIds::default(),
             pages: Pages::new(String::new()),
-            page: VecDeque::new(),
+            part: VecDeque::new(),
             owner: Vec::new(),
             stays: Bytes::default(),
             removals: Removals::new(plan.policy),
@@ -104,56 +104,65 @@ impl SweepTask {
         }
     }
 
-    pub fn answered(&mut self, id: u32, answer: TaskAnswer<'_>, bucket: &Bucket, now: Now) {
+    pub fn answered(&mut self, id: u32, answer: TaskAnswer, now: Now) {
         if !self.removals.is_idle() {
-            self.removals.answered(id, &answer, now);
-        } else if let Some(mut trim) = self.trim.take() {
-            trim.answered(id, answer, bucket, now);
-            match trim.is_done() {
-                true => self.end_trim(*trim),
-                false => self.trim = Some(trim),
+            self.removals.answered(id, answer, now);
+            if self.removals.is_stopped {
+                let error = self.removals.error.clone();
+                error.into_iter().for_each(|error| self.stop(error));
             }
-        } else {
-            match self.pages.answered(id, &answer, now) {
-                Some(Ok(page)) if self.has_same_clock(&answer, now) => {
-                    self.result.foreign += page.skipped;
-                    self.page = page.objects.into();
-                    self.result.whole = page.next.is_none();
+        } else if let Some(trim) = &mut self.trim {
+            trim.answered(id, answer, now);
+            self.end_trim();
+        } else if self.pages.is_asked(id) {
+            let checked = self.check_clock(&answer, now);
+            let answered = self.pages.answered(answer, now).and(checked);
+            answered.unwrap_or_else(|failure| self.stop(failure));
+        }
+    }
+
+    /// Whether there is something to do without an answer.
+    pub fn has_work(&self) -> bool {
+        match &self.trim {
+            Some(trim) => trim.has_work(),
+            None => {
+                let has_objects = !self.part.is_empty() || self.pages.has_work();
+                has_objects && self.removals.has_room()
+            }
+        }
+    }
+
+    /// Does some of this work.
+    pub fn go_on(&mut self, bucket: &Bucket, now: Now) {
+        if let Some(trim) = &mut self.trim {
+            trim.go_on(bucket, now);
+            return self.end_trim();
+        }
+        if self.part.is_empty() {
+            match self.pages.go_on() {
+                Ok(part) => {
+                    self.result.foreign += part.skipped;
+                    self.part = part.objects.into();
+                    self.result.whole = self.pages.is_done();
                 }
-                Some(Err(failure)) => self.stop(failure),
-                Some(Ok(_)) | None => {}
+                Err(failure) => return self.stop(failure),
             }
         }
-        if self.removals.is_stopped {
-            let error = self.removals.error.clone();
-            error.into_iter().for_each(|error| self.stop(error));
-        }
-        if self.trim.is_none() {
-            self.look_at_page(bucket, now);
-        }
+        self.look_at_part(bucket, now);
     }
 
-    /// Whether ages are known; ends the sweep if not, because a clock that is ahead would make files expire.
-    fn has_same_clock(&mut self, answer: &TaskAnswer<'_>, now: Now) -> bool {
-        let checked = answer.as_ref().map_or(Ok(Duration::ZERO), |response| {
+    /// Learns by how much the store's clock is behind. One that is ahead would make files expire.
+    fn check_clock(&mut self, answer: &TaskAnswer, now: Now) -> Result<(), StoreFailure> {
+        if let Ok(response) = answer {
             StoreFailure::check_clock(response, now.wall)?;
-            Ok(StoreFailure::clock_lag(response, now.wall))
-        });
-        match checked {
-            Ok(lag) => {
-                self.lag = lag;
-                true
-            }
-            Err(failure) => {
-                self.stop(failure);
-                false
-            }
+            self.lag = StoreFailure::clock_lag(response, now.wall);
         }
+        Ok(())
     }
 
-    /// Looks at the rest of the page, until an owner must be trimmed.
-    fn look_at_page(&mut self, bucket: &Bucket, now: Now) {
-        while let Some(object) = self.page.front() {
+    /// Looks at the rest of the part, until an owner must be trimmed.
+    fn look_at_part(&mut self, bucket: &Bucket, now: Now) {
+        while let Some(object) = self.part.front() {
             let file = file_of(object, bucket, now.wall);
             let is_new_owner = file
                 .as_ref()
@@ -161,7 +170,7 @@ impl SweepTask {
             if is_new_owner && self.leave_owner(now) {
                 return;
             }
-            let Some(object) = self.page.pop_front() else {
+            let Some(object) = self.part.pop_front() else {
                 return;
             };
             match file {
@@ -224,16 +233,20 @@ impl SweepTask {
         true
     }
 
-    fn end_trim(&mut self, trim: TrimTask) {
+    /// Takes the result of the trim if it is done.
+    fn end_trim(&mut self) {
+        let Some(trim) = self.trim.take_if(|trim| trim.is_done()) else {
+            return;
+        };
         let (trimmed, error) = trim.finish();
         self.result.removed += trimmed.files;
         self.result.removed_bytes += trimmed.freed;
-        if let Some(error) = error {
-            if concerns_all(&error) {
-                self.stop(error);
-            } else {
+        match error {
+            Some(error) if concerns_all(&error) => self.stop(error),
+            Some(error) => {
                 self.result.error.get_or_insert(error);
             }
+            None => {}
         }
     }
 
@@ -242,7 +255,7 @@ impl SweepTask {
         self.result.error.get_or_insert(failure);
         self.result.whole = false;
         self.pages.end();
-        self.page.clear();
+        self.part.clear();
         self.trim = None;
         self.stays = Bytes::default();
     }
@@ -269,7 +282,7 @@ impl SweepTask {
     /// Whether nothing is wanted or outstanding any more; call it when [`SweepTask::want`] wants nothing.
     pub fn is_done(&self) -> bool {
         let is_idle = self.removals.is_idle() && self.trim.is_none();
-        is_idle && self.pages.is_done() && self.page.is_empty()
+        is_idle && self.pages.is_done() && self.part.is_empty()
     }
 
     pub fn finish(self) -> SweepResult {

@@ -14,7 +14,7 @@ use crate::now::Now;
 use crate::policy::pool::QuotaClass;
 use crate::s3::bucket::Bucket;
 use crate::s3::error::StoreFailure;
-use crate::s3::listing::ObjectPage;
+use crate::s3::listing::StoredObject;
 use crate::s3::tasks::pages::{Pages, file_of};
 use crate::s3::tasks::removals::{Removals, Victim};
 use crate::s3::tasks::{RequestIds, TaskAnswer, TaskRequest};
@@ -76,35 +76,57 @@ impl TrimTask {
         self.removals.want(&mut self.ids, bucket, now)
     }
 
-    pub fn answered(&mut self, id: u32, answer: TaskAnswer<'_>, bucket: &Bucket, now: Now) {
-        match self.pages.answered(id, &answer, now) {
-            None => self.removals.answered(id, &answer, now),
-            Some(Ok(page)) => self.consider(&page, bucket, now),
-            Some(Err(failure)) => {
-                // An incomplete search would delete files although others are older.
-                self.error = Some(failure);
-                self.stage = TrimTaskStage::Done;
+    pub fn answered(&mut self, id: u32, answer: TaskAnswer, now: Now) {
+        if self.pages.is_asked(id) {
+            if let Err(failure) = self.pages.answered(answer, now) {
+                self.give_up(failure);
             }
+            return;
         }
-        match self.stage {
-            TrimTaskStage::Searching if self.pages.is_done() => self.begin_removal(now),
-            TrimTaskStage::Removing { enough, before } if self.removals.is_idle() => {
-                let deleted_none = self.removals.files == before;
-                if enough || deleted_none || self.removals.is_stopped {
-                    self.stage = TrimTaskStage::Done;
-                } else {
-                    let need = self.order.need.saturating_sub(self.removals.bytes);
-                    self.oldest = Oldest::new(need, MAX_PICKED);
-                    self.pages = Pages::of_owner(&self.order.owner);
-                    self.stage = TrimTaskStage::Searching;
-                }
-            }
-            _ => {}
+        self.removals.answered(id, answer, now);
+        let TrimTaskStage::Removing { enough, before } = self.stage else {
+            return;
+        };
+        if !self.removals.is_idle() {
+            return;
+        }
+        let deleted_none = self.removals.files == before;
+        if enough || deleted_none || self.removals.is_stopped {
+            self.stage = TrimTaskStage::Done;
+        } else {
+            let need = self.order.need.saturating_sub(self.removals.bytes);
+            self.oldest = Oldest::new(need, MAX_PICKED);
+            self.pages = Pages::of_owner(&self.order.owner);
+            self.stage = TrimTaskStage::Searching;
         }
     }
 
-    fn consider(&mut self, page: &ObjectPage, bucket: &Bucket, now: Now) {
-        for object in &page.objects {
+    /// Whether there is something to do without an answer.
+    pub fn has_work(&self) -> bool {
+        self.stage == TrimTaskStage::Searching && self.pages.has_work()
+    }
+
+    /// Does some of this work.
+    pub fn go_on(&mut self, bucket: &Bucket, now: Now) {
+        match self.pages.go_on() {
+            Ok(part) => {
+                self.consider(&part.objects, bucket, now);
+                if self.pages.is_done() {
+                    self.begin_removal(now);
+                }
+            }
+            Err(failure) => self.give_up(failure),
+        }
+    }
+
+    /// An incomplete search would delete files although others are older.
+    fn give_up(&mut self, failure: StoreFailure) {
+        self.error = Some(failure);
+        self.stage = TrimTaskStage::Done;
+    }
+
+    fn consider(&mut self, objects: &[StoredObject], bucket: &Bucket, now: Now) {
+        for object in objects {
             let file = file_of(object, bucket, now.wall);
             let file = file.filter(|file| {
                 let class = QuotaClass::of(file.path.tag());

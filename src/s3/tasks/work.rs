@@ -6,8 +6,7 @@ use crate::listing::{Found, Listing, Totals, Work};
 use crate::now::Now;
 use crate::s3::bucket::Bucket;
 use crate::s3::error::StoreFailure;
-use crate::s3::listing::ObjectPage;
-use crate::s3::tasks::pages::{Pages, file_of};
+use crate::s3::tasks::pages::{ObjectsPart, Pages, file_of};
 use crate::s3::tasks::removals::{Removals, Victim};
 use crate::s3::tasks::{RequestIds, TaskAnswer, TaskRequest};
 
@@ -122,24 +121,34 @@ impl WorkTask {
         self.pages.want(&mut self.ids, bucket, now)
     }
 
-    pub fn answered(&mut self, id: u32, answer: TaskAnswer<'_>, bucket: &Bucket, now: Now) {
-        match self.pages.answered(id, &answer, now) {
-            None => {
-                if let WorkStage::Delete(chosen) = &mut self.stage {
-                    chosen.removals.answered(id, &answer, now);
-                    if chosen.removals.is_stopped {
-                        self.pages.end();
-                    }
-                }
+    pub fn answered(&mut self, id: u32, answer: TaskAnswer, now: Now) {
+        if self.pages.is_asked(id) {
+            let failure = self.pages.answered(answer, now).err();
+            self.error = failure.or(self.error.take());
+        } else if let WorkStage::Delete(chosen) = &mut self.stage {
+            chosen.removals.answered(id, answer, now);
+            if chosen.removals.is_stopped {
+                self.pages.end();
             }
-            Some(Ok(page)) => self.take(&page, bucket, now),
-            Some(Err(failure)) => self.error = Some(failure),
         }
     }
 
-    fn take(&mut self, page: &ObjectPage, bucket: &Bucket, now: Now) {
-        self.foreign += page.skipped;
-        for object in &page.objects {
+    /// Whether there is something to do without an answer.
+    pub fn has_work(&self) -> bool {
+        self.pages.has_work()
+    }
+
+    /// Does some of this work.
+    pub fn go_on(&mut self, bucket: &Bucket, now: Now) {
+        match self.pages.go_on() {
+            Ok(part) => self.take(&part, bucket, now),
+            Err(failure) => self.error = Some(failure),
+        }
+    }
+
+    fn take(&mut self, part: &ObjectsPart, bucket: &Bucket, now: Now) {
+        self.foreign += part.skipped;
+        for object in &part.objects {
             match file_of(object, bucket, now.wall) {
                 Some(file) => match &mut self.stage {
                     WorkStage::Search(listing) => {

@@ -11,7 +11,7 @@ use upslot::now::Now;
 use upslot::policy::pool::Pool;
 use upslot::s3::bucket::Bucket;
 use upslot::s3::error::{FailureKind, StoreFailure};
-use upslot::s3::listing::{MAX_OBJECTS, ObjectPage};
+use upslot::s3::listing::{MAX_OBJECTS, ObjectPage, PageReader};
 use upslot::s3::tasks::TaskRequest;
 use upslot::s3::tasks::sweep::{SweepPlan, SweepTask};
 use upslot::s3::tasks::trim::TrimTask;
@@ -19,8 +19,8 @@ use upslot::s3::tasks::work::WorkTask;
 
 use super::{Choices, NOW, expand};
 
-/// Most requests of a task.
-const MOST: usize = 60;
+/// Most requests and steps of a task.
+const MOST: usize = 200;
 
 thread_local! {
     static BUCKET: Bucket = {
@@ -39,6 +39,23 @@ pub fn run(data: &[u8]) {
     check_page(&bytes, &token);
     check_failure(&bytes, status, &token);
     BUCKET.with(|bucket| check_tasks(bucket, &bytes, status));
+}
+
+/// Gives a task its answers, and lets it do its work in between.
+macro_rules! work_through {
+    ($task:ident, $bucket:expr, $bytes:expr, $status:expr, $now:expr) => {
+        for _ in 0..MOST {
+            if $task.has_work() {
+                $task.go_on($bucket, $now);
+                continue;
+            }
+            let Some(request) = $task.want($bucket, $now) else {
+                break;
+            };
+            let response = answer(&request, $bytes, $status);
+            $task.answered(request.id, Ok(response), $now);
+        }
+    };
 }
 
 /// Answers every list with the same page, and everything else with the status.
@@ -66,13 +83,7 @@ fn check_tasks(bucket: &Bucket, bytes: &[u8], status: u16) {
     ];
     for work in works {
         let mut task = WorkTask::new(work, policy);
-        for _ in 0..MOST {
-            let Some(request) = task.want(bucket, now) else {
-                break;
-            };
-            let response = answer(&request, bytes, status);
-            task.answered(request.id, Ok(&response), bucket, now);
-        }
+        work_through!(task, bucket, bytes, status, now);
         let _ = task.finish();
     }
     let order = Order {
@@ -82,13 +93,7 @@ fn check_tasks(bucket: &Bucket, bytes: &[u8], status: u16) {
         remove: true,
     };
     let mut task = TrimTask::new(order, policy, now);
-    for _ in 0..MOST {
-        let Some(request) = task.want(bucket, now) else {
-            break;
-        };
-        let response = answer(&request, bytes, status);
-        task.answered(request.id, Ok(&response), bucket, now);
-    }
+    work_through!(task, bucket, bytes, status, now);
     let plan = SweepPlan {
         lifetime: Lifetime {
             message: Duration::from_secs(10),
@@ -98,13 +103,7 @@ fn check_tasks(bucket: &Bucket, bytes: &[u8], status: u16) {
         policy,
     };
     let mut task = SweepTask::new(plan, now);
-    for _ in 0..MOST {
-        let Some(request) = task.want(bucket, now) else {
-            break;
-        };
-        let response = answer(&request, bytes, status);
-        task.answered(request.id, Ok(&response), bucket, now);
-    }
+    work_through!(task, bucket, bytes, status, now);
     let _ = task.finish();
 }
 
@@ -128,8 +127,17 @@ fn answer(TaskRequest { request, .. }: &TaskRequest, bytes: &[u8], status: u16) 
     }
 }
 
+/// Reads a page in steps of this size.
+fn read(bytes: &[u8], token: Option<&str>, step: usize) -> Option<ObjectPage> {
+    let mut reader = PageReader::new(bytes.to_vec()).ok()?;
+    while !reader.go_on(step).ok()? {}
+    reader.finish(token).ok()
+}
+
 fn check_page(bytes: &[u8], token: &str) {
-    let Ok(page) = ObjectPage::parse(bytes, Some(token)) else {
+    let page = read(bytes, Some(token), MAX_OBJECTS);
+    assert_eq!(read(bytes, Some(token), 1), page);
+    let Some(page) = page else {
         return;
     };
     assert!(page.objects.len() <= MAX_OBJECTS);
@@ -145,7 +153,7 @@ fn check_page(bytes: &[u8], token: &str) {
         );
     }
     written += "</ListBucketResult>";
-    let again = ObjectPage::parse(written.as_bytes(), None).unwrap();
+    let again = read(written.as_bytes(), None, 32).unwrap();
     assert_eq!(again.objects, page.objects);
 }
 
