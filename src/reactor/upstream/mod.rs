@@ -19,9 +19,9 @@
 //!                              └── repetition ──┘
 //! ```
 //!
-//! After a connection could not be opened there is an outage: requests fail at once, until a probe, one a second, opens a
-//! connection. Whatever the store sends, or does not send, costs its request alone: every wait has a deadline, everything
-//! that is kept is bounded, and a connection that shows anything unexpected is closed.
+//! After a connection could not be opened there is an outage: requests for which there is no idle connection fail at once,
+//! until a probe, one a second, opens a connection. Whatever the store sends, or does not send, costs its request alone:
+//! every wait has a deadline, everything that is kept is bounded, and a connection that shows anything unexpected is closed.
 //!
 //! Responses with an error status are responses here; [`crate::s3::error`] knows what they mean.
 
@@ -193,7 +193,7 @@ impl Upstream {
     ) {
         let method = request.method;
         let call = Call::small(request, class, token, now.mono);
-        let failure = if self.outage.is_some() {
+        let failure = if self.is_cut_off() {
             no_connection()
         } else if self.calls.is_full(&call) {
             StoreFailure {
@@ -293,13 +293,10 @@ impl Upstream {
         }
     }
 
-    /// Gives connections to the requests that wait, if there may be any.
+    /// Gives connections to the requests that wait, if there may be any. In an outage, those fail that would need a new one.
     fn assign(&mut self, registry: &Registry, now: Now) {
         if !std::mem::take(&mut self.must_assign) {
             return;
-        }
-        if self.outage.is_some() {
-            return self.fail_waiting(&no_connection());
         }
         while let Some(id) = self.calls.next_waiting() {
             let Some(call) = self.calls.get(id) else {
@@ -311,12 +308,17 @@ impl Upstream {
             };
             let token = match kept {
                 Some(token) => token,
+                None if self.outage.is_some() => {
+                    self.finish_with(id, no_connection());
+                    continue;
+                }
                 None => match self.open(registry, now) {
                     Ok(Some(token)) => token,
                     Ok(None) => return self.calls.wait(id),
                     Err(why) => {
-                        self.calls.wait(id);
-                        return self.begin_outage(&why, now);
+                        self.finish_with(id, StoreFailure::unreachable(&why));
+                        self.begin_outage(&why, now);
+                        continue;
                     }
                 },
             };
@@ -329,9 +331,6 @@ impl Upstream {
                 }
             }
             self.work(token, registry, now);
-            if self.outage.is_some() {
-                return;
-            }
         }
     }
 
@@ -365,12 +364,20 @@ impl Upstream {
         }
     }
 
-    /// A connection cannot be opened: all requests that wait for one fail.
+    /// A connection cannot be opened. Requests that wait for one fail, unless connections that are kept can serve them.
     fn begin_outage(&mut self, why: &str, now: Now) {
         self.outage = Some(now.mono + PROBE_INTERVAL);
         self.addresses.failed(now.mono);
         self.report.became_unreachable(why);
-        self.fail_waiting(&StoreFailure::unreachable(why));
+        if self.is_cut_off() {
+            self.fail_waiting(&StoreFailure::unreachable(why));
+        }
+        self.must_assign = true;
+    }
+
+    /// Whether no request can get a connection now.
+    fn is_cut_off(&self) -> bool {
+        self.outage.is_some() && !self.pool.has_idle()
     }
 
     fn end_outage(&mut self) {

@@ -91,6 +91,10 @@ impl Pool {
             .flatten()
     }
 
+    pub(super) fn has_idle(&self) -> bool {
+        !self.idle.is_empty()
+    }
+
     /// Takes the idle connection that was used last.
     pub(super) fn take_idle(&mut self) -> Option<usize> {
         self.idle.pop_back()

@@ -13,7 +13,7 @@ impl Upstream {
     /// Begins a request of a client connection. Its failure is told by [`Upstream::head`].
     pub fn begin_stream(&mut self, request: StoreRequest, key: Key, now: Now) -> StreamId {
         let id = self.calls.add(Call::stream(request, key, now.mono));
-        if self.outage.is_some() {
+        if self.is_cut_off() {
             self.finish_with(id, no_connection());
         }
         self.arm_call(id, now.mono);

@@ -178,7 +178,13 @@ impl Upstream {
         self.close(token);
         if let Some(id) = id {
             self.calls.displace(id);
-            self.finish_with(id, StoreFailure::unreachable(why));
+            let call = self.calls.get(id);
+            let may_wait = call.is_some_and(|call| !call.needs_new_connection);
+            match may_wait && self.pool.has_idle() {
+                // Another one became idle meanwhile.
+                true => self.calls.wait(id),
+                false => self.finish_with(id, StoreFailure::unreachable(why)),
+            }
         }
         if generation == Some(self.pool.generation) {
             self.begin_outage(why, now);

@@ -239,6 +239,58 @@ fn an_unreachable_store_fails_requests_at_once() {
     assert_eq!(harness.upstream.open_requests(), 0);
 }
 
+/// A store that answers on the first connection only, and swallows all attempts to open another one.
+fn serve_one_connection(requests: usize) -> (u16, JoinHandle<()>) {
+    let address = "127.0.0.1:0".parse::<SocketAddr>().unwrap();
+    let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    net::bind(&socket, &address).unwrap();
+    net::listen(&socket, 0).unwrap();
+    let listener = TcpListener::from(socket);
+    let address = listener.local_addr().unwrap();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        // It is not accepted, so that no other one can be.
+        let _queued = TcpStream::connect(address).unwrap();
+        for _ in 0..requests {
+            read_head(&mut stream);
+            say(&mut stream, response(200, "kept"));
+        }
+    });
+    (address.port(), server)
+}
+
+#[test]
+fn an_outage_leaves_kept_connections_in_use() {
+    let (port, server) = serve_one_connection(6);
+    let mut harness = Harness::to(port);
+    harness.submit(get("/1"));
+    assert_eq!(harness.result().unwrap().body, b"kept");
+    // For one of two a connection is opened in vain, and the other one is free by then.
+    harness.submit(get("/2"));
+    harness.submit(get("/3"));
+    assert_eq!(harness.result().unwrap().body, b"kept");
+    assert_eq!(harness.upstream.open_connections(), 2);
+    harness.pass(5);
+    assert_eq!(harness.result().unwrap().body, b"kept");
+    assert!(harness.upstream.outage.is_some());
+    let change = harness.upstream.take_state_change();
+    assert!(matches!(change, Some(StoreChange::Unreachable(_))));
+    // In the outage, too.
+    harness.submit(get("/4"));
+    assert_eq!(harness.result().unwrap().body, b"kept");
+    let stream = harness.begin(get("/5"));
+    assert_eq!(harness.head(stream).unwrap().status, 200);
+    assert_eq!(harness.read(stream, 100).unwrap(), b"kept");
+    harness.upstream.end_stream(stream);
+    harness.turn(Duration::ZERO);
+    // Those that would need another one fail at once.
+    harness.submit(get("/6"));
+    harness.submit(get("/7"));
+    let results = [harness.result(), harness.result()];
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+    server.join().unwrap();
+}
+
 #[test]
 fn every_address_is_tried() {
     let Ok(listener) = TcpListener::bind("[::1]:0") else {
