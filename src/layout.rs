@@ -245,7 +245,7 @@ fn is_valid(segment: &[u8]) -> bool {
 
 /// Identifies a file among those of its owner, in a form that reveals nothing and is shorter than a path. A file is found
 /// by comparing it with each file of the owner folder, so that it can never name one of another owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileId([u8; FILE_ID]);
 
 /// Bytes of a file's ID: enough that two files of one owner do not have the same.

@@ -4,6 +4,7 @@
 use std::io;
 
 use crate::expiry::{Order, Trimmed};
+use crate::layout::FileId;
 use crate::listing::{Found, Listing, Work};
 use crate::now::Now;
 use crate::reactor::Reactor;
@@ -124,22 +125,21 @@ impl Reactor {
 
     fn begin_count(&mut self, owner: Vec<u8>, repetitions: u32, now: Now) {
         let work = Work::count(owner.clone(), self.shared.service.recent_since(now));
+        let usage = &self.shared.admission.usage;
+        let granted = usage.granted_files(&owner);
         let purpose = TaskPurpose::Count {
-            changes: self.shared.admission.usage.change_count(&owner),
+            changes: usage.change_count(&owner),
             owner,
             repetitions,
         };
-        self.begin_work(purpose, work, now);
+        self.begin_work(purpose, work, granted, now);
     }
 
-    fn begin_work(&mut self, purpose: TaskPurpose, work: Work, now: Now) {
-        let policy = self.shared.tombstone_policy();
+    /// Begins work, in which the files of these granted slots are looked for.
+    fn begin_work(&mut self, purpose: TaskPurpose, work: Work, granted: Vec<FileId>, now: Now) {
+        let task = WorkTask::new(work, self.shared.tombstone_policy()).seek(granted);
         if let Some(tasks) = self.tasks() {
-            tasks.push(
-                purpose,
-                TaskMachine::Work(Box::new(WorkTask::new(work, policy))),
-                now,
-            );
+            tasks.push(purpose, TaskMachine::Work(Box::new(task)), now);
         }
     }
 
@@ -177,7 +177,8 @@ impl Reactor {
             let Some((user, request, work)) = jobs.take(|user| !tasks.has_job_of(user)) else {
                 return;
             };
-            self.begin_work(TaskPurpose::Job(user, Box::new(request)), work, now);
+            let purpose = TaskPurpose::Job(user, Box::new(request));
+            self.begin_work(purpose, work, Vec::new(), now);
         }
     }
 
@@ -186,7 +187,10 @@ impl Reactor {
         let plan = self.shared.sweep_plan();
         let interval = self.shared.config.sweep_interval();
         let policy = self.shared.tombstone_policy();
-        let Some(tasks) = self.tasks() else {
+        let Shared {
+            storage, admission, ..
+        } = &mut self.shared;
+        let Some(BucketStore { tasks, .. }) = storage.bucket_mut() else {
             return;
         };
         if tasks.take_sweep(interval, now.mono) {
@@ -195,11 +199,12 @@ impl Reactor {
                 soft_quota: plan.soft_quota,
                 policy,
             };
-            let task = Box::new(SweepTask::new(plan, now));
-            tasks.push(TaskPurpose::Sweep, TaskMachine::Sweep(task), now);
+            let task = SweepTask::new(plan, now).seek(admission.usage.all_granted_files());
+            tasks.push(TaskPurpose::Sweep, TaskMachine::Sweep(Box::new(task)), now);
         }
         if tasks.take_total(now.mono) {
-            self.begin_work(TaskPurpose::Total, Work::Sum { largest: 0 }, now);
+            let granted = admission.usage.all_granted_files();
+            self.begin_work(TaskPurpose::Total, Work::Sum { largest: 0 }, granted, now);
         }
     }
 
@@ -227,20 +232,20 @@ impl Reactor {
                 {
                     self.begin_count(owner, repetitions + 1, now);
                 }
-                (result, _) => self.finish_count(owner, result, now),
+                (result, _) => self.finish_count(owner, result, begun, now),
             },
             (TaskPurpose::Job(_, request), TaskMachine::Work(task)) => {
                 self.finish_job(*request, task.finish(), now);
             }
             (TaskPurpose::Total, TaskMachine::Work(task)) => {
-                self.finish_total(task.finish(), now);
+                self.finish_total(task.finish(), begun, now);
             }
             // No other combination is begun.
             _ => {}
         }
     }
 
-    fn finish_count(&mut self, owner: Vec<u8>, result: WorkResult, now: Now) {
+    fn finish_count(&mut self, owner: Vec<u8>, result: WorkResult, begun: Now, now: Now) {
         let listing = match result.found {
             Found::Files(listing) => listing,
             _ => Listing::default(),
@@ -251,7 +256,7 @@ impl Reactor {
                 files: listing.files,
             };
             let usage = &mut self.shared.admission.usage;
-            usage.set_counted(&owner, counts, now.mono);
+            usage.set_counted(&owner, counts, &result.found_files, begun.mono, now.mono);
         }
         let counted = Counted {
             owner,
@@ -299,7 +304,7 @@ impl Reactor {
         let usage = &mut shared.admission.usage;
         usage.distrust(begun.mono);
         if result.whole {
-            usage.set_total(result.files, result.bytes);
+            usage.set_total(result.files, result.bytes, &result.found_files, begun.mono);
         }
         let metrics = &mut shared.status.metrics;
         metrics.swept(result.removed, result.removed_bytes, took);
@@ -334,11 +339,11 @@ impl Reactor {
         }
     }
 
-    fn finish_total(&mut self, result: WorkResult, now: Now) {
+    fn finish_total(&mut self, result: WorkResult, begun: Now, now: Now) {
         let failed = result.error.is_some();
         if let (Found::Owners(totals), false) = (&result.found, failed) {
             let usage = &mut self.shared.admission.usage;
-            usage.set_total(totals.files, totals.bytes);
+            usage.set_total(totals.files, totals.bytes, &result.found_files, begun.mono);
             log::info!(
                 "store counted files={} bytes={} owners={}",
                 totals.files,

@@ -174,10 +174,8 @@ impl Shared {
         let interval = self.config.sweep_interval();
         let has_quota = self.service.policy().global_quota.is_some();
         if let Some(bucket) = self.storage.bucket_mut() {
-            // The uploads of direct slots may still come, so that a new count would forget them.
-            let refusal_age = (!self.service.is_direct()).then_some(REFUSAL_AGE);
             let usage = &mut self.admission.usage;
-            usage.set_max_age(COUNT_AGE, refusal_age);
+            usage.set_max_age(COUNT_AGE, Some(REFUSAL_AGE));
             bucket.tasks.plan_sweep(interval, now.mono);
             bucket.tasks.plan_total(has_quota, now.mono);
             // At the start, the operator learns whether the store works; after a reload, whether it works now.

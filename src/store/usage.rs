@@ -9,7 +9,8 @@
 //! than until the end of the next sweep: an owner is counted again when next needed, and the total while the old value
 //! is still used.
 //!
-//! Uploads in progress are reserved, so that concurrent uploads cannot exceed a quota together.
+//! Uploads in progress are reserved, so that concurrent uploads cannot exceed a quota together. So are slots whose uploads
+//! are not seen; see [`granted`].
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -24,9 +25,13 @@ use crate::store::Store;
 use crate::store::walk::{Slice, WalkMode};
 
 mod count;
+mod granted;
 
 use count::{Count, Sum, TotalCount, dirty};
+use granted::GrantedSlots;
+
 pub use count::{Counted, Counts};
+pub use granted::GrantedSlot;
 
 /// Number of cached owners beyond which idle ones are dropped, and counted again when needed. Only more active owners
 /// make the cache larger.
@@ -57,6 +62,9 @@ pub struct UsageTracker {
     /// When the next such walk begins, unless it is requested earlier; `None` before the end of the first one.
     total_due: Option<Instant>,
     reserved: u64,
+    /// Bytes of slots whose uploads are not seen. Since the last count of all files, also of owners that are not cached any
+    /// more.
+    granted: u64,
     /// See [`UsageTracker::set_times`].
     times: FileTimes,
     /// See [`UsageTracker::set_max_age`]; [`MAX_AGE`] by default.
@@ -70,6 +78,8 @@ struct OwnerEntry {
     stored: Option<Counts>,
     /// Bytes of uploads in progress.
     reserved: Bytes,
+    /// Slots whose uploads are not seen.
+    granted: Option<Box<GrantedSlots>>,
     /// Number of changes, by which a walk detects changes made meanwhile.
     changes: u64,
     touched: Instant,
@@ -142,10 +152,11 @@ impl UsageTracker {
             .extend(counting.map(|count| (count.owner, count.mode)));
     }
 
-    /// Bytes of all files and uploads in progress, once counted.
+    /// Bytes of all files, uploads in progress and granted slots, once counted.
     pub fn total(&self) -> Option<u64> {
         let stored = self.total?.bytes;
-        Some(stored.saturating_add(self.reserved))
+        let coming = self.reserved.saturating_add(self.granted);
+        Some(stored.saturating_add(coming))
     }
 
     /// Number and bytes of all published files, once counted.
@@ -153,7 +164,7 @@ impl UsageTracker {
         self.total.map(|sum| (sum.files, sum.bytes))
     }
 
-    /// Bytes of an owner's files and uploads in progress, by quota class. `None` if they have to be counted first; see
+    /// Bytes of an owner's files, uploads in progress and granted slots, by quota class. `None` if they have to be counted first; see
     /// [`UsageTracker::ask`].
     pub fn of_owner(&mut self, owner: &[u8], now: Instant) -> Option<Bytes> {
         let max_age = self.max_age.unwrap_or(MAX_AGE);
@@ -162,8 +173,10 @@ impl UsageTracker {
             entry.stored = None;
         }
         let mut bytes = entry.stored?.bytes;
+        let granted = entry.granted_bytes();
         for class in QuotaClass::ALL {
-            bytes[class] = bytes[class].saturating_add(entry.reserved[class]);
+            let coming = entry.reserved[class].saturating_add(granted[class]);
+            bytes[class] = bytes[class].saturating_add(coming);
         }
         Some(bytes)
     }
@@ -192,19 +205,6 @@ impl UsageTracker {
     /// The number of changes of an owner so far.
     pub fn change_count(&self, owner: &[u8]) -> u64 {
         self.owners.get(owner).map_or(0, |entry| entry.changes)
-    }
-
-    /// The caller has counted an owner.
-    pub fn set_counted(&mut self, owner: &[u8], stored: Counts, now: Instant) {
-        let entry = self.entry(owner, now);
-        entry.stored = Some(stored);
-        entry.counted = now;
-        entry.is_measured = true;
-    }
-
-    /// The caller has counted all files.
-    pub fn set_total(&mut self, files: u64, bytes: u64) {
-        self.total = Some(Sum { bytes, files });
     }
 
     /// Counts an owner, cached or not: the owner will be a result of [`UsageTracker::go_on`].
@@ -413,7 +413,9 @@ impl UsageTracker {
         let most = MAX_OWNERS.max(2 * self.stayed);
         if self.owners.len() >= most && !self.owners.contains_key(owner) {
             self.owners.retain(|_, entry| {
+                let granted_until = entry.granted.as_ref().and_then(|slots| slots.until());
                 entry.reserved != Bytes::default()
+                    || granted_until.is_some_and(|until| until > now)
                     || now.saturating_duration_since(entry.touched) < ACTIVE
             });
             self.stayed = self.owners.len();
@@ -422,6 +424,7 @@ impl UsageTracker {
         let entry = self.owners.entry(owner.to_vec()).or_insert(OwnerEntry {
             stored: None,
             reserved: Bytes::default(),
+            granted: None,
             changes: 0,
             touched: now,
             counted: now,
@@ -435,6 +438,7 @@ impl UsageTracker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::{FileId, StorePath};
     use crate::policy::pool::Pool;
     use crate::sys;
 
@@ -461,6 +465,94 @@ mod tests {
         assert_eq!(usage.owners.len(), left.len());
         assert!(left.iter().all(|owner| usage.owners.contains_key(*owner)));
         assert!(usage.owners.capacity() < MAX_OWNERS, "memory is given back");
+    }
+
+    /// A slot of the file with this number, of 10 bytes, that expires after so many seconds.
+    fn slot(number: u32, start: Instant, seconds: u64) -> GrantedSlot {
+        GrantedSlot {
+            file: file(number),
+            class: QuotaClass::Message,
+            size: 10,
+            expires: start + Duration::from_secs(seconds),
+        }
+    }
+
+    fn file(number: u32) -> FileId {
+        let folder = number.to_string();
+        let path = [&b"owner"[..], folder.as_bytes(), b"name"];
+        FileId::of(&StorePath::from_segments(path.into_iter()).unwrap())
+    }
+
+    fn counts(files: u64) -> Counts {
+        let mut counts = Counts::default();
+        (0..files).for_each(|_| counts.add(QuotaClass::Message, 10));
+        counts
+    }
+
+    #[test]
+    fn granted_slots_count_until_their_files_are_seen() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut usage = UsageTracker::default();
+        let of = |usage: &mut UsageTracker, owner: &[u8]| {
+            usage
+                .of_owner(owner, start)
+                .map(|bytes| Pool::ALL.sum(&bytes))
+        };
+        usage.set_total(0, 0, &[], start);
+        for number in 1..=3 {
+            usage.grant(b"a", slot(number, start, 60), start);
+        }
+        usage.grant(b"b", slot(4, start, 60), start);
+        assert_eq!((of(&mut usage, b"a"), usage.total()), (None, Some(40)));
+        let changes = usage.change_count(b"a");
+        usage.grant(b"a", slot(5, start, 90), start);
+        assert!(usage.change_count(b"a") > changes);
+        // One of them is stored, next to a file that is not known.
+        usage.set_counted(b"a", counts(2), &[file(2)], start, start);
+        assert_eq!(of(&mut usage, b"a"), Some(20 + 30));
+        assert_eq!((usage.total(), usage.stored()), (Some(50), Some((1, 10))));
+        let mut left = usage.all_granted_files();
+        left.sort_unstable();
+        let mut expected = vec![file(1), file(3), file(4), file(5)];
+        expected.sort_unstable();
+        assert_eq!(left, expected);
+        // A count of all files finds another one.
+        usage.set_total(3, 30, &[file(3)], after(1));
+        assert_eq!((of(&mut usage, b"a"), usage.total()), (Some(50), Some(60)));
+        assert_eq!(usage.granted_files(b"a").len(), 2);
+        // A count that was begun before the end of a slot says nothing about it.
+        usage.set_counted(b"a", counts(3), &[], after(59), after(61));
+        assert_eq!((of(&mut usage, b"a"), usage.total()), (Some(50), Some(60)));
+        usage.set_counted(b"a", counts(3), &[], after(60), after(61));
+        assert_eq!((of(&mut usage, b"a"), usage.total()), (Some(40), Some(50)));
+        usage.set_total(3, 30, &[], after(90));
+        assert_eq!((of(&mut usage, b"a"), usage.total()), (Some(30), Some(30)));
+        assert_eq!(usage.all_granted_files(), []);
+        assert!(usage.owners.values().all(|entry| entry.granted.is_none()));
+    }
+
+    #[test]
+    fn many_granted_slots_take_little_memory() {
+        let start = Instant::now();
+        let mut usage = UsageTracker::default();
+        for number in 0..1000 {
+            usage.grant(b"a", slot(number, start, 60), start);
+        }
+        assert!(usage.granted_files(b"a").len() <= 256);
+        let shown: Vec<FileId> = {
+            let mut shown: Vec<FileId> = (0..1000).map(file).collect();
+            shown.sort_unstable();
+            shown
+        };
+        // It is not known which files the others are.
+        usage.set_counted(b"a", counts(1000), &shown, start, start);
+        let bytes = usage.of_owner(b"a", start).unwrap();
+        assert_eq!(bytes[QuotaClass::Message], 10_000 + 7440);
+        let end = start + Duration::from_secs(60);
+        usage.set_counted(b"a", counts(1000), &[], end, end);
+        let bytes = usage.of_owner(b"a", end).unwrap();
+        assert_eq!(bytes[QuotaClass::Message], 10_000);
     }
 
     #[test]

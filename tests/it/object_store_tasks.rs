@@ -258,3 +258,51 @@ fn slots_of_direct_uploads_count() {
     ask(&site, JULIET, 400).is(200);
     ask(&site, ROMEO, 200).is(200);
 }
+
+#[test]
+fn slots_of_direct_uploads_survive_a_new_count() {
+    let store = S3::new();
+    let plan = plan(&store, "put: direct")
+        .set("user_quota_hard", 1000)
+        .set("global_quota", 1500)
+        .set("expire_interval", 1)
+        .set("expire_maxage", 3600);
+    let site = start(plan);
+    let (put, _) = direct_slot(&site, &store, &format!("jid={ROMEO}&name=a&size=400"));
+    ask(&site, ROMEO, 400).is(200);
+    // After each sweep, all is counted again.
+    let sweeps = || {
+        let mut lists = store.requests("LIST");
+        let owners = [ROMEO, JULIET].map(owner_folder);
+        lists.retain(|list| !owners.iter().any(|owner| list.key.contains(owner)));
+        lists.len()
+    };
+    let pass_sweeps = || {
+        let before = sweeps();
+        eventually("sweeps", || sweeps() >= before + 3);
+    };
+    pass_sweeps();
+    ask(&site, ROMEO, 400).is(403);
+    // Nothing counts twice: neither the file that is stored by now, nor the slot that is not.
+    let any = "Content-Type: application/x-any\r\n";
+    put_direct(&store, &put, any, &[b'x'; 400], 200);
+    pass_sweeps();
+    ask(&site, ROMEO, 201).is(403);
+    ask(&site, JULIET, 701).is(507);
+    ask(&site, ROMEO, 200).is(200);
+    pass_sweeps();
+    ask(&site, ROMEO, 1).is(403);
+    ask(&site, JULIET, 501).is(507);
+    ask(&site, JULIET, 500).is(200);
+}
+
+#[test]
+fn slots_of_direct_uploads_are_given_back() {
+    let store = S3::new();
+    let plan = plan(&store, "put: direct").set("user_quota_hard", 1000);
+    let site = start(plan.set("put_timeout", 2));
+    ask(&site, ROMEO, 600).is(200);
+    eventually("the slot has expired", || {
+        ask(&site, ROMEO, 600).status == 200
+    });
+}

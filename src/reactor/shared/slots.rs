@@ -3,6 +3,8 @@
 
 use crate::jid::BareJid;
 use crate::layout;
+#[cfg(feature = "s3")]
+use crate::layout::{FileId, StorePath};
 use crate::now::Now;
 use crate::policy::rates::RateCheck;
 use crate::policy::rules::{Limits, RuleDecision};
@@ -14,6 +16,8 @@ use crate::refusal::Refusal;
 use crate::slot::{Slot, SlotRequest};
 use crate::store::trim::Order;
 use crate::store::usage::Counted;
+#[cfg(feature = "s3")]
+use crate::store::usage::GrantedSlot;
 use crate::store::walk::WalkMode;
 
 /// How many times space is freed for one request before it is refused: other requests may use the space first.
@@ -178,11 +182,7 @@ impl Shared {
             rates.issued(owner, limits, request.size, now.unix());
         }
         #[cfg(feature = "s3")]
-        if self.service.is_direct() {
-            // The upload is not seen; the next count of the owner's files corrects this.
-            let class = request.purpose.into();
-            self.admission.usage.added(owner, class, request.size);
-        }
+        self.reserve_granted(request, approved, &path, now);
         self.status.metrics.slot_granted();
         // "upload published" has the same path, but only the owner folder.
         let owner = request.owner.as_str();
@@ -195,6 +195,32 @@ impl Shared {
             );
         }
         Ok(slot)
+    }
+
+    /// Counts a slot against the quotas, if there are any and its upload will not be seen.
+    #[cfg(feature = "s3")]
+    fn reserve_granted(
+        &mut self,
+        request: &SlotRequest,
+        approved: &ApprovedSlot,
+        path: &StorePath,
+        now: Now,
+    ) {
+        let limits = approved.limits.as_ref();
+        let total = limits.and_then(|limits| limits.max_total_size);
+        let policy = self.service.policy();
+        let counts = policy.needs_owner_usage(total) || policy.global_quota.is_some();
+        if !self.service.is_direct() || !counts {
+            return;
+        }
+        let slot = GrantedSlot {
+            file: FileId::of(path),
+            class: request.purpose.into(),
+            size: request.size,
+            expires: now.mono + self.config.put_timeout,
+        };
+        let usage = &mut self.admission.usage;
+        usage.grant(approved.owner.as_bytes(), slot, now.mono);
     }
 
     /// Counts and logs a refused slot request, with the access rule that applied.

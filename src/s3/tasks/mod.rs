@@ -3,6 +3,7 @@
 //!
 //! - [`pages`] lists objects page by page;
 //! - [`removals`] deletes objects, a few at a time;
+//! - [`sought`] looks for certain files in a list;
 //! - [`work`] the jobs of users and operators; counting an owner is a search that selects nothing;
 //! - [`trim`] an owner's oldest files;
 //! - [`sweep`] all files: those that have expired, and what is left of soft quotas.
@@ -14,6 +15,7 @@
 
 pub mod pages;
 pub mod removals;
+pub mod sought;
 pub mod sweep;
 pub mod trim;
 pub mod work;

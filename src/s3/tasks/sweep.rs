@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
 use crate::expiry::{Lifetime, Order, StoredFile, TombstonePolicy};
+use crate::layout::FileId;
 use crate::now::Now;
 use crate::policy::pool::{Bytes, Pool, QuotaClass};
 use crate::s3::bucket::{Bucket, Internal, REMOVED_ALIAS, REQUEST_LIFETIME};
@@ -19,6 +20,7 @@ use crate::s3::error::StoreFailure;
 use crate::s3::listing::StoredObject;
 use crate::s3::tasks::pages::{Pages, file_of};
 use crate::s3::tasks::removals::{Removals, Victim};
+use crate::s3::tasks::sought::SoughtFiles;
 use crate::s3::tasks::trim::TrimTask;
 use crate::s3::tasks::{RequestIds, TaskAnswer, TaskRequest, concerns_all};
 use crate::slot::revoked::REMEMBERED;
@@ -49,6 +51,8 @@ pub struct SweepResult {
     pub future: u64,
     /// Whether all objects were seen.
     pub whole: bool,
+    /// The files that were looked for and found; see [`SweepTask::seek`].
+    pub found_files: Vec<FileId>,
     /// The first failure.
     pub error: Option<StoreFailure>,
 }
@@ -69,6 +73,7 @@ pub struct SweepTask {
     stays: Bytes,
     removals: Removals,
     trim: Option<Box<TrimTask>>,
+    sought: SoughtFiles,
     result: SweepResult,
 }
 
@@ -85,8 +90,15 @@ impl SweepTask {
             stays: Bytes::default(),
             removals: Removals::new(plan.policy),
             trim: None,
+            sought: SoughtFiles::default(),
             result: SweepResult::default(),
         }
+    }
+
+    /// Looks for these files on the way.
+    pub fn seek(mut self, files: Vec<FileId>) -> SweepTask {
+        self.sought = SoughtFiles::new(files);
+        self
     }
 
     /// The next request, until there is none; more may follow after an answer.
@@ -192,6 +204,7 @@ impl SweepTask {
         if self.owner != file.path.owner_folder() {
             self.owner = file.path.owner_folder().to_vec();
         }
+        self.sought.look_at(&file.path);
         self.result.files += 1;
         self.result.bytes = self.result.bytes.saturating_add(file.size);
         self.result.future += u64::from(is_ahead(modified, now));
@@ -292,6 +305,7 @@ impl SweepTask {
         result.files = result.files.saturating_sub(result.removed);
         result.bytes = result.bytes.saturating_sub(result.removed_bytes);
         result.failed = self.removals.failed;
+        result.found_files = self.sought.finish();
         result.error = result.error.or(self.removals.error);
         result
     }

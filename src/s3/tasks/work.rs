@@ -1,6 +1,6 @@
 //! The jobs of users and operators.
 
-use crate::expiry::TombstonePolicy;
+use crate::expiry::{StoredFile, TombstonePolicy};
 use crate::layout::FileId;
 use crate::listing::{Found, Listing, Totals, Work};
 use crate::now::Now;
@@ -8,6 +8,7 @@ use crate::s3::bucket::Bucket;
 use crate::s3::error::StoreFailure;
 use crate::s3::tasks::pages::{ObjectsPart, Pages, file_of};
 use crate::s3::tasks::removals::{Removals, Victim};
+use crate::s3::tasks::sought::SoughtFiles;
 use crate::s3::tasks::{RequestIds, TaskAnswer, TaskRequest};
 
 /// Maximum number of passes of a deletion until nothing is found: a store may list what was stored meanwhile, or what is
@@ -20,6 +21,7 @@ pub struct WorkTask {
     ids: RequestIds,
     pages: Pages,
     stage: WorkStage,
+    sought: SoughtFiles,
     /// Objects that are no files of upslot.
     foreign: u64,
     error: Option<StoreFailure>,
@@ -60,6 +62,8 @@ pub struct WorkResult {
     pub found: Found,
     /// Objects that are no files of upslot.
     pub foreign: u64,
+    /// The files that were looked for and found; see [`WorkTask::seek`].
+    pub found_files: Vec<FileId>,
     /// Why the result is not complete, if so.
     pub error: Option<StoreFailure>,
 }
@@ -100,9 +104,16 @@ impl WorkTask {
             ids: RequestIds::default(),
             pages,
             stage,
+            sought: SoughtFiles::default(),
             foreign: 0,
             error: None,
         }
+    }
+
+    /// Looks for these files on the way.
+    pub fn seek(mut self, files: Vec<FileId>) -> WorkTask {
+        self.sought = SoughtFiles::new(files);
+        self
     }
 
     /// The next request, until there is none; more may follow after an answer.
@@ -150,19 +161,10 @@ impl WorkTask {
         self.foreign += part.skipped;
         for object in &part.objects {
             match file_of(object, bucket, now.wall) {
-                Some(file) => match &mut self.stage {
-                    WorkStage::Search(listing) => {
-                        let stored = file.modified;
-                        listing.add(file, stored);
-                    }
-                    WorkStage::Delete(chosen) => {
-                        let mut ids = chosen.ids.iter();
-                        if ids.all(|ids| ids.contains(&FileId::of(&file.path))) {
-                            chosen.removals.push(Victim::File(file), now);
-                        }
-                    }
-                    WorkStage::Sum(sums) => sums.add(file.path.owner_folder(), file.size),
-                },
+                Some(file) => {
+                    self.sought.look_at(&file.path);
+                    self.stage.take(file, now);
+                }
                 None if bucket.is_internal(&object.key) => {}
                 None => self.foreign += 1,
             }
@@ -201,7 +203,26 @@ impl WorkTask {
         WorkResult {
             found,
             foreign: self.foreign,
+            found_files: self.sought.finish(),
             error,
+        }
+    }
+}
+
+impl WorkStage {
+    fn take(&mut self, file: StoredFile, now: Now) {
+        match self {
+            WorkStage::Search(listing) => {
+                let stored = file.modified;
+                listing.add(file, stored);
+            }
+            WorkStage::Delete(chosen) => {
+                let mut ids = chosen.ids.iter();
+                if ids.all(|ids| ids.contains(&FileId::of(&file.path))) {
+                    chosen.removals.push(Victim::File(file), now);
+                }
+            }
+            WorkStage::Sum(sums) => sums.add(file.path.owner_folder(), file.size),
         }
     }
 }

@@ -1,5 +1,9 @@
 //! Small requests: connections are kept, requests repeated, and their number is bounded.
 
+use std::net::SocketAddr;
+
+use rustix::net::{self, AddressFamily, SocketType};
+
 use super::*;
 
 #[test]

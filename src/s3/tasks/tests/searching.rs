@@ -1,9 +1,11 @@
 //! Counting, searching and summing up.
 
 use super::*;
+use crate::expiry::Lifetime;
 use crate::layout::FileId;
 use crate::listing::{Found, Listing, Selection, Totals, Work};
 use crate::policy::pool::QuotaClass;
+use crate::s3::tasks::sweep::{SweepPlan, SweepTask};
 use crate::s3::tasks::work::{WorkResult, WorkTask};
 
 /// 2,500 files of an owner, of which every tenth is a profile picture, among objects of others and odd ones.
@@ -81,6 +83,31 @@ fn files_are_found() {
     fake.add_file(OWNER, 9999, "m", 10, -5000);
     let newest = listing(run(&mut fake, search(OWNER, Selection::Newest(1))));
     assert_eq!(newest.selected[0].modified, at(NOW));
+}
+
+#[test]
+fn files_are_sought_on_the_way() {
+    let mut fake = store_of_2500();
+    let id = |number| FileId::of(&store_path(&path(OWNER, number, "a~m")));
+    let mut expected = vec![id(1), id(1234)];
+    expected.sort_unstable();
+    let wanted = vec![id(1234), id(3000), id(1)];
+    for work in [
+        search(OWNER, Selection::Ids(Vec::new())),
+        Work::Sum { largest: 0 },
+    ] {
+        let mut task = WorkTask::new(work, OWN).seek(wanted.clone());
+        fake.run(&mut task);
+        assert_eq!(task.finish().found_files, expected);
+    }
+    let plan = SweepPlan {
+        lifetime: Lifetime::default(),
+        soft_quota: None,
+        policy: OWN,
+    };
+    let mut task = SweepTask::new(plan, now()).seek(wanted);
+    fake.run(&mut task);
+    assert_eq!(task.finish().found_files, expected);
 }
 
 #[test]

@@ -75,6 +75,7 @@ fn expired_files_are_deleted() {
         foreign: 3,
         future: 1,
         whole: true,
+        found_files: Vec::new(),
         error: None,
     };
     assert_eq!(result, expected);
