@@ -286,7 +286,8 @@ impl Bucket {
         self.key_of(key.strip_prefix(&self.prefix)?)
     }
 
-    fn internal_key(&self, kind: Internal, name: &str) -> Option<ObjectKey> {
+    /// The key of an internal object.
+    pub fn internal_key(&self, kind: Internal, name: &str) -> Option<ObjectKey> {
         self.key_of(&[INTERNAL, "/", kind.folder(), "/", name].concat())
     }
 

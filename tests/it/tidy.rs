@@ -120,6 +120,7 @@ const LAYERS: [&[&str]; 7] = [
         "s3/tasks/sought",
         "s3/tasks/work",
         "s3/tasks/trim",
+        "s3/tasks/aliases",
         "s3/tasks/sweep",
         "service/refusal",
         "service/limits",

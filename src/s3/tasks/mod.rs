@@ -1,6 +1,7 @@
 //! Work that needs many requests to the store: to count or to search an owner's files, to delete some, to sum up all
 //! owners, to trim, to sweep.
 //!
+//! - [`aliases`] finds aliases without files;
 //! - [`pages`] lists objects page by page;
 //! - [`removals`] deletes objects, a few at a time;
 //! - [`sought`] looks for certain files in a list;
@@ -13,6 +14,7 @@
 //! not grow with the number of objects, and works through it in small steps, so that nothing else waits for long. Its driver retries what may succeed later; for a task, a failure is final:
 //! if it concerns one object, the others still get their turn, and if it concerns the store, the task ends with it.
 
+pub mod aliases;
 pub mod pages;
 pub mod removals;
 pub mod sought;

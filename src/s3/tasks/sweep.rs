@@ -4,6 +4,8 @@
 //! One list of all objects is read. Files of one owner follow each other in it, so that one owner's sums are held at a
 //! time. When the last file of an owner over the soft quota was seen, the sweep pauses for the trim of this owner.
 //!
+//! Aliases whose files a life-cycle rule of the bucket has deleted are found by the same list; see [`UnusedAliases`].
+//!
 //! Objects that were stored after the sweep began are left alone. The age of a file counts from the object's time of
 //! modification; a time in the future counts from now. If the store's clock is behind, ages are those that it would tell, so
 //! that no file is deleted too early.
@@ -12,12 +14,13 @@ use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
 use crate::expiry::{Lifetime, Order, StoredFile, TombstonePolicy};
-use crate::layout::FileId;
+use crate::layout::{FileId, slot_digest};
 use crate::now::Now;
 use crate::policy::pool::{Bytes, Pool, QuotaClass};
 use crate::s3::bucket::{Bucket, Internal, REMOVED_ALIAS, REQUEST_LIFETIME};
 use crate::s3::error::StoreFailure;
 use crate::s3::listing::StoredObject;
+use crate::s3::tasks::aliases::UnusedAliases;
 use crate::s3::tasks::pages::{Pages, file_of};
 use crate::s3::tasks::removals::{Removals, Victim};
 use crate::s3::tasks::sought::SoughtFiles;
@@ -72,6 +75,8 @@ pub struct SweepTask {
     owner: Vec<u8>,
     stays: Bytes,
     removals: Removals,
+    /// Only if there may be aliases.
+    aliases: Option<UnusedAliases>,
     trim: Option<Box<TrimTask>>,
     sought: SoughtFiles,
     result: SweepResult,
@@ -89,6 +94,10 @@ impl SweepTask {
             owner: Vec::new(),
             stays: Bytes::default(),
             removals: Removals::new(plan.policy),
+            aliases: plan.policy.foreign.then(|| {
+                let seconds = now.unix().to_be_bytes();
+                UnusedAliases::new(slot_digest(&seconds))
+            }),
             trim: None,
             sought: SoughtFiles::default(),
             result: SweepResult::default(),
@@ -139,9 +148,16 @@ impl SweepTask {
             Some(trim) => trim.has_work(),
             None => {
                 let has_objects = !self.part.is_empty() || self.pages.has_work();
-                has_objects && self.removals.has_room()
+                (has_objects || self.has_unused_aliases()) && self.removals.has_room()
             }
         }
+    }
+
+    /// Whether the whole list was seen, and aliases without files in it.
+    fn has_unused_aliases(&self) -> bool {
+        let aliases = self.aliases.as_ref();
+        let is_whole = self.pages.is_done() && self.part.is_empty();
+        is_whole && aliases.is_some_and(|aliases| !aliases.is_empty())
     }
 
     /// Does some of this work.
@@ -149,6 +165,13 @@ impl SweepTask {
         if let Some(trim) = &mut self.trim {
             trim.go_on(bucket, now);
             return self.end_trim();
+        }
+        if self.has_unused_aliases() {
+            let aliases = self.aliases.as_mut();
+            if let Some(key) = aliases.and_then(|aliases| aliases.take(bucket)) {
+                self.removals.push(Victim::Internal(key), now);
+            }
+            return;
         }
         if self.part.is_empty() {
             match self.pages.go_on() {
@@ -185,11 +208,17 @@ impl SweepTask {
             let Some(object) = self.part.pop_front() else {
                 return;
             };
+            if let Some(aliases) = &mut self.aliases {
+                aliases.look_at_key(&object.key);
+            }
             match file {
                 Some(file) => self.look_at_file(file, object.modified, now),
                 None if bucket.is_internal(&object.key) => {
                     if self.is_spent(&object, bucket, now) {
                         self.removals.push(Victim::Internal(object.key), now);
+                    } else if let Some((Internal::Aliases, name)) = bucket.internal_of(&object.key)
+                    {
+                        self.look_at_alias(name, &object, now);
                     }
                 }
                 None => self.result.foreign += 1,
@@ -200,11 +229,24 @@ impl SweepTask {
         }
     }
 
+    /// Looks at an alias that has a path. While a token for its slot may be valid, it is needed even without a file.
+    fn look_at_alias(&mut self, name: &str, object: &StoredObject, now: Now) {
+        let has_path = object.size != REMOVED_ALIAS.len() as u64;
+        if has_path && is_older(object, Duration::from_secs(REMEMBERED), now) {
+            if let Some(aliases) = &mut self.aliases {
+                aliases.look_at_alias(name);
+            }
+        }
+    }
+
     fn look_at_file(&mut self, file: StoredFile, modified: SystemTime, now: Now) {
         if self.owner != file.path.owner_folder() {
             self.owner = file.path.owner_folder().to_vec();
         }
         self.sought.look_at(&file.path);
+        if let Some(aliases) = &mut self.aliases {
+            aliases.look_at_file(&file.path);
+        }
         self.result.files += 1;
         self.result.bytes = self.result.bytes.saturating_add(file.size);
         self.result.future += u64::from(is_ahead(modified, now));
@@ -269,6 +311,7 @@ impl SweepTask {
         self.result.whole = false;
         self.pages.end();
         self.part.clear();
+        self.aliases = None;
         self.trim = None;
         self.stays = Bytes::default();
     }
@@ -280,22 +323,20 @@ impl SweepTask {
             // Signatures of other servers never expire.
             Some((Internal::Tombstones, _)) if !foreign => slot_life,
             Some((Internal::Revoked, _)) => Duration::from_secs(REMEMBERED),
-            // Other aliases are deleted with their files.
+            // Other aliases are deleted with their files, or after them.
             Some((Internal::Aliases, _)) if object.size == REMOVED_ALIAS.len() as u64 => {
                 Duration::from_secs(REMEMBERED)
             }
             Some((Internal::Tombstones | Internal::Aliases, _)) | None => return false,
         };
-        // The clock of the store may differ.
-        let kept = kept + Duration::from_secs(2 * REQUEST_LIFETIME);
-        let age = now.wall.duration_since(object.modified);
-        age.is_ok_and(|age| age > kept)
+        is_older(object, kept, now)
     }
 
     /// Whether nothing is wanted or outstanding any more; call it when [`SweepTask::want`] wants nothing.
     pub fn is_done(&self) -> bool {
         let is_idle = self.removals.is_idle() && self.trim.is_none();
-        is_idle && self.pages.is_done() && self.part.is_empty()
+        let has_objects = !self.pages.is_done() || !self.part.is_empty();
+        is_idle && !has_objects && !self.has_unused_aliases()
     }
 
     pub fn finish(self) -> SweepResult {
@@ -309,6 +350,13 @@ impl SweepTask {
         result.error = result.error.or(self.removals.error);
         result
     }
+}
+
+/// Whether an object is older than this for sure; the clock of the store may differ.
+fn is_older(object: &StoredObject, age: Duration, now: Now) -> bool {
+    let age = age + Duration::from_secs(2 * REQUEST_LIFETIME);
+    let found = now.wall.duration_since(object.modified);
+    found.is_ok_and(|found| found > age)
 }
 
 /// Whether a time is in the future by more than clocks usually differ.

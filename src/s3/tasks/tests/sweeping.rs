@@ -157,6 +157,40 @@ fn internal_objects_are_removed_once_nothing_can_need_them() {
 }
 
 #[test]
+fn aliases_of_files_that_a_life_cycle_rule_deleted_are_removed() {
+    let name = |number: u8| data_encoding::BASE64URL_NOPAD.encode(&[number; 15]);
+    for policy in [OWN, FOREIGN] {
+        let mut fake = FakeStore::new();
+        // Owners before and after the aliases; none has expired.
+        for (number, owner) in [(1, "-owner"), (2, "owner")] {
+            fake.add(&format!("{owner}/{}~a~m/b.png", name(number)), 10, 3 * DAY);
+        }
+        for number in 1..=10 {
+            let age = if number == 10 { DAY } else { 3 * DAY };
+            fake.add(&format!(".upslot/aliases/{}", name(number)), 80, age);
+        }
+        fake.failures = vec![("DELETE", "CQkJ", 403)];
+        let result = sweep(&mut fake, SweepPlan { policy, ..plan() });
+        assert_eq!((result.whole, result.removed), (true, 0));
+        for number in 1..=10 {
+            // The tenth is young, and the ninth cannot be deleted.
+            let stays = !policy.foreign || [1, 2, 9, 10].contains(&number);
+            let key = format!(".upslot/aliases/{}", name(number));
+            assert_eq!(fake.has(&key), stays, "{number}");
+        }
+        assert_eq!(fake.count("HEAD") + fake.count("GET"), 0);
+        // A list that breaks off proves nothing.
+        for number in 0..500 {
+            fake.add_file("a", number, "m", 1, 0);
+        }
+        fake.add(&format!(".upslot/aliases/{}", name(3)), 80, 3 * DAY);
+        fake.failing_list = fake.lists + 2;
+        assert!(!sweep(&mut fake, SweepPlan { policy, ..plan() }).whole);
+        assert!(fake.has(&format!(".upslot/aliases/{}", name(3))));
+    }
+}
+
+#[test]
 fn a_sweep_survives_failures() {
     let mut fake = store_of_2500();
     fake.failures = vec![("DELETE", "0~m/", 403)];
