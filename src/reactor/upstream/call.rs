@@ -24,8 +24,8 @@ const DELAYS: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1
 const USER_TIME: Duration = Duration::from_secs(10);
 const BACKGROUND_TIME: Duration = Duration::from_secs(60);
 
-/// A user's request that has taken this long is slow. It no longer counts as one in progress, so that some objects that the
-/// store cannot find do not delay all others. There is a limit on slow requests, too.
+/// A user's request that has taken this long is slow. So many of those do not count as requests in progress, so that some
+/// objects that the store cannot find do not delay all others.
 const SLOW_AFTER: Duration = Duration::from_secs(1);
 const MAX_SLOW: usize = 64;
 
@@ -285,7 +285,7 @@ impl Calls {
     pub(super) fn next_waiting(&mut self) -> Option<CallId> {
         let limits = [usize::MAX, MAX_USER, MAX_BACKGROUND];
         for (lane, limit) in self.lanes.iter_mut().zip(limits) {
-            while lane.placed < limit && lane.slow < MAX_SLOW {
+            while lane.placed + lane.slow.saturating_sub(MAX_SLOW) < limit {
                 let Some(id) = lane.waiting.pop_front() else {
                     break;
                 };
