@@ -7,12 +7,11 @@ use crate::http::client::Response;
 /// `Origin: null`, so a list of origins would not do.
 const CORS_RULES: &str = r#"{"CORSRules":[{"AllowedOrigins":["*"],"AllowedMethods":["GET","HEAD","PUT"],"AllowedHeaders":["content-type"],"MaxAgeSeconds":7200}]}"#;
 
-/// The engines that can be told apart by their answers.
+/// The engines that can be told apart by their answers. Garage has no sign of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
     Aws,
     Ceph,
-    Garage,
     SeaweedFs,
     Other,
 }
@@ -26,9 +25,8 @@ impl Engine {
             "AmazonS3" => Engine::Aws,
             _ if server.starts_with("SeaweedFS") => Engine::SeaweedFs,
             _ if server.starts_with("Ceph") => Engine::Ceph,
-            // Before Ceph 18, its requests have names only: `tx`, a number, and the zone.
+            // Older versions have no name, but their requests do: `tx`, a number, and the zone.
             _ if request.starts_with("tx") && request.contains('-') => Engine::Ceph,
-            _ if response.field("x-garage-request-id").is_some() => Engine::Garage,
             _ => Engine::Other,
         }
     }
@@ -38,11 +36,10 @@ impl Engine {
         match self {
             Engine::Aws => "an administrator of the account",
             Engine::Ceph => "the user who owns the bucket",
-            Engine::Garage => {
-                "a key with this right (garage bucket allow --owner BUCKET --key KEY)"
-            }
             Engine::SeaweedFs => "an identity with the action Admin",
-            Engine::Other => "an administrator of the bucket",
+            Engine::Other => {
+                "an administrator of the bucket (Garage: a key with the right --owner)"
+            }
         }
     }
 
@@ -67,11 +64,9 @@ impl Engine {
     /// What makes the engine read buckets from host names below this one.
     pub fn host_setting(self) -> &'static str {
         match self {
-            Engine::Aws => "the endpoint of a region",
             Engine::Ceph => "rgw_dns_name",
-            Engine::Garage => "root_domain in its section s3_api",
             Engine::SeaweedFs => "-s3.domainName",
-            Engine::Other => "its setting for that",
+            Engine::Aws | Engine::Other => "its own setting (Garage: root_domain in s3_api)",
         }
     }
 }
