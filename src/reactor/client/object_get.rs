@@ -29,7 +29,6 @@ use crate::reactor::client::object_relay::Relay;
 use crate::reactor::client::{Activity, Client, StepResult};
 use crate::reactor::object_facts::ObjectHead;
 use crate::reactor::shared::Shared;
-use crate::reactor::table::Key;
 use crate::reactor::upstream::{RequestClass, StreamId, UpstreamToken};
 use crate::s3::error::{FailureKind, StoreFailure};
 use crate::service::{DownloadRequest, PutRefusal, StoredFile};
@@ -404,46 +403,6 @@ impl Client {
 }
 
 impl Shared {
-    fn known_facts(&mut self, path: &StorePath, now: Now) -> Option<StoredFile> {
-        let facts = &mut self.storage.bucket_mut()?.facts;
-        facts.get(path, now.mono).cloned()
-    }
-
-    fn record_facts(&mut self, path: &StorePath, facts: &StoredFile, now: Now) {
-        if let Some(bucket) = self.storage.bucket_mut() {
-            bucket.facts.record(path, facts, now.mono);
-        }
-    }
-
-    /// An object was deleted, or turned out to be another one.
-    pub fn forget_object(&mut self, path: &StorePath) {
-        if let Some(bucket) = self.storage.bucket_mut() {
-            bucket.facts.forget(path);
-        }
-    }
-
-    /// Sends a GET for an object, or a range of an object of this size. `None` if the path is no key.
-    pub(super) fn begin_get(
-        &mut self,
-        path: &StorePath,
-        range: Option<(&Range<u64>, u64)>,
-        key: Key,
-        now: Now,
-    ) -> Option<StreamId> {
-        let bucket = self.service.bucket()?;
-        let range = range.filter(|(span, size)| **span != (0..*size));
-        let range = range.map(|(span, _)| span.clone());
-        let request = bucket.get(&bucket.key(path)?, range, now);
-        let upstream = &mut self.storage.bucket_mut()?.upstream;
-        Some(upstream.begin_stream(request, key, now))
-    }
-
-    pub(super) fn end_stream(&mut self, stream: StreamId) {
-        if let Some(bucket) = self.storage.bucket_mut() {
-            bucket.upstream.end_stream(stream);
-        }
-    }
-
     /// What the store has begun to send; `None` if it has not.
     fn opened(&mut self, opening: &mut Opening, now: Now) -> Option<Opened> {
         let upstream = &mut self.storage.bucket_mut()?.upstream;

@@ -1,14 +1,18 @@
-//! What all connections have to do with an object store: failed uploads, and revocations of slots.
+//! What all connections have to do with an object store: failed uploads, the facts and bytes of objects, and revocations of
+//! slots.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::http::client::Response;
+use crate::layout::StorePath;
 use crate::now::Now;
 use crate::reactor::shared::Shared;
 use crate::reactor::shared::health::reason;
-use crate::reactor::upstream::{RequestClass, UpstreamToken};
+use crate::reactor::table::Key;
+use crate::reactor::upstream::{RequestClass, StreamId, UpstreamToken};
 use crate::s3::error::{FailureKind, StoreFailure};
-use crate::service::PutRefusal;
+use crate::service::{PutRefusal, StoredFile};
 
 impl Shared {
     /// The object store has not stored an upload of this size, or something that belongs to it. Returns how the client is
@@ -28,6 +32,47 @@ impl Shared {
                 self.object_store_failed(failure, now);
                 PutRefusal::ObjectStore
             }
+        }
+    }
+
+    /// What the store is known to say about an object.
+    pub fn known_facts(&mut self, path: &StorePath, now: Now) -> Option<StoredFile> {
+        let facts = &mut self.storage.bucket_mut()?.facts;
+        facts.get(path, now.mono).cloned()
+    }
+
+    pub fn record_facts(&mut self, path: &StorePath, facts: &StoredFile, now: Now) {
+        if let Some(bucket) = self.storage.bucket_mut() {
+            bucket.facts.record(path, facts, now.mono);
+        }
+    }
+
+    /// An object was deleted, or turned out to be another one.
+    pub fn forget_object(&mut self, path: &StorePath) {
+        if let Some(bucket) = self.storage.bucket_mut() {
+            bucket.facts.forget(path);
+        }
+    }
+
+    /// Sends a GET for an object, or a range of an object of this size. `None` if the path is no key.
+    pub fn begin_get(
+        &mut self,
+        path: &StorePath,
+        range: Option<(&Range<u64>, u64)>,
+        key: Key,
+        now: Now,
+    ) -> Option<StreamId> {
+        let bucket = self.service.bucket()?;
+        let range = range.filter(|(span, size)| **span != (0..*size));
+        let range = range.map(|(span, _)| span.clone());
+        let request = bucket.get(&bucket.key(path)?, range, now);
+        let upstream = &mut self.storage.bucket_mut()?.upstream;
+        Some(upstream.begin_stream(request, key, now))
+    }
+
+    pub fn end_stream(&mut self, stream: StreamId) {
+        if let Some(bucket) = self.storage.bucket_mut() {
+            bucket.upstream.end_stream(stream);
         }
     }
 
