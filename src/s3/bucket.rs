@@ -77,10 +77,9 @@ pub struct Shown<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreRequest {
     pub method: &'static str,
-    /// The whole head.
-    pub head: Vec<u8>,
-    pub body: Vec<u8>,
-    /// Bytes of a streamed body that follows instead of `body`.
+    /// The head, and a small body after it.
+    pub bytes: Vec<u8>,
+    /// Bytes of a streamed body that follows.
     pub body_length: u64,
     /// Whether the request may be sent again if the connection breaks.
     pub idempotent: bool,
@@ -89,6 +88,14 @@ pub struct StoreRequest {
 impl ObjectKey {
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl StoreRequest {
+    fn with_body(mut self, body: &[u8]) -> StoreRequest {
+        self.bytes.reserve_exact(body.len());
+        self.bytes.extend_from_slice(body);
+        self
     }
 }
 
@@ -312,27 +319,27 @@ impl Bucket {
     /// else.
     pub fn put(&self, key: &ObjectKey, size: u64, shown: &Shown<'_>, now: Now) -> StoreRequest {
         let length = size.to_string();
-        let content_type = match is_value(shown.content_type) {
-            true => shown.content_type,
-            false => "application/octet-stream",
-        };
-        let mut fields = vec![
-            ("Content-Length", length.as_str()),
-            ("Content-Type", content_type),
-            ("If-None-Match", "*"),
-        ];
-        if !shown.disposition.is_empty() {
-            fields.push(("Content-Disposition", shown.disposition));
-        }
-        // RFC 9110 §10.1.1: not without content.
-        if size > 0 {
-            fields.push(("Expect", "100-continue"));
-        }
+        let mut fields = put_fields(&length, shown);
+        fields.push(("Expect", "100-continue"));
         StoreRequest {
             body_length: size,
             idempotent: false,
             ..self.request("PUT", &key.0, &[], &fields, now)
         }
+    }
+
+    /// The same with a body that is known, and sent along. It may be sent again: the content is the same.
+    pub fn put_whole(
+        &self,
+        key: &ObjectKey,
+        body: &[u8],
+        shown: &Shown<'_>,
+        now: Now,
+    ) -> StoreRequest {
+        let length = body.len().to_string();
+        let fields = put_fields(&length, shown);
+        let request = self.request("PUT", &key.0, &[], &fields, now);
+        request.with_body(body)
     }
 
     /// Stores an object, or replaces it.
@@ -342,10 +349,8 @@ impl Bucket {
             ("Content-Length", length.as_str()),
             ("Content-Type", "application/octet-stream"),
         ];
-        StoreRequest {
-            body: body.to_vec(),
-            ..self.request("PUT", &key.0, &[], &fields, now)
-        }
+        let request = self.request("PUT", &key.0, &[], &fields, now);
+        request.with_body(body)
     }
 
     /// Deletes an object; the answer is the same if there is none.
@@ -408,8 +413,7 @@ impl Bucket {
         head.push_str("\r\n");
         StoreRequest {
             method,
-            head: head.into_bytes(),
-            body: Vec::new(),
+            bytes: head.into_bytes(),
             body_length: 0,
             idempotent: true,
         }
@@ -484,6 +488,23 @@ fn push_encoded(key: &str, url: &mut String) {
         }
         url.push_str(&encode_segment(segment.as_bytes()));
     }
+}
+
+/// The fields of a request that stores a file.
+fn put_fields<'a>(length: &'a str, shown: &Shown<'a>) -> Vec<(&'static str, &'a str)> {
+    let content_type = match is_value(shown.content_type) {
+        true => shown.content_type,
+        false => "application/octet-stream",
+    };
+    let mut fields = vec![
+        ("Content-Length", length),
+        ("Content-Type", content_type),
+        ("If-None-Match", "*"),
+    ];
+    if !shown.disposition.is_empty() {
+        fields.push(("Content-Disposition", shown.disposition));
+    }
+    fields
 }
 
 /// Whether a text can be the value of a field as it is.

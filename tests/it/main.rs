@@ -51,6 +51,7 @@ mod object_store_doctor;
 mod object_store_get;
 #[cfg(feature = "s3")]
 mod object_store_put;
+mod object_store_small_files;
 #[cfg(feature = "s3")]
 mod object_store_tasks;
 mod package;

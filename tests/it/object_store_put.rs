@@ -18,7 +18,7 @@ use crate::harness::{Client, Plan, Site, Slot, eventually, pseudo_random, reques
 /// The largest file.
 const LARGEST: usize = 6 << 20;
 
-fn plan(store: &S3) -> Plan {
+pub(crate) fn plan(store: &S3) -> Plan {
     store
         .plan("")
         .set("api", "{port: 0}")
@@ -28,29 +28,29 @@ fn plan(store: &S3) -> Plan {
         .set("file_share_secret", format!("'{KEY}'"))
 }
 
-fn start(plan: Plan) -> Site {
+pub(crate) fn start(plan: Plan) -> Site {
     let mut site = plan.start();
     site.program.allow("secret");
     site
 }
 
-fn slot(site: &Site, name: &str, size: usize) -> Slot {
+pub(crate) fn slot(site: &Site, name: &str, size: usize) -> Slot {
     site.api_slot(&format!("jid={ROMEO}&name={name}&size={size}"))
 }
 
 /// The key of the object of a slot.
-fn key(slot: &Slot) -> String {
+pub(crate) fn key(slot: &Slot) -> String {
     slot.stored_at().into_os_string().into_string().unwrap()
 }
 
 /// The keys of all files.
-fn files(store: &S3) -> Vec<String> {
+pub(crate) fn files(store: &S3) -> Vec<String> {
     let mut keys = store.keys();
     keys.retain(|key| !key.starts_with(".upslot/"));
     keys
 }
 
-fn assert_stored(store: &S3, key: &str, body: &[u8]) {
+pub(crate) fn assert_stored(store: &S3, key: &str, body: &[u8]) {
     let object = store.object(key).unwrap_or_else(|| panic!("no {key}"));
     assert!(*object.bytes == *body, "{key} has another content");
 }
@@ -128,12 +128,23 @@ fn bodies_pass_through() {
     client.ends();
     assert_stored(&store, &key(&old), b"hello");
     let put = store.requests("PUT").pop().unwrap();
-    for (name, value) in [
-        ("content-length", "5"),
-        ("if-none-match", "*"),
-        ("expect", "100-continue"),
+    // A small body is sent along, a large one after the store has asked for it.
+    let large = store.requests("PUT").into_iter().find(|put| {
+        let length = put.head.field("content-length");
+        length == Some((LARGEST * 9 / 10).to_string().as_str())
+    });
+    for (put, length, expect) in [
+        (put, 5, None),
+        (large.unwrap(), LARGEST * 9 / 10, Some("100-continue")),
     ] {
-        assert_eq!(put.head.field(name), Some(value), "{name}");
+        let length = length.to_string();
+        for (name, value) in [
+            ("content-length", Some(length.as_str())),
+            ("if-none-match", Some("*")),
+            ("expect", expect),
+        ] {
+            assert_eq!(put.head.field(name), value, "{name}");
+        }
     }
     // A few connections carried all requests.
     assert!(

@@ -3,6 +3,7 @@
 use crate::decimal;
 use crate::http::client::Response;
 use crate::now::Now;
+use crate::reactor::client::object_put::relay::MAX_COLLECTED;
 use crate::reactor::client::object_put::{ObjectPut, ObjectPutStage, ask_store, found};
 use crate::reactor::client::{Activity, Client};
 use crate::reactor::shared::Shared;
@@ -140,7 +141,10 @@ impl Client {
                     let usage = &mut shared.admission.usage;
                     usage.reserve(owner, class, grant.size, now.mono);
                 }
-                self.open_upload(put, shared, now);
+                match put.request.grant.size <= MAX_COLLECTED {
+                    true => self.collect_upload(put, now),
+                    false => self.open_upload(put, shared, now),
+                }
             }
             Ok(false) => {
                 put.stage = ObjectPutStage::WaitingForUsage;
