@@ -7,6 +7,7 @@ use mio::Waker;
 
 use crate::now::Now;
 use crate::reactor::bucket_tasks::BucketTasks;
+use crate::reactor::note_lists::NoteLists;
 use crate::reactor::object_facts::ObjectFacts;
 use crate::reactor::path_claims::PathClaims;
 use crate::reactor::revocations::Revocations;
@@ -23,6 +24,7 @@ pub struct BucketStore {
     /// The uploads in progress.
     pub claims: PathClaims,
     pub revocations: Revocations,
+    pub notes: NoteLists,
 }
 
 impl BucketStore {
@@ -34,7 +36,13 @@ impl BucketStore {
             tasks: BucketTasks::default(),
             claims: PathClaims::default(),
             revocations: Revocations::default(),
+            notes: NoteLists::default(),
         }
+    }
+
+    /// Whether the loop must continue with work on the store at once.
+    pub fn has_work(&self) -> bool {
+        self.upstream.has_work() || self.notes.is_due()
     }
 
     /// When the loop must continue with work on the store.

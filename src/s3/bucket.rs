@@ -39,6 +39,11 @@ pub const REMOVED_ALIAS: &[u8] = b"removed/removed";
 /// long.
 const URL_PERIOD: u64 = 900;
 
+/// Most notes about slots that are listed at once, and what their keys follow below the prefix: not the aliases, which may
+/// be many.
+const MAX_NOTES: usize = 50;
+const BEFORE_NOTES: &str = "/q";
+
 /// The bucket, as clients and as upslot reach it.
 #[derive(Debug)]
 pub struct Bucket {
@@ -367,6 +372,25 @@ impl Bucket {
         max_keys: usize,
         now: Now,
     ) -> StoreRequest {
+        let start = continuation.map(|token| ("continuation-token", token));
+        self.list_from(below, start, max_keys, now)
+    }
+
+    /// Lists the notes about slots, which are tombstones and revocations, as far as they fit one page. A store may list
+    /// other internal objects as well.
+    pub fn list_notes(&self, now: Now) -> StoreRequest {
+        let below = [INTERNAL, "/"].concat();
+        let after = [&self.prefix, INTERNAL, BEFORE_NOTES].concat();
+        self.list_from(&below, Some(("start-after", &after)), MAX_NOTES, now)
+    }
+
+    fn list_from(
+        &self,
+        below: &str,
+        start: Option<(&str, &str)>,
+        max_keys: usize,
+        now: Now,
+    ) -> StoreRequest {
         let prefix = [&self.prefix, below].concat();
         let max_keys = max_keys.to_string();
         let mut query = vec![
@@ -375,7 +399,7 @@ impl Bucket {
             ("max-keys", max_keys.as_str()),
             ("prefix", prefix.as_str()),
         ];
-        query.extend(continuation.map(|token| ("continuation-token", token)));
+        query.extend(start);
         self.request("GET", "", &query, &[], now)
     }
 

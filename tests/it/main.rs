@@ -50,6 +50,7 @@ mod object_store_doctor;
 #[cfg(feature = "s3")]
 mod object_store_get;
 #[cfg(feature = "s3")]
+mod object_store_notes;
 mod object_store_put;
 mod object_store_small_files;
 #[cfg(feature = "s3")]

@@ -276,7 +276,7 @@ fn a_store_that_fails() {
     site.put(&unsure, &body).is(503);
     site.put(&unsure, &body).is(201);
     // Failures that pass.
-    for (operation, times) in [("HEAD", 1), ("GET", 1), ("PUT", 2)] {
+    for (operation, times) in [("HEAD", 1), ("LIST", 1), ("PUT", 2)] {
         let slot = slot(&site, "busy.bin", size);
         store.fail(operation, "", times, Fault::Error(503, "SlowDown"));
         site.put(&slot, &body).is(201);
@@ -306,12 +306,12 @@ fn a_store_that_fails() {
         ),
         ("HEAD", Fault::Error(403, ""), 503, "Let the access key"),
         (
-            "GET",
+            "LIST",
             Fault::Error(404, "NoSuchBucket"),
             503,
             "Create the bucket",
         ),
-        ("GET", Fault::Text("tomorrow"), 503, "no time"),
+        ("LIST", Fault::Text("tomorrow"), 503, "no XML"),
         (
             "PUT",
             Fault::Raw(b"SSH-2.0-OpenSSH\r\n"),
@@ -481,9 +481,13 @@ fn slots_of_other_servers() {
 #[test]
 fn revoked_slots() {
     let store = S3::new();
-    let site = start(plan(&store));
+    let mut site = start(plan(&store));
+    site.program.allow("store failed");
     let old = slot(&site, "old.bin", 5);
     let revoked = format!(".upslot/revoked/{ROMEO_FOLDER}");
+    store.seed(&revoked, b"tomorrow", 0);
+    site.put(&old, b"hello").is(503);
+    site.program.wait_line(&["store failed", "no time"]);
     store.seed(&revoked, unix_now().to_string().as_bytes(), 0);
     site.put(&old, b"hello").is(403);
     store.seed(&revoked, (unix_now() - 100).to_string().as_bytes(), 0);

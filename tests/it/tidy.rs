@@ -197,6 +197,7 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/upstream/streams",
         "reactor/waiting",
         "reactor/path_claims",
+        "reactor/note_lists",
         "reactor/revocations",
         "reactor/object_facts",
         "reactor/executions",

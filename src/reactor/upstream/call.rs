@@ -57,6 +57,8 @@ pub enum UpstreamToken {
     Task(u32),
     /// A revocation of slots, by its number.
     Revocation(u32),
+    /// A list for uploads that wait.
+    Notes,
     Probe,
 }
 

@@ -276,6 +276,11 @@ impl Upstream {
         if self.outage.is_some_and(|at| at <= now.mono) {
             self.probe(registry, now);
         }
+        self.send(registry, now);
+    }
+
+    /// Sends the requests for which there are connections.
+    pub fn send(&mut self, registry: &Registry, now: Now) {
         if std::mem::take(&mut self.must_assign) {
             self.assign(registry, now);
         }

@@ -270,4 +270,12 @@ fn lists_name_the_bucket_and_the_prefix() {
     assert!(head.starts_with("GET /?X-Amz-"), "{head}");
     assert!(head.contains("&list-type=2&max-keys=1&prefix=&X-Amz-Signature="));
     assert!(head.contains("\r\nHost: uploads.10.0.0.1:3900\r\n"));
+    let notes = text(&bucket.list_notes(now()));
+    let part = "&encoding-type=url&list-type=2&max-keys=50&prefix=pre%20fix%2F.upslot%2F\
+                &start-after=pre%20fix%2F.upslot%2Fq&X-Amz-Signature=";
+    assert!(notes.contains(part), "{notes}");
+    let after = [INTERNAL, BEFORE_NOTES].concat();
+    for kind in Internal::ALL {
+        assert_eq!(kind.prefix() > after, kind != Internal::Aliases, "{kind:?}");
+    }
 }

@@ -92,15 +92,12 @@ impl Pages {
     }
 
     fn parse(&mut self, answer: &TaskAnswer<'_>, now: Now) -> Result<ObjectPage, StoreFailure> {
-        let response = answer.as_ref().map_err(Clone::clone)?;
-        StoreFailure::check(response, now.wall)?;
-        let malformed = |why| StoreFailure::malformed(200, why);
-        let page = ObjectPage::parse(&response.body, self.token.as_deref());
-        let page = page.map_err(|error| malformed(error.0))?;
+        let page = ObjectPage::of(answer.clone(), self.token.as_deref(), now)?;
         self.token.clone_from(&page.next);
         self.count += 1;
         if self.token.is_some() && self.token == self.earlier {
-            return Err(malformed("the list repeats its pages"));
+            let why = "the list repeats its pages";
+            return Err(StoreFailure::malformed(200, why));
         }
         // The longest circle is found when the distance of these pages is as long.
         if self.count.is_power_of_two() {

@@ -7,8 +7,9 @@ use crate::reactor::client::object_put::relay::MAX_COLLECTED;
 use crate::reactor::client::object_put::{ObjectPut, ObjectPutStage, ask_store, found};
 use crate::reactor::client::{Activity, Client};
 use crate::reactor::shared::Shared;
-use crate::s3::bucket::{ObjectKey, StoreRequest};
+use crate::s3::bucket::{Bucket, ObjectKey, StoreRequest};
 use crate::s3::error::StoreFailure;
+use crate::s3::listing::ObjectPage;
 use crate::service::PutRefusal;
 use crate::slot::grant::{Denial, Grant, Issued, Scheme};
 use crate::slot::revoked;
@@ -46,30 +47,71 @@ impl Client {
         let Some(bucket) = shared.service.bucket() else {
             return self.refuse_object(put, &PutRefusal::ObjectStore, shared, now);
         };
-        let mut parts = vec![(OBJECT, Some(put.key.clone()))];
-        // Files of mod_http_file_share have an alias instead.
-        if !matches!(grant.scheme, Scheme::FileShare { .. }) {
-            parts.push((TOMBSTONE, bucket.tombstone_key(&grant.path)));
+        let mut requests = vec![(OBJECT, put.key.clone())];
+        requests.extend(alias_key(grant, shared).map(|key| (ALIAS, key)));
+        let mut pending = 0;
+        if has_tombstone(grant) || has_revocation(grant) {
+            let storage = shared.storage.bucket_mut();
+            match storage.is_some_and(|storage| storage.notes.join(self.key, now.mono)) {
+                true => pending = 1,
+                false => requests.extend(notes(grant, bucket)),
+            }
         }
-        if grant.issued != Issued::Unknown {
-            parts.push((REVOCATION, bucket.revocation_key(grant.path.owner_folder())));
-        }
-        parts.push((ALIAS, alias_key(grant, shared)));
-        let requests: Vec<(u8, ObjectKey)> = parts
-            .into_iter()
-            .filter_map(|(part, key)| Some((part, key?)))
-            .collect();
         put.stage = ObjectPutStage::Checking(Checks {
-            pending: requests.len(),
+            pending: pending + requests.len(),
             ..Checks::default()
         });
         self.activity = Activity::ObjectPut(put);
+        self.ask_for_checks(requests, shared, now);
+    }
+
+    fn ask_for_checks(&self, requests: Vec<(u8, ObjectKey)>, shared: &mut Shared, now: Now) {
         for (part, key) in requests {
             ask_store(self.key, part, shared, now, |bucket| match part {
                 REVOCATION => bucket.get(&key, None, now),
                 _ => bucket.head(&key, now),
             });
         }
+    }
+
+    /// The notes about slots were listed for all uploads that wait.
+    pub fn notes_listed(
+        &mut self,
+        listed: &Result<ObjectPage, StoreFailure>,
+        shared: &mut Shared,
+        now: Now,
+    ) {
+        let mut put = match std::mem::take(&mut self.activity) {
+            Activity::ObjectPut(put) => put,
+            other => {
+                self.activity = other;
+                return;
+            }
+        };
+        let ObjectPutStage::Checking(checks) = &mut put.stage else {
+            self.activity = Activity::ObjectPut(put);
+            return;
+        };
+        let mut requests = Vec::new();
+        match (listed, shared.service.bucket()) {
+            // As it is in ordinary life.
+            (Ok(page), _) if page.is_whole() && page.objects.is_empty() => {}
+            (Ok(page), Some(bucket)) => {
+                requests = notes(&put.request.grant, bucket);
+                if page.is_whole() {
+                    requests.retain(|(_, key)| page.contains(key));
+                    checks.has_tombstone = requests.iter().any(|(part, _)| *part == TOMBSTONE);
+                    // Only the content of a revocation tells what it is about.
+                    requests.retain(|(part, _)| *part == REVOCATION);
+                }
+            }
+            (Err(failure), _) => checks.failure = Some(failure.clone()),
+            (Ok(_), None) => {}
+        }
+        checks.pending += requests.len();
+        self.activity = Activity::ObjectPut(put);
+        self.ask_for_checks(requests, shared, now);
+        self.check_passed(shared, now);
     }
 
     /// The answer to one of the checks.
@@ -84,7 +126,6 @@ impl Client {
         let ObjectPutStage::Checking(checks) = &mut put.stage else {
             return;
         };
-        checks.pending -= 1;
         let grant = &put.request.grant;
         match (part, found(result, now)) {
             (OBJECT, Ok(found)) => checks.exists = found.is_some(),
@@ -96,11 +137,26 @@ impl Client {
             },
             (_, Err(failure)) => checks.failure = Some(failure),
         }
+        self.activity = Activity::ObjectPut(put);
+        self.check_passed(shared, now);
+    }
+
+    /// The result of a check is noted. When all are, the upload is admitted or refused.
+    fn check_passed(&mut self, shared: &mut Shared, now: Now) {
+        let Activity::ObjectPut(put) = &mut self.activity else {
+            return;
+        };
+        let ObjectPutStage::Checking(checks) = &mut put.stage else {
+            return;
+        };
+        checks.pending -= 1;
         if checks.pending > 0 {
-            self.activity = Activity::ObjectPut(put);
             return;
         }
         let checks = std::mem::take(checks);
+        let Activity::ObjectPut(put) = std::mem::take(&mut self.activity) else {
+            return;
+        };
         if checks.is_revoked {
             let refusal = PutRefusal::Denied(Denial::Expired);
             self.refuse_object(put, &refusal, shared, now);
@@ -153,6 +209,26 @@ impl Client {
             Err(refusal) => self.refuse_object(put, &refusal, shared, now),
         }
     }
+}
+
+/// Whether a path of this kind may have a tombstone. Files of mod_http_file_share have an alias instead.
+fn has_tombstone(grant: &Grant) -> bool {
+    !matches!(grant.scheme, Scheme::FileShare { .. })
+}
+
+fn has_revocation(grant: &Grant) -> bool {
+    grant.issued != Issued::Unknown
+}
+
+/// The notes about a slot that there may be.
+fn notes(grant: &Grant, bucket: &Bucket) -> Vec<(u8, ObjectKey)> {
+    let tombstone = has_tombstone(grant).then(|| bucket.tombstone_key(&grant.path));
+    let owner = grant.path.owner_folder();
+    let revocation = has_revocation(grant).then(|| bucket.revocation_key(owner));
+    [(TOMBSTONE, tombstone), (REVOCATION, revocation)]
+        .into_iter()
+        .filter_map(|(part, key)| Some((part, key??)))
+        .collect()
 }
 
 /// Whether a slot is void, because of the object that notes when its owner's slots were revoked.
