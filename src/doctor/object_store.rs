@@ -253,7 +253,7 @@ impl Check<'_> {
 
     fn conditional(&mut self) {
         let (bucket, shown) = (&self.client.bucket, Shown::default());
-        let request = bucket.put_whole(&self.key, BODY, &shown, sys::now());
+        let request = bucket.put_whole(&self.key, BODY, &shown, true, sys::now());
         let answer = self.client.ask_once(&request);
         let finding = match answer {
             Ok(response) if [409, 412].contains(&response.status) => {

@@ -56,6 +56,7 @@ impl Reactor {
                     self.shared.revocation_recorded(number, result, now);
                 }
                 UpstreamToken::Notes => self.pass_on_notes(result, now),
+                UpstreamToken::Condition => self.shared.condition_answered(result, now),
                 UpstreamToken::Probe => self.shared.store_probed(result, now),
             }
         }

@@ -7,6 +7,7 @@ use mio::Waker;
 
 use crate::now::Now;
 use crate::reactor::bucket_tasks::BucketTasks;
+use crate::reactor::conditional_puts::ConditionalPuts;
 use crate::reactor::note_lists::NoteLists;
 use crate::reactor::object_facts::ObjectFacts;
 use crate::reactor::path_claims::PathClaims;
@@ -25,6 +26,7 @@ pub struct BucketStore {
     pub claims: PathClaims,
     pub revocations: Revocations,
     pub notes: NoteLists,
+    pub conditional: ConditionalPuts,
 }
 
 impl BucketStore {
@@ -37,7 +39,14 @@ impl BucketStore {
             claims: PathClaims::default(),
             revocations: Revocations::default(),
             notes: NoteLists::default(),
+            conditional: ConditionalPuts::default(),
         }
+    }
+
+    /// Changes how the store is reached; see [`Upstream::set_target`].
+    pub fn set_target(&mut self, target: UpstreamTarget, now: Now) {
+        self.upstream.set_target(target, now);
+        self.conditional = ConditionalPuts::default();
     }
 
     /// Whether the loop must continue with work on the store at once.

@@ -6,7 +6,7 @@
 //! - [`storage`] where files are kept; [`shared`] the state common to all connections: [`admission`] quotas, rates and
 //!   [`waiting`] requests, [`store_monitor`] the health of the store, [`connection_limits`] the counts of connections;
 //! - `upstream` drives the connections to an object store, `bucket_store` is its state with `path_claims`, `note_lists`,
-//!   `revocations` and `bucket_tasks`, its searches and deletions; `bucket` does the turn's work on it;
+//!   `conditional_puts`, `revocations` and `bucket_tasks`, its searches and deletions; `bucket` does the turn's work on it;
 //! - [`client`] drives one HTTP connection, [`connections`] holds all of them, [`run_queue`] orders them; [`component`]
 //!   drives the link to the XMPP server; [`executions`] the commands of users in progress;
 //! - [`sync_token`] identifies sync jobs; [`timekeeper`] the wall clock and its jumps;
@@ -38,6 +38,8 @@ pub mod bucket_store;
 pub mod bucket_tasks;
 pub mod client;
 pub mod component;
+#[cfg(feature = "s3")]
+pub mod conditional_puts;
 pub mod connection_limits;
 pub mod executions;
 pub mod listener;

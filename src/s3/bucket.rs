@@ -8,6 +8,7 @@
 //! | `.upslot/aliases/<digest of a slot of another server>` | the path of the file |
 //! | `.upslot/tombstones/<digest of a path>` | none; the path must not be stored again |
 //! | `.upslot/revoked/<owner folder>` | Unix seconds; slots of this owner that were issued until then are void |
+//! | `.upslot/conditional` | none; stored to see whether the store honours `If-None-Match` |
 //! | `.upslot/probe` | none; stored after a failure, to see whether the store works again |
 //!
 //! Requests are signed by their query, as presigned URLs are, so that no field but `host` is part of the signature.
@@ -268,6 +269,11 @@ impl Bucket {
         self.key_of(&[INTERNAL, "/probe"].concat())
     }
 
+    /// The key of an object that is only stored to see whether that is done twice.
+    pub fn condition_key(&self) -> Option<ObjectKey> {
+        self.key_of(&[INTERNAL, "/conditional"].concat())
+    }
+
     /// The kind of an internal object, and its name; `None` for all other keys.
     pub fn internal_of<'a>(&self, key: &'a str) -> Option<(Internal, &'a str)> {
         let below = key.strip_prefix(&self.prefix)?;
@@ -319,12 +325,19 @@ impl Bucket {
         }
     }
 
-    /// Begins to store an object unless the key exists; its body of `size` bytes follows after `100 Continue`. Stores
-    /// without conditional requests ignore the condition. They send what is `shown` with downloads that ask for nothing
-    /// else.
-    pub fn put(&self, key: &ObjectKey, size: u64, shown: &Shown<'_>, now: Now) -> StoreRequest {
+    /// Begins to store an object, with a condition unless the key exists; its body of `size` bytes follows after
+    /// `100 Continue`. Stores without conditional requests ignore the condition, or refuse it. They send what is `shown`
+    /// with downloads that ask for nothing else.
+    pub fn put(
+        &self,
+        key: &ObjectKey,
+        size: u64,
+        shown: &Shown<'_>,
+        is_conditional: bool,
+        now: Now,
+    ) -> StoreRequest {
         let length = size.to_string();
-        let mut fields = put_fields(&length, shown);
+        let mut fields = put_fields(&length, shown, is_conditional);
         fields.push(("Expect", "100-continue"));
         StoreRequest {
             body_length: size,
@@ -339,10 +352,11 @@ impl Bucket {
         key: &ObjectKey,
         body: &[u8],
         shown: &Shown<'_>,
+        is_conditional: bool,
         now: Now,
     ) -> StoreRequest {
         let length = body.len().to_string();
-        let fields = put_fields(&length, shown);
+        let fields = put_fields(&length, shown, is_conditional);
         let request = self.request("PUT", &key.0, &[], &fields, now);
         request.with_body(body)
     }
@@ -515,16 +529,19 @@ fn push_encoded(key: &str, url: &mut String) {
 }
 
 /// The fields of a request that stores a file.
-fn put_fields<'a>(length: &'a str, shown: &Shown<'a>) -> Vec<(&'static str, &'a str)> {
+fn put_fields<'a>(
+    length: &'a str,
+    shown: &Shown<'a>,
+    is_conditional: bool,
+) -> Vec<(&'static str, &'a str)> {
     let content_type = match is_value(shown.content_type) {
         true => shown.content_type,
         false => "application/octet-stream",
     };
-    let mut fields = vec![
-        ("Content-Length", length),
-        ("Content-Type", content_type),
-        ("If-None-Match", "*"),
-    ];
+    let mut fields = vec![("Content-Length", length), ("Content-Type", content_type)];
+    if is_conditional {
+        fields.push(("If-None-Match", "*"));
+    }
     if !shown.disposition.is_empty() {
         fields.push(("Content-Disposition", shown.disposition));
     }

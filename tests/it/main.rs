@@ -46,6 +46,7 @@ mod network;
 #[cfg(feature = "s3")]
 mod object_store_commands;
 #[cfg(feature = "s3")]
+mod object_store_conditional;
 mod object_store_doctor;
 #[cfg(feature = "s3")]
 mod object_store_get;

@@ -198,6 +198,7 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/waiting",
         "reactor/path_claims",
         "reactor/note_lists",
+        "reactor/conditional_puts",
         "reactor/revocations",
         "reactor/object_facts",
         "reactor/executions",

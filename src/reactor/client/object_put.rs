@@ -19,6 +19,9 @@
 //!   [`outcome`] the end of the body, and what follows from the store's answer;
 //! - this file: the states, and which of these is next.
 //!
+//! A store that honours `If-None-Match` is not asked whether a small object exists, unless there is no room for it
+//! (`Looking`).
+//!
 //! A client is only answered when no small request of its upload is on its way, so that an answer never belongs to an
 //! earlier upload on the same connection. The request to the store has the exact length of the slot, and its last bytes are
 //! only sent when the client's body is whole: an upload that ends in any other way leaves no object.
@@ -62,6 +65,8 @@ pub(super) struct ObjectPut {
     is_sent: bool,
     /// Whether the client's body was accepted.
     is_accepted: bool,
+    /// Whether the store was not asked for the object, because it does not store it twice.
+    is_unseen: bool,
     /// How many times the store has refused to begin.
     repetitions: usize,
 }
@@ -72,6 +77,8 @@ enum ObjectPutStage {
     /// An alias that is missing is created, so that the file that is there can be downloaded.
     RestoringAlias,
     WaitingForUsage,
+    /// There is no room; the object may exist.
+    Looking(PutRefusal),
     /// The request to the store is on its way; the store has not asked for the body.
     Opening(StreamId),
     /// The store was busy; the request is repeated at this time.
@@ -180,6 +187,7 @@ impl Client {
             claimed: false,
             is_sent: false,
             is_accepted: false,
+            is_unseen: false,
             repetitions: 0,
         };
         self.check_object(Box::new(put), shared, now);
@@ -217,6 +225,7 @@ impl Client {
             ObjectPutStage::RestoringAlias => {
                 self.refuse_object(put, &PutRefusal::Used, shared, now);
             }
+            ObjectPutStage::Looking(_) => self.object_looked_for(put, result, shared, now),
             ObjectPutStage::Storing(_) => self.object_sent(put, result, shared, now),
             ObjectPutStage::Confirming(_) => self.object_confirmed(put, result, shared, now),
             ObjectPutStage::Rechecking => self.object_rechecked(put, result, shared, now),

@@ -1,4 +1,4 @@
-//! What all connections have to do with an object store: failed uploads, and revocations of slots.
+//! What all connections have to do with an object store: failed uploads, what it is able to do, and revocations of slots.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use crate::http::client::Response;
 use crate::now::Now;
 use crate::reactor::shared::Shared;
 use crate::reactor::upstream::{RequestClass, UpstreamToken};
+use crate::s3::bucket::Shown;
 use crate::s3::error::{FailureKind, StoreFailure};
 use crate::service::PutRefusal;
 
@@ -25,6 +26,42 @@ impl Shared {
                 PutRefusal::ObjectStore
             }
         }
+    }
+
+    /// Finds out whether the store honours conditions, unless that is known. Returns whether it does.
+    pub fn honours_conditions(&mut self, now: Now) -> bool {
+        let Some(store) = self.storage.bucket_mut() else {
+            return false;
+        };
+        if store.conditional.begin(now.mono) {
+            self.ask_for_condition(now);
+            return false;
+        }
+        store.conditional.are_honoured()
+    }
+
+    fn ask_for_condition(&mut self, now: Now) {
+        let bucket = self.service.bucket();
+        let request = bucket.and_then(|bucket| {
+            let (key, shown) = (bucket.condition_key()?, Shown::default());
+            Some(bucket.put_whole(&key, b"", &shown, true, now))
+        });
+        if let (Some(request), Some(store)) = (request, self.storage.bucket_mut()) {
+            let (class, token) = (RequestClass::User, UpstreamToken::Condition);
+            store.upstream.submit(request, class, token, now);
+        }
+    }
+
+    /// The store has answered a request with a condition, or has not.
+    pub fn condition_answered(&mut self, result: Result<Response, StoreFailure>, now: Now) {
+        let Some(store) = self.storage.bucket_mut() else {
+            return;
+        };
+        let status = result.ok().map(|response| response.status);
+        if store.conditional.answered(status, now.mono) {
+            return self.ask_for_condition(now);
+        }
+        log::debug!("conditional requests={:?}", store.conditional);
     }
 
     /// Lets other nodes know which slots are revoked.

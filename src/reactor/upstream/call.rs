@@ -59,6 +59,8 @@ pub enum UpstreamToken {
     Revocation(u32),
     /// A list for uploads that wait.
     Notes,
+    /// Whether the store honours a condition.
+    Condition,
     Probe,
 }
 

@@ -211,8 +211,8 @@ fn requests_are_signed_for_the_internal_endpoint() {
         bucket.head(&key, now()),
         bucket.get(&key, None, now()),
         bucket.get(&key, Some(5..10), now()),
-        bucket.put(&key, 10, &png, now()),
-        bucket.put_whole(&key, b"whole", &png, now()),
+        bucket.put(&key, 10, &png, true, now()),
+        bucket.put_whole(&key, b"whole", &png, true, now()),
         bucket.put_small(&key, b"body", now()),
         bucket.delete(&key, now()),
     ];
@@ -249,7 +249,8 @@ fn requests_are_signed_for_the_internal_endpoint() {
             content_type,
             ..Shown::default()
         };
-        let head = text(&bucket.put(&key, 10, &shown, now()));
+        let head = text(&bucket.put(&key, 10, &shown, false, now()));
+        assert!(!head.contains("If-None-Match"), "{head}");
         assert!(!head.contains("Content-Disposition"), "{head}");
         let default = "\r\nContent-Type: application/octet-stream\r\n";
         assert!(head.contains(default), "{head}");

@@ -36,6 +36,7 @@ impl Client {
     /// Sends all requests at once.
     pub(super) fn check_object(&mut self, mut put: Box<ObjectPut>, shared: &mut Shared, now: Now) {
         let grant = &put.request.grant;
+        let size = grant.size;
         let slots = &shared.slots;
         if slots.revoked.is_revoked(grant) {
             let refusal = PutRefusal::Denied(Denial::Expired);
@@ -44,10 +45,17 @@ impl Client {
         if slots.used.contains(grant) {
             return self.refuse_object(put, &PutRefusal::Used, shared, now);
         }
+        // Nothing but a body that is sent in vain depends on whether a small object exists, unless files are evicted for it.
+        let is_cheap = size <= MAX_COLLECTED && !shared.service.policy().evict;
+        put.is_unseen = shared.honours_conditions(now) && is_cheap;
         let Some(bucket) = shared.service.bucket() else {
             return self.refuse_object(put, &PutRefusal::ObjectStore, shared, now);
         };
-        let mut requests = vec![(OBJECT, put.key.clone())];
+        let grant = &put.request.grant;
+        let mut requests = Vec::new();
+        if !put.is_unseen {
+            requests.push((OBJECT, put.key.clone()));
+        }
         requests.extend(alias_key(grant, shared).map(|key| (ALIAS, key)));
         let mut pending = 0;
         if has_tombstone(grant) || has_revocation(grant) {
@@ -57,8 +65,12 @@ impl Client {
                 false => requests.extend(notes(grant, bucket)),
             }
         }
+        pending += requests.len();
+        if pending == 0 {
+            return self.admit_object(put, shared, now);
+        }
         put.stage = ObjectPutStage::Checking(Checks {
-            pending: pending + requests.len(),
+            pending,
             ..Checks::default()
         });
         self.activity = Activity::ObjectPut(put);
@@ -163,7 +175,7 @@ impl Client {
         } else if let Some(failure) = checks.failure {
             self.fail_object(put, &failure, shared, now);
         } else if checks.exists || checks.has_tombstone || checks.has_alias {
-            self.refuse_used_object(put, &checks, shared, now);
+            self.refuse_used_object(put, checks.has_alias, shared, now);
         } else {
             self.admit_object(put, shared, now);
         }
@@ -171,14 +183,14 @@ impl Client {
 
     /// Refuses an upload to a path that exists. Its alias may be missing, because an upload was interrupted before it was
     /// created.
-    fn refuse_used_object(
+    pub(super) fn refuse_used_object(
         &mut self,
         mut put: Box<ObjectPut>,
-        checks: &Checks,
+        has_alias: bool,
         shared: &mut Shared,
         now: Now,
     ) {
-        if !checks.has_alias && create_alias(self, &put.request.grant, shared, now) {
+        if !has_alias && create_alias(self, &put.request.grant, shared, now) {
             put.stage = ObjectPutStage::RestoringAlias;
             self.activity = Activity::ObjectPut(put);
         } else {
@@ -206,7 +218,33 @@ impl Client {
                 put.stage = ObjectPutStage::WaitingForUsage;
                 self.activity = Activity::ObjectPut(put);
             }
+            Err(refusal) if put.is_unseen => {
+                let key = put.key.clone();
+                put.stage = ObjectPutStage::Looking(refusal);
+                self.activity = Activity::ObjectPut(put);
+                ask_store(self.key, OBJECT, shared, now, |bucket| {
+                    bucket.head(&key, now)
+                });
+            }
             Err(refusal) => self.refuse_object(put, &refusal, shared, now),
+        }
+    }
+
+    /// Whether the object of an upload for which there is no room exists.
+    pub(super) fn object_looked_for(
+        &mut self,
+        mut put: Box<ObjectPut>,
+        result: Result<Response, StoreFailure>,
+        shared: &mut Shared,
+        now: Now,
+    ) {
+        let ended = std::mem::replace(&mut put.stage, ObjectPutStage::Ended);
+        match (found(result, now), ended) {
+            (Ok(None), ObjectPutStage::Looking(refusal)) => {
+                self.refuse_object(put, &refusal, shared, now);
+            }
+            (Ok(_), _) => self.refuse_used_object(put, false, shared, now),
+            (Err(failure), _) => self.fail_object(put, &failure, shared, now),
         }
     }
 }

@@ -142,6 +142,8 @@ impl Client {
             ask_store(self.key, OBJECT, shared, now, |bucket| {
                 bucket.head(&key, now)
             });
+        } else if failure.kind == FailureKind::Exists {
+            self.refuse_used_object(put, false, shared, now);
         } else {
             self.fail_object(put, &failure, shared, now);
         }

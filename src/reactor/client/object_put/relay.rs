@@ -79,9 +79,10 @@ impl Relay {
 fn put_request(
     put: &ObjectPut,
     body: Option<&[u8]>,
-    shared: &Shared,
+    shared: &mut Shared,
     now: Now,
 ) -> Option<StoreRequest> {
+    let is_conditional = shared.storage.bucket_mut()?.conditional.are_possible();
     let content_type = put.request.content_type.as_deref();
     let (content_type, disposition) = shared.service.kept_with(put.path(), content_type);
     let shown = Shown {
@@ -91,8 +92,11 @@ fn put_request(
     };
     let bucket = shared.service.bucket()?;
     Some(match body {
-        Some(body) => bucket.put_whole(&put.key, body, &shown, now),
-        None => bucket.put(&put.key, put.request.grant.size, &shown, now),
+        Some(body) => bucket.put_whole(&put.key, body, &shown, is_conditional, now),
+        None => {
+            let size = put.request.grant.size;
+            bucket.put(&put.key, size, &shown, is_conditional, now)
+        }
     })
 }
 
