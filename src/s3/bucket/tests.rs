@@ -1,5 +1,6 @@
 use std::time::{Instant, UNIX_EPOCH};
 
+use super::requests::BEFORE_NOTES;
 use super::*;
 use crate::config::object_store::{GetMode, PutMode};
 use crate::config::secret::SecretKey;
