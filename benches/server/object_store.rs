@@ -55,14 +55,24 @@ struct Object {
 #[derive(Debug, Default)]
 struct Exchange {
     input: Vec<u8>,
-    /// The upload that is received, and the bytes missing.
-    upload: Option<(String, u64, u64)>,
+    upload: Option<Upload>,
     output: Vec<u8>,
     /// Bytes of the output that were sent.
     sent: usize,
     /// The part of an object that follows.
     start: u64,
     end: u64,
+}
+
+/// An upload that is received.
+#[derive(Debug)]
+struct Upload {
+    name: String,
+    size: u64,
+    /// Bytes that were not received yet.
+    missing: u64,
+    /// Whether an object is not replaced.
+    once: bool,
 }
 
 /// Runs as an object store until the process is killed. Takes the arguments that follow [`ARGUMENT`]: the address, the
@@ -119,7 +129,12 @@ impl Store {
                 if field(head, "expect").is_some() {
                     exchange.output.extend_from_slice(CONTINUE);
                 }
-                exchange.upload = Some((name, length, length));
+                exchange.upload = Some(Upload {
+                    name,
+                    size: length,
+                    missing: length,
+                    once: field(head, "if-none-match").is_some(),
+                });
                 if length == 0 {
                     self.finish_upload(exchange);
                 }
@@ -185,11 +200,16 @@ impl Store {
     }
 
     fn finish_upload(&mut self, exchange: &mut Exchange) {
-        if let Some((name, size, _)) = exchange.upload.take() {
-            let modified = SystemTime::now();
-            self.objects.insert(name, Object { size, modified });
-            exchange.respond("200 OK", "ETag: \"0\"\r\n", "");
+        let Some(upload) = exchange.upload.take() else {
+            return;
+        };
+        let Upload { name, size, .. } = upload;
+        if upload.once && self.objects.contains_key(&name) {
+            return exchange.respond("412 Precondition Failed", "", "");
         }
+        let modified = SystemTime::now();
+        self.objects.insert(name, Object { size, modified });
+        exchange.respond("200 OK", "ETag: \"0\"\r\n", "");
     }
 
     /// Receives once; false at the end of input.
@@ -209,7 +229,7 @@ impl Store {
             head.truncate(end);
             self.handle(&head, exchange)?;
         }
-        let Some((_, _, missing)) = &mut exchange.upload else {
+        let Some(Upload { missing, .. }) = &mut exchange.upload else {
             return match body {
                 0 => Ok(true),
                 _ => Err(io::Error::other("a request before the response")),

@@ -23,7 +23,7 @@ use crate::http::origin::Origin;
 use crate::layout::{RANDOM_BYTES, StorePath};
 use crate::objects::client::BucketClient;
 use crate::reactor::random;
-use crate::s3::bucket::{ObjectKey, Shown, StoreRequest};
+use crate::s3::bucket::{ObjectKey, Shown};
 use crate::s3::error::{FailureKind, StoreFailure};
 use crate::s3::listing::ObjectPage;
 use crate::setup::Setup;
@@ -303,13 +303,8 @@ impl Check<'_> {
     }
 
     fn conditional(&mut self) {
-        let size = BODY.len() as u64;
-        let shown = Shown::default();
-        let request = self.client.bucket.put(&self.key, size, &shown, sys::now());
-        let request = StoreRequest {
-            body: BODY.to_vec(),
-            ..request
-        };
+        let (bucket, shown) = (&self.client.bucket, Shown::default());
+        let request = bucket.put_whole(&self.key, BODY, &shown, true, sys::now());
         let answer = self.client.ask_once(&request);
         let finding = match answer {
             Ok(response) if [409, 412].contains(&response.status) => {

@@ -125,7 +125,7 @@ impl BucketClient {
         mut connection: Connection,
         request: &StoreRequest,
     ) -> Result<Response, StoreFailure> {
-        connection.send(&[&request.head[..], &request.body].concat());
+        connection.send(&request.bytes);
         let mut reader = ResponseReader::new(request.method == "HEAD");
         let is_complete = connection
             .receive(&mut reader, PATIENCE, |_| false)

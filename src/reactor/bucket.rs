@@ -4,6 +4,7 @@
 use std::io;
 
 use crate::expiry::{Order, Trimmed};
+use crate::http::client::Response;
 use crate::layout::FileId;
 use crate::listing::{Found, Listing, Work};
 use crate::now::Now;
@@ -13,9 +14,10 @@ use crate::reactor::bucket_tasks::{BucketTask, BucketTasks, TaskMachine, TaskPur
 use crate::reactor::executions::Request;
 use crate::reactor::shared::Shared;
 use crate::reactor::storage::Storage;
-use crate::reactor::upstream::{Upstream, UpstreamToken};
+use crate::reactor::upstream::{RequestClass, Upstream, UpstreamToken};
 use crate::reactor::waiting::Lookup;
 use crate::s3::error::StoreFailure;
+use crate::s3::listing::ObjectPage;
 use crate::s3::tasks::sweep::{SweepPlan, SweepResult, SweepTask};
 use crate::s3::tasks::trim::TrimTask;
 use crate::s3::tasks::work::{WorkResult, WorkTask};
@@ -51,6 +53,8 @@ impl Reactor {
                 UpstreamToken::Revocation(number) => {
                     self.shared.revocation_recorded(number, result, now);
                 }
+                UpstreamToken::Notes => self.pass_on_notes(result, now),
+                UpstreamToken::Condition => self.shared.condition_answered(result, now),
                 UpstreamToken::Probe => self.shared.store_probed(result, now),
             }
         }
@@ -60,11 +64,36 @@ impl Reactor {
         self.shared.record_revocations(now);
     }
 
-    /// Sends the requests of clients that were driven in this turn.
-    pub(super) fn follow_up_upstream(&mut self, now: Now) {
-        if let Some(bucket) = self.shared.storage.bucket_mut() {
-            bucket.upstream.follow_up(self.poll.registry(), now);
+    /// Passes a list of notes on to the uploads that wait for it.
+    fn pass_on_notes(&mut self, result: Result<Response, StoreFailure>, now: Now) {
+        let answer = result.as_ref().map_err(StoreFailure::clone);
+        let listed = ObjectPage::of(answer, None, now);
+        let Some(bucket) = self.shared.storage.bucket_mut() else {
+            return;
+        };
+        let is_whole = listed.as_ref().map_or(true, ObjectPage::is_whole);
+        for key in bucket.notes.answered(is_whole, now.mono) {
+            if let Some(client) = self.connections.table.get_mut(key) {
+                client.notes_listed(&listed, &mut self.shared, now);
+                self.enqueue(key);
+            }
         }
+    }
+
+    /// Sends the requests that were made in this turn.
+    pub(super) fn follow_up_upstream(&mut self, now: Now) {
+        let Shared {
+            service, storage, ..
+        } = &mut self.shared;
+        let (Some(s3), Some(bucket)) = (service.bucket(), storage.bucket_mut()) else {
+            return;
+        };
+        let upstream = &mut bucket.upstream;
+        if bucket.notes.begin() {
+            let class = RequestClass::User;
+            upstream.submit(s3.list_notes(now), class, UpstreamToken::Notes, now);
+        }
+        upstream.follow_up(self.poll.registry(), now);
     }
 
     fn upstream(&mut self) -> Option<&mut Upstream> {

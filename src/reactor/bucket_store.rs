@@ -7,6 +7,8 @@ use mio::Waker;
 
 use crate::now::Now;
 use crate::reactor::bucket_tasks::BucketTasks;
+use crate::reactor::conditional_puts::ConditionalPuts;
+use crate::reactor::note_lists::NoteLists;
 use crate::reactor::object_facts::ObjectFacts;
 use crate::reactor::path_claims::PathClaims;
 use crate::reactor::revocations::Revocations;
@@ -23,6 +25,8 @@ pub struct BucketStore {
     /// The uploads in progress.
     pub claims: PathClaims,
     pub revocations: Revocations,
+    pub notes: NoteLists,
+    pub conditional: ConditionalPuts,
 }
 
 impl BucketStore {
@@ -34,7 +38,20 @@ impl BucketStore {
             tasks: BucketTasks::default(),
             claims: PathClaims::default(),
             revocations: Revocations::default(),
+            notes: NoteLists::default(),
+            conditional: ConditionalPuts::default(),
         }
+    }
+
+    /// Changes how the store is reached; see [`Upstream::set_target`].
+    pub fn set_target(&mut self, target: UpstreamTarget, now: Now) {
+        self.upstream.set_target(target, now);
+        self.conditional = ConditionalPuts::default();
+    }
+
+    /// Whether the loop must continue with work on the store at once.
+    pub fn has_work(&self) -> bool {
+        self.upstream.has_work() || self.tasks.has_work() || self.notes.is_due()
     }
 
     /// When the loop must continue with work on the store.

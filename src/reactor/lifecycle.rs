@@ -331,7 +331,7 @@ impl Reactor {
             return;
         };
         match upstream_target(config, tls) {
-            Ok(Some(target)) => bucket.upstream.set_target(target, now),
+            Ok(Some(target)) => bucket.set_target(target, now),
             Ok(None) => {}
             Err(why) => log::error!("object store not changed why={why:?}"),
         }

@@ -5,8 +5,8 @@
 //! - [`open_files`] a cache of files that are requested often; [`random`] random bytes for slots;
 //! - [`storage`] where files are kept; [`shared`] the state common to all connections: [`admission`] quotas, rates and
 //!   [`waiting`] requests, [`store_monitor`] the health of the store, [`connection_limits`] the counts of connections;
-//! - `upstream` drives the connections to an object store, `bucket_store` is its state with `path_claims`, `revocations`
-//!   and `bucket_tasks`, its searches and deletions; `bucket` does the turn's work on it;
+//! - `upstream` drives the connections to an object store, `bucket_store` is its state with `path_claims`, `note_lists`,
+//!   `conditional_puts`, `revocations` and `bucket_tasks`, its searches and deletions; `bucket` does the turn's work on it;
 //! - [`client`] drives one HTTP connection, [`connections`] holds all of them, [`run_queue`] orders them; [`component`]
 //!   drives the link to the XMPP server; [`executions`] the commands of users in progress;
 //! - [`sync_token`] identifies sync jobs; [`timekeeper`] the wall clock and its jumps;
@@ -40,9 +40,13 @@ pub mod bucket_store;
 pub mod bucket_tasks;
 pub mod client;
 pub mod component;
+#[cfg(feature = "s3")]
+pub mod conditional_puts;
 pub mod connection_limits;
 pub mod executions;
 pub mod listener;
+#[cfg(feature = "s3")]
+pub mod note_lists;
 #[cfg(feature = "s3")]
 pub mod object_facts;
 pub mod open_files;
@@ -230,8 +234,6 @@ impl Reactor {
             self.drive_upstream(now);
             self.shared.look_for_removals(now);
             self.work_run_queue(now);
-            #[cfg(feature = "s3")]
-            self.follow_up_upstream(now);
             self.drive_link(now);
             if !overslept {
                 self.pass_deadlines(now);
@@ -241,6 +243,8 @@ impl Reactor {
             self.work_on_commands(now);
             #[cfg(feature = "s3")]
             self.work_on_tasks(now);
+            #[cfg(feature = "s3")]
+            self.follow_up_upstream(now);
             self.shared.syncer.submit_batch();
             if has_signal && self.handle_signals(now) {
                 return Ok(());

@@ -97,7 +97,7 @@ impl Storage {
         match self {
             Storage::Folder(_) => false,
             #[cfg(feature = "s3")]
-            Storage::Bucket(bucket) => bucket.upstream.has_work() || bucket.tasks.has_work(),
+            Storage::Bucket(bucket) => bucket.has_work(),
         }
     }
 

@@ -8,11 +8,14 @@
 //! | `.upslot/aliases/<digest of a slot of another server>` | the path of the file |
 //! | `.upslot/tombstones/<digest of a path>` | none; the path must not be stored again |
 //! | `.upslot/revoked/<owner folder>` | Unix seconds; slots of this owner that were issued until then are void |
+//! | `.upslot/conditional` | none; stored to see whether the store honours `If-None-Match` |
 //! | `.upslot/probe` | none; stored after a failure, to see whether the store works again |
 //!
-//! Requests are signed by their query, as presigned URLs are, so that no field but `host` is part of the signature.
+//! - [`requests`] the requests of upslot itself;
+//! - this file: keys, and URLs for users.
 
-use std::ops::Range;
+mod requests;
+
 use std::time::{Duration, SystemTime};
 
 use data_encoding::BASE64URL_NOPAD;
@@ -25,15 +28,14 @@ use crate::layout::{INTERNAL, StorePath, encode_path, slot_digest};
 use crate::now::Now;
 use crate::slot::presign::{MAX_LIFETIME, Presigner, Unsigned};
 
+pub use requests::{REQUEST_LIFETIME, StoreRequest};
+
 /// Longest key in bytes (AWS, "Object key naming guidelines").
 pub const MAX_KEY: usize = 1024;
 
 /// The largest object in bytes. No store has any that is as large, so that one which says so is wrong; sums of the sizes of
 /// some thousand objects fit 64 bits.
 pub const MAX_SIZE: u64 = 1 << 50;
-
-/// How long a request of upslot itself may wait for its turn, in seconds. AWS tolerates clocks that differ as much.
-pub const REQUEST_LIFETIME: u64 = 900;
 
 /// The body of the alias of a deleted file: the path would reveal owner and name, but the slot still counts as used. All
 /// paths of aliases are longer.
@@ -75,19 +77,6 @@ pub struct Shown<'a> {
     pub content_type: &'a str,
     pub disposition: &'a str,
     pub cache_control: &'a str,
-}
-
-/// A signed request; it is valid for [`REQUEST_LIFETIME`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreRequest {
-    pub method: &'static str,
-    /// The whole head.
-    pub head: Vec<u8>,
-    pub body: Vec<u8>,
-    /// Bytes of a streamed body that follows instead of `body`.
-    pub body_length: u64,
-    /// Whether the request may be sent again if the connection breaks.
-    pub idempotent: bool,
 }
 
 impl ObjectKey {
@@ -260,6 +249,11 @@ impl Bucket {
         self.key_of(&[INTERNAL, "/probe"].concat())
     }
 
+    /// The key of an object that is only stored to see whether that is done twice.
+    pub fn condition_key(&self) -> Option<ObjectKey> {
+        self.key_of(&[INTERNAL, "/conditional"].concat())
+    }
+
     /// The kind of an internal object, and its name; `None` for all other keys.
     pub fn internal_of<'a>(&self, key: &'a str) -> Option<(Internal, &'a str)> {
         let below = key.strip_prefix(&self.prefix)?;
@@ -295,130 +289,6 @@ impl Bucket {
     fn key_of(&self, below: &str) -> Option<ObjectKey> {
         let key = [&self.prefix, below].concat();
         (key.len() <= MAX_KEY).then_some(ObjectKey(key))
-    }
-
-    pub fn head(&self, key: &ObjectKey, now: Now) -> StoreRequest {
-        self.request("HEAD", &key.0, &[], &[], now)
-    }
-
-    /// Gets an object, or a range of its bytes.
-    pub fn get(&self, key: &ObjectKey, range: Option<Range<u64>>, now: Now) -> StoreRequest {
-        match range {
-            None => self.request("GET", &key.0, &[], &[], now),
-            Some(range) => {
-                let last = range.end.saturating_sub(1);
-                let range = format!("bytes={}-{last}", range.start);
-                self.request("GET", &key.0, &[], &[("Range", &range)], now)
-            }
-        }
-    }
-
-    /// Begins to store an object unless the key exists; its body of `size` bytes follows after `100 Continue`. Stores
-    /// without conditional requests ignore the condition. They send what is `shown` with downloads that ask for nothing
-    /// else.
-    pub fn put(&self, key: &ObjectKey, size: u64, shown: &Shown<'_>, now: Now) -> StoreRequest {
-        let length = size.to_string();
-        let content_type = match is_value(shown.content_type) {
-            true => shown.content_type,
-            false => "application/octet-stream",
-        };
-        let mut fields = vec![
-            ("Content-Length", length.as_str()),
-            ("Content-Type", content_type),
-            ("If-None-Match", "*"),
-        ];
-        if !shown.disposition.is_empty() {
-            fields.push(("Content-Disposition", shown.disposition));
-        }
-        // RFC 9110 §10.1.1: not without content.
-        if size > 0 {
-            fields.push(("Expect", "100-continue"));
-        }
-        StoreRequest {
-            body_length: size,
-            idempotent: false,
-            ..self.request("PUT", &key.0, &[], &fields, now)
-        }
-    }
-
-    /// Stores an object, or replaces it.
-    pub fn put_small(&self, key: &ObjectKey, body: &[u8], now: Now) -> StoreRequest {
-        let length = body.len().to_string();
-        let fields = [
-            ("Content-Length", length.as_str()),
-            ("Content-Type", "application/octet-stream"),
-        ];
-        StoreRequest {
-            body: body.to_vec(),
-            ..self.request("PUT", &key.0, &[], &fields, now)
-        }
-    }
-
-    /// Deletes an object; the answer is the same if there is none.
-    pub fn delete(&self, key: &ObjectKey, now: Now) -> StoreRequest {
-        self.request("DELETE", &key.0, &[], &[], now)
-    }
-
-    /// Lists at most `max_keys` objects (1 to 1000) in the order of their keys: those whose keys begin with the configured
-    /// prefix and `below`.
-    pub fn list(
-        &self,
-        below: &str,
-        continuation: Option<&str>,
-        max_keys: usize,
-        now: Now,
-    ) -> StoreRequest {
-        let prefix = [&self.prefix, below].concat();
-        let max_keys = max_keys.to_string();
-        let mut query = vec![
-            ("list-type", "2"),
-            ("encoding-type", "url"),
-            ("max-keys", max_keys.as_str()),
-            ("prefix", prefix.as_str()),
-        ];
-        query.extend(continuation.map(|token| ("continuation-token", token)));
-        self.request("GET", "", &query, &[], now)
-    }
-
-    /// An idempotent request without a body, for an object, or for the bucket if the key is empty.
-    fn request(
-        &self,
-        method: &'static str,
-        key: &str,
-        query: &[(&str, &str)],
-        fields: &[(&str, &str)],
-        now: Now,
-    ) -> StoreRequest {
-        let path = self.internal.path(key);
-        let mut target = path.clone();
-        let request = Unsigned {
-            method,
-            host: &self.internal.host,
-            path: &path,
-            query,
-            fields: &[],
-            time: now.unix(),
-            lifetime: REQUEST_LIFETIME,
-        };
-        self.signer.sign(&request, &mut target);
-        let mut head = [method, " ", &target, " HTTP/1.1\r\n"].concat();
-        let common = [
-            ("Host", self.internal.host.as_str()),
-            ("User-Agent", "upslot"),
-            ("Accept-Encoding", "identity"),
-            ("Connection", "keep-alive"),
-        ];
-        for (name, value) in common.iter().chain(fields) {
-            head.extend([name, ": ", value, "\r\n"]);
-        }
-        head.push_str("\r\n");
-        StoreRequest {
-            method,
-            head: head.into_bytes(),
-            body: Vec::new(),
-            body_length: 0,
-            idempotent: true,
-        }
     }
 }
 

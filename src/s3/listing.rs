@@ -5,8 +5,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use percent_encoding::percent_decode_str;
 
 use crate::decimal;
-use crate::now::unix_from_civil;
-use crate::s3::bucket::{MAX_KEY, MAX_SIZE};
+use crate::http::client::Response;
+use crate::now::{Now, unix_from_civil};
+use crate::s3::bucket::{MAX_KEY, MAX_SIZE, ObjectKey};
+use crate::s3::error::StoreFailure;
 use crate::s3::xml::{EndedElement, InvalidXml, XmlPosition, visit_some};
 
 /// Most objects of a page.
@@ -32,6 +34,28 @@ pub struct ObjectPage {
 }
 
 impl ObjectPage {
+    /// The page of an answer to a request with this continuation token.
+    pub fn of(
+        answer: Result<&Response, StoreFailure>,
+        continuation: Option<&str>,
+        now: Now,
+    ) -> Result<ObjectPage, StoreFailure> {
+        let response = answer?;
+        StoreFailure::check(response, now.wall)?;
+        let page = ObjectPage::parse(&response.body, continuation);
+        page.map_err(|error| StoreFailure::malformed(200, error.0))
+    }
+
+    /// Whether it has all objects that there are.
+    pub fn is_whole(&self) -> bool {
+        self.next.is_none() && self.skipped == 0
+    }
+
+    pub fn contains(&self, key: &ObjectKey) -> bool {
+        let mut objects = self.objects.iter();
+        objects.any(|object| object.key == key.as_str())
+    }
+
     /// Reads a whole page, of few objects.
     pub fn parse(body: &[u8], continuation: Option<&str>) -> Result<ObjectPage, InvalidXml> {
         let mut reader = PageReader::new(body.to_vec())?;

@@ -94,6 +94,23 @@ async def answers_requests(bucket, fields_always):
     check("missing", error_code(missing), "NoSuchKey")
 
 
+async def notes_are_listed(bucket):
+    """Of the objects of upslot itself, those that concern slots are listed alone."""
+    notes = [f".upslot/{folder}/{number}" for folder in ("revoked", "tombstones") for number in range(3)]
+    others = [f".upslot/aliases/{number}" for number in range(5)] + [".upslot/conditional", ".upslot/probe"]
+    for prefix in "", "some/where/":
+        after = f"{prefix}.upslot/q"
+        check("none", await bucket.keys(f"{prefix}.upslot/", 50, after), [])
+        for name in [*others, *notes, ".upsloty", "zone/x"]:
+            check(name, (await bucket.request("PUT", prefix + name, body=b"")).status, 200)
+        expected = [prefix + name for name in notes]
+        for page in 50, 2:
+            check("notes", await bucket.keys(f"{prefix}.upslot/", page, after), expected)
+        for name in notes[:-1]:
+            check(name, (await bucket.request("DELETE", prefix + name)).status, 204)
+        check("one note", await bucket.keys(f"{prefix}.upslot/", 50, after), expected[-1:])
+
+
 async def repeated_uploads(bucket, conditional):
     """Whether a second PUT can be refused by the store."""
     codes = []
@@ -126,6 +143,7 @@ async def engine(case, kind, conditional=True, fields_always=True):
     bucket = await (await case.object_store(kind)).bucket(cors=True)
     await enforces_the_signature(bucket)
     await answers_requests(bucket, fields_always)
+    await notes_are_listed(bucket)
     await repeated_uploads(bucket, conditional)
     asked = {"Origin": "https://chat.example", "Access-Control-Request-Method": "PUT",
              "Access-Control-Request-Headers": "content-type"}

@@ -46,13 +46,18 @@ mod network;
 #[cfg(feature = "s3")]
 mod object_store_commands;
 #[cfg(feature = "s3")]
+mod object_store_conditional;
 mod object_store_doctor;
 #[cfg(feature = "s3")]
 mod object_store_get;
 #[cfg(feature = "s3")]
 mod object_store_hostile;
 #[cfg(feature = "s3")]
+mod object_store_notes;
+#[cfg(feature = "s3")]
 mod object_store_put;
+#[cfg(feature = "s3")]
+mod object_store_small_files;
 #[cfg(feature = "s3")]
 mod object_store_tasks;
 mod package;

@@ -329,8 +329,10 @@ fn the_whole_way_is_checked_and_nothing_stays() {
         for check in skipped {
             assert!(line(&said, check).starts_with("skipped "), "{more}: {said}");
         }
-        // Nothing that keeps deleted files deleted either.
-        assert_eq!(store.keys(), [""; 0], "{more}");
+        // Nothing that keeps deleted files deleted either. The server has found out what the store is able to do.
+        let mut keys = store.keys();
+        keys.retain(|key| key != ".upslot/conditional");
+        assert_eq!(keys, [""; 0], "{more}");
         site.program.signal(Signal::TERM);
     }
 }

@@ -18,7 +18,7 @@ use crate::harness::{Client, Plan, Site, Slot, eventually, pseudo_random, reques
 /// The largest file.
 const LARGEST: usize = 6 << 20;
 
-fn plan(store: &S3) -> Plan {
+pub(crate) fn plan(store: &S3) -> Plan {
     store
         .plan("")
         .set("api", "{port: 0}")
@@ -28,29 +28,29 @@ fn plan(store: &S3) -> Plan {
         .set("file_share_secret", format!("'{KEY}'"))
 }
 
-fn start(plan: Plan) -> Site {
+pub(crate) fn start(plan: Plan) -> Site {
     let mut site = plan.start();
     site.program.allow("secret");
     site
 }
 
-fn slot(site: &Site, name: &str, size: usize) -> Slot {
+pub(crate) fn slot(site: &Site, name: &str, size: usize) -> Slot {
     site.api_slot(&format!("jid={ROMEO}&name={name}&size={size}"))
 }
 
 /// The key of the object of a slot.
-fn key(slot: &Slot) -> String {
+pub(crate) fn key(slot: &Slot) -> String {
     slot.stored_at().into_os_string().into_string().unwrap()
 }
 
 /// The keys of all files.
-fn files(store: &S3) -> Vec<String> {
+pub(crate) fn files(store: &S3) -> Vec<String> {
     let mut keys = store.keys();
     keys.retain(|key| !key.starts_with(".upslot/"));
     keys
 }
 
-fn assert_stored(store: &S3, key: &str, body: &[u8]) {
+pub(crate) fn assert_stored(store: &S3, key: &str, body: &[u8]) {
     let object = store.object(key).unwrap_or_else(|| panic!("no {key}"));
     assert!(*object.bytes == *body, "{key} has another content");
 }
@@ -128,12 +128,23 @@ fn bodies_pass_through() {
     client.ends();
     assert_stored(&store, &key(&old), b"hello");
     let put = store.requests("PUT").pop().unwrap();
-    for (name, value) in [
-        ("content-length", "5"),
-        ("if-none-match", "*"),
-        ("expect", "100-continue"),
+    // A small body is sent along, a large one after the store has asked for it.
+    let large = store.requests("PUT").into_iter().find(|put| {
+        let length = put.head.field("content-length");
+        length == Some((LARGEST * 9 / 10).to_string().as_str())
+    });
+    for (put, length, expect) in [
+        (put, 5, None),
+        (large.unwrap(), LARGEST * 9 / 10, Some("100-continue")),
     ] {
-        assert_eq!(put.head.field(name), Some(value), "{name}");
+        let length = length.to_string();
+        for (name, value) in [
+            ("content-length", Some(length.as_str())),
+            ("if-none-match", Some("*")),
+            ("expect", expect),
+        ] {
+            assert_eq!(put.head.field(name), value, "{name}");
+        }
     }
     // A few connections carried all requests.
     assert!(
@@ -265,7 +276,7 @@ fn a_store_that_fails() {
     site.put(&unsure, &body).is(503);
     site.put(&unsure, &body).is(201);
     // Failures that pass.
-    for (operation, times) in [("HEAD", 1), ("GET", 1), ("PUT", 2)] {
+    for (operation, times) in [("HEAD", 1), ("LIST", 1), ("PUT", 2)] {
         let slot = slot(&site, "busy.bin", size);
         store.fail(operation, "", times, Fault::Error(503, "SlowDown"));
         site.put(&slot, &body).is(201);
@@ -295,12 +306,12 @@ fn a_store_that_fails() {
         ),
         ("HEAD", Fault::Error(403, ""), 503, "Let the access key"),
         (
-            "GET",
+            "LIST",
             Fault::Error(404, "NoSuchBucket"),
             503,
             "Create the bucket",
         ),
-        ("GET", Fault::Text("tomorrow"), 503, "no time"),
+        ("LIST", Fault::Text("tomorrow"), 503, "no XML"),
         (
             "PUT",
             Fault::Raw(b"SSH-2.0-OpenSSH\r\n"),
@@ -493,9 +504,13 @@ fn slots_of_other_servers() {
 #[test]
 fn revoked_slots() {
     let store = S3::new();
-    let site = start(plan(&store));
+    let mut site = start(plan(&store));
+    site.program.allow("store failed");
     let old = slot(&site, "old.bin", 5);
     let revoked = format!(".upslot/revoked/{ROMEO_FOLDER}");
+    store.seed(&revoked, b"tomorrow", 0);
+    site.put(&old, b"hello").is(503);
+    site.program.wait_line(&["store failed", "no time"]);
     store.seed(&revoked, unix_now().to_string().as_bytes(), 0);
     site.put(&old, b"hello").is(403);
     store.seed(&revoked, (unix_now() - 100).to_string().as_bytes(), 0);

@@ -201,6 +201,8 @@ const LAYERS: [&[&str]; 7] = [
         "reactor/upstream/streams",
         "reactor/waiting",
         "reactor/path_claims",
+        "reactor/note_lists",
+        "reactor/conditional_puts",
         "reactor/revocations",
         "reactor/object_facts",
         "reactor/executions",

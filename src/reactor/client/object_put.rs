@@ -1,15 +1,15 @@
-//! Uploads to an object store: the body passes through, and is kept nowhere.
+//! Uploads to an object store: a large body passes through, and is kept nowhere; a small one is collected first.
 //!
 //! ```text
 //!   Checking ──▶ WaitingForUsage ──▶ Opening ◀──▶ Resting           HEAD and GET requests; quotas; PUT, 100 Continue
-//!      │                                │
-//!      ▼                                ▼ accept, 100 to the client
-//!   RestoringAlias                   Relaying ── early answer ──▶ ReadingFailure ──▶ refused
-//!      └──▶ 409                         │                              ▲
-//!                                       ▼ whole body, path claimed     │ error
-//!                                   Finishing ─────────────────────────┘
-//!                                       │  └─ connection lost, or 5xx ──▶ Confirming ──▶ refused
-//!                                       ▼ 200                                 │ same size
+//!      │                  │             │
+//!      ▼                  │ small       ▼ accept, 100 to the client
+//!   RestoringAlias        ▼          Relaying ── early answer ──▶ ReadingFailure ──▶ refused
+//!      └──▶ 409       Collecting        │                              ▲
+//!                         │             ▼ whole body, path claimed     │ error
+//!                         ▼         Finishing ─────────────────────────┘
+//!                      Storing ────────▶│  └─ connection lost, or 5xx ──▶ Confirming ──▶ refused
+//!                 PUT with the body     ▼ 200                                 │ same size
 //!                                   Rechecking (slow uploads) ◀───────────────┘
 //!                                       ▼              └─ revoked, removed ──▶ Withdrawing ──▶ refused
 //!                                   CreatingAlias (slots of mod_http_file_share) ──▶ 201
@@ -18,6 +18,9 @@
 //! - [`checks`] whether the slot may be used, and the quotas; [`relay`] the request to the store, and the body;
 //!   [`outcome`] the end of the body, and what follows from the store's answer;
 //! - this file: the states, and which of these is next.
+//!
+//! A store that honours `If-None-Match` is not asked whether a small object exists, unless there is no room for it
+//! (`Looking`).
 //!
 //! A client is only answered when no small request of its upload is on its way, so that an answer never belongs to an
 //! earlier upload on the same connection. The request to the store has the exact length of the slot, and its last bytes are
@@ -62,6 +65,8 @@ pub(super) struct ObjectPut {
     is_sent: bool,
     /// Whether the client's body was accepted.
     is_accepted: bool,
+    /// Whether the store was not asked for the object, because it does not store it twice.
+    is_unseen: bool,
     /// How many times the store has refused to begin.
     repetitions: usize,
 }
@@ -72,11 +77,17 @@ enum ObjectPutStage {
     /// An alias that is missing is created, so that the file that is there can be downloaded.
     RestoringAlias,
     WaitingForUsage,
+    /// There is no room; the object may exist.
+    Looking(PutRefusal),
     /// The request to the store is on its way; the store has not asked for the body.
     Opening(StreamId),
     /// The store was busy; the request is repeated at this time.
     Resting(Instant),
     Relaying(Relay),
+    /// A small body is kept until it is whole.
+    Collecting(Vec<u8>),
+    /// It is sent along with its request.
+    Storing(Option<StreamId>),
     /// The whole body was sent.
     Finishing(StreamId),
     /// The store has refused, and says why.
@@ -113,13 +124,14 @@ impl ObjectPut {
         }
     }
 
-    /// The request to the store under way, if its body is streamed.
+    /// The request to the store under way that stores the object.
     fn stream(&self) -> Option<StreamId> {
         match &self.stage {
             ObjectPutStage::Opening(stream)
             | ObjectPutStage::Finishing(stream)
             | ObjectPutStage::ReadingFailure { stream, .. } => Some(*stream),
             ObjectPutStage::Relaying(relay) => Some(relay.stream),
+            ObjectPutStage::Storing(request) => *request,
             _ => None,
         }
     }
@@ -175,6 +187,7 @@ impl Client {
             claimed: false,
             is_sent: false,
             is_accepted: false,
+            is_unseen: false,
             repetitions: 0,
         };
         self.check_object(Box::new(put), shared, now);
@@ -212,6 +225,8 @@ impl Client {
             ObjectPutStage::RestoringAlias => {
                 self.refuse_object(put, &PutRefusal::Used, shared, now);
             }
+            ObjectPutStage::Looking(_) => self.object_looked_for(put, result, shared, now),
+            ObjectPutStage::Storing(_) => self.object_sent(put, result, shared, now),
             ObjectPutStage::Confirming(_) => self.object_confirmed(put, result, shared, now),
             ObjectPutStage::Rechecking => self.object_rechecked(put, part, result, shared, now),
             ObjectPutStage::CreatingAlias => self.alias_created(put, result, shared, now),
@@ -220,6 +235,7 @@ impl Client {
             | ObjectPutStage::Opening(_)
             | ObjectPutStage::Resting(_)
             | ObjectPutStage::Relaying(_)
+            | ObjectPutStage::Collecting(_)
             | ObjectPutStage::Finishing(_)
             | ObjectPutStage::ReadingFailure { .. }
             | ObjectPutStage::Ended => self.activity = Activity::ObjectPut(put),
@@ -251,7 +267,7 @@ impl Client {
         }
     }
 
-    /// Passes on a part of the body.
+    /// Receives a part of the body.
     pub(super) fn relay_body(
         &mut self,
         most: usize,
@@ -264,7 +280,9 @@ impl Client {
             _ => return Err(io::Error::other("a body without an upload")),
         };
         match stage {
-            ObjectPutStage::Relaying(_) => self.relay_piece(most, shared, now, budget),
+            ObjectPutStage::Relaying(_) | ObjectPutStage::Collecting(_) => {
+                self.receive_piece(most, shared, now, budget)
+            }
             _ => Ok(self.read_failure(shared, now)),
         }
     }
@@ -281,6 +299,7 @@ impl Client {
         };
         Ok(match stage {
             ObjectPutStage::Relaying(_) => self.send_rest(shared, now),
+            ObjectPutStage::Collecting(_) => self.send_whole(shared, now),
             ObjectPutStage::Finishing(_) => self.object_finishing(shared, now),
             ObjectPutStage::ReadingFailure { .. } => self.read_failure(shared, now),
             // The answer to a small request follows.

@@ -1,5 +1,5 @@
-//! What all connections have to do with an object store: failed uploads, the facts and bytes of objects, and revocations of
-//! slots.
+//! What all connections have to do with an object store: failed uploads, the facts and bytes of objects, what the store is
+//! able to do, and revocations of slots.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use crate::reactor::shared::Shared;
 use crate::reactor::shared::health::reason;
 use crate::reactor::table::Key;
 use crate::reactor::upstream::{RequestClass, StreamId, UpstreamToken};
+use crate::s3::bucket::Shown;
 use crate::s3::error::{FailureKind, StoreFailure};
 use crate::service::{PutRefusal, StoredFile};
 
@@ -74,6 +75,42 @@ impl Shared {
         if let Some(bucket) = self.storage.bucket_mut() {
             bucket.upstream.end_stream(stream);
         }
+    }
+
+    /// Finds out whether the store honours conditions, unless that is known. Returns whether it does.
+    pub fn honours_conditions(&mut self, now: Now) -> bool {
+        let Some(store) = self.storage.bucket_mut() else {
+            return false;
+        };
+        if store.conditional.begin(now.mono) {
+            self.ask_for_condition(now);
+            return false;
+        }
+        store.conditional.are_honoured()
+    }
+
+    fn ask_for_condition(&mut self, now: Now) {
+        let bucket = self.service.bucket();
+        let request = bucket.and_then(|bucket| {
+            let (key, shown) = (bucket.condition_key()?, Shown::default());
+            Some(bucket.put_whole(&key, b"", &shown, true, now))
+        });
+        if let (Some(request), Some(store)) = (request, self.storage.bucket_mut()) {
+            let (class, token) = (RequestClass::User, UpstreamToken::Condition);
+            store.upstream.submit(request, class, token, now);
+        }
+    }
+
+    /// The store has answered a request with a condition, or has not.
+    pub fn condition_answered(&mut self, result: Result<Response, StoreFailure>, now: Now) {
+        let Some(store) = self.storage.bucket_mut() else {
+            return;
+        };
+        let status = result.ok().map(|response| response.status);
+        if store.conditional.answered(status, now.mono) {
+            return self.ask_for_condition(now);
+        }
+        log::debug!("conditional requests={:?}", store.conditional);
     }
 
     /// Lets other nodes know which slots are revoked.

@@ -23,6 +23,8 @@ const DELAYS: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1
 /// How long requests take altogether, with their repetitions.
 const USER_TIME: Duration = Duration::from_secs(10);
 const BACKGROUND_TIME: Duration = Duration::from_secs(60);
+/// A store may take its time to confirm an object.
+const UPLOAD_TIME: Duration = Duration::from_secs(40);
 
 /// A user's request that has taken this long is slow. So many of those do not count as requests in progress, so that some
 /// objects that the store cannot find do not delay all others.
@@ -34,8 +36,9 @@ const MAX_USER: usize = 16;
 const MAX_BACKGROUND: usize = 4;
 const MAX_QUEUED: usize = 1024;
 
-/// The lanes of streams and of users' small requests, which come before that of other small requests.
-const STREAMS: usize = 0;
+/// The lanes of streams and small uploads, of which there are no more than client connections, and of users' other small
+/// requests. They come before that of background work.
+const TRANSFERS: usize = 0;
 const USERS: usize = 1;
 
 /// Identifies a request. Streams are told theirs.
@@ -46,6 +49,8 @@ pub struct CallId(u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestClass {
     User,
+    /// A file of a user, sent along with its head.
+    Upload,
     /// Sweeps and other work for which no client waits.
     Background,
 }
@@ -58,6 +63,10 @@ pub enum UpstreamToken {
     Task(u32),
     /// A revocation of slots, by its number.
     Revocation(u32),
+    /// A list for uploads that wait.
+    Notes,
+    /// Whether the store honours a condition.
+    Condition,
     Probe,
 }
 
@@ -120,6 +129,7 @@ impl Call {
     ) -> Call {
         let time = match class {
             RequestClass::User => USER_TIME,
+            RequestClass::Upload => UPLOAD_TIME,
             RequestClass::Background => BACKGROUND_TIME,
         };
         Call::new(
@@ -159,7 +169,11 @@ impl Call {
 
     fn lane(&self) -> usize {
         match self.caller {
-            Caller::Stream { .. } => STREAMS,
+            Caller::Stream { .. }
+            | Caller::Small {
+                class: RequestClass::Upload,
+                ..
+            } => TRANSFERS,
             Caller::Small {
                 class: RequestClass::User,
                 ..
@@ -203,6 +217,35 @@ impl Call {
         true
     }
 
+    fn is_upload(&self) -> bool {
+        let class = match &self.caller {
+            Caller::Small { class, .. } => Some(*class),
+            Caller::Stream { .. } => None,
+        };
+        class == Some(RequestClass::Upload)
+    }
+
+    /// Whether the request may be repeated after this status.
+    pub(super) fn may_pass(&self, status: u16) -> bool {
+        match status {
+            408 | 429 | 503 => true,
+            // The object may be stored, which the caller finds out.
+            500 | 502 | 504 => !self.is_upload(),
+            _ => false,
+        }
+    }
+
+    /// Whether a condition may have failed because an earlier attempt had met it.
+    pub(super) fn is_ambiguous(&self, status: u16) -> bool {
+        let is_repeated = self.repetitions > 0 || self.needs_new_connection;
+        status == 412 && self.is_upload() && is_repeated
+    }
+
+    /// Prepares a repetition after the connection broke, as [`Call::rests`].
+    pub(super) fn rests_after_loss(&mut self, now: Instant, random: u32) -> bool {
+        !self.is_upload() && self.rests(now, random)
+    }
+
     /// Prepares a repetition after a delay, if the request may be repeated and there is time left. `random` is uniformly
     /// distributed.
     pub(super) fn rests(&mut self, now: Instant, random: u32) -> bool {
@@ -236,7 +279,7 @@ pub(super) fn delay(repetitions: usize, random: u32) -> Option<Duration> {
 pub(super) struct Calls {
     map: BTreeMap<CallId, Box<Call>>,
     next: u32,
-    /// Streams, and the two classes of small requests: those that wait, and the number of those in progress.
+    /// Transfers, and the two classes of other small requests: those that wait, and the number of those in progress.
     lanes: [Lane; 3],
 }
 
@@ -257,11 +300,10 @@ impl Calls {
         self.map.get_mut(&id).map(Box::as_mut)
     }
 
-    /// Whether no more requests of this kind may wait. Streams always may, because there are no more than client
-    /// connections.
+    /// Whether no more requests of this kind may wait.
     pub(super) fn is_full(&self, call: &Call) -> bool {
         let lane = call.lane();
-        lane != STREAMS && self.lanes[lane].waiting.len() >= MAX_QUEUED
+        lane != TRANSFERS && self.lanes[lane].waiting.len() >= MAX_QUEUED
     }
 
     /// Adds a request to the end of its queue.

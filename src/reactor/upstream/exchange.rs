@@ -36,7 +36,7 @@ const PROGRESS: usize = 4096;
 pub(super) struct StoreExchange {
     pub(super) request: StoreRequest,
     phase: ExchangePhase,
-    /// Bytes of the head and of the small body that were sent.
+    /// Bytes of the head, and of a small body after it, that were sent.
     sent: usize,
     /// Bytes of the streamed body that were not sent yet.
     body_left: u64,
@@ -118,8 +118,7 @@ impl StoreExchange {
     /// Begins again, on another connection.
     pub(super) fn restart(&mut self) {
         let request = StoreRequest {
-            head: std::mem::take(&mut self.request.head),
-            body: std::mem::take(&mut self.request.body),
+            bytes: std::mem::take(&mut self.request.bytes),
             ..self.request
         };
         *self = StoreExchange::new(request);
@@ -195,11 +194,7 @@ impl StoreExchange {
     ) -> io::Result<()> {
         transport.flush()?;
         while self.phase == ExchangePhase::Sending {
-            let StoreRequest { head, body, .. } = &self.request;
-            let (rest, more) = match head.get(self.sent..) {
-                Some(rest) if !rest.is_empty() => (rest, !body.is_empty()),
-                _ => (&body[self.sent - head.len()..], false),
-            };
+            let rest = &self.request.bytes[self.sent..];
             if rest.is_empty() {
                 let (phase, limit) = match self.body_left {
                     0 => (ExchangePhase::Answer, ANSWER_TIME),
@@ -209,7 +204,7 @@ impl StoreExchange {
                 self.progress.restart(limit);
                 return Ok(());
             }
-            match transport.write(rest, more, &mut buffers.wire)? {
+            match transport.write(rest, false, &mut buffers.wire)? {
                 Moved::Bytes(n) => {
                     self.sent += n;
                     self.progress.moved(n);
@@ -307,7 +302,7 @@ impl StoreExchange {
         let most = self.body_left.min(bytes.len() as u64) as usize;
         match transport.write(&bytes[..most], false, &mut buffers.wire) {
             Ok(Moved::Bytes(n)) => {
-                self.request.head = Vec::new();
+                self.request.bytes = Vec::new();
                 self.body_left -= n as u64;
                 self.progress.moved(n);
                 if self.body_left == 0 {
@@ -433,7 +428,7 @@ impl StoreExchange {
 
     #[cfg(test)]
     pub(super) fn kept_bytes(&self) -> usize {
-        self.request.head.capacity() + self.request.body.capacity() + self.early.capacity()
+        self.request.bytes.capacity() + self.early.capacity()
     }
 
     /// The final response without its body, once all of that was read.

@@ -183,14 +183,14 @@ impl Upstream {
         self.target = target;
     }
 
-    /// Queues a small request; its response is complete in memory.
+    /// Queues a small request; its response is complete in memory. `None` if it has failed at once.
     pub fn submit(
         &mut self,
         request: StoreRequest,
         class: RequestClass,
         token: UpstreamToken,
         now: Now,
-    ) {
+    ) -> Option<CallId> {
         let method = request.method;
         let call = Call::small(request, class, token, now.mono);
         let failure = if self.is_cut_off() {
@@ -203,10 +203,12 @@ impl Upstream {
         } else {
             let id = self.calls.add(call);
             self.must_assign = true;
-            return self.arm_call(id, now.mono);
+            self.arm_call(id, now.mono);
+            return Some(id);
         };
         self.report.failed(method);
         self.finished.push_back((token, Err(failure)));
+        None
     }
 
     /// The next small request that is finished.

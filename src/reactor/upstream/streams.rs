@@ -116,7 +116,7 @@ impl Upstream {
         moved
     }
 
-    /// Ends a stream in any state. Its connection is kept if the response is complete and nothing is wrong with it.
+    /// Ends a stream, or a small request that no one waits for any more, in any state. Its connection is kept if the response is complete and nothing is wrong with it.
     pub fn end_stream(&mut self, id: StreamId) {
         let token = self.calls.displace(id);
         let call = self.remove_call(id);

@@ -189,8 +189,7 @@ fn key() -> crate::reactor::table::Key {
 fn get(path: &str) -> StoreRequest {
     StoreRequest {
         method: "GET",
-        head: format!("GET {path} HTTP/1.1\r\nHost: store\r\n\r\n").into_bytes(),
-        body: Vec::new(),
+        bytes: format!("GET {path} HTTP/1.1\r\nHost: store\r\n\r\n").into_bytes(),
         body_length: 0,
         idempotent: true,
     }
@@ -210,8 +209,7 @@ fn put(length: u64) -> StoreRequest {
     );
     StoreRequest {
         method: "PUT",
-        head: head.into_bytes(),
-        body: Vec::new(),
+        bytes: head.into_bytes(),
         body_length: length,
         idempotent: false,
     }

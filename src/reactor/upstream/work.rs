@@ -141,9 +141,9 @@ impl Upstream {
         };
         let is_usable = call.exchange.leaves_connection_usable();
         let response = call.exchange.take_response();
-        let is_passing = |status| matches!(status, 408 | 429 | 500 | 502 | 503 | 504);
-        let fails = response.as_ref().is_some_and(|r| is_passing(r.status));
-        if fails && call.rests(now.mono, jitter()) {
+        let status = response.as_ref().map_or(0, |response| response.status);
+        let is_ambiguous = call.is_ambiguous(status);
+        if call.may_pass(status) && call.rests(now.mono, jitter()) {
             self.report.counts.retries += 1;
             self.arm_call(id, now.mono);
         } else if let Some(Caller::Small {
@@ -152,10 +152,13 @@ impl Upstream {
             ..
         }) = self.remove_call(id).map(|call| call.caller)
         {
-            let response = response.map(|response| Response { body, ..response });
-            let none = || StoreFailure::unreachable("there is no response");
+            let response = match response {
+                Some(_) if is_ambiguous => Err("the connection broke after the object was sent"),
+                Some(response) => Ok(Response { body, ..response }),
+                None => Err("there is no response"),
+            };
             self.finished
-                .push_back((request, response.ok_or_else(none)));
+                .push_back((request, response.map_err(StoreFailure::unreachable)));
         }
         self.release(token, is_usable, now);
     }
@@ -209,7 +212,7 @@ impl Upstream {
         if is_current && was_reused && call.moves_to_new_connection() {
             self.report.counts.retries += 1;
             self.calls.wait(id);
-        } else if is_current && call.rests(now.mono, jitter()) {
+        } else if is_current && call.rests_after_loss(now.mono, jitter()) {
             self.report.counts.retries += 1;
             self.arm_call(id, now.mono);
         } else {

@@ -1,5 +1,6 @@
 use std::time::{Instant, UNIX_EPOCH};
 
+use super::requests::BEFORE_NOTES;
 use super::*;
 use crate::config::object_store::{GetMode, PutMode};
 use crate::config::secret::SecretKey;
@@ -38,9 +39,11 @@ fn path(text: &str) -> StorePath {
 }
 
 fn text(request: &StoreRequest) -> String {
-    let head = String::from_utf8(request.head.clone()).unwrap();
-    assert!(head.is_ascii() && head.ends_with("\r\n\r\n"), "{head}");
-    head
+    let head = String::from_utf8(request.bytes.clone()).unwrap();
+    let (head, body) = head.split_once("\r\n\r\n").unwrap();
+    assert!(head.is_ascii(), "{head}");
+    assert!(body.is_empty() || head.contains(&format!("\r\nContent-Length: {}", body.len())));
+    format!("{head}\r\n")
 }
 
 #[test]
@@ -212,7 +215,8 @@ fn requests_are_signed_for_the_internal_endpoint() {
         bucket.head(&key, now()),
         bucket.get(&key, None, now()),
         bucket.get(&key, Some(5..10), now()),
-        bucket.put(&key, 10, &png, now()),
+        bucket.put(&key, 10, &png, true, now()),
+        bucket.put_whole(&key, b"whole", &png, true, now()),
         bucket.put_small(&key, b"body", now()),
         bucket.delete(&key, now()),
     ];
@@ -231,23 +235,26 @@ fn requests_are_signed_for_the_internal_endpoint() {
         assert!(!head.contains("\r\nx-amz"));
         assert_eq!(request.idempotent, request.body_length == 0);
     }
-    let [head, get, range, put, small, delete] = &requests;
+    let [head, get, range, put, whole, small, delete] = &requests;
     for bare in [head, get, delete] {
         assert!(!text(bare).contains("Content-"));
     }
     assert!(text(range).contains("\r\nRange: bytes=5-9\r\n"));
-    let fields = "\r\nContent-Length: 10\r\nContent-Type: image/png\r\nIf-None-Match: *\r\n\
-                  Content-Disposition: inline; filename=\"_.png\"\r\nExpect: 100-continue\r\n";
-    assert!(text(put).contains(fields));
-    assert_eq!((put.body_length, &put.body[..]), (10, &b""[..]));
+    let fields = "\r\nContent-Type: image/png\r\nIf-None-Match: *\r\n\
+                  Content-Disposition: inline; filename=\"_.png\"\r\n";
+    let of = |length, expect| format!("\r\nContent-Length: {length}{fields}{expect}");
+    assert!(text(put).ends_with(&of(10, "Expect: 100-continue\r\n")));
+    assert!(put.body_length == 10 && put.bytes.ends_with(b"\r\n\r\n"));
+    assert!(text(whole).ends_with(&of(5, "")) && whole.bytes.ends_with(b"\r\n\r\nwhole"));
     assert!(text(small).contains("\r\nContent-Length: 4\r\n"));
-    assert_eq!(small.body, b"body");
+    assert!(small.bytes.ends_with(b"\r\n\r\nbody"));
     for content_type in ["a\r\nb", ""] {
         let shown = Shown {
             content_type,
             ..Shown::default()
         };
-        let head = text(&bucket.put(&key, 10, &shown, now()));
+        let head = text(&bucket.put(&key, 10, &shown, false, now()));
+        assert!(!head.contains("If-None-Match"), "{head}");
         assert!(!head.contains("Content-Disposition"), "{head}");
         let default = "\r\nContent-Type: application/octet-stream\r\n";
         assert!(head.contains(default), "{head}");
@@ -268,4 +275,12 @@ fn lists_name_the_bucket_and_the_prefix() {
     assert!(head.starts_with("GET /?X-Amz-"), "{head}");
     assert!(head.contains("&list-type=2&max-keys=1&prefix=&X-Amz-Signature="));
     assert!(head.contains("\r\nHost: uploads.10.0.0.1:3900\r\n"));
+    let notes = text(&bucket.list_notes(now()));
+    let part = "&encoding-type=url&list-type=2&max-keys=50&prefix=pre%20fix%2F.upslot%2F\
+                &start-after=pre%20fix%2F.upslot%2Fq&X-Amz-Signature=";
+    assert!(notes.contains(part), "{notes}");
+    let after = [INTERNAL, BEFORE_NOTES].concat();
+    for kind in Internal::ALL {
+        assert_eq!(kind.prefix() > after, kind != Internal::Aliases, "{kind:?}");
+    }
 }

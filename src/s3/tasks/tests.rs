@@ -130,7 +130,7 @@ impl FakeStore {
     }
 
     fn answer(&mut self, request: &StoreRequest) -> Result<Response, StoreFailure> {
-        let head = std::str::from_utf8(&request.head).unwrap();
+        let head = std::str::from_utf8(&request.bytes).unwrap();
         let target = head.split(' ').nth(1).unwrap();
         let (path, query) = target.split_once('?').unwrap();
         let mut response = Response {
@@ -159,7 +159,8 @@ impl FakeStore {
         }
         match request.method {
             "PUT" => {
-                let size = request.body.len() as u64;
+                let end = request.bytes.windows(4).position(|at| at == b"\r\n\r\n");
+                let size = (request.bytes.len() - end.unwrap() - 4) as u64;
                 self.objects.insert(key, (size, at(NOW)));
             }
             "DELETE" if self.objects.remove(&key).is_some() => response.status = 204,
@@ -211,7 +212,7 @@ impl FakeStore {
             while let Some(request) = task.want(&self.bucket) {
                 outstanding.push(request);
             }
-            let is_list = |request: &&TaskRequest| request.request.head.starts_with(b"GET ");
+            let is_list = |request: &&TaskRequest| request.request.bytes.starts_with(b"GET ");
             let lists = outstanding.iter().filter(is_list).count();
             assert!(lists <= 1 && outstanding.len() - lists <= MAX_REMOVALS);
             if task.has_work() {

@@ -60,12 +60,13 @@ class Bucket:
         url = self.url(method, key, query=query, headers=headers, **options)
         return await http_request(method, url, body=body, headers=headers, timeout=timeout)
 
-    async def keys(self, prefix="", page=1000):
-        """All keys with a prefix, page by page."""
+    async def keys(self, prefix="", page=1000, after=None):
+        """All keys with a prefix, or those that follow another one, page by page."""
         found, token = [], None
+        start = {"start-after": after} if after else {}
         while True:
             query = {"list-type": "2", "prefix": prefix, "max-keys": str(page), "encoding-type": "url"}
-            reply = await self.request("GET", query=query | ({"continuation-token": token} if token else {}))
+            reply = await self.request("GET", query=query | ({"continuation-token": token} if token else start))
             check("list", reply.status, 200)
             result = ET.fromstring(reply.body)
             keys = [urllib.parse.unquote_plus(key.text) for key in result.iterfind(f"{XML}Contents/{XML}Key")]

@@ -109,7 +109,8 @@ fn check_tasks(bucket: &Bucket, bytes: &[u8], status: u16) {
 
 /// Checks a request, and answers it.
 fn answer(TaskRequest { request, .. }: &TaskRequest, bytes: &[u8], status: u16) -> Response {
-    let head = std::str::from_utf8(&request.head).unwrap();
+    let line = request.bytes.split(|byte| *byte == b'\r').next().unwrap();
+    let head = std::str::from_utf8(line).unwrap();
     let target = head.split(' ').nth(1).unwrap();
     let (path, query) = target.split_once('?').unwrap();
     let is_list = path == "/uploads";

@@ -3,11 +3,13 @@
 use crate::decimal;
 use crate::http::client::Response;
 use crate::now::Now;
+use crate::reactor::client::object_put::relay::MAX_COLLECTED;
 use crate::reactor::client::object_put::{ObjectPut, ObjectPutStage, ask_store, found};
 use crate::reactor::client::{Activity, Client};
 use crate::reactor::shared::Shared;
 use crate::s3::bucket::{Bucket, ObjectKey, StoreRequest};
 use crate::s3::error::StoreFailure;
+use crate::s3::listing::ObjectPage;
 use crate::service::PutRefusal;
 use crate::slot::grant::{Denial, Grant, Issued, Scheme};
 use crate::slot::revoked;
@@ -34,6 +36,7 @@ impl Client {
     /// Sends all requests at once.
     pub(super) fn check_object(&mut self, mut put: Box<ObjectPut>, shared: &mut Shared, now: Now) {
         let grant = &put.request.grant;
+        let size = grant.size;
         let slots = &shared.slots;
         if slots.revoked.is_revoked(grant) {
             let refusal = PutRefusal::Denied(Denial::Expired);
@@ -42,24 +45,85 @@ impl Client {
         if slots.used.contains(grant) {
             return self.refuse_object(put, &PutRefusal::Used, shared, now);
         }
+        // Nothing but a body that is sent in vain depends on whether a small object exists, unless files are evicted for it.
+        let is_cheap = size <= MAX_COLLECTED && !shared.service.policy().evict;
+        put.is_unseen = shared.honours_conditions(now) && is_cheap;
         let Some(bucket) = shared.service.bucket() else {
             return self.refuse_object(put, &PutRefusal::ObjectStore, shared, now);
         };
-        let mut requests = vec![(OBJECT, put.key.clone())];
-        requests.extend(
-            (TOMBSTONE..=ALIAS).filter_map(|part| Some((part, check_key(part, grant, bucket)?))),
-        );
+        let grant = &put.request.grant;
+        let mut requests = Vec::new();
+        if !put.is_unseen {
+            requests.push((OBJECT, put.key.clone()));
+        }
+        requests.extend(check_key(ALIAS, grant, bucket).map(|key| (ALIAS, key)));
+        let mut pending = 0;
+        if has_notes(grant) {
+            let storage = shared.storage.bucket_mut();
+            match storage.is_some_and(|storage| storage.notes.join(self.key, now.mono)) {
+                true => pending = 1,
+                false => requests.extend(notes(grant, bucket)),
+            }
+        }
+        pending += requests.len();
+        if pending == 0 {
+            return self.admit_object(put, shared, now);
+        }
         put.stage = ObjectPutStage::Checking(Checks {
-            pending: requests.len(),
+            pending,
             ..Checks::default()
         });
         self.activity = Activity::ObjectPut(put);
+        self.ask_for_checks(requests, shared, now);
+    }
+
+    fn ask_for_checks(&self, requests: Vec<(u8, ObjectKey)>, shared: &mut Shared, now: Now) {
         for (part, key) in requests {
             ask_store(self.key, part, shared, now, |bucket| match part {
                 REVOCATION => bucket.get(&key, None, now),
                 _ => bucket.head(&key, now),
             });
         }
+    }
+
+    /// The notes about slots were listed for all uploads that wait.
+    pub fn notes_listed(
+        &mut self,
+        listed: &Result<ObjectPage, StoreFailure>,
+        shared: &mut Shared,
+        now: Now,
+    ) {
+        let mut put = match std::mem::take(&mut self.activity) {
+            Activity::ObjectPut(put) => put,
+            other => {
+                self.activity = other;
+                return;
+            }
+        };
+        let ObjectPutStage::Checking(checks) = &mut put.stage else {
+            self.activity = Activity::ObjectPut(put);
+            return;
+        };
+        let mut requests = Vec::new();
+        match (listed, shared.service.bucket()) {
+            // As it is in ordinary life.
+            (Ok(page), _) if page.is_whole() && page.objects.is_empty() => {}
+            (Ok(page), Some(bucket)) => {
+                requests = notes(&put.request.grant, bucket);
+                if page.is_whole() {
+                    requests.retain(|(_, key)| page.contains(key));
+                    checks.has_tombstone = requests.iter().any(|(part, _)| *part == TOMBSTONE);
+                    // Only the content of a revocation tells what it is about.
+                    requests.retain(|(part, _)| *part == REVOCATION);
+                }
+            }
+            (Err(failure), _) => checks.failure = Some(failure.clone()),
+            (Ok(_), None) => {}
+        }
+        checks.pending += requests.len();
+        self.activity = Activity::ObjectPut(put);
+        self.ask_for_checks(requests, shared, now);
+        self.check_passed(shared, now);
     }
 
     /// The answer to one of the checks.
@@ -74,7 +138,6 @@ impl Client {
         let ObjectPutStage::Checking(checks) = &mut put.stage else {
             return;
         };
-        checks.pending -= 1;
         let grant = &put.request.grant;
         match (part, found(result, now)) {
             (OBJECT, Ok(found)) => checks.exists = found.is_some(),
@@ -86,11 +149,26 @@ impl Client {
             },
             (_, Err(failure)) => checks.failure = Some(failure),
         }
+        self.activity = Activity::ObjectPut(put);
+        self.check_passed(shared, now);
+    }
+
+    /// The result of a check is noted. When all are, the upload is admitted or refused.
+    fn check_passed(&mut self, shared: &mut Shared, now: Now) {
+        let Activity::ObjectPut(put) = &mut self.activity else {
+            return;
+        };
+        let ObjectPutStage::Checking(checks) = &mut put.stage else {
+            return;
+        };
+        checks.pending -= 1;
         if checks.pending > 0 {
-            self.activity = Activity::ObjectPut(put);
             return;
         }
         let checks = std::mem::take(checks);
+        let Activity::ObjectPut(put) = std::mem::take(&mut self.activity) else {
+            return;
+        };
         if checks.is_revoked {
             let refusal = PutRefusal::Denied(Denial::Expired);
             self.refuse_object(put, &refusal, shared, now);
@@ -98,7 +176,7 @@ impl Client {
             shared.object_store_failed(&failure, now);
             self.refuse_object(put, &PutRefusal::ObjectStore, shared, now);
         } else if checks.exists || checks.has_tombstone || checks.has_alias {
-            self.refuse_used_object(put, &checks, shared, now);
+            self.refuse_used_object(put, checks.has_alias, shared, now);
         } else {
             self.admit_object(put, shared, now);
         }
@@ -106,14 +184,14 @@ impl Client {
 
     /// Refuses an upload to a path that exists. Its alias may be missing, because an upload was interrupted before it was
     /// created.
-    fn refuse_used_object(
+    pub(super) fn refuse_used_object(
         &mut self,
         mut put: Box<ObjectPut>,
-        checks: &Checks,
+        has_alias: bool,
         shared: &mut Shared,
         now: Now,
     ) {
-        if !checks.has_alias && create_alias(self, &put.request.grant, shared, now) {
+        if !has_alias && create_alias(self, &put.request.grant, shared, now) {
             put.stage = ObjectPutStage::RestoringAlias;
             self.activity = Activity::ObjectPut(put);
         } else {
@@ -132,15 +210,56 @@ impl Client {
                     let usage = &mut shared.admission.usage;
                     usage.reserve(owner, class, grant.size, now.mono);
                 }
-                self.open_upload(put, shared, now);
+                match put.request.grant.size <= MAX_COLLECTED {
+                    true => self.collect_upload(put, now),
+                    false => self.open_upload(put, shared, now),
+                }
             }
             Ok(false) => {
                 put.stage = ObjectPutStage::WaitingForUsage;
                 self.activity = Activity::ObjectPut(put);
             }
+            Err(refusal) if put.is_unseen => {
+                let key = put.key.clone();
+                put.stage = ObjectPutStage::Looking(refusal);
+                self.activity = Activity::ObjectPut(put);
+                ask_store(self.key, OBJECT, shared, now, |bucket| {
+                    bucket.head(&key, now)
+                });
+            }
             Err(refusal) => self.refuse_object(put, &refusal, shared, now),
         }
     }
+
+    /// Whether the object of an upload for which there is no room exists.
+    pub(super) fn object_looked_for(
+        &mut self,
+        mut put: Box<ObjectPut>,
+        result: Result<Response, StoreFailure>,
+        shared: &mut Shared,
+        now: Now,
+    ) {
+        let ended = std::mem::replace(&mut put.stage, ObjectPutStage::Ended);
+        match (found(result, now), ended) {
+            (Ok(None), ObjectPutStage::Looking(refusal)) => {
+                self.refuse_object(put, &refusal, shared, now);
+            }
+            (Ok(_), _) => self.refuse_used_object(put, false, shared, now),
+            (Err(failure), _) => self.fail_object(put, &failure, shared, now),
+        }
+    }
+}
+
+/// Whether there may be notes about a slot.
+fn has_notes(grant: &Grant) -> bool {
+    !matches!(grant.scheme, Scheme::FileShare { .. }) || grant.issued != Issued::Unknown
+}
+
+/// The notes about a slot that there may be.
+fn notes(grant: &Grant, bucket: &Bucket) -> Vec<(u8, ObjectKey)> {
+    let parts = [TOMBSTONE, REVOCATION].into_iter();
+    let note = |part| Some((part, check_key(part, grant, bucket)?));
+    parts.filter_map(note).collect()
 }
 
 /// Whether a slot is void, because of the object that notes when its owner's slots were revoked.

@@ -21,29 +21,35 @@ use crate::slot::grant::Denial;
 const RECHECK_AFTER: Duration = Duration::from_secs(1);
 
 impl Client {
+    /// Claims the path of an upload whose body is whole; false if it is refused.
+    pub(super) fn claim_path(&mut self, shared: &mut Shared, now: Now) -> bool {
+        let Activity::ObjectPut(put) = &mut self.activity else {
+            return false;
+        };
+        if put.claimed {
+            return true;
+        }
+        let grant = &put.request.grant;
+        let slots = &shared.slots;
+        let claims = shared.storage.bucket_mut().map(|bucket| &mut bucket.claims);
+        let refusal = if slots.revoked.is_revoked(grant) {
+            PutRefusal::Denied(Denial::Expired)
+        } else if slots.used.contains(grant)
+            || !claims.is_some_and(|claims| claims.claim(&grant.path))
+        {
+            PutRefusal::Used
+        } else {
+            put.claimed = true;
+            return true;
+        };
+        self.refuse(&refusal, shared, now);
+        false
+    }
+
     /// The client's body is whole: sends what is left of it, unless another upload is doing that.
     pub(super) fn send_rest(&mut self, shared: &mut Shared, now: Now) -> StepResult {
-        let Activity::ObjectPut(put) = &mut self.activity else {
-            return StepResult::Blocked;
-        };
-        if !put.claimed {
-            let grant = &put.request.grant;
-            let slots = &shared.slots;
-            let claims = shared.storage.bucket_mut().map(|bucket| &mut bucket.claims);
-            let refusal = if slots.revoked.is_revoked(grant) {
-                Some(PutRefusal::Denied(Denial::Expired))
-            } else if slots.used.contains(grant)
-                || !claims.is_some_and(|claims| claims.claim(&grant.path))
-            {
-                Some(PutRefusal::Used)
-            } else {
-                None
-            };
-            if let Some(refusal) = refusal {
-                self.refuse(&refusal, shared, now);
-                return StepResult::Moved;
-            }
-            put.claimed = true;
+        if !self.claim_path(shared, now) {
+            return StepResult::Moved;
         }
         if let Some(step) = self.flush_relay(true, shared, now) {
             return step;
@@ -94,6 +100,26 @@ impl Client {
         StepResult::Moved
     }
 
+    /// The store has answered a request with a whole body, or has not.
+    pub(super) fn object_sent(
+        &mut self,
+        mut put: Box<ObjectPut>,
+        result: Result<Response, StoreFailure>,
+        shared: &mut Shared,
+        now: Now,
+    ) {
+        put.stage = ObjectPutStage::Ended;
+        let failure = match result {
+            Ok(Response { status: 200, .. }) => return self.object_stored(put, shared, now),
+            Ok(response) => {
+                let Response { fields, body, .. } = &response;
+                StoreFailure::of(response.status, fields, body, now.wall)
+            }
+            Err(failure) => failure,
+        };
+        self.object_refused(put, failure, shared, now);
+    }
+
     /// The store did not take the object, or did not say that it did. The request has ended.
     pub(super) fn object_refused(
         &mut self,
@@ -121,6 +147,8 @@ impl Client {
             ask_store(self.key, OBJECT, shared, now, |bucket| {
                 bucket.head(&key, now)
             });
+        } else if failure.kind == FailureKind::Exists {
+            self.refuse_used_object(put, false, shared, now);
         } else {
             self.fail_object(put, &failure, shared, now);
         }

@@ -4,17 +4,21 @@ use std::io;
 
 use crate::http::client::Response;
 use crate::now::Now;
+use crate::reactor::client::object_put::checks::OBJECT;
 use crate::reactor::client::object_put::{ObjectPut, ObjectPutStage};
 use crate::reactor::client::{Activity, Client, StepResult};
 use crate::reactor::shared::{Buffers, Shared};
-use crate::reactor::upstream::{StreamId, Upstream};
-use crate::s3::bucket::Shown;
+use crate::reactor::upstream::{RequestClass, StreamId, Upstream, UpstreamToken};
+use crate::s3::bucket::{Shown, StoreRequest};
 use crate::s3::error::StoreFailure;
 use crate::service::PutRefusal;
 use crate::transport::Moved;
 
 /// Most bytes read from the client at once, and so the most that an upload keeps while the store takes nothing.
 const PIECE: usize = 64 * 1024;
+
+/// Largest body that is collected, and then sent along with its request.
+pub(super) const MAX_COLLECTED: u64 = PIECE as u64;
 
 /// Pieces that are smaller are collected first.
 const SMALL_PIECE: usize = 4096;
@@ -75,19 +79,68 @@ impl Relay {
     }
 }
 
+/// The request that stores the object; with its body, if that is known.
+fn put_request(
+    put: &ObjectPut,
+    body: Option<&[u8]>,
+    shared: &mut Shared,
+    now: Now,
+) -> Option<StoreRequest> {
+    let is_conditional = shared.storage.bucket_mut()?.conditional.are_possible();
+    let content_type = put.request.content_type.as_deref();
+    let (content_type, disposition) = shared.service.kept_with(put.path(), content_type);
+    let shown = Shown {
+        content_type: &content_type,
+        disposition: &disposition,
+        cache_control: "",
+    };
+    let bucket = shared.service.bucket()?;
+    Some(match body {
+        Some(body) => bucket.put_whole(&put.key, body, &shown, is_conditional, now),
+        None => {
+            let size = put.request.grant.size;
+            bucket.put(&put.key, size, &shown, is_conditional, now)
+        }
+    })
+}
+
 impl Client {
+    /// Accepts a body that is collected.
+    pub(super) fn collect_upload(&mut self, mut put: Box<ObjectPut>, now: Now) {
+        let size = put.request.grant.size;
+        put.stage = ObjectPutStage::Collecting(Vec::new());
+        put.is_accepted = true;
+        self.activity = Activity::ObjectPut(put);
+        self.exchange.accept(size, now.mono);
+    }
+
+    /// A collected body is whole: sends it, unless another upload to the path is doing that.
+    pub(super) fn send_whole(&mut self, shared: &mut Shared, now: Now) -> StepResult {
+        if !self.claim_path(shared, now) {
+            return StepResult::Moved;
+        }
+        let Activity::ObjectPut(put) = &mut self.activity else {
+            return StepResult::Blocked;
+        };
+        let ObjectPutStage::Collecting(body) = &put.stage else {
+            return StepResult::Blocked;
+        };
+        let request = put_request(put, Some(body), shared, now);
+        let (Some(request), Some(bucket)) = (request, shared.storage.bucket_mut()) else {
+            self.refuse(&PutRefusal::ObjectStore, shared, now);
+            return StepResult::Moved;
+        };
+        let token = UpstreamToken::Client(self.key, OBJECT);
+        let upstream = &mut bucket.upstream;
+        let id = upstream.submit(request, RequestClass::Upload, token, now);
+        put.stage = ObjectPutStage::Storing(id);
+        put.is_sent = true;
+        StepResult::Blocked
+    }
+
     /// Sends the head of the request to the store.
     pub(super) fn open_upload(&mut self, mut put: Box<ObjectPut>, shared: &mut Shared, now: Now) {
-        let size = put.request.grant.size;
-        let content_type = put.request.content_type.as_deref();
-        let (content_type, disposition) = shared.service.kept_with(put.path(), content_type);
-        let shown = Shown {
-            content_type: &content_type,
-            disposition: &disposition,
-            cache_control: "",
-        };
-        let bucket = shared.service.bucket();
-        let request = bucket.map(|bucket| bucket.put(&put.key, size, &shown, now));
+        let request = put_request(&put, None, shared, now);
         let (Some(request), Some(bucket)) = (request, shared.storage.bucket_mut()) else {
             return self.refuse_object(put, &PutRefusal::ObjectStore, shared, now);
         };
@@ -136,21 +189,21 @@ impl Client {
         }
     }
 
-    /// Receives a part of the body, as fast as the store takes it.
-    pub(super) fn relay_piece(
+    /// Receives a part of the body, as fast as the store takes it unless it is collected.
+    pub(super) fn receive_piece(
         &mut self,
         most: usize,
         shared: &mut Shared,
         now: Now,
         budget: &mut usize,
     ) -> io::Result<StepResult> {
-        if let Some(step) = self.flush_relay(false, shared, now) {
+        let is_relaying =
+            matches!(&self.activity, Activity::ObjectPut(put) if put.stream().is_some());
+        let flushed = is_relaying.then(|| self.flush_relay(false, shared, now));
+        if let Some(step) = flushed.flatten() {
             return Ok(step);
         }
         let Activity::ObjectPut(put) = &mut self.activity else {
-            return Ok(StepResult::Blocked);
-        };
-        let ObjectPutStage::Relaying(relay) = &mut put.stage else {
             return Ok(StepResult::Blocked);
         };
         let Shared {
@@ -160,8 +213,16 @@ impl Client {
             return Ok(StepResult::Blocked);
         };
         self.exchange.resume(now.mono);
+        let size = usize::try_from(put.request.grant.size).unwrap_or(usize::MAX);
         let mut sink = |data: &[u8]| {
-            relay.receive(data, &mut bucket.upstream);
+            match &mut put.stage {
+                ObjectPutStage::Relaying(relay) => relay.receive(data, &mut bucket.upstream),
+                ObjectPutStage::Collecting(body) => {
+                    body.reserve_exact(size.saturating_sub(body.len()));
+                    body.extend_from_slice(data);
+                }
+                _ => {}
+            }
             Ok(())
         };
         if let Some((n, received)) = self.exchange.receive_buffered(now.mono, &mut sink) {

@@ -131,8 +131,9 @@ fn an_answer_without_a_request_to_its_end() {
         wait_for_end(&mut stream);
     })]);
     let mut harness = Harness::to(port);
-    let body = vec![0; 50_000_000];
-    harness.submit(StoreRequest { body, ..once("/") });
+    let mut request = once("/");
+    request.bytes.resize(50_000_000, 0);
+    harness.submit(request);
     let answer = harness.result();
     // The store reads on, so that all of it may have been sent.
     assert_eq!(answer.unwrap().body, b"early");

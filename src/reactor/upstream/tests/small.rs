@@ -35,15 +35,14 @@ fn requests_share_a_kept_connection() {
     assert_eq!((second.status, &second.body[..]), (404, &b"two"[..]));
     harness.submit(StoreRequest {
         method: "HEAD",
-        head: b"HEAD /3 HTTP/1.1\r\n\r\n".to_vec(),
+        bytes: b"HEAD /3 HTTP/1.1\r\n\r\n".to_vec(),
         ..get("")
     });
     let third = harness.result().unwrap();
     assert_eq!(third.field("content-length"), Some("99"));
     harness.submit(StoreRequest {
         method: "PUT",
-        head: b"PUT /4 HTTP/1.1\r\nContent-Length: 5\r\n\r\n".to_vec(),
-        body: b"small".to_vec(),
+        bytes: b"PUT /4 HTTP/1.1\r\nContent-Length: 5\r\n\r\nsmall".to_vec(),
         ..get("")
     });
     assert_eq!(harness.result().unwrap().status, 204);

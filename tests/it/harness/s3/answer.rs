@@ -233,7 +233,7 @@ pub fn page<'a>(
     let prefix = head.parameter("prefix").unwrap_or_default();
     let after = match head.parameter("continuation-token") {
         Some(token) => Some(key_of(token).ok_or_else(|| invalid("continuation token"))?),
-        None => None,
+        None => head.parameter("start-after").map(str::to_owned),
     };
     let most = match head.parameter("max-keys") {
         Some(keys) => most.min(keys.parse().map_err(|_| invalid("max-keys"))?),
