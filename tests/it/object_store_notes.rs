@@ -11,6 +11,9 @@ use crate::object_store_put::{assert_stored, key, plan, slot, start};
 
 const TOMBSTONES: &str = ".upslot/tombstones/";
 
+/// What is listed.
+const NOTES: &str = ".upslot/ after .upslot/q";
+
 fn count(store: &S3, operation: &str, key: &str) -> usize {
     let requests = store.requests(operation);
     requests.iter().filter(|one| one.key.contains(key)).count()
@@ -18,11 +21,7 @@ fn count(store: &S3, operation: &str, key: &str) -> usize {
 
 /// Lists of the notes; others are of the probes.
 fn lists(store: &S3) -> usize {
-    let lists = store.requests("LIST");
-    let of_notes = lists
-        .iter()
-        .filter(|list| list.head.parameter("start-after").is_some());
-    of_notes.count()
+    count(store, "LIST", NOTES)
 }
 
 /// Begins an upload, and waits until the store is asked whether its object exists.
@@ -43,7 +42,7 @@ fn signed(name: &str) -> (String, String) {
 }
 
 /// Uploads and deletes a file on one node; returns the key of the tombstone.
-fn bury(site: &Site, store: &S3, name: &str) -> String {
+fn leave_tombstone(site: &Site, store: &S3, name: &str) -> String {
     let (path, target) = signed(name);
     let fields = [("Content-Type", "image/png")];
     let before = store.keys();
@@ -67,7 +66,7 @@ fn one_list_tells_of_other_nodes() {
     assert_eq!((lists(&store), store.requests("GET").len()), (1, 0));
     assert_eq!(count(&store, "HEAD", TOMBSTONES), 0);
     // A deletion, and a revocation, between two uploads.
-    bury(&first, &store, "b.png");
+    leave_tombstone(&first, &store, "b.png");
     second.put_at(&signed("b.png").1, &typed, b"hello").is(409);
     second.put_at(&signed("c.png").1, &typed, b"hello").is(201);
     let old = slot(&second, "old.bin", 5);
@@ -93,7 +92,7 @@ fn a_list_answers_only_earlier_uploads() {
     // So that each upload asks for its object.
     store.change(|engine| engine.conditional = false);
     let mut site = start(plan(&store));
-    let tombstone = bury(&site, &store, "late.png");
+    let tombstone = leave_tombstone(&site, &store, "late.png");
     store.remove(&tombstone);
     let revoked = format!(".upslot/revoked/{ROMEO_FOLDER}");
     for is_revoked in [false, true] {
@@ -102,7 +101,7 @@ fn a_list_answers_only_earlier_uploads() {
         // The list is made before another node deletes, and arrives later.
         let gate = Gate::new();
         let hold = Fault::Hold(Stage::Response, gate.clone());
-        store.fail("LIST", ".upslot/", 1, hold);
+        store.fail("LIST", NOTES, 1, hold);
         let mut first = put_and_check(&site, &store, &first, b"hello");
         gate.wait_arrived(1);
         let (path, target) = signed("late.png");
@@ -141,7 +140,7 @@ fn a_list_answers_only_earlier_uploads() {
 fn many_notes() {
     let store = S3::new();
     let site = start(plan(&store));
-    let tombstone = bury(&site, &store, "b.png");
+    let tombstone = leave_tombstone(&site, &store, "b.png");
     let aliases: Vec<String> = (0..100).map(|n| format!(".upslot/aliases/{n}")).collect();
     for alias in &aliases {
         store.seed(alias, b"a/b/c", 0);
@@ -181,9 +180,9 @@ fn a_list_that_fails() {
     let (a, b) = (slot(&site, "a.bin", 5), slot(&site, "b.bin", 5));
     let gate = Gate::new();
     let hold = Fault::Hold(Stage::Response, gate.clone());
-    store.fail("LIST", ".upslot/", 1, hold);
+    store.fail("LIST", NOTES, 1, hold);
     let denied = Fault::Error(403, "AccessDenied");
-    store.fail("LIST", ".upslot/", 1, denied);
+    store.fail("LIST", NOTES, 1, denied);
     let mut first = site.client();
     first.send(&request("PUT", &a.put, &[], b"hello"));
     gate.wait_arrived(1);

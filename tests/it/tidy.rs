@@ -111,6 +111,8 @@ const LAYERS: [&[&str]; 7] = [
         "config/mod",
         "s3/mod",
         "s3/bucket",
+        // It continues what `bucket` begins.
+        "s3/bucket/requests",
         "s3/xml",
         "s3/error",
         "s3/listing",

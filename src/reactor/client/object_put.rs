@@ -49,6 +49,10 @@ use crate::service::PutRefusal;
 use checks::Checks;
 use relay::Relay;
 
+/// Largest body that is collected, and then sent along with its request; bytes. A larger one needs as much while it
+/// passes through.
+const MAX_COLLECTED: u64 = 64 * 1024;
+
 /// An upload in progress.
 #[derive(Debug)]
 pub(super) struct ObjectPut {

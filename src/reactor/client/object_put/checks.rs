@@ -3,8 +3,9 @@
 use crate::decimal;
 use crate::http::client::Response;
 use crate::now::Now;
-use crate::reactor::client::object_put::relay::MAX_COLLECTED;
-use crate::reactor::client::object_put::{ObjectPut, ObjectPutStage, ask_store, found};
+use crate::reactor::client::object_put::{
+    MAX_COLLECTED, ObjectPut, ObjectPutStage, ask_store, found,
+};
 use crate::reactor::client::{Activity, Client};
 use crate::reactor::shared::Shared;
 use crate::s3::bucket::{Bucket, ObjectKey, StoreRequest};

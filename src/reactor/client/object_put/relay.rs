@@ -17,9 +17,6 @@ use crate::transport::Moved;
 /// Most bytes read from the client at once, and so the most that an upload keeps while the store takes nothing.
 const PIECE: usize = 64 * 1024;
 
-/// Largest body that is collected, and then sent along with its request.
-pub(super) const MAX_COLLECTED: u64 = PIECE as u64;
-
 /// Pieces that are smaller are collected first.
 const SMALL_PIECE: usize = 4096;
 
@@ -86,7 +83,8 @@ fn put_request(
     shared: &mut Shared,
     now: Now,
 ) -> Option<StoreRequest> {
-    let is_conditional = shared.storage.bucket_mut()?.conditional.are_possible();
+    let conditional = shared.storage.bucket_mut()?.conditional;
+    let is_conditional = put.is_unseen || conditional.are_possible();
     let content_type = put.request.content_type.as_deref();
     let (content_type, disposition) = shared.service.kept_with(put.path(), content_type);
     let shown = Shown {

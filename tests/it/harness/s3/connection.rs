@@ -460,7 +460,9 @@ fn operation_of(head: &Head) -> (String, String) {
     match head.method.as_str() {
         "GET" if key.is_empty() => {
             let prefix = head.parameter("prefix").unwrap_or_default();
-            ("LIST".to_owned(), prefix.to_owned())
+            let after = head.parameter("start-after");
+            let key = after.map(|after| format!("{prefix} after {after}"));
+            ("LIST".to_owned(), key.unwrap_or_else(|| prefix.to_owned()))
         }
         method => (method.to_owned(), key),
     }

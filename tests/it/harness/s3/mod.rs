@@ -84,7 +84,7 @@ pub struct Request {
     /// The method, or `LIST`.
     pub operation: String,
     pub head: Head,
-    /// The object's key, or the prefix that is listed.
+    /// The object's key, or the prefix that is listed, and after which key.
     pub key: String,
     /// Bytes of its body so far.
     pub received: u64,
