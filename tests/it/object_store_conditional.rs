@@ -4,7 +4,7 @@ use crate::harness::s3::S3;
 use crate::harness::s3::fault::Fault;
 use crate::harness::signing::Claims;
 use crate::harness::{Site, eventually};
-use crate::object_store_put::{assert_stored, files, key, plan, slot, start};
+use crate::object_store_put::{assert_stored, key, plan, slot, start};
 
 /// The object that is stored to learn it.
 const TRIAL: &str = ".upslot/conditional";
@@ -98,6 +98,6 @@ fn used_slots_without_room() {
         let looks = count(&store, "HEAD", "first.bin");
         other.put(&first, &[b'x'; 600]).is(409);
         assert_eq!(count(&store, "HEAD", "first.bin"), looks + 1, "{evict}");
-        assert_eq!(files(&store).len(), 3);
+        assert_eq!(store.files().len(), 3);
     }
 }

@@ -43,13 +43,6 @@ pub(crate) fn key(slot: &Slot) -> String {
     slot.stored_at().into_os_string().into_string().unwrap()
 }
 
-/// The keys of all files.
-pub(crate) fn files(store: &S3) -> Vec<String> {
-    let mut keys = store.keys();
-    keys.retain(|key| !key.starts_with(".upslot/"));
-    keys
-}
-
 pub(crate) fn assert_stored(store: &S3, key: &str, body: &[u8]) {
     let object = store.object(key).unwrap_or_else(|| panic!("no {key}"));
     assert!(*object.bytes == *body, "{key} has another content");
@@ -247,7 +240,7 @@ fn broken_off_bodies_leave_nothing() {
     eventually("all requests to end", || {
         store.requests("PUT").iter().all(|request| request.ended)
     });
-    assert_eq!(files(&store), [""; 0]);
+    assert_eq!(store.files(), [""; 0]);
     site.put(&slot, &body).is(201);
     assert_stored(&store, &key(&slot), &body);
 }
@@ -334,7 +327,7 @@ fn a_store_that_fails() {
         site.program.wait_line(&["store failed", told]);
         store.heal();
     }
-    assert!(!files(&store).contains(&key(&slot)));
+    assert!(!store.files().contains(&key(&slot)));
     site.put(&slot, &body).is(201);
     site.program.wait_line(&["store recovered"]);
 }
@@ -461,7 +454,7 @@ fn slots_of_other_servers() {
         keys.retain(|key| key.starts_with(".upslot/aliases/"));
         keys.pop().map(|key| store.object(&key).unwrap().bytes)
     };
-    let file = files(&store).pop().unwrap();
+    let file = store.files().pop().unwrap();
     assert_eq!(*alias(&store).unwrap(), *file.as_bytes());
     claims.put(&site, b"hello").is(409);
     // The slot stays used when its file is gone; with another name it is the same.
@@ -476,7 +469,7 @@ fn slots_of_other_servers() {
     );
     failing.put(&site, b"hello").is(503);
     site.program.allow("store failed");
-    assert_eq!(files(&store), [file.as_str()]);
+    assert_eq!(store.files(), [file.as_str()]);
     store.heal();
     failing.put(&site, b"hello").is(201);
 
@@ -521,7 +514,7 @@ fn revoked_slots() {
     store.seed(&revoked, unix_now().to_string().as_bytes(), 0);
     client.send(b"lo");
     client.reply().is(403);
-    assert_eq!(files(&store), [""; 0]);
+    assert_eq!(store.files(), [""; 0]);
     store.seed(&revoked, (unix_now() - 100).to_string().as_bytes(), 0);
     site.put(&old, b"hello").is(201);
 }
@@ -571,7 +564,7 @@ fn slots_are_revoked_with_the_files() {
     gate.open();
     client.reply().is(403);
     site.put(&unused, b"hello").is(403);
-    assert_eq!(files(&store), [""; 0]);
+    assert_eq!(store.files(), [""; 0]);
     // That it cannot be recorded for other nodes is only for a while.
     let revoked = format!(".upslot/revoked/{ROMEO_FOLDER}");
     eventually("the revocation", || store.object(&revoked).is_some());
@@ -623,7 +616,7 @@ fn quotas() {
     client.send(&[b'x'; 900]);
     client.reply().is(201);
     site.put(&second, &[b'x'; 200]).is(507);
-    assert_eq!(files(&store).len(), 1);
+    assert_eq!(store.files().len(), 1);
 }
 
 #[test]

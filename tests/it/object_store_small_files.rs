@@ -4,7 +4,7 @@ use crate::harness::s3::S3;
 use crate::harness::s3::fault::{Fault, Gate, Stage};
 use crate::harness::site::begin;
 use crate::harness::{eventually, pseudo_random, request};
-use crate::object_store_put::{assert_stored, files, key, plan, slot, start};
+use crate::object_store_put::{assert_stored, key, plan, slot, start};
 
 /// The largest body that is collected.
 const SMALL: usize = 64 << 10;
@@ -129,5 +129,5 @@ fn a_client_that_goes_away() {
         site.put(&slot, b"other").is(409);
         assert_stored(&store, &key(&slot), b"first");
     }
-    assert_eq!(files(&store).len(), 2);
+    assert_eq!(store.files().len(), 2);
 }

@@ -25,6 +25,7 @@ use crate::http::head::Method;
 use crate::http::response::Answer;
 use crate::layout::StorePath;
 use crate::now::Now;
+use crate::reactor::bucket_store::BucketStore;
 use crate::reactor::client::object_relay::Relay;
 use crate::reactor::client::{Activity, Client, StepResult};
 use crate::reactor::object_facts::ObjectHead;
@@ -405,7 +406,9 @@ impl Client {
 impl Shared {
     /// What the store has begun to send; `None` if it has not.
     fn opened(&mut self, opening: &mut Opening, now: Now) -> Option<Opened> {
-        let upstream = &mut self.storage.bucket_mut()?.upstream;
+        let BucketStore {
+            upstream, facts, ..
+        } = self.storage.bucket_mut()?;
         let response = match upstream.head(opening.stream)? {
             Ok(response) => response,
             Err(failure) => return Some(Opened::Failed(failure)),
@@ -413,7 +416,10 @@ impl Shared {
         let head = ObjectHead::of(response);
         let status = response.status;
         Some(match (status, head, &opening.expected) {
-            (200, Some(head), None) => Opened::Object(head),
+            (200, Some(head), None) => match facts.get(&opening.path, now.mono) {
+                Some(known) if !head.is_part_of(known, None, &(0..known.size)) => Opened::Changed,
+                _ => Opened::Object(head),
+            },
             (200 | 206, Some(head), Some(expected))
                 if head.is_part_of(&expected.facts, None, &expected.span) =>
             {

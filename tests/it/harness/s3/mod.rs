@@ -389,6 +389,13 @@ impl S3 {
         self.shared.lock().objects.keys().cloned().collect()
     }
 
+    /// The keys of all objects that are not upslot's own, sorted.
+    pub fn files(&self) -> Vec<String> {
+        let mut keys = self.keys();
+        keys.retain(|key| !key.starts_with(".upslot/"));
+        keys
+    }
+
     /// The requests of this operation so far, in the order in which they came.
     pub fn requests(&self, operation: &str) -> Vec<Request> {
         let mut requests = self.shared.lock().requests.clone();
