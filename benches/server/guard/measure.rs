@@ -52,7 +52,8 @@ const TLS: &[(&str, Kind)] = &[
     ("put-tls", Kind::Put),
 ];
 
-/// Before an object store, to and from which files pass through.
+/// Before an object store, to and from which files pass through. With a stop after each instruction an upload takes more
+/// than a second, so that its slot is checked again afterwards: two more requests.
 const RELAYED: &[(&str, Kind)] = &[("s3-get", Kind::Get), ("s3-put", Kind::Put)];
 
 /// Measures all requests.
