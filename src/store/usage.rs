@@ -164,8 +164,8 @@ impl UsageTracker {
         self.total.map(|sum| (sum.files, sum.bytes))
     }
 
-    /// Bytes of an owner's files, uploads in progress and granted slots, by quota class. `None` if they have to be counted first; see
-    /// [`UsageTracker::ask`].
+    /// Bytes of an owner's files, uploads in progress and granted slots, by quota class. `None` if they have to be counted
+    /// first; see [`UsageTracker::ask`].
     pub fn of_owner(&mut self, owner: &[u8], now: Instant) -> Option<Bytes> {
         let max_age = self.max_age.unwrap_or(MAX_AGE);
         let entry = self.entry(owner, now);

@@ -78,7 +78,13 @@ impl Upstream {
             }
             CallState::Placed(token) => match call.exchange.deadline_passed() {
                 Ok(()) => self.pool.enqueue(token),
-                Err(failure) => return self.call_failed(id, failure, now),
+                Err(failure) => {
+                    // On a new connection it would take as long again.
+                    if let Some(connection) = self.pool.get(token) {
+                        connection.is_reused = false;
+                    }
+                    return self.call_failed(id, failure, now);
+                }
             },
             CallState::Waiting | CallState::Failed(_) => {}
         }

@@ -122,6 +122,25 @@ fn a_silent_store_fails_streams() {
     }
 }
 
+/// A client waits for one time limit, not for that of a kept connection and that of a new one.
+#[test]
+fn a_silent_store_is_not_asked_again() {
+    let (port, server) = serve(vec![script(move |mut stream| {
+        read_head(&mut stream);
+        say(&mut stream, response(200, "first"));
+        read_head(&mut stream);
+        wait_for_end(&mut stream);
+    })]);
+    let mut harness = Harness::to(port);
+    harness.submit(get("/"));
+    assert_eq!(harness.result().unwrap().body, b"first");
+    let id = harness.begin(get("/"));
+    let (seconds, failed) = harness.later(|upstream| upstream.head(id).map(|head| head.is_err()));
+    assert!((30..=32).contains(&seconds) && failed, "{seconds}");
+    assert_eq!(harness.upstream.counts().connections, 1);
+    server.join().unwrap();
+}
+
 #[test]
 fn an_answer_without_a_request_to_its_end() {
     // A small request that the store answers while it is still being sent.
