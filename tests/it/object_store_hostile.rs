@@ -13,6 +13,7 @@ use crate::harness::s3::fault::Fault;
 use crate::harness::signing::{KEY, UUID, put_query};
 use crate::harness::site::{ROMEO, begin, owner_folder};
 use crate::harness::{Client, Plan, Site, Slot, eventually, request};
+use crate::object_store_put::revoke_slots;
 
 fn start(store: &S3) -> Site {
     let plan = store.plan("").set("api", "{port: 0}");
@@ -136,20 +137,7 @@ fn a_revocation_is_recorded_before_the_end() {
     // It is sent again after a while.
     let busy = Fault::Error(503, "SlowDown");
     store.fail("PUT", ".upslot/revoked/", 2, busy);
-    let commands = "http://jabber.org/protocol/commands";
-    let mut command = |attributes: &str, form: &str| {
-        let payload =
-            format!("<command xmlns='{commands}' node='delete-user' {attributes}>{form}</command>");
-        let reply = site.link().iq("set", "admin@montague.tld/a", &payload);
-        let session = reply.expect("command", commands).attribute("sessionid");
-        session.unwrap_or_default().to_owned()
-    };
-    let session = command("action='execute'", "");
-    let form = format!(
-        "<x xmlns='jabber:x:data' type='submit'><field var='user'><value>{ROMEO}</value></field></x>"
-    );
-    command(&format!("sessionid='{session}' action='next'"), &form);
-    command(&format!("sessionid='{session}' action='complete'"), "");
+    revoke_slots(&mut site);
     site.program.signal(Signal::TERM);
     assert!(site.link().closed_in_order());
     site.link().close();

@@ -43,6 +43,24 @@ pub(crate) fn key(slot: &Slot) -> String {
     slot.stored_at().into_os_string().into_string().unwrap()
 }
 
+/// Lets an administrator delete the files of Romeo, which revokes his slots.
+pub(crate) fn revoke_slots(site: &mut Site) {
+    let commands = "http://jabber.org/protocol/commands";
+    let mut command = |attributes: &str, form: &str| {
+        let payload =
+            format!("<command xmlns='{commands}' node='delete-user' {attributes}>{form}</command>");
+        let reply = site.link().iq("set", "admin@montague.tld/a", &payload);
+        let session = reply.expect("command", commands).attribute("sessionid");
+        session.unwrap_or_default().to_owned()
+    };
+    let session = command("action='execute'", "");
+    let form = format!(
+        "<x xmlns='jabber:x:data' type='submit'><field var='user'><value>{ROMEO}</value></field></x>"
+    );
+    command(&format!("sessionid='{session}' action='next'"), &form);
+    command(&format!("sessionid='{session}' action='complete'"), "");
+}
+
 pub(crate) fn assert_stored(store: &S3, key: &str, body: &[u8]) {
     let object = store.object(key).unwrap_or_else(|| panic!("no {key}"));
     assert!(*object.bytes == *body, "{key} has another content");
@@ -546,20 +564,7 @@ fn slots_are_revoked_with_the_files() {
         1,
         Fault::Error(403, "AccessDenied"),
     );
-    let commands = "http://jabber.org/protocol/commands";
-    let mut command = |attributes: &str, form: &str| {
-        let payload =
-            format!("<command xmlns='{commands}' node='delete-user' {attributes}>{form}</command>");
-        let reply = site.link().iq("set", "admin@montague.tld/a", &payload);
-        let session = reply.expect("command", commands).attribute("sessionid");
-        session.unwrap_or_default().to_owned()
-    };
-    let session = command("action='execute'", "");
-    let form = format!(
-        "<x xmlns='jabber:x:data' type='submit'><field var='user'><value>{ROMEO}</value></field></x>"
-    );
-    command(&format!("sessionid='{session}' action='next'"), &form);
-    command(&format!("sessionid='{session}' action='complete'"), "");
+    revoke_slots(&mut site);
     assert!(store.object(&key(&done)).is_none());
     gate.open();
     client.reply().is(403);
