@@ -185,7 +185,8 @@ impl ResponseStream {
     fn take_head(&mut self, input: &[u8]) -> Result<usize, ResponseError> {
         if self.buffer.is_empty() && input.starts_with(b"HTTP/") {
             let head = &input[..input.len().min(MAX_HEAD)];
-            if let Some((response, used)) = parse_head(head)? {
+            // What is wrong with it does not depend on how much of it is there, so it is found below.
+            if let Ok(Some((response, used))) = parse_head(head) {
                 self.end_head(response)?;
                 return Ok(used);
             }
