@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-from buckets import section, virtual_host, with_bucket
+from buckets import files, section, virtual_host, with_bucket
 from harness import (DOMAIN, ENVIRONMENT, SECRET, Bucket, Garage, Process, check, free_port, port_open, run, test)
 
 PAGE = Path(__file__).resolve().parents[2] / "contrib" / "docs" / "object-store.md"
@@ -219,7 +219,7 @@ async def ceph(case):
     doctor = Examined(await run([os.environ["UPSLOT_BIN"], "-c", up.config, "doctor"], env=ENVIRONMENT, timeout=60))
     check("doctor", (doctor.code, doctor.named()), (0, set()))
     assert doctor.checks["download"][0] == doctor.checks["upload"][0] == "ok", doctor.text
-    check("left behind", await bucket.keys(), [])
+    check("left behind", await files(bucket), set())
 
 
 @test(servers=(None,), deadline=100)
