@@ -300,16 +300,25 @@ fn offline_commands_keep_the_default_signal_actions() {
         for (signal, number) in [(Signal::HUP, 1), (Signal::TERM, 15), (Signal::INT, 2)] {
             let (_dir, config, _) = plain_config();
             fifo(&config);
-            let mut command = program::command();
+            // Whoever runs the tests may ignore signals, as nohup does.
+            let mut command = std::process::Command::new("env");
+            command.arg("--default-signal=HUP,TERM,INT");
+            command.args(program::command_line());
             command.arg("-c").arg(&config).args(arguments);
             let mut child = command.spawn().unwrap();
             // It waits for a writer, and then for data.
             let opened = std::thread::spawn(move || fs::File::options().write(true).open(&config));
+            eventually("the configuration to be opened", || opened.is_finished());
             let writer = opened.join().unwrap().unwrap();
             rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal)
                 .unwrap();
-            let status = child.wait().unwrap();
+            let mut ended = None;
+            eventually("the end by the signal", || {
+                ended = child.try_wait().unwrap();
+                ended.is_some()
+            });
             drop(writer);
+            let status = ended.unwrap();
             let signal_number = std::os::unix::process::ExitStatusExt::signal(&status);
             assert_eq!(signal_number, Some(number), "{arguments:?}: {status:?}");
         }
