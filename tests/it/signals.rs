@@ -300,7 +300,7 @@ fn offline_commands_keep_the_default_signal_actions() {
         for (signal, number) in [(Signal::HUP, 1), (Signal::TERM, 15), (Signal::INT, 2)] {
             let (_dir, config, _) = plain_config();
             fifo(&config);
-            // Whoever runs the tests may ignore signals, as nohup does.
+            // Signals may be ignored where the tests are run, as under nohup.
             let mut command = std::process::Command::new("env");
             command.arg("--default-signal=HUP,TERM,INT");
             command.args(program::command_line());
