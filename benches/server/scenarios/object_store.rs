@@ -58,7 +58,7 @@ const FILL_TIME: ByMode<Duration> = ByMode {
 /// Objects before the sweep.
 const OBJECTS: ByMode<usize> = ByMode {
     normal: 100_000,
-    quick: 2_000,
+    quick: 20_000,
 };
 /// From the start to the first sweep.
 const SWEEP_DELAY: Duration = Duration::from_secs(2);
@@ -394,7 +394,7 @@ fn sweep(
     let start = Instant::now();
     while stored_objects(bench, store)? == objects {
         bench.stop.check()?;
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(5));
         if start.elapsed() > SWEEP_LIMIT {
             return Err("no sweep began".to_owned());
         }
