@@ -172,7 +172,7 @@ impl Check<'_> {
         match self.client.ask(&request) {
             Ok(response) => {
                 self.engine = Engine::of(&response);
-                if let Err(why) = ObjectPage::parse(&response.body, None) {
+                if let Err(why) = ObjectPage::parse(response.body.clone()) {
                     return Err(self.no_list(&response, &why.to_string()));
                 }
                 self.ok(check, "the access key may list the bucket");

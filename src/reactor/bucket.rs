@@ -66,8 +66,7 @@ impl Reactor {
 
     /// Passes a list of notes on to the uploads that wait for it.
     fn pass_on_notes(&mut self, result: Result<Response, StoreFailure>, now: Now) {
-        let answer = result.as_ref().map_err(StoreFailure::clone);
-        let listed = ObjectPage::of(answer, None, now);
+        let listed = result.and_then(|response| ObjectPage::of(response, now));
         let Some(bucket) = self.shared.storage.bucket_mut() else {
             return;
         };

@@ -21,13 +21,12 @@
 //! 3. turn events into readiness bits and put their connections on the run queue; read which files other processes have
 //!    deleted from the store;
 //! 4. work the run queue: first short work, then large bodies, until together these have used the budget of one
-//!    connection; the rest continues in the next turn, after new events were collected; send the requests to an object
-//!    store that follow from it;
+//!    connection; the rest continues in the next turn, after new events were collected;
 //! 5. handle due deadlines, unless the process was suspended;
 //! 6. accept a few connections;
 //! 7. count, trim and sweep the store for one slice, and search it for commands for another; in an object store all this is
 //!    the work of tasks, of which one goes on for a few dozen objects;
-//! 8. submit the sync jobs of this turn;
+//! 8. send the requests to an object store that were made in this turn, and submit its sync jobs;
 //! 9. handle signals, update the status, and notify the service manager.
 //!
 //! Events only set bits. A handler never frees its own connection: it returns that the connection has ended, and the

@@ -34,15 +34,10 @@ pub struct ObjectPage {
 }
 
 impl ObjectPage {
-    /// The page of an answer to a request with this continuation token.
-    pub fn of(
-        answer: Result<&Response, StoreFailure>,
-        continuation: Option<&str>,
-        now: Now,
-    ) -> Result<ObjectPage, StoreFailure> {
-        let response = answer?;
-        StoreFailure::check(response, now.wall)?;
-        let page = ObjectPage::parse(&response.body, continuation);
+    /// The page of an answer to a request for the first one.
+    pub fn of(response: Response, now: Now) -> Result<ObjectPage, StoreFailure> {
+        StoreFailure::check(&response, now.wall)?;
+        let page = ObjectPage::parse(response.body);
         page.map_err(|error| StoreFailure::malformed(200, error.0))
     }
 
@@ -56,11 +51,11 @@ impl ObjectPage {
         objects.any(|object| object.key == key.as_str())
     }
 
-    /// Reads a whole page, of few objects.
-    pub fn parse(body: &[u8], continuation: Option<&str>) -> Result<ObjectPage, InvalidXml> {
-        let mut reader = PageReader::new(body.to_vec())?;
+    /// Reads a whole first page, of few objects.
+    pub fn parse(body: Vec<u8>) -> Result<ObjectPage, InvalidXml> {
+        let mut reader = PageReader::new(body)?;
         while !reader.go_on(MAX_OBJECTS)? {}
-        reader.finish(continuation)
+        reader.finish(None)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Clients and object stores that misbehave: nothing is lost, nothing is stored that was not confirmed, and nobody else
-//! waits.
+//! Clients and object stores that misbehave: nothing is lost, nothing is stored that was not confirmed, and no other
+//! client waits.
 
 use std::thread;
 use std::time::Duration;

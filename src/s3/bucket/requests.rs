@@ -28,14 +28,6 @@ pub struct StoreRequest {
     pub idempotent: bool,
 }
 
-impl StoreRequest {
-    fn with_body(mut self, body: &[u8]) -> StoreRequest {
-        self.bytes.reserve_exact(body.len());
-        self.bytes.extend_from_slice(body);
-        self
-    }
-}
-
 impl Bucket {
     pub fn head(&self, key: &ObjectKey, now: Now) -> StoreRequest {
         self.request("HEAD", &key.0, &[], &[], now)
@@ -85,19 +77,15 @@ impl Bucket {
     ) -> StoreRequest {
         let length = body.len().to_string();
         let fields = put_fields(&length, shown, is_conditional);
-        let request = self.request("PUT", &key.0, &[], &fields, now);
-        request.with_body(body)
+        let mut request = self.request("PUT", &key.0, &[], &fields, now);
+        request.bytes.reserve_exact(body.len());
+        request.bytes.extend_from_slice(body);
+        request
     }
 
     /// Stores an object, or replaces it.
     pub fn put_small(&self, key: &ObjectKey, body: &[u8], now: Now) -> StoreRequest {
-        let length = body.len().to_string();
-        let fields = [
-            ("Content-Length", length.as_str()),
-            ("Content-Type", "application/octet-stream"),
-        ];
-        let request = self.request("PUT", &key.0, &[], &fields, now);
-        request.with_body(body)
+        self.put_whole(key, body, &Shown::default(), false, now)
     }
 
     /// Deletes an object; the answer is the same if there is none.

@@ -20,6 +20,8 @@ pub(super) const OBJECT: u8 = 0;
 pub(super) const TOMBSTONE: u8 = 1;
 pub(super) const REVOCATION: u8 = 2;
 pub(super) const ALIAS: u8 = 3;
+/// Those that a list of notes answers.
+const NOTES: [u8; 2] = [TOMBSTONE, REVOCATION];
 
 /// What is known of a slot.
 #[derive(Debug, Default)]
@@ -37,7 +39,6 @@ impl Client {
     /// Sends all requests at once.
     pub(super) fn check_object(&mut self, mut put: Box<ObjectPut>, shared: &mut Shared, now: Now) {
         let grant = &put.request.grant;
-        let size = grant.size;
         let slots = &shared.slots;
         if slots.revoked.is_revoked(grant) {
             let refusal = PutRefusal::Denied(Denial::Expired);
@@ -47,7 +48,7 @@ impl Client {
             return self.refuse_object(put, &PutRefusal::Used, shared, now);
         }
         // Nothing but a body that is sent in vain depends on whether a small object exists, unless files are evicted for it.
-        let is_cheap = size <= MAX_COLLECTED && !shared.service.policy().evict;
+        let is_cheap = grant.size <= MAX_COLLECTED && !shared.service.policy().evict;
         put.is_unseen = shared.honours_conditions(now) && is_cheap;
         let Some(bucket) = shared.service.bucket() else {
             return self.refuse_object(put, &PutRefusal::ObjectStore, shared, now);
@@ -59,7 +60,7 @@ impl Client {
         }
         requests.extend(check_key(ALIAS, grant, bucket).map(|key| (ALIAS, key)));
         let mut pending = 0;
-        if has_notes(grant) {
+        if NOTES.into_iter().any(|part| needs_check(part, grant)) {
             let storage = shared.storage.bucket_mut();
             match storage.is_some_and(|storage| storage.notes.join(self.key, now.mono)) {
                 true => pending = 1,
@@ -251,16 +252,10 @@ impl Client {
     }
 }
 
-/// Whether there may be notes about a slot.
-fn has_notes(grant: &Grant) -> bool {
-    !matches!(grant.scheme, Scheme::FileShare { .. }) || grant.issued != Issued::Unknown
-}
-
 /// The notes about a slot that there may be.
 fn notes(grant: &Grant, bucket: &Bucket) -> Vec<(u8, ObjectKey)> {
-    let parts = [TOMBSTONE, REVOCATION].into_iter();
     let note = |part| Some((part, check_key(part, grant, bucket)?));
-    parts.filter_map(note).collect()
+    NOTES.into_iter().filter_map(note).collect()
 }
 
 /// Whether a slot is void, because of the object that notes when its owner's slots were revoked.
@@ -283,14 +278,22 @@ pub(super) fn is_revoked(
 /// The key of the object that a check looks for, if the slot needs this check.
 pub(super) fn check_key(part: u8, grant: &Grant, bucket: &Bucket) -> Option<ObjectKey> {
     match (part, &grant.scheme) {
+        _ if !needs_check(part, grant) => None,
         (ALIAS, Scheme::FileShare { slot, .. }) => bucket.alias_key(slot),
-        // Files of mod_http_file_share have an alias instead.
-        (TOMBSTONE, Scheme::FileShare { .. }) => None,
         (TOMBSTONE, _) => bucket.tombstone_key(&grant.path),
-        (REVOCATION, _) if grant.issued != Issued::Unknown => {
-            bucket.revocation_key(grant.path.owner_folder())
-        }
+        (REVOCATION, _) => bucket.revocation_key(grant.path.owner_folder()),
         _ => None,
+    }
+}
+
+fn needs_check(part: u8, grant: &Grant) -> bool {
+    let is_file_share = matches!(grant.scheme, Scheme::FileShare { .. });
+    match part {
+        // Files of mod_http_file_share have an alias instead of a tombstone.
+        ALIAS => is_file_share,
+        TOMBSTONE => !is_file_share,
+        REVOCATION => grant.issued != Issued::Unknown,
+        _ => false,
     }
 }
 
