@@ -1,8 +1,10 @@
 //! The searches and deletions in an object store that take many requests: counts of owners, trims, users' commands, the
 //! sweep, and the total.
 //!
-//! Tasks proceed side by side, a bounded number of each kind. This file knows which tasks there are and which request
-//! belongs to which; [`crate::s3::tasks`] does the work, and [`crate::reactor::bucket`] takes the results.
+//! Tasks proceed side by side, a bounded number of each kind, and fewer of them are active at a time: an active task waits
+//! for a page of its list or works through one. Between two pages a task gives way to those that have had fewer, so that an
+//! owner with very many files delays no other. This file knows which tasks there are and which request belongs to which;
+//! [`crate::s3::tasks`] does the work, and [`crate::reactor::bucket`] takes the results.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,7 +14,7 @@ use crate::http::client::Response;
 use crate::now::Now;
 use crate::reactor::executions::Request;
 use crate::reactor::upstream::{RequestClass, Upstream, UpstreamToken};
-use crate::s3::bucket::Bucket;
+use crate::s3::bucket::{Bucket, StoreRequest};
 use crate::s3::error::StoreFailure;
 use crate::s3::tasks::TaskRequest;
 use crate::s3::tasks::sweep::SweepTask;
@@ -20,10 +22,15 @@ use crate::s3::tasks::trim::TrimTask;
 use crate::s3::tasks::work::WorkTask;
 use crate::store::sweep::{FIRST, RETRY};
 
-/// Maximum number of tasks of each kind at a time.
-const MAX_COUNTS: usize = 8;
-const MAX_TRIMS: usize = 4;
-const MAX_JOBS: usize = 4;
+/// What tasks have in common that share places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum TaskKind {
+    Count,
+    Trim,
+    Job,
+    /// The sweep, and the count of all files: one of each.
+    Own,
+}
 
 /// How often all bytes are counted, if no sweep does that.
 const TOTAL_INTERVAL: Duration = Duration::from_secs(3600);
@@ -59,6 +66,8 @@ pub struct BucketTask {
     pub purpose: TaskPurpose,
     pub machine: TaskMachine,
     pub begun: Now,
+    /// Number of pages that it has asked for.
+    pages: u64,
 }
 
 /// All tasks in progress, and when the next ones begin.
@@ -76,6 +85,38 @@ pub struct BucketTasks {
     failures: u64,
 }
 
+impl TaskKind {
+    /// Most tasks at a time. One that is not active keeps what it has found so far: a count some kilobytes, a trim and a job
+    /// a few hundred.
+    fn max_tasks(self) -> usize {
+        match self {
+            TaskKind::Count => 256,
+            TaskKind::Trim | TaskKind::Job => 16,
+            TaskKind::Own => 2,
+        }
+    }
+
+    /// Most of them that are active.
+    fn max_active(self) -> usize {
+        match self {
+            TaskKind::Count => 8,
+            TaskKind::Trim | TaskKind::Job => 4,
+            TaskKind::Own => 2,
+        }
+    }
+}
+
+impl TaskPurpose {
+    fn kind(&self) -> TaskKind {
+        match self {
+            TaskPurpose::Count { .. } => TaskKind::Count,
+            TaskPurpose::Trim(_) => TaskKind::Trim,
+            TaskPurpose::Job(..) => TaskKind::Job,
+            TaskPurpose::Sweep | TaskPurpose::Total => TaskKind::Own,
+        }
+    }
+}
+
 impl BucketTask {
     fn want(&mut self, bucket: &Bucket, now: Now) -> Option<TaskRequest> {
         match &mut self.machine {
@@ -90,6 +131,15 @@ impl BucketTask {
             TaskMachine::Work(task) => task.is_done(),
             TaskMachine::Trim(task) => task.is_done(),
             TaskMachine::Sweep(task) => task.is_done(),
+        }
+    }
+
+    /// Whether it is to ask for a page next, and does nothing else.
+    fn is_between_pages(&self) -> bool {
+        match &self.machine {
+            TaskMachine::Work(task) => task.is_between_pages(),
+            TaskMachine::Trim(task) => task.is_between_pages(),
+            TaskMachine::Sweep(_) => false,
         }
     }
 
@@ -127,6 +177,7 @@ impl BucketTasks {
             purpose,
             machine,
             begun: now,
+            pages: 0,
         };
         self.tasks.insert(number, task);
     }
@@ -147,9 +198,13 @@ impl BucketTasks {
         tasks.filter(|task| of(&task.purpose)).count()
     }
 
+    fn has_room_for(&self, kind: TaskKind) -> bool {
+        self.count(|purpose| purpose.kind() == kind) < kind.max_tasks()
+    }
+
     /// Whether another owner may be counted.
     pub fn has_room_for_count(&self) -> bool {
-        self.count(|purpose| matches!(purpose, TaskPurpose::Count { .. })) < MAX_COUNTS
+        self.has_room_for(TaskKind::Count)
     }
 
     /// Whether an owner is being counted.
@@ -161,7 +216,7 @@ impl BucketTasks {
 
     /// Whether another order may be carried out.
     pub fn has_room_for_trim(&self) -> bool {
-        self.count(|purpose| matches!(purpose, TaskPurpose::Trim(_))) < MAX_TRIMS
+        self.has_room_for(TaskKind::Trim)
     }
 
     /// Whether an owner is being trimmed.
@@ -172,7 +227,7 @@ impl BucketTasks {
 
     /// Whether another job may begin.
     pub fn has_room_for_job(&self) -> bool {
-        self.count(|purpose| matches!(purpose, TaskPurpose::Job(..))) < MAX_JOBS
+        self.has_room_for(TaskKind::Job)
     }
 
     /// Whether a job of this user is in progress; each user has one at a time.
@@ -265,24 +320,48 @@ impl BucketTasks {
 
     /// Sends what the tasks want.
     pub fn submit(&mut self, bucket: &Bucket, upstream: &mut Upstream, now: Now) {
-        let numbers: Vec<u32> = self.tasks.keys().copied().collect();
-        for number in numbers {
-            while let Some((class, wanted)) = self.next_request(number, bucket, now) {
-                let id = self.number();
-                self.requests.insert(id, (number, wanted.id));
-                upstream.submit(wanted.request, class, UpstreamToken::Task(id), now);
-            }
+        for (class, id, request) in self.take_wanted(bucket, now) {
+            upstream.submit(request, class, UpstreamToken::Task(id), now);
         }
     }
 
-    fn next_request(
-        &mut self,
-        number: u32,
-        bucket: &Bucket,
-        now: Now,
-    ) -> Option<(RequestClass, TaskRequest)> {
-        let task = self.tasks.get_mut(&number)?;
-        Some((task.class(), task.want(bucket, now)?))
+    /// The requests that the tasks want, and their numbers. Tasks that have had the fewest pages come first, and of these the
+    /// oldest.
+    fn take_wanted(&mut self, bucket: &Bucket, now: Now) -> Vec<(RequestClass, u32, StoreRequest)> {
+        let mut active: BTreeMap<TaskKind, usize> = BTreeMap::new();
+        let mut order = Vec::with_capacity(self.tasks.len());
+        for (number, task) in &self.tasks {
+            order.push((task.pages, *number));
+            *active.entry(task.purpose.kind()).or_default() +=
+                usize::from(!task.is_between_pages());
+        }
+        order.sort_unstable();
+        let mut wanted = Vec::new();
+        for (_, number) in order {
+            let Some(task) = self.tasks.get_mut(&number) else {
+                continue;
+            };
+            if task.is_between_pages() {
+                let kind = task.purpose.kind();
+                let active = active.entry(kind).or_default();
+                if *active >= kind.max_active() {
+                    continue;
+                }
+                *active += 1;
+                task.pages += 1;
+            }
+            let class = task.class();
+            while let Some(request) = self.next_request(number, bucket, now) {
+                let id = self.number();
+                self.requests.insert(id, (number, request.id));
+                wanted.push((class, id, request.request));
+            }
+        }
+        wanted
+    }
+
+    fn next_request(&mut self, number: u32, bucket: &Bucket, now: Now) -> Option<TaskRequest> {
+        self.tasks.get_mut(&number)?.want(bucket, now)
     }
 
     /// The store has answered a request, or will not.
@@ -312,6 +391,8 @@ impl BucketTasks {
 mod tests {
     use super::*;
     use crate::expiry::{Lifetime, TombstonePolicy};
+    use crate::listing::Work;
+    use crate::s3::bucket::tests::store;
     use crate::s3::tasks::sweep::SweepPlan;
 
     #[test]
@@ -333,5 +414,77 @@ mod tests {
         tasks.push(TaskPurpose::Sweep, machine, begun);
         assert!(!tasks.take_sweep(interval, first + interval));
         assert_eq!(tasks.deadline(), None);
+    }
+
+    /// Begins to count an owner.
+    fn count(tasks: &mut BucketTasks, owner: &str, now: Now) {
+        let owner = owner.as_bytes().to_vec();
+        let work = Work::count(owner.clone(), 0);
+        let task = WorkTask::new(work, TombstonePolicy::default());
+        let purpose = TaskPurpose::Count {
+            owner,
+            changes: 0,
+            repetitions: 0,
+        };
+        tasks.push(purpose, TaskMachine::Work(Box::new(task)), now);
+    }
+
+    /// A page of one object; others follow, or none.
+    fn page(number: u32, is_last: bool) -> Response {
+        let next = match is_last {
+            true => String::new(),
+            false => format!(
+                "<IsTruncated>true</IsTruncated><NextContinuationToken>{number}</NextContinuationToken>"
+            ),
+        };
+        Response {
+            status: 200,
+            body: format!("<ListBucketResult>{next}</ListBucketResult>").into_bytes(),
+            ..Response::default()
+        }
+    }
+
+    #[test]
+    fn long_counts_delay_no_other() {
+        let now = crate::sys::now();
+        let bucket = Bucket::new(&store("", true));
+        let mut tasks = BucketTasks::default();
+        let mut pages_of = BTreeMap::new();
+        let mut number = 0;
+        let long = 50;
+        for owner in 0..long {
+            count(&mut tasks, &format!("long{owner}"), now);
+        }
+        let mut outstanding = Vec::new();
+        for round in 0..200 {
+            if round == 100 {
+                count(&mut tasks, "short", now);
+            }
+            let wanted = tasks.take_wanted(&bucket, now);
+            outstanding.extend(wanted.into_iter().map(|(class, id, request)| {
+                assert_eq!(class, RequestClass::User);
+                (id, String::from_utf8(request.bytes).unwrap())
+            }));
+            assert!(!outstanding.is_empty() && outstanding.len() <= TaskKind::Count.max_active());
+            // The store answers in another order.
+            let (id, head) = outstanding.swap_remove(round % outstanding.len());
+            let (_, owner) = head.split_once("&prefix=").unwrap();
+            let owner = owner.split('%').next().unwrap().to_owned();
+            number += 1;
+            tasks.answered(id, Ok(page(number, owner == "short")), now);
+            while tasks.has_work() {
+                tasks.go_on(&bucket, now);
+            }
+            if owner == "short" {
+                assert!(round - 100 <= TaskKind::Count.max_active(), "{round}");
+                assert!(tasks.take_done().is_some());
+                assert!(pages_of.values().all(|pages| (1..=4).contains(pages)));
+                assert_eq!(pages_of.len(), long);
+                return;
+            }
+            *pages_of.entry(owner).or_insert(0) += 1;
+            assert!(tasks.take_done().is_none());
+        }
+        panic!("the short count waits for the long ones");
     }
 }

@@ -37,10 +37,10 @@ impl IoBuffers {
         std::mem::replace(&mut self.scratch, other)
     }
 
-    /// A buffer that was taken is not needed any more.
-    pub(super) fn give_back(&mut self, buffer: Vec<u8>) {
+    /// A buffer that was taken, if any, is not needed any more.
+    pub(super) fn give_back(&mut self, buffer: Option<Vec<u8>>) {
         if self.spare.len() < MAX_SPARE {
-            self.spare.push(buffer);
+            self.spare.extend(buffer);
         }
     }
 

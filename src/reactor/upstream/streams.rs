@@ -93,9 +93,7 @@ impl Upstream {
         let limit = self.target.body_timeout;
         let was_waiting = call.exchange.has_begun_waiting();
         let moved = call.exchange.read_body(buffer, transport, wire, limit);
-        if let Some(spent) = call.exchange.take_early_buffer() {
-            self.buffers.give_back(spent);
-        }
+        self.buffers.give_back(call.exchange.take_early_buffer());
         if call.exchange.has_begun_waiting() && !was_waiting {
             self.touched.push(id);
         }
@@ -116,7 +114,8 @@ impl Upstream {
         moved
     }
 
-    /// Ends a stream, or a small request that no one waits for any more, in any state. Its connection is kept if the response is complete and nothing is wrong with it.
+    /// Ends a stream, or a small request that no one waits for any more, in any state. Its connection is kept if the
+    /// response is complete and nothing is wrong with it.
     pub fn end_stream(&mut self, id: StreamId) {
         let token = self.calls.displace(id);
         let call = self.remove_call(id);

@@ -78,9 +78,14 @@ impl Pages {
         matches!(self.stage, PagesStage::Done)
     }
 
+    /// Whether the next page is to be asked for.
+    pub fn is_due(&self) -> bool {
+        matches!(self.stage, PagesStage::Due)
+    }
+
     /// Asks for the next page, unless one is outstanding.
     pub fn want(&mut self, ids: &mut RequestIds, bucket: &Bucket, now: Now) -> Option<TaskRequest> {
-        if !matches!(self.stage, PagesStage::Due) {
+        if !self.is_due() {
             return None;
         }
         let id = ids.next();

@@ -106,6 +106,11 @@ impl TrimTask {
         self.stage == TrimTaskStage::Searching && self.pages.has_work()
     }
 
+    /// Whether the next request is for a page, and nothing else is outstanding.
+    pub fn is_between_pages(&self) -> bool {
+        self.stage == TrimTaskStage::Searching && self.pages.is_due()
+    }
+
     /// Does some of this work.
     pub fn go_on(&mut self, bucket: &Bucket, now: Now) {
         match self.pages.go_on() {

@@ -149,6 +149,19 @@ impl WorkTask {
         self.pages.has_work()
     }
 
+    /// Whether the next request is for a page, and nothing else is outstanding.
+    pub fn is_between_pages(&self) -> bool {
+        self.pages.is_due() && self.is_idle()
+    }
+
+    /// Whether no deletion is outstanding.
+    fn is_idle(&self) -> bool {
+        match &self.stage {
+            WorkStage::Delete(chosen) => chosen.removals.is_idle(),
+            WorkStage::Search(_) | WorkStage::Sum(_) => true,
+        }
+    }
+
     /// Does some of this work.
     pub fn go_on(&mut self, bucket: &Bucket, now: Now) {
         match self.pages.go_on() {
@@ -173,11 +186,7 @@ impl WorkTask {
 
     /// Whether nothing is wanted or outstanding any more; call it when [`WorkTask::want`] wants nothing.
     pub fn is_done(&self) -> bool {
-        let is_idle = match &self.stage {
-            WorkStage::Delete(chosen) => chosen.removals.is_idle(),
-            WorkStage::Search(_) | WorkStage::Sum(_) => true,
-        };
-        self.pages.is_done() && is_idle
+        self.pages.is_done() && self.is_idle()
     }
 
     pub fn finish(self) -> WorkResult {
