@@ -29,7 +29,7 @@ enum TaskKind {
     Trim,
     Job,
     /// The sweep, and the count of all files: one of each.
-    Own,
+    Background,
 }
 
 /// How often all bytes are counted, if no sweep does that.
@@ -92,7 +92,7 @@ impl TaskKind {
         match self {
             TaskKind::Count => 256,
             TaskKind::Trim | TaskKind::Job => 16,
-            TaskKind::Own => 2,
+            TaskKind::Background => 2,
         }
     }
 
@@ -101,7 +101,7 @@ impl TaskKind {
         match self {
             TaskKind::Count => 8,
             TaskKind::Trim | TaskKind::Job => 4,
-            TaskKind::Own => 2,
+            TaskKind::Background => 2,
         }
     }
 }
@@ -112,7 +112,7 @@ impl TaskPurpose {
             TaskPurpose::Count { .. } => TaskKind::Count,
             TaskPurpose::Trim(_) => TaskKind::Trim,
             TaskPurpose::Job(..) => TaskKind::Job,
-            TaskPurpose::Sweep | TaskPurpose::Total => TaskKind::Own,
+            TaskPurpose::Sweep | TaskPurpose::Total => TaskKind::Background,
         }
     }
 }
@@ -429,7 +429,7 @@ mod tests {
         tasks.push(purpose, TaskMachine::Work(Box::new(task)), now);
     }
 
-    /// A page of one object; others follow, or none.
+    /// A page without objects; others follow, or none.
     fn page(number: u32, is_last: bool) -> Response {
         let next = match is_last {
             true => String::new(),
