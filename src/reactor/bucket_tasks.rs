@@ -22,14 +22,12 @@ use crate::s3::tasks::trim::TrimTask;
 use crate::s3::tasks::work::WorkTask;
 use crate::store::sweep::{FIRST, RETRY};
 
-/// What tasks have in common that share places.
+/// The kinds of tasks that users wait for. Those of a kind share its places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum TaskKind {
     Count,
     Trim,
     Job,
-    /// The sweep, and the count of all files: one of each.
-    Background,
 }
 
 /// How often all bytes are counted, if no sweep does that.
@@ -66,7 +64,7 @@ pub struct BucketTask {
     pub purpose: TaskPurpose,
     pub machine: TaskMachine,
     pub begun: Now,
-    /// Number of pages that it has asked for.
+    /// Number of pages for which it had a place.
     pages: u64,
 }
 
@@ -92,7 +90,6 @@ impl TaskKind {
         match self {
             TaskKind::Count => 256,
             TaskKind::Trim | TaskKind::Job => 16,
-            TaskKind::Background => 2,
         }
     }
 
@@ -101,18 +98,18 @@ impl TaskKind {
         match self {
             TaskKind::Count => 8,
             TaskKind::Trim | TaskKind::Job => 4,
-            TaskKind::Background => 2,
         }
     }
 }
 
 impl TaskPurpose {
-    fn kind(&self) -> TaskKind {
+    /// `None` for background work.
+    fn kind(&self) -> Option<TaskKind> {
         match self {
-            TaskPurpose::Count { .. } => TaskKind::Count,
-            TaskPurpose::Trim(_) => TaskKind::Trim,
-            TaskPurpose::Job(..) => TaskKind::Job,
-            TaskPurpose::Sweep | TaskPurpose::Total => TaskKind::Background,
+            TaskPurpose::Count { .. } => Some(TaskKind::Count),
+            TaskPurpose::Trim(_) => Some(TaskKind::Trim),
+            TaskPurpose::Job(..) => Some(TaskKind::Job),
+            TaskPurpose::Sweep | TaskPurpose::Total => None,
         }
     }
 }
@@ -160,11 +157,9 @@ impl BucketTask {
     }
 
     fn class(&self) -> RequestClass {
-        match self.purpose {
-            TaskPurpose::Sweep | TaskPurpose::Total => RequestClass::Background,
-            TaskPurpose::Count { .. } | TaskPurpose::Trim(_) | TaskPurpose::Job(..) => {
-                RequestClass::User
-            }
+        match self.purpose.kind() {
+            None => RequestClass::Background,
+            Some(_) => RequestClass::User,
         }
     }
 }
@@ -199,7 +194,7 @@ impl BucketTasks {
     }
 
     fn has_room_for(&self, kind: TaskKind) -> bool {
-        self.count(|purpose| purpose.kind() == kind) < kind.max_tasks()
+        self.count(|purpose| purpose.kind() == Some(kind)) < kind.max_tasks()
     }
 
     /// Whether another owner may be counted.
@@ -332,8 +327,9 @@ impl BucketTasks {
         let mut order = Vec::with_capacity(self.tasks.len());
         for (number, task) in &self.tasks {
             order.push((task.pages, *number));
-            *active.entry(task.purpose.kind()).or_default() +=
-                usize::from(!task.is_between_pages());
+            if let (Some(kind), false) = (task.purpose.kind(), task.is_between_pages()) {
+                *active.entry(kind).or_default() += 1;
+            }
         }
         order.sort_unstable();
         let mut wanted = Vec::new();
@@ -341,8 +337,7 @@ impl BucketTasks {
             let Some(task) = self.tasks.get_mut(&number) else {
                 continue;
             };
-            if task.is_between_pages() {
-                let kind = task.purpose.kind();
+            if let (Some(kind), true) = (task.purpose.kind(), task.is_between_pages()) {
                 let active = active.entry(kind).or_default();
                 if *active >= kind.max_active() {
                     continue;

@@ -114,21 +114,15 @@ impl Upstream {
             let IoBuffers { wire, scratch, .. } = &mut self.buffers;
             let transport = &mut connection.transport;
             let limit = self.target.body_timeout;
-            let moved = match call.exchange.read_body(scratch, transport, wire, limit) {
+            match call.exchange.read_body(scratch, transport, wire, limit) {
                 Ok(Moved::Bytes(n)) if body.len() + n > MAX_BODY => {
                     let why = "the response is much longer than expected";
-                    Err(StoreFailure::malformed(0, why))
+                    return self.call_failed(id, StoreFailure::malformed(0, why), now);
                 }
                 Ok(Moved::Bytes(n)) => {
                     self.report.counts.bytes_received += n as u64;
                     body.extend_from_slice(&scratch[..n]);
-                    Ok(Moved::Bytes(n))
                 }
-                other => other,
-            };
-            self.buffers.give_back(call.exchange.take_early_buffer());
-            match moved {
-                Ok(Moved::Bytes(_)) => {}
                 Ok(Moved::End) => return self.answered(id, token, now),
                 Ok(Moved::Blocked) => return,
                 Ok(Moved::NoBytes) => break,
@@ -257,7 +251,8 @@ impl Upstream {
     }
 
     pub(super) fn remove_call(&mut self, id: CallId) -> Option<Call> {
-        let call = self.calls.remove(id)?;
+        let mut call = self.calls.remove(id)?;
+        self.buffers.give_back(call.exchange.take_early_buffer());
         if let Some(armed) = call.armed {
             self.deadlines.remove(&(armed, Timed::Call(id)));
         }
