@@ -232,5 +232,5 @@ async def garage(case):
     if not Garage.program():
         print("NOT TESTED: there is no program garage; `tests/run garage` builds one")
         return
-    _, bucket, checker = await examine(case, "garage", {"read": "store-list", "write": "store-put"})
+    _, bucket, checker = await examine(case, "garage", {"read": "store-head", "write": "store-put"})
     await checker.bad("region", "store-list", "store-region", "`region`", bucket, region="us-east-1")
